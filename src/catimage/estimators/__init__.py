@@ -1,0 +1,1 @@
+"""Quality estimators with the API of scikit-learn."""

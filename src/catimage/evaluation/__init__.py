@@ -1,0 +1,1 @@
+"""Deferral curves, intervals, tables and the report."""

@@ -1,0 +1,1 @@
+"""Pools of candidates and the generators behind them."""

@@ -1,0 +1,1 @@
+"""Prompt sources, diversity and splits."""

@@ -1,0 +1,1 @@
+"""The routing rule, the exact deferral curve and the calibration of lambda: numpy alone."""

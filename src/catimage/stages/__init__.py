@@ -1,0 +1,1 @@
+"""The eight stages, one module each: read tables, call the core, write tables."""

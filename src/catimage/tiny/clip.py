@@ -1,0 +1,89 @@
+"""The CLIP of the tiny pool: open_clip's own model and loss at 2 M parameters, trained on rendered scenes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from catimage.tiny.schedule import cosine_rate
+from catimage.tiny.tokenizer import CONTEXT, train_tokenizer
+
+WIDTH = 128
+CONFIG: dict[str, Any] = {
+    "embed_dim": WIDTH,
+    "vision_cfg": {"image_size": 64, "layers": 4, "width": 160, "head_width": 32, "patch_size": 8, "mlp_ratio": 3.0, "pool_type": "avg"},
+    "text_cfg": {"context_length": CONTEXT, "vocab_size": 0, "width": WIDTH, "heads": 4, "layers": 3},
+}
+PREPROCESS: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+
+
+def new_clip(vocabulary: int) -> torch.nn.Module:
+    """An untrained open_clip model."""
+    import open_clip
+
+    return open_clip.CLIP(**{**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": vocabulary}})
+
+
+def train_clip(
+    images: np.ndarray, captions: list[str], out: Path, steps: int, batch: int = 192, rate: float = 2e-3, device: str = "cpu"
+) -> None:
+    """Trains on scenes and their neighbours (rows 2k and 2k + 1 together in a batch, as hard negatives); writes ``out``.
+
+    ``out`` is a folder that ``open_clip.create_model("local-dir:...")`` loads: configuration, safetensors and tokenizer.
+    """
+    from open_clip import ClipLoss
+    from transformers import CLIPTokenizer
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(1)
+    train_tokenizer(out)
+    tokenizer = CLIPTokenizer.from_pretrained(out)
+    tokens = tokenizer(captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
+    model = new_clip(len(tokenizer)).to(device)
+    no_decay = [p for p in model.parameters() if p.ndim < 2]
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    optimiser = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": no_decay, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98)
+    )
+    loss_of, start = ClipLoss(), time.time()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = cosine_rate(step, steps, rate)
+        rows = np.sort(rng.choice(len(captions) // 2, batch // 2, replace=False))
+        rows = np.stack([2 * rows, 2 * rows + 1], 1).ravel()
+        x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            image, text, scale = model(x, tokens[rows].to(device))
+        loss = loss_of(image.float(), text.float(), scale.float())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, 4.0)
+        if step % 25 == 24 or step == steps - 1:
+            right = (image.float() @ text.float().T).argmax(1).eq(torch.arange(batch, device=device)).float().mean()
+            print(
+                f"clip {step + 1}/{steps} loss {loss.item():.3f} retrieval {right:.3f} scale {scale.item():.1f} {time.time() - start:.0f} s",
+                flush=True,
+            )
+            save_clip(model, len(tokenizer), out)
+
+
+def save_clip(model: torch.nn.Module, vocabulary: int, out: Path) -> None:
+    """Writes open_clip's local-dir layout; weights in fp16, as the pool's size is what a clone downloads."""
+    from safetensors.torch import save_file
+
+    text = {
+        **CONFIG["text_cfg"],
+        "vocab_size": vocabulary,
+        "hf_tokenizer_name": "catimage-tiny",
+    }  # any name: open_clip reads it from ``out``
+    config = {"model_cfg": {**CONFIG, "text_cfg": text}, "preprocess_cfg": PREPROCESS}
+    (out / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file({k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}, out / "open_clip_model.safetensors")

@@ -1,0 +1,49 @@
+"""The training set of the tiny pool: rendered scenes, each beside a neighbour that differs in one attribute."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from catimage.tiny.render import SIZE, render
+from catimage.tiny.scenes import draw_scene, neighbour
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """``images`` uint8 (n, 64, 64, 3); row 2k + 1 is a :func:`~catimage.tiny.scenes.neighbour` of row 2k."""
+
+    images: np.ndarray
+    captions: list[str]
+    kinds: list[str]
+
+
+def make_scenes(pairs: int, seed: int) -> Scenes:
+    """Draws and renders ``2 * pairs`` scenes."""
+    rng = np.random.default_rng(seed)
+    scenes = []
+    for _ in range(pairs):
+        scene = draw_scene(rng)
+        scenes += [scene, neighbour(scene, rng)]
+    images = np.stack([render(s, rng) for s in scenes])
+    return Scenes(images, [s.caption() for s in scenes], [s.kind for s in scenes])
+
+
+def training_scenes(folder: Path, pairs: int = 30_000, workers: int = 2, parts: int = 20) -> Scenes:
+    """The training set, rendered on the first call and read from ``folder`` on the next."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels, words = folder / "scenes.npy", folder / "scenes.json"
+    if not words.exists():
+        with ProcessPoolExecutor(workers) as pool:
+            made = list(pool.map(make_scenes, [pairs // parts] * parts, range(1000, 1000 + parts)))
+        np.save(pixels, np.concatenate([m.images for m in made]))
+        texts = {"captions": sum((m.captions for m in made), []), "kinds": sum((m.kinds for m in made), [])}
+        words.write_text(json.dumps(texts))
+    texts = json.loads(words.read_text())
+    images = np.load(pixels, mmap_mode="r")
+    assert images.shape[1:] == (SIZE, SIZE, 3)
+    return Scenes(images, texts["captions"], texts["kinds"])

@@ -1,0 +1,143 @@
+"""The denoiser of the tiny pool: a v-prediction ``UNet2DConditionModel`` of 0.28 GFLOP on 16x16x6 latents."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from catimage.tiny.autoencoder import CHANNELS, pixels_to_tensor
+from catimage.tiny.clip import WIDTH
+from catimage.tiny.schedule import cosine_rate
+from catimage.tiny.tokenizer import CONTEXT
+
+NOISE: dict[str, Any] = {
+    "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+    "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
+}  # fmt: skip
+"""Zero terminal SNR, so that the first step sees pure noise and a plain wall can have any mean colour."""
+
+
+def new_denoiser() -> torch.nn.Module:
+    """An untrained denoiser of 4.2 M parameters; attention at 8x8 and 4x4 only, where it is cheap."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(32, 64, 128), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8,
+    )  # fmt: skip
+
+
+def text_encoder_from(clip_folder: Path) -> tuple[torch.nn.Module, Any]:
+    """open_clip's text tower as transformers' ``CLIPTextModel`` (what a Stable Diffusion pipeline holds), and its tokenizer."""
+    from safetensors.torch import load_file
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
+    weights = {k: v.float() for k, v in load_file(clip_folder / "open_clip_model.safetensors").items()}
+    layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("transformer.resblocks."))
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=layers, num_attention_heads=4,
+        max_position_embeddings=CONTEXT, hidden_act="gelu", projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = CLIPTextModel(config).eval()
+    prefix = "text_model." if any(k.startswith("text_model.") for k in model.state_dict()) else ""
+    model.load_state_dict(_renamed(weights, layers, prefix), strict=True)
+    return model, tokenizer
+
+
+def _renamed(weights: dict[str, torch.Tensor], layers: int, prefix: str) -> dict[str, torch.Tensor]:
+    """open_clip's names of the text tower's tensors to transformers' names."""
+    out = {
+        "embeddings.token_embedding.weight": weights["token_embedding.weight"],
+        "embeddings.position_embedding.weight": weights["positional_embedding"],
+        "final_layer_norm.weight": weights["ln_final.weight"],
+        "final_layer_norm.bias": weights["ln_final.bias"],
+    }
+    names = {
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "attn.out_proj": "self_attn.out_proj",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+    }
+    for i in range(layers):
+        old, new = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
+        for kind in ("weight", "bias"):
+            for a, b in names.items():
+                out[f"{new}{b}.{kind}"] = weights[f"{old}{a}.{kind}"]
+            for part, name in zip(weights[f"{old}attn.in_proj_{kind}"].chunk(3), "qkv", strict=True):
+                out[f"{new}self_attn.{name}_proj.{kind}"] = part
+    return {prefix + k: v.contiguous() for k, v in out.items()}
+
+
+@torch.no_grad()
+def encode_latents(vae: Any, images: np.ndarray, device: str, batch: int = 256) -> torch.Tensor:
+    """Scaled posterior means, fp16 (n, 6, 16, 16)."""
+    rows = []
+    for i in range(0, len(images), batch):
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            mean = vae.encode(pixels_to_tensor(images[i : i + batch]).to(device)).latent_dist.mean
+        rows.append((mean.float() * vae.config.scaling_factor).half().cpu())
+    return torch.cat(rows)
+
+
+@torch.no_grad()
+def encode_captions(model: Any, tokenizer: Any, captions: list[str], device: str, batch: int = 512) -> torch.Tensor:
+    """Last hidden states, fp16 (n, context, width)."""
+    rows = []
+    for i in range(0, len(captions), batch):
+        ids = tokenizer(captions[i : i + batch], padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
+        rows.append(model(ids.to(device)).last_hidden_state.half().cpu())
+    return torch.cat(rows)
+
+
+def train_denoiser(
+    latents: torch.Tensor, words: torch.Tensor, nothing: torch.Tensor, out: Path, steps: int, batch: int = 64,
+    rate: float = 1.2e-3, drop: float = 0.1, device: str = "cpu", compiled: bool = False,
+) -> None:  # fmt: skip
+    """Trains and writes the moving average of the weights to ``out``, every 500 steps and at the end.
+
+    Args:
+        latents: fp16 (n, 6, 16, 16), scaled.
+        words: fp16 (n, context, width), the captions' hidden states; ``nothing`` (context, width) is the empty caption's,
+            which takes a caption's place with probability ``drop`` (classifier-free guidance).
+    """
+    from diffusers import DDPMScheduler
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(2)
+    net: Any = new_denoiser().to(device)
+    ema = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+    noiser = DDPMScheduler.from_config(NOISE)
+    run = torch.compile(net) if compiled else net
+    start, running = time.time(), 1.0
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = cosine_rate(step, steps, rate)
+        rows = rng.choice(len(latents), batch, replace=False)
+        x, c = latents[rows].float().to(device), words[rows].float().to(device)
+        c = torch.where(torch.rand(batch, 1, 1, device=device) < drop, nothing.float().to(device), c)
+        noise, t = torch.randn_like(x), torch.randint(0, 1000, (batch,), device=device)
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            made = run(noiser.add_noise(x, noise, t), t, c).sample
+        loss = F.mse_loss(made.float(), noiser.get_velocity(x, noise, t))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        if step >= 200:
+            ema.update_parameters(net)
+        running = 0.98 * running + 0.02 * loss.item()
+        if step % 100 == 99:
+            print(f"denoiser {step + 1}/{steps} loss {running:.4f} {time.time() - start:.0f} s", flush=True)
+        if step % 500 == 499 or step == steps - 1:
+            ema.module.save_pretrained(out)
