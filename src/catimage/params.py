@@ -50,7 +50,7 @@ class FileSource(_Section):
 class Sample(_Section):
     """Stage sample."""
 
-    sources: list[SceneSource | FileSource] = Field(default_factory=lambda: [SceneSource()], min_length=1)
+    sources: tuple[SceneSource | FileSource, ...] = Field((SceneSource(),), min_length=1)
     max_similarity: float = Field(0.75, gt=0, le=1)
     max_prompt_length: int = Field(2000, ge=1)
 
@@ -163,9 +163,9 @@ def load_params(path: Path, settings: list[str] | None = None) -> Params:
     Raises:
         InputError: not YAML, an unknown key (with the nearest known one), or a value of the wrong type.
     """
-    tree = _read(path)
+    tree = read_tree(path)
     for setting in settings or []:
-        _apply(tree, setting)
+        apply_setting(tree, setting)
     params = parse_params(tree, path)
     if settings:
         save_params(tree, path)
@@ -186,7 +186,12 @@ def save_params(tree: dict[str, Any], path: Path) -> None:
         fresh.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """The keys and values that ``params.yaml`` itself says, without defaults and unchecked; empty where there is no file.
+
+    Raises:
+        InputError: not YAML, or not a mapping.
+    """
     if not path.exists():
         return {}
     try:
@@ -198,7 +203,12 @@ def _read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _apply(tree: dict[str, Any], setting: str) -> None:
+def apply_setting(tree: dict[str, Any], setting: str) -> None:
+    """Puts one ``key=value`` (dotted keys reach into sections) into ``tree``.
+
+    Raises:
+        InputError: no ``=``, a value that is not YAML, or a dotted key that goes through a value.
+    """
     key, sign, text = setting.partition("=")
     if not sign or not key.strip():
         raise InputError(f"--set {setting!r}: write key=value, such as --set budget=40%.")

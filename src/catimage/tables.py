@@ -94,8 +94,8 @@ def scores_array(scores: pd.DataFrame, metric: str, prompt_ids: list[str], candi
         raise InputError(f"scores: no score of the metric {metric!r} for these prompts; the metrics there are {known}.")
     seeds = np.sort(rows["seed"].unique())
     out = np.full((len(prompt_ids), len(candidates), len(seeds)), np.nan)
-    i = pd.Index(prompt_ids).get_indexer(rows["prompt_id"])
-    j = pd.Index(candidates).get_indexer(rows["candidate"])
+    i = pd.Index(prompt_ids).get_indexer(pd.Index(rows["prompt_id"]))
+    j = pd.Index(candidates).get_indexer(pd.Index(rows["candidate"]))
     out[i, j, np.searchsorted(seeds, rows["seed"])] = rows["value"]
     return out
 

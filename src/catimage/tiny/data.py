@@ -41,7 +41,7 @@ def training_scenes(folder: Path, pairs: int = 30_000, workers: int = 2, parts: 
         with ProcessPoolExecutor(workers) as pool:
             made = list(pool.map(make_scenes, [pairs // parts] * parts, range(1000, 1000 + parts)))
         np.save(pixels, np.concatenate([m.images for m in made]))
-        texts = {"captions": sum((m.captions for m in made), []), "kinds": sum((m.kinds for m in made), [])}
+        texts = {"captions": [c for m in made for c in m.captions], "kinds": [k for m in made for k in m.kinds]}
         words.write_text(json.dumps(texts))
     texts = json.loads(words.read_text())
     images = np.load(pixels, mmap_mode="r")

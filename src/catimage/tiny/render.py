@@ -141,7 +141,7 @@ def _texture(group: Group, half: int, rng: np.random.Generator) -> Image.Image:
         second = np.hypot(x % period - period / 2, y % period - period / 2) < 0.3 * period
     else:
         second = (np.floor(x / (period * 0.6)) + np.floor(y / (period * 0.6))) % 2 == 0
-    return Image.fromarray(np.where(second[..., None], np.uint8(b), np.uint8(a)))
+    return Image.fromarray(np.where(second[..., None], np.array(b, np.uint8), np.array(a, np.uint8)))
 
 
 def _draw(canvas: Image.Image, group: Group, centre: Point, rng: np.random.Generator) -> None:

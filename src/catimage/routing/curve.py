@@ -1,0 +1,116 @@
+"""The exact deferral curve (CATImage 3.3).
+
+For a prompt, ``quality - lambda * cost`` is a line in lambda for each candidate, and the rule follows their upper
+envelope: the choice changes only where the winning line changes. Walking every prompt's envelope from lambda = 0 up
+gives all breakpoints, and sorting those gives the curve, with no grid of lambdas and nothing missed between its points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from catimage.routing.rule import Floats, Ints, check_shapes
+
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A deferral curve: point ``i`` is what the rule gives for lambda in ``[lam[i], lam[i + 1])``.
+
+    Attributes:
+        lam: (k,) ascending from 0.
+        cost: (k,) mean cost, descending.
+        quality: (k,) mean quality.
+    """
+
+    lam: Floats
+    cost: Floats
+    quality: Floats
+
+    def __len__(self) -> int:
+        return len(self.lam)
+
+    def at_cost(self, budget: float) -> float:
+        """The best quality at a mean cost of no more than ``budget``; NaN if no point is that cheap."""
+        within = self.cost <= budget
+        return float(self.quality[within].max()) if within.any() else float("nan")
+
+    def thinned(self, most: int, keep: Ints | None = None) -> Curve:
+        """At most ``most`` points, evenly spaced in cost: the ends, the best point and the rows in ``keep`` always stay."""
+        if len(self) <= most:
+            return self
+        must = np.unique(np.concatenate([[0, len(self) - 1, int(np.argmax(self.quality))], np.asarray(keep if keep is not None else [], int)]))
+        targets = np.linspace(self.cost[0], self.cost[-1], most - len(must))
+        even = np.searchsorted(-self.cost, -targets).clip(0, len(self) - 1)
+        rows = np.unique(np.concatenate([must, even]))
+        return Curve(self.lam[rows], self.cost[rows], self.quality[rows])
+
+
+def deferral_curve(predicted: Floats, cost: Floats, actual: Floats | None = None) -> Curve:
+    """The curve of the rule that routes by ``predicted``, with its quality read from ``actual``.
+
+    Args:
+        predicted: (n_prompts, n_candidates) expected quality; ``cost`` (n_candidates,).
+        actual: (n_prompts, n_candidates) labels; ``predicted`` itself where left out.
+
+    Raises:
+        ValueError: shapes differ, no prompt, or a value is not finite.
+    """
+    actual = predicted if actual is None else actual
+    check_shapes(predicted, cost)
+    check_shapes(actual, cost)
+    if predicted.shape != actual.shape or not len(predicted):
+        raise ValueError(f"predicted and actual must be of one shape with a prompt at least, not {predicted.shape} and {actual.shape}")
+    start, lam, row, old, new = _switches(predicted, cost)
+    n, every = len(predicted), np.arange(len(predicted))
+    saved = np.cumsum(cost[new] - cost[old])
+    gained = np.cumsum(actual[row, new] - actual[row, old])
+    lam = np.concatenate([[0.0], lam])
+    costs = cost[start].mean() + np.concatenate([[0.0], saved]) / n
+    quality = actual[every, start].mean() + np.concatenate([[0.0], gained]) / n
+    last = np.append(lam[1:] > lam[:-1] * (1 + 2 * _TOLERANCE), True)  # switches at one lambda, but for rounding, make one point
+    return Curve(lam[last], costs[last], quality[last])
+
+
+def _switches(predicted: Floats, cost: Floats) -> tuple[Ints, Floats, Ints, Ints, Ints]:
+    """The choices at lambda = 0, and every later switch (lambda, row, old, new), by ascending lambda."""
+    order = np.argsort(cost, kind="stable")
+    price, value = cost[order], predicted[:, order]
+    choice = np.argmax(value, axis=1)
+    start = order[choice]
+    found: list[tuple[Floats, Ints, Ints, Ints]] = []
+    rows = np.arange(len(value))
+    while True:
+        rows, choice = rows[price[choice] > price[0]], choice[price[choice] > price[0]]
+        if not len(rows):
+            break
+        lam, successor = _next_switch(value[rows], price, choice)
+        found.append((lam, rows, order[choice], order[successor]))
+        choice = successor
+    if not found:
+        return start, np.zeros(0), *(np.zeros(0, int) for _ in range(3))
+    lam, row, old, new = (np.concatenate(part) for part in zip(*found, strict=True))
+    by_lam = np.argsort(lam, kind="stable")
+    return start, lam[by_lam], row[by_lam], old[by_lam], new[by_lam]
+
+
+def _next_switch(value: Floats, price: Floats, choice: Ints) -> tuple[Floats, Ints]:
+    """Where each row's present line is first overtaken by a cheaper one, and by which (the cheapest of several)."""
+    every = np.arange(len(value))
+    saving = price[choice][:, None] - price
+    saving[saving <= 0] = np.nan
+    slope = (value[every, choice][:, None] - value) / saving
+    np.nan_to_num(slope, copy=False, nan=np.inf)
+    successor = np.argmin(slope, axis=1)
+    return slope[every, successor].clip(0), successor
+
+
+def safe_lambda(curve: Curve, i: int) -> float:
+    """A lambda just inside segment ``i``, so that rounding cannot give :func:`~catimage.routing.rule.choose` the neighbour's choice."""
+    low = float(curve.lam[i])
+    inside = low * (1 + _TOLERANCE)
+    return inside if i + 1 == len(curve) else min(inside, (low + float(curve.lam[i + 1])) / 2)
