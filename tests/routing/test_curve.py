@@ -95,3 +95,10 @@ def test_at_cost():
 def test_bad_arrays_are_refused(bad):
     with pytest.raises(ValueError):
         deferral_curve(bad, np.array([1.0, 2.0]))
+
+
+def test_mean_quality_integrates_the_step_function():
+    curve = deferral_curve(np.array([[0.0, 1.0, 4.0]]), np.array([1.0, 2.0, 5.0]))
+    grid = np.linspace(1, 5, 40001)[:-1]
+    assert curve.mean_quality(1, 5) == pytest.approx(np.mean([curve.at_cost(b) for b in grid]), abs=1e-3)
+    assert curve.mean_quality(5, 5) == 4

@@ -13,7 +13,6 @@ import numpy as np
 
 from catimage.routing.rule import Floats, Ints, check_shapes
 
-
 _TOLERANCE = 1e-9
 
 
@@ -39,11 +38,24 @@ class Curve:
         within = self.cost <= budget
         return float(self.quality[within].max()) if within.any() else float("nan")
 
+    def mean_quality(self, low: float, high: float) -> float:
+        """The mean over cost from ``low`` to ``high`` of the best quality at no more than that cost (a step function).
+
+        ``low`` must be a cost that the curve reaches; where ``low`` equals ``high`` it is the best quality there.
+        """
+        if not high > low:
+            return self.at_cost(high)
+        rows = np.argsort(self.cost, kind="stable")
+        cost, best = self.cost[rows], np.maximum.accumulate(self.quality[rows])
+        edges = np.append(np.clip(cost, low, high), high)
+        return float((np.diff(edges) * best).sum() / (high - low))
+
     def thinned(self, most: int, keep: Ints | None = None) -> Curve:
         """At most ``most`` points, evenly spaced in cost: the ends, the best point and the rows in ``keep`` always stay."""
         if len(self) <= most:
             return self
-        must = np.unique(np.concatenate([[0, len(self) - 1, int(np.argmax(self.quality))], np.asarray(keep if keep is not None else [], int)]))
+        ends_and_best = np.array([0, len(self) - 1, int(np.argmax(self.quality))])
+        must = np.unique(ends_and_best if keep is None else np.concatenate([ends_and_best, keep]))
         targets = np.linspace(self.cost[0], self.cost[-1], most - len(must))
         even = np.searchsorted(-self.cost, -targets).clip(0, len(self) - 1)
         rows = np.unique(np.concatenate([must, even]))

@@ -38,7 +38,7 @@ def reconstruction_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tenso
 
 
 def train_autoencoder(
-    images: np.ndarray, out: Path, steps: int, batch: int = 16, rate: float = 2e-3, kl_weight: float = 1e-4, device: str = "cpu"
+    images: np.ndarray, out: Path, steps: int, batch: int = 16, rate: float = 2e-3, kl_weight: float = 1e-6, device: str = "cpu"
 ) -> None:
     """Trains and writes ``out`` in diffusers' format, its scaling factor set so that latents have unit variance."""
     torch.manual_seed(0)

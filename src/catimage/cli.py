@@ -1,0 +1,193 @@
+"""The command line. Parameters are loaded once here and passed down; what is heavy is imported where it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from catimage.errors import InputError
+
+app = typer.Typer(
+    help="Cost-aware routing for text-to-image models: for each prompt the best expected quality minus lambda times cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder with params.yaml, data/, models/ and reports/.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter to params.yaml first.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def _params(workspace: Path, settings: list[str] | None) -> tuple[Any, Any]:
+    from catimage.params import load_params
+    from catimage.workspace import Workspace
+
+    if not workspace.is_dir():
+        raise InputError(f"--workspace {workspace}: no such folder; make it, or name another.")
+    return Workspace(workspace), load_params(workspace / "params.yaml", settings)
+
+
+def _stage(name: str, workspace: Path, settings: list[str] | None, **more: Any) -> None:
+    place, params = _params(workspace, settings)
+    import_module(f"catimage.stages.{name}").run(place, params, **more)
+
+
+@app.command()
+def sample(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
+    """Draw prompts from their sources, keep those that differ, and split them."""
+    _stage("sample", workspace, set_)
+
+
+@app.command()
+def generate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
+    """Make every candidate's images of every prompt; continues where it was stopped."""
+    _stage("generate", workspace, set_)
+
+
+@app.command()
+def label(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
+    """Score the images with the metrics of label.metrics."""
+    _stage("label", workspace, set_)
+
+
+@app.command()
+def validate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
+    """Check the data; a failed gate stops here and says which rows fail."""
+    _stage("validate", workspace, set_)
+
+
+@app.command()
+def train(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
+    """Fit the estimators of train.estimators."""
+    _stage("train", workspace, set_)
+
+
+@app.command()
+def calibrate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
+    """Choose the estimator and the smallest lambda that keeps the budget on the validation split."""
+    _stage("calibrate", workspace, set_)
+
+
+@app.command()
+def evaluate(
+    workspace: WorkspaceOption = Path(),
+    scores: Annotated[Path | None, typer.Option(help="Judge on these scores instead: all of their prompts are the test split.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Judge the router and every estimator on the test split; writes reports/."""
+    _stage("evaluate", workspace, set_, scores=scores)
+
+
+@app.command()
+def package(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
+    """Build and export the Bento of router and generators."""
+    _stage("package", workspace, set_)
+
+
+@app.command("import-scores")
+def import_scores(
+    scores: Annotated[Path, typer.Argument(help="CSV with the columns prompt,candidate,seed,metric,value.")],
+    workspace: WorkspaceOption = Path(),
+    costs: Annotated[Path | None, typer.Option(help="CSV with the columns candidate,cost,unit; left out, every candidate costs 1.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Start from scores that you already have."""
+    from catimage.stages import importing
+    from catimage.workspace import Workspace
+
+    importing.run(Workspace(workspace), scores, costs, set_ or [])
+
+
+@app.command()
+def route(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")],
+    workspace: WorkspaceOption = Path(),
+    budget: Annotated[float | None, typer.Option(help="Mean cost a prompt, in the router's cost unit.")] = None,
+    lam: Annotated[float | None, typer.Option("--lambda", help="Quality units a cost unit.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which candidate each prompt goes to."""
+    from catimage.router import Router
+
+    router = Router.load(workspace / "models" / "router")
+    rows = [dataclasses.asdict(d) for d in router.route(prompts, lam=lam, budget=budget)]
+    for row in rows:
+        row["lambda"] = row.pop("lam")
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        predicted = f"predicted {router.metric} {row['predicted_quality']:.4g}"
+        typer.echo(f"{row['candidate']}  cost {row['cost']:.4g} {router.cost_unit}  {predicted}  {row['prompt']}")
+
+
+@app.command()
+def costs(
+    pool: Annotated[str | None, typer.Option(help="A pool's name or file; left out, the workspace's.")] = None,
+    convention: Annotated[
+        str, typer.Option(help="full, or paper: multiply-adds of the denoiser's projections and convolutions alone.")
+    ] = "full",
+    workspace: WorkspaceOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Count what every candidate costs; needs no weights."""
+    from catimage.stages.costs import cost_rows
+
+    place, params = _params(workspace, None)
+    _print_rows(cost_rows(pool or params.pool, place.pools, convention), as_json)
+
+
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    prompt: Annotated[str, typer.Option(help="What the images should show.")],
+    metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "clip_score,sharpness",
+    workspace: WorkspaceOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Score image files as the label stage does."""
+    from catimage.stages.score import score_rows
+
+    _, params = _params(workspace, None)
+    _print_rows(score_rows(images, prompt, [m.strip() for m in metrics.split(",")], params), as_json)
+
+
+@app.command()
+def register(workspace: WorkspaceOption = Path()) -> None:
+    """Log what was built to MLflow, and move the alias champion if it is not worse."""
+    from catimage.registry import register as register_router
+
+    place, params = _params(workspace, None)
+    done = register_router(place, params)
+    typer.echo(f"router version {done.version} ({'champion' if done.champion else 'challenger'}): {done.reason}")
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    cells = [[f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    header = list(rows[0]) if rows else []
+    widths = [max(len(r[i]) for r in [header, *cells]) for i in range(len(header))]
+    for line in [header, *cells]:
+        typer.echo("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+
+
+def main() -> None:
+    """Entry point: bad input is one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"catimage: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Estimators on disk: skops with a fixed list of trusted types, and a JSON beside it. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from catimage.errors import InputError
+
+TRUSTED = [
+    "catimage.estimators.features.PooledEmbedding",
+    "catimage.estimators.features.TokenEmbedding",
+    "catimage.estimators.transformer.TokenMLPRegressor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+]
+
+
+def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
+    """Writes ``folder``; ``meta`` is JSON (``name, metric, candidates, encoder``)."""
+    from skops.io import dump
+
+    features = estimator.named_steps["features"]
+    if "stored" in features.get_params():
+        features.set_params(stored=None)  # a saved estimator is at home anywhere
+    folder.mkdir(parents=True, exist_ok=True)
+    dump(estimator, folder / "estimator.skops")
+    (folder / "estimator.json").write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
+    """Reads what :func:`save` wrote.
+
+    Raises:
+        InputError: nothing is there, or the file holds a type that is not trusted.
+    """
+    from skops.io import load as skops_load
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    if not (folder / "estimator.skops").exists():
+        raise InputError(f"{folder} holds no estimator: run 'catimage train' first.")
+    try:
+        estimator: Pipeline = skops_load(folder / "estimator.skops", trusted=TRUSTED)
+    except UntrustedTypesFoundException as error:
+        raise InputError(f"{folder / 'estimator.skops'} holds types that are not trusted ({error}): train it again.") from error
+    meta: dict[str, Any] = json.loads((folder / "estimator.json").read_text())
+    return estimator, meta

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from catimage.estimators.ragged import Ragged, as_ragged
+from catimage.estimators.transformer import TokenMLPRegressor
+
+
+@parametrize_with_checks([TokenMLPRegressor(epochs=60)])
+def test_scikit_learns_contract(estimator, check):
+    check(estimator)
+
+
+def tokens(n=300, width=6, seed=0):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 9, n)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Ragged(rng.normal(size=(offsets[-1], width)).astype(np.float16), offsets)
+
+
+def labels(x):
+    """What a mean over tokens can express, for two candidates of different size."""
+    first = x.mean(x.values[:, :1].astype(float))
+    return np.concatenate([3 + first, 5 - 2 * first], axis=1)
+
+
+def test_learns_a_mean_over_tokens_and_answers_in_the_metrics_unit():
+    x, new = tokens(), tokens(seed=1)
+    model = TokenMLPRegressor().fit(x, labels(x))
+    assert model.predict(new).shape == (300, 2)
+    assert model.score(new, labels(new)) > 0.9
+
+
+def test_labels_are_scaled_by_one_range_over_all_candidates():
+    x = tokens(50)
+    y = np.stack([np.linspace(0, 1, 50), np.full(50, 9.0)], 1)
+    model = TokenMLPRegressor(epochs=5).fit(x, y)
+    assert (model.low_, model.high_) == (0.0, 9.0)
+
+
+def test_the_prediction_of_a_prompt_does_not_depend_on_its_neighbours():
+    x = tokens(40)
+    model = TokenMLPRegressor(epochs=3).fit(x, labels(x))
+    alone = np.concatenate([model.predict(x.take(np.array([i]))) for i in range(40)])
+    assert alone == pytest.approx(model.predict(x), abs=1e-5)
+
+
+def test_prediction_equals_torch():
+    import torch
+
+    x = tokens(20)
+    model = TokenMLPRegressor(epochs=3).fit(x, labels(x))
+    net = model._network(6, 2)
+    with torch.no_grad():
+        for layer, name in ((net[0], "first"), (net[3], "second")):
+            layer.weight.copy_(torch.from_numpy(model.weights_[name].T))
+            layer.bias.copy_(torch.from_numpy(model.weights_[name + "_bias"]))
+        scaled = torch.from_numpy(((x.values.astype(float) - model.mean_) / model.scale_).astype(np.float32))
+        out = net.eval()(scaled)
+    logits = np.stack([out[a:b].mean(0).numpy() for a, b in zip(x.offsets[:-1], x.offsets[1:], strict=True)])
+    expected = model.low_ + (model.high_ - model.low_) / (1 + np.exp(-logits))
+    assert model.predict(x) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_estimator():
+    x = tokens(60)
+    first, second = (clone(TokenMLPRegressor(epochs=3)).fit(x, labels(x)).predict(x) for _ in range(2))
+    assert (first == second).all()
+
+
+def test_ragged_take_and_mean():
+    x = Ragged(np.arange(12.0).reshape(6, 2), np.array([0, 1, 3, 6]))
+    assert x.take(np.array([2, 0])).values.tolist() == [[6, 7], [8, 9], [10, 11], [0, 1]]
+    assert x.mean(x.values).tolist() == [[0, 1], [3, 4], [8, 9]]
+    assert as_ragged(np.zeros((3, 2))).lengths.tolist() == [1, 1, 1]
