@@ -1,0 +1,61 @@
+"""Standard errors and paired bootstrap intervals over prompts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catimage.routing.rule import Floats
+
+CHUNK = 128
+
+
+class PairedBootstrap:
+    """Resamples of the test prompts, drawn once: whatever is compared is compared on the same resamples.
+
+    A difference between two policies is first taken prompt by prompt and then averaged over resampled prompts, so that
+    what makes a prompt hard or easy for both cancels. Percentile intervals.
+
+    It keeps one byte a prompt and draw: 10 MB for 5,000 prompts and 2,000 draws.
+    """
+
+    def __init__(self, prompts: int, draws: int, seed: int) -> None:
+        if prompts < 1 or draws < 1:
+            raise ValueError(f"a bootstrap needs a prompt and a draw at least, not {prompts} and {draws}")
+        rng = np.random.default_rng(seed)
+        chunks = [_counts(rng, prompts, min(CHUNK, draws - start)) for start in range(0, draws, CHUNK)]
+        self.counts: NDArray[np.uint8] = np.concatenate(chunks)
+
+    def intervals(self, values: Floats, level: float = 0.95) -> Floats:
+        """Intervals (k, 2) of the means of ``values`` (n_prompts, k)."""
+        if values.ndim != 2 or len(values) != self.counts.shape[1]:
+            raise ValueError(f"values must be ({self.counts.shape[1]}, k), not {values.shape}")
+        pieces = [self.counts[i : i + CHUNK].astype(float) @ values for i in range(0, len(self.counts), CHUNK)]
+        means = np.concatenate(pieces) / len(values)
+        tail = (1 - level) / 2
+        bounds: Floats = np.quantile(means, [tail, 1 - tail], axis=0).T
+        return bounds
+
+    def interval(self, values: Floats) -> list[float]:
+        """``[low, high]``, 95%, of the mean of ``values`` (n_prompts,)."""
+        low, high = self.intervals(values[:, None])[0]
+        return [float(low), float(high)]
+
+
+def _counts(rng: np.random.Generator, prompts: int, draws: int) -> NDArray[np.uint8]:
+    """How often each prompt is drawn: (draws, prompts). A count over 255 has a probability below 1e-500."""
+    picks = rng.integers(0, prompts, (draws, prompts)) + prompts * np.arange(draws)[:, None]
+    return np.bincount(picks.ravel(), minlength=draws * prompts).reshape(draws, prompts).astype(np.uint8)
+
+
+def standard_error(values: Floats) -> float | None:
+    """The standard error over prompts of the mean of ``values`` (n_prompts,); None for a single prompt."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def verdict(interval: list[float]) -> str:
+    """What an interval of a gain says: ``better``, ``worse``, or ``nothing significant`` where it contains 0."""
+    low, high = interval
+    if low <= 0 <= high:
+        return "nothing significant"
+    return "better" if low > 0 else "worse"

@@ -1,0 +1,179 @@
+"""``reports/metrics.json``: every method's deferral curve on the test split, and the honest figures (CATImage 5).
+
+All qualities are higher-is-better; those of a metric that is lower-is-better come negated, and the document says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from catimage.evaluation.budget import Operating, budget_document
+from catimage.evaluation.families import Family, fixed, mix, routed
+from catimage.evaluation.intervals import PairedBootstrap, standard_error
+from catimage.evaluation.lookup import best_position, cost_at, mean_quality, position_at_cost, position_to_match, quality_at
+from catimage.evaluation.selected import selected
+from catimage.evaluation.tables import by_candidate, ratio
+from catimage.routing.curve import Curve
+from catimage.routing.rule import Floats
+
+MOST_ROWS = 500
+
+
+@dataclass(frozen=True)
+class MetricData:
+    """Labels of one metric on the three splits, and what each estimator predicts; higher is better.
+
+    Attributes:
+        metric: its name.
+        train, validation, test: labels (n, n_candidates).
+        predictions: by estimator, the predictions (n_val, n_candidates) and (n_test, n_candidates).
+        test_by_seed: scores (n_test, n_candidates, n_seeds), NaN where a seed is missing; None where seeds are not known.
+        lower_is_better: whether the values were negated on the way in.
+    """
+
+    metric: str
+    train: Floats
+    validation: Floats
+    test: Floats
+    predictions: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    test_by_seed: Floats | None = None
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The candidates: their names, their costs (n_candidates,), and the unit of these."""
+
+    candidates: list[str]
+    cost: Floats
+    unit: str
+
+
+def metrics_document(data: MetricData, others: list[MetricData], pool: Pool, router: Operating, draws: int, seed: int) -> dict[str, Any]:
+    """All of ``metrics.json``, ready for JSON (no NaN, no numpy).
+
+    Args:
+        data: the routed metric; ``others`` the other trained ones.
+        router: what the calibrated router does.
+        draws, seed: of the paired bootstrap; each metric draws the same resamples.
+    """
+    bootstrap = PairedBootstrap(len(data.test), draws, seed)
+    best = best_single(data, pool.cost)
+    top = metric_document(data, pool, bootstrap)
+    by_metric = {data.metric: top}
+    for other in others:
+        same = len(other.test) == len(data.test)
+        by_metric[other.metric] = metric_document(other, pool, bootstrap if same else PairedBootstrap(len(other.test), draws, seed))
+    return {
+        "metric": data.metric,
+        "cost_unit": pool.unit,
+        "candidates": candidates_document(data.test, pool),
+        "budget": budget_document(router, known_labels(data), data.test, best, pool.candidates, pool.cost, bootstrap),
+        **top,
+        "by_metric": by_metric,
+    }
+
+
+def metric_document(data: MetricData, pool: Pool, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """One metric: its best single candidate, its oracle, and all methods."""
+    best = best_single(data, pool.cost)
+    val, test, cost = data.validation, data.test, pool.cost
+    families = {
+        "fixed": (fixed(test, test, cost), fixed(val, test, cost)),
+        "mix": (mix(test, test, cost), mix(val, test, cost)),
+        "oracle": (routed(test, test, test, test, cost), routed(val, val, test, test, cost)),
+    }
+    for name, (on_val, on_test) in data.predictions.items():
+        families[name] = routed(on_test, test, on_test, test, cost), routed(on_val, val, on_test, test, cost)
+    return {
+        "lower_is_better": data.lower_is_better,
+        "n_test": len(test),
+        "best_single": {"candidate": pool.candidates[best], "cost": float(cost[best]), "quality": float(test[:, best].mean())},
+        "oracle_quality": float(test.max(axis=1).mean()),
+        "oracle_other_seeds_quality": None if data.test_by_seed is None else oracle_on_other_seeds(data.test_by_seed),
+        "methods": {name: method_document(*pair, best, data, pool, bootstrap) for name, pair in families.items()},
+    }
+
+
+def best_single(data: MetricData, cost: Floats) -> int:
+    """The candidate with the best mean label over the train and validation splits; a tie goes to the cheaper, then the first."""
+    mean = known_labels(data).mean(axis=0)
+    tied = np.flatnonzero(mean >= mean.max() - 1e-12 * np.abs(mean).max())
+    return int(tied[np.argmin(cost[tied])])
+
+
+def known_labels(data: MetricData) -> Floats:
+    """Labels of the train and validation splits, (n, n_candidates): what may be known before the test split is looked at."""
+    return np.concatenate([data.train, data.validation])
+
+
+def candidates_document(test: Floats, pool: Pool) -> list[dict[str, Any]]:
+    """Each candidate's cost, and its mean label on test (n_test, n_candidates) with the standard error over prompts."""
+    columns = zip(pool.candidates, pool.cost, test.T, strict=True)
+    return [{"candidate": name, "cost": float(c), "quality": float(y.mean()), "se": standard_error(y)} for name, c, y in columns]
+
+
+def method_document(found: Family, honest: Family, best: int, data: MetricData, pool: Pool, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """One method; every figure is computed from the whole curve, which is thinned for the document alone.
+
+    ``fixed`` has the candidates as its curve, the dearest first, with no lambda. ``mix`` has the vertices of its hull;
+    between them its figures follow the straight edges, and ``mean_curve_quality`` integrates these.
+
+    Args:
+        found, honest: the method's family found on the test split and on the validation split.
+        best: index of the best single candidate.
+    """
+    curve, linear, cost = found.curve, found.linear, pool.cost
+    top = best_position(curve)
+    afforded = position_at_cost(curve, float(cost[best]), linear)
+    match = position_to_match(curve, float(data.test[:, best].mean()), linear)
+    return {
+        "max_quality": quality_at(curve, top),
+        "max_quality_cost": cost_at(curve, top),
+        "quality_at_best_single_cost": None if afforded is None else quality_at(curve, afforded),
+        "cost_ratio_to_match_best_single": None if match is None else ratio(cost_at(curve, match), float(cost[best])),
+        "mean_curve_quality": mean_quality(curve, float(cost.min()), float(cost.max()), linear),
+        "selected": selected(honest, best, data.validation, data.test, cost, bootstrap),
+        "by_candidate": by_candidate(found, honest, pool.candidates, cost, data.test, bootstrap),
+        "curve": curve_rows(curve, _answers(found, data.test, cost)),
+    }
+
+
+def _answers(found: Family, test: Floats, cost: Floats) -> list[int]:
+    """The points of the curve that answer ``by_candidate``."""
+    asked = [position_at_cost(found.curve, float(c), found.linear) for c in cost]
+    asked += [position_to_match(found.curve, float(y.mean()), found.linear) for y in test.T]
+    ends = {int(end) for p in asked if p is not None for end in (np.floor(p), np.ceil(p))}
+    return sorted(ends)
+
+
+def curve_rows(curve: Curve, keep: list[int]) -> list[list[float | None]]:
+    """Rows ``[cost, quality, lambda]`` (lambda None where there is none), thinned to 500; the ends, the best and ``keep`` stay."""
+    thin = curve.thinned(MOST_ROWS, np.array(keep[: MOST_ROWS - 3], int))
+    lam = [None if np.isnan(x) else float(x) for x in thin.lam]
+    return [[float(c), float(q), x] for c, q, x in zip(thin.cost, thin.quality, lam, strict=True)]
+
+
+def oracle_on_other_seeds(by_seed: Floats) -> float | None:
+    """What an oracle is worth that has seen other seeds than the one it is judged on; None without a second seed.
+
+    ``oracle_quality`` picks and judges on the same images, so that it gains from luck. Here each prompt's candidate is
+    picked by the mean of all seeds but one, and judged on that one, in turn for every seed. A router that predicts
+    from the prompt alone cannot hope for more than an oracle with endless seeds would reach this way.
+
+    Args:
+        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
+    """
+    there = ~np.isnan(by_seed)
+    values, total = np.where(there, by_seed, 0.0), np.where(there, by_seed, 0.0).sum(axis=2)
+    judged: list[Floats] = []
+    for s in range(by_seed.shape[2]):
+        others = there.sum(axis=2) - there[:, :, s]
+        rows = np.flatnonzero((others > 0).all(axis=1) & there[:, :, s].all(axis=1))
+        picked = np.argmax((total - values[:, :, s])[rows] / others[rows], axis=1)
+        judged.append(values[rows, picked, s])
+    scores = np.concatenate(judged)
+    return float(scores.mean()) if len(scores) else None

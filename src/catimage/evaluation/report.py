@@ -1,0 +1,65 @@
+"""``report.html``: one page that needs nothing else, from ``metrics.json`` and a few prompts."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from catimage.evaluation import words
+from catimage.evaluation.intervals import verdict
+from catimage.evaluation.samples import Sample
+from catimage.routing.rule import Floats
+
+FAMILIES = ("fixed", "mix", "oracle")
+
+
+def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[dict[str, Any]]:
+    """How well the router predicts, a row a candidate: root mean squared error, that of the mean label, and correlation.
+
+    ``correlation`` (Pearson) is None where either side does not vary. Both arrays are (n_test, n_candidates).
+    """
+    rows = []
+    for name, p, y in zip(candidates, predicted.T, labels.T, strict=True):
+        varies = len(y) > 1 and p.std() > 0 and y.std() > 0
+        rows.append(
+            {
+                "candidate": name,
+                "error": float(np.sqrt(np.mean((p - y) ** 2))),
+                "error_of_mean": float(y.std()),
+                "correlation": float(np.corrcoef(p, y)[0, 1]) if varies else None,
+            }
+        )
+    return rows
+
+
+def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str, Any]], samples: list[Sample]) -> str:
+    """The page.
+
+    Args:
+        document: ``metrics.json``.
+        figures: SVG texts by name, see :func:`catimage.evaluation.plots.figures`.
+        fit: see :func:`fit_table`.
+        samples: prompts to show, with or without images.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("catimage", "evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": words.number, "percent": words.percent}
+    environment.globals |= {"gain": words.gain, "verdict": verdict}
+    page: str = environment.get_template("report.html.j2").render(
+        document=document,
+        headline=words.headline(document),
+        rivals=words.rivals(document),
+        budget=words.budget_line(document),
+        direction=words.direction(document),
+        figures={name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for name, svg in figures.items()},
+        estimators=[name for name in document["methods"] if name not in FAMILIES],
+        routed=document["methods"][document["budget"]["estimator"]],
+        fit=fit,
+        samples=samples,
+    )
+    return page

@@ -1,0 +1,50 @@
+"""The honest figures: lambda chosen on the validation split, judged on the test split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from catimage.evaluation.families import Family, Outcome
+from catimage.evaluation.intervals import PairedBootstrap
+from catimage.evaluation.lookup import best_position, position_to_match
+from catimage.evaluation.tables import ratio
+from catimage.routing.rule import Floats
+
+
+def selected(honest: Family, best: int, validation: Floats, test: Floats, cost: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """The point of best validation quality, and the cheapest one that matches the best single candidate there.
+
+    For ``fixed`` and ``mix`` the same is chosen among their policies (a candidate, a share), so that ``lambda`` is None.
+    ``match`` is None, and ``reason`` says so, where no point reaches that quality on the validation split.
+
+    Args:
+        honest: the family found on the validation split.
+        best: index of the best single candidate.
+        validation: labels (n_val, n_candidates); ``test`` (n_test, n_candidates); ``cost`` (n_candidates,).
+    """
+    match = position_to_match(honest.curve, float(validation[:, best].mean()), honest.linear)
+    chosen = {"max_quality": best_position(honest.curve)} | ({} if match is None else {"match": match})
+    outcomes = {key: honest.outcome(position) for key, position in chosen.items()}
+    out = judged(outcomes, test[:, best], float(cost[best]), bootstrap)
+    if match is None:
+        out |= {"match": None, "reason": "no point of the validation curve is as good as the best single candidate there"}
+    return out
+
+
+def judged(outcomes: dict[str, Outcome], rival: Floats, rival_cost: float, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Outcomes against one rival's quality (n_test,): ``lambda, cost, quality, gain, interval, cost_ratio`` of each."""
+    gains = np.stack([outcome.quality - rival for outcome in outcomes.values()], axis=1)
+    intervals = bootstrap.intervals(gains)
+    return {
+        key: {
+            "lambda": outcome.lam,
+            "cost": float(outcome.cost.mean()),
+            "quality": float(outcome.quality.mean()),
+            "gain": float(gain),
+            "interval": interval.tolist(),
+            "cost_ratio": ratio(float(outcome.cost.mean()), rival_cost),
+        }
+        for (key, outcome), gain, interval in zip(outcomes.items(), gains.mean(axis=0), intervals, strict=True)
+    }

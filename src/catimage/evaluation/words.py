@@ -1,0 +1,68 @@
+"""``metrics.json`` in sentences. A gain whose interval contains 0 is called nothing significant, whatever its sign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from catimage.evaluation.intervals import verdict
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure for people: four significant digits, a dash for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def gain(value: float, interval: list[float]) -> str:
+    """``+0.012 [0.008, 0.016]``."""
+    low, high = interval
+    return f"{value:+.3g} [{low:.3g}, {high:.3g}]"
+
+
+def percent(share: float | None) -> str:
+    """``55%``."""
+    return "-" if share is None else f"{100 * share:.3g}%"
+
+
+def compared(figures: dict[str, Any], rival: str) -> str:
+    """What a ``gain`` and its ``interval`` say about a rival, to follow the word "router"."""
+    said = gain(figures["gain"], figures["interval"])
+    return {
+        "better": f"gains {said} over {rival}",
+        "worse": f"loses to {rival}: {said}",
+        "nothing significant": f"gains nothing significant over {rival}: {said}",
+    }[verdict(figures["interval"])]
+
+
+def headline(document: dict[str, Any]) -> str:
+    """The calibrated router against the best single candidate."""
+    figures = document["budget"]["best_single"]
+    of_cost = "" if figures["cost_ratio"] is None else f", at {percent(figures['cost_ratio'])} of its cost"
+    rival = f"the best single candidate, {figures['candidate']}"
+    return f"The router {compared(figures, rival)}{of_cost}."
+
+
+def budget_line(document: dict[str, Any]) -> str:
+    """The calibrated lambda, and what it spends against the budget."""
+    budget, unit = document["budget"], document["cost_unit"]
+    low, high = map(number, budget["realised_mean_cost_interval"])
+    spent = f"realised mean cost {number(budget['realised_mean_cost'])} [{low}, {high}] {unit} on {document['n_test']:,} test prompts"
+    return f"lambda {number(budget['lambda'])} ({budget['estimator']}): {spent}, of a budget of {number(budget['target'])} {unit}."
+
+
+def rivals(document: dict[str, Any]) -> list[str]:
+    """The calibrated router against what else its budget buys: the best fixed candidate, and the best mix of two."""
+    fixed, mix = document["budget"]["best_fixed"], document["budget"]["mix"]
+    said = []
+    if fixed:
+        rival = f"{fixed['candidate']}, the best fixed candidate within the budget ({number(fixed['cost'])} {document['cost_unit']})"
+        said.append(f"The router {compared(fixed, rival)}.")
+    if mix:
+        said.append(f"The router {compared(mix, 'the best random mix of two candidates at the cost that it realised')}.")
+    return said
+
+
+def direction(document: dict[str, Any]) -> str:
+    """How to read the qualities."""
+    if document["lower_is_better"]:
+        return f"{document['metric']}, negated: it is lower-is-better, and higher is better here"
+    return f"{document['metric']}, higher is better"

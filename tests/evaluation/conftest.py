@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+from worlds import COST, NAMES, routed_world
+
+from catimage.evaluation.budget import Operating
+from catimage.evaluation.methods import MetricData, Pool, metrics_document
+
+
+@pytest.fixture(scope="session")
+def world():
+    (_, train), (val_truth, val), (test_truth, test) = (routed_world(n, seed) for seed, n in enumerate((200, 300, 300)))
+    blind = np.tile(train.mean(axis=0), (300, 1))
+    by_seed = np.stack([test, test_truth * 2 - test], axis=2)
+    return MetricData("quality", train, val, test, {"good": (val_truth, test_truth), "blind": (blind, blind)}, by_seed)
+
+
+@pytest.fixture(scope="session")
+def document(world):
+    router = Operating("good", 6.0, 0.01, world.predictions["good"][1])
+    return metrics_document(world, [], Pool(NAMES, COST, "seconds"), router, draws=400, seed=0)
+
+
+@pytest.fixture(scope="session")
+def blind_document(world):
+    router = Operating("blind", 10.0, 0.0, world.predictions["blind"][1])
+    return metrics_document(world, [], Pool(NAMES, COST, "seconds"), router, draws=400, seed=0)
