@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
 PREPROCESS: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
 
 
-def new_clip(vocabulary: int) -> torch.nn.Module:
+def new_clip(vocabulary: int) -> Any:
     """An untrained open_clip model."""
     import open_clip
 
@@ -44,7 +44,7 @@ def train_clip(
     train_tokenizer(out)
     tokenizer = CLIPTokenizer.from_pretrained(out)
     tokens = tokenizer(captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
-    model = new_clip(len(tokenizer)).to(device)
+    model: Any = new_clip(len(tokenizer)).to(device)
     no_decay = [p for p in model.parameters() if p.ndim < 2]
     decay = [p for p in model.parameters() if p.ndim >= 2]
     optimiser = torch.optim.AdamW(

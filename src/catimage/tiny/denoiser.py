@@ -22,7 +22,7 @@ NOISE: dict[str, Any] = {
 """Zero terminal SNR, so that the first step sees pure noise and a plain wall can have any mean colour."""
 
 
-def new_denoiser() -> torch.nn.Module:
+def new_denoiser() -> Any:
     """An untrained denoiser of 4.2 M parameters; attention at 8x8 and 4x4 only, where it is cheap."""
     from diffusers import UNet2DConditionModel
 
@@ -34,7 +34,7 @@ def new_denoiser() -> torch.nn.Module:
     )  # fmt: skip
 
 
-def text_encoder_from(clip_folder: Path) -> tuple[torch.nn.Module, Any]:
+def text_encoder_from(clip_folder: Path) -> tuple[Any, Any]:
     """open_clip's text tower as transformers' ``CLIPTextModel`` (what a Stable Diffusion pipeline holds), and its tokenizer."""
     from safetensors.torch import load_file
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -47,7 +47,8 @@ def text_encoder_from(clip_folder: Path) -> tuple[torch.nn.Module, Any]:
         max_position_embeddings=CONTEXT, hidden_act="gelu", projection_dim=WIDTH,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    model = CLIPTextModel(config).eval()
+    model: Any = CLIPTextModel(config)
+    model.eval()
     prefix = "text_model." if any(k.startswith("text_model.") for k in model.state_dict()) else ""
     model.load_state_dict(_renamed(weights, layers, prefix), strict=True)
     return model, tokenizer
@@ -115,7 +116,7 @@ def train_denoiser(
     torch.manual_seed(0)
     rng = np.random.default_rng(2)
     net: Any = new_denoiser().to(device)
-    ema = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    ema: Any = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
     noiser = DDPMScheduler.from_config(NOISE)
     run = torch.compile(net) if compiled else net

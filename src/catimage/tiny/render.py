@@ -58,7 +58,7 @@ def _share(ground: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return (((x if way == "upright" else y) * 4) % 1 >= 0.5) * 1.0
     if kind == "checkered":
         n = 4 if way == "large" else 8
-        return (np.floor(x * n) + np.floor(y * n)) % 2
+        return np.asarray((np.floor(x * n) + np.floor(y * n)) % 2)
     return np.zeros_like(x)
 
 
