@@ -1,0 +1,152 @@
+"""Stage generate: every prompt x candidate x seed of the pool, in shards, by DESIGN's plan-and-commit protocol."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from tqdm import tqdm
+
+from catimage.errors import InputError
+from catimage.params import Params
+from catimage.pool.costs import candidate_costs
+from catimage.pool.kinds import Generator, open_generator
+from catimage.pool.pool import Pool, load_pool
+from catimage.pool.weights import definition
+from catimage.shards.lock import writing
+from catimage.shards.manifest import Entry, collect, write_manifest
+from catimage.shards.plan import Block, ShardPlan, plan_blocks
+from catimage.shards.store import DamagedShard, encode_image, read_shard, write_shard
+from catimage.tables import CANDIDATES, IMAGES, PROMPTS, read_table, write_table
+from catimage.workspace import Workspace
+
+_TIMED = 5
+"""Images timed a candidate, after one that is not, where seconds are the cost unit."""
+
+
+def run(workspace: Workspace, params: Params) -> None:
+    """Makes what is missing of the pool's images, then ``data/candidates.parquet``, and last the manifest.
+
+    Finished shards of an earlier run, killed or not, are taken as they are once they have been read and checked. Only a
+    run that comes to its end replaces the manifest and deletes shards that are no longer planned.
+
+    Raises:
+        InputError: prompts, pool or weights are missing or wrong, or another process is generating here.
+    """
+    pool = load_pool(params.pool, workspace.pools)
+    prompts = read_table(workspace.prompts, PROMPTS, "sample")
+    if prompts.empty:
+        raise InputError(f"{workspace.prompts} holds no prompts: give stage sample other sources.")
+    _check_unit(pool, params.cost_unit)
+    with writing(workspace.images):
+        costs = candidates_table(pool)
+        definitions = {name: definition(spec, pool.folder) for name, spec in pool.generators.items()}
+        pairs = list(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
+        asked = params.generate
+        blocks = plan_blocks(pool, definitions, pairs, asked.seeds, asked.batch, asked.shard_images)
+        workspace.images.mkdir(parents=True, exist_ok=True)
+        entries, seconds = _make_all(pool, blocks, workspace.images, asked.device, params.cost_unit == "seconds")
+        write_table(pd.concat([costs, seconds]) if len(seconds) else costs, workspace.candidates, CANDIDATES)
+        write_manifest(workspace.images, entries)
+        collect(workspace.images, entries)
+
+
+def candidates_table(pool: Pool) -> pd.DataFrame:
+    """The candidates table: TFLOPs as counted (or as the pool says), and the pool's explicit costs in other units."""
+    counted = candidate_costs(pool)
+    others = [c.model_dump() for c in pool.candidates if c.cost is not None and (c.candidate, c.unit) not in _keys(counted)]
+    return pd.concat([counted, pd.DataFrame(others)])[list(CANDIDATES.names)] if others else counted[list(CANDIDATES.names)]
+
+
+def _keys(costs: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(zip(costs["candidate"], costs["unit"], strict=True))
+
+
+def _check_unit(pool: Pool, unit: str) -> None:
+    """Before hours of generation: the unit that is routed on will have a cost for every candidate."""
+    if unit == "seconds" or (unit == "tflops" and pool.costs == "counted"):
+        return
+    without = [c.candidate for c in pool.candidates if c.cost is None or c.unit != unit]
+    if without:
+        raise InputError(f"{pool.file}: the candidate {without[0]!r} has no cost in {unit!r}, which is params.yaml's cost_unit; add one.")
+
+
+def _make_all(pool: Pool, blocks: list[Block], folder: Path, device: str, timed: bool) -> tuple[list[Entry], pd.DataFrame]:
+    """Makes the shards that are not there; returns all of them, and measured seconds if they are asked for."""
+    plans = [plan for block in blocks for plan in block.plans]
+    digests = {plan.name: digest for plan in plans if (digest := _kept(folder, plan)) is not None}
+    there = sum(plan.images for plan in plans if plan.name in digests)
+    seconds: list[pd.DataFrame] = []
+    with tqdm(total=sum(plan.images for plan in plans), initial=there, unit="image", desc="generate") as bar:
+        for name, own in groupby(blocks, lambda block: block.generator):
+            missing = [(block, rest) for block in own if (rest := [p for p in block.plans if p.name not in digests])]
+            if missing or timed:
+                generator = open_generator(pool.generators[name], pool.folder, device)
+                digests |= _make(generator, missing, folder, bar.update)
+                seconds += [_measured(generator, pool, name, blocks[0].prompts[0][1])] if timed else []
+                del generator  # before the next one is loaded
+    entries = [Entry(p.name, p.candidate, p.images, digests[p.name]) for p in plans]
+    return entries, pd.concat(seconds) if seconds else pd.DataFrame()
+
+
+def _make(
+    generator: Generator, missing: list[tuple[Block, list[ShardPlan]]], folder: Path, progress: Callable[[int], Any]
+) -> dict[str, str]:
+    """Makes one generator's missing shards, text encoded once a block of prompts; returns their digests by name."""
+    digests = {}
+    for block, plans in missing:
+        encoded = generator.encode([text for _, text in block.prompts])
+        for plan in plans:
+            digests[plan.name] = make_shard(generator, plan, encoded, folder, progress)
+    return digests
+
+
+def _kept(folder: Path, plan: ShardPlan) -> str | None:
+    """The image digest of a finished shard; None, with a warning where it is damaged, if it is to be made."""
+    try:
+        rows, digest = read_shard(folder, plan.name)
+    except FileNotFoundError:
+        return None
+    except DamagedShard as error:
+        print(f"warning: the shard {plan.name} in {folder} is damaged and is made again: {error}", file=sys.stderr, flush=True)
+        return None
+    return digest if rows.num_rows == plan.images else None
+
+
+def make_shard(generator: Generator, plan: ShardPlan, encoded: Any, folder: Path, progress: Callable[[int], Any]) -> str:
+    """Makes and writes the images of one plan; returns their digest. ``progress`` is called with the images of each batch."""
+    columns: dict[str, list[Any]] = {name: [] for name in IMAGES.names}
+    for batch in plan.batches():
+        identifiers, texts, seeds = (list(column) for column in zip(*batch, strict=True))
+        start = time.perf_counter()
+        images = generator.generate(texts, plan.steps, seeds, encoded)
+        columns["seconds"] += [(time.perf_counter() - start) / len(batch)] * len(batch)
+        columns["prompt_id"] += identifiers
+        columns["candidate"] += [plan.candidate] * len(batch)
+        columns["seed"] += seeds
+        columns["image"] += [encode_image(image) for image in images]
+        progress(len(batch))
+    return write_shard(folder, plan, pa.table(columns, schema=IMAGES))
+
+
+def _measured(generator: Generator, pool: Pool, name: str, prompt: str) -> pd.DataFrame:
+    """Median wall seconds of one image by itself, text encoding included: what a request waits for.
+
+    Measured afresh by every run in which ``cost_unit`` is ``seconds``, and only then, since two measurements never agree.
+    """
+    rows = []
+    for candidate in (c for c in pool.candidates if c.generator == name and not (c.unit == "seconds" and c.cost is not None)):
+        times = []
+        for repeat in range(_TIMED + 1):
+            start = time.perf_counter()
+            generator.generate([prompt], candidate.steps, [repeat])
+            times.append(time.perf_counter() - start)
+        rows.append({**candidate.model_dump(), "cost": median(times[1:]), "unit": "seconds"})
+    return pd.DataFrame(rows)

@@ -1,0 +1,62 @@
+"""A pipeline and a CLIP of the tiny pool's own make with random weights: real parts that need no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+
+STEPS = (1, 2, 4)
+
+
+def save_clip_folder(folder: Path) -> Path:
+    """An untrained open_clip model with its tokenizer, as ``local-dir:`` reads it."""
+    from transformers import CLIPTokenizer
+
+    from catimage.tiny.clip import new_clip, save_clip
+    from catimage.tiny.tokenizer import train_tokenizer
+
+    torch.manual_seed(1)
+    train_tokenizer(folder, captions=200)
+    size = len(CLIPTokenizer.from_pretrained(folder))
+    save_clip(new_clip(size), size, folder)
+    return folder
+
+
+def save_pipeline(folder: Path, clip: Path) -> Path:
+    """An untrained Stable Diffusion pipeline in diffusers' folder format, around ``clip``'s text tower."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+
+    from catimage.tiny.autoencoder import new_autoencoder
+    from catimage.tiny.denoiser import NOISE, new_denoiser, text_encoder_from
+
+    text, tokenizer = text_encoder_from(clip)
+    torch.manual_seed(2)
+    pipeline = StableDiffusionPipeline(
+        vae=new_autoencoder(), text_encoder=text, tokenizer=tokenizer, unet=new_denoiser(),
+        scheduler=EulerDiscreteScheduler.from_config(NOISE), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def pool_tree(weights: str, steps: tuple[int, ...] = STEPS) -> dict[str, object]:
+    """What the miniature pool's YAML file says."""
+    generator = {
+        "kind": "diffusers", "pipeline": "StableDiffusionPipeline", "weights": weights,
+        "scheduler": "EulerDiscreteScheduler", "guidance": 3.0, "size": 64,
+    }  # fmt: skip
+    return {
+        "name": "miniature",
+        "generators": {"mini": generator},
+        "candidates": [{"candidate": f"mini-{n}", "generator": "mini", "steps": n} for n in steps],
+    }
+
+
+def save_pool(folder: Path) -> Path:
+    """``folder/miniature.yaml`` with its weights in ``folder/sd`` and a CLIP in ``folder/clip``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_pipeline(folder / "sd", save_clip_folder(folder / "clip"))
+    (folder / "miniature.yaml").write_text(yaml.safe_dump(pool_tree("sd"), sort_keys=False))
+    return folder / "miniature.yaml"
