@@ -1,0 +1,133 @@
+"""Text towers of open_clip's models: the embedded CLIP, a folder, or any CLIP that open_clip knows by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from catimage.encoders.embeddings import Embeddings, concatenated
+from catimage.errors import InputError, nearest
+from catimage.params import Encoder
+from catimage.tables import prompt_id
+
+TINY = Path(__file__).parent.parent / "pools" / "tiny" / "clip"
+"""The CLIP of the embedded pool, in open_clip's ``local-dir:`` layout."""
+LOCAL, HUB = "local-dir:", "hf-hub:"
+BATCH = 64
+FILES = ["*.json", "*.txt", "*.model", "open_clip*.safetensors", "open_clip_pytorch_model.bin"]
+
+
+class OpenClipEncoder:
+    """A frozen text tower in float32, on the CPU: its last hidden states (CATImage 5.1) and its pooled embedding.
+
+    Args:
+        spec: ``model`` is ``tiny``, ``local-dir:FOLDER``, ``hf-hub:OWNER/NAME`` (at ``revision``), or a name that open_clip knows, with
+            ``weights`` a tag of it or a file.
+
+    Raises:
+        InputError: an unknown model, weights that are not there, or a text tower that does not pool at its end token.
+    """
+
+    def __init__(self, spec: Encoder) -> None:
+        source = _source(spec)
+        self.name = spec.name
+        self._model, self._tokenizer = _model_and_tokenizer(spec, source)
+        self._end = _end_token(spec, self._model)
+        self.context = int(_text(self._model).context_length)
+
+    def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
+        """Embeds prompts (at least one), the same in any batch but for rounding; a prompt longer than ``context`` tokens is cut there."""
+        parts = range(0, len(prompts), BATCH)
+        batches = (self._batch(prompts[i : i + BATCH]) for i in tqdm(parts, "encoding prompts", disable=not progress, unit="batch"))
+        return concatenated(list(batches))
+
+    @torch.inference_mode()
+    def _batch(self, prompts: list[str]) -> Embeddings:
+        ids = self._tokenizer(prompts)
+        out = self._model.forward_intermediates(text=ids, text_indices=1, normalize=True, normalize_intermediates=True)
+        lengths = self._lengths(ids)
+        kept = torch.arange(ids.shape[1]) < lengths[:, None]
+        return Embeddings(
+            [prompt_id(p) for p in prompts],
+            out["text_features"].numpy(),
+            out["text_intermediates"][-1][kept].half().numpy(),
+            np.concatenate([[0], np.cumsum(lengths.numpy())]).astype(np.int64),
+            self.name,
+            self._truncated(prompts, lengths),
+        )
+
+    def _lengths(self, ids: torch.Tensor) -> torch.Tensor:
+        """Tokens up to the end token, which pads as well in some tokenizers: (n,)."""
+        ends = ids if self._end is None else (ids == self._end).int()
+        return ends.argmax(1) + 1
+
+    def _truncated(self, prompts: list[str], lengths: torch.Tensor) -> int:
+        """How many of the prompts that fill the context would go on."""
+        full = [p for p, n in zip(prompts, lengths.tolist(), strict=True) if n == self.context]
+        if not full:
+            return 0
+        return int((self._lengths(self._tokenizer(full, context_length=self.context + 1)) > self.context).sum())
+
+
+def _source(spec: Encoder) -> str:
+    """The name that open_clip is given; a hub's repository is fetched at its revision, and then is a folder."""
+    if spec.model == "tiny":
+        return f"{LOCAL}{TINY}"
+    if spec.model.startswith(HUB) and spec.revision:
+        from huggingface_hub import snapshot_download
+
+        try:
+            return LOCAL + snapshot_download(spec.model.removeprefix(HUB), revision=spec.revision, allow_patterns=FILES)
+        except (OSError, ValueError) as error:
+            raise InputError(f"encoder: {spec.model} at revision {spec.revision!r} cannot be fetched ({_line(error)}).") from error
+    if not spec.model.startswith((LOCAL, HUB)):
+        _check_name(spec)
+    return spec.model
+
+
+def _check_name(spec: Encoder) -> None:
+    if open_clip.get_model_config(spec.model) is None:
+        near = nearest(spec.model, ["tiny", *open_clip.list_models()])
+        raise InputError(
+            f"encoder.model {spec.model!r} is not known to open_clip{near}: name one of its models, tiny, or local-dir:FOLDER."
+        )
+    tags = open_clip.list_pretrained_tags_by_model(spec.model)
+    if spec.weights not in tags and not Path(spec.weights or ".").is_file():
+        near = nearest(spec.weights, tags)
+        raise InputError(f"encoder.weights {spec.weights!r} is no file, and no tag of {spec.model}{near}: its tags are {', '.join(tags)}.")
+
+
+def _model_and_tokenizer(spec: Encoder, source: str) -> tuple[Any, Any]:
+    try:
+        model = open_clip.create_model(source, pretrained=spec.weights or None, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(source)
+    except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
+        raise InputError(f"encoder: {source} cannot be loaded ({_line(error)}): check encoder.model and encoder.weights.") from error
+    model.visual = torch.nn.Identity()  # only the text tower is needed
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _text(model: Any) -> Any:
+    """The text tower; older models are one themselves."""
+    return getattr(model, "text", model)
+
+
+def _end_token(spec: Encoder, model: Any) -> int | None:
+    """The id of the token at which the tower pools, or None where that is the largest id of a prompt (the first such)."""
+    text = _text(model)
+    pooled = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+    if pooled not in ("argmax", "eos") or getattr(text, "cls_emb", None) is not None:
+        raise InputError(f"encoder.model {spec.model}: its text tower does not pool at an end token: name a CLIP model.")
+    return None if pooled == "argmax" else int(getattr(text, "text_eos_id", None) or text.eos_id)
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error of a library."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")

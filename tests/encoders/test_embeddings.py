@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catimage.encoders.embeddings import Embeddings, concatenated
+from catimage.errors import InputError
+
+
+def made(lengths, name="p"):
+    rng = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    pooled, tokens = rng.normal(size=(len(lengths), 4)), rng.normal(size=(offsets[-1], 3))
+    return Embeddings([f"{name}{i}" for i in range(len(lengths))], pooled.astype("f4"), tokens.astype("f2"), offsets, "tiny", 1)
+
+
+def tokens_of(embeddings, i):
+    return embeddings.tokens[embeddings.offsets[i] : embeddings.offsets[i + 1]]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
+def test_take_gives_the_rows_asked_for_in_order(lengths, data):
+    whole = made(lengths)
+    rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=10))
+    taken = whole.take([f"p{i}" for i in rows])
+    assert len(taken) == len(rows)
+    for place, row in enumerate(rows):
+        np.testing.assert_array_equal(taken.pooled[place], whole.pooled[row])
+        np.testing.assert_array_equal(tokens_of(taken, place), tokens_of(whole, row))
+
+
+def test_saved_embeddings_come_back_the_same(tmp_path):
+    made([2, 1, 3]).save(tmp_path / "tiny")
+    made([1, 4]).save(tmp_path / "tiny")
+    back, whole = Embeddings.load(tmp_path / "tiny"), made([1, 4])
+    for name in ("pooled", "tokens", "offsets"):
+        array, expected = getattr(back, name), getattr(whole, name)
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
+    assert (back.prompt_ids, back.encoder, back.truncated) == (["p0", "p1"], "tiny", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_embeddings_join():
+    both = concatenated([made([2, 1]), made([3], "q")])
+    assert both.prompt_ids == ["p0", "p1", "q0"]
+    assert both.offsets.tolist() == [0, 2, 3, 6]
+    assert both.truncated == 2
+    np.testing.assert_array_equal(tokens_of(both, 2), made([3], "q").tokens)
+
+
+def test_a_prompt_without_an_embedding_is_refused():
+    with pytest.raises(InputError, match=r"1 prompts have no embedding by tiny \(first zz\)"):
+        made([1]).take(["p0", "zz"])
+
+
+def test_embeddings_that_are_not_whole_are_refused(tmp_path):
+    with pytest.raises(InputError, match="is not there: run 'catimage sample'"):
+        Embeddings.load(tmp_path / "none")
+    made([1]).save(tmp_path / "tiny")
+    (tmp_path / "tiny" / "embeddings.safetensors").write_bytes(b"cut short")
+    with pytest.raises(InputError, match="does not hold whole embeddings"):
+        Embeddings.load(tmp_path / "tiny")

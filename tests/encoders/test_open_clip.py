@@ -1,0 +1,129 @@
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from catimage.encoders import load_encoder
+from catimage.encoders.open_clip import BATCH
+from catimage.errors import InputError
+from catimage.params import Encoder
+from catimage.tables import prompt_id
+from miniature import save_clip_folder
+
+PROMPTS = ["an empty white wall", "two small red rings and a large blue square on a grey background", "x"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return f"local-dir:{save_clip_folder(tmp_path_factory.mktemp('clip'))}"
+
+
+@pytest.fixture(scope="module")
+def model(source):
+    return open_clip.create_model(source).eval()
+
+
+@pytest.fixture(scope="module")
+def encoder(source):
+    return load_encoder(Encoder(model=source))
+
+
+@torch.inference_mode()
+def test_the_pooled_embedding_is_that_of_open_clip(source, model, encoder):
+    expected = model.encode_text(open_clip.get_tokenizer(source)(PROMPTS), normalize=True).numpy()
+    pooled = encoder.encode(PROMPTS).pooled
+    assert pooled.dtype == np.float32
+    np.testing.assert_allclose(pooled, expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(pooled, axis=1), 1, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_the_token_embeddings_are_the_last_hidden_states_without_padding(source, model, encoder):
+    seen = []
+    hook = model.ln_final.register_forward_hook(lambda *call: seen.append(call[-1]))
+    tokenizer = open_clip.get_tokenizer(source)
+    model.encode_text(tokenizer(PROMPTS))
+    hook.remove()
+    lengths = [len(tokenizer.tokenizer(p).input_ids) for p in PROMPTS]
+    embedded = encoder.encode(PROMPTS)
+    assert np.diff(embedded.offsets).tolist() == lengths
+    expected = np.concatenate([states[:n].numpy() for states, n in zip(seen[0], lengths, strict=True)])
+    np.testing.assert_allclose(embedded.tokens, expected, atol=2e-3 * np.abs(expected).max())
+    assert embedded.tokens.dtype == np.float16
+
+
+def test_a_prompt_is_encoded_alike_in_any_batch(encoder):
+    many = [f"{p} number {i}" for i in range(BATCH // 2) for p in PROMPTS]
+    together, alone = encoder.encode(many), encoder.encode(many[-1:])
+    assert len(together) == len(many) > BATCH
+    np.testing.assert_allclose(together.pooled[-1:], alone.pooled, atol=1e-6)
+    np.testing.assert_allclose(together.tokens[together.offsets[-2] :], alone.tokens, atol=4e-3)
+    assert together.prompt_ids == [prompt_id(p) for p in many]
+
+
+def test_prompts_longer_than_the_context_are_cut_and_counted(encoder, source):
+    tokenizer = open_clip.get_tokenizer(source)
+    words = ["red"] * (encoder.context - 2)
+    exactly, longer = " ".join(words), " ".join([*words, "blue"])
+    assert len(tokenizer.tokenizer(exactly).input_ids) == encoder.context
+    embedded = encoder.encode([exactly, longer, "red"])
+    assert embedded.truncated == 1
+    assert np.diff(embedded.offsets).tolist() == [encoder.context, encoder.context, 3]
+    np.testing.assert_array_equal(embedded.pooled[0], embedded.pooled[1])
+
+
+def test_any_text_has_an_embedding(encoder):
+    embedded = encoder.encode(["Ωμέγα 漢字 🙂", "", "\x07", "a" * 99_999])
+    assert np.isfinite(embedded.pooled).all()
+    assert np.isfinite(embedded.tokens.astype(float)).all()
+
+
+def test_one_prompt_is_encoded_once(encoder, monkeypatch):
+    calls = []
+    forward = encoder._model.transformer.forward_intermediates
+    monkeypatch.setattr(encoder._model.transformer, "forward_intermediates", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    encoder.encode(["an empty white wall"])
+    assert calls == [1]
+
+
+def test_a_model_that_is_not_known_is_refused():
+    with pytest.raises(InputError, match=r"'ViT-B-23' is not known to open_clip \(did you mean 'ViT-B-32'\?\)"):
+        load_encoder(Encoder(model="ViT-B-23"))
+
+
+@pytest.mark.parametrize(("weights", "said"), [("", "encoder.weights ''"), ("laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'")])
+def test_weights_that_are_not_known_are_refused(weights, said):
+    with pytest.raises(InputError, match=said):
+        load_encoder(Encoder(model="ViT-B-32", weights=weights))
+
+
+@pytest.mark.parametrize("lost", [None, "open_clip_config.json", "open_clip_model.safetensors", "vocab.json"])
+def test_a_folder_that_lacks_a_file_is_refused(tmp_path, lost):
+    if lost:
+        save_clip_folder(tmp_path)
+        (tmp_path / lost).unlink()
+    with pytest.raises(InputError, match=r"encoder: local-dir:.* cannot be loaded .*check encoder.model"):
+        load_encoder(Encoder(model=f"local-dir:{tmp_path if lost else tmp_path / 'none'}"))
+
+
+def test_weights_that_are_no_weights_are_refused(tmp_path):
+    (save_clip_folder(tmp_path) / "open_clip_model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_encoder(Encoder(model=f"local-dir:{tmp_path}"))
+
+
+def test_a_tower_that_pools_elsewhere_is_refused(tmp_path):
+    save_clip_folder(tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["pool_type"] = "last"
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="does not pool at an end token"):
+        load_encoder(Encoder(model=f"local-dir:{tmp_path}"))
+
+
+def test_a_revision_that_cannot_be_fetched_is_refused():
+    with pytest.raises(InputError, match="at revision 'abc' cannot be fetched"):
+        load_encoder(Encoder(model="hf-hub:nobody/nothing", revision="abc"))
