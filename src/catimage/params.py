@@ -151,11 +151,6 @@ class Params(_Section):
         """The routed metric first, then the others of ``train.metrics``."""
         return [self.metric, *(m for m in self.train.metrics if m != self.metric)]
 
-    @property
-    def lower_is_better(self) -> tuple[str, ...]:
-        """Imported metrics to negate; built-in metrics declare their own direction."""
-        return tuple(self.imported.lower_is_better) if self.imported else ()
-
 
 def load_params(path: Path, settings: list[str] | None = None) -> Params:
     """Reads ``params.yaml`` (defaults fill what it leaves out), applies ``key=value`` settings and writes those to the file.

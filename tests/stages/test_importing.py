@@ -64,7 +64,7 @@ def test_settings_have_the_last_word(files, workspace):
     importing.run(workspace, *files(metrics=("a", "b"), units=("seconds", "usd")), settings)
     params = load_params(workspace.params)
     assert (params.metric, params.cost_unit, params.budget) == ("b", "usd", "60%")
-    assert (params.train.estimators, params.lower_is_better) == (["ridge", "knn"], ("b",))
+    assert (params.train.estimators, params.imported.lower_is_better) == (["ridge", "knn"], ["b"])
 
 
 def test_what_an_imported_workspace_says_outlives_a_second_import(files, workspace):

@@ -75,7 +75,7 @@ def _the_one(names: list[str], before: Any, key: str, where: Path) -> str:
 
 
 def _check_parameters(params: Params, file: ScoresFile, prices: pd.DataFrame, costs: Path | None) -> None:
-    for metric in (*params.trained_metrics, *params.lower_is_better):
+    for metric in (*params.trained_metrics, *(params.imported.lower_is_better if params.imported else ())):
         file.only(metric)
     priced = list(prices.loc[prices["unit"] == params.cost_unit, "candidate"])
     units = sorted(prices["unit"].unique())

@@ -11,7 +11,7 @@ import pandas as pd
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.build import Floats, build, fit
-from catimage.metrics import sign_of
+from catimage.metrics import lower_is_better
 from catimage.params import Params
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, costs_of, labels_of, read_table, scores_array
 from catimage.workspace import Workspace, replacing
@@ -79,4 +79,4 @@ def split_labels(
     if rows.empty:
         raise InputError(f"prompts: the {split} split is empty; more prompts are needed (about 100 at least).")
     by_seed = scores_array(scores, metric, rows["prompt_id"].tolist(), candidates)
-    return rows["prompt"].to_numpy(object), labels_of(by_seed, sign_of(metric, params.lower_is_better))
+    return rows["prompt"].to_numpy(object), labels_of(by_seed, lower_is_better(metric, params))
