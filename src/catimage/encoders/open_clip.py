@@ -36,9 +36,9 @@ class OpenClipEncoder:
     """
 
     def __init__(self, spec: Encoder) -> None:
-        source = _source(spec)
         self.name = spec.name
-        self._model, self._tokenizer = _model_and_tokenizer(spec, source)
+        self._model, self._tokenizer = load_clip(spec)
+        self._model.visual = torch.nn.Identity()  # only the text tower is needed
         self._end = _end_token(spec, self._model)
         self.context = int(_text(self._model).context_length)
 
@@ -104,13 +104,18 @@ def _check_name(spec: Encoder) -> None:
         raise InputError(f"encoder.weights {spec.weights!r} is no file, and no tag of {spec.model}{near}: its tags are {', '.join(tags)}.")
 
 
-def _model_and_tokenizer(spec: Encoder, source: str) -> tuple[Any, Any]:
+def load_clip(spec: Encoder) -> tuple[Any, Any]:
+    """The frozen model of ``spec``, both towers, and its tokenizer.
+
+    Raises:
+        InputError: an unknown model, or weights that are not there.
+    """
+    source = _source(spec)
     try:
         model = open_clip.create_model(source, pretrained=spec.weights or None, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(source)
     except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
         raise InputError(f"encoder: {source} cannot be loaded ({_line(error)}): check encoder.model and encoder.weights.") from error
-    model.visual = torch.nn.Identity()  # only the text tower is needed
     return model.eval().requires_grad_(False), tokenizer
 
 
