@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED
 
 from sklearn.pipeline import Pipeline
 
@@ -25,8 +26,10 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
     features = estimator.named_steps["features"]
     if "stored" in features.get_params():
         features.set_params(stored=None)  # a saved estimator is at home anywhere
+    if hasattr(features, "vocabulary_"):  # skops would write every numpy integer as a file of its own
+        features.vocabulary_ = {word: int(column) for word, column in features.vocabulary_.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    dump(estimator, folder / "estimator.skops")
+    dump(estimator, folder / "estimator.skops", compression=ZIP_DEFLATED)
     (folder / "estimator.json").write_text(json.dumps(meta, indent=2) + "\n")
 
 
