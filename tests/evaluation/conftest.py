@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from worlds import COST, NAMES, routed_world
 
 from catimage.evaluation.budget import Operating
 from catimage.evaluation.methods import MetricData, Pool, metrics_document
+from catimage.evaluation.plots import figures, selection_table
+from tests.evaluation.worlds import COST, NAMES, routed_world
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,9 @@ def document(world):
 def blind_document(world):
     router = Operating("blind", 10.0, 0.0, world.predictions["blind"][1])
     return metrics_document(world, [], Pool(NAMES, COST, "seconds"), router, draws=400, seed=0)
+
+
+@pytest.fixture(scope="session")
+def drawn(document, world):
+    predicted = world.predictions["good"][1]
+    return figures(document, selection_table(predicted, COST, NAMES), predicted, world.test)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from worlds import problems
 
 from catimage.evaluation.families import fixed, mix, routed
+from tests.evaluation.worlds import problems
 
 
 @settings(max_examples=150, deadline=None)

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import problems
 
 from catimage.evaluation.families import fixed, mix, routed
 from catimage.evaluation.lookup import best_position, cost_at, mean_quality, position_at_cost, position_to_match, quality_at
 from catimage.routing.curve import Curve
 from catimage.routing.rule import choose
+from tests.evaluation.worlds import problems
 
 STEPS = Curve(np.array([0.0, 1.0, 2.0]), np.array([10.0, 4.0, 1.0]), np.array([0.8, 0.9, 0.3]))
 LINE = Curve(np.array([0.0, 1.0]), np.array([4.0, 2.0]), np.array([0.9, 0.5]))
@@ -39,22 +39,22 @@ def test_mean_quality_in_closed_form():
     assert mean_quality(STEPS, 10, 10) == 0.9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(problems())
 def test_mean_quality_is_the_integral_of_at_cost(problem):
     predicted, actual, cost = problem
     low, high = cost.min(), cost.max()
-    grid = np.linspace(low, high, 4001)[:-1] + (high - low) / 8000
+    grid = np.linspace(low, high, 301)[:-1] + (high - low) / 600
     for family in (routed(predicted, actual, predicted, actual, cost), fixed(actual, actual, cost), mix(actual, actual, cost)):
         exact = mean_quality(family.curve, low, high, family.linear)
-        positions = [position_at_cost(family.curve, c, family.linear) for c in grid[:: 1 if high > low else 4000]]
+        positions = [position_at_cost(family.curve, c, family.linear) for c in grid[:: 1 if high > low else 300]]
         summed = np.mean([quality_at(family.curve, p) for p in positions])
         span = np.ptp(actual) + 1e-9
-        assert exact == pytest.approx(summed, abs=span * len(family.curve) / 2000)
+        assert exact == pytest.approx(summed, abs=span * len(family.curve) / 150)
         assert actual.mean(axis=0).min() - span <= exact <= family.curve.quality.max() + 1e-9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(problems(), st.floats(0, 10))
 def test_nothing_beats_the_oracle_at_any_lambda(problem, lam):
     predicted, actual, cost = problem
@@ -66,7 +66,7 @@ def test_nothing_beats_the_oracle_at_any_lambda(problem, lam):
     assert best >= (hull.quality - lam * hull.cost).max() - 1e-9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(problems())
 def test_mix_is_concave_and_above_the_fixed_candidates(problem):
     _, actual, cost = problem

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from worlds import COST, NAMES
 
 from catimage.evaluation.budget import Operating
 from catimage.evaluation.families import fixed, mix, routed
@@ -12,6 +11,7 @@ from catimage.evaluation.selected import selected
 from catimage.evaluation.tables import by_candidate
 from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import choose
+from tests.evaluation.worlds import COST, NAMES
 
 
 def test_the_world_whose_answer_is_known(document):

@@ -71,7 +71,7 @@ def _svg(figure: Figure) -> str:
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained" if rows * columns > 1 else None)
     return figure, np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
 
 
@@ -96,8 +96,13 @@ def _deferral(document: dict[str, Any]) -> Figure:
     _log_if_wide(axes, [row["cost"] for row in document["candidates"]])
     axes.set_xlabel(f"mean cost ({document['cost_unit']})")
     axes.set_ylabel(f"mean {document['metric']}" + (" (negated)" if document["lower_is_better"] else ""))
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(axes)
     return figure
+
+
+def _legend(axes: Axes, reverse: bool = False) -> None:
+    entries = len(axes.get_legend_handles_labels()[1])
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=reverse, fontsize=8, ncols=1 + entries // 18)
 
 
 def _name_points(axes: Axes, candidates: list[dict[str, Any]]) -> None:
@@ -129,7 +134,7 @@ def _selection(selection: pd.DataFrame, candidates: list[str], lam: float) -> Fi
     axes.set_ylim(0, 1)
     axes.set_xlabel("lambda")
     axes.set_ylabel("share of the prompts")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True)
+    _legend(axes, reverse=True)
     return figure
 
 

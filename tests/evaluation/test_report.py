@@ -1,0 +1,103 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from catimage.evaluation.methods import Pool
+from catimage.evaluation.report import fit_table, report
+from catimage.evaluation.samples import data_uri, samples, telling_prompts
+from tests.evaluation.worlds import COST, NAMES
+
+PNG = b"\x89PNG\r\n\x1a\n and the rest"
+
+
+class Balanced(HTMLParser):
+    """Fails on tags that do not nest."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.seen = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def page_of(document, world, drawn, prompt="a cat", images=None):
+    predicted = world.predictions["good"][1]
+    rows = telling_prompts(predicted, COST, 2)
+    pool = Pool(NAMES, COST, "seconds")
+    shown = samples(rows, [prompt] * 300, predicted, world.test, pool, 0.01, images or {})
+    return report(document, drawn, fit_table(predicted, world.test, NAMES), shown)
+
+
+def test_the_page_holds_together_and_needs_nothing_else(document, world, drawn):
+    page = page_of(document, world, drawn)
+    parsed = Balanced(page)
+    assert not parsed.open and parsed.seen.count("img") == 3 and parsed.seen.count("table") == 3
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page) and "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert "The router gains +" in page and "of a budget of 6 seconds" in page
+    assert all(f"<td>{name}</td>" in page for name in NAMES)
+
+
+def test_nothing_significant_is_said(blind_document, world, drawn):
+    page = page_of(blind_document, world, drawn)
+    assert "gains nothing significant over the best single candidate" in page and 'class="better"' not in page.split('id="tables"')[1]
+
+
+def test_prompts_and_names_are_escaped(document, world, drawn):
+    evil = "<script>alert('x')</script> & \"more\""
+    page = page_of(document | {"metric": "<i>m</i>"}, world, drawn, evil)
+    assert "<script>" not in page and "&lt;script&gt;" in page and "<i>m" not in page
+    Balanced(page)
+
+
+def test_images_are_inlined_where_there_are_any(document, world, drawn):
+    predicted = world.predictions["good"][1]
+    row = int(telling_prompts(predicted, COST, 2)[0])
+    page = page_of(document, world, drawn, images={(row, "cheap"): PNG})
+    assert Balanced(page).seen.count("img") == 4 and data_uri(PNG) in page
+
+
+def test_other_metrics_have_a_section(document, world, drawn):
+    both = document | {"by_metric": {**document["by_metric"], "sharpness": document["by_metric"]["quality"] | {"lower_is_better": True}}}
+    assert "Trained on sharpness (negated)" in page_of(both, world, drawn) and "Trained on" not in page_of(document, world, drawn)
+
+
+def test_telling_prompts_run_from_least_to_most_worth_of_spending():
+    predicted = np.array([[0.5, 0.9], [0.5, 0.1], [0.5, 0.6], [0.5, 0.5]])
+    assert telling_prompts(predicted, np.array([1.0, 2.0]), 3).tolist() in ([1, 3, 0], [1, 2, 0])
+    assert telling_prompts(predicted, np.array([2.0, 1.0]), 9).tolist() == [0, 2, 3, 1]
+    assert telling_prompts(predicted[:1], np.array([1.0, 2.0])).tolist() == [0]
+
+
+def test_samples_span_the_costs_and_mark_the_choice():
+    m = 20
+    predicted = np.zeros((1, m))
+    predicted[0, 5] = 1.0
+    pool = Pool([f"c{i}" for i in range(m)], np.arange(1.0, m + 1), "s")
+    (sample,) = samples(np.array([0]), ["p"], predicted, predicted + 2, pool, 0.0, {(0, "c5"): PNG})
+    names = [cell.candidate for cell in sample.cells]
+    assert names[0] == "c0" and names[-1] == "c19" and 8 <= len(names) <= 9 and names == sorted(names, key=lambda n: int(n[1:]))
+    (chosen,) = [cell for cell in sample.cells if cell.chosen]
+    assert chosen.candidate == "c5" and chosen.image == data_uri(PNG) and chosen.predicted == 1 and chosen.measured == 3
+
+
+@pytest.mark.parametrize(("image", "kind"), [(PNG, "png"), (b"RIFF....WEBPVP8L", "webp"), (b"\xff\xd8\xff", "jpeg")])
+def test_data_uri_names_the_kind(image, kind):
+    assert data_uri(image).startswith(f"data:image/{kind};base64,") and data_uri(None) == ""
+
+
+def test_fit_table_in_closed_form():
+    labels = np.array([[0.0, 1.0], [2.0, 1.0]])
+    good, constant = fit_table(np.array([[1.0, 3.0], [3.0, 3.0]]), labels, ["a", "b"])
+    assert good == {"candidate": "a", "error": 1.0, "error_of_mean": 1.0, "correlation": pytest.approx(1)}
+    assert constant == {"candidate": "b", "error": 2.0, "error_of_mean": 0.0, "correlation": None}

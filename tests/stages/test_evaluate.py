@@ -1,0 +1,176 @@
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from catimage.errors import InputError
+from catimage.params import load_params
+from catimage.router import Router
+from catimage.routing.rule import choose
+from catimage.shards.manifest import Entry, write_manifest
+from catimage.shards.plan import ShardPlan
+from catimage.shards.store import encode_image, write_shard
+from catimage.stages import calibrate, evaluate, importing, train
+from catimage.tables import IMAGES, PROMPTS, SCORES, read_table, write_table
+from catimage.workspace import Workspace
+from tests.built import COST, build
+
+QUALITY = {"cheap": (0.62, 0.30), "dear": (0.60, 0.70)}
+
+
+def write_scores(path, n, seed=0, candidates=("cheap", "dear")):
+    """Plain and crowded prompts with a known right answer, by ``quality`` and by its mirror image ``error``."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        prompt = f"{('plain', 'crowded')[i % 2]} scene number {seed * n + i}"
+        for candidate in candidates:
+            value = QUALITY[candidate][i % 2] + rng.normal(0, 0.02)
+            rows += [[prompt, candidate, 0, "quality", value], [prompt, candidate, 0, "error", 1 - value]]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["prompt", "candidate", "seed", "metric", "value"], *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A workspace on imported scores, both metrics trained, calibrated to 60% and evaluated."""
+    root = tmp_path_factory.mktemp("imported")
+    (root / "costs.csv").write_text("candidate,cost,unit\ncheap,1,seconds\ndear,10,seconds\n")
+    settings = ["metric=quality", "budget=60%", "train.metrics=[error]", "import.lower_is_better=[error]", "evaluate.bootstrap=300"]
+    workspace = Workspace(root / "w")
+    importing.run(workspace, write_scores(root / "scores.csv", 500), root / "costs.csv", settings)
+    workspace.reports.mkdir()
+    (workspace.reports / "validation.json").write_text('{"success": true}')
+    params = load_params(workspace.params)
+    for stage in (train, calibrate, evaluate):
+        stage.run(workspace, params)
+    return workspace, params
+
+
+def document_of(workspace):
+    return json.loads((workspace.reports / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The miniature workspace with its images, evaluated."""
+    workspace, params = build(tmp_path_factory.mktemp("own"))
+    test = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'test'")
+    workspace.images.mkdir(parents=True)
+    entries = []
+    for colour, name in zip((0, 100, 200), COST, strict=True):
+        prompts = tuple(zip(test["prompt_id"], test["prompt"], strict=True))
+        plan = ShardPlan(name, {"kind": "painted"}, 1, prompts, (1, 0), 4)
+        rows = [(i, name, s, encode_image(np.full((4, 4, 3), colour + s, np.uint8)), 0.1) for i, _ in prompts for s in plan.seeds]
+        table = pa.Table.from_pylist([dict(zip(IMAGES.names, row, strict=True)) for row in rows], schema=IMAGES)
+        entries.append(Entry(plan.name, name, len(rows), write_shard(workspace.images, plan, table)))
+    write_manifest(workspace.images, entries)
+    evaluate.run(workspace, params)
+    return workspace, params
+
+
+def test_the_documents_figures_are_the_routers(own):
+    workspace, _ = own
+    document, router = document_of(workspace), Router.load(workspace.router)
+    test = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'test'")
+    picked = choose(router.predict(test["prompt"].tolist()), router.costs, router.lam)
+    scores = read_table(workspace.scores, SCORES, "label").groupby(["prompt_id", "candidate"])["value"].mean()
+    quality = [scores[i, router.candidates[m]] for i, m in zip(test["prompt_id"], picked, strict=True)]
+    assert document["n_test"] == len(test)
+    assert document["budget"]["realised_mean_cost"] == pytest.approx(router.costs[picked].mean())
+    assert document["budget"]["realised_quality"] == pytest.approx(np.mean(quality))
+    assert document["budget"]["target"] == pytest.approx(2.4) and document["budget"]["lambda"] == router.lam
+    assert document["best_single"]["candidate"] == "mini-4" and document["budget"]["estimator"] == "ridge"
+    assert document["methods"]["ridge"]["max_quality"] == pytest.approx(0.66, abs=0.03)
+    assert document["oracle_other_seeds_quality"] < document["oracle_quality"]
+
+
+def test_plots_and_report_are_written(own):
+    workspace, _ = own
+    deferral = pd.read_csv(workspace.reports / "plots" / "deferral.csv")
+    assert set(deferral["method"]) == {"fixed", "mix", "oracle", "ridge"}
+    selection = pd.read_csv(workspace.reports / "plots" / "selection.csv")
+    assert list(selection.columns) == ["lambda", "candidate", "share"] and set(selection["candidate"]) == set(COST)
+    assert sorted(p.name for p in (workspace.reports / "plots").glob("*.svg")) == ["deferral.svg", "predicted.svg", "selection.svg"]
+    page = (workspace.reports / "report.html").read_text()
+    assert "A few prompts" in page and page.count("data:image/png") == 6 * len(COST)
+
+
+def test_first_images_have_the_lowest_seed(own):
+    workspace, _ = own
+    wanted = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'test'")["prompt_id"].tolist()[:2]
+    found = evaluate.first_images(workspace.images, wanted)
+    assert set(found) == {(i, name) for i in wanted for name in COST}
+    assert found[wanted[0], "mini-2"] == encode_image(np.full((4, 4, 3), 100, np.uint8))
+
+
+def test_evaluating_twice_gives_the_same_bytes(own):
+    workspace, params = own
+    files = [workspace.reports / "metrics.json", workspace.reports / "report.html", workspace.reports / "plots" / "deferral.svg"]
+    before = [file.read_bytes() for file in files]
+    evaluate.run(workspace, params)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_imported_metrics_lower_is_better(imported):
+    document = document_of(imported[0])
+    quality, error = document["by_metric"]["quality"], document["by_metric"]["error"]
+    assert list(document["by_metric"]) == ["quality", "error"] and document["methods"] == quality["methods"]
+    assert error["lower_is_better"] is True and document["lower_is_better"] is False
+    assert error["oracle_quality"] == pytest.approx(quality["oracle_quality"] - 1)
+    assert error["best_single"]["candidate"] == quality["best_single"]["candidate"] == "dear"
+    assert document["oracle_other_seeds_quality"] is None
+
+
+def test_other_scores_are_the_test_split(imported, capsys):
+    workspace, params = imported
+    own_n = document_of(workspace)["n_test"]
+    other = write_scores(workspace.root / "other.csv", 120, seed=7)
+    evaluate.run(workspace, params, other)
+    document = document_of(workspace)
+    assert document["n_test"] == 120 and own_n < 80
+    assert document["methods"]["ridge"]["selected"]["match"]["cost_ratio"] == pytest.approx(0.55, abs=0.05)
+    assert "flatter" not in capsys.readouterr().out
+    evaluate.run(workspace, params, workspace.root.parent / "scores.csv")
+    assert document_of(workspace)["n_test"] == 500 and "were trained or calibrated on" in capsys.readouterr().out
+
+
+def test_bad_scores_leave_the_reports_as_they_were(imported):
+    workspace, params = imported
+    before = (workspace.reports / "metrics.json").read_bytes()
+    bad = write_scores(workspace.root / "bad.csv", 20, candidates=("cheap",))
+    with pytest.raises(InputError, match=r"bad\.csv.*dear"):
+        evaluate.run(workspace, params, bad)
+    assert (workspace.reports / "metrics.json").read_bytes() == before
+
+
+def test_a_router_for_another_metric_is_refused(imported):
+    workspace, params = imported
+    with pytest.raises(InputError, match=r"metric is 'error'.*calibrate again"):
+        evaluate.run(workspace, params.model_copy(update={"metric": "error"}))
+
+
+def test_without_a_test_split_it_says_so(imported, tmp_path):
+    workspace, params = imported
+    prompts = read_table(workspace.prompts, PROMPTS, "sample")
+    other = Workspace(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "models").symlink_to(workspace.root / "models")
+    (tmp_path / "data" / "scores.parquet").symlink_to(workspace.scores)
+    write_table(prompts[prompts["split"] != "test"], other.prompts, PROMPTS)
+    with pytest.raises(InputError, match="test split is empty"):
+        evaluate.run(other, params)
+
+
+def test_without_a_router_it_names_the_stage(tmp_path, imported):
+    with pytest.raises(InputError, match="catimage calibrate"):
+        evaluate.run(Workspace(tmp_path), imported[1])
+
+
+def test_numbers_stand_on_one_line():
+    text = evaluate.as_json({"curve": [[1.0, 2.0, None], [3.0, 4.0, 0.1]], "a": "[\n 1 ]", "none": []})
+    assert "[1.0, 2.0, null]" in text and json.loads(text) == {"curve": [[1.0, 2.0, None], [3.0, 4.0, 0.1]], "a": "[\n 1 ]", "none": []}
