@@ -1,0 +1,133 @@
+"""Stage package: a Bento of the router and its generators, with all that it needs, and exported so that ``bentoml serve`` runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from importlib.metadata import requires
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import catimage
+from catimage.errors import InputError
+from catimage.estimators import store
+from catimage.hashing import folder_digest
+from catimage.params import Params
+from catimage.pool.pool import PACKAGED, Pool, load_pool
+from catimage.pool.weights import local_weights
+from catimage.router import Router
+from catimage.workspace import Workspace, replacing
+
+if TYPE_CHECKING:
+    from bentoml import Bento
+
+SERVICE = "bentos.service:RouterService"
+PACKAGE = Path(catimage.__file__).parent
+LOCAL = "local-dir:"
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
+ABOUT = "CATImage: routes each prompt to the generator, or number of steps, that is worth its cost. Serve it with `bentoml serve`.\n"
+
+
+def run(workspace: Workspace, params: Params) -> None:
+    """Writes ``dist/bento/`` (a Bento's folder) and ``dist/bento.json``, and leaves the Bento in BentoML's store.
+
+    The Bento holds the services, the installed package's source with its pools, the router, and what the workspace has of the pool's
+    weights and of the text encoder. Its tag is a hash of all that, so the same inputs have the same tag, and are built once.
+
+    Raises:
+        InputError: BentoML is not installed, no router is there, or the pool lacks a candidate that the router knows.
+    """
+    router = Router.load(workspace.router)
+    pool = load_pool(params.pool, workspace.pools)
+    if missing := sorted(set(router.candidates) - {c.candidate for c in pool.candidates}):
+        raise InputError(f"{workspace.router}: the pool {pool.name!r} cannot make {', '.join(missing)}: set 'pool' to the one that can.")
+    with TemporaryDirectory() as folder:
+        bento = _built(_stage(Path(folder), workspace, params, pool), params.package.name)
+    with replacing(workspace.dist / "bento") as fresh:
+        shutil.copytree(bento.path, fresh)
+    document = {"tag": str(bento.tag), "router": folder_digest(workspace.router), "pool": pool.name, "folder": "bento"}
+    with replacing(workspace.dist / "bento.json") as fresh:
+        fresh.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"package: {bento.tag}, exported to {workspace.dist / 'bento'}", flush=True)
+
+
+def _stage(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> tuple[Path, str]:
+    """Fills ``folder`` with what the Bento holds; returns it and its digest."""
+    shutil.copytree(PACKAGE, folder / "catimage", ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "_bentos"))
+    shutil.copytree(_services(), folder / "bentos", ignore=IGNORED)
+    shutil.copytree(workspace.router, folder / "models" / "router")
+    name = _stage_pool(folder / "pools", pool) if pool.folder != PACKAGED else pool.file.stem
+    settings = params.model_dump(mode="json", include={"metric", "cost_unit", "budget", "encoder"})
+    tree = {"pool": name, **settings, "generate": {"device": params.generate.device}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
+    encoder = _stage_encoder(folder, params.encoder.model.removeprefix(LOCAL)) if params.encoder.model.startswith(LOCAL) else ""
+    digest = folder_digest(folder)
+    if encoder:
+        _point_to(folder / "models" / "router" / "estimator", encoder)
+    return folder, digest
+
+
+def _services() -> Path:
+    """``bentos/``: in the package where that was installed from a wheel, at the repository's root where it is editable."""
+    inside = PACKAGE / "_bentos"
+    return inside if inside.is_dir() else PACKAGE.parents[1] / "bentos"
+
+
+def _stage_pool(folder: Path, pool: Pool) -> str:
+    """Copies a pool of the workspace with its local weights; returns its name there."""
+    tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
+    for name, spec in pool.generators.items():
+        weights = local_weights(spec, pool.folder)
+        if weights is not None:
+            shutil.copytree(weights, folder / pool.file.stem / name)
+            tree["generators"][name]["weights"] = f"{pool.file.stem}/{name}"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{pool.file.stem}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    return pool.file.stem
+
+
+def _stage_encoder(folder: Path, source: str) -> str:
+    """Copies a text encoder that lies in a folder; returns how the served router names it."""
+    if not Path(source).is_dir():
+        raise InputError(f"encoder.model: there is no folder {source!r} to put into the Bento.")
+    shutil.copytree(source, folder / "encoder", ignore=IGNORED)
+    return f"{LOCAL}encoder"
+
+
+def _point_to(estimator: Path, encoder: str) -> None:
+    """Makes a stored estimator read its text encoder from the Bento's own folder."""
+    pipeline, meta = store.load(estimator)
+    if "model" in pipeline.named_steps["features"].get_params():
+        pipeline.named_steps["features"].set_params(model=encoder)
+        store.save(pipeline, estimator, meta)
+
+
+def _requirements() -> list[str]:
+    """What the package requires, and BentoML of the tested range."""
+    known = requires("catimage") or []
+    serving = [r.split(";")[0].strip() for r in known if "extra == 'serve'" in r.replace('"', "'")]
+    return sorted([*(r for r in known if "extra ==" not in r), *serving])
+
+
+def _built(staged: tuple[Path, str], name: str) -> Bento:
+    """The Bento of a staged folder: from the store where it has been built before."""
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    try:
+        import bentoml
+    except ModuleNotFoundError as error:
+        raise InputError("BentoML is not installed: pip install 'catimage[serve]'.") from error
+    folder, digest = staged
+    version = hashlib.sha256(f"{digest} {bentoml.__version__}".encode()).hexdigest()[:16]
+    try:
+        return bentoml.get(f"{name}:{version}")
+    except bentoml.exceptions.NotFound:
+        python = {"requirements_txt": "requirements.txt", "lock_packages": False}
+        return bentoml.build(SERVICE, name=name, version=version, build_ctx=str(folder), python=python, description=ABOUT)
+    except ValueError as error:
+        raise InputError(f"package.name: {name!r} cannot name a Bento ({error}).") from error
