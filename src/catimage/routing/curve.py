@@ -7,6 +7,7 @@ gives all breakpoints, and sorting those gives the curve, with no grid of lambda
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from catimage.routing.rule import Floats, Ints, check_shapes
 
 _TOLERANCE = 1e-9
+_BLOCK = 4096
+"""Prompts walked at once: what fits the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +94,28 @@ def deferral_curve(predicted: Floats, cost: Floats, actual: Floats | None = None
 def _switches(predicted: Floats, cost: Floats) -> tuple[Ints, Floats, Ints, Ints, Ints]:
     """The choices at lambda = 0, and every later switch (lambda, row, old, new), by ascending lambda."""
     order = np.argsort(cost, kind="stable")
-    price, value = cost[order], predicted[:, order]
-    choice = np.argmax(value, axis=1)
-    start = order[choice]
-    found: list[tuple[Floats, Ints, Ints, Ints]] = []
-    rows = np.arange(len(value))
-    while True:
-        rows, choice = rows[price[choice] > price[0]], choice[price[choice] > price[0]]
-        if not len(rows):
-            break
-        lam, successor = _next_switch(value[rows], price, choice)
-        found.append((lam, rows, order[choice], order[successor]))
-        choice = successor
-    if not found:
-        return start, np.zeros(0), *(np.zeros(0, int) for _ in range(3))
+    starts, found = [], [(np.zeros(0), *(np.zeros(0, int) for _ in range(3)))]
+    for first in range(0, len(predicted), _BLOCK):
+        value = predicted[first : first + _BLOCK, order]
+        choice = np.argmax(value, axis=1)
+        starts.append(order[choice])
+        found += [(lam, rows + first, order[old], order[new]) for lam, rows, old, new in _walk(value, cost[order], choice)]
     lam, row, old, new = (np.concatenate(part) for part in zip(*found, strict=True))
     by_lam = np.argsort(lam, kind="stable")
-    return start, lam[by_lam], row[by_lam], old[by_lam], new[by_lam]
+    return np.concatenate(starts), lam[by_lam], row[by_lam], old[by_lam], new[by_lam]
+
+
+def _walk(value: Floats, price: Floats, choice: Ints) -> Iterator[tuple[Floats, Ints, Ints, Ints]]:
+    """Down every row's envelope at once, a switch a round, until all rows are at the cheapest price."""
+    rows = np.arange(len(value))
+    while True:
+        going = price[choice] > price[0]
+        rows, choice = rows[going], choice[going]
+        if not len(rows):
+            return
+        lam, successor = _next_switch(value[rows], price, choice)
+        yield lam, rows, choice, successor
+        choice = successor
 
 
 def _next_switch(value: Floats, price: Floats, choice: Ints) -> tuple[Floats, Ints]:
