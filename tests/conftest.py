@@ -1,6 +1,9 @@
 """Settings of every test: offline, untracked, one thread."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.update(
     GX_ANALYTICS_ENABLED="false",
@@ -9,3 +12,11 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
 )
+
+
+@pytest.fixture(scope="session")
+def miniature_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML file of a pool with random weights; ``sd/`` and ``clip/`` lie beside it."""
+    from tests.miniature import save_pool
+
+    return save_pool(tmp_path_factory.mktemp("pool"))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 import yaml
+
+from catimage.params import Params, parse_params
+from catimage.tables import PROMPTS, prompt_id, write_table
+from catimage.workspace import Workspace
 
 STEPS = (1, 2, 4)
 
@@ -60,3 +65,13 @@ def save_pool(folder: Path) -> Path:
     save_pipeline(folder / "sd", save_clip_folder(folder / "clip"))
     (folder / "miniature.yaml").write_text(yaml.safe_dump(pool_tree("sd"), sort_keys=False))
     return folder / "miniature.yaml"
+
+
+def workspace_of(root: Path, pool: Path, prompts: list[str], **sections: object) -> tuple[Workspace, Params]:
+    """A workspace with a prompts table, and parameters with the pool's CLIP as encoder and shards of four images."""
+    workspace = Workspace(root)
+    rows = [(prompt_id(p), p, "test", "train") for p in prompts]
+    write_table(pd.DataFrame(rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
+    encoder = {"model": f"local-dir:{pool.parent / 'clip'}"}
+    tree = {"pool": str(pool), "encoder": encoder, "generate": {"seeds": [0, 1], "batch": 3, "shard_images": 4}, **sections}
+    return workspace, parse_params(tree, "params.yaml")

@@ -1,0 +1,86 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from catimage.errors import InputError
+from catimage.pool.pool import PACKAGED, load_pool
+from tests.miniature import pool_tree
+
+
+def test_the_packaged_tiny_pool():
+    pool = load_pool("tiny")
+    assert [(c.candidate, c.steps) for c in pool.candidates] == [(f"tiny-sd-{n}", n) for n in (1, 2, 4, 8, 16, 32)]
+    assert pool.folder == PACKAGED
+    assert pool.generators["tiny-sd"].guided
+
+
+def test_a_workspaces_own_pool_goes_first(tmp_path: Path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(pool_tree("sd")))
+    assert load_pool("tiny", tmp_path).name == "miniature"
+    assert load_pool("tiny", tmp_path / "absent").name == "tiny"
+
+
+def test_an_unknown_name_lists_the_known(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("")
+    with pytest.raises(InputError, match=r"'tinny' is not in .*did you mean 'tiny'.*mine, tiny"):
+        load_pool("tinny", tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        load_pool(str(tmp_path / "absent.yaml"))
+
+
+def _set(*path: Any) -> Callable[[Any], None]:
+    """A change of one value of the tree: keys, then the value."""
+    *keys, last, value = path
+
+    def change(tree: Any) -> None:
+        for key in keys:
+            tree = tree[key]
+        tree[last] = value
+
+    return change
+
+
+BAD = {
+    "duplicate": (_set("candidates", 2, "candidate", "mini-1"), r"candidates, row 3: the candidate 'mini-1' is already in row 1"),
+    "negative cost": (_set("candidates", 1, "cost", -1), r"'candidates, row 2\.cost'.*greater than or equal to 0 \(found -1\)"),
+    "infinite cost": (_set("candidates", 1, "cost", float("inf")), r"'candidates, row 2\.cost'.*finite"),
+    "no steps": (_set("candidates", 0, "steps", 0), r"'candidates, row 1\.steps'"),
+    "unknown generator": (_set("candidates", 0, "generator", "minni"), r"row 1: no generator is called 'minni' \(did you mean 'mini'"),
+    "unknown key": (_set("candidats", 1), r"unknown key 'candidats' \(did you mean 'candidates'\?\); the keys there are name"),
+    "unknown generator key": (
+        _set("generators", "mini", "guidence", 1),
+        r"unknown key 'generators\.mini\.guidence' \(did you mean 'guidance'",
+    ),
+    "unknown candidate key": (_set("candidates", 0, "step", 1), r"unknown key 'candidates, row 1\.step' \(did you mean 'steps'"),
+    "no size": (lambda tree: tree["generators"]["mini"].pop("size"), r"the key 'generators\.mini\.size' is missing"),
+    "odd size": (_set("generators", "mini", "size", 63), r"'generators\.mini\.size': .*multiple of 8 \(found 63\)"),
+    "unknown kind": (_set("generators", "mini", "kind", "magic"), r"'generators\.mini\.kind': .*'diffusers'"),
+    "no cost": (_set("costs", "explicit"), r"row 1: the candidate 'mini-1' has no cost; add one, or say 'costs: counted'"),
+    "unknown reference": (_set("reference_condition", "mini-3"), r"reference_condition: no candidate is called 'mini-3'"),
+    "unknown metric reference": (_set("metric_reference", {"mini": "x"}), r"metric_reference\.mini: no candidate is called 'x'"),
+    "reference of nothing": (_set("metric_reference", {"maxi": "mini-1"}), r"metric_reference: no generator is called 'maxi'"),
+    "no candidates": (_set("candidates", []), r"'candidates': .*at least 1 item"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD.values(), ids=BAD)
+def test_bad_pools_are_refused_in_one_sentence(tmp_path: Path, spoil: Callable[[Any], None], message: str):
+    tree = pool_tree("sd")
+    spoil(tree)
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(InputError, match=message) as caught:
+        load_pool(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a list", "just text", ""])
+def test_what_is_no_pool_at_all(tmp_path: Path, text: str):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=str(path)):
+        load_pool(str(path))
