@@ -10,7 +10,7 @@ from catimage.encoders.open_clip import BATCH
 from catimage.errors import InputError
 from catimage.params import Encoder
 from catimage.tables import prompt_id
-from miniature import save_clip_folder
+from tests.miniature import save_clip_folder
 
 PROMPTS = ["an empty white wall", "two small red rings and a large blue square on a grey background", "x"]
 

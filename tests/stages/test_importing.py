@@ -51,6 +51,18 @@ def test_the_tables_and_parameters_are_written(files, workspace):
     assert params.imported is not None
 
 
+def test_an_earlier_pass_of_the_gate_does_not_count_for_new_data(files, workspace):
+    importing.run(workspace, *files(), [])
+    workspace.reports.mkdir()
+    passed = workspace.reports / "validation.json"
+    passed.write_text('{"success": true}')
+    with pytest.raises(InputError):
+        importing.run(workspace, *files(), ["metric=none"])
+    assert passed.exists()
+    importing.run(workspace, *files(), [])
+    assert not passed.exists()
+
+
 def test_without_costs_only_quality_is_compared(files, workspace):
     importing.run(workspace, files()[0], None, [])
     _, candidates, _ = tables(workspace)

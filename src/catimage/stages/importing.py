@@ -95,3 +95,4 @@ def _write(workspace: Workspace, file: ScoresFile, prices: pd.DataFrame, tree: d
         write_table(candidates, stack.enter_context(replacing(workspace.candidates)), CANDIDATES)
         write_table(file.scores, stack.enter_context(replacing(workspace.scores)), SCORES)
         save_params(tree, stack.enter_context(replacing(workspace.params)))
+    (workspace.reports / "validation.json").unlink(missing_ok=True)  # it was about other data

@@ -1,0 +1,97 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from catimage.errors import InputError
+from catimage.params import parse_params
+from catimage.stages import validate
+from catimage.tables import CANDIDATES, PROMPTS, SCORES, write_table
+from catimage.workspace import Workspace
+from tests.gated import of, tables
+
+EXPECTATIONS = Path(__file__).parents[2] / "expectations"
+PARAMS = parse_params({}, "here")
+
+
+def written(root, spoil=None):
+    """A workspace with the tables and embeddings of generated data."""
+    workspace, given = Workspace(root), tables()
+    if spoil:
+        spoil(given)
+    write_table(given["prompts"], workspace.prompts, PROMPTS)
+    write_table(given["candidates"], workspace.candidates, CANDIDATES)
+    write_table(given["scores"], workspace.scores, SCORES)
+    given["embeddings"].save(workspace.embeddings(PARAMS.encoder.name))
+    return workspace
+
+
+def no_score(given):
+    given["scores"].loc[5, "value"] = float("nan")
+
+
+def test_valid_data_pass_and_give_the_same_file_again(tmp_path, capsys):
+    workspace = written(tmp_path)
+    validate.run(workspace, PARAMS)
+    passed = workspace.reports / "validation.json"
+    first = passed.read_bytes()
+    report = json.loads(first)
+    assert report["success"] is True
+    assert report["kind"] == "generated"
+    assert report["suites"]["generated_scores"] == {"evaluated": 23, "successful": 23}
+    assert report["tables"] == {"prompts": 40, "candidates": 4, "scores": 320}
+    assert report["metrics"] == ["clip_score", "sharpness"]
+    docs = tmp_path / ".catimage" / "data_docs" / "index.html"
+    assert docs.exists()
+    assert str(docs) in capsys.readouterr().out
+    validate.run(workspace, PARAMS)
+    assert passed.read_bytes() == first
+
+
+def test_a_failed_gate_stops_says_which_rows_and_leaves_the_last_good_output(tmp_path):
+    workspace = written(tmp_path, no_score)
+    workspace.reports.mkdir()
+    passed = workspace.reports / "validation.json"
+    passed.write_text('{"success": true}')
+    with pytest.raises(InputError) as error:
+        validate.run(workspace, PARAMS)
+    said = str(error.value)
+    assert f"expect_column_values_to_not_be_null(value) on 1 rows, such as value=nan, prompt_id={of(0)}, candidate=mini-2, seed=0" in said
+    assert "the data fail 1 of 62 expectations" in said
+    assert len(said) < 1500
+    assert passed.read_text() == '{"success": true}'
+    page = next((tmp_path / ".catimage" / "data_docs" / "validations" / "generated_scores").rglob("*.html"))
+    assert of(0) in page.read_text()
+
+
+def test_a_workspace_with_its_own_suites_is_held_against_those(tmp_path):
+    workspace = written(tmp_path)
+    shutil.copytree(EXPECTATIONS, tmp_path / "expectations", ignore=shutil.ignore_patterns("uncommitted"))
+    path = tmp_path / "expectations" / "suites" / "generated_splits.json"
+    suite = json.loads(path.read_text())
+    rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "prompts", "min_value": 10}}
+    path.write_text(json.dumps({**suite, "expectations": [*suite["expectations"], rule]}))
+    before = sorted(p for p in (tmp_path / "expectations").rglob("*"))
+    with pytest.raises(InputError, match=r"generated_splits: expect_column_values_to_be_between\(prompts\) on 2 rows, such as prompts="):
+        validate.run(workspace, PARAMS)
+    docs = tmp_path / "expectations" / "uncommitted" / "data_docs"
+    assert (docs / "index.html").exists()
+    assert [p for p in sorted((tmp_path / "expectations").rglob("*")) if "uncommitted" not in p.parts] == before
+    assert not (workspace.reports / "validation.json").exists()
+
+
+def test_imported_data_need_no_embeddings(tmp_path):
+    workspace = written(tmp_path)
+    shutil.rmtree(tmp_path / "data" / "embeddings")
+    with pytest.raises(InputError, match="run 'catimage sample' first"):
+        validate.run(workspace, PARAMS)
+    validate.run(workspace, parse_params({"import": {}}, "here"))
+    assert json.loads((workspace.reports / "validation.json").read_text())["kind"] == "imported"
+
+
+def test_a_missing_table_names_the_stage_that_makes_it(tmp_path):
+    workspace = written(tmp_path)
+    workspace.scores.unlink()
+    with pytest.raises(InputError, match="run 'catimage label' first"):
+        validate.run(workspace, PARAMS)
