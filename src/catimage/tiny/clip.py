@@ -68,10 +68,7 @@ def train_clip(
             model.logit_scale.clamp_(0, 4.0)
         if step % 25 == 24 or step == steps - 1:
             right = (image.float() @ text.float().T).argmax(1).eq(torch.arange(batch, device=device)).float().mean()
-            print(
-                f"clip {step + 1}/{steps} loss {loss.item():.3f} retrieval {right:.3f} scale {scale.item():.1f} {time.time() - start:.0f} s",
-                flush=True,
-            )
+            print(f"clip {step + 1}/{steps} loss {loss.item():.3f} retrieval {right:.3f} {time.time() - start:.0f} s", flush=True)
             save_clip(model, len(tokenizer), out)
 
 

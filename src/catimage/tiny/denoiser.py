@@ -17,7 +17,7 @@ from catimage.tiny.tokenizer import CONTEXT
 
 NOISE: dict[str, Any] = {
     "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
-    "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
+    "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "steps_offset": 1,
 }  # fmt: skip
 """Zero terminal SNR, so that the first step sees pure noise and a plain wall can have any mean colour."""
 

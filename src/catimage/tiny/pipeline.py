@@ -12,7 +12,8 @@ def assemble(build: Path, out: Path) -> None:
     """Writes ``out/sd`` (what ``StableDiffusionPipeline.from_pretrained`` loads) and ``out/clip`` (open_clip's local-dir).
 
     Args:
-        build: the training's folder, with ``vae``, ``unet`` and ``clip``; weights are stored in fp16.
+        build: the training's folder, with ``vae``, ``unet`` and ``clip``. Weights of the denoiser and the autoencoder are stored in fp16;
+            the text encoder's are not, since transformers would load it in fp16 beside a denoiser in fp32.
     """
     import torch
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -29,6 +30,8 @@ def assemble(build: Path, out: Path) -> None:
         requires_safety_checker=False,
     )
     shutil.rmtree(out / "sd", ignore_errors=True)
-    pipeline.to(dtype=torch.float16).save_pretrained(out / "sd", safe_serialization=True)
+    for part in (pipeline.unet, pipeline.vae):
+        part.to(dtype=torch.float16)
+    pipeline.save_pretrained(out / "sd", safe_serialization=True)
     shutil.rmtree(out / "clip", ignore_errors=True)
     shutil.copytree(build / "clip", out / "clip")

@@ -82,7 +82,7 @@ def _places(items: list[Group], overlap: bool, rng: np.random.Generator) -> list
             jx, jy = rng.uniform(-1.5, 1.5, 2) * _UP
             made.append((fx * _N + jx, fy * _N + jy, r))
             continue
-        made.append(_free_place(r, made, 0.55 if overlap else 1.05, rng))
+        made.append(_free_place(r, made, 0.55 if overlap else 1.15, rng))
     return [(x, y) for x, y, _ in made]
 
 

@@ -1,0 +1,79 @@
+"""The training code runs for a step or two, and what it writes is what diffusers, transformers and open_clip load."""
+
+import numpy as np
+import pytest
+import torch
+
+from catimage.tiny.autoencoder import new_autoencoder, pixels_to_tensor, train_autoencoder
+from catimage.tiny.clip import train_clip
+from catimage.tiny.data import make_scenes
+from catimage.tiny.denoiser import encode_captions, encode_latents, new_denoiser, text_encoder_from, train_denoiser
+from catimage.tiny.pipeline import assemble
+from catimage.tiny.schedule import cosine_rate
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("build")
+    scenes = make_scenes(16, seed=0)
+    train_clip(scenes.images, scenes.captions, folder / "clip", steps=2, batch=8)
+    train_autoencoder(new_autoencoder(), scenes.images, folder / "vae", steps=2, batch=4)
+    from diffusers import AutoencoderKL
+
+    text_encoder, tokenizer = text_encoder_from(folder / "clip")
+    words = encode_captions(text_encoder, tokenizer, scenes.captions, "cpu")
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    latents = encode_latents(vae, scenes.images, "cpu")
+    train_denoiser(latents, words, words[0], folder / "unet", steps=2, batch=4)
+    assemble(folder, folder / "out")
+    return folder, scenes, latents, words
+
+
+def test_shapes_of_what_is_learned_on(trained):
+    _, scenes, latents, words = trained
+    assert latents.shape == (len(scenes.images), 6, 16, 16) and torch.isfinite(latents).all()
+    assert words.shape == (len(scenes.images), 40, 128)
+
+
+def test_transformers_text_encoder_equals_open_clips(trained):
+    import open_clip
+
+    folder, scenes, _, words = trained
+    model = open_clip.create_model(f"local-dir:{folder / 'clip'}").eval()
+    ids = open_clip.get_tokenizer(f"local-dir:{folder / 'clip'}")(scenes.captions)
+    with torch.no_grad():
+        x = model.transformer(model.token_embedding(ids) + model.positional_embedding, attn_mask=model.attn_mask)
+        assert torch.allclose(model.ln_final(x), words.float(), atol=5e-3)
+
+
+def test_stable_diffusion_loads_the_pipeline_as_it_is(trained):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(trained[0] / "out" / "sd")
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(["a red moon"], num_inference_steps=2, guidance_scale=3.0, output_type="np").images
+    assert images.shape == (1, 64, 64, 3) and np.isfinite(images).all()
+
+
+def test_the_denoiser_keeps_its_budget_of_operations():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        new_denoiser()(torch.zeros(1, 6, 16, 16), torch.tensor([1]), torch.zeros(1, 40, 128))
+    assert counter.get_total_flops() <= 0.3e9
+
+
+def test_refining_the_decoder_leaves_the_latents_alone(trained, tmp_path):
+    from diffusers import AutoencoderKL
+
+    folder, scenes, latents, _ = trained
+    train_autoencoder(AutoencoderKL.from_pretrained(folder / "vae"), scenes.images, tmp_path, steps=2, batch=4, decoder_only=True)
+    refined = AutoencoderKL.from_pretrained(tmp_path)
+    assert torch.equal(encode_latents(refined, scenes.images, "cpu"), latents)
+    before = AutoencoderKL.from_pretrained(folder / "vae").state_dict()
+    assert any(not torch.equal(v, before[k]) for k, v in refined.state_dict().items() if k.startswith("decoder."))
+
+
+def test_pixels_and_rates():
+    assert pixels_to_tensor(np.array([[[[0, 255, 51]]]], np.uint8)).flatten().tolist() == pytest.approx([-1, 1, -0.6])
+    assert cosine_rate(0, 1000, 1.0) == 0.01 and cosine_rate(100, 1000, 1.0) == 1.0 and cosine_rate(1000, 1000, 1.0) == pytest.approx(0.02)
