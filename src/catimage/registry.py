@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -67,10 +69,12 @@ def register(workspace: Workspace, params: Params) -> Registered:
 
 def _connect(workspace: Workspace) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         import mlflow
     except ModuleNotFoundError as error:
         raise InputError("MLflow is not installed: pip install 'catimage[mlflow]'.") from error
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it reports every table that it makes
     root, remote = workspace.root.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(remote or f"sqlite:///{root / 'mlflow.db'}")
     client: MlflowClient = mlflow.MlflowClient()
@@ -114,15 +118,16 @@ def _log_model(workspace: Workspace, router: Router) -> None:
         outputs=Schema([ColSpec(kind, name) for kind, name in columns]),
         params=ParamSchema([ParamSpec("budget", "double", None), ParamSpec("lambda", "double", None)]),
     )
-    mlflow.pyfunc.log_model(
-        name=NAME,
-        python_model=str(Path(__file__).with_name("registry_model.py")),
-        artifacts={"router": str(workspace.router)},
-        pip_requirements=[f"{package}=={installed(package)}" for package in REQUIRED],
-        signature=signature,
-        registered_model_name=NAME,
-        metadata={"estimator": router.estimator_name, "metric": router.metric, "cost_unit": router.cost_unit, "pool": router.pool},
-    )
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # it wants an example to guess the signature that it is given
+        mlflow.pyfunc.log_model(
+            name=NAME,
+            python_model=str(Path(__file__).with_name("registry_model.py")),
+            artifacts={"router": str(workspace.router)},
+            pip_requirements=[f"{package}=={installed(package)}" for package in REQUIRED],
+            signature=signature,
+            registered_model_name=NAME,
+            metadata={"estimator": router.estimator_name, "metric": router.metric, "cost_unit": router.cost_unit, "pool": router.pool},
+        )
 
 
 def _gate(client: MlflowClient, version: str, router: Router, workspace: Workspace, params: Params) -> Verdict:

@@ -1,0 +1,123 @@
+"""The flow under a real Prefect server, with real DVC and MLflow; the stages copy what was made beforehand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from catimage.stages import evaluate
+from flows import retrain
+from tests.built import build
+
+ROOT = Path(__file__).parents[2]
+FAKE = Path(__file__).with_name("fake_stage.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with every output of the eight stages."""
+    workspace, params = build(tmp_path_factory.mktemp("made"))
+    evaluate.run(workspace, params)
+    for name in ("data/embeddings/tiny", "data/images", "dist/bento"):
+        (workspace.root / name).mkdir(parents=True)
+        (workspace.root / name / "one").write_text("1")
+    (workspace.dist / "bento.json").write_text(json.dumps({"tag": "catimage:0123"}))
+    return workspace.root
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
+    """A git repository with this project's ``dvc.yaml``, whose commands are :mod:`tests.flows.fake_stage`."""
+    folder = tmp_path_factory.mktemp("project")
+    pipeline = (ROOT / "dvc.yaml").read_text()
+    (folder / "dvc.yaml").write_text(pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE} {made}"))
+    shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
+    for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
+    for name in set(re.findall(r"^    - (src\S*|bentos|pools)$", pipeline, re.M)):
+        path = folder / name if name.endswith(".py") else folder / name / "code.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def ran(project: Path) -> list[str]:
+    return (project / "ran.txt").read_text().split()
+
+
+def test_stages_run_in_order_and_generate_is_tried_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (project / "fail-generate").write_text("1")
+    summary = retrain.retrain(project)
+    expected = list(retrain.STAGES)
+    expected.insert(2, "generate")
+    assert ran(project) == expected
+    assert "router version 1 (champion)" in summary and "catimage:0123" in summary and "bentoml serve" in summary
+    assert "lambda" in summary and "mini-4" in summary
+    assert "generate: as asked" in capfd.readouterr().err
+
+
+def test_it_leaves_artifacts(project: Path) -> None:
+    with get_client(sync_client=True) as client:
+        found = {a.key: a for a in client.read_artifacts()}
+    rows = json.loads(found["results"].data)
+    assert [r["candidate"] for r in rows] == ["mini-1", "mini-2", "mini-4"] and {"gain", "interval"} <= set(rows[0])
+    assert (project / "reports" / "report.html").as_uri() in found["report-html"].data
+
+
+def test_dvc_reads_the_metrics_and_plots(project: Path) -> None:
+    def dvc(*arguments: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert "best_single" in dvc("metrics", "show")
+    dvc("plots", "show")
+    page = (project / "dvc_plots" / "index.html").read_text()
+    assert '"field": "method"' in page and '"field": "candidate"' in page
+
+
+def test_a_failed_gate_stops_it_at_once_and_nothing_is_lost(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
+    before = (project / "reports" / "validation.json").read_bytes()
+    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("complete_labels: true", "complete_labels: false"))
+    (project / "fail-validate").write_text("9")
+    (project / "ran.txt").write_text("")
+    state = retrain.retrain(project, return_state=True)
+    assert state.is_failed() and state.message.startswith("validate: 'dvc repro validate' ended with 255")
+    assert ran(project) == ["validate"]
+    assert (project / "reports" / "validation.json").read_bytes() == before
+
+
+def test_another_dvc_at_work_is_said_in_a_sentence(project: Path) -> None:
+    claims = project / ".dvc" / "tmp" / "rwlock"
+    claims.write_text(json.dumps({"data": {"write": {"pid": 1, "cmd": "dvc repro"}}}))
+    assert retrain._busy(project)
+    claims.write_text("{}")
+    assert not retrain._busy(project)
+
+
+def test_there_is_one_cache_and_it_is_dvcs() -> None:
+    assert retrain.repro.cache_policy == retrain.register.cache_policy == NO_CACHE
+    assert set(retrain.RETRIES) == {"generate", "label"}
