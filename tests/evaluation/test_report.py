@@ -50,7 +50,7 @@ def test_the_page_holds_together_and_needs_nothing_else(document, world, drawn):
 
 def test_nothing_significant_is_said(blind_document, world, drawn):
     page = page_of(blind_document, world, drawn)
-    assert "gains nothing significant over the best single candidate" in page and 'class="better"' not in page.split('id="tables"')[1]
+    assert "gains nothing significant over the best fixed candidate" in page and 'class="better"' not in page.split('id="tables"')[1]
 
 
 def test_prompts_and_names_are_escaped(document, world, drawn):

@@ -12,8 +12,6 @@ from catimage.evaluation.intervals import verdict
 from catimage.evaluation.samples import Sample
 from catimage.routing.rule import Floats
 
-FAMILIES = ("fixed", "mix", "oracle")
-
 
 def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[dict[str, Any]]:
     """How well the router predicts, a row a candidate: root mean squared error, that of the mean label, and correlation.
@@ -57,7 +55,6 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
         budget=words.budget_line(document),
         direction=words.direction(document),
         figures={name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for name, svg in figures.items()},
-        estimators=[name for name in document["methods"] if name not in FAMILIES],
         routed=document["methods"][document["budget"]["estimator"]],
         fit=fit,
         samples=samples,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from catimage.evaluation.intervals import verdict
+from catimage.evaluation.tables import ratio
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -34,11 +35,33 @@ def compared(figures: dict[str, Any], rival: str) -> str:
 
 
 def headline(document: dict[str, Any]) -> str:
-    """The calibrated router against the best single candidate."""
+    """The calibrated router against the best that its budget buys without one: a fixed candidate."""
+    budget = document["budget"]
+    if budget["best_fixed"] is None:
+        return against_best_single(document)
+    share = ratio(budget["realised_mean_cost"], budget["best_fixed"]["cost"])
+    return _against("the best fixed candidate within its budget", budget["best_fixed"], share)
+
+
+def against_best_single(document: dict[str, Any]) -> str:
+    """The calibrated router against the best single candidate, whatever that costs."""
     figures = document["budget"]["best_single"]
-    of_cost = "" if figures["cost_ratio"] is None else f", at {percent(figures['cost_ratio'])} of its cost"
-    rival = f"the best single candidate, {figures['candidate']}"
+    return _against("the best single candidate", figures, figures["cost_ratio"])
+
+
+def _against(what: str, figures: dict[str, Any], share: float | None) -> str:
+    of_cost = "" if share is None else f", at {percent(share)} of its cost"
+    rival = f"{what}, {figures['candidate']}"
     return f"The router {compared(figures, rival)}{of_cost}."
+
+
+def rivals(document: dict[str, Any]) -> list[str]:
+    """The calibrated router against the best mix of two candidates, and against the best single one where it is not the headline's."""
+    fixed, mix = document["budget"]["best_fixed"], document["budget"]["mix"]
+    said = [f"The router {compared(mix, 'the best random mix of two candidates at the cost that it realised')}."] if mix else []
+    if fixed and fixed["candidate"] != document["budget"]["best_single"]["candidate"]:
+        said.append(against_best_single(document))
+    return said
 
 
 def budget_line(document: dict[str, Any]) -> str:
@@ -47,18 +70,6 @@ def budget_line(document: dict[str, Any]) -> str:
     low, high = map(number, budget["realised_mean_cost_interval"])
     spent = f"realised mean cost {number(budget['realised_mean_cost'])} [{low}, {high}] {unit} on {document['n_test']:,} test prompts"
     return f"lambda {number(budget['lambda'])} ({budget['estimator']}): {spent}, of a budget of {number(budget['target'])} {unit}."
-
-
-def rivals(document: dict[str, Any]) -> list[str]:
-    """The calibrated router against what else its budget buys: the best fixed candidate, and the best mix of two."""
-    fixed, mix = document["budget"]["best_fixed"], document["budget"]["mix"]
-    said = []
-    if fixed:
-        rival = f"{fixed['candidate']}, the best fixed candidate within the budget ({number(fixed['cost'])} {document['cost_unit']})"
-        said.append(f"The router {compared(fixed, rival)}.")
-    if mix:
-        said.append(f"The router {compared(mix, 'the best random mix of two candidates at the cost that it realised')}.")
-    return said
 
 
 def direction(document: dict[str, Any]) -> str:
