@@ -72,7 +72,12 @@ def _context(docs: Path) -> EphemeralDataContext:
 def _validated(
     definition: gx.ValidationDefinition, frame: pd.DataFrame, keys: list[str], parameters: dict[str, Any]
 ) -> ExpectationSuiteValidationResult:
-    shown = {"result_format": "SUMMARY", "unexpected_index_column_names": keys, "partial_unexpected_count": SHOWN}
+    shown = {  # only the complete format names the rows in the Data Docs
+        "result_format": "COMPLETE",
+        "unexpected_index_column_names": keys,
+        "partial_unexpected_count": SHOWN,
+        "return_unexpected_index_query": False,
+    }
     try:
         return definition.run(batch_parameters={"dataframe": frame}, expectation_parameters=parameters, result_format=shown)
     except GreatExpectationsError as error:
