@@ -1,0 +1,36 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from catimage.errors import InputError
+from catimage.stages.costs import cost_rows
+from tests.miniature import STEPS, pool_tree
+
+
+def test_rows_are_plain_and_have_the_contracts_keys_first(miniature_pool: Path):
+    rows = cost_rows(str(miniature_pool), None)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert [list(row)[:5] for row in rows] == [["candidate", "generator", "steps", "cost", "unit"]] * len(STEPS)
+    for row in rows:
+        assert row["cost"] == pytest.approx(row["denoiser"] + row["text_encoder"] + row["decoder"])
+
+
+def test_the_papers_convention_counts_less(miniature_pool: Path):
+    full, paper = cost_rows(str(miniature_pool), None), cost_rows(str(miniature_pool), None, "paper")
+    assert all(p["cost"] < f["cost"] for f, p in zip(full, paper, strict=True))
+    assert {p["decoder"] for p in paper} == {0.0}
+    with pytest.raises(InputError, match=r"--convention 'papper': .*did you mean 'paper'"):
+        cost_rows(str(miniature_pool), None, "papper")
+
+
+def test_terms_that_an_explicit_cost_lacks_are_none(tmp_path: Path):
+    tree: Any = pool_tree("nowhere", (1,))
+    tree["costs"] = "explicit"
+    tree["candidates"][0].update(cost=3, unit="wh")
+    (tmp_path / "pool.yaml").write_text(yaml.safe_dump(tree))
+    (row,) = cost_rows("pool", tmp_path)
+    assert (row["cost"], row["unit"], row["denoiser"]) == (3.0, "wh", None)
+    json.dumps(row, allow_nan=False)

@@ -1,0 +1,243 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from catimage.errors import InputError
+from catimage.params import Params, parse_params
+from catimage.shards.lock import writing
+from catimage.shards.manifest import NAME, read_manifest
+from catimage.shards.store import read_shard, shard_path
+from catimage.stages import generate
+from catimage.tables import CANDIDATES, prompt_id, read_table
+from catimage.workspace import Workspace
+from tests.miniature import STEPS, pool_tree, workspace_of
+
+PROMPTS = [f"{n} red rings" for n in ("no", "two", "three", "four", "five")]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> tuple[Workspace, Params]:
+    """A workspace after an undisturbed run."""
+    workspace, params = workspace_of(tmp_path_factory.mktemp("generated"), miniature_pool, PROMPTS)
+    generate.run(workspace, params)
+    return workspace, params
+
+
+@pytest.fixture
+def made(generated: tuple[Workspace, Params], tmp_path: Path) -> tuple[Workspace, Params]:
+    """A copy to spoil."""
+    return Workspace(shutil.copytree(generated[0].root, tmp_path / "made")), generated[1]
+
+
+@pytest.fixture
+def no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that would make an image fails."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("an image would have been made")
+
+    monkeypatch.setattr(generate, "open_generator", refuse)
+
+
+def _images(workspace: Workspace) -> list[tuple[Any, ...]]:
+    shards = [read_shard(workspace.images, e.shard)[0].to_pylist() for e in read_manifest(workspace.images)]
+    return [(r["prompt_id"], r["candidate"], r["seed"], r["image"]) for rows in shards for r in rows]
+
+
+def _files(workspace: Workspace) -> dict[str, tuple[int, bytes]]:
+    return {p.name: (p.stat().st_ino, p.read_bytes()) for p in workspace.images.iterdir()}
+
+
+def _changed(params: Params, **generation: object) -> Params:
+    tree = params.model_dump(by_alias=True, exclude={"imported"})
+    return parse_params({**tree, "generate": {**tree["generate"], **generation}}, "params.yaml")
+
+
+def test_every_prompt_candidate_and_seed_once(made: tuple[Workspace, Params]):
+    workspace, _ = made
+    keys = [row[:3] for row in _images(workspace)]
+    assert sorted(keys) == sorted(product([prompt_id(p) for p in PROMPTS], [f"mini-{n}" for n in STEPS], [0, 1]))
+    assert len({row[3] for row in _images(workspace)}) == len(keys), "no two images are the same"
+    assert [e.images for e in read_manifest(workspace.images)].count(4) == 6
+    assert set(_files(workspace)) == {NAME, *(f"{e.shard}.parquet" for e in read_manifest(workspace.images))}
+
+
+def test_the_candidates_table_has_counted_tflops(made: tuple[Workspace, Params]):
+    table = read_table(made[0].candidates, CANDIDATES, "generate")
+    assert table["candidate"].tolist() == [f"mini-{n}" for n in STEPS]
+    assert set(table["unit"]) == {"tflops"}
+    assert table["cost"].is_monotonic_increasing
+
+
+def test_a_second_run_makes_nothing_and_changes_no_byte(made: tuple[Workspace, Params], no_generator: None):
+    before = {name: data for name, (_, data) in _files(made[0]).items()}
+    generate.run(*made)
+    assert {name: data for name, (_, data) in _files(made[0]).items()} == before
+
+
+def test_a_damaged_shard_is_made_again_with_a_warning(made: tuple[Workspace, Params], capsys: pytest.CaptureFixture[str]):
+    workspace, _ = made
+    before, images, manifest = _files(workspace), _images(workspace), (workspace.images / NAME).read_bytes()
+    hurt = read_manifest(workspace.images)[3]
+    path = shard_path(workspace.images, hurt.shard)
+    path.write_bytes(path.read_bytes()[:-9])
+    generate.run(*made)
+    assert f"warning: the shard {hurt.shard} in {workspace.images} is damaged and is made again" in capsys.readouterr().err
+    assert _images(workspace) == images
+    assert (workspace.images / NAME).read_bytes() == manifest
+    after = _files(workspace)
+    assert {n for n in before if after[n][0] != before[n][0]} == {path.name, NAME}, "the other shards were kept"
+
+
+def test_a_changed_pool_keeps_the_shards_of_what_did_not_change(made: tuple[Workspace, Params], miniature_pool: Path):
+    workspace, params = made
+    before = _files(workspace)
+    tree = pool_tree(str(miniature_pool.parent / "sd"), (1, 4, 8))
+    path = workspace.pools / "other.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(tree))
+    (workspace.images / ".left.123.new").write_text("by a killed run")
+    generate.run(workspace, params.model_copy(update={"pool": "other"}))
+    assert {e.candidate for e in read_manifest(workspace.images)} == {"mini-1", "mini-4", "mini-8"}
+    after = _files(workspace)
+    assert len(after) == len(before)
+    assert sum(after[n][0] == before[n][0] for n in set(after) & set(before)) == 6, "two thirds are kept"
+
+
+def test_a_run_that_fails_leaves_the_last_good_output(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+    workspace, params = made
+    before, candidates = _files(workspace), workspace.candidates.read_bytes()
+    write, count = generate.write_shard, 0
+
+    def fail_at_the_third(*arguments: Any) -> str:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise OSError("disk full")
+        return write(*arguments)
+
+    monkeypatch.setattr(generate, "write_shard", fail_at_the_third)
+    with pytest.raises(OSError, match="disk full"):
+        generate.run(workspace, _changed(params, seeds=[5]))
+    after = _files(workspace)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 2, "what was finished is kept for the next run"
+    assert workspace.candidates.read_bytes() == candidates
+
+
+def test_seconds_are_measured_only_where_they_are_routed_on(made: tuple[Workspace, Params]):
+    workspace, params = made
+    generate.run(workspace, params.model_copy(update={"cost_unit": "seconds"}))
+    table = read_table(workspace.candidates, CANDIDATES, "generate")
+    seconds = table[table["unit"] == "seconds"].set_index("candidate")["cost"]
+    assert set(table["unit"]) == {"tflops", "seconds"}
+    assert 0 < seconds["mini-1"] < seconds["mini-4"]
+
+
+def test_a_candidate_without_a_cost_in_the_cost_unit_is_told_before_anything_is_made(made: tuple[Workspace, Params], no_generator: None):
+    with pytest.raises(InputError, match=r"the candidate 'mini-1' has no cost in 'usd', which is params\.yaml's cost_unit"):
+        generate.run(made[0], made[1].model_copy(update={"cost_unit": "usd"}))
+
+
+def test_explicit_costs_stand_beside_the_counted(tmp_path: Path, miniature_pool: Path):
+    tree: Any = pool_tree(str(miniature_pool.parent / "sd"), (1, 2))
+    for candidate, cost in zip(tree["candidates"], (0.01, 0.02), strict=True):
+        candidate.update(cost=cost, unit="usd")
+    path = tmp_path / "priced.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    table = generate.candidates_table(generate.load_pool(str(path)))
+    assert table["unit"].tolist() == ["tflops", "tflops", "usd", "usd"]
+    assert table["cost"].tolist()[2:] == [0.01, 0.02]
+    assert list(table.columns) == CANDIDATES.names
+
+
+def test_a_second_writer_stops(made: tuple[Workspace, Params]):
+    with writing(made[0].images), pytest.raises(InputError, match="is being written by another process"):
+        generate.run(*made)
+
+
+def test_no_prompts(tmp_path: Path, miniature_pool: Path):
+    workspace, params = workspace_of(tmp_path, miniature_pool, [])
+    with pytest.raises(InputError, match="holds no prompts"):
+        generate.run(workspace, params)
+
+
+class Forks:
+    """Children that run stage generate, one at a time: see killing.py."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("killing.py")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._server = subprocess.Popen([sys.executable, script], text=True, **pipes)
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self._server.stdout is not None
+        return self._server.stdout.readline().strip()
+
+    def start(self, workspace: Workspace) -> int:
+        assert self._server.stdin is not None
+        self._server.stdin.write(f"{workspace.root}\n")
+        self._server.stdin.flush()
+        return int(self._answer())
+
+    def exit_code(self) -> int:
+        return int(self._answer())
+
+    def kill(self, child: int) -> int:
+        with suppress(ProcessLookupError):  # it may just have ended
+            os.kill(child, signal.SIGKILL)
+        return self.exit_code()
+
+    def close(self) -> None:
+        self._server.communicate()
+
+
+@pytest.fixture
+def forks() -> Iterator[Forks]:
+    made = Forks()
+    yield made
+    made.close()
+
+
+def test_killed_at_any_moment_it_comes_to_the_same_images(tmp_path: Path, miniature_pool: Path, forks: Forks):
+    calm, params = workspace_of(tmp_path / "calm", miniature_pool, PROMPTS)
+    killed, _ = workspace_of(tmp_path / "killed", miniature_pool, PROMPTS)
+    for workspace in (calm, killed):
+        workspace.params.write_text(yaml.safe_dump({"pool": params.pool, "generate": params.generate.model_dump()}))
+    start = time.monotonic()
+    forks.start(calm)
+    assert forks.exit_code() == 0
+    duration = time.monotonic() - start
+
+    child = forks.start(killed)  # once surely with shards to keep
+    while len(list(killed.images.glob("*.parquet"))) < 2:
+        time.sleep(0.005)
+    assert forks.kill(child) == -signal.SIGKILL
+    assert not (killed.images / NAME).exists()
+    kept = {p.name: p.stat().st_ino for p in killed.images.glob("*.parquet")}
+    for moment in (random.uniform(0, duration) for _ in range(3)):
+        child = forks.start(killed)
+        time.sleep(moment)
+        assert forks.kill(child) in (-signal.SIGKILL, 0)
+    forks.start(killed)
+    assert forks.exit_code() == 0
+
+    assert (killed.images / NAME).read_bytes() == (calm.images / NAME).read_bytes()
+    assert _images(killed) == _images(calm)
+    assert {name: (killed.images / name).stat().st_ino for name in kept} == kept, "finished shards are kept"
+    assert set(_files(killed)) == set(_files(calm)), "nothing half-written lies about"
+    pd.testing.assert_frame_equal(pd.read_parquet(killed.candidates), pd.read_parquet(calm.candidates))

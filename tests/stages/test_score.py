@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from catimage.errors import InputError
+from catimage.metrics import get_metric
+from catimage.params import Encoder, Params
+from catimage.stages.score import score_rows
+
+
+@pytest.fixture
+def params(miniature_pool: Path) -> Params:
+    return Params(encoder=Encoder(model=f"local-dir:{miniature_pool.parent / 'clip'}"))
+
+
+def test_a_row_an_image_and_metric_as_the_label_stage_has_them(tmp_path: Path, params: Params):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (size, size, 3), np.uint8) for size in (64, 32)]
+    paths = [tmp_path / "a.png", tmp_path / "b.webp"]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path, lossless=True)
+    rows = score_rows(paths, "a red ring", ["sharpness", "clip_score"], params)
+    assert [(r["image"], r["metric"]) for r in rows] == [(str(p), m) for p in paths for m in ("sharpness", "clip_score")]
+    for row, image in zip(rows[::2], images, strict=True):
+        assert row["value"] == get_metric("sharpness").score(image[None], [""])[0]
+    clip = get_metric("clip_score", params.encoder, "cpu")
+    assert rows[1]["value"] == pytest.approx(clip.score(images[0][None], ["a red ring"])[0])
+
+
+def test_bad_input_is_told(tmp_path: Path, params: Params):
+    (tmp_path / "text.png").write_text("no image")
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    for name in ("text.png", "absent.png"):
+        with pytest.raises(InputError, match=rf"{name}: not a readable image file"):
+            score_rows([tmp_path / "good.png", tmp_path / name], "x", ["sharpness"], params)
+    with pytest.raises(InputError, match="--prompt is empty"):
+        score_rows([tmp_path / "good.png"], " ", ["sharpness"], params)
+    with pytest.raises(InputError, match="there is no such metric"):
+        score_rows([tmp_path / "good.png"], "x", ["beauty"], params)
