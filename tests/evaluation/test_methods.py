@@ -7,7 +7,6 @@ from catimage.evaluation.budget import Operating
 from catimage.evaluation.families import fixed, mix, routed
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.methods import MetricData, Pool, best_single, curve_rows, metrics_document, oracle_on_other_seeds
-from catimage.evaluation.selected import selected
 from catimage.evaluation.tables import by_candidate
 from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import choose
@@ -84,12 +83,13 @@ def test_selected_lambda_gives_that_point(world, document):
 
 def test_no_match_is_said_in_words():
     labels = np.array([[0.0, 1.0], [0.0, 1.0]])
-    wrong = 1 - labels  # the estimator has it upside down, and the dear candidate is never chosen
-    out = selected(
-        routed(wrong, labels, wrong, labels, np.array([1.0, 2.0])), 1, labels, labels, np.array([1.0, 2.0]), PairedBootstrap(2, 100, 0)
-    )
-    assert out["match"] is None and "validation" in out["reason"]
-    assert out["max_quality"]["gain"] == -1
+    wrong = 1 - labels  # the estimator has it upside down, and never chooses the dear candidate
+    data = MetricData("q", labels, labels, labels, {"wrong": (wrong, wrong)})
+    document = metrics_document(data, [], Pool(["a", "b"], np.array([1.0, 2.0]), "s"), Operating("wrong", 2.0, 0.0, wrong), 100, 0)
+    method = document["methods"]["wrong"]
+    assert method["selected"]["match"] is None and "validation" in method["no_match"]
+    assert method["selected"]["max_quality"]["gain"] == -1
+    assert document["methods"]["oracle"]["no_match"] is None
 
 
 def test_ties_for_best_single_go_to_the_cheaper():

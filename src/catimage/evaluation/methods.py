@@ -14,7 +14,7 @@ from catimage.evaluation.budget import Operating, budget_document
 from catimage.evaluation.families import Family, fixed, mix, routed
 from catimage.evaluation.intervals import PairedBootstrap, standard_error
 from catimage.evaluation.lookup import best_position, cost_at, mean_quality, position_at_cost, position_to_match, quality_at
-from catimage.evaluation.selected import selected
+from catimage.evaluation.selected import NO_MATCH, selected
 from catimage.evaluation.tables import by_candidate, ratio
 from catimage.routing.curve import Curve
 from catimage.routing.rule import Floats
@@ -130,13 +130,15 @@ def method_document(found: Family, honest: Family, best: int, data: MetricData, 
     top = best_position(curve)
     afforded = position_at_cost(curve, float(cost[best]), linear)
     match = position_to_match(curve, float(data.test[:, best].mean()), linear)
+    chosen = selected(honest, best, data.validation, data.test, cost, bootstrap)
     return {
         "max_quality": quality_at(curve, top),
         "max_quality_cost": cost_at(curve, top),
         "quality_at_best_single_cost": None if afforded is None else quality_at(curve, afforded),
         "cost_ratio_to_match_best_single": None if match is None else ratio(cost_at(curve, match), float(cost[best])),
         "mean_curve_quality": mean_quality(curve, float(cost.min()), float(cost.max()), linear),
-        "selected": selected(honest, best, data.validation, data.test, cost, bootstrap),
+        "selected": chosen,
+        "no_match": NO_MATCH if chosen["match"] is None else None,
         "by_candidate": by_candidate(found, honest, pool.candidates, cost, data.test, bootstrap),
         "curve": curve_rows(curve, _answers(found, data.test, cost)),
     }

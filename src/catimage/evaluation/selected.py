@@ -12,12 +12,14 @@ from catimage.evaluation.lookup import best_position, position_to_match
 from catimage.evaluation.tables import ratio
 from catimage.routing.rule import Floats
 
+NO_MATCH = "no point of the validation curve is as good as the best single candidate there"
+
 
 def selected(honest: Family, best: int, validation: Floats, test: Floats, cost: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
     """The point of best validation quality, and the cheapest one that matches the best single candidate there.
 
     For ``fixed`` and ``mix`` the same is chosen among their policies (a candidate, a share), so that ``lambda`` is None.
-    ``match`` is None, and ``reason`` says so, where no point reaches that quality on the validation split.
+    ``match`` is None where no point reaches that quality on the validation split (:data:`NO_MATCH`).
 
     Args:
         honest: the family found on the validation split.
@@ -27,10 +29,7 @@ def selected(honest: Family, best: int, validation: Floats, test: Floats, cost: 
     match = position_to_match(honest.curve, float(validation[:, best].mean()), honest.linear)
     chosen = {"max_quality": best_position(honest.curve)} | ({} if match is None else {"match": match})
     outcomes = {key: honest.outcome(position) for key, position in chosen.items()}
-    out = judged(outcomes, test[:, best], float(cost[best]), bootstrap)
-    if match is None:
-        out |= {"match": None, "reason": "no point of the validation curve is as good as the best single candidate there"}
-    return out
+    return {"match": None, **judged(outcomes, test[:, best], float(cost[best]), bootstrap)}
 
 
 def judged(outcomes: dict[str, Outcome], rival: Floats, rival_cost: float, bootstrap: PairedBootstrap) -> dict[str, Any]:
