@@ -38,7 +38,7 @@ class Curve:
 
     def at_cost(self, budget: float) -> float:
         """The best quality at a mean cost of no more than ``budget``; NaN if no point is that cheap."""
-        within = self.cost <= budget
+        within = self.cost <= budget + 1e-12 * abs(budget)  # a mean of equal costs may differ from them in the last digit
         return float(self.quality[within].max()) if within.any() else float("nan")
 
     def mean_quality(self, low: float, high: float) -> float:
