@@ -17,7 +17,7 @@ from pathlib import Path
 
 try:
     from prefect import flow, get_run_logger, task
-    from prefect.artifacts import create_link_artifact, create_table_artifact
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
     from prefect.cache_policies import NO_CACHE
     from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
     from prefect.states import Failed, State
@@ -35,7 +35,7 @@ STAGES = ("sample", "generate", "label", "validate", "train", "calibrate", "eval
 RETRIES = {"generate": 2, "label": 2}
 """Only what may fail by chance (a device, a disk) is tried again, and goes on where it stopped; a gate never."""
 RETRY_DELAY = 10.0
-NOISE = re.compile(r"To track|To enable|Use `dvc push`|\t|Updating lock|Generating lock")
+NOISE = re.compile(r"To track|To enable|Use `dvc push`|\t|Updating lock|Generating lock|Data and pipelines")
 """What DVC says at every call, of which there are eight."""
 
 
@@ -75,7 +75,7 @@ def retrain(workspace: Path = Path()) -> str | State:
         state = run(stage, workspace, return_state=True)
         if not state.is_completed():
             return Failed(message=state.message)
-    registered = register(workspace, return_state=True)
+    registered = register.with_options(task_run_name="register")(workspace, return_state=True)
     if not registered.is_completed():
         return Failed(message=registered.message)
     return _conclude(Workspace(workspace), registered.result())
@@ -91,7 +91,7 @@ def _conclude(workspace: Workspace, registered: Registered) -> str:
         link = (workspace.reports / name).resolve().as_uri()
         create_link_artifact(link, link_text=f"reports/{name}", key=name.replace(".", "-"))
     standing = "champion" if registered.champion else "challenger; the champion stays"
-    return "\n".join(
+    text = "\n".join(
         [
             summary(metrics),
             "",
@@ -101,6 +101,8 @@ def _conclude(workspace: Workspace, registered: Registered) -> str:
             f"Next     bentoml serve {workspace.dist / 'bento'}",
         ]
     )
+    create_markdown_artifact(f"```\n{text}\n```", key="summary", description="What the run ended with")
+    return text
 
 
 def _busy(workspace: Path) -> bool:
