@@ -53,6 +53,7 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
         headline=words.headline(document),
         rivals=words.rivals(document),
         budget=words.budget_line(document),
+        decision=words.decision_line(document),
         direction=words.direction(document),
         figures={name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for name, svg in figures.items()},
         routed=document["methods"][document["budget"]["estimator"]],

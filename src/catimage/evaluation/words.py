@@ -72,6 +72,15 @@ def budget_line(document: dict[str, Any]) -> str:
     return f"lambda {number(budget['lambda'])} ({budget['estimator']}): {spent}, of a budget of {number(budget['target'])} {unit}."
 
 
+def decision_line(document: dict[str, Any]) -> str:
+    """What the router itself costs, beside the cheapest candidate where that is in the same unit."""
+    parts = document["decision_tflops"]
+    total = sum(parts.values())
+    cheapest = min(row["cost"] for row in document["candidates"])
+    share = f", {percent(total / cheapest)} of the cheapest candidate" if document["cost_unit"] == "tflops" and cheapest else ""
+    return f"A decision costs {number(total, 2)} TFLOPs{share} (text encoder {number(parts['text_encoder'], 2)}, longest test prompt)."
+
+
 def direction(document: dict[str, Any]) -> str:
     """How to read the qualities."""
     if document["lower_is_better"]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from catimage.errors import InputError
 from catimage.estimators import store
+from catimage.estimators.overhead import decision_tflops
 from catimage.evaluation.budget import Operating
 from catimage.evaluation.methods import MetricData, Pool, metrics_document
 from catimage.evaluation.plots import deferral_table, figures, selection_table
@@ -68,6 +69,7 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     point = Operating(router.estimator_name, router.budget, router.lam, predicted)
     pool = Pool(router.candidates, router.costs, router.cost_unit)
     document = metrics_document(data[0], data[1:], pool, point, params.evaluate.bootstrap, params.evaluate.seed)
+    document["decision_tflops"] = decision_tflops(router.estimator, max(test["prompt"], key=len))
     _write(
         workspace, document, pool, predicted, data[0].test, _samples(workspace if scores is None else None, test, data[0].test, point, pool)
     )
