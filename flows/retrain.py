@@ -98,7 +98,7 @@ def _conclude(workspace: Workspace, registered: Registered) -> str:
             f"MLflow   router version {registered.version} ({standing}): {registered.reason}",
             f"Bento    {tag}",
             f"Report   {workspace.reports / 'report.html'}",
-            f"Next     bentoml serve {workspace.dist / 'bento'}",
+            """Next     make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'""",
         ]
     )
     create_markdown_artifact(f"```\n{text}\n```", key="summary", description="What the run ended with")

@@ -74,7 +74,7 @@ def test_stages_run_in_order_and_generate_is_tried_again(
     expected = list(retrain.STAGES)
     expected.insert(2, "generate")
     assert ran(project) == expected
-    assert "router version 1 (champion)" in summary and "catimage:0123" in summary and "bentoml serve" in summary
+    assert "router version 1 (champion)" in summary and "catimage:0123" in summary and "make serve" in summary
     assert "lambda" in summary and "mini-4" in summary
     assert "generate: as asked" in capfd.readouterr().err
 

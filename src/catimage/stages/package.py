@@ -125,9 +125,11 @@ def _built(staged: tuple[Path, str], name: str) -> Bento:
     folder, digest = staged
     version = hashlib.sha256(f"{digest} {bentoml.__version__}".encode()).hexdigest()[:16]
     try:
-        return bentoml.get(f"{name}:{version}")
+        tag = bentoml.Tag(name, version)
+    except ValueError as error:
+        raise InputError(f"package.name: {name!r} cannot name a Bento: {str(error).rstrip('.')}.") from error
+    try:
+        return bentoml.get(tag)
     except bentoml.exceptions.NotFound:
         python = {"requirements_txt": "requirements.txt", "lock_packages": False}
-        return bentoml.build(SERVICE, name=name, version=version, build_ctx=str(folder), python=python, description=ABOUT)
-    except ValueError as error:
-        raise InputError(f"package.name: {name!r} cannot name a Bento ({error}).") from error
+        return bentoml.build(SERVICE, name=tag.name, version=version, build_ctx=str(folder), python=python, description=ABOUT)
