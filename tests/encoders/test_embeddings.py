@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catimage.encoders.embeddings import Embeddings, concatenated
+from catimage.encoders.embeddings import FIELDS, Embeddings, concatenated
 from catimage.errors import InputError
 
 
@@ -11,7 +11,9 @@ def made(lengths, name="p"):
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     pooled, tokens = rng.normal(size=(len(lengths), 4)), rng.normal(size=(offsets[-1], 3))
-    return Embeddings([f"{name}{i}" for i in range(len(lengths))], pooled.astype("f4"), tokens.astype("f2"), offsets, "tiny", 1)
+    return Embeddings(
+        [f"{name}{i}" for i in range(len(lengths))], pooled.astype("f4"), tokens.astype("f2"), offsets, np.arange(len(lengths)) == 0, "tiny"
+    )
 
 
 def tokens_of(embeddings, i):
@@ -26,6 +28,7 @@ def test_take_gives_the_rows_asked_for_in_order(lengths, data):
     assert len(taken) == len(rows)
     for place, row in enumerate(rows):
         np.testing.assert_array_equal(taken.pooled[place], whole.pooled[row])
+        assert taken.cut[place] == (row == 0)
         np.testing.assert_array_equal(tokens_of(taken, place), tokens_of(whole, row))
 
 
@@ -33,7 +36,7 @@ def test_saved_embeddings_come_back_the_same(tmp_path):
     made([2, 1, 3]).save(tmp_path / "tiny")
     made([1, 4]).save(tmp_path / "tiny")
     back, whole = Embeddings.load(tmp_path / "tiny"), made([1, 4])
-    for name in ("pooled", "tokens", "offsets"):
+    for name in FIELDS:
         array, expected = getattr(back, name), getattr(whole, name)
         assert array.dtype == expected.dtype
         np.testing.assert_array_equal(array, expected)

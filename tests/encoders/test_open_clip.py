@@ -4,6 +4,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from catimage.encoders import load_encoder
 from catimage.encoders.open_clip import BATCH
@@ -69,6 +70,7 @@ def test_prompts_longer_than_the_context_are_cut_and_counted(encoder, source):
     exactly, longer = " ".join(words), " ".join([*words, "blue"])
     assert len(tokenizer.tokenizer(exactly).input_ids) == encoder.context
     embedded = encoder.encode([exactly, longer, "red"])
+    assert embedded.cut.tolist() == [False, True, False]
     assert embedded.truncated == 1
     assert np.diff(embedded.offsets).tolist() == [encoder.context, encoder.context, 3]
     np.testing.assert_array_equal(embedded.pooled[0], embedded.pooled[1])
@@ -80,12 +82,29 @@ def test_any_text_has_an_embedding(encoder):
     assert np.isfinite(embedded.tokens.astype(float)).all()
 
 
-def test_one_prompt_is_encoded_once(encoder, monkeypatch):
-    calls = []
-    forward = encoder._model.transformer.forward_intermediates
-    monkeypatch.setattr(encoder._model.transformer, "forward_intermediates", lambda *a, **k: calls.append(1) or forward(*a, **k))
-    encoder.encode(["an empty white wall"])
-    assert calls == [1]
+def test_a_prompt_passes_the_transformer_once_and_without_padding(encoder, monkeypatch):
+    shapes = []
+    forward = encoder._text.transformer.forward
+    monkeypatch.setattr(encoder._text.transformer, "forward", lambda x, **k: shapes.append(tuple(x.shape[:2])) or forward(x, **k))
+    length = len(encoder.encode(["an empty white wall"]).tokens)
+    assert shapes == [(1, length)]
+    assert length < encoder.context
+
+
+@torch.inference_mode()
+def test_towers_of_the_newer_layout_and_with_an_end_token_named(tmp_path):
+    """open_clip's CustomTextCLIP, whose text tower is a module of its own, pooling where the token of ``eos_id`` stands."""
+    save_clip_folder(tmp_path)
+    path, weights = tmp_path / "open_clip_config.json", tmp_path / "open_clip_model.safetensors"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["custom_text"] = True
+    config["model_cfg"]["text_cfg"] |= {"pool_type": "eos", "eos_id": config["model_cfg"]["text_cfg"]["vocab_size"] - 1, "proj_bias": True}
+    path.write_text(json.dumps(config))
+    model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False).eval()
+    save_file(model.state_dict(), weights)
+    ids = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(PROMPTS)
+    pooled = load_encoder(Encoder(model=f"local-dir:{tmp_path}")).encode(PROMPTS).pooled
+    np.testing.assert_allclose(pooled, model.encode_text(ids, normalize=True).numpy(), atol=1e-6)
 
 
 def test_a_model_that_is_not_known_is_refused():

@@ -14,6 +14,7 @@ from catimage.errors import InputError
 from catimage.workspace import replacing
 
 ARRAYS, TEXTS = "embeddings.safetensors", "prompts.json"
+FIELDS = ("pooled", "tokens", "offsets", "cut")
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,31 @@ class Embeddings:
         pooled: float32 (n_prompts, width), of unit length, so that a product is a cosine similarity.
         tokens: float16 (total_tokens, token_width), the last hidden states, without padding.
         offsets: int64 (n_prompts + 1,); prompt ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
+        cut: bool (n_prompts,), whether a prompt was longer than the encoder's context.
         encoder: the encoder's name.
-        truncated: the number of prompts that were longer than the encoder's context, and cut.
     """
 
     prompt_ids: list[str]
     pooled: NDArray[np.float32]
     tokens: NDArray[np.float16]
     offsets: NDArray[np.int64]
+    cut: NDArray[np.bool_]
     encoder: str
-    truncated: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
+
+    @property
+    def truncated(self) -> int:
+        """The number of prompts that were cut at the encoder's context."""
+        return int(self.cut.sum())
 
     @cached_property
     def _row(self) -> dict[str, int]:
         return {identifier: i for i, identifier in enumerate(self.prompt_ids)}
 
     def take(self, ids: list[str]) -> Embeddings:
-        """The embeddings of these prompts, in this order. ``truncated`` stays that of the whole.
+        """The embeddings of these prompts, in this order.
 
         Raises:
             InputError: one of them is not here.
@@ -58,7 +64,7 @@ class Embeddings:
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Embeddings(list(ids), self.pooled[rows], self.tokens[places], offsets, self.encoder, self.truncated)
+        return Embeddings(list(ids), self.pooled[rows], self.tokens[places], offsets, self.cut[rows], self.encoder)
 
     def save(self, folder: Path) -> None:
         """Writes a folder, whole or not at all."""
@@ -66,7 +72,7 @@ class Embeddings:
 
         with replacing(folder) as fresh:
             fresh.mkdir()
-            save_file({"pooled": self.pooled, "tokens": self.tokens, "offsets": self.offsets}, fresh / ARRAYS)
+            save_file({name: np.ascontiguousarray(getattr(self, name)) for name in FIELDS}, fresh / ARRAYS)
             texts = {"encoder": self.encoder, "truncated": self.truncated, "prompt_ids": self.prompt_ids}
             (fresh / TEXTS).write_text(json.dumps(texts, indent=0) + "\n")
 
@@ -85,7 +91,7 @@ class Embeddings:
         try:
             arrays = load_file(folder / ARRAYS)
             texts = json.loads((folder / TEXTS).read_text())
-            return cls(texts["prompt_ids"], arrays["pooled"], arrays["tokens"], arrays["offsets"], texts["encoder"], texts["truncated"])
+            return cls(prompt_ids=texts["prompt_ids"], encoder=texts["encoder"], **{name: arrays[name] for name in FIELDS})
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise InputError(f"{folder} does not hold whole embeddings ({error}): run 'catimage sample' again.") from error
 
@@ -98,6 +104,6 @@ def concatenated(parts: list[Embeddings]) -> Embeddings:
         np.concatenate([p.pooled for p in parts]),
         np.concatenate([p.tokens for p in parts]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([p.cut for p in parts]),
         parts[0].encoder,
-        sum(p.truncated for p in parts),
     )

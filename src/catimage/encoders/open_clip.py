@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tqdm import tqdm
 
@@ -37,10 +38,11 @@ class OpenClipEncoder:
 
     def __init__(self, spec: Encoder) -> None:
         self.name = spec.name
-        self._model, self._tokenizer = load_clip(spec)
-        self._model.visual = torch.nn.Identity()  # only the text tower is needed
-        self._end = _end_token(spec, self._model)
-        self.context = int(_text(self._model).context_length)
+        model, self._tokenizer = load_clip(spec)
+        model.visual = torch.nn.Identity()  # only the text tower is needed
+        self._text = getattr(model, "text", model)  # older models are one themselves
+        self._end = _end_token(spec, self._text)
+        self.context = int(self._text.context_length)
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Embeds prompts (at least one), the same in any batch but for rounding; a prompt longer than ``context`` tokens is cut there."""
@@ -51,29 +53,43 @@ class OpenClipEncoder:
     @torch.inference_mode()
     def _batch(self, prompts: list[str]) -> Embeddings:
         ids = self._tokenizer(prompts)
-        out = self._model.forward_intermediates(text=ids, text_indices=1, normalize=True, normalize_intermediates=True)
         lengths = self._lengths(ids)
-        kept = torch.arange(ids.shape[1]) < lengths[:, None]
+        states = self._states(ids[:, : int(lengths.max())])
+        ends = states[torch.arange(len(ids)), lengths - 1]
+        projection = self._text.text_projection
+        pooled = ends @ projection if isinstance(projection, torch.Tensor) else projection(ends)
         return Embeddings(
             [prompt_id(p) for p in prompts],
-            out["text_features"].numpy(),
-            out["text_intermediates"][-1][kept].half().numpy(),
+            torch.nn.functional.normalize(pooled, dim=-1).numpy(),
+            states[torch.arange(states.shape[1]) < lengths[:, None]].half().numpy(),
             np.concatenate([[0], np.cumsum(lengths.numpy())]).astype(np.int64),
+            self._cut(prompts, lengths),
             self.name,
-            self._truncated(prompts, lengths),
         )
+
+    def _states(self, ids: torch.Tensor) -> torch.Tensor:
+        """The last hidden states, normalised: (n, length, width).
+
+        The tower is causal, so that a token's state does not depend on what follows: padding that no prompt of a batch needs is not
+        computed, which open_clip's own pass would.
+        """
+        text, length = self._text, ids.shape[1]
+        states = text.token_embedding(ids) + text.positional_embedding[:length]
+        normalised: torch.Tensor = text.ln_final(text.transformer(states, attn_mask=text.attn_mask[:length, :length]))
+        return normalised
 
     def _lengths(self, ids: torch.Tensor) -> torch.Tensor:
         """Tokens up to the end token, which pads as well in some tokenizers: (n,)."""
         ends = ids if self._end is None else (ids == self._end).int()
         return ends.argmax(1) + 1
 
-    def _truncated(self, prompts: list[str], lengths: torch.Tensor) -> int:
-        """How many of the prompts that fill the context would go on."""
-        full = [p for p, n in zip(prompts, lengths.tolist(), strict=True) if n == self.context]
-        if not full:
-            return 0
-        return int((self._lengths(self._tokenizer(full, context_length=self.context + 1)) > self.context).sum())
+    def _cut(self, prompts: list[str], lengths: torch.Tensor) -> NDArray[np.bool_]:
+        """Which of the prompts that fill the context would go on: (n,)."""
+        cut: NDArray[np.bool_] = (lengths == self.context).numpy()
+        if cut.any():
+            full = [p for p, filled in zip(prompts, cut, strict=True) if filled]
+            cut[cut] = (self._lengths(self._tokenizer(full, context_length=self.context + 1)) > self.context).numpy()
+        return cut
 
 
 def _source(spec: Encoder) -> str:
@@ -119,16 +135,11 @@ def load_clip(spec: Encoder) -> tuple[Any, Any]:
     return model.eval().requires_grad_(False), tokenizer
 
 
-def _text(model: Any) -> Any:
-    """The text tower; older models are one themselves."""
-    return getattr(model, "text", model)
-
-
-def _end_token(spec: Encoder, model: Any) -> int | None:
-    """The id of the token at which the tower pools, or None where that is the largest id of a prompt (the first such)."""
-    text = _text(model)
+def _end_token(spec: Encoder, text: Any) -> int | None:
+    """The id of the token at which the text tower pools, or None where that is the largest id of a prompt (the first such)."""
     pooled = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
-    if pooled not in ("argmax", "eos") or getattr(text, "cls_emb", None) is not None:
+    causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
+    if pooled not in ("argmax", "eos") or not causal or text.text_projection is None:
         raise InputError(f"encoder.model {spec.model}: its text tower does not pool at an end token: name a CLIP model.")
     return None if pooled == "argmax" else int(getattr(text, "text_eos_id", None) or text.eos_id)
 
