@@ -38,4 +38,3 @@ def _rows_of(router: Router, prompts: list[str]) -> list[Row]:
         Row(f"decision, {name}, text encoding included", f"{whole:.2f} ms", target="5 ms median"),
         Row(f"decision, {name}, without text encoding", f"{rest:.2f} ms", target="1 ms median"),
     ]
-

@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
     words = encode_captions(text_encoder, tokenizer, scenes.captions, "cpu")
     vae = AutoencoderKL.from_pretrained(folder / "vae")
     latents = encode_latents(vae, scenes.images, "cpu")
-    train_denoiser(latents, words, words[0], folder / "unet", steps=2, batch=4)
+    train_denoiser(new_denoiser(), latents, words, words[0], folder / "unet", steps=2, batch=4)
     assemble(folder, folder / "out")
     return folder, scenes, latents, words
 

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/tiny"), help="where training writes (git ignores it)")
     parser.add_argument("--out", type=Path, default=PACKAGE, help="where the finished pool goes")
     parser.add_argument("--device", default="cpu")
-    for part, steps in (("clip", 500), ("autoencoder", 3600), ("decoder", 3000), ("denoiser", 4000)):
+    for part, steps in (("clip", 500), ("autoencoder", 3600), ("decoder", 3000), ("denoiser", 6000)):
         parser.add_argument(f"--{part}-steps", type=int, default=steps)
     args = parser.parse_args()
     scenes = training_scenes(args.build)
@@ -69,7 +69,7 @@ def _decoder(scenes: Scenes, args: argparse.Namespace) -> None:
 def _denoiser(scenes: Scenes, args: argparse.Namespace) -> None:
     from diffusers import AutoencoderKL
 
-    from catimage.tiny.denoiser import encode_captions, encode_latents, text_encoder_from, train_denoiser
+    from catimage.tiny.denoiser import encode_captions, encode_latents, new_denoiser, text_encoder_from, train_denoiser
 
     out = args.build / "unet"
     if not _done(out):
@@ -79,7 +79,7 @@ def _denoiser(scenes: Scenes, args: argparse.Namespace) -> None:
         vae = AutoencoderKL.from_pretrained(args.build / "encoder").to(args.device)
         vae.eval()
         latents = encode_latents(vae, scenes.images, args.device)
-        train_denoiser(latents, words, nothing, out, args.denoiser_steps, device=args.device)
+        train_denoiser(new_denoiser(), latents, words, nothing, out, args.denoiser_steps, device=args.device)
         (out / ".done").touch()
 
 

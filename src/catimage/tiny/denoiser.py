@@ -101,25 +101,25 @@ def encode_captions(model: Any, tokenizer: Any, captions: list[str], device: str
 
 
 def train_denoiser(
-    latents: torch.Tensor, words: torch.Tensor, nothing: torch.Tensor, out: Path, steps: int, batch: int = 64,
-    rate: float = 1.2e-3, drop: float = 0.1, device: str = "cpu", compiled: bool = False,
+    net: Any, latents: torch.Tensor, words: torch.Tensor, nothing: torch.Tensor, out: Path, steps: int, batch: int = 64,
+    rate: float = 1.2e-3, drop: float = 0.1, device: str = "cpu", seed: int = 0,
 ) -> None:  # fmt: skip
     """Trains and writes the moving average of the weights to ``out``, every 500 steps and at the end.
 
     Args:
+        net: from :func:`new_denoiser`, or one to go on with.
         latents: fp16 (n, 6, 16, 16), scaled.
         words: fp16 (n, context, width), the captions' hidden states; ``nothing`` (context, width) is the empty caption's,
             which takes a caption's place with probability ``drop`` (classifier-free guidance).
     """
     from diffusers import DDPMScheduler
 
-    torch.manual_seed(0)
-    rng = np.random.default_rng(2)
-    net: Any = new_denoiser().to(device)
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = net.to(device)
     ema: Any = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
     noiser = DDPMScheduler.from_config(NOISE)
-    run = torch.compile(net) if compiled else net
     start, running = time.time(), 1.0
     for step in range(steps):
         for group in optimiser.param_groups:
@@ -129,7 +129,7 @@ def train_denoiser(
         c = torch.where(torch.rand(batch, 1, 1, device=device) < drop, nothing.float().to(device), c)
         noise, t = torch.randn_like(x), torch.randint(0, 1000, (batch,), device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            made = run(noiser.add_noise(x, noise, t), t, c).sample
+            made = net(noiser.add_noise(x, noise, t), t, c).sample
         loss = F.mse_loss(made.float(), noiser.get_velocity(x, noise, t))
         optimiser.zero_grad()
         loss.backward()
