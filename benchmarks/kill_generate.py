@@ -49,25 +49,31 @@ def undisturbed(command: list[str], workspace: Path) -> tuple[float, float]:
     return first, time.monotonic() - begun
 
 
-def disturbed(command: list[str], workspace: Path, kills: int, first: float, end: float, orphan: bool) -> list[int]:
-    """Kills the command ``kills`` times, before it is done; returns the numbers of finished shards seen at each."""
+def disturbed(command: list[str], workspace: Path, kills: int, first: float, pace: float, orphan: bool) -> list[int]:
+    """Kills the command ``kills`` times, before it is done; returns the numbers of finished shards seen at each.
+
+    A kill comes at a random moment of the start, or up to a shard's time after the run has finished one or two shards.
+    """
     images = workspace / "data" / "images"
     shutil.rmtree(images, ignore_errors=True)
-    seen: list[int] = []
-    while len(seen) < kills:
+    seen = [0]
+    while len(seen) <= kills:
         process = start(command, workspace)
-        try:
-            process.wait(random.uniform(0.7 * first, first + 1.5 * (end - first) / kills))
-            if (images / "manifest.json").exists():
-                raise SystemExit(f"it was done after {len(seen)} kills: take more prompts, or fewer kills")
-        except subprocess.TimeoutExpired:
-            if orphan:
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
+        goal = seen[-1] + random.choice([0, 1, 1, 2])
+        while goal > seen[-1] and process.poll() is None and finished(images) < goal:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, first if goal == seen[-1] else pace))
+        if (images / "manifest.json").exists():
+            raise SystemExit(f"it was done after {len(seen) - 1} kills: take more prompts, smaller shards, or fewer kills")
+        if process.poll() is None:
+            process.kill() if orphan else os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            seen.append(len(list(images.glob("*.parquet"))))
-    return seen
+            seen.append(finished(images))
+    return seen[1:]
+
+
+def finished(images: Path) -> int:
+    return len(list(images.glob("*.parquet")))
 
 
 def finish(command: list[str], workspace: Path, patience: float = 600.0) -> None:
@@ -88,9 +94,10 @@ def main() -> None:
     asked = parser.parse_args()
     images = asked.workspace / "data" / "images"
     first, end = undisturbed(asked.command, asked.workspace)
+    pace = (end - first) / len(read_manifest(images))
     manifest, expected = (images / "manifest.json").read_bytes(), images_of(images)
     print(f"undisturbed: {len(expected)} images, the first shard after {first:.1f} s, all after {end:.1f} s", flush=True)
-    seen = disturbed(asked.command, asked.workspace, asked.kills, first, end, asked.orphan)
+    seen = disturbed(asked.command, asked.workspace, asked.kills, first, pace, asked.orphan)
     print(f"killed {len(seen)} times, with {seen} finished shards", flush=True)
     finish(asked.command, asked.workspace)
     found = images_of(images)
