@@ -131,9 +131,7 @@ def route(
 @app.command()
 def costs(
     pool: Annotated[str | None, typer.Option(help="A pool's name or file; left out, the workspace's.")] = None,
-    convention: Annotated[
-        str, typer.Option(help="full, or paper: multiply-adds of the denoiser's projections and convolutions alone.")
-    ] = "full",
+    convention: Annotated[str, typer.Option(help="full, or paper: the denoiser's projections and convolutions alone.")] = "full",
     workspace: WorkspaceOption = Path(),
     as_json: JsonOption = False,
 ) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from catimage.errors import nearest
+from catimage.hashing import folder_digest
 from catimage.pool.pool import GeneratorSpec
 
 _PARTS = (".json", ".safetensors", ".txt", ".model")
@@ -62,17 +62,7 @@ def definition(spec: GeneratorSpec, folder: Path) -> dict[str, Any]:
     """
     path = local_weights(spec, folder)
     settings = spec.model_dump(exclude={"weights", "revision"})
-    return {**settings, "weights": digest_of(path) if path else f"{spec.weights}@{spec.revision}"}
-
-
-def digest_of(folder: Path) -> str:
-    """SHA-256 over the names and contents of the configuration, tokenizer and weight files of ``folder``."""
-    whole = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in _PARTS and p.is_file()):
-        with path.open("rb") as file:
-            part = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(folder).as_posix()} {part}\n".encode())
-    return whole.hexdigest()
+    return {**settings, "weights": folder_digest(path, _PARTS) if path else f"{spec.weights}@{spec.revision}"}
 
 
 def diffusers_class(spec: GeneratorSpec, key: str, name: str, ending: str) -> Any:
