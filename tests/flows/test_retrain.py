@@ -51,7 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
     for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
-    for name in set(re.findall(r"^    - (src\S*|bentos|pools)$", pipeline, re.M)):
+    for name in set(re.findall(r"^    - (src\S*|bentos|pools|expectations\S*)$", pipeline, re.M)):
         path = folder / name if name.endswith(".py") else folder / name / "code.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")

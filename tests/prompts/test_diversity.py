@@ -28,7 +28,7 @@ def small_blocks():
         yield
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(VECTORS, st.sampled_from([-1.0, 0.5, 0.75, 0.999]))
 def test_the_blocked_filter_keeps_what_the_greedy_loop_keeps(embeddings, threshold):
     assert diverse(embeddings, threshold).tolist() == greedy(embeddings, threshold)
