@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from catimage.errors import InputError
-from catimage.scores_file import parse_scores, read_costs_csv, read_scores_csv
+from catimage.scores_file import parse_scores, read_costs_csv
 from catimage.tables import PROMPTS, SCORES, prompt_id, scores_array, split_of
 
 HEADER = ["prompt", "candidate", "seed", "metric", "value"]
@@ -24,7 +24,7 @@ def written(tmp_path):
 
 
 def test_frames_are_in_the_schemas_of_the_tables(written):
-    file = read_scores_csv(written(good()))
+    file = parse_scores(written(good()))
     assert list(file.prompts) == PROMPTS.names
     assert list(file.scores) == SCORES.names
     assert file.prompts["prompt_id"].tolist() == [prompt_id("a cat"), prompt_id("a dog")]
@@ -75,33 +75,37 @@ def test_a_bad_cell_is_refused_with_its_row(written, column, value, said):
     rows = good()
     rows[3][HEADER.index(column)] = value
     with pytest.raises(InputError, match=said) as error:
-        read_scores_csv(written(rows))
+        parse_scores(written(rows))
     assert "scores.csv" in str(error.value)
 
 
 def test_the_same_score_twice_is_refused_with_both_rows(written):
     rows = [*good(), ["a   dog", *good()[-1][1:]]]
     with pytest.raises(InputError, match="rows 17 and 18 both are about the same prompt, candidate dear, seed 1, metric nima"):
-        read_scores_csv(written(rows))
+        parse_scores(written(rows))
 
 
 def test_a_candidate_missing_for_a_prompt_is_refused(written):
     rows = [r for r in good() if not (r[0] == "a dog" and r[1] == "cheap" and r[3] == "nima")]
+    file = parse_scores(written(rows))
+    file.check_complete(["clip_score"], file.candidates)
     with pytest.raises(InputError, match="row 10: the prompt 'a dog' has no 'nima' score for the candidate 'cheap'"):
-        read_scores_csv(written(rows))
-    assert len(read_scores_csv(written(rows), metric="clip_score").prompts) == 2
+        file.check_complete(["clip_score", "nima"], file.candidates)
+    with pytest.raises(InputError, match="row 2: the prompt 'a cat' has no 'clip_score' score for the candidate 'middle'"):
+        file.check_complete(["clip_score"], ["cheap", "middle", "dear"])
 
 
 def test_seeds_may_differ_from_prompt_to_prompt(written):
-    file = read_scores_csv(written(good(seeds=(0, 1, 2))[:-4] + good(prompts=("a bird",), seeds=(7,))))
+    file = parse_scores(written(good(seeds=(0, 1, 2))[:-4] + good(prompts=("a bird",), seeds=(7,))))
+    file.check_complete(file.metrics, file.candidates)
     assert len(file.prompts) == 3
 
 
-def test_candidates_of_the_router_are_needed_and_no_others(written):
-    with pytest.raises(InputError, match=r"row 3: candidate 'dear' is not in the router \(did you mean 'deer'\?\)"):
-        read_scores_csv(written(good(seeds=(0,), metrics=("q",))[:2] + good(prompts=("a bird",))[4:]), candidates=["cheap", "deer"])
-    with pytest.raises(InputError, match="no 'clip_score' score for the candidate 'middle'"):
-        read_scores_csv(written(good()), candidates=["cheap", "middle", "dear"])
+def test_a_candidate_that_is_not_known_is_refused(written):
+    file = parse_scores(written(good()))
+    file.check_candidates(["cheap", "dear", "other"], "the router")
+    with pytest.raises(InputError, match=r"row 6: candidate 'dear' is not in the router \(did you mean 'deer'\?\)"):
+        file.check_candidates(["cheap", "deer"], "the router")
 
 
 def test_costs(written):

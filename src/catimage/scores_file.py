@@ -130,23 +130,6 @@ def parse_scores(path: Path) -> ScoresFile:
     return ScoresFile(path, prompts[PROMPTS.names], scores[SCORES.names], np.array(rows.numbers))
 
 
-def read_scores_csv(path: Path, candidates: list[str] | None = None, metric: str | None = None) -> ScoresFile:
-    """A scores file that is whole: every prompt has a score by each metric (by ``metric`` alone, where named) for each candidate.
-
-    ``candidates`` are those that a router knows; without them, those of the file. Seeds may differ from prompt to prompt.
-
-    Raises:
-        InputError: as :func:`parse_scores`; the metric is not there; a candidate is unknown, or missing for some prompt.
-    """
-    file = parse_scores(path)
-    if candidates is not None:
-        file.check_candidates(candidates, "the router")
-    if metric is not None:
-        file = file.only(metric)
-    file.check_complete(file.metrics, candidates or file.candidates)
-    return file
-
-
 def read_costs_csv(path: Path) -> pd.DataFrame:
     """Costs as the columns ``candidate, cost, unit``, in the order of the file.
 

@@ -10,11 +10,9 @@ import pandas as pd
 
 from catimage.errors import InputError, nearest
 from catimage.params import Params, apply_setting, parse_params, read_tree, save_params
-from catimage.scores_file import ScoresFile, parse_scores, read_costs_csv, read_scores_csv
+from catimage.scores_file import ScoresFile, parse_scores, read_costs_csv
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.workspace import Workspace, replacing
-
-__all__ = ["ScoresFile", "read_scores_csv", "run"]
 
 NO_UNIT = "unit"
 """The unit in which every candidate costs 1 where no costs are given."""
