@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from open_clip import get_model_preprocess_cfg
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from catimage.devices import device_of
-from catimage.encoders.open_clip import load_clip
 from catimage.params import Encoder
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ClipScore:
@@ -33,6 +32,11 @@ class ClipScore:
     needs_reference = False
 
     def __init__(self, encoder: Encoder, device: str = "auto") -> None:
+        from open_clip import get_model_preprocess_cfg
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        from catimage.encoders.open_clip import load_clip
+
         self._device = device_of(device)
         model, self._tokenizer = load_clip(encoder)
         self._model = model.to(self._device)
@@ -40,16 +44,20 @@ class ClipScore:
         self._texts: dict[str, torch.Tensor] = {}
         self.version = f"1-{_digest(self._model, repr(self._preprocess))}"
 
-    @torch.inference_mode()
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
         """uint8 (n, h, w, 3) and n prompts to float64 (n,), in [-1, 1]."""
+        import torch
+
         pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
-        made = self._model.encode_image(pixels.to(self._device), normalize=True)
-        cosine: torch.Tensor = (made * self._encoded(prompts)).sum(1)
+        with torch.inference_mode():
+            made = self._model.encode_image(pixels.to(self._device), normalize=True)
+            cosine: torch.Tensor = (made * self._encoded(prompts)).sum(1)
         return cosine.double().cpu().numpy().clip(*self.range)
 
     def _encoded(self, prompts: list[str]) -> torch.Tensor:
         """Unit embeddings (n, width) of the prompts; those not seen before are encoded."""
+        import torch
+
         fresh = [p for p in dict.fromkeys(prompts) if p not in self._texts]
         if fresh:
             made = self._model.encode_text(self._tokenizer(fresh).to(self._device), normalize=True)
