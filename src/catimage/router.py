@@ -13,12 +13,12 @@ from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError
 from catimage.estimators import store
+from catimage.prompts.cleaning import TOO_LONG
 from catimage.routing.calibration import lambda_for
 from catimage.routing.curve import Curve
 from catimage.routing.rule import choose
 
 Floats = NDArray[np.float64]
-MAX_PROMPT_LENGTH = 100_000
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Router:
         for i, prompt in enumerate(prompts):
             if not prompt.strip():
                 raise InputError(f"prompt {i + 1} is empty: write what the image should show.")
-            if len(prompt) >= MAX_PROMPT_LENGTH:
-                raise InputError(f"prompt {i + 1} has {len(prompt):,} characters: {MAX_PROMPT_LENGTH - 1:,} at most.")
+            if len(prompt) >= TOO_LONG:
+                raise InputError(f"prompt {i + 1} has {len(prompt):,} characters: {TOO_LONG - 1:,} at most.")
         return np.asarray(self.estimator.predict(np.array(prompts, object)), np.float64)
 
     def lambda_for(self, budget: float) -> float:
