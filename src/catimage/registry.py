@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NAME = "router"
 EXPERIMENT = "catimage"
 REQUIRED = ("catimage", "mlflow", "numpy", "open_clip_torch", "pandas", "pyarrow", "scikit-learn", "skops", "torch")
+"""Pinned in the model: what reads a stored estimator must be what wrote it. A folder's ``catimage`` is installed from its repository."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zc.lockfile
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
@@ -115,6 +116,11 @@ def test_another_dvc_at_work_is_said_in_a_sentence(project: Path) -> None:
     claims.write_text(json.dumps({"data": {"write": {"pid": 1, "cmd": "dvc repro"}}}))
     assert retrain._busy(project)
     claims.write_text("{}")
+    assert not retrain._busy(project)
+    lock = zc.lockfile.LockFile(str(project / ".dvc" / "tmp" / "lock"))
+    state = retrain.repro("sample", project, return_state=True)
+    lock.close()
+    assert state.is_failed() and "another DVC process is at work" in state.message
     assert not retrain._busy(project)
 
 

@@ -50,7 +50,7 @@ def run(workspace: Workspace, params: Params) -> None:
         bento = _built(_stage(Path(folder), workspace, params, pool), params.package.name)
     with replacing(workspace.dist / "bento") as fresh:
         shutil.copytree(bento.path, fresh)
-    document = {"tag": str(bento.tag), "router": folder_digest(workspace.router), "pool": pool.name, "folder": "bento"}
+    document = {"tag": str(bento.tag), "router": folder_digest(workspace.router), "pool": pool.name}
     with replacing(workspace.dist / "bento.json") as fresh:
         fresh.write_text(json.dumps(document, indent=2) + "\n")
     print(f"package: {bento.tag}, exported to {workspace.dist / 'bento'}", flush=True)
