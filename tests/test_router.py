@@ -15,7 +15,7 @@ def router(tmp_path_factory):
 
 
 def test_crowded_prompts_go_to_the_dear_candidate_and_plain_ones_to_the_cheap(router):
-    plain, crowded = router.route(["plain sage number 7", "crowded sage number 8"], budget=3)
+    plain, crowded = router.route(["plain sage number 7", "crowded sage number 8"], lam=0.05)
     assert (plain.candidate, crowded.candidate) == ("mini-1", "mini-4")
     assert plain.cost == COST["mini-1"] and set(plain.qualities) == set(COST)
     assert crowded.predicted_quality == crowded.qualities["mini-4"]
