@@ -49,7 +49,7 @@ def _project(folder: Path) -> list[str]:
         outs = [name for kind in ("outs", "metrics") for out in stage.get(kind, []) for name in out]
         stage["cmd"] = f"{sys.executable} fill.py {' '.join(outs)}"
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    for name in ("src", "bentos", "pools", ".dvc/plots"):
+    for name in ("src", "bentos", "expectations", "pools", ".dvc/plots"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore", "params.yaml"):
         shutil.copy(ROOT / name, folder / name)

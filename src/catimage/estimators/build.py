@@ -11,11 +11,11 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
-from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError, nearest
 from catimage.estimators.features import PooledEmbedding, TokenEmbedding
+from catimage.estimators.knn import CosineKNNRegressor
 from catimage.estimators.transformer import TokenMLPRegressor
 from catimage.params import Encoder
 
@@ -25,9 +25,9 @@ Floats = NDArray[np.float64]
 def _knn(encoder: dict[str, Any], seed: int) -> tuple[Pipeline, dict[str, list[Any]]]:
     """CATImage 5.1: the mean label of the k nearest training prompts; the paper gives no k, so validation chooses it.
 
-    The embeddings have unit length, so the nearest by Euclidean distance are the nearest by cosine.
+    The embeddings have unit length, so the nearest by dot product are the nearest by cosine.
     """
-    regressor = KNeighborsRegressor(algorithm="brute")
+    regressor = CosineKNNRegressor(algorithm="brute")
     return Pipeline([("features", PooledEmbedding(**encoder)), ("regressor", regressor)]), {
         "regressor__n_neighbors": [3, 5, 8, 12, 20, 32, 50, 80]
     }

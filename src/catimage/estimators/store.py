@@ -14,6 +14,7 @@ from catimage.errors import InputError
 TRUSTED = [
     "catimage.estimators.features.PooledEmbedding",
     "catimage.estimators.features.TokenEmbedding",
+    "catimage.estimators.knn.CosineKNNRegressor",
     "catimage.estimators.transformer.TokenMLPRegressor",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
 ]
