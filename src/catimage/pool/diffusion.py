@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,10 @@ def _load(spec: GeneratorSpec, folder: Path) -> Any:
     for library in libraries:
         library.utils.logging.disable_progress_bar()
     try:
-        pipeline = cls.from_pretrained(source, revision=spec.revision, dtype=getattr(torch, spec.dtype), use_safetensors=True)
+        pipeline = cls.from_pretrained(
+            source, revision=spec.revision, dtype=getattr(torch, spec.dtype), use_safetensors=True,
+            low_cpu_mem_usage=find_spec("accelerate") is not None,  # its default, without the warning that it is not installed
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         raise spec.error("weights", f"cannot load {spec.pipeline} from {source}: {' '.join(str(error).split()).rstrip('.')}.") from error
     if scheduler:
