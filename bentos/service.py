@@ -24,7 +24,6 @@ from starlette.routing import Route
 from bentos.api import ApiError, ImagesRequest, RouteRequest, on_error, read
 from catimage.errors import InputError
 from catimage.params import load_params
-from catimage.pool.kinds import open_generator
 from catimage.pool.pool import Pool, load_pool
 from catimage.router import Decision, Router
 from catimage.workspace import Workspace
@@ -49,7 +48,7 @@ class Generators:
         workspace = _workspace()
         pool, device = _pool(workspace), load_params(workspace.params).generate.device
         self.candidates = {c.candidate: c for c in pool.candidates}
-        self.loaded = {name: open_generator(spec, pool.folder, device) for name, spec in pool.generators.items()}
+        self.loaded = {name: spec.open(pool.folder, device) for name, spec in pool.generators.items()}
 
     @bentoml.api
     def generate(self, candidate: str, prompt: str, seeds: list[int]) -> list[str]:
@@ -58,7 +57,7 @@ class Generators:
 
         chosen = self.candidates[candidate]
         made = []
-        for image in self.loaded[chosen.generator].generate([prompt] * len(seeds), chosen.steps, seeds):
+        for image in self.loaded[chosen.generator].generate([prompt] * len(seeds), chosen, seeds):
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, "PNG")
             made.append(base64.b64encode(buffer.getvalue()).decode())

@@ -21,7 +21,6 @@ from openai import BadRequestError, OpenAI
 from PIL import Image
 
 from catimage.params import load_params
-from catimage.pool.kinds import open_generator
 from catimage.pool.pool import load_pool
 from catimage.router import Router
 from catimage.workspace import Workspace
@@ -92,7 +91,7 @@ def test_images_are_the_generators_own(url: str, packaged: Path) -> None:
     body = answer.json()
     assert body["catimage"]["candidate"] == "mini-4" and body["catimage"]["seed"] == 7
     pool = load_pool(load_params(packaged / "params.yaml").pool)
-    expected = open_generator(pool.generators["mini"], pool.folder, "cpu").generate([PROMPT] * 2, 4, [7, 8])
+    expected = pool.generators["mini"].open(pool.folder, "cpu").generate([PROMPT] * 2, pool.candidate("mini-4"), [7, 8])
     for image, wanted in zip(body["data"], expected, strict=True):
         assert np.abs(pixels(image["b64_json"]).astype(int) - wanted).max() <= 2
     assert not np.array_equal(*(pixels(i["b64_json"]) for i in body["data"]))

@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from catimage.errors import InputError
-from catimage.pool.costs import candidate_costs, count_flops, count_parts, count_projections
+from catimage.pool.costs import candidate_costs
+from catimage.pool.diffusion.counting import count_flops, count_parts, count_projections
 from catimage.pool.pool import Pool, load_pool
 from tests.miniature import STEPS, pool_tree
 
@@ -122,7 +123,7 @@ def test_the_papers_convention_gives_the_papers_costs(sdxl: Path, size: int, gui
 def test_explicit_costs_are_kept(bare_pool: Path):
     given = [
         {"candidate": "a", "generator": "mini", "steps": 1, "cost": 7.0},
-        {"candidate": "b", "generator": "mini", "steps": 1, "cost": 0.04, "unit": "usd"},
+        {"candidate": "b", "generator": "mini", "steps": 2, "cost": 0.04, "unit": "usd"},
     ]
     mixed = candidate_costs(_pool(bare_pool, given))
     assert mixed["unit"].tolist() == ["tflops", "tflops"]

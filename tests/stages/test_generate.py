@@ -17,6 +17,7 @@ import yaml
 
 from catimage.errors import InputError
 from catimage.params import Params, parse_params
+from catimage.pool.diffusion.spec import DiffusersSpec
 from catimage.shards.lock import writing
 from catimage.shards.manifest import NAME, read_manifest
 from catimage.shards.store import read_shard, shard_path
@@ -49,7 +50,7 @@ def no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("an image would have been made")
 
-    monkeypatch.setattr(generate, "open_generator", refuse)
+    monkeypatch.setattr(DiffusersSpec, "open", refuse)
 
 
 def _images(workspace: Workspace) -> list[tuple[Any, ...]]:

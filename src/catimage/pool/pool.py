@@ -6,58 +6,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from catimage.errors import InputError, nearest
+from catimage.pool.kinds import KINDS, AnyGenerator, kind_of
+from catimage.pool.spec import Candidate, Section
 
 PACKAGED = Path(__file__).parents[1] / "pools"
 """The pools that the package ships; a workspace's own go first."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GeneratorSpec(_Section):
-    """One generator: a diffusers pipeline and how it samples. Candidates share it.
-
-    ``weights`` is a folder in diffusers' format, relative to the pool's file, or a hub id, which needs a ``revision``.
-    ``guidance`` of at most 1 means no classifier-free guidance. ``size`` is the images' width and height in pixels.
-    Without a ``scheduler``, the weights' own is used.
-    """
-
-    kind: Literal["diffusers"] = "diffusers"
-    pipeline: str = "StableDiffusionPipeline"
-    weights: str = Field(min_length=1)
-    revision: str | None = None
-    scheduler: str | None = None
-    guidance: float = Field(7.5, ge=0)
-    guidance_rescale: float = Field(0.0, ge=0, le=1)
-    size: int = Field(ge=8, multiple_of=8)
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    _where: str = PrivateAttr("pool")
-
-    @property
-    def guided(self) -> bool:
-        """Whether every denoising step takes two passes."""
-        return self.guidance > 1
-
-    def error(self, key: str, message: str) -> InputError:
-        """An error that names the file and the key of this generator; ``message`` ends the sentence."""
-        return InputError(f"{self._where}.{key}: {message}")
-
-
-class Candidate(_Section):
-    """One choice m: a generator and a number of steps. An explicit ``cost`` is in ``unit``, for one image."""
-
-    candidate: str = Field(min_length=1)
-    generator: str
-    steps: int = Field(ge=1)
-    cost: float | None = Field(None, ge=0, allow_inf_nan=False)
-    unit: Literal["tflops", "seconds", "usd", "wh"] = "tflops"
-
-
-class Pool(_Section):
+class Pool(Section):
     """A pool as its file has it.
 
     ``costs`` is ``counted`` (TFLOPs from the models' configuration, beside what candidates say) or ``explicit``.
@@ -66,7 +25,7 @@ class Pool(_Section):
     """
 
     name: str = Field(min_length=1)
-    generators: dict[str, GeneratorSpec] = Field(min_length=1)
+    generators: dict[str, AnyGenerator] = Field(min_length=1)
     candidates: list[Candidate] = Field(min_length=1)
     costs: Literal["counted", "explicit"] = "counted"
     reference_condition: str | None = None
@@ -83,15 +42,24 @@ class Pool(_Section):
         """What the weights' paths are relative to."""
         return self._file.parent
 
+    def candidates_of(self, generator: str) -> list[Candidate]:
+        """The candidates that a generator makes, in the pool's order."""
+        return [c for c in self.candidates if c.generator == generator]
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate of that name; KeyError where there is none."""
+        return {c.candidate: c for c in self.candidates}[name]
+
 
 def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
     """Reads a pool by the path of its YAML file, or by name from ``workspace_pools``, then from the package.
 
-    The weights are not looked at here: see :func:`catimage.pool.weights.weights_of`.
+    The weights are not looked at here.
 
     Raises:
         InputError: no such pool (known names are listed), not YAML, an unknown key, a duplicate candidate, a negative
-            or missing cost, or a name of a generator or candidate that the file does not define.
+            or missing cost, two candidates that are the same, a setting that the generator does not have, or a name of a generator
+            or candidate that the file does not define.
     """
     path = _find(name_or_file, workspace_pools)
     try:
@@ -103,11 +71,11 @@ def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
     try:
         pool = Pool.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error)}") from error
-    _check(pool, path)
+        raise InputError(f"{path}: {_sentence(error, tree)}") from error
     pool._file = path
     for name, spec in pool.generators.items():
         spec._where = f"{path}: generators.{name}"
+    _check(pool, path)
     return pool
 
 
@@ -137,6 +105,7 @@ def _check(pool: Pool, path: Path) -> None:
             raise InputError(f"{where}: the candidate {candidate.candidate!r} is already in row {first}; rename or drop one.")
         seen[candidate.candidate] = row
         _known(candidate.generator, list(pool.generators), "generator", where)
+        _check_settings(pool, candidate, where)
         if pool.costs == "explicit" and candidate.cost is None:
             raise InputError(f"{where}: the candidate {candidate.candidate!r} has no cost; add one, or say 'costs: counted'.")
     if pool.reference_condition is not None:
@@ -146,22 +115,44 @@ def _check(pool: Pool, path: Path) -> None:
         _known(candidate_name, list(seen), "candidate", f"{path}: metric_reference.{generator}")
 
 
+def _check_settings(pool: Pool, candidate: Candidate, where: str) -> None:
+    """What the candidate sets itself is a setting of its generator, and makes it another one than those before."""
+    spec = pool.generators[candidate.generator]
+    for key in candidate.settings:
+        if key not in spec.overridable:
+            known = [*Candidate.model_fields, *spec.overridable]
+            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}; the keys there are {', '.join(known)}.")
+    try:
+        settled = spec.settled(candidate)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_sentence(error)}") from error
+    spec.check(candidate)
+    for other in pool.candidates[: pool.candidates.index(candidate)]:
+        if (other.generator, other.steps) == (candidate.generator, candidate.steps) and spec.settled(other) == settled:
+            raise InputError(f"{where}: the candidate {candidate.candidate!r} is the same as {other.candidate!r}; drop one.")
+
+
 def _known(name: str, known: list[str], what: str, where: str) -> None:
     if name not in known:
         raise InputError(f"{where}: no {what} is called {name!r}{nearest(name, known)}; there are {', '.join(known)}.")
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, tree: Any = None) -> str:
     """The first thing that is wrong, in words; rows of the list of candidates are counted from 1."""
     first = error.errors()[0]
-    place = [f"row {p + 1}" if isinstance(p, int) else p for p in first["loc"]]
-    key = ".".join(place).replace("candidates.row", "candidates, row")
+    loc = list(first["loc"])
+    fields: list[str] = list(Candidate.model_fields) if loc[0] == "candidates" else list(Pool.model_fields)
+    if loc[0] == "generators" and len(loc) > 2:
+        del loc[2]  # pydantic's name of the kind
+        fields = list(KINDS[kind_of(tree["generators"][loc[1]])].model_fields)
+    key = ".".join(f"row {p + 1}" if isinstance(p, int) else p for p in loc).replace("candidates.row", "candidates, row")
     if first["type"] == "extra_forbidden":
-        inner = {"generators": list(GeneratorSpec.model_fields), "candidates": list(Candidate.model_fields)}
-        known = inner[place[0]] if len(place) > 1 and place[0] in inner else list(Pool.model_fields)
-        return f"unknown key {key!r}{nearest(place[-1], known)}; the keys there are {', '.join(known)}."
+        return f"unknown key {key!r}{nearest(str(loc[-1]), fields)}; the keys there are {', '.join(fields)}."
     if first["type"] == "missing":
         return f"the key {key!r} is missing."
+    if first["type"] == "union_tag_invalid":
+        kind = kind_of(first["input"])
+        return f"key '{key}.kind': there is no kind {kind!r}{nearest(kind, list(KINDS))}; the kinds are {', '.join(KINDS)}."
     return f"key {key!r}: {first['msg'][0].lower() + first['msg'][1:]} (found {_short(first['input'])})."
 
 

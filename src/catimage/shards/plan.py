@@ -26,7 +26,7 @@ class ShardPlan:
     Fixed batches matter: floating-point sums depend on the size of the batch they are taken in, so a run that was
     interrupted repeats the very batches of an undisturbed one and comes to the same images.
 
-    ``definition`` is :func:`catimage.pool.weights.definition` of the generator.
+    ``definition`` is the generator's, with the candidate's settings (:meth:`catimage.pool.spec.GeneratorSpec.definition`).
     """
 
     candidate: str
@@ -69,6 +69,8 @@ def plan_blocks(
 ) -> list[Block]:
     """Every prompt x candidate x seed of the pool, cut into shards; generator by generator, in the pool's order.
 
+    ``definitions`` holds the definition of each candidate.
+
     Prompts are cut in the order they come in, ``shard_images // len(seeds)`` of them (at least one) to a shard. A table
     that grows at its end keeps all of its full shards.
 
@@ -82,8 +84,8 @@ def plan_blocks(
     cuts = [tuple(prompts[i : i + size]) for i in range(0, len(prompts), size)]
     blocks = []
     for generator in pool.generators:
-        own = [c for c in pool.candidates if c.generator == generator]
+        own = pool.candidates_of(generator)
         for cut in cuts if own else []:
-            plans = tuple(ShardPlan(c.candidate, definitions[generator], c.steps, cut, tuple(seeds), batch) for c in own)
+            plans = tuple(ShardPlan(c.candidate, definitions[c.candidate], c.steps, cut, tuple(seeds), batch) for c in own)
             blocks.append(Block(generator, cut, plans))
     return blocks

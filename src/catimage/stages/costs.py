@@ -8,8 +8,9 @@ from typing import Any, get_args
 import pandas as pd
 
 from catimage.errors import InputError, nearest
-from catimage.pool.costs import Convention, candidate_costs
+from catimage.pool.costs import candidate_costs
 from catimage.pool.pool import load_pool
+from catimage.pool.spec import Convention
 
 
 def cost_rows(pool: str, workspace_pools: Path | None, convention: str = "full") -> list[dict[str, Any]]:

@@ -17,9 +17,8 @@ from tqdm import tqdm
 from catimage.errors import InputError
 from catimage.params import Params
 from catimage.pool.costs import candidate_costs
-from catimage.pool.kinds import Generator, open_generator
 from catimage.pool.pool import Pool, load_pool
-from catimage.pool.weights import definition
+from catimage.pool.spec import Candidate, Generator
 from catimage.shards.lock import writing
 from catimage.shards.manifest import Entry, collect, write_manifest
 from catimage.shards.plan import Block, ShardPlan, plan_blocks
@@ -47,7 +46,8 @@ def run(workspace: Workspace, params: Params) -> None:
     _check_unit(pool, params.cost_unit)
     with writing(workspace.images):
         costs = candidates_table(pool)
-        definitions = {name: definition(spec, pool.folder) for name, spec in pool.generators.items()}
+        identities = {name: spec.identity(pool.folder) for name, spec in pool.generators.items()}
+        definitions = {c.candidate: pool.generators[c.generator].definition(c, identities[c.generator]) for c in pool.candidates}
         pairs = list(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
         asked = params.generate
         blocks = plan_blocks(pool, definitions, pairs, asked.seeds, asked.batch, asked.shard_images)
@@ -61,7 +61,7 @@ def run(workspace: Workspace, params: Params) -> None:
 def candidates_table(pool: Pool) -> pd.DataFrame:
     """The candidates table: TFLOPs as counted (or as the pool says), and the pool's explicit costs in other units."""
     counted = candidate_costs(pool)
-    others = [c.model_dump() for c in pool.candidates if c.cost is not None and (c.candidate, c.unit) not in _keys(counted)]
+    others = [c.row() for c in pool.candidates if c.cost is not None and (c.candidate, c.unit) not in _keys(counted)]
     return pd.concat([counted, pd.DataFrame(others)])[list(CANDIDATES.names)] if others else counted[list(CANDIDATES.names)]
 
 
@@ -88,8 +88,8 @@ def _make_all(pool: Pool, blocks: list[Block], folder: Path, device: str, timed:
         for name, own in groupby(blocks, lambda block: block.generator):
             missing = [(block, rest) for block in own if (rest := [p for p in block.plans if p.name not in digests])]
             if missing or timed:
-                generator = open_generator(pool.generators[name], pool.folder, device)
-                digests |= _make(generator, missing, folder, bar.update)
+                generator = pool.generators[name].open(pool.folder, device)
+                digests |= _make(generator, pool, missing, folder, bar.update)
                 seconds += [_measured(generator, pool, name, blocks[0].prompts[0][1])] if timed else []
                 del generator  # before the next one is loaded
     entries = [Entry(p.name, p.candidate, p.images, digests[p.name]) for p in plans]
@@ -97,14 +97,14 @@ def _make_all(pool: Pool, blocks: list[Block], folder: Path, device: str, timed:
 
 
 def _make(
-    generator: Generator, missing: list[tuple[Block, list[ShardPlan]]], folder: Path, progress: Callable[[int], Any]
+    generator: Generator, pool: Pool, missing: list[tuple[Block, list[ShardPlan]]], folder: Path, progress: Callable[[int], Any]
 ) -> dict[str, str]:
     """Makes one generator's missing shards, text encoded once a block of prompts; returns their digests by name."""
     digests = {}
     for block, plans in missing:
         encoded = generator.encode([text for _, text in block.prompts])
         for plan in plans:
-            digests[plan.name] = make_shard(generator, plan, encoded, folder, progress)
+            digests[plan.name] = make_shard(generator, pool.candidate(plan.candidate), plan, encoded, folder, progress)
     return digests
 
 
@@ -120,13 +120,15 @@ def _kept(folder: Path, plan: ShardPlan) -> str | None:
     return digest if rows.num_rows == plan.images else None
 
 
-def make_shard(generator: Generator, plan: ShardPlan, encoded: Any, folder: Path, progress: Callable[[int], Any]) -> str:
+def make_shard(
+    generator: Generator, candidate: Candidate, plan: ShardPlan, encoded: Any, folder: Path, progress: Callable[[int], Any]
+) -> str:
     """Makes and writes the images of one plan; returns their digest. ``progress`` is called with the images of each batch."""
     columns: dict[str, list[Any]] = {name: [] for name in IMAGES.names}
     for batch in plan.batches():
         identifiers, texts, seeds = (list(column) for column in zip(*batch, strict=True))
         start = time.perf_counter()
-        images = generator.generate(texts, plan.steps, seeds, encoded)
+        images = generator.generate(texts, candidate, seeds, encoded)
         columns["seconds"] += [(time.perf_counter() - start) / len(batch)] * len(batch)
         columns["prompt_id"] += identifiers
         columns["candidate"] += [plan.candidate] * len(batch)
@@ -142,11 +144,11 @@ def _measured(generator: Generator, pool: Pool, name: str, prompt: str) -> pd.Da
     Measured afresh by every run in which ``cost_unit`` is ``seconds``, and only then, since two measurements never agree.
     """
     rows = []
-    for candidate in (c for c in pool.candidates if c.generator == name and not (c.unit == "seconds" and c.cost is not None)):
+    for candidate in (c for c in pool.candidates_of(name) if not (c.unit == "seconds" and c.cost is not None)):
         times = []
         for repeat in range(_TIMED + 1):
             start = time.perf_counter()
-            generator.generate([prompt], candidate.steps, [repeat])
+            generator.generate([prompt], candidate, [repeat])
             times.append(time.perf_counter() - start)
-        rows.append({**candidate.model_dump(), "cost": median(times[1:]), "unit": "seconds"})
+        rows.append({**candidate.row(), "cost": median(times[1:]), "unit": "seconds"})
     return pd.DataFrame(rows)

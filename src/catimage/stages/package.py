@@ -19,7 +19,6 @@ from catimage.estimators import store
 from catimage.hashing import folder_digest
 from catimage.params import Params
 from catimage.pool.pool import PACKAGED, Pool, load_pool
-from catimage.pool.weights import local_weights
 from catimage.router import Router
 from catimage.workspace import Workspace, replacing
 
@@ -83,13 +82,19 @@ def _stage_pool(folder: Path, pool: Pool) -> str:
     """Copies a pool of the workspace with its local weights; returns its name there."""
     tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
     for name, spec in pool.generators.items():
-        weights = local_weights(spec, pool.folder)
-        if weights is not None:
-            shutil.copytree(weights, folder / pool.file.stem / name)
-            tree["generators"][name]["weights"] = f"{pool.file.stem}/{name}"
+        for key, source in spec.local_folders(pool.folder).items():
+            place = f"{pool.file.stem}/{name}/{key}"
+            shutil.copytree(source, folder / place)
+            _put(tree["generators"][name], key.split("."), place)
     folder.mkdir(exist_ok=True)
     (folder / f"{pool.file.stem}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     return pool.file.stem
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
+    for key in keys[:-1]:
+        tree = tree[key]
+    tree[keys[-1]] = value
 
 
 def _stage_encoder(folder: Path, source: str) -> str:

@@ -26,7 +26,7 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 
 def _count(group: Group, rng: np.random.Generator) -> int:
-    return int(rng.integers(MANY + 1, 2 * MANY)) if group.count >= MANY else group.count
+    return int(rng.integers(MANY, MANY + 4)) if group.count >= MANY else group.count
 
 
 def _ground(ground: Background, rng: np.random.Generator) -> np.ndarray:
@@ -34,12 +34,8 @@ def _ground(ground: Background, rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[0:_N, 0:_N].astype(np.float32) / _N
     a, b = (np.array(COLOURS.get(c, (0, 0, 0)), np.float32) for c in (ground.colour, ground.other))
     image = a + _share(ground, x, y)[..., None] * (b - a)
-    if ground.kind == "brick":
-        rows = np.floor(y * 8)
-        mortar = ((y * 8) % 1 < 0.18) | ((x * 4 + 0.5 * (rows % 2)) % 1 < 0.09)
-        image = np.where(mortar[..., None], a * 0.45 + 110, a)
     canvas = Image.fromarray(image.clip(0, 255).astype(np.uint8))
-    if ground.kind in ("starry", "confetti"):
+    if ground.kind == "starry":
         _sprinkle(canvas, ground, rng)
     return np.asarray(canvas)
 
@@ -64,11 +60,9 @@ def _share(ground: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _sprinkle(canvas: Image.Image, ground: Background, rng: np.random.Generator) -> None:
     draw = ImageDraw.Draw(canvas)
-    dark = sum(COLOURS[ground.colour]) < 400
-    names = list(COLOURS.values())
-    for x, y in rng.random((28, 2)) * _N:
-        r = (1.1 if ground.kind == "starry" else 1.5) * _UP
-        colour = ((255, 255, 235) if dark else (40, 40, 70)) if ground.kind == "starry" else names[int(rng.integers(len(names)))]
+    colour = (255, 255, 235) if sum(COLOURS[ground.colour]) < 400 else (40, 40, 70)
+    r = 1.3 * _UP
+    for x, y in rng.random((20, 2)) * _N:
         draw.rectangle((x - r, y - r, x + r, y + r), fill=colour)
 
 
@@ -114,8 +108,6 @@ def _mask(shape: str, r: float, half: int) -> Image.Image:
         draw.rectangle((x - 0.85 * r, y - 0.85 * r, x + 0.85 * r, y + 0.85 * r), fill=255)
     elif shape == "triangle":
         draw.polygon(_corners(3, (x, y + 0.2 * r), 1.15 * r), fill=255)
-    elif shape == "diamond":
-        draw.polygon([(x, y - 1.1 * r), (x + 0.7 * r, y), (x, y + 1.1 * r), (x - 0.7 * r, y)], fill=255)
     elif shape == "star":
         draw.polygon(_corners(5, (x, y), 1.15 * r, inner=0.45), fill=255)
     elif shape == "cross":
@@ -148,11 +140,5 @@ def _draw(canvas: Image.Image, group: Group, centre: Point, rng: np.random.Gener
     r = RADIUS[group.size] * _UP * rng.uniform(0.92, 1.08)
     half = math.ceil(1.2 * r + 2 * _UP)
     corner = (round(centre[0]) - half, round(centre[1]) - half)
-    if group.texture == "outlined":
-        edge = (20, 20, 25) if sum(COLOURS[group.colour]) > 150 else (245, 245, 245)
-        mask = _mask(group.shape, r + 1.2 * _UP, half)
-        canvas.paste(edge, (*corner, corner[0] + 2 * half, corner[1] + 2 * half), mask)
-        r -= 0.8 * _UP
-    plain = group.texture in ("", "outlined")
-    fill = Image.new("RGB", (2 * half, 2 * half), COLOURS[group.colour]) if plain else _texture(group, half, rng)
+    fill = _texture(group, half, rng) if group.texture else Image.new("RGB", (2 * half, 2 * half), COLOURS[group.colour])
     canvas.paste(fill, corner, _mask(group.shape, r, half))

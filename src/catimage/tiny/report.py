@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from catimage.pool.spec import Candidate, Generator
 from catimage.tiny.render import render
 from catimage.tiny.scenes import KINDS, draw_scene
 
@@ -54,7 +55,6 @@ def main() -> None:
 
     from catimage.metrics import get_metric
     from catimage.params import Encoder
-    from catimage.pool.diffusion import DiffusionGenerator
     from catimage.pool.pool import load_pool
 
     parser = argparse.ArgumentParser(prog="python -m catimage.tiny.report", description=__doc__)
@@ -66,8 +66,8 @@ def main() -> None:
     kinds, captions, rendered = held_out(args.prompts, seed=999)
     metric = get_metric("clip_score", Encoder())
     steps = [c.steps for c in pool.candidates]
-    generator = DiffusionGenerator(pool.generators[pool.candidates[0].generator], pool.folder)
-    images = np.stack([[_all(generator, captions, s, seed) for seed in (0, 1)] for s in steps])
+    generator = pool.generators[pool.candidates[0].generator].open(pool.folder)
+    images = np.stack([[_all(generator, captions, c, seed) for seed in (0, 1)] for c in pool.candidates])
     scores = np.array([[metric.score(batch, captions) for batch in by_seed] for by_seed in images]).transpose(2, 0, 1)
     truth = metric.score(rendered, captions)
     found = _retrieval(metric, rendered, captions)
@@ -78,9 +78,9 @@ def main() -> None:
     Image.fromarray(_grid(kinds, images[:, 0], rendered)).save(args.grid)
 
 
-def _all(generator: object, captions: list[str], steps: int, seed: int, batch: int = 50) -> np.ndarray:
+def _all(generator: Generator, captions: list[str], candidate: Candidate, seed: int, batch: int = 50) -> np.ndarray:
     parts = [captions[i : i + batch] for i in range(0, len(captions), batch)]
-    return np.concatenate([generator.generate(part, steps, [seed] * len(part)) for part in parts])  # type: ignore[attr-defined]
+    return np.concatenate([generator.generate(part, candidate, [seed] * len(part)) for part in parts])
 
 
 def _retrieval(metric: object, images: np.ndarray, captions: list[str]) -> float:

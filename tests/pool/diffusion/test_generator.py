@@ -7,9 +7,9 @@ import torch
 import yaml
 
 from catimage.errors import InputError
-from catimage.pool.diffusion import DiffusionGenerator
-from catimage.pool.kinds import open_generator
+from catimage.pool.diffusion.generator import DiffusionGenerator
 from catimage.pool.pool import load_pool
+from catimage.pool.spec import Candidate
 from tests.miniature import pool_tree
 
 PROMPTS = ["a red ring", "an empty white wall", "two small stars on a blue background"]
@@ -18,9 +18,13 @@ PROMPTS = ["a red ring", "an empty white wall", "two small stars on a blue backg
 @pytest.fixture(scope="module")
 def generator(miniature_pool: Path) -> DiffusionGenerator:
     pool = load_pool(str(miniature_pool))
-    opened = open_generator(pool.generators["mini"], pool.folder, "cpu")
+    opened = pool.generators["mini"].open(pool.folder, "cpu")
     assert isinstance(opened, DiffusionGenerator)
     return opened
+
+
+def _steps(n: int, **settings: object) -> Candidate:
+    return Candidate.model_validate({"candidate": f"mini-{n}", "generator": "mini", "steps": n, **settings})
 
 
 def _opened(miniature_pool: Path, **changes: object) -> DiffusionGenerator:
@@ -50,19 +54,19 @@ def _largest_difference(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def test_one_image_a_prompt_and_seed(generator: DiffusionGenerator):
-    images = generator.generate(PROMPTS, 2, [0, 1, 2])
+    images = generator.generate(PROMPTS, _steps(2), [0, 1, 2])
     assert images.shape == (3, 64, 64, 3)
     assert images.dtype == np.uint8
     assert _largest_difference(images[0], images[1]) > 50
     with pytest.raises(ValueError, match="3 prompts and 2 seeds"):
-        generator.generate(PROMPTS, 2, [0, 1])
+        generator.generate(PROMPTS, _steps(2), [0, 1])
 
 
 def test_a_seed_has_one_initial_noise_at_every_step_count_for_every_prompt_and_in_every_batch(generator: DiffusionGenerator):
     noise = []
     for prompts, steps, seeds in ((PROMPTS, 1, [3, 7, 5]), (PROMPTS[:2], 4, [7, 0]), (PROMPTS[2:], 2, [7])):
         with Calls(generator.pipeline.unet) as calls:
-            generator.generate(prompts, steps, seeds)
+            generator.generate(prompts, _steps(steps), seeds)
         assert len(calls.first) == steps
         noise.append(calls.first[0][seeds.index(7)])
     expected = torch.randn((6, 16, 16), generator=torch.Generator().manual_seed(7))
@@ -76,42 +80,56 @@ def test_it_is_the_image_that_the_plain_pipeline_makes(generator: DiffusionGener
 
     plain = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
     made = plain(PROMPTS[0], num_inference_steps=4, guidance_scale=3.0, generator=torch.Generator().manual_seed(5)).images[0]
-    ours = generator.generate([PROMPTS[1], PROMPTS[0]], 4, [9, 5])[1]
+    ours = generator.generate([PROMPTS[1], PROMPTS[0]], _steps(4), [9, 5])[1]
     assert _largest_difference(ours, np.asarray(made)) <= 1
 
 
 def test_equal_batches_make_equal_images_and_others_equal_but_for_rounding(generator: DiffusionGenerator):
-    whole = generator.generate(PROMPTS, 2, [0, 1, 2])
-    assert (generator.generate(PROMPTS, 2, [0, 1, 2]) == whole).all()
-    assert _largest_difference(generator.generate(PROMPTS[1:2], 2, [1])[0], whole[1]) <= 1
+    whole = generator.generate(PROMPTS, _steps(2), [0, 1, 2])
+    assert (generator.generate(PROMPTS, _steps(2), [0, 1, 2]) == whole).all()
+    assert _largest_difference(generator.generate(PROMPTS[1:2], _steps(2), [1])[0], whole[1]) <= 1
 
 
 def test_text_is_encoded_once_a_prompt(generator: DiffusionGenerator):
     with Calls(generator.pipeline.text_encoder) as calls:
         encoded = generator.encode(PROMPTS * 2)
         for steps in (1, 2):
-            generator.generate([PROMPTS[0]] * 2, steps, [0, 1], encoded)
-            generator.generate(PROMPTS[1:], steps, [0, 1], encoded)
+            generator.generate([PROMPTS[0]] * 2, _steps(steps), [0, 1], encoded)
+            generator.generate(PROMPTS[1:], _steps(steps), [0, 1], encoded)
     assert sum(len(ids) for ids in calls.first) == len(PROMPTS)
-    assert (generator.generate([PROMPTS[0]] * 2, 1, [0, 1]) == generator.generate([PROMPTS[0]] * 2, 1, [0, 1], encoded)).mean() > 0.99
+    assert (
+        generator.generate([PROMPTS[0]] * 2, _steps(1), [0, 1]) == generator.generate([PROMPTS[0]] * 2, _steps(1), [0, 1], encoded)
+    ).mean() > 0.99
 
 
 def test_guidance_takes_two_passes_and_none_takes_one(generator: DiffusionGenerator, miniature_pool: Path):
     unguided = _opened(miniature_pool, guidance=1.0)
     for opened, rows in ((generator, 4), (unguided, 2)):
         with Calls(opened.pipeline.unet) as calls:
-            opened.generate(PROMPTS[:2], 1, [0, 1])
+            opened.generate(PROMPTS[:2], _steps(1), [0, 1])
         assert len(calls.first[0]) == rows
-    assert _largest_difference(unguided.generate(PROMPTS[:1], 1, [0]), generator.generate(PROMPTS[:1], 1, [0])) > 1
+    assert _largest_difference(unguided.generate(PROMPTS[:1], _steps(1), [0]), generator.generate(PROMPTS[:1], _steps(1), [0])) > 1
 
 
 def test_guidance_rescale_and_scheduler_are_the_pools(miniature_pool: Path, generator: DiffusionGenerator):
     other = _opened(miniature_pool, guidance=100.0, guidance_rescale=1.0, scheduler="DDIMScheduler")
+    plain = _opened(miniature_pool, guidance=100.0, scheduler="DDIMScheduler")
+    images = other.generate(PROMPTS[:1], _steps(2), [0])
     assert type(other.pipeline.scheduler).__name__ == "DDIMScheduler"
     assert other.pipeline.scheduler.config.timestep_spacing == "trailing"
-    plain = _opened(miniature_pool, guidance=100.0, scheduler="DDIMScheduler")
-    assert _largest_difference(other.generate(PROMPTS[:1], 2, [0]), plain.generate(PROMPTS[:1], 2, [0])) > 1
+    assert _largest_difference(images, plain.generate(PROMPTS[:1], _steps(2), [0])) > 1
     assert type(generator.pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
+
+
+def test_what_a_candidate_sets_itself_goes_before_the_generator_and_leaves_the_next_candidate_alone(
+    miniature_pool: Path, generator: DiffusionGenerator
+):
+    plain = generator.generate(PROMPTS[:1], _steps(2), [0])
+    for settings in ({"scheduler": "DDIMScheduler"}, {"guidance": 9.0}, {"scheduler_options": {"timestep_spacing": "leading"}}):
+        apart = _opened(miniature_pool, **settings).generate(PROMPTS[:1], _steps(2), [0])
+        assert (generator.generate(PROMPTS[:1], _steps(2, **settings), [0]) == apart).all()
+        assert _largest_difference(apart, plain) > 1
+    assert (generator.generate(PROMPTS[:1], _steps(2), [0]) == plain).all()
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path, miniature_pool: Path):
@@ -123,7 +141,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path, miniature_pool: Path):
     path.write_text(yaml.safe_dump(pool_tree("sd")))
     pool = load_pool(str(path))
     with pytest.raises(InputError, match=r"broken\.yaml: generators\.mini\.weights: cannot load StableDiffusionPipeline from") as caught:
-        open_generator(pool.generators["mini"], pool.folder, "cpu")
+        pool.generators["mini"].open(pool.folder, "cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="device 'teapot'"):
         DiffusionGenerator(load_pool(str(miniature_pool)).generators["mini"], miniature_pool.parent, "teapot")

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from catimage.devices import device_of
-from catimage.pool.pool import GeneratorSpec
-from catimage.pool.weights import diffusers_class, local_weights
+from catimage.pool.diffusion.spec import DiffusersSpec
+from catimage.pool.diffusion.weights import diffusers_class, local_weights
+from catimage.pool.spec import Candidate
 
 _EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 """What ``encode_prompt`` returns, in order; ``__call__`` takes it back under these names. Stable Diffusion has the first two."""
@@ -43,11 +44,12 @@ class DiffusionGenerator:
         InputError: the weights, pipeline, scheduler or device are not to be had.
     """
 
-    def __init__(self, spec: GeneratorSpec, folder: Path, device: str = "auto") -> None:
+    def __init__(self, spec: DiffusersSpec, folder: Path, device: str = "auto") -> None:
         self.spec = spec
         self.device = device_of(device)
         self.pipeline = _load(spec, folder).to(self.device)
-        self._negative = self._encode([""], negative=True) if spec.guided else {}
+        self._scheduler = self.pipeline.scheduler
+        self._negative: dict[str, torch.Tensor] = {}
 
     def encode(self, prompts: list[str]) -> Encoded:
         """Encodes each distinct prompt once. Prompts longer than the text encoder's context are cut."""
@@ -55,12 +57,12 @@ class DiffusionGenerator:
         return Encoded({p: i for i, p in enumerate(distinct)}, self._encode(distinct, negative=False))
 
     @torch.inference_mode()
-    def generate(self, prompts: list[str], steps: int, seeds: list[int], encoded: Encoded | None = None) -> np.ndarray:
+    def generate(self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Encoded | None = None) -> np.ndarray:
         """One image a (prompt, seed) pair, as one batch: uint8 (n, size, size, 3).
 
         Args:
             prompts: n prompts.
-            steps: Number of denoising steps.
+            candidate: One of this generator's: its number of steps, and its settings.
             seeds: n seeds, one a prompt.
             encoded: What :meth:`encode` returned for these prompts, among others; by default they are encoded here.
 
@@ -69,16 +71,24 @@ class DiffusionGenerator:
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: one seed a prompt is needed")
+        spec = self.spec.settled(candidate)
         text = (encoded or self.encode(prompts)).take(prompts)
-        for name, tensor in self._negative.items():
+        for name, tensor in (self._empty() if spec.guided else {}).items():
             text[name] = tensor.expand(len(prompts), *tensor.shape[1:])
-        rescale = {"guidance_rescale": self.spec.guidance_rescale} if self.spec.guidance_rescale else {}
+        self.pipeline.scheduler = _scheduler(spec, self._scheduler)
+        rescale = {"guidance_rescale": spec.guidance_rescale} if spec.guidance_rescale else {}
         images = self.pipeline(
-            **text, num_inference_steps=steps, guidance_scale=self.spec.guidance, height=self.spec.size, width=self.spec.size,
+            **text, num_inference_steps=candidate.steps, guidance_scale=spec.guidance, height=spec.size, width=spec.size,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="np", **rescale,
         ).images  # fmt: skip
         out: np.ndarray = (images * 255).round().astype(np.uint8)
         return out
+
+    def _empty(self) -> dict[str, torch.Tensor]:
+        """The empty prompt's embeddings, encoded when the first candidate with guidance needs them."""
+        if not self._negative:
+            self._negative = self._encode([""], negative=True)
+        return self._negative
 
     @torch.inference_mode()
     def _encode(self, prompts: list[str], negative: bool) -> dict[str, torch.Tensor]:
@@ -89,13 +99,12 @@ class DiffusionGenerator:
         return {name: tensor for name, tensor in named if tensor is not None and name.startswith("negative_") == negative}
 
 
-def _load(spec: GeneratorSpec, folder: Path) -> Any:
+def _load(spec: DiffusersSpec, folder: Path) -> Any:
     """The pipeline on the CPU, silent, from safetensors alone."""
     import diffusers
     import transformers
 
     cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
-    scheduler = diffusers_class(spec, "scheduler", spec.scheduler, "Scheduler") if spec.scheduler else None
     source = local_weights(spec, folder) or spec.weights
     libraries: tuple[Any, ...] = (diffusers, transformers)
     for library in libraries:
@@ -107,10 +116,14 @@ def _load(spec: GeneratorSpec, folder: Path) -> Any:
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise spec.error("weights", f"cannot load {spec.pipeline} from {source}: {' '.join(str(error).split()).rstrip('.')}.") from error
-    if scheduler:
-        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return _channels_last(pipeline)
+
+
+def _scheduler(spec: DiffusersSpec, own: Any) -> Any:
+    """A fresh scheduler of the class and options that ``spec`` names, otherwise configured as the weights' ``own``."""
+    cls = diffusers_class(spec, "scheduler", spec.scheduler, "Scheduler") if spec.scheduler else type(own)
+    return cls.from_config(own.config, **spec.scheduler_options)
 
 
 def _channels_last(pipeline: Any) -> Any:

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from catimage.errors import InputError
+from catimage.pool.diffusion.weights import config_folder, diffusers_class
 from catimage.pool.pool import Pool, load_pool
-from catimage.pool.weights import config_folder, definition, diffusers_class
 from tests.miniature import pool_tree
 
 
@@ -16,31 +16,36 @@ def _pool(folder: Path, **changes: object) -> Pool:
     return load_pool(str(folder / "pool.yaml"))
 
 
+def _definition(pool: Pool) -> dict[str, object]:
+    spec = pool.generators["mini"]
+    return spec.definition(pool.candidates[0], spec.identity(pool.folder))
+
+
 def test_a_missing_folder_is_named_with_file_and_key(tmp_path: Path):
     pool = _pool(tmp_path)
     with pytest.raises(InputError, match=r"pool\.yaml: generators\.mini\.weights: there is no folder .*sd; put the weights there or"):
-        definition(pool.generators["mini"], pool.folder)
+        _definition(pool)
 
 
 def test_a_definition_says_what_decides_the_images_and_not_where_the_weights_lie(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name / "sd").mkdir(parents=True)
     a, b = _pool(tmp_path / "a"), _pool(tmp_path / "b")
-    assert definition(a.generators["mini"], a.folder) == definition(b.generators["mini"], b.folder)
+    assert _definition(a) == _definition(b)
     (b.folder / "sd" / "README.md").write_text("a readme changes no image")
-    assert definition(b.generators["mini"], b.folder) == definition(a.generators["mini"], a.folder)
+    assert _definition(b) == _definition(a)
     (b.folder / "sd" / "model.safetensors").write_bytes(b"other weights")
     hotter = _pool(tmp_path / "a", guidance=4.0)
     for other in (b, hotter):
-        assert definition(other.generators["mini"], other.folder) != definition(a.generators["mini"], a.folder)
+        assert _definition(other) != _definition(a)
 
 
 def test_a_hub_id_needs_a_revision_and_is_identified_by_it(tmp_path: Path):
     pool = _pool(tmp_path, weights="someone/model", revision="abc123")
-    assert definition(pool.generators["mini"], pool.folder)["weights"] == "someone/model@abc123"
+    assert _definition(pool)["weights"] == "someone/model@abc123"
     without = _pool(tmp_path, weights="someone/model")
     with pytest.raises(InputError, match="for a hub id, add its 'revision'"):
-        definition(without.generators["mini"], without.folder)
+        _definition(without)
 
 
 def test_configuration_comes_from_the_hubs_cache_when_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,27 +7,31 @@ from typing import Any
 
 from catimage.errors import nearest
 from catimage.hashing import folder_digest
-from catimage.pool.pool import GeneratorSpec
+from catimage.pool.diffusion.spec import DiffusersSpec, Part
 
 _PARTS = (".json", ".safetensors", ".txt", ".model")
 """What a pipeline's folder is made of; readmes and pictures beside it change nothing."""
 
 
-def local_weights(spec: GeneratorSpec, folder: Path) -> Path | None:
+def local_weights(spec: DiffusersSpec, folder: Path) -> Path | None:
     """The folder of the weights, or None for a hub id with a revision.
 
     Raises:
         InputError: neither.
     """
-    path = folder / spec.weights
+    return _local(spec, "weights", spec, folder)
+
+
+def _local(spec: DiffusersSpec, key: str, source: DiffusersSpec | Part, folder: Path) -> Path | None:
+    path = folder / source.weights
     if path.is_dir():
         return path
-    if spec.revision is None:
-        raise spec.error("weights", f"there is no folder {path}; put the weights there or, for a hub id, add its 'revision'.")
+    if source.revision is None:
+        raise spec.error(key, f"there is no folder {path}; put the weights there or, for a hub id, add its 'revision'.")
     return None
 
 
-def config_folder(spec: GeneratorSpec, folder: Path) -> Path:
+def config_folder(spec: DiffusersSpec, folder: Path) -> Path:
     """A folder with the pipeline's configuration files; of a hub id, these alone are fetched.
 
     Raises:
@@ -39,7 +43,7 @@ def config_folder(spec: GeneratorSpec, folder: Path) -> Path:
     return path
 
 
-def _fetched(spec: GeneratorSpec) -> Path:
+def _fetched(spec: DiffusersSpec) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
@@ -52,20 +56,24 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
-def definition(spec: GeneratorSpec, folder: Path) -> dict[str, Any]:
-    """What decides a generator's images, for plans: its settings, and its weights by content (hub ids: by revision).
-
-    Where the weights lie is left out, so that a copied workspace keeps its shards.
+def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
+    """What identifies the weights in plans: their content (hub ids: their revision).
 
     Raises:
         InputError: the weights are not there.
     """
-    path = local_weights(spec, folder)
-    settings = spec.model_dump(exclude={"weights", "revision"})
-    return {**settings, "weights": folder_digest(path, _PARTS) if path else f"{spec.weights}@{spec.revision}"}
+    parts = {name: _identity(spec, f"parts.{name}.weights", part, folder) for name, part in spec.parts.items()}
+    return {"weights": _identity(spec, "weights", spec, folder), **({"parts": parts} if parts else {})}
 
 
-def diffusers_class(spec: GeneratorSpec, key: str, name: str, ending: str) -> Any:
+def _identity(spec: DiffusersSpec, key: str, source: DiffusersSpec | Part, folder: Path) -> str:
+    """A folder by its content, a hub id by its revision; and what of it is meant."""
+    path = _local(spec, key, source, folder)
+    meant = [f"{getattr(source, k)}" for k in ("subfolder", "file") if getattr(source, k, None)]
+    return " ".join([folder_digest(path, _PARTS) if path else f"{source.weights}@{source.revision}", *meant])
+
+
+def diffusers_class(spec: DiffusersSpec, key: str, name: str, ending: str) -> Any:
     """The class ``name`` of diffusers, whose name ends in ``ending``.
 
     Raises:

@@ -1,0 +1,98 @@
+"""What the file of a pool says of a diffusion generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from catimage.pool.spec import Candidate, Convention, Facts, Generator, GeneratorSpec, Section, Terms
+
+
+class Part(Section):
+    """Where one part of a pipeline (``unet``, ``transformer``, ``vae``...) comes from, if not from the generator's own weights.
+
+    ``weights`` is a folder relative to the pool's file, or a hub id with a ``revision``; ``subfolder`` is the part's folder in it, and
+    ``file`` a single safetensors file of weights there, for a part whose configuration is the generator's own.
+    """
+
+    weights: str = Field(min_length=1)
+    revision: str | None = None
+    subfolder: str | None = None
+    file: str | None = None
+
+
+class Cache(BaseModel):
+    """A caching method by name, and its options under the names that the library gives them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is said beside the method."""
+        return dict(self.model_extra or {})
+
+
+class DiffusersSpec(GeneratorSpec):
+    """A pipeline of diffusers and how it samples.
+
+    ``weights`` is a folder in diffusers' format, relative to the pool's file, or a hub id, which needs a ``revision``;
+    ``configuration`` is a folder with the same files but for the weights, so that costs need no download. ``guidance`` of at most 1
+    means no classifier-free guidance. Without a ``scheduler``, the weights' own is used; ``scheduler_options`` replace entries of its
+    configuration.
+    """
+
+    overridable: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_options", "guidance", "guidance_rescale", "cache")
+
+    unseen: ClassVar[tuple[str, ...]] = ("licence", "weights", "revision", "configuration", "parts")
+
+    kind: Literal["diffusers"] = "diffusers"
+    pipeline: str = "StableDiffusionPipeline"
+    weights: str = Field(min_length=1)
+    revision: str | None = None
+    configuration: str | None = None
+    parts: dict[str, Part] = Field(default_factory=dict)
+    scheduler: str | None = None
+    scheduler_options: dict[str, Any] = Field(default_factory=dict)
+    guidance: float = Field(7.5, ge=0)
+    guidance_rescale: float = Field(0.0, ge=0, le=1)
+    cache: Cache | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    @property
+    def guided(self) -> bool:
+        """Whether every denoising step takes two passes."""
+        return self.guidance > 1
+
+    def check(self, candidate: Candidate) -> None:
+        """Knows the scheduler and the caching method, and their options."""
+
+    def identity(self, folder: Path) -> dict[str, Any]:
+        """Its weights and parts by content (hub ids: by revision)."""
+        from catimage.pool.diffusion.weights import identity
+
+        return identity(self, folder)
+
+    def terms(self, folder: Path, candidates: list[Candidate], convention: Convention) -> list[Terms]:
+        """Counted on torch's meta device from the configuration files."""
+        from catimage.pool.diffusion.counting import count_terms
+
+        return count_terms(self, folder, candidates, convention)
+
+    def facts(self, folder: Path) -> Facts:
+        """Not told yet."""
+        raise NotImplementedError
+
+    def local_folders(self, folder: Path) -> dict[str, Path]:
+        """The folders of its weights and of its parts that are on this machine."""
+        named = {"weights": self.weights, **{f"parts.{name}.weights": part.weights for name, part in self.parts.items()}}
+        return {key: folder / weights for key, weights in named.items() if (folder / weights).is_dir()}
+
+    def open(self, folder: Path, device: str = "auto") -> Generator:
+        """Loads the pipeline from safetensors alone."""
+        from catimage.pool.diffusion.generator import DiffusionGenerator
+
+        return DiffusionGenerator(self, folder, device)
