@@ -40,14 +40,19 @@ class DiffusersSpec(GeneratorSpec):
     """A pipeline of diffusers and how it samples.
 
     ``weights`` is a folder in diffusers' format, relative to the pool's file, or a hub id, which needs a ``revision``;
-    ``configuration`` is a folder with the same files but for the weights, so that costs need no download. ``guidance`` of at most 1
-    means no classifier-free guidance. Without a ``scheduler``, the weights' own is used; ``scheduler_options`` replace entries of its
-    configuration.
+    ``configuration`` is a folder with the same files but for the weights, so that costs need no download; ``variant`` (``fp16``) picks
+    among the files of weights. Without a ``scheduler``, the weights' own is used; ``scheduler_options`` replace entries of its
+    configuration. ``steps`` is the fewest and the most steps that the model is made for.
+
+    ``guidance`` reaches the model in one of three ways. ``classifier-free``: every step takes two passes where it is more than 1
+    (argument ``guidance_scale``). ``true-cfg``: the same, of models that hold a distilled guidance beside (argument
+    ``true_cfg_scale``; Qwen-Image). ``distilled``: a number that the denoiser reads, one pass (FLUX.1-dev, latent consistency models).
+    ``call`` holds further arguments of the pipeline's call, under the names that diffusers gives them.
     """
 
-    overridable: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_options", "guidance", "guidance_rescale", "cache")
+    overridable: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_options", "guidance", "guidance_rescale", "call", "cache")
 
-    unseen: ClassVar[tuple[str, ...]] = ("licence", "weights", "revision", "configuration", "parts")
+    unseen: ClassVar[tuple[str, ...]] = ("licence", "weights", "revision", "configuration", "parts", "steps")
 
     kind: Literal["diffusers"] = "diffusers"
     pipeline: str = "StableDiffusionPipeline"
@@ -57,15 +62,19 @@ class DiffusersSpec(GeneratorSpec):
     parts: dict[str, Part] = Field(default_factory=dict)
     scheduler: str | None = None
     scheduler_options: dict[str, Any] = Field(default_factory=dict)
+    steps: tuple[int, int] | None = None
     guidance: float = Field(7.5, ge=0)
+    guidance_kind: Literal["classifier-free", "true-cfg", "distilled"] = "classifier-free"
     guidance_rescale: float = Field(0.0, ge=0, le=1)
+    call: dict[str, Any] = Field(default_factory=dict)
     cache: Cache | None = None
+    variant: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 
     @property
     def guided(self) -> bool:
         """Whether every denoising step takes two passes."""
-        return self.guidance > 1
+        return self.guidance > 1 and self.guidance_kind != "distilled"
 
     def check(self, candidate: Candidate) -> None:
         """Knows the scheduler and the caching method, and their options."""
