@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from catimage.errors import InputError
+
+if TYPE_CHECKING:
+    from catimage.pool.workshop import Workshop
 
 Convention = Literal["full", "paper"]
 
@@ -91,6 +95,8 @@ class GeneratorSpec(Section):
     """Settings that a candidate may have otherwise than its generator."""
     unseen: ClassVar[tuple[str, ...]] = ("licence",)
     """Keys that say nothing of the images, or whose meaning :meth:`identity` gives."""
+    counted: ClassVar[bool] = True
+    """Whether its TFLOPs can be counted; where not, every candidate has an explicit cost."""
 
     kind: str
     size: int = Field(ge=8, multiple_of=8)
@@ -152,10 +158,31 @@ class GeneratorSpec(Section):
         """Folders of weights on this machine by the key that names them (``weights``, ``parts.unet.weights``), for a Bento to carry."""
         raise NotImplementedError
 
+    def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
+        """Fetches what is not on this machine, and checks all that can be known before a long run without loading anything.
+
+        Raises:
+            InputError: it cannot make one of the ``candidates``, or not on this ``device`` (not ``auto``, but a name of torch's).
+        """
+        for candidate in candidates:
+            self.check(candidate)
+
     def open(self, folder: Path, device: str = "auto") -> Generator:
-        """Loads it.
+        """Loads it, by itself.
 
         Raises:
             InputError: its weights, classes or device are not to be had.
         """
         raise NotImplementedError
+
+    def open_in(self, workshop: Workshop, folder: Path) -> Generator:
+        """Loads it beside others, whose parts it shares where it can; a kind that shares none needs only :meth:`open`.
+
+        Raises:
+            InputError: its weights or classes are not to be had.
+        """
+        return self.open(folder, workshop.device)
+
+    def part_keys(self, folder: Path) -> frozenset[Hashable]:
+        """What identifies the parts that it has in a workshop."""
+        return frozenset()
