@@ -36,7 +36,7 @@ def test_captions_read_as_english():
     scene = Scene("middling", ground, (Group(3, "small", "", "red", "ring"), Group(1, "large", "", "blue", "square")))
     assert scene.caption() == "three small red rings and a large blue square on a plain grey background"
     assert Scene("simple", Background("plain", "white")).caption() == "an empty white wall"
-    assert Group(1, "", "outlined", "red", "cross").caption() == "an outlined red cross"
+    assert Group(1, "", "", "orange", "cross").caption() == "an orange cross"
     assert Group(9, "", "", "red", "cross").caption() == "many red crosses"
 
 

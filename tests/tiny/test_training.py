@@ -7,7 +7,7 @@ import torch
 from catimage.tiny.autoencoder import new_autoencoder, pixels_to_tensor, train_autoencoder
 from catimage.tiny.clip import train_clip
 from catimage.tiny.data import make_scenes
-from catimage.tiny.denoiser import encode_captions, encode_latents, new_denoiser, text_encoder_from, train_denoiser
+from catimage.tiny.denoiser import Examples, encode_captions, encode_latents, new_denoiser, text_encoder_from, train_denoiser
 from catimage.tiny.pipeline import assemble
 from catimage.tiny.schedule import cosine_rate
 
@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
     words = encode_captions(text_encoder, tokenizer, scenes.captions, "cpu")
     vae = AutoencoderKL.from_pretrained(folder / "vae")
     latents = encode_latents(vae, scenes.images, "cpu")
-    train_denoiser(new_denoiser(), latents, words, words[0], folder / "unet", steps=2, batch=4)
+    train_denoiser(new_denoiser(), Examples(latents, words, words[0]), folder / "unet", steps=2, batch=4)
     assemble(folder, folder / "out")
     return folder, scenes, latents, words
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from catimage.tiny.data import Scenes, training_scenes
 
+if TYPE_CHECKING:
+    from catimage.tiny.denoiser import Examples
+
+STEPS = {"clip": 500, "autoencoder": 5000, "denoiser": 6000, "lightning": 600, "turbo": 900, "decoder": 2000}
+"""Training steps of each part."""
 PACKAGE = Path(__file__).parents[1] / "pools" / "tiny"
 
 
@@ -18,13 +24,16 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/tiny"), help="where training writes (git ignores it)")
     parser.add_argument("--out", type=Path, default=PACKAGE, help="where the finished pool goes")
     parser.add_argument("--device", default="cpu")
-    for part, steps in (("clip", 500), ("autoencoder", 3600), ("decoder", 3000), ("denoiser", 6000)):
+    parser.add_argument("--guidance", type=float, default=3.0, help="that the distilled denoisers have built in")
+    for part, steps in STEPS.items():
         parser.add_argument(f"--{part}-steps", type=int, default=steps)
     args = parser.parse_args()
     scenes = training_scenes(args.build)
     _clip(scenes, args)
     _autoencoder(scenes, args)
     _denoiser(scenes, args)
+    _lightning(scenes, args)
+    _turbo(scenes, args)
     _decoder(scenes, args)
     from catimage.tiny.pipeline import assemble
 
@@ -66,21 +75,68 @@ def _decoder(scenes: Scenes, args: argparse.Namespace) -> None:
         (out / ".done").touch()
 
 
-def _denoiser(scenes: Scenes, args: argparse.Namespace) -> None:
+def _examples(scenes: Scenes, args: argparse.Namespace) -> Examples:
+    """Latents and captions of the scenes, encoded once and kept in the build folder."""
+    import torch
     from diffusers import AutoencoderKL
 
-    from catimage.tiny.denoiser import encode_captions, encode_latents, new_denoiser, text_encoder_from, train_denoiser
+    from catimage.tiny.denoiser import Examples, encode_captions, encode_latents, text_encoder_from
+
+    kept = args.build / "examples.pt"
+    if not kept.exists():
+        text_encoder, tokenizer = text_encoder_from(args.build / "clip")
+        vae = AutoencoderKL.from_pretrained(args.build / "encoder").to(args.device)
+        vae.eval()
+        made = {
+            "latents": encode_latents(vae, scenes.images, args.device),
+            "words": encode_captions(text_encoder.to(args.device), tokenizer, scenes.captions, args.device),
+            "nothing": encode_captions(text_encoder, tokenizer, [""], args.device)[0],
+        }
+        torch.save(made, kept)
+    return Examples(**torch.load(kept, mmap=True, weights_only=True))
+
+
+def _denoiser(scenes: Scenes, args: argparse.Namespace) -> None:
+    from catimage.tiny.denoiser import new_denoiser, train_denoiser
 
     out = args.build / "unet"
     if not _done(out):
-        text_encoder, tokenizer = text_encoder_from(args.build / "clip")
-        words = encode_captions(text_encoder.to(args.device), tokenizer, scenes.captions, args.device)
-        nothing = encode_captions(text_encoder, tokenizer, [""], args.device)[0]
-        vae = AutoencoderKL.from_pretrained(args.build / "encoder").to(args.device)
-        vae.eval()
-        latents = encode_latents(vae, scenes.images, args.device)
-        train_denoiser(new_denoiser(), latents, words, nothing, out, args.denoiser_steps, device=args.device)
+        train_denoiser(new_denoiser(), _examples(scenes, args), out, args.denoiser_steps, device=args.device)
         (out / ".done").touch()
+
+
+def _lightning(scenes: Scenes, args: argparse.Namespace) -> None:
+    """Four steps, each of which does the work of two guided ones of the teacher."""
+    from catimage.tiny.denoiser import train_denoiser
+    from catimage.tiny.distillation import guided_velocity, noise_path, progressive_loss
+
+    out, examples = args.build / "lightning", _examples(scenes, args)
+    if not _done(out):
+        teacher = guided_velocity(_trained(args.build / "unet", args.device), examples.nothing, args.guidance)
+        loss = progressive_loss(noise_path(), teacher, steps=4)
+        student = _trained(args.build / "unet", args.device)
+        train_denoiser(student, examples, out, args.lightning_steps, loss, rate=5e-4, drop=0, averaging=0.99, device=args.device)
+        (out / ".done").touch()
+
+
+def _turbo(scenes: Scenes, args: argparse.Namespace) -> None:
+    """One step, which does the work of tiny-lightning's four."""
+    from catimage.tiny.denoiser import train_denoiser
+    from catimage.tiny.distillation import guided_velocity, noise_path, one_step_loss
+
+    out, examples = args.build / "turbo", _examples(scenes, args)
+    if not _done(out):
+        teacher = guided_velocity(_trained(args.build / "lightning", args.device), examples.nothing, 1)
+        student = _trained(args.build / "lightning", args.device)
+        loss = one_step_loss(noise_path(), teacher, steps=4)
+        train_denoiser(student, examples, out, args.turbo_steps, loss, rate=1e-3, drop=0, averaging=0.99, device=args.device)
+        (out / ".done").touch()
+
+
+def _trained(folder: Path, device: str) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_pretrained(folder).to(device)
 
 
 if __name__ == "__main__":
