@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from catimage.pool.diffusion.spec import DiffusersSpec
+from catimage.pool.hosted.spec import HostedSpec
 from catimage.pool.spec import GeneratorSpec
 
-KINDS: Mapping[str, type[GeneratorSpec]] = MappingProxyType({"diffusers": DiffusersSpec})
+KINDS: Mapping[str, type[GeneratorSpec]] = MappingProxyType({"diffusers": DiffusersSpec, "hosted": HostedSpec})
 
 
 def kind_of(tree: Any) -> str:
@@ -19,5 +20,8 @@ def kind_of(tree: Any) -> str:
     return str(tree.get("kind", "diffusers") if isinstance(tree, dict) else getattr(tree, "kind", "diffusers"))
 
 
-AnyGenerator = Annotated[Annotated[DiffusersSpec, Tag("diffusers")], Discriminator(kind_of)]
+AnyGenerator = Annotated[
+    Annotated[DiffusersSpec, Tag("diffusers")] | Annotated[HostedSpec, Tag("hosted")],
+    Discriminator(kind_of),
+]
 """A generator of any kind, as pydantic reads it."""

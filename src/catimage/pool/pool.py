@@ -21,13 +21,15 @@ class Pool(Section):
 
     ``costs`` is ``counted`` (TFLOPs from the models' configuration, beside what candidates say) or ``explicit``.
     ``reference_condition`` is the fixed candidate that a report compares with; ``metric_reference`` gives, per generator,
-    the candidate whose image is the reference of a reference metric.
+    the candidate whose image is the reference of a reference metric. ``usd_per_tflop`` gives counted candidates a price beside their
+    TFLOPs, so that a pool that mixes them with hosted ones is routed over with ``cost_unit: usd``.
     """
 
     name: str = Field(min_length=1)
     generators: dict[str, AnyGenerator] = Field(min_length=1)
     candidates: list[Candidate] = Field(min_length=1)
     costs: Literal["counted", "explicit"] = "counted"
+    usd_per_tflop: float | None = Field(None, gt=0, allow_inf_nan=False)
     reference_condition: str | None = None
     metric_reference: dict[str, str] = Field(default_factory=dict)
     _file: Path = PrivateAttr(Path())

@@ -8,13 +8,13 @@ from typing import Any, get_args
 import pandas as pd
 
 from catimage.errors import InputError, nearest
-from catimage.pool.costs import candidate_costs
+from catimage.pool.costs import all_costs
 from catimage.pool.pool import load_pool
 from catimage.pool.spec import Convention
 
 
 def cost_rows(pool: str, workspace_pools: Path | None, convention: str = "full") -> list[dict[str, Any]]:
-    """One row a candidate: ``candidate, generator, steps, cost, unit`` and the terms of :func:`catimage.pool.costs.candidate_costs`.
+    """One row a candidate and unit: ``candidate, generator, steps, cost, unit`` and the terms of :func:`catimage.pool.costs.all_costs`.
 
     Terms that an explicit cost does not have are None.
 
@@ -25,5 +25,5 @@ def cost_rows(pool: str, workspace_pools: Path | None, convention: str = "full")
     if convention not in known:
         raise InputError(f"--convention {convention!r}: there is no such convention{nearest(convention, known)}; say {' or '.join(known)}.")
     chosen: Convention = "paper" if convention == "paper" else "full"
-    frame = candidate_costs(load_pool(pool, workspace_pools), chosen).astype(object)
+    frame = all_costs(load_pool(pool, workspace_pools), chosen).astype(object)
     return [{str(key): value for key, value in row.items()} for row in frame.where(pd.notna(frame), None).to_dict("records")]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from catimage.errors import InputError
 from catimage.params import Params
-from catimage.pool.costs import candidate_costs
+from catimage.pool.costs import all_costs, lacking
 from catimage.pool.pool import Pool, load_pool
 from catimage.pool.spec import Candidate, Generator
 from catimage.shards.lock import writing
@@ -59,21 +59,13 @@ def run(workspace: Workspace, params: Params) -> None:
 
 
 def candidates_table(pool: Pool) -> pd.DataFrame:
-    """The candidates table: TFLOPs as counted (or as the pool says), and the pool's explicit costs in other units."""
-    counted = candidate_costs(pool)
-    others = [c.row() for c in pool.candidates if c.cost is not None and (c.candidate, c.unit) not in _keys(counted)]
-    return pd.concat([counted, pd.DataFrame(others)])[list(CANDIDATES.names)] if others else counted[list(CANDIDATES.names)]
-
-
-def _keys(costs: pd.DataFrame) -> set[tuple[str, str]]:
-    return set(zip(costs["candidate"], costs["unit"], strict=True))
+    """The candidates table: TFLOPs as counted (or as the pool says), and the pool's costs in other units."""
+    return all_costs(pool)[list(CANDIDATES.names)]
 
 
 def _check_unit(pool: Pool, unit: str) -> None:
     """Before hours of generation: the unit that is routed on will have a cost for every candidate."""
-    if unit == "seconds" or (unit == "tflops" and pool.costs == "counted"):
-        return
-    without = [c.candidate for c in pool.candidates if c.cost is None or c.unit != unit]
+    without = lacking(pool, unit) if unit != "seconds" else []
     if without:
         raise InputError(f"{pool.file}: the candidate {without[0]!r} has no cost in {unit!r}, which is params.yaml's cost_unit; add one.")
 
