@@ -33,7 +33,7 @@ def _prompts(count: int) -> list[tuple[str, str]]:
     size=st.integers(1, 20),
 )
 def test_every_prompt_candidate_and_seed_is_planned_once(pool: Pool, count: int, seeds: list[int], batch: int, size: int):
-    blocks = plan_blocks(pool, {"mini": {}}, _prompts(count), seeds, batch, size)
+    blocks = plan_blocks(pool, {c.candidate: {} for c in pool.candidates}, _prompts(count), seeds, batch, size)
     plans = [plan for block in blocks for plan in block.plans]
     planned = Counter((i, p.candidate, seed) for p in plans for rows in p.batches() for i, _, seed in rows)
     assert planned == Counter((str(i), c.candidate, seed) for i in range(count) for c in pool.candidates for seed in seeds)
@@ -48,7 +48,7 @@ def test_every_prompt_candidate_and_seed_is_planned_once(pool: Pool, count: int,
 @given(before=st.integers(1, 30), more=st.integers(1, 30), size=st.integers(1, 12))
 def test_a_table_that_grows_at_its_end_keeps_its_full_shards(pool: Pool, before: int, more: int, size: int):
     def full(count: int) -> set[str]:
-        blocks = plan_blocks(pool, {"mini": {}}, _prompts(count), [0], 4, size)
+        blocks = plan_blocks(pool, {c.candidate: {} for c in pool.candidates}, _prompts(count), [0], 4, size)
         return {plan.name for block in blocks for plan in block.plans if plan.images == size}
 
     assert full(before) <= full(before + more)
@@ -68,4 +68,4 @@ def test_whatever_could_change_an_image_changes_the_name(change: dict[str, objec
 
 def test_a_seed_listed_twice_is_refused(pool: Pool):
     with pytest.raises(InputError, match=r"generate\.seeds lists the seed 1 twice"):
-        plan_blocks(pool, {"mini": {}}, _prompts(2), [1, 0, 1], 4, 4)
+        plan_blocks(pool, {c.candidate: {} for c in pool.candidates}, _prompts(2), [1, 0, 1], 4, 4)
