@@ -10,6 +10,7 @@ from catimage.errors import InputError
 from catimage.pool.diffusion.generator import DiffusionGenerator
 from catimage.pool.pool import load_pool
 from catimage.pool.spec import Candidate
+from catimage.pool.workshop import Workshop
 from tests.miniature import pool_tree
 
 PROMPTS = ["a red ring", "an empty white wall", "two small stars on a blue background"]
@@ -29,7 +30,7 @@ def _steps(n: int, **settings: object) -> Candidate:
 
 def _opened(miniature_pool: Path, **changes: object) -> DiffusionGenerator:
     spec = load_pool(str(miniature_pool)).generators["mini"].model_copy(update=changes)
-    return DiffusionGenerator(spec, miniature_pool.parent, "cpu")
+    return DiffusionGenerator(spec, miniature_pool.parent, Workshop("cpu"))
 
 
 class Calls:
@@ -144,4 +145,4 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path, miniature_pool: Path):
         pool.generators["mini"].open(pool.folder, "cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="device 'teapot'"):
-        DiffusionGenerator(load_pool(str(miniature_pool)).generators["mini"], miniature_pool.parent, "teapot")
+        load_pool(str(miniature_pool)).generators["mini"].open(miniature_pool.parent, "teapot")

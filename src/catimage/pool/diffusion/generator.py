@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from catimage.devices import device_of
+from catimage.pool.diffusion.caching import caching
+from catimage.pool.diffusion.loading import load
+from catimage.pool.diffusion.sampling import guidance_arguments, scheduler_of, takes
 from catimage.pool.diffusion.spec import DiffusersSpec
-from catimage.pool.diffusion.weights import diffusers_class, local_weights
+from catimage.pool.diffusion.text import Encoded, Rows, embedding_names, encode, repeated
 from catimage.pool.spec import Candidate
-
-_EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-"""What ``encode_prompt`` returns, in order; ``__call__`` takes it back under these names. Stable Diffusion has the first two."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Text embeddings of distinct prompts: ``row[prompt]`` is a prompt's row in each of ``tensors``."""
-
-    row: dict[str, int]
-    tensors: dict[str, torch.Tensor]
-
-    def take(self, prompts: list[str]) -> dict[str, torch.Tensor]:
-        """The embeddings of ``prompts``, one row each, in their order."""
-        rows = torch.tensor([self.row[p] for p in prompts])
-        return {name: tensor[rows.to(tensor.device)] for name, tensor in self.tensors.items()}
+from catimage.pool.workshop import Workshop
 
 
 class DiffusionGenerator:
@@ -40,19 +25,25 @@ class DiffusionGenerator:
     of steps"). So ``pipeline(prompt, generator=torch.Generator().manual_seed(seed), ...)`` makes the same image again,
     up to the rounding of floating-point sums, which may differ between batch sizes and devices.
 
+    Its modules may be another generator's too: what a candidate sets is taken back when its images are made.
+
     Raises:
-        InputError: the weights, pipeline, scheduler or device are not to be had.
+        InputError: the weights, pipeline or scheduler are not to be had.
     """
 
-    def __init__(self, spec: DiffusersSpec, folder: Path, device: str = "auto") -> None:
+    def __init__(self, spec: DiffusersSpec, folder: Path, workshop: Workshop) -> None:
         self.spec = spec
-        self.device = device_of(device)
-        self.pipeline = _load(spec, folder).to(self.device)
+        self.pipeline = load(spec, folder, workshop)
+        self.modules = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        self._workshop = workshop
         self._scheduler = self.pipeline.scheduler
-        self._negative: dict[str, torch.Tensor] = {}
+        self._negative: dict[str, Rows] = {}
 
     def encode(self, prompts: list[str]) -> Encoded:
-        """Encodes each distinct prompt once. Prompts longer than the text encoder's context are cut."""
+        """Encodes each distinct prompt once. Prompts longer than the text encoder's context are cut.
+
+        Pipelines whose call does not take embeddings encode with every batch; then there are no tensors.
+        """
         distinct = list(dict.fromkeys(prompts))
         return Encoded({p: i for i, p in enumerate(distinct)}, self._encode(distinct, negative=False))
 
@@ -72,63 +63,35 @@ class DiffusionGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: one seed a prompt is needed")
         spec = self.spec.settled(candidate)
-        text = (encoded or self.encode(prompts)).take(prompts)
-        for name, tensor in (self._empty() if spec.guided else {}).items():
-            text[name] = tensor.expand(len(prompts), *tensor.shape[1:])
-        self.pipeline.scheduler = _scheduler(spec, self._scheduler)
-        rescale = {"guidance_rescale": spec.guidance_rescale} if spec.guidance_rescale else {}
-        images = self.pipeline(
-            **text, num_inference_steps=candidate.steps, guidance_scale=spec.guidance, height=spec.size, width=spec.size,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="np", **rescale,
-        ).images  # fmt: skip
+        text = self._text(spec, prompts, encoded)
+        self._workshop.bring(self.modules)
+        self.pipeline.scheduler = scheduler_of(spec, self._scheduler)
+        with caching(spec, self.pipeline, candidate.steps):
+            images = self.pipeline(
+                **text, **guidance_arguments(spec, type(self.pipeline)), **spec.call, height=spec.size, width=spec.size,
+                num_inference_steps=candidate.steps, generator=[torch.Generator().manual_seed(s) for s in seeds], output_type="np",
+            ).images  # fmt: skip
         out: np.ndarray = (images * 255).round().astype(np.uint8)
         return out
 
-    def _empty(self) -> dict[str, torch.Tensor]:
+    def _text(self, spec: DiffusersSpec, prompts: list[str], encoded: Encoded | None) -> dict[str, Any]:
+        """The call's arguments on text: embeddings, or the prompts themselves where the pipeline takes no embeddings."""
+        if not embedding_names(type(self.pipeline)):
+            empty = {"negative_prompt": [""] * len(prompts)} if spec.guided and takes(type(self.pipeline), "negative_prompt") else {}
+            return {"prompt": prompts, **empty}
+        text = (encoded or self.encode(prompts)).take(prompts)
+        if spec.guided:
+            text |= {name: repeated(rows, len(prompts)) for name, rows in self._empty().items()}
+        return text
+
+    def _empty(self) -> dict[str, Rows]:
         """The empty prompt's embeddings, encoded when the first candidate with guidance needs them."""
         if not self._negative:
             self._negative = self._encode([""], negative=True)
         return self._negative
 
-    @torch.inference_mode()
-    def _encode(self, prompts: list[str], negative: bool) -> dict[str, torch.Tensor]:
-        made = self.pipeline.encode_prompt(
-            prompt=prompts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=negative
-        )
-        named = zip(_EMBEDS, made, strict=False)
-        return {name: tensor for name, tensor in named if tensor is not None and name.startswith("negative_") == negative}
-
-
-def _load(spec: DiffusersSpec, folder: Path) -> Any:
-    """The pipeline on the CPU, silent, from safetensors alone."""
-    import diffusers
-    import transformers
-
-    cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
-    source = local_weights(spec, folder) or spec.weights
-    libraries: tuple[Any, ...] = (diffusers, transformers)
-    for library in libraries:
-        library.utils.logging.disable_progress_bar()
-    try:
-        pipeline = cls.from_pretrained(
-            source, revision=spec.revision, dtype=getattr(torch, spec.dtype), use_safetensors=True,
-            low_cpu_mem_usage=find_spec("accelerate") is not None,  # its default, without the warning that it is not installed
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise spec.error("weights", f"cannot load {spec.pipeline} from {source}: {' '.join(str(error).split()).rstrip('.')}.") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return _channels_last(pipeline)
-
-
-def _scheduler(spec: DiffusersSpec, own: Any) -> Any:
-    """A fresh scheduler of the class and options that ``spec`` names, otherwise configured as the weights' ``own``."""
-    cls = diffusers_class(spec, "scheduler", spec.scheduler, "Scheduler") if spec.scheduler else type(own)
-    return cls.from_config(own.config, **spec.scheduler_options)
-
-
-def _channels_last(pipeline: Any) -> Any:
-    """Convolutions run 10 to 30 per cent faster in this memory format, on the CPU too."""
-    for name in ("unet", "vae"):
-        if getattr(pipeline, name, None) is not None:
-            getattr(pipeline, name).to(memory_format=torch.channels_last)
-    return pipeline
+    def _encode(self, prompts: list[str], negative: bool) -> dict[str, Rows]:
+        if not embedding_names(type(self.pipeline)):
+            return {}
+        self._workshop.bring(self.modules)
+        return encode(self.pipeline, prompts, negative, self.spec.call, self._workshop.device)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from catimage.pool.spec import Candidate, Convention, Facts, Generator, GeneratorSpec, Section, Terms
+
+if TYPE_CHECKING:
+    from catimage.pool.workshop import Workshop
 
 
 class Part(Section):
@@ -50,7 +54,7 @@ class DiffusersSpec(GeneratorSpec):
     ``call`` holds further arguments of the pipeline's call, under the names that diffusers gives them.
     """
 
-    overridable: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_options", "guidance", "guidance_rescale", "call", "cache")
+    overridable: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_options", "guidance", "guidance_rescale", "cache")
 
     unseen: ClassVar[tuple[str, ...]] = ("licence", "weights", "revision", "configuration", "parts", "steps")
 
@@ -77,7 +81,22 @@ class DiffusersSpec(GeneratorSpec):
         return self.guidance > 1 and self.guidance_kind != "distilled"
 
     def check(self, candidate: Candidate) -> None:
-        """Knows the scheduler and the caching method, and their options."""
+        """Knows the caching method, and keeps to the range of steps."""
+        from catimage.pool.diffusion.caching import check_method
+
+        check_method(self.settled(candidate))
+        fewest, most = self.steps or (1, candidate.steps)
+        if not fewest <= candidate.steps <= most:
+            raise self.error("steps", f"the candidate {candidate.candidate!r} has {candidate.steps} steps, the model {fewest} to {most}.")
+
+    def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
+        """Fetches the weights, and fits classes, arguments, schedulers, caching methods and memory to them."""
+        from catimage.pool.diffusion.checks import check_candidate, check_generator
+
+        super().prepare(folder, candidates, device)
+        found = check_generator(self, folder, device)
+        for candidate in candidates:
+            check_candidate(self.settled(candidate), candidate, found)
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """Its weights and parts by content (hub ids: by revision)."""
@@ -102,6 +121,18 @@ class DiffusersSpec(GeneratorSpec):
 
     def open(self, folder: Path, device: str = "auto") -> Generator:
         """Loads the pipeline from safetensors alone."""
+        from catimage.pool.workshop import Workshop
+
+        return self.open_in(Workshop(device), folder)
+
+    def open_in(self, workshop: Workshop, folder: Path) -> Generator:
+        """Loads what of the pipeline is not in the workshop yet."""
         from catimage.pool.diffusion.generator import DiffusionGenerator
 
-        return DiffusionGenerator(self, folder, device)
+        return DiffusionGenerator(self, folder, workshop)
+
+    def part_keys(self, folder: Path) -> frozenset[Hashable]:
+        """Its parts by their files and how they are loaded."""
+        from catimage.pool.diffusion.loading import part_keys
+
+        return frozenset(part_keys(self, folder).values())

@@ -7,6 +7,7 @@ from typing import Any
 
 from catimage.errors import nearest
 from catimage.hashing import folder_digest
+from catimage.pool.diffusion.hub import fetched, file_of
 from catimage.pool.diffusion.spec import DiffusersSpec, Part
 
 _PARTS = (".json", ".safetensors", ".txt", ".model")
@@ -37,23 +38,66 @@ def config_folder(spec: DiffusersSpec, folder: Path) -> Path:
     Raises:
         InputError: the folder is not there or is no pipeline, or the hub cannot be reached and has not been before.
     """
-    path = local_weights(spec, folder) or _fetched(spec)
+    path = local_weights(spec, folder) or _fetched_configuration(spec)
+    return _pipeline_folder(spec, path)
+
+
+def _pipeline_folder(spec: DiffusersSpec, path: Path) -> Path:
     if not (path / "model_index.json").is_file():
         raise spec.error("weights", f"{path} has no model_index.json, so it is not a folder in diffusers' format.")
     return path
 
 
-def _fetched(spec: DiffusersSpec) -> Path:
+def _fetched_configuration(spec: DiffusersSpec) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(spec.weights, revision=spec.revision, allow_patterns=["*.json", "*.txt"]))
-    except (OSError, ValueError) as error:
-        raise spec.error("weights", f"cannot fetch {spec.weights!r} at revision {spec.revision!r}: {_first_line(error)}.") from error
+    patterns = ["*.json", "*.txt"]
+    return fetched(spec, "weights", spec, lambda: snapshot_download(spec.weights, revision=spec.revision, allow_patterns=patterns))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+def weights_folder(spec: DiffusersSpec, folder: Path) -> Path:
+    """The pipeline's folder with its weights; of a hub id, what :attr:`DiffusersSpec.parts` does not replace is fetched.
+
+    Raises:
+        InputError: there is no such folder, it is no pipeline, or the hub does not give it.
+    """
+    local = local_weights(spec, folder)
+    if local is not None:
+        return _pipeline_folder(spec, local)
+    file_of(spec, "weights", spec, "model_index.json")  # says what is wrong with the repository before anything large is fetched
+    cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
+    replaced = dict.fromkeys(spec.parts)
+    options = {"revision": spec.revision, "variant": spec.variant, "use_safetensors": True}
+    return fetched(spec, "weights", spec, lambda: cls.download(spec.weights, **options, **replaced))
+
+
+def part_place(spec: DiffusersSpec, name: str, folder: Path, root: Path) -> tuple[Path, Path | None]:
+    """Where a replaced part lies: the folder of its configuration, and the file of its weights where they are apart.
+
+    ``root`` is the pipeline's own folder, whose configuration a part of one file has.
+
+    Raises:
+        InputError: there is no such folder or file, or the hub does not give it.
+    """
+    part, key = spec.parts[name], f"parts.{name}.weights"
+    local = _local(spec, key, part, folder)
+    inside = part.subfolder or ""
+    if part.file is None:
+        return (local / inside if local else _fetched_part(spec, key, part, inside)), None
+    if not part.file.endswith(".safetensors"):
+        raise spec.error(f"parts.{name}.file", f"{part.file!r} is not a safetensors file; loading others can run code, so it is refused.")
+    file = local / inside / part.file if local else file_of(spec, key, part, f"{inside}/{part.file}".lstrip("/"))
+    if not file.is_file():
+        raise spec.error(f"parts.{name}.file", f"there is no file {file}.")
+    own = root / name / "config.json"
+    return (own if own.is_file() else file_of(spec, "weights", spec, f"{name}/config.json")).parent, file
+
+
+def _fetched_part(spec: DiffusersSpec, key: str, part: Part, inside: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"{inside}/{ending}".lstrip("/") for ending in ("*.json", "*.safetensors", "*.txt", "*.model")]
+    return fetched(spec, key, part, lambda: snapshot_download(part.weights, revision=part.revision, allow_patterns=patterns)) / inside
 
 
 def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
