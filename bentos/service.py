@@ -24,6 +24,7 @@ from starlette.routing import Route
 from bentos.api import ApiError, ImagesRequest, RouteRequest, on_error, read
 from catimage.errors import InputError
 from catimage.params import load_params
+from catimage.pool.opened import OpenPool
 from catimage.pool.pool import Pool, load_pool
 from catimage.router import Decision, Router
 from catimage.workspace import Workspace
@@ -42,13 +43,16 @@ def _pool(workspace: Workspace) -> Pool:
 
 @bentoml.service(name="generators", traffic={"timeout": 300})
 class Generators:
-    """Every generator of the pool, loaded once, on this device."""
+    """Every generator of the pool, loaded once, on this device; where its memory is short, those that rest make room."""
 
     def __init__(self) -> None:
         workspace = _workspace()
         pool, device = _pool(workspace), load_params(workspace.params).generate.device
         self.candidates = {c.candidate: c for c in pool.candidates}
-        self.loaded = {name: spec.open(pool.folder, device) for name, spec in pool.generators.items()}
+        self.opened = OpenPool(pool, device)
+        self.opened.prepare()
+        for name in pool.generators:  # now, not with the first request
+            self.opened.generator(name)
 
     @bentoml.api
     def generate(self, candidate: str, prompt: str, seeds: list[int]) -> list[str]:
@@ -57,7 +61,7 @@ class Generators:
 
         chosen = self.candidates[candidate]
         made = []
-        for image in self.loaded[chosen.generator].generate([prompt] * len(seeds), chosen, seeds):
+        for image in self.opened.generator(chosen.generator).generate([prompt] * len(seeds), chosen, seeds):
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, "PNG")
             made.append(base64.b64encode(buffer.getvalue()).decode())

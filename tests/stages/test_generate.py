@@ -1,6 +1,5 @@
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,20 +28,6 @@ from tests.miniature import STEPS, pool_tree, workspace_of
 PROMPTS = [f"{n} red rings" for n in ("no", "two", "three", "four", "five")]
 
 
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> tuple[Workspace, Params]:
-    """A workspace after an undisturbed run."""
-    workspace, params = workspace_of(tmp_path_factory.mktemp("generated"), miniature_pool, PROMPTS)
-    generate.run(workspace, params)
-    return workspace, params
-
-
-@pytest.fixture
-def made(generated: tuple[Workspace, Params], tmp_path: Path) -> tuple[Workspace, Params]:
-    """A copy to spoil."""
-    return Workspace(shutil.copytree(generated[0].root, tmp_path / "made")), generated[1]
-
-
 @pytest.fixture
 def no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that would make an image fails."""
@@ -50,7 +35,7 @@ def no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("an image would have been made")
 
-    monkeypatch.setattr(DiffusersSpec, "open", refuse)
+    monkeypatch.setattr(DiffusersSpec, "open_in", refuse)
 
 
 def _images(workspace: Workspace) -> list[tuple[Any, ...]]:

@@ -1,6 +1,4 @@
-import shutil
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,26 +12,13 @@ from catimage.params import Params
 from catimage.shards.lock import writing
 from catimage.shards.manifest import read_manifest
 from catimage.shards.store import decode_image, read_shard, shard_path
-from catimage.stages import generate, label
+from catimage.stages import label
 from catimage.tables import PROMPTS as PROMPTS_SCHEMA
 from catimage.tables import SCORES, prompt_id, read_table, write_table
 from catimage.workspace import Workspace
-from tests.miniature import STEPS, workspace_of
+from tests.miniature import STEPS
 
 PROMPTS = ["a red ring", "an empty white wall", "two large stars"]
-
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> tuple[Workspace, Params]:
-    workspace, params = workspace_of(tmp_path_factory.mktemp("generated"), miniature_pool, PROMPTS, label={"batch": 3})
-    generate.run(workspace, params)
-    return workspace, params
-
-
-@pytest.fixture
-def made(generated: tuple[Workspace, Params], tmp_path: Path) -> tuple[Workspace, Params]:
-    """A copy to spoil."""
-    return Workspace(shutil.copytree(generated[0].root, tmp_path / "made")), generated[1]
 
 
 @pytest.fixture

@@ -24,6 +24,11 @@ class OpenPool:
         self._wanted = list(pool.generators if names is None else names)
         self._opened: dict[str, Generator] = {}
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The generators that are not closed yet."""
+        return tuple(self._wanted)
+
     def prepare(self) -> None:
         """Fetches and checks all that can be known of every generator and candidate before a long run, without loading any.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from catimage.errors import InputError
 from catimage.params import Params
 from catimage.pool.costs import all_costs, lacking
+from catimage.pool.opened import OpenPool
 from catimage.pool.pool import Pool, load_pool
 from catimage.pool.spec import Candidate, Generator
 from catimage.shards.lock import writing
@@ -71,21 +72,29 @@ def _check_unit(pool: Pool, unit: str) -> None:
 
 
 def _make_all(pool: Pool, blocks: list[Block], folder: Path, device: str, timed: bool) -> tuple[list[Entry], pd.DataFrame]:
-    """Makes the shards that are not there; returns all of them, and measured seconds if they are asked for."""
+    """Makes the shards that are not there; returns all of them, and measured seconds if they are asked for.
+
+    Every generator is checked before the first image is made; they are opened one after the other, in the order of the blocks.
+    """
     plans = [plan for block in blocks for plan in block.plans]
     digests = {plan.name: digest for plan in plans if (digest := _kept(folder, plan)) is not None}
     there = sum(plan.images for plan in plans if plan.name in digests)
+    missing = {name: _missing(own, digests) for name, own in groupby(blocks, lambda block: block.generator)}
+    opened = OpenPool(pool, device, [name for name, own in missing.items() if own or timed])
+    opened.prepare()
     seconds: list[pd.DataFrame] = []
     with tqdm(total=sum(plan.images for plan in plans), initial=there, unit="image", desc="generate") as bar:
-        for name, own in groupby(blocks, lambda block: block.generator):
-            missing = [(block, rest) for block in own if (rest := [p for p in block.plans if p.name not in digests])]
-            if missing or timed:
-                generator = pool.generators[name].open(pool.folder, device)
-                digests |= _make(generator, pool, missing, folder, bar.update)
-                seconds += [_measured(generator, pool, name, blocks[0].prompts[0][1])] if timed else []
-                del generator  # before the next one is loaded
+        for name in opened.wanted:
+            digests |= _make(opened.generator(name), pool, missing[name], folder, bar.update)
+            seconds += [_measured(opened.generator(name), pool, name, blocks[0].prompts[0][1])] if timed else []
+            opened.close(name)
     entries = [Entry(p.name, p.candidate, p.images, digests[p.name]) for p in plans]
     return entries, pd.concat(seconds) if seconds else pd.DataFrame()
+
+
+def _missing(blocks: Iterable[Block], digests: Mapping[str, str]) -> list[tuple[Block, list[ShardPlan]]]:
+    """The blocks that are not finished, each with its plans that are not there."""
+    return [(block, rest) for block in blocks if (rest := [p for p in block.plans if p.name not in digests])]
 
 
 def _make(

@@ -64,8 +64,10 @@ def encode(pipeline: Any, prompts: list[str], negative: bool, options: dict[str,
     call, own = (inspect.signature(f).parameters for f in (cls.__call__, cls.encode_prompt))
     shared = {name: options.get(name, call[name].default) for name in own if name in call and name not in ("self", "prompt")}
     told = {"device": device, "do_classifier_free_guidance": negative}
-    made = pipeline.encode_prompt(prompt=prompts, **shared, **{k: v for k, v in told.items() if k in own})
+    made = pipeline.encode_prompt(prompt=list(prompts), **shared, **{k: v for k, v in told.items() if k in own})
     named = dict(zip(embedding_names(cls), made if isinstance(made, tuple) else (made,), strict=True))
+    if "prompt_embeds_mask" in named and named["prompt_embeds_mask"] is None:  # no padding; said, or the call warns every time
+        named["prompt_embeds_mask"] = torch.ones(named["prompt_embeds"].shape[:2], dtype=torch.long, device=device)
     if negative and "do_classifier_free_guidance" not in own:  # FLUX, Qwen-Image: the empty prompt, as any other
         named = {f"negative_{name}": rows for name, rows in named.items() if not name.startswith("negative_")}
     return {k: rows for k, rows in named.items() if k in call and k.startswith("negative_") == negative and rows is not None}

@@ -1,0 +1,26 @@
+"""Workspaces of the miniature pool with images, of the prompts that the module of tests has as ``PROMPTS``."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from catimage.params import Params
+from catimage.stages import generate
+from catimage.workspace import Workspace
+from tests.miniature import workspace_of
+
+
+@pytest.fixture(scope="module")
+def generated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> tuple[Workspace, Params]:
+    """A workspace after an undisturbed run."""
+    root = tmp_path_factory.mktemp("generated")
+    workspace, params = workspace_of(root, miniature_pool, request.module.PROMPTS, label={"batch": 3})
+    generate.run(workspace, params)
+    return workspace, params
+
+
+@pytest.fixture
+def made(generated: tuple[Workspace, Params], tmp_path: Path) -> tuple[Workspace, Params]:
+    """A copy to spoil."""
+    return Workspace(shutil.copytree(generated[0].root, tmp_path / "made")), generated[1]
