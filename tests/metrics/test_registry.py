@@ -15,9 +15,9 @@ def test_every_metric_declares_itself_on_its_class(name: str):
 
 
 def test_an_unknown_metric_names_the_nearest():
-    assert names() == ["clip_score", "sharpness"]
+    assert names() == ["clip_score", "scene_faithfulness", "sharpness"]
     with pytest.raises(
-        InputError, match=r"'clip_scor': there is no such metric \(did you mean 'clip_score'\?\); there are clip_score, sharpness"
+        InputError, match=r"'clip_scor': there is no such metric \(did you mean 'clip_score'\?\); there are clip_score, scene_"
     ):
         get_metric("clip_scor")
 

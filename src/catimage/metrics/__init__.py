@@ -13,7 +13,11 @@ from catimage.errors import InputError, nearest
 from catimage.params import Encoder, Params
 
 METRICS: Mapping[str, str] = MappingProxyType(
-    {"clip_score": "catimage.metrics.clip_score:ClipScore", "sharpness": "catimage.metrics.sharpness:Sharpness"}
+    {
+        "clip_score": "catimage.metrics.clip_score:ClipScore",
+        "scene_faithfulness": "catimage.metrics.scene_faithfulness:SceneFaithfulness",
+        "sharpness": "catimage.metrics.sharpness:Sharpness",
+    }
 )
 """The built-in metrics. A further one is a further line here and a module."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -23,6 +24,24 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     for i in rng.permutation(len(items)):
         _draw(canvas, items[i], places[i], rng)
     return np.asarray(canvas.reduce(_UP))
+
+
+def ground(background: Background) -> np.ndarray:
+    """The background by itself, stars left out: uint8 (64, 64, 3)."""
+    plain = Background("plain", background.colour) if background.kind == "starry" else background
+    return np.asarray(Image.fromarray(_ground(plain, np.random.default_rng(0))).reduce(_UP))
+
+
+@cache
+def silhouette(shape: str, radius: float) -> np.ndarray:
+    """Where an object of that shape and radius in pixels is, in the middle of a square: bool (side, side)."""
+    half = (math.ceil(1.3 * radius) + 1) * _UP
+    return np.asarray(_mask(shape, radius * _UP, half).reduce(_UP)) > 127
+
+
+def partner(colour: str) -> str:
+    """The second colour of a textured object."""
+    return "white" if sum(COLOURS[colour]) < 560 else "black"
 
 
 def _count(group: Group, rng: np.random.Generator) -> int:
@@ -124,7 +143,7 @@ def _mask(shape: str, r: float, half: int) -> Image.Image:
 
 def _texture(group: Group, half: int, rng: np.random.Generator) -> Image.Image:
     """What shows through the mask of a textured object: two colours in a pattern of random phase."""
-    a, b = COLOURS[group.colour], (245, 245, 245) if sum(COLOURS[group.colour]) < 560 else (20, 20, 25)
+    a, b = COLOURS[group.colour], COLOURS[partner(group.colour)]
     y, x = np.mgrid[0 : 2 * half, 0 : 2 * half] + rng.uniform(0, 64, (2, 1, 1))
     period = 6.0 * _UP
     if group.texture == "striped":

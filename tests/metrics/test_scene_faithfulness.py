@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catimage.errors import InputError
+from catimage.metrics.scene_faithfulness import SceneFaithfulness, faithfulness
+from catimage.tiny.render import render
+from catimage.tiny.report import held_out
+from catimage.tiny.scenes import Background, Group, Scene
+
+GREY = Background("plain", "grey")
+
+
+def _scene(*groups: Group, ground: Background = GREY) -> Scene:
+    return Scene("", ground, groups)
+
+
+RINGS = Group(3, "", "", "red", "ring")
+LEFT = Group(1, "large", "", "red", "square", "on the left")
+TRUTH = {
+    "number": (_scene(RINGS), _scene(Group(2, "", "", "red", "ring"))),
+    "colour": (_scene(RINGS), _scene(Group(3, "", "", "blue", "ring"))),
+    "shape": (_scene(RINGS), _scene(Group(3, "", "", "red", "square"))),
+    "size": (_scene(RINGS), _scene(Group(3, "large", "", "red", "ring"))),
+    "texture": (_scene(Group(1, "large", "", "red", "square")), _scene(Group(1, "large", "striped", "red", "square"))),
+    "place": (_scene(LEFT), _scene(Group(1, "large", "", "red", "square", "on the right"))),
+    "background": (_scene(RINGS), _scene(RINGS, ground=Background("plain", "green"))),
+    "direction": (
+        _scene(ground=Background("half", "red", "blue", "side by side")),
+        _scene(ground=Background("half", "blue", "red", "side by side")),
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "other"), TRUTH.values(), ids=TRUTH)
+def test_an_image_scores_better_for_what_it_shows_than_for_what_it_does_not(told, other):
+    for seed in range(5):
+        image = render(told, np.random.default_rng(seed))
+        assert faithfulness(image, told) > 0.93
+        assert faithfulness(image, other) < faithfulness(image, told) - 0.05
+
+
+def test_the_renderers_images_score_nearly_one_and_other_captions_little():
+    held, metric = held_out(40, seed=3), SceneFaithfulness()
+    own = metric.score(held.images, held.captions)
+    others = metric.score(np.roll(held.images, 1, axis=0), held.captions)
+    assert [own[held.kinds == k].mean() > least for k, least in (("simple", 0.98), ("middling", 0.93), ("crowded", 0.85))] == [True] * 3
+    assert others.mean() < 0.3
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_noise_makes_it_worse_and_the_range_holds(seed):
+    rng = np.random.default_rng(seed)
+    image = render(_scene(RINGS), rng)
+    noisy = np.clip(image + rng.normal(0, 90, image.shape), 0, 255).astype(np.uint8)
+    clean, spoilt = faithfulness(image, _scene(RINGS)), faithfulness(noisy, _scene(RINGS))
+    assert 0 <= spoilt < clean <= 1
+
+
+def test_a_flat_image_shows_no_object():
+    assert faithfulness(np.zeros((64, 64, 3), np.uint8), _scene(RINGS)) == 0
+    assert faithfulness(np.full((64, 64, 3), (140, 140, 145), np.uint8), _scene(RINGS)) == 0.5
+
+
+def test_what_it_cannot_judge_is_said():
+    metric = SceneFaithfulness()
+    with pytest.raises(InputError, match=r"'a cat' is no caption of the tiny pool's scene grammar; leave the metric out"):
+        metric.score(np.zeros((1, 64, 64, 3), np.uint8), ["a cat"])
+    with pytest.raises(InputError, match="judges images of 64x64 pixels, not 32x32"):
+        metric.score(np.zeros((1, 32, 32, 3), np.uint8), ["an empty red wall"])
