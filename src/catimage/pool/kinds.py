@@ -9,10 +9,19 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from catimage.pool.diffusion.spec import DiffusersSpec
+from catimage.pool.distrifusion.spec import DistrifusionSpec
 from catimage.pool.hosted.spec import HostedSpec
+from catimage.pool.infinity.spec import InfinitySpec
 from catimage.pool.spec import GeneratorSpec
 
-KINDS: Mapping[str, type[GeneratorSpec]] = MappingProxyType({"diffusers": DiffusersSpec, "hosted": HostedSpec})
+KINDS: Mapping[str, type[GeneratorSpec]] = MappingProxyType(
+    {
+        "diffusers": DiffusersSpec,
+        "distrifusion": DistrifusionSpec,
+        "hosted": HostedSpec,
+        "infinity": InfinitySpec,
+    }
+)
 
 
 def kind_of(tree: Any) -> str:
@@ -21,7 +30,10 @@ def kind_of(tree: Any) -> str:
 
 
 AnyGenerator = Annotated[
-    Annotated[DiffusersSpec, Tag("diffusers")] | Annotated[HostedSpec, Tag("hosted")],
+    Annotated[DiffusersSpec, Tag("diffusers")]
+    | Annotated[DistrifusionSpec, Tag("distrifusion")]
+    | Annotated[HostedSpec, Tag("hosted")]
+    | Annotated[InfinitySpec, Tag("infinity")],
     Discriminator(kind_of),
 ]
 """A generator of any kind, as pydantic reads it."""

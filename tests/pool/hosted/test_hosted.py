@@ -225,7 +225,7 @@ def test_a_missing_key_is_said_before_any_work(tmp_path: Path, miniature_pool: P
     params = params.model_copy(update={"pool": str(path), "cost_unit": "usd"})
     with pytest.raises(InputError, match=r"painter\.key_variable: the environment variable CATIMAGE_TEST_KEY is not set"):
         generate.run(workspace, params)
-    assert not workspace.images.exists()
+    assert not list(workspace.images.glob("*.parquet"))
     facts = load_pool(str(path)).generators["painter"].facts(tmp_path)
     assert "is not set" in facts.missing and facts.revision == "painter"
 

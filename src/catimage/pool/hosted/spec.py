@@ -74,8 +74,7 @@ class HostedSpec(GeneratorSpec):
         return key
 
     def identity(self, folder: Path) -> dict[str, Any]:
-        """Its server; model and version are settings. A missing key is said here, before any generator of the pool is run."""
-        self.key()
+        """Its server; model and version are settings."""
         return {"server": self.base_url.rstrip("/")}
 
     def terms(self, folder: Path, candidates: list[Candidate], convention: Convention) -> list[Terms]:
@@ -94,6 +93,15 @@ class HostedSpec(GeneratorSpec):
     def local_folders(self, folder: Path) -> dict[str, Path]:
         """None."""
         return {}
+
+    def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
+        """A missing key is said here, before any generator of the pool is run.
+
+        Raises:
+            InputError: its environment variable is not set.
+        """
+        super().prepare(folder, candidates, device)
+        self.key()
 
     def open(self, folder: Path, device: str = "auto") -> Generator:
         """Connects to nothing yet; ``device`` does not matter.
