@@ -192,7 +192,13 @@ def _z_image(folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     vae = _vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1)
     text = Qwen3Model(Qwen3Config(head_dim=8, **_QWEN))
-    return {"transformer": transformer, "vae": vae, "scheduler": _flow(shift=3.0), "text_encoder": text, "tokenizer": _qwen_tokenizer(folder)}
+    return {
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": _flow(shift=3.0),
+        "text_encoder": text,
+        "tokenizer": _qwen_tokenizer(folder),
+    }
 
 
 def _flux2_klein(folder: Path) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class DiffusionGenerator:
 
         Raises:
             ValueError: there are not as many seeds as prompts.
+            InputError: the numbers overflow in this dtype, or at this number of steps.
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: one seed a prompt is needed")
@@ -71,6 +72,9 @@ class DiffusionGenerator:
                 **text, **guidance_arguments(spec, type(self.pipeline)), **spec.call, height=spec.size, width=spec.size,
                 num_inference_steps=candidate.steps, generator=[torch.Generator().manual_seed(s) for s in seeds], output_type="np",
             ).images  # fmt: skip
+        if not np.isfinite(images).all():
+            advice = "take dtype bfloat16 or float32, or another number of steps"
+            raise self.spec.error("dtype", f"the candidate {candidate.candidate!r} makes images that are not numbers; {advice}.")
         out: np.ndarray = (images * 255).round().astype(np.uint8)
         return out
 
