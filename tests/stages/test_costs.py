@@ -34,3 +34,11 @@ def test_terms_that_an_explicit_cost_lacks_are_none(tmp_path: Path):
     (row,) = cost_rows("pool", tmp_path)
     assert (row["cost"], row["unit"], row["denoiser"]) == (3.0, "wh", None)
     json.dumps(row, allow_nan=False)
+
+
+def test_measured_seconds_stand_beside_the_count(miniature_pool: Path):
+    rows = cost_rows(str(miniature_pool), None, repeats=2, device="cpu")
+    assert [list(row)[-4:] for row in rows] == [["seconds", "seconds_iqr", "wh", "wh_iqr"]] * len(STEPS)
+    assert 0 < rows[0]["seconds"] < rows[-1]["seconds"] and rows[0]["seconds_iqr"] >= 0
+    assert {row["wh"] for row in rows} == {None}
+    json.dumps(rows, allow_nan=False)

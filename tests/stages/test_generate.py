@@ -138,6 +138,11 @@ def test_a_candidate_without_a_cost_in_the_cost_unit_is_told_before_anything_is_
         generate.run(made[0], made[1].model_copy(update={"cost_unit": "usd"}))
 
 
+def test_watt_hours_need_a_gpu_that_counts_them(made: tuple[Workspace, Params], no_generator: None):
+    with pytest.raises(InputError, match=r"no cost in 'wh', .*; add one; they are measured where NVML counts a GPU's energy"):
+        generate.run(made[0], made[1].model_copy(update={"cost_unit": "wh"}))
+
+
 def test_explicit_costs_stand_beside_the_counted(tmp_path: Path, miniature_pool: Path):
     tree: Any = pool_tree(str(miniature_pool.parent / "sd"), (1, 2))
     for candidate, cost in zip(tree["candidates"], (0.01, 0.02), strict=True):

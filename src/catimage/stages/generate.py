@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from catimage.errors import InputError
 from catimage.params import Params
 from catimage.pool.costs import all_costs, lacking
+from catimage.pool.measuring import EnergyMeter, energy_meter, measure
 from catimage.pool.opened import OpenPool
 from catimage.pool.pool import Pool, load_pool
 from catimage.pool.spec import Candidate, Generator
@@ -26,9 +26,6 @@ from catimage.shards.plan import Block, ShardPlan, plan_blocks
 from catimage.shards.store import DamagedShard, encode_image, read_shard, write_shard
 from catimage.tables import CANDIDATES, IMAGES, PROMPTS, read_table, write_table
 from catimage.workspace import Workspace
-
-_TIMED = 5
-"""Images timed a candidate, after one that is not, where seconds are the cost unit."""
 
 
 def run(workspace: Workspace, params: Params) -> None:
@@ -44,7 +41,7 @@ def run(workspace: Workspace, params: Params) -> None:
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     if prompts.empty:
         raise InputError(f"{workspace.prompts} holds no prompts: give stage sample other sources.")
-    _check_unit(pool, params.cost_unit)
+    meter = _check_unit(pool, params.cost_unit, params.generate.device)
     with writing(workspace.images):
         costs = candidates_table(pool)
         identities = {name: spec.identity(pool.folder) for name, spec in pool.generators.items()}
@@ -53,8 +50,9 @@ def run(workspace: Workspace, params: Params) -> None:
         asked = params.generate
         blocks = plan_blocks(pool, definitions, pairs, asked.seeds, asked.batch, asked.shard_images)
         workspace.images.mkdir(parents=True, exist_ok=True)
-        entries, seconds = _make_all(pool, blocks, workspace.images, asked.device, params.cost_unit == "seconds")
-        write_table(pd.concat([costs, seconds]) if len(seconds) else costs, workspace.candidates, CANDIDATES)
+        unit = params.cost_unit if params.cost_unit in ("seconds", "wh") else None
+        entries, measured = _make_all(pool, blocks, workspace.images, asked.device, unit, meter)
+        write_table(pd.concat([costs, measured]) if len(measured) else costs, workspace.candidates, CANDIDATES)
         write_manifest(workspace.images, entries)
         collect(workspace.images, entries)
 
@@ -64,15 +62,27 @@ def candidates_table(pool: Pool) -> pd.DataFrame:
     return all_costs(pool)[list(CANDIDATES.names)]
 
 
-def _check_unit(pool: Pool, unit: str) -> None:
-    """Before hours of generation: the unit that is routed on will have a cost for every candidate."""
-    without = lacking(pool, unit) if unit != "seconds" else []
+def _check_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
+    """Before hours of generation: the unit that is routed on will have a cost for every candidate. Returns the meter for watt-hours."""
+    meter = energy_meter(device) if unit == "wh" else None
+    without = [c for c in lacking(pool, unit) if not _measurable(pool, c, unit, meter)]
     if without:
-        raise InputError(f"{pool.file}: the candidate {without[0]!r} has no cost in {unit!r}, which is params.yaml's cost_unit; add one.")
+        why = "; they are measured where NVML counts a GPU's energy, which it does not here" if unit == "wh" else ""
+        what = f"the candidate {without[0]!r} has no cost in {unit!r}, which is params.yaml's cost_unit"
+        raise InputError(f"{pool.file}: {what}; add one{why}.")
+    return meter
 
 
-def _make_all(pool: Pool, blocks: list[Block], folder: Path, device: str, timed: bool) -> tuple[list[Entry], pd.DataFrame]:
-    """Makes the shards that are not there; returns all of them, and measured seconds if they are asked for.
+def _measurable(pool: Pool, candidate: str, unit: str, meter: EnergyMeter | None) -> bool:
+    """Seconds of any candidate; watt-hours of those that are made on this machine."""
+    made_here = pool.generators[pool.candidate(candidate).generator].counted
+    return unit == "seconds" or (meter is not None and made_here)
+
+
+def _make_all(
+    pool: Pool, blocks: list[Block], folder: Path, device: str, unit: str | None, meter: EnergyMeter | None
+) -> tuple[list[Entry], pd.DataFrame]:
+    """Makes the shards that are not there; returns all of them, and what is measured where ``unit`` is a unit that is.
 
     Every generator is checked before the first image is made; they are opened one after the other, in the order of the blocks.
     """
@@ -80,16 +90,17 @@ def _make_all(pool: Pool, blocks: list[Block], folder: Path, device: str, timed:
     digests = {plan.name: digest for plan in plans if (digest := _kept(folder, plan)) is not None}
     there = sum(plan.images for plan in plans if plan.name in digests)
     missing = {name: _missing(own, digests) for name, own in groupby(blocks, lambda block: block.generator)}
-    opened = OpenPool(pool, device, [name for name, own in missing.items() if own or timed])
+    opened = OpenPool(pool, device, [name for name, own in missing.items() if own or unit])
     opened.prepare()
-    seconds: list[pd.DataFrame] = []
+    measured: list[pd.DataFrame] = []
     with tqdm(total=sum(plan.images for plan in plans), initial=there, unit="image", desc="generate") as bar:
         for name in opened.wanted:
             digests |= _make(opened.generator(name), pool, missing[name], folder, bar.update)
-            seconds += [_measured(opened.generator(name), pool, name, blocks[0].prompts[0][1])] if timed else []
+            if unit:
+                measured.append(_measured(opened.generator(name), pool, name, blocks[0].prompts[0][1], unit, meter))
             opened.close(name)
     entries = [Entry(p.name, p.candidate, p.images, digests[p.name]) for p in plans]
-    return entries, pd.concat(seconds) if seconds else pd.DataFrame()
+    return entries, pd.concat(measured) if measured else pd.DataFrame()
 
 
 def _missing(blocks: Iterable[Block], digests: Mapping[str, str]) -> list[tuple[Block, list[ShardPlan]]]:
@@ -139,17 +150,10 @@ def make_shard(
     return write_shard(folder, plan, pa.table(columns, schema=IMAGES))
 
 
-def _measured(generator: Generator, pool: Pool, name: str, prompt: str) -> pd.DataFrame:
-    """Median wall seconds of one image by itself, text encoding included: what a request waits for.
+def _measured(generator: Generator, pool: Pool, name: str, prompt: str, unit: str, meter: EnergyMeter | None) -> pd.DataFrame:
+    """Median seconds or watt-hours of one image by itself, text encoding included: what a request waits for, or takes.
 
-    Measured afresh by every run in which ``cost_unit`` is ``seconds``, and only then, since two measurements never agree.
+    Measured afresh by every run in which ``cost_unit`` is one of the two, and only then, since two measurements never agree.
     """
-    rows = []
-    for candidate in (c for c in pool.candidates_of(name) if not (c.unit == "seconds" and c.cost is not None)):
-        times = []
-        for repeat in range(_TIMED + 1):
-            start = time.perf_counter()
-            generator.generate([prompt], candidate, [repeat])
-            times.append(time.perf_counter() - start)
-        rows.append({**candidate.row(), "cost": median(times[1:]), "unit": "seconds"})
-    return pd.DataFrame(rows)
+    asked = [c for c in pool.candidates_of(name) if not (c.unit == unit and c.cost is not None)]
+    return pd.DataFrame([{**c.row(), "cost": getattr(measure(generator, c, prompt, meter=meter), unit), "unit": unit} for c in asked])
