@@ -111,8 +111,10 @@ class DiffusersSpec(GeneratorSpec):
         return count_terms(self, folder, candidates, convention)
 
     def facts(self, folder: Path) -> Facts:
-        """Not told yet."""
-        raise NotImplementedError
+        """Counted likewise; weights are looked for on this machine alone."""
+        from catimage.pool.diffusion.facts import facts_of
+
+        return facts_of(self, folder)
 
     def local_folders(self, folder: Path) -> dict[str, Path]:
         """The folders of its weights and of its parts that are on this machine."""
