@@ -61,11 +61,12 @@ def check_candidate(spec: DiffusersSpec, candidate: Candidate, found: Found) -> 
 
 
 def _check_parts(spec: DiffusersSpec, cls: type[Any], root: Path) -> None:
-    """The weights are those of the pipeline that the pool names."""
+    """The weights are those of the pipeline that the pool names; what is optional may be left out by that pipeline alone."""
     index, expected = read_index(root), inspect.signature(cls.__init__).parameters
-    needed = [n for n, p in expected.items() if n != "self" and p.default is p.empty and n not in cls._optional_components]
-    if missing := [n for n in needed if n not in index]:
-        own = index.get("_class_name", "another pipeline")
+    own = index.get("_class_name", "another pipeline")
+    optional = cls._optional_components if own == spec.pipeline else []
+    missing = [n for n, p in expected.items() if n not in ("self", *optional, *index) and p.default is p.empty]
+    if missing:
         raise spec.error("pipeline", f"the weights in {root} are of {own}, without the {missing[0]} of {spec.pipeline}; name it.")
 
 

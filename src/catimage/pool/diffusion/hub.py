@@ -41,6 +41,8 @@ def _refusal(error: Exception, repository: str, revision: str) -> str:
         return f"{repository!r} lacks a file at revision {revision!r}: {_first_line(error)}"
     if isinstance(error, errors.LocalEntryNotFoundError):
         return f"the hub does not answer, and {repository!r} at revision {revision!r} has not been fetched before: look to the network"
+    if "necessary `safetensors` weights" in str(error):  # diffusers' words; its error has no class of its own
+        return f"{repository!r} has weights as pickles alone, which can run code when they are loaded: take a revision with safetensors"
     return f"cannot fetch {repository!r} at revision {revision!r}: {_first_line(error)}"
 
 
