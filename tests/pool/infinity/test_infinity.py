@@ -159,7 +159,10 @@ def test_what_is_missing_is_said(tmp_path: Path, text_encoder: Path):
     (tmp_path / "infinity").mkdir()
     with pytest.raises(InputError, match=r"neither infinity_2b_reg\.pth nor infinity_2b_reg\.safetensors is in"):
         spec.identity(tmp_path)
-    assert spec.facts(tmp_path).missing == "the official package is not installed"
+    facts = spec.facts(tmp_path)
+    assert facts.missing == f"the official package, {TRANSFORMER}, {TOKENIZER}" and facts.memory_bytes > facts.weight_bytes > 7e9
+    hub = pool_of(tmp_path, "google/flan-t5-xl", weights="a/b", revision="1").generators["infinity-2b"]
+    assert hub.facts(tmp_path).missing.endswith(f"{TOKENIZER}, google/flan-t5-xl")
 
 
 def test_the_package_wants_a_gpu_and_whole_weights(tmp_path: Path, text_encoder: Path, package: None, monkeypatch: pytest.MonkeyPatch):

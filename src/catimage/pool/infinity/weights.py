@@ -89,8 +89,16 @@ def _pinned(spec: InfinitySpec, folder: Path, key: str, revision_key: str) -> st
 
 def missing(spec: InfinitySpec, folder: Path) -> str:
     """What is not on this machine, in words; empty where a run can start."""
-    if find_spec("infinity") is None:
-        return "the official package is not installed"
-    local = folder / spec.weights
-    there = all((local / f"{name}.pth").is_file() or (local / f"{name}.safetensors").is_file() for name in (TRANSFORMER, TOKENIZER))
-    return "" if there else f"the checkpoints are not in {local}"
+    package = [] if find_spec("infinity") else ["the official package"]
+    files = [n for n in (TRANSFORMER, TOKENIZER) if not _at_hand(folder, spec.weights, spec.revision, f"{n}.safetensors", f"{n}.pth")]
+    text = [] if _at_hand(folder, spec.text_encoder, spec.text_encoder_revision, "config.json") else [spec.text_encoder]
+    return ", ".join([*package, *files, *text])
+
+
+def _at_hand(folder: Path, source: str, revision: str | None, *names: str) -> bool:
+    """Whether one of the files is in the folder ``source`` or, of a hub id, in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if (folder / source).is_dir():
+        return any((folder / source / name).is_file() for name in names)
+    return any(isinstance(try_to_load_from_cache(source, name, revision=revision), str) for name in names)
