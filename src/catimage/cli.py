@@ -132,14 +132,17 @@ def route(
 def costs(
     pool: Annotated[str | None, typer.Option(help="A pool's name or file; left out, the workspace's.")] = None,
     convention: Annotated[str, typer.Option(help="full, or paper: the denoiser's projections and convolutions alone.")] = "full",
+    measure: Annotated[bool, typer.Option("--measure", help="Make images, and add seconds and watt-hours of one on this device.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each candidate is measured.")] = 5,
     workspace: WorkspaceOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Count what every candidate costs; needs no weights."""
+    """Count what every candidate costs; needs no weights unless it is to be measured."""
     from catimage.stages.costs import cost_rows
 
     place, params = _params(workspace, None)
-    _print_rows(cost_rows(pool or params.pool, place.pools, convention), as_json)
+    rows = cost_rows(pool or params.pool, place.pools, convention, repeats if measure else None, params.generate.device)
+    _print_rows(rows, as_json)
 
 
 @app.command()
