@@ -12,6 +12,7 @@ from catimage.pool.diffusion.spec import DiffusersSpec
 from catimage.pool.distrifusion.spec import DistrifusionSpec
 from catimage.pool.hosted.spec import HostedSpec
 from catimage.pool.infinity.spec import InfinitySpec
+from catimage.pool.next_scale.spec import NextScaleSpec
 from catimage.pool.spec import GeneratorSpec
 
 KINDS: Mapping[str, type[GeneratorSpec]] = MappingProxyType(
@@ -20,6 +21,7 @@ KINDS: Mapping[str, type[GeneratorSpec]] = MappingProxyType(
         "distrifusion": DistrifusionSpec,
         "hosted": HostedSpec,
         "infinity": InfinitySpec,
+        "next-scale": NextScaleSpec,
     }
 )
 
@@ -33,7 +35,8 @@ AnyGenerator = Annotated[
     Annotated[DiffusersSpec, Tag("diffusers")]
     | Annotated[DistrifusionSpec, Tag("distrifusion")]
     | Annotated[HostedSpec, Tag("hosted")]
-    | Annotated[InfinitySpec, Tag("infinity")],
+    | Annotated[InfinitySpec, Tag("infinity")]
+    | Annotated[NextScaleSpec, Tag("next-scale")],
     Discriminator(kind_of),
 ]
 """A generator of any kind, as pydantic reads it."""

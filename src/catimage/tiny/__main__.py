@@ -13,7 +13,10 @@ from catimage.tiny.data import Scenes, training_scenes
 if TYPE_CHECKING:
     from catimage.tiny.denoiser import Examples
 
-STEPS = {"clip": 500, "autoencoder": 5000, "denoiser": 6000, "lightning": 600, "turbo": 900, "decoder": 2000}
+STEPS = {
+    "clip": 500, "autoencoder": 5000, "denoiser": 6000, "lightning": 600, "turbo": 900, "decoder": 2000,
+    "tokenizer": 3000, "transformer": 6000,
+}  # fmt: skip
 """Training steps of each part."""
 PACKAGE = Path(__file__).parents[1] / "pools" / "tiny"
 
@@ -35,6 +38,7 @@ def main() -> None:
     _lightning(scenes, args)
     _turbo(scenes, args)
     _decoder(scenes, args)
+    _next_scale(scenes, args)
     from catimage.tiny.pipeline import assemble
 
     assemble(args.build, args.out)
@@ -131,6 +135,25 @@ def _turbo(scenes: Scenes, args: argparse.Namespace) -> None:
         loss = one_step_loss(noise_path(), teacher, steps=4)
         train_denoiser(student, examples, out, args.turbo_steps, loss, rate=1e-3, drop=0, averaging=0.99, device=args.device)
         (out / ".done").touch()
+
+
+def _next_scale(scenes: Scenes, args: argparse.Namespace) -> None:
+    """The member that is not a diffusion model: its tokenizer, then the transformer over the tokenizer's bits."""
+    from catimage.pool.next_scale.model import NextScaleModel
+    from catimage.tiny import next_scale
+    from catimage.tiny.denoiser import Examples
+
+    out, words = args.build / "next_scale", _examples(scenes, args)
+    if not (out / ".tokenized").exists():
+        next_scale.train_tokenizer(next_scale.Tokenizer(), scenes.images, out, args.tokenizer_steps, device=args.device)
+        (out / ".tokenized").touch()
+    if not _done(out):
+        features = next_scale.encode_features(next_scale.trained_tokenizer(out).to(args.device), scenes.images, args.device)
+        examples = Examples(features, words.words, words.nothing)
+        model = NextScaleModel(next_scale.SHAPE).transformer
+        next_scale.train_transformer(model, examples, out, args.transformer_steps, device=args.device)
+        (out / ".done").touch()
+    next_scale.assemble_next_scale(out, args.out / "next_scale")
 
 
 def _trained(folder: Path, device: str) -> Any:

@@ -44,9 +44,7 @@ class Muon(torch.optim.Optimizer):
                 p.add_(orthogonalised(update).view_as(p), alpha=-group["lr"] * scale)
 
 
-def optimisers(
-    net: torch.nn.Module, rate: float, outer: tuple[str, ...] = ("conv_in.", "conv_out.")
-) -> list[torch.optim.Optimizer]:
+def optimisers(net: torch.nn.Module, rate: float, outer: tuple[str, ...] = ("conv_in.", "conv_out.")) -> list[torch.optim.Optimizer]:
     """Muon for the inner matrices and convolutions of a model, AdamW for vectors and for its ``outer``, its first and last layers."""
     named = [(n, p) for n, p in net.named_parameters() if p.requires_grad]
     inner = [p for n, p in named if p.ndim >= 2 and not n.startswith(outer)]
