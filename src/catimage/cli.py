@@ -20,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+pool_app = typer.Typer(help="Pools of generators.", no_args_is_help=True)
+app.add_typer(pool_app, name="pool")
+
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder with params.yaml, data/, models/ and reports/.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter to params.yaml first.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -143,6 +146,24 @@ def costs(
     place, params = _params(workspace, None)
     rows = cost_rows(pool or params.pool, place.pools, convention, repeats if measure else None, params.generate.device)
     _print_rows(rows, as_json)
+
+
+@pool_app.command()
+def check(
+    pool: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A pool's name or file.")],
+    workspace: WorkspaceOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Say all that can be known of a pool before a long run; asks no network. Exits with 1 where there is a problem."""
+    from catimage.stages.check import check_rows, summary
+    from catimage.workspace import Workspace
+
+    rows = check_rows(pool, Workspace(workspace).pools)
+    _print_rows(rows, as_json)
+    if not as_json:
+        typer.echo(summary(rows))
+    if any(row["problem"] for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()

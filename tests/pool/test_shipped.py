@@ -43,7 +43,7 @@ PARAMETERS = {
 """Parameters of the published weights."""
 
 
-@pytest.mark.parametrize(("model", "part"), PARAMETERS, ids="/".join)
+@pytest.mark.parametrize(("model", "part"), PARAMETERS, ids=["/".join(key) for key in PARAMETERS])
 def test_configurations_have_the_parameters_of_the_published_models(model: str, part: str):
     folder = PACKAGED / "configurations" / model
     library, name = json.loads((folder / "model_index.json").read_text())[part]

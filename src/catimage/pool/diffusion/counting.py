@@ -29,8 +29,9 @@ def count_terms(spec: DiffusersSpec, folder: Path, candidates: list[Candidate], 
 
 
 def _terms(spec: DiffusersSpec, steps: int, dry: Dry, convention: Convention) -> Terms:
-    work = run_dry(spec, steps, dry)
-    calls, full = len(dry.pipeline.scheduler.timesteps), convention == "full"
+    full = convention == "full"
+    work = run_dry(spec, steps, dry, decoded=full)
+    calls = len(dry.pipeline.scheduler.timesteps)
     denoiser = [w for part, w in work if part in DENOISERS]
     if not denoiser:
         raise spec.error("pipeline", f"cannot count the TFLOPs of {spec.pipeline}, which has no {' or '.join(DENOISERS)}; give a cost.")
@@ -39,7 +40,7 @@ def _terms(spec: DiffusersSpec, steps: int, dry: Dry, convention: Convention) ->
     return Terms(
         denoiser=sum(_tflops(w, convention) for w in denoiser),
         text_encoder=sum(_tflops(w, convention) for part, w in work if part not in (*DENOISERS, DECODER)) if full else 0.0,
-        decoder=sum(_tflops(w, convention) for part, w in work if part == DECODER) if full else 0.0,
+        decoder=sum(_tflops(w, convention) for part, w in work if part == DECODER),
         denoiser_calls=calls,
         passes=round(sum(w.rows for w in denoiser) / calls),
     )
@@ -49,13 +50,13 @@ def _tflops(work: Work, convention: Convention) -> float:
     return work.projections + (work.products if convention == "full" else 0.0)
 
 
-def run_dry(spec: DiffusersSpec, steps: int, dry: Dry) -> list[tuple[str, Work]]:
-    """Makes one image of a number of steps: the work of every call of a model, in order, with the name of the part.
+def run_dry(spec: DiffusersSpec, steps: int, dry: Dry, decoded: bool = True) -> list[tuple[str, Work]]:
+    """Makes one image (or its latents) of a number of steps: the work of every call of a model, in order, with the name of the part.
 
     Raises:
         InputError: the pipeline cannot be run dry.
     """
-    arguments = {"height": spec.size, "width": spec.size, "num_inference_steps": steps, "output_type": "np"}
+    arguments = {"height": spec.size, "width": spec.size, "num_inference_steps": steps, "output_type": "np" if decoded else "latent"}
     arguments |= guidance_arguments(spec, type(dry.pipeline)) | ({"negative_prompt": ""} if spec.guidance_kind == "true-cfg" else {})
     dry.pipeline.scheduler = scheduler_of(spec, dry.scheduler)
     dry.meter.calls.clear()
@@ -76,7 +77,7 @@ def _deepcached(spec: DiffusersSpec, full: list[Work], dry: Dry) -> list[Work]:
     dry.meter.cache = DEEPCACHE
     try:
         with caching(spec, dry.pipeline, 2):
-            shallow = [w for part, w in run_dry(spec, 2, dry) if part in DENOISERS][1]
+            shallow = [w for part, w in run_dry(spec, 2, dry, decoded=False) if part in DENOISERS][1]
     finally:
         dry.meter.cache = ""
     return [work if call % interval == 0 else shallow for call, work in enumerate(full)]
