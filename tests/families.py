@@ -65,17 +65,25 @@ def _letters() -> list[str]:
 
 def _clip(folder: Path, name: str, projection: bool = False) -> dict[str, Any]:
     """A text tower of 16 channels and a tokenizer of bytes; ``name`` is the suffix of the parts' names."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    tokenizer = clip_tokenizer(folder / f"clip{name}")
+    words = len(tokenizer)
+    config = CLIPTextConfig(
+        vocab_size=words, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, projection_dim=16,
+        max_position_embeddings=77, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
+    )  # fmt: skip
+    model = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
+    return {f"text_encoder{name}": model, f"tokenizer{name}": tokenizer}
+
+
+def clip_tokenizer(folder: Path) -> Any:
+    """CLIP's tokenizer, of bytes without merges; its files go to ``folder``."""
+    from transformers import CLIPTokenizer
 
     letters = _letters()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    where = _tokenizer_files(folder / f"clip{name}", tokens)
-    config = CLIPTextConfig(
-        vocab_size=len(tokens), hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, projection_dim=16,
-        max_position_embeddings=77, bos_token_id=len(tokens) - 2, eos_token_id=len(tokens) - 1, pad_token_id=len(tokens) - 1,
-    )  # fmt: skip
-    model = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
-    return {f"text_encoder{name}": model, f"tokenizer{name}": CLIPTokenizer.from_pretrained(where, model_max_length=77)}
+    return CLIPTokenizer.from_pretrained(_tokenizer_files(folder, tokens), model_max_length=77)
 
 
 def _tokenizer_files(folder: Path, tokens: list[str]) -> Path:

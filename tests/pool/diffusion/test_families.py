@@ -88,9 +88,9 @@ def test_passes_are_what_the_specification_says(family: str, family_pool: MakePo
 
 def test_a_pipeline_whose_text_cannot_be_encoded_apart_encodes_with_every_batch(family_pool: MakePool, monkeypatch: pytest.MonkeyPatch):
     pool = family_pool("sd")
-    generator = OpenPool(pool, "cpu").generator("mini")
-    apart = generator.generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
+    apart = OpenPool(pool, "cpu").generator("mini").generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
     monkeypatch.setattr("catimage.pool.diffusion.generator.embedding_names", lambda _: ())
+    generator = OpenPool(pool, "cpu").generator("mini")
     assert not generator.encode(PROMPTS).tensors
     together = generator.generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
     assert np.abs(together.astype(int) - apart).max() <= 1

@@ -37,6 +37,7 @@ class DiffusionGenerator:
         self.modules = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
         self._workshop = workshop
         self._scheduler = self.pipeline.scheduler
+        self._names = embedding_names(type(self.pipeline))
         self._negative: dict[str, Rows] = {}
 
     def encode(self, prompts: list[str]) -> Encoded:
@@ -80,7 +81,7 @@ class DiffusionGenerator:
 
     def _text(self, spec: DiffusersSpec, prompts: list[str], encoded: Encoded | None) -> dict[str, Any]:
         """The call's arguments on text: embeddings, or the prompts themselves where the pipeline takes no embeddings."""
-        if not embedding_names(type(self.pipeline)):
+        if not self._names:
             empty = {"negative_prompt": [""] * len(prompts)} if spec.guided and takes(type(self.pipeline), "negative_prompt") else {}
             return {"prompt": prompts, **empty}
         text = (encoded or self.encode(prompts)).take(prompts)
@@ -95,7 +96,7 @@ class DiffusionGenerator:
         return self._negative
 
     def _encode(self, prompts: list[str], negative: bool) -> dict[str, Rows]:
-        if not embedding_names(type(self.pipeline)):
+        if not self._names:
             return {}
         self._workshop.bring(self.modules)
-        return encode(self.pipeline, prompts, negative, self.spec.call, self._workshop.device)
+        return encode(self.pipeline, self._names, prompts, negative, self.spec.call, self._workshop.device)

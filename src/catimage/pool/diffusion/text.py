@@ -55,17 +55,20 @@ def _name(element: ast.expr | None) -> str:
 
 
 @torch.inference_mode()
-def encode(pipeline: Any, prompts: list[str], negative: bool, options: dict[str, Any], device: str) -> dict[str, Rows]:
+def encode(
+    pipeline: Any, names: tuple[str, ...], prompts: list[str], negative: bool, options: dict[str, Any], device: str
+) -> dict[str, Rows]:
     """Embeddings by the names of the call's arguments, for ``prompts`` or, where ``negative``, for what guidance leads away from.
 
-    ``options`` are arguments of the call; those that encoding has too, and the call's defaults of them, go before encoding's own.
+    ``names`` are the pipeline's :func:`embedding_names`; ``options`` are arguments of the call: those that encoding has too, and the
+    call's defaults of them, go before encoding's own.
     """
     cls = type(pipeline)
     call, own = (inspect.signature(f).parameters for f in (cls.__call__, cls.encode_prompt))
     shared = {name: options.get(name, call[name].default) for name in own if name in call and name not in ("self", "prompt")}
     told = {"device": device, "do_classifier_free_guidance": negative}
     made = pipeline.encode_prompt(prompt=list(prompts), **shared, **{k: v for k, v in told.items() if k in own})
-    named = dict(zip(embedding_names(cls), made if isinstance(made, tuple) else (made,), strict=True))
+    named = dict(zip(names, made if isinstance(made, tuple) else (made,), strict=True))
     if "prompt_embeds_mask" in named and named["prompt_embeds_mask"] is None:  # no padding; said, or the call warns every time
         named["prompt_embeds_mask"] = torch.ones(named["prompt_embeds"].shape[:2], dtype=torch.long, device=device)
     if negative and "do_classifier_free_guidance" not in own:  # FLUX, Qwen-Image: the empty prompt, as any other
