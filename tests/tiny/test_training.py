@@ -25,6 +25,8 @@ def trained(tmp_path_factory):
     vae = AutoencoderKL.from_pretrained(folder / "vae")
     latents = encode_latents(vae, scenes.images, "cpu")
     train_denoiser(new_denoiser(), Examples(latents, words, words[0]), folder / "unet", steps=2, batch=4)
+    for name in ("lightning", "turbo"):
+        train_denoiser(new_denoiser(), Examples(latents, words, words[0]), folder / name, steps=1, batch=4)
     assemble(folder, folder / "out")
     return folder, scenes, latents, words
 
@@ -55,23 +57,23 @@ def test_stable_diffusion_loads_the_pipeline_as_it_is(trained):
     assert images.shape == (1, 64, 64, 3) and np.isfinite(images).all()
 
 
+def test_the_distilled_denoisers_fit_into_the_pipeline(trained):
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+    folder = trained[0] / "out"
+    for name in ("lightning", "turbo"):
+        unet = UNet2DConditionModel.from_pretrained(folder / name, torch_dtype=torch.float32)
+        pipeline = StableDiffusionPipeline.from_pretrained(folder / "sd", unet=unet)
+        pipeline.set_progress_bar_config(disable=True)
+        assert np.isfinite(pipeline(["a red moon"], num_inference_steps=1, guidance_scale=1.0, output_type="np").images).all()
+
+
 def test_the_denoiser_keeps_its_budget_of_operations():
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         new_denoiser()(torch.zeros(1, 6, 16, 16), torch.tensor([1]), torch.zeros(1, 40, 128))
     assert counter.get_total_flops() <= 0.3e9
-
-
-def test_refining_the_decoder_leaves_the_latents_alone(trained, tmp_path):
-    from diffusers import AutoencoderKL
-
-    folder, scenes, latents, _ = trained
-    train_autoencoder(AutoencoderKL.from_pretrained(folder / "vae"), scenes.images, tmp_path, steps=2, batch=4, decoder_only=True)
-    refined = AutoencoderKL.from_pretrained(tmp_path)
-    assert torch.equal(encode_latents(refined, scenes.images, "cpu"), latents)
-    before = AutoencoderKL.from_pretrained(folder / "vae").state_dict()
-    assert any(not torch.equal(v, before[k]) for k, v in refined.state_dict().items() if k.startswith("decoder."))
 
 
 def test_pixels_and_rates():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from catimage.tiny.denoiser import Examples
 
 STEPS = {
-    "clip": 500, "autoencoder": 5000, "denoiser": 6000, "lightning": 600, "turbo": 900, "decoder": 2000,
+    "clip": 500, "autoencoder": 5000, "denoiser": 6000, "lightning": 600, "turbo": 900,
     "tokenizer": 3000, "transformer": 6000,
 }  # fmt: skip
 """Training steps of each part."""
@@ -37,7 +37,6 @@ def main() -> None:
     _denoiser(scenes, args)
     _lightning(scenes, args)
     _turbo(scenes, args)
-    _decoder(scenes, args)
     _next_scale(scenes, args)
     from catimage.tiny.pipeline import assemble
 
@@ -60,22 +59,9 @@ def _clip(scenes: Scenes, args: argparse.Namespace) -> None:
 def _autoencoder(scenes: Scenes, args: argparse.Namespace) -> None:
     from catimage.tiny.autoencoder import new_autoencoder, train_autoencoder
 
-    out = args.build / "encoder"
-    if not _done(out):
-        train_autoencoder(new_autoencoder(), scenes.images, out, args.autoencoder_steps, device=args.device)
-        (out / ".done").touch()
-
-
-def _decoder(scenes: Scenes, args: argparse.Namespace) -> None:
-    """The decoder goes on alone: the latents that the denoiser learned stay as they are."""
-    from diffusers import AutoencoderKL
-
-    from catimage.tiny.autoencoder import train_autoencoder
-
     out = args.build / "vae"
     if not _done(out):
-        vae = AutoencoderKL.from_pretrained(args.build / "encoder")
-        train_autoencoder(vae, scenes.images, out, args.decoder_steps, rate=1.5e-3, decoder_only=True, device=args.device)
+        train_autoencoder(new_autoencoder(), scenes.images, out, args.autoencoder_steps, device=args.device)
         (out / ".done").touch()
 
 
@@ -89,7 +75,7 @@ def _examples(scenes: Scenes, args: argparse.Namespace) -> Examples:
     kept = args.build / "examples.pt"
     if not kept.exists():
         text_encoder, tokenizer = text_encoder_from(args.build / "clip")
-        vae = AutoencoderKL.from_pretrained(args.build / "encoder").to(args.device)
+        vae = AutoencoderKL.from_pretrained(args.build / "vae").to(args.device)
         vae.eval()
         made = {
             "latents": encode_latents(vae, scenes.images, args.device),

@@ -40,20 +40,18 @@ def reconstruction_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tenso
 
 def train_autoencoder(
     vae: Any, images: np.ndarray, out: Path, steps: int, batch: int = 16, rate: float = 2e-3, kl_weight: float = 1e-6,
-    decoder_only: bool = False, device: str = "cpu",
+    device: str = "cpu",
 ) -> None:  # fmt: skip
     """Trains and writes ``out`` in diffusers' format, its scaling factor set so that latents have unit variance.
 
     Args:
         vae: from :func:`new_autoencoder`, or one to go on with.
         images: uint8 (n, 64, 64, 3).
-        decoder_only: leave the encoder, and so the latents that a denoiser was trained on, as they are.
     """
     torch.manual_seed(0)
-    rng = np.random.default_rng(int(decoder_only))
+    rng = np.random.default_rng(0)
     vae = vae.to(device)
-    learned = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()] if decoder_only else list(vae.parameters())
-    optimiser = torch.optim.AdamW(learned, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
     ema: Any = torch.optim.swa_utils.AveragedModel(vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
     start, running = time.time(), 0.0
     for step in range(steps):
@@ -61,26 +59,23 @@ def train_autoencoder(
             group["lr"] = cosine_rate(step, steps, rate)
         x = pixels_to_tensor(images[np.sort(rng.choice(len(images), batch, replace=False))]).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            with torch.set_grad_enabled(not decoder_only):
-                posterior = vae.encode(x).latent_dist
-                latents = posterior.sample()
-            made = vae.decode(latents).sample
+            posterior = vae.encode(x).latent_dist
+            made = vae.decode(posterior.sample()).sample
         loss = reconstruction_loss(made.float(), x) + kl_weight * posterior.kl().float().mean()
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
         ema.update_parameters(vae)
         running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
         if step % 100 == 99 or step == steps - 1:
             print(f"autoencoder {step + 1}/{steps} loss {running:.4f} {time.time() - start:.0f} s", flush=True)
-            save_autoencoder(ema.module, images, out, device, rescale=not decoder_only)
+            save_autoencoder(ema.module, images, out, device)
 
 
 @torch.no_grad()
-def save_autoencoder(vae: Any, images: np.ndarray, out: Path, device: str, rescale: bool = True) -> None:
-    """Writes the weights; ``rescale`` sets the scaling factor that gives the latents of 256 images unit variance."""
-    if rescale:
-        latents = vae.encode(pixels_to_tensor(images[:: max(1, len(images) // 256)][:256]).to(device)).latent_dist.sample()
-        vae.register_to_config(scaling_factor=float(1 / latents.std()))
+def save_autoencoder(vae: Any, images: np.ndarray, out: Path, device: str) -> None:
+    """Writes the weights, with the scaling factor that gives the latents of 256 images unit variance."""
+    latents = vae.encode(pixels_to_tensor(images[:: max(1, len(images) // 256)][:256]).to(device)).latent_dist.sample()
+    vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.save_pretrained(out)

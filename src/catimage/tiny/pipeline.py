@@ -1,4 +1,4 @@
-"""Puts the trained parts together as a Stable Diffusion pipeline in diffusers' folder format."""
+"""Puts the trained parts together: a Stable Diffusion pipeline in diffusers' folder format, and what else the tiny pool is made of."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from catimage.tiny.denoiser import NOISE, text_encoder_from
 
 
 def assemble(build: Path, out: Path) -> None:
-    """Writes ``out/sd`` (what ``StableDiffusionPipeline.from_pretrained`` loads) and ``out/clip`` (open_clip's local-dir).
+    """Writes ``out/sd`` (what ``StableDiffusionPipeline.from_pretrained`` loads), ``out/clip`` (open_clip's local-dir), and the distilled
+    denoisers ``out/lightning`` and ``out/turbo``, which take that of ``sd``'s place.
 
     Args:
-        build: the training's folder, with ``vae``, ``unet`` and ``clip``. Weights of the denoiser and the autoencoder are stored in fp16;
-            the text encoder's are not, since transformers would load it in fp16 beside a denoiser in fp32.
+        build: the training's folder, with ``vae``, ``unet``, ``lightning``, ``turbo`` and ``clip``. Weights of the denoisers and the
+            autoencoder are stored in fp16; the text encoder's are not, since transformers would load it in fp16 beside a denoiser in fp32.
     """
     import torch
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -29,9 +30,11 @@ def assemble(build: Path, out: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    shutil.rmtree(out / "sd", ignore_errors=True)
     for part in (pipeline.unet, pipeline.vae):
         part.to(dtype=torch.float16)
+    for name in ("sd", "clip", "lightning", "turbo"):
+        shutil.rmtree(out / name, ignore_errors=True)
     pipeline.save_pretrained(out / "sd", safe_serialization=True)
-    shutil.rmtree(out / "clip", ignore_errors=True)
-    shutil.copytree(build / "clip", out / "clip")
+    for name in ("lightning", "turbo"):
+        UNet2DConditionModel.from_pretrained(build / name).to(dtype=torch.float16).save_pretrained(out / name)
+    shutil.copytree(build / "clip", out / "clip", ignore=shutil.ignore_patterns(".done"))
