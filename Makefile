@@ -44,7 +44,7 @@ bench: setup ## Speed and memory beside what a user would pick instead (benchmar
 serve: setup ## Serve the Bento that the package stage built, on port 3000
 	$(BIN)/bentoml serve $$($(BIN)/python -c 'import json; print(json.load(open("dist/bento.json"))["tag"])') --port 3000
 
-weights: setup ## Train the tiny pool from scratch into build/ and copy it to the package (about two hours on two cores)
+weights: setup ## Train the tiny pool from scratch into build/ and copy it to the package (half a day on two cores, less on a GPU)
 	$(BIN)/python -m catimage.tiny
 
 clean: ## Remove what was built, keep the environment

@@ -1,11 +1,10 @@
 """Images a second of the generate stage against a plain loop over the diffusers pipeline, one image at a time and in batches.
 
-python -m benchmarks.generate [POOL]
+The pool is tiny-sd of the tiny pool at its step counts: what a plain loop can make.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from benchmarks.measure import Row
 from catimage.params import parse_params
+from catimage.pool.diffusion.spec import DiffusersSpec
 from catimage.pool.pool import Pool, load_pool
 from catimage.stages import generate
 from catimage.tables import PROMPTS, prompt_id, write_table
@@ -32,7 +33,9 @@ def _stage(prompts: list[str], pool: Pool) -> None:
         workspace = Workspace(Path(folder))
         rows = [(prompt_id(p), p, "benchmark", "train") for p in prompts]
         write_table(pd.DataFrame(rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
-        generate.run(workspace, parse_params({"pool": str(pool.file), "generate": {"seeds": SEEDS}}, "params.yaml"))
+        workspace.pools.mkdir()
+        (workspace.pools / "plain.yaml").write_text(yaml.safe_dump(pool.model_dump(mode="json", exclude_defaults=True)))
+        generate.run(workspace, parse_params({"pool": "plain", "generate": {"seeds": SEEDS}}, "params.yaml"))
 
 
 def _loop(batch: int) -> Callable[[list[str], Pool], None]:
@@ -43,7 +46,7 @@ def _loop(batch: int) -> Callable[[list[str], Pool], None]:
         from diffusers import StableDiffusionPipeline
 
         spec = pool.generators[pool.candidates[0].generator]
-        pipeline: Any = StableDiffusionPipeline.from_pretrained(pool.folder / spec.weights, dtype=torch.float32)
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(spec.weights, dtype=torch.float32)
         pipeline.set_progress_bar_config(disable=True)
         pairs = [(p, s) for p in prompts for s in SEEDS]
         with tempfile.TemporaryDirectory() as folder:
@@ -58,9 +61,18 @@ def _loop(batch: int) -> Callable[[list[str], Pool], None]:
     return run
 
 
-def rows(pool_name: str = "tiny") -> list[Row]:
-    """Every candidate of the pool, 16 prompts and two seeds each; the best of two rounds, taken in turn."""
-    pool = load_pool(pool_name)
+def _plain_pool() -> Pool:
+    tiny = load_pool("tiny")
+    spec = tiny.generators["tiny-sd"]
+    assert isinstance(spec, DiffusersSpec)
+    own = [c for c in tiny.candidates_of("tiny-sd") if not c.settings]
+    there = spec.model_copy(update={"weights": str(tiny.folder / spec.weights)})
+    return Pool(name="tiny-sd", generators={"tiny-sd": there}, candidates=own)
+
+
+def rows() -> list[Row]:
+    """Every candidate, 16 prompts and two seeds each; the best of two rounds, taken in turn."""
+    pool = _plain_pool()
     rng = np.random.default_rng(0)
     prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(PROMPT_COUNT)))
     images = len(prompts) * len(SEEDS) * len(pool.candidates)
@@ -78,5 +90,5 @@ def rows(pool_name: str = "tiny") -> list[Row]:
 
 
 if __name__ == "__main__":
-    for row in rows(*sys.argv[1:]):
+    for row in rows():
         print(row)
