@@ -139,7 +139,7 @@ def _train(model: torch.nn.Module, loss_of: Callable[[], torch.Tensor], file: Pa
 @torch.no_grad()
 def encode_features(tokenizer: Tokenizer, images: np.ndarray, device: str = "cpu", batch: int = 256) -> torch.Tensor:
     """What the tokenizer quantises, fp16 (n, bits, 8, 8)."""
-    rows = (pixels_to_tensor(images[i : i + batch]).to(device) for i in range(0, len(images), batch))
+    rows = (pixels_to_tensor(np.array(images[i : i + batch])).to(device) for i in range(0, len(images), batch))
     return torch.cat([tokenizer.encoder(x).half().cpu() for x in rows])
 
 
