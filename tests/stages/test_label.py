@@ -118,7 +118,7 @@ def test_images_and_prompts_that_do_not_belong_together_are_refused(labelled: tu
 
 def test_a_pool_with_a_new_candidate_is_refused(labelled: tuple[Workspace, Params]):
     workspace, params = labelled
-    with pytest.raises(InputError, match="no images of the candidate 'tiny-sd-1': run 'catimage generate' first"):
+    with pytest.raises(InputError, match="no images of the candidate 'tiny-turbo': run 'catimage generate' first"):
         label.run(workspace, params.model_copy(update={"pool": "tiny"}))
 
 

@@ -1,0 +1,69 @@
+"""The tiny pool that the package ships, with its real weights."""
+
+import numpy as np
+import pytest
+
+from catimage.pool.costs import candidate_costs
+from catimage.pool.opened import OpenPool
+from catimage.pool.pool import PACKAGED, Pool, load_pool
+
+PROMPTS = ["a huge red circle in the centre on a plain white background", "an empty green wall"]
+SEEDS = [0, 3]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    return load_pool("tiny")
+
+
+@pytest.fixture(scope="module")
+def opened(pool: Pool) -> OpenPool:
+    made = OpenPool(pool, "cpu", list(pool.generators))
+    made.prepare()
+    return made
+
+
+def _images(opened: OpenPool, pool: Pool, name: str) -> np.ndarray:
+    candidate = pool.candidate(name)
+    return opened.generator(candidate.generator).generate(PROMPTS, candidate, SEEDS)
+
+
+def test_it_has_a_member_of_every_family(pool: Pool):
+    names = [c.candidate for c in pool.candidates]
+    assert pool.folder == PACKAGED
+    assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [f"tiny-sd-{n}" for n in (1, 2, 4, 8, 16, 32)]
+    assert {"tiny-turbo", "tiny-lightning", "tiny-ddim-16", "tiny-deepcache-32", "tiny-infinity"} < set(names)
+
+
+def test_its_weights_take_40_megabytes_at_most_and_none_is_a_pickle():
+    files = [f for f in (PACKAGED / "tiny").rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= 40e6
+    assert {f.suffix for f in files} <= {".json", ".safetensors", ".txt"}
+
+
+@pytest.mark.parametrize("name", [c.candidate for c in load_pool("tiny").candidates])
+def test_every_candidate_makes_the_same_image_twice_and_another_for_another_prompt(opened: OpenPool, pool: Pool, name: str):
+    images = _images(opened, pool, name)
+    assert images.shape == (2, 64, 64, 3) and images.dtype == np.uint8
+    assert (images == _images(opened, pool, name)).all()
+    assert np.abs(images[0].astype(int) - images[1]).mean() > 20
+
+
+def test_walls_come_out_in_their_colour(opened: OpenPool, pool: Pool):
+    for name in ("tiny-turbo", "tiny-lightning", "tiny-sd-8", "tiny-infinity"):
+        red, green, blue = _images(opened, pool, name)[1].reshape(-1, 3).mean(0)
+        assert green > red + 40 and green > blue + 40, name
+
+
+def test_distilled_and_cached_candidates_are_cheaper_than_what_they_stand_for(pool: Pool):
+    cost = candidate_costs(pool).set_index("candidate")["cost"]
+    assert cost["tiny-turbo"] < cost["tiny-sd-1"] < cost["tiny-lightning"] < cost["tiny-sd-4"]
+    assert cost["tiny-sd-8-unguided"] < 0.6 * cost["tiny-sd-8"]
+    assert cost["tiny-deepcache-32"] < 0.5 * cost["tiny-sd-32"]
+
+
+def test_a_prompt_of_any_length_is_taken(opened: OpenPool, pool: Pool):
+    for name in ("tiny-turbo", "tiny-infinity"):
+        candidate = pool.candidate(name)
+        long = opened.generator(candidate.generator).generate(["red circles and " * 200], candidate, [1])
+        assert long.shape == (1, 64, 64, 3)
