@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,7 +57,12 @@ def run_dry(spec: DiffusersSpec, steps: int, dry: Dry, decoded: bool = True) -> 
     Raises:
         InputError: the pipeline cannot be run dry.
     """
-    arguments = {"height": spec.size, "width": spec.size, "num_inference_steps": steps, "output_type": "np" if decoded else "latent"}
+    arguments: dict[str, Any] = {
+        "height": spec.size,
+        "width": spec.size,
+        "num_inference_steps": steps,
+        "output_type": "np" if decoded else "latent",
+    }
     arguments |= guidance_arguments(spec, type(dry.pipeline)) | ({"negative_prompt": ""} if spec.guidance_kind == "true-cfg" else {})
     dry.pipeline.scheduler = scheduler_of(spec, dry.scheduler)
     dry.meter.calls.clear()
