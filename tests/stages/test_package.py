@@ -26,7 +26,7 @@ def test_the_bento_is_a_workspace_of_its_own(workspace: Workspace) -> None:
     inside = workspace.dist / "bento" / "src"
     tree = yaml.safe_load((inside / "params.yaml").read_text())
     assert tree["pool"] == "miniature"
-    assert (inside / "pools" / "miniature" / "mini" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    assert (inside / "pools" / "miniature" / "mini" / "weights" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     for name in ("bentos/service.py", "catimage/router.py", "catimage/pools/tiny.yaml", "models/router/router.json"):
         assert (inside / name).is_file()
     assert not list(inside.rglob("__pycache__"))

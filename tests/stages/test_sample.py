@@ -94,7 +94,7 @@ def test_embeddings_by_an_earlier_encoder_go(clip, tmp_path):
     ("sources", "more", "said"),
     [
         ([{"kind": "scenes", "count": 9}], {"threshold": 1}, "9 prompts are kept, fewer than 10"),
-        ([{"kind": "scenes", "count": 10}], {"threshold": 1}, "of 10 prompts kept none falls into the val split"),
+        ([{"kind": "scenes", "count": 10}], {"threshold": 1}, "of 10 prompts kept none falls into the test split"),
         ([SCENES], {"max_prompt_length": 3}, "every prompt is longer than sample.max_prompt_length"),
         ([{"kind": "file", "path": "none.csv"}], {}, "none.csv is not there"),
     ],
