@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from catimage.tiny.denoiser import OUTER
 from catimage.tiny.muon import Muon, optimisers, orthogonalised
 
 
@@ -43,6 +44,6 @@ def test_every_parameter_has_one_optimiser():
     net = torch.nn.Sequential()
     net.add_module("conv_in", torch.nn.Conv2d(3, 4, 3))
     net.add_module("inner", torch.nn.Conv2d(4, 4, 3))
-    groups = [{id(p) for g in o.param_groups for p in g["params"]} for o in optimisers(net, 1e-3)]
+    groups = [{id(p) for g in o.param_groups for p in g["params"]} for o in optimisers(net, 1e-3, OUTER)]
     assert groups[0] == {id(net.inner.weight)}
     assert groups[0] | groups[1] == {id(p) for p in net.parameters()} and not groups[0] & groups[1]

@@ -9,7 +9,8 @@ import torch
 
 from catimage.pool.spec import Convention
 
-_PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
+PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
+"""What the papers' convention counts: products of activations with weights."""
 
 
 def tflops(run: Callable[..., Any], *inputs: Any, convention: Convention = "full") -> float:
@@ -19,4 +20,4 @@ def tflops(run: Callable[..., Any], *inputs: Any, convention: Convention = "full
     with FlopCounterMode(display=False) as counter:
         run(*inputs)
     counts: dict[Any, int] = counter.get_flop_counts()["Global"]
-    return sum(n for operation, n in counts.items() if convention == "full" or operation in _PROJECTIONS) / 1e12
+    return sum(n for operation, n in counts.items() if convention == "full" or operation in PROJECTIONS) / 1e12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class Generator(Protocol):
         """One image a (prompt, seed) pair: uint8 (n, h, w, 3)."""
 
 
-class GeneratorSpec(Section):
+class GeneratorSpec(Section, ABC):
     """One generator, of any kind. Candidates share it.
 
     ``size`` is the images' width and height in pixels. A kind is a subclass in :data:`catimage.pool.kinds.KINDS`; its methods import
@@ -134,29 +135,33 @@ class GeneratorSpec(Section):
         settings = self.settled(candidate).model_dump(mode="json", exclude=set(self.unseen), exclude_defaults=True)
         return {"kind": self.kind, **settings, **identity}
 
+    @abstractmethod
     def identity(self, folder: Path) -> dict[str, Any]:
         """What identifies its weights, by content or by revision; ``folder`` is its pool's.
 
         Raises:
             InputError: the weights are not there.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def terms(self, folder: Path, candidates: list[Candidate], convention: Convention) -> list[Terms]:
         """What an image of each of its ``candidates`` costs.
 
         Raises:
             InputError: there is no way to count it; the candidates need an explicit cost.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def facts(self, folder: Path) -> Facts:
         """What is known of it before it is loaded; asks no network."""
-        raise NotImplementedError
+
+    def sources(self) -> dict[str, str]:
+        """Where its weights come from, folders and hub ids, by the key that names them (``weights``, ``parts.unet.weights``)."""
+        return {}
 
     def local_folders(self, folder: Path) -> dict[str, Path]:
-        """Folders of weights on this machine by the key that names them (``weights``, ``parts.unet.weights``), for a Bento to carry."""
-        raise NotImplementedError
+        """Those of its :meth:`sources` that are folders on this machine, for a Bento to carry."""
+        return {key: folder / place for key, place in self.sources().items() if (folder / place).is_dir()}
 
     def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
         """Fetches what is not on this machine, and checks all that can be known before a long run without loading anything.
@@ -167,13 +172,13 @@ class GeneratorSpec(Section):
         for candidate in candidates:
             self.check(candidate)
 
+    @abstractmethod
     def open(self, folder: Path, device: str = "auto") -> Generator:
         """Loads it, by itself.
 
         Raises:
             InputError: its weights, classes or device are not to be had.
         """
-        raise NotImplementedError
 
     def open_in(self, workshop: Workshop, folder: Path) -> Generator:
         """Loads it beside others, whose parts it shares where it can; a kind that shares none needs only :meth:`open`.

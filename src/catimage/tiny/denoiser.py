@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from torch.nn import functional as F
 
 from catimage.tiny.autoencoder import CHANNELS, pixels_to_tensor
 from catimage.tiny.clip import WIDTH
-from catimage.tiny.muon import optimisers
-from catimage.tiny.schedule import cosine_rate
 from catimage.tiny.tokenizer import CONTEXT
+from catimage.tiny.training import train
 
 NOISE: dict[str, Any] = {
     "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2",
@@ -24,6 +22,9 @@ NOISE: dict[str, Any] = {
 }  # fmt: skip
 """Zero terminal SNR, so that the first step sees pure noise and a plain wall can have any mean colour. The cosine schedule, since a
 latent of 16x16 loses its content to less noise than Stable Diffusion's of 64x64."""
+
+OUTER = ("conv_in.", "conv_out.")
+"""First and last layers, which Muon is not for."""
 
 
 def new_denoiser() -> Any:
@@ -156,23 +157,9 @@ def train_denoiser(
     rng = np.random.default_rng(seed)
     loss_of = loss_of or velocity_loss(DDPMScheduler.from_config(NOISE))
     net = net.to(device, memory_format=torch.channels_last)
-    ema: Any = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(averaging))
-    both = optimisers(net, rate)
-    start, running = time.time(), 0.0
-    for step in range(steps):
-        for group in (g for optimiser in both for g in optimiser.param_groups):
-            group["lr"] = cosine_rate(step, steps, rate, warmup=min(100, steps // 10))
+
+    def loss() -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            loss = loss_of(net, *examples.batch(batch, rng, device, drop))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for optimiser in both:
-            optimiser.step()
-            optimiser.zero_grad()
-        if step >= steps // 20:
-            ema.update_parameters(net)
-        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
-        if step % 50 == 49:
-            print(f"{out.name} {step + 1}/{steps} loss {running:.4f} {time.time() - start:.0f} s", flush=True)
-        if step % 250 == 249 or step == steps - 1:
-            ema.module.save_pretrained(out)
+            return loss_of(net, *examples.batch(batch, rng, device, drop))
+
+    train(net, loss, lambda made: made.save_pretrained(out), out.name, steps, rate, OUTER, averaging, every=250)

@@ -44,9 +44,10 @@ class Muon(torch.optim.Optimizer):
                 p.add_(orthogonalised(update).view_as(p), alpha=-group["lr"] * scale)
 
 
-def optimisers(net: torch.nn.Module, rate: float, outer: tuple[str, ...] = ("conv_in.", "conv_out.")) -> list[torch.optim.Optimizer]:
+def optimisers(net: torch.nn.Module, rate: float, outer: tuple[str, ...]) -> list[torch.optim.Optimizer]:
     """Muon for the inner matrices and convolutions of a model, AdamW for vectors and for its ``outer``, its first and last layers."""
     named = [(n, p) for n, p in net.named_parameters() if p.requires_grad]
     inner = [p for n, p in named if p.ndim >= 2 and not n.startswith(outer)]
     rest = [p for n, p in named if p.ndim < 2 or n.startswith(outer)]
-    return [Muon(inner, lr=rate), torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)]
+    made: list[torch.optim.Optimizer] = [Muon(inner, lr=rate)]
+    return made + ([torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)] if rest else [])  # an adapter has no rest

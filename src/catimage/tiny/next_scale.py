@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +17,7 @@ from catimage.pool.next_scale.weights import save_model
 from catimage.tiny.autoencoder import pixels_to_tensor, reconstruction_loss
 from catimage.tiny.clip import WIDTH
 from catimage.tiny.denoiser import Examples
-from catimage.tiny.muon import optimisers
-from catimage.tiny.schedule import cosine_rate
+from catimage.tiny.training import train
 
 SHAPE = Architecture(
     bits=24, scales=(1, 2, 3, 4, 6, 8), width=160, layers=5, heads=5, expansion=3, text_width=WIDTH, decoder_widths=(112, 80, 48)
@@ -113,27 +110,13 @@ def train_transformer(
 
 
 def _train(model: torch.nn.Module, loss_of: Callable[[], torch.Tensor], file: Path, steps: int, rate: float, seed: int) -> None:
-    """Muon and AdamW on a cosine; prints and writes the moving average every 100 steps and at the end."""
     torch.manual_seed(seed)
     file.parent.mkdir(parents=True, exist_ok=True)
-    ema: Any = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
-    both = optimisers(model, rate, OUTER)
-    start, running = time.time(), 0.0
-    for step in range(steps):
-        for group in (g for optimiser in both for g in optimiser.param_groups):
-            group["lr"] = cosine_rate(step, steps, rate, warmup=min(100, steps // 10))
-        loss = loss_of()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in both:
-            optimiser.step()
-            optimiser.zero_grad()
-        if step >= steps // 20:
-            ema.update_parameters(model)
-        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
-        if step % 100 == 99 or step == steps - 1:
-            print(f"next-scale {file.stem} {step + 1}/{steps} loss {running:.4f} {time.time() - start:.0f} s", flush=True)
-            torch.save(ema.module.state_dict(), file)
+
+    def save(made: torch.nn.Module) -> None:
+        torch.save(made.state_dict(), file)
+
+    train(model, loss_of, save, f"next-scale {file.stem}", steps, rate, OUTER, averaging=0.995, every=100)
 
 
 @torch.no_grad()

@@ -18,15 +18,13 @@ from torch.utils.flop_counter import flop_registry
 
 from catimage.pool.diffusion.spec import DiffusersSpec
 from catimage.pool.diffusion.weights import config_folder, diffusers_class
+from catimage.pool.flops import PROJECTIONS
 
 PROMPT = " ".join(["word"] * 32)
 """The prompt of a dry run: its length matters to the pipelines that do not pad prompts to a fixed one (Z-Image, Qwen-Image)."""
 
 DENOISERS = ("unet", "transformer")
 DECODER = "vae"
-
-_PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
-
 
 @dataclass(frozen=True)
 class Work:
@@ -49,7 +47,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         operation = func._overloadpacket
-        if operation in _PROJECTIONS:
+        if operation in PROJECTIONS:
             read = args[1] if operation is torch.ops.aten.addmm else args[0]
             self.projections += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
             self.largest = max(self.largest, read.numel() + out.numel())

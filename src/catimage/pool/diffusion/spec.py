@@ -116,10 +116,9 @@ class DiffusersSpec(GeneratorSpec):
 
         return facts_of(self, folder)
 
-    def local_folders(self, folder: Path) -> dict[str, Path]:
-        """The folders of its weights and of its parts that are on this machine."""
-        named = {"weights": self.weights, **{f"parts.{name}.weights": part.weights for name, part in self.parts.items()}}
-        return {key: folder / weights for key, weights in named.items() if (folder / weights).is_dir()}
+    def sources(self) -> dict[str, str]:
+        """Its weights and those of its parts."""
+        return {"weights": self.weights, **{f"parts.{name}.weights": part.weights for name, part in self.parts.items()}}
 
     def open(self, folder: Path, device: str = "auto") -> Generator:
         """Loads the pipeline from safetensors alone."""

@@ -111,9 +111,9 @@ class DistrifusionSpec(GeneratorSpec):
             return dataclasses.replace(facts, missing="the environment of distrifuser is not there")
         return facts
 
-    def local_folders(self, folder: Path) -> dict[str, Path]:
-        """The folder of its weights, where it is on this machine."""
-        return self.alone().local_folders(folder)
+    def sources(self) -> dict[str, str]:
+        """Its weights."""
+        return {"weights": self.weights}
 
     def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
         """Looks for the environment, and fetches the weights.

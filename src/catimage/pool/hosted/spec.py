@@ -90,10 +90,6 @@ class HostedSpec(GeneratorSpec):
             missing = str(error)
         return Facts(" ".join([self.model, self.version]).strip(), None, None, missing)
 
-    def local_folders(self, folder: Path) -> dict[str, Path]:
-        """None."""
-        return {}
-
     def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
         """A missing key is said here, before any generator of the pool is run.
 

@@ -67,10 +67,9 @@ class InfinitySpec(GeneratorSpec):
         weights, activations = memory(self.size, self.guided)
         return Facts(self.revision or "", weights, weights + activations, missing(self, folder))
 
-    def local_folders(self, folder: Path) -> dict[str, Path]:
-        """The folders of weights that are on this machine."""
-        named = {"weights": self.weights, "text_encoder": self.text_encoder}
-        return {key: folder / name for key, name in named.items() if (folder / name).is_dir()}
+    def sources(self) -> dict[str, str]:
+        """The model's weights and the text encoder."""
+        return {"weights": self.weights, "text_encoder": self.text_encoder}
 
     def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
         """Fetches and converts the checkpoints.

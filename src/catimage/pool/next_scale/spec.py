@@ -58,10 +58,9 @@ class NextScaleSpec(GeneratorSpec):
 
         return facts(self, folder)
 
-    def local_folders(self, folder: Path) -> dict[str, Path]:
-        """Both folders, where they are."""
-        named = {"weights": self.weights, "text": self.text}
-        return {key: folder / path for key, path in named.items() if (folder / path).is_dir()}
+    def sources(self) -> dict[str, str]:
+        """The model's weights and the text encoder."""
+        return {"weights": self.weights, "text": self.text}
 
     def open(self, folder: Path, device: str = "auto") -> Generator:
         """Loads model and text encoder from safetensors alone."""
