@@ -30,7 +30,7 @@ def test_the_price_of_cost_enters():
 
 def test_held_out_scenes_are_distinct_and_balanced():
     held = held_out(5, seed=1)
-    assert len(set(held.captions)) == 15 == len(held.images)
+    assert len(set(held.captions)) == 20 == len(held.images)
     assert set(np.unique(held.kinds, return_counts=True)[1]) == {5}
 
 
@@ -44,9 +44,9 @@ def test_every_candidate_makes_every_prompt_and_seed(miniature_pool: Path):
 
 def test_the_grid_has_a_row_a_prompt_and_a_column_a_candidate():
     held = held_out(3, seed=2)
-    images = np.arange(2, dtype=np.uint8)[:, None, None, None, None] * np.ones((9, 64, 64, 3), np.uint8)
+    images = np.arange(2, dtype=np.uint8)[:, None, None, None, None] * np.ones((12, 64, 64, 3), np.uint8)
     made = grid(held.kinds, images, held.images, ["tiny-one", "tiny-two"], each=2)
     assert made.shape[1:] == (3 * 64, 3)
-    cells = made[-6 * 64 :].reshape(6, 64, 3, 64, 3).transpose(0, 2, 1, 3, 4)
+    cells = made[-8 * 64 :].reshape(8, 64, 3, 64, 3).transpose(0, 2, 1, 3, 4)
     assert (cells[:, 0] == 0).all() and (cells[:, 1] == 1).all()
     assert (cells[0, 2] == held.images[0]).all() and (cells[2, 2] == held.images[3]).all()

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catimage.tiny.render import SIZE, render
-from catimage.tiny.scenes import COLOURS, KINDS, Background, Group, Scene, draw_scene, neighbour
+from catimage.tiny.scenes import COLOURS, KINDS, PATTERNS, WAYS, Background, Group, Scene, draw_scene, neighbour
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -44,6 +44,15 @@ def test_captions_read_as_english():
 def test_an_empty_wall_is_its_colour(colour):
     image = render(Scene("simple", Background("plain", colour)), np.random.default_rng(0))
     assert (image == np.array(COLOURS[colour])).all()
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+def test_a_pattern_has_two_colours_and_its_ways_differ(kind):
+    made = [render(Scene("patterned", Background(kind, "black", "white", way)), np.random.default_rng(0)).astype(int) for way in WAYS[kind]]
+    for image in made:
+        dark, light = (np.abs(image - np.array(COLOURS[name])).sum(2) < 40 for name in ("black", "white"))
+        assert 0.2 < dark.mean() < 0.8 and (dark | light).mean() > 0.5
+    assert np.abs(made[0] - made[1]).mean() > 40
 
 
 def test_an_object_is_where_the_caption_says():

@@ -7,7 +7,16 @@ import torch
 from catimage.tiny.autoencoder import new_autoencoder, pixels_to_tensor, train_autoencoder
 from catimage.tiny.clip import train_clip
 from catimage.tiny.data import make_scenes
-from catimage.tiny.denoiser import Examples, encode_captions, encode_latents, new_denoiser, text_encoder_from, train_denoiser
+from catimage.tiny.denoiser import (
+    Examples,
+    encode_captions,
+    encode_latents,
+    new_denoiser,
+    save_lora,
+    text_encoder_from,
+    train_denoiser,
+    with_lora,
+)
 from catimage.tiny.pipeline import assemble
 from catimage.tiny.schedule import cosine_rate
 
@@ -27,6 +36,8 @@ def trained(tmp_path_factory):
     train_denoiser(new_denoiser(), Examples(latents, words, words[0]), folder / "unet", steps=2, batch=4)
     for name in ("lightning", "turbo"):
         train_denoiser(new_denoiser(), Examples(latents, words, words[0]), folder / name, steps=1, batch=4)
+    adapted = with_lora(new_denoiser(), rank=2)
+    train_denoiser(adapted, Examples(latents, words, words[0]), folder / "patterns", steps=2, batch=4, save=save_lora)
     assemble(folder, folder / "out")
     return folder, scenes, latents, words
 
@@ -66,6 +77,30 @@ def test_the_distilled_denoisers_fit_into_the_pipeline(trained):
         pipeline = StableDiffusionPipeline.from_pretrained(folder / "sd", unet=unet)
         pipeline.set_progress_bar_config(disable=True)
         assert np.isfinite(pipeline(["a red moon"], num_inference_steps=1, guidance_scale=1.0, output_type="np").images).all()
+
+
+def test_an_adapter_is_small_fits_the_pipeline_and_freezes_the_rest(trained):
+    from diffusers import StableDiffusionPipeline
+    from safetensors.torch import load_file
+
+    folder = trained[0] / "out"
+    weights = load_file(folder / "patterns" / "pytorch_lora_weights.safetensors")
+    assert sum(w.numel() for w in weights.values()) < 200_000 and {w.dtype for w in weights.values()} == {torch.float16}
+    assert all(".lora_A." in name or ".lora_B." in name for name in weights)
+    assert any(w.abs().max() > 0 for name, w in weights.items() if ".lora_B." in name)  # which begin as zeros
+    pipeline = StableDiffusionPipeline.from_pretrained(folder / "sd")
+    pipeline.load_lora_weights(folder / "patterns")
+    assert all("lora" in name for name, p in with_lora(new_denoiser(), rank=2).named_parameters() if p.requires_grad)
+
+
+def test_a_clip_goes_on_from_another(trained, tmp_path):
+    from safetensors.torch import load_file
+
+    folder, scenes = trained[:2]
+    train_clip(scenes.images, scenes.captions, tmp_path / "clip", steps=1, batch=8, rate=1e-9, start=folder / "clip")
+    before, after = (load_file(f / "clip" / "open_clip_model.safetensors") for f in (folder, tmp_path))
+    assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
+    assert (folder / "clip" / "vocab.json").read_bytes() == (tmp_path / "clip" / "vocab.json").read_bytes()
 
 
 def test_the_denoiser_keeps_its_budget_of_operations():

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from catimage.tiny.denoiser import Examples
 
 STEPS = {
-    "clip": 500, "autoencoder": 5000, "denoiser": 6000, "lightning": 600, "turbo": 900,
+    "clip": 1200, "autoencoder": 5000, "denoiser": 6000, "lightning": 600, "turbo": 900, "patterns": 3200,
     "tokenizer": 3000, "transformer": 6000,
 }  # fmt: skip
 """Training steps of each part."""
+ORDINARY = ("simple", "middling", "crowded")
+"""What the generators learn from; patterned scenes are tiny-patterns's alone."""
 PACKAGE = Path(__file__).parents[1] / "pools" / "tiny"
 
 
@@ -31,12 +33,14 @@ def main() -> None:
     for part, steps in STEPS.items():
         parser.add_argument(f"--{part}-steps", type=int, default=steps)
     args = parser.parse_args()
-    scenes = training_scenes(args.build)
-    _clip(scenes, args)
-    _autoencoder(scenes, args)
+    everything = training_scenes(args.build)
+    _clip(everything, args)
+    _autoencoder(everything, args)
+    scenes = training_scenes(args.build, ORDINARY, "ordinary")
     _denoiser(scenes, args)
     _lightning(scenes, args)
     _turbo(scenes, args)
+    _patterns(args)
     _next_scale(scenes, args)
     from catimage.tiny.pipeline import assemble
 
@@ -65,14 +69,14 @@ def _autoencoder(scenes: Scenes, args: argparse.Namespace) -> None:
         (out / ".done").touch()
 
 
-def _examples(scenes: Scenes, args: argparse.Namespace) -> Examples:
+def _examples(scenes: Scenes, args: argparse.Namespace, name: str = "examples") -> Examples:
     """Latents and captions of the scenes, encoded once and kept in the build folder."""
     import torch
     from diffusers import AutoencoderKL
 
     from catimage.tiny.denoiser import Examples, encode_captions, encode_latents, text_encoder_from
 
-    kept = args.build / "examples.pt"
+    kept = args.build / f"{name}.pt"
     if not kept.exists():
         text_encoder, tokenizer = text_encoder_from(args.build / "clip")
         vae = AutoencoderKL.from_pretrained(args.build / "vae").to(args.device)
@@ -120,6 +124,18 @@ def _turbo(scenes: Scenes, args: argparse.Namespace) -> None:
         student = _trained(args.build / "lightning", args.device)
         loss = one_step_loss(noise_path(), teacher, steps=4)
         train_denoiser(student, examples, out, args.turbo_steps, loss, rate=1e-3, drop=0, averaging=0.99, device=args.device)
+        (out / ".done").touch()
+
+
+def _patterns(args: argparse.Namespace) -> None:
+    """A low-rank adapter of the denoiser for patterned scenes."""
+    from catimage.tiny.denoiser import save_lora, train_denoiser, with_lora
+
+    out = args.build / "patterns"
+    if not _done(out):
+        examples = _examples(training_scenes(args.build, ("patterned",), "patterned", pairs=10_000), args, "patterned")
+        net = with_lora(_trained(args.build / "unet", args.device), rank=16)
+        train_denoiser(net, examples, out, args.patterns_steps, batch=32, save=save_lora, device=args.device)
         (out / ".done").touch()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -30,27 +31,35 @@ def new_clip(vocabulary: int) -> Any:
 
 
 def train_clip(
-    images: np.ndarray, captions: list[str], out: Path, steps: int, batch: int = 192, rate: float = 2e-3, device: str = "cpu"
-) -> None:
+    images: np.ndarray, captions: list[str], out: Path, steps: int, batch: int = 192, rate: float = 2e-3, device: str = "cpu",
+    start: Path | None = None,
+) -> None:  # fmt: skip
     """Trains on scenes and their neighbours (rows 2k and 2k + 1 together in a batch, as hard negatives); writes ``out``.
 
-    ``out`` is a folder that ``open_clip.create_model("local-dir:...")`` loads: configuration, safetensors and tokenizer.
+    ``out`` is a folder that ``open_clip.create_model("local-dir:...")`` loads: configuration, safetensors and tokenizer; ``start`` is
+    one to go on from, whose tokenizer stays.
     """
     from open_clip import ClipLoss
+    from safetensors.torch import load_file
     from transformers import CLIPTokenizer
 
     torch.manual_seed(0)
     rng = np.random.default_rng(1)
-    train_tokenizer(out)
+    if start is None:
+        train_tokenizer(out)
+    else:
+        shutil.copytree(start, out, dirs_exist_ok=True)
     tokenizer = CLIPTokenizer.from_pretrained(out)
     tokens = tokenizer(captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
     model: Any = new_clip(len(tokenizer)).to(device)
+    if start is not None:
+        model.load_state_dict(load_file(start / "open_clip_model.safetensors"))
     no_decay = [p for p in model.parameters() if p.ndim < 2]
     decay = [p for p in model.parameters() if p.ndim >= 2]
     optimiser = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.1}, {"params": no_decay, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98)
     )
-    loss_of, start = ClipLoss(), time.time()
+    loss_of, began = ClipLoss(), time.time()
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = cosine_rate(step, steps, rate)
@@ -68,7 +77,7 @@ def train_clip(
             model.logit_scale.clamp_(0, 4.0)
         if step % 25 == 24 or step == steps - 1:
             right = (image.float() @ text.float().T).argmax(1).eq(torch.arange(batch, device=device)).float().mean()
-            print(f"clip {step + 1}/{steps} loss {loss.item():.3f} retrieval {right:.3f} {time.time() - start:.0f} s", flush=True)
+            print(f"clip {step + 1}/{steps} loss {loss.item():.3f} retrieval {right:.3f} {time.time() - began:.0f} s", flush=True)
             save_clip(model, len(tokenizer), out)
 
 

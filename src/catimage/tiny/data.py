@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from catimage.tiny.render import SIZE, render
-from catimage.tiny.scenes import draw_scene, neighbour
+from catimage.tiny.scenes import KINDS, draw_scene, neighbour
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,26 @@ class Scenes:
     kinds: list[str]
 
 
-def make_scenes(pairs: int, seed: int) -> Scenes:
-    """Draws and renders ``2 * pairs`` scenes."""
+def make_scenes(pairs: int, seed: int, kinds: tuple[str, ...] = KINDS) -> Scenes:
+    """Draws and renders ``2 * pairs`` scenes of the given kinds."""
     rng = np.random.default_rng(seed)
     scenes = []
     for _ in range(pairs):
-        scene = draw_scene(rng)
+        scene = draw_scene(rng, *kinds)
         scenes += [scene, neighbour(scene, rng)]
     images = np.stack([render(s, rng) for s in scenes])
     return Scenes(images, [s.caption() for s in scenes], [s.kind for s in scenes])
 
 
-def training_scenes(folder: Path, pairs: int = 30_000, workers: int = 2, parts: int = 20) -> Scenes:
-    """The training set, rendered on the first call and read from ``folder`` on the next."""
+def training_scenes(
+    folder: Path, kinds: tuple[str, ...] = KINDS, name: str = "scenes", pairs: int = 30_000, workers: int = 2, parts: int = 20
+) -> Scenes:
+    """A training set of some kinds of scene, rendered on the first call and read from ``folder`` on the next, under its ``name``."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels, words = folder / "scenes.npy", folder / "scenes.json"
+    pixels, words = folder / f"{name}.npy", folder / f"{name}.json"
     if not words.exists():
         with ProcessPoolExecutor(workers) as pool:
-            made = list(pool.map(make_scenes, [pairs // parts] * parts, range(1000, 1000 + parts)))
+            made = list(pool.map(partial(make_scenes, pairs // parts, kinds=kinds), range(1000, 1000 + parts)))
         np.save(pixels, np.concatenate([m.images for m in made]))
         texts = {"captions": [c for m in made for c in m.captions], "kinds": [k for m in made for k in m.kinds]}
         words.write_text(json.dumps(texts))

@@ -139,9 +139,41 @@ def velocity_loss(noiser: Any) -> Loss:
     return loss
 
 
+Save = Callable[[Any, Path], None]
+
+
+def save_model(net: Any, out: Path) -> None:
+    """The whole network, in diffusers' format."""
+    net.save_pretrained(out)
+
+
+def with_lora(net: Any, rank: int) -> Any:
+    """Freezes a denoiser and adds a low-rank adapter (Hu et al. 2021) to its inner convolutions and projections."""
+    from peft import LoraConfig
+
+    net.requires_grad_(False)
+    net.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=rf".*\.({'|'.join(_ADAPTED)})"))
+    return net
+
+
+_ADAPTED = (
+    "conv1", "conv2", "conv_shortcut", r"samplers\.0\.conv", "proj_in", "proj_out", "to_q", "to_k", "to_v", r"to_out\.0",
+    r"ff\.net\.0\.proj", r"ff\.net\.2",
+)  # fmt: skip
+
+
+def save_lora(net: Any, out: Path) -> None:
+    """The adapter alone, in fp16, as ``StableDiffusionPipeline.load_lora_weights`` reads it."""
+    from diffusers import StableDiffusionPipeline
+    from peft import get_peft_model_state_dict
+
+    layers = {name: weight.half().contiguous() for name, weight in get_peft_model_state_dict(net).items()}
+    StableDiffusionPipeline.save_lora_weights(out, unet_lora_layers=layers)
+
+
 def train_denoiser(
     net: Any, examples: Examples, out: Path, steps: int, loss_of: Loss | None = None, batch: int = 64, rate: float = 2e-3,
-    drop: float = 0.1, averaging: float = 0.998, device: str = "cpu", seed: int = 0,
+    drop: float = 0.1, averaging: float = 0.998, device: str = "cpu", seed: int = 0, save: Save = save_model,
 ) -> None:  # fmt: skip
     """Trains and writes the moving average of the weights to ``out``, every 250 steps and at the end.
 
@@ -150,6 +182,7 @@ def train_denoiser(
         loss_of: :func:`velocity_loss` by default; the distillations have their own.
         drop: how often the empty caption takes a caption's place.
         averaging: the decay of the moving average.
+        save: writes the averaged network into a folder: all of it by default, or :func:`save_lora`.
     """
     from diffusers import DDPMScheduler
 
@@ -162,4 +195,4 @@ def train_denoiser(
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
             return loss_of(net, *examples.batch(batch, rng, device, drop))
 
-    train(net, loss, lambda made: made.save_pretrained(out), out.name, steps, rate, OUTER, averaging, every=250)
+    train(net, loss, lambda made: save(made, out), out.name, steps, rate, OUTER, averaging, every=250)

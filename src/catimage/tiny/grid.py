@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from catimage.tiny.scenes import KINDS
 
-_HEAD = 74
+_HEAD = 112
 """Pixels for the names of the candidates, which stand upright."""
 
 

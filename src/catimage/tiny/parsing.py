@@ -23,6 +23,11 @@ _BACKGROUNDS = {
         "striped": f"a NOUN of ({_WAY['striped']}) COLOUR and COLOUR stripes",
         "checkered": f"a NOUN of ({_WAY['checkered']}) COLOUR and COLOUR checks",
         "starry": "a starry COLOUR NOUN",
+        "zigzag": f"a NOUN of ({_WAY['zigzag']}) COLOUR and COLOUR zigzags",
+        "diamonds": f"a NOUN of ({_WAY['diamonds']}) COLOUR and COLOUR diamonds",
+        "hoops": f"a NOUN of ({_WAY['hoops']}) COLOUR and COLOUR hoops",
+        "bricks": f"a NOUN of ({_WAY['bricks']}) COLOUR bricks and COLOUR mortar",
+        "slanted": f"a NOUN of ({_WAY['slanted']}) COLOUR and COLOUR stripes",
     }.items()
 }
 _GROUP = re.compile(

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from catimage.tiny.scenes import COLOURS, MANY, POSITIONS, RADIUS, Background, Group, Scene
+from catimage.tiny.scenes import COLOURS, MANY, PATTERNS, POSITIONS, RADIUS, Background, Group, Scene
 
 SIZE = 64
 _UP = 4
@@ -74,7 +74,24 @@ def _share(ground: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if kind == "checkered":
         n = 4 if way == "large" else 8
         return np.asarray((np.floor(x * n) + np.floor(y * n)) % 2)
-    return np.zeros_like(x)
+    return _pattern(kind, way, x, y) if kind in PATTERNS else np.zeros_like(x)
+
+
+def _pattern(kind: str, way: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The share of the second colour in one of the :data:`PATTERNS`."""
+    if kind == "zigzag":
+        along, across = (y, x) if way == "upright" else (x, y)
+        return ((across * 4 + 0.6 * abs(along * 6 % 2 - 1)) % 1 >= 0.5) * 1.0
+    if kind == "diamonds":
+        n = 3 if way == "large" else 6
+        return np.asarray((np.floor((x + y) * n) + np.floor((x - y) * n)) % 2)
+    if kind == "hoops":
+        return (np.hypot(x - 0.5, y - 0.5) * (5 if way == "wide" else 9) % 1 >= 0.5) * 1.0
+    if kind == "bricks":
+        n = 5 if way == "large" else 9
+        shifted = x * n / 2 + np.floor(y * n) % 2 / 2
+        return ((y * n % 1 < 0.22) | (shifted % 1 < 0.11)) * 1.0
+    return ((x + y if way == "rising" else x - y) * 3 % 1 >= 0.5) * 1.0
 
 
 def _sprinkle(canvas: Image.Image, ground: Background, rng: np.random.Generator) -> None:

@@ -106,22 +106,25 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100, help="of each kind")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--pool", default="tiny")
+    parser.add_argument("--metric", default="clip_score")
     parser.add_argument("--scores", type=Path, help="where to keep the scores (npz)")
     parser.add_argument("--grid", type=Path, default=Path("docs/tiny-pool.png"))
     args = parser.parse_args()
     pool, held = load_pool(args.pool, None), held_out(args.prompts, seed=999)
     costs = candidate_costs(pool)["cost"].to_numpy()
-    metric = get_metric("clip_score", Encoder())
+    metric = get_metric(args.metric, Encoder())
     images, seconds = generate_all(pool, held.captions, args.seeds)
     scores = np.array([[metric.score(batch, held.captions) for batch in by_seed] for by_seed in images]).transpose(2, 0, 1)
     names = [c.candidate for c in pool.candidates]
     if args.scores:
         np.savez(args.scores, scores=scores, kinds=held.kinds, names=names, costs=costs)
-    found = _retrieval(metric, held)
+    found = _retrieval(get_metric("clip_score", Encoder()), held)
     print(f"CLIP retrieval among {len(held.captions)} unseen scenes: {found:.3f} of captions, chance {1 / len(held.captions):.4f}\n")
     print(_by_kind(held, scores, names, metric.score(held.images, held.captions), costs, seconds).to_markdown(floatfmt=".3f") + "\n")
     print(_splits(scores, costs).to_markdown(index=False, floatfmt="+.4f") + "\n")
-    print(_who_goes_where(held.kinds, scores, names, costs).to_markdown(floatfmt=".2f"))
+    for price in (0.0, 3.0):
+        print(f"Best candidate at a price of {price:g} a TFLOP, by kind of prompt:\n")
+        print(_who_goes_where(held.kinds, scores, names, costs, price).to_markdown(floatfmt=".2f") + "\n")
     args.grid.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grid(held.kinds, images[:, 0], held.images, names)).save(args.grid)
 
@@ -154,7 +157,7 @@ def _splits(scores: Floats, costs: Floats) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["price of a TFLOP", "chosen for each prompt", "one for all", "gain", "low", "high"])
 
 
-def _who_goes_where(kinds: np.ndarray, scores: Floats, names: list[str], costs: Floats, price: float = 3.0) -> pd.DataFrame:
+def _who_goes_where(kinds: np.ndarray, scores: Floats, names: list[str], costs: Floats, price: float) -> pd.DataFrame:
     """Share of each kind's prompts for which a candidate (rows) has the best mean score over seeds, less ``price`` x cost."""
     best = (scores.mean(2) - price * costs).argmax(1)
     return pd.DataFrame({kind: {n: float((best[kinds == kind] == i).mean()) for i, n in enumerate(names)} for kind in KINDS})

@@ -8,7 +8,7 @@ generator, and the more denoising steps it needs: that spread is what routing fe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +33,7 @@ MANY = 7
 
 @dataclass(frozen=True)
 class Background:
-    """``kind`` is plain, fading, half, banded, striped, checkered or starry; colours as named."""
+    """``kind`` is plain, fading, half, banded, striped, checkered, starry or one of :data:`PATTERNS`; colours as named."""
 
     kind: str
     colour: str
@@ -51,6 +51,11 @@ class Background:
             "striped": f"a {noun} of {self.way} {c} and {o} stripes",
             "checkered": f"a {noun} of {self.way} {c} and {o} checks",
             "starry": f"a starry {c} {noun}",
+            "zigzag": f"a {noun} of {self.way} {c} and {o} zigzags",
+            "diamonds": f"a {noun} of {self.way} {c} and {o} diamonds",
+            "hoops": f"a {noun} of {self.way} {c} and {o} hoops",
+            "bricks": f"a {noun} of {self.way} {c} bricks and {o} mortar",
+            "slanted": f"a {noun} of {self.way} {c} and {o} stripes",
         }[self.kind]
 
 
@@ -60,7 +65,14 @@ WAYS: dict[str, tuple[str, ...]] = {
     "banded": ("at the top", "at the bottom", "on the left", "on the right", "across the middle"),
     "striped": ("upright", "level"),
     "checkered": ("large", "small"),
+    "zigzag": ("upright", "level"),
+    "diamonds": ("large", "small"),
+    "hoops": ("wide", "narrow"),
+    "bricks": ("large", "small"),
+    "slanted": ("rising", "falling"),
 }
+PATTERNS = ("zigzag", "diamonds", "hoops", "bricks", "slanted")
+"""Backgrounds of the patterned scenes alone."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and the groups of objects on it; ``kind`` is simple, middling or crowded."""
+    """A background and the groups of objects on it; ``kind`` is simple, middling, crowded or patterned."""
 
     kind: str
     background: Background
@@ -161,13 +173,24 @@ def _crowded(rng: np.random.Generator) -> Scene:
     )
 
 
-_MAKERS: dict[str, Callable[[np.random.Generator], Scene]] = {"simple": _simple, "middling": _middling, "crowded": _crowded}
+def _patterned(rng: np.random.Generator) -> Scene:
+    """A wall of a pattern, or an object on it."""
+    ground = _background(rng, PATTERNS)
+    if rng.random() < 0.6:
+        return Scene("patterned", ground)
+    one = _group(rng, 1, ("large", "huge"), (ground.colour, ground.other), plain=1.0)
+    return Scene("patterned", ground, (replace(one, position="in the centre"),))
+
+
+_MAKERS: dict[str, Callable[[np.random.Generator], Scene]] = {
+    "simple": _simple, "middling": _middling, "crowded": _crowded, "patterned": _patterned,
+}  # fmt: skip
 KINDS = tuple(_MAKERS)
 
 
-def draw_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
-    """One scene of the given kind, or of a kind drawn at random (each equally often)."""
-    return _MAKERS[kind or _pick(rng, KINDS)](rng)
+def draw_scene(rng: np.random.Generator, *kinds: str) -> Scene:
+    """One scene, of a kind drawn at random from the given ones, or from all (each equally often)."""
+    return _MAKERS[_pick(rng, kinds or KINDS)](rng)
 
 
 def neighbour(scene: Scene, rng: np.random.Generator) -> Scene:

@@ -12,12 +12,13 @@ from catimage.errors import InputError
 from catimage.pool.opened import OpenPool
 from catimage.pool.pool import Pool, load_pool
 from tests.families import generator_of
+from tests.pool.diffusion.adapters import FILE, save_adapter
 from tests.pool.diffusion.hub import REVISION, hub_of
 
 
 @pytest.fixture
 def hub(family_weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """``mini/sd``, ``mini/unet`` (a file of weights), ``mini/pickled`` and the gated ``mini/gated``; yields the files sent."""
+    """``mini/sd``, ``mini/unet`` (a file of weights), ``mini/lora``, ``mini/pickled``, and ``mini/gated``; yields the files sent."""
     from huggingface_hub import constants, hf_api
 
     sd = family_weights("sd")
@@ -25,7 +26,14 @@ def hub(family_weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pyte
     shutil.copy(sd / "unet" / "diffusion_pytorch_model.safetensors", tmp_path / "unet" / "4step.safetensors")
     pickled = shutil.copytree(sd, tmp_path / "pickled")
     (pickled / "vae" / "diffusion_pytorch_model.safetensors").rename(pickled / "vae" / "diffusion_pytorch_model.bin")
-    repositories = {"mini/sd": sd, "mini/unet": tmp_path / "unet", "mini/pickled": pickled, "mini/gated": sd}
+    save_adapter("StableDiffusionPipeline", sd, tmp_path / "lora" / "styles")
+    repositories = {
+        "mini/sd": sd,
+        "mini/unet": tmp_path / "unet",
+        "mini/lora": tmp_path / "lora",
+        "mini/pickled": pickled,
+        "mini/gated": sd,
+    }
     with hub_of(repositories, gated=("mini/gated",)) as (address, sent):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -71,12 +79,31 @@ def test_what_a_part_replaces_is_not_fetched(hub: list[str], tmp_path: Path):
     assert opened.generator("mini").generate(["a red ring"], pool.candidates[0], [3]).shape[0] == 1
 
 
+def test_an_adapter_is_fetched_as_one_file(hub: list[str], tmp_path: Path):
+    lora = {"weights": "mini/lora", "revision": REVISION, "subfolder": "styles"}
+    pool = _pool(tmp_path, "mini/sd", lora=lora)
+    opened = OpenPool(pool, "cpu")
+    opened.prepare()
+    assert [name for name in hub if name.startswith("mini/lora")] == [f"mini/lora/styles/{FILE}"]
+    hub.clear()
+    image = opened.generator("mini").generate(["a red ring"], pool.candidates[0], [3])
+    assert not hub
+    assert pool.generators["mini"].facts(tmp_path).missing == "", "what a repository has beside is not needed"
+    local = _pool(tmp_path, "mini/sd", lora={"weights": "lora", "subfolder": "styles"})
+    assert (OpenPool(local, "cpu").generator("mini").generate(["a red ring"], local.candidates[0], [3]) == image).all()
+
+
 BAD = {
     "gated": ("mini/gated", {}, r"\.weights: 'mini/gated' is gated: accept its terms on its page of the hub, and set HF_TOKEN"),
     "gone": ("mini/none", {}, r"\.weights: the hub has no 'mini/none', or it is private: mend its name, or set HF_TOKEN"),
     "old revision": ("mini/sd", {"revision": "b" * 40}, r"\.weights: 'mini/sd' has no revision 'b{40}' \(any more\)"),
     "no pipeline": ("mini/unet", {}, r"\.weights: 'mini/unet' lacks a file at revision"),
     "pickles": ("mini/pickled", {}, r"\.weights: 'mini/pickled' has weights as pickles alone"),
+    "adapter": (
+        "mini/sd",
+        {"lora": {"weights": "mini/lora", "revision": REVISION, "file": "8step.safetensors"}},
+        r"\.lora\.weights: 'mini/lora' lacks a file at revision",
+    ),
     "part": (
         "mini/sd",
         {"parts": {"unet": {"weights": "mini/unet", "revision": REVISION, "file": "8step.safetensors"}}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import torch
 
 from catimage.errors import nearest
 from catimage.pool.diffusion.caching import check_cache
+from catimage.pool.diffusion.dry import dry_pipeline
 from catimage.pool.diffusion.loading import Component, components, read_index
+from catimage.pool.diffusion.lora import attach_lora, lora_parts
 from catimage.pool.diffusion.sampling import guidance_arguments, scheduler_of
-from catimage.pool.diffusion.spec import DiffusersSpec
+from catimage.pool.diffusion.spec import DiffusersSpec, Part
 from catimage.pool.diffusion.weights import diffusers_class, weights_folder
 from catimage.pool.spec import Candidate
 from catimage.pool.workshop import free_bytes
@@ -33,7 +36,7 @@ class Found:
 
 
 def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> Found:
-    """Looks at the pipeline, its arguments, its files of weights and its need of memory.
+    """Looks at the pipeline, its arguments, its files of weights, its adapter and its need of memory.
 
     Raises:
         InputError: the files are not to be had, do not fit the pipeline, are pickles or damaged, or more than the device can hold.
@@ -42,6 +45,7 @@ def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> Found:
     parts = components(spec, folder)
     _check_parts(spec, cls, weights_folder(spec, folder))
     _check_call(spec, cls)
+    _check_lora(spec, parts, folder)
     _check_memory(spec, sum(weight_bytes(spec, name, part) for name, part in parts.items()), device)
     denoiser = next((_class_of(spec, parts[n]) for n in ("unet", "transformer") if n in parts), type(None))
     return Found(cls, denoiser, _class_of(spec, parts["scheduler"]).from_pretrained(parts["scheduler"].folder))
@@ -75,6 +79,15 @@ def _check_call(spec: DiffusersSpec, cls: type[Any]) -> None:
     for name in spec.call:
         if name not in known:
             raise spec.error(f"call.{name}", f"{spec.pipeline} takes no such argument{nearest(name, known)}.")
+
+
+def _check_lora(spec: DiffusersSpec, parts: dict[str, Component], folder: Path) -> None:
+    """The adapter fits, layer by layer, a pipeline of these parts that has shapes and no numbers."""
+    if not lora_parts(spec, folder):
+        return
+    places = {name: Part(weights=str(parts[name].folder.resolve())) for name in spec.parts}
+    here = spec.model_copy(update={"configuration": str(weights_folder(spec, folder).resolve()), "parts": places})
+    attach_lora(spec, folder, copy.deepcopy(dry_pipeline(here, folder).pipeline))
 
 
 def weight_bytes(spec: DiffusersSpec, name: str, part: Component) -> int:

@@ -11,7 +11,7 @@ import torch
 from catimage.hashing import folder_digest
 from catimage.pool.diffusion.counting import run_dry
 from catimage.pool.diffusion.dry import DECODER, Dry, dry_pipeline
-from catimage.pool.diffusion.spec import DiffusersSpec, Part
+from catimage.pool.diffusion.spec import DiffusersSpec, Source
 from catimage.pool.diffusion.weights import local_weights
 from catimage.pool.spec import Facts
 
@@ -42,16 +42,16 @@ def _largest(spec: DiffusersSpec, dry: Dry, size: int) -> int:
     return max(w.largest * (4 if upcast and part == DECODER else size) for part, w in work)
 
 
-def _sources(spec: DiffusersSpec) -> dict[str, DiffusersSpec | Part]:
-    return {"": spec, **spec.parts}
+def _sources(spec: DiffusersSpec) -> dict[str, DiffusersSpec | Source]:
+    return {"": spec, **spec.parts, **({"lora": spec.lora} if spec.lora else {})}
 
 
 def _revision(spec: DiffusersSpec, folder: Path) -> str:
-    """Of a hub id its revision, of a folder the start of its content's digest; of each part that is replaced likewise."""
+    """Of a hub id its revision, of a folder the start of its content's digest; likewise of each replaced part and of the adapter."""
     return " ".join(f"{name}{'=' if name else ''}{_short(source, folder)}" for name, source in _sources(spec).items())
 
 
-def _short(source: DiffusersSpec | Part, folder: Path) -> str:
+def _short(source: DiffusersSpec | Source, folder: Path) -> str:
     path = folder / source.weights
     return folder_digest(path, (".json", ".safetensors"))[:12] if path.is_dir() else str(source.revision)[:12]
 
@@ -74,12 +74,12 @@ def _pattern(part: Any) -> str:
     return "/".join(piece for piece in (part.subfolder, part.file or "*.safetensors") if piece)
 
 
-def _cached(source: DiffusersSpec | Part) -> Path | None:
-    """The folder of a hub id in the hub's cache, if it is there."""
+def _cached(source: DiffusersSpec | Source) -> Path | None:
+    """The folder of a hub id in the hub's cache, if any of its files are there: what is not used of a repository is not fetched."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source.weights, revision=source.revision, local_files_only=True))
+        return Path(snapshot_download(source.weights, revision=source.revision, allow_patterns=[], local_files_only=True))
     except LocalEntryNotFoundError:
         return None

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from catimage.pool.diffusion.spec import DiffusersSpec, Part
+from catimage.pool.diffusion.spec import DiffusersSpec, Source
 
 
-def fetched(spec: DiffusersSpec, key: str, source: DiffusersSpec | Part, fetch: Callable[[], Any]) -> Path:
+def fetched(spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, fetch: Callable[[], Any]) -> Path:
     """What ``fetch`` brings of ``source``, a repository of the hub at a revision; files fetched before are taken from the hub's cache.
 
     Raises:
@@ -21,7 +21,7 @@ def fetched(spec: DiffusersSpec, key: str, source: DiffusersSpec | Part, fetch: 
         raise spec.error(key, f"{_refusal(error, source.weights, str(source.revision))}.") from error
 
 
-def file_of(spec: DiffusersSpec, key: str, source: DiffusersSpec | Part, name: str) -> Path:
+def file_of(spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, name: str) -> Path:
     """One file of a repository."""
     from huggingface_hub import hf_hub_download
 

@@ -8,14 +8,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from catimage.pool.diffusion.lora import add_lora, lora_parts
 from catimage.pool.diffusion.spec import DiffusersSpec
-from catimage.pool.diffusion.weights import diffusers_class, part_place, weights_folder
+from catimage.pool.diffusion.weights import diffusers_class, lora_place, part_place, weights_folder
 from catimage.pool.workshop import Workshop
 
 _OWN = ("scheduler",)
@@ -53,36 +53,47 @@ def read_index(root: Path) -> dict[str, Any]:
 
 
 def part_keys(spec: DiffusersSpec, folder: Path) -> dict[str, Hashable]:
-    """What identifies, in a workshop, each part that generators may share: its files, and how they are loaded."""
+    """What identifies, in a workshop, each part that generators may share: its files, and how they are loaded.
+
+    A part that an adapter changes is another one than the plain part: its key holds the adapter too, and what else that is added to, so
+    that of the parts of one adapter either all are in a workshop or none, and none has it twice.
+
+    Raises:
+        InputError: a part or the adapter is not to be had.
+    """
     found = components(spec, folder)
-    return {name: (c.folder.resolve(), c.file, spec.variant, spec.dtype) for name, c in found.items() if name not in _OWN}
+    keys: dict[str, Hashable] = {n: (c.folder.resolve(), c.file, spec.variant, spec.dtype) for n, c in found.items() if n not in _OWN}
+    changed = {name: keys[name] for name in sorted(lora_parts(spec, folder) & keys.keys())}
+    adapter = (lora_place(spec, folder), spec.lora and spec.lora.scale, *changed.values())
+    return keys | {name: (key, adapter) for name, key in changed.items()}
 
 
 def load(spec: DiffusersSpec, folder: Path, workshop: Workshop) -> Any:
     """The pipeline, silent, from safetensors alone; its parts stay in the workshop.
 
     Raises:
-        InputError: weights, configuration or classes are not to be had.
+        InputError: weights, configuration or classes are not to be had, or the adapter does not fit them.
     """
     cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
     root, found, keys = weights_folder(spec, folder), components(spec, folder), part_keys(spec, folder)
+    shared = {name: workshop.parts[key] for name, key in keys.items() if key in workshop.parts}
     _silence()
     try:
-        given = {name: workshop.parts[key] for name, key in keys.items() if key in workshop.parts}
-        given |= {name: _load_part(spec, found[name]) for name in spec.parts if name not in given}
-        pipeline = cls.from_pretrained(root, **_options(spec), **given)
+        own = {name: _load_part(spec, found[name]) for name in spec.parts if name not in shared}
+        pipeline = cls.from_pretrained(root, **_options(spec), **shared, **own)
     except (OSError, ValueError, RuntimeError) as error:
         raise spec.error("weights", f"cannot load {spec.pipeline} from {root}: {' '.join(str(error).split()).rstrip('.')}.") from error
     pipeline.set_progress_bar_config(disable=True)
+    if spec.lora and not shared.keys() & lora_parts(spec, folder):
+        add_lora(spec, folder, pipeline)
     for name, key in keys.items():
         workshop.parts[key] = _channels_last(name, getattr(pipeline, name))
     return pipeline
 
 
 def _options(spec: DiffusersSpec) -> dict[str, Any]:
-    """Of every ``from_pretrained``; ``low_cpu_mem_usage`` at its default, without the warning where accelerate is not installed."""
-    memory = {"low_cpu_mem_usage": find_spec("accelerate") is not None}
-    return {"dtype": getattr(torch, spec.dtype), "variant": spec.variant, "use_safetensors": True, **memory}
+    """Of every ``from_pretrained``."""
+    return {"dtype": getattr(torch, spec.dtype), "variant": spec.variant, "use_safetensors": True}
 
 
 def _load_part(spec: DiffusersSpec, component: Component) -> Any:

@@ -14,17 +14,34 @@ if TYPE_CHECKING:
     from catimage.pool.workshop import Workshop
 
 
-class Part(Section):
-    """Where one part of a pipeline (``unet``, ``transformer``, ``vae``...) comes from, if not from the generator's own weights.
+class Source(Section):
+    """Where weights beside the generator's own come from.
 
-    ``weights`` is a folder relative to the pool's file, or a hub id with a ``revision``; ``subfolder`` is the part's folder in it, and
-    ``file`` a single safetensors file of weights there, for a part whose configuration is the generator's own.
+    ``weights`` is a folder relative to the pool's file, or a hub id with a ``revision``; ``subfolder`` is a folder in it.
     """
 
     weights: str = Field(min_length=1)
     revision: str | None = None
     subfolder: str | None = None
+
+
+class Part(Source):
+    """Where one part of a pipeline (``unet``, ``transformer``, ``vae``...) comes from, if not from the generator's own weights.
+
+    ``file`` is a single safetensors file of weights, for a part whose configuration is the generator's own.
+    """
+
     file: str | None = None
+
+
+class Lora(Source):
+    """A low-rank adapter: what is added to the weights of the denoiser, and of text encoders where it has something for them.
+
+    ``file`` is its safetensors file, and ``scale`` what it is multiplied with before it is added: 0 changes nothing.
+    """
+
+    file: str = "pytorch_lora_weights.safetensors"
+    scale: float = Field(1.0, allow_inf_nan=False)
 
 
 class Cache(BaseModel):
@@ -45,8 +62,9 @@ class DiffusersSpec(GeneratorSpec):
 
     ``weights`` is a folder in diffusers' format, relative to the pool's file, or a hub id, which needs a ``revision``;
     ``configuration`` is a folder with the same files but for the weights, so that costs need no download; ``variant`` (``fp16``) picks
-    among the files of weights. Without a ``scheduler``, the weights' own is used; ``scheduler_options`` replace entries of its
-    configuration. ``steps`` is the fewest and the most steps that the model is made for.
+    among the files of weights; ``parts`` replace some of them, and ``lora`` is an adapter that is added to them. Without a ``scheduler``,
+    the weights' own is used; ``scheduler_options`` replace entries of its configuration. ``steps`` is the fewest and the most steps that
+    the model is made for.
 
     ``guidance`` reaches the model in one of three ways. ``classifier-free``: every step takes two passes where it is more than 1
     (argument ``guidance_scale``). ``true-cfg``: the same, of models that hold a distilled guidance beside (argument
@@ -56,7 +74,7 @@ class DiffusersSpec(GeneratorSpec):
 
     overridable: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_options", "guidance", "guidance_rescale", "cache")
 
-    unseen: ClassVar[tuple[str, ...]] = ("licence", "weights", "revision", "configuration", "parts", "steps")
+    unseen: ClassVar[tuple[str, ...]] = ("licence", "weights", "revision", "configuration", "parts", "lora", "steps")
 
     kind: Literal["diffusers"] = "diffusers"
     pipeline: str = "StableDiffusionPipeline"
@@ -64,6 +82,7 @@ class DiffusersSpec(GeneratorSpec):
     revision: str | None = None
     configuration: str | None = None
     parts: dict[str, Part] = Field(default_factory=dict)
+    lora: Lora | None = None
     scheduler: str | None = None
     scheduler_options: dict[str, Any] = Field(default_factory=dict)
     steps: tuple[int, int] | None = None
@@ -99,7 +118,7 @@ class DiffusersSpec(GeneratorSpec):
             check_candidate(self.settled(candidate), candidate, found)
 
     def identity(self, folder: Path) -> dict[str, Any]:
-        """Its weights and parts by content (hub ids: by revision)."""
+        """Its weights, parts and adapter by content (hub ids: by revision)."""
         from catimage.pool.diffusion.weights import identity
 
         return identity(self, folder)
@@ -117,8 +136,9 @@ class DiffusersSpec(GeneratorSpec):
         return facts_of(self, folder)
 
     def sources(self) -> dict[str, str]:
-        """Its weights and those of its parts."""
-        return {"weights": self.weights, **{f"parts.{name}.weights": part.weights for name, part in self.parts.items()}}
+        """Its weights, those of its parts, and its adapter."""
+        parts = {f"parts.{name}.weights": part.weights for name, part in self.parts.items()}
+        return {"weights": self.weights, **parts, **({"lora.weights": self.lora.weights} if self.lora else {})}
 
     def open(self, folder: Path, device: str = "auto") -> Generator:
         """Loads the pipeline from safetensors alone."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from catimage.errors import nearest
 from catimage.hashing import folder_digest
 from catimage.pool.diffusion.hub import fetched, file_of
-from catimage.pool.diffusion.spec import DiffusersSpec, Part
+from catimage.pool.diffusion.spec import DiffusersSpec, Lora, Part, Source
 
 _PARTS = (".json", ".safetensors", ".txt", ".model")
 """What a pipeline's folder is made of; readmes and pictures beside it change nothing."""
@@ -23,7 +24,7 @@ def local_weights(spec: DiffusersSpec, folder: Path) -> Path | None:
     return _local(spec, "weights", spec, folder)
 
 
-def _local(spec: DiffusersSpec, key: str, source: DiffusersSpec | Part, folder: Path) -> Path | None:
+def _local(spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, folder: Path) -> Path | None:
     path = folder / source.weights
     if path.is_dir():
         return path
@@ -84,13 +85,33 @@ def part_place(spec: DiffusersSpec, name: str, folder: Path, root: Path) -> tupl
     inside = part.subfolder or ""
     if part.file is None:
         return (local / inside if local else _fetched_part(spec, key, part, inside)), None
-    if not part.file.endswith(".safetensors"):
-        raise spec.error(f"parts.{name}.file", f"{part.file!r} is not a safetensors file; loading others can run code, so it is refused.")
-    file = local / inside / part.file if local else file_of(spec, key, part, f"{inside}/{part.file}".lstrip("/"))
-    if not file.is_file():
-        raise spec.error(f"parts.{name}.file", f"there is no file {file}.")
+    file = file_place(spec, f"parts.{name}", part, part.file, folder)
     own = root / name / "config.json"
     return (own if own.is_file() else file_of(spec, "weights", spec, f"{name}/config.json")).parent, file
+
+
+def file_place(spec: DiffusersSpec, key: str, source: Source, file: str, folder: Path) -> Path:
+    """Where a single file of weights lies, fetched where it comes from the hub; ``key`` is that of ``source`` in the pool.
+
+    Raises:
+        InputError: it is no safetensors file, there is none, or the hub does not give it.
+    """
+    if not file.endswith(".safetensors"):
+        raise spec.error(f"{key}.file", f"{file!r} is not a safetensors file; loading others can run code, so it is refused.")
+    local, inside = _local(spec, f"{key}.weights", source, folder), source.subfolder or ""
+    place = local / inside / file if local else file_of(spec, f"{key}.weights", source, f"{inside}/{file}".lstrip("/"))
+    if not place.is_file():
+        raise spec.error(f"{key}.file", f"there is no file {place}.")
+    return place
+
+
+def lora_place(spec: DiffusersSpec, folder: Path) -> Path | None:
+    """The file of the adapter, fetched where it comes from the hub; None without one.
+
+    Raises:
+        InputError: it is no safetensors file, there is none, or the hub does not give it.
+    """
+    return file_place(spec, "lora", spec.lora, spec.lora.file, folder) if spec.lora else None
 
 
 def _fetched_part(spec: DiffusersSpec, key: str, part: Part, inside: str) -> Path:
@@ -101,20 +122,29 @@ def _fetched_part(spec: DiffusersSpec, key: str, part: Part, inside: str) -> Pat
 
 
 def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
-    """What identifies the weights in plans: their content (hub ids: their revision).
+    """What identifies the weights in plans: their content (hub ids: their revision); of an adapter, how much of it is added too.
 
     Raises:
         InputError: the weights are not there.
     """
     parts = {name: _identity(spec, f"parts.{name}.weights", part, folder) for name, part in spec.parts.items()}
-    return {"weights": _identity(spec, "weights", spec, folder), **({"parts": parts} if parts else {})}
+    weights = {"weights": _identity(spec, "weights", spec, folder), **({"parts": parts} if parts else {})}
+    return weights | ({"lora": {"weights": _lora_identity(spec, spec.lora, folder), "scale": spec.lora.scale}} if spec.lora else {})
 
 
-def _identity(spec: DiffusersSpec, key: str, source: DiffusersSpec | Part, folder: Path) -> str:
+def _identity(spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, folder: Path) -> str:
     """A folder by its content, a hub id by its revision; and what of it is meant."""
     path = _local(spec, key, source, folder)
     meant = [f"{getattr(source, k)}" for k in ("subfolder", "file") if getattr(source, k, None)]
     return " ".join([folder_digest(path, _PARTS) if path else f"{source.weights}@{source.revision}", *meant])
+
+
+def _lora_identity(spec: DiffusersSpec, lora: Lora, folder: Path) -> str:
+    """Of a folder the adapter's file alone by its content, wherever it lies in there; of a hub id the revision and the file's name."""
+    if _local(spec, "lora.weights", lora, folder) is None:
+        return _identity(spec, "lora.weights", lora, folder)
+    with file_place(spec, "lora", lora, lora.file, folder).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def diffusers_class(spec: DiffusersSpec, key: str, name: str, ending: str) -> Any:
