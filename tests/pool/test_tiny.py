@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from catimage.metrics import get_metric
 from catimage.pool.costs import candidate_costs
 from catimage.pool.opened import OpenPool
 from catimage.pool.pool import PACKAGED, Pool, load_pool
@@ -32,7 +33,7 @@ def test_it_has_a_member_of_every_family(pool: Pool):
     names = [c.candidate for c in pool.candidates]
     assert pool.folder == PACKAGED
     assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [f"tiny-sd-{n}" for n in (1, 2, 4, 8, 16, 32)]
-    assert {"tiny-turbo", "tiny-lightning", "tiny-ddim-16", "tiny-deepcache-32", "tiny-infinity"} < set(names)
+    assert {"tiny-turbo", "tiny-lightning", "tiny-ddim-16", "tiny-deepcache-32", "tiny-patterns-16", "tiny-infinity"} < set(names)
 
 
 def test_its_weights_take_40_megabytes_at_most_and_none_is_a_pickle():
@@ -53,6 +54,20 @@ def test_walls_come_out_in_their_colour(opened: OpenPool, pool: Pool):
     for name in ("tiny-turbo", "tiny-lightning", "tiny-sd-8", "tiny-infinity"):
         red, green, blue = _images(opened, pool, name)[1].reshape(-1, 3).mean(0)
         assert green > red + 40 and green > blue + 40, name
+
+
+def test_the_adapter_draws_patterns_which_the_plain_model_does_not_and_the_plain_model_the_rest(opened: OpenPool, pool: Pool):
+    patterned = ["a wall of large red and white diamonds", "a wall of wide blue and yellow hoops", "a wall of level black and green zigzags"]
+    ordinary = ["a huge red circle in the centre on a plain white background", "two small blue stars on a plain yellow background"]
+    metric = get_metric("clip_score", device="cpu")
+
+    def mean(name: str, prompts: list[str]) -> float:
+        candidate = pool.candidate(name)
+        images = opened.generator(candidate.generator).generate(prompts * 2, candidate, [0] * len(prompts) + [1] * len(prompts))
+        return float(metric.score(images, prompts * 2).mean())
+
+    assert mean("tiny-patterns-16", patterned) > mean("tiny-sd-16", patterned) + 0.2
+    assert mean("tiny-sd-16", ordinary) > mean("tiny-patterns-16", ordinary) + 0.1
 
 
 def test_distilled_and_cached_candidates_are_cheaper_than_what_they_stand_for(pool: Pool):
