@@ -9,7 +9,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-MODULES = ("commands", "decision", "calibration", "similarity", "generate", "generators", "dvc_noop")
+MODULES = ("commands", "decision", "calibration", "similarity", "generate", "generators", "label", "dvc_noop")
 
 
 def main() -> None:

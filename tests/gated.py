@@ -19,7 +19,9 @@ def tables(n=40):
     candidates = pd.DataFrame(
         [(f"mini-{k}", "mini", k, k * w, unit) for unit, w in (("tflops", 0.1), ("seconds", 2.0)) for k in (1, 2)], columns=CANDIDATES.names
     )
-    rows = [(i, c, s, m, "1", 0.25) for i in ids for c in ("mini-1", "mini-2") for s in (0, 1) for m in ("clip_score", "sharpness")]
+    rows = [
+        (i, c, s, m, "1", 0.25 + s / 100) for i in ids for c in ("mini-1", "mini-2") for s in (0, 1) for m in ("clip_score", "sharpness")
+    ]
     pooled = np.eye(n, dtype=np.float32)
     embeddings = Embeddings(ids, pooled, np.zeros((n, 1), np.float16), np.arange(n + 1), np.zeros(n, bool), "tiny")
     return {"prompts": prompts, "candidates": candidates, "scores": pd.DataFrame(rows, columns=SCORES.names), "embeddings": embeddings}

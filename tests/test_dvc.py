@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ["sample", "generate", "label", "validate", "train", "calibrate", "evaluate", "package"]
 PLUMBING = {"__init__.py", "errors.py", "params.py", "tables.py", "workspace.py"}
 """What every stage uses and whose change makes nothing out of date by itself."""
-OTHER_SCORES = {"delimited.py", "scores_file.py", "prompts/cleaning.py"}
+OTHER_SCORES = {"delimited.py", "imported_rows.py", "scores_file.py", "prompts/cleaning.py"}
 """What ``evaluate --scores`` alone uses."""
 
 

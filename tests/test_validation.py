@@ -17,11 +17,12 @@ from tests.gated import of, tables
 
 EXPECTATIONS = Path(__file__).parent.parent / "expectations"
 PARAMETERS = {"candidates": ["mini-1", "mini-2"], "metrics": ["clip_score", "sharpness"], "seeds": [0, 1], "max_similarity": 0.75}
-COUNTS = {"prompts": 16, "splits": 2, "candidates": 17, "scores": 19, "labels": 2}
+COUNTS = {"prompts": 16, "splits": 2, "candidates": 17, "scores": 19, "metrics": 2, "labels": 2}
+IMPORT = {"imported": {"import": {}}, "images": {"import": {"kind": "images"}}, "generated": {}}
 
 
 def params(kind, **more):
-    return parse_params({**({"import": {}} if kind == "imported" else {}), **more}, "here")
+    return parse_params({**IMPORT[kind], **more}, "here")
 
 
 def outcome(frame, spoiled, tmp_path, kind="generated", **more):
@@ -39,6 +40,8 @@ def test_data_in_order_pass_every_expectation(kind, tmp_path, capsys):
     expected = {f"{kind}_{name}": n for name, n in COUNTS.items()}
     if kind == "generated":
         expected = {**expected, "generated_scores": 23, "generated_similarity": 2}
+    if kind == "images":
+        expected["images_scores"] = 22
     assert result.failures == []
     assert result.evaluated == result.successful == expected
     assert (tmp_path / "docs" / "index.html").exists()
@@ -173,6 +176,59 @@ def test_imported_scores_keep_their_own_scale_and_seeds(tmp_path):
     assert len(outcome("scores", given, tmp_path).failures) == 2
 
 
+def test_imported_images_keep_their_own_seeds_and_have_our_metrics(tmp_path):
+    given = tables()
+    given["scores"]["seed"] += 100
+    assert outcome("scores", given, tmp_path, "images").failures == []
+    assert outcome("labels", given, tmp_path, "images").failures == []
+    given["scores"].loc[3, ["metric", "value"]] = "nima", 1e9
+    given["scores"].loc[5, "value"] = -2.0
+    failures = sorted(outcome("scores", given, tmp_path, "images").failures)
+    assert len(failures) == 2
+    assert "(value, lowest)" in failures[0] and "expect_column_values_to_be_in_set(metric)" in failures[1]
+
+
+@pytest.mark.parametrize("kind", validation.KINDS)
+@pytest.mark.parametrize("noise", [0, 1e-9])
+def test_a_metric_that_is_the_same_for_every_image_fails(kind, noise, tmp_path):
+    given = tables()
+    dull = given["scores"]["metric"] == "sharpness"
+    given["scores"].loc[dull, "value"] = 0.1 + noise * (np.arange(dull.sum()) % 2)
+    (failure,) = outcome("metrics", given, tmp_path, kind).failures
+    assert "expect_column_values_to_be_between(spread) on 1 rows, such as spread=" in failure
+    assert "metric=sharpness" in failure
+    given["scores"].loc[dull, "value"] = 0.0
+    assert len(outcome("metrics", given, tmp_path, kind).failures) == 1
+
+
+def compared(monkeypatch, values, references):
+    """How many images are better than their reference, of a metric that has one and is lower the better; values by candidate."""
+    monkeypatch.setattr("catimage.metrics.METRICS", {"distance": f"{__name__}:Distance"})
+    given = tables()
+    given["scores"] = given["scores"].query("metric == 'clip_score'").assign(metric="distance")
+    given["scores"]["value"] = given["scores"]["candidate"].map(values) + given["scores"]["seed"] / 1000
+    return frames(params=params("generated"), references=references, **given)["metrics"]
+
+
+class Distance:
+    name, range, higher_is_better, needs_reference = "distance", (0.0, 1.0), False, True
+
+
+def test_no_image_is_better_than_its_reference_unless_the_direction_is_wrong(monkeypatch):
+    both = {"mini-1": "mini-2", "mini-2": "mini-2"}
+    assert compared(monkeypatch, {"mini-1": 0.3, "mini-2": 0.0}, both)["better_than_reference"].tolist() == [0]
+    assert compared(monkeypatch, {"mini-1": 0.3, "mini-2": 0.3}, both)["better_than_reference"].tolist() == [0]
+    wrong = compared(monkeypatch, {"mini-1": 0.3, "mini-2": 0.4}, both)
+    assert wrong["better_than_reference"].tolist() == [40 * 2]
+    monkeypatch.setattr(Distance, "higher_is_better", True)
+    assert compared(monkeypatch, {"mini-1": 0.3, "mini-2": 0.0}, both)["better_than_reference"].tolist() == [40 * 2]
+
+
+def test_without_a_reference_or_one_that_is_compared_with_itself_nothing_is_said(monkeypatch):
+    for references in ({}, None, {"mini-1": "mini-2", "mini-2": "mini-1"}):
+        assert compared(monkeypatch, {"mini-1": 0.3, "mini-2": 0.4}, references)["better_than_reference"].tolist() == [0]
+
+
 def test_the_exported_suites_are_those_of_the_code(tmp_path):
     validation.export(tmp_path / "suites")
     exported = {p.name: p.read_text() for p in (tmp_path / "suites").iterdir()}
@@ -188,7 +244,7 @@ def test_great_expectations_finds_the_suites_in_its_own_context(tmp_path):
     found = {suite.name: len(suite.expectations) for suite in context.suites.all()}
     ours = {s.name: len(s.expectations) for kind in validation.KINDS for s in validation.suites(kind).values()}
     assert found == ours
-    assert sum(ours.values()) == 118
+    assert sum(ours.values()) == 183
 
 
 def test_a_suite_with_a_rule_that_is_none_is_refused(tmp_path):

@@ -108,6 +108,20 @@ def import_scores(
     importing.run(Workspace(workspace), scores, costs, set_ or [])
 
 
+@app.command("import-images")
+def import_images(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="CSV with the columns prompt,candidate,seed,path.")],
+    workspace: WorkspaceOption = Path(),
+    costs: Annotated[Path | None, typer.Option(help="CSV with the columns candidate,cost,unit; left out, every candidate costs 1.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Start from images that you already have: label them next."""
+    from catimage.stages import importing_images
+    from catimage.workspace import Workspace
+
+    importing_images.run(Workspace(workspace), manifest, costs, set_ or [])
+
+
 @app.command()
 def route(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")],

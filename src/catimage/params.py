@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from catimage.errors import InputError, nearest
 from catimage.workspace import replacing
@@ -64,10 +64,41 @@ class Generate(_Section):
     device: str = "auto"
 
 
+class Weights(_Section):
+    """Where a metric's weights come from: a folder, or a hub id with a ``revision``."""
+
+    weights: str = Field(min_length=1)
+    revision: str | None = None
+
+
+class Term(_Section):
+    """A metric's part in a composite; ``scale`` are the values that count as 0 and 1, by default its range."""
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    scale: tuple[float, float] | None = None
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not scale[0] < scale[1]:
+            raise ValueError("must be two numbers, the lower one first")
+        return scale
+
+
+class CompositeParams(_Section):
+    """A metric made of others: a weighted mean (``sum``) or geometric mean (``product``) of scaled ones."""
+
+    kind: Literal["sum", "product"] = "sum"
+    terms: dict[str, Term] = Field(min_length=1)
+
+
 class Label(_Section):
-    """Stage label."""
+    """Stage label. ``on_error`` says what happens to an image that a metric cannot score: ``stop``, or ``skip`` it and go on."""
 
     metrics: list[str] = Field(default_factory=lambda: ["clip_score", "sharpness"], min_length=1)
+    composites: dict[str, CompositeParams] = Field(default_factory=dict)
+    weights: dict[str, Weights] = Field(default_factory=dict)
+    on_error: Literal["stop", "skip"] = "stop"
     batch: int = Field(256, ge=1)
     device: str = "auto"
 
@@ -93,10 +124,12 @@ class Calibrate(_Section):
 
 
 class Evaluate(_Section):
-    """Stage evaluate."""
+    """Stage evaluate. ``reference_images`` is a folder of real images, which sets of made ones are compared with."""
 
     bootstrap: int = Field(2000, ge=100)
     seed: int = 0
+    set_metrics: list[str] = Field(default_factory=list)
+    reference_images: str = ""
 
 
 class Package(_Section):
@@ -106,9 +139,33 @@ class Package(_Section):
 
 
 class Import(_Section):
-    """What ``import-scores`` was told."""
+    """What ``import-scores`` or ``import-images`` was told.
 
+    Imported scores are in directions of their own, which ``lower_is_better`` tells. Imported images are scored by our metrics, which
+    declare theirs; ``metric_reference`` gives, by candidate, the one whose image of the same prompt and seed is its reference.
+    """
+
+    kind: Literal["scores", "images"] = "scores"
     lower_is_better: list[str] = Field(default_factory=list)
+    metric_reference: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        key, kind = ("metric_reference", "images") if self.kind == "scores" else ("lower_is_better", "scores")
+        if getattr(self, key):
+            raise ValueError(f"{key} is for imported {kind}, and these are {self.kind}; leave it out")
+        return self
+
+    def check_references(self, candidates: list[str]) -> None:
+        """``metric_reference`` names none but ``candidates``.
+
+        Raises:
+            InputError: naming the first that is none.
+        """
+        for name in (*self.metric_reference, *self.metric_reference.values()):
+            if name not in candidates:
+                known = f"{nearest(name, candidates)}; there are {', '.join(candidates)}"
+                raise InputError(f"params.yaml: import.metric_reference: {name!r} is no candidate{known}.")
 
 
 class Params(_Section):
@@ -145,6 +202,16 @@ class Params(_Section):
     def budget_in(self, dearest: float) -> float:
         """The budget in the cost unit; a percentage is of the ``dearest`` candidate's cost."""
         return float(self.budget[:-1]) / 100 * dearest if self.budget.endswith("%") else float(self.budget)
+
+    def check_not_imported(self, stage: str) -> None:
+        """Stops a stage that would replace what was imported.
+
+        Raises:
+            InputError: the workspace was imported.
+        """
+        if self.imported is not None:
+            what = f"this workspace was made by 'import-{self.imported.kind}'"
+            raise InputError(f"params.yaml: {what}, and stage {stage} would replace its data: leave the stage out, or remove 'import'.")
 
     @property
     def trained_metrics(self) -> list[str]:

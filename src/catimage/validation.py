@@ -1,8 +1,8 @@
 """The suites of Great Expectations that gate the data, in Python; :func:`export` writes them as the JSON in ``expectations/``.
 
-There is a suite for each frame of :mod:`catimage.validation_frames` and each kind of data: ``generated`` by the pool, or
-``imported``, which promises no similarity threshold, no built-in metric's range and no seeds of ours. What differs from
-workspace to workspace is a ``$PARAMETER``.
+There is a suite for each frame of :mod:`catimage.validation_frames` and each kind of data: ``generated`` by the pool; ``images`` that
+were imported, which promise no similarity threshold, no steps and no seeds of ours; or ``imported`` scores, which do not promise our
+metrics and their ranges either. What differs from workspace to workspace is a ``$PARAMETER``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from catimage.prompts.cleaning import TOO_LONG
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, SPLITS
 from catimage.workspace import replacing
 
-Kind = Literal["generated", "imported"]
-KINDS: tuple[Kind, ...] = ("generated", "imported")
+Kind = Literal["generated", "images", "imported"]
+KINDS: tuple[Kind, ...] = ("generated", "images", "imported")
+SPREAD = 1e-6
+"""A metric whose scores are all equal, rounding aside, tells no image from another."""
 LARGEST = sys.float_info.max
 TYPES = {pa.string(): "str", pa.int64(): "int64", pa.float64(): "float64"}
 
@@ -36,6 +38,7 @@ def suites(kind: Kind) -> dict[str, ExpectationSuite]:
         "splits": [gxe.ExpectTableRowCountToEqual(value=len(SPLITS)), _between("prompts", 1)],
         "candidates": _candidates(kind),
         "scores": _scores(kind),
+        "metrics": [_between("spread", SPREAD), _between("better_than_reference", 0, 0)],
         "labels": [_at_least("candidates", "candidates_needed"), _at_least("scores", "scores_needed")],
     }
     if kind == "generated":
@@ -69,9 +72,10 @@ def _candidates(kind: Kind) -> list[Expectation]:
 
 
 def _scores(kind: Kind) -> list[Expectation]:
+    seeds = gxe.ExpectColumnValuesToBeInSet(column="seed", value_set={"$PARAMETER": "seeds"})
     ours = [
         gxe.ExpectColumnValuesToBeInSet(column="metric", value_set={"$PARAMETER": "metrics"}),
-        gxe.ExpectColumnValuesToBeInSet(column="seed", value_set={"$PARAMETER": "seeds"}),
+        *([seeds] if kind == "generated" else []),
         _at_least("value", "lowest"),
         _at_least("highest", "value"),
     ]
@@ -83,7 +87,7 @@ def _scores(kind: Kind) -> list[Expectation]:
         _not_null("split"),
         _between("value", -LARGEST, LARGEST),
         _between("versions_of_metric", 1, 1),
-        *(ours if kind == "generated" else []),
+        *(ours if kind != "imported" else []),
     ]
 
 

@@ -7,12 +7,14 @@ Great Expectations holds a column against constants or against another column; w
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from catimage.encoders.embeddings import Embeddings
-from catimage.metrics import metric_class, names
+from catimage.metrics import Composite, declaration, names
 from catimage.params import Params
 from catimage.prompts.diversity import nearest_earlier
 from catimage.tables import SPLITS, normalise, prompt_id, split_of
@@ -22,24 +24,45 @@ KEYS = {
     "splits": ["split"],
     "candidates": ["candidate", "unit"],
     "scores": ["prompt_id", "candidate", "seed", "metric"],
+    "metrics": ["metric"],
     "labels": ["prompt_id", "metric"],
     "similarity": ["prompt_id", "nearest"],
 }
 """The columns that name a row of each frame."""
+ROUNDING = 1e-5
+"""By how much rounding may carry an image's score past that of its reference."""
 
 
 def frames(
-    prompts: pd.DataFrame, candidates: pd.DataFrame, scores: pd.DataFrame, params: Params, embeddings: Embeddings | None
+    prompts: pd.DataFrame,
+    candidates: pd.DataFrame,
+    scores: pd.DataFrame,
+    params: Params,
+    embeddings: Embeddings | None,
+    references: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """The frames by name, as in :data:`KEYS`; ``similarity`` only where there are ``embeddings``."""
+    """The frames by name, as in :data:`KEYS`; ``similarity`` only where there are ``embeddings``.
+
+    ``references`` gives the reference candidate of each candidate that has one.
+    """
+    ours = _declared(scores, params)
     made = {
         "prompts": _prompts(prompts),
         "splits": _splits(prompts),
         "candidates": _candidates(candidates, params.cost_unit),
-        "scores": _scores(scores, prompts, imported=params.imported is not None),
+        "scores": _scores(scores, prompts, ours),
+        "metrics": _metrics(scores, ours, references or {}),
         "labels": _labels(scores, prompts["prompt_id"], candidates["candidate"].unique(), params),
     }
     return made if embeddings is None else {**made, "similarity": _similarity(prompts["prompt_id"], embeddings)}
+
+
+def _declared(scores: pd.DataFrame, params: Params) -> dict[str, Any]:
+    """What declares each metric of the table that is ours; none of them is where scores were imported."""
+    if params.imported is not None and params.imported.kind == "scores":
+        return {}
+    known = {*names(), *params.label.composites}
+    return {name: declaration(name, params) for name in scores["metric"].unique() if name in known}
 
 
 def _prompts(prompts: pd.DataFrame) -> pd.DataFrame:
@@ -61,9 +84,9 @@ def _candidates(candidates: pd.DataFrame, unit: str) -> pd.DataFrame:
     return candidates.assign(costs_in_routed_unit=candidates["candidate"].map(routed).fillna(0).astype("int64"))
 
 
-def _scores(scores: pd.DataFrame, prompts: pd.DataFrame, imported: bool) -> pd.DataFrame:
+def _scores(scores: pd.DataFrame, prompts: pd.DataFrame, declared: Mapping[str, Any]) -> pd.DataFrame:
     """With the prompt's split (null where the prompt is unknown), the range of the metric, and in how many versions it is there."""
-    ranges = {} if imported else {name: metric_class(name).range for name in names() if name in set(scores["metric"])}
+    ranges = {name: metric.range for name, metric in declared.items()}
     anything = (-sys.float_info.max, sys.float_info.max)
     return scores.assign(
         split=scores["prompt_id"].map(prompts.drop_duplicates("prompt_id").set_index("prompt_id")["split"]),
@@ -73,12 +96,40 @@ def _scores(scores: pd.DataFrame, prompts: pd.DataFrame, imported: bool) -> pd.D
     )
 
 
+def _metrics(scores: pd.DataFrame, declared: Mapping[str, Any], references: Mapping[str, str]) -> pd.DataFrame:
+    """A row a metric: its ``spread``, and how many images are ``better_than_reference``.
+
+    The spread is the distance from the lowest to the highest score, relative to the larger of their magnitudes.
+    """
+    rows = []
+    for name, own in scores.groupby("metric"):
+        finite = own.loc[np.isfinite(own["value"]), "value"]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+        spread = 0.0 if low == high else (high - low) / max(abs(low), abs(high))
+        rows.append({"metric": name, "spread": spread, "better_than_reference": _better(own, declared.get(str(name)), references)})
+    return pd.DataFrame(rows, columns=["metric", "spread", "better_than_reference"])
+
+
+def _better(scores: pd.DataFrame, metric: Any, references: Mapping[str, str]) -> int:
+    """Images that score better than their reference does against itself: a metric of the declared direction has none."""
+    if metric is None or isinstance(metric, Composite) or not metric.needs_reference:
+        return 0  # a composite may have terms that compare with nothing
+    values = scores.drop_duplicates(["candidate", "prompt_id", "seed"]).set_index(["candidate", "prompt_id", "seed"])["value"]
+    known = scores[[references.get(name) is not None for name in scores["candidate"]]]
+    reference = known["candidate"].map(dict(references))
+    own = reference.map(dict(references)) == reference  # the reference is compared with itself
+    at = pd.MultiIndex.from_arrays([reference[own], known.loc[own, "prompt_id"], known.loc[own, "seed"]])
+    gain = known.loc[own, "value"].to_numpy() - values.reindex(at).to_numpy()
+    return int(((gain if metric.higher_is_better else -gain) > ROUNDING).sum())
+
+
 def _labels(scores: pd.DataFrame, prompt_ids: pd.Series, candidates: np.ndarray, params: Params) -> pd.DataFrame:
     """For each prompt and metric, how many candidates have a score and how many scores there are, beside how many there must be.
 
     A trained metric needs every candidate in any case: a label for every choice (eq. 3).
     """
-    expected = params.trained_metrics if params.imported is not None else [*params.trained_metrics, *params.label.metrics]
+    labelled = params.label.metrics if params.imported is None or params.imported.kind == "images" else []
+    expected = [*params.trained_metrics, *labelled]
     metrics = list(dict.fromkeys([*expected, *scores["metric"].unique()]))
     known = scores[scores["candidate"].isin(candidates)]
     pairs = pd.MultiIndex.from_product([prompt_ids.unique(), metrics], names=["prompt_id", "metric"])

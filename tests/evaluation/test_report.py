@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from catimage.evaluation.methods import Pool
+from catimage.evaluation.plots import figures, selection_table
 from catimage.evaluation.report import fit_table, report
 from catimage.evaluation.samples import data_uri, samples, telling_prompts
 from tests.evaluation.worlds import COST, NAMES
@@ -101,3 +102,31 @@ def test_fit_table_in_closed_form():
     good, constant = fit_table(np.array([[1.0, 3.0], [3.0, 3.0]]), labels, ["a", "b"])
     assert good == {"candidate": "a", "error": 1.0, "error_of_mean": 1.0, "correlation": pytest.approx(1)}
     assert constant == {"candidate": "b", "error": 2.0, "error_of_mean": 0.0, "correlation": None}
+
+
+def sets_of(names):
+    rows = [
+        {"candidate": n, "cost": float(c), "value": 3.0, "se": 0.5, "selected_cost": float(c), "selected": {"value": 2.0, "se": 0.5}}
+        | {"gain": 1.0, "interval": [0.5, 1.5]}
+        for n, c in zip(NAMES, COST, strict=True)
+    ]
+    budget = {
+        "cost": 5.0,
+        "value": 2.0,
+        "se": 0.5,
+        "best_fixed": {"candidate": "cheap", "value": 3.0, "se": 0.5, "gain": 1, "interval": [0, 2]},
+    }
+    metric = {"higher_is_better": False, "real": {"value": 1.0, "se": 0.1}, "budget": budget, "by_candidate": rows}
+    whole = {"n_prompts": 30, "n_images": 60, "references": "a folder", "left_out": ["fid: no weights."]}
+    return whole | {"metrics": dict.fromkeys(names, metric)}
+
+
+def test_sets_have_a_section_and_a_figure(document, world):
+    predicted = world.predictions["good"][1]
+    both = document | {"sets": sets_of(["fid_tiny", "kid_tiny"])}
+    drawn = figures(both, selection_table(predicted, COST, NAMES), predicted, world.test)
+    page = page_of(both, world, drawn)
+    assert Balanced(page).seen.count("img") == 4 and page.count("fid_tiny (lower is better)") == 2
+    assert "Left out: fid: no weights." in page and "nothing significant; other real images" in page
+    none = page_of(document | {"sets": sets_of([])}, world, {k: v for k, v in drawn.items() if k != "sets"})
+    assert "Left out: fid: no weights." in none and Balanced(none).seen.count("img") == 3

@@ -47,8 +47,8 @@ def test_it_is_open_clips_own_cosine(clip_folder: Path, size: int):
 def test_text_is_encoded_once_a_prompt(clip_folder: Path, monkeypatch: pytest.MonkeyPatch):
     metric = _metric(clip_folder)
     encoded: list[str] = []
-    tokenize = metric._tokenizer
-    monkeypatch.setattr(metric, "_tokenizer", lambda texts: (encoded.extend(texts), tokenize(texts))[1])
+    tokenize = metric._clip._tokenizer
+    monkeypatch.setattr(metric._clip, "_tokenizer", lambda texts: (encoded.extend(texts), tokenize(texts))[1])
     first = metric.score(_images(), PROMPTS)
     assert (metric.score(_images(), PROMPTS) == first).all()
     assert sorted(encoded) == sorted(set(PROMPTS))

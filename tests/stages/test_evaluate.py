@@ -116,6 +116,20 @@ def test_evaluating_twice_gives_the_same_bytes(own):
     assert [file.read_bytes() for file in files] == before
 
 
+def test_sets_that_cannot_be_judged_are_named(own, imported, capsys):
+    assert document_of(own[0])["sets"] is None
+    for (workspace, params), reason in (
+        (own, "knows captions of its scenes alone"),
+        (imported, "of 0 test prompts every candidate has images"),
+    ):
+        before = (workspace.reports / "metrics.json").read_bytes()
+        evaluate.run(workspace, params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"set_metrics": ["kid_tiny"]})}))
+        sets = document_of(workspace)["sets"]
+        assert sets["metrics"] == {} and reason in sets["left_out"][0]
+        assert f"Left out: {sets['left_out'][0]}" in capsys.readouterr().out
+        (workspace.reports / "metrics.json").write_bytes(before)
+
+
 def test_imported_metrics_lower_is_better(imported):
     document = document_of(imported[0])
     quality, error = document["by_metric"]["quality"], document["by_metric"]["error"]

@@ -1,14 +1,16 @@
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from catimage.errors import InputError
-from catimage.metrics import get_metric
+from catimage.metrics import Metric, ReferenceMetric, get_metric
 from catimage.metrics.clip_score import ClipScore
 from catimage.metrics.sharpness import Sharpness
-from catimage.params import Params
+from catimage.params import Import, Label, Params
 from catimage.shards.lock import writing
 from catimage.shards.manifest import read_manifest
 from catimage.shards.store import decode_image, read_shard, shard_path
@@ -73,12 +75,12 @@ def test_a_second_run_scores_nothing_and_writes_the_same(labelled: tuple[Workspa
 def test_a_new_version_of_a_metric_relabels_itself_alone(labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
     workspace, params = labelled
     files = len(list((workspace.root / "data" / ".labels").iterdir()))
-    monkeypatch.setattr(Sharpness, "version", "2")
+    monkeypatch.setattr(Sharpness, "version", "next")
     counts = _counted(monkeypatch)
     label.run(workspace, params)
     assert counts == {"clip_score": 0, "sharpness": len(PROMPTS) * len(STEPS) * 2}
     scores = _scores(workspace)
-    assert set(scores[scores["metric"] == "sharpness"]["version"]) == {"2"}
+    assert set(scores[scores["metric"] == "sharpness"]["version"]) == {"next"}
     assert len(list((workspace.root / "data" / ".labels").iterdir())) == files, "scores of the old version are collected"
 
 
@@ -141,3 +143,203 @@ def test_an_unknown_metric_and_a_second_writer(made: tuple[Workspace, Params]):
         label.run(workspace, params.model_copy(update={"label": params.label.model_copy(update={"metrics": ["sharpnes"]})}))
     with writing(workspace.scores), pytest.raises(InputError, match=r"scores\.parquet is being written by another process"):
         label.run(workspace, params)
+
+
+class Level(Metric):
+    """How bright an image is; cannot score those brighter than ``limit``, and counts what it is asked."""
+
+    name = "level"
+    range = (0.0, 1.0)
+    limit: float = 1.0
+    asked: int = 0
+
+    def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
+        type(self).asked += len(images)
+        levels: np.ndarray = images.mean((1, 2, 3)) / 255
+        return np.where(levels > self.limit, np.nan, levels)
+
+
+class Darkness(Level):
+    """The same, of a version that tests change, and lower is better."""
+
+    name = "darkness"
+    higher_is_better = False
+
+
+class Distance(ReferenceMetric):
+    """How far an image is from its reference."""
+
+    name = "distance"
+    range = (0.0, 255.0)
+    higher_is_better = False
+
+    def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
+        distances: np.ndarray = np.abs(images.astype(float) - references).mean((1, 2, 3))
+        return distances
+
+
+@pytest.fixture
+def own(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch) -> tuple[Workspace, Params]:
+    """The workspace, labelled with the metrics above alone."""
+    known = {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness", "distance": f"{__name__}:Distance"}
+    monkeypatch.setattr("catimage.metrics.METRICS", known)
+    for cls in (Level, Darkness):
+        monkeypatch.setattr(cls, "asked", 0)
+    return made[0], _labels(made[1], metrics=["level"])
+
+
+def _labels(params: Params, **settings: object) -> Params:
+    return params.model_copy(update={"label": Label.model_validate({**params.label.model_dump(), **settings})})
+
+
+def _levels(workspace: Workspace) -> list[float]:
+    """Of all images, ascending."""
+    shards = [read_shard(workspace.images, entry.shard)[0] for entry in read_manifest(workspace.images)]
+    return sorted(decode_image(image).mean() / 255 for shard in shards for image in shard.column("image").to_pylist())
+
+
+IMAGES = len(PROMPTS) * len(STEPS) * 2
+
+
+def test_adding_a_metric_to_a_finished_run_scores_that_one_alone(own: tuple[Workspace, Params]):
+    workspace, params = own
+    label.run(workspace, params)
+    assert (Level.asked, Darkness.asked) == (IMAGES, 0)
+    label.run(workspace, _labels(params, metrics=["level", "darkness"]))
+    assert (Level.asked, Darkness.asked) == (IMAGES, IMAGES)
+    assert len(_scores(workspace)) == 2 * IMAGES
+
+
+def test_a_composite_is_labelled_by_its_terms(own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+    workspace, params = own
+    both = {"both": {"kind": "product", "terms": {"level": {"weight": 3}, "darkness": {"scale": [0.1, 0.9]}}}}
+    params = _labels(params, metrics=["both", "level"], composites=both)
+    label.run(workspace, params)
+    scores = _scores(workspace)
+    assert scores["metric"].value_counts().to_dict() == {"both": IMAGES, "level": IMAGES}, "a term that is not asked for is not there"
+    wide = scores.pivot(index=["prompt_id", "candidate", "seed"], columns="metric", values="value")
+    turned = 1 - ((wide["level"] - 0.1) / 0.8).clip(0, 1)
+    assert wide["both"].to_numpy() == pytest.approx((wide["level"] ** 0.75 * turned**0.25).to_numpy())
+    (version,) = set(scores[scores["metric"] == "both"]["version"])
+    monkeypatch.setattr(Darkness, "version", "2")
+    label.run(workspace, params)
+    assert (Level.asked, Darkness.asked) == (IMAGES, 2 * IMAGES)
+    (changed,) = set(_scores(workspace).query("metric == 'both'")["version"])
+    assert changed != version
+
+
+def test_a_metric_that_fails_half_way_keeps_what_is_done(own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+    workspace, params = own
+    label.run(workspace, params)
+    before = workspace.scores.read_bytes()
+    monkeypatch.setattr(Darkness, "limit", _levels(workspace)[-1] - 1e-9)
+    with pytest.raises(InputError, match=r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: its score is nan"):
+        label.run(workspace, _labels(params, metrics=["level", "darkness"]))
+    assert workspace.scores.read_bytes() == before
+    monkeypatch.undo()
+    kept = list((workspace.root / "data" / ".labels").glob("*-darkness-1.npy"))
+    Darkness.asked = 0
+    monkeypatch.setattr("catimage.metrics.METRICS", {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness"})
+    label.run(workspace, _labels(params, metrics=["level", "darkness"]))
+    asked, Darkness.asked = Darkness.asked, 0
+    assert asked == IMAGES - sum(len(np.load(path)) for path in kept)
+
+
+def test_skip_leaves_holes_that_a_later_run_tries_again(
+    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    workspace, params = own
+    composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
+    params = _labels(params, metrics=["level", "darkness", "mean"], on_error="skip", composites=composites)
+    with monkeypatch.context() as spoiled:
+        spoiled.setattr(Darkness, "limit", _levels(workspace)[-3] + 1e-9)
+        label.run(workspace, params)
+    scores = _scores(workspace)
+    assert scores["metric"].value_counts().to_dict() == {"level": IMAGES, "darkness": IMAGES - 2, "mean": IMAGES - 2}
+    assert not scores["value"].isna().any()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and all(line.startswith("label: no score: metric 'darkness', mini-") for line in said)
+    Level.asked = Darkness.asked = 0
+    label.run(workspace, params)
+    assert len(_scores(workspace)) == 3 * IMAGES
+    assert Level.asked == 0 < Darkness.asked < IMAGES, "the shards with holes, and no others"
+
+
+def test_a_metric_that_scores_nothing_at_all_may_be_skipped(own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+    workspace, params = own
+    monkeypatch.setattr(Darkness, "limit", -1.0)
+    composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
+    label.run(workspace, _labels(params, metrics=["level", "mean"], on_error="skip", composites=composites))
+    assert set(_scores(workspace)["metric"]) == {"level"}
+
+
+def _with_reference(workspace: Workspace, params: Params, reference: str) -> Params:
+    """The same pool, which names the reference of its generator."""
+    tree = yaml.safe_load(Path(params.pool).read_text())
+    tree["generators"]["mini"]["weights"] = str(Path(params.pool).parent / "sd")
+    pool = workspace.root / "pool.yaml"
+    pool.write_text(yaml.safe_dump({**tree, "metric_reference": {"mini": reference}}))
+    return _labels(params, metrics=["distance"]).model_copy(update={"pool": str(pool)})
+
+
+def test_references_are_those_of_the_same_prompt_and_seed(own: tuple[Workspace, Params]):
+    workspace, params = own
+    with pytest.raises(InputError, match="'distance' compares with a reference, and the pool 'miniature' names no metric_reference of the"):
+        label.run(workspace, _labels(params, metrics=["distance"]))
+    label.run(workspace, _with_reference(workspace, params, "mini-4"))
+    values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
+    images = {}
+    for entry in read_manifest(workspace.images):
+        for row in read_shard(workspace.images, entry.shard)[0].to_pylist():
+            images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(row["image"]).astype(float)
+    assert len(values) == IMAGES
+    for key, value in values.items():
+        assert value == pytest.approx(np.abs(images[key] - images["mini-4", key[1], key[2]]).mean())
+    assert (values["mini-4"] == 0).all() and (values["mini-1"] > 0).all()
+
+
+def test_another_reference_is_another_score(own: tuple[Workspace, Params]):
+    workspace, params = own
+    label.run(workspace, _with_reference(workspace, params, "mini-4"))
+    label.run(workspace, _with_reference(workspace, params, "mini-1"))
+    values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
+    assert (values["mini-1"] == 0).all() and (values["mini-4"] > 0).all()
+
+
+def test_composites_that_are_wrong_stop_before_a_score(own: tuple[Workspace, Params]):
+    workspace, params = own
+    for composites, said in (
+        ({"it": {"terms": {"levl": {}}}}, "label.composites.it.terms: metric 'levl': there is no such metric"),
+        ({"level": {"terms": {"darkness": {}}}}, "label.composites.level: there is a metric of that name"),
+        ({"it": {"terms": {"other": {}}}, "other": {"terms": {"level": {}}}}, "label.composites.it.terms.other: is a composite itself"),
+    ):
+        with pytest.raises(InputError, match=said):
+            label.run(workspace, _labels(params, metrics=[next(iter(composites))], composites=composites))
+    assert Level.asked == 0 and not workspace.scores.exists()
+
+
+def test_imported_scores_are_not_labelled(own: tuple[Workspace, Params]):
+    workspace, params = own
+    with pytest.raises(InputError, match="holds scores that were imported"):
+        label.run(workspace, params.model_copy(update={"imported": Import()}))
+
+
+def test_ssim_is_of_an_image_and_its_reference_and_made_again_for_another(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+    workspace, params = made
+    images = {}
+    for entry in read_manifest(workspace.images):
+        for row in read_shard(workspace.images, entry.shard)[0].to_pylist():
+            images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(row["image"])
+    ssim, asked = get_metric("ssim", device="cpu"), []
+    real = type(ssim).score
+    monkeypatch.setattr(type(ssim), "score", lambda self, images, *more: (asked.append(len(images)), real(self, images, *more))[1])
+    for reference in ("mini-4", "mini-1"):
+        asked.clear()
+        for _ in range(2):
+            label.run(workspace, _labels(_with_reference(workspace, params, reference), metrics=["ssim"]))
+        assert sum(asked) == IMAGES, "once for each reference"
+        values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
+        assert (values[reference] == 1).all()
+        for (candidate, prompt, seed), value in values.items():
+            pair = images[candidate, prompt, seed][None], images[reference, prompt, seed][None]
+            assert value == pytest.approx(real(ssim, pair[0], ["x"], pair[1])[0], abs=1e-12)

@@ -29,12 +29,31 @@ def test_a_row_an_image_and_metric_as_the_label_stage_has_them(tmp_path: Path, p
     assert rows[1]["value"] == pytest.approx(clip.score(images[0][None], ["a red ring"])[0])
 
 
+def test_a_composite_is_scored_by_its_terms(tmp_path: Path, params: Params):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    both = params.model_validate(
+        {"encoder": params.encoder, "label": {"composites": {"both": {"terms": {"clip_score": {}, "sharpness": {}}}}}}
+    )
+    rows = score_rows([tmp_path / "a.png"], "a red ring", ["both", "clip_score", "sharpness"], both)
+    assert [r["metric"] for r in rows] == ["both", "clip_score", "sharpness"]
+    value, clip, sharp = (r["value"] for r in rows)
+    low, high = get_metric("sharpness").range
+    assert value == pytest.approx(((clip + 1) / 2 + (sharp - low) / (high - low)) / 2)
+    (alone,) = score_rows([tmp_path / "a.png"], "a red ring", ["both"], both)
+    assert (alone["metric"], alone["value"]) == ("both", value)
+
+
 def test_bad_input_is_told(tmp_path: Path, params: Params):
     (tmp_path / "text.png").write_text("no image")
-    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
-    for name in ("text.png", "absent.png"):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / "good.png")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "short.png").write_bytes(whole[:500])
+    (tmp_path / "broken.png").write_bytes(whole[:300] + bytes(8) + whole[308:])
+    for name in ("text.png", "short.png", "broken.png"):
         with pytest.raises(InputError, match=rf"{name}: not a readable image file"):
             score_rows([tmp_path / "good.png", tmp_path / name], "x", ["sharpness"], params)
+    with pytest.raises(InputError, match=r"absent.png: there is no such image file"):
+        score_rows([tmp_path / "good.png", tmp_path / "absent.png"], "x", ["sharpness"], params)
     with pytest.raises(InputError, match="--prompt is empty"):
         score_rows([tmp_path / "good.png"], " ", ["sharpness"], params)
     with pytest.raises(InputError, match="there is no such metric"):

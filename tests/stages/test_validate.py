@@ -58,7 +58,7 @@ def test_a_failed_gate_stops_says_which_rows_and_leaves_the_last_good_output(tmp
         validate.run(workspace, PARAMS)
     said = str(error.value)
     assert f"expect_column_values_to_not_be_null(value) on 1 rows, such as value=nan, prompt_id={of(0)}, candidate=mini-2, seed=0" in said
-    assert "the data fail 1 of 62 expectations" in said
+    assert "the data fail 1 of 64 expectations" in said
     assert len(said) < 1500
     assert passed.read_text() == '{"success": true}'
     page = next((tmp_path / ".catimage" / "data_docs" / "validations" / "generated_scores").rglob("*.html"))
@@ -95,3 +95,26 @@ def test_a_missing_table_names_the_stage_that_makes_it(tmp_path):
     workspace.scores.unlink()
     with pytest.raises(InputError, match="run 'catimage label' first"):
         validate.run(workspace, PARAMS)
+
+
+class Distance:
+    name, range, higher_is_better, needs_reference = "distance", (0.0, 1.0), True, True
+
+
+def test_a_metric_whose_direction_its_references_contradict_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("catimage.metrics.METRICS", {"distance": f"{__name__}:Distance"})
+
+    def compared(given):
+        scores = given["scores"].query("metric == 'clip_score'").assign(metric="distance")
+        given["scores"] = scores.assign(value=scores["value"] * (scores["candidate"] == "mini-1"))
+
+    workspace = written(tmp_path, compared)
+    imported = {"kind": "images", "metric_reference": {"mini-1": "mini-2", "mini-2": "mini-2"}}
+    params = parse_params({"import": imported, "metric": "distance", "label": {"metrics": ["distance"]}}, "here")
+    with pytest.raises(
+        InputError, match=r"images_metrics: expect_column_values_to_be_between\(better_than_reference\) on 1 rows, such as bet"
+    ):
+        validate.run(workspace, params)
+    monkeypatch.setattr(Distance, "higher_is_better", False)
+    validate.run(workspace, params)
+    assert json.loads((workspace.reports / "validation.json").read_text())["kind"] == "images"

@@ -45,7 +45,7 @@ def selection_table(predicted: Floats, cost: Floats, candidates: list[str]) -> p
 
 
 def figures(document: dict[str, Any], selection: pd.DataFrame, predicted: Floats, labels: Floats) -> dict[str, str]:
-    """The figures as SVG texts, by name: ``deferral``, ``selection``, ``predicted``.
+    """The figures as SVG texts, by name: ``deferral``, ``selection``, ``predicted``, and ``sets`` where there are any.
 
     Args:
         selection: see :func:`selection_table`.
@@ -55,11 +55,14 @@ def figures(document: dict[str, Any], selection: pd.DataFrame, predicted: Floats
 
     candidates = [row["candidate"] for row in document["candidates"]]
     with mpl.rc_context(STYLE):
-        return {
-            "deferral": _svg(_deferral(document)),
-            "selection": _svg(_selection(selection, candidates, document["budget"]["lambda"])),
-            "predicted": _svg(_predicted(predicted, labels, candidates)),
+        drawn = {
+            "deferral": _deferral(document),
+            "selection": _selection(selection, candidates, document["budget"]["lambda"]),
+            "predicted": _predicted(predicted, labels, candidates),
         }
+        if (document.get("sets") or {}).get("metrics"):
+            drawn["sets"] = _sets(document["sets"]["metrics"], document["cost_unit"])
+        return {name: _svg(figure) for name, figure in drawn.items()}
 
 
 def _svg(figure: Figure) -> str:
@@ -158,4 +161,21 @@ def _predicted(predicted: Floats, labels: Floats, candidates: list[str]) -> Figu
         axes.set_visible(False)
     figure.supxlabel("predicted", fontsize=9)
     figure.supylabel("measured (mean over seeds)", fontsize=9)
+    return figure
+
+
+def _sets(metrics: dict[str, Any], unit: str) -> Figure:
+    """A panel a metric of sets: value against mean cost, of the fixed candidates and of the router at their costs."""
+    figure, panels = _figure(3.6 * len(metrics), 2.9, columns=len(metrics))
+    for axes, (name, metric) in zip(panels, metrics.items(), strict=True):
+        rows, budget = sorted(metric["by_candidate"], key=lambda row: float(row["selected_cost"])), metric["budget"]
+        axes.plot([row["cost"] for row in rows], [row["value"] for row in rows], "k*", markersize=7, label="fixed candidates")
+        axes.plot([row["selected_cost"] for row in rows], [row["selected"]["value"] for row in rows], ".-", label="routed")
+        axes.plot(budget["cost"], budget["value"], "o", color="#b3261e", label="calibrated")
+        if metric["real"]:
+            axes.axhline(metric["real"]["value"], color="#9a9a9a", linestyle="--", linewidth=1, label="real images")
+        _log_if_wide(axes, [row["cost"] for row in rows])
+        axes.set_title(f"{name} ({'higher' if metric['higher_is_better'] else 'lower'} is better)", fontsize=9)
+        axes.set_xlabel(f"mean cost ({unit})")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return figure

@@ -10,6 +10,7 @@ import numpy as np
 from catimage.evaluation import words
 from catimage.evaluation.intervals import verdict
 from catimage.evaluation.samples import Sample
+from catimage.evaluation.sets import sentences
 from catimage.routing.rule import Floats
 
 
@@ -59,5 +60,6 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
         routed=document["methods"][document["budget"]["estimator"]],
         fit=fit,
         samples=samples,
+        set_lines=sentences(document.get("sets")),
     )
     return page

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from catimage.errors import InputError
-from catimage.params import Encoder
+from catimage.metrics.metric import Metric
 from catimage.tiny.parsing import parse
 from catimage.tiny.render import SIZE, ground, silhouette
 from catimage.tiny.scenes import COLOURS, MANY, POSITIONS, RADIUS, SHAPES, Group, Scene
@@ -23,7 +23,7 @@ _CELLS = 16
 """Objects are compared with silhouettes stretched to this many cells a side."""
 
 
-class SceneFaithfulness:
+class SceneFaithfulness(Metric):
     """The share of what a caption says that the image shows: the mean over its background and its groups of objects.
 
     A background counts by the share of its pixels, away from objects, that have the colour it would be drawn in. A group counts by the
@@ -33,13 +33,7 @@ class SceneFaithfulness:
     """
 
     name = "scene_faithfulness"
-    version = "1"
-    higher_is_better = True
     range = (0.0, 1.0)
-    needs_reference = False
-
-    def __init__(self, encoder: Encoder | None = None, device: str = "auto") -> None:
-        """Takes what every metric takes, and needs neither."""
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
         """uint8 (n, h, w, 3) and n captions to float64 (n,).

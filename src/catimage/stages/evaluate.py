@@ -21,6 +21,7 @@ from catimage.evaluation.methods import MetricData, Pool, metrics_document
 from catimage.evaluation.plots import deferral_table, figures, selection_table
 from catimage.evaluation.report import fit_table, report
 from catimage.evaluation.samples import Sample, samples, telling_prompts
+from catimage.evaluation.sets import sentences
 from catimage.evaluation.summary import summary
 from catimage.metrics import lower_is_better
 from catimage.params import Encoder, Params
@@ -29,6 +30,7 @@ from catimage.routing.rule import Floats
 from catimage.scores_file import parse_scores
 from catimage.shards.manifest import read_manifest
 from catimage.shards.store import shard_path
+from catimage.stages.sets import sets_document
 from catimage.stages.train import split_labels
 from catimage.tables import PROMPTS, SCORES, labels_of, read_table, scores_array
 from catimage.workspace import Workspace, replacing
@@ -70,10 +72,11 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     pool = Pool(router.candidates, router.costs, router.cost_unit)
     document = metrics_document(data[0], data[1:], pool, point, params.evaluate.bootstrap, params.evaluate.seed)
     document["decision_tflops"] = decision_tflops(router.estimator, max(test["prompt"], key=len))
+    document["sets"] = sets_document(workspace, params, scores is None, test, pool, predicted, document)
     _write(
         workspace, document, pool, predicted, data[0].test, _samples(workspace if scores is None else None, test, data[0].test, point, pool)
     )
-    print(summary(document), flush=True)
+    print("\n".join([summary(document), *sentences(document["sets"])]), flush=True)
 
 
 def _check(router: Router, params: Params) -> None:

@@ -35,8 +35,9 @@ def run(workspace: Workspace, params: Params) -> None:
     run that comes to its end replaces the manifest and deletes shards that are no longer planned.
 
     Raises:
-        InputError: prompts, pool or weights are missing or wrong, or another process is generating here.
+        InputError: prompts, pool or weights are missing or wrong, the workspace was imported, or another process is generating here.
     """
+    params.check_not_imported("generate")
     pool = load_pool(params.pool, workspace.pools)
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     if prompts.empty:

@@ -1,14 +1,19 @@
-"""``import-scores``: a workspace that starts from scores that somebody already has, with no prompts to sample and no images to make."""
+"""``import-scores``: a workspace that starts from scores that somebody already has, with no prompts to sample and no images to make.
+
+What ``import-images`` does in the same way is here too: costs, and ``params.yaml``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from catimage.errors import InputError, nearest
+from catimage.imported_rows import ImportedFile
 from catimage.params import Params, apply_setting, parse_params, read_tree, save_params
 from catimage.scores_file import ScoresFile, parse_scores, read_costs_csv
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, write_table
@@ -26,39 +31,57 @@ def run(workspace: Workspace, scores: Path, costs: Path | None, settings: list[s
             chosen, or is not there; a bad setting.
     """
     file = parse_scores(scores)
-    prices = read_costs_csv(costs) if costs else pd.DataFrame({"candidate": file.candidates, "cost": 1.0, "unit": NO_UNIT})
-    if costs:
-        _check_costs(file, prices, costs)
-    tree = _parameters(workspace.params, file, sorted(prices["unit"].unique()), costs, settings)
+    prices = prices_of(file, costs)
+    offered = {"metric": (file.metrics, scores), "cost_unit": (sorted(prices["unit"].unique()), costs or scores)}
+    tree = parameters(workspace.params, "scores", offered, costs, settings)
     params = parse_params(tree, workspace.params)
-    _check_parameters(params, file, prices, costs)
+    check_unit(params, file, prices, costs)
+    _check_metrics(params, file)
     _write(workspace, file, prices, tree)
     what = f"{len(file.prompts):,} prompts, {len(file.candidates)} candidates, {len(file.scores):,} scores ({', '.join(file.metrics)})"
     print(f"imported into {workspace.root}: {what}", flush=True)
 
 
-def _check_costs(file: ScoresFile, prices: pd.DataFrame, costs: Path) -> None:
+def prices_of(file: ImportedFile, costs: Path | None) -> pd.DataFrame:
+    """``candidate, cost, unit`` of the file's candidates; without ``costs`` each costs 1.
+
+    Raises:
+        InputError: see :func:`catimage.scores_file.read_costs_csv`; a candidate without a cost, or one that is in ``costs`` alone.
+    """
+    if costs is None:
+        return pd.DataFrame({"candidate": file.candidates, "cost": 1.0, "unit": NO_UNIT})
+    prices = read_costs_csv(costs)
     file.check_candidates(list(prices["candidate"].unique()), str(costs))
     for name in prices["candidate"]:
         if name not in file.candidates:
             raise InputError(f"{costs}: candidate {name!r} is not in {file.path}{nearest(name, file.candidates)}: remove or rename it.")
+    return prices
 
 
-def _parameters(path: Path, file: ScoresFile, units: list[str], costs: Path | None, settings: list[str]) -> dict[str, Any]:
-    """What ``params.yaml`` will say: what it says already, then what the files say, then ``settings``."""
+def parameters(
+    path: Path, kind: Literal["scores", "images"], offered: Mapping[str, tuple[list[str], Path]], costs: Path | None, settings: list[str]
+) -> dict[str, Any]:
+    """What ``params.yaml`` will say: what it says already, then what the files say, then ``settings``.
+
+    Args:
+        offered: by key, the values that there are and the file that has them.
+
+    Raises:
+        InputError: there are several, none of which the workspace or ``settings`` say; or ``settings`` are wrong.
+    """
     tree = read_tree(path)
     said: dict[str, Any] = {}
     for setting in settings:
         apply_setting(said, setting)
-    if "metric" not in said:
-        tree["metric"] = _the_one(file.metrics, tree.get("metric"), "metric", file.path)
-    if "cost_unit" not in said:
-        tree["cost_unit"] = _the_one(units, tree.get("cost_unit"), "cost_unit", costs or file.path)
+    for key, (names, where) in offered.items():
+        if key not in said:
+            tree[key] = _the_one(names, tree.get(key), key, where)
     if not costs:
         tree["budget"] = "100%"
     if "import" not in tree:
         apply_setting(tree, "train.estimators=[ridge]")
-    tree["import"] = tree.get("import") or {}
+    before = tree.get("import") or {}
+    tree["import"] = before if before.get("kind", "scores") == kind else {"kind": kind}
     for setting in settings:
         apply_setting(tree, setting)
     return tree
@@ -72,25 +95,37 @@ def _the_one(names: list[str], before: Any, key: str, where: Path) -> str:
     return str(before) if before in names else names[0]
 
 
-def _check_parameters(params: Params, file: ScoresFile, prices: pd.DataFrame, costs: Path | None) -> None:
-    for metric in (*params.trained_metrics, *(params.imported.lower_is_better if params.imported else ())):
-        file.only(metric)
+def check_unit(params: Params, file: ImportedFile, prices: pd.DataFrame, costs: Path | None) -> None:
+    """Every candidate has a cost in ``params.cost_unit``.
+
+    Raises:
+        InputError: naming the unit, or the first candidate that has none.
+    """
     priced = list(prices.loc[prices["unit"] == params.cost_unit, "candidate"])
     units = sorted(prices["unit"].unique())
     if not priced:
         mend = f"it has {', '.join(units)}" if costs else "give --costs COSTS.csv"
         raise InputError(f"{costs or file.path} has no cost in the unit {params.cost_unit!r}{nearest(params.cost_unit, units)}: {mend}.")
     file.check_candidates(priced, f"{costs} with a cost in {params.cost_unit!r}")
+
+
+def _check_metrics(params: Params, file: ScoresFile) -> None:
+    for metric in (*params.trained_metrics, *(params.imported.lower_is_better if params.imported else ())):
+        file.only(metric)
     metrics = file.metrics if params.validation.complete_labels else params.trained_metrics
     file.check_complete(metrics, file.candidates)
 
 
+def candidates_table(prices: pd.DataFrame) -> pd.DataFrame:
+    """Imported candidates: each a generator of its own, of no steps that we know."""
+    return prices.assign(generator=prices["candidate"], steps=0)
+
+
 def _write(workspace: Workspace, file: ScoresFile, prices: pd.DataFrame, tree: dict[str, Any]) -> None:
     """All four files, or, where one cannot be written, none."""
-    candidates = prices.assign(generator=prices["candidate"], steps=0)
     with ExitStack() as stack:
         write_table(file.prompts, stack.enter_context(replacing(workspace.prompts)), PROMPTS)
-        write_table(candidates, stack.enter_context(replacing(workspace.candidates)), CANDIDATES)
+        write_table(candidates_table(prices), stack.enter_context(replacing(workspace.candidates)), CANDIDATES)
         write_table(file.scores, stack.enter_context(replacing(workspace.scores)), SCORES)
         save_params(tree, stack.enter_context(replacing(workspace.params)))
     (workspace.reports / "validation.json").unlink(missing_ok=True)  # it was about other data

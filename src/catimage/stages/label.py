@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from catimage.errors import InputError
-from catimage.metrics import Metric, get_metric
-from catimage.params import Params
-from catimage.pool.pool import load_pool
+from catimage.metrics import Composite, Context, Metric, declaration, get_metric, needed
+from catimage.metrics.scoring import Batch, score
+from catimage.params import Label, Params
 from catimage.shards.lock import writing
 from catimage.shards.manifest import Entry, read_manifest
+from catimage.shards.references import References
 from catimage.shards.store import KEYS, DamagedShard, decode_image, read_keys, read_shard
+from catimage.stages.choices import Choices, choices_of
 from catimage.tables import PROMPTS, SCORES, read_table, write_table
 from catimage.workspace import Workspace, replacing
 
@@ -23,82 +27,157 @@ def run(workspace: Workspace, params: Params) -> None:
     """Writes ``data/scores.parquet``, sorted by metric, candidate, prompt and seed.
 
     Scores are kept by shard, metric and version in ``data/.labels``, so that a run that was killed continues, and a
-    metric whose version changed is scored again by itself. An image is decoded once for all metrics.
+    metric whose version changed is scored again by itself. An image is decoded once for all metrics. Composites are
+    made of the scores of their terms.
 
     Raises:
-        InputError: images are missing, damaged or not of these prompts, a metric is unknown, or another process is labelling here.
+        InputError: images are missing, damaged or not of these prompts, a metric is unknown or fails, no metric reference is named
+            where one is needed, the scores were imported, or another process is labelling here.
     """
+    if params.imported is not None and params.imported.kind == "scores":
+        raise InputError(f"{workspace.scores} holds scores that were imported: there are no images to label.")
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
+    choices = choices_of(workspace, params)
+    wanted = list(dict.fromkeys(params.label.metrics))
+    scored = needed(wanted, params)
+    for name in scored:
+        if declaration(name, params).needs_reference:
+            choices.check_references(name)
     entries = read_manifest(workspace.images)
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-    candidates = [c.candidate for c in load_pool(params.pool, workspace.pools).candidates]
+    whole = params.imported is None or params.validation.complete_labels
     with writing(workspace.scores):
-        _check_complete(workspace.images, entries, list(texts), candidates)
-        metrics = [get_metric(name, params.encoder, params.label.device) for name in dict.fromkeys(params.label.metrics)]
-        cache = workspace.scores.with_name(".labels")
+        _check_images(workspace.images, entries, list(texts), choices, whole)
+        context = Context(params.encoder, params.label.device, params.label.weights)
+        metrics = [get_metric(name, context=context) for name in scored]
+        references = References(workspace.images, entries, choices.references)
+        labeller = Labeller(
+            workspace.images, workspace.scores.with_name(".labels"), texts, metrics, references, params.label, choices.missing
+        )
         parts = []
         with tqdm(total=sum(e.images for e in entries), unit="image", desc="label") as bar:
             for entry in entries:
-                parts.append(_label(entry, workspace.images, texts, metrics, cache, params.label.batch))
+                parts.append(labeller.label(entry))
                 bar.update(entry.images)
-        scores = pd.concat(parts).sort_values(["metric", "candidate", "prompt_id", "seed"])
-        write_table(scores, workspace.scores, SCORES)
-        _collect(cache, {_kept(cache, e, m) for e in entries for m in metrics})
+        write_table(_table(pd.concat(parts), metrics, wanted, params), workspace.scores, SCORES)
+        labeller.collect(entries)
 
 
-def _check_complete(folder: Path, entries: list[Entry], prompt_ids: list[str], candidates: list[str]) -> None:
-    """Every prompt has an image of every candidate and seed, and there are no others; from the shards' keys alone."""
-    absent = [c for c in candidates if c not in {e.candidate for e in entries}]
+def _check_images(folder: Path, entries: list[Entry], prompt_ids: list[str], choices: Choices, whole: bool) -> None:
+    """There are images of every candidate and of no other prompts, and if ``whole`` of every prompt, candidate and seed.
+
+    From the shards' keys alone.
+    """
+    run = f"run 'catimage {choices.missing}'"
+    absent = [c for c in choices.candidates if c not in {e.candidate for e in entries}]
     if absent:
-        raise InputError(f"{folder} has no images of the candidate {absent[0]!r}: run 'catimage generate' first.")
+        raise InputError(f"{folder} has no images of the candidate {absent[0]!r}: {run} first.")
     try:
         images = pd.concat([read_keys(folder, entry.shard) for entry in entries])
     except (FileNotFoundError, DamagedShard) as error:
-        raise InputError(f"{folder}: a shard is missing or damaged ({error}): run 'catimage generate' again.") from error
+        raise InputError(f"{folder}: a shard is missing or damaged ({error}): {run} again.") from error
     full = images["candidate"].nunique() * images["seed"].nunique()
     count = images.groupby("prompt_id").size()
     short = int((count.reindex(prompt_ids, fill_value=0) < full).sum())
-    if short:
-        raise InputError(f"{folder}: {short} of {len(prompt_ids)} prompts lack images: run 'catimage generate' first.")
-    if len(count) > len(prompt_ids):
-        raise InputError(
-            f"{folder} has images of {len(count) - len(prompt_ids)} prompts that are no longer there: run 'catimage generate'."
+    if short and whole:
+        raise InputError(f"{folder}: {short} of {len(prompt_ids)} prompts lack images: {run} first.")
+    strange = len(set(count.index) - set(prompt_ids))
+    if strange:
+        raise InputError(f"{folder} has images of {strange} prompts that are no longer there: {run}.")
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Scores shards: ``folder`` has them, ``cache`` keeps what was scored, ``texts`` are the prompts by id.
+
+    ``maker`` is the command that made them.
+    """
+
+    folder: Path
+    cache: Path
+    texts: dict[str, str]
+    metrics: list[Metric]
+    references: References
+    params: Label
+    maker: str = "generate"
+
+    def label(self, entry: Entry) -> pd.DataFrame:
+        """The scores of one shard, a row an image and metric; images that a metric could not score have none.
+
+        Raises:
+            InputError: the shard is damaged or not the manifest's, or a metric fails.
+        """
+        try:
+            rows, digest = read_shard(self.folder, entry.shard)
+        except DamagedShard as error:
+            raise InputError(f"{self.folder}: the shard {entry.shard} is damaged ({error}): {self._again}.") from error
+        if digest != entry.digest:
+            raise InputError(f"{self.folder}: the shard {entry.shard} is not the manifest's: {self._again}.")
+        keys: pd.DataFrame = rows.select(list(KEYS)).to_pandas()
+        values = {metric.name: _read(self._kept(entry, metric), len(keys)) for metric in self.metrics}
+        missing = [metric for metric in self.metrics if values[metric.name] is None]
+        for metric, fresh in self._score(rows.column("image").to_pylist(), keys, missing).items():
+            values[metric.name] = fresh
+            if np.isfinite(fresh).all():
+                _write(self._kept(entry, metric), fresh)
+        scored: pd.DataFrame = pd.concat([keys.assign(metric=m.name, version=m.version, value=values[m.name]) for m in self.metrics])
+        return scored.dropna(subset="value")
+
+    @property
+    def _again(self) -> str:
+        return f"run 'catimage {self.maker}' again"
+
+    def _score(self, images: list[bytes], keys: pd.DataFrame, metrics: list[Metric]) -> dict[Metric, np.ndarray]:
+        """Fresh scores, each float64 (n_images,)."""
+        parts: dict[Metric, list[np.ndarray]] = {metric: [] for metric in metrics}
+        for batch in self._batches(images, keys, any(m.needs_reference for m in metrics)) if metrics else ():
+            for metric in metrics:
+                parts[metric].append(score(metric, batch, self.params.on_error))
+        return {metric: np.concatenate(values) for metric, values in parts.items()}
+
+    def _batches(self, images: list[bytes], keys: pd.DataFrame, compared: bool) -> Iterator[Batch]:
+        """An image is decoded once."""
+        names = [f"{k.candidate} of prompt {k.prompt_id} at seed {k.seed}" for k in keys.itertuples()]
+        prompts = [self.texts[i] for i in keys["prompt_id"]]
+        references = self._references(keys) if compared else []
+        for start in range(0, len(images), self.params.batch):
+            cut = slice(start, start + self.params.batch)
+            pixels = np.stack([decode_image(data) for data in images[cut]])
+            compared_with = [None if data is None else decode_image(data) for data in references[cut]]
+            yield Batch(pixels, prompts[cut], names[cut], compared_with if compared else None)
+
+    def _references(self, keys: pd.DataFrame) -> list[bytes | None]:
+        try:
+            return self.references.of(keys["candidate"].iloc[0], keys)
+        except (FileNotFoundError, DamagedShard) as error:
+            raise InputError(f"{self.folder}: a shard of reference images is missing or damaged ({error}): {self._again}.") from error
+
+    def _kept(self, entry: Entry, metric: Metric) -> Path:
+        """Where the scores of these very images (and references) by this version of a metric are kept, in the shard's order."""
+        reference = f"{self.references.digest(entry)}-" if metric.needs_reference else ""
+        return self.cache / f"{entry.digest[:32]}-{reference}{metric.name}-{metric.version}.npy"
+
+    def collect(self, entries: list[Entry]) -> None:
+        """Deletes kept scores that no live shard and metric has."""
+        live = {self._kept(entry, metric) for entry in entries for metric in self.metrics}
+        for path in set(self.cache.glob("*")) - live:
+            path.unlink()
+
+
+def _table(scores: pd.DataFrame, metrics: list[Metric], wanted: list[str], params: Params) -> pd.DataFrame:
+    """The scores of the wanted metrics in order, composites with them."""
+    composites = [made for name in wanted if isinstance(made := declaration(name, params), Composite)]
+    versions = {metric.name: metric.version for metric in metrics}
+    wide = scores.pivot(index=list(KEYS), columns="metric", values="value").reindex(columns=[metric.name for metric in metrics])
+    made = [
+        wide.index.to_frame(index=False).assign(
+            metric=c.name, version=c.version(versions), value=c.combine({term: wide[term].to_numpy() for term in c.terms})
         )
-
-
-def _label(entry: Entry, folder: Path, texts: dict[str, str], metrics: list[Metric], cache: Path, batch: int) -> pd.DataFrame:
-    """The scores of one shard, a row an image and metric."""
-    try:
-        rows, digest = read_shard(folder, entry.shard)
-    except DamagedShard as error:
-        raise InputError(f"{folder}: the shard {entry.shard} is damaged ({error}): run 'catimage generate' again.") from error
-    if digest != entry.digest:
-        raise InputError(f"{folder}: the shard {entry.shard} is not the manifest's: run 'catimage generate' again.")
-    keys: pd.DataFrame = rows.select(list(KEYS)).to_pandas()
-    values = {metric.name: _read(_kept(cache, entry, metric), len(keys)) for metric in metrics}
-    missing = [metric for metric in metrics if values[metric.name] is None]
-    if missing:
-        fresh = _score(rows.column("image").to_pylist(), [texts[i] for i in keys["prompt_id"]], missing, batch)
-        for metric in missing:
-            values[metric.name] = fresh[metric.name]
-            _write(_kept(cache, entry, metric), fresh[metric.name])
-    scored: pd.DataFrame = pd.concat([keys.assign(metric=m.name, version=m.version, value=values[m.name]) for m in metrics])
-    return scored
-
-
-def _score(images: list[bytes], prompts: list[str], metrics: list[Metric], batch: int) -> dict[str, np.ndarray]:
-    """Scores by metric name, each float64 (n_images,)."""
-    parts: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
-    for start in range(0, len(images), batch):
-        pixels = np.stack([decode_image(data) for data in images[start : start + batch]])
-        for metric in metrics:
-            parts[metric.name].append(metric.score(pixels, prompts[start : start + batch]))
-    return {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def _kept(cache: Path, entry: Entry, metric: Metric) -> Path:
-    """Where the scores of these very images by this version of a metric are kept, in the shard's order."""
-    return cache / f"{entry.digest[:32]}-{metric.name}-{metric.version}.npy"
+        for c in composites
+    ]
+    whole = pd.concat([scores, *made]).dropna(subset="value")
+    table: pd.DataFrame = whole[whole["metric"].isin(wanted)].sort_values(["metric", "candidate", "prompt_id", "seed"])
+    return table
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:
@@ -113,8 +192,3 @@ def _read(path: Path, count: int) -> np.ndarray | None:
 def _write(path: Path, values: np.ndarray) -> None:
     with replacing(path) as fresh, fresh.open("wb") as file:
         np.save(file, values)
-
-
-def _collect(cache: Path, live: set[Path]) -> None:
-    for path in set(cache.iterdir()) - live:
-        path.unlink()

@@ -25,8 +25,9 @@ def run(workspace: Workspace, params: Params) -> None:
 
     Raises:
         InputError: see :func:`catimage.prompts.sources.read_source` and :func:`catimage.encoders.load_encoder`; too few prompts are
-            kept, or none in a split.
+            kept, or none in a split; or the workspace was imported.
     """
+    params.check_not_imported("sample")
     sources = [read_source(source, workspace.root, params.sample.max_prompt_length) for source in params.sample.sources]
     prompts = _distinct(sources)
     if prompts.empty:

@@ -11,13 +11,21 @@ import pandas as pd
 from catimage import validation, validation_run
 from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
+from catimage.metrics import declaration
 from catimage.params import Params
+from catimage.stages.choices import choices_of
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.validation_frames import frames
 from catimage.workspace import Workspace, replacing
 
 ROUNDING = 1e-5
 """By how much a similarity may be above the threshold that the sample stage kept: other blocks round otherwise."""
+MADE_BY: dict[validation.Kind, tuple[str, str, str]] = {
+    "generated": ("sample", "generate", "label"),
+    "images": ("import-images", "import-images", "label"),
+    "imported": ("import-scores", "import-scores", "import-scores"),
+}
+"""The commands that make the tables of prompts, candidates and scores."""
 MOST = 5
 """Failed expectations that the message names; the Data Docs have all."""
 
@@ -30,23 +38,32 @@ def run(workspace: Workspace, params: Params) -> None:
     Raises:
         InputError: a table is missing, or an expectation fails; the earlier ``validation.json`` stays as it was.
     """
-    kind: validation.Kind = "generated" if params.imported is None else "imported"
-    made_by = ("sample", "generate", "label") if kind == "generated" else ("import-scores",) * 3
+    kind = _kind(params)
+    made_by = MADE_BY[kind]
     prompts = read_table(workspace.prompts, PROMPTS, made_by[0])
     candidates = read_table(workspace.candidates, CANDIDATES, made_by[1])
     scores = read_table(workspace.scores, SCORES, made_by[2])
     embeddings = Embeddings.load(workspace.embeddings(params.encoder.name)) if kind == "generated" else None
+    compared = kind != "imported" and any(declaration(name, params).needs_reference for name in params.label.metrics)
+    references = choices_of(workspace, params).references if compared else {}
     context = workspace.root / "expectations"
     ours = (context / "great_expectations.yml").exists()
     suites = validation.load(context / "suites", kind) if ours else validation.suites(kind)
     docs = context / "uncommitted" / "data_docs" if ours else workspace.root / ".catimage" / "data_docs"
-    outcome = validation_run.run(suites, frames(prompts, candidates, scores, params, embeddings), _parameters(candidates, params), docs)
+    made = frames(prompts, candidates, scores, params, embeddings, references)
+    outcome = validation_run.run(suites, made, _parameters(candidates, params), docs)
     print(f"validate: Data Docs in {docs / 'index.html'}", flush=True)
     if outcome.failures:
         raise InputError(_message(outcome, docs))
     tables = {"prompts": len(prompts), "candidates": len(candidates), "scores": len(scores)}
     _write(workspace.reports / "validation.json", kind, outcome, tables, sorted(scores["metric"].unique()))
     print(f"validate: {sum(outcome.evaluated.values())} expectations hold on {kind} data", flush=True)
+
+
+def _kind(params: Params) -> validation.Kind:
+    if params.imported is None:
+        return "generated"
+    return "images" if params.imported.kind == "images" else "imported"
 
 
 def _parameters(candidates: pd.DataFrame, params: Params) -> dict[str, Any]:

@@ -13,9 +13,10 @@ def assemble(build: Path, out: Path) -> None:
     denoisers ``out/lightning`` and ``out/turbo``, which take that of ``sd``'s place, and the adapter ``out/patterns``.
 
     Args:
-        build: the training's folder, with ``vae``, ``unet``, ``lightning``, ``turbo``, ``patterns`` and ``clip``. Weights of the denoisers
-            and the autoencoder are stored in fp16; the text encoder's are not, since transformers would load it in fp16 beside a denoiser in
-            fp32.
+        build: the training's folder, with ``vae``, ``unet``, ``lightning``, ``turbo``, ``patterns`` and ``clip``.
+
+    Weights of the denoisers and the autoencoder are stored in fp16; the text encoder's are not, since transformers would load it in fp16
+    beside a denoiser in fp32.
     """
     import torch
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel

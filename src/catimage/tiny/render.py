@@ -81,7 +81,7 @@ def _pattern(kind: str, way: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The share of the second colour in one of the :data:`PATTERNS`."""
     if kind == "zigzag":
         along, across = (y, x) if way == "upright" else (x, y)
-        return ((across * 4 + 0.6 * abs(along * 6 % 2 - 1)) % 1 >= 0.5) * 1.0
+        return np.asarray((across * 4 + 0.6 * abs(along * 6 % 2 - 1)) % 1 >= 0.5, float)
     if kind == "diamonds":
         n = 3 if way == "large" else 6
         return np.asarray((np.floor((x + y) * n) + np.floor((x - y) * n)) % 2)
@@ -90,8 +90,8 @@ def _pattern(kind: str, way: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if kind == "bricks":
         n = 5 if way == "large" else 9
         shifted = x * n / 2 + np.floor(y * n) % 2 / 2
-        return ((y * n % 1 < 0.22) | (shifted % 1 < 0.11)) * 1.0
-    return ((x + y if way == "rising" else x - y) * 3 % 1 >= 0.5) * 1.0
+        return np.asarray((y * n % 1 < 0.22) | (shifted % 1 < 0.11), float)
+    return np.asarray((x + y if way == "rising" else x - y) * 3 % 1 >= 0.5, float)
 
 
 def _sprinkle(canvas: Image.Image, ground: Background, rng: np.random.Generator) -> None:

@@ -26,6 +26,7 @@ PROMPT = " ".join(["word"] * 32)
 DENOISERS = ("unet", "transformer")
 DECODER = "vae"
 
+
 @dataclass(frozen=True)
 class Work:
     """What one call of a part takes: TFLOPs of projections and convolutions, TFLOPs of products of activations with each other

@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import sqrtm
+
+from catimage.metrics.sets.distances import ImageSet, frechet, inception_score, kernel
+
+
+def images(values, first=0):
+    return ImageSet(np.asarray(values, float), np.arange(first, first + len(values)))
+
+
+def two(n, m, width, seed=0):
+    rng = np.random.default_rng(seed)
+    return images(rng.normal(0, 1, (n, width)) @ rng.normal(0, 1, (width, width))), images(rng.normal(0.3, 1, (m, width)), -m)
+
+
+def with_moments(mean, covariance, n=50, seed=0):
+    """Features whose mean and covariance are exactly these."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 1, (n, len(mean)))
+    noise -= noise.mean(0)
+    white = noise @ np.linalg.inv(np.linalg.cholesky(np.cov(noise, rowvar=False))).T
+    return images(white @ np.linalg.cholesky(covariance).T + mean)
+
+
+def test_frechet_of_gaussians_in_closed_form():
+    one = with_moments(np.array([1.0, 2.0]), np.diag([4.0, 9.0]))
+    other = with_moments(np.array([0.0, 4.0]), np.diag([1.0, 16.0]), n=70, seed=1)
+    assert frechet(one, other) == pytest.approx((1 + 4) + (2 - 1) ** 2 + (3 - 4) ** 2)
+    assert frechet(one, one) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 40), (40, 60), (9, 12)])
+def test_frechet_is_that_of_the_matrix_root_and_of_torchmetrics(n, m):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    one, other = two(n, m, 12)
+    s, w = np.cov(one.values, rowvar=False), np.cov(other.values, rowvar=False)
+    shift = one.values.mean(0) - other.values.mean(0)
+    if min(n, m) > 12:  # a singular product has no root that sqrtm finds
+        root = shift @ shift + np.trace(s + w - 2 * sqrtm(s @ w).real)
+        assert frechet(one, other) == pytest.approx(root, rel=1e-9)
+    network = torch.nn.Identity()
+    network.num_features = 12
+    theirs = FrechetInceptionDistance(feature=network)
+    theirs.update(torch.from_numpy(other.values), real=True)
+    theirs.update(torch.from_numpy(one.values), real=False)
+    assert frechet(one, other) == pytest.approx(float(theirs.compute()), rel=1e-6)
+    assert frechet(one, other) == pytest.approx(frechet(other, one), rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel:UserWarning")
+def test_kernel_is_torchmetrics_where_all_prompts_differ():
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    one, other = two(40, 40, 12)
+    theirs = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=1, subset_size=40)
+    theirs.update(torch.from_numpy(other.values), real=True)
+    theirs.update(torch.from_numpy(one.values), real=False)
+    assert kernel(one, other) == pytest.approx(float(theirs.compute()[0]), rel=1e-10)
+
+
+def test_kernel_counts_pairs_of_different_prompts():
+    made = ImageSet(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([0, 0, 1]))
+    real = ImageSet(np.array([[3.0, 0.0], [0.0, 1.0]]), np.array([0, 1]))
+
+    def k(x, y):
+        return (np.dot(x, y) / 2 + 1) ** 3
+
+    a, b, c = made.values
+    p, q = real.values
+    expected = (k(a, c) + k(b, c)) / 2 + k(p, q) - 2 * (k(a, q) + k(b, q) + k(c, p)) / 3
+    assert kernel(made, real) == pytest.approx(expected)
+
+
+def test_kernel_is_unbiased_where_the_real_images_are_of_the_same_prompts():
+    """Draws of one distribution, whose prompts account for most of the spread: 0 on average, which the usual estimate is not."""
+    rng = np.random.default_rng(0)
+    ours, usual = [], []
+    for _ in range(300):
+        prompts = rng.normal(0, 1, (12, 4))
+        made, real = (ImageSet(prompts + rng.normal(0, 0.3, prompts.shape), np.arange(12)) for _ in range(2))
+        ours.append(kernel(made, real))
+        usual.append(kernel(made, ImageSet(real.values, real.prompt - 12)))
+    assert abs(np.mean(ours)) < 3 * np.std(ours) / 300**0.5
+    assert np.mean(usual) < -10 * np.std(usual) / 300**0.5
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    from catimage.metrics.sets import distances
+
+    one, other = two(30, 20, 5)
+    whole = kernel(one, other)
+    real = distances._mean_kernel
+    monkeypatch.setattr(distances, "_mean_kernel", lambda a, b: real(a, b, block=7))
+    assert kernel(one, other) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Metric `InceptionScore:UserWarning", "ignore:std:UserWarning")
+def test_inception_score_is_torchmetrics():
+    from torchmetrics.image.inception import InceptionScore
+
+    logits = np.random.default_rng(0).normal(0, 3, (40, 7))
+    theirs = InceptionScore(feature=torch.nn.Identity(), splits=1)
+    theirs.update(torch.from_numpy(logits))
+    assert inception_score(images(logits)) == pytest.approx(float(theirs.compute()[0]), rel=1e-12)
+
+
+def test_inception_score_in_closed_form():
+    clear = np.where(np.eye(4, dtype=bool), 100.0, 0.0)
+    assert inception_score(images(np.tile(clear, (5, 1)))) == pytest.approx(4)
+    assert inception_score(images(np.tile(clear[0], (5, 1)))) == pytest.approx(1)
+    assert inception_score(images(np.zeros((5, 4)))) == pytest.approx(1)
+    p = np.array([0.9, 0.1])
+    expected = np.exp((p * np.log(p / 0.5)).sum())
+    assert inception_score(images(np.log([p, p[::-1]]))) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000))
+def test_noise_and_lost_variety_move_them_the_right_way(seed):
+    rng = np.random.default_rng(seed)
+    real, good = (images(rng.normal(0, 1, (80, 6)), 80 * i) for i in range(2))
+    noisy = images(good.values + rng.normal(0, 3, good.values.shape), 80)
+    alike = images(np.tile(good.values[:4], (20, 1)), 80)
+    for statistic in (frechet, kernel):
+        assert statistic(good, real) < min(statistic(noisy, real), statistic(alike, real))
+    sharp, flat = images(5 * good.values), images(0.2 * good.values)
+    assert 1 <= inception_score(flat) < inception_score(sharp) <= 6
+    assert inception_score(images(good.values + 7.0)) == pytest.approx(inception_score(good))
+
+
+def test_a_distance_without_real_images_is_refused():
+    with pytest.raises(ValueError, match="real images"):
+        frechet(two(3, 3, 2)[0], None)
+
+
+def test_without_leaves_whole_prompts_out():
+    some = ImageSet(np.arange(8.0).reshape(4, 2), np.array([0, 0, 1, 2]))
+    left = some.without(np.array([0, 2]))
+    assert left.values.tolist() == [[4.0, 5.0]] and left.prompt.tolist() == [1]

@@ -1,0 +1,104 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from catimage.errors import InputError
+from catimage.metrics import Context
+from catimage.metrics.sets.features import BATCH, CLASSES, INCEPTION, Inception, TinyClip, captions
+from catimage.params import Weights
+from catimage.tiny.parsing import parse
+from catimage.tiny.render import render
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return TinyClip(Context(device="cpu"))
+
+
+def rendered(prompts, seed=0):
+    rng = np.random.default_rng(seed)
+    return [render(parse(prompt), rng) for prompt in prompts]
+
+
+def test_features_of_the_tiny_clip_are_its_embeddings_of_length_the_root_of_their_width(tiny):
+    images = rendered(captions()[:5])
+    features = tiny.all_features(images)
+    assert features.dtype == np.float64 and features.shape == (5, 128)
+    assert np.square(features).mean(1) == pytest.approx(np.ones(5), rel=1e-5)
+    from catimage.metrics import get_metric
+
+    cosines = get_metric("clip_score", device="cpu").score(np.stack(images), captions()[:5])
+    texts = tiny._clip.texts(captions()[:5]).double().numpy()
+    assert (features * texts).sum(1) / 128**0.5 == pytest.approx(cosines, abs=1e-6)
+
+
+def test_the_tiny_classifier_knows_its_scenes(tiny):
+    assert len(set(captions())) == CLASSES and captions() == captions()
+    logits = tiny.logits(tiny.all_features(rendered(captions()[::3])))
+    assert logits.shape == (34, CLASSES) and (logits.argmax(1) == np.arange(0, CLASSES, 3)).mean() > 0.8
+
+
+def test_sizes_and_batches_do_not_matter(tiny):
+    images = rendered(captions()[:40])
+    assert len(images) > BATCH
+    large = np.zeros((80, 96, 3), np.uint8)
+    features = tiny.all_features([*images[:3], large, *images[3:]])
+    assert len(features) == len(images) + 1
+    assert np.delete(features, 3, 0) == pytest.approx(tiny.all_features(images), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A folder with random weights of torch-fidelity's Inception network."""
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as m:
+        m.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        m.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
+        m.setattr(torch.nn.init, "kaiming_uniform_", lambda tensor, **_: tensor)  # as ours below, and in half the time
+        network = theirs.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    torch.manual_seed(0)
+    for p in network.parameters():
+        p.data = torch.randn(p.shape) / max(1, p[0].numel()) ** 0.5 if p.ndim > 1 else torch.rand(p.shape)
+    folder = tmp_path_factory.mktemp("inception")
+    torch.save(network.state_dict(), folder / INCEPTION)
+    return folder
+
+
+def test_inception_is_torchmetrics(weights):
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    images = np.random.default_rng(0).integers(0, 255, (3, 40, 30, 3), np.uint8)
+    ours = Inception(Context(device="cpu", weights={"inception": Weights(weights=str(weights))}))
+    features = ours.all_features(images)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    for layer, found in (("2048", features), ("logits_unbiased", ours.logits(features))):
+        theirs = NoTrainInceptionV3("inception-v3-compat", [layer], str(weights / INCEPTION))(pixels).double().numpy()
+        assert found == pytest.approx(theirs, rel=1e-4, abs=1e-4 * abs(theirs).max()) and theirs.std() > 0
+    assert ours.version.startswith("1-")
+
+
+class Bomb:
+    """Fails the test if it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was run",)
+
+
+def test_inception_weights_that_are_not_there_or_not_such(tmp_path):
+    def load():
+        return Inception(Context(device="cpu", weights={"inception": Weights(weights=str(tmp_path))}))
+
+    with pytest.raises(InputError, match=r"label\.weights\.inception"):
+        Inception(Context(device="cpu"))
+    with pytest.raises(InputError, match="there is no file"):
+        load()
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / INCEPTION)
+    with pytest.raises(InputError, match="does not hold torch-fidelity's Inception network"):
+        load()
+    (tmp_path / INCEPTION).write_bytes(pickle.dumps(Bomb(), protocol=2))
+    with pytest.raises(InputError, match="which is not loaded"):
+        load()
