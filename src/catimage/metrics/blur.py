@@ -7,11 +7,14 @@ over an image float64: sums agree with those of float64 pixels to about 1e-6 of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import cpu_count
 
 _RADIUS = 4
 _TILE = 16
@@ -33,13 +36,17 @@ class Level(NamedTuple):
     detail: np.ndarray
 
 
-def levels(images: np.ndarray) -> Iterator[Level]:
-    """Of uint8 (n, h, w, 3), in order, at least one part, each of as many images as fit the cache."""
+def of_levels(images: np.ndarray, statistic: Callable[[Level], np.ndarray]) -> np.ndarray:
+    """A statistic, float64 (m,), of the levels of m images at a time, joined to that of uint8 (n, h, w, 3): float64 (n,).
+
+    As many images as fit a core's cache are worked on at once, on each core.
+    """
     at_once = max(1, _PIXELS // (images.shape[1] * images.shape[2]))
-    for start in range(0, max(1, len(images)), at_once):
-        with _threads().limit(limits=1, user_api="blas"):  # products this small wait longer for threads than they take
-            level = _level(images[start : start + at_once])
-        yield level
+    parts = [images[start : start + at_once] for start in range(0, max(1, len(images)), at_once)]
+    with ExitStack() as stack:
+        stack.enter_context(_threads().limit(limits=1, user_api="blas"))  # products this small wait longer for threads than they take
+        pool = stack.enter_context(ThreadPoolExecutor(cpu_count()))
+        return np.concatenate(list(pool.map(lambda part: statistic(_level(part)), parts)))
 
 
 @cache

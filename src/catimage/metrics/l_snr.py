@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from catimage.metrics.blur import Level, levels, mean, power
+from catimage.metrics.blur import Level, mean, of_levels, power
 from catimage.metrics.metric import Metric
 
 
@@ -34,7 +34,7 @@ class LSnr(Metric):
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
         """uint8 (n, h, w, 3) to float64 (n,); the prompts do not matter."""
-        return np.concatenate([_l_snr(level) for level in levels(images)])
+        return of_levels(images, _l_snr)
 
 
 def _l_snr(level: Level) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from catimage.metrics.blur import levels, power
+from catimage.metrics.blur import Level, of_levels, power
 from catimage.metrics.metric import Metric
 
 
@@ -24,6 +24,9 @@ class Sharpness(Metric):
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
         """uint8 (n, h, w, 3) to float64 (n,); the prompts do not matter."""
-        parts = [(power(level.detail), level.variance + level.mean**2) for level in levels(images)]
-        lost, whole = np.concatenate(parts, axis=1)
-        return np.asarray(np.divide(lost, whole, out=np.zeros_like(whole), where=whole > 0))
+        return of_levels(images, _sharpness)
+
+
+def _sharpness(level: Level) -> np.ndarray:
+    whole = level.variance + level.mean**2
+    return np.asarray(np.divide(power(level.detail), whole, out=np.zeros_like(whole), where=whole > 0))
