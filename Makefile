@@ -26,8 +26,8 @@ setup: .venv/.ready ## Make .venv from requirements.lock; nothing to do when it 
 demo: setup ## The whole loop on the tiny pool: sample to package, register, and a table of results
 	$(BIN)/python -m flows.retrain
 
-test: setup ## The tests
-	$(BIN)/python -m pytest
+test: setup ## The tests, a file at a time on each core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

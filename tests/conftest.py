@@ -11,6 +11,7 @@ os.environ.update(
     DO_NOT_TRACK="1",
     HF_HUB_OFFLINE="1",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    OMP_NUM_THREADS="1",
 )
 
 
