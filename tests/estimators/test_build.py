@@ -27,7 +27,7 @@ def test_every_estimator_learns_and_survives_the_disk(name, data, tmp_path):
     fitted = fit(pipeline, grid, train, val)
     predicted = fitted.predict(val[0])
     assert predicted.shape == val[1].shape
-    assert np.mean((predicted - val[1]) ** 2) < 0.6 * np.mean((val[1] - train[1].mean(0)) ** 2)
+    assert np.mean((predicted - val[1]) ** 2) < 0.7 * np.mean((val[1] - train[1].mean(0)) ** 2)
     store.save(fitted, tmp_path / name, {"name": name})
     loaded, meta = store.load(tmp_path / name)
     assert meta == {"name": name}

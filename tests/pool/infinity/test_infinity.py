@@ -41,7 +41,7 @@ class Infinity(torch.nn.Module):
         self.rng.manual_seed(asked["g_seed"])
         edge = 16 * asked["scale_schedule"][-1][1]
         image = torch.randint(0, 100, (1, edge, edge, 3), generator=self.rng)
-        image += int(100 * asked["label_B_or_BLT"][0].abs().mean())
+        image += int(10_000 * asked["label_B_or_BLT"][0].abs().mean()) % 100
         image[..., 0] = int(asked["cfg_list"][0])  # blue comes first
         return None, None, image.to(torch.uint8)
 
