@@ -59,6 +59,7 @@ def test_a_missing_candidate_or_metric_is_said():
         labels_of(scores_array(table, "q", ["p"], ["a", "b"]))
     with pytest.raises(InputError, match=r"no score of the metric 'z'.*\['q'\]"):
         scores_array(table, "z", ["p"], ["a"])
+    np.testing.assert_array_equal(labels_of(scores_array(table, "q", ["p"], ["a", "b"]), whole=False), [[1.0, np.nan]])
 
 
 def test_costs_come_cheapest_first_in_one_unit():

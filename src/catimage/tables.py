@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +38,24 @@ def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     Raises:
         InputError: a column is missing, one too many, or of another type.
     """
+    write_frames([frame], path, schema)
+
+
+def write_frames(frames: Iterable[pd.DataFrame], path: Path, schema: pa.Schema) -> None:
+    """Writes a table a frame at a time, as :func:`write_table`: the whole of it never has to be held."""
+    with replacing(path) as fresh, pq.ParquetWriter(fresh, schema, compression="zstd") as writer:
+        for frame in frames:
+            writer.write_table(_fitting(frame, path, schema))
+
+
+def _fitting(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> pa.Table:
     extra, missing = set(frame.columns) - set(schema.names), set(schema.names) - set(frame.columns)
     if extra or missing:
         raise InputError(f"{path}: columns missing {sorted(missing)}, not in the schema {sorted(extra)}.")
     try:
-        table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+        return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"{path}: the table does not fit its schema: {error}.") from error
-    with replacing(path) as fresh:
-        pq.write_table(table, fresh, compression="zstd")
 
 
 def read_table(path: Path, schema: pa.Schema, made_by: str) -> pd.DataFrame:
@@ -100,17 +110,21 @@ def scores_array(scores: pd.DataFrame, metric: str, prompt_ids: list[str], candi
     return out
 
 
-def labels_of(by_seed: np.ndarray, lower_is_better: bool = False) -> np.ndarray:
+def labels_of(by_seed: np.ndarray, lower_is_better: bool = False, whole: bool = True) -> np.ndarray:
     """Labels (mean over the seeds present) from :func:`scores_array`: (n_prompts, n_candidates), higher is better.
 
+    Args:
+        whole: whether a prompt must have a score for each candidate; otherwise its label is NaN where it has none.
+
     Raises:
-        InputError: a prompt has no score at all for a candidate.
+        InputError: a prompt has no score at all for a candidate, and ``whole``.
     """
-    present = ~np.isnan(by_seed)
-    if not present.any(axis=2).all():
-        holes = int((~present.any(axis=2)).any(axis=1).sum())
-        raise InputError(f"scores: {holes} prompts lack a score for some candidate: run 'catimage label' again, or drop them.")
-    mean: np.ndarray = np.nansum(by_seed, axis=2) / present.sum(axis=2)
+    count = (~np.isnan(by_seed)).sum(axis=2)
+    if whole and not count.all():
+        holes = int((count == 0).any(axis=1).sum())
+        mend = "run 'catimage label' again, drop them, or set validate.complete_labels to false"
+        raise InputError(f"scores: {holes} prompts lack a score for some candidate: {mend}.")
+    mean: np.ndarray = np.nansum(by_seed, axis=2) / np.where(count, count, np.nan)
     return -mean if lower_is_better else mean
 
 

@@ -86,7 +86,7 @@ def test_a_new_version_of_a_metric_relabels_itself_alone(labelled: tuple[Workspa
 
 def test_a_run_that_stops_half_way_continues(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
     workspace, params = made
-    monkeypatch.setattr(label, "write_table", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(label, "write_frames", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         label.run(workspace, params)
     assert not workspace.scores.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from catimage.errors import InputError
-from catimage.metrics import Composite, Context, Metric, declaration, get_metric, needed
+from catimage.metrics import Context, Metric, declaration, get_metric, needed
 from catimage.metrics.scoring import Batch, score
 from catimage.params import Label, Params
 from catimage.shards.lock import writing
@@ -19,7 +20,8 @@ from catimage.shards.manifest import Entry, read_manifest
 from catimage.shards.references import References
 from catimage.shards.store import KEYS, DamagedShard, decode_image, read_keys, read_shard
 from catimage.stages.choices import Choices, choices_of
-from catimage.tables import PROMPTS, SCORES, read_table, write_table
+from catimage.stages.score_frames import score_frames
+from catimage.tables import PROMPTS, SCORES, read_table, write_frames
 from catimage.workspace import Workspace, replacing
 
 
@@ -54,12 +56,12 @@ def run(workspace: Workspace, params: Params) -> None:
         labeller = Labeller(
             workspace.images, workspace.scores.with_name(".labels"), texts, metrics, references, params.label, choices.missing
         )
-        parts = []
+        values = {}
         with tqdm(total=sum(e.images for e in entries), unit="image", desc="label") as bar:
             for entry in entries:
-                parts.append(labeller.label(entry))
+                values[entry] = labeller.label(entry)
                 bar.update(entry.images)
-        write_table(_table(pd.concat(parts), metrics, wanted, params), workspace.scores, SCORES)
+        write_frames(score_frames(workspace.images, values, metrics, wanted, params), workspace.scores, SCORES)
         labeller.collect(entries)
 
 
@@ -72,16 +74,20 @@ def _check_images(folder: Path, entries: list[Entry], prompt_ids: list[str], cho
     absent = [c for c in choices.candidates if c not in {e.candidate for e in entries}]
     if absent:
         raise InputError(f"{folder} has no images of the candidate {absent[0]!r}: {run} first.")
+    count, candidates, seeds = Counter[str](), set[str](), set[int]()
     try:
-        images = pd.concat([read_keys(folder, entry.shard) for entry in entries])
+        for entry in entries:
+            keys = read_keys(folder, entry.shard)
+            count.update(keys["prompt_id"])
+            candidates |= set(keys["candidate"])
+            seeds |= set(keys["seed"])
     except (FileNotFoundError, DamagedShard) as error:
         raise InputError(f"{folder}: a shard is missing or damaged ({error}): {run} again.") from error
-    full = images["candidate"].nunique() * images["seed"].nunique()
-    count = images.groupby("prompt_id").size()
-    short = int((count.reindex(prompt_ids, fill_value=0) < full).sum())
+    full = len(candidates) * len(seeds)
+    short = sum(count[i] < full for i in prompt_ids)
     if short and whole:
         raise InputError(f"{folder}: {short} of {len(prompt_ids)} prompts lack images: {run} first.")
-    strange = len(set(count.index) - set(prompt_ids))
+    strange = len(set(count) - set(prompt_ids))
     if strange:
         raise InputError(f"{folder} has images of {strange} prompts that are no longer there: {run}.")
 
@@ -101,8 +107,8 @@ class Labeller:
     params: Label
     maker: str = "generate"
 
-    def label(self, entry: Entry) -> pd.DataFrame:
-        """The scores of one shard, a row an image and metric; images that a metric could not score have none.
+    def label(self, entry: Entry) -> dict[str, np.ndarray]:
+        """The scores of one shard by metric, each float64 (n_images,) in the shard's order, NaN where a metric could not score an image.
 
         Raises:
             InputError: the shard is damaged or not the manifest's, or a metric fails.
@@ -114,14 +120,14 @@ class Labeller:
         if digest != entry.digest:
             raise InputError(f"{self.folder}: the shard {entry.shard} is not the manifest's: {self._again}.")
         keys: pd.DataFrame = rows.select(list(KEYS)).to_pandas()
-        values = {metric.name: _read(self._kept(entry, metric), len(keys)) for metric in self.metrics}
-        missing = [metric for metric in self.metrics if values[metric.name] is None]
+        kept = {metric.name: _read(self._kept(entry, metric), len(keys)) for metric in self.metrics}
+        values = {name: there for name, there in kept.items() if there is not None}
+        missing = [metric for metric in self.metrics if metric.name not in values]
         for metric, fresh in self._score(rows.column("image").to_pylist(), keys, missing).items():
             values[metric.name] = fresh
             if np.isfinite(fresh).all():
                 _write(self._kept(entry, metric), fresh)
-        scored: pd.DataFrame = pd.concat([keys.assign(metric=m.name, version=m.version, value=values[m.name]) for m in self.metrics])
-        return scored.dropna(subset="value")
+        return values
 
     @property
     def _again(self) -> str:
@@ -162,22 +168,6 @@ class Labeller:
         live = {self._kept(entry, metric) for entry in entries for metric in self.metrics}
         for path in set(self.cache.glob("*")) - live:
             path.unlink()
-
-
-def _table(scores: pd.DataFrame, metrics: list[Metric], wanted: list[str], params: Params) -> pd.DataFrame:
-    """The scores of the wanted metrics in order, composites with them."""
-    composites = [made for name in wanted if isinstance(made := declaration(name, params), Composite)]
-    versions = {metric.name: metric.version for metric in metrics}
-    wide = scores.pivot(index=list(KEYS), columns="metric", values="value").reindex(columns=[metric.name for metric in metrics])
-    made = [
-        wide.index.to_frame(index=False).assign(
-            metric=c.name, version=c.version(versions), value=c.combine({term: wide[term].to_numpy() for term in c.terms})
-        )
-        for c in composites
-    ]
-    whole = pd.concat([scores, *made]).dropna(subset="value")
-    table: pd.DataFrame = whole[whole["metric"].isin(wanted)].sort_values(["metric", "candidate", "prompt_id", "seed"])
-    return table
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:
