@@ -9,7 +9,19 @@ import subprocess
 import sys
 from importlib import import_module
 
-MODULES = ("commands", "decision", "calibration", "similarity", "generate", "generators", "label", "dvc_noop")
+MODULES = (
+    "commands",
+    "adding",
+    "decision",
+    "fitting",
+    "calibration",
+    "guarantee",
+    "similarity",
+    "generate",
+    "generators",
+    "label",
+    "dvc_noop",
+)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from catimage.params import load_params
 from catimage.pool.opened import OpenPool
 from catimage.pool.pool import Pool, load_pool
 from catimage.router import Decision, Router
+from catimage.routing.mixing import Rule
 from catimage.workspace import Workspace
 
 ROUTER = "catimage"
@@ -161,26 +162,24 @@ class RouterService:
         """The router's decision, or the candidate ``model`` with what is predicted of it.
 
         Raises:
-            ApiError: 400 for a budget below the cheapest candidate, an empty or endless prompt, an unknown model, or a forced one
-                with a budget.
+            ApiError: 400 for a budget below the cheapest candidate, or another one than floors were calibrated for, an empty or endless
+                prompt, an unknown model, or a forced one with a budget.
         """
         known = self.router.candidates
         if model != ROUTER and model not in known:
             raise ApiError(f"The model {model!r} does not exist: there are {ROUTER}, {', '.join(known)}.", "model", "model_not_found")
         if model != ROUTER and (asked.budget is not None or asked.lam is not None):
             raise ApiError(f"'budget' and 'lambda' need the model {ROUTER!r}: {model!r} is one candidate.", "model")
-        lam = _refused("budget", self._lambda, asked)
+        rule = _refused("budget", self._rule, asked)
         qualities = _refused("prompt", self.router.predict, [asked.prompt])
-        decision = self.router.decide([asked.prompt], qualities, lam)[0]
+        decision = self.router.decide([asked.prompt], qualities, rule)[0]
         if model == ROUTER:
             return decision
-        quality = decision.qualities[model]
-        return Decision(asked.prompt, model, float(self.router.costs[known.index(model)]), quality, lam, decision.qualities)
+        cost, quality = float(self.router.costs[known.index(model)]), decision.qualities[model]
+        return Decision(asked.prompt, model, cost, quality, decision.lam, decision.qualities)
 
-    def _lambda(self, asked: RouteRequest) -> float:
-        if asked.budget is not None:
-            return self.router.lambda_for(asked.budget)
-        return self.router.lam if asked.lam is None else asked.lam
+    def _rule(self, asked: RouteRequest) -> Rule:
+        return self.router.rule_for(asked.lam, asked.budget)
 
     def _decided(self, decision: Decision, model: str) -> dict[str, Any]:
         return {

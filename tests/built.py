@@ -13,6 +13,7 @@ from catimage.params import Params, load_params
 from catimage.stages import calibrate, train
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, prompt_id, split_of, write_table
 from catimage.workspace import Workspace
+from tests.miniature import pool_tree
 
 COST = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0}
 """TFLOPs, by fiat."""
@@ -48,6 +49,8 @@ def build(root: Path, pool: str = "miniature", **settings: object) -> tuple[Work
     save_tables(workspace)
     workspace.reports.mkdir()
     (workspace.reports / "validation.json").write_text(json.dumps({"success": True}))
+    workspace.pools.mkdir()
+    (workspace.pools / "miniature.yaml").write_text(yaml.safe_dump(pool_tree("sd")))
     workspace.params.write_text(yaml.safe_dump({"pool": pool, "budget": "60%", "train": {"estimators": ["ridge"]}, **settings}))
     params = load_params(workspace.params)
     train.run(workspace, params)

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from catimage.gate import judge
 from catimage.router import Router
 from catimage.routing.curve import Curve
+from catimage.routing.mixing import Rule
 
 PROMPTS = [f"prompt {i}" for i in range(50)]
 LABELS = np.stack([np.full(50, 0.4), np.linspace(0.3, 0.7, 50)], axis=1)
@@ -30,7 +31,9 @@ class Told(Pipeline):
 
 def router(table: NDArray[np.float64], lam: float = 0.1, **other: object) -> Router:
     curve = Curve(np.zeros(1), np.ones(1), np.ones(1))
-    made = Router(Told(table), "told", "clip_score", "tflops", "made up", ["cheap", "dear"], np.array([1.0, 2.0]), 1.5, lam, curve)
+    made = Router(
+        Told(table), "told", "clip_score", "tflops", "made up", ["cheap", "dear"], np.array([1.0, 2.0]), 1.5, Rule.of((1, lam)), curve
+    )
     return replace(made, **other)
 
 

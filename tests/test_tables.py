@@ -5,7 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catimage.errors import InputError
-from catimage.tables import CANDIDATES, costs_of, labels_of, normalise, prompt_id, read_table, scores_array, split_of, write_table
+from catimage.tables import (
+    CANDIDATES,
+    costs_of,
+    folded,
+    labels_of,
+    normalise,
+    prompt_id,
+    read_table,
+    scores_array,
+    split_of,
+    splits_of,
+    write_table,
+)  # fmt: skip
 
 ROW = {"candidate": "a", "generator": "g", "steps": 4, "cost": 1.5, "unit": "tflops"}
 
@@ -40,6 +52,27 @@ def test_splits_are_80_10_10_and_depend_on_the_prompt_alone():
     sides = pd.Series([split_of(prompt_id(f"prompt {i}")) for i in range(20_000)]).value_counts(normalize=True)
     assert sides.to_dict() == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.01)
     assert split_of("abc") == split_of("abc")
+
+
+def test_spellings_of_one_prompt_are_in_one_split_and_others_stay_where_their_own_hash_puts_them():
+    texts = [f"a cat number {i}" for i in range(300)]
+    alone = [split_of(prompt_id(text)) for text in texts]
+    assert splits_of(texts) == alone
+    several = splits_of([*texts, *(f"A Cat, number {i}!" for i in range(0, 300, 2))])
+    assert several[:300:2] == several[300:], "every other one has a twin"
+    assert several[1:300:2] == alone[1::2]
+    assert len(set(several[300:])) == 3
+
+
+@given(st.text(min_size=1).filter(lambda t: t.strip()))
+def test_the_folded_form_sees_through_white_space_case_and_punctuation(text):
+    assert folded(text) == folded(f" {text}\n")
+    assert folded(f"a {text}") == folded(f"A, {text}!") and folded(text).strip()
+
+
+def test_signs_that_say_something_are_kept():
+    assert folded("A cat, 3/4 view!") == folded("a cat 3 4 View")
+    assert folded("🦊 🎭") != folded("🦊") and folded("c+") != folded("c") and folded("...") != folded("?!")
 
 
 def scores(rows):

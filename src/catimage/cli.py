@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from catimage.cli_experiments import add_candidate, checked, run
+from catimage.cli_parts import JsonOption, SetOption, WorkspaceOption, params_of, print_rows, stage
 from catimage.errors import InputError
 
 app = typer.Typer(
@@ -23,75 +24,79 @@ app = typer.Typer(
 pool_app = typer.Typer(help="Pools of generators.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 
-WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder with params.yaml, data/, models/ and reports/.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter to params.yaml first.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-
-
-def _params(workspace: Path, settings: list[str] | None) -> tuple[Any, Any]:
-    from catimage.params import load_params
-    from catimage.workspace import Workspace
-
-    if not workspace.is_dir():
-        raise InputError(f"--workspace {workspace}: no such folder; make it, or name another.")
-    return Workspace(workspace), load_params(workspace / "params.yaml", settings)
-
-
-def _stage(name: str, workspace: Path, settings: list[str] | None, **more: Any) -> None:
-    place, params = _params(workspace, settings)
-    import_module(f"catimage.stages.{name}").run(place, params, **more)
-
 
 @app.command()
 def sample(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
     """Draw prompts from their sources, keep those that differ, and split them."""
-    _stage("sample", workspace, set_)
+    stage("sample", workspace, set_)
 
 
 @app.command()
 def generate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
     """Make every candidate's images of every prompt; continues where it was stopped."""
-    _stage("generate", workspace, set_)
+    stage("generate", workspace, set_)
 
 
 @app.command()
 def label(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
     """Score the images with the metrics of label.metrics."""
-    _stage("label", workspace, set_)
+    stage("label", workspace, set_)
 
 
 @app.command()
 def validate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
     """Check the data; a failed gate stops here and says which rows fail."""
-    _stage("validate", workspace, set_)
+    stage("validate", workspace, set_)
 
 
 @app.command()
 def train(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
     """Fit the estimators of train.estimators."""
-    _stage("train", workspace, set_)
+    stage("train", workspace, set_)
 
 
 @app.command()
 def calibrate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
     """Choose the estimator and the smallest lambda that keeps the budget on the validation split."""
-    _stage("calibrate", workspace, set_)
+    stage("calibrate", workspace, set_)
 
 
 @app.command()
 def evaluate(
     workspace: WorkspaceOption = Path(),
     scores: Annotated[Path | None, typer.Option(help="Judge on these scores instead: all of their prompts are the test split.")] = None,
+    check_: Annotated[bool, typer.Option("--check", help="Only say what would stop a run, and what it would cost.")] = False,
     set_: SetOption = None,
 ) -> None:
     """Judge the router and every estimator on the test split; writes reports/."""
-    _stage("evaluate", workspace, set_, scores=scores)
+    if check_:
+        checked(*params_of(workspace, set_))
+    else:
+        stage("evaluate", workspace, set_, scores=scores)
+
+
+@app.command()
+def compare(
+    workspace: WorkspaceOption = Path(),
+    folds: Annotated[int, typer.Option(help="Parts of the prompts, each judged by routers that learned from the others.")] = 5,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge every estimator by cross-validation over all prompts, which tells most where these are few."""
+    from catimage.stages import comparing
+
+    document = comparing.run(*params_of(workspace, set_), folds)
+    typer.echo(json.dumps(document, indent=2) if as_json else comparing.printed(document))
 
 
 @app.command()
 def package(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
     """Build and export the Bento of router and generators."""
-    _stage("package", workspace, set_)
+    stage("package", workspace, set_)
+
+
+app.command("run")(run)
+app.command("add-candidate")(add_candidate)
 
 
 @app.command("import-scores")
@@ -157,9 +162,9 @@ def costs(
     """Count what every candidate costs; needs no weights unless it is to be measured."""
     from catimage.stages.costs import cost_rows
 
-    place, params = _params(workspace, None)
+    place, params = params_of(workspace, None)
     rows = cost_rows(pool or params.pool, place.pools, convention, repeats if measure else None, params.generate.device)
-    _print_rows(rows, as_json)
+    print_rows(rows, as_json)
 
 
 @pool_app.command()
@@ -173,7 +178,7 @@ def check(
     from catimage.workspace import Workspace
 
     rows = check_rows(pool, Workspace(workspace).pools)
-    _print_rows(rows, as_json)
+    print_rows(rows, as_json)
     if not as_json:
         typer.echo(summary(rows))
     if any(row["problem"] for row in rows):
@@ -191,8 +196,8 @@ def score(
     """Score image files as the label stage does."""
     from catimage.stages.score import score_rows
 
-    _, params = _params(workspace, None)
-    _print_rows(score_rows(images, prompt, [m.strip() for m in metrics.split(",")], params), as_json)
+    _, params = params_of(workspace, None)
+    print_rows(score_rows(images, prompt, [m.strip() for m in metrics.split(",")], params), as_json)
 
 
 @app.command()
@@ -200,20 +205,9 @@ def register(workspace: WorkspaceOption = Path()) -> None:
     """Log what was built to MLflow, and move the alias champion if it is not worse."""
     from catimage.registry import register as register_router
 
-    place, params = _params(workspace, None)
+    place, params = params_of(workspace, None)
     done = register_router(place, params)
     typer.echo(f"router version {done.version} ({'champion' if done.champion else 'challenger'}): {done.reason}")
-
-
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    cells = [[f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    header = list(rows[0]) if rows else []
-    widths = [max(len(r[i]) for r in [header, *cells]) for i in range(len(header))]
-    for line in [header, *cells]:
-        typer.echo("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from catimage.delimited import Rows
 from catimage.errors import InputError, nearest
 from catimage.prompts.cleaning import clean
-from catimage.tables import PROMPTS, prompt_id, split_of
+from catimage.tables import PROMPTS, prompt_id, splits_of
 
 Number = TypeVar("Number", int, float)
 
@@ -72,7 +72,7 @@ def read_prompts(rows: Rows) -> tuple[list[str], pd.DataFrame]:
     prompts = pd.DataFrame({"prompt_id": ids.values(), "prompt": texts.values(), "source": rows.path.name}).drop_duplicates(
         "prompt_id", ignore_index=True
     )
-    prompts["split"] = [split_of(i) for i in prompts["prompt_id"]]
+    prompts["split"] = splits_of(prompts["prompt"])
     return [ids[text] for text in rows.columns["prompt"]], prompts[PROMPTS.names]
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from catimage.errors import InputError
+from catimage.evaluation.holes import whole_rows
 from catimage.gate import Verdict, judge
 from catimage.hashing import folder_digest
 from catimage.params import Params
@@ -144,9 +145,12 @@ def _gate(client: MlflowClient, version: str, router: Router, workspace: Workspa
         rival: Router = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").unwrap_python_model().router
     except (MlflowException, OSError) as error:
         raise InputError(f"The champion, version {champion} of {NAME!r}, cannot be read ({error}): mend or delete its alias.") from error
+    except InputError as error:  # an older CATImage wrote it: this one could not serve it either
+        return Verdict(True, f"the champion cannot be compared: {error}")
     prompts, scores = read_table(workspace.prompts, PROMPTS, "sample"), read_table(workspace.scores, SCORES, "label")
     texts, labels = split_labels(prompts, scores, "test", router.metric, router.candidates, params)
-    return judge(rival, router, texts.tolist(), labels)
+    whole = whole_rows(labels)
+    return judge(rival, router, texts[whole].tolist(), labels[whole])
 
 
 def _metrics(workspace: Workspace) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class ScoresFile(ImportedFile):
                 row, prompt = self.first_row("prompt_id", ids[i]), shortened(self.prompts["prompt"][i])
                 raise InputError(
                     f"{self.path}: row {row}: the prompt {prompt!r} has no {metric!r} score for the candidate {candidates[j]!r}: "
-                    "every prompt needs a score for every candidate, so add it or remove the prompt."
+                    "every prompt needs a score for every candidate, so add it, remove the prompt, or set validate.complete_labels=false."
                 )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
+_SIGN = re.compile(r"[^\w\s]|_")
 SPLITS = ("train", "val", "test")
 
 PROMPTS = pa.schema([("prompt_id", pa.string()), ("prompt", pa.string()), ("source", pa.string()), ("split", pa.string())])
@@ -84,6 +87,25 @@ def normalise(prompt: str) -> str:
 def prompt_id(prompt: str) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the normalised prompt."""
     return hashlib.sha256(normalise(prompt).encode()).hexdigest()[:16]
+
+
+def folded(prompt: str) -> str:
+    """What two spellings of one prompt share: its text without case and punctuation; the normalised prompt where nothing else is in it."""
+    text = unicodedata.normalize("NFKC", prompt).casefold()
+    kept = _SIGN.sub(lambda sign: " " if unicodedata.category(sign[0]).startswith("P") else sign[0], text)
+    return " ".join(kept.split()) or normalise(prompt)
+
+
+def splits_of(prompts: Iterable[str]) -> list[str]:
+    """The split of each prompt: by a hash of its ``prompt_id``, and for those that are spellings of one text by that of :func:`folded`.
+
+    Spellings that fell into train and test would flatter the figures; a prompt that has no other spelling keeps its split whatever is
+    added to the set.
+    """
+    texts = list(prompts)
+    ids, forms = [prompt_id(p) for p in texts], [folded(p) for p in texts]
+    several = {form for form, n in Counter(form for _, form in set(zip(ids, forms, strict=True))).items() if n > 1}
+    return [split_of(prompt_id(form) if form in several else i) for i, form in zip(ids, forms, strict=True)]
 
 
 def split_of(identifier: str) -> str:

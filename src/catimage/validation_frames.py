@@ -17,7 +17,7 @@ from catimage.encoders.embeddings import Embeddings
 from catimage.metrics import Composite, declaration, names
 from catimage.params import Params
 from catimage.prompts.diversity import nearest_earlier
-from catimage.tables import SPLITS, normalise, prompt_id, split_of
+from catimage.tables import SPLITS, folded, prompt_id, splits_of
 
 KEYS = {
     "prompts": ["prompt_id"],
@@ -66,11 +66,12 @@ def _declared(scores: pd.DataFrame, params: Params) -> dict[str, Any]:
 
 
 def _prompts(prompts: pd.DataFrame) -> pd.DataFrame:
-    text = prompts["prompt"].map(normalise, na_action="ignore")
+    """With the identifier and the split that each must have, and in how many splits there are spellings of its text."""
+    texts = prompts["prompt"].dropna()
     return prompts.assign(
-        id_of_text=prompts["prompt"].map(prompt_id, na_action="ignore"),
-        split_of_id=prompts["prompt_id"].map(split_of, na_action="ignore"),
-        splits_of_text=prompts["split"].groupby(text).transform("nunique"),
+        id_of_text=texts.map(prompt_id),
+        split_of_id=pd.Series(splits_of(texts), texts.index, dtype=object),
+        splits_of_text=prompts["split"].groupby(texts.map(folded)).transform("nunique"),
     )
 
 
@@ -126,7 +127,7 @@ def _better(scores: pd.DataFrame, metric: Any, references: Mapping[str, str]) ->
 def _labels(scores: pd.DataFrame, prompt_ids: pd.Series, candidates: np.ndarray, params: Params) -> pd.DataFrame:
     """For each prompt and metric, how many candidates have a score and how many scores there are, beside how many there must be.
 
-    A trained metric needs every candidate in any case: a label for every choice (eq. 3).
+    Where labels need not be complete, a prompt needs one label of a trained metric: estimators train on labels with holes, but not on none.
     """
     labelled = params.label.metrics if params.imported is None or params.imported.kind == "images" else []
     expected = [*params.trained_metrics, *labelled]
@@ -136,7 +137,7 @@ def _labels(scores: pd.DataFrame, prompt_ids: pd.Series, candidates: np.ndarray,
     counts = known.groupby(["prompt_id", "metric"])["candidate"].agg(candidates="nunique", scores="size").reindex(pairs, fill_value=0)
     labels = counts.reset_index()
     complete, trained = params.validation.complete_labels, labels["metric"].isin(params.trained_metrics)
-    labels["candidates_needed"] = np.where(complete | trained, len(candidates), 0)
+    labels["candidates_needed"] = len(candidates) if complete else trained.astype("int64")
     seeds = {m: _seeds(scores, m, params) for m in metrics} if complete else dict.fromkeys(metrics, 1)
     labels["scores_needed"] = labels["candidates_needed"] * labels["metric"].map(seeds)
     return labels

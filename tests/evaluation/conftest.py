@@ -3,7 +3,8 @@ import pytest
 
 from catimage.evaluation.budget import Operating
 from catimage.evaluation.methods import MetricData, Pool, metrics_document
-from catimage.evaluation.plots import figures, selection_table
+from catimage.evaluation.plots import figures
+from catimage.evaluation.selection import selection_table
 from tests.evaluation.worlds import COST, NAMES, routed_world
 
 

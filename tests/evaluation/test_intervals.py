@@ -54,3 +54,20 @@ def test_wrong_shapes_are_refused():
 )
 def test_verdict(interval, said):
     assert verdict(interval) == said
+
+
+def test_a_ratio_of_means_is_resampled_together():
+    rng = np.random.default_rng(0)
+    below = rng.normal(2, 1, 300)
+    bootstrap = PairedBootstrap(300, 400, 0)
+    assert bootstrap.ratio_interval(3 * below, below) == pytest.approx([3, 3])
+    above = rng.normal(1, 1, 300)
+    ratios = (bootstrap.counts @ above) / (bootstrap.counts @ below)
+    assert bootstrap.ratio_interval(above, below) == pytest.approx(np.quantile(ratios, [0.025, 0.975]).tolist())
+
+
+def test_a_ratio_over_what_may_be_nothing_has_no_interval():
+    bootstrap = PairedBootstrap(50, 200, 0)
+    below = np.random.default_rng(0).normal(0, 1, 50)
+    assert bootstrap.ratio_interval(np.ones(50), below - below.mean()) is None
+    assert bootstrap.ratio_interval(np.ones(50), -np.ones(50)) is None and bootstrap.ratio_interval(np.ones(50), np.zeros(50)) is None

@@ -6,7 +6,8 @@ import pytest
 from catimage.evaluation.budget import Operating
 from catimage.evaluation.families import fixed, mix, routed
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.methods import MetricData, Pool, best_single, curve_rows, metrics_document, oracle_on_other_seeds
+from catimage.evaluation.methods import MetricData, Pool, best_single, curve_rows, metrics_document
+from catimage.evaluation.noise import oracle_on_other_seeds
 from catimage.evaluation.tables import by_candidate
 from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import choose
@@ -171,7 +172,7 @@ def test_by_candidate_judges_what_validation_chose():
     val, test, cost = rng.random((60, 3)), rng.random((70, 3)), np.array([1.0, 2.0, 4.0])
     found, honest = routed(test, test, test, test, cost), routed(val, val, test, test, cost)
     bootstrap = PairedBootstrap(70, 200, 0)
-    for m, row in enumerate(by_candidate(found, honest, ["a", "b", "c"], cost, test, bootstrap)):
+    for m, row in enumerate(by_candidate(found, honest, ["a", "b", "c"], cost, val, test, bootstrap)):
         picked = choose(test, cost, row["selected_lambda"])
         routed_quality = test[np.arange(70), picked]
         assert row["selected_quality"] == pytest.approx(routed_quality.mean()) and row["selected_cost"] == pytest.approx(
@@ -210,7 +211,47 @@ def test_mix_between_budgets_beats_steps():
     labels = np.array([[0.0, 1.0]])
     cost = np.array([1.0, 3.0])
     rows = [
-        by_candidate(f, f, ["a", "b"], cost, labels, PairedBootstrap(1, 100, 0))
+        by_candidate(f, f, ["a", "b"], cost, labels, labels, PairedBootstrap(1, 100, 0))
         for f in (fixed(labels, labels, cost), mix(labels, labels, cost))
     ]
     assert rows[0] == rows[1]
+
+
+def test_the_match_that_validation_chooses_against_brute_force():
+    rng = np.random.default_rng(5)
+    cost = np.array([1.0, 2.0, 4.0])
+    val, test = (rng.random((50, 3)) + np.array([0.0, 0.05, 0.1]) for _ in range(2))
+    on_val, on_test = (y + rng.normal(0, 0.3, y.shape) for y in (val, test))
+    found, honest = routed(on_test, test, on_test, test, cost), routed(on_val, val, on_test, test, cost)
+    bootstrap = PairedBootstrap(50, 200, 0)
+    lambdas = np.append(np.unique(deferral_curve(on_val, cost).lam) * (1 + 1e-9), 1e9)
+    rows = by_candidate(found, honest, ["a", "b", "c"], cost, val, test, bootstrap)
+    assert any(row["selected_match"] for row in rows)
+    for m, row in enumerate(rows):
+        picks = [(choose(on_val, cost, lam), lam) for lam in lambdas]
+        good = [(cost[p].mean(), lam) for p, lam in picks if val[np.arange(50), p].mean() >= val[:, m].mean() - 1e-12]
+        if not good:
+            assert row["selected_match"] is None
+            continue
+        picked = choose(on_test, cost, min(good)[1])
+        gain = test[np.arange(50), picked] - test[:, m]
+        match = row["selected_match"]
+        assert match["cost_ratio"] == pytest.approx(cost[picked].mean() / cost[m]) and match["gain"] == pytest.approx(gain.mean())
+        assert match["interval"] == pytest.approx(bootstrap.interval(gain))
+        assert match["cost_ratio_interval"] == pytest.approx([end / cost[m] for end in bootstrap.interval(cost[picked])])
+        assert row["fixed_se"] == pytest.approx(test[:, m].std(ddof=1) / np.sqrt(50))
+
+
+def test_the_honest_mean_curve_is_held_against_the_best_mix(document):
+    for name, method in document["methods"].items():
+        low, high = method["selected_mean_curve"]["interval"]
+        assert low < method["selected_mean_curve"]["quality"] < high
+        better = name in ("oracle", "good")
+        assert (method["selected_mean_curve"]["gain_interval"][0] > 0) == better
+    assert document["methods"]["mix"]["selected_mean_curve"]["gain_over_mix"] == 0
+
+
+def test_best_single_with_holes_compares_like_with_like():
+    easy = np.arange(20) % 2
+    labels = np.stack([easy + 0.1, np.where(easy, easy, np.nan)], axis=1)
+    assert best_single(MetricData("q", labels, labels[1::2], labels[1::2]), np.array([1.0, 2.0])) == 0

@@ -1,10 +1,9 @@
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pytest
 
-from catimage.evaluation.plots import deferral_table, figures, selection_table
-from catimage.routing.rule import choose
+from catimage.evaluation.plots import deferral_table, figures
+from catimage.evaluation.selection import selection_table
 from tests.evaluation.worlds import COST, NAMES
 
 
@@ -14,18 +13,6 @@ def test_deferral_table_is_the_documents_curves(document):
     rows = frame[frame["method"] == "good"].drop(columns="method").to_numpy().tolist()
     assert rows == document["methods"]["good"]["curve"]
     assert frame.loc[frame["method"] == "fixed", "lambda"].isna().all()
-
-
-def test_selection_shares_are_what_the_rule_chooses(world):
-    predicted = world.predictions["good"][1] + np.random.default_rng(0).normal(0, 0.05, (300, 3))
-    frame = selection_table(predicted, COST, NAMES)
-    assert list(frame.columns) == ["lambda", "candidate", "share"] and frame["lambda"].nunique() <= 120
-    assert frame.groupby("lambda")["share"].sum().to_numpy() == pytest.approx(1.0)
-    for lam, rows in frame.groupby("lambda"):
-        picked = choose(predicted, COST, lam)
-        assert rows["share"].tolist() == [np.mean(picked == m) for m in range(3)]
-    last = frame[frame["lambda"] == frame["lambda"].max()].set_index("candidate")["share"]
-    assert last["cheap"] == 1
 
 
 def test_figures_are_svg_with_nothing_from_outside_and_repeatable(document, world, drawn):

@@ -4,10 +4,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from catimage.estimators.knn import CosineKNNRegressor
+from catimage.evaluation.cases import case_samples, cases_document
+from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.methods import Pool
-from catimage.evaluation.plots import figures, selection_table
+from catimage.evaluation.plots import figures
 from catimage.evaluation.report import fit_table, report
 from catimage.evaluation.samples import data_uri, samples, telling_prompts
+from catimage.evaluation.selection import selection_table
+from catimage.evaluation.subsets import subsets_document
+from catimage.evaluation.trials import Lesson, trials_document
 from tests.evaluation.worlds import COST, NAMES
 
 PNG = b"\x89PNG\r\n\x1a\n and the rest"
@@ -32,18 +38,18 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-def page_of(document, world, drawn, prompt="a cat", images=None):
+def page_of(document, world, drawn, prompt="a cat", images=None, **kinds):
     predicted = world.predictions["good"][1]
     rows = telling_prompts(predicted, COST, 2)
     pool = Pool(NAMES, COST, "seconds")
     shown = samples(rows, [prompt] * 300, predicted, world.test, pool, 0.01, images or {})
-    return report(document, drawn, fit_table(predicted, world.test, NAMES), shown)
+    return report(document, drawn, fit_table(predicted, world.test, NAMES), {"samples": shown, **kinds})
 
 
 def test_the_page_holds_together_and_needs_nothing_else(document, world, drawn):
     page = page_of(document, world, drawn)
     parsed = Balanced(page)
-    assert not parsed.open and parsed.seen.count("img") == 3 and parsed.seen.count("table") == 3
+    assert not parsed.open and parsed.seen.count("img") == 3 and parsed.seen.count("table") == 6
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page) and "http" not in re.sub(r"base64,[^\"]+", "", page)
     assert "The router gains +" in page and "of a budget of 6 seconds" in page
     assert all(f"<td>{name}</td>" in page for name in NAMES)
@@ -51,7 +57,10 @@ def test_the_page_holds_together_and_needs_nothing_else(document, world, drawn):
 
 def test_nothing_significant_is_said(blind_document, world, drawn):
     page = page_of(blind_document, world, drawn)
-    assert "gains nothing significant over the best fixed candidate" in page and 'class="better"' not in page.split('id="tables"')[1]
+    assert (
+        "gains nothing significant over the best fixed candidate" in page
+        and 'class="better"' not in page.split('id="tables"')[1].split("(Table 3)")[0]
+    )
 
 
 def test_prompts_and_names_are_escaped(document, world, drawn):
@@ -130,3 +139,34 @@ def test_sets_have_a_section_and_a_figure(document, world):
     assert "Left out: fid: no weights." in page and "nothing significant; other real images" in page
     none = page_of(document | {"sets": sets_of([])}, world, {k: v for k, v in drawn.items() if k != "sets"})
     assert "Left out: fid: no weights." in none and Balanced(none).seen.count("img") == 3
+
+
+def test_trials_noise_subsets_and_cases_have_sections(document, world):
+    predicted = world.predictions["good"][1]
+    pool = Pool(NAMES, COST, "seconds")
+    wide = Pool([*NAMES, "dearest"], np.append(COST, 20.0), "seconds", ("g", "g", "g", "other"))
+    pairs = zip(world.predictions["good"], (world.validation, world.test), strict=True)
+    splits = [tuple(np.c_[y, y[:, 2] + 0.01] for y in pair) for pair in pairs]
+    bootstrap = PairedBootstrap(300, 200, 0)
+    row = document["methods"]["good"]["by_candidate"][1]
+    cases = cases_document(predicted, world.test, pool, row, [f"id {i}" for i in range(300)], bootstrap)
+    places = {f"id {i}": (i, f"prompt number {i}") for i in range(300)}
+    lesson = Lesson(CosineKNNRegressor(), (predicted,) * 3, np.repeat(world.test[:, :, None], 2, axis=2), world.test, world.test, COST)
+    trials = {"estimator": "knn", "n_neighbors": 5, "left_out": [3]} | trials_document(lesson, NAMES, [1], 4, 0)
+    whole = document | {"cases": cases, "trials": trials, "subsets": subsets_document(*splits, wide, bootstrap)}
+    drawn = figures(whole, selection_table(predicted, COST, NAMES), predicted, world.test)
+    assert "g alone" in drawn["subsets"] and "whole pool" in drawn["subsets"]
+    kinds = {kind: case_samples(cases[kind], "middle", places, predicted, world.test, pool, {}) for kind in ("successes", "failures")}
+    page = page_of(whole, world, drawn, **kinds)
+    assert not Balanced(page).open
+    for section in ("trials", "noise", "subsets", "cases"):
+        assert page.count(f'<section id="{section}">') == 1
+    assert "There are too few seeds for S = 3." in page and "<h3>Successes</h3>" in page and "<h3>Failures</h3>" in page
+    assert all(f"prompt number {case['prompt_id'][3:]}" in page for kind in kinds for case in cases[kind])
+    assert page.count("The router itself: 3.1e-05 TFLOPs") == page.count("<table>") - 1  # but for the errors of prediction
+
+
+def test_the_best_of_table_2_is_bold_and_the_others_are_not(document, world, drawn):
+    table = page_of(document, world, drawn).split('id="tables"')[1].split("(Table 3)")[0]
+    bold = re.findall(r"<b>([0-9.]+)</b>", table)
+    assert bold and set(bold) == {f"{document['methods']['good']['max_quality']:.4g}"}

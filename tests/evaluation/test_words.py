@@ -20,7 +20,7 @@ def test_a_router_that_gains_says_so(document):
 def test_a_router_that_gains_nothing_significant_says_so(blind_document):
     text = summary(blind_document)
     assert text.count("gains nothing significant over") == 2 and "The router gains +" not in text
-    assert "the best single candidate" not in text  # it is the best fixed candidate within the budget, and named once
+    assert "over the best single candidate, dear" not in text  # it is the best fixed candidate within the budget, and named once
     rows = rows_of(text)
     assert rows["cheap"].endswith("nothing significant") and rows["dear"].endswith("nothing significant")
     assert rows["middle"].endswith("worse")  # blind, the router can only mix the two ends of the hull
@@ -54,3 +54,43 @@ def test_missing_figures_are_dashes():
 def test_columns_are_aligned():
     lines = table(["a", "b", "c"], [["x", "1", "yes"], ["long", "12345", "no"]])
     assert lines == ["a         b  c", "----  -----  ---", "x         1  yes", "long  12345  no"]
+
+
+def test_the_routers_own_cost_stands_beside_the_papers(document):
+    assert words.own_cost(document) == "The router itself: 3.1e-05 TFLOPs a decision; CATImage's takes less than 0.001 TFLOPs."
+    timed = document | {"decision_ms": {"with_text": 4.21, "without_text": 0.123}}
+    assert "3.1e-05 TFLOPs and 4.2 ms (0.12 ms after the text encoder) a decision" in words.own_cost(timed)
+    assert words.decision_line(timed).endswith("longest test prompt) and 4.2 ms (0.12 ms after the text encoder).")
+
+
+def rows(*shares):
+    return {"by_candidate": [{"cost_ratio_to_match": share} for share in shares]}
+
+
+def test_a_pool_whose_cheap_candidate_is_good_is_said_to_be_that():
+    methods = {"e": rows(1.0, 0.4, 0.2, None), "fixed": rows(1.0, 0.5, 0.2, 1.0), "mix": rows(1.0, 0.45, 0.2, 1.0)}
+    assert words.why_beside(methods, "e").endswith("Here that holds for 2 of 4 candidates; the router undercuts both for 1.")
+    methods["fixed"] = rows(1.0, 1.0, 1.0, 1.0)
+    assert "Here" not in words.why_beside(methods, "e")
+
+
+def test_what_was_left_out_is_counted():
+    assert words.left_out({"left_out": {"validation": 0, "test": 0}}) == "" == words.left_out({})
+    said = words.left_out({"left_out": {"validation": 1, "test": 1200}})
+    assert said.endswith("no label there: 1 validation prompt and 1,200 test prompts.")
+
+
+def test_luck_of_the_seeds_in_words(document):
+    noise = {
+        "noise_share": 0.4, "noise_share_interval": [0.3, 0.5], "oracle_gain": 1.0, "oracle_gain_interval": [0.9, 1.1],
+        "learnable_gain": 0.6, "learnable_gain_interval": [0.5, 0.7], "captured": {"good": {"share": 0.5, "share_interval": [0.4, 0.6]}},
+    }  # fmt: skip
+    said = words.noise_line(document | {"noise": noise})
+    assert "40% [30%, 50%] is luck of the seeds, and +0.6 [0.5, 0.7] can be learned" in said
+    assert said.endswith("the router's honest choice captures 50% [40%, 60%] of that.")
+    nothing = noise | {"captured": {"good": {"share": None, "share_interval": None}}}
+    assert words.noise_line(document | {"noise": nothing}).endswith("can be learned.")
+    worse = noise | {"learnable_gain": -0.1, "learnable_gain_interval": [-0.3, 0.1]}
+    assert "and nothing significant (-0.1 [-0.3, 0.1]) can be learned" in words.noise_line(document | {"noise": worse})
+    assert "not clearly above 0" in words.noise_line(document | {"noise": noise | {"noise_share": None}})
+    assert words.noise_line(document | {"noise": None}) == ""

@@ -62,9 +62,9 @@ def test_calibration_is_the_smallest_lambda_within_the_budget(problem, budget):
     predicted, cost, _ = problem
     if budget < cost.min():
         with pytest.raises(InputError, match="below the cheapest"):
-            calibrate(predicted, cost, budget)
+            calibrate(predicted, cost, budget, mix=False)
         return
-    found = calibrate(predicted, cost, budget)
+    found = calibrate(predicted, cost, budget, mix=False)
     realised = cost[choose(predicted, cost, found.lam)].mean()
     assert realised == pytest.approx(found.mean_cost) and realised <= budget + 1e-6
     smaller = found.curve.lam[found.curve.lam < found.lam * (1 - 1e-6)]

@@ -1,5 +1,7 @@
 import csv
 import json
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,11 +11,11 @@ import pytest
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.router import Router
-from catimage.routing.rule import choose
 from catimage.shards.manifest import Entry, write_manifest
 from catimage.shards.plan import ShardPlan
 from catimage.shards.store import encode_image, write_shard
 from catimage.stages import calibrate, evaluate, importing, train
+from catimage.stages.showing import first_images, reference_candidate
 from catimage.tables import IMAGES, PROMPTS, SCORES, read_table, write_table
 from catimage.workspace import Workspace
 from tests.built import COST, build
@@ -77,11 +79,15 @@ def test_the_documents_figures_are_the_routers(own):
     workspace, _ = own
     document, router = document_of(workspace), Router.load(workspace.router)
     test = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'test'")
-    picked = choose(router.predict(test["prompt"].tolist()), router.costs, router.lam)
+    texts = test["prompt"].tolist()
+    choices = router.rule.choices(router.scores(texts, router.predict(texts)), router.costs)
     scores = read_table(workspace.scores, SCORES, "label").groupby(["prompt_id", "candidate"])["value"].mean()
-    quality = [scores[i, router.candidates[m]] for i, m in zip(test["prompt_id"], picked, strict=True)]
+    labels = scores.unstack().loc[test["prompt_id"], router.candidates].to_numpy()
+    quality = router.rule.expected(choices, labels)
+    shares = router.rule.share @ (choices[:, :, None] == np.arange(3)).mean(axis=1)
     assert document["n_test"] == len(test)
-    assert document["budget"]["realised_mean_cost"] == pytest.approx(router.costs[picked].mean())
+    assert document["budget"]["realised_mean_cost"] == pytest.approx(router.rule.expected(choices, router.costs).mean())
+    assert document["selection"]["calibrated"] == pytest.approx(shares.tolist())
     assert document["budget"]["realised_quality"] == pytest.approx(np.mean(quality))
     assert document["budget"]["target"] == pytest.approx(2.4) and document["budget"]["lambda"] == router.lam
     assert document["best_single"]["candidate"] == "mini-4" and document["budget"]["estimator"] == "ridge"
@@ -97,23 +103,96 @@ def test_plots_and_report_are_written(own):
     assert list(selection.columns) == ["lambda", "candidate", "share"] and set(selection["candidate"]) == set(COST)
     assert sorted(p.name for p in (workspace.reports / "plots").glob("*.svg")) == ["deferral.svg", "predicted.svg", "selection.svg"]
     page = (workspace.reports / "report.html").read_text()
-    assert "A few prompts" in page and page.count("data:image/png") == 6 * len(COST)
+    cases = document_of(workspace)["cases"]
+    shown = len(cases["successes"]) + len(cases["failures"])
+    assert shown > 3 and "Successes and failures" in page
+    assert "A few prompts" in page and page.count("data:image/png") == 6 * len(COST) + 2 * shown
 
 
 def test_first_images_have_the_lowest_seed(own):
     workspace, _ = own
     wanted = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'test'")["prompt_id"].tolist()[:2]
-    found = evaluate.first_images(workspace.images, wanted)
+    found = first_images(workspace.images, wanted)
     assert set(found) == {(i, name) for i in wanted for name in COST}
     assert found[wanted[0], "mini-2"] == encode_image(np.full((4, 4, 3), 100, np.uint8))
 
 
-def test_evaluating_twice_gives_the_same_bytes(own):
+def test_evaluating_twice_gives_the_same_bytes_but_for_the_clock(own):
     workspace, params = own
-    files = [workspace.reports / "metrics.json", workspace.reports / "report.html", workspace.reports / "plots" / "deferral.svg"]
-    before = [file.read_bytes() for file in files]
+    before = contents(workspace)
     evaluate.run(workspace, params)
-    assert [file.read_bytes() for file in files] == before
+    assert contents(workspace) == before
+
+
+def contents(workspace):
+    """What evaluate wrote; how long a decision took is measured anew each time."""
+    document = document_of(workspace)
+    assert 0 < document["decision_ms"].pop("without_text") < document["decision_ms"].pop("with_text")
+    page = re.sub(r"and [0-9.e+-]+ ms \([0-9.e+-]+ ms after", "", (workspace.reports / "report.html").read_text())
+    return json.dumps(document), page, (workspace.reports / "plots" / "deferral.svg").read_bytes()
+
+
+def test_holes_are_left_out_of_the_judgement_and_counted(own, tmp_path, capsys):
+    source, params = own
+    workspace = Workspace(shutil.copytree(source.root, tmp_path / "holed"))
+    table, prompts = read_table(workspace.scores, SCORES, "label"), read_table(workspace.prompts, PROMPTS, "sample")
+    holed = [prompts.loc[prompts["split"] == split, "prompt_id"].tolist()[:many] for split, many in (("val", 5), ("test", 7), ("train", 3))]
+    gone = table["prompt_id"].isin([i for ids in holed for i in ids]) & (table["candidate"] == "mini-2")
+    write_table(table[~gone], workspace.scores, SCORES)
+    with pytest.raises(InputError, match=r"lack a score for some candidate.*complete_labels"):
+        evaluate.run(workspace, params)
+    loose = params.model_copy(update={"validation": params.validation.model_copy(update={"complete_labels": False})})
+    n_before = document_of(workspace)["n_test"]
+    evaluate.run(workspace, loose)
+    document = document_of(workspace)
+    assert document["n_test"] == n_before - 7 and document["left_out"] == {"validation": 5, "test": 7}
+    assert "5 validation prompts and 7 test prompts" in (workspace.reports / "report.html").read_text()
+    write_table(table[~(table["candidate"] == "mini-2") | table["prompt_id"].isin(holed[2])], workspace.scores, SCORES)
+    with pytest.raises(InputError, match="no prompt of the validation split has a clip_score score for every candidate"):
+        evaluate.run(workspace, loose)
+
+
+def test_a_router_whose_estimator_is_gone_is_refused(own, tmp_path):
+    workspace = Workspace(shutil.copytree(own[0].root, tmp_path / "gone"))
+    (workspace.estimators / "clip_score" / "ridge").rename(workspace.estimators / "clip_score" / "other")
+    with pytest.raises(InputError, match=r"routes by 'ridge', which is not trained any more \(but other\)"):
+        evaluate.run(workspace, own[1])
+
+
+def test_the_cases_are_held_against_the_pools_reference_condition(own, imported):
+    assert document_of(own[0])["cases"]["candidate"] == document_of(own[0])["best_single"]["candidate"]
+    pool = own[0].pools / "miniature.yaml"
+    before = pool.read_text()
+    pool.write_text(before + "reference_condition: mini-2\n")
+    assert reference_candidate(*own, "mini-4", list(COST)) == "mini-2" and reference_candidate(*own, "mini-4", ["mini-4"]) == "mini-4"
+    pool.write_text(before)
+    assert reference_candidate(*imported, "dear", ["cheap", "dear"]) == "dear"
+
+
+def test_with_two_seeds_there_are_noise_and_with_nearest_neighbours_trials(own, imported, tmp_path):
+    document = document_of(own[0])
+    assert document["noise"]["seeds"] == 2 and set(document["noise"]["captured"]) == {"ridge"}
+    assert document["trials"] is None and "add knn to train.estimators" in document["trials_left_out"]
+    one = document_of(imported[0])
+    assert one["noise"] is None and one["trials"] is None and "1 seed, and S (1, 3)" in one["trials_left_out"] and one["subsets"] == []
+
+
+def test_trials_of_a_trained_nearest_neighbours_estimator(tmp_path):
+    near = {"name": "near", "kind": "knn", "settings": {"n_neighbors": 12}}
+    workspace, params = build(tmp_path / "near", train={"estimators": [near], "folds": 0}, evaluate={"trials": 20, "bootstrap": 200})
+    evaluate.run(workspace, params)
+    document = document_of(workspace)
+    trials = document["trials"]
+    assert trials["estimator"] == "near" and trials["n_neighbors"] == 12 and trials["seeds"] == 2 and trials["left_out"] == [3]
+    (table,) = trials["by_size"]
+    assert table["size"] == 1 and table["n_train"] == (read_table(workspace.prompts, PROMPTS, "sample")["split"] == "train").sum()
+    for row, candidate, ours in zip(
+        table["by_candidate"], document["candidates"], document["methods"]["near"]["by_candidate"], strict=True
+    ):
+        assert row["fixed_quality"] == pytest.approx(candidate["quality"]) and row["wins"] + row["losses"] <= 20
+        assert row["quality"] == pytest.approx(ours["quality_at_cost"], abs=0.02) and row["sd"] < 0.02  # all seeds, and one of them
+    page = (workspace.reports / "report.html").read_text()
+    assert "How many seeds a training prompt needs" in page and "Luck of the seeds" in page
 
 
 def test_sets_that_cannot_be_judged_are_named(own, imported, capsys):

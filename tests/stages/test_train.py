@@ -1,9 +1,10 @@
 import json
 
+import pandas as pd
 import pytest
 
 from catimage.errors import InputError
-from catimage.params import load_params
+from catimage.params import EstimatorParams, Train, load_params
 from catimage.stages import calibrate, train
 from tests.built import build
 
@@ -34,12 +35,25 @@ def test_training_needs_a_gate_that_passed(built):
         gate.write_text(passed)
 
 
+def test_beside_an_estimator_lies_what_it_says_out_of_fold(built):
+    workspace, _ = built
+    held = pd.read_parquet(workspace.estimators / "clip_score" / "ridge" / train.OUT_OF_FOLD)
+    prompts = pd.read_parquet(workspace.prompts)
+    assert held.columns.tolist() == ["prompt_id", "mini-1", "mini-2", "mini-4"] and held.notna().all().all()
+    assert held["prompt_id"].tolist() == prompts.loc[prompts["split"] == "train", "prompt_id"].tolist()
+
+
+def test_estimators_come_after_those_they_are_made_of():
+    a, b, c = (EstimatorParams(name=n, members=m) for n, m in (("a", ("c",)), ("b", ("a", "c")), ("c", ())))
+    assert [e.name for e in train.in_order((b, a, c))] == ["c", "a", "b"]
+    with pytest.raises(InputError, match="a and c are made of each other"):
+        train.in_order((a, c.model_copy(update={"members": ("a",)})))
+
+
 def test_a_stage_that_fails_leaves_the_last_good_output(built):
     workspace, _ = built
     before = (workspace.estimators / "clip_score" / "ridge" / "estimator.skops").read_bytes()
-    bad = load_params(workspace.params).model_copy(
-        update={"train": train.Params().train.model_copy(update={"estimators": ["ridge", "nonsense"]})}
-    )
+    bad = load_params(workspace.params).model_copy(update={"train": Train(estimators=["ridge", "nonsense"])})
     with pytest.raises(InputError, match="no estimator 'nonsense'"):
         train.run(workspace, bad)
     assert (workspace.estimators / "clip_score" / "ridge" / "estimator.skops").read_bytes() == before

@@ -7,6 +7,9 @@ from typing import Protocol
 from catimage.encoders.embeddings import Embeddings
 from catimage.params import Encoder
 
+SENTENCE_TRANSFORMERS = "sentence-transformers:"
+"""What the names of that library's models begin with; all others are open_clip's."""
+
 
 class TextEncoder(Protocol):
     """Anything that turns prompts into :class:`~catimage.encoders.embeddings.Embeddings`."""
@@ -27,6 +30,10 @@ def load_encoder(spec: Encoder) -> TextEncoder:
     Raises:
         InputError: an unknown model, or weights that are not there.
     """
+    if spec.model.startswith(SENTENCE_TRANSFORMERS):
+        from catimage.encoders.sentence_transformers import SentenceTransformerEncoder
+
+        return SentenceTransformerEncoder(spec)
     from catimage.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(spec)

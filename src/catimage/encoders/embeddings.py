@@ -49,6 +49,10 @@ class Embeddings:
     def _row(self) -> dict[str, int]:
         return {identifier: i for i, identifier in enumerate(self.prompt_ids)}
 
+    def has(self, ids: list[str]) -> bool:
+        """Whether each of these prompts is here."""
+        return all(i in self._row for i in ids)
+
     def take(self, ids: list[str]) -> Embeddings:
         """The embeddings of these prompts, in this order.
 

@@ -50,14 +50,30 @@ class OpenClipEncoder:
         batches = (self._batch(prompts[i : i + BATCH]) for i in tqdm(parts, "encoding prompts", disable=not progress, unit="batch"))
         return concatenated(list(batches))
 
+    @property
+    def tower(self) -> torch.nn.Module:
+        """What a fine-tuned estimator trains (and then no longer is frozen)."""
+        tower: torch.nn.Module = self._text
+        return tower
+
+    def pooled(self, prompts: list[str]) -> torch.Tensor:
+        """The pooled embeddings, not of unit length, (n, width), differentiable, on the tower's device."""
+        ids = self._tokenizer(prompts)
+        lengths = self._lengths(ids)
+        return self._pooled(self._states(ids[:, : int(lengths.max())].to(self._text.positional_embedding.device)), lengths)
+
+    def _pooled(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        ends = states[torch.arange(len(states)), lengths - 1]
+        projection = self._text.text_projection
+        pooled: torch.Tensor = ends @ projection if isinstance(projection, torch.Tensor) else projection(ends)
+        return pooled
+
     @torch.inference_mode()
     def _batch(self, prompts: list[str]) -> Embeddings:
         ids = self._tokenizer(prompts)
         lengths = self._lengths(ids)
         states = self._states(ids[:, : int(lengths.max())])
-        ends = states[torch.arange(len(ids)), lengths - 1]
-        projection = self._text.text_projection
-        pooled = ends @ projection if isinstance(projection, torch.Tensor) else projection(ends)
+        pooled = self._pooled(states, lengths)
         return Embeddings(
             [prompt_id(p) for p in prompts],
             torch.nn.functional.normalize(pooled, dim=-1).numpy(),
@@ -104,11 +120,12 @@ def _source(spec: Encoder) -> str:
         except (OSError, ValueError) as error:
             raise InputError(f"encoder: {spec.model} at revision {spec.revision!r} cannot be fetched ({_line(error)}).") from error
     if not spec.model.startswith((LOCAL, HUB)):
-        _check_name(spec)
+        check_name(spec)
     return spec.model
 
 
-def _check_name(spec: Encoder) -> None:
+def check_name(spec: Encoder) -> None:
+    """Raises InputError, with the nearest known name, unless open_clip has a model of that name."""
     if open_clip.get_model_config(spec.model) is None:
         near = nearest(spec.model, ["tiny", *open_clip.list_models()])
         raise InputError(

@@ -7,16 +7,31 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED
 
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError
+from catimage.estimators.features import look_up, parts_of
 
 TRUSTED = [
+    "catimage.estimators.boosting.BoostingRegressor",
+    "catimage.estimators.clusters.ClusterRegressor",
+    "catimage.estimators.differences.DifferencesRegressor",
+    "catimage.estimators.extended.ExtendedRegressor",
     "catimage.estimators.features.PooledEmbedding",
+    "catimage.estimators.features.RawPrompts",
     "catimage.estimators.features.TokenEmbedding",
+    "catimage.estimators.finetuned.FineTunedRegressor",
+    "catimage.estimators.joined.JoinedFeatures",
+    "catimage.estimators.joined.KernelMap",
     "catimage.estimators.knn.CosineKNNRegressor",
+    "catimage.estimators.linear.RidgeRegressor",
+    "catimage.estimators.lstm.LSTMRegressor",
+    "catimage.estimators.mlp.MLPRegressor",
+    "catimage.estimators.spread.SpreadRegressor",
+    "catimage.estimators.spread.TextShape",
+    "catimage.estimators.stacking.StackRegressor",
     "catimage.estimators.transformer.TokenMLPRegressor",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
 ]
 
 
@@ -24,11 +39,10 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
     """Writes ``folder``; ``meta`` is JSON (``name, metric, candidates, encoder``)."""
     from skops.io import dump
 
-    features = estimator.named_steps["features"]
-    if "stored" in features.get_params():
-        features.set_params(stored=None)  # a saved estimator is at home anywhere
-    if hasattr(features, "vocabulary_"):  # skops would write every numpy integer as a file of its own
-        features.vocabulary_ = {word: int(column) for word, column in features.vocabulary_.items()}
+    look_up(estimator, None)  # a saved estimator is at home anywhere
+    for words in parts_of(estimator, TfidfVectorizer):
+        if hasattr(words, "vocabulary_"):  # skops would write every numpy integer as a file of its own
+            words.vocabulary_ = {word: int(column) for word, column in words.vocabulary_.items()}
     folder.mkdir(parents=True, exist_ok=True)
     dump(estimator, folder / "estimator.skops", compression=ZIP_DEFLATED)
     (folder / "estimator.json").write_text(json.dumps(meta, indent=2) + "\n")

@@ -26,20 +26,39 @@ class PairedBootstrap:
         chunks = [_counts(rng, prompts, min(CHUNK, draws - start)) for start in range(0, draws, CHUNK)]
         self.counts: NDArray[np.uint8] = np.concatenate(chunks)
 
-    def intervals(self, values: Floats, level: float = 0.95) -> Floats:
-        """Intervals (k, 2) of the means of ``values`` (n_prompts, k)."""
+    def means(self, values: Floats) -> Floats:
+        """Means (draws, k) of ``values`` (n_prompts, k) over each resample."""
         if values.ndim != 2 or len(values) != self.counts.shape[1]:
             raise ValueError(f"values must be ({self.counts.shape[1]}, k), not {values.shape}")
         pieces = [self.counts[i : i + CHUNK].astype(float) @ values for i in range(0, len(self.counts), CHUNK)]
-        means = np.concatenate(pieces) / len(values)
-        tail = (1 - level) / 2
-        bounds: Floats = np.quantile(means, [tail, 1 - tail], axis=0).T
+        means: Floats = np.concatenate(pieces) / len(values)
+        return means
+
+    def intervals(self, values: Floats, level: float = 0.95) -> Floats:
+        """Intervals (k, 2) of the means of ``values`` (n_prompts, k)."""
+        bounds: Floats = np.quantile(self.means(values), _tails(level), axis=0).T
         return bounds
+
+    def ratio_interval(self, above: Floats, below: Floats, level: float = 0.95) -> list[float] | None:
+        """``[low, high]`` of the mean of ``above`` over that of ``below``, both (n_prompts,), resampled together.
+
+        None where the mean of ``below`` is not clearly above 0 (its own interval reaches 0): then the ratio has no bounds.
+        """
+        means = self.means(np.stack([above, below], axis=1))
+        if np.quantile(means[:, 1], _tails(level)[0]) <= 0:
+            return None
+        positive = means[means[:, 1] > 0]
+        low, high = np.quantile(positive[:, 0] / positive[:, 1], _tails(level))
+        return [float(low), float(high)]
 
     def interval(self, values: Floats) -> list[float]:
         """``[low, high]``, 95%, of the mean of ``values`` (n_prompts,)."""
         low, high = self.intervals(values[:, None])[0]
         return [float(low), float(high)]
+
+
+def _tails(level: float) -> list[float]:
+    return [(1 - level) / 2, 1 - (1 - level) / 2]
 
 
 def _counts(rng: np.random.Generator, prompts: int, draws: int) -> NDArray[np.uint8]:

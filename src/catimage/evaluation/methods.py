@@ -12,9 +12,11 @@ import numpy as np
 
 from catimage.evaluation.budget import Operating, budget_document
 from catimage.evaluation.families import Family, fixed, mix, routed
+from catimage.evaluation.holes import mean_labels
 from catimage.evaluation.intervals import PairedBootstrap, standard_error
 from catimage.evaluation.lookup import best_position, cost_at, mean_quality, position_at_cost, position_to_match, quality_at
-from catimage.evaluation.selected import NO_MATCH, selected
+from catimage.evaluation.noise import noise_document, oracle_on_other_seeds
+from catimage.evaluation.selected import NO_MATCH, mean_over_budgets, selected
 from catimage.evaluation.tables import by_candidate, ratio
 from catimage.routing.curve import Curve
 from catimage.routing.rule import Floats
@@ -28,10 +30,12 @@ class MetricData:
 
     Attributes:
         metric: its name.
-        train, validation, test: labels (n, n_candidates).
+        train, validation, test: labels (n, n_candidates); those of the training prompts are NaN where one is missing, the others are
+            whole.
         predictions: by estimator, the predictions (n_val, n_candidates) and (n_test, n_candidates).
         test_by_seed: scores (n_test, n_candidates, n_seeds), NaN where a seed is missing; None where seeds are not known.
         lower_is_better: whether the values were negated on the way in.
+        left_out: by split (``validation``, ``test``), the number of prompts that were left out because a label of theirs is missing.
     """
 
     metric: str
@@ -41,15 +45,17 @@ class MetricData:
     predictions: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
     test_by_seed: Floats | None = None
     lower_is_better: bool = False
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The candidates: their names, their costs (n_candidates,), and the unit of these."""
+    """The candidates: their names, their costs (n_candidates,), the unit of these, and their generators where those are known."""
 
     candidates: list[str]
     cost: Floats
     unit: str
+    generators: tuple[str, ...] = ()
 
 
 def metrics_document(data: MetricData, others: list[MetricData], pool: Pool, router: Operating, draws: int, seed: int) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def metrics_document(data: MetricData, others: list[MetricData], pool: Pool, rou
         "metric": data.metric,
         "cost_unit": pool.unit,
         "candidates": candidates_document(data.test, pool),
-        "budget": budget_document(router, known_labels(data), data.test, best, pool.candidates, pool.cost, bootstrap),
+        "budget": budget_document(router, mean_labels(known_labels(data))[None], data.test, best, pool.candidates, pool.cost, bootstrap),
         **top,
         "by_metric": by_metric,
     }
@@ -86,27 +92,45 @@ def metric_document(data: MetricData, pool: Pool, bootstrap: PairedBootstrap) ->
         "mix": (mix(test, test, cost), mix(val, test, cost)),
         "oracle": (routed(test, test, test, test, cost), routed(val, val, test, test, cost)),
     }
-    for name, (on_val, on_test) in data.predictions.items():
-        families[name] = routed(on_test, test, on_test, test, cost), routed(on_val, val, on_test, test, cost)
+    for name, (_, on_test) in data.predictions.items():
+        families[name] = routed(on_test, test, on_test, test, cost), honest_family(data, name, cost)
+    chosen = {name: _chosen(families[name][1]) for name in data.predictions}
+    rival = mean_over_budgets(families["mix"][1], float(cost.min()), float(cost.max()))
     return {
         "lower_is_better": data.lower_is_better,
         "n_test": len(test),
+        "left_out": data.left_out,
         "best_single": {"candidate": pool.candidates[best], "cost": float(cost[best]), "quality": float(test[:, best].mean())},
         "oracle_quality": float(test.max(axis=1).mean()),
         "oracle_other_seeds_quality": None if data.test_by_seed is None else oracle_on_other_seeds(data.test_by_seed),
-        "methods": {name: method_document(*pair, best, data, pool, bootstrap) for name, pair in families.items()},
+        "noise": None if data.test_by_seed is None else noise_document(data.test_by_seed, best, chosen, bootstrap),
+        "methods": {name: method_document(*pair, best, rival, data, pool, bootstrap) for name, pair in families.items()},
     }
+
+
+def _chosen(honest: Family) -> Floats:
+    """What the policy of the best validation quality gives each test prompt: (n_test,)."""
+    return honest.outcome(best_position(honest.curve)).quality
+
+
+def honest_family(data: MetricData, estimator: str, cost: Floats) -> Family:
+    """An estimator's policies, found on the validation split and judged on the test split."""
+    on_val, on_test = data.predictions[estimator]
+    return routed(on_val, data.validation, on_test, data.test, cost)
 
 
 def best_single(data: MetricData, cost: Floats) -> int:
     """The candidate with the best mean label over the train and validation splits; a tie goes to the cheaper, then the first."""
-    mean = known_labels(data).mean(axis=0)
+    mean = mean_labels(known_labels(data))
     tied = np.flatnonzero(mean >= mean.max() - 1e-12 * np.abs(mean).max())
     return int(tied[np.argmin(cost[tied])])
 
 
 def known_labels(data: MetricData) -> Floats:
-    """Labels of the train and validation splits, (n, n_candidates): what may be known before the test split is looked at."""
+    """Labels of the train and validation splits, (n, n_candidates): what may be known before the test split is looked at.
+
+    NaN where one is missing; every figure that is drawn from them goes through :func:`catimage.evaluation.holes.mean_labels`.
+    """
     return np.concatenate([data.train, data.validation])
 
 
@@ -116,7 +140,9 @@ def candidates_document(test: Floats, pool: Pool) -> list[dict[str, Any]]:
     return [{"candidate": name, "cost": float(c), "quality": float(y.mean()), "se": standard_error(y)} for name, c, y in columns]
 
 
-def method_document(found: Family, honest: Family, best: int, data: MetricData, pool: Pool, bootstrap: PairedBootstrap) -> dict[str, Any]:
+def method_document(
+    found: Family, honest: Family, best: int, rival: Floats, data: MetricData, pool: Pool, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
     """One method; every figure is computed from the whole curve, which is thinned for the document alone.
 
     ``fixed`` has the candidates as its curve, the dearest first, with no lambda. ``mix`` has the vertices of its hull;
@@ -125,6 +151,7 @@ def method_document(found: Family, honest: Family, best: int, data: MetricData, 
     Args:
         found, honest: the method's family found on the test split and on the validation split.
         best: index of the best single candidate.
+        rival: what the best mix of two fixed candidates gives each test prompt on average over budgets, (n_test,).
     """
     curve, linear, cost = found.curve, found.linear, pool.cost
     top = best_position(curve)
@@ -137,11 +164,19 @@ def method_document(found: Family, honest: Family, best: int, data: MetricData, 
         "quality_at_best_single_cost": None if afforded is None else quality_at(curve, afforded),
         "cost_ratio_to_match_best_single": None if match is None else ratio(cost_at(curve, match), float(cost[best])),
         "mean_curve_quality": mean_quality(curve, float(cost.min()), float(cost.max()), linear),
+        "selected_mean_curve": _mean_curve(honest, rival, cost, bootstrap),
         "selected": chosen,
         "no_match": NO_MATCH if chosen["match"] is None else None,
-        "by_candidate": by_candidate(found, honest, pool.candidates, cost, data.test, bootstrap),
+        "by_candidate": by_candidate(found, honest, pool.candidates, cost, data.validation, data.test, bootstrap),
         "curve": curve_rows(curve, _answers(found, data.test, cost)),
     }
+
+
+def _mean_curve(honest: Family, rival: Floats, cost: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """The honest counterpart of ``mean_curve_quality``, and its ``gain`` over ``rival`` (n_test,), with their intervals."""
+    quality = mean_over_budgets(honest, float(cost.min()), float(cost.max()))
+    interval, gain = bootstrap.intervals(np.stack([quality, quality - rival], axis=1)).tolist()
+    return {"quality": float(quality.mean()), "interval": interval, "gain_over_mix": float((quality - rival).mean()), "gain_interval": gain}
 
 
 def _answers(found: Family, test: Floats, cost: Floats) -> list[int]:
@@ -157,25 +192,3 @@ def curve_rows(curve: Curve, keep: list[int]) -> list[list[float | None]]:
     thin = curve.thinned(MOST_ROWS, np.array(keep[: MOST_ROWS - 3], int))
     lam = [None if np.isnan(x) else float(x) for x in thin.lam]
     return [[float(c), float(q), x] for c, q, x in zip(thin.cost, thin.quality, lam, strict=True)]
-
-
-def oracle_on_other_seeds(by_seed: Floats) -> float | None:
-    """What an oracle is worth that has seen other seeds than the one it is judged on; None without a second seed.
-
-    ``oracle_quality`` picks and judges on the same images, so that it gains from luck. Here each prompt's candidate is
-    picked by the mean of all seeds but one, and judged on that one, in turn for every seed. A router that predicts
-    from the prompt alone cannot hope for more than an oracle with endless seeds would reach this way.
-
-    Args:
-        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
-    """
-    there = ~np.isnan(by_seed)
-    values, total = np.where(there, by_seed, 0.0), np.where(there, by_seed, 0.0).sum(axis=2)
-    judged: list[Floats] = []
-    for s in range(by_seed.shape[2]):
-        others = there.sum(axis=2) - there[:, :, s]
-        rows = np.flatnonzero((others > 0).all(axis=1) & there[:, :, s].all(axis=1))
-        picked = np.argmax((total - values[:, :, s])[rows] / others[rows], axis=1)
-        judged.append(values[rows, picked, s])
-    scores = np.concatenate(judged)
-    return float(scores.mean()) if len(scores) else None

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from catimage.routing.curve import deferral_curve, safe_lambda
-from catimage.routing.rule import Floats, choose
+from catimage.evaluation.plateau_plots import step_errors, step_shares
+from catimage.routing.rule import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LAMBDAS = 120
 PANELS = 12
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "catimage", "font.family": "sans-serif", "font.size": 9,
@@ -31,24 +30,11 @@ def deferral_table(document: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "cost", "quality", "lambda"])
 
 
-def selection_table(predicted: Floats, cost: Floats, candidates: list[str]) -> pd.DataFrame:
-    """Columns ``lambda, candidate, share``: how many of the prompts go to each candidate (CATImage, appendix H).
-
-    Args:
-        predicted: (n_prompts, n_candidates); ``cost`` (n_candidates,).
-    """
-    curve = deferral_curve(predicted, cost).thinned(LAMBDAS)
-    lambdas = [safe_lambda(curve, i) for i in range(len(curve))]
-    shares = np.array([np.bincount(choose(predicted, cost, lam), minlength=len(cost)) for lam in lambdas]) / len(predicted)
-    index = pd.MultiIndex.from_product([lambdas, candidates], names=["lambda", "candidate"])
-    return pd.DataFrame({"share": shares.ravel()}, index=index).reset_index()
-
-
 def figures(document: dict[str, Any], selection: pd.DataFrame, predicted: Floats, labels: Floats) -> dict[str, str]:
-    """The figures as SVG texts, by name: ``deferral``, ``selection``, ``predicted``, and ``sets`` where there are any.
+    """The figures as SVG texts, by name: ``deferral``, ``selection``, ``predicted``, and ``subsets`` and ``sets`` where there are any.
 
     Args:
-        selection: see :func:`selection_table`.
+        selection: see :func:`catimage.evaluation.selection.selection_table`.
         predicted: the router's predictions (n_test, n_candidates); ``labels`` likewise.
     """
     import matplotlib as mpl
@@ -60,8 +46,12 @@ def figures(document: dict[str, Any], selection: pd.DataFrame, predicted: Floats
             "selection": _selection(selection, candidates, document["budget"]["lambda"]),
             "predicted": _predicted(predicted, labels, candidates),
         }
+        if document.get("subsets"):
+            drawn["subsets"] = _subsets(document)
         if (document.get("sets") or {}).get("metrics"):
             drawn["sets"] = _sets(document["sets"]["metrics"], document["cost_unit"])
+        if document.get("plateau"):
+            drawn |= {"plateau_steps": step_shares(document["plateau"]), "plateau_errors": step_errors(document["plateau"])}
         return {name: _svg(figure) for name, figure in drawn.items()}
 
 
@@ -94,13 +84,30 @@ def _deferral(document: dict[str, Any]) -> Figure:
     budget = document["budget"]
     axes.plot(budget["realised_mean_cost"], budget["realised_quality"], "o", color="#b3261e", markersize=7, label="calibrated", zorder=6)
     axes.axvline(budget["target"], color="#b3261e", linewidth=0.8, linestyle=":", label="budget")
+    _axes_of_curves(axes, document)
+    return figure
+
+
+def _subsets(document: dict[str, Any]) -> Figure:
+    """CATImage's figure 3: the whole pool's curve, and those of single generators' candidates."""
+    figure, (axes,) = _figure(7.2, 4.2)
+    curves = {"whole pool": document["methods"][document["budget"]["estimator"]]["curve"]}
+    for name, curve in (curves | {f"{row['generator']} alone": row["curve"] for row in document["subsets"]}).items():
+        cost, quality = np.array([row[:2] for row in curve]).T
+        axes.plot(cost, quality, linewidth=1.6, label=_plain([name])[0])
+    cost, quality = np.array([(row["cost"], row["quality"]) for row in document["candidates"]]).T
+    axes.plot(cost, quality, "k*", markersize=8, label="fixed candidates", zorder=5)
+    _axes_of_curves(axes, document)
+    return figure
+
+
+def _axes_of_curves(axes: Axes, document: dict[str, Any]) -> None:
     _name_points(axes, document["candidates"])
     axes.margins(x=0.08)
     _log_if_wide(axes, [row["cost"] for row in document["candidates"]])
     axes.set_xlabel(f"mean cost ({document['cost_unit']})")
     axes.set_ylabel(f"mean {document['metric']}" + (" (negated)" if document["lower_is_better"] else ""))
     _legend(axes)
-    return figure
 
 
 def _legend(axes: Axes, reverse: bool = False) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from catimage.evaluation import words
+from catimage.evaluation import uncertainty, words
 from catimage.evaluation.intervals import verdict
+from catimage.evaluation.plateau_words import plateau_lines, relative_gain
 from catimage.evaluation.samples import Sample
 from catimage.evaluation.sets import sentences
 from catimage.routing.rule import Floats
@@ -33,14 +34,14 @@ def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[
     return rows
 
 
-def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str, Any]], samples: list[Sample]) -> str:
+def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str, Any]], shown: dict[str, list[Sample]]) -> str:
     """The page.
 
     Args:
         document: ``metrics.json``.
         figures: SVG texts by name, see :func:`catimage.evaluation.plots.figures`.
         fit: see :func:`fit_table`.
-        samples: prompts to show, with or without images.
+        shown: prompts to show, with or without images: ``samples``, ``successes`` and ``failures``.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -48,7 +49,8 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
         loader=PackageLoader("catimage", "evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": words.number, "percent": words.percent}
-    environment.globals |= {"gain": words.gain, "verdict": verdict}
+    environment.globals |= {"gain": words.gain, "verdict": verdict, "left_out": words.left_out, "why_beside": words.why_beside}
+    environment.globals |= {"plateau_lines": plateau_lines, "relative_gain": relative_gain}
     page: str = environment.get_template("report.html.j2").render(
         document=document,
         headline=words.headline(document),
@@ -57,9 +59,13 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
         decision=words.decision_line(document),
         direction=words.direction(document),
         figures={name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for name, svg in figures.items()},
-        routed=document["methods"][document["budget"]["estimator"]],
         fit=fit,
-        samples=samples,
+        samples=shown["samples"],
+        successes=shown.get("successes", []),
+        failures=shown.get("failures", []),
+        own_cost_line=words.own_cost(document),
+        noise_line=words.noise_line(document),
         set_lines=sentences(document.get("sets")),
+        uncertainty_lines=uncertainty.sentences(document.get("uncertainty")),
     )
     return page

@@ -8,10 +8,11 @@ import numpy as np
 
 from catimage.evaluation.families import Family, Outcome
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.lookup import best_position, position_to_match
+from catimage.evaluation.lookup import best_position, position_at_cost, position_to_match
 from catimage.evaluation.tables import ratio
 from catimage.routing.rule import Floats
 
+BUDGETS = 100
 NO_MATCH = "no point of the validation curve is as good as the best single candidate there"
 
 
@@ -47,3 +48,21 @@ def judged(outcomes: dict[str, Outcome], rival: Floats, rival_cost: float, boots
         }
         for (key, outcome), gain, interval in zip(outcomes.items(), gains.mean(axis=0), intervals, strict=True)
     }
+
+
+def mean_over_budgets(honest: Family, low: float, high: float) -> Floats:
+    """What a family gives each test prompt, on average over budgets evenly spaced from ``low`` to ``high``: (n_test,).
+
+    For each budget the policy is the one of the best validation quality within it. The mean over prompts is the honest counterpart of
+    ``mean_curve_quality``, which reads the test curve at its best.
+
+    Args:
+        honest: found on the validation split, reaching down to ``low``.
+    """
+    budgets = low + (high - low) * (np.arange(BUDGETS) + 0.5) / BUDGETS if high > low else np.array([high])
+    positions = [position_at_cost(honest.curve, float(b), honest.linear) for b in budgets]
+    if None in positions:
+        raise ValueError(f"the curve ends at {honest.curve.cost.min()}, above the cost {low}")
+    places, times = np.unique(np.array(positions, float), return_counts=True)
+    total = sum(n * honest.outcome(float(p)).quality for p, n in zip(places, times, strict=True))
+    return np.asarray(total / len(budgets))

@@ -72,13 +72,79 @@ def budget_line(document: dict[str, Any]) -> str:
     return f"lambda {number(budget['lambda'])} ({budget['estimator']}): {spent}, of a budget of {number(budget['target'])} {unit}."
 
 
+PAPERS_TFLOPS = 0.001
+"""What a decision costs at most by CATImage 5.1."""
+
+
 def decision_line(document: dict[str, Any]) -> str:
     """What the router itself costs, beside the cheapest candidate where that is in the same unit."""
     parts = document["decision_tflops"]
     total = sum(parts.values())
     cheapest = min(row["cost"] for row in document["candidates"])
     share = f", {percent(total / cheapest)} of the cheapest candidate" if document["cost_unit"] == "tflops" and cheapest else ""
-    return f"A decision costs {number(total, 2)} TFLOPs{share} (text encoder {number(parts['text_encoder'], 2)}, longest test prompt)."
+    encoder = f"text encoder {number(parts['text_encoder'], 2)}, longest test prompt"
+    return f"A decision costs {number(total, 2)} TFLOPs{share} ({encoder}){_ms(document)}."
+
+
+def own_cost(document: dict[str, Any]) -> str:
+    """What the router itself costs, to stand under every table."""
+    total = sum(document["decision_tflops"].values())
+    return f"The router itself: {number(total, 2)} TFLOPs{_ms(document)} a decision; CATImage's takes less than {PAPERS_TFLOPS} TFLOPs."
+
+
+def _ms(document: dict[str, Any]) -> str:
+    ms = document.get("decision_ms")
+    return f" and {number(ms['with_text'], 2)} ms ({number(ms['without_text'], 2)} ms after the text encoder)" if ms else ""
+
+
+def why_beside(methods: dict[str, Any], estimator: str) -> str:
+    """Why Table 3 has the best fixed candidate and the best mix beside the router; ``methods`` of one metric."""
+    ours, fixed, mix = (methods[name]["by_candidate"] for name in (estimator, "fixed", "mix"))
+    dearer = [m for m in range(len(fixed)) if (fixed[m]["cost_ratio_to_match"] or 1) < 1 - 1e-9]
+    why = (
+        "Beside the router stand the best fixed candidate and the best random mix of two, which route nothing: where a cheap candidate is "
+        "as good as dearer ones, everybody matches those cheaply, and a small share says more of the pool than of the router."
+    )
+    if not dearer:
+        return why
+    undercut = sum(_share(row) < min(_share(fixed[m]), _share(mix[m])) - 1e-9 for m, row in enumerate(ours))
+    return f"{why} Here that holds for {len(dearer)} of {len(fixed)} candidates; the router undercuts both for {undercut}."
+
+
+def _share(row: dict[str, Any]) -> float:
+    share = row["cost_ratio_to_match"]
+    return float("inf") if share is None else float(share)
+
+
+def left_out(document: dict[str, Any]) -> str:
+    """How many prompts were left out of one metric's judgement; empty where none was. ``document`` is a metric's part."""
+    counts = {split: count for split, count in document.get("left_out", {}).items() if count}
+    if not counts:
+        return ""
+    said = " and ".join(f"{count:,} {split} prompt{'s' * (count > 1)}" for split, count in counts.items())
+    return f"Left out, since a candidate has no label there: {said}."
+
+
+def noise_line(document: dict[str, Any]) -> str:
+    """How much of the oracle's gain is luck, and what the router captures of the rest; empty where it is not known."""
+    noise = document.get("noise")
+    if not noise:
+        return ""
+    if noise["noise_share"] is None:
+        total = gain(noise["oracle_gain"], noise["oracle_gain_interval"])
+        return f"The oracle's gain over the best single candidate, {total}, is not clearly above 0."
+    luck, learnable = _range(noise, "noise_share"), gain(noise["learnable_gain"], noise["learnable_gain_interval"])
+    what = learnable if verdict(noise["learnable_gain_interval"]) == "better" else f"nothing significant ({learnable})"
+    said = f"Of the oracle's gain over the best single candidate, {luck} is luck of the seeds, and {what} can be learned"
+    captured = noise["captured"].get(document["budget"]["estimator"])
+    if captured is None or captured["share"] is None:
+        return f"{said}."
+    return f"{said}; the router's honest choice captures {_range(captured, 'share')} of that."
+
+
+def _range(figures: dict[str, Any], name: str) -> str:
+    low, high = figures[f"{name}_interval"]
+    return f"{percent(figures[name])} [{percent(low)}, {percent(high)}]"
 
 
 def direction(document: dict[str, Any]) -> str:

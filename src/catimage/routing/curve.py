@@ -70,25 +70,38 @@ def deferral_curve(predicted: Floats, cost: Floats, actual: Floats | None = None
 
     Args:
         predicted: (n_prompts, n_candidates) expected quality; ``cost`` (n_candidates,).
-        actual: (n_prompts, n_candidates) labels; ``predicted`` itself where left out.
+        actual: (n_prompts, n_candidates) labels; ``predicted`` itself where left out. A prompt that lacks a label (NaN) counts for
+            the cost alone.
 
     Raises:
-        ValueError: shapes differ, no prompt, or a value is not finite.
+        ValueError: shapes differ, no prompt, a value is not finite, or no prompt has all of its labels.
     """
-    actual = predicted if actual is None else actual
     check_shapes(predicted, cost)
-    check_shapes(actual, cost)
-    if predicted.shape != actual.shape or not len(predicted):
-        raise ValueError(f"predicted and actual must be of one shape with a prompt at least, not {predicted.shape} and {actual.shape}")
+    if not len(predicted):
+        raise ValueError("a curve needs a prompt at least")
+    actual, whole = (predicted, len(predicted)) if actual is None else _whole(actual, predicted.shape)
     start, lam, row, old, new = _switches(predicted, cost)
     n, every = len(predicted), np.arange(len(predicted))
     saved = np.cumsum(cost[new] - cost[old])
     gained = np.cumsum(actual[row, new] - actual[row, old])
     lam = np.concatenate([[0.0], lam])
     costs = cost[start].mean() + np.concatenate([[0.0], saved]) / n
-    quality = actual[every, start].mean() + np.concatenate([[0.0], gained]) / n
+    quality = (actual[every, start].sum() + np.concatenate([[0.0], gained])) / whole
     last = np.append(lam[1:] > lam[:-1] * (1 + 2 * _TOLERANCE), True)  # switches at one lambda, but for rounding, make one point
     return Curve(lam[last], costs[last], quality[last])
+
+
+def _whole(actual: Floats, shape: tuple[int, ...]) -> tuple[Floats, int]:
+    """Labels with those of prompts that lack one as 0, and how many prompts lack none."""
+    if actual.shape != shape:
+        raise ValueError(f"predicted and actual must be of one shape, not {shape} and {actual.shape}")
+    lacking = np.flatnonzero(np.isnan(actual).any(axis=1))
+    if np.isinf(actual).any() or len(lacking) == len(actual):
+        raise ValueError("actual must be finite, and at least one prompt must have all of its labels")
+    if len(lacking):
+        actual = actual.copy()
+        actual[lacking] = 0.0
+    return actual, len(actual) - len(lacking)
 
 
 def _switches(predicted: Floats, cost: Floats) -> tuple[Ints, Floats, Ints, Ints, Ints]:
@@ -101,30 +114,36 @@ def _switches(predicted: Floats, cost: Floats) -> tuple[Ints, Floats, Ints, Ints
         starts.append(order[choice])
         found += [(lam, rows + first, order[old], order[new]) for lam, rows, old, new in _walk(value, cost[order], choice)]
     lam, row, old, new = (np.concatenate(part) for part in zip(*found, strict=True))
-    by_lam = np.argsort(lam, kind="stable")
+    by_lam = np.argsort(lam)  # in which order those of one lambda come is all the same: they make one point
     return np.concatenate(starts), lam[by_lam], row[by_lam], old[by_lam], new[by_lam]
 
 
 def _walk(value: Floats, price: Floats, choice: Ints) -> Iterator[tuple[Floats, Ints, Ints, Ints]]:
     """Down every row's envelope at once, a switch a round, until all rows are at the cheapest price."""
+    saving = price[:, None] - price
+    cheaper = saving > 0
+    saving, never = np.where(cheaper, saving, 1.0), np.where(cheaper, 0.0, np.inf)
     rows = np.arange(len(value))
     while True:
         going = price[choice] > price[0]
         rows, choice = rows[going], choice[going]
         if not len(rows):
             return
-        lam, successor = _next_switch(value[rows], price, choice)
+        lam, successor = _next_switch(value[rows], choice, saving, never)
         yield lam, rows, choice, successor
         choice = successor
 
 
-def _next_switch(value: Floats, price: Floats, choice: Ints) -> tuple[Floats, Ints]:
-    """Where each row's present line is first overtaken by a cheaper one, and by which (the cheapest of several)."""
+def _next_switch(value: Floats, choice: Ints, saving: Floats, never: Floats) -> tuple[Floats, Ints]:
+    """Where each row's present line is first overtaken by a cheaper one, and by which (the cheapest of several).
+
+    Args:
+        saving: (m, m), what the column's candidate saves over the row's; ``never`` is infinite where it saves nothing, else 0.
+    """
     every = np.arange(len(value))
-    saving = price[choice][:, None] - price
-    saving[saving <= 0] = np.nan
-    slope = (value[every, choice][:, None] - value) / saving
-    np.nan_to_num(slope, copy=False, nan=np.inf)
+    slope = value[every, choice][:, None] - value
+    slope /= saving[choice]
+    slope += never[choice]
     successor = np.argmin(slope, axis=1)
     return slope[every, successor].clip(0), successor
 

@@ -1,4 +1,4 @@
-"""Stage calibrate: the estimator that routes, and the smallest lambda that keeps the budget on the validation split."""
+"""Stage calibrate: the estimator that routes, and the rule that keeps the budget on the validation split."""
 
 from __future__ import annotations
 
@@ -7,41 +7,44 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError, nearest
 from catimage.estimators import store
-from catimage.estimators.build import Floats
+from catimage.estimators.features import look_up
+from catimage.estimators.making import Floats
 from catimage.params import Params
-from catimage.routing.calibration import Calibration, calibrate
 from catimage.routing.curve import safe_lambda
-from catimage.stages.train import split_labels
+from catimage.routing.mixing import FORMAT, Rule
+from catimage.stages.auto import Comparison, compare, held_out
+from catimage.stages.operating_rule import Found, Validation, find_rule
+from catimage.stages.train import OUT_OF_FOLD, split_labels
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, costs_of, read_table
 from catimage.workspace import Workspace, replacing
 
+SPREAD = "spread"
+
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Writes ``models/router/``: the estimator, the costs, lambda, and the whole validation curve.
+    """Writes ``models/router/``: the estimators, the costs, the rule, and the whole validation curve.
 
     Raises:
-        InputError: no estimator is trained, the one named is not among them, or the budget is below the cheapest candidate.
+        InputError: no estimator is trained, the one named is not among them, what ``calibrate`` asks for needs a model that is not trained,
+            or nothing meets the budget or a floor (it says what does).
     """
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     scores = read_table(workspace.scores, SCORES, "label")
     names, costs = costs_of(read_table(workspace.candidates, CANDIDATES, "generate"), params.cost_unit)
-    texts, labels = split_labels(prompts, scores, "val", params.metric, names, params)
-    budget = params.budget_in(float(costs.max()))
-    found: dict[str, Calibration] = {}
-    for name in wanted(workspace.estimators / params.metric, params.calibrate.estimator):
-        estimator, meta = store.load(workspace.estimators / params.metric / name)
-        if meta["candidates"] != names:
-            raise InputError(f"models/estimators/{params.metric}/{name} was trained on other candidates: run 'catimage train' again.")
-        found[name] = calibrate(estimator.predict(texts), costs, budget, labels)
-    best = max(found, key=lambda n: found[n].curve.mean_quality(float(costs.min()), float(costs.max())))
-    chosen = found[best]
-    source = workspace.estimators / params.metric / best
-    _write(workspace.router, source, chosen, _document(params, best, names, costs, budget, chosen))
-    print(f"calibrate: {best}, lambda {chosen.lam:.6g}, mean cost {chosen.mean_cost:.4g} of {budget:.4g} {params.cost_unit}", flush=True)
+    _check(workspace, params)
+    best, compared = _choose(workspace, params, prompts, scores, names, costs)
+    validation = _validation(workspace, params, best, (prompts, scores), names)
+    found = find_rule(validation, costs, params, looked=len(compared.rows) if compared and not compared.independent else 1)
+    _write(workspace, best, found, _document(params, best, compared, names, costs, found))
+    if compared is not None:
+        print(f"calibrate: {compared.sentence(params.metric)}", flush=True)
+    print(f"calibrate: {best}, {found.sentence(params.cost_unit)}", flush=True)
 
 
 def wanted(folder: Path, estimator: str) -> list[str]:
@@ -56,24 +59,104 @@ def wanted(folder: Path, estimator: str) -> list[str]:
     return trained if estimator == "auto" else [estimator]
 
 
-def _document(params: Params, estimator: str, names: list[str], costs: Floats, budget: float, chosen: Calibration) -> dict[str, Any]:
+def _check(workspace: Workspace, params: Params) -> None:
+    """Settings that exclude each other, or need a metric's estimators."""
+    asked = params.calibrate
+    for metric in asked.floors:
+        if metric == params.metric:
+            raise InputError(f"calibrate.floors: {metric} is the metric that is routed on: set calibrate.quality_floor instead.")
+        if not (workspace.estimators / metric).is_dir():
+            raise InputError(f"calibrate.floors: {metric!r} has no estimator: add it to train.metrics, and train again.")
+    given = [key for key in ("quality_floor", "floors", "confidence") if getattr(asked, key) not in (None, {})]
+    if len(given) > 1:
+        raise InputError(f"calibrate.{given[0]} and calibrate.{given[1]} cannot both be kept: {_WHY[given[0], given[1]]}; leave one out.")
+
+
+_WHY = {
+    ("quality_floor", "floors"): "the one looks for the least cost, the other for the most quality within a budget",
+    ("quality_floor", "confidence"): "what is certain is that a budget holds, and with a quality floor there is none",
+    ("floors", "confidence"): "the certificate does not cover multipliers that are fitted to the same prompts",
+}
+
+
+def _choose(
+    workspace: Workspace, params: Params, prompts: pd.DataFrame, scores: pd.DataFrame, names: list[str], costs: Floats
+) -> tuple[str, Comparison | None]:
+    """The estimator that routes, and for ``auto`` how all compare: out of fold on the training prompts, or else on the validation split."""
+    folder = workspace.estimators / params.metric
+    among = wanted(folder, params.calibrate.estimator)
+    if params.calibrate.estimator != "auto":
+        return among[0], None
+    held = held_out(folder, among, prompts.loc[prompts["split"] == "train", "prompt_id"].tolist(), names)
+    texts, labels = split_labels(prompts, scores, "val" if held is None else "train", params.metric, names, params)
+    predictions = {name: _load(workspace, folder / name, names).predict(texts) for name in among} if held is None else held
+    found = compare(predictions, labels, costs, independent=held is not None)
+    return found.best, found
+
+
+def _validation(workspace: Workspace, params: Params, best: str, tables: tuple[pd.DataFrame, pd.DataFrame], names: list[str]) -> Validation:
+    """What the rule is calibrated on."""
+    labels = {}
+    for metric in (params.metric, *params.calibrate.floors):
+        texts, labels[metric] = split_labels(*tables, "val", metric, names, params)
+    source = workspace.estimators / params.metric / best
+    predicted = [_load(workspace, workspace.estimators / metric / best, names).predict(texts) for metric in labels]
+    if params.calibrate.risk_aversion:
+        if not (source / SPREAD).is_dir():
+            raise InputError(f"calibrate.risk_aversion: {source} has no predictive spread: set train.folds to 2 or more, and train again.")
+        predicted[0] = predicted[0] - params.calibrate.risk_aversion * _load(workspace, source / SPREAD, names).predict(texts)
+    return Validation(np.stack(predicted), np.stack(list(labels.values())))
+
+
+def _load(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
+    estimator, meta = store.load(folder)
+    if meta["candidates"] != candidates:
+        raise InputError(f"{folder} was trained on other candidates: run 'catimage train' again.")
+    look_up(estimator, workspace.embeddings)
+    return estimator
+
+
+def _document(params: Params, best: str, compared: Comparison | None, names: list[str], costs: Floats, found: Found) -> dict[str, Any]:
+    asked = params.calibrate
     return {
+        "format": FORMAT,
         "metric": params.metric,
         "cost_unit": params.cost_unit,
         "pool": params.pool,
-        "estimator": estimator,
+        "estimator": best,
         "candidates": names,
         "costs": [float(c) for c in costs],
-        "budget": budget,
-        "lambda": chosen.lam,
-        "validation_mean_cost": chosen.mean_cost,
+        "budget": found.budget,
+        "lambda": float(found.rule.lam.max()),
+        "rule": found.rule.rows(list(asked.floors)),
+        "mix": asked.mix,
+        "confidence": asked.confidence,
+        "quality_floor": asked.quality_floor,
+        "floors": asked.floors,
+        "risk_aversion": asked.risk_aversion,
+        "validation_mean_cost": found.mean_cost,
+        "validation_quality": found.quality,
+        "validation_floors": found.kept,
+        "compared": None if compared is None else compared.document(),
     }
 
 
-def _write(out: Path, source: Path, chosen: Calibration, document: dict[str, Any]) -> None:
-    curve = chosen.curve
+def _write(workspace: Workspace, best: str, found: Found, document: dict[str, Any]) -> None:
+    curve, trained = found.curve, workspace.estimators
     rows = {"lambda": [safe_lambda(curve, i) for i in range(len(curve))], "cost": curve.cost, "quality": curve.quality}
-    with replacing(out) as folder:
-        shutil.copytree(source, folder / "estimator")
+    with replacing(workspace.router) as folder:
+        shutil.copytree(trained / document["metric"] / best, folder / "estimator", ignore=shutil.ignore_patterns(SPREAD, OUT_OF_FOLD))
+        for metric in document["floors"]:
+            shutil.copytree(trained / metric / best, folder / "others" / metric, ignore=shutil.ignore_patterns(SPREAD, OUT_OF_FOLD))
+        if document["risk_aversion"]:
+            shutil.copytree(trained / document["metric"] / best / SPREAD, folder / SPREAD)
         pd.DataFrame(rows).to_parquet(folder / "curve.parquet", index=False)
+        if found.certified:
+            _certified_frame(found.certified).to_parquet(folder / "certified.parquet", index=False)
         (folder / "router.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _certified_frame(found: list[tuple[float, Rule]]) -> pd.DataFrame:
+    """Columns ``budget, share, dearer_lambda, lambda``: what goes by the dearer rule; the two lambdas are one where nothing is mixed."""
+    rows = [(budget, rule.share[0] if len(rule.share) > 1 else 0.0, rule.lam[0], rule.lam[-1]) for budget, rule in found]
+    return pd.DataFrame(rows, columns=["budget", "share", "dearer_lambda", "lambda"])

@@ -5,48 +5,38 @@ from __future__ import annotations
 import json
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from catimage.errors import InputError
-from catimage.estimators import store
-from catimage.estimators.overhead import decision_tflops
+from catimage.estimators.overhead import decision_ms, decision_tflops
 from catimage.evaluation.budget import Operating
+from catimage.evaluation.cases import cases_document
+from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.methods import MetricData, Pool, metrics_document
-from catimage.evaluation.plots import deferral_table, figures, selection_table
+from catimage.evaluation.plateau_words import plateau_lines
+from catimage.evaluation.plots import deferral_table, figures
 from catimage.evaluation.report import fit_table, report
-from catimage.evaluation.samples import Sample, samples, telling_prompts
+from catimage.evaluation.samples import Sample
+from catimage.evaluation.selection import calibrated_rates, selection_document, selection_table
 from catimage.evaluation.sets import sentences
+from catimage.evaluation.subsets import subsets_document
 from catimage.evaluation.summary import summary
-from catimage.metrics import lower_is_better
-from catimage.params import Encoder, Params
+from catimage.params import Params
 from catimage.router import Router
 from catimage.routing.rule import Floats
-from catimage.scores_file import parse_scores
-from catimage.shards.manifest import read_manifest
-from catimage.shards.store import shard_path
+from catimage.stages.judging import Known, judged_on, metric_data, trained_metrics
+from catimage.stages.learning import trials_of
+from catimage.stages.operating import operating_point
+from catimage.stages.plateau import plateau
 from catimage.stages.sets import sets_document
-from catimage.stages.train import split_labels
-from catimage.tables import PROMPTS, SCORES, labels_of, read_table, scores_array
+from catimage.stages.showing import reference_candidate, shown_prompts
+from catimage.stages.spreading import uncertainty_of
+from catimage.stages.train import candidates_of
+from catimage.tables import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.workspace import Workspace, replacing
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the router is judged on: prompts and scores in the schemas of the tables, all of them test prompts."""
-
-    prompts: pd.DataFrame
-    scores: pd.DataFrame
-
-    def of(self, metric: str) -> Judged:
-        """The prompts that have a score by ``metric``."""
-        scores = self.scores[self.scores["metric"] == metric]
-        return Judged(self.prompts[self.prompts["prompt_id"].isin(scores["prompt_id"])].reset_index(drop=True), scores)
 
 
 def run(workspace: Workspace, params: Params, scores: Path | None = None) -> None:
@@ -62,21 +52,58 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     router = Router.load(workspace.router)
     _check(router, params)
     prompts, table = read_table(workspace.prompts, PROMPTS, "sample"), read_table(workspace.scores, SCORES, "label")
-    judged = _judged(prompts, table, router, scores)
-    known = prompts[prompts["split"] != "test"]
-    metrics = [m for m in _trained(workspace, router.metric) if m == router.metric or m in set(judged.scores["metric"])]
-    data = [_metric_data(workspace, metric, known, table, judged.of(metric), router, params) for metric in metrics]
-    test = judged.of(router.metric).prompts
+    known = Known(prompts[prompts["split"] != "test"], table)
+    judged = judged_on(prompts, table, router, scores, params.validation.complete_labels)
+    metrics = [m for m in trained_metrics(workspace, router.metric) if m == router.metric or m in set(judged.scores["metric"])]
+    found = [metric_data(workspace, metric, known, judged.of(metric), router.candidates, params) for metric in metrics]
+    labels, test = found[0][0].test, found[0][1]
+    pool = Pool(router.candidates, router.costs, router.cost_unit, _generators(workspace, router))
     predicted = router.predict(test["prompt"].tolist())
-    point = Operating(router.estimator_name, router.budget, router.lam, predicted)
-    pool = Pool(router.candidates, router.costs, router.cost_unit)
-    document = metrics_document(data[0], data[1:], pool, point, params.evaluate.bootstrap, params.evaluate.seed)
-    document["decision_tflops"] = decision_tflops(router.estimator, max(test["prompt"], key=len))
-    document["sets"] = sets_document(workspace, params, scores is None, test, pool, predicted, document)
-    _write(
-        workspace, document, pool, predicted, data[0].test, _samples(workspace if scores is None else None, test, data[0].test, point, pool)
-    )
-    print("\n".join([summary(document), *sentences(document["sets"])]), flush=True)
+    point = operating_point(router, test, predicted, judged.scores, params)
+    document = _document(workspace, params, router, known, found, pool, point, own=scores is None)
+    shown = shown_prompts(workspace if scores is None else None, test, predicted, labels, pool, router.lam, document["cases"])
+    _write(workspace, document, pool, predicted, labels, shown)
+    print("\n".join([summary(document), *sentences(document["sets"]), *plateau_lines(document["plateau"])]), flush=True)
+
+
+def _document(
+    workspace: Workspace,
+    params: Params,
+    router: Router,
+    known: Known,
+    found: list[tuple[MetricData, pd.DataFrame]],
+    pool: Pool,
+    point: Operating,
+    own: bool,
+) -> dict[str, Any]:
+    """All of ``metrics.json``, which docs/evaluation.md explains key by key.
+
+    Args:
+        found: of each trained metric, the routed one first, its data and the rows of the prompts that it is judged on.
+        point: the router on those of the routed one.
+        own: whether the test prompts are the workspace's own.
+    """
+    evaluate, (routed, test) = params.evaluate, found[0]
+    bootstrap = PairedBootstrap(len(test), evaluate.bootstrap, evaluate.seed)
+    predicted = point.predicted
+    on_val = _known_to(router, routed)
+    document = metrics_document(routed, [other for other, _ in found[1:]], pool, point, evaluate.bootstrap, evaluate.seed)
+    rows = {row["candidate"]: row for row in document["methods"][router.estimator_name]["by_candidate"]}
+    reference = rows[reference_candidate(workspace, params, document["best_single"]["candidate"], pool.candidates)]
+    selection = selection_table(predicted, pool.cost, pool.candidates)
+    trials, without = trials_of(workspace, params, known, routed, test, pool)
+    document |= {
+        "decision_tflops": decision_tflops(router.estimator, max(test["prompt"], key=len)),
+        "decision_ms": decision_ms(router.estimator, test["prompt"].tolist(), pool.cost),
+        "trials": trials,
+        "trials_left_out": without,
+        "uncertainty": uncertainty_of(workspace, params, router, known, routed, test, (on_val, predicted), pool, bootstrap),
+        "plateau": plateau(workspace, params, found, known, pool, own),
+        "subsets": subsets_document((on_val, routed.validation), (predicted, routed.test), pool, bootstrap),
+        "selection": selection_document(selection, pool.candidates) | {"calibrated": calibrated_rates(point, pool.cost)},
+        "cases": cases_document(predicted, routed.test, pool, reference, test["prompt_id"].tolist(), bootstrap),
+    }
+    return document | {"sets": sets_document(workspace, params, own, test, pool, predicted, document)}
 
 
 def _check(router: Router, params: Params) -> None:
@@ -87,90 +114,29 @@ def _check(router: Router, params: Params) -> None:
             )
 
 
-def _judged(prompts: pd.DataFrame, table: pd.DataFrame, router: Router, scores: Path | None) -> Judged:
-    if scores is None:
-        test = prompts[prompts["split"] == "test"].reset_index(drop=True)
-        if test.empty:
-            raise InputError("prompts: the test split is empty; more prompts are needed (about 100 at least).")
-        return Judged(test, table)
-    file = parse_scores(scores)
-    file.check_candidates(router.candidates, "the router")
-    file.only(router.metric).check_complete([router.metric], router.candidates)
-    seen = int(file.prompts["prompt_id"].isin(prompts.loc[prompts["split"] != "test", "prompt_id"]).sum())
-    if seen:
-        print(
-            f"evaluate: {seen:,} of the {len(file.prompts):,} prompts of {scores} were trained or calibrated on: its figures flatter.",
-            flush=True,
+def _known_to(router: Router, data: MetricData) -> Floats:
+    """The predictions (n_val, n_candidates) of the router's estimator.
+
+    Raises:
+        InputError: it is not among the trained estimators any more.
+    """
+    if router.estimator_name not in data.predictions:
+        there = ", ".join(data.predictions)
+        raise InputError(
+            f"models/router routes by {router.estimator_name!r}, which is not trained any more (but {there}): calibrate again."
         )
-    return Judged(file.prompts, file.scores)
+    return data.predictions[router.estimator_name][0]
 
 
-def _trained(workspace: Workspace, routed: str) -> list[str]:
-    """The metrics that have estimators, the routed one first."""
-    return [routed, *sorted(p.name for p in workspace.estimators.glob("*") if p.is_dir() and p.name != routed)]
+def _generators(workspace: Workspace, router: Router) -> tuple[str, ...]:
+    table = candidates_of(read_table(workspace.candidates, CANDIDATES, "generate"), router.cost_unit)
+    known = dict(zip(table.names, table.generators, strict=True))
+    return tuple(known.get(name, name) for name in router.candidates)
 
 
-def _metric_data(
-    workspace: Workspace, metric: str, known: pd.DataFrame, table: pd.DataFrame, judged: Judged, router: Router, params: Params
-) -> MetricData:
-    """Labels of one metric on the three splits, and the predictions of its estimators."""
-    names = router.candidates
-    lower = lower_is_better(metric, params)
-    _, train = split_labels(known, table, "train", metric, names, params)
-    val_prompts, validation = split_labels(known, table, "val", metric, names, params)
-    by_seed = scores_array(judged.scores, metric, judged.prompts["prompt_id"].tolist(), names)
-    data = MetricData(metric, train, validation, labels_of(by_seed, lower), {}, -by_seed if lower else by_seed, lower)
-    test_prompts = judged.prompts["prompt"].to_numpy(object)
-    return replace(data, predictions=_predictions(workspace, metric, names, val_prompts, test_prompts))
-
-
-def _predictions(
-    workspace: Workspace, metric: str, candidates: list[str], validation: np.ndarray, test: np.ndarray
-) -> dict[str, tuple[Floats, Floats]]:
-    folders = sorted(p for p in (workspace.estimators / metric).glob("*") if p.is_dir())
-    if not folders:
-        raise InputError(f"{workspace.estimators / metric} holds no estimator: run 'catimage train' first.")
-    found = {}
-    for folder in folders:
-        estimator, meta = store.load(folder)
-        if meta["candidates"] != candidates:
-            raise InputError(
-                f"{folder} was trained on other candidates than the router's: run 'catimage train' and 'catimage calibrate' again."
-            )
-        stored = workspace.embeddings(Encoder(**meta["encoder"]).name)
-        features = estimator.named_steps["features"]
-        if stored.exists() and "stored" in features.get_params():
-            features.set_params(stored=str(stored))
-        found[folder.name] = np.asarray(estimator.predict(validation), float), np.asarray(estimator.predict(test), float)
-    return found
-
-
-def _samples(workspace: Workspace | None, prompts: pd.DataFrame, labels: Floats, router: Operating, pool: Pool) -> list[Sample]:
-    """A few prompts for the report, with their images where ``workspace`` has made them."""
-    rows = telling_prompts(router.predicted, pool.cost)
-    images: dict[tuple[int, str], bytes] = {}
-    if workspace and workspace.images.exists():
-        places = {prompts["prompt_id"][row]: row for row in rows.tolist()}
-        images = {(places[i], candidate): image for (i, candidate), image in first_images(workspace.images, list(places)).items()}
-    return samples(rows, prompts["prompt"].tolist(), router.predicted, labels, pool, router.lam, images)
-
-
-def first_images(folder: Path, prompt_ids: list[str]) -> dict[tuple[str, str], bytes]:
-    """The encoded image with the lowest seed of each of these prompts and each candidate, from the live shards."""
-    found: dict[tuple[str, str], tuple[int, bytes]] = {}
-    for entry in read_manifest(folder):
-        columns = ["prompt_id", "candidate", "seed", "image"]
-        table = pq.read_table(
-            shard_path(folder, entry.shard), columns=columns, filters=[("prompt_id", "in", prompt_ids)], partitioning=None
-        )
-        for row in table.to_pylist():
-            key = row["prompt_id"], row["candidate"]
-            if key not in found or row["seed"] < found[key][0]:
-                found[key] = row["seed"], row["image"]
-    return {key: image for key, (_, image) in found.items()}
-
-
-def _write(workspace: Workspace, document: dict[str, Any], pool: Pool, predicted: Floats, labels: Floats, shown: list[Sample]) -> None:
+def _write(
+    workspace: Workspace, document: dict[str, Any], pool: Pool, predicted: Floats, labels: Floats, shown: dict[str, list[Sample]]
+) -> None:
     selection = selection_table(predicted, pool.cost, pool.candidates)
     drawn = figures(document, selection, predicted, labels)
     page = report(document, drawn, fit_table(predicted, labels, pool.candidates), shown)

@@ -42,7 +42,7 @@ def run(workspace: Workspace, params: Params) -> None:
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     if prompts.empty:
         raise InputError(f"{workspace.prompts} holds no prompts: give stage sample other sources.")
-    meter = _check_unit(pool, params.cost_unit, params.generate.device)
+    meter = check_unit(pool, params.cost_unit, params.generate.device)
     with writing(workspace.images):
         costs = candidates_table(pool)
         identities = {name: spec.identity(pool.folder) for name, spec in pool.generators.items()}
@@ -52,7 +52,7 @@ def run(workspace: Workspace, params: Params) -> None:
         blocks = plan_blocks(pool, definitions, pairs, asked.seeds, asked.batch, asked.shard_images)
         workspace.images.mkdir(parents=True, exist_ok=True)
         unit = params.cost_unit if params.cost_unit in ("seconds", "wh") else None
-        entries, measured = _make_all(pool, blocks, workspace.images, asked.device, unit, meter)
+        entries, measured = make_all(pool, blocks, workspace.images, asked.device, unit, meter)
         write_table(pd.concat([costs, measured]) if len(measured) else costs, workspace.candidates, CANDIDATES)
         write_manifest(workspace.images, entries)
         collect(workspace.images, entries)
@@ -63,7 +63,7 @@ def candidates_table(pool: Pool) -> pd.DataFrame:
     return all_costs(pool)[list(CANDIDATES.names)]
 
 
-def _check_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
+def check_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
     """Before hours of generation: the unit that is routed on will have a cost for every candidate. Returns the meter for watt-hours."""
     meter = energy_meter(device) if unit == "wh" else None
     without = [c for c in lacking(pool, unit) if not _measurable(pool, c, unit, meter)]
@@ -80,7 +80,7 @@ def _measurable(pool: Pool, candidate: str, unit: str, meter: EnergyMeter | None
     return unit == "seconds" or (meter is not None and made_here)
 
 
-def _make_all(
+def make_all(
     pool: Pool, blocks: list[Block], folder: Path, device: str, unit: str | None, meter: EnergyMeter | None
 ) -> tuple[list[Entry], pd.DataFrame]:
     """Makes the shards that are not there; returns all of them, and what is measured where ``unit`` is a unit that is.

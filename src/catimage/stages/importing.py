@@ -112,8 +112,8 @@ def check_unit(params: Params, file: ImportedFile, prices: pd.DataFrame, costs: 
 def _check_metrics(params: Params, file: ScoresFile) -> None:
     for metric in (*params.trained_metrics, *(params.imported.lower_is_better if params.imported else ())):
         file.only(metric)
-    metrics = file.metrics if params.validation.complete_labels else params.trained_metrics
-    file.check_complete(metrics, file.candidates)
+    if params.validation.complete_labels:
+        file.check_complete(file.metrics, file.candidates)
 
 
 def candidates_table(prices: pd.DataFrame) -> pd.DataFrame:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import catimage
+from catimage.encoders import SENTENCE_TRANSFORMERS
 from catimage.errors import InputError
 from catimage.estimators import store
+from catimage.estimators.features import encoders_of, rename_encoder
 from catimage.hashing import folder_digest
 from catimage.params import Params
 from catimage.pool.pool import PACKAGED, Pool, load_pool
@@ -65,10 +67,14 @@ def _stage(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> tu
     tree = {"pool": name, **settings, "generate": {"device": params.generate.device}}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
-    encoder = _stage_encoder(folder, params.encoder.model.removeprefix(LOCAL)) if params.encoder.model.startswith(LOCAL) else ""
+    loaded = {path.parent: store.load(path.parent) for path in sorted((folder / "models" / "router").rglob("estimator.skops"))}
+    models = dict.fromkeys(encoder.model for estimator, _ in loaded.values() for encoder in encoders_of(estimator))
+    places = _stage_encoders(folder, list(models))
     digest = folder_digest(folder)
-    if encoder:
-        _point_to(folder / "models" / "router" / "estimator", encoder)
+    for place, (estimator, meta) in loaded.items() if places else ():
+        for old, new in places.items():
+            rename_encoder(estimator, old, new)
+        store.save(estimator, place, meta)
     return folder, digest
 
 
@@ -97,20 +103,20 @@ def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
     tree[keys[-1]] = value
 
 
-def _stage_encoder(folder: Path, source: str) -> str:
-    """Copies a text encoder that lies in a folder; returns how the served router names it."""
-    if not Path(source).is_dir():
-        raise InputError(f"encoder.model: there is no folder {source!r} to put into the Bento.")
-    shutil.copytree(source, folder / "encoder", ignore=IGNORED)
-    return f"{LOCAL}encoder"
-
-
-def _point_to(estimator: Path, encoder: str) -> None:
-    """Makes a stored estimator read its text encoder from the Bento's own folder."""
-    pipeline, meta = store.load(estimator)
-    if "model" in pipeline.named_steps["features"].get_params():
-        pipeline.named_steps["features"].set_params(model=encoder)
-        store.save(pipeline, estimator, meta)
+def _stage_encoders(folder: Path, models: list[str]) -> dict[str, str]:
+    """Copies the text encoders that lie in folders; returns how the served router names each."""
+    places: dict[str, str] = {}
+    for model in models:
+        kind, _, source = model.partition(":")
+        named = f"{kind}:" == SENTENCE_TRANSFORMERS and not Path(source).is_dir()  # a model of the hub
+        if f"{kind}:" not in (LOCAL, SENTENCE_TRANSFORMERS) or named:
+            continue
+        if not Path(source).is_dir():
+            raise InputError(f"encoder.model: there is no folder {source!r} to put into the Bento.")
+        place = f"encoder-{len(places) + 1}" if places else "encoder"
+        shutil.copytree(source, folder / place, ignore=IGNORED)
+        places[model] = f"{kind}:{place}"
+    return places
 
 
 def _requirements() -> list[str]:

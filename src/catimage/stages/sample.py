@@ -11,7 +11,7 @@ from catimage.errors import InputError
 from catimage.params import Params
 from catimage.prompts.diversity import diverse
 from catimage.prompts.sources import Sourced, read_source
-from catimage.tables import PROMPTS, SPLITS, prompt_id, split_of, write_table
+from catimage.tables import PROMPTS, SPLITS, prompt_id, splits_of, write_table
 from catimage.workspace import Workspace, replacing
 
 FEWEST = 10
@@ -35,6 +35,7 @@ def run(workspace: Workspace, params: Params) -> None:
     embeddings = load_encoder(params.encoder).encode(prompts["prompt"].tolist(), progress=True)
     kept = diverse(embeddings.pooled, params.sample.max_similarity, progress=True)
     prompts = prompts.iloc[kept].reset_index(drop=True)
+    prompts = prompts.assign(split=splits_of(prompts["prompt"]))
     embeddings = embeddings.take(prompts["prompt_id"].tolist())
     _report(sources, prompts, embeddings, params.sample.max_similarity)
     _check(prompts)
@@ -45,10 +46,9 @@ def run(workspace: Workspace, params: Params) -> None:
 
 
 def _distinct(sources: list[Sourced]) -> pd.DataFrame:
-    """The table of prompts; one that two sources have belongs to the first."""
+    """The table of prompts, not split yet; one that two sources have belongs to the first."""
     rows = [(prompt_id(prompt), prompt, source.name) for source in sources for prompt in source.prompts]
-    prompts = pd.DataFrame(rows, columns=["prompt_id", "prompt", "source"]).drop_duplicates("prompt_id", ignore_index=True)
-    return prompts.assign(split=[split_of(i) for i in prompts["prompt_id"]])
+    return pd.DataFrame(rows, columns=["prompt_id", "prompt", "source"]).drop_duplicates("prompt_id", ignore_index=True)
 
 
 def _report(sources: list[Sourced], prompts: pd.DataFrame, embeddings: Embeddings, threshold: float) -> None:

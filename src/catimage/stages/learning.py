@@ -1,0 +1,61 @@
+"""A part of stage evaluate: what the trials of CATImage's Table 1 learn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from catimage.estimators.knn import CosineKNNRegressor
+from catimage.evaluation.holes import whole_rows
+from catimage.evaluation.methods import MetricData, Pool
+from catimage.evaluation.trials import Lesson, possible_sizes, trials_document
+from catimage.params import Params
+from catimage.stages.judging import Known, trained
+from catimage.stages.train import split_labels
+from catimage.tables import scores_array
+from catimage.workspace import Workspace
+
+
+def trials_of(
+    workspace: Workspace, params: Params, known: Known, data: MetricData, test: pd.DataFrame, pool: Pool
+) -> tuple[dict[str, Any] | None, str | None]:
+    """``trials`` of ``metrics.json`` for the routed metric, or None and why there are none.
+
+    Args:
+        test: rows of the prompts table that ``data.test`` has the labels of.
+    """
+    if not params.evaluate.trials:
+        return None, "evaluate.trials is 0"
+    rows = known.prompts[known.prompts["split"] == "train"]
+    by_seed = scores_array(known.scores, data.metric, rows["prompt_id"].tolist(), pool.candidates)
+    seeds = by_seed.shape[2]
+    sizes = possible_sizes(params.evaluate.trial_seeds, seeds)
+    if not sizes:
+        wanted = ", ".join(map(str, params.evaluate.trial_seeds)) or "none"
+        return None, f"the training prompts have {seeds} seed{'s' * (seeds > 1)}, and S ({wanted}) must be fewer than there are"
+    name, estimator = _nearest_neighbours(workspace, data, pool)
+    if estimator is None:
+        return None, f"no k-nearest-neighbours estimator is trained on {data.metric}: add knn to train.estimators"
+    texts, labels = split_labels(known.prompts, known.scores, "val", data.metric, pool.candidates, params)
+    split = rows["prompt"].to_numpy(object), texts[whole_rows(labels)], test["prompt"].to_numpy(object)
+    features = [np.asarray(estimator[:-1].transform(prompts)) for prompts in split]
+    scores = -by_seed if data.lower_is_better else by_seed
+    lesson = Lesson(estimator[-1], (features[0], features[1], features[2]), scores, data.validation, data.test, pool.cost)
+    about = {
+        "estimator": name,
+        "n_neighbors": int(estimator[-1].n_neighbors),
+        "left_out": [size for size in params.evaluate.trial_seeds if size not in sizes],
+    }
+    return about | trials_document(lesson, pool.candidates, sizes, params.evaluate.trials, params.evaluate.seed), None
+
+
+def _nearest_neighbours(workspace: Workspace, data: MetricData, pool: Pool) -> tuple[str, Pipeline | None]:
+    """The first trained estimator that is of nearest neighbours, ``knn`` before others."""
+    for name in sorted(data.predictions, key=lambda name: (name != "knn", name)):
+        estimator = trained(workspace, workspace.estimators / data.metric / name, pool.candidates)
+        if isinstance(estimator[-1], CosineKNNRegressor):
+            return name, estimator
+    return "", None

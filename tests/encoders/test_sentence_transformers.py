@@ -1,0 +1,77 @@
+"""A random BERT of sentence-transformers' folder format, as small as can be: what is checked is how it is read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catimage.encoders import load_encoder
+from catimage.errors import InputError
+from catimage.params import Encoder
+
+pytest.importorskip("sentence_transformers")
+WORDS = ["a", "red", "blue", "circle", "square", "on", "grey", "the", "two", "small"]
+CONTEXT = 8
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    place = tmp_path_factory.mktemp("bert")
+    (place / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]) + "\n")
+    BertTokenizerFast(str(place / "vocab.txt"), model_max_length=CONTEXT).save_pretrained(place / "bert")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=5 + len(WORDS),
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=CONTEXT,
+        )
+        BertModel(config).save_pretrained(place / "bert")
+    body = Transformer(str(place / "bert"), max_seq_length=CONTEXT)
+    SentenceTransformer(modules=[body, Pooling(16, "mean")], device="cpu").save(str(place / "whole"))
+    return place / "whole"
+
+
+@pytest.fixture(scope="session")
+def encoder(folder):
+    return load_encoder(Encoder(model=f"sentence-transformers:{folder}"))
+
+
+PROMPTS = ["a red circle", "two small blue square on grey", "the " * 6, "the " * 7]
+
+
+def test_lengths_units_and_what_is_cut(encoder, folder):
+    embedded = encoder.encode(PROMPTS)
+    assert encoder.context == CONTEXT
+    assert np.diff(embedded.offsets).tolist() == [5, 8, 8, 8]  # [CLS] and [SEP] count
+    assert embedded.cut.tolist() == [False, False, False, True]
+    assert np.linalg.norm(embedded.pooled, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
+    assert embedded.tokens.dtype == np.float16
+    assert embedded.encoder == Encoder(model=f"sentence-transformers:{folder}").name
+
+
+def test_pooled_is_the_mean_of_the_tokens_whatever_the_batch(encoder):
+    together = encoder.encode(PROMPTS)
+    for i, prompt in enumerate(PROMPTS):
+        alone = encoder.encode([prompt])
+        assert alone.pooled[0] == pytest.approx(together.pooled[i], abs=1e-5)
+        mean = alone.tokens.astype(float).mean(axis=0)
+        assert mean / np.linalg.norm(mean) == pytest.approx(alone.pooled[0], abs=2e-3)
+
+
+def test_what_cannot_be_loaded_is_said(folder, tmp_path):
+    with pytest.raises(InputError, match="no weights to choose from"):
+        load_encoder(Encoder(model=f"sentence-transformers:{folder}", weights="openai"))
+    with pytest.raises(InputError, match="no folder"):
+        load_encoder(Encoder(model=f"sentence-transformers:{tmp_path}/none"))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_encoder(Encoder(model=f"sentence-transformers:{tmp_path}"))

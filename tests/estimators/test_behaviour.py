@@ -1,0 +1,94 @@
+"""What every kind of estimator must do, whatever it is made of: behavioural tests (invariance, direction, minimum functionality)."""
+
+import numpy as np
+import pytest
+
+from catimage.estimators.build import KINDS, build
+from catimage.estimators.making import Making
+from catimage.params import EstimatorParams
+
+QUALITY = {"plain": (0.7, 0.6), "crowded": (0.3, 0.8)}
+"""Of the cheap and of the dear candidate."""
+QUICK = {
+    "boosting": {"trees": 40, "min_samples_leaf": 5, "rate": 0.2},
+    "clusters": {"n_clusters": 4},
+    "finetuned": {"epochs": 2, "rate": 1e-3, "head_rate": 1e-2},
+    "lstm": {"hidden": 16, "head": 16, "epochs": 30, "rate": 1e-2},
+    "mlp": {"hidden": 16, "networks": 1, "epochs": 40, "rate": 1e-2, "dropout": 0.1, "input_dropout": 0.0},
+    "transformer": {"hidden": 16, "epochs": 30},
+}
+"""Settings that make a test quick; the defaults are measured elsewhere."""
+EXACT = ("knn", "ridge")
+"""Kinds whose fit does not depend on the order of the prompts at all; others draw batches, starts or samples."""
+COLOURS = ("red", "blue", "green", "purple", "orange", "black", "white", "yellow")
+SIZES = ("tiny", "small", "large", "huge")
+SHAPES = ("ring", "square", "circle", "triangle", "star")
+
+
+def prompts_of(n, seed):
+    """As many plain scenes as crowded ones, in turn, none of them twice."""
+    rng, made = np.random.default_rng(seed), {}
+    while len(made) < n:
+        (a, b), (x, y), size = rng.choice(COLOURS, 2, replace=False), rng.choice(SHAPES, 2, replace=False), rng.choice(SIZES)
+        made[f"four small {a} {x}s and five {size} {b} {y}s" if len(made) % 2 else f"a {size} {a} {x} on a plain grey background"] = None
+    return np.array(list(made), object)
+
+
+def labels_of(n, seed):
+    truth = np.array([QUALITY["crowded" if i % 2 else "plain"] for i in range(n)])
+    return truth + np.random.default_rng(seed).normal(0, 0.03, truth.shape)
+
+
+def made(kind):
+    spec = EstimatorParams(name=kind, settings=QUICK.get(kind, {}), members=("ridge",) if kind == "stack" else ())
+    members = {"ridge": made("ridge")} if kind == "stack" else {}
+    return build(Making(spec, steps=(1, 8), generators=("mini", "mini"), members=members))[0]
+
+
+PROMPTS, LABELS, UNSEEN = prompts_of(120, 0), labels_of(120, 1), prompts_of(40, 2)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fitted(kind):
+    return made(kind).fit(PROMPTS, LABELS)
+
+
+def test_minimum_functionality_it_beats_the_mean_label_on_unseen_prompts(fitted):
+    predicted, truth = fitted.predict(UNSEEN), labels_of(40, 3)
+    assert predicted.shape == truth.shape and np.isfinite(predicted).all()
+    assert np.mean((predicted - truth) ** 2) < 0.5 * np.mean((LABELS.mean(axis=0) - truth) ** 2)
+
+
+def test_direction_a_prompt_like_those_where_a_candidate_is_best_gets_that_candidate(fitted):
+    choice = fitted.predict(UNSEEN).argmax(axis=1)
+    assert (choice[::2] == 0).mean() >= 0.9, "plain scenes are best by the cheap candidate"
+    assert (choice[1::2] == 1).mean() >= 0.9, "crowded ones by the dear one"
+
+
+def test_direction_a_candidate_that_is_better_on_every_prompt_is_predicted_better(kind):
+    predicted = made(kind).fit(PROMPTS, LABELS + np.array([0.6, 0.0])).predict(UNSEEN)
+    assert (predicted[:, 0] > predicted[:, 1]).mean() >= 0.9
+
+
+def test_invariance_white_space_says_nothing(fitted):
+    spaced = np.array([f"  {prompt.replace(' ', '   ')}\n" for prompt in UNSEEN], object)
+    assert fitted.predict(spaced) == pytest.approx(fitted.predict(UNSEEN), abs=1e-6)
+
+
+def test_invariance_a_prompt_is_judged_alone(fitted):
+    """Not by its neighbours in a batch (up to rounding)."""
+    one_by_one = np.concatenate([fitted.predict(UNSEEN[i : i + 1]) for i in range(4)])
+    assert one_by_one == pytest.approx(fitted.predict(UNSEEN)[:4], abs=1e-4)
+
+
+def test_invariance_the_order_of_the_training_prompts(kind, fitted):
+    order = np.random.default_rng(4).permutation(len(PROMPTS))
+    again, before = made(kind).fit(PROMPTS[order], LABELS[order]).predict(UNSEEN), fitted.predict(UNSEEN)
+    if kind in EXACT:
+        assert again == pytest.approx(before, abs=1e-3)
+    assert (again.argmax(axis=1) == before.argmax(axis=1)).mean() >= 0.9

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeRegressor
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from catimage.estimators.build import build
+from catimage.estimators.differences import DifferencesRegressor, join, split
+from catimage.estimators.fitting import difference_error, fit
+from catimage.estimators.making import Making
+from catimage.evaluation.holes import mean_labels
+from catimage.params import EstimatorParams
+
+
+@parametrize_with_checks([DifferencesRegressor(LinearRegression())])
+def test_it_keeps_scikit_learns_contract(estimator, check):
+    check(estimator)
+
+
+@given(n=st.integers(1, 6), m=st.integers(2, 5), seed=st.integers(0, 1000))
+def test_split_and_join_are_each_others_reverse(n, m, seed):
+    labels = np.random.default_rng(seed).normal(size=(n, m))
+    column = mean_labels(labels)
+    targets = split(labels, column)
+    assert targets[:, 1:].sum(axis=1) == pytest.approx(np.zeros(n), abs=1e-9)
+    assert join(targets, column) == pytest.approx(labels)
+
+
+def test_a_hole_stays_a_hole_and_moves_no_other_difference():
+    labels = np.add.outer([0.0, 5.0, -3.0], [1.0, 2.0, 4.0])
+    labels[1, 2] = np.nan
+    targets = split(labels, np.array([1.0, 2.0, 4.0]))
+    assert np.isnan(targets[1, 3])
+    assert targets[:, 0] == pytest.approx([0, 5, -3])
+    assert np.nan_to_num(targets[:, 1:]) == pytest.approx(np.zeros((3, 3)))
+
+
+def test_a_linear_model_gains_nothing():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 4))
+    levels = LinearRegression().fit(x, y).predict(x)
+    assert DifferencesRegressor(LinearRegression()).fit(x, y).predict(x) == pytest.approx(levels)
+
+
+def test_a_shallow_tree_gains_where_levels_drown_the_differences():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 2))
+    y = 10 * np.sign(x[:, :1]) + np.sign(x[:, 1:]) * np.array([1.0, -1.0]) + rng.normal(size=(400, 2)) / 10
+    tree = DecisionTreeRegressor(max_depth=1, random_state=0)
+    levels = difference_error(tree.fit(x, y).predict(x), y)
+    apart = difference_error(DifferencesRegressor(tree).fit(x, y).predict(x), y)
+    assert apart < levels / 10
+
+
+def test_target_is_a_parameter_of_every_kind():
+    rng = np.random.default_rng(2)
+    prompts = np.array([f"{w} thing {i}" for i in range(60) for w in ("red", "blue")], object)
+    y = np.array([[i % 2, 1 - i % 2] for i in range(120)], float) + rng.normal(size=(120, 1)) * 5
+    pipeline, grid = build(Making(EstimatorParams(name="ridge", target="auto")))
+    assert grid["target"] == ["levels", "differences"]
+    fitted = fit(pipeline, grid, (prompts[:100], y[:100]), (prompts[100:], y[100:]))
+    predicted = fitted.predict(prompts[100:])
+    assert ((predicted[:, 0] > predicted[:, 1]) == (y[100:, 0] > y[100:, 1])).all()
+    assert clone(fitted).get_params()["regressor__target"] in ("levels", "differences")
+
+
+def test_an_unknown_target():
+    with pytest.raises(ValueError, match="target"):
+        DifferencesRegressor(LinearRegression(), target="ratios").fit(np.ones((3, 1)), np.ones((3, 2)))

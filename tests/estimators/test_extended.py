@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from catimage.estimators import extended as module
+from catimage.estimators import store
+from catimage.estimators.extended import ExtendedRegressor, extended
+
+
+def world(n=300, width=6, noise=0.05, seed=0):
+    """Features, true qualities (n, 3) of which the last is the first two's and the features' affair, and labels of them."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, width))
+    old = X @ rng.normal(size=(width, 2))
+    new = 0.8 * old[:, 0] + 0.2 * old[:, 1] + 0.5 * X[:, 0] + 1.5
+    true = np.column_stack([old, new])
+    return X, true, true + rng.normal(0, noise, true.shape)
+
+
+def grown(X, labels, rows, place=2, base=None):
+    known = np.delete(labels, place, axis=1)
+    base = base or Ridge(1e-3).fit(X, known)
+    return ExtendedRegressor(base, place).extend(X[rows], base.predict(X[rows]), known[rows], labels[rows, place])
+
+
+def test_the_old_candidates_are_predicted_as_before():
+    X, _, labels = world()
+    for place in (0, 1, 2):
+        made = grown(X, labels, np.arange(60), place)
+        assert np.array_equal(np.delete(made.predict(X), place, axis=1), made.base.predict(X))
+
+
+def test_a_linear_addition_is_found_from_few_labels():
+    X, true, labels = world()
+    error = grown(X, labels, np.arange(60)).predict(X[60:])[:, 2] - true[60:, 2]
+    assert np.sqrt((error**2).mean()) < 0.1 < true[:, 2].std()
+
+
+def test_without_anything_to_learn_the_difference_is_a_constant():
+    rng = np.random.default_rng(0)
+    X, old = rng.normal(size=(200, 4)), rng.normal(size=(200, 2))
+    base = Ridge(1e-3).fit(X, old)
+    labels = np.column_stack([old, old.mean(axis=1) + 3])
+    made = grown(X, labels, np.arange(50), base=base)
+    assert made.predict(X)[:, 2] == pytest.approx(base.predict(X).mean(axis=1) + 3)
+
+
+def test_a_prompt_left_out_is_predicted_as_when_it_was_never_there(monkeypatch):
+    """The closed form of leaving one out, against leaving it out, with the penalty held fixed."""
+    X, _, labels = world(n=30)
+    monkeypatch.setattr(module, "PENALTIES", np.array([0.3]))
+    monkeypatch.setattr(module, "SHARES", (0.5,))
+    blocks, y = [labels[:, :2] - labels[:, :2].mean(axis=0), X - X.mean(axis=0)], labels[:, 2]
+    scales = [module._kernel(b)[1] for b in blocks]
+    kernel = sum(0.5 * b @ b.T / s for b, s in zip(blocks, scales, strict=True))
+    left_out = module._chosen(blocks, y).left_out
+    for i in (0, 7, 29):
+        rest = np.delete(np.arange(30), i)
+        system = np.block([[kernel[np.ix_(rest, rest)] + 0.3 * np.eye(29), np.ones((29, 1))], [np.ones((1, 29)), np.zeros((1, 1))]])
+        solved = np.linalg.solve(system, np.append(y[rest], 0))
+        assert left_out[i] == pytest.approx(kernel[i, rest] @ solved[:-1] + solved[-1])
+
+
+def test_missing_labels_of_the_others_are_made_up_for_by_predictions():
+    X, true, labels = world()
+    labels[:60:3, 0] = np.nan
+    base = Ridge(1e-3).fit(X, true[:, :2])
+    error = grown(X, labels, np.arange(60), base=base).predict(X[60:])[:, 2] - true[60:, 2]
+    assert np.sqrt((error**2).mean()) < 0.1
+
+
+def test_differences_do_not_run_away():
+    X, _, labels = world()
+    made = grown(X, labels, np.arange(60))
+    difference = labels[:60, 2] - labels[:60, :2].mean(axis=1)
+    far = made.predict(100 * X)
+    assert np.ptp(far[:, 2] - far[:, :2].mean(axis=1)) <= np.ptp(difference) + 1e-9
+
+
+def test_sparse_features_are_as_good():
+    X, _, labels = world()
+    base = Ridge(1e-3).fit(X, labels[:, :2])
+    dense = grown(X, labels, np.arange(60), base=base).predict(X)
+    sparse = grown(csr_matrix(X), labels, np.arange(60), base=base).predict(csr_matrix(X))
+    assert sparse == pytest.approx(dense)
+
+
+def test_it_clones_and_fits_anew():
+    X, true, labels = world()
+    made = grown(X, labels, np.arange(60))
+    holes = labels.copy()
+    holes[80:, 2] = np.nan
+    again = clone(made).fit(X[:200], holes[:200])
+    assert np.sqrt(((again.predict(X[200:]) - true[200:]) ** 2).mean()) < 0.1
+
+
+def test_another_candidate_can_follow(tmp_path):
+    """A second addition on the first, saved and loaded again."""
+    X, _, labels = world()
+    base = Ridge(1e-3).fit(X, labels[:, :2])
+    pipeline = Pipeline([("features", FunctionTransformer()), ("regressor", base)])
+    first = extended(pipeline, 2, X[:60], base.predict(X[:60]), labels[:60, :2], labels[:60, 2])
+    second = extended(first, 0, X[:60], first.predict(X[:60]), labels[:60], labels[:60, 2] - 1)
+    store.save(second, tmp_path / "e", {"candidates": ["d", "a", "b", "c"]})
+    loaded, _ = store.load(tmp_path / "e")
+    assert np.array_equal(loaded.predict(X), second.predict(X))
+    assert np.array_equal(loaded.predict(X)[:, 1:], first.predict(X))
+
+
+def test_one_label_is_too_few():
+    X, _, labels = world()
+    with pytest.raises(ValueError, match="two labelled prompts at least, not 1"):
+        grown(X, labels, np.array([0]))

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from catimage.estimators.representatives import dense_units, representatives
+
+
+def clustered(each=(50, 30, 20), width=8, seed=0):
+    """Unit vectors about orthogonal directions, and which direction each is about."""
+    rng = np.random.default_rng(seed)
+    parts = [np.eye(width)[i] + rng.normal(0, 0.02, (n, width)) for i, n in enumerate(each)]
+    return np.concatenate(parts), np.repeat(np.arange(len(each)), each)
+
+
+def test_every_cluster_has_its_representative():
+    vectors, of = clustered()
+    assert sorted(of[representatives(vectors, 3)]) == [0, 1, 2]
+
+
+def test_a_representative_is_the_nearest_to_its_centre():
+    vectors, of = clustered()
+    units = dense_units(vectors)
+    for row in representatives(vectors, 3):
+        own = units[of == of[row]]
+        distance = ((own - own.mean(axis=0)) ** 2).sum(axis=1)
+        assert ((units[row] - own.mean(axis=0)) ** 2).sum() == pytest.approx(distance.min(), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 20, 99])
+def test_as_many_as_asked_for_each_once_and_the_same_ones_again(count):
+    vectors, _ = clustered()
+    rows = representatives(vectors, count)
+    assert len(np.unique(rows)) == len(rows) == count
+    assert (np.diff(rows) > 0).all()
+    assert (representatives(vectors, count) == rows).all()
+
+
+def test_all_where_there_are_no_more():
+    vectors, _ = clustered()
+    assert representatives(vectors, 500).tolist() == list(range(100))
+
+
+def test_equal_prompts_do_not_take_each_others_place():
+    assert representatives(np.ones((10, 3)), 4).shape == (4,)
+
+
+def test_sparse_features_are_as_good():
+    vectors, of = clustered(width=40)
+    assert sorted(of[representatives(csr_matrix(vectors), 3)]) == [0, 1, 2]

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from catimage.errors import InputError
+from catimage.estimators import store
+from catimage.estimators.build import build
+from catimage.estimators.fitting import difference_error
+from catimage.estimators.making import Making
+from catimage.estimators.stacking import StackRegressor
+from catimage.params import EstimatorParams
+
+CHECKED = StackRegressor([("a", Ridge()), ("b", DummyRegressor())], folds=2)
+
+
+@parametrize_with_checks([CHECKED])
+def test_it_keeps_scikit_learns_contract(estimator, check):
+    check(estimator)
+
+
+def _data(n: int = 300, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    y = np.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1], x[:, 0]], axis=1) + rng.normal(size=(n, 3)) / 5 + [3.0, 1.0, 2.0]
+    return x, y
+
+
+def test_what_knows_nothing_has_no_weight_and_what_knows_has_one():
+    x, y = _data()
+    stack = StackRegressor([("good", LinearRegression()), ("none", DummyRegressor())]).fit(x, y)
+    assert stack.weights_ == pytest.approx([1, 0], abs=0.05)
+    assert stack.level_weights_ == pytest.approx([1, 0], abs=0.05)
+
+
+def test_weights_are_those_of_least_squares_on_out_of_fold_predictions():
+    x, y = _data(60)
+    y += np.random.default_rng(5).normal(size=y.shape)
+    members = [("a", Ridge(alpha=1.0)), ("b", Ridge(alpha=200.0))]
+    stack = StackRegressor(members, folds=3).fit(x, y)
+    held = [stack._out_of_fold(member, x, y) for _, member in members]
+    apart = [(p - p.mean(0)) - (p - p.mean(0)).mean(1, keepdims=True) for p in (*held, y)]
+
+    def error(weights):
+        return ((weights[0] * apart[0] + weights[1] * apart[1] - apart[2]) ** 2).sum()
+
+    grid = min((error((a, b)), a, b) for a in np.linspace(0, 3, 61) for b in np.linspace(0, 3, 61))
+    assert error(stack.weights_) <= grid[0] + 1e-9
+    assert (stack.weights_ >= 0).all()
+
+
+def test_two_halves_make_a_whole():
+    x, y = _data()
+
+    class First(LinearRegression):
+        def fit(self, X, y):
+            return super().fit(X * [1, 0, 1, 1], y)
+
+    class Second(LinearRegression):
+        def fit(self, X, y):
+            return super().fit(X * [0, 1, 1, 1], y)
+
+    stack = StackRegressor([("first", First()), ("second", Second())]).fit(x, y)
+    assert difference_error(stack.predict(x), y) < 0.05
+    assert np.mean((stack.predict(x) - y) ** 2) < 0.1
+
+
+def test_holes():
+    x, y = _data()
+    whole = StackRegressor([("a", LinearRegression())]).fit(x, y).predict(x)
+    rng = np.random.default_rng(3)
+    y[rng.random(y.shape) < 0.2] = np.nan
+    from catimage.estimators.linear import RidgeRegressor
+
+    holed = StackRegressor([("a", RidgeRegressor(alpha=1e-3, tol=1e-8))]).fit(x, y).predict(x)
+    assert np.isfinite(holed).all()
+    assert holed == pytest.approx(whole, abs=0.3)
+
+
+def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
+    prompts = np.array([f"{w} thing {i}" for i in range(40) for w in ("red", "blue")], object)
+    y = np.array([[i % 2, 1 - i % 2] for i in range(80)], float)
+    members = {n: build(Making(EstimatorParams(name=n, kind="ridge", features=f)))[0] for n, f in (("w", ["tfidf"]), ("c", ["characters"]))}
+    pipeline, grid = build(Making(EstimatorParams(name="both", kind="stack", members=("w", "c")), members=members))
+    assert not grid
+    fitted = clone(pipeline).fit(prompts, y)
+    assert (fitted.predict(prompts).argmax(axis=1) == y.argmax(axis=1)).all()
+    store.save(fitted, tmp_path / "s", {})
+    assert store.load(tmp_path / "s")[0].predict(prompts[:3]) == pytest.approx(fitted.predict(prompts[:3]))
+
+
+def test_a_stack_of_nothing():
+    with pytest.raises(InputError, match="stack of nothing"):
+        build(Making(EstimatorParams(name="stack")))
+    with pytest.raises(ValueError, match="member"):
+        StackRegressor().fit(np.ones((4, 1)), np.ones(4))
