@@ -15,7 +15,20 @@ from catimage.errors import InputError
 Floats = NDArray[np.float64]
 
 
-class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class CandidatesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor of several candidates at once."""
+
+    _reads_sparse = False
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of it."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.input_tags.sparse = self._reads_sparse
+        return tags
+
+
+class LabelRegressor(CandidatesRegressor):
     """Learns labels y (n_prompts, n_candidates) or (n_prompts,), NaN where a prompt has no label of a candidate.
 
     What is assumed of the missing ones, here and in every kind: whether a label is missing may depend on the prompt, but not on what
@@ -24,12 +37,6 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     flat_: bool
-
-    def __sklearn_tags__(self) -> Any:
-        """Several candidates are predicted at once."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, Floats]:
         """X (n, width) and y (n, n_candidates)."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from catimage.estimators.base import CandidatesRegressor
 from catimage.estimators.inputs import checked_x, checked_y
 from catimage.estimators.making import Floats, Grid, Made
 from catimage.evaluation.holes import mean_labels
@@ -15,7 +16,7 @@ from catimage.evaluation.holes import mean_labels
 TARGETS = ("levels", "differences")
 
 
-class DifferencesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class DifferencesRegressor(CandidatesRegressor):
     """A regressor of levels, or of a prompt's mean over the candidates and each candidate's difference from it.
 
     What makes a prompt hard for every candidate is most of what a label varies by and of no use to routing; a regressor that
@@ -27,16 +28,11 @@ class DifferencesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         target: ``levels`` leaves all as it is.
     """
 
+    _reads_sparse = True
+
     def __init__(self, regressor: Any = None, target: str = "differences") -> None:
         self.regressor = regressor
         self.target = target
-
-    def __sklearn_tags__(self) -> Any:
-        """Several candidates are predicted at once."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.input_tags.sparse = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learns from y (n, n_candidates), or (n,), which has no differences."""

@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from catimage.estimators.base import CandidatesRegressor
 from catimage.estimators.making import Floats, Made, Making
 
 
-class RidgeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class RidgeRegressor(CandidatesRegressor):
     """Least squares with a penalty of ``alpha`` times the squared coefficients, and an intercept that is not penalised.
 
     Solved for the dual coefficients by conjugate gradients of all candidates together: nothing of n_prompts x n_prompts or of
@@ -24,17 +24,12 @@ class RidgeRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     same differences, so that :mod:`catimage.estimators.differences` is of no use here.
     """
 
+    _reads_sparse = True
+
     def __init__(self, alpha: float = 2.0, tol: float = 1e-4, max_iter: int = 1000) -> None:
         self.alpha = alpha
         self.tol = tol
         self.max_iter = max_iter
-
-    def __sklearn_tags__(self) -> Any:
-        """Several candidates are predicted at once, from sparse words too."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.input_tags.sparse = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learns from X (n_prompts, n_features) and y (n_prompts, n_candidates) or (n_prompts,), in which NaN is a hole.

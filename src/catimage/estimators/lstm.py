@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
 from catimage.errors import InputError
+from catimage.estimators.base import CandidatesRegressor
 from catimage.estimators.lstm_network import LEARNED, LSTM, NONE, SINUSOIDAL, TANH, Float32, Shape, Weights, forward
 from catimage.estimators.lstm_series import Series, series_of, targets_of
 from catimage.estimators.making import Floats, Made, Making
@@ -18,7 +18,7 @@ _PROMPTS = 64
 """Prompts predicted at once, so that memory does not grow with their number."""
 
 
-class LSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class LSTMRegressor(CandidatesRegressor):
     """A two-layer bidirectional LSTM over steps, then an MLP and a sigmoid (BudgetFusion 3.3, equation 6, figure 4).
 
     From the paper: the sum of prompt and step vectors as input, 512 units a direction, an MLP from 1024 to 128 to 1, dropout on the LSTM's
@@ -62,12 +62,6 @@ class LSTMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.device = device
         self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Any:
-        """Several candidates are predicted at once."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learns from embeddings X (n_prompts, width) and labels y (n_prompts, n_candidates) or (n_prompts,), NaN where missing.

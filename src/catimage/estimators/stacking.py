@@ -7,18 +7,19 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import nnls
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from catimage.errors import InputError
+from catimage.estimators.base import CandidatesRegressor
 from catimage.estimators.differences import split
 from catimage.estimators.inputs import checked_x, checked_y
 from catimage.estimators.making import Floats, Made, Making
 from catimage.evaluation.holes import mean_labels
 
 
-class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class StackRegressor(CandidatesRegressor):
     """The weighted sum of its members' predictions, the weights not negative (Breiman 1996, "Stacked regressions").
 
     Weights are fitted by least squares on out-of-fold predictions: one set for the differences between candidates, which routing reads,
@@ -30,17 +31,12 @@ class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         folds: of the out-of-fold predictions, at most the number of prompts.
     """
 
+    _reads_sparse = True
+
     def __init__(self, members: Sequence[tuple[str, Any]] = (), folds: int = 5, random_state: int = 0) -> None:
         self.members = members
         self.folds = folds
         self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Any:
-        """Several candidates are predicted at once."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.input_tags.sparse = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fits each member ``folds`` times without a fold, and once on all prompts; y is (n, m) or (n,), NaN where a label is missing."""
