@@ -7,6 +7,7 @@ from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.plateau import MEAN, chosen, error_by_step, errors, gain, plateau_document
 from catimage.evaluation.plateau_conditions import Baseline, StepData, conditions, of_baseline
 from catimage.evaluation.plateau_words import plateau_lines
+from catimage.params import Plateau
 from catimage.routing.plateau import turning_points
 from catimage.routing.plateau_weights import Weights
 
@@ -122,14 +123,14 @@ def test_what_is_chosen_beside_what_the_labels_would_choose():
     data, omega = world(), np.array([0.3, 0.3])
     stops = stops_of(data)
     bootstrap = PairedBootstrap(200, 200, 0)
-    found = chosen(data, stops, omega, False, bootstrap)
+    found = chosen(data, stops, omega, Plateau(), bootstrap)
     assert sum(found["share"]) == pytest.approx(1)
     assert found["mean"] == pytest.approx(STEPS[stops].mean())
     assert found["known"]["share"] == found["share"]
     assert found["correlation"] == pytest.approx(1)
     both = conditions(data, stops)
     assert found["known"]["gains"]["alike"]["gain"] == pytest.approx((both["ours"].quality - both["uniform"].quality)[:, 1].mean())
-    assert chosen(data, np.zeros(200, int), omega, False, bootstrap)["correlation"] is None
+    assert chosen(data, np.zeros(200, int), omega, Plateau(), bootstrap)["correlation"] is None
 
 
 @pytest.mark.parametrize("n", [1, 200])
@@ -138,7 +139,7 @@ def test_the_document_is_json_and_tells_its_own_story(n):
 
     data = world(n)
     weights = Weights(np.array([0.3, 0.3]), 5.0, 0.1)
-    document = plateau_document(data, "lstm", weights, False, "given", 20, PairedBootstrap(n, 200, 0))
+    document = plateau_document(data, Plateau(), weights, "given", 20, PairedBootstrap(n, 200, 0))
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert set(document["baselines"]) == {"ddim-4"}
     assert document["baselines"]["ddim-4"]["metrics"]["alike"]["efficiency"] == pytest.approx((data.quality[:, 1, 2] - 0.1).mean() / 5)

@@ -8,6 +8,7 @@ import numpy as np
 
 from catimage.evaluation.intervals import PairedBootstrap, standard_error, verdict
 from catimage.evaluation.plateau_conditions import Condition, StepData, conditions, of_baseline
+from catimage.params import Plateau
 from catimage.routing.plateau import turning_points
 from catimage.routing.plateau_weights import Weights
 from catimage.routing.rule import Floats
@@ -17,20 +18,22 @@ MEAN = "mean of the training labels"
 
 
 def plateau_document(
-    data: StepData, estimator: str, weights: Weights, literal: bool, how: str, calibrated_on: int, bootstrap: PairedBootstrap
+    data: StepData, asked: Plateau, weights: Weights, how: str, calibrated_on: int, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
     """The key ``plateau`` of ``metrics.json``.
 
     Args:
-        estimator: whose series the rule reads.
+        asked: whose series the rule reads, and how it reads equation 7.
         weights: omegas in the order of ``data.metrics``.
         how: they were found (``given``, ``gain`` or ``budget``), on ``calibrated_on`` prompts.
     """
-    stops = turning_points(data.predicted[estimator], weights.omega, literal)
+    estimator = asked.estimator
+    stops = turning_points(data.predicted[estimator], weights.omega, asked.literal, asked.margin)
     found = conditions(data, stops)
     return {
         "estimator": estimator,
-        "literal": literal,
+        "literal": asked.literal,
+        "margin": asked.margin,
         "unit": data.unit,
         "n_test": len(stops),
         "steps": [int(s) for s in data.steps],
@@ -49,7 +52,7 @@ def plateau_document(
         "conditions": {name: _condition(c, data.metrics, bootstrap) for name, c in found.items()},
         "baselines": {b.candidate: _condition(of_baseline(b), data.metrics, bootstrap) for b in data.baselines},
         "gains": {m: {r: gain(found["ours"], found[r], i, bootstrap) for r in RIVALS} for i, m in enumerate(data.metrics)},
-        "chosen": chosen(data, stops, weights.omega, literal, bootstrap),
+        "chosen": chosen(data, stops, weights.omega, asked, bootstrap),
     }
 
 
@@ -135,13 +138,13 @@ def gain(ours: Condition, rival: Condition, metric: int, bootstrap: PairedBootst
     }
 
 
-def chosen(data: StepData, stops: np.ndarray, omega: Floats, literal: bool, bootstrap: PairedBootstrap) -> dict[str, Any]:
+def chosen(data: StepData, stops: np.ndarray, omega: Floats, asked: Plateau, bootstrap: PairedBootstrap) -> dict[str, Any]:
     """How t* is distributed, and what it would be if the labels were known beforehand (``known``).
 
     ``known`` also has what that t* gains over its own UNIFORM: the most that the rule can, by any estimator. ``correlation`` is Pearson's
     of the logarithms of both step numbers, None where either does not vary: whether a prompt's own plateau is predicted at all.
     """
-    ideal = turning_points(data.quality, omega, literal)
+    ideal = turning_points(data.quality, omega, asked.literal, asked.margin)
     counts = np.bincount(stops, minlength=len(data.steps))
     ideal_counts = np.bincount(ideal, minlength=len(data.steps))
     best = conditions(data, ideal)

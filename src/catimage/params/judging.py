@@ -25,12 +25,14 @@ class Plateau(Section):
 
     ``estimator`` predicts the series. ``budget`` is what weights are calibrated to: a mean cost, or a share of the dearest step count
     (``40%``); empty: the most quality for the compute. ``literal`` reads equation 7 to the letter, where the last step always wins.
+    ``margin`` is the share of a series' range, below its best, that counts as reached whatever the threshold; 0: equation 7 as it is.
     """
 
     metrics: dict[str, PlateauMetric] = Field(default_factory=dict)
     estimator: str = "lstm"
     budget: str = ""
     literal: bool = False
+    margin: float = Field(0.05, ge=0, lt=1)
 
     @field_validator("budget", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catimage.routing.plateau import shift_for, turning_points
+from catimage.routing.plateau import MARGIN, shift_for, turning_points
 from catimage.routing.rule import Floats, Ints
 
 GRID = tuple(round(0.1 * i, 1) for i in range(11))
@@ -29,7 +29,9 @@ class Weights:
     gain: float
 
 
-def calibrate_weights(predicted: Floats, quality: Floats, cost: Floats, given: list[float | None], budget: float | None = None) -> Weights:
+def calibrate_weights(
+    predicted: Floats, quality: Floats, cost: Floats, given: list[float | None], budget: float | None = None, margin: float = MARGIN
+) -> Weights:
     """Omegas of greatest gain over one step number for all, with ``budget`` at a mean cost of no more than that.
 
     A weight that is given stays; those that are not are tried on :data:`GRID`, first one value for all of them and then each in turn
@@ -39,6 +41,7 @@ def calibrate_weights(predicted: Floats, quality: Floats, cost: Floats, given: l
     Args:
         predicted: series (n_prompts, n_metrics, n_steps), which the rule reads; ``quality``, the labels, likewise, positive in the mean.
         cost: (n_steps,), not descending.
+        margin: of the rule, see :func:`~catimage.routing.plateau.turning_points`.
 
     Raises:
         InputError: the budget is below the cost of the fewest steps.
@@ -48,8 +51,8 @@ def calibrate_weights(predicted: Floats, quality: Floats, cost: Floats, given: l
     def tried(values: dict[int, float]) -> Weights:
         omega = np.array([values.get(m, weight) for m, weight in enumerate(given)], float)
         if budget is not None:
-            omega = omega + shift_for(predicted, omega, cost, budget).shift
-        return judged(omega, predicted, quality, cost)
+            omega = omega + shift_for(predicted, omega, cost, budget, margin).shift
+        return judged(omega, predicted, quality, cost, margin)
 
     values = max((dict.fromkeys(free, w) for w in GRID), key=lambda v: tried(v).gain) if free else {}
     best = tried(values)
@@ -62,9 +65,9 @@ def calibrate_weights(predicted: Floats, quality: Floats, cost: Floats, given: l
     return best
 
 
-def judged(omega: Floats, predicted: Floats, quality: Floats, cost: Floats) -> Weights:
+def judged(omega: Floats, predicted: Floats, quality: Floats, cost: Floats, margin: float = MARGIN) -> Weights:
     """The mean cost and the mean relative gain of some weights; arguments as :func:`calibrate_weights`."""
-    stops = turning_points(predicted, omega)
+    stops = turning_points(predicted, omega, margin=margin)
     mean_cost = float(cost[stops].mean())
     ours = at_stops(quality, stops).mean(axis=0)
     left, share = neighbours(cost, mean_cost)

@@ -69,11 +69,13 @@ def plateau(
     metrics, uppers = list(chosen), {m: _upper(d, params) for m, (d, _) in chosen.items() if d.lower_is_better}
     predicted, labels = calibration_set(workspace, params, known, {m: d for m, (d, _) in chosen.items()}, pool, series.columns)
     quality = labels + np.array([uppers.get(m, 0.0) for m in metrics])[None, :, None]
-    weights = calibrate_weights(predicted, quality, cost, [asked.metrics[m].weight for m in metrics], budget_of(asked.budget, cost))
+    weights = calibrate_weights(
+        predicted, quality, cost, [asked.metrics[m].weight for m in metrics], budget_of(asked.budget, cost), asked.margin
+    )
     how = "budget" if asked.budget else "given" if all(m.weight is not None for m in asked.metrics.values()) else "gain"
     data = _step_data(workspace, chosen, uppers, pool, series, weights, asked, own)
     bootstrap = PairedBootstrap(len(data.quality), params.evaluate.bootstrap, params.evaluate.seed)
-    document = plateau_document(data, asked.estimator, weights, asked.literal, how, len(labels), bootstrap)
+    document = plateau_document(data, asked, weights, how, len(labels), bootstrap)
     return {"estimators": _estimators(asked), **document}
 
 
@@ -200,7 +202,7 @@ def _step_data(
         predicted[name] = np.stack(of, axis=1) + upper
     mean = np.stack([np.nanmean(data.train[:, series.columns], axis=0) for data, _ in chosen.values()]) + upper[0]
     cost = pool.cost[series.columns]
-    spent = float(cost[turning_points(predicted[asked.estimator], weights.omega, asked.literal)].mean())
+    spent = float(cost[turning_points(predicted[asked.estimator], weights.omega, asked.literal, asked.margin)].mean())
     seconds = seconds_of(workspace, ids.tolist(), pool.candidates) if own and workspace.images.exists() else None
     return StepData(
         candidates=[pool.candidates[c] for c in series.columns], steps=series.steps, cost=cost, unit=pool.unit, metrics=list(chosen),
