@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.intervals import PairedBootstrap, standard_error, verdict
+from catimage.evaluation.intervals import PairedBootstrap, gains_over, standard_error, verdict
 
 
 def test_close_to_the_normal_interval():
@@ -71,3 +71,9 @@ def test_a_ratio_over_what_may_be_nothing_has_no_interval():
     below = np.random.default_rng(0).normal(0, 1, 50)
     assert bootstrap.ratio_interval(np.ones(50), below - below.mean()) is None
     assert bootstrap.ratio_interval(np.ones(50), -np.ones(50)) is None and bootstrap.ratio_interval(np.ones(50), np.zeros(50)) is None
+
+
+def test_rounding_is_no_gain():
+    rival = np.array([34.7, -0.2, 0.3])
+    assert gains_over(rival * (1 + 2e-16) + np.array([0, 0, 1e-6]), rival) == pytest.approx([0, 0, 1e-6], abs=1e-15)
+    assert gains_over(0.7 * rival + 0.3 * rival, rival).tolist() == [0, 0, 0]

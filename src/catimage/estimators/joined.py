@@ -60,7 +60,7 @@ class KernelMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         text: the step that embeds.
     """
 
-    def __init__(self, text: Any = None, gamma: float = 2.0, landmarks: int = 1000, random_state: int = 0) -> None:
+    def __init__(self, text: Any = None, gamma: float = 2.0, landmarks: int = 2000, random_state: int = 0) -> None:
         self.text = text
         self.gamma = gamma
         self.landmarks = landmarks

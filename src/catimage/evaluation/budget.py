@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from catimage.evaluation.families import Outcome, expected_of, mix, outcome_of
-from catimage.evaluation.intervals import PairedBootstrap
+from catimage.evaluation.intervals import PairedBootstrap, gains_over
 from catimage.evaluation.lookup import position_at_cost
 from catimage.evaluation.selected import judged
 from catimage.routing.rule import Floats, Ints
@@ -120,7 +120,7 @@ def _against_mix(
 
 
 def _against(outcome: Outcome, rival: Outcome, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    gain = outcome.quality - rival.quality
+    gain = gains_over(outcome.quality, rival.quality)
     return {
         "cost": float(rival.cost.mean()),
         "quality": float(rival.quality.mean()),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from catimage.evaluation.families import Family, Outcome, fixed, mix, routed
-from catimage.evaluation.intervals import PairedBootstrap, verdict
+from catimage.evaluation.intervals import PairedBootstrap, gains_over, verdict
 from catimage.evaluation.lookup import best_position, position_at_cost, position_to_match
 from catimage.evaluation.selected import mean_over_budgets
 from catimage.evaluation.tables import ratio
@@ -88,7 +88,7 @@ def comparison_rows(methods: Mapping[str, Pooled], rival: Floats, rival_cost: Fl
 def _row(method: Pooled, rival: Floats, rival_cost: Floats, fixed_curve: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for i, policy in enumerate(POLICIES):
-        gains, cost = method.quality[:, i] - rival, method.cost[:, i]
+        gains, cost = gains_over(method.quality[:, i], rival), method.cost[:, i]
         row[policy] = {
             "gain": float(gains.mean()),
             "interval": bootstrap.interval(gains),

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from catimage.routing.rule import Floats
 
 CHUNK = 128
+ROUNDING = 1e-12
+"""Relative to the larger of two qualities."""
 
 
 class PairedBootstrap:
@@ -70,6 +72,13 @@ def _counts(rng: np.random.Generator, prompts: int, draws: int) -> NDArray[np.ui
 def standard_error(values: Floats) -> float | None:
     """The standard error over prompts of the mean of ``values`` (n_prompts,); None for a single prompt."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def gains_over(quality: Floats, rival: Floats) -> Floats:
+    """``quality - rival``, prompt by prompt; what is rounding alone, as where both pick the same by other sums, is 0."""
+    gains = np.asarray(quality - rival)
+    level = np.maximum(np.abs(quality), np.abs(rival))
+    return np.where(np.abs(gains) <= ROUNDING * level, 0.0, gains)
 
 
 def verdict(interval: list[float]) -> str:

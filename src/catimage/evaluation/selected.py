@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from catimage.evaluation.families import Family, Outcome
-from catimage.evaluation.intervals import PairedBootstrap
+from catimage.evaluation.intervals import PairedBootstrap, gains_over
 from catimage.evaluation.lookup import best_position, position_at_cost, position_to_match
 from catimage.evaluation.tables import ratio
 from catimage.routing.rule import Floats
@@ -35,7 +35,7 @@ def selected(honest: Family, best: int, validation: Floats, test: Floats, cost: 
 
 def judged(outcomes: dict[str, Outcome], rival: Floats, rival_cost: float, bootstrap: PairedBootstrap) -> dict[str, Any]:
     """Outcomes against one rival's quality (n_test,): ``lambda, cost, quality, gain, interval, cost_ratio`` of each."""
-    gains = np.stack([outcome.quality - rival for outcome in outcomes.values()], axis=1)
+    gains = np.stack([gains_over(outcome.quality, rival) for outcome in outcomes.values()], axis=1)
     intervals = bootstrap.intervals(gains)
     return {
         key: {

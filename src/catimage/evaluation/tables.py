@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from catimage.evaluation.families import Family, Outcome
-from catimage.evaluation.intervals import PairedBootstrap, standard_error
+from catimage.evaluation.intervals import PairedBootstrap, gains_over, standard_error
 from catimage.evaluation.lookup import cost_at, position_at_cost, position_to_match, quality_at
 from catimage.routing.rule import Floats
 
@@ -67,7 +67,7 @@ def _matches(outcomes: list[Outcome | None], cost: Floats, labels: Floats, boots
     if not shown:
         return found
     spent = np.stack([outcome.cost for _, outcome in shown], axis=1)
-    gains = np.stack([outcome.quality - labels[:, m] for m, outcome in shown], axis=1)
+    gains = np.stack([gains_over(outcome.quality, labels[:, m]) for m, outcome in shown], axis=1)
     of_cost, of_gain = np.split(bootstrap.intervals(np.concatenate([spent, gains], axis=1)), 2)
     for i, (m, outcome) in enumerate(shown):
         found[m] = {
