@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.comparison import BASELINES, best_of, comparison_rows, comparison_table, joined, judge_fold, sentences
+from catimage.evaluation.comparison import BASELINES, best_of, comparison_rows, comparison_table, found_ratio, joined, judge_fold, sentences
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.routing.rule import choose
 
@@ -93,3 +93,10 @@ def test_the_table_has_a_cell_for_every_heading():
 
 def test_ties_for_the_best_single_candidate_go_to_the_cheaper():
     assert best_of(np.array([[1.0, 1.0, 0.0]]), np.array([3.0, 2.0, 1.0])) == 1
+
+
+def test_the_ratio_on_the_own_curve_is_the_cheapest_mean_that_matches():
+    """Half of the prompts are as good cheap as dear, and the predictions know which: 1 and 3 in equal shares match 3."""
+    judged = np.array([[1.0, 1.0], [0.0, 1.0]] * 10)
+    assert found_ratio(judged, judged, np.array([1.0, 3.0]), best=1) == pytest.approx(2 / 3)
+    assert found_ratio(judged[:, ::-1] - [0, 5], judged, np.array([1.0, 3.0]), best=1) is None, "never routed to the dear one"

@@ -10,10 +10,11 @@ import numpy as np
 
 from catimage.evaluation.families import Family, Outcome, fixed, mix, routed
 from catimage.evaluation.intervals import PairedBootstrap, gains_over, verdict
-from catimage.evaluation.lookup import best_position, position_at_cost, position_to_match
+from catimage.evaluation.lookup import best_position, cost_at, position_at_cost, position_to_match
 from catimage.evaluation.selected import mean_over_budgets
 from catimage.evaluation.tables import ratio
 from catimage.evaluation.words import gain, number, percent
+from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import Floats
 
 POLICIES = ("max_quality", "at_cost", "match")
@@ -51,6 +52,16 @@ def judge_fold(known: Floats, judged: Floats, cost: Floats, predictions: Mapping
     families |= {name: routed(held, known, predicted, judged, cost) for name, (held, predicted) in predictions.items()}
     best = best_of(known, cost)
     return {name: _pooled(family, best, known, judged, cost) for name, family in families.items()}
+
+
+def found_ratio(predicted: Floats, judged: Floats, cost: Floats, best: int) -> float | None:
+    """The cheapest point of the judged prompts' own curve that is as good as candidate ``best`` there, over its cost; else None.
+
+    What the best lambda would have given, as the papers' tables have it; predictions and labels (n, m), cost (m,).
+    """
+    curve = deferral_curve(predicted, cost, judged)
+    place = position_to_match(curve, float(judged[:, best].mean()))
+    return None if place is None else ratio(cost_at(curve, place), float(cost[best]))
 
 
 def _pooled(family: Family, best: int, known: Floats, judged: Floats, cost: Floats) -> Pooled:

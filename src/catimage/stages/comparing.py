@@ -22,7 +22,17 @@ from catimage.estimators.build import build
 from catimage.estimators.fitting import Split, fit, out_of_fold, settings_of
 from catimage.estimators.making import Floats
 from catimage.estimators.overhead import decision_ms
-from catimage.evaluation.comparison import BASELINES, Pooled, best_of, comparison_rows, comparison_table, joined, judge_fold, sentences
+from catimage.evaluation.comparison import (
+    BASELINES,
+    Pooled,
+    best_of,
+    comparison_rows,
+    comparison_table,
+    found_ratio,
+    joined,
+    judge_fold,
+    sentences,
+)
 from catimage.evaluation.holes import whole_rows
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.summary import table
@@ -75,6 +85,7 @@ def _compared(data: Split, cost: Floats, candidates: Candidates, workspace: Work
     texts, labels = data
     pooled: list[dict[str, Pooled]] = []
     learned: list[dict[str, Learned]] = []
+    ratios: list[dict[str, float | None]] = []
     chosen, rivals, rival_costs = [], [], []
     for number, (known, held) in enumerate(KFold(folds, shuffle=True, random_state=params.train.seed).split(texts)):
         judged = held[whole_rows(labels[held])]
@@ -85,6 +96,7 @@ def _compared(data: Split, cost: Floats, candidates: Candidates, workspace: Work
         chosen.append(best_curve({name: held_ for name, (held_, _) in predictions.items()}, seen, cost))
         pooled.append(judge_fold(seen, labels[judged], cost, predictions | {AUTO: predictions[chosen[-1]]}))
         best = best_of(seen, cost)
+        ratios.append({name: found_ratio(predicted, labels[judged], cost, best) for name, (_, predicted) in predictions.items()})
         rivals.append(labels[judged, best])
         rival_costs.append(np.full(len(judged), cost[best]))
         told = ", ".join(f"{name} {one.chosen or ''}".strip() for name, one in learned[-1].items())
@@ -100,12 +112,14 @@ def _compared(data: Split, cost: Floats, candidates: Candidates, workspace: Work
         "folds": folds,
         "best_single": {"quality": float(rival.mean()), "cost": float(rival_cost.mean())},
         "auto": chosen,
-        "estimators": [row | _told(row["estimator"], learned) for row in rows],
+        "estimators": [row | _told(row["estimator"], learned, ratios) for row in rows],
     }
 
 
-def _told(name: str, learned: list[dict[str, Learned]]) -> dict[str, Any]:
-    """What else is known of an estimator: seconds to fit it with its parameters chosen, milliseconds a decision, and parameters by fold."""
+def _told(name: str, learned: list[dict[str, Learned]], ratios: list[dict[str, float | None]]) -> dict[str, Any]:
+    """What else is known of an estimator: seconds to fit it with its parameters chosen, milliseconds a decision, and by fold its parameters
+    and the ``cost_ratio_to_match_best_single`` of its own curve there.
+    """
     if name in (*BASELINES, AUTO):
         return {}
     of = [fold[name] for fold in learned]
@@ -113,6 +127,7 @@ def _told(name: str, learned: list[dict[str, Learned]]) -> dict[str, Any]:
         "fit_seconds": float(np.mean([one.seconds for one in of])),
         "decision_ms": float(np.median([one.milliseconds for one in of])),
         "chosen": [one.chosen for one in of],
+        "cost_ratio_to_match_best_single": [fold[name] for fold in ratios],
     }
 
 
