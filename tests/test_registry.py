@@ -105,6 +105,18 @@ def test_a_worse_router_stays_challenger_and_a_better_one_moves(built: tuple[Wor
     assert (better.version, better.champion) == ("3", True) and "test prompts" in better.reason
 
 
+def test_a_champion_that_another_version_wrote_is_replaced(built: tuple[Workspace, Params], first: registry.Registered) -> None:
+    workspace, _ = built
+    for path in workspace.root.rglob("router.json"):
+        if path.parent != workspace.router:
+            document = json.loads(path.read_text())
+            path.write_text(json.dumps({key: value for key, value in document.items() if key != "format"}))
+    params = load_params(workspace.params, ["budget=50%"])
+    calibrate.run(workspace, params)
+    registered = registry.register(workspace, params)
+    assert registered.champion and "was written by another version of CATImage" in registered.reason
+
+
 def test_nothing_to_register_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run 'catimage calibrate' first"):
         registry.register(Workspace(tmp_path), Params())
