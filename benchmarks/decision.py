@@ -13,6 +13,7 @@ from catimage.estimators.making import Making
 from catimage.params import Encoder, EstimatorParams
 from catimage.router import Router
 from catimage.routing.curve import deferral_curve
+from catimage.routing.mixing import Rule
 from catimage.tiny.scenes import draw_scene
 
 KINDS = {
@@ -38,7 +39,8 @@ def rows() -> list[Row]:
     for name, settings in KINDS.items():
         making = Making(EstimatorParams(name=name, settings=settings), Encoder(), steps=STEPS, generators=("g",) * len(STEPS))
         pipeline = build(making)[0].fit(np.array(prompts, object), quality)
-        router = Router(pipeline, name, "q", "tflops", "tiny", [str(c) for c in cost], cost, 8.0, 0.01, deferral_curve(quality, cost))
+        curve = deferral_curve(quality, cost)
+        router = Router(pipeline, name, "q", "tflops", "tiny", [str(c) for c in cost], cost, 8.0, Rule.of((1, 0.01)), curve)
         out += _rows_of(router, prompts)
     return [*out, *_many_neighbours()]
 
@@ -54,7 +56,7 @@ def _rows_of(router: Router, prompts: list[str]) -> list[Row]:
     if name != "finetuned":  # which is a text encoder itself
         regressor = router.estimator.named_steps["regressor"]
         embedded = router.estimator.named_steps["features"].transform(np.array(prompts[:1], object))
-        rest = seconds(lambda: router.decide(prompts[:1], regressor.predict(embedded), router.lam), repeats=300) * 1e3
+        rest = seconds(lambda: router.decide(prompts[:1], regressor.predict(embedded), router.rule), repeats=300) * 1e3
         out.append(Row(f"decision, {name}, without text encoding", f"{rest:.2f} ms", target="1 ms median"))
     return out
 
