@@ -33,7 +33,7 @@ class CosineKNNRegressor(LabelRegressor):
         exact: compare with all, however many they are; None: where they are few.
     """
 
-    def __init__(self, n_neighbors: int = 5, scanned: int = 2000, exact: bool | None = None, random_state: int = 0) -> None:
+    def __init__(self, n_neighbors: int = 5, scanned: int = 1200, exact: bool | None = None, random_state: int = 0) -> None:
         self.n_neighbors = n_neighbors
         self.scanned = scanned
         self.exact = exact
