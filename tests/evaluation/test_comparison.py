@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.comparison import BASELINES, best_of, comparison_rows, comparison_table, found_ratio, joined, judge_fold, sentences
+from catimage.evaluation.comparison import BASELINES, comparison_rows, comparison_table, found_ratio, joined, judge_fold, sentences
+from catimage.evaluation.holes import best_of
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.routing.rule import choose
 

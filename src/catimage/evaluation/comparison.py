@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from catimage.evaluation.families import Family, Outcome, fixed, mix, routed
+from catimage.evaluation.holes import best_of
 from catimage.evaluation.intervals import PairedBootstrap, gains_over, verdict
 from catimage.evaluation.lookup import best_position, cost_at, position_at_cost, position_to_match
 from catimage.evaluation.selected import mean_over_budgets
@@ -31,13 +32,6 @@ class Pooled:
     quality: Floats
     cost: Floats
     curve: Floats
-
-
-def best_of(labels: Floats, cost: Floats) -> int:
-    """The best single candidate by its mean label; a tie goes to the cheaper one. Labels (n, m), cost (m,)."""
-    mean = labels.mean(axis=0)
-    tied = np.flatnonzero(mean >= mean.max() - 1e-12 * np.abs(mean).max())
-    return int(tied[np.argmin(cost[tied])])
 
 
 def judge_fold(known: Floats, judged: Floats, cost: Floats, predictions: Mapping[str, tuple[Floats, Floats]]) -> dict[str, Pooled]:

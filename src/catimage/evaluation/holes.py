@@ -37,3 +37,10 @@ def mean_labels(labels: Floats) -> Floats:
     effects: Floats = np.linalg.lstsq(normal, (values - share * values.sum(axis=1, keepdims=True)).sum(axis=0), rcond=None)[0]
     level = float((values.sum(axis=1) / seen.sum(axis=1) - share @ effects).mean())
     return np.asarray(effects + level)
+
+
+def best_of(labels: Floats, cost: Floats) -> int:
+    """The candidate with the best mean label; a tie goes to the cheaper, then the first. Labels (n, m) with or without holes, cost (m,)."""
+    mean = mean_labels(labels)
+    tied = np.flatnonzero(mean >= mean.max() - 1e-12 * np.abs(mean).max())
+    return int(tied[np.argmin(cost[tied])])

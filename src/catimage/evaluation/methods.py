@@ -12,7 +12,7 @@ import numpy as np
 
 from catimage.evaluation.budget import Operating, budget_document
 from catimage.evaluation.families import Family, fixed, mix, routed
-from catimage.evaluation.holes import mean_labels
+from catimage.evaluation.holes import best_of, mean_labels
 from catimage.evaluation.intervals import PairedBootstrap, standard_error
 from catimage.evaluation.lookup import best_position, cost_at, mean_quality, position_at_cost, position_to_match, quality_at
 from catimage.evaluation.noise import noise_document, oracle_on_other_seeds
@@ -121,9 +121,7 @@ def honest_family(data: MetricData, estimator: str, cost: Floats) -> Family:
 
 def best_single(data: MetricData, cost: Floats) -> int:
     """The candidate with the best mean label over the train and validation splits; a tie goes to the cheaper, then the first."""
-    mean = mean_labels(known_labels(data))
-    tied = np.flatnonzero(mean >= mean.max() - 1e-12 * np.abs(mean).max())
-    return int(tied[np.argmin(cost[tied])])
+    return best_of(known_labels(data), cost)
 
 
 def known_labels(data: MetricData) -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from catimage.errors import InputError
+from catimage.evaluation.holes import whole_rows
 from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import Floats, Ints
 from catimage.stages.train import OUT_OF_FOLD
@@ -87,7 +88,7 @@ def compare(predictions: Mapping[str, Floats], labels: Floats, cost: Floats, ind
     Raises:
         InputError: no prompt has all of its labels.
     """
-    whole = np.flatnonzero(~np.isnan(labels).any(axis=1))
+    whole = whole_rows(labels)
     if not len(whole):
         raise InputError(
             "calibrate.estimator: auto compares on prompts with a score of every candidate, and there is none: name an estimator."

@@ -25,7 +25,6 @@ from catimage.estimators.overhead import decision_ms
 from catimage.evaluation.comparison import (
     BASELINES,
     Pooled,
-    best_of,
     comparison_rows,
     comparison_table,
     found_ratio,
@@ -33,7 +32,7 @@ from catimage.evaluation.comparison import (
     judge_fold,
     sentences,
 )
-from catimage.evaluation.holes import whole_rows
+from catimage.evaluation.holes import best_of, whole_rows
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.summary import table
 from catimage.metrics import lower_is_better
