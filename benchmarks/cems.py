@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
+from catimage.commands import comparing
 from catimage.params import load_params
-from catimage.stages import comparing, importing
+from catimage.stages import importing
 from catimage.workspace import Workspace
 
 WORDS: list[Any] = ["ridge", {"name": "ridge-characters", "kind": "ridge", "features": ["tfidf", "characters"]}]

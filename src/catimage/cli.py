@@ -83,7 +83,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Judge every estimator by cross-validation over all prompts, which tells most where these are few."""
-    from catimage.stages import comparing
+    from catimage.commands import comparing
 
     document = comparing.run(*params_of(workspace, set_), folds)
     typer.echo(json.dumps(document, indent=2) if as_json else comparing.printed(document))
@@ -160,7 +160,7 @@ def costs(
     as_json: JsonOption = False,
 ) -> None:
     """Count what every candidate costs; needs no weights unless it is to be measured."""
-    from catimage.stages.costs import cost_rows
+    from catimage.commands.costs import cost_rows
 
     place, params = params_of(workspace, None)
     rows = cost_rows(pool or params.pool, place.pools, convention, repeats if measure else None, params.generate.device)
@@ -174,7 +174,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Say all that can be known of a pool before a long run; asks no network. Exits with 1 where there is a problem."""
-    from catimage.stages.check import check_rows, summary
+    from catimage.commands.check import check_rows, summary
     from catimage.workspace import Workspace
 
     rows = check_rows(pool, Workspace(workspace).pools)
@@ -194,7 +194,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score image files as the label stage does."""
-    from catimage.stages.score import score_rows
+    from catimage.commands.score import score_rows
 
     _, params = params_of(workspace, None)
     print_rows(score_rows(images, prompt, [m.strip() for m in metrics.split(",")], params), as_json)

@@ -21,7 +21,7 @@ def run(
     set_: SetOption = None,
 ) -> None:
     """Copy EXPERIMENT.yaml to the workspace and run the stages; continues where it was stopped."""
-    from catimage.stages import experiment as experiments
+    from catimage.commands import experiment as experiments
     from catimage.workspace import Workspace
 
     place = Workspace(workspace)
@@ -33,7 +33,7 @@ def run(
 
 def checked(workspace: Any, params: Any, rate: float = 100.0) -> None:
     """Prints the findings of a dry run; exits with 1 where there is a problem."""
-    from catimage.stages.rehearsal import rehearse, sentence
+    from catimage.commands.rehearsal import rehearse, sentence
 
     findings = rehearse(workspace, params, rate)
     for finding in findings:
@@ -53,7 +53,7 @@ def add_candidate(
     set_: SetOption = None,
 ) -> None:
     """Route to a new candidate at once: profile it on a few prompts and train nothing again."""
-    from catimage.stages import adding
+    from catimage.commands import adding
 
     place, params = params_of(workspace, set_)
     adding.run(place, params, adding.Asked(name, prompts, scores, costs, judge))

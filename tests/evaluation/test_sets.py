@@ -1,4 +1,4 @@
-"""Intervals of figures of sets; what evaluate makes of them is in ``tests/stages/test_sets.py``."""
+"""Intervals of figures of sets; what evaluate makes of them is in ``tests/stages/evaluating/test_sets.py``."""
 
 import numpy as np
 import pytest

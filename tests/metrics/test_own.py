@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catimage.commands.score import score_rows
 from catimage.errors import InputError
 from catimage.metrics import get_metric, metric_class, names
 from catimage.params import Params, parse_params
-from catimage.stages.score import score_rows
 
 DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 NUMBER = count()

@@ -15,7 +15,7 @@ from catimage.shards.manifest import Entry, write_manifest
 from catimage.shards.plan import ShardPlan
 from catimage.shards.store import encode_image, write_shard
 from catimage.stages import calibrate, evaluate, importing, train
-from catimage.stages.showing import first_images, reference_candidate
+from catimage.stages.evaluating.showing import first_images, reference_candidate
 from catimage.tables import IMAGES, PROMPTS, SCORES, read_table, write_table
 from catimage.workspace import Workspace
 from tests.built import COST, build

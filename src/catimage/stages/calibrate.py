@@ -18,8 +18,8 @@ from catimage.estimators.making import Floats
 from catimage.params import Params
 from catimage.routing.curve import safe_lambda
 from catimage.routing.mixing import FORMAT, Rule
-from catimage.stages.auto import Comparison, compare, held_out
-from catimage.stages.operating_rule import Found, Validation, find_rule
+from catimage.stages.calibrating.auto import Comparison, compare, held_out
+from catimage.stages.calibrating.operating_rule import Found, Validation, find_rule
 from catimage.stages.train import OUT_OF_FOLD, split_labels
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, costs_of, read_table
 from catimage.workspace import Workspace, replacing

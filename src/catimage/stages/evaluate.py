@@ -27,13 +27,13 @@ from catimage.evaluation.summary import summary
 from catimage.params import Params
 from catimage.router import Router
 from catimage.routing.rule import Floats
-from catimage.stages.judging import Known, judged_on, metric_data, trained_metrics
-from catimage.stages.learning import trials_of
-from catimage.stages.operating import operating_point
-from catimage.stages.plateau import plateau
-from catimage.stages.sets import sets_document
-from catimage.stages.showing import reference_candidate, shown_prompts
-from catimage.stages.spreading import uncertainty_of
+from catimage.stages.evaluating.judging import Known, judged_on, metric_data, trained_metrics
+from catimage.stages.evaluating.learning import trials_of
+from catimage.stages.evaluating.operating import operating_point
+from catimage.stages.evaluating.plateau import plateau
+from catimage.stages.evaluating.sets import sets_document
+from catimage.stages.evaluating.showing import reference_candidate, shown_prompts
+from catimage.stages.evaluating.spreading import uncertainty_of
 from catimage.stages.train import candidates_of
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.workspace import Workspace, replacing

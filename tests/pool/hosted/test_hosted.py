@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from catimage.commands.costs import cost_rows
 from catimage.errors import InputError
 from catimage.pool.costs import all_costs, lacking
 from catimage.pool.pool import Pool, load_pool
@@ -18,7 +19,6 @@ from catimage.pool.spec import Candidate
 from catimage.shards.manifest import read_manifest
 from catimage.shards.store import read_shard
 from catimage.stages import generate
-from catimage.stages.costs import cost_rows
 from catimage.tables import CANDIDATES, read_table
 from tests.miniature import pool_tree, workspace_of
 from tests.pool.hosted.server import answered, drawn, picture, png, refused, serving

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catimage.commands.score import score_rows
 from catimage.errors import InputError
 from catimage.metrics import get_metric
 from catimage.params import Encoder, Params
-from catimage.stages.score import score_rows
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 from catimage.cli import app
+from catimage.commands.check import check_rows, summary
 from catimage.errors import InputError
 from catimage.pool.pool import PACKAGED
-from catimage.stages.check import check_rows, summary
 from tests.miniature import pool_tree
 
 NAMES = sorted(path.stem for path in PACKAGED.glob("*.yaml"))

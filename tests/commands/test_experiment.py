@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from catimage.commands import experiment
 from catimage.errors import InputError
 from catimage.params import load_params
-from catimage.stages import experiment
 from catimage.workspace import Workspace
 
 TREE = {"pool": "tiny", "budget": "30%", "sample": {"sources": [{"kind": "file", "path": "prompts.txt"}]}}

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from sklearn.pipeline import Pipeline
 
+from catimage.commands.check import AT_HAND, check_rows, summary
+from catimage.commands.estimate import estimate, size_of
+from catimage.commands.looking import Looking, check_encoder, offline, unfetched
 from catimage.errors import InputError, nearest
 from catimage.estimators.build import build
 from catimage.estimators.making import Making
@@ -16,10 +19,7 @@ from catimage.metrics.sets import set_metric
 from catimage.params import FileSource, Params
 from catimage.pool.pool import Pool, load_pool
 from catimage.prompts.sources import read_source
-from catimage.stages.check import AT_HAND, check_rows, summary
 from catimage.stages.choices import of_pool
-from catimage.stages.estimate import estimate, size_of
-from catimage.stages.looking import Looking, check_encoder, offline, unfetched
 from catimage.stages.train import Candidates, in_order, making
 from catimage.tables import PROMPTS, read_table
 from catimage.workspace import Workspace

@@ -17,7 +17,7 @@ from catimage.estimators.making import Floats
 from catimage.estimators.spread import save_spreads
 from catimage.params import Params
 from catimage.router import Router
-from catimage.stages.judging import trained, trained_metrics
+from catimage.stages.evaluating.judging import trained, trained_metrics
 from catimage.stages.train import OUT_OF_FOLD, split_labels
 from catimage.tables import CANDIDATES, SCORES, costs_of, read_table, scores_array
 from catimage.workspace import Workspace

@@ -11,7 +11,7 @@ from catimage.params import parse_params
 from catimage.shards.manifest import Entry, write_manifest
 from catimage.shards.plan import ShardPlan
 from catimage.shards.store import encode_image, write_shard
-from catimage.stages.sets import sets_document
+from catimage.stages.evaluating.sets import sets_document
 from catimage.tables import IMAGES, PROMPTS, prompt_id
 from catimage.tiny.parsing import parse
 from catimage.tiny.render import render

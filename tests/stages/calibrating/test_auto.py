@@ -4,7 +4,7 @@ import pytest
 
 from catimage.errors import InputError
 from catimage.routing.curve import deferral_curve
-from catimage.stages.auto import compare, held_out
+from catimage.stages.calibrating.auto import compare, held_out
 
 COST = np.array([1.0, 2.0, 4.0])
 

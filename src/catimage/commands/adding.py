@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
+from catimage.commands.extending import Growth, extend_all
+from catimage.commands.profiling import Profile, check_known, of_files, of_the_pool
 from catimage.errors import InputError
 from catimage.estimators.extended import FEWEST
 from catimage.estimators.ragged import Ragged
@@ -25,9 +27,7 @@ from catimage.pool.pool import load_pool
 from catimage.router import Router
 from catimage.shards.manifest import read_manifest, write_manifest
 from catimage.stages import calibrate
-from catimage.stages.extending import Growth, extend_all
-from catimage.stages.judging import trained
-from catimage.stages.profiling import Profile, check_known, of_files, of_the_pool
+from catimage.stages.evaluating.judging import trained
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, costs_of, read_table, write_table
 from catimage.workspace import Workspace, replacing
 
@@ -53,7 +53,7 @@ def run(workspace: Workspace, params: Params, asked: Asked) -> None:
 
     Raises:
         InputError: an unknown candidate or one that the router has; a router or estimators of other data; too few prompts or labels;
-            or see :mod:`catimage.stages.profiling` and :mod:`catimage.stages.calibrate`.
+            or see :mod:`catimage.commands.profiling` and :mod:`catimage.stages.calibrate`.
     """
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     router = Router.load(workspace.router)

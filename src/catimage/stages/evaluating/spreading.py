@@ -15,7 +15,7 @@ from catimage.evaluation.methods import MetricData, Pool
 from catimage.evaluation.uncertainty import Beliefs, uncertainty_document
 from catimage.params import Params
 from catimage.router import Router
-from catimage.stages.judging import Known
+from catimage.stages.evaluating.judging import Known
 from catimage.stages.train import split_labels
 from catimage.workspace import Workspace
 

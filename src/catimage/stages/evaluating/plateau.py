@@ -22,7 +22,7 @@ from catimage.routing.plateau_weights import Weights, calibrate_weights
 from catimage.routing.rule import Floats
 from catimage.shards.manifest import read_manifest
 from catimage.shards.store import shard_path
-from catimage.stages.judging import Known
+from catimage.stages.evaluating.judging import Known
 from catimage.stages.kinds import kinds_of, pool_of
 from catimage.stages.train import OUT_OF_FOLD, candidates_of, split_labels
 from catimage.tables import CANDIDATES, read_table
@@ -51,7 +51,7 @@ def plateau(
     """The key ``plateau`` of ``metrics.json``; None unless ``evaluate.plateau.metrics`` names metrics that the test prompts have scores of.
 
     Args:
-        found: of each trained metric, what :func:`catimage.stages.judging.metric_data` returned.
+        found: of each trained metric, what :func:`catimage.stages.evaluating.judging.metric_data` returned.
         own: whether the test prompts are the workspace's own, whose images' seconds are known.
 
     Raises:

@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from catimage.cli import app
+from catimage.commands import adding
+from catimage.commands.adding import Asked
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.router import Router
-from catimage.stages import adding, calibrate, evaluate, importing, train
-from catimage.stages.adding import Asked
+from catimage.stages import calibrate, evaluate, importing, train
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.workspace import Workspace
 

@@ -13,7 +13,7 @@ from catimage.evaluation.holes import whole_rows
 from catimage.evaluation.methods import MetricData, Pool
 from catimage.evaluation.trials import Lesson, possible_sizes, trials_document
 from catimage.params import Params
-from catimage.stages.judging import Known, trained
+from catimage.stages.evaluating.judging import Known, trained
 from catimage.stages.train import split_labels
 from catimage.tables import scores_array
 from catimage.workspace import Workspace

@@ -9,9 +9,9 @@ from catimage.errors import InputError
 from catimage.evaluation.methods import MetricData, Pool
 from catimage.params import load_params, parse_params
 from catimage.stages import calibrate, evaluate, train
-from catimage.stages.judging import Known
+from catimage.stages.evaluating.judging import Known
+from catimage.stages.evaluating.plateau import budget_of, plateau, step_candidates
 from catimage.stages.kinds import kinds_of, pool_of
-from catimage.stages.plateau import budget_of, plateau, step_candidates
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, prompt_id, split_of, write_table
 from catimage.workspace import Workspace
 from tests.built import prompts_of

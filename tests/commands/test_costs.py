@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
+from catimage.commands.costs import cost_rows
 from catimage.errors import InputError
-from catimage.stages.costs import cost_rows
 from tests.miniature import STEPS, pool_tree
 
 

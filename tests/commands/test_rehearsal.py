@@ -5,10 +5,10 @@ import yaml
 from typer.testing import CliRunner
 
 from catimage.cli import app
+from catimage.commands import rehearsal
+from catimage.commands.rehearsal import rehearse
 from catimage.params import load_params, parse_params
 from catimage.pool.pool import load_pool
-from catimage.stages import rehearsal
-from catimage.stages.rehearsal import rehearse
 from catimage.workspace import Workspace
 from tests.miniature import workspace_of
 

@@ -5,9 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from catimage.cli import app
+from catimage.commands import comparing
 from catimage.errors import InputError
 from catimage.params import load_params
-from catimage.stages import comparing, importing
+from catimage.stages import importing
 from catimage.workspace import Workspace
 
 COLOURS = ("red", "blue", "green")

@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 import yaml
 
+from catimage.commands import adding
+from catimage.commands.adding import Asked
+from catimage.commands.profiling import of_the_pool
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.router import Router
 from catimage.shards.manifest import read_manifest, write_manifest
 from catimage.shards.store import read_keys
-from catimage.stages import adding, calibrate, generate, label, train
-from catimage.stages.adding import Asked
-from catimage.stages.profiling import of_the_pool
+from catimage.stages import calibrate, generate, label, train
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, read_table, write_table
 from catimage.workspace import Workspace
 from tests.miniature import pool_tree
