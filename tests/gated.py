@@ -23,5 +23,7 @@ def tables(n=40):
         (i, c, s, m, "1", 0.25 + s / 100) for i in ids for c in ("mini-1", "mini-2") for s in (0, 1) for m in ("clip_score", "sharpness")
     ]
     pooled = np.eye(n, dtype=np.float32)
-    embeddings = Embeddings(ids, pooled, np.zeros((n, 1), np.float16), np.arange(n + 1), np.zeros(n, bool), "tiny")
+    embeddings = Embeddings(
+        ids, pooled, np.zeros((n, 1, 1), np.float16), np.zeros((n, 1), np.float16), np.arange(n + 1), np.zeros(n, bool), "tiny"
+    )
     return {"prompts": prompts, "candidates": candidates, "scores": pd.DataFrame(rows, columns=SCORES.names), "embeddings": embeddings}

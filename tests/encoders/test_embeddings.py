@@ -11,9 +11,8 @@ def made(lengths, name="p"):
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     pooled, tokens = rng.normal(size=(len(lengths), 4)), rng.normal(size=(offsets[-1], 3))
-    return Embeddings(
-        [f"{name}{i}" for i in range(len(lengths))], pooled.astype("f4"), tokens.astype("f2"), offsets, np.arange(len(lengths)) == 0, "tiny"
-    )
+    ids, cut, layers = [f"{name}{i}" for i in range(len(lengths))], np.arange(len(lengths)) == 0, rng.normal(size=(len(lengths), 2, 3))
+    return Embeddings(ids, pooled.astype("f4"), layers.astype("f2"), tokens.astype("f2"), offsets, cut, "tiny")
 
 
 def tokens_of(embeddings, i):
@@ -28,6 +27,7 @@ def test_take_gives_the_rows_asked_for_in_order(lengths, data):
     assert len(taken) == len(rows)
     for place, row in enumerate(rows):
         np.testing.assert_array_equal(taken.pooled[place], whole.pooled[row])
+        np.testing.assert_array_equal(taken.layers[place], whole.layers[row])
         assert taken.cut[place] == (row == 0)
         np.testing.assert_array_equal(tokens_of(taken, place), tokens_of(whole, row))
 
@@ -49,6 +49,7 @@ def test_embeddings_join():
     assert both.prompt_ids == ["p0", "p1", "q0"]
     assert both.offsets.tolist() == [0, 2, 3, 6]
     assert both.truncated == 2
+    np.testing.assert_array_equal(both.layers[2:], made([3], "q").layers)
     np.testing.assert_array_equal(tokens_of(both, 2), made([3], "q").tokens)
 
 

@@ -55,6 +55,23 @@ def test_the_token_embeddings_are_the_last_hidden_states_without_padding(source,
     assert embedded.tokens.dtype == np.float16
 
 
+@torch.inference_mode()
+def test_layers_are_the_means_over_the_tokens_of_what_goes_in_and_comes_out(source, model, encoder):
+    seen = [[] for _ in range(1 + len(model.transformer.resblocks))]
+    hooks = [model.transformer.resblocks[0].register_forward_pre_hook(lambda _, call: seen[0].append(call[0]))]
+    for block, into in zip(model.transformer.resblocks, seen[1:], strict=True):
+        hooks.append(block.register_forward_hook(lambda *call, into=into: into.append(call[-1])))
+    tokenizer = open_clip.get_tokenizer(source)
+    model.encode_text(tokenizer(PROMPTS))
+    for hook in hooks:
+        hook.remove()
+    lengths = [len(tokenizer.tokenizer(p).input_ids) for p in PROMPTS]
+    expected = np.stack([[s[0][i, :n].mean(0).numpy() for s in seen] for i, n in enumerate(lengths)])
+    layers = encoder.encode(PROMPTS).layers
+    assert layers.shape == expected.shape
+    np.testing.assert_allclose(layers, expected, atol=2e-3 * np.abs(expected).max())
+
+
 def test_a_prompt_is_encoded_alike_in_any_batch(encoder):
     many = [f"{p} number {i}" for i in range(BATCH // 2) for p in PROMPTS]
     together, alone = encoder.encode(many), encoder.encode(many[-1:])
@@ -84,8 +101,9 @@ def test_any_text_has_an_embedding(encoder):
 
 def test_a_prompt_passes_the_transformer_once_and_without_padding(encoder, monkeypatch):
     shapes = []
-    forward = encoder._text.transformer.forward
-    monkeypatch.setattr(encoder._text.transformer, "forward", lambda x, **k: shapes.append(tuple(x.shape[:2])) or forward(x, **k))
+    body = encoder._text.transformer
+    forward = body.forward_intermediates
+    monkeypatch.setattr(body, "forward_intermediates", lambda x, **k: shapes.append(tuple(x.shape[:2])) or forward(x, **k))
     length = len(encoder.encode(["an empty white wall"]).tokens)
     assert shapes == [(1, length)]
     assert length < encoder.context

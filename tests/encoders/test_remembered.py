@@ -18,7 +18,8 @@ class Counting:
         pooled = lengths[:, None].astype(np.float32)
         tokens = np.repeat(lengths, lengths)[:, None].astype(np.float16)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Embeddings([prompt_id(p) for p in prompts], pooled, tokens, offsets, lengths > 3, self.name)
+        layers = np.stack([lengths, -lengths], axis=1)[:, :, None].astype(np.float16)
+        return Embeddings([prompt_id(p) for p in prompts], pooled, layers, tokens, offsets, lengths > 3, self.name)
 
 
 def test_each_prompt_is_encoded_once_and_comes_back_in_order():
@@ -30,18 +31,22 @@ def test_each_prompt_is_encoded_once_and_comes_back_in_order():
     assert again.pooled[:, 0].tolist() == [3, 4, 1, 4, 2]
     assert np.diff(again.offsets).tolist() == [3, 4, 1, 4, 2]
     assert again.tokens[:, 0].tolist() == [3] * 3 + [4] * 4 + [1] + [4] * 4 + [2] * 2
+    assert again.layers[:, :, 0].tolist() == [[k, -k] for k in (3, 4, 1, 4, 2)]
     assert again.cut.tolist() == [False, True, False, True, False]
     assert again.prompt_ids[2] == prompt_id("a")
 
 
-def test_memory_is_bounded_and_single_prompts_are_not_kept():
+def test_memory_is_bounded_and_a_single_prompt_is_kept_until_the_next():
     inner = Counting()
     encoder = Remembered(inner, most=2500)  # two prompts
     for _ in range(2):
         assert encoder.encode(["a", "bb", "ccc", "dddd"]).pooled[:, 0].tolist() == [1, 2, 3, 4]
     assert inner.asked == ["a", "bb", "ccc", "dddd", "ccc", "dddd"]
-    encoder.encode(["x"])
-    encoder.encode(["x"])
+    for prompt in ("x", "x", "y", "x"):
+        assert encoder.encode([prompt]).prompt_ids == [prompt_id(prompt)]
+    assert inner.asked[-4:] == ["dddd", "x", "y", "x"]
+    with encoder.forgetting():
+        encoder.encode(["x"])
     assert inner.asked[-2:] == ["x", "x"]
 
 

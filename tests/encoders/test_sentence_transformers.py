@@ -67,6 +67,21 @@ def test_pooled_is_the_mean_of_the_tokens_whatever_the_batch(encoder):
         assert mean / np.linalg.norm(mean) == pytest.approx(alone.pooled[0], abs=2e-3)
 
 
+def test_layers_are_the_means_over_the_tokens_of_the_hidden_states(encoder, folder):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    inner = folder if (folder / "config.json").exists() else next(p.parent for p in folder.glob("*/config.json"))
+    body, tokenizer = AutoModel.from_pretrained(inner).eval(), AutoTokenizer.from_pretrained(inner)
+    layers = encoder.encode(PROMPTS).layers
+    assert layers.shape == (4, 3, 16)
+    for prompt, found in zip(PROMPTS, layers, strict=True):
+        tokens = tokenizer(prompt, return_tensors="pt", truncation=True, max_length=CONTEXT)
+        with torch.inference_mode():
+            states = body(**tokens, output_hidden_states=True).hidden_states
+        assert found.astype(float) == pytest.approx(np.stack([s[0].mean(0) for s in states]), abs=2e-3)
+
+
 def test_what_cannot_be_loaded_is_said(folder, tmp_path):
     with pytest.raises(InputError, match="no weights to choose from"):
         load_encoder(Encoder(model=f"sentence-transformers:{folder}", weights="openai"))

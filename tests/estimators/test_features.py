@@ -10,6 +10,7 @@ from catimage.encoders import load_encoder
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.features import (
+    LayerMeans,
     PooledEmbedding,
     RawPrompts,
     TextFeatures,
@@ -40,10 +41,10 @@ def test_joined_columns_are_those_of_each_times_its_weight():
 
 
 def test_every_part_has_rows_of_unit_length_so_that_none_drowns_the_others():
-    for kind in ("tfidf", "characters", "embedding", "kernel"):
+    for kind, squared in (("tfidf", 1), ("characters", 1), ("embedding", 1), ("layers", 1), ("kernel", 2)):
         x = _step(kind).fit(PROMPTS).transform(PROMPTS)
         lengths = np.linalg.norm(x.toarray() if sp.issparse(x) else x, axis=1)
-        assert lengths == pytest.approx(np.ones(len(PROMPTS)), abs=1e-3), kind
+        assert lengths == pytest.approx(np.full(len(PROMPTS), squared**0.5), abs=2e-3), kind
 
 
 def test_dense_parts_stay_dense():
@@ -59,24 +60,37 @@ def test_what_has_no_columns_cannot_be_joined(kind):
 
 
 def test_products_of_the_kernels_features_are_the_kernel_on_the_landmarks():
-    text = PooledEmbedding()
-    mapped = KernelMap(text, gamma=1.5).fit(PROMPTS)
-    embedded = text.fit(PROMPTS).transform(PROMPTS).astype(float)
-    squared = ((embedded[:, None] - embedded[None]) ** 2).sum(axis=2)
+    views = [PooledEmbedding(), LayerMeans()]
+    mapped = KernelMap(views, gammas=(1.5, 0.5)).fit(PROMPTS)
+    expected = np.zeros((len(PROMPTS), len(PROMPTS)))
+    for view, gamma in zip(views, (1.5, 0.5), strict=True):
+        seen = view.fit(PROMPTS).transform(PROMPTS).astype(float)
+        expected += np.exp(-gamma * ((seen[:, None] - seen[None]) ** 2).sum(axis=2))
     x = mapped.transform(PROMPTS)
-    assert x @ x.T == pytest.approx(np.exp(-1.5 * squared), abs=2e-3)
-    fewer = KernelMap(text, landmarks=5).fit(PROMPTS).transform(PROMPTS)
+    assert x @ x.T == pytest.approx(expected, abs=4e-3)
+    fewer = KernelMap(views, landmarks=5).fit(PROMPTS).transform(PROMPTS)
     assert fewer.shape == (len(PROMPTS), 5)
+
+
+def test_layers_are_standardised_and_keep_the_angles_between_prompts():
+    from catimage.encoders import load_encoder
+
+    means = load_encoder(Encoder()).encode(PROMPTS).layers.reshape(len(PROMPTS), -1).astype(float)
+    z = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    x = LayerMeans().fit(PROMPTS).transform(PROMPTS)
+    assert x @ x.T == pytest.approx(z @ z.T, abs=5e-3)
+    assert LayerMeans(width=3).fit(PROMPTS).transform(PROMPTS[:4]).shape == (4, 3)
 
 
 def test_clones_are_unfitted_and_take_parameters():
     joined = _step("tfidf", "kernel").fit(PROMPTS)
     fresh = clone(joined)
     assert not hasattr(fresh, "steps_")
-    assert fresh.get_params()["1__gamma"] == KernelMap().gamma
-    fresh.set_params(**{"1__gamma": 9.0, "weights": [1.0, 2.0]})
-    assert fresh.steps[1].gamma == 9.0
-    assert joined.steps[1].gamma != 9.0
+    assert fresh.get_params()["1__gammas"] == KernelMap().gammas
+    fresh.set_params(**{"1__gammas": (9.0, 9.0), "weights": [1.0, 2.0]})
+    assert fresh.steps[1].gammas == (9.0, 9.0)
+    assert joined.steps[1].gammas != (9.0, 9.0)
     with pytest.raises(ValueError, match="Invalid parameter"):
         fresh.set_params(nothing=1)
 

@@ -62,7 +62,8 @@ def test_joined_features_differences_and_stacks_are_the_sum_of_their_parts():
     stack = StackRegressor([("one", one), ("two", two)], folds=2).fit(PROMPTS, LABELS)
     kernel = stack.members_[0][0].steps_[1]
     # three outputs (the mean, two differences) of five words and the kernel's columns; 20 prompts of width 128
-    expected = 3 * (5 + kernel.map_.shape[1]) + kernel.near_.size + kernel.map_.size + 20 * 128
+    views = sum(near.size for near in kernel.near_) + kernel.views_[1].directions_.size
+    expected = 3 * (5 + kernel.map_.shape[1]) + views + kernel.map_.size + 20 * 128
     assert multiply_adds(stack, PROMPTS[:1]) == expected
 
 

@@ -14,7 +14,7 @@ from catimage.errors import InputError
 from catimage.workspace import replacing
 
 ARRAYS, TEXTS = "embeddings.safetensors", "prompts.json"
-FIELDS = ("pooled", "tokens", "offsets", "cut")
+FIELDS = ("pooled", "layers", "tokens", "offsets", "cut")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Embeddings:
     Attributes:
         prompt_ids: one a row.
         pooled: float32 (n_prompts, width), of unit length, so that a product is a cosine similarity.
+        layers: float16 (n_prompts, n_layers, layer_width), the mean over a prompt's tokens of what goes into the first layer and of what
+            comes out of each.
         tokens: float16 (total_tokens, token_width), the last hidden states, without padding.
         offsets: int64 (n_prompts + 1,); prompt ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
         cut: bool (n_prompts,), whether a prompt was longer than the encoder's context.
@@ -32,6 +34,7 @@ class Embeddings:
 
     prompt_ids: list[str]
     pooled: NDArray[np.float32]
+    layers: NDArray[np.float16]
     tokens: NDArray[np.float16]
     offsets: NDArray[np.int64]
     cut: NDArray[np.bool_]
@@ -68,7 +71,7 @@ class Embeddings:
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Embeddings(list(ids), self.pooled[rows], self.tokens[places], offsets, self.cut[rows], self.encoder)
+        return Embeddings(list(ids), self.pooled[rows], self.layers[rows], self.tokens[places], offsets, self.cut[rows], self.encoder)
 
     def save(self, folder: Path) -> None:
         """Writes a folder, whole or not at all."""
@@ -106,6 +109,7 @@ def concatenated(parts: list[Embeddings]) -> Embeddings:
     return Embeddings(
         [i for p in parts for i in p.prompt_ids],
         np.concatenate([p.pooled for p in parts]),
+        np.concatenate([p.layers for p in parts]),
         np.concatenate([p.tokens for p in parts]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         np.concatenate([p.cut for p in parts]),

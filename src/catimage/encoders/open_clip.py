@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from catimage.encoders.embeddings import Embeddings, concatenated
+from catimage.encoders.layers import token_means
 from catimage.errors import InputError, nearest
 from catimage.params import Encoder
 from catimage.tables import prompt_id
@@ -26,7 +27,7 @@ FILES = ["*.json", "*.txt", "*.model", "open_clip*.safetensors", "open_clip_pyto
 
 
 class OpenClipEncoder:
-    """A frozen text tower in float32, on the CPU: its last hidden states (CATImage 5.1) and its pooled embedding.
+    """A frozen text tower in float32, on the CPU: its last hidden states (CATImage 5.1), its pooled embedding, and its layers' means.
 
     Args:
         spec: ``model`` is ``tiny``, ``local-dir:FOLDER``, ``hf-hub:OWNER/NAME`` (at ``revision``), or a name that open_clip knows, with
@@ -60,7 +61,8 @@ class OpenClipEncoder:
         """The pooled embeddings, not of unit length, (n, width), differentiable, on the tower's device."""
         ids = self._tokenizer(prompts)
         lengths = self._lengths(ids)
-        return self._pooled(self._states(ids[:, : int(lengths.max())].to(self._text.positional_embedding.device)), lengths)
+        states, _ = self._states(ids[:, : int(lengths.max())].to(self._text.positional_embedding.device))
+        return self._pooled(states, lengths)
 
     def _pooled(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         ends = states[torch.arange(len(states)), lengths - 1]
@@ -72,27 +74,29 @@ class OpenClipEncoder:
     def _batch(self, prompts: list[str]) -> Embeddings:
         ids = self._tokenizer(prompts)
         lengths = self._lengths(ids)
-        states = self._states(ids[:, : int(lengths.max())])
+        states, layers = self._states(ids[:, : int(lengths.max())])
         pooled = self._pooled(states, lengths)
+        there = torch.arange(states.shape[1]) < lengths[:, None]
         return Embeddings(
             [prompt_id(p) for p in prompts],
             torch.nn.functional.normalize(pooled, dim=-1).numpy(),
-            states[torch.arange(states.shape[1]) < lengths[:, None]].half().numpy(),
+            token_means(layers, there),
+            states[there].half().numpy(),
             np.concatenate([[0], np.cumsum(lengths.numpy())]).astype(np.int64),
             self._cut(prompts, lengths),
             self.name,
         )
 
-    def _states(self, ids: torch.Tensor) -> torch.Tensor:
-        """The last hidden states, normalised: (n, length, width).
+    def _states(self, ids: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The last hidden states, normalised, and those before the first block and after each: (n, length, width).
 
         The tower is causal, so that a token's state does not depend on what follows: padding that no prompt of a batch needs is not
         computed, which open_clip's own pass would.
         """
         text, length = self._text, ids.shape[1]
-        states = text.token_embedding(ids) + text.positional_embedding[:length]
-        normalised: torch.Tensor = text.ln_final(text.transformer(states, attn_mask=text.attn_mask[:length, :length]))
-        return normalised
+        first = text.token_embedding(ids) + text.positional_embedding[:length]
+        last, between = text.transformer.forward_intermediates(first, attn_mask=text.attn_mask[:length, :length])
+        return text.ln_final(last), [first, *between]
 
     def _lengths(self, ids: torch.Tensor) -> torch.Tensor:
         """Tokens up to the end token, which pads as well in some tokenizers: (n,)."""

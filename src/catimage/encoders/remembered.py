@@ -15,19 +15,30 @@ from catimage.encoders.embeddings import Embeddings, concatenated
 from catimage.params import Encoder
 
 MOST_BYTES = 512 * 1024**2
-"""Of one encoder; 5,000 prompts take about 80 MB. Prompts beyond are encoded each time."""
+"""Of one encoder; 5,000 prompts take about 100 MB. Prompts beyond are encoded each time."""
 
 
 class Remembered:
-    """An encoder and what it has said so far, up to ``most`` bytes. A single prompt, as a server sends it, is not remembered."""
+    """An encoder and what it has said so far, up to ``most`` bytes. A single prompt, as a server sends it, is remembered until the next
+    call: an estimator may read several things of it.
+    """
 
     def __init__(self, encoder: TextEncoder, most: int = MOST_BYTES) -> None:
         self.name, self.context = encoder.name, encoder.context
         self._encoder, self._most, self._bytes = encoder, most, 0
         self._known: dict[str, Embeddings] = {}
+        self._last: tuple[list[str], Embeddings] | None = None
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Embeds prompts (at least one); those that are known are looked up."""
+        if len(prompts) > 1:
+            return self._found(prompts, progress)
+        last = self._last  # another thread may put its own there meanwhile
+        if last is None or last[0] != prompts:
+            self._last = last = (list(prompts), self._found(prompts, progress))
+        return last[1]
+
+    def _found(self, prompts: list[str], progress: bool) -> Embeddings:
         new = list(dict.fromkeys(p for p in prompts if p not in self._known))
         if new == prompts:  # all of them are new
             fresh = self._encoder.encode(prompts, progress)
@@ -43,7 +54,7 @@ class Remembered:
     @contextmanager
     def forgetting(self) -> Iterator[None]:
         """While it lasts nothing is known, so that what encoding costs can be measured."""
-        known, self._known = self._known, {}
+        known, self._known, self._last = self._known, {}, None
         try:
             yield
         finally:
@@ -54,7 +65,7 @@ class Remembered:
             return
         for i, prompt in enumerate(prompts):
             row = _row(embedded, i)
-            size = row.pooled.nbytes + row.tokens.nbytes + 1000
+            size = row.pooled.nbytes + row.layers.nbytes + row.tokens.nbytes + 1000
             if self._bytes + size > self._most:
                 return
             self._known[prompt] = row
@@ -65,8 +76,8 @@ def _row(embedded: Embeddings, i: int) -> Embeddings:
     """The embedding of one prompt, copied, so that it does not keep those of the others in memory."""
     first, last = embedded.offsets[i : i + 2]
     offsets: NDArray[np.int64] = np.array([0, last - first], np.int64)
-    tokens, pooled = embedded.tokens[first:last].copy(), embedded.pooled[i : i + 1].copy()
-    return Embeddings([embedded.prompt_ids[i]], pooled, tokens, offsets, embedded.cut[i : i + 1].copy(), embedded.encoder)
+    tokens, pooled, layers = embedded.tokens[first:last].copy(), embedded.pooled[i : i + 1].copy(), embedded.layers[i : i + 1].copy()
+    return Embeddings([embedded.prompt_ids[i]], pooled, layers, tokens, offsets, embedded.cut[i : i + 1].copy(), embedded.encoder)
 
 
 @lru_cache(maxsize=3)

@@ -21,7 +21,7 @@ BATCH = 64
 class SentenceTransformerEncoder:
     """A frozen sentence-transformers model in float32, on the CPU.
 
-    A model without token states (such as static embeddings) gives its pooled embedding as the one token of a prompt.
+    A model without token states (such as static embeddings) gives its pooled embedding as the one token of a prompt and its one layer.
 
     Args:
         spec: ``model`` is ``sentence-transformers:NAME_OR_FOLDER``, ``revision`` that of a NAME on the hub; there are no ``weights``
@@ -51,19 +51,33 @@ class SentenceTransformerEncoder:
 
     def pooled(self, prompts: list[str]) -> Any:
         """The model's sentence embeddings (n, width), differentiable, on the tower's device."""
-        tokens = self._model.tokenize(prompts)
-        device = next(self._model.parameters()).device
-        tokens = {key: value.to(device) if hasattr(value, "to") else value for key, value in tokens.items()}
-        return self._model(tokens)["sentence_embedding"]
+        return self._features(prompts)["sentence_embedding"]
+
+    def _features(self, prompts: list[str]) -> dict[str, Any]:
+        """What the modules of the model make of the prompts, with the words before each that the model may ask for."""
+        model = self._model
+        before = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+        device = next(model.parameters()).device
+        features = {k: v.to(device) if hasattr(v, "to") else v for k, v in model.preprocess(prompts, prompt=before).items()}
+        found: dict[str, Any] = model(features)
+        return found | {"sentence_embedding": found["sentence_embedding"][:, : model.truncate_dim]}
 
     def _batch(self, prompts: list[str]) -> Embeddings:
-        rows = self._model.encode(prompts, batch_size=len(prompts), output_value=None, show_progress_bar=False, convert_to_numpy=False)
-        pooled = np.stack([_array(row["sentence_embedding"]) for row in rows])
-        pooled /= np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-        tokens = [_tokens(row, one) for row, one in zip(rows, pooled, strict=True)]
-        offsets = np.concatenate([[0], np.cumsum([len(t) for t in tokens])]).astype(np.int64)
-        states = np.concatenate(tokens).astype(np.float16)
-        return Embeddings([prompt_id(p) for p in prompts], pooled, states, offsets, self._cut(prompts, np.diff(offsets)), self.name)
+        import torch
+
+        from catimage.encoders.layers import token_means
+
+        with torch.inference_mode():
+            found = self._features(prompts)
+            pooled = torch.nn.functional.normalize(found["sentence_embedding"], dim=-1)
+            if "token_embeddings" not in found:  # the model has but one state for a prompt
+                found |= {"token_embeddings": pooled[:, None], "attention_mask": torch.ones(len(prompts), 1)}
+            states, there = found["token_embeddings"], found["attention_mask"].bool()
+            layers = token_means(found.get("all_layer_embeddings", [states]), there)
+        lengths = there.sum(1).numpy()
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        tokens, cut = states[there].half().numpy(), self._cut(prompts, lengths)
+        return Embeddings([prompt_id(p) for p in prompts], pooled.numpy(), layers, tokens, offsets, cut, self.name)
 
     def _cut(self, prompts: list[str], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the prompts that fill the context would go on: (n,)."""
@@ -72,18 +86,6 @@ class SentenceTransformerEncoder:
             whole = self._model.tokenizer(prompts[i], truncation=False, verbose=False)["input_ids"]
             cut[i] = len(whole) > self.context
         return cut
-
-
-def _tokens(row: dict[str, Any], pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The states of a prompt's tokens without padding (length, width)."""
-    if row.get("token_embeddings") is None:
-        return pooled[None]
-    states = _array(row["token_embeddings"])
-    return np.asarray(states[_array(row["attention_mask"]).astype(bool)[: len(states)]], np.float32)
-
-
-def _array(tensor: Any) -> NDArray[Any]:
-    return np.asarray(tensor.detach().cpu().numpy())
 
 
 def folder_of(spec: Encoder) -> str:
@@ -97,6 +99,7 @@ def _load(spec: Encoder) -> Any:
         raise InputError(f"encoder.weights {spec.weights!r}: a sentence-transformers model has no weights to choose from: {mend}.")
     try:
         from sentence_transformers import SentenceTransformer
+        from transformers import PreTrainedModel
     except ModuleNotFoundError as error:
         raise InputError(f"encoder.model {spec.model}: sentence-transformers is not installed: pip install 'catimage[text]'.") from error
     source = folder_of(spec)
@@ -109,4 +112,6 @@ def _load(spec: Encoder) -> Any:
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise InputError(f"encoder: {spec.model} cannot be loaded ({said}): check encoder.model and encoder.revision.") from error
+    for body in (part for part in model.modules() if isinstance(part, PreTrainedModel)):
+        body.config.output_hidden_states = True
     return model.float().eval().requires_grad_(False)

@@ -76,6 +76,51 @@ class TokenEmbedding(TextFeatures):
         return Ragged(embedded.tokens, embedded.offsets)
 
 
+class LayerMeans(TextFeatures):
+    """What the encoder's layers say of a prompt, each number standardised, along the ``width`` directions in which prompts differ most.
+
+    Rows are of unit length. Early layers know words, late ones meaning: what a generator finds hard shows in both.
+    """
+
+    def __init__(
+        self, model: str = "tiny", weights: str = "", revision: str = "", stored: str | None = None, width: int = 256, random_state: int = 0
+    ) -> None:
+        super().__init__(model, weights, revision, stored)
+        self.width = width
+        self.random_state = random_state
+
+    def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
+        """Learns the means, the scales and the directions."""
+        from sklearn.utils.extmath import randomized_svd
+
+        means = self._means(prompts)
+        self.mean_ = means.mean(axis=0)
+        self.scale_ = np.maximum(means.std(axis=0), 1e-6)
+        whole = self._standardised(means)
+        _, _, directions = randomized_svd(whole, min(self.width, *whole.shape), n_iter=2, random_state=self.random_state)
+        self.directions_ = np.ascontiguousarray(directions.T, np.float32)
+        return self
+
+    def transform(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Features (n_prompts, width or fewer)."""
+        return _unit(self._standardised(self._means(prompts)) @ self.directions_)
+
+    def multiply_adds(self, X: Any) -> int:
+        """Of the features of prompts X (n,), without the text encoder's."""
+        return len(X) * int(self.directions_.size)
+
+    def _means(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        layers = self._embed(prompts).layers
+        return np.asarray(layers.reshape(len(layers), -1), np.float32)
+
+    def _standardised(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _unit((means - self.mean_) / self.scale_)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
+
+
 class RawPrompts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """The prompts as they are, for regressors that read them themselves (a stack)."""
 
@@ -113,8 +158,10 @@ def _step(one: FeatureParams, encoder: Encoder, stored: Mapping[str, str]) -> An
         return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
     if one.kind == "characters":
         return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32)
-    text = (TokenEmbedding if one.kind == "tokens" else PooledEmbedding)(**encoder.model_dump(), stored=stored.get(encoder.name))
-    return KernelMap(text) if one.kind == "kernel" else text
+    place: dict[str, Any] = {**encoder.model_dump(), "stored": stored.get(encoder.name)}
+    if one.kind == "kernel":
+        return KernelMap([PooledEmbedding(**place), LayerMeans(**place)])
+    return {"tokens": TokenEmbedding, "layers": LayerMeans, "embedding": PooledEmbedding}[one.kind](**place)
 
 
 def parts_of(estimator: Any, kind: type[Part]) -> Iterator[Part]:

@@ -51,27 +51,30 @@ class JoinedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class KernelMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """The features of a Gaussian kernel on unit embeddings: their products are nearly ``exp(-gamma * squared distance)``.
+    """The features of a sum of Gaussian kernels, one a view of a prompt: products are nearly the sum of ``exp(-gamma * distance^2)``.
 
     A linear model on them is a kernel machine, which knows what is near and not only what is along a line, at a cost that does not grow
-    with the training prompts (Nystrom's approximation on ``landmarks`` of these, drawn at random). Rows are about of unit length.
+    with the training prompts (Nystrom's approximation on ``landmarks`` of these, drawn at random). A row's squared length is about the
+    number of views.
 
     Args:
-        text: the step that embeds.
+        views: steps from prompts to rows of unit length.
+        gammas: of each view; what two unlike prompts have in common is ``exp(-2 gamma)``.
     """
 
-    def __init__(self, text: Any = None, gamma: float = 2.0, landmarks: int = 2000, random_state: int = 0) -> None:
-        self.text = text
-        self.gamma = gamma
+    def __init__(
+        self, views: Sequence[Any] = (), gammas: Sequence[float] = (2.0, 1.0), landmarks: int = 2000, random_state: int = 0
+    ) -> None:
+        self.views = views
+        self.gammas = gammas
         self.landmarks = landmarks
         self.random_state = random_state
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
-        """Draws the landmarks."""
-        self.text_ = clone(self.text).fit(prompts, y)
-        embedded = np.asarray(self.text_.transform(prompts), np.float32)
-        rows = np.random.default_rng(self.random_state).permutation(len(embedded))[: self.landmarks]
-        self.near_ = embedded[np.sort(rows)]
+        """Fits the views and draws the landmarks."""
+        self.views_ = [clone(view).fit(prompts, y) for view in self.views]
+        rows = np.sort(np.random.default_rng(self.random_state).permutation(len(prompts))[: self.landmarks])
+        self.near_ = [seen[rows] for seen in self._seen(prompts)]
         values, vectors = np.linalg.eigh(self._kernel(self.near_).astype(np.float64))
         kept = values > 1e-6 * values[-1]
         self.map_ = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
@@ -79,9 +82,18 @@ class KernelMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Features (n_prompts, landmarks or fewer)."""
-        mapped: NDArray[np.float32] = self._kernel(np.asarray(self.text_.transform(prompts), np.float32)) @ self.map_
+        mapped: NDArray[np.float32] = self._kernel(self._seen(prompts)) @ self.map_
         return mapped
 
-    def _kernel(self, embedded: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, landmarks); the squared distance of unit vectors is two less twice their product."""
-        return np.asarray(np.exp(np.float32(2 * self.gamma) * (embedded @ self.near_.T - 1)), np.float32)
+    def multiply_adds(self, X: Any) -> int:
+        """Of the features of prompts X (n,), without the text encoder's."""
+        own = len(X) * int(sum(near.size for near in self.near_) + self.map_.size)
+        return own + sum(int(view.multiply_adds(X)) for view in self.views_ if hasattr(view, "multiply_adds"))
+
+    def _seen(self, prompts: Sequence[str]) -> list[NDArray[np.float32]]:
+        return [np.asarray(view.transform(prompts), np.float32) for view in self.views_]
+
+    def _kernel(self, seen: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(n, landmarks), of rows (n, width) of each view; the squared distance of unit vectors is two less twice their product."""
+        alike = zip(seen, self.near_, self.gammas, strict=True)
+        return np.asarray(sum(np.exp(np.float32(2 * gamma) * (x @ near.T - 1)) for x, near, gamma in alike), np.float32)

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from catimage.estimators.differences import DifferencesRegressor
 from catimage.estimators.extended import ExtendedRegressor
 from catimage.estimators.features import encoders_of
-from catimage.estimators.joined import JoinedFeatures, KernelMap
+from catimage.estimators.joined import JoinedFeatures
 from catimage.estimators.making import Floats
 from catimage.estimators.stacking import StackRegressor
 from catimage.routing.rule import choose
@@ -48,8 +48,8 @@ def decision_ms(estimator: Pipeline, prompts: list[str], cost: Floats, most: int
         cost: (n_candidates,), for equation 3.
     """
     seconds = []
-    with _nothing_remembered(estimator):
-        for prompt in [prompts[0], *prompts[:most]]:
+    for prompt in [prompts[0], *prompts[:most]]:
+        with _nothing_remembered(estimator):
             begun = perf_counter()
             x = estimator[:-1].transform(np.array([prompt], object))
             embedded = perf_counter()
@@ -74,8 +74,6 @@ def multiply_adds(part: Any, x: Any) -> int:
         return multiply_adds(part.base_, x) + part.multiply_adds(x)
     if isinstance(part, JoinedFeatures):
         return sum(multiply_adds(step, x) for step in part.steps_)
-    if isinstance(part, KernelMap):
-        return len(x) * int(part.near_.size + part.map_.size)
     if hasattr(part, "multiply_adds"):
         return int(part.multiply_adds(x))
     if hasattr(part, "coef_"):

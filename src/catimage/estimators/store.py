@@ -18,6 +18,7 @@ TRUSTED = [
     "catimage.estimators.clusters.ClusterRegressor",
     "catimage.estimators.differences.DifferencesRegressor",
     "catimage.estimators.extended.ExtendedRegressor",
+    "catimage.estimators.features.LayerMeans",
     "catimage.estimators.features.PooledEmbedding",
     "catimage.estimators.features.RawPrompts",
     "catimage.estimators.features.TokenEmbedding",

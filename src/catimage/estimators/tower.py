@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 _AT_ONCE = 64
+_ALIKE = 8
+"""Prompts that pass the tower together, sorted by their length, since they are padded to the longest of them."""
 
 
 class Tower(torch.nn.Module):
@@ -36,7 +38,7 @@ class Tower(torch.nn.Module):
     def start(self, prompts: list[str], target: NDArray[np.float64]) -> None:
         """Standardises what the tower says of these prompts, and sets the head to the mean of their ``target`` (n, heads), NaN left out."""
         self.eval()
-        pooled = torch.cat([self.encoder.pooled(prompts[i : i + _AT_ONCE]) for i in range(0, len(prompts), _AT_ONCE)])
+        pooled = torch.cat([self._pooled(prompts[i : i + _AT_ONCE]) for i in range(0, len(prompts), _AT_ONCE)])
         self.mean.copy_(pooled.mean(0))
         self.scale.copy_(pooled.std(0, correction=0).clamp_min(1e-6))
         mean = torch.from_numpy(np.nanmean(target, axis=0).clip(1e-3, 1 - 1e-3))
@@ -46,5 +48,11 @@ class Tower(torch.nn.Module):
 
     def forward(self, prompts: list[str]) -> torch.Tensor:
         """Logits (n, heads)."""
-        logits: torch.Tensor = self.head((self.encoder.pooled(prompts) - self.mean) / self.scale)
+        logits: torch.Tensor = self.head((self._pooled(prompts) - self.mean) / self.scale)
         return logits
+
+    def _pooled(self, prompts: list[str]) -> torch.Tensor:
+        """Embeddings (n, width) in the order of the prompts."""
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        parts = [self.encoder.pooled([prompts[i] for i in order[k : k + _ALIKE]]) for k in range(0, len(order), _ALIKE)]
+        return torch.cat(parts)[torch.tensor(order).argsort()]

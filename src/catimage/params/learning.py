@@ -15,10 +15,11 @@ class FeatureParams(Section):
     """What a regressor reads of a prompt; ``encoder`` is the workspace's where it is left out (TF-IDF has none).
 
     ``tfidf`` are words and pairs of words, ``characters`` runs of 2 to 5 characters; ``embedding`` the encoder's of the whole prompt,
-    ``kernel`` its Gaussian kernel, ``tokens`` that of each token; ``prompts`` the text itself. ``weight`` counts where several are joined.
+    ``layers`` what each of its layers says on average over the tokens, ``kernel`` the sum of a Gaussian kernel of either, ``tokens``
+    the embedding of each token; ``prompts`` the text itself. ``weight`` counts where several are joined.
     """
 
-    kind: Literal["tfidf", "characters", "embedding", "kernel", "tokens", "prompts"]
+    kind: Literal["tfidf", "characters", "embedding", "layers", "kernel", "tokens", "prompts"]
     encoder: Encoder | None = None
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
 
