@@ -21,13 +21,11 @@ from catimage.params import load_params
 from catimage.stages import importing
 from catimage.workspace import Workspace
 
-WORDS: list[Any] = ["ridge", {"name": "ridge-characters", "kind": "ridge", "features": ["tfidf", "characters"]}]
+WORDS: list[Any] = ["ridge", {"name": "characters", "kind": "ridge", "features": ["tfidf", "characters"]}]
 LANGUAGE: list[Any] = [
     "knn",
-    {"name": "ridge-embedding", "kind": "ridge", "features": ["embedding"]},
-    {"name": "ridge-kernel", "kind": "ridge", "features": ["kernel"]},
-    {"name": "ridge-joined", "kind": "ridge", "features": ["tfidf", "kernel"]},
-    {"name": "stack", "kind": "stack", "members": ["ridge", "ridge-characters", "ridge-kernel", "ridge-joined"]},
+    "kernel_ridge",
+    {"name": "stack", "members": ["ridge", "characters", "kernel_ridge"]},
 ]
 
 

@@ -38,9 +38,9 @@ def test_the_extremes_of_lambda(router):
 
 
 def test_a_smaller_budget_means_a_larger_lambda(router):
-    lambdas = [router.lambda_for(b) for b in np.linspace(1, 4, 13)]
+    lambdas = [router.rule_for(budget=b).lam.max() for b in np.linspace(1, 4, 13)]
     assert lambdas == sorted(lambdas, reverse=True) and lambdas[0] > lambdas[-1] == 0
-    assert router.lambda_for(router.budget) == pytest.approx(router.lam, rel=1e-6)
+    assert router.rule_for(budget=router.budget).lam.max() == pytest.approx(router.lam, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_any_budget_is_mixed_like_the_calibrated_one(router):
 def test_a_certified_router_gives_any_budget_the_rule_of_the_nearest_below(router):
     certified = Certified(np.array([1.0, 2.0, 3.0]), tuple(Rule.of((1.0, lam)) for lam in (9.0, 0.2, 0.1)))
     sure = dataclasses.replace(router, confidence=0.9, certified=certified)
-    assert [sure.lambda_for(b) for b in (1.0, 1.99, 2.0, 2.5, 99.0)] == [9.0, 9.0, 0.2, 0.2, 0.1]
+    assert [sure.rule_for(budget=b).lam.max() for b in (1.0, 1.99, 2.0, 2.5, 99.0)] == [9.0, 9.0, 0.2, 0.2, 0.1]
     with pytest.raises(InputError, match="below the cheapest"):
         sure.rule_for(budget=0.9)
 

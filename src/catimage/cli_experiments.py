@@ -25,6 +25,7 @@ def run(
     from catimage.workspace import Workspace
 
     place = Workspace(workspace)
+    experiments.check_stage(until)  # before the workspace is made
     if check:
         checked(place, experiments.rehearsed(experiment, set_ or []), rate)
     else:

@@ -157,10 +157,6 @@ class Router:
             return self.certified.within(budget)
         return rule_within(self.curve, budget, float(self.costs.min()), self.mix)[0]
 
-    def lambda_for(self, budget: float) -> float:
-        """The smallest lambda that keeps ``budget`` by itself (see :meth:`rule_for`)."""
-        return float(self.rule_for(budget=budget).lam.max())
-
     def route(self, prompts: list[str], lam: float | None = None, budget: float | None = None) -> list[Decision]:
         """A decision a prompt, by ``lam``, by ``budget`` (mean cost), or by the calibrated rule.
 
@@ -174,12 +170,18 @@ class Router:
 
     def decide(self, prompts: list[str], qualities: Floats, rule: Rule) -> list[Decision]:
         """Decisions from predicted qualities (n_prompts, n_candidates)."""
-        choices = rule.choices(self.scores(prompts, qualities), self.costs)
-        parts = rule.parts_of(np.array([draw_of(p) for p in prompts]))
+        draws = draws_of(prompts)
+        picked = rule.drawn(rule.choices(self.scores(prompts, qualities), self.costs), draws)
+        lambdas = rule.lam[rule.parts_of(draws)].tolist()
         return [
             Decision(p, self.candidates[m], float(self.costs[m]), float(q[m]), lam, dict(zip(self.candidates, q.tolist(), strict=True)))
-            for p, q, m, lam in zip(prompts, qualities, choices[parts, np.arange(len(prompts))], rule.lam[parts].tolist(), strict=True)
+            for p, q, m, lam in zip(prompts, qualities, picked, lambdas, strict=True)
         ]
+
+
+def draws_of(prompts: list[str]) -> Floats:
+    """The draw of each prompt, (n_prompts,), which says by which part of a mixed rule it goes."""
+    return np.array([draw_of(p) for p in prompts])
 
 
 def draw_of(prompt: str) -> float:

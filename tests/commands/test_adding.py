@@ -178,3 +178,21 @@ def test_a_router_of_other_data(workspace):
     write_table(table[table["candidate"] != "dear"], workspace.candidates, CANDIDATES)
     with pytest.raises(InputError, match=r"of other data than .* 'dear'"):
         adding.run(workspace, load_params(workspace.params), Asked("new", 40))
+
+
+def test_an_estimator_that_is_not_trained_any_more(workspace):
+    import shutil
+
+    shutil.rmtree(workspace.estimators / "quality" / "ridge")
+    with pytest.raises(InputError, match="routes by 'ridge', which is not trained any more: calibrate again first"):
+        adding.run(workspace, load_params(workspace.params), Asked("new", 40))
+
+
+@pytest.mark.parametrize("setting", ["calibrate.quality_floor=0.3", "calibrate.floors={error: 0.9}"])
+def test_floors_need_scores_of_the_validation_prompts(workspace, setting):
+    params = load_params(workspace.params, [setting])
+    with pytest.raises(InputError, match="is judged by scores of the validation prompts: give --judge"):
+        adding.run(workspace, params, Asked("new", 40))
+    assert not (workspace.root / "prompts-to-score.csv").exists()
+    adding.run(workspace, params, Asked("new", 40, judge=True))
+    assert "val" in set(pd.read_csv(workspace.root / "prompts-to-score.csv")["split"])

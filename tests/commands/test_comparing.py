@@ -89,3 +89,24 @@ def test_folds_that_are_too_many(tmp_path):
     workspace = _workspace(tmp_path, prompts=24)
     with pytest.raises(InputError, match="so 2 at most"):
         comparing.run(workspace, load_params(workspace.params, None), folds=5)
+
+
+def test_too_few_prompts_to_compare(tmp_path):
+    workspace = _workspace(tmp_path, prompts=12)
+    with pytest.raises(InputError, match="12 prompts have all of their labels, and 20 are needed at least"):
+        comparing.run(workspace, load_params(workspace.params, None), folds=2)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ("{name: mine, kind: mlp, features: [prompts]}", "mine cannot be fitted with the settings features: prompts"),
+        ("{name: mine, kind: ridge, settings: {alpha: -5}}", r"no finite numbers: correct its settings \(alpha: -5\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_settings_that_do_not_work_are_named(estimator, message, tmp_path):
+    workspace = _workspace(tmp_path, settings=[f"train.estimators=[{estimator}]", "train.folds=2"])
+    with pytest.raises(InputError, match=message):
+        comparing.run(workspace, load_params(workspace.params, None), folds=2)
+    assert not (workspace.reports / "comparison.json").exists()

@@ -2,7 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from catimage.cli import app
 from catimage.commands import experiment
 from catimage.errors import InputError
 from catimage.params import load_params
@@ -119,3 +121,9 @@ def test_what_was_imported_is_not_made(workspace, stages):
 def test_an_unknown_stage(file, workspace):
     with pytest.raises(InputError, match=r"--until 'lable': there is no such stage \(did you mean 'label'\?\)"):
         experiment.run(workspace, experiment.prepare(file, workspace, []), "lable")
+
+
+def test_an_unknown_stage_makes_no_workspace(file, workspace):
+    result = CliRunner().invoke(app, ["run", str(file), "--workspace", str(workspace.root), "--until", "lable"])
+    assert "--until 'lable'" in str(result.exception)
+    assert not workspace.root.exists()

@@ -1,10 +1,13 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catimage.encoders.embeddings import FIELDS, Embeddings, concatenated
+from catimage.encoders.embeddings import FIELDS, Embeddings, concatenated, in_batches
 from catimage.errors import InputError
+from catimage.tables import prompt_id
 
 
 def made(lengths, name="p"):
@@ -51,6 +54,22 @@ def test_embeddings_join():
     assert both.truncated == 2
     np.testing.assert_array_equal(both.layers[2:], made([3], "q").layers)
     np.testing.assert_array_equal(tokens_of(both, 2), made([3], "q").tokens)
+
+
+@given(st.lists(st.text("ab", max_size=9), min_size=1, max_size=12), st.integers(1, 5))
+def test_batches_hold_prompts_of_like_length_and_come_back_in_order(prompts, size):
+    asked = []
+
+    def encode(batch):
+        asked.append([len(p) for p in batch])
+        lengths = np.array(asked[-1], np.float32)[:, None]
+        ids, n = [prompt_id(p) for p in batch], len(batch)
+        return Embeddings(ids, lengths, np.zeros((n, 1, 1), "f2"), np.zeros((n, 1), "f2"), np.arange(n + 1), np.zeros(n, bool), "tiny")
+
+    found = in_batches(prompts, encode, size, progress=False)
+    assert found.pooled[:, 0].tolist() == [len(p) for p in prompts]
+    assert found.prompt_ids == [prompt_id(p) for p in prompts]
+    assert list(chain(*asked)) == sorted(map(len, prompts)) and max(map(len, asked)) <= size
 
 
 def test_a_prompt_without_an_embedding_is_refused():

@@ -8,7 +8,12 @@ from sklearn.preprocessing import FunctionTransformer
 
 from catimage.estimators import extended as module
 from catimage.estimators import store
+from catimage.estimators.build import build
 from catimage.estimators.extended import ExtendedRegressor, extended
+from catimage.estimators.making import Making
+from catimage.params import EstimatorParams
+
+SHAPES = ("ring", "square", "star", "disc", "cross")
 
 
 def world(n=300, width=6, noise=0.05, seed=0):
@@ -115,3 +120,32 @@ def test_one_label_is_too_few():
     X, _, labels = world()
     with pytest.raises(ValueError, match="two labelled prompts at least, not 1"):
         grown(X, labels, np.array([0]))
+
+
+KINDS = [
+    {"name": "knn"},
+    {"name": "kernel_ridge"},
+    {"name": "transformer", "settings": {"epochs": 1}},
+    {"name": "mlp", "settings": {"epochs": 1, "networks": 1}},
+    {"name": "clusters"},
+    {"name": "boosting", "settings": {"trees": 3}},
+    {"name": "lstm", "settings": {"epochs": 1, "hidden": 8}},
+    {"name": "both", "kind": "stack", "members": ["knn", "ridge"]},
+    {"name": "words", "kind": "ridge", "features": ["tfidf", "kernel"]},
+]
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec["name"])
+def test_estimators_of_every_kind_take_a_candidate_and_survive_the_disk(spec, tmp_path):
+    prompts = np.array([f"{n} {c} {s}" for n in ("one", "two") for c in ("red", "blue", "green", "grey") for s in SHAPES], object)
+    labels = np.array([[0.2 + 0.1 * ("red" in p), 0.5, 0.9 - 0.3 * ("two" in p)] for p in prompts])
+    members = {name: build(Making(EstimatorParams(name=name)))[0] for name in spec.get("members", ())}
+    making = Making(EstimatorParams(**spec), steps=(1, 4), generators=("sd", "sd"), members=members)
+    base = build(making)[0].fit(prompts, labels[:, [0, 2]])
+    added = extended(base, 1, prompts[:20], base.predict(prompts[:20]), labels[:20, [0, 2]], labels[:20, 1])
+    predicted = added.predict(prompts)
+    assert np.array_equal(predicted[:, [0, 2]], base.predict(prompts))
+    assert predicted[:, 1] == pytest.approx(0.5, abs=0.25)
+    store.save(added, tmp_path / "grown", {})
+    assert store.load(tmp_path / "grown")[0].predict(prompts) == pytest.approx(predicted)
+    assert clone(added).fit(prompts, labels).predict(prompts[:2]).shape == (2, 3)

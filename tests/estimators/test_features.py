@@ -70,6 +70,9 @@ def test_products_of_the_kernels_features_are_the_kernel_on_the_landmarks():
     assert x @ x.T == pytest.approx(expected, abs=4e-3)
     fewer = KernelMap(views, landmarks=5).fit(PROMPTS).transform(PROMPTS)
     assert fewer.shape == (len(PROMPTS), 5)
+    values = np.linalg.eigvalsh(expected)
+    x = KernelMap(views, gammas=(1.5, 0.5), rank=3).fit(PROMPTS).transform(PROMPTS)
+    assert np.linalg.norm(x @ x.T - expected, 2) == pytest.approx(values[-4], abs=4e-3)  # the best of rank 3 misses by the fourth
 
 
 def test_layers_are_standardised_and_keep_the_angles_between_prompts():

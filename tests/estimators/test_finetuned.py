@@ -51,3 +51,8 @@ def test_the_same_seed_gives_the_same_estimator_with_holes():
 def test_features_in_place_of_prompts_are_refused():
     with pytest.raises(InputError, match="reads prompts, not features"):
         clone(QUICK).fit(np.zeros((3, 2)), np.zeros((3, 2)))
+
+
+def test_an_encoder_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="text must be a PooledEmbedding, not 'ViT-B-32'"):
+        clone(QUICK).set_params(text="ViT-B-32").fit(PROMPTS, LABELS)

@@ -96,3 +96,9 @@ def test_a_stack_of_nothing():
         build(Making(EstimatorParams(name="stack")))
     with pytest.raises(ValueError, match="member"):
         StackRegressor().fit(np.ones((4, 1)), np.ones(4))
+
+
+def test_a_stack_reads_no_features_of_its_own():
+    spec = EstimatorParams(name="both", kind="stack", members=("knn",), features=("embedding",))
+    with pytest.raises(InputError, match="both is a stack, whose members read features of their own"):
+        build(Making(spec, members={"knn": build(Making(EstimatorParams(name="knn")))[0]}))

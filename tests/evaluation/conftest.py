@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.budget import Operating
 from catimage.evaluation.methods import MetricData, Pool, metrics_document
 from catimage.evaluation.plots import figures
 from catimage.evaluation.selection import selection_table
-from tests.evaluation.worlds import COST, NAMES, routed_world
+from tests.evaluation.worlds import COST, NAMES, operating, routed_world
 
 
 @pytest.fixture(scope="session")
@@ -18,14 +17,14 @@ def world():
 
 @pytest.fixture(scope="session")
 def document(world):
-    router = Operating("good", 6.0, 0.01, world.predictions["good"][1])
+    router = operating("good", 6.0, 0.01, world.predictions["good"][1])
     document = metrics_document(world, [], Pool(NAMES, COST, "seconds"), router, draws=400, seed=0)
     return document | {"decision_tflops": {"text_encoder": 3e-5, "estimator": 1e-6}}
 
 
 @pytest.fixture(scope="session")
 def blind_document(world):
-    router = Operating("blind", 10.0, 0.0, world.predictions["blind"][1])
+    router = operating("blind", 10.0, 0.0, world.predictions["blind"][1])
     document = metrics_document(world, [], Pool(NAMES, COST, "seconds"), router, draws=400, seed=0)
     return document | {"decision_tflops": {"text_encoder": 3e-5, "estimator": 1e-6}}
 

@@ -14,13 +14,13 @@ IDS = list("uvwxyz")
 
 @pytest.fixture(scope="module")
 def document():
-    row = {"candidate": "b", "selected_lambda": 0.0}
-    return cases_document(PREDICTED, LABELS, POOL, row, IDS, PairedBootstrap(6, 200, 0))
+    return cases_document(PREDICTED.argmax(axis=1), 0.1, PREDICTED, LABELS, POOL, "b", IDS, PairedBootstrap(6, 200, 0))
 
 
 def test_shares_and_the_mean_gain(document):
     gains = [0.2, 0.5, 0, -0.4, -0.1, 0.3]
-    assert document["candidate"] == "b" and document["cost"] == 2 and document["mean_cost"] == pytest.approx((1 + 4 + 2 + 1 + 4 + 4) / 6)
+    assert (document["candidate"], document["cost"], document["lambda"]) == ("b", 2, 0.1)
+    assert document["mean_cost"] == pytest.approx((1 + 4 + 2 + 1 + 4 + 4) / 6)
     assert document["differs"] == pytest.approx(5 / 6) and document["better"] == 0.5 and document["worse"] == pytest.approx(2 / 6)
     assert document["gain"] == pytest.approx(np.mean(gains))
     assert document["interval"] == pytest.approx(PairedBootstrap(6, 200, 0).interval(np.array(gains)))
@@ -36,8 +36,7 @@ def test_the_largest_gains_and_losses_are_named_in_order(document):
 
 def test_a_router_that_takes_the_candidate_itself_has_no_cases():
     constant = np.tile([0.0, 1.0, 0.0], (6, 1))
-    row = {"candidate": "b", "selected_lambda": 0.0}
-    document = cases_document(constant, LABELS, POOL, row, IDS, PairedBootstrap(6, 100, 0))
+    document = cases_document(np.ones(6, int), 0.1, constant, LABELS, POOL, "b", IDS, PairedBootstrap(6, 100, 0))
     assert document["differs"] == 0 and document["successes"] == document["failures"] == [] and document["interval"] == [0, 0]
 
 

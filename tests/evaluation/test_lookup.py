@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catimage.evaluation.families import fixed, mix, routed
-from catimage.evaluation.lookup import best_position, cost_at, mean_quality, position_at_cost, position_to_match, quality_at
+from catimage.evaluation.lookup import best_position, cost_at, position_at_cost, position_to_match, quality_at
 from catimage.routing.curve import Curve
 from catimage.routing.rule import choose
 from tests.evaluation.worlds import problems
@@ -33,12 +33,6 @@ def test_positions_on_a_line():
     assert position_to_match(LINE, 0.1, linear=True) == 1 and position_to_match(LINE, 1, linear=True) is None
 
 
-def test_mean_quality_in_closed_form():
-    assert mean_quality(STEPS, 1, 10) == pytest.approx((3 * 0.3 + 6 * 0.9) / 9)
-    assert mean_quality(LINE, 2, 6, linear=True) == pytest.approx((2 * 0.7 + 2 * 0.9) / 4)
-    assert mean_quality(STEPS, 10, 10) == 0.9
-
-
 @settings(max_examples=60, deadline=None)
 @given(problems())
 def test_mean_quality_is_the_integral_of_at_cost(problem):
@@ -46,7 +40,7 @@ def test_mean_quality_is_the_integral_of_at_cost(problem):
     low, high = cost.min(), cost.max()
     grid = np.linspace(low, high, 301)[:-1] + (high - low) / 600
     for family in (routed(predicted, actual, predicted, actual, cost), fixed(actual, actual, cost), mix(actual, actual, cost)):
-        exact = mean_quality(family.curve, low, high, family.linear)
+        exact = family.curve.mean_quality(low, high, family.linear)
         positions = [position_at_cost(family.curve, c, family.linear) for c in grid[:: 1 if high > low else 300]]
         summed = np.mean([quality_at(family.curve, p) for p in positions])
         span = np.ptp(actual) + 1e-9

@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from catimage.evaluation.budget import Operating
 from catimage.evaluation.families import fixed, mix, routed
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.methods import MetricData, Pool, best_single, curve_rows, metrics_document
@@ -11,7 +10,7 @@ from catimage.evaluation.noise import oracle_on_other_seeds
 from catimage.evaluation.tables import by_candidate
 from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import choose
-from tests.evaluation.worlds import COST, NAMES
+from tests.evaluation.worlds import COST, NAMES, operating
 
 
 def test_the_world_whose_answer_is_known(document):
@@ -86,7 +85,7 @@ def test_no_match_is_said_in_words():
     labels = np.array([[0.0, 1.0], [0.0, 1.0]])
     wrong = 1 - labels  # the estimator has it upside down, and never chooses the dear candidate
     data = MetricData("q", labels, labels, labels, {"wrong": (wrong, wrong)})
-    document = metrics_document(data, [], Pool(["a", "b"], np.array([1.0, 2.0]), "s"), Operating("wrong", 2.0, 0.0, wrong), 100, 0)
+    document = metrics_document(data, [], Pool(["a", "b"], np.array([1.0, 2.0]), "s"), operating("wrong", 2.0, 0.0, wrong), 100, 0)
     method = document["methods"]["wrong"]
     assert method["selected"]["match"] is None and "validation" in method["no_match"]
     assert method["selected"]["max_quality"]["gain"] == -1
@@ -100,7 +99,7 @@ def test_ties_for_best_single_go_to_the_cheaper():
 
 def test_best_single_is_known_before_the_test_split():
     data = MetricData("q", np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]]), np.array([[0.0, 9.0]]))
-    document = metrics_document(data, [], Pool(["a", "b"], np.array([1.0, 2.0]), "s"), Operating("e", 2.0, 0.0, data.test), 100, 0)
+    document = metrics_document(data, [], Pool(["a", "b"], np.array([1.0, 2.0]), "s"), operating("e", 2.0, 0.0, data.test), 100, 0)
     assert document["best_single"] == {"candidate": "a", "cost": 1.0, "quality": 0.0}
 
 
@@ -109,7 +108,7 @@ def test_two_candidates_in_closed_form():
     labels = np.stack([np.zeros(4), np.arange(4.0)], axis=1)
     cost = np.array([1.0, 2.0])
     document = metrics_document(
-        MetricData("q", labels, labels, labels), [], Pool(["a", "b"], cost, "s"), Operating("e", 2.0, 0.0, labels), 100, 0
+        MetricData("q", labels, labels, labels), [], Pool(["a", "b"], cost, "s"), operating("e", 2.0, 0.0, labels), 100, 0
     )
     oracle = document["methods"]["oracle"]
     assert [row[:2] for row in oracle["curve"]] == [[1.75, 1.5], [1.5, 1.25], [1.25, 0.75], [1.0, 0.0]]
@@ -126,7 +125,7 @@ def test_equal_costs_compare_quality_alone():
     labels = rng.random((50, 3))
     pool = Pool(["a", "b", "c"], np.full(3, 0.1), "unit")
     document = metrics_document(
-        MetricData("q", labels, labels, labels, {"e": (labels, labels)}), [], pool, Operating("e", 0.1, 0.0, labels), 100, 0
+        MetricData("q", labels, labels, labels, {"e": (labels, labels)}), [], pool, operating("e", 0.1, 0.0, labels), 100, 0
     )
     for method in document["methods"].values():
         assert method["mean_curve_quality"] == method["max_quality"]
@@ -137,7 +136,7 @@ def test_equal_costs_compare_quality_alone():
 def test_a_free_candidate_has_no_ratio():
     labels = np.array([[0.9, 0.1]])
     pool = Pool(["free", "paid"], np.array([0.0, 1.0]), "usd")
-    document = metrics_document(MetricData("q", labels, labels, labels), [], pool, Operating("e", 0.0, 1.0, labels), 100, 0)
+    document = metrics_document(MetricData("q", labels, labels, labels), [], pool, operating("e", 0.0, 1.0, labels), 100, 0)
     assert document["methods"]["oracle"]["cost_ratio_to_match_best_single"] is None
     assert document["budget"]["best_single"]["cost_ratio"] is None
     json.dumps(document, allow_nan=False)
@@ -160,7 +159,7 @@ def test_figures_come_from_the_whole_curve_and_stay_in_the_thinned_one():
     labels, cost = rng.random((800, 5)), np.arange(1.0, 6.0)
     predicted = labels + rng.normal(0, 0.5, labels.shape)
     data = MetricData("q", labels, labels, labels, {"e": (predicted, predicted)})
-    method = metrics_document(data, [], Pool(list("abcde"), cost, "s"), Operating("e", 3.0, 0.1, predicted), 100, 0)["methods"]["e"]
+    method = metrics_document(data, [], Pool(list("abcde"), cost, "s"), operating("e", 3.0, 0.1, predicted), 100, 0)["methods"]["e"]
     curve, shown = deferral_curve(predicted, cost, labels), np.array(method["curve"])
     assert len(curve) > 500 >= len(shown) and method["max_quality"] == curve.quality.max() == shown[:, 1].max()
     for row, c in zip(method["by_candidate"], cost, strict=True):
@@ -186,7 +185,7 @@ def test_by_candidate_judges_what_validation_chose():
 def test_lower_is_better_is_said(world):
     negated = MetricData("error", -world.train, -world.validation, -world.test, {}, None, lower_is_better=True)
     pool = Pool(NAMES, COST, "seconds")
-    document = metrics_document(world, [negated], pool, Operating("good", 6.0, 0.01, world.predictions["good"][1]), 100, 0)
+    document = metrics_document(world, [negated], pool, operating("good", 6.0, 0.01, world.predictions["good"][1]), 100, 0)
     assert document["lower_is_better"] is False and document["by_metric"]["error"]["lower_is_better"] is True
     assert document["by_metric"]["error"]["best_single"]["candidate"] == "cheap" and document["by_metric"]["error"]["oracle_quality"] < 0
 

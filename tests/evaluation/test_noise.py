@@ -85,3 +85,8 @@ def test_one_seed_tells_nothing_and_prompts_with_one_are_left_out():
     assert document["n_test"] == 20 and document == whole
     by_seed[1:, 0, 1:] = np.nan
     assert noise_document(by_seed, 0, {}, PairedBootstrap(30, 100, 0)) is None
+
+
+def test_of_many_seeds_some_ways_alone_are_looked_at():
+    """Half of 40 seeds can be chosen in 1e11 ways."""
+    assert crossed(np.random.default_rng(0).random((3, 2, 40)), 20).shape == (3, 40)

@@ -154,3 +154,15 @@ def test_a_baseline_is_one_candidate_for_all():
     found = of_baseline(data.baselines[0])
     assert (found.spent == 5.0).all()
     assert found.steps is None
+
+
+def test_a_gain_that_is_rounding_is_none():
+    """OURS that is one step for all is UNIFORM, though the mean of its costs is off by a last digit."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        quality, cost = rng.random((37, 1, 3)), np.sort(rng.random(3))
+        data = StepData(list("abc"), np.arange(1, 4), cost, "s", ["m"], {}, quality, {}, quality.mean(axis=0), 1)
+        found = conditions(data, np.ones(37, int))
+        for name in ("uniform", "uniform_step", "shuffled", "reference"):
+            one = gain(found["ours"], found[name], 0, PairedBootstrap(37, 100, 0))
+            assert one["gain"] == 0 == one["efficiency"] and one["interval"] == [0, 0] == one["efficiency_interval"]

@@ -14,6 +14,7 @@ from catimage.evaluation.samples import data_uri, samples, telling_prompts
 from catimage.evaluation.selection import selection_table
 from catimage.evaluation.subsets import subsets_document
 from catimage.evaluation.trials import Lesson, trials_document
+from catimage.routing.rule import choose
 from tests.evaluation.worlds import COST, NAMES
 
 PNG = b"\x89PNG\r\n\x1a\n and the rest"
@@ -42,7 +43,7 @@ def page_of(document, world, drawn, prompt="a cat", images=None, **kinds):
     predicted = world.predictions["good"][1]
     rows = telling_prompts(predicted, COST, 2)
     pool = Pool(NAMES, COST, "seconds")
-    shown = samples(rows, [prompt] * 300, predicted, world.test, pool, 0.01, images or {})
+    shown = samples(rows, [prompt] * 300, predicted, world.test, pool, choose(predicted, COST, 0.01), images or {})
     return report(document, drawn, fit_table(predicted, world.test, NAMES), {"samples": shown, **kinds})
 
 
@@ -94,7 +95,7 @@ def test_samples_span_the_costs_and_mark_the_choice():
     predicted = np.zeros((1, m))
     predicted[0, 5] = 1.0
     pool = Pool([f"c{i}" for i in range(m)], np.arange(1.0, m + 1), "s")
-    (sample,) = samples(np.array([0]), ["p"], predicted, predicted + 2, pool, 0.0, {(0, "c5"): PNG})
+    (sample,) = samples(np.array([0]), ["p"], predicted, predicted + 2, pool, np.array([5]), {(0, "c5"): PNG})
     names = [cell.candidate for cell in sample.cells]
     assert names[0] == "c0" and names[-1] == "c19" and 8 <= len(names) <= 9 and names == sorted(names, key=lambda n: int(n[1:]))
     (chosen,) = [cell for cell in sample.cells if cell.chosen]
@@ -111,6 +112,8 @@ def test_fit_table_in_closed_form():
     good, constant = fit_table(np.array([[1.0, 3.0], [3.0, 3.0]]), labels, ["a", "b"])
     assert good == {"candidate": "a", "error": 1.0, "error_of_mean": 1.0, "correlation": pytest.approx(1)}
     assert constant == {"candidate": "b", "error": 2.0, "error_of_mean": 0.0, "correlation": None}
+    tenth, varied = np.full((7, 1), 0.1), np.arange(7.0)[:, None]  # whose standard deviation is 1e-17
+    assert fit_table(tenth, varied, ["a"])[0]["correlation"] is None and fit_table(varied, tenth, ["a"])[0]["correlation"] is None
 
 
 def sets_of(names):
@@ -148,8 +151,8 @@ def test_trials_noise_subsets_and_cases_have_sections(document, world):
     pairs = zip(world.predictions["good"], (world.validation, world.test), strict=True)
     splits = [tuple(np.c_[y, y[:, 2] + 0.01] for y in pair) for pair in pairs]
     bootstrap = PairedBootstrap(300, 200, 0)
-    row = document["methods"]["good"]["by_candidate"][1]
-    cases = cases_document(predicted, world.test, pool, row, [f"id {i}" for i in range(300)], bootstrap)
+    picked, ids = choose(predicted, COST, 0.01), [f"id {i}" for i in range(300)]
+    cases = cases_document(picked, 0.01, predicted, world.test, pool, "middle", ids, bootstrap)
     places = {f"id {i}": (i, f"prompt number {i}") for i in range(300)}
     lesson = Lesson(CosineKNNRegressor(), (predicted,) * 3, np.repeat(world.test[:, :, None], 2, axis=2), world.test, world.test, COST)
     trials = {"estimator": "knn", "n_neighbors": 5, "left_out": [3]} | trials_document(lesson, NAMES, [1], 4, 0)

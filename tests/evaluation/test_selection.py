@@ -3,8 +3,9 @@ import pytest
 
 from catimage.evaluation.budget import Operating
 from catimage.evaluation.selection import calibrated_rates, rates, selection_document, selection_table
+from catimage.routing.mixing import Rule
 from catimage.routing.rule import choose
-from tests.evaluation.worlds import COST, NAMES
+from tests.evaluation.worlds import COST, NAMES, operating
 
 
 def test_selection_shares_are_what_the_rule_chooses(world):
@@ -32,7 +33,6 @@ def test_the_document_has_the_table_a_row_a_lambda(world):
 def test_calibrated_rates_are_expectations_over_the_parts_of_the_rule():
     predicted = np.array([[0.0, 1.0], [0.0, 3.0], [0.0, 5.0], [1.0, 0.0]])
     cost = np.array([1.0, 2.0])
-    assert calibrated_rates(Operating("e", 2.0, 2.0, predicted), cost) == [0.5, 0.5]
-    choices = np.array([[0, 1, 1, 0], [0, 0, 0, 0]])
-    mixed = Operating("e", 2.0, 2.0, predicted, ({"share": 0.3}, {"share": 0.7}), choices)
+    assert calibrated_rates(operating("e", 2.0, 2.0, predicted), cost) == [0.5, 0.5]
+    mixed = Operating("e", 2.0, Rule.of((0.3, 2.0), (0.7, 9.0)), predicted, predicted, np.zeros(4))
     assert calibrated_rates(mixed, cost) == pytest.approx([0.3 * 0.5 + 0.7, 0.15])

@@ -3,7 +3,6 @@ import pytest
 
 from catimage.evaluation.families import fixed, mix, routed
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.lookup import mean_quality
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.selected import BUDGETS, mean_over_budgets
 from catimage.evaluation.subsets import homogeneous, subsets_document
@@ -57,7 +56,7 @@ def test_mean_over_budgets_is_the_mean_of_what_each_budget_gets(splits):
 def test_on_its_own_split_it_is_nearly_mean_curve_quality(splits):
     test = splits[1]
     for family in (routed(*test, *test, COST), mix(test[1], test[1], COST), fixed(test[1], test[1], COST)):
-        expected = mean_quality(family.curve, 1, 8, family.linear)
+        expected = family.curve.mean_quality(1, 8, family.linear)
         assert mean_over_budgets(family, 1, 8).mean() == pytest.approx(expected, abs=0.003)
 
 

@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from catimage.estimators.knn import CosineKNNRegressor
 from catimage.evaluation import trials
-from catimage.evaluation.trials import Lesson, drawn_labels, possible_sizes, trial_predictions, trials_document
+from catimage.evaluation.trials import Lesson, drawn_labels, possible_sizes, trial_predictions, trials_document, whole_seeds
 from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import choose
 
@@ -114,6 +114,9 @@ def test_at_the_cheapest_cost_there_is_nothing_to_win(lesson):
 def test_only_fewer_seeds_than_there_are_can_be_drawn():
     assert possible_sizes([1, 3], 4) == [1, 3] and possible_sizes([1, 3], 3) == [1] and possible_sizes([3, 0, 3], 4) == [3]
     assert possible_sizes([1, 3], 1) == []
+    by_seed = np.where(np.eye(4)[:, None, :] > 0, 0.5, np.nan) * np.ones((4, 2, 1))  # each prompt has a seed of its own
+    by_seed[0, 0, 1] = 0.5
+    assert whole_seeds(by_seed).sum(axis=1).tolist() == [1, 1, 1, 1]
 
 
 def test_a_seed_gives_the_same_trials(lesson):

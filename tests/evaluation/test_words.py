@@ -17,6 +17,23 @@ def test_a_router_that_gains_says_so(document):
     assert len(rows_of(text)) == 3 and rows_of(text)["middle"].endswith("better")
 
 
+def test_lambdas_that_are_mixed_are_said_with_their_shares(document):
+    rule = [{"share": 0.25, "lambda": 0.01, "multipliers": {}}, {"share": 0.75, "lambda": 0.02, "multipliers": {}}]
+    said = words.budget_line(document | {"budget": document["budget"] | {"rule": rule}})
+    assert said.startswith("lambda 0.01 for 25% and 0.02 for 75% (good): realised mean cost 5.5 [")
+
+
+def test_floors_are_told_with_what_they_came_to(document):
+    other = [{"metric": "lpips", "floor": 0.3, "realised": 0.25}, {"metric": "hps", "floor": 0.2, "realised": None}]
+    floored = document | {"budget": document["budget"] | {"floors": other}}
+    assert words.budget_line(floored).endswith(
+        "of a budget of 6 seconds. Mean lpips on test: 0.25, calibrated to 0.3. Mean hps on test: -, calibrated to 0.2."
+    )
+    least = document | {"budget": document["budget"] | {"quality_floor": 0.6, "realised_quality": 0.61234}}
+    assert words.budget_line(least).endswith("after 6 seconds on validation, with a quality of 0.6123 for a floor of 0.6.")
+    assert words.budget_line(least | {"lower_is_better": True}).endswith("for a floor of -0.6.")
+
+
 def test_a_router_that_gains_nothing_significant_says_so(blind_document):
     text = summary(blind_document)
     assert text.count("gains nothing significant over") == 2 and "The router gains +" not in text
@@ -70,6 +87,8 @@ def rows(*shares):
 def test_a_pool_whose_cheap_candidate_is_good_is_said_to_be_that():
     methods = {"e": rows(1.0, 0.4, 0.2, None), "fixed": rows(1.0, 0.5, 0.2, 1.0), "mix": rows(1.0, 0.45, 0.2, 1.0)}
     assert words.why_beside(methods, "e").endswith("Here that holds for 2 of 4 candidates; the router undercuts both for 1.")
+    free = {"e": rows(0.0, 0.0), "fixed": rows(None, 0.0), "mix": rows(None, 0.0)}
+    assert words.why_beside(free, "e").endswith("Here that holds for 1 of 2 candidates; the router undercuts both for 1.")
     methods["fixed"] = rows(1.0, 1.0, 1.0, 1.0)
     assert "Here" not in words.why_beside(methods, "e")
 
@@ -94,3 +113,9 @@ def test_luck_of_the_seeds_in_words(document):
     assert "and nothing significant (-0.1 [-0.3, 0.1]) can be learned" in words.noise_line(document | {"noise": worse})
     assert "not clearly above 0" in words.noise_line(document | {"noise": noise | {"noise_share": None}})
     assert words.noise_line(document | {"noise": None}) == ""
+
+
+def test_few_test_prompts_are_a_warning(document):
+    assert words.few(document) == "" == words.few({"n_test": 30})
+    assert words.few({"n_test": 1}).startswith("Of 1 test prompt, intervals by a bootstrap are too narrow")
+    assert words.few(document | {"n_test": 7}) in summary(document | {"n_test": 7})

@@ -4,6 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from catimage.evaluation.budget import Operating
+from catimage.routing.mixing import Rule
+
 COST = np.array([1.0, 6.0, 10.0])
 NAMES = ["cheap", "middle", "dear"]
 
@@ -13,6 +16,11 @@ def routed_world(n, seed, noise=0.02):
     rng = np.random.default_rng(seed)
     truth = np.where((np.arange(n) % 2)[:, None], [0.62, 0.60, 0.60], [0.30, 0.45, 0.70])
     return truth, truth + rng.normal(0, noise, truth.shape)
+
+
+def operating(estimator, target, lam, predicted):
+    """A calibrated router of one lambda."""
+    return Operating(estimator, target, Rule.of((1.0, lam)), predicted, predicted, np.zeros(len(predicted)))
 
 
 @st.composite

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as npst
 
 from catimage.errors import InputError
 from catimage.routing.calibration import calibrate
-from catimage.routing.curve import deferral_curve, safe_lambda
+from catimage.routing.curve import Curve, deferral_curve, safe_lambda
 from catimage.routing.rule import choose
 
 
@@ -86,19 +86,21 @@ def test_thinning_keeps_ends_and_best():
     assert thin.quality.max() == curve.quality.max() and thin.cost[0] == curve.cost[0] and thin.cost[-1] == curve.cost[-1]
 
 
-def test_at_cost():
-    curve = deferral_curve(np.array([[0.0, 1.0]]), np.array([1.0, 2.0]))
-    assert curve.at_cost(2) == 1 and curve.at_cost(1.5) == 0 and np.isnan(curve.at_cost(0.5))
-
-
 @pytest.mark.parametrize("bad", [np.array([[np.nan, 1.0]]), np.zeros((0, 2)), np.zeros((1, 3))])
 def test_bad_arrays_are_refused(bad):
     with pytest.raises(ValueError):
         deferral_curve(bad, np.array([1.0, 2.0]))
 
 
-def test_mean_quality_integrates_the_step_function():
-    curve = deferral_curve(np.array([[0.0, 1.0, 4.0]]), np.array([1.0, 2.0, 5.0]))
-    grid = np.linspace(1, 5, 40001)[:-1]
-    assert curve.mean_quality(1, 5) == pytest.approx(np.mean([curve.at_cost(b) for b in grid]), abs=1e-3)
-    assert curve.mean_quality(5, 5) == 4
+def test_mean_quality_in_closed_form():
+    steps = Curve(np.array([0.0, 1.0, 2.0]), np.array([10.0, 4.0, 1.0]), np.array([0.8, 0.9, 0.3]))
+    assert steps.mean_quality(1, 10) == pytest.approx((3 * 0.3 + 6 * 0.9) / 9)
+    assert steps.mean_quality(1, 20) == pytest.approx((3 * 0.3 + 16 * 0.9) / 19)
+    assert steps.mean_quality(10, 10) == 0.9 and steps.mean_quality(1, 1) == 0.3
+    line = Curve(np.array([0.0, 1.0]), np.array([4.0, 2.0]), np.array([0.9, 0.5]))
+    assert line.mean_quality(2, 6, linear=True) == pytest.approx((2 * 0.7 + 2 * 0.9) / 4)
+
+
+def test_equal_costs_have_one_quality_whatever_the_rounding_of_their_mean():
+    curve = deferral_curve(np.array([[0.0, 1.0]] * 7), np.full(2, 0.1))
+    assert curve.mean_quality(0.1, 0.1) == 1

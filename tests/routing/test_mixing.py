@@ -42,6 +42,7 @@ def test_a_constant_prediction_is_split_between_two_candidates():
 def test_the_draw_says_which_part_and_their_shares_are_kept():
     rule = Rule.of((0.25, 0.0), (0.75, 9.0))
     assert rule.parts_of(np.array([0.0, 0.2499, 0.25, 0.999])).tolist() == [0, 0, 1, 1]
+    assert rule.drawn(np.array([[1, 1, 1], [0, 2, 0]]), np.array([0.9, 0.3, 0.1])).tolist() == [0, 2, 1]
     parts = rule.parts_of(np.random.default_rng(0).random(20_000))
     assert np.mean(parts == 0) == pytest.approx(0.25, abs=0.01)
 

@@ -76,11 +76,22 @@ def test_a_named_estimator_is_not_compared(place):
     assert calibrated(place, estimator="ridge")[1]["compared"] is None
 
 
+def test_a_confidence_allows_for_every_setting_that_was_tried_on_the_validation_split(place):
+    path = place[0].estimators / "clip_score" / "ridge" / "estimator.json"
+    meta = json.loads(path.read_text())
+    assert meta["tried"] == 8  # penalties
+    _, eight = calibrated(place, confidence=0.95)
+    path.write_text(json.dumps(meta | {"tried": 1}))
+    _, one = calibrated(place, confidence=0.95)
+    _, as_eight = calibrated(place, confidence=1 - 0.05 / 8)
+    assert eight["lambda"] == as_eight["lambda"] > one["lambda"]
+
+
 def test_a_confidence_spends_less_and_any_other_budget_has_it_too(place, capsys):
     plain, _ = calibrated(place)
     router, document = calibrated(place, confidence=0.95)
     assert document["validation_mean_cost"] < 2.3 and "kept with a confidence of 0.95" in capsys.readouterr().out
-    assert router.lambda_for(3.0) > plain.lambda_for(3.0) and router.rule_for(budget=1.0).lam.min() > 1e6
+    assert router.rule_for(budget=3.0).lam.max() > plain.rule_for(budget=3.0).lam.max() and router.rule_for(budget=1.0).lam.min() > 1e6
     sure, document = calibrated(place, budget="1.05", confidence=0.999)
     assert document["validation_mean_cost"] == 1.0 and sure.lam > 1e6
     assert "no lambda is certain to keep it" in capsys.readouterr().out
@@ -111,6 +122,7 @@ def test_floors_of_another_metric_are_kept_within_the_budget(place, capsys):
     [
         ({"floors": {"clip_score": 0.5}}, "clip_score is the metric that is routed on: set calibrate.quality_floor"),
         ({"floors": {"lpips": 0.5}}, "'lpips' has no estimator: add it to train.metrics"),
+        ({"floors": {"sharpness": 0.5}, "mix": False}, "they are kept by mixing rules: leave calibrate.mix true"),
         ({"floors": {"sharpness": 0.5}, "confidence": 0.9}, "calibrate.floors and calibrate.confidence cannot both be kept"),
         ({"quality_floor": 0.5, "confidence": 0.9}, "calibrate.quality_floor and calibrate.confidence cannot both be kept"),
         ({"quality_floor": 0.5, "floors": {"sharpness": 0.5}}, "calibrate.quality_floor and calibrate.floors cannot both be kept"),
@@ -134,6 +146,16 @@ def test_risk_aversion_needs_the_spread(place):
         shutil.rmtree(source)
     with pytest.raises(InputError, match=r"no predictive spread: set train\.folds to 2 or more"):
         calibrated(place, risk_aversion=1.0)
+
+
+def test_an_estimator_of_other_candidates_is_refused(place):
+    from catimage.estimators import store
+
+    folder = place[0].estimators / "clip_score" / "ridge"
+    estimator, meta = store.load(folder)
+    store.save(estimator, folder, meta | {"candidates": ["mini-1", "gone"]})
+    with pytest.raises(InputError, match=r"ridge was trained on other candidates: run 'catimage train'"):
+        calibrated(place, estimator="ridge")
 
 
 def test_a_constant_metric_routes_to_the_cheapest(place):
@@ -162,6 +184,34 @@ def test_prompts_that_lack_labels_still_count_for_the_cost(place):
     holes = params.model_copy(update={"validation": params.validation.model_copy(update={"complete_labels": False})})
     whole, _ = calibrated((workspace, holes))
     assert whole.rule.lam == pytest.approx(calibrated(place_again(workspace, scores, params))[0].rule.lam)
+
+
+@pytest.mark.parametrize(
+    ("metric", "asked", "words"),
+    [
+        ("clip_score", {"quality_floor": 0.5}, "quality_floor: no validation prompt has a clip_score score of every candidate"),
+        ("sharpness", {"floors": {"sharpness": 0.4}}, "floors: no validation prompt has a sharpness score of every candidate"),
+    ],
+)
+def test_a_floor_that_no_label_can_judge_is_refused(place, metric, asked, words):
+    holed = without_whole_validation(place, metric)
+    with pytest.raises(InputError, match=words):
+        calibrated(holed, **asked)
+
+
+def test_where_no_prompt_has_all_labels_the_other_metrics_floors_hold_all_the_same(place):
+    _, document = calibrated(without_whole_validation(place, "clip_score"), estimator="ridge", floors={"sharpness": 0.4})
+    assert document["validation_quality"] is None and document["validation_floors"]["sharpness"] >= 0.4 - 1e-9
+
+
+def without_whole_validation(place, metric):
+    """Every validation prompt lacks a candidate's score of the metric."""
+    workspace, params = place
+    scores, prompts = read_table(workspace.scores, SCORES, "label"), read_table(workspace.prompts, PROMPTS, "sample")
+    held = prompts.loc[prompts["split"] == "val", "prompt_id"]
+    gone = scores["prompt_id"].isin(held) & (scores["candidate"] == "mini-2") & (scores["metric"] == metric)
+    write_table(scores[~gone], workspace.scores, SCORES)
+    return workspace, params.model_copy(update={"validation": params.validation.model_copy(update={"complete_labels": False})})
 
 
 def place_again(workspace, scores, params):

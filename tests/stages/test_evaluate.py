@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from catimage.shards.manifest import Entry, write_manifest
 from catimage.shards.plan import ShardPlan
 from catimage.shards.store import encode_image, write_shard
 from catimage.stages import calibrate, evaluate, importing, train
+from catimage.stages.evaluating.operating import rule_at
 from catimage.stages.evaluating.showing import first_images, reference_candidate
 from catimage.tables import IMAGES, PROMPTS, SCORES, read_table, write_table
 from catimage.workspace import Workspace
@@ -109,6 +111,42 @@ def test_plots_and_report_are_written(own):
     assert "A few prompts" in page and page.count("data:image/png") == 6 * len(COST) + 2 * shown
 
 
+def framed_in(section):
+    """By prompt, the candidate whose cell is framed."""
+    found = {}
+    for sample in section.split('<div class="sample">')[1:]:
+        cell = re.search(r'<div class="cell chosen">(?:<img[^>]*>)?\s*([\w-]+)<br>', sample)
+        found[re.search(r"<blockquote>(.*?)</blockquote>", sample)[1]] = cell[1]
+    return found
+
+
+def test_where_two_lambdas_are_mixed_the_page_shows_what_is_served(own, tmp_path):
+    """By its hash, a prompt's frame is on the cheapest or on the best; and the cases are those of the rule at their budget."""
+    workspace = Workspace(shutil.copytree(own[0].root, tmp_path / "mixed"))
+    written = json.loads((workspace.router / "router.json").read_text())
+    rule = [{"share": 0.5, "lambda": 0.0, "multipliers": {}}, {"share": 0.5, "lambda": 1e9, "multipliers": {}}]
+    (workspace.router / "router.json").write_text(json.dumps(written | {"rule": rule, "budget": 4.0}))
+    evaluate.run(workspace, own[1])
+    router = Router.load(workspace.router)
+    test = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'test'")
+    served = {d.prompt: d for d in router.route(test["prompt"].tolist())}
+    cases = document_of(workspace)["cases"]
+    assert cases["candidate"] == "mini-4" and cases["mean_cost"] == pytest.approx(np.mean([d.cost for d in served.values()]))
+    by_id = dict(zip(test["prompt_id"], test["prompt"], strict=True))
+    for case in cases["successes"] + cases["failures"]:
+        assert case["candidate"] == served[by_id[case["prompt_id"]]].candidate
+    section = (workspace.reports / "report.html").read_text().split('id="samples"')[1].split("</section>")[0]
+    framed = framed_in(section)
+    assert len(framed) == 6 and framed == {prompt: served[prompt].candidate for prompt in framed}
+    assert {served[prompt].lam for prompt in framed} == {0.0, 1e9}
+
+
+def test_a_router_that_keeps_floors_has_the_cases_of_its_own_budget(own):
+    router = Router.load(own[0].router)
+    assert rule_at(replace(router, floors={"sharpness": 0.1}), 3.0) is router.rule
+    assert rule_at(router, 3.0).rows([]) == router.rule_for(budget=3.0).rows([]) != router.rule.rows([])
+
+
 def test_first_images_have_the_lowest_seed(own):
     workspace, _ = own
     wanted = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'test'")["prompt_id"].tolist()[:2]
@@ -147,6 +185,10 @@ def test_holes_are_left_out_of_the_judgement_and_counted(own, tmp_path, capsys):
     document = document_of(workspace)
     assert document["n_test"] == n_before - 7 and document["left_out"] == {"validation": 5, "test": 7}
     assert "5 validation prompts and 7 test prompts" in (workspace.reports / "report.html").read_text()
+    write_table(table[~table["prompt_id"].isin(holed[1][:3])], workspace.scores, SCORES)
+    evaluate.run(workspace, loose)
+    document = document_of(workspace)
+    assert document["n_test"] == n_before - 3 and document["left_out"] == {"validation": 0, "test": 3}, "those without any label count too"
     write_table(table[~(table["candidate"] == "mini-2") | table["prompt_id"].isin(holed[2])], workspace.scores, SCORES)
     with pytest.raises(InputError, match="no prompt of the validation split has a clip_score score for every candidate"):
         evaluate.run(workspace, loose)

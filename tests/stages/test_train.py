@@ -44,7 +44,7 @@ def test_beside_an_estimator_lies_what_it_says_out_of_fold(built):
 
 
 def test_estimators_come_after_those_they_are_made_of():
-    a, b, c = (EstimatorParams(name=n, members=m) for n, m in (("a", ("c",)), ("b", ("a", "c")), ("c", ())))
+    a, b, c = (EstimatorParams(name=n, kind="stack", members=m) for n, m in (("a", ("c",)), ("b", ("a", "c")), ("c", ())))
     assert [e.name for e in train.in_order((b, a, c))] == ["c", "a", "b"]
     with pytest.raises(InputError, match="a and c are made of each other"):
         train.in_order((a, c.model_copy(update={"members": ("a",)})))

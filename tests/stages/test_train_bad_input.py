@@ -90,6 +90,11 @@ def test_features_that_a_kind_cannot_read_are_named(tmp_path):
     refused(tmp_path, "ridge cannot be fitted with the settings features: tokens", None, [{"name": "ridge", "features": ["tokens"]}])
 
 
+def test_members_of_what_is_no_stack_are_refused(tmp_path):
+    estimators = ["knn", {"name": "mine", "kind": "ridge", "members": ["knn"]}]
+    refused(tmp_path, "mine is a ridge, and only a stack has members", None, estimators)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_settings_are_finite(value, tmp_path):
     refused(tmp_path, "alpha is (nan|inf): give it a finite number", None, [{"name": "ridge", "settings": {"alpha": value}}])

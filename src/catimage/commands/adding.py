@@ -22,12 +22,12 @@ from catimage.errors import InputError
 from catimage.estimators.extended import FEWEST
 from catimage.estimators.ragged import Ragged
 from catimage.estimators.representatives import representatives
+from catimage.evaluation.trained import trained
 from catimage.params import Params, parse_params, read_tree, save_params
 from catimage.pool.pool import load_pool
 from catimage.router import Router
 from catimage.shards.manifest import read_manifest, write_manifest
 from catimage.stages import calibrate
-from catimage.stages.evaluating.judging import trained
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, costs_of, read_table, write_table
 from catimage.workspace import Workspace, replacing
 
@@ -84,6 +84,9 @@ def _check(workspace: Workspace, params: Params, router: Router, asked: Asked) -
         other = sorted(set(known) ^ set(router.candidates))
         what = f"models/router is of other data than {workspace.candidates}" + (f" (one has {other[0]!r})" if other else "")
         raise InputError(f"{what}: train and calibrate first.")
+    if not (workspace.estimators / params.metric / router.estimator_name).is_dir():
+        raise InputError(f"models/router routes by {router.estimator_name!r}, which is not trained any more: calibrate again first.")
+    _check_floors(params, asked)
     if _from_files(params):
         return
     if params.imported is not None:
@@ -91,6 +94,13 @@ def _check(workspace: Workspace, params: Params, router: Router, asked: Asked) -
     if asked.scores is not None or asked.costs is not None:
         raise InputError("--scores and --costs are for a workspace of imported scores: here the pool makes and scores the images.")
     check_known(load_pool(params.pool, workspace.pools), asked.name)
+
+
+def _check_floors(params: Params, asked: Asked) -> None:
+    """Before images are made: a floor is judged on the validation split, of which ``judge`` alone makes the scores."""
+    for key in ("floors", "quality_floor"):
+        if getattr(params.calibrate, key) not in (None, {}) and not asked.judge and asked.scores is None:
+            raise InputError(f"calibrate.{key} is judged by scores of the validation prompts: give --judge, so that they are scored too.")
 
 
 def _chosen(workspace: Workspace, params: Params, router: Router, prompts: pd.DataFrame, asked: Asked) -> pd.DataFrame:

@@ -38,12 +38,15 @@ from catimage.evaluation.summary import table
 from catimage.metrics import lower_is_better
 from catimage.params import Params
 from catimage.routing.curve import deferral_curve
-from catimage.stages.train import Candidates, candidates_of, check_labels, in_order, making
+from catimage.stages.train import Candidates, as_set, candidates_of, check_finite, check_labels, in_order, making
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, costs_of, labels_of, read_table, scores_array
 from catimage.workspace import Workspace, replacing
 
 AUTO = "auto"
 """The row of whichever estimator has the best mean curve quality on the prompts that a fold's choices may see."""
+
+PROMPTS_A_FOLD = 10
+"""With all of their labels, at least."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,22 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     some = ~np.isnan(labels).all(axis=1)
     data = prompts["prompt"].to_numpy(object)[some], labels[some]
     check_labels(data[1], names, params.metric)
-    if not 2 <= folds <= len(whole_rows(data[1])) // 10:
-        most = len(whole_rows(data[1])) // 10
-        raise InputError(f"--folds {folds}: there must be 2 at least, and 10 prompts with all of their labels to each (so {most} at most).")
+    _check_folds(folds, len(whole_rows(data[1])))
     document = _compared(data, cost, candidates_of(priced, params.cost_unit), workspace, params, folds)
     with replacing(workspace.reports / "comparison.json") as fresh:
         fresh.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return document
+
+
+def _check_folds(folds: int, prompts: int) -> None:
+    """Enough ``prompts`` with all of their labels."""
+    most = prompts // PROMPTS_A_FOLD
+    if most < 2:
+        needed = 2 * PROMPTS_A_FOLD
+        raise InputError(f"scores: {prompts} prompts have all of their labels, and {needed} are needed at least to compare: score more.")
+    if not 2 <= folds <= most:
+        what = f"there must be 2 at least, and {PROMPTS_A_FOLD} prompts with all of their labels to each"
+        raise InputError(f"--folds {folds}: {what} (so {most} at most).")
 
 
 def _compared(data: Split, cost: Floats, candidates: Candidates, workspace: Workspace, params: Params, folds: int) -> dict[str, Any]:
@@ -142,13 +154,16 @@ def _learn(
     for spec in in_order(params.train.estimators):
         pipeline, grid = build(making(spec, candidates, workspace, params, {name: fitted[name] for name in spec.members}))
         begun = perf_counter()
-        with_best = fit(pipeline, grid, (texts[part], labels[part]), (texts[rest], labels[rest])) if _chooses(grid) else pipeline
-        estimator = fitted[spec.name] = clone(with_best).fit(texts, labels)
+        with as_set(spec):
+            with_best = fit(pipeline, grid, (texts[part], labels[part]), (texts[rest], labels[rest])) if _chooses(grid) else pipeline
+            estimator = fitted[spec.name] = clone(with_best).fit(texts, labels)
         seconds = perf_counter() - begun
+        predicted = np.asarray(estimator.predict(judged), float)
+        check_finite(spec, predicted)
         unseen = [f"{prompt} now" for prompt in judged[:30]]  # a prompt that was encoded already would cost nothing
         found[spec.name] = Learned(
             out_of_fold(estimator, data, folds, params.train.seed + 2),
-            np.asarray(estimator.predict(judged), float),
+            predicted,
             settings_of(estimator, grid),
             seconds,
             decision_ms(estimator, unseen, cost)["without_text"],

@@ -59,8 +59,7 @@ def run(workspace: Workspace, params: Params, until: str = "evaluate") -> None:
     Raises:
         InputError: there is no such stage, or a stage fails.
     """
-    if until not in STAGES:
-        raise InputError(f"--until {until!r}: there is no such stage{nearest(until, STAGES)}; there are {', '.join(STAGES)}.")
+    check_stage(until)
     wanted = STAGES[: STAGES.index(until) + 1]
     for i, stage in enumerate(wanted, 1):
         head = f"run: {stage} ({i} of {len(wanted)})"
@@ -74,6 +73,12 @@ def run(workspace: Workspace, params: Params, until: str = "evaluate") -> None:
         if stage == "sample":
             _remember(workspace, params)
         print(f"{head}: {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def check_stage(until: str) -> None:
+    """Raises InputError where there is no such stage."""
+    if until not in STAGES:
+        raise InputError(f"--until {until!r}: there is no such stage{nearest(until, STAGES)}; there are {', '.join(STAGES)}.")
 
 
 def _tree_of(experiment: Path) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from catimage.estimators.extended import FEWEST, extended
 from catimage.estimators.fitting import Split, out_of_fold
 from catimage.estimators.making import Floats
 from catimage.estimators.spread import save_spreads
+from catimage.evaluation.trained import trained
 from catimage.params import Params
 from catimage.router import Router
-from catimage.stages.evaluating.judging import trained, trained_metrics
+from catimage.stages.evaluating.judging import trained_metrics
 from catimage.stages.train import OUT_OF_FOLD, split_labels
 from catimage.tables import CANDIDATES, SCORES, costs_of, read_table, scores_array
 from catimage.workspace import Workspace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catimage.errors import InputError
+from catimage.tables import prompt_id
 from catimage.workspace import replacing
 
 ARRAYS, TEXTS = "embeddings.safetensors", "prompts.json"
@@ -101,6 +103,15 @@ class Embeddings:
             return cls(prompt_ids=texts["prompt_ids"], encoder=texts["encoder"], **{name: arrays[name] for name in FIELDS})
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise InputError(f"{folder} does not hold whole embeddings ({error}): run 'catimage sample' again.") from error
+
+
+def in_batches(prompts: list[str], encode: Callable[[list[str]], Embeddings], size: int, progress: bool) -> Embeddings:
+    """Embeds prompts (at least one), ``size`` at once and those of like length together, since a batch is padded to its longest."""
+    from tqdm import tqdm
+
+    order = sorted(prompts, key=len)
+    starts = tqdm(range(0, len(order), size), "encoding prompts", disable=not progress, unit="batch")
+    return concatenated([encode(order[i : i + size]) for i in starts]).take([prompt_id(p) for p in prompts])
 
 
 def concatenated(parts: list[Embeddings]) -> Embeddings:

@@ -11,9 +11,8 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from tqdm import tqdm
 
-from catimage.encoders.embeddings import Embeddings, concatenated
+from catimage.encoders.embeddings import Embeddings, in_batches
 from catimage.encoders.layers import token_means
 from catimage.errors import InputError, nearest
 from catimage.params import Encoder
@@ -47,9 +46,7 @@ class OpenClipEncoder:
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Embeds prompts (at least one), the same in any batch but for rounding; a prompt longer than ``context`` tokens is cut there."""
-        parts = range(0, len(prompts), BATCH)
-        batches = (self._batch(prompts[i : i + BATCH]) for i in tqdm(parts, "encoding prompts", disable=not progress, unit="batch"))
-        return concatenated(list(batches))
+        return in_batches(prompts, self._batch, BATCH, progress)
 
     @property
     def tower(self) -> torch.nn.Module:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from catimage.encoders.embeddings import Embeddings, concatenated
+from catimage.encoders.embeddings import Embeddings, in_batches
 from catimage.errors import InputError
 from catimage.params import Encoder
 from catimage.tables import prompt_id
@@ -39,10 +38,7 @@ class SentenceTransformerEncoder:
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Embeds prompts (at least one); a prompt longer than ``context`` tokens is cut there."""
-        parts = range(0, len(prompts), BATCH)
-        return concatenated(
-            [self._batch(prompts[i : i + BATCH]) for i in tqdm(parts, "encoding prompts", disable=not progress, unit="batch")]
-        )
+        return in_batches(prompts, self._batch, BATCH, progress)
 
     @property
     def tower(self) -> Any:

@@ -18,6 +18,7 @@ KINDS: Mapping[str, Maker] = {
     "boosting": boosting.make,
     "clusters": clusters.make,
     "finetuned": finetuned.make,
+    "kernel_ridge": linear.make_kernel,
     "knn": knn.make,
     "lstm": lstm.make,
     "mlp": mlp.make,

@@ -54,6 +54,8 @@ class FineTunedRegressor(LabelRegressor):
         Raises:
             InputError: X has features in place of prompts, the encoder cannot be loaded, or a candidate has no label.
         """
+        if not isinstance(self.text, PooledEmbedding):
+            raise ValueError(f"text must be a PooledEmbedding, not {self.text!r}; name the encoder in the features")
         prompts = _prompts(X)
         y = self._labels(y)
         check_consistent_length(prompts, y)

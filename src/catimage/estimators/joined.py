@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.sparse import hstack, issparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
@@ -54,8 +55,8 @@ class KernelMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """The features of a sum of Gaussian kernels, one a view of a prompt: products are nearly the sum of ``exp(-gamma * distance^2)``.
 
     A linear model on them is a kernel machine, which knows what is near and not only what is along a line, at a cost that does not grow
-    with the training prompts (Nystrom's approximation on ``landmarks`` of these, drawn at random). A row's squared length is about the
-    number of views.
+    with the training prompts: Nystrom's approximation on ``landmarks`` of these, drawn at random, along the ``rank`` directions in which
+    they differ most. A row's squared length is the number of views, or a little less.
 
     Args:
         views: steps from prompts to rows of unit length.
@@ -63,11 +64,17 @@ class KernelMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, views: Sequence[Any] = (), gammas: Sequence[float] = (2.0, 1.0), landmarks: int = 2000, random_state: int = 0
+        self,
+        views: Sequence[Any] = (),
+        gammas: Sequence[float] = (2.0, 1.0),
+        landmarks: int = 2000,
+        rank: int = 1000,
+        random_state: int = 0,
     ) -> None:
         self.views = views
         self.gammas = gammas
         self.landmarks = landmarks
+        self.rank = rank
         self.random_state = random_state
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
@@ -75,13 +82,13 @@ class KernelMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.views_ = [clone(view).fit(prompts, y) for view in self.views]
         rows = np.sort(np.random.default_rng(self.random_state).permutation(len(prompts))[: self.landmarks])
         self.near_ = [seen[rows] for seen in self._seen(prompts)]
-        values, vectors = np.linalg.eigh(self._kernel(self.near_).astype(np.float64))
-        kept = values > 1e-6 * values[-1]
-        self.map_ = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+        values, vectors = eigh(self._kernel(self.near_), subset_by_index=[max(0, len(rows) - self.rank), len(rows) - 1])
+        kept = values > 1e-5 * values[-1]  # what is less is rounding
+        self.map_ = np.ascontiguousarray(vectors[:, kept] / np.sqrt(values[kept]), np.float32)
         return self
 
     def transform(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Features (n_prompts, landmarks or fewer)."""
+        """Features (n_prompts, rank or fewer)."""
         mapped: NDArray[np.float32] = self._kernel(self._seen(prompts)) @ self.map_
         return mapped
 

@@ -116,3 +116,8 @@ def _conjugate_gradients(operator: Callable[[Floats], Floats], wanted: Floats, t
 def make(making: Making) -> Made:
     """Ridge on words and pairs of words; validation chooses its penalty."""
     return Made(RidgeRegressor(), {"alpha": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 1000.0]}, ("tfidf",))
+
+
+def make_kernel(making: Making) -> Made:
+    """Ridge on words and on the kernels of what the text encoder makes of them: on real scores the best that we know, stacks aside."""
+    return Made(RidgeRegressor(alpha=4.0), {"alpha": [1.0, 2.0, 4.0, 8.0, 16.0, 64.0]}, ("tfidf", "kernel"))

@@ -92,8 +92,10 @@ def make(making: Making) -> Made:
     """A stack of the estimators that ``members`` names.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or the stack is to read features, which its members do.
     """
+    if making.spec.features:
+        raise InputError(f"train.estimators: {making.spec.name} is a stack, whose members read features of their own: leave its out.")
     if not making.members:
         raise InputError(f"train.estimators: {making.spec.name} is a stack of nothing: name other estimators in its 'members'.")
     return Made(

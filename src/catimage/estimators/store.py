@@ -64,5 +64,10 @@ def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
         estimator: Pipeline = skops_load(folder / "estimator.skops", trusted=TRUSTED)
     except UntrustedTypesFoundException as error:
         raise InputError(f"{folder / 'estimator.skops'} holds types that are not trusted ({error}): train it again.") from error
+    return estimator, read_meta(folder)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What :func:`save` wrote of an estimator beside it."""
     meta: dict[str, Any] = json.loads((folder / "estimator.json").read_text())
-    return estimator, meta
+    return meta

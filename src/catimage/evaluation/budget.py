@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from catimage.evaluation.families import Outcome, expected_of, mix, outcome_of
+from catimage.evaluation.families import Outcome, mix
 from catimage.evaluation.intervals import PairedBootstrap, gains_over
 from catimage.evaluation.lookup import position_at_cost
 from catimage.evaluation.selected import judged
+from catimage.routing.mixing import Rule
 from catimage.routing.rule import Floats, Ints
 
 
@@ -32,29 +33,39 @@ class Operating:
 
     Attributes:
         estimator: its name; ``target`` is its budget in the cost unit.
-        lam: its lambda, the largest of several; ``predicted`` (n_test, n_candidates) the expected qualities.
-        rule: the parts that are mixed, ready for JSON, each with its ``share``; ``choices`` (J, n_test) are the candidates by each part.
-            Left out, the one lambda routes by ``predicted``.
+        rule: what was calibrated.
+        predicted: the expected qualities, (n_test, n_candidates).
+        scores: what the rule reads, (1 + n_floors, n_test, n_candidates).
+        draws: which say by which part of a rule each prompt goes, (n_test,).
         confidence, quality_floor, risk_aversion: as calibrated.
-        floors: of other metrics.
+        floors: of other metrics, in the order of the rule's multipliers.
     """
 
     estimator: str
     target: float
-    lam: float
+    rule: Rule
     predicted: Floats
-    rule: tuple[dict[str, Any], ...] = ()
-    choices: Ints | None = None
+    scores: Floats
+    draws: Floats
     confidence: float | None = None
     quality_floor: float | None = None
     risk_aversion: float = 0.0
     floors: tuple[Floor, ...] = ()
 
+    @property
+    def lam(self) -> float:
+        """The lambda, the largest of several."""
+        return float(self.rule.lam.max())
+
     def outcome(self, labels: Floats, cost: Floats) -> Outcome:
         """What each prompt costs and gives, an expectation over the draws where rules are mixed."""
-        if self.choices is None:
-            return outcome_of(self.predicted, labels, cost, self.lam)
-        return expected_of(self.choices, np.array([part["share"] for part in self.rule]), labels, cost, self.lam)
+        choices = self.rule.choices(self.scores, cost)
+        return Outcome(self.rule.expected(choices, cost), self.rule.expected(choices, labels), self.lam)
+
+    def served(self, cost: Floats, rule: Rule | None = None) -> Ints:
+        """The candidate that each prompt really gets, (n_test,), by another rule if one is given."""
+        rule = rule or self.rule
+        return rule.drawn(rule.choices(self.scores, cost), self.draws)
 
 
 def budget_document(
@@ -78,11 +89,11 @@ def budget_document(
     return {
         "estimator": router.estimator,
         "target": float(router.target),
-        "lambda": float(router.lam),
+        "lambda": router.lam,
         "realised_mean_cost": spent,
         "realised_mean_cost_interval": bootstrap.interval(outcome.cost),
         "realised_quality": float(outcome.quality.mean()),
-        "rule": list(router.rule) or [{"share": 1.0, "lambda": float(router.lam), "multipliers": {}}],
+        "rule": router.rule.rows([floor.metric for floor in router.floors]),
         "confidence": router.confidence,
         "quality_floor": router.quality_floor,
         "risk_aversion": router.risk_aversion,

@@ -9,45 +9,43 @@ import numpy as np
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.samples import Cell, Sample, data_uri
-from catimage.routing.rule import Floats, choose
+from catimage.routing.rule import Floats, Ints
 
 EACH = 3
 """Successes shown, and failures."""
 
 
 def cases_document(
-    predicted: Floats, labels: Floats, pool: Pool, row: dict[str, Any], prompt_ids: list[str], bootstrap: PairedBootstrap
+    picked: Ints, lam: float, predicted: Floats, labels: Floats, pool: Pool, name: str, prompt_ids: list[str], bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """``cases`` of ``metrics.json``: the router at a fixed candidate's cost, prompt by prompt.
+    """``cases`` of ``metrics.json``: the router at the cost of the fixed candidate ``name``, prompt by prompt.
 
     ``differs``, ``better`` and ``worse`` are shares of the test prompts; ``successes`` and ``failures`` name the prompts that gain and
     lose most, whose ``predicted_gain`` is what the router expected. They are picked by their labels, so that luck of the seeds is
     among the reasons.
 
     Args:
+        picked: the candidate that each test prompt gets from the router, (n_test,), and ``lam`` the largest lambda of its rule.
         predicted: the router's predictions (n_test, n_candidates); ``labels`` likewise.
-        row: of ``by_candidate``: the fixed candidate, and the lambda that validation chose for its cost.
         prompt_ids: of the test prompts.
     """
-    fixed, every = pool.candidates.index(row["candidate"]), np.arange(len(labels))
-    picked = choose(predicted, pool.cost, row["selected_lambda"])
+    fixed, every = pool.candidates.index(name), np.arange(len(labels))
     gain, expected = (values[every, picked] - values[:, fixed] for values in (labels, predicted))
     order = np.argsort(gain, kind="stable")
 
     def case(i: int) -> dict[str, Any]:
-        name, cost = pool.candidates[picked[i]], float(pool.cost[picked[i]])
         return {
             "prompt_id": prompt_ids[i],
-            "candidate": name,
-            "cost": cost,
+            "candidate": pool.candidates[picked[i]],
+            "cost": float(pool.cost[picked[i]]),
             "gain": float(gain[i]),
             "predicted_gain": float(expected[i]),
         }
 
     return {
-        "candidate": row["candidate"],
+        "candidate": name,
         "cost": float(pool.cost[fixed]),
-        "lambda": row["selected_lambda"],
+        "lambda": lam,
         "mean_cost": float(pool.cost[picked].mean()),
         "gain": float(gain.mean()),
         "interval": bootstrap.interval(gain),

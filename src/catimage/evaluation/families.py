@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catimage.routing.curve import Curve, deferral_curve, safe_lambda
-from catimage.routing.rule import Floats, Ints, choose
+from catimage.routing.rule import Floats, choose
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,6 @@ def outcome_of(predicted: Floats, labels: Floats, cost: Floats, lam: float) -> O
     """Equation 3 at one lambda: predictions and labels (n, m), cost (m,)."""
     picked = choose(predicted, cost, lam)
     return Outcome(cost[picked], labels[np.arange(len(picked)), picked], lam)
-
-
-def expected_of(choices: Ints, share: Floats, labels: Floats, cost: Floats, lam: float) -> Outcome:
-    """A mixed rule: cost and quality of each prompt are their expectations over the draw.
-
-    Args:
-        choices: (J, n), the candidate of each prompt by each part of the rule; ``share`` (J,) of the parts.
-        labels: (n, m); ``cost`` (m,).
-        lam: what the outcome is to say of its lambda.
-    """
-    every = np.arange(choices.shape[1])
-    return Outcome(share @ cost[choices], share @ labels[every, choices], lam)
 
 
 def fixed(labels: Floats, test: Floats, cost: Floats) -> Family:

@@ -64,19 +64,3 @@ def cost_at(curve: Curve, position: float) -> float:
 def quality_at(curve: Curve, position: float) -> float:
     """The mean quality at a position."""
     return float(np.interp(position, np.arange(len(curve)), curve.quality))
-
-
-def mean_quality(curve: Curve, low: float, high: float, linear: bool = False) -> float:
-    """The mean over costs from ``low`` to ``high`` of the best quality at no more than that cost: an exact integral.
-
-    Args:
-        curve: reaches down to the cost ``low``, as every curve with the cheapest candidate does.
-        low, high: the costs of the cheapest and of the dearest candidate; where they are equal, the best quality is returned.
-        linear: the curve is a concave line, and beyond its best point level; otherwise it has steps.
-    """
-    if not high > low:
-        return float(curve.quality.max())
-    if not linear:
-        return curve.mean_quality(low, high)
-    cost, quality = np.append(curve.cost[::-1].clip(low, high), high), np.append(curve.quality[::-1], curve.quality[0])
-    return float(np.trapezoid(quality, cost) / (high - low))

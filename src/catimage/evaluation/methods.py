@@ -14,7 +14,7 @@ from catimage.evaluation.budget import Operating, budget_document
 from catimage.evaluation.families import Family, fixed, mix, routed
 from catimage.evaluation.holes import best_of, mean_labels
 from catimage.evaluation.intervals import PairedBootstrap, standard_error
-from catimage.evaluation.lookup import best_position, cost_at, mean_quality, position_at_cost, position_to_match, quality_at
+from catimage.evaluation.lookup import best_position, cost_at, position_at_cost, position_to_match, quality_at
 from catimage.evaluation.noise import noise_document, oracle_on_other_seeds
 from catimage.evaluation.selected import NO_MATCH, mean_over_budgets, selected
 from catimage.evaluation.tables import by_candidate, ratio
@@ -161,7 +161,7 @@ def method_document(
         "max_quality_cost": cost_at(curve, top),
         "quality_at_best_single_cost": None if afforded is None else quality_at(curve, afforded),
         "cost_ratio_to_match_best_single": None if match is None else ratio(cost_at(curve, match), float(cost[best])),
-        "mean_curve_quality": mean_quality(curve, float(cost.min()), float(cost.max()), linear),
+        "mean_curve_quality": curve.mean_quality(float(cost.min()), float(cost.max()), linear),
         "selected_mean_curve": _mean_curve(honest, rival, cost, bootstrap),
         "selected": chosen,
         "no_match": NO_MATCH if chosen["match"] is None else None,

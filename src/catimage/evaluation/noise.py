@@ -6,7 +6,7 @@ the one whose image came out well. Judged on images that it has not seen, only w
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def crossed(by_seed: Floats, picking: int) -> Floats:
         picking: 1 to n_seeds - 1.
     """
     seeds = by_seed.shape[2]
-    ways = [np.isin(np.arange(seeds), way) for way in combinations(range(seeds), picking)][: max(MOST_WAYS, seeds)]
+    ways = [np.isin(np.arange(seeds), way) for way in islice(combinations(range(seeds), picking), max(MOST_WAYS, seeds))]
     columns = []
     for seen in ways:
         known, held = _means(by_seed[:, :, seen]), _means(by_seed[:, :, ~seen])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from catimage.evaluation.intervals import PairedBootstrap, standard_error, verdict
+from catimage.evaluation.intervals import PairedBootstrap, gains_over, standard_error, verdict
 from catimage.evaluation.plateau_conditions import Condition, StepData, conditions, of_baseline
 from catimage.params import Plateau
 from catimage.routing.plateau import turning_points
@@ -121,11 +121,11 @@ def gain(ours: Condition, rival: Condition, metric: int, bootstrap: PairedBootst
     """
     a, b = ours.quality[:, metric], rival.quality[:, metric]
     relative = a / b - 1 if (b > 0).all() else None
-    better = ours.efficiency[:, metric] - rival.efficiency[:, metric]
-    interval = bootstrap.interval(a - b)
+    better, more = gains_over(ours.efficiency[:, metric], rival.efficiency[:, metric]), gains_over(a, b)
+    interval = bootstrap.interval(more)
     ratio = bootstrap.ratio_interval(a, b)
     return {
-        "gain": float((a - b).mean()),
+        "gain": float(more.mean()),
         "interval": interval,
         "verdict": verdict(interval),
         "relative": None if relative is None else float(relative.mean()),

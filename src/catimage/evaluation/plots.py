@@ -43,7 +43,7 @@ def figures(document: dict[str, Any], selection: pd.DataFrame, predicted: Floats
     with mpl.rc_context(STYLE):
         drawn = {
             "deferral": _deferral(document),
-            "selection": _selection(selection, candidates, document["budget"]["lambda"]),
+            "selection": _selection(selection, candidates, document["budget"]["rule"]),
             "predicted": _predicted(predicted, labels, candidates),
         }
         if document.get("subsets"):
@@ -127,7 +127,7 @@ def _log_if_wide(axes: Axes, costs: list[float]) -> None:
         axes.xaxis.set_major_formatter("{x:g}")
 
 
-def _selection(selection: pd.DataFrame, candidates: list[str], lam: float) -> Figure:
+def _selection(selection: pd.DataFrame, candidates: list[str], rule: list[dict[str, Any]]) -> Figure:
     import matplotlib as mpl
 
     figure, (axes,) = _figure(7.2, 3.2)
@@ -139,7 +139,8 @@ def _selection(selection: pd.DataFrame, candidates: list[str], lam: float) -> Fi
     end = pd.Index([shares.index[-1] * 1.3 or 1.0])
     shares = pd.concat([shares, shares.iloc[[-1]].set_axis(end)])
     axes.stackplot(shares.index, shares.to_numpy().T, labels=_plain(candidates), colors=colours, step="post")
-    axes.axvline(lam, color="#b3261e", linewidth=1.2, label="calibrated lambda")
+    for i, part in enumerate(rule):
+        axes.axvline(part["lambda"], color="#b3261e", linewidth=1.2, label="" if i else "calibrated lambda")
     axes.set_xlim(0, end[0])
     axes.set_ylim(0, 1)
     axes.set_xlabel("lambda")

@@ -22,7 +22,7 @@ def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[
     """
     rows = []
     for name, p, y in zip(candidates, predicted.T, labels.T, strict=True):
-        varies = len(y) > 1 and p.std() > 0 and y.std() > 0
+        varies = len(y) > 1 and np.ptp(p) > 0 and np.ptp(y) > 0
         rows.append(
             {
                 "candidate": name,
@@ -58,6 +58,7 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
         budget=words.budget_line(document),
         decision=words.decision_line(document),
         direction=words.direction(document),
+        few=words.few(document),
         figures={name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for name, svg in figures.items()},
         fit=fit,
         samples=shown["samples"],

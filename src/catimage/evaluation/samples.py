@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catimage.evaluation.methods import Pool
-from catimage.routing.rule import Floats, Ints, choose
+from catimage.routing.rule import Floats, Ints
 
 PROMPTS = 6
 CANDIDATES = 8
@@ -46,15 +46,15 @@ def telling_prompts(predicted: Floats, cost: Floats, most: int = PROMPTS) -> Int
 
 
 def samples(
-    rows: Ints, prompts: list[str], predicted: Floats, labels: Floats, pool: Pool, lam: float, images: dict[tuple[int, str], bytes]
+    rows: Ints, prompts: list[str], predicted: Floats, labels: Floats, pool: Pool, picked: Ints, images: dict[tuple[int, str], bytes]
 ) -> list[Sample]:
     """The prompts at ``rows``, each with at most eight candidates that span the costs, and always the chosen one.
 
     Args:
         prompts: (n_prompts,); ``predicted`` and ``labels`` (n_prompts, n_candidates).
+        picked: the candidate that each prompt gets, (n_prompts,).
         images: encoded images by row and candidate; what is missing is left out.
     """
-    picked = choose(predicted[rows], pool.cost, lam)
     order = np.argsort(pool.cost, kind="stable")
     spanning = order[np.linspace(0, len(order) - 1, min(CANDIDATES, len(order))).round().astype(int)]
 
@@ -64,7 +64,7 @@ def samples(
 
     return [
         Sample(prompts[i], [cell(i, m, m == chosen) for m in order.tolist() if m in spanning or m == chosen])
-        for i, chosen in zip(rows.tolist(), picked.tolist(), strict=True)
+        for i, chosen in zip(rows.tolist(), picked[rows].tolist(), strict=True)
     ]
 
 

@@ -34,10 +34,9 @@ def rates(predicted: Floats, cost: Floats, lam: float) -> Floats:
 
 def calibrated_rates(router: Operating, cost: Floats) -> list[float]:
     """The share of the test prompts that the calibrated router sends to each candidate, an expectation where rules are mixed."""
-    if router.choices is None:
-        return list(map(float, rates(router.predicted, cost, router.lam)))
-    parts = [part["share"] * np.bincount(c, minlength=len(cost)) / len(c) for part, c in zip(router.rule, router.choices, strict=True)]
-    return list(map(float, np.sum(parts, axis=0)))
+    choices = router.rule.choices(router.scores, cost)
+    weights = np.repeat(router.rule.share, choices.shape[1])
+    return [float(w) / choices.shape[1] for w in np.bincount(choices.ravel(), weights, len(cost))]
 
 
 def selection_document(selection: pd.DataFrame, candidates: list[str]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def figure(replicates: Floats) -> dict[str, float]:
     return {"value": float(replicates[0]), "se": standard_error(replicates)}
 
 
-def metric_sets(metric: SetMetric, sets: Sets, pool: Pool, predicted: Floats, document: dict[str, Any]) -> dict[str, Any]:
+def metric_sets(metric: SetMetric, sets: Sets, pool: Pool, predicted: Floats, picked: Ints, document: dict[str, Any]) -> dict[str, Any]:
     """One metric of ``sets`` in ``metrics.json``.
 
     ``budget`` is the calibrated router's set, with its ``best_fixed`` candidate's; ``by_candidate`` has every fixed candidate's set, and
@@ -102,10 +102,11 @@ def metric_sets(metric: SetMetric, sets: Sets, pool: Pool, predicted: Floats, do
 
     Args:
         predicted: the router's predictions (n_prompts, n_candidates).
+        picked: the candidate that each prompt gets from the calibrated router, (n_prompts,): an image is of one, so that no expectation
+            over the parts of a mixed rule makes a set.
         document: the rest of ``metrics.json``.
     """
     judge, budget = Judge(metric, sets), document["budget"]
-    chosen = choose(predicted, pool.cost, budget["lambda"])
     rows = document["methods"][budget["estimator"]]["by_candidate"]
     best = budget["best_fixed"] and budget["best_fixed"]["candidate"]
     rival = None if best is None else np.full(len(predicted), pool.candidates.index(best))
@@ -114,9 +115,9 @@ def metric_sets(metric: SetMetric, sets: Sets, pool: Pool, predicted: Floats, do
         "real": judge.of_real(),
         "budget": {
             "lambda": budget["lambda"],
-            "cost": float(pool.cost[chosen].mean()),
-            **figure(judge.replicates(chosen)),
-            "best_fixed": None if rival is None else {"candidate": best, **figure(judge.replicates(rival)), **judge.against(chosen, rival)},
+            "cost": float(pool.cost[picked].mean()),
+            **figure(judge.replicates(picked)),
+            "best_fixed": None if rival is None else {"candidate": best, **figure(judge.replicates(rival)), **judge.against(picked, rival)},
         },
         "by_candidate": [_row(judge, pool, m, predicted, row["selected_lambda"]) for m, row in enumerate(rows)],
     }

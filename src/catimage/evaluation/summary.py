@@ -25,7 +25,7 @@ def summary(document: dict[str, Any]) -> str:
             words.headline(document),
             *words.rivals(document),
             words.budget_line(document),
-            *filter(None, (words.left_out(document), words.noise_line(document))),
+            *filter(None, (words.few(document), words.left_out(document), words.noise_line(document))),
             words.decision_line(document),
         ]
     )

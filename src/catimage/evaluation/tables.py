@@ -37,7 +37,7 @@ def by_candidate(
     """
     within = [honest.outcome(_affordable(honest, float(c))) for c in cost]
     matches = [None if p is None else honest.outcome(p) for p in (_to_match(honest, v) for v in validation.T)]
-    gains = np.stack([outcome.quality for outcome in within], axis=1) - labels
+    gains = gains_over(np.stack([outcome.quality for outcome in within], axis=1), labels)
     intervals = bootstrap.intervals(gains).tolist()
     return [
         {

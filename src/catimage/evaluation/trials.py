@@ -44,8 +44,13 @@ class Lesson:
     cost: Floats
 
 
+def whole_seeds(by_seed: Floats) -> NDArray[np.bool_]:
+    """Which seeds of a prompt every candidate has a score of: (n_prompts, n_seeds)."""
+    return np.asarray(~np.isnan(by_seed).any(axis=1))
+
+
 def possible_sizes(sizes: list[int], seeds: int) -> list[int]:
-    """The S of which there is something to draw: fewer than the seeds that there are."""
+    """The S of which there is something to draw: fewer than the whole ``seeds`` of the prompt that has most of them."""
     return [size for size in dict.fromkeys(sizes) if 0 < size < seeds]
 
 
@@ -55,7 +60,7 @@ def drawn_labels(by_seed: Floats, size: int, rng: np.random.Generator) -> tuple[
     A draw is the same for all candidates of a prompt, as a seed gives several of them the same noise (section 5.2). A seed is whole
     where every candidate has a score of it.
     """
-    whole = np.asarray(~np.isnan(by_seed).any(axis=1))
+    whole = whole_seeds(by_seed)
     rows = np.flatnonzero(whole.sum(axis=1) >= size)
     order = np.argsort(np.where(whole[rows], rng.random((len(rows), whole.shape[1])), 2.0), axis=1)[:, :size]
     return rows, np.take_along_axis(by_seed[rows], order[:, None, :], axis=2).mean(axis=2)

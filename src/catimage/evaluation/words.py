@@ -65,11 +65,29 @@ def rivals(document: dict[str, Any]) -> list[str]:
 
 
 def budget_line(document: dict[str, Any]) -> str:
-    """The calibrated lambda, and what it spends against the budget."""
+    """The calibrated lambda, or lambdas with the shares of the prompts that go by them, and what they spend against the budget or floor."""
     budget, unit = document["budget"], document["cost_unit"]
     low, high = map(number, budget["realised_mean_cost_interval"])
     spent = f"realised mean cost {number(budget['realised_mean_cost'])} [{low}, {high}] {unit} on {document['n_test']:,} test prompts"
-    return f"lambda {number(budget['lambda'])} ({budget['estimator']}): {spent}, of a budget of {number(budget['target'])} {unit}."
+    return f"lambda {_lambdas(budget['rule'])} ({budget['estimator']}): {spent}, {_target(document)}.{_floors(budget['floors'])}"
+
+
+def _lambdas(rule: list[dict[str, Any]]) -> str:
+    shares = [f" for {percent(part['share'])}" if len(rule) > 1 else "" for part in rule]
+    return " and ".join(number(part["lambda"]) + share for part, share in zip(rule, shares, strict=True))
+
+
+def _target(document: dict[str, Any]) -> str:
+    budget, unit = document["budget"], document["cost_unit"]
+    target, floor = f"{number(budget['target'])} {unit}", budget["quality_floor"]
+    if floor is None:
+        return f"of a budget of {target}"
+    aimed = -floor if document["lower_is_better"] else floor
+    return f"after {target} on validation, with a quality of {number(budget['realised_quality'])} for a floor of {number(aimed)}"
+
+
+def _floors(floors: list[dict[str, Any]]) -> str:
+    return "".join(f" Mean {f['metric']} on test: {number(f['realised'])}, calibrated to {number(f['floor'])}." for f in floors)
 
 
 PAPERS_TFLOPS = 0.001
@@ -100,7 +118,7 @@ def _ms(document: dict[str, Any]) -> str:
 def why_beside(methods: dict[str, Any], estimator: str) -> str:
     """Why Table 3 has the best fixed candidate and the best mix beside the router; ``methods`` of one metric."""
     ours, fixed, mix = (methods[name]["by_candidate"] for name in (estimator, "fixed", "mix"))
-    dearer = [m for m in range(len(fixed)) if (fixed[m]["cost_ratio_to_match"] or 1) < 1 - 1e-9]
+    dearer = [m for m in range(len(fixed)) if _share(fixed[m]) < 1 - 1e-9]
     why = (
         "Beside the router stand the best fixed candidate and the best random mix of two, which route nothing: where a cheap candidate is "
         "as good as dearer ones, everybody matches those cheaply, and a small share says more of the pool than of the router."
@@ -114,6 +132,16 @@ def why_beside(methods: dict[str, Any], estimator: str) -> str:
 def _share(row: dict[str, Any]) -> float:
     share = row["cost_ratio_to_match"]
     return float("inf") if share is None else float(share)
+
+
+FEW = 30
+"""Test prompts below which the bootstrap's intervals cover clearly less than they say."""
+
+
+def few(document: dict[str, Any]) -> str:
+    """A warning where there are few test prompts; else empty. The interval of a single one has no width at all."""
+    n = document["n_test"]
+    return "" if n >= FEW else f"Of {n} test prompt{'s' * (n > 1)}, intervals by a bootstrap are too narrow: {FEW} are needed at least."
 
 
 def left_out(document: dict[str, Any]) -> str:

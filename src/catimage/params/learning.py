@@ -67,7 +67,7 @@ class EstimatorParams(Section):
 class Train(Section):
     """Stage train. ``metrics`` empty means the routed metric alone; ``folds`` are of the cross-validation on the train split (0: none)."""
 
-    estimators: tuple[EstimatorParams, ...] = Field(("knn", "transformer", "ridge"), min_length=1, validate_default=True)
+    estimators: tuple[EstimatorParams, ...] = Field(("knn", "transformer", "ridge", "kernel_ridge"), min_length=1, validate_default=True)
     metrics: list[str] = Field(default_factory=list)
     folds: int = Field(5, ge=0)
     seed: int = 0

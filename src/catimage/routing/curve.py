@@ -36,22 +36,20 @@ class Curve:
     def __len__(self) -> int:
         return len(self.lam)
 
-    def at_cost(self, budget: float) -> float:
-        """The best quality at a mean cost of no more than ``budget``; NaN if no point is that cheap."""
-        within = self.cost <= budget + 1e-12 * abs(budget)  # a mean of equal costs may differ from them in the last digit
-        return float(self.quality[within].max()) if within.any() else float("nan")
+    def mean_quality(self, low: float, high: float, linear: bool = False) -> float:
+        """The mean over cost from ``low`` to ``high`` of the best quality at no more than that cost: an exact integral.
 
-    def mean_quality(self, low: float, high: float) -> float:
-        """The mean over cost from ``low`` to ``high`` of the best quality at no more than that cost (a step function).
-
-        ``low`` must be a cost that the curve reaches; where ``low`` equals ``high`` it is the best quality there.
+        Args:
+            low: a cost that the curve reaches, if it is ``linear`` its least; where it equals ``high``, the best quality there is returned.
+            linear: the curve is a concave line, and beyond its best point level; otherwise it has steps.
         """
-        if not high > low:
-            return self.at_cost(high)
+        if not high > low:  # a mean of equal costs may differ from them in the last digit
+            return float(self.quality[self.cost <= high * (1 + 1e-12)].max())
         rows = np.argsort(self.cost, kind="stable")
-        cost, best = self.cost[rows], np.maximum.accumulate(self.quality[rows])
-        edges = np.append(np.clip(cost, low, high), high)
-        return float((np.diff(edges) * best).sum() / (high - low))
+        best = np.maximum.accumulate(self.quality[rows])
+        edges = np.append(np.clip(self.cost[rows], low, high), high)
+        area = np.trapezoid(np.append(best, best[-1]), edges) if linear else (np.diff(edges) * best).sum()
+        return float(area / (high - low))
 
     def thinned(self, most: int, keep: Ints | None = None) -> Curve:
         """At most ``most`` points, evenly spaced in cost: the ends, the best point and the rows in ``keep`` always stay."""

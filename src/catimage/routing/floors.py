@@ -71,12 +71,9 @@ def best_with_floors(scores: Floats, labels: Floats, cost: Floats, budget: float
         found = optimum(scores, cost, budget, aimed)
         if not found.met:
             break
-        choices = found.rule.choices(scores, cost)
-        kept = np.array([_label_mean(found.rule, choices, y) for y in labels])
-        last = Floored(found.rule, float(found.rule.expected(choices, cost).mean()), kept)
-        short = floors - kept
+        last, quality = _floored(found.rule, scores, labels, cost)
+        short = floors - last.kept
         short[np.abs(short) <= _ROUNDING * np.maximum(np.abs(floors), 1e-300)] = 0.0
-        quality = float(found.rule.expected(choices, scores[0]).mean())
         if (short <= 0).all() and quality > value:
             best, value = last, quality
         move = np.where((short > 0) | (found.rule.multipliers > 0).any(axis=0), short, 0.0)
@@ -86,6 +83,13 @@ def best_with_floors(scores: Floats, labels: Floats, cost: Floats, budget: float
     if best is None:
         raise InputError(_refusal(scores, cost, budget, floors, names, last))
     return best
+
+
+def _floored(rule: Rule, scores: Floats, labels: Floats, cost: Floats) -> tuple[Floored, float]:
+    """What a rule gives by the labels, and its predicted quality."""
+    choices = rule.choices(scores, cost)
+    kept = np.array([_label_mean(rule, choices, y) for y in labels])
+    return Floored(rule, float(rule.expected(choices, cost).mean()), kept), float(rule.expected(choices, scores[0]).mean())
 
 
 def _label_mean(rule: Rule, choices: Ints, labels: Floats) -> float:

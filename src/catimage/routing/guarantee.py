@@ -3,7 +3,8 @@
 A lambda that keeps the budget on the calibration prompts overspends on new ones about every other time. Here the rule is chosen
 such that its true mean cost, over new prompts of the same kind, exceeds the budget with probability at most ``1 - confidence``,
 whatever the distribution of the costs is: all that is used is that calibration prompts are drawn independently, that
-the estimator has not learned from them, and that a cost lies between those of the cheapest and of the dearest candidate.
+the estimator has not learned from them (if it was chosen on them among several, ``confidence`` must allow for each), and that a cost
+lies between those of the cheapest and of the dearest candidate.
 
 Two steps. (1) Whether one given rule keeps the budget is tested by betting (Waudby-Smith and Ramdas 2024, "Estimating means of
 bounded random variables by betting"): a gambler who stakes a fixed share of his capital on every cost being below the budget has, if
@@ -88,7 +89,7 @@ class Certifier:
 
 
 def budgets_and_rules(certifier: Certifier, steps: int, mix: bool = True) -> list[tuple[float, Rule]]:
-    """Certified rules for budgets evenly spaced between the cheapest and the dearest candidate, ascending; each differs from the last.
+    """Certified rules for budgets evenly spaced between the cheapest and the dearest candidate, ascending, up to lambda 0.
 
     The first is the cheapest candidate for every prompt, which needs no certificate.
     """

@@ -74,6 +74,10 @@ class Rule:
         """The part by which each prompt goes, from ``draws`` (n,) in [0, 1)."""
         return np.searchsorted(np.cumsum(self.share)[:-1], draws, side="right")
 
+    def drawn(self, choices: Ints, draws: Floats) -> Ints:
+        """The candidate that each prompt gets, (n,): of :meth:`choices`, by the part that its draw says."""
+        return choices[self.parts_of(draws), np.arange(len(draws))]
+
     def expected(self, choices: Ints, values: Floats) -> Floats:
         """The expectation over the draws of each prompt's value, (n,), from :meth:`choices` and ``values`` (n, m) or (m,)."""
         table = np.broadcast_to(values, (choices.shape[1], values.shape[-1]))

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError, nearest
-from catimage.estimators import store
-from catimage.estimators.features import look_up
 from catimage.estimators.making import Floats
+from catimage.estimators.spread import FOLDER as SPREAD
+from catimage.evaluation.trained import trained, tried
 from catimage.params import Params
 from catimage.routing.curve import safe_lambda
 from catimage.routing.mixing import FORMAT, Rule
@@ -23,8 +22,6 @@ from catimage.stages.calibrating.operating_rule import Found, Validation, find_r
 from catimage.stages.train import OUT_OF_FOLD, split_labels
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, costs_of, read_table
 from catimage.workspace import Workspace, replacing
-
-SPREAD = "spread"
 
 
 def run(workspace: Workspace, params: Params) -> None:
@@ -40,7 +37,7 @@ def run(workspace: Workspace, params: Params) -> None:
     _check(workspace, params)
     best, compared = _choose(workspace, params, prompts, scores, names, costs)
     validation = _validation(workspace, params, best, (prompts, scores), names)
-    found = find_rule(validation, costs, params, looked=len(compared.rows) if compared and not compared.independent else 1)
+    found = find_rule(validation, costs, params, _looked(workspace.estimators / params.metric, best, compared))
     _write(workspace, best, found, _document(params, best, compared, names, costs, found))
     if compared is not None:
         print(f"calibrate: {compared.sentence(params.metric)}", flush=True)
@@ -49,14 +46,14 @@ def run(workspace: Workspace, params: Params) -> None:
 
 def wanted(folder: Path, estimator: str) -> list[str]:
     """The trained estimators among which to calibrate: all for ``auto``, or the one named."""
-    trained = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    if not trained:
+    there = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if not there:
         raise InputError(f"{folder} holds no estimator: run 'catimage train' first.")
-    if estimator != "auto" and estimator not in trained:
+    if estimator != "auto" and estimator not in there:
         raise InputError(
-            f"calibrate.estimator: {estimator!r} is not trained{nearest(estimator, trained)}; there are {', '.join(trained)}, or 'auto'."
+            f"calibrate.estimator: {estimator!r} is not trained{nearest(estimator, there)}; there are {', '.join(there)}, or 'auto'."
         )
-    return trained if estimator == "auto" else [estimator]
+    return there if estimator == "auto" else [estimator]
 
 
 def _check(workspace: Workspace, params: Params) -> None:
@@ -67,6 +64,8 @@ def _check(workspace: Workspace, params: Params) -> None:
             raise InputError(f"calibrate.floors: {metric} is the metric that is routed on: set calibrate.quality_floor instead.")
         if not (workspace.estimators / metric).is_dir():
             raise InputError(f"calibrate.floors: {metric!r} has no estimator: add it to train.metrics, and train again.")
+    if asked.floors and not asked.mix:
+        raise InputError("calibrate.floors: they are kept by mixing rules: leave calibrate.mix true, or the floors out.")
     given = [key for key in ("quality_floor", "floors", "confidence") if getattr(asked, key) not in (None, {})]
     if len(given) > 1:
         raise InputError(f"calibrate.{given[0]} and calibrate.{given[1]} cannot both be kept: {_WHY[given[0], given[1]]}; leave one out.")
@@ -89,9 +88,15 @@ def _choose(
         return among[0], None
     held = held_out(folder, among, prompts.loc[prompts["split"] == "train", "prompt_id"].tolist(), names)
     texts, labels = split_labels(prompts, scores, "val" if held is None else "train", params.metric, names, params)
-    predictions = {name: _load(workspace, folder / name, names).predict(texts) for name in among} if held is None else held
+    predictions = {name: trained(workspace, folder / name, names).predict(texts) for name in among} if held is None else held
     found = compare(predictions, labels, costs, independent=held is not None)
     return found.best, found
+
+
+def _looked(folder: Path, best: str, compared: Comparison | None) -> int:
+    """Among how many estimators this one was chosen by a look at the validation split."""
+    among = [row.estimator for row in compared.rows] if compared and not compared.independent else [best]
+    return sum(tried(folder / name) for name in among)
 
 
 def _validation(workspace: Workspace, params: Params, best: str, tables: tuple[pd.DataFrame, pd.DataFrame], names: list[str]) -> Validation:
@@ -100,20 +105,12 @@ def _validation(workspace: Workspace, params: Params, best: str, tables: tuple[p
     for metric in (params.metric, *params.calibrate.floors):
         texts, labels[metric] = split_labels(*tables, "val", metric, names, params)
     source = workspace.estimators / params.metric / best
-    predicted = [_load(workspace, workspace.estimators / metric / best, names).predict(texts) for metric in labels]
+    predicted = [trained(workspace, workspace.estimators / metric / best, names).predict(texts) for metric in labels]
     if params.calibrate.risk_aversion:
         if not (source / SPREAD).is_dir():
             raise InputError(f"calibrate.risk_aversion: {source} has no predictive spread: set train.folds to 2 or more, and train again.")
-        predicted[0] = predicted[0] - params.calibrate.risk_aversion * _load(workspace, source / SPREAD, names).predict(texts)
+        predicted[0] = predicted[0] - params.calibrate.risk_aversion * trained(workspace, source / SPREAD, names).predict(texts)
     return Validation(np.stack(predicted), np.stack(list(labels.values())))
-
-
-def _load(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
-    estimator, meta = store.load(folder)
-    if meta["candidates"] != candidates:
-        raise InputError(f"{folder} was trained on other candidates: run 'catimage train' again.")
-    look_up(estimator, workspace.embeddings)
-    return estimator
 
 
 def _document(params: Params, best: str, compared: Comparison | None, names: list[str], costs: Floats, found: Found) -> dict[str, Any]:
@@ -142,14 +139,16 @@ def _document(params: Params, best: str, compared: Comparison | None, names: lis
 
 
 def _write(workspace: Workspace, best: str, found: Found, document: dict[str, Any]) -> None:
-    curve, trained = found.curve, workspace.estimators
+    curve, source = found.curve, workspace.estimators / document["metric"] / best
     rows = {"lambda": [safe_lambda(curve, i) for i in range(len(curve))], "cost": curve.cost, "quality": curve.quality}
     with replacing(workspace.router) as folder:
-        shutil.copytree(trained / document["metric"] / best, folder / "estimator", ignore=shutil.ignore_patterns(SPREAD, OUT_OF_FOLD))
+        shutil.copytree(source, folder / "estimator", ignore=shutil.ignore_patterns(SPREAD, OUT_OF_FOLD))
         for metric in document["floors"]:
-            shutil.copytree(trained / metric / best, folder / "others" / metric, ignore=shutil.ignore_patterns(SPREAD, OUT_OF_FOLD))
+            shutil.copytree(
+                workspace.estimators / metric / best, folder / "others" / metric, ignore=shutil.ignore_patterns(SPREAD, OUT_OF_FOLD)
+            )
         if document["risk_aversion"]:
-            shutil.copytree(trained / document["metric"] / best / SPREAD, folder / SPREAD)
+            shutil.copytree(source / SPREAD, folder / SPREAD)
         pd.DataFrame(rows).to_parquet(folder / "curve.parquet", index=False)
         if found.certified:
             _certified_frame(found.certified).to_parquet(folder / "certified.parquet", index=False)

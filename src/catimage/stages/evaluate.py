@@ -29,7 +29,7 @@ from catimage.router import Router
 from catimage.routing.rule import Floats
 from catimage.stages.evaluating.judging import Known, judged_on, metric_data, trained_metrics
 from catimage.stages.evaluating.learning import trials_of
-from catimage.stages.evaluating.operating import operating_point
+from catimage.stages.evaluating.operating import operating_point, rule_at
 from catimage.stages.evaluating.plateau import plateau
 from catimage.stages.evaluating.sets import sets_document
 from catimage.stages.evaluating.showing import reference_candidate, shown_prompts
@@ -55,13 +55,13 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     known = Known(prompts[prompts["split"] != "test"], table)
     judged = judged_on(prompts, table, router, scores, params.validation.complete_labels)
     metrics = [m for m in trained_metrics(workspace, router.metric) if m == router.metric or m in set(judged.scores["metric"])]
-    found = [metric_data(workspace, metric, known, judged.of(metric), router.candidates, params) for metric in metrics]
+    found = [metric_data(workspace, m, known, judged.of(m) if scores else judged, router.candidates, params) for m in metrics]
     labels, test = found[0][0].test, found[0][1]
     pool = Pool(router.candidates, router.costs, router.cost_unit, _generators(workspace, router))
     predicted = router.predict(test["prompt"].tolist())
-    point = operating_point(router, test, predicted, judged.scores, params)
+    point = operating_point(router, test, predicted, judged.scores)
     document = _document(workspace, params, router, known, found, pool, point, own=scores is None)
-    shown = shown_prompts(workspace if scores is None else None, test, predicted, labels, pool, router.lam, document["cases"])
+    shown = shown_prompts(workspace if scores is None else None, test, point, labels, pool, document["cases"])
     _write(workspace, document, pool, predicted, labels, shown)
     print("\n".join([summary(document), *sentences(document["sets"]), *plateau_lines(document["plateau"])]), flush=True)
 
@@ -88,8 +88,9 @@ def _document(
     predicted = point.predicted
     on_val = _known_to(router, routed)
     document = metrics_document(routed, [other for other, _ in found[1:]], pool, point, evaluate.bootstrap, evaluate.seed)
-    rows = {row["candidate"]: row for row in document["methods"][router.estimator_name]["by_candidate"]}
-    reference = rows[reference_candidate(workspace, params, document["best_single"]["candidate"], pool.candidates)]
+    reference = reference_candidate(workspace, params, document["best_single"]["candidate"], pool.candidates)
+    rule = rule_at(router, float(pool.cost[pool.candidates.index(reference)]))
+    picked, ids = point.served(pool.cost, rule), test["prompt_id"].tolist()
     selection = selection_table(predicted, pool.cost, pool.candidates)
     trials, without = trials_of(workspace, params, known, routed, test, pool)
     document |= {
@@ -101,9 +102,9 @@ def _document(
         "plateau": plateau(workspace, params, found, known, pool, own),
         "subsets": subsets_document((on_val, routed.validation), (predicted, routed.test), pool, bootstrap),
         "selection": selection_document(selection, pool.candidates) | {"calibrated": calibrated_rates(point, pool.cost)},
-        "cases": cases_document(predicted, routed.test, pool, reference, test["prompt_id"].tolist(), bootstrap),
+        "cases": cases_document(picked, float(rule.lam.max()), predicted, routed.test, pool, reference, ids, bootstrap),
     }
-    return document | {"sets": sets_document(workspace, params, own, test, pool, predicted, document)}
+    return document | {"sets": sets_document(workspace, params, own, test, pool, point, document)}
 
 
 def _check(router: Router, params: Params) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError
@@ -65,9 +69,11 @@ def _train_metric(
 ) -> None:
     """All estimators of one metric, those that others are made of first."""
     fitted: dict[str, Pipeline] = {}
+    tried: dict[str, int] = {}
     for spec in in_order(params.train.estimators):
         pipeline, grid = build(making(spec, candidates, workspace, params, {name: fitted[name] for name in spec.members}))
         estimator = fitted[spec.name] = _fit(spec, pipeline, grid, data)
+        tried[spec.name] = len(ParameterGrid(grid)) * prod(tried[name] for name in spec.members)
         error = float(np.sqrt(difference_error(estimator.predict(data["val"][0]), data["val"][1])))
         chosen = settings_of(estimator, grid)
         print(f"train: {metric} {spec.name} {chosen or ''} error of differences on validation {error:.4f}", flush=True)
@@ -78,17 +84,29 @@ def _train_metric(
             "encoder": params.encoder.model_dump(),
             "chosen": chosen,
             "val_error": error,
+            "tried": tried[spec.name],
         }
         held = out_of_fold(estimator, data["train"], params.train.folds, params.train.seed) if params.train.folds else None
         _save(estimator, meta, held, ids, out / spec.name)
 
 
 def _fit(spec: EstimatorParams, pipeline: Pipeline, grid: Grid, data: dict[str, Split]) -> Pipeline:
-    """As the user has set it; what cannot be fitted for that reason is told, a fault of ours is not put down to the user."""
-    features = {"features": " and ".join(feature.kind for feature in spec.features)} if spec.features else {}
-    said = ", ".join(f"{key}: {value}" for key, value in {**spec.settings, **features}.items())
-    try:
+    with as_set(spec):
         fitted = fit(pipeline, grid, data["train"], data["val"])
+    check_finite(spec, fitted.predict(data["val"][0]))
+    return fitted
+
+
+@contextmanager
+def as_set(spec: EstimatorParams) -> Iterator[None]:
+    """Fitting an estimator as the user has set it: what fails for that reason is told, a fault of ours is not put down to the user.
+
+    Raises:
+        InputError: naming the settings and features.
+    """
+    said = _said(spec)
+    try:
+        yield
     except InputError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
@@ -96,10 +114,20 @@ def _fit(spec: EstimatorParams, pipeline: Pipeline, grid: Grid, data: dict[str, 
             raise  # nothing that the user said
         why = " ".join(str(error).split())
         raise InputError(f"train.estimators: {spec.name} cannot be fitted with the settings {said} ({why}): correct them.") from error
-    if not np.isfinite(fitted.predict(data["val"][0])).all():
+
+
+def check_finite(spec: EstimatorParams, predicted: Floats) -> None:
+    """Raises InputError where an estimator predicts what is no number."""
+    if not np.isfinite(predicted).all():
+        said = _said(spec)
         mend = f"correct its settings ({said})" if said else "leave it out"
         raise InputError(f"train.estimators: {spec.name} predicts values that are no finite numbers: {mend}.")
-    return fitted
+
+
+def _said(spec: EstimatorParams) -> str:
+    """The settings and features that the user has given."""
+    features = {"features": " and ".join(feature.kind for feature in spec.features)} if spec.features else {}
+    return ", ".join(f"{key}: {value}" for key, value in {**spec.settings, **features}.items())
 
 
 def _save(estimator: Pipeline, meta: dict[str, Any], held: Floats | None, ids: pd.Series, out: Path) -> None:
@@ -114,8 +142,10 @@ def in_order(estimators: tuple[EstimatorParams, ...]) -> list[EstimatorParams]:
     """The estimators so that each comes after those that it is made of.
 
     Raises:
-        InputError: some are made of each other.
+        InputError: some are made of each other, or one that is no stack has members.
     """
+    if odd := [e for e in estimators if e.members and e.made_as != "stack"]:
+        raise InputError(f"train.estimators: {odd[0].name} is a {odd[0].made_as}, and only a stack has members: leave its 'members' out.")
     done: list[EstimatorParams] = []
     left = list(estimators)
     while left:

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ from catimage.evaluation.methods import MetricData, Pool
 from catimage.params import load_params, parse_params
 from catimage.stages import calibrate, evaluate, train
 from catimage.stages.evaluating.judging import Known
-from catimage.stages.evaluating.plateau import budget_of, plateau, step_candidates
+from catimage.stages.evaluating.plateau import budget_of, plateau
+from catimage.stages.evaluating.steps import step_candidates
 from catimage.stages.kinds import kinds_of, pool_of
 from catimage.tables import CANDIDATES, PROMPTS, SCORES, prompt_id, split_of, write_table
 from catimage.workspace import Workspace
@@ -108,6 +110,33 @@ def test_weights_are_calibrated_to_a_budget_on_prompts_that_were_not_learned_fro
     load_params(built.params, ["evaluate.plateau.budget="])
 
 
+def test_out_of_fold_predictions_are_read_by_prompt(built, tmp_path):
+    workspace = Workspace(shutil.copytree(built.root, tmp_path / "w"))
+    before = evaluated(workspace)["weights"]
+    path = workspace.estimators / "l_snr" / "ridge" / "out_of_fold.parquet"
+    pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
+    assert evaluated(workspace)["weights"] == before
+    pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
+    with pytest.raises(InputError, match="is of other prompts or candidates than the tables"):
+        evaluated(workspace)
+
+
+def test_test_prompts_without_a_common_metric_are_refused(built, tmp_path):
+    workspace = Workspace(shutil.copytree(built.root, tmp_path / "w"))
+    prompts, scores = pd.read_parquet(workspace.prompts), pd.read_parquet(workspace.scores)
+    test = prompts.loc[prompts["split"] == "test", "prompt_id"]
+    gone = [scores["prompt_id"].isin(half) & (scores["metric"] == m) for half, m in ((test[::2], "l_snr"), (test[1::2], "clip_similarity"))]
+    write_table(scores[~(gone[0] | gone[1])], workspace.scores, SCORES)
+    with pytest.raises(InputError, match="no test prompt has a label of every plateau metric"):
+        evaluated(workspace, "validate.complete_labels=false")
+
+
+def test_a_budget_that_the_literal_rule_cannot_keep_is_refused(built, tmp_path):
+    workspace = Workspace(shutil.copytree(built.root, tmp_path / "w"))
+    with pytest.raises(InputError, match="the last step always wins, so that no budget is kept"):
+        evaluated(workspace, "evaluate.plateau.literal=true", "evaluate.plateau.budget=50%")
+
+
 def test_what_is_not_trained_is_named(built):
     data = MetricData("clip_similarity", *(np.zeros((3, 4)) for _ in range(3)), {"lstm": (np.zeros((3, 4)),) * 2})
     found, pool = [(data, pd.DataFrame({"prompt_id": ["a", "b", "c"]}))], Pool(list(COST), np.array(list(COST.values())), "tflops")
@@ -148,3 +177,6 @@ def test_a_budget_is_a_number_or_a_percentage():
     assert [budget_of(text, cost) for text in ("", "40%", "2.5")] == [None, 3.2, 2.5]
     with pytest.raises(InputError, match="neither a mean cost nor a percentage"):
         budget_of("much", cost)
+    for text in ("nan", "nan%", "inf"):
+        with pytest.raises(InputError, match="neither a mean cost nor a percentage"):
+            budget_of(text, cost)

@@ -5,9 +5,11 @@ import pytest
 from PIL import Image
 
 from catimage.errors import InputError
+from catimage.evaluation.budget import Operating
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.sets import sentences
 from catimage.params import parse_params
+from catimage.routing.mixing import Rule
 from catimage.shards.manifest import Entry, write_manifest
 from catimage.shards.plan import ShardPlan
 from catimage.shards.store import encode_image, write_shard
@@ -17,6 +19,7 @@ from catimage.tiny.parsing import parse
 from catimage.tiny.render import render
 from catimage.tiny.scenes import COLOURS, SHAPES
 from catimage.workspace import Workspace
+from tests.evaluation.worlds import operating
 
 NAMES = ["noisy", "true"]
 COST = np.array([1.0, 4.0])
@@ -58,8 +61,8 @@ def documents(lam=1e-9):
 
 def judged(workspace, test, lam=1e-9, own=True, **evaluate):
     params = parse_params({"evaluate": {"set_metrics": ["fid_tiny", "kid_tiny", "is_tiny"], **evaluate}, "label": {"device": "cpu"}}, "p")
-    predicted = np.tile([0.2, 0.9], (len(test), 1))
-    return sets_document(workspace, params, own, test, Pool(NAMES, COST, "seconds"), predicted, documents(lam))
+    point = operating("ridge", 9.0, lam, np.tile([0.2, 0.9], (len(test), 1)))
+    return sets_document(workspace, params, own, test, Pool(NAMES, COST, "seconds"), point, documents(lam))
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +109,22 @@ def test_it_is_the_same_again_and_a_set_of_both_candidates_lies_between(made, do
     assert again["metrics"]["kid_tiny"] == document["metrics"]["kid_tiny"]
     params = parse_params({"evaluate": {"set_metrics": ["kid_tiny"]}, "label": {"device": "cpu"}}, "p")
     predicted = np.where((np.arange(24) % 2)[:, None], [0.2, 0.9], [0.9, 0.2])
-    mixed = sets_document(workspace, params, True, test, Pool(NAMES, COST, "seconds"), predicted, documents())
+    point = operating("ridge", 9.0, 1e-9, predicted)
+    mixed = sets_document(workspace, params, True, test, Pool(NAMES, COST, "seconds"), point, documents())
     noisy, true = document["metrics"]["kid_tiny"]["by_candidate"]
     assert true["value"] < mixed["metrics"]["kid_tiny"]["budget"]["value"] < noisy["value"]
     assert mixed["metrics"]["kid_tiny"]["budget"]["cost"] == 2.5
+
+
+def test_where_two_lambdas_are_mixed_each_prompts_image_is_of_the_candidate_that_it_is_served(made, document):
+    workspace, test = made
+    params = parse_params({"evaluate": {"set_metrics": ["kid_tiny"]}, "label": {"device": "cpu"}}, "p")
+    predicted, draws = np.tile([0.2, 0.9], (24, 1)), np.repeat([0.1, 0.9], 12)
+    point = Operating("ridge", 2.0, Rule.of((0.3, 1e-9), (0.7, 1.0)), predicted, predicted, draws)
+    found = sets_document(workspace, params, True, test, Pool(NAMES, COST, "seconds"), point, documents(1.0))
+    budget = found["metrics"]["kid_tiny"]["budget"]
+    noisy, true = document["metrics"]["kid_tiny"]["by_candidate"]
+    assert budget["cost"] == 2.5 and true["value"] < budget["value"] < noisy["value"]
 
 
 def test_a_folder_of_real_images(made, document):

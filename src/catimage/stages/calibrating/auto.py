@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from catimage.errors import InputError
 from catimage.evaluation.holes import whole_rows
+from catimage.evaluation.trained import read_out_of_fold
 from catimage.routing.curve import deferral_curve
 from catimage.routing.rule import Floats, Ints
 from catimage.stages.train import OUT_OF_FOLD
@@ -68,13 +68,11 @@ def held_out(folder: Path, names: list[str], prompt_ids: list[str], candidates: 
         InputError: they are of other prompts or candidates than the workspace's.
     """
     found: dict[str, Floats] = {}
-    for path in (folder / name / OUT_OF_FOLD for name in names):
-        if not path.exists():
+    for name in names:
+        predicted = read_out_of_fold(folder / name / OUT_OF_FOLD, prompt_ids, candidates)
+        if predicted is None:
             return None
-        frame = pd.read_parquet(path).set_index("prompt_id")
-        if set(frame.columns) != set(candidates) or not frame.index.isin(prompt_ids).all() or len(frame) != len(prompt_ids):
-            raise InputError(f"{path} is of other prompts or candidates than the tables: run 'catimage train' again.")
-        found[path.parent.name] = frame.loc[prompt_ids, candidates].to_numpy(np.float64)
+        found[name] = predicted
     return found
 
 

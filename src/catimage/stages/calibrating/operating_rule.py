@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from catimage.errors import InputError
+from catimage.evaluation.holes import whole_rows
 from catimage.metrics import lower_is_better
 from catimage.params import Params
 from catimage.routing.curve import Curve, deferral_curve
@@ -61,7 +63,8 @@ def find_rule(on: Validation, cost: Floats, params: Params, looked: int = 1) -> 
 
     Args:
         cost: (n_candidates,).
-        looked: among how many estimators the one was chosen by a look at the validation split. A confidence must hold for each of them.
+        looked: among how many estimators, each setting of one counted, the one was chosen by a look at the validation split. A
+            confidence must hold for each of them.
 
     Raises:
         InputError: nothing meets the budget or a floor; it says what does.
@@ -69,9 +72,9 @@ def find_rule(on: Validation, cost: Floats, params: Params, looked: int = 1) -> 
     asked, budget = params.calibrate, params.budget_in(float(cost.max()))
     if asked.floors:
         return _with_floors(on, cost, budget, params)
-    whole = not np.isnan(on.labels[0]).any(axis=1).all()
-    curve = deferral_curve(on.scores[0], cost, on.labels[0] if whole else None)
+    curve = _curve(on.scores[0], cost, on)
     if asked.quality_floor is not None:
+        _check_judged(on.labels[0], f"quality_floor: no validation prompt has a {params.metric} score")
         floor = -asked.quality_floor if lower_is_better(params.metric, params) else asked.quality_floor
         rule, spent = cheapest_reaching(curve, floor, asked.mix)
         return _judged(Found(rule, spent, spent, curve, None), on, cost)
@@ -81,13 +84,25 @@ def find_rule(on: Validation, cost: Floats, params: Params, looked: int = 1) -> 
     return _judged(Found(rule, budget, spent, curve, None), on, cost)
 
 
+def _curve(scores: Floats, cost: Floats, on: Validation) -> Curve:
+    """The deferral curve of ``scores``; its quality is theirs where no prompt has all labels."""
+    return deferral_curve(scores, cost, on.labels[0] if len(whole_rows(on.labels[0])) else None)
+
+
+def _check_judged(labels: Floats, what: str) -> None:
+    if not len(whole_rows(labels)):
+        raise InputError(f"calibrate.{what} of every candidate, so that no floor can be judged: score more of that split.")
+
+
 def _with_floors(on: Validation, cost: Floats, budget: float, params: Params) -> Found:
     names = list(params.calibrate.floors)
+    for name, labels in zip(names, on.labels[1:], strict=True):
+        _check_judged(labels, f"floors: no validation prompt has a {name} score")
     signs = np.array([-1.0 if lower_is_better(name, params) else 1.0 for name in names])
     floors = signs * np.array([params.calibrate.floors[name] for name in names])
     best = best_with_floors(on.scores, on.labels[1:], cost, budget, floors, names)
     multipliers = best.rule.share @ best.rule.multipliers
-    curve = deferral_curve(on.scores[0] + np.tensordot(multipliers, on.scores[1:], 1), cost, on.labels[0])
+    curve = _curve(on.scores[0] + np.tensordot(multipliers, on.scores[1:], 1), cost, on)
     kept = dict(zip(names, (signs * best.kept).tolist(), strict=True))
     return _judged(Found(best.rule, budget, best.mean_cost, curve, None, kept), on, cost)
 
@@ -112,7 +127,7 @@ def _judged(found: Found, on: Validation, cost: Floats) -> Found:
     """With the mean cost and quality that the rule gives."""
     scores = on.scores if found.kept else on.scores[0]
     choices = found.rule.choices(scores, cost)
-    whole = ~np.isnan(on.labels[0]).any(axis=1)
-    quality = found.rule.expected(choices[:, whole], on.labels[0][whole]).mean() if whole.any() else None
+    whole = whole_rows(on.labels[0])
+    quality = found.rule.expected(choices[:, whole], on.labels[0][whole]).mean() if len(whole) else None
     spent = float(found.rule.expected(choices, cost).mean())
     return replace(found, mean_cost=spent, quality=None if quality is None else float(quality))

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError
-from catimage.estimators import store
-from catimage.estimators.features import look_up
 from catimage.evaluation.holes import whole_rows
 from catimage.evaluation.methods import MetricData
+from catimage.evaluation.trained import trained
 from catimage.metrics import lower_is_better
 from catimage.params import Params
 from catimage.router import Router
@@ -129,18 +127,3 @@ def predictions(
         estimator = trained(workspace, folder, candidates)
         found[folder.name] = np.asarray(estimator.predict(validation), float), np.asarray(estimator.predict(test), float)
     return found
-
-
-def trained(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
-    """A trained estimator, which looks embeddings up that the sample stage has made.
-
-    Raises:
-        InputError: nothing is there, or it was trained on other candidates.
-    """
-    estimator, meta = store.load(folder)
-    if meta["candidates"] != candidates:
-        raise InputError(
-            f"{folder} was trained on other candidates than the router's: run 'catimage train' and 'catimage calibrate' again."
-        )
-    look_up(estimator, workspace.embeddings)
-    return estimator

@@ -11,9 +11,11 @@ from sklearn.pipeline import Pipeline
 from catimage.estimators.knn import CosineKNNRegressor
 from catimage.evaluation.holes import whole_rows
 from catimage.evaluation.methods import MetricData, Pool
-from catimage.evaluation.trials import Lesson, possible_sizes, trials_document
+from catimage.evaluation.trained import trained
+from catimage.evaluation.trials import Lesson, possible_sizes, trials_document, whole_seeds
 from catimage.params import Params
-from catimage.stages.evaluating.judging import Known, trained
+from catimage.routing.rule import Floats
+from catimage.stages.evaluating.judging import Known
 from catimage.stages.train import split_labels
 from catimage.tables import scores_array
 from catimage.workspace import Workspace
@@ -31,25 +33,32 @@ def trials_of(
         return None, "evaluate.trials is 0"
     rows = known.prompts[known.prompts["split"] == "train"]
     by_seed = scores_array(known.scores, data.metric, rows["prompt_id"].tolist(), pool.candidates)
-    seeds = by_seed.shape[2]
+    seeds = int(whole_seeds(by_seed).sum(axis=1).max())
     sizes = possible_sizes(params.evaluate.trial_seeds, seeds)
     if not sizes:
         wanted = ", ".join(map(str, params.evaluate.trial_seeds)) or "none"
-        return None, f"the training prompts have {seeds} seed{'s' * (seeds > 1)}, and S ({wanted}) must be fewer than there are"
+        return None, f"the training prompts have {seeds} seed{'s' * (seeds != 1)}, and S ({wanted}) must be fewer than there are"
     name, estimator = _nearest_neighbours(workspace, data, pool)
     if estimator is None:
         return None, f"no k-nearest-neighbours estimator is trained on {data.metric}: add knn to train.estimators"
-    texts, labels = split_labels(known.prompts, known.scores, "val", data.metric, pool.candidates, params)
-    split = rows["prompt"].to_numpy(object), texts[whole_rows(labels)], test["prompt"].to_numpy(object)
-    features = [np.asarray(estimator[:-1].transform(prompts)) for prompts in split]
-    scores = -by_seed if data.lower_is_better else by_seed
-    lesson = Lesson(estimator[-1], (features[0], features[1], features[2]), scores, data.validation, data.test, pool.cost)
     about = {
         "estimator": name,
         "n_neighbors": int(estimator[-1].n_neighbors),
         "left_out": [size for size in params.evaluate.trial_seeds if size not in sizes],
     }
+    texts, labels = split_labels(known.prompts, known.scores, "val", data.metric, pool.candidates, params)
+    splits = rows["prompt"].to_numpy(object), texts[whole_rows(labels)], test["prompt"].to_numpy(object)
+    lesson = _lesson(estimator, splits, by_seed, data, pool)
     return about | trials_document(lesson, pool.candidates, sizes, params.evaluate.trials, params.evaluate.seed), None
+
+
+def _lesson(
+    estimator: Pipeline, splits: tuple[np.ndarray, np.ndarray, np.ndarray], by_seed: Floats, data: MetricData, pool: Pool
+) -> Lesson:
+    """From the prompts of the three splits, and the scores of the training prompts in the metric's own direction."""
+    learned, chosen, judged = (np.asarray(estimator[:-1].transform(prompts)) for prompts in splits)
+    scores = -by_seed if data.lower_is_better else by_seed
+    return Lesson(estimator[-1], (learned, chosen, judged), scores, data.validation, data.test, pool.cost)
 
 
 def _nearest_neighbours(workspace: Workspace, data: MetricData, pool: Pool) -> tuple[str, Pipeline | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.methods import MetricData, Pool
 from catimage.evaluation.plateau import plateau_document
 from catimage.evaluation.plateau_conditions import Baseline, StepData
+from catimage.evaluation.trained import read_out_of_fold
 from catimage.metrics import declaration
 from catimage.params import Params, Plateau
 from catimage.routing.plateau import turning_points
@@ -23,26 +23,9 @@ from catimage.routing.rule import Floats
 from catimage.shards.manifest import read_manifest
 from catimage.shards.store import shard_path
 from catimage.stages.evaluating.judging import Known
-from catimage.stages.kinds import kinds_of, pool_of
-from catimage.stages.train import OUT_OF_FOLD, candidates_of, split_labels
-from catimage.tables import CANDIDATES, read_table
+from catimage.stages.evaluating.steps import StepCandidates, step_candidates
+from catimage.stages.train import OUT_OF_FOLD, split_labels
 from catimage.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class StepCandidates:
-    """The candidates that differ from the reference condition in steps alone, and the others by kind.
-
-    Attributes:
-        columns: places of the series in the pool's candidates, by ascending steps; ``steps`` likewise.
-        reference: the place of the reference condition in the series.
-        others: places of the other candidates, a list for each generator and settings.
-    """
-
-    columns: list[int]
-    steps: np.ndarray
-    reference: int
-    others: list[list[int]]
 
 
 def plateau(
@@ -61,6 +44,10 @@ def plateau(
     by_name = {data.metric: (data, prompts) for data, prompts in found}
     if not asked.metrics or (not own and not set(asked.metrics) <= set(by_name)):
         return None
+    if asked.literal and asked.budget:
+        raise InputError(
+            "evaluate.plateau: read literally the last step always wins, so that no budget is kept: leave out literal or budget."
+        )
     for metric in asked.metrics:
         _check(metric, asked.metrics[metric].estimator or asked.estimator, by_name)
     chosen = {metric: by_name[metric] for metric in asked.metrics}
@@ -98,33 +85,6 @@ def _estimators(asked: Plateau) -> dict[str, str]:
     return {metric: of.estimator or asked.estimator for metric, of in asked.metrics.items()}
 
 
-def step_candidates(workspace: Workspace, params: Params, pool: Pool) -> StepCandidates:
-    """The series of the pool's reference condition: its generator's candidates with the same settings.
-
-    Without a ``reference_condition`` it is the generator with the most candidates, and the reference its most steps.
-
-    Raises:
-        InputError: steps are not known, as those of imported scores are not, or there are not two step numbers.
-    """
-    table = candidates_of(read_table(workspace.candidates, CANDIDATES, "generate"), pool.unit)
-    steps = dict(zip(table.names, table.steps, strict=True))
-    file = pool_of(workspace, params)
-    kinds, reference = kinds_of(file, dict(zip(table.names, table.generators, strict=True))), file.reference_condition if file else None
-    groups: dict[str, list[int]] = {}
-    for column in sorted(range(len(pool.candidates)), key=lambda c: steps.get(pool.candidates[c], 0)):
-        groups.setdefault(kinds.get(pool.candidates[column], ""), []).append(column)
-    kind = kinds[reference] if reference in pool.candidates else max(groups, key=lambda k: len(groups[k]))
-    columns = groups.pop(kind)
-    counts = np.array([steps.get(pool.candidates[c], 0) for c in columns])
-    if len(columns) < 2 or counts[0] < 1 or (np.diff(counts) < 1).any() or (np.diff(pool.cost[columns]) < 0).any():
-        raise InputError(
-            "evaluate.plateau: the rule needs one generator with two numbers of steps at least, and costs that rise with them; "
-            "leave evaluate.plateau.metrics empty for these candidates."
-        )
-    names = [pool.candidates[c] for c in columns]
-    return StepCandidates(columns, counts, names.index(reference) if reference in names else len(names) - 1, list(groups.values()))
-
-
 def budget_of(text: str, cost: Floats) -> float | None:
     """A mean cost, or a share of the dearest step number's such as ``40%``; None for an empty text.
 
@@ -135,8 +95,10 @@ def budget_of(text: str, cost: Floats) -> float | None:
         return None
     try:
         value = float(text.strip().removesuffix("%"))
-    except ValueError as error:
-        raise InputError(f"evaluate.plateau.budget: {text!r} is neither a mean cost nor a percentage such as '40%'.") from error
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise InputError(f"evaluate.plateau.budget: {text!r} is neither a mean cost nor a percentage such as '40%'.")
     return value / 100 * float(cost.max()) if text.strip().endswith("%") else value
 
 
@@ -153,6 +115,9 @@ def calibration_set(
     """Predicted and measured series of prompts that the estimator has not learned from, (n, n_metrics, n_steps) each.
 
     Those of the validation split, and with ``train.folds`` the out-of-fold ones of the training split; only prompts that have all labels.
+
+    Raises:
+        InputError: there are none, or the out-of-fold predictions are of other prompts than the tables.
     """
     asked, names = _estimators(params.evaluate.plateau), pool.candidates
     labels = {m: split_labels(known.prompts, known.scores, "val", m, names, params)[1] for m in metrics}
@@ -161,9 +126,10 @@ def calibration_set(
     predicted = [data.predictions[asked[m]][0][np.searchsorted(rows[m], common)][:, columns] for m, data in metrics.items()]
     measured = [labels[m][common][:, columns] for m in metrics]
     sets = [(np.stack(predicted, axis=1), np.stack(measured, axis=1))]
-    files = [workspace.estimators / m / asked[m] / OUT_OF_FOLD for m in metrics]
-    if all(file.exists() for file in files):
-        held = [pd.read_parquet(file)[names].to_numpy(float)[:, columns] for file in files]
+    ids = known.prompts.loc[known.prompts["split"] == "train", "prompt_id"].tolist()
+    read = [read_out_of_fold(workspace.estimators / m / asked[m] / OUT_OF_FOLD, ids, names) for m in metrics]
+    held = [predictions[:, columns] for predictions in read if predictions is not None]
+    if len(held) == len(metrics):
         truth = [data.train[:, columns] for data in metrics.values()]
         whole = _common([whole_rows(y) for y in truth])
         sets.append((np.stack([h[whole] for h in held], axis=1), np.stack([y[whole] for y in truth], axis=1)))
@@ -190,8 +156,14 @@ def _step_data(
     asked: Plateau,
     own: bool,
 ) -> StepData:
-    """The test prompts that have all labels of all metrics."""
+    """The test prompts that have all labels of all metrics.
+
+    Raises:
+        InputError: there are none.
+    """
     ids = _common([prompts["prompt_id"].to_numpy(str) for _, prompts in chosen.values()])
+    if not len(ids):
+        raise InputError("evaluate.plateau: no test prompt has a label of every plateau metric for every candidate.")
     places = {m: pd.Index(prompts["prompt_id"]).get_indexer(pd.Index(ids)) for m, (_, prompts) in chosen.items()}
     upper = np.array([uppers.get(m, 0.0) for m in chosen])[None, :, None]
     whole = np.stack([data.test[places[m]] for m, (data, _) in chosen.items()], axis=1) + upper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import UnidentifiedImageError
 
 from catimage.errors import InputError
+from catimage.evaluation.budget import Operating
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.sets import FEWEST, Sets, grouped, metric_sets
 from catimage.metrics import Context
@@ -27,7 +29,7 @@ from catimage.workspace import Workspace
 
 
 def sets_document(
-    workspace: Workspace, params: Params, own: bool, test: pd.DataFrame, pool: Pool, predicted: Floats, document: dict[str, Any]
+    workspace: Workspace, params: Params, own: bool, test: pd.DataFrame, pool: Pool, point: Operating, document: dict[str, Any]
 ) -> dict[str, Any] | None:
     """``sets`` of ``metrics.json``: the metrics of ``evaluate.set_metrics``; None where there are none.
 
@@ -35,7 +37,7 @@ def sets_document(
 
     Args:
         own: whether the test prompts are the workspace's own, which may have images.
-        test: their rows of the prompts table; ``predicted`` (n_prompts, n_candidates) in the same order.
+        test: their rows of the prompts table; ``point`` is the calibrated router on them, in the same order.
         document: the rest of ``metrics.json``.
 
     Raises:
@@ -48,28 +50,51 @@ def sets_document(
     seeds, rows = _whole(workspace.images, entries, test["prompt_id"].tolist(), pool.candidates)
     if len(rows) < FEWEST:
         what = f"of {len(rows)} test prompts every candidate has images, and {FEWEST} are needed at least"
-        left_out = [f"{', '.join(metric.name for metric in wanted)}: {what}."]
-        return {"n_prompts": len(rows), "n_images": 0, "references": None, "metrics": {}, "left_out": left_out}
-    seen = test.iloc[rows].reset_index(drop=True)
-    judged, left_out = _possible(wanted, params, seen["prompt"].tolist())
-    found: dict[str, Any] = {}
-    for network in dict.fromkeys(metric.network for metric in judged):
-        extractor = load_extractor(network, Context(params.encoder, params.label.device, params.label.weights))
-        mine = [metric for metric in judged if metric.network == network]
-        made = _made(workspace.images, entries, seen["prompt_id"].tolist(), pool.candidates, seeds, extractor)
-        real, again = _real(workspace, params, seen["prompt"].tolist(), len(seeds), extractor, any(m.needs_reference for m in mine))
-        for metric in mine:
-            parts = [_read(metric, extractor, part) for part in (real, again)]
-            values = made if metric.reads == "features" else extractor.logits(made.reshape(-1, made.shape[-1])).reshape(*made.shape[:3], -1)
-            sets = Sets(values, parts[0], parts[1], grouped(len(rows), params.evaluate.seed))
-            found[metric.name] = {"version": extractor.version, **metric_sets(metric, sets, pool, predicted[rows], document)}
-    return {
-        "n_prompts": len(rows),
-        "n_images": len(rows) * len(seeds),
-        "references": params.evaluate.reference_images or "images of the same prompts by the renderer of scenes",
-        "metrics": {metric.name: found[metric.name] for metric in judged},
-        "left_out": left_out,
-    }
+        return _document(len(rows), 0, None, {}, [f"{', '.join(metric.name for metric in wanted)}: {what}."])
+    pictures = _Pictures(workspace, params, entries, test.iloc[rows], pool.candidates, seeds)
+    judged, left_out = _possible(wanted, params, pictures.prompts)
+    predicted, picked = point.predicted[rows], point.served(pool.cost)[rows]
+    found = {}
+    for metric, version, sets in pictures.sets_of(judged):
+        found[metric.name] = {"version": version, **metric_sets(metric, sets, pool, predicted, picked, document)}
+    references = params.evaluate.reference_images or "images of the same prompts by the renderer of scenes"
+    in_order = {metric.name: found[metric.name] for metric in judged}
+    return _document(len(rows), len(rows) * len(seeds), references, in_order, left_out)
+
+
+def _document(prompts: int, images: int, references: str | None, metrics: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
+    return {"n_prompts": prompts, "n_images": images, "references": references, "metrics": metrics, "left_out": left_out}
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The images of the judged prompts, rows of the prompts table: one of every candidate and seed, in the live shards ``entries``."""
+
+    workspace: Workspace
+    params: Params
+    entries: list[Entry]
+    test: pd.DataFrame
+    candidates: list[str]
+    seeds: list[int]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The texts."""
+        return self.test["prompt"].tolist()
+
+    def sets_of(self, metrics: list[SetMetric]) -> Iterator[tuple[SetMetric, str, Sets]]:
+        """What each metric sees, and the version of its network; metrics of one network come one after the other."""
+        groups = grouped(len(self.test), self.params.evaluate.seed)
+        for network in dict.fromkeys(metric.network for metric in metrics):
+            extractor = load_extractor(network, Context(self.params.encoder, self.params.label.device, self.params.label.weights))
+            mine = [metric for metric in metrics if metric.network == network]
+            ids = self.test["prompt_id"].tolist()
+            made = _made(self.workspace.images, self.entries, ids, self.candidates, self.seeds, extractor)
+            needed = any(metric.needs_reference for metric in mine)
+            parts = _real(self.workspace, self.params, self.prompts, len(self.seeds), extractor, needed)
+            for metric in mine:
+                real, again = (None if p is None else ImageSet(_read(metric, extractor, p.values), p.prompt) for p in parts)
+                yield metric, extractor.version, Sets(_read(metric, extractor, made), real, again, groups)
 
 
 def _whole(folder: Path, entries: list[Entry], prompt_ids: list[str], candidates: list[str]) -> tuple[list[int], Ints]:
@@ -153,8 +178,8 @@ def _real(
     return first, second
 
 
-def _read(metric: SetMetric, extractor: Extractor, images: ImageSet | None) -> ImageSet | None:
-    """What the metric reads of a set's features."""
-    if images is None or metric.reads == "features":
-        return images
-    return ImageSet(extractor.logits(images.values), images.prompt)
+def _read(metric: SetMetric, extractor: Extractor, features: Floats) -> Floats:
+    """What the metric reads of features (..., width)."""
+    if metric.reads == "features":
+        return features
+    return extractor.logits(features.reshape(-1, features.shape[-1])).reshape(*features.shape[:-1], -1)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from catimage.evaluation.budget import Operating
 from catimage.evaluation.cases import case_samples
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.samples import Sample, samples, telling_prompts
@@ -32,23 +33,22 @@ def reference_candidate(workspace: Workspace, params: Params, best_single: str, 
 
 
 def shown_prompts(
-    workspace: Workspace | None, test: pd.DataFrame, predicted: Floats, labels: Floats, pool: Pool, lam: float, cases: dict[str, Any]
+    workspace: Workspace | None, test: pd.DataFrame, point: Operating, labels: Floats, pool: Pool, cases: dict[str, Any]
 ) -> dict[str, list[Sample]]:
     """``samples``, ``successes`` and ``failures`` for the report, with their images where ``workspace`` has made them.
 
     Args:
         workspace: None where the prompts are not its own.
-        test: rows of the prompts table; ``predicted`` and ``labels`` (n_test, n_candidates) in the same order.
-        lam: the calibrated one.
+        test: rows of the prompts table; ``point`` is the calibrated router on them and ``labels`` (n_test, n_candidates), in that order.
         cases: of ``metrics.json``.
     """
-    ids = test["prompt_id"].tolist()
+    ids, predicted = test["prompt_id"].tolist(), point.predicted
     rows = telling_prompts(predicted, pool.cost)
     wanted = [ids[row] for row in rows.tolist()] + [case["prompt_id"] for kind in ("successes", "failures") for case in cases[kind]]
     images = first_images(workspace.images, list(dict.fromkeys(wanted))) if workspace and workspace.images.exists() else {}
     places = {identifier: (row, prompt) for row, (identifier, prompt) in enumerate(zip(ids, test["prompt"], strict=True))}
     by_row = {(places[i][0], candidate): image for (i, candidate), image in images.items()}
-    shown = {"samples": samples(rows, test["prompt"].tolist(), predicted, labels, pool, lam, by_row)}
+    shown = {"samples": samples(rows, test["prompt"].tolist(), predicted, labels, pool, point.served(pool.cost), by_row)}
     for kind in ("successes", "failures"):
         shown[kind] = case_samples(cases[kind], cases["candidate"], places, predicted, labels, pool, images)
     return shown

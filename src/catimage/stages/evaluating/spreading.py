@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from catimage.estimators import store
+from catimage.estimators.features import look_up
 from catimage.estimators.making import Floats
 from catimage.estimators.spread import FOLDER
 from catimage.evaluation.holes import whole_rows
@@ -44,6 +45,7 @@ def uncertainty_of(
     spread, meta = store.load(folder)
     if meta["candidates"] != pool.candidates:
         return None  # a candidate was added since, and nobody knows how far off it is
+    look_up(spread, workspace.embeddings)
     texts, labels = split_labels(known.prompts, known.scores, "val", data.metric, pool.candidates, params)
     prompts = texts[whole_rows(labels)], test["prompt"].to_numpy(object)
     validation, judged = (Beliefs(p, spread.predict(t)) for p, t in zip(predicted, prompts, strict=True))
