@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -138,6 +139,8 @@ def route(
     """Say which candidate each prompt goes to."""
     from catimage.router import Router
 
+    if lam is not None and not math.isfinite(lam):
+        raise InputError(f"--lambda must be a finite number of 0 or more, not {lam}.")
     router = Router.load(workspace / "models" / "router")
     rows = [dataclasses.asdict(d) for d in router.route(prompts, lam=lam, budget=budget)]
     for row in rows:
