@@ -44,7 +44,7 @@ class Remembered:
             fresh = self._encoder.encode(prompts, progress)
             self._remember(prompts, fresh)
             return fresh
-        found = dict(self._known)
+        found = {p: self._known[p] for p in prompts if p in self._known}
         if new:
             fresh = self._encoder.encode(new, progress)
             found |= {p: _row(fresh, i) for i, p in enumerate(new)}
