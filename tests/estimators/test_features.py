@@ -47,6 +47,14 @@ def test_every_part_has_rows_of_unit_length_so_that_none_drowns_the_others():
         assert lengths == pytest.approx(np.full(len(PROMPTS), squared**0.5), abs=2e-3), kind
 
 
+def test_one_prompt_has_the_row_that_it_has_among_others():
+    step = _step("tfidf", "kernel", "characters").fit(PROMPTS)
+    whole = step.transform(PROMPTS)
+    alone = step.transform(PROMPTS[3:4])
+    assert sp.issparse(alone) and alone.format == whole.format and alone.dtype == whole.dtype
+    assert alone.toarray() == pytest.approx(whole[[3]].toarray(), abs=1e-5)
+
+
 def test_dense_parts_stay_dense():
     x = _step("embedding", "kernel").fit(PROMPTS).transform(PROMPTS)
     assert isinstance(x, np.ndarray)

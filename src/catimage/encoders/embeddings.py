@@ -109,6 +109,8 @@ def in_batches(prompts: list[str], encode: Callable[[list[str]], Embeddings], si
     """Embeds prompts (at least one), ``size`` at once and those of like length together, since a batch is padded to its longest."""
     from tqdm import tqdm
 
+    if len(prompts) <= size:
+        return encode(prompts)
     order = sorted(prompts, key=len)
     starts = tqdm(range(0, len(order), size), "encoding prompts", disable=not progress, unit="batch")
     return concatenated([encode(order[i : i + size]) for i in starts]).take([prompt_id(p) for p in prompts])

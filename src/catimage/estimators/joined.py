@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
-from scipy.sparse import hstack, issparse
+from scipy.sparse import csr_array, hstack, issparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 
@@ -32,7 +32,9 @@ class JoinedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, prompts: Sequence[str]) -> Any:
         """Features (n_prompts, sum of widths)."""
         blocks = [step.transform(prompts) * weight for step, weight in zip(self.steps_, self.weights, strict=True)]
-        return hstack(blocks, "csr") if any(map(issparse, blocks)) else np.concatenate(blocks, axis=1)
+        if not any(map(issparse, blocks)):
+            return np.concatenate(blocks, axis=1)
+        return _one_row(blocks) if len(prompts) == 1 else hstack(blocks, "csr")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The steps too, by their number, so that ``0__model`` is the model of the first."""
@@ -49,6 +51,18 @@ class JoinedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             else:
                 super().set_params(**{key: value})
         return self
+
+
+def _one_row(blocks: Sequence[Any]) -> Any:
+    """Blocks of one row each, side by side (CSR); ``hstack`` takes half a millisecond over it, which is long for one decision."""
+    values, columns, start = [], [], 0
+    for block in blocks:
+        thin = hasattr(block, "indices")
+        values.append(block.data if thin else block[0])
+        columns.append(start + (block.indices if thin else np.arange(block.shape[1])))
+        start += block.shape[1]
+    data, indices = np.concatenate(values), np.concatenate(columns)
+    return csr_array((data, indices, np.array([0, len(data)])), shape=(1, start))
 
 
 class KernelMap(TransformerMixin, BaseEstimator):  # type: ignore[misc]
