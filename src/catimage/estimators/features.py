@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from catimage.errors import InputError
+from catimage.estimators.inverted import unit
 from catimage.estimators.joined import JoinedFeatures, KernelMap
 from catimage.estimators.ragged import Ragged
 from catimage.params import Encoder, FeatureParams
@@ -103,7 +104,7 @@ class LayerMeans(TextFeatures):
 
     def transform(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Features (n_prompts, width or fewer)."""
-        return _unit(self._standardised(self._means(prompts)) @ self.directions_)
+        return unit(self._standardised(self._means(prompts)) @ self.directions_)
 
     def multiply_adds(self, X: Any) -> int:
         """Of the features of prompts X (n,), without the text encoder's."""
@@ -114,11 +115,7 @@ class LayerMeans(TextFeatures):
         return np.asarray(layers.reshape(len(layers), -1), np.float32)
 
     def _standardised(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _unit((means - self.mean_) / self.scale_)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
+        return unit((means - self.mean_) / self.scale_)
 
 
 class RawPrompts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
