@@ -45,7 +45,7 @@ serve: setup ## Serve the Bento that the package stage built, on port 3000
 	$(BIN)/bentoml serve $$($(BIN)/python -c 'import json; print(json.load(open("dist/bento.json"))["tag"])') --port 3000
 
 weights: setup ## Train the tiny pool from scratch into build/ and copy it to the package (half a day on two cores, less on a GPU)
-	$(BIN)/python -m catimage.tiny
+	$(BIN)/python -m catimage_tiny
 
 clean: ## Remove what was built, keep the environment
 	rm -rf build data models reports dist mlflow.db mlruns

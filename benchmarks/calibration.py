@@ -6,11 +6,13 @@ import numpy as np
 
 from benchmarks.measure import Row, peak_gigabytes, seconds
 from catimage.routing.calibration import calibrate
-from catimage.routing.rule import choose
+from catimage.routing.policy import choose
 
 
 def grid_search(predicted: np.ndarray, cost: np.ndarray, budget: float, points: int) -> float:
-    """What one would write without the exact curve: the first lambda of a grid that keeps the budget."""
+    """What one would write without the exact curve: the first lambda of a grid that keeps the
+    budget.
+    """
     grid = np.geomspace(1e-4, 1e2, points)
     means = [cost[choose(predicted, cost, float(lam))].mean() for lam in grid]
     return float(grid[int(np.argmax(np.array(means) <= budget))])
@@ -26,4 +28,12 @@ def rows() -> list[Row]:
     few = 50  # the grid's time is proportional to its points: fifty are timed
     grid = seconds(lambda: grid_search(predicted, cost, budget, few), repeats=1) * 1000 / few
     what = "exact calibration, 100,000 x 20"
-    return [Row(what, f"{ours:.3f} s, {memory:.2f} GB", f"{grid:.1f} s (1,000-point grid)", f"{grid / ours:.0f}x", "0.3 s, 1 GB")]
+    return [
+        Row(
+            what,
+            f"{ours:.3f} s, {memory:.2f} GB",
+            f"{grid:.1f} s (1,000-point grid)",
+            f"{grid / ours:.0f}x",
+            "0.3 s, 1 GB",
+        )
+    ]

@@ -1,4 +1,6 @@
-"""One decision with a loaded router, with and without encoding the text, and of k nearest neighbours among 100,000."""
+"""One decision with a loaded router, with and without encoding the text, and of k nearest
+neighbours among 100,000.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ import numpy as np
 from benchmarks.fitting import embeddings, labels
 from benchmarks.measure import Row, seconds
 from catimage.estimators.build import build
-from catimage.estimators.making import Making
+from catimage.estimators.context import Making
 from catimage.params import Encoder, EstimatorParams
 from catimage.router import Router
 from catimage.routing.curve import deferral_curve
-from catimage.routing.mixing import Rule
-from catimage.tiny.scenes import draw_scene
+from catimage.routing.randomized import Rule
+from catimage.scenes.grammar import draw_scene
 
 KINDS = {
     "transformer": {"epochs": 2},
@@ -38,26 +40,48 @@ def rows() -> list[Row]:
     cost, quality = np.array(STEPS, float), rng.random((len(prompts), len(STEPS)))
     out = []
     for name, settings in KINDS.items():
-        making = Making(EstimatorParams(name=name, settings=settings), Encoder(), steps=STEPS, generators=("g",) * len(STEPS))
+        making = Making(
+            EstimatorParams(name=name, settings=settings),
+            Encoder(),
+            steps=STEPS,
+            generators=("g",) * len(STEPS),
+        )
         pipeline = build(making)[0].fit(np.array(prompts, object), quality)
         curve = deferral_curve(quality, cost)
-        router = Router(pipeline, name, "q", "tflops", "tiny", [str(c) for c in cost], cost, 8.0, Rule.of((1, 0.01)), curve)
+        router = Router(
+            pipeline,
+            name,
+            "q",
+            "tflops",
+            "tiny",
+            [str(c) for c in cost],
+            cost,
+            8.0,
+            Rule.of((1, 0.01)),
+            curve,
+        )
         out += _rows_of(router, prompts)
     return [*out, *_many_neighbours()]
 
 
 def _rows_of(router: Router, prompts: list[str]) -> list[Row]:
-    from catimage.encoders.remembered import remembered
+    from catimage.encoders.cache import remembered
 
     texts = itertools.cycle(prompts)
     with remembered(Encoder()).forgetting():  # every prompt is encoded, as new ones are
         whole = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
     name = router.estimator_name
-    out = [Row(f"decision, {name}, text encoding included", f"{whole:.2f} ms", target="5 ms median")]
+    out = [
+        Row(f"decision, {name}, text encoding included", f"{whole:.2f} ms", target="5 ms median")
+    ]
     if name != "finetuned":  # which is a text encoder itself
         remembered(Encoder()).encode(prompts)
-        rest = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3  # words and kernels included
-        out.append(Row(f"decision, {name}, without text encoding", f"{rest:.2f} ms", target="1 ms median"))
+        rest = (
+            seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
+        )  # words and kernels included
+        out.append(
+            Row(f"decision, {name}, without text encoding", f"{rest:.2f} ms", target="1 ms median")
+        )
     return out
 
 
@@ -77,19 +101,34 @@ def _many_neighbours() -> list[Row]:
     slow = seconds(lambda: theirs.predict(next(others)), repeats=10) * 1e3
     size = f"{MANY:,} x {WIDTH}"
     return [
-        Row(f"decision, knn among {size}", f"{spent:.2f} ms", f"{slow:.1f} ms (scikit-learn)", f"{slow / spent:.0f}x", "1 ms median"),
-        Row("the same: true neighbours found", f"{recall:.1%}; predictions correlate {likeness:.3f} with exact ones"),
+        Row(
+            f"decision, knn among {size}",
+            f"{spent:.2f} ms",
+            f"{slow:.1f} ms (scikit-learn)",
+            f"{slow / spent:.0f}x",
+            "1 ms median",
+        ),
+        Row(
+            "the same: true neighbours found",
+            f"{recall:.1%}; predictions correlate {likeness:.3f} with exact ones",
+        ),
         Row(f"fit, knn, {size}", f"{fit:.1f} s"),
     ]
 
 
 def _recall(fitted: object, x: np.ndarray, y: np.ndarray, new: np.ndarray) -> tuple[float, float]:
-    """The share of the true nearest that are found, and the correlation of the predictions with those of all prompts compared."""
+    """The share of the true nearest that are found, and the correlation of the predictions with
+    those of all prompts compared.
+    """
     from catimage.estimators.knn import CosineKNNRegressor
 
     assert isinstance(fitted, CosineKNNRegressor)
     exact = CosineKNNRegressor(NEIGHBOURS, exact=True).fit(x, y)
     pairs = zip(fitted.neighbours(new), exact.neighbours(new), strict=True)
-    shared = [len(set(fitted.labels_[a, 0]) & set(exact.labels_[b, 0])) for a, b in pairs]  # labels are all different
+    shared = [
+        len(set(fitted.labels_[a, 0]) & set(exact.labels_[b, 0])) for a, b in pairs
+    ]  # labels are all different
     both = np.concatenate([fitted.predict(new), exact.predict(new)], axis=1)
-    return float(np.mean(shared)) / NEIGHBOURS, float(np.mean(np.diag(np.corrcoef(both.T)[: y.shape[1], y.shape[1] :])))
+    return float(np.mean(shared)) / NEIGHBOURS, float(
+        np.mean(np.diag(np.corrcoef(both.T)[: y.shape[1], y.shape[1] :]))
+    )

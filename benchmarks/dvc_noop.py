@@ -1,4 +1,6 @@
-"""``dvc repro`` with nothing to do: the eight stages of ``dvc.yaml`` over outputs of the demo's size."""
+"""``dvc repro`` with nothing to do: the eight stages of ``dvc.yaml`` over outputs of the demo's
+size.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,37 @@ def rows() -> list[Row]:
         folder = Path(name)
         stages = _project(folder)
         subprocess.run([*dvc, "repro", "-q"], cwd=folder, check=True)
-        ours = seconds(lambda: subprocess.run([*dvc, "repro"], cwd=folder, check=True, capture_output=True), 3)
-        flow = seconds(lambda: [subprocess.run([*dvc, "repro", s], cwd=folder, check=True, capture_output=True) for s in stages], 1)
+        ours = seconds(
+            lambda: subprocess.run([*dvc, "repro"], cwd=folder, check=True, capture_output=True), 3
+        )
+        flow = seconds(
+            lambda: [
+                subprocess.run([*dvc, "repro", s], cwd=folder, check=True, capture_output=True)
+                for s in stages
+            ],
+            1,
+        )
     bare = seconds(lambda: subprocess.run([sys.executable, "-c", "import dvc.repo"], check=True), 3)
     return [
-        Row("`dvc repro`, nothing to do", f"{ours:.1f} s", f"{bare:.1f} s (importing DVC)", f"{ours / bare:.1f}x its time"),
-        Row("the same a stage at a time, as the flow does", f"{flow:.1f} s", f"{ours:.1f} s (at once)", f"{flow / ours:.1f}x its time"),
+        Row(
+            "`dvc repro`, nothing to do",
+            f"{ours:.1f} s",
+            f"{bare:.1f} s (importing DVC)",
+            f"{ours / bare:.1f}x its time",
+        ),
+        Row(
+            "the same a stage at a time, as the flow does",
+            f"{flow:.1f} s",
+            f"{ours:.1f} s (at once)",
+            f"{flow / ours:.1f}x its time",
+        ),
     ]
 
 
 def _project(folder: Path) -> list[str]:
-    """A git repository with this project's code and pipeline, whose stages write random text; returns their names."""
+    """A git repository with this project's code and pipeline, whose stages write random text;
+    returns their names.
+    """
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     (folder / "fill.py").write_text(FILL)
     for stage in pipeline["stages"].values():

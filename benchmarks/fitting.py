@@ -1,4 +1,6 @@
-"""Seconds and memory of fitting each kind on 5,000 prompts x 4 candidates, embeddings made beforehand, and k or penalty given."""
+"""Seconds and memory of fitting each kind on 5,000 prompts x 4 candidates, embeddings made
+beforehand, and k or penalty given.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SECONDS = {"knn": 5.0, "ridge": 5.0, "ridge on words": 5.0}
 
 
 def embeddings(n: int, width: int = WIDTH, seed: int = 0) -> np.ndarray:
-    """Unit vectors (n, width) that are like prompts' embeddings: a cone of a thousand overlapping topics, of a decaying spectrum."""
+    """Unit vectors (n, width) that are like prompts' embeddings: a cone of a thousand overlapping
+    topics, of a decaying spectrum.
+    """
     topics, rng = np.random.default_rng(7), np.random.default_rng(seed)
     spectrum = (1 + np.arange(width)) ** -0.5
     centers = topics.normal(size=(1000, width)) * spectrum
@@ -30,7 +34,9 @@ def embeddings(n: int, width: int = WIDTH, seed: int = 0) -> np.ndarray:
 
 
 def labels(x: np.ndarray, candidates: int = CANDIDATES, seed: int = 0) -> np.ndarray:
-    """Labels (n, candidates): a level that the candidates share, differences that are smaller, and noise that is larger than both."""
+    """Labels (n, candidates): a level that the candidates share, differences that are smaller, and
+    noise that is larger than both.
+    """
     rng = np.random.default_rng(seed)
     way = rng.normal(size=(x.shape[1], candidates + 1))
     signal = x @ way / (x @ way).std(axis=0)
@@ -40,7 +46,10 @@ def labels(x: np.ndarray, candidates: int = CANDIDATES, seed: int = 0) -> np.nda
 def texts(n: int, seed: int = 0) -> list[str]:
     """Prompts of 4 to 20 words, their frequencies as in a language (Zipf)."""
     rng = np.random.default_rng(seed)
-    return [" ".join(f"w{min(w, 30_000)}" for w in rng.zipf(1.3, size=rng.integers(4, 21))) for _ in range(n)]
+    return [
+        " ".join(f"w{min(w, 30_000)}" for w in rng.zipf(1.3, size=rng.integers(4, 21)))
+        for _ in range(n)
+    ]
 
 
 def regressors() -> dict[str, tuple[Any, Any]]:
@@ -56,7 +65,10 @@ def regressors() -> dict[str, tuple[Any, Any]]:
     from catimage.estimators.transformer import TokenMLPRegressor
 
     return {
-        "knn": (CosineKNNRegressor(20), KNeighborsRegressor(20, metric="cosine", algorithm="brute")),
+        "knn": (
+            CosineKNNRegressor(20),
+            KNeighborsRegressor(20, metric="cosine", algorithm="brute"),
+        ),
         "ridge": (RidgeRegressor(), Ridge(2.0)),
         "ridge on words": (RidgeRegressor(), Ridge(2.0)),
         "clusters": (ClusterRegressor(), None),
@@ -73,16 +85,21 @@ def features(name: str) -> Any:
 
         return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts(PROMPTS))
     if name == "transformer":
-        from catimage.estimators.ragged import Ragged
+        from catimage.estimators.ragged_arrays import Ragged
 
         x = embeddings(PROMPTS)
-        tokens = np.repeat(x, 12, axis=0) + np.random.default_rng(1).normal(size=(12 * PROMPTS, WIDTH)).astype(np.float32) / 30
+        tokens = (
+            np.repeat(x, 12, axis=0)
+            + np.random.default_rng(1).normal(size=(12 * PROMPTS, WIDTH)).astype(np.float32) / 30
+        )
         return Ragged(tokens.astype(np.float16), np.arange(0, 12 * PROMPTS + 1, 12))
     return embeddings(PROMPTS)
 
 
 def one(name: str) -> tuple[float, float, float]:
-    """Seconds of our fit, its peak of memory in GB (features and Python's own included), and seconds of the other way, 0 if none."""
+    """Seconds of our fit, its peak of memory in GB (features and Python's own included), and
+    seconds of the other way, 0 if none.
+    """
     ours, theirs = regressors()[name]
     x, y = features(name), labels(embeddings(PROMPTS))
     spent = _seconds(ours, x, y)
@@ -99,10 +116,20 @@ def _seconds(regressor: Any, x: Any, y: np.ndarray) -> float:
 def rows() -> list[Row]:
     out = []
     for name in regressors():
-        with get_context("spawn").Pool(1) as process:  # a process each, so that none pays for another's memory
+        with get_context("spawn").Pool(
+            1
+        ) as process:  # a process each, so that none pays for another's memory
             ours, memory, theirs = process.apply(one, (name,))
         target = f"{SECONDS.get(name, 180.0):.0f} s, 2 GB"
         other = f"{theirs:.3f} s (scikit-learn)" if theirs else ""
         ratio = f"{ours / theirs:.1f}x its time" if theirs else ""
-        out.append(Row(f"fit, {name}, {PROMPTS:,} x {CANDIDATES}", f"{ours:.3f} s, {memory:.2f} GB", other, ratio, target))
+        out.append(
+            Row(
+                f"fit, {name}, {PROMPTS:,} x {CANDIDATES}",
+                f"{ours:.3f} s, {memory:.2f} GB",
+                other,
+                ratio,
+                target,
+            )
+        )
     return out

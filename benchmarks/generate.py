@@ -1,4 +1,5 @@
-"""Images a second of the generate stage against a plain loop over the diffusers pipeline, one image at a time and in batches.
+"""Images a second of the generate stage against a plain loop over the diffusers pipeline, one image
+at a time and in batches.
 
 The pool is tiny-sd of the tiny pool at its step counts: what a plain loop can make.
 """
@@ -16,12 +17,13 @@ import pandas as pd
 import yaml
 
 from benchmarks.measure import Row
+from catimage.data.prompts.identity import prompt_id
+from catimage.data.schema import PROMPTS, write_table
 from catimage.params import parse_params
-from catimage.pool.diffusion.spec import DiffusersSpec
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.pool import Pool, load_pool
+from catimage.scenes.grammar import draw_scene
 from catimage.stages import generate
-from catimage.tables import PROMPTS, prompt_id, write_table
-from catimage.tiny.scenes import draw_scene
 from catimage.workspace import Workspace
 
 PROMPT_COUNT, SEEDS, ROUNDS = 16, [0, 1], 2
@@ -34,12 +36,18 @@ def _stage(prompts: list[str], pool: Pool) -> None:
         rows = [(prompt_id(p), p, "benchmark", "train") for p in prompts]
         write_table(pd.DataFrame(rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
         workspace.pools.mkdir()
-        (workspace.pools / "plain.yaml").write_text(yaml.safe_dump(pool.model_dump(mode="json", exclude_defaults=True)))
-        generate.run(workspace, parse_params({"pool": "plain", "generate": {"seeds": SEEDS}}, "params.yaml"))
+        (workspace.pools / "plain.yaml").write_text(
+            yaml.safe_dump(pool.model_dump(mode="json", exclude_defaults=True))
+        )
+        generate.run(
+            workspace, parse_params({"pool": "plain", "generate": {"seeds": SEEDS}}, "params.yaml")
+        )
 
 
 def _loop(batch: int) -> Callable[[list[str], Pool], None]:
-    """What one would write without the stage: load the pipeline, call it for every prompt, seed and step count, save PNG files."""
+    """What one would write without the stage: load the pipeline, call it for every prompt, seed and
+    step count, save PNG files.
+    """
 
     def run(prompts: list[str], pool: Pool) -> None:
         import torch
@@ -54,7 +62,12 @@ def _loop(batch: int) -> Callable[[list[str], Pool], None]:
                 for start in range(0, len(pairs), batch):
                     texts, seeds = zip(*pairs[start : start + batch], strict=True)
                     noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-                    made = pipeline(list(texts), num_inference_steps=candidate.steps, guidance_scale=spec.guidance, generator=noise)
+                    made = pipeline(
+                        list(texts),
+                        num_inference_steps=candidate.steps,
+                        guidance_scale=spec.guidance,
+                        generator=noise,
+                    )
                     for i, image in enumerate(made.images):
                         image.save(f"{folder}/{candidate.candidate}-{start + i}.png")
 
@@ -84,9 +97,21 @@ def rows() -> list[Row]:
             way(prompts, pool)
             spent[name].append(time.perf_counter() - start)
     best = {name: images / min(times) for name, times in spent.items()}
-    what, ours = f"generate, {images} images of the pool {pool.name}", f"{best['stage']:.1f} images/s"
+    what, ours = (
+        f"generate, {images} images of the pool {pool.name}",
+        f"{best['stage']:.1f} images/s",
+    )
     others = {"one at a time": "1.2x", "batches of 16": ""}
-    return [Row(what, ours, f"{best[o]:.1f} (plain loop, {o})", f"{best['stage'] / best[o]:.2f}x", target) for o, target in others.items()]
+    return [
+        Row(
+            what,
+            ours,
+            f"{best[o]:.1f} (plain loop, {o})",
+            f"{best['stage'] / best[o]:.2f}x",
+            target,
+        )
+        for o, target in others.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Members of the tiny pool against its many-step one at equal batches, and what switching between candidates takes.
+"""Members of the tiny pool against its many-step one at equal batches, and what switching between
+candidates takes.
 
 python -m benchmarks.generators [POOL]
 """
@@ -11,19 +12,24 @@ import time
 import numpy as np
 
 from benchmarks.measure import Row, seconds
-from catimage.pool.diffusion.generator import DiffusionGenerator
-from catimage.pool.diffusion.sampling import scheduler_of
-from catimage.pool.opened import OpenPool
+from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generators.diffusion.generator import DiffusionGenerator
+from catimage.pool.generators.diffusion.sampling import scheduler_of
 from catimage.pool.pool import Pool, load_pool
-from catimage.tiny.scenes import draw_scene
+from catimage.scenes.grammar import draw_scene
 
-PAIRS: tuple[tuple[str, str, float], ...] = (("tiny-turbo", "tiny-sd-32", 8), ("tiny-deepcache-32", "tiny-sd-32", 1.5))
+PAIRS: tuple[tuple[str, str, float], ...] = (
+    ("tiny-turbo", "tiny-sd-32", 8),
+    ("tiny-deepcache-32", "tiny-sd-32", 1.5),
+)
 """The faster candidate, the one that it is compared with, and the target."""
 BATCH, ROUNDS = 16, 2
 
 
 def images_per_second(opened: OpenPool, names: list[str]) -> dict[str, float]:
-    """Of each candidate, for a batch of captions with one seed each; the best of two rounds, in which they take turns."""
+    """Of each candidate, for a batch of captions with one seed each; the best of two rounds, in
+    which they take turns.
+    """
     rng = np.random.default_rng(0)
     prompts, seeds = [draw_scene(rng).caption() for _ in range(BATCH)], list(range(BATCH))
     best = dict.fromkeys(names, 0.0)
@@ -34,7 +40,9 @@ def images_per_second(opened: OpenPool, names: list[str]) -> dict[str, float]:
             start = time.perf_counter()
             generator.generate(prompts, candidate, seeds, encoded)
             if round_:  # the first one warms up
-                best[candidate.candidate] = max(best[candidate.candidate], BATCH / (time.perf_counter() - start))
+                best[candidate.candidate] = max(
+                    best[candidate.candidate], BATCH / (time.perf_counter() - start)
+                )
     return best
 
 
@@ -51,16 +59,32 @@ def switching(pool: Pool) -> Row:
 
     ours, fresh = seconds(switch), seconds(lambda: OpenPool(pool, "cpu").generator(name), repeats=3)
     what = f"switching between candidates of {name}"
-    return Row(what, f"{1000 * ours:.2f} ms", f"{1000 * fresh:.0f} ms (loading it)", f"{fresh / ours:.0f}x", "loads nothing")
+    return Row(
+        what,
+        f"{1000 * ours:.2f} ms",
+        f"{1000 * fresh:.0f} ms (loading it)",
+        f"{fresh / ours:.0f}x",
+        "loads nothing",
+    )
 
 
 def rows(pool_name: str = "tiny") -> list[Row]:
     pool = load_pool(pool_name)
-    best = images_per_second(OpenPool(pool, "cpu"), sorted({name for pair in PAIRS for name in pair[:2]}))
+    best = images_per_second(
+        OpenPool(pool, "cpu"), sorted({name for pair in PAIRS for name in pair[:2]})
+    )
     out = [switching(pool)]
     for fast, slow, target in PAIRS:
         what, ratio = f"{fast}, batches of {BATCH}, text encoding left out", best[fast] / best[slow]
-        out.append(Row(what, f"{best[fast]:.1f} images/s", f"{best[slow]:.1f} ({slow})", f"{ratio:.2f}x", f"{target:g}x"))
+        out.append(
+            Row(
+                what,
+                f"{best[fast]:.1f} images/s",
+                f"{best[slow]:.1f} ({slow})",
+                f"{ratio:.2f}x",
+                f"{target:g}x",
+            )
+        )
     return out
 
 

@@ -1,10 +1,12 @@
-"""SDXL at its true size with random weights: images a second through CATImage and through the plain diffusers pipeline, in one run.
+"""SDXL at its true size with random weights: images a second through CATImage and through the plain
+diffusers pipeline, in one run.
 
     python -m benchmarks.gpu_sdxl [--miniature] [--device cuda] [--steps 20] [--batches 1 4]
 
-Needs a GPU with 40 GB and 10 GB of disk; ``--miniature`` runs the same on a pipeline of a few thousand numbers, anywhere. The share of
-the peak is the counted cost (full convention) times images a second, over the card's data sheet or, for cards that are not listed, over
-what one large matrix product reaches in the same run.
+Needs a GPU with 40 GB and 10 GB of disk; ``--miniature`` runs the same on a pipeline of a few
+thousand numbers, anywhere. The share of the peak is the counted cost (full convention) times images
+a second, over the card's data sheet or, for cards that are not listed, over what one large matrix
+product reaches in the same run.
 """
 
 from __future__ import annotations
@@ -23,42 +25,65 @@ import yaml
 from tests.families import SIZE, clip_tokenizer, save_family
 
 from catimage.pool.costs import candidate_costs
-from catimage.pool.opened import OpenPool
+from catimage.pool.generator_cache import OpenPool
 from catimage.pool.pool import PACKAGED, Pool, load_pool
 
 DENSE_BF16 = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
-"""TFLOPs a second of dense bfloat16 products on NVIDIA's data sheets, by what the card's name holds."""
+"""TFLOPs a second of dense bfloat16 products on NVIDIA's data sheets, by what the card's name
+holds.
+"""
 PROMPT, ROUNDS = "a photograph of an astronaut riding a horse on the moon", 3
 
 
 def save_true_size(folder: Path, device: str) -> Path:
-    """SDXL of its shipped configuration with random bfloat16 weights. The last layer is zero, so that no number overflows."""
+    """SDXL of its shipped configuration with random bfloat16 weights. The last layer is zero, so
+    that no number overflows.
+    """
     import diffusers
 
     root = PACKAGED / "configurations" / "sdxl"
     index = json.loads((root / "model_index.json").read_text())
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        parts = {name: _model(*index[name], root / name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
+        parts = {
+            name: _model(*index[name], root / name)
+            for name in ("unet", "vae", "text_encoder", "text_encoder_2")
+        }
     torch.set_default_dtype(torch.float32)
     torch.nn.init.zeros_(parts["unet"].conv_out.weight)
     scheduler = diffusers.EulerDiscreteScheduler.from_pretrained(root / "scheduler")
-    tokenizers = {name: clip_tokenizer(folder / "made" / name) for name in ("tokenizer", "tokenizer_2")}
-    diffusers.StableDiffusionXLPipeline(**parts, scheduler=scheduler, **tokenizers).save_pretrained(folder)
+    tokenizers = {
+        name: clip_tokenizer(folder / "made" / name) for name in ("tokenizer", "tokenizer_2")
+    }
+    diffusers.StableDiffusionXLPipeline(**parts, scheduler=scheduler, **tokenizers).save_pretrained(
+        folder
+    )
     return folder
 
 
 def _model(library: str, name: str, folder: Path) -> Any:
     cls = getattr(import_module(library), name)
-    made = cls.from_config(cls.load_config(folder)) if library == "diffusers" else cls(cls.config_class.from_pretrained(folder))
+    made = (
+        cls.from_config(cls.load_config(folder))
+        if library == "diffusers"
+        else cls(cls.config_class.from_pretrained(folder))
+    )
     return made.eval()
 
 
 def pool_of(folder: Path, size: int, steps: int) -> Pool:
-    settings = {"pipeline": "StableDiffusionXLPipeline", "weights": folder.name, "size": size, "guidance": 5.0, "dtype": "bfloat16"}
+    settings = {
+        "pipeline": "StableDiffusionXLPipeline",
+        "weights": folder.name,
+        "size": size,
+        "guidance": 5.0,
+        "dtype": "bfloat16",
+    }
     row = {"candidate": f"sdxl-{steps}", "generator": "sdxl", "steps": steps}
     path = folder.parent / "gpu.yaml"
-    path.write_text(yaml.safe_dump({"name": "gpu", "generators": {"sdxl": settings}, "candidates": [row]}))
+    path.write_text(
+        yaml.safe_dump({"name": "gpu", "generators": {"sdxl": settings}, "candidates": [row]})
+    )
     return load_pool(str(path))
 
 
@@ -66,12 +91,20 @@ def plain(folder: Path, size: int, steps: int, device: str) -> Callable[[int], A
     """What one would write with diffusers alone."""
     from diffusers import StableDiffusionXLPipeline
 
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.bfloat16, use_safetensors=True).to(device)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        folder, dtype=torch.bfloat16, use_safetensors=True
+    ).to(device)
     pipeline.set_progress_bar_config(disable=True)
 
     def run(batch: int) -> Any:
         noise = [torch.Generator().manual_seed(seed) for seed in range(batch)]
-        options = {"num_inference_steps": steps, "guidance_scale": 5.0, "height": size, "width": size, "output_type": "np"}
+        options = {
+            "num_inference_steps": steps,
+            "guidance_scale": 5.0,
+            "height": size,
+            "width": size,
+            "output_type": "np",
+        }
         return pipeline([PROMPT] * batch, generator=noise, **options).images
 
     return run
@@ -81,11 +114,15 @@ def ours(pool: Pool, device: str) -> Callable[[int], Any]:
     opened = OpenPool(pool, device)
     opened.prepare()
     generator = opened.generator("sdxl")
-    return lambda batch: generator.generate([PROMPT] * batch, pool.candidates[0], list(range(batch)))
+    return lambda batch: generator.generate(
+        [PROMPT] * batch, pool.candidates[0], list(range(batch))
+    )
 
 
 def images_per_second(ways: dict[str, Callable[[int], Any]], batch: int) -> dict[str, float]:
-    """The best of three rounds after one to warm up, in which the ways take turns; images are on the host at the end of each."""
+    """The best of three rounds after one to warm up, in which the ways take turns; images are on
+    the host at the end of each.
+    """
     best = dict.fromkeys(ways, 0.0)
     for round_ in range(ROUNDS + 1):
         for name, run in ways.items():
@@ -113,7 +150,9 @@ def peak(device: str) -> tuple[float, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--miniature", action="store_true")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=20)
@@ -124,14 +163,25 @@ def main() -> None:
         save_family("sdxl", folder) if asked.miniature else save_true_size(folder, asked.device)
         pool = pool_of(folder, size, asked.steps)
         cost, (most, who) = float(candidate_costs(pool)["cost"].iloc[0]), peak(asked.device)
-        print(f"{asked.steps} steps at {size} px, {cost:.3g} TFLOPs an image; {most:.4g} TFLOPs/s ({who})")
-        print("| batch | CATImage | share of the peak | plain diffusers | ratio |\n|---|---|---|---|---|", flush=True)
-        ways = {"ours": ours(pool, asked.device), "plain": plain(folder, size, asked.steps, asked.device)}
+        print(
+            f"{asked.steps} steps at {size} px, {cost:.3g} TFLOPs an image; {most:.4g} TFLOPs/s"
+            f" ({who})"
+        )
+        print(
+            "| batch | CATImage | share of the peak | plain diffusers | ratio"
+            " |\n|---|---|---|---|---|",
+            flush=True,
+        )
+        ways = {
+            "ours": ours(pool, asked.device),
+            "plain": plain(folder, size, asked.steps, asked.device),
+        }
         for batch in asked.batches:
             best = images_per_second(ways, batch)
             share = f"{best['ours'] * cost / most:.1%}"
             print(
-                f"| {batch} | {best['ours']:.3g} images/s | {share} | {best['plain']:.3g} | {best['ours'] / best['plain']:.2f}x |",
+                f"| {batch} | {best['ours']:.3g} images/s | {share} | {best['plain']:.3g} |"
+                f" {best['ours'] / best['plain']:.2f}x |",
                 flush=True,
             )
 

@@ -1,7 +1,9 @@
-"""The guarantee of ``calibrate.confidence``: 1,000 simulated calibrations a row, beside the plain rule.
+"""The guarantee of ``calibrate.confidence``: 1,000 simulated calibrations a row, beside the plain
+rule.
 
-A calibration sees n prompts, picks its rule, and is judged by the rule's true mean cost, over a population of prompts. ``held`` is
-how often that is within the budget (promised: 95%), ``used`` the share of the budget that is spent on average.
+A calibration sees n prompts, picks its rule, and is judged by the rule's true mean cost, over a
+population of prompts. ``held`` is how often that is within the budget (promised: 95%), ``used`` the
+share of the budget that is spent on average.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.measure import Row
+from catimage.common.arrays import Floats
 from catimage.routing.calibration import calibrate
-from catimage.routing.guarantee import Certifier, always_cheapest
-from catimage.routing.mixing import Rule
-from catimage.routing.rule import Floats, choose
+from catimage.routing.certificate import Certifier, always_cheapest
+from catimage.routing.policy import choose
+from catimage.routing.randomized import Rule
 
 TIMES, POPULATION, CONFIDENCE = 1000, 4000, 0.95
 SIZES = (50, 200, 1000)
@@ -29,7 +32,11 @@ def skewed(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
 
 def rare(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
     """Two candidates, of cost 1 and 100; the budget lets one prompt of fifty have the dear one."""
-    return np.stack([np.zeros(POPULATION), rng.normal(size=POPULATION)], axis=1), np.array([1.0, 100.0]), 2.98
+    return (
+        np.stack([np.zeros(POPULATION), rng.normal(size=POPULATION)], axis=1),
+        np.array([1.0, 100.0]),
+        2.98,
+    )
 
 
 def even(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
@@ -44,24 +51,43 @@ def rows() -> list[Row]:
         scores, cost, budget = world(np.random.default_rng(0))
         for n in SIZES:
             certain = simulated(_certain(cost, budget), scores, cost, budget, n)
-            plain = simulated(lambda seen, c=cost, b=budget: calibrate(seen, c, b).rule, scores, cost, budget, n)
-            out.append(Row(f"budget of {world.__name__} costs, {n} prompts", _said(certain), _said(plain), target="95% held"))
+            plain = simulated(
+                lambda seen, c=cost, b=budget: calibrate(seen, c, b).rule, scores, cost, budget, n
+            )
+            out.append(
+                Row(
+                    f"budget of {world.__name__} costs, {n} prompts",
+                    _said(certain),
+                    _said(plain),
+                    target="95% held",
+                )
+            )
     return out
 
 
 def _certain(cost: Floats, budget: float) -> Callable[[Floats], Rule]:
-    return lambda seen: Certifier(seen, cost, CONFIDENCE).rule(budget) or always_cheapest(seen, cost)
+    return lambda seen: (
+        Certifier(seen, cost, CONFIDENCE).rule(budget) or always_cheapest(seen, cost)
+    )
 
 
-def simulated(rule_of: Callable[[Floats], Rule], scores: Floats, cost: Floats, budget: float, n: int) -> tuple[float, float]:
+def simulated(
+    rule_of: Callable[[Floats], Rule], scores: Floats, cost: Floats, budget: float, n: int
+) -> tuple[float, float]:
     """How often the true mean cost was within the budget, and the mean share of it that was spent."""
     rng = np.random.default_rng(1)
-    spent = [_true_cost(rule_of(scores[rng.integers(0, len(scores), n)]), scores, cost) for _ in range(TIMES)]
+    spent = [
+        _true_cost(rule_of(scores[rng.integers(0, len(scores), n)]), scores, cost)
+        for _ in range(TIMES)
+    ]
     return float(np.mean(np.array(spent) <= budget)), float(np.mean(spent)) / budget
 
 
 def _true_cost(rule: Rule, scores: Floats, cost: Floats) -> float:
-    return sum(float(share * cost[choose(scores, cost, lam)].mean()) for share, lam in zip(rule.share, rule.lam.tolist(), strict=True))
+    return sum(
+        float(share * cost[choose(scores, cost, lam)].mean())
+        for share, lam in zip(rule.share, rule.lam.tolist(), strict=True)
+    )
 
 
 def _said(figures: tuple[float, float]) -> str:

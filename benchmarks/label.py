@@ -1,4 +1,6 @@
-"""The label stage: several metrics against the slowest of them alone, memory against the number of images, and filters against scipy."""
+"""The label stage: several metrics against the slowest of them alone, memory against the number of
+images, and filters against scipy.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.measure import Row, peak_gigabytes, seconds
+from catimage.commands import import_images as importing_images
 from catimage.metrics import get_metric
 from catimage.params import load_params
-from catimage.stages import importing_images, label
-from catimage.tiny.render import render
-from catimage.tiny.scenes import draw_scene
+from catimage.scenes.grammar import draw_scene
+from catimage.scenes.render import render
+from catimage.stages import label
 from catimage.workspace import Workspace
 
 METRICS = ["clip_score", "clip_similarity", "l_snr", "sharpness", "ssim"]
@@ -26,7 +29,9 @@ LUMA = np.array([0.299, 0.587, 0.114]) / 255
 
 
 def _workspace(root: Path, scenes: int) -> Workspace:
-    """Rendered scenes as images that somebody has: two candidates, of which the second is the reference of both."""
+    """Rendered scenes as images that somebody has: two candidates, of which the second is the
+    reference of both.
+    """
     rng, rows = np.random.default_rng(0), []
     root.mkdir()
     for i in range(scenes):
@@ -34,8 +39,14 @@ def _workspace(root: Path, scenes: int) -> Workspace:
         for candidate in ("one", "two"):
             Image.fromarray(render(scene, rng)).save(root / f"{i}-{candidate}.png")
             rows.append((f"{scene.caption()} {i}", candidate, 0, f"{i}-{candidate}.png"))
-    pd.DataFrame(rows, columns=["prompt", "candidate", "seed", "path"]).to_csv(root / "images.csv", index=False)
-    settings = ["metric=clip_score", "import.metric_reference={one: two, two: two}", "generate.shard_images=256"]
+    pd.DataFrame(rows, columns=["prompt", "candidate", "seed", "path"]).to_csv(
+        root / "images.csv", index=False
+    )
+    settings = [
+        "metric=clip_score",
+        "import.metric_reference={one: two, two: two}",
+        "generate.shard_images=256",
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         importing_images.run(Workspace(root / "workspace"), root / "images.csv", None, settings)
     return Workspace(root / "workspace")
@@ -60,20 +71,39 @@ def _filters() -> list[Row]:
 
         def loop(images: np.ndarray = images) -> list[float]:
             grey = [image @ LUMA for image in images]
-            return [float(np.square(g - gaussian_filter(g, 1.0)).sum() / np.square(g).sum()) for g in grey]
+            return [
+                float(np.square(g - gaussian_filter(g, 1.0)).sum() / np.square(g).sum())
+                for g in grey
+            ]
 
         plain = count / seconds(loop, 3)
         for name in ("sharpness", "l_snr"):
-            ours = count / seconds(lambda name=name, images=images: get_metric(name).score(images, ["x"] * len(images)), 3)
+            ours = count / seconds(
+                lambda name=name, images=images: get_metric(name).score(
+                    images, ["x"] * len(images)
+                ),
+                3,
+            )
             what = f"{name}, {size} x {size} pixels"
-            found.append(Row(what, f"{ours:.0f} images/s", f"{plain:.0f} (scipy, an image at a time)", f"{ours / plain:.1f}x", "5x"))
+            found.append(
+                Row(
+                    what,
+                    f"{ours:.0f} images/s",
+                    f"{plain:.0f} (scipy, an image at a time)",
+                    f"{ours / plain:.1f}x",
+                    "5x",
+                )
+            )
     return found
 
 
 def rows() -> list[Row]:
     """A thousand images, and then four thousand for the memory."""
     with tempfile.TemporaryDirectory() as folder:
-        small, large = _workspace(Path(folder) / "small", 500), _workspace(Path(folder) / "large", 2000)
+        small, large = (
+            _workspace(Path(folder) / "small", 500),
+            _workspace(Path(folder) / "large", 2000),
+        )
         _label(small, METRICS)  # loads libraries
         alone = {name: _label(small, [name]) for name in METRICS}
         together = _label(small, METRICS)
@@ -84,9 +114,19 @@ def rows() -> list[Row]:
     other = f"{alone[slowest]:.2f} s ({slowest} alone)"
     return [
         Row(
-            f"label, {len(METRICS)} metrics, 1,000 images", f"{together:.2f} s", other, f"{together / alone[slowest]:.2f}x", "1.5x its time"
+            f"label, {len(METRICS)} metrics, 1,000 images",
+            f"{together:.2f} s",
+            other,
+            f"{together / alone[slowest]:.2f}x",
+            "1.5x its time",
         ),
-        Row("label, memory for 4,000 images after 1,000", f"{grown * 1000:+.0f} MB", f"{first:.2f} GB at 1,000", "", "no growth"),
+        Row(
+            "label, memory for 4,000 images after 1,000",
+            f"{grown * 1000:+.0f} MB",
+            f"{first:.2f} GB at 1,000",
+            "",
+            "no growth",
+        ),
         *_filters(),
     ]
 

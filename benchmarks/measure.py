@@ -12,7 +12,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: what was measured, ours, the other way, and the target that the project set itself."""
+    """A line of the table: what was measured, ours, the other way, and the target that the project
+    set itself.
+    """
 
     what: str
     ours: str

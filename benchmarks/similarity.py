@@ -1,4 +1,6 @@
-"""Similarity sampling of 100,000 x 512 embeddings, beside the greedy loop that one would write and scikit-learn's neighbours."""
+"""Similarity sampling of 100,000 x 512 embeddings, beside the greedy loop that one would write and
+scikit-learn's neighbours.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.measure import Row, peak_gigabytes, seconds
-from catimage.prompts.diversity import diverse
+from catimage.data.prompts.diversity import diverse
 
 N, WIDTH, THRESHOLD = 100_000, 512, 0.75
 FEW = 8_000
@@ -14,7 +16,9 @@ FEW = 8_000
 
 
 def embeddings(n: int) -> np.ndarray:
-    """Unit vectors, a fifth of them near another: the others are all kept, which is the dearest case."""
+    """Unit vectors, a fifth of them near another: the others are all kept, which is the dearest
+    case.
+    """
     rng = np.random.default_rng(0)
     made = rng.normal(size=(n, WIDTH)).astype(np.float32)
     made[n * 4 // 5 :] = made[: n - n * 4 // 5] + 0.3 * made[n * 4 // 5 :]
@@ -34,7 +38,11 @@ def loop(vectors: np.ndarray) -> list[int]:
 
 def neighbours(vectors: np.ndarray) -> list[int]:
     """All pairs within the threshold by scikit-learn, and then one pass over them."""
-    near = NearestNeighbors(radius=1 - THRESHOLD, metric="cosine").fit(vectors).radius_neighbors(vectors, return_distance=False)
+    near = (
+        NearestNeighbors(radius=1 - THRESHOLD, metric="cosine")
+        .fit(vectors)
+        .radius_neighbors(vectors, return_distance=False)
+    )
     kept = np.zeros(len(vectors), bool)
     for i, others in enumerate(near):
         kept[i] = not kept[others[others < i]].any()
@@ -44,12 +52,24 @@ def neighbours(vectors: np.ndarray) -> list[int]:
 def rows() -> list[Row]:
     few = embeddings(FEW)
     assert diverse(few, THRESHOLD).tolist() == loop(few) == neighbours(few)
-    ours, plain, library = (seconds(lambda f=f: f(few), repeats=1) for f in (lambda x: diverse(x, THRESHOLD), loop, neighbours))
+    ours, plain, library = (
+        seconds(lambda f=f: f(few), repeats=1)
+        for f in (lambda x: diverse(x, THRESHOLD), loop, neighbours)
+    )
     many = embeddings(N)
     whole = seconds(lambda: diverse(many, THRESHOLD), repeats=1)
     what = f"similarity sampling, {FEW:,} x {WIDTH}"
     return [
-        Row(f"similarity sampling, {N:,} x {WIDTH}", f"{whole:.1f} s, {peak_gigabytes():.1f} GB", target="60 s, 4 GB"),
+        Row(
+            f"similarity sampling, {N:,} x {WIDTH}",
+            f"{whole:.1f} s, {peak_gigabytes():.1f} GB",
+            target="60 s, 4 GB",
+        ),
         Row(what, f"{ours:.2f} s", f"{plain:.2f} s (greedy loop)", f"{plain / ours:.1f}x"),
-        Row(what, f"{ours:.2f} s", f"{library:.2f} s (scikit-learn, radius)", f"{library / ours:.1f}x"),
+        Row(
+            what,
+            f"{ours:.2f} s",
+            f"{library:.2f} s (scikit-learn, radius)",
+            f"{library / ours:.1f}x",
+        ),
     ]

@@ -1,4 +1,6 @@
-"""What goes in and out over HTTP: request models, OpenAI-shaped errors, and reading a body of limited size."""
+"""What goes in and out over HTTP: request models, OpenAI-shaped errors, and reading a body of
+limited size.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,21 @@ _CODES = {
 
 
 class ApiError(Exception):
-    """An answer that is not 2xx, in OpenAI's shape: ``message`` is one sentence, ``param`` the field to mend."""
+    """An answer that is not 2xx, in OpenAI's shape: ``message`` is one sentence, ``param`` the
+    field to mend.
+    """
 
-    def __init__(self, message: str, param: str | None = None, code: str = "invalid_value", status: int = 400) -> None:
+    def __init__(
+        self, message: str, param: str | None = None, code: str = "invalid_value", status: int = 400
+    ) -> None:
         super().__init__(message)
         self.message, self.param, self.code, self.status = message, param, code, status
 
 
 class RouteRequest(BaseModel):
-    """``POST /v1/route``: a prompt, and ``budget`` (mean cost, in the cost unit) or ``lambda``; neither means the calibrated lambda."""
+    """``POST /v1/route``: a prompt, and ``budget`` (mean cost, in the cost unit) or ``lambda``;
+    neither means the calibrated lambda.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -45,7 +53,9 @@ class RouteRequest(BaseModel):
 
 
 class ImagesRequest(RouteRequest):
-    """``POST /v1/images/generations``: OpenAI's fields and ours. ``model`` is ``catimage`` (the router) or a candidate, which it forces."""
+    """``POST /v1/images/generations``: OpenAI's fields and ours. ``model`` is ``catimage`` (the
+    router) or a candidate, which it forces.
+    """
 
     model: str = "catimage"
     n: int = Field(1, ge=1, le=10)
@@ -61,13 +71,19 @@ async def read(request: Request, model: type[Model]) -> Model:
     """The request's JSON body as ``model``.
 
     Raises:
-        ApiError: 413 for a body over :data:`MAX_BODY`, 400 for anything else that is wrong, with the field's name.
+        ApiError: 413 for a body over :data:`MAX_BODY`, 400 for anything else that is wrong, with
+            the field's name.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY:
-            raise ApiError(f"The request body is larger than {MAX_BODY} bytes: send a shorter prompt.", None, "request_too_large", 413)
+            raise ApiError(
+                f"The request body is larger than {MAX_BODY} bytes: send a shorter prompt.",
+                None,
+                "request_too_large",
+                413,
+            )
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
@@ -86,11 +102,21 @@ def _first(error: ValidationError) -> ApiError:
     if code == "unknown_parameter":
         return ApiError(f"Unknown parameter: '{field}'.", field, code)
     if field == "response_format":
-        return ApiError("'response_format' must be 'b64_json': this service stores no image that a url could name.", field)
+        return ApiError(
+            "'response_format' must be 'b64_json': this service stores no image that a url could"
+            " name.",
+            field,
+        )
     if field == "size":
-        return ApiError("'size' must be WIDTHxHEIGHT, such as '64x64', or be left out.", field, code)
+        return ApiError(
+            "'size' must be WIDTHxHEIGHT, such as '64x64', or be left out.", field, code
+        )
     message = first["msg"].removeprefix("Input ").rstrip(".")
-    return ApiError(f"'{field}' {message[0].lower()}{message[1:]} (found {_shown(first['input'])}).", field, code)
+    return ApiError(
+        f"'{field}' {message[0].lower()}{message[1:]} (found {_shown(first['input'])}).",
+        field,
+        code,
+    )
 
 
 def _shown(value: Any) -> str:
@@ -99,12 +125,18 @@ def _shown(value: Any) -> str:
 
 
 async def on_error(_: Request, error: Exception) -> JSONResponse:
-    """Any exception as OpenAI's error object; what nobody foresaw is a 500 without its details, which are in the log."""
+    """Any exception as OpenAI's error object; what nobody foresaw is a 500 without its details,
+    which are in the log.
+    """
     if isinstance(error, HTTPException):
         routes = "GET /v1/models, POST /v1/images/generations and POST /v1/route"
-        error = ApiError(f"{error.detail}: the routes are {routes}.", None, "not_found", error.status_code)
+        error = ApiError(
+            f"{error.detail}: the routes are {routes}.", None, "not_found", error.status_code
+        )
     if not isinstance(error, ApiError):
         error = ApiError("The service failed to answer: see its log.", None, "internal_error", 500)
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    body = {
+        "error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    }
     return JSONResponse(body, error.status)

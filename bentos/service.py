@@ -1,7 +1,8 @@
 """The services: a router in front of the generators, with OpenAI's routes under ``/v1``.
 
-``bentoml serve`` finds a service among the globals of this module by identity, so nothing here is made by a factory. The served
-folder is a small workspace (``params.yaml``, ``models/router``, ``pools``): the Bento's own, or that of ``CATIMAGE_WORKSPACE``.
+``bentoml serve`` finds a service among the globals of this module by identity, so nothing here is
+made by a factory. The served folder is a small workspace (``params.yaml``, ``models/router``,
+``pools``): the Bento's own, or that of ``CATIMAGE_WORKSPACE``.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from starlette.routing import Route
 from bentos.api import ApiError, ImagesRequest, RouteRequest, on_error, read
 from catimage.errors import InputError
 from catimage.params import load_params
-from catimage.pool.opened import OpenPool
+from catimage.pool.generator_cache import OpenPool
 from catimage.pool.pool import Pool, load_pool
 from catimage.router import Decision, Router
-from catimage.routing.mixing import Rule
+from catimage.routing.randomized import Rule
 from catimage.workspace import Workspace
 
 ROUTER = "catimage"
@@ -44,7 +45,9 @@ def _pool(workspace: Workspace) -> Pool:
 
 @bentoml.service(name="generators", traffic={"timeout": 300})
 class Generators:
-    """Every generator of the pool, loaded once, on this device; where its memory is short, those that rest make room."""
+    """Every generator of the pool, loaded once, on this device; where its memory is short, those
+    that rest make room.
+    """
 
     def __init__(self) -> None:
         workspace = _workspace()
@@ -62,7 +65,9 @@ class Generators:
 
         chosen = self.candidates[candidate]
         made = []
-        for image in self.opened.generator(chosen.generator).generate([prompt] * len(seeds), chosen, seeds):
+        for image in self.opened.generator(chosen.generator).generate(
+            [prompt] * len(seeds), chosen, seeds
+        ):
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, "PNG")
             made.append(base64.b64encode(buffer.getvalue()).decode())
@@ -89,7 +94,12 @@ async def get_models(_: Request) -> JSONResponse:
 async def nothing(request: Request) -> JSONResponse:
     """Any other path or method."""
     routes = "GET /v1/models, POST /v1/images/generations and POST /v1/route"
-    raise ApiError(f"There is no {request.method} {request.url.path}: the routes are {routes}.", None, "unknown_url", 404)
+    raise ApiError(
+        f"There is no {request.method} {request.url.path}: the routes are {routes}.",
+        None,
+        "unknown_url",
+        404,
+    )
 
 
 app = Starlette(
@@ -117,11 +127,18 @@ class RouterService:
         self.sizes = {c.candidate: pool.generators[c.generator].size for c in pool.candidates}
         self.created = int((workspace.router / "router.json").stat().st_mtime)
         if missing := [c for c in self.router.candidates if c not in self.sizes]:
-            raise InputError(f"{workspace.router}: the pool {pool.name!r} lacks {', '.join(missing)}: run 'catimage calibrate' again.")
-        self.router.predict(["an empty white wall"])  # loads the text encoder now, not with the first request
+            raise InputError(
+                f"{workspace.router}: the pool {pool.name!r} lacks {', '.join(missing)}: run"
+                " 'catimage calibrate' again."
+            )
+        self.router.predict(
+            ["an empty white wall"]
+        )  # loads the text encoder now, not with the first request
 
     async def __is_ready__(self) -> bool:
-        """``/readyz`` says 503 while the generators load; BentoML's own probe of them raises there, and leaves the caller hanging."""
+        """``/readyz`` says 503 while the generators load; BentoML's own probe of them raises there,
+        and leaves the caller hanging.
+        """
         probe = getattr(self.generators, "is_ready", None)  # a service in the same process has none
         try:
             return probe is None or await probe(timeout=2)
@@ -133,10 +150,16 @@ class RouterService:
         decision = await run_in_threadpool(self.decide, asked, asked.model)
         size = self.sizes[decision.candidate]
         if asked.size not in ("auto", f"{size}x{size}"):
-            raise ApiError(f"'size' must be '{size}x{size}', all that {decision.candidate} makes, or be left out.", "size")
+            raise ApiError(
+                f"'size' must be '{size}x{size}', all that {decision.candidate} makes, or be left"
+                " out.",
+                "size",
+            )
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         seeds = list(range(seed, seed + asked.n))
-        made = await self.generators.to_async.generate(candidate=decision.candidate, prompt=asked.prompt, seeds=seeds)
+        made = await self.generators.to_async.generate(
+            candidate=decision.candidate, prompt=asked.prompt, seeds=seeds
+        )
         return {
             "created": int(time.time()),
             "data": [{"b64_json": image} for image in made],
@@ -146,30 +169,54 @@ class RouterService:
     def route(self, asked: RouteRequest) -> dict[str, Any]:
         """The decision, with predicted quality and cost of every candidate, cheapest first."""
         decision = self.decide(asked)
-        rows = zip(self.router.candidates, self.router.costs.tolist(), decision.qualities.values(), strict=True)
-        candidates = [{"candidate": name, "cost": cost, "predicted_quality": quality} for name, cost, quality in rows]
-        more = {"prompt": asked.prompt, "metric": self.router.metric, "estimator": self.router.estimator_name, "candidates": candidates}
+        rows = zip(
+            self.router.candidates,
+            self.router.costs.tolist(),
+            decision.qualities.values(),
+            strict=True,
+        )
+        candidates = [
+            {"candidate": name, "cost": cost, "predicted_quality": quality}
+            for name, cost, quality in rows
+        ]
+        more = {
+            "prompt": asked.prompt,
+            "metric": self.router.metric,
+            "estimator": self.router.estimator_name,
+            "candidates": candidates,
+        }
         return self._decided(decision, ROUTER) | more
 
     def models(self) -> dict[str, Any]:
         """OpenAI's list: the router, and the candidates with their costs (one image each)."""
         common = {"object": "model", "created": self.created, "owned_by": "catimage"}
         costs = zip(self.router.candidates, self.router.costs.tolist(), strict=True)
-        rows = [{"id": name, **common, "cost": cost, "cost_unit": self.router.cost_unit} for name, cost in costs]
+        rows = [
+            {"id": name, **common, "cost": cost, "cost_unit": self.router.cost_unit}
+            for name, cost in costs
+        ]
         return {"object": "list", "data": [{"id": ROUTER, **common}, *rows]}
 
     def decide(self, asked: RouteRequest, model: str = ROUTER) -> Decision:
         """The router's decision, or the candidate ``model`` with what is predicted of it.
 
         Raises:
-            ApiError: 400 for a budget below the cheapest candidate, or another one than floors were calibrated for, an empty or endless
-                prompt, an unknown model, or a forced one with a budget.
+            ApiError: 400 for a budget below the cheapest candidate, or another one than floors were
+                calibrated for, an empty or endless prompt, an unknown model, or a forced one with a
+                budget.
         """
         known = self.router.candidates
         if model != ROUTER and model not in known:
-            raise ApiError(f"The model {model!r} does not exist: there are {ROUTER}, {', '.join(known)}.", "model", "model_not_found")
+            raise ApiError(
+                f"The model {model!r} does not exist: there are {ROUTER}, {', '.join(known)}.",
+                "model",
+                "model_not_found",
+            )
         if model != ROUTER and (asked.budget is not None or asked.lam is not None):
-            raise ApiError(f"'budget' and 'lambda' need the model {ROUTER!r}: {model!r} is one candidate.", "model")
+            raise ApiError(
+                f"'budget' and 'lambda' need the model {ROUTER!r}: {model!r} is one candidate.",
+                "model",
+            )
         rule = _refused("budget", self._rule, asked)
         qualities = _refused("prompt", self.router.predict, [asked.prompt])
         decision = self.router.decide([asked.prompt], qualities, rule)[0]

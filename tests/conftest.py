@@ -25,13 +25,17 @@ def miniature_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def packaged(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose router reads prompts with the miniature CLIP, packaged; BentoML's store is ``bentoml`` in it."""
+    """A workspace whose router reads prompts with the miniature CLIP, packaged; BentoML's store is
+    ``bentoml`` in it.
+    """
     from catimage.stages import package
     from tests.built import build
 
     root = tmp_path_factory.mktemp("packaged")
     os.environ["BENTOML_HOME"] = str(root / "bentoml")
     encoder = {"model": f"local-dir:{miniature_pool.parent / 'clip'}"}
-    workspace, params = build(root, pool=str(miniature_pool), encoder=encoder, train={"estimators": ["knn"]})
+    workspace, params = build(
+        root, pool=str(miniature_pool), encoder=encoder, train={"estimators": ["knn"]}
+    )
     package.run(workspace, params)
     return root

@@ -1,4 +1,6 @@
-"""Pipelines of every diffusion family with random weights and a few thousand numbers each, as ``save_pretrained`` writes them."""
+"""Pipelines of every diffusion family with random weights and a few thousand numbers each, as
+``save_pretrained`` writes them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ def save_family(name: str, folder: Path) -> Path:
 
     family = FAMILIES[name]
     torch.manual_seed(3)
-    parts = {k: v.eval() if isinstance(v, torch.nn.Module) else v for k, v in family.parts(folder / "made").items()}
+    parts = {
+        k: v.eval() if isinstance(v, torch.nn.Module) else v
+        for k, v in family.parts(folder / "made").items()
+    }
     getattr(diffusers, family.pipeline)(**parts).save_pretrained(folder, safe_serialization=True)
     return folder
 
@@ -38,22 +43,38 @@ def save_family(name: str, folder: Path) -> Path:
 def generator_of(name: str, weights: str = "") -> dict[str, Any]:
     """What a pool's file says of a family's generator."""
     family = FAMILIES[name]
-    return {"pipeline": family.pipeline, "weights": weights or name, "size": SIZE, "guidance": 2.0, **family.settings}
+    return {
+        "pipeline": family.pipeline,
+        "weights": weights or name,
+        "size": SIZE,
+        "guidance": 2.0,
+        **family.settings,
+    }
 
 
 def _unet(**options: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(**{
-        "sample_size": 8, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "attention_head_dim": 2, "cross_attention_dim": 16,
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), **_BLOCKS, **options,
-    })  # fmt: skip
+    return UNet2DConditionModel(
+        **{
+            "sample_size": 8,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "attention_head_dim": 2,
+            "cross_attention_dim": 16,
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            **_BLOCKS,
+            **options,
+        }
+    )
 
 
 def _vae(channels: int = 4, **options: Any) -> Any:
     from diffusers import AutoencoderKL
 
-    types = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    types = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
     return AutoencoderKL(latent_channels=channels, **types, **_BLOCKS, **options)
 
 
@@ -64,15 +85,25 @@ def _letters() -> list[str]:
 
 
 def _clip(folder: Path, name: str, projection: bool = False) -> dict[str, Any]:
-    """A text tower of 16 channels and a tokenizer of bytes; ``name`` is the suffix of the parts' names."""
+    """A text tower of 16 channels and a tokenizer of bytes; ``name`` is the suffix of the parts'
+    names.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     tokenizer = clip_tokenizer(folder / f"clip{name}")
     words = len(tokenizer)
     config = CLIPTextConfig(
-        vocab_size=words, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, projection_dim=16,
-        max_position_embeddings=77, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
-    )  # fmt: skip
+        vocab_size=words,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=16,
+        max_position_embeddings=77,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
+    )
     model = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
     return {f"text_encoder{name}": model, f"tokenizer{name}": tokenizer}
 
@@ -82,7 +113,12 @@ def clip_tokenizer(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
     letters = _letters()
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokens = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
     return CLIPTokenizer.from_pretrained(_tokenizer_files(folder, tokens), model_max_length=77)
 
 
@@ -97,11 +133,21 @@ def _t5(name: str) -> dict[str, Any]:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((chr(c), -2.0) for c in range(97, 123)), ("▁", -2.0)]
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        *((chr(c), -2.0) for c in range(97, 123)),
+        ("▁", -2.0),
+    ]
     words = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
     words.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer = T5TokenizerFast(tokenizer_object=words, vocab=pieces, extra_ids=0, model_max_length=32)
-    config = T5Config(vocab_size=len(pieces), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    tokenizer = T5TokenizerFast(
+        tokenizer_object=words, vocab=pieces, extra_ids=0, model_max_length=32
+    )
+    config = T5Config(
+        vocab_size=len(pieces), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+    )
     return {f"text_encoder{name}": T5EncoderModel(config), f"tokenizer{name}": tokenizer}
 
 
@@ -110,30 +156,44 @@ def _qwen_tokenizer(folder: Path) -> Any:
 
     tokens = [*_letters(), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Qwen2Tokenizer.from_pretrained(_tokenizer_files(folder / "qwen", tokens))
-    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
     return tokenizer
 
 
 _QWEN = {
-    "vocab_size": 300, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 2, "max_position_embeddings": 512,
-}  # fmt: skip
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
 
 
 def _sd(folder: Path, **unet: Any) -> dict[str, Any]:
     from diffusers import EulerDiscreteScheduler
 
     return {
-        "unet": _unet(**unet), "vae": _vae(), "scheduler": EulerDiscreteScheduler(), **_clip(folder, ""),
-        "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,
-    }  # fmt: skip
+        "unet": _unet(**unet),
+        "vae": _vae(),
+        "scheduler": EulerDiscreteScheduler(),
+        **_clip(folder, ""),
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
 
 
 def _sd2(folder: Path) -> dict[str, Any]:
     from diffusers import EulerDiscreteScheduler
 
     scheduler = EulerDiscreteScheduler(prediction_type="v_prediction")
-    return _sd(folder, use_linear_projection=True, attention_head_dim=(2, 4)) | {"scheduler": scheduler}
+    return _sd(folder, use_linear_projection=True, attention_head_dim=(2, 4)) | {
+        "scheduler": scheduler
+    }
 
 
 def _lcm(folder: Path) -> dict[str, Any]:
@@ -146,9 +206,13 @@ def _sdxl(folder: Path) -> dict[str, Any]:
     from diffusers import EulerDiscreteScheduler
 
     unet = _unet(
-        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=6 * 4 + 16,
-        transformer_layers_per_block=(1, 2), use_linear_projection=True, cross_attention_dim=32,
-    )  # fmt: skip
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + 16,
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        cross_attention_dim=32,
+    )
     texts = _clip(folder, "") | _clip(folder, "_2", projection=True)
     return {"unet": unet, "vae": _vae(), "scheduler": EulerDiscreteScheduler(), **texts}
 
@@ -163,20 +227,42 @@ def _flux(folder: Path) -> dict[str, Any]:
     from diffusers import FluxTransformer2DModel
 
     transformer = FluxTransformer2DModel(
-        in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16,
-        pooled_projection_dim=16, axes_dims_rope=(2, 2, 4), guidance_embeds=True,
-    )  # fmt: skip
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=(2, 2, 4),
+        guidance_embeds=True,
+    )
     vae = _vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1)
-    return {"transformer": transformer, "vae": vae, "scheduler": _flow(use_dynamic_shifting=True), **_clip(folder, ""), **_t5("_2")}
+    return {
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": _flow(use_dynamic_shifting=True),
+        **_clip(folder, ""),
+        **_t5("_2"),
+    }
 
 
 def _sd3(folder: Path) -> dict[str, Any]:
     from diffusers import SD3Transformer2DModel
 
     transformer = SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
-        joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32, pos_embed_max_size=8,
-    )  # fmt: skip
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+        pos_embed_max_size=8,
+    )
     vae = _vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1)
     texts = _clip(folder, "", projection=True) | _clip(folder, "_2", projection=True)
     t5 = _t5("_3")
@@ -195,9 +281,16 @@ def _z_image(folder: Path) -> dict[str, Any]:
     from transformers import Qwen3Config, Qwen3Model
 
     transformer = ZImageTransformer2DModel(
-        in_channels=4, dim=16, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
-        axes_dims=[2, 2, 4], axes_lens=[256, 32, 32],
-    )  # fmt: skip
+        in_channels=4,
+        dim=16,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[2, 2, 4],
+        axes_lens=[256, 32, 32],
+    )
     vae = _vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1)
     text = Qwen3Model(Qwen3Config(head_dim=8, **_QWEN))
     return {
@@ -214,14 +307,30 @@ def _flux2_klein(folder: Path) -> dict[str, Any]:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     transformer = Flux2Transformer2DModel(
-        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=48,
-        timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
-    )  # fmt: skip
-    types = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    types = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
     vae = AutoencoderKLFlux2(latent_channels=4, **types, **_BLOCKS)
     text = Qwen3ForCausalLM(Qwen3Config(head_dim=8, **_QWEN))
     scheduler = _flow(use_dynamic_shifting=True)
-    parts = {"transformer": transformer, "vae": vae, "scheduler": scheduler, "text_encoder": text, "tokenizer": _qwen_tokenizer(folder)}
+    parts = {
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": scheduler,
+        "text_encoder": text,
+        "tokenizer": _qwen_tokenizer(folder),
+    }
     return parts | {"is_distilled": True}
 
 
@@ -230,31 +339,68 @@ def _qwen_image(folder: Path) -> dict[str, Any]:
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     transformer = QwenImageTransformer2DModel(
-        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16,
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
         axes_dims_rope=(2, 2, 4),
-    )  # fmt: skip
+    )
     vae = AutoencoderKLQwenImage(
-        base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, attn_scales=[], temperal_downsample=[False],
-        latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
-    )  # fmt: skip
-    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1],
+        num_res_blocks=1,
+        attn_scales=[],
+        temperal_downsample=[False],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 16,
+    }
     rope = {"type": "default", "mrope_section": [1, 1, 2]}
     words = {**_QWEN, "rope_scaling": rope, "bos_token_id": 256, "eos_token_id": 256}
-    text = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=words, vision_config=vision))
+    text = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=words, vision_config=vision)
+    )
     scheduler = _flow(use_dynamic_shifting=True, shift_terminal=0.02)
-    return {"transformer": transformer, "vae": vae, "scheduler": scheduler, "text_encoder": text, "tokenizer": _qwen_tokenizer(folder)}
+    return {
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": scheduler,
+        "text_encoder": text,
+        "tokenizer": _qwen_tokenizer(folder),
+    }
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({
-    "sd": Family("StableDiffusionPipeline", _sd),
-    "sd2": Family("StableDiffusionPipeline", _sd2),
-    "lcm": Family("LatentConsistencyModelPipeline", _lcm, {"guidance_kind": "distilled"}),
-    "sdxl": Family("StableDiffusionXLPipeline", _sdxl),
-    "flux": Family("FluxPipeline", _flux, {"guidance_kind": "distilled", "call": {"max_sequence_length": 32}}),
-    "sd3": Family("StableDiffusion3Pipeline", _sd3, {"call": {"max_sequence_length": 32}}),
-    "z-image": Family("ZImagePipeline", _z_image, {"call": {"max_sequence_length": 64}}),
-    "flux2-klein": Family(
-        "Flux2KleinPipeline", _flux2_klein, {"guidance": 1.0, "call": {"max_sequence_length": 64, "text_encoder_out_layers": [0, 1, 2]}}
-    ),
-    "qwen-image": Family("QwenImagePipeline", _qwen_image, {"guidance_kind": "true-cfg"}),
-})  # fmt: skip
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "sd": Family("StableDiffusionPipeline", _sd),
+        "sd2": Family("StableDiffusionPipeline", _sd2),
+        "lcm": Family("LatentConsistencyModelPipeline", _lcm, {"guidance_kind": "distilled"}),
+        "sdxl": Family("StableDiffusionXLPipeline", _sdxl),
+        "flux": Family(
+            "FluxPipeline",
+            _flux,
+            {"guidance_kind": "distilled", "call": {"max_sequence_length": 32}},
+        ),
+        "sd3": Family("StableDiffusion3Pipeline", _sd3, {"call": {"max_sequence_length": 32}}),
+        "z-image": Family("ZImagePipeline", _z_image, {"call": {"max_sequence_length": 64}}),
+        "flux2-klein": Family(
+            "Flux2KleinPipeline",
+            _flux2_klein,
+            {
+                "guidance": 1.0,
+                "call": {"max_sequence_length": 64, "text_encoder_out_layers": [0, 1, 2]},
+            },
+        ),
+        "qwen-image": Family("QwenImagePipeline", _qwen_image, {"guidance_kind": "true-cfg"}),
+    }
+)

@@ -1,4 +1,6 @@
-"""A pipeline and a CLIP of the tiny pool's own make with random weights: real parts that need no training."""
+"""A pipeline and a CLIP of the tiny pool's own make with random weights: real parts that need no
+training.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ import pandas as pd
 import torch
 import yaml
 
+from catimage.data.prompts.identity import prompt_id
+from catimage.data.schema import PROMPTS, write_table
 from catimage.params import Params, parse_params
-from catimage.tables import PROMPTS, prompt_id, write_table
 from catimage.workspace import Workspace
 
 STEPS = (1, 2, 4)
@@ -19,8 +22,8 @@ def save_clip_folder(folder: Path) -> Path:
     """An untrained open_clip model with its tokenizer, as ``local-dir:`` reads it."""
     from transformers import CLIPTokenizer
 
-    from catimage.tiny.clip import new_clip, save_clip
-    from catimage.tiny.tokenizer import train_tokenizer
+    from catimage_tiny.clip import new_clip, save_clip
+    from catimage_tiny.tokenizer import train_tokenizer
 
     torch.manual_seed(1)
     train_tokenizer(folder, captions=200)
@@ -30,18 +33,26 @@ def save_clip_folder(folder: Path) -> Path:
 
 
 def save_pipeline(folder: Path, clip: Path) -> Path:
-    """An untrained Stable Diffusion pipeline in diffusers' folder format, around ``clip``'s text tower."""
+    """An untrained Stable Diffusion pipeline in diffusers' folder format, around ``clip``'s text
+    tower.
+    """
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
-    from catimage.tiny.autoencoder import new_autoencoder
-    from catimage.tiny.denoiser import NOISE, new_denoiser, text_encoder_from
+    from catimage_tiny.autoencoder import new_autoencoder
+    from catimage_tiny.denoiser import NOISE, new_denoiser, text_encoder_from
 
     text, tokenizer = text_encoder_from(clip)
     torch.manual_seed(2)
     pipeline = StableDiffusionPipeline(
-        vae=new_autoencoder(), text_encoder=text, tokenizer=tokenizer, unet=new_denoiser(),
-        scheduler=EulerDiscreteScheduler.from_config(NOISE), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=new_autoencoder(),
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=new_denoiser(),
+        scheduler=EulerDiscreteScheduler.from_config(NOISE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
 
@@ -49,9 +60,13 @@ def save_pipeline(folder: Path, clip: Path) -> Path:
 def pool_tree(weights: str, steps: tuple[int, ...] = STEPS) -> dict[str, object]:
     """What the miniature pool's YAML file says."""
     generator = {
-        "kind": "diffusers", "pipeline": "StableDiffusionPipeline", "weights": weights,
-        "scheduler": "EulerDiscreteScheduler", "guidance": 3.0, "size": 64,
-    }  # fmt: skip
+        "kind": "diffusers",
+        "pipeline": "StableDiffusionPipeline",
+        "weights": weights,
+        "scheduler": "EulerDiscreteScheduler",
+        "guidance": 3.0,
+        "size": 64,
+    }
     return {
         "name": "miniature",
         "generators": {"mini": generator},
@@ -67,11 +82,20 @@ def save_pool(folder: Path) -> Path:
     return folder / "miniature.yaml"
 
 
-def workspace_of(root: Path, pool: Path, prompts: list[str], **sections: object) -> tuple[Workspace, Params]:
-    """A workspace with a prompts table, and parameters with the pool's CLIP as encoder and shards of four images."""
+def workspace_of(
+    root: Path, pool: Path, prompts: list[str], **sections: object
+) -> tuple[Workspace, Params]:
+    """A workspace with a prompts table, and parameters with the pool's CLIP as encoder and shards
+    of four images.
+    """
     workspace = Workspace(root)
     rows = [(prompt_id(p), p, "test", "train") for p in prompts]
     write_table(pd.DataFrame(rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
     encoder = {"model": f"local-dir:{pool.parent / 'clip'}"}
-    tree = {"pool": str(pool), "encoder": encoder, "generate": {"seeds": [0, 1], "batch": 3, "shard_images": 4}, **sections}
+    tree = {
+        "pool": str(pool),
+        "encoder": encoder,
+        "generate": {"seeds": [0, 1], "batch": 3, "shard_images": 4},
+        **sections,
+    }
     return workspace, parse_params(tree, "params.yaml")

@@ -13,10 +13,8 @@ from catimage.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["sample", "generate", "label", "validate", "train", "calibrate", "evaluate", "package"]
-PLUMBING = {"__init__.py", "errors.py", "tables.py", "workspace.py"}
+PLUMBING = {"__init__.py", "errors.py", "workspace.py"}
 """What every stage uses and whose change makes nothing out of date by itself."""
-OTHER_SCORES = {"delimited.py", "imported_rows.py", "scores_file.py", "prompts/cleaning.py"}
-"""What ``evaluate --scores`` alone uses."""
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +36,17 @@ def used_by(stage: str) -> set[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.module]
-    return {name for n in nodes for name in (n.module, *(f"{n.module}.{a.name}" for a in n.names)) if name.startswith("catimage")}
+    nodes = [
+        n
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.ImportFrom) and n.module
+    ]
+    return {
+        name
+        for n in nodes
+        for name in (n.module, *(f"{n.module}.{a.name}" for a in n.names))
+        if name.startswith("catimage")
+    }
 
 
 def files_of(module: str) -> list[Path]:
@@ -50,22 +57,42 @@ def files_of(module: str) -> list[Path]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_watches_the_code_that_a_stage_uses(stages: dict[str, Any], stage: str) -> None:
     watched = [ROOT / d for d in stages[stage]["deps"]]
-    allowed = PLUMBING | (OTHER_SCORES if stage == "evaluate" else set())
-    used = {p for p in used_by(stage) if p.relative_to(ROOT / "src" / "catimage").as_posix() not in allowed and p.parent.name != "params"}
+    used = {
+        p
+        for p in used_by(stage)
+        if p.relative_to(ROOT / "src" / "catimage").as_posix() not in PLUMBING
+        and p.parent.name != "params"
+    }
     assert len(used) > 1
-    assert not {p.relative_to(ROOT).as_posix() for p in used if not any(p.is_relative_to(w) for w in watched)}
+    assert not {
+        p.relative_to(ROOT).as_posix()
+        for p in used
+        if not any(p.is_relative_to(w) for w in watched)
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_dvc_watches_is_there_or_made_by_an_earlier_stage(stages: dict[str, Any], stage: str) -> None:
-    earlier = {out for s in STAGES[: STAGES.index(stage)] for kind in ("outs", "metrics") for o in stages[s].get(kind, []) for out in o}
+def test_what_dvc_watches_is_there_or_made_by_an_earlier_stage(
+    stages: dict[str, Any], stage: str
+) -> None:
+    earlier = {
+        out
+        for s in STAGES[: STAGES.index(stage)]
+        for kind in ("outs", "metrics")
+        for o in stages[s].get(kind, [])
+        for out in o
+    }
     assert not [d for d in stages[stage]["deps"] if d not in earlier and not (ROOT / d).exists()]
 
 
 def test_the_stages_are_the_eight_and_keep_their_last_good_output(stages: dict[str, Any]) -> None:
-    assert list(stages) == STAGES and [s["cmd"] for s in stages.values()] == [f"catimage {s}" for s in STAGES]
+    assert list(stages) == STAGES and [s["cmd"] for s in stages.values()] == [
+        f"catimage {s}" for s in STAGES
+    ]
     outs = [o for s in stages.values() for kind in ("outs", "metrics") for o in s.get(kind, [])]
-    assert len(outs) == 13 and all(settings == {"persist": True} for o in outs for settings in o.values())
+    assert len(outs) == 13 and all(
+        settings == {"persist": True} for o in outs for settings in o.values()
+    )
 
 
 def test_params_yaml_lists_every_parameter_and_each_is_watched(stages: dict[str, Any]) -> None:

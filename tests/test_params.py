@@ -12,7 +12,9 @@ def written(tmp_path, text):
 
 
 def test_defaults_fill_what_is_left_out(tmp_path):
-    params = load_params(written(tmp_path, "budget: 12.5\nsample: {sources: [{kind: file, path: a.csv}]}\n"))
+    params = load_params(
+        written(tmp_path, "budget: 12.5\nsample: {sources: [{kind: file, path: a.csv}]}\n")
+    )
     assert params.budget == "12.5" and params.sample.sources == (FileSource(path="a.csv"),)
     assert params.metric == Params().metric and load_params(tmp_path / "none.yaml") == Params()
 
@@ -41,7 +43,11 @@ def test_bad_parameters_get_one_sentence_that_names_the_file_and_key(tmp_path, t
 def test_settings_are_written_and_bad_ones_leave_the_file_alone(tmp_path):
     path = written(tmp_path, "metric: sharpness\n")
     assert load_params(path, ["budget=60%", "calibrate.estimator=knn"]).calibrate.estimator == "knn"
-    assert yaml.safe_load(path.read_text()) == {"metric": "sharpness", "budget": "60%", "calibrate": {"estimator": "knn"}}
+    assert yaml.safe_load(path.read_text()) == {
+        "metric": "sharpness",
+        "budget": "60%",
+        "calibrate": {"estimator": "knn"},
+    }
     before = path.read_text()
     for bad in ("budget", "=3", "metric.x=1", "train.sed=1"):
         with pytest.raises(InputError):

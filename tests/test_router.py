@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, kstest
 
+from catimage.data.prompts.identity import prompt_id, split_of
 from catimage.errors import InputError
 from catimage.router import Certified, Router, draw_of
-from catimage.routing.mixing import Rule
-from catimage.tables import prompt_id, split_of
+from catimage.routing.randomized import Rule
 from tests.built import COST, build
 
 
@@ -62,18 +62,25 @@ def test_bad_requests_get_one_sentence(router, prompts, options, words):
 def copied(router_folder, tmp_path, **changed):
     folder = shutil.copytree(router_folder, tmp_path / "router")
     document = json.loads((folder / "router.json").read_text())
-    (folder / "router.json").write_text(json.dumps({k: v for k, v in (document | changed).items() if v != "gone"}))
+    (folder / "router.json").write_text(
+        json.dumps({k: v for k, v in (document | changed).items() if v != "gone"})
+    )
     return folder
 
 
 def test_a_router_of_another_version_is_refused_and_not_misread(built, tmp_path):
     for i, changed in enumerate(({"format": "gone", "rule": "gone"}, {"format": 1})):
-        with pytest.raises(InputError, match=r"another version of CATImage.*run 'catimage calibrate' again"):
+        with pytest.raises(
+            InputError, match=r"another version of CATImage.*run 'catimage calibrate' again"
+        ):
             Router.load(copied(built.router, tmp_path / str(i), **changed))
 
 
 def test_mixed_parts_share_the_prompts_and_a_prompt_keeps_its_own(built, tmp_path):
-    rows = [{"share": 0.3, "lambda": 0.0, "multipliers": {}}, {"share": 0.7, "lambda": 1e9, "multipliers": {}}]
+    rows = [
+        {"share": 0.3, "lambda": 0.0, "multipliers": {}},
+        {"share": 0.7, "lambda": 1e9, "multipliers": {}},
+    ]
     router = Router.load(copied(built.router, tmp_path, rule=rows))
     prompts = [f"crowded number {i}" for i in range(400)]
     lambdas = np.array([d.lam for d in router.route(prompts)])
@@ -100,17 +107,30 @@ def test_any_budget_is_mixed_like_the_calibrated_one(router):
 
 
 def test_a_certified_router_gives_any_budget_the_rule_of_the_nearest_below(router):
-    certified = Certified(np.array([1.0, 2.0, 3.0]), tuple(Rule.of((1.0, lam)) for lam in (9.0, 0.2, 0.1)))
+    certified = Certified(
+        np.array([1.0, 2.0, 3.0]), tuple(Rule.of((1.0, lam)) for lam in (9.0, 0.2, 0.1))
+    )
     sure = dataclasses.replace(router, confidence=0.9, certified=certified)
-    assert [sure.rule_for(budget=b).lam.max() for b in (1.0, 1.99, 2.0, 2.5, 99.0)] == [9.0, 9.0, 0.2, 0.2, 0.1]
+    assert [sure.rule_for(budget=b).lam.max() for b in (1.0, 1.99, 2.0, 2.5, 99.0)] == [
+        9.0,
+        9.0,
+        0.2,
+        0.2,
+        0.1,
+    ]
     with pytest.raises(InputError, match="below the cheapest"):
         sure.rule_for(budget=0.9)
 
 
 def test_floors_are_of_one_budget_and_multipliers_stay_with_another_lambda(router):
     rule = Rule(np.array([0.5, 0.5]), np.array([0.1, 0.2]), np.array([[1.0], [3.0]]))
-    floored = dataclasses.replace(router, rule=rule, floors={"sharpness": 0.3}, others={"sharpness": router.estimator})
-    with pytest.raises(InputError, match=r"keeps sharpness 0\.3, as calibrated for 2\.4: set 'budget', and calibrate again"):
+    floored = dataclasses.replace(
+        router, rule=rule, floors={"sharpness": 0.3}, others={"sharpness": router.estimator}
+    )
+    with pytest.raises(
+        InputError,
+        match=r"keeps sharpness 0\.3, as calibrated for 2\.4: set 'budget', and calibrate again",
+    ):
         floored.rule_for(budget=3.0)
     assert floored.rule_for(budget=floored.budget) is rule
     assert floored.rule_for(lam=5.0).multipliers.tolist() == [[2.0]]

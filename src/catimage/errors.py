@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Bad input. The message is one sentence: what is wrong, where (file, row or key), and how to mend it.
+    """Bad input. The message is one sentence: what is wrong, where (file, row or key), and how to
+    mend it.
 
     The command line prints it and exits with 2; the service answers with a 4xx.
     """

@@ -1,4 +1,6 @@
-"""Where things lie in a workspace, and how a stage replaces an output without ever leaving half of one."""
+"""Where things lie in a workspace, and how a stage replaces an output without ever leaving half of
+one.
+"""
 
 from __future__ import annotations
 
@@ -73,12 +75,16 @@ class Workspace:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling of ``path`` (file or folder) to write to; it takes the place of ``path`` when the block ends well.
+    """A temporary sibling of ``path`` (file or folder) to write to; it takes the place of ``path``
+    when the block ends well.
 
     When the block raises, the sibling is removed and ``path`` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh, old = path.with_name(f".{path.name}.{os.getpid()}.new"), path.with_name(f".{path.name}.{os.getpid()}.old")
+    fresh, old = (
+        path.with_name(f".{path.name}.{os.getpid()}.new"),
+        path.with_name(f".{path.name}.{os.getpid()}.old"),
+    )
     _remove(fresh)
     try:
         yield fresh

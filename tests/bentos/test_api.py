@@ -22,12 +22,25 @@ async def breaks(_: Request) -> JSONResponse:
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     routes = [Route("/echo", echo, methods=["POST"]), Route("/breaks", breaks)]
-    return TestClient(Starlette(routes=routes, exception_handlers={ApiError: on_error, Exception: on_error}), raise_server_exceptions=False)
+    return TestClient(
+        Starlette(routes=routes, exception_handlers={ApiError: on_error, Exception: on_error}),
+        raise_server_exceptions=False,
+    )
 
 
 def test_what_is_left_out_has_defaults(client: TestClient) -> None:
-    expected = {"prompt": "é ñ", "budget": None, "lambda": 2.0, "model": "catimage", "n": 1, "size": "auto"}
-    assert client.post("/echo", json={"prompt": "é ñ", "lambda": 2}).json() == expected | {"response_format": "b64_json", "seed": None}
+    expected = {
+        "prompt": "é ñ",
+        "budget": None,
+        "lambda": 2.0,
+        "model": "catimage",
+        "n": 1,
+        "size": "auto",
+    }
+    assert client.post("/echo", json={"prompt": "é ñ", "lambda": 2}).json() == expected | {
+        "response_format": "b64_json",
+        "seed": None,
+    }
 
 
 def test_what_nobody_foresaw_is_a_500_without_its_details(client: TestClient) -> None:

@@ -13,13 +13,18 @@ from tests.miniature import STEPS, pool_tree
 def test_rows_are_plain_and_have_the_contracts_keys_first(miniature_pool: Path):
     rows = cost_rows(str(miniature_pool), None)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-    assert [list(row)[:5] for row in rows] == [["candidate", "generator", "steps", "cost", "unit"]] * len(STEPS)
+    assert [list(row)[:5] for row in rows] == [
+        ["candidate", "generator", "steps", "cost", "unit"]
+    ] * len(STEPS)
     for row in rows:
         assert row["cost"] == pytest.approx(row["denoiser"] + row["text_encoder"] + row["decoder"])
 
 
 def test_the_papers_convention_counts_less(miniature_pool: Path):
-    full, paper = cost_rows(str(miniature_pool), None), cost_rows(str(miniature_pool), None, "paper")
+    full, paper = (
+        cost_rows(str(miniature_pool), None),
+        cost_rows(str(miniature_pool), None, "paper"),
+    )
     assert all(p["cost"] < f["cost"] for f, p in zip(full, paper, strict=True))
     assert {p["decoder"] for p in paper} == {0.0}
     with pytest.raises(InputError, match=r"--convention 'papper': .*did you mean 'paper'"):
@@ -38,7 +43,9 @@ def test_terms_that_an_explicit_cost_lacks_are_none(tmp_path: Path):
 
 def test_measured_seconds_stand_beside_the_count(miniature_pool: Path):
     rows = cost_rows(str(miniature_pool), None, repeats=2, device="cpu")
-    assert [list(row)[-4:] for row in rows] == [["seconds", "seconds_iqr", "wh", "wh_iqr"]] * len(STEPS)
+    assert [list(row)[-4:] for row in rows] == [["seconds", "seconds_iqr", "wh", "wh_iqr"]] * len(
+        STEPS
+    )
     assert 0 < rows[0]["seconds"] < rows[-1]["seconds"] and rows[0]["seconds_iqr"] >= 0
     assert {row["wh"] for row in rows} == {None}
     json.dumps(rows, allow_nan=False)

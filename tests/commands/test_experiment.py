@@ -4,13 +4,17 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from catimage.cli import app
+from catimage.cli.app import app
 from catimage.commands import experiment
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.workspace import Workspace
 
-TREE = {"pool": "tiny", "budget": "30%", "sample": {"sources": [{"kind": "file", "path": "prompts.txt"}]}}
+TREE = {
+    "pool": "tiny",
+    "budget": "30%",
+    "sample": {"sources": [{"kind": "file", "path": "prompts.txt"}]},
+}
 
 
 @pytest.fixture
@@ -65,7 +69,9 @@ def test_the_same_call_again_goes_on(file, workspace):
 
 def test_other_parameters_are_not_overwritten(file, workspace):
     experiment.prepare(file, workspace, ["budget=50%"])
-    with pytest.raises(InputError, match=r"is another one than .*mine.yaml \(in budget\): name another workspace"):
+    with pytest.raises(
+        InputError, match=r"is another one than .*mine.yaml \(in budget\): name another workspace"
+    ):
         experiment.prepare(file, workspace, [])
     assert load_params(workspace.params).budget == "50%"
 
@@ -78,7 +84,12 @@ def test_a_bad_file_makes_no_workspace(file, workspace):
 
 
 def test_a_file_that_is_not_there(file, workspace):
-    with pytest.raises(InputError, match=r"min.yaml: there is no such file \(did you mean 'mine.yaml'\?\); there are mine.yaml"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"min.yaml: there is no such file \(did you mean 'mine.yaml'\?\); there are mine.yaml"
+        ),
+    ):
         experiment.prepare(file.with_name("min.yaml"), workspace, [])
 
 
@@ -94,7 +105,10 @@ def test_prompts_are_sampled_once(file, workspace, stages, capsys):
     experiment.run(workspace, params)
     experiment.run(workspace, params)
     assert stages == [*experiment.STAGES[:-1], *experiment.STAGES[1:-1]]
-    assert "run: sample (1 of 7): left out, it has been done with these parameters" in capsys.readouterr().out
+    assert (
+        "run: sample (1 of 7): left out, it has been done with these parameters"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("change", ["parameters", "source", "lost"])
@@ -102,7 +116,9 @@ def test_prompts_are_sampled_again_where_anything_has_changed(file, workspace, s
     params = experiment.prepare(file, workspace, [])
     experiment.run(workspace, params, "sample")
     if change == "parameters":
-        params = params.model_copy(update={"sample": params.sample.model_copy(update={"max_similarity": 0.5})})
+        params = params.model_copy(
+            update={"sample": params.sample.model_copy(update={"max_similarity": 0.5})}
+        )
     elif change == "source":
         (workspace.root / "prompts.txt").write_text("a prompt")
     else:
@@ -119,11 +135,15 @@ def test_what_was_imported_is_not_made(workspace, stages):
 
 
 def test_an_unknown_stage(file, workspace):
-    with pytest.raises(InputError, match=r"--until 'lable': there is no such stage \(did you mean 'label'\?\)"):
+    with pytest.raises(
+        InputError, match=r"--until 'lable': there is no such stage \(did you mean 'label'\?\)"
+    ):
         experiment.run(workspace, experiment.prepare(file, workspace, []), "lable")
 
 
 def test_an_unknown_stage_makes_no_workspace(file, workspace):
-    result = CliRunner().invoke(app, ["run", str(file), "--workspace", str(workspace.root), "--until", "lable"])
+    result = CliRunner().invoke(
+        app, ["run", str(file), "--workspace", str(workspace.root), "--until", "lable"]
+    )
     assert "--until 'lable'" in str(result.exception)
     assert not workspace.root.exists()

@@ -22,7 +22,9 @@ def test_a_row_an_image_and_metric_as_the_label_stage_has_them(tmp_path: Path, p
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path, lossless=True)
     rows = score_rows(paths, "a red ring", ["sharpness", "clip_score"], params)
-    assert [(r["image"], r["metric"]) for r in rows] == [(str(p), m) for p in paths for m in ("sharpness", "clip_score")]
+    assert [(r["image"], r["metric"]) for r in rows] == [
+        (str(p), m) for p in paths for m in ("sharpness", "clip_score")
+    ]
     for row, image in zip(rows[::2], images, strict=True):
         assert row["value"] == get_metric("sharpness").score(image[None], [""])[0]
     clip = get_metric("clip_score", params.encoder, "cpu")
@@ -30,9 +32,14 @@ def test_a_row_an_image_and_metric_as_the_label_stage_has_them(tmp_path: Path, p
 
 
 def test_a_composite_is_scored_by_its_terms(tmp_path: Path, params: Params):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
+        tmp_path / "a.png"
+    )
     both = params.model_validate(
-        {"encoder": params.encoder, "label": {"composites": {"both": {"terms": {"clip_score": {}, "sharpness": {}}}}}}
+        {
+            "encoder": params.encoder,
+            "label": {"composites": {"both": {"terms": {"clip_score": {}, "sharpness": {}}}}},
+        }
     )
     rows = score_rows([tmp_path / "a.png"], "a red ring", ["both", "clip_score", "sharpness"], both)
     assert [r["metric"] for r in rows] == ["both", "clip_score", "sharpness"]
@@ -45,7 +52,9 @@ def test_a_composite_is_scored_by_its_terms(tmp_path: Path, params: Params):
 
 def test_bad_input_is_told(tmp_path: Path, params: Params):
     (tmp_path / "text.png").write_text("no image")
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / "good.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(
+        tmp_path / "good.png"
+    )
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "short.png").write_bytes(whole[:500])
     (tmp_path / "broken.png").write_bytes(whole[:300] + bytes(8) + whole[308:])

@@ -5,17 +5,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.embeddings import FIELDS, Embeddings, concatenated, in_batches
 from catimage.errors import InputError
-from catimage.tables import prompt_id
 
 
 def made(lengths, name="p"):
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     pooled, tokens = rng.normal(size=(len(lengths), 4)), rng.normal(size=(offsets[-1], 3))
-    ids, cut, layers = [f"{name}{i}" for i in range(len(lengths))], np.arange(len(lengths)) == 0, rng.normal(size=(len(lengths), 2, 3))
-    return Embeddings(ids, pooled.astype("f4"), layers.astype("f2"), tokens.astype("f2"), offsets, cut, "tiny")
+    ids, cut, layers = (
+        [f"{name}{i}" for i in range(len(lengths))],
+        np.arange(len(lengths)) == 0,
+        rng.normal(size=(len(lengths), 2, 3)),
+    )
+    return Embeddings(
+        ids, pooled.astype("f4"), layers.astype("f2"), tokens.astype("f2"), offsets, cut, "tiny"
+    )
 
 
 def tokens_of(embeddings, i):
@@ -64,12 +70,22 @@ def test_batches_hold_prompts_of_like_length_and_come_back_in_order(prompts, siz
         asked.append([len(p) for p in batch])
         lengths = np.array(asked[-1], np.float32)[:, None]
         ids, n = [prompt_id(p) for p in batch], len(batch)
-        return Embeddings(ids, lengths, np.zeros((n, 1, 1), "f2"), np.zeros((n, 1), "f2"), np.arange(n + 1), np.zeros(n, bool), "tiny")
+        return Embeddings(
+            ids,
+            lengths,
+            np.zeros((n, 1, 1), "f2"),
+            np.zeros((n, 1), "f2"),
+            np.arange(n + 1),
+            np.zeros(n, bool),
+            "tiny",
+        )
 
     found = in_batches(prompts, encode, size, progress=False)
     assert found.pooled[:, 0].tolist() == [len(p) for p in prompts]
     assert found.prompt_ids == [prompt_id(p) for p in prompts]
-    assert list(chain(*asked)) == (sorted(map(len, prompts)) if len(prompts) > size else [len(p) for p in prompts])
+    assert list(chain(*asked)) == (
+        sorted(map(len, prompts)) if len(prompts) > size else [len(p) for p in prompts]
+    )
     assert max(map(len, asked)) <= size
 
 

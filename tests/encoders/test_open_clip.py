@@ -6,14 +6,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from catimage.data.prompts.identity import prompt_id
 from catimage.encoders import load_encoder
 from catimage.encoders.open_clip import BATCH
 from catimage.errors import InputError
 from catimage.params import Encoder
-from catimage.tables import prompt_id
 from tests.miniature import save_clip_folder
 
-PROMPTS = ["an empty white wall", "two small red rings and a large blue square on a grey background", "x"]
+PROMPTS = [
+    "an empty white wall",
+    "two small red rings and a large blue square on a grey background",
+    "x",
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def test_the_token_embeddings_are_the_last_hidden_states_without_padding(source,
     lengths = [len(tokenizer.tokenizer(p).input_ids) for p in PROMPTS]
     embedded = encoder.encode(PROMPTS)
     assert np.diff(embedded.offsets).tolist() == lengths
-    expected = np.concatenate([states[:n].numpy() for states, n in zip(seen[0], lengths, strict=True)])
+    expected = np.concatenate(
+        [states[:n].numpy() for states, n in zip(seen[0], lengths, strict=True)]
+    )
     np.testing.assert_allclose(embedded.tokens, expected, atol=2e-3 * np.abs(expected).max())
     assert embedded.tokens.dtype == np.float16
 
@@ -58,7 +64,11 @@ def test_the_token_embeddings_are_the_last_hidden_states_without_padding(source,
 @torch.inference_mode()
 def test_layers_are_the_means_over_the_tokens_of_what_goes_in_and_comes_out(source, model, encoder):
     seen = [[] for _ in range(1 + len(model.transformer.resblocks))]
-    hooks = [model.transformer.resblocks[0].register_forward_pre_hook(lambda _, call: seen[0].append(call[0]))]
+    hooks = [
+        model.transformer.resblocks[0].register_forward_pre_hook(
+            lambda _, call: seen[0].append(call[0])
+        )
+    ]
     for block, into in zip(model.transformer.resblocks, seen[1:], strict=True):
         hooks.append(block.register_forward_hook(lambda *call, into=into: into.append(call[-1])))
     tokenizer = open_clip.get_tokenizer(source)
@@ -66,7 +76,9 @@ def test_layers_are_the_means_over_the_tokens_of_what_goes_in_and_comes_out(sour
     for hook in hooks:
         hook.remove()
     lengths = [len(tokenizer.tokenizer(p).input_ids) for p in PROMPTS]
-    expected = np.stack([[s[0][i, :n].mean(0).numpy() for s in seen] for i, n in enumerate(lengths)])
+    expected = np.stack(
+        [[s[0][i, :n].mean(0).numpy() for s in seen] for i, n in enumerate(lengths)]
+    )
     layers = encoder.encode(PROMPTS).layers
     assert layers.shape == expected.shape
     np.testing.assert_allclose(layers, expected, atol=2e-3 * np.abs(expected).max())
@@ -103,7 +115,11 @@ def test_a_prompt_passes_the_transformer_once_and_without_padding(encoder, monke
     shapes = []
     body = encoder._text.transformer
     forward = body.forward_intermediates
-    monkeypatch.setattr(body, "forward_intermediates", lambda x, **k: shapes.append(tuple(x.shape[:2])) or forward(x, **k))
+    monkeypatch.setattr(
+        body,
+        "forward_intermediates",
+        lambda x, **k: shapes.append(tuple(x.shape[:2])) or forward(x, **k),
+    )
     length = len(encoder.encode(["an empty white wall"]).tokens)
     assert shapes == [(1, length)]
     assert length < encoder.context
@@ -111,12 +127,18 @@ def test_a_prompt_passes_the_transformer_once_and_without_padding(encoder, monke
 
 @torch.inference_mode()
 def test_towers_of_the_newer_layout_and_with_an_end_token_named(tmp_path):
-    """open_clip's CustomTextCLIP, whose text tower is a module of its own, pooling where the token of ``eos_id`` stands."""
+    """open_clip's CustomTextCLIP, whose text tower is a module of its own, pooling where the token
+    of ``eos_id`` stands.
+    """
     save_clip_folder(tmp_path)
     path, weights = tmp_path / "open_clip_config.json", tmp_path / "open_clip_model.safetensors"
     config = json.loads(path.read_text())
     config["model_cfg"]["custom_text"] = True
-    config["model_cfg"]["text_cfg"] |= {"pool_type": "eos", "eos_id": config["model_cfg"]["text_cfg"]["vocab_size"] - 1, "proj_bias": True}
+    config["model_cfg"]["text_cfg"] |= {
+        "pool_type": "eos",
+        "eos_id": config["model_cfg"]["text_cfg"]["vocab_size"] - 1,
+        "proj_bias": True,
+    }
     path.write_text(json.dumps(config))
     model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False).eval()
     save_file(model.state_dict(), weights)
@@ -126,22 +148,31 @@ def test_towers_of_the_newer_layout_and_with_an_end_token_named(tmp_path):
 
 
 def test_a_model_that_is_not_known_is_refused():
-    with pytest.raises(InputError, match=r"'ViT-B-23' is not known to open_clip \(did you mean 'ViT-B-32'\?\)"):
+    with pytest.raises(
+        InputError, match=r"'ViT-B-23' is not known to open_clip \(did you mean 'ViT-B-32'\?\)"
+    ):
         load_encoder(Encoder(model="ViT-B-23"))
 
 
-@pytest.mark.parametrize(("weights", "said"), [("", "encoder.weights ''"), ("laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'")])
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [("", "encoder.weights ''"), ("laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'")],
+)
 def test_weights_that_are_not_known_are_refused(weights, said):
     with pytest.raises(InputError, match=said):
         load_encoder(Encoder(model="ViT-B-32", weights=weights))
 
 
-@pytest.mark.parametrize("lost", [None, "open_clip_config.json", "open_clip_model.safetensors", "vocab.json"])
+@pytest.mark.parametrize(
+    "lost", [None, "open_clip_config.json", "open_clip_model.safetensors", "vocab.json"]
+)
 def test_a_folder_that_lacks_a_file_is_refused(tmp_path, lost):
     if lost:
         save_clip_folder(tmp_path)
         (tmp_path / lost).unlink()
-    with pytest.raises(InputError, match=r"encoder: local-dir:.* cannot be loaded .*check encoder.model"):
+    with pytest.raises(
+        InputError, match=r"encoder: local-dir:.* cannot be loaded .*check encoder.model"
+    ):
         load_encoder(Encoder(model=f"local-dir:{tmp_path if lost else tmp_path / 'none'}"))
 
 

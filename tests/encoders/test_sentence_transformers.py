@@ -1,4 +1,6 @@
-"""A random BERT of sentence-transformers' folder format, as small as can be: what is checked is how it is read."""
+"""A random BERT of sentence-transformers' folder format, as small as can be: what is checked is how
+it is read.
+"""
 
 from pathlib import Path
 
@@ -22,8 +24,12 @@ def folder(tmp_path_factory) -> Path:
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     place = tmp_path_factory.mktemp("bert")
-    (place / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]) + "\n")
-    BertTokenizerFast(str(place / "vocab.txt"), model_max_length=CONTEXT).save_pretrained(place / "bert")
+    (place / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]) + "\n"
+    )
+    BertTokenizerFast(str(place / "vocab.txt"), model_max_length=CONTEXT).save_pretrained(
+        place / "bert"
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = BertConfig(
@@ -36,7 +42,9 @@ def folder(tmp_path_factory) -> Path:
         )
         BertModel(config).save_pretrained(place / "bert")
     body = Transformer(str(place / "bert"), max_seq_length=CONTEXT)
-    SentenceTransformer(modules=[body, Pooling(16, "mean")], device="cpu").save(str(place / "whole"))
+    SentenceTransformer(modules=[body, Pooling(16, "mean")], device="cpu").save(
+        str(place / "whole")
+    )
     return place / "whole"
 
 
@@ -71,7 +79,11 @@ def test_layers_are_the_means_over_the_tokens_of_the_hidden_states(encoder, fold
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    inner = folder if (folder / "config.json").exists() else next(p.parent for p in folder.glob("*/config.json"))
+    inner = (
+        folder
+        if (folder / "config.json").exists()
+        else next(p.parent for p in folder.glob("*/config.json"))
+    )
     body, tokenizer = AutoModel.from_pretrained(inner).eval(), AutoTokenizer.from_pretrained(inner)
     layers = encoder.encode(PROMPTS).layers
     assert layers.shape == (4, 3, 16)
@@ -79,7 +91,9 @@ def test_layers_are_the_means_over_the_tokens_of_the_hidden_states(encoder, fold
         tokens = tokenizer(prompt, return_tensors="pt", truncation=True, max_length=CONTEXT)
         with torch.inference_mode():
             states = body(**tokens, output_hidden_states=True).hidden_states
-        assert found.astype(float) == pytest.approx(np.stack([s[0].mean(0) for s in states]), abs=2e-3)
+        assert found.astype(float) == pytest.approx(
+            np.stack([s[0].mean(0) for s in states]), abs=2e-3
+        )
 
 
 def test_what_cannot_be_loaded_is_said(folder, tmp_path):

@@ -1,10 +1,12 @@
-"""What every kind of estimator must do, whatever it is made of: behavioural tests (invariance, direction, minimum functionality)."""
+"""What every kind of estimator must do, whatever it is made of: behavioural tests (invariance,
+direction, minimum functionality).
+"""
 
 import numpy as np
 import pytest
 
 from catimage.estimators.build import KINDS, build
-from catimage.estimators.making import Making
+from catimage.estimators.context import Making
 from catimage.params import EstimatorParams
 
 QUALITY = {"plain": (0.7, 0.6), "crowded": (0.3, 0.8)}
@@ -14,12 +16,21 @@ QUICK = {
     "clusters": {"n_clusters": 4},
     "finetuned": {"epochs": 2, "rate": 1e-3, "head_rate": 1e-2},
     "lstm": {"hidden": 16, "head": 16, "epochs": 30, "rate": 1e-2},
-    "mlp": {"hidden": 16, "networks": 1, "epochs": 40, "rate": 1e-2, "dropout": 0.1, "input_dropout": 0.0},
+    "mlp": {
+        "hidden": 16,
+        "networks": 1,
+        "epochs": 40,
+        "rate": 1e-2,
+        "dropout": 0.1,
+        "input_dropout": 0.0,
+    },
     "transformer": {"hidden": 16, "epochs": 30},
 }
 """Settings that make a test quick; the defaults are measured elsewhere."""
 EXACT = ("knn", "ridge")
-"""Kinds whose fit does not depend on the order of the prompts at all; others draw batches, starts or samples."""
+"""Kinds whose fit does not depend on the order of the prompts at all; others draw batches, starts
+or samples.
+"""
 COLOURS = ("red", "blue", "green", "purple", "orange", "black", "white", "yellow")
 SIZES = ("tiny", "small", "large", "huge")
 SHAPES = ("ring", "square", "circle", "triangle", "star")
@@ -29,8 +40,18 @@ def prompts_of(n, seed):
     """As many plain scenes as crowded ones, in turn, none of them twice."""
     rng, made = np.random.default_rng(seed), {}
     while len(made) < n:
-        (a, b), (x, y), size = rng.choice(COLOURS, 2, replace=False), rng.choice(SHAPES, 2, replace=False), rng.choice(SIZES)
-        made[f"four small {a} {x}s and five {size} {b} {y}s" if len(made) % 2 else f"a {size} {a} {x} on a plain grey background"] = None
+        (a, b), (x, y), size = (
+            rng.choice(COLOURS, 2, replace=False),
+            rng.choice(SHAPES, 2, replace=False),
+            rng.choice(SIZES),
+        )
+        made[
+            (
+                f"four small {a} {x}s and five {size} {b} {y}s"
+                if len(made) % 2
+                else f"a {size} {a} {x} on a plain grey background"
+            )
+        ] = None
     return np.array(list(made), object)
 
 
@@ -40,7 +61,9 @@ def labels_of(n, seed):
 
 
 def made(kind):
-    spec = EstimatorParams(name=kind, settings=QUICK.get(kind, {}), members=("ridge",) if kind == "stack" else ())
+    spec = EstimatorParams(
+        name=kind, settings=QUICK.get(kind, {}), members=("ridge",) if kind == "stack" else ()
+    )
     members = {"ridge": made("ridge")} if kind == "stack" else {}
     return build(Making(spec, steps=(1, 8), generators=("mini", "mini"), members=members))[0]
 
@@ -88,7 +111,10 @@ def test_invariance_a_prompt_is_judged_alone(fitted):
 
 def test_invariance_the_order_of_the_training_prompts(kind, fitted):
     order = np.random.default_rng(4).permutation(len(PROMPTS))
-    again, before = made(kind).fit(PROMPTS[order], LABELS[order]).predict(UNSEEN), fitted.predict(UNSEEN)
+    again, before = (
+        made(kind).fit(PROMPTS[order], LABELS[order]).predict(UNSEEN),
+        fitted.predict(UNSEEN),
+    )
     if kind in EXACT:
         assert again == pytest.approx(before, abs=1e-3)
     assert (again.argmax(axis=1) == before.argmax(axis=1)).mean() >= 0.9

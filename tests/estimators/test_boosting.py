@@ -18,7 +18,9 @@ def test_scikit_learns_contract(estimator, check):
 def data(n=500, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 5)) * [5, 4, 3, 2, 1]
-    return x, np.stack([3 + np.sign(x[:, 0]), np.abs(x[:, 1])], axis=1) + 0.1 * rng.normal(size=(n, 2))
+    return x, np.stack([3 + np.sign(x[:, 0]), np.abs(x[:, 1])], axis=1) + 0.1 * rng.normal(
+        size=(n, 2)
+    )
 
 
 SMALL = BoostingRegressor(components=3, trees=40, rate=0.2)
@@ -32,7 +34,13 @@ def test_equals_scikit_learns_on_the_principal_components():
     z = (x - model.mean_) @ model.axes_
     for j, column in enumerate(y.T):
         theirs = HistGradientBoostingRegressor(
-            max_iter=40, learning_rate=0.2, max_leaf_nodes=8, l2_regularization=10.0, max_features=0.5, early_stopping=False, random_state=0
+            max_iter=40,
+            learning_rate=0.2,
+            max_leaf_nodes=8,
+            l2_regularization=10.0,
+            max_features=0.5,
+            early_stopping=False,
+            random_state=0,
         ).fit(z, column)
         assert model.predict(x)[:, j] == pytest.approx(theirs.predict(z))
 

@@ -4,10 +4,10 @@ import pytest
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.build import build
+from catimage.estimators.context import Making
 from catimage.estimators.fitting import fit
-from catimage.estimators.making import Making
 from catimage.params import Encoder, EstimatorParams
-from catimage.tiny.scenes import draw_scene
+from catimage.scenes.grammar import draw_scene
 
 
 def built(name, **more):
@@ -60,7 +60,9 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
     made.save(folder)
     stored, _ = built("knn", stored={Encoder().name: str(folder)})
     fresh, _ = built("knn")
-    assert stored.fit(*train).predict(val[0]) == pytest.approx(fresh.fit(*train).predict(val[0]), abs=1e-3)
+    assert stored.fit(*train).predict(val[0]) == pytest.approx(
+        fresh.fit(*train).predict(val[0]), abs=1e-3
+    )
     store.save(stored, tmp_path / "knn", {})
     assert store.load(tmp_path / "knn")[0].named_steps["features"].stored is None
 

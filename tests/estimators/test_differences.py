@@ -7,11 +7,11 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from catimage.data.missing_labels import mean_labels
 from catimage.estimators.build import build
+from catimage.estimators.context import Making
 from catimage.estimators.differences import DifferencesRegressor, join, split
 from catimage.estimators.fitting import difference_error, fit
-from catimage.estimators.making import Making
-from catimage.evaluation.holes import mean_labels
 from catimage.params import EstimatorParams
 
 
@@ -48,7 +48,11 @@ def test_a_linear_model_gains_nothing():
 def test_a_shallow_tree_gains_where_levels_drown_the_differences():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(400, 2))
-    y = 10 * np.sign(x[:, :1]) + np.sign(x[:, 1:]) * np.array([1.0, -1.0]) + rng.normal(size=(400, 2)) / 10
+    y = (
+        10 * np.sign(x[:, :1])
+        + np.sign(x[:, 1:]) * np.array([1.0, -1.0])
+        + rng.normal(size=(400, 2)) / 10
+    )
     tree = DecisionTreeRegressor(max_depth=1, random_state=0)
     levels = difference_error(tree.fit(x, y).predict(x), y)
     apart = difference_error(DifferencesRegressor(tree).fit(x, y).predict(x), y)
@@ -69,4 +73,6 @@ def test_target_is_a_parameter_of_every_kind():
 
 def test_an_unknown_target():
     with pytest.raises(ValueError, match="target"):
-        DifferencesRegressor(LinearRegression(), target="ratios").fit(np.ones((3, 1)), np.ones((3, 2)))
+        DifferencesRegressor(LinearRegression(), target="ratios").fit(
+            np.ones((3, 1)), np.ones((3, 2))
+        )

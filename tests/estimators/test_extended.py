@@ -9,15 +9,17 @@ from sklearn.preprocessing import FunctionTransformer
 from catimage.estimators import extended as module
 from catimage.estimators import store
 from catimage.estimators.build import build
+from catimage.estimators.context import Making
 from catimage.estimators.extended import ExtendedRegressor, extended
-from catimage.estimators.making import Making
 from catimage.params import EstimatorParams
 
 SHAPES = ("ring", "square", "star", "disc", "cross")
 
 
 def world(n=300, width=6, noise=0.05, seed=0):
-    """Features, true qualities (n, 3) of which the last is the first two's and the features' affair, and labels of them."""
+    """Features, true qualities (n, 3) of which the last is the first two's and the features'
+    affair, and labels of them.
+    """
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, width))
     old = X @ rng.normal(size=(width, 2))
@@ -29,7 +31,9 @@ def world(n=300, width=6, noise=0.05, seed=0):
 def grown(X, labels, rows, place=2, base=None):
     known = np.delete(labels, place, axis=1)
     base = base or Ridge(1e-3).fit(X, known)
-    return ExtendedRegressor(base, place).extend(X[rows], base.predict(X[rows]), known[rows], labels[rows, place])
+    return ExtendedRegressor(base, place).extend(
+        X[rows], base.predict(X[rows]), known[rows], labels[rows, place]
+    )
 
 
 def test_the_old_candidates_are_predicted_as_before():
@@ -65,7 +69,12 @@ def test_a_prompt_left_out_is_predicted_as_when_it_was_never_there(monkeypatch):
     left_out = module._chosen(blocks, y).left_out
     for i in (0, 7, 29):
         rest = np.delete(np.arange(30), i)
-        system = np.block([[kernel[np.ix_(rest, rest)] + 0.3 * np.eye(29), np.ones((29, 1))], [np.ones((1, 29)), np.zeros((1, 1))]])
+        system = np.block(
+            [
+                [kernel[np.ix_(rest, rest)] + 0.3 * np.eye(29), np.ones((29, 1))],
+                [np.ones((1, 29)), np.zeros((1, 1))],
+            ]
+        )
         solved = np.linalg.solve(system, np.append(y[rest], 0))
         assert left_out[i] == pytest.approx(kernel[i, rest] @ solved[:-1] + solved[-1])
 
@@ -137,12 +146,24 @@ KINDS = [
 
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec["name"])
 def test_estimators_of_every_kind_take_a_candidate_and_survive_the_disk(spec, tmp_path):
-    prompts = np.array([f"{n} {c} {s}" for n in ("one", "two") for c in ("red", "blue", "green", "grey") for s in SHAPES], object)
+    prompts = np.array(
+        [
+            f"{n} {c} {s}"
+            for n in ("one", "two")
+            for c in ("red", "blue", "green", "grey")
+            for s in SHAPES
+        ],
+        object,
+    )
     labels = np.array([[0.2 + 0.1 * ("red" in p), 0.5, 0.9 - 0.3 * ("two" in p)] for p in prompts])
-    members = {name: build(Making(EstimatorParams(name=name)))[0] for name in spec.get("members", ())}
+    members = {
+        name: build(Making(EstimatorParams(name=name)))[0] for name in spec.get("members", ())
+    }
     making = Making(EstimatorParams(**spec), steps=(1, 4), generators=("sd", "sd"), members=members)
     base = build(making)[0].fit(prompts, labels[:, [0, 2]])
-    added = extended(base, 1, prompts[:20], base.predict(prompts[:20]), labels[:20, [0, 2]], labels[:20, 1])
+    added = extended(
+        base, 1, prompts[:20], base.predict(prompts[:20]), labels[:20, [0, 2]], labels[:20, 1]
+    )
     predicted = added.predict(prompts)
     assert np.array_equal(predicted[:, [0, 2]], base.predict(prompts))
     assert predicted[:, 1] == pytest.approx(0.5, abs=0.25)

@@ -6,14 +6,19 @@ from sklearn.pipeline import Pipeline
 from catimage.encoders import load_encoder
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features import PooledEmbedding, RawPrompts, encoders_of
+from catimage.estimators.features.steps import PooledEmbedding, RawPrompts, encoders_of
 from catimage.estimators.finetuned import FineTunedRegressor
 from catimage.params import Encoder
 
 COLOURS = ("red", "blue", "green", "white")
-PROMPTS = np.array([f"{n} {c} {s}" for n in ("one", "two", "many") for c in COLOURS for s in ("stars", "moons")], object)
+PROMPTS = np.array(
+    [f"{n} {c} {s}" for n in ("one", "two", "many") for c in COLOURS for s in ("stars", "moons")],
+    object,
+)
 LABELS = np.array([[float(p.startswith("many")), 5.0 * ("red" in p)] for p in PROMPTS])
-QUICK = FineTunedRegressor(PooledEmbedding(), rate=3e-4, head_rate=1e-2, batch=12, epochs=5, patience=5, dropout=0.0)
+QUICK = FineTunedRegressor(
+    PooledEmbedding(), rate=3e-4, head_rate=1e-2, batch=12, epochs=5, patience=5, dropout=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,9 @@ def fitted():
 
 def test_learns_prompts_and_trains_the_tower(fitted):
     assert np.mean((fitted.predict(PROMPTS) - LABELS) ** 2) < 0.7 * LABELS.var(axis=0).mean()
-    frozen = dict(load_encoder(Encoder()).tower.named_parameters())["ln_final.weight"].detach().numpy()
+    frozen = (
+        dict(load_encoder(Encoder()).tower.named_parameters())["ln_final.weight"].detach().numpy()
+    )
     assert np.abs(fitted[-1].weights_["tower.ln_final.weight"] - frozen).max() > 1e-4
 
 
@@ -37,13 +44,17 @@ def test_no_epoch_predicts_the_mean_labels_that_are_there():
     holed = LABELS.copy()
     holed[::3, 1] = np.nan
     model = clone(QUICK).set_params(epochs=0).fit(PROMPTS, holed)
-    assert model.predict(PROMPTS) == pytest.approx(np.tile(np.nanmean(holed, axis=0), (len(PROMPTS), 1)), abs=0.01)
+    assert model.predict(PROMPTS) == pytest.approx(
+        np.tile(np.nanmean(holed, axis=0), (len(PROMPTS), 1)), abs=0.01
+    )
 
 
 def test_the_same_seed_gives_the_same_estimator_with_holes():
     holed = LABELS.copy()
     holed[1::4, 0] = np.nan
-    first, second = (clone(QUICK).set_params(epochs=1).fit(PROMPTS, holed).predict(PROMPTS) for _ in range(2))
+    first, second = (
+        clone(QUICK).set_params(epochs=1).fit(PROMPTS, holed).predict(PROMPTS) for _ in range(2)
+    )
     assert (first == second).all()
     assert np.isfinite(first).all()
 

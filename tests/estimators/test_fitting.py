@@ -18,7 +18,9 @@ def line(n, seed=0, noise=0.1):
     """Prompts that are numbers, and labels linear in them."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 3)).round(3)
-    return np.array([" ".join(map(str, row)) for row in x], object), x @ rng.normal(size=(3, 4)) + noise * rng.normal(size=(n, 4))
+    return np.array([" ".join(map(str, row)) for row in x], object), x @ rng.normal(
+        size=(3, 4)
+    ) + noise * rng.normal(size=(n, 4))
 
 
 PIPELINE = Pipeline([("features", FunctionTransformer(numbers)), ("regressor", Ridge())])
@@ -28,12 +30,18 @@ GRID = {"alpha": [0.01, 1.0, 1000.0]}
 def test_the_parameter_is_the_one_that_errs_least_on_the_validation_split():
     train, val = line(60), line(40, noise=0.0)
     errors = {
-        a: difference_error(clone(PIPELINE).set_params(regressor__alpha=a).fit(*train).predict(val[0]), val[1]) for a in GRID["alpha"]
+        a: difference_error(
+            clone(PIPELINE).set_params(regressor__alpha=a).fit(*train).predict(val[0]), val[1]
+        )
+        for a in GRID["alpha"]
     }
     fitted = fit(PIPELINE, GRID, train, val)
     assert settings_of(fitted, GRID) == {"alpha": min(errors, key=errors.get)}
     assert fitted.predict(val[0]) == pytest.approx(
-        clone(PIPELINE).set_params(regressor__alpha=settings_of(fitted, GRID)["alpha"]).fit(*train).predict(val[0])
+        clone(PIPELINE)
+        .set_params(regressor__alpha=settings_of(fitted, GRID)["alpha"])
+        .fit(*train)
+        .predict(val[0])
     )
 
 
@@ -42,21 +50,27 @@ def test_out_of_fold_predictions_have_not_seen_the_prompt():
     held = out_of_fold(PIPELINE, (prompts, labels), folds=30, seed=0)
     for i in (0, 7, 29):
         rest = np.arange(30) != i
-        assert held[i] == pytest.approx(clone(PIPELINE).fit(prompts[rest], labels[rest]).predict(prompts[i : i + 1])[0])
-    assert held == pytest.approx(out_of_fold(PIPELINE, (prompts, labels), folds=99, seed=5)), "more folds than prompts leave one out"
+        assert held[i] == pytest.approx(
+            clone(PIPELINE).fit(prompts[rest], labels[rest]).predict(prompts[i : i + 1])[0]
+        )
+    assert held == pytest.approx(out_of_fold(PIPELINE, (prompts, labels), folds=99, seed=5)), (
+        "more folds than prompts leave one out"
+    )
 
 
 @given(st.integers(1, 6), st.integers(2, 4), st.integers(0, 10_000))
 def test_the_error_of_differences_is_that_of_all_pairs(n, m, seed):
-    """The mean over a prompt's candidates of squared centred errors is that over pairs of candidates, halved."""
+    """The mean over a prompt's candidates of squared centred errors is that over pairs of
+    candidates, halved.
+    """
     rng = np.random.default_rng(seed)
     predicted, labels = rng.normal(size=(2, n, m))
     error = predicted - labels
     pairs = (error[:, :, None] - error[:, None, :]) ** 2
     assert difference_error(predicted, labels) == pytest.approx(pairs.mean() / 2)
-    assert difference_error(predicted + rng.normal(size=(n, 1)), labels) == pytest.approx(difference_error(predicted, labels)), (
-        "levels do not count"
-    )
+    assert difference_error(predicted + rng.normal(size=(n, 1)), labels) == pytest.approx(
+        difference_error(predicted, labels)
+    ), "levels do not count"
 
 
 def test_holes_are_left_out_of_the_error():

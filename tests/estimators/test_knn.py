@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.fitting import fit, out_of_fold, settings_of
-from catimage.estimators.inverted import lists_of, unit
+from catimage.estimators.ivf import lists_of, unit
 from catimage.estimators.knn import CosineKNNRegressor
 
 
@@ -33,10 +33,18 @@ def prompts_of_kinds(n, seed, kinds=400, width=64):
 
 @pytest.mark.parametrize("k", [1, 7, 200])
 def test_equals_scikit_learns_by_cosine(k):
-    known, new, labels = vectors(200, 0), 3 * vectors(1500, 1), np.random.default_rng(2).normal(size=(200, 3))
-    theirs = KNeighborsRegressor(k, algorithm="brute", metric="cosine").fit(known, labels).predict(new)
+    known, new, labels = (
+        vectors(200, 0),
+        3 * vectors(1500, 1),
+        np.random.default_rng(2).normal(size=(200, 3)),
+    )
+    theirs = (
+        KNeighborsRegressor(k, algorithm="brute", metric="cosine").fit(known, labels).predict(new)
+    )
     assert CosineKNNRegressor(k).fit(known, labels).predict(new) == pytest.approx(theirs)
-    assert CosineKNNRegressor(k).fit(5 * known, labels).predict(new) == pytest.approx(theirs), "lengths do not count"
+    assert CosineKNNRegressor(k).fit(5 * known, labels).predict(new) == pytest.approx(theirs), (
+        "lengths do not count"
+    )
 
 
 @given(st.integers(1, 12), st.floats(0.1, 0.9), st.booleans(), st.integers(0, 1000))
@@ -51,7 +59,9 @@ def test_a_candidates_neighbours_are_those_that_have_its_label(k, share, exact, 
     for j, column in enumerate(labels.T):
         there = np.flatnonzero(~np.isnan(column))
         nearest = np.argsort(-(new @ known[there].T), axis=1)[:, :k]
-        assert model.predict(new)[:, j] == pytest.approx(column[there][nearest].mean(axis=1), abs=1e-6)
+        assert model.predict(new)[:, j] == pytest.approx(
+            column[there][nearest].mean(axis=1), abs=1e-6
+        )
 
 
 def test_lists_hold_every_prompt_once_in_the_list_of_its_nearest_centre():
@@ -64,10 +74,20 @@ def test_lists_hold_every_prompt_once_in_the_list_of_its_nearest_centre():
 
 
 def test_lists_find_most_of_the_true_neighbours_and_compare_with_few():
-    known, new, labels = prompts_of_kinds(20_000, 0), prompts_of_kinds(200, 1), np.random.default_rng(0).normal(size=(20_000, 2))
-    exact, lists = (CosineKNNRegressor(20, scanned=1000, exact=e).fit(known, labels) for e in (True, False))
-    # rows of known_ are in the order of the lists: compare vectors by their labels, which are all different
-    found = [set(lists.labels_[a, 0]) & set(exact.labels_[b, 0]) for a, b in zip(lists.neighbours(new), exact.neighbours(new), strict=True)]
+    known, new, labels = (
+        prompts_of_kinds(20_000, 0),
+        prompts_of_kinds(200, 1),
+        np.random.default_rng(0).normal(size=(20_000, 2)),
+    )
+    exact, lists = (
+        CosineKNNRegressor(20, scanned=1000, exact=e).fit(known, labels) for e in (True, False)
+    )
+    # rows of known_ are in the order of the lists: compare vectors by their labels, which are all
+    # different
+    found = [
+        set(lists.labels_[a, 0]) & set(exact.labels_[b, 0])
+        for a, b in zip(lists.neighbours(new), exact.neighbours(new), strict=True)
+    ]
     assert np.mean([len(f) for f in found]) / 20 > 0.9
     assert lists.multiply_adds(new) < 0.12 * exact.multiply_adds(new)
     assert exact.multiply_adds(new) == 200 * 20_000 * 64
@@ -85,11 +105,15 @@ def test_holes_at_random_and_lists_come_near_to_whole_labels():
 
 def test_lists_survive_the_disk_in_half_precision(tmp_path):
     known, new = prompts_of_kinds(2000, 0), prompts_of_kinds(50, 1)
-    pipeline = Pipeline([("features", FunctionTransformer()), ("regressor", CosineKNNRegressor(9, exact=False))]).fit(known, known[:, :3])
+    pipeline = Pipeline(
+        [("features", FunctionTransformer()), ("regressor", CosineKNNRegressor(9, exact=False))]
+    ).fit(known, known[:, :3])
     store.save(pipeline, tmp_path / "knn", {})
     assert (store.load(tmp_path / "knn")[0].predict(new) == pipeline.predict(new)).all()
     assert (tmp_path / "knn" / "estimator.skops").stat().st_size < 0.8 * known.nbytes
-    assert (clone(pipeline).fit(known, known[:, :3]).predict(new) == pipeline.predict(new)).all(), "deterministic"
+    assert (clone(pipeline).fit(known, known[:, :3]).predict(new) == pipeline.predict(new)).all(), (
+        "deterministic"
+    )
 
 
 def test_more_neighbours_than_prompts_are_refused_in_one_sentence():
@@ -100,7 +124,12 @@ def test_more_neighbours_than_prompts_are_refused_in_one_sentence():
 @pytest.mark.parametrize("n", [2, 7, 30])
 def test_the_grid_leaves_out_what_a_fold_has_not(n):
     data = np.arange(n).astype(object), np.random.default_rng(0).normal(size=(n, 2))
-    pipeline = Pipeline([("features", FunctionTransformer(lambda i: vectors(60, 0)[i.astype(int)])), ("regressor", CosineKNNRegressor())])
+    pipeline = Pipeline(
+        [
+            ("features", FunctionTransformer(lambda i: vectors(60, 0)[i.astype(int)])),
+            ("regressor", CosineKNNRegressor()),
+        ]
+    )
     grid = {"n_neighbors": [3, 5, 8, 12, 20, 32, 50, 80]}
     fitted = fit(pipeline, grid, data, data)
     assert settings_of(fitted, grid)["n_neighbors"] <= max(1, n // 3)

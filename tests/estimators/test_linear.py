@@ -23,10 +23,18 @@ def _data(seed: int, holes: float = 0.0):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), alpha=st.sampled_from([0.01, 1.0, 100.0]), holes=st.sampled_from([0.0, 0.4]))
+@given(
+    seed=st.integers(0, 10**6),
+    alpha=st.sampled_from([0.01, 1.0, 100.0]),
+    holes=st.sampled_from([0.0, 0.4]),
+)
 def test_against_scikit_learn_candidate_by_candidate(seed, alpha, holes):
     x, y = _data(seed, holes)
-    for features in (x, sp.csr_matrix(x), sp.hstack([sp.csr_matrix(x), np.ones((40, 1)) * x[:, :1] + 1]).tocsr()):
+    for features in (
+        x,
+        sp.csr_matrix(x),
+        sp.hstack([sp.csr_matrix(x), np.ones((40, 1)) * x[:, :1] + 1]).tocsr(),
+    ):
         dense = features.toarray() if sp.issparse(features) else features
         found = RidgeRegressor(alpha=alpha, tol=1e-10).fit(features, y)
         for m in range(4):
@@ -38,7 +46,9 @@ def test_against_scikit_learn_candidate_by_candidate(seed, alpha, holes):
 
 def test_the_usual_tolerance_is_fine_enough():
     x, y = _data(1)
-    assert RidgeRegressor().fit(x, y).predict(x) == pytest.approx(Ridge(alpha=2.0).fit(x, y).predict(x), abs=1e-2)
+    assert RidgeRegressor().fit(x, y).predict(x) == pytest.approx(
+        Ridge(alpha=2.0).fit(x, y).predict(x), abs=1e-2
+    )
 
 
 def test_a_candidate_without_labels_is_an_error():
@@ -50,4 +60,6 @@ def test_a_candidate_without_labels_is_an_error():
 
 def test_constant_labels_are_predicted_as_such():
     x, _ = _data(3)
-    assert RidgeRegressor().fit(x, np.full((40, 2), 7.0)).predict(x) == pytest.approx(np.full((40, 2), 7.0))
+    assert RidgeRegressor().fit(x, np.full((40, 2), 7.0)).predict(x) == pytest.approx(
+        np.full((40, 2), 7.0)
+    )

@@ -7,7 +7,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from catimage.estimators.mlp import MLPRegressor
 
 
-@parametrize_with_checks([MLPRegressor(16, 0.05, dropout=0.0, input_dropout=0.0, networks=2, batch=64, epochs=12)])
+@parametrize_with_checks(
+    [MLPRegressor(16, 0.05, dropout=0.0, input_dropout=0.0, networks=2, batch=64, epochs=12)]
+)
 def test_scikit_learns_contract(estimator, check):
     check(estimator)
 
@@ -56,6 +58,10 @@ def test_an_unknown_loss_is_refused():
 
 def test_a_grid_search_works_and_the_same_seed_gives_the_same_estimator():
     x, y = data(120)
-    search = GridSearchCV(clone(SMALL).set_params(epochs=2), {"loss": ["squared", "cross_entropy"]}, cv=2).fit(x, y)
+    search = GridSearchCV(
+        clone(SMALL).set_params(epochs=2), {"loss": ["squared", "cross_entropy"]}, cv=2
+    ).fit(x, y)
     assert search.best_params_["loss"] in ("squared", "cross_entropy")
-    assert (clone(search.best_estimator_).fit(x, y).predict(x) == search.best_estimator_.predict(x)).all()
+    assert (
+        clone(search.best_estimator_).fit(x, y).predict(x) == search.best_estimator_.predict(x)
+    ).all()

@@ -3,7 +3,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from catimage.estimators.differences import DifferencesRegressor
-from catimage.estimators.features import PooledEmbedding, feature_step
+from catimage.estimators.features.steps import PooledEmbedding, feature_step
 from catimage.estimators.knn import CosineKNNRegressor
 from catimage.estimators.linear import RidgeRegressor
 from catimage.estimators.overhead import decision_ms, decision_tflops, multiply_adds
@@ -11,7 +11,10 @@ from catimage.estimators.stacking import StackRegressor
 from catimage.params import Encoder, FeatureParams
 from tests.estimators.test_build import built
 
-PROMPTS = np.array(["a red moon", "an empty white wall", "two blue rings", "many small stars", "a huge cross"] * 4, object)
+PROMPTS = np.array(
+    ["a red moon", "an empty white wall", "two blue rings", "many small stars", "a huge cross"] * 4,
+    object,
+)
 LABELS = np.arange(40.0).reshape(20, 2)
 
 
@@ -21,19 +24,27 @@ def fitted(name, **settings):
 
 def test_ridge_has_no_text_encoder():
     cost = decision_tflops(fitted("ridge"), "a red moon")
-    assert cost == {"text_encoder": 0.0, "estimator": pytest.approx(2 * 2 * 5 / 1e12)}  # three words, two pairs, two candidates
+    assert cost == {
+        "text_encoder": 0.0,
+        "estimator": pytest.approx(2 * 2 * 5 / 1e12),
+    }  # three words, two pairs, two candidates
 
 
 def test_knn_compares_with_every_training_prompt():
     cost = decision_tflops(fitted("knn"), "a red moon")
     assert cost["estimator"] == pytest.approx(2 * 20 * 128 / 1e12)
-    layers = 3 * 12 * 128 * 128 * 5 * 2  # projections and MLPs of three layers over three words, start and end
+    layers = (
+        3 * 12 * 128 * 128 * 5 * 2
+    )  # projections and MLPs of three layers over three words, start and end
     assert layers < cost["text_encoder"] * 1e12 < 1.5 * layers
 
 
 def test_the_transformer_reads_every_token():
     model = fitted("transformer", epochs=1)
-    one, five = (decision_tflops(model, p)["estimator"] for p in ("a red moon", "a red moon and a red moon and"))
+    one, five = (
+        decision_tflops(model, p)["estimator"]
+        for p in ("a red moon", "a red moon and a red moon and")
+    )
     assert 0 < one < five
 
 
@@ -42,11 +53,17 @@ def test_the_transformer_reads_every_token():
     [
         ("mlp", {"hidden": 8, "networks": 3, "epochs": 1}, 24 * 128 + 24 * 2),
         ("clusters", {"n_clusters": 3}, 3 * 128),
-        ("boosting", {"components": 2, "trees": 7, "leaves": 2, "min_samples_leaf": 1}, 2 * 128 + 2 * 7 * 1),
+        (
+            "boosting",
+            {"components": 2, "trees": 7, "leaves": 2, "min_samples_leaf": 1},
+            2 * 128 + 2 * 7 * 1,
+        ),
     ],
 )
 def test_every_regressor_says_what_it_multiplies(name, settings, expected):
-    assert decision_tflops(fitted(name, **settings), "a red moon")["estimator"] == pytest.approx(2 * expected / 1e12)
+    assert decision_tflops(fitted(name, **settings), "a red moon")["estimator"] == pytest.approx(
+        2 * expected / 1e12
+    )
 
 
 def test_a_fine_tuned_encoder_is_counted_as_the_encoder_that_it_is():
@@ -56,12 +73,15 @@ def test_a_fine_tuned_encoder_is_counted_as_the_encoder_that_it_is():
 
 
 def test_joined_features_differences_and_stacks_are_the_sum_of_their_parts():
-    joined = feature_step([FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], Encoder(), {})
+    joined = feature_step(
+        [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], Encoder(), {}
+    )
     one = Pipeline([("features", joined), ("regressor", DifferencesRegressor(RidgeRegressor()))])
     two = Pipeline([("features", PooledEmbedding()), ("regressor", CosineKNNRegressor())])
     stack = StackRegressor([("one", one), ("two", two)], folds=2).fit(PROMPTS, LABELS)
     kernel = stack.members_[0][0].steps_[1]
-    # three outputs (the mean, two differences) of five words and the kernel's columns; 20 prompts of width 128
+    # three outputs (the mean, two differences) of five words and the kernel's columns; 20 prompts
+    # of width 128
     views = sum(near.size for near in kernel.near_) + kernel.views_[1].directions_.size
     expected = 3 * (5 + kernel.map_.shape[1]) + views + kernel.map_.size + 20 * 128
     assert multiply_adds(stack, PROMPTS[:1]) == expected

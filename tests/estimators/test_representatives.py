@@ -23,7 +23,9 @@ def test_a_representative_is_the_nearest_to_its_centre():
     for row in representatives(vectors, 3):
         own = units[of == of[row]]
         distance = ((own - own.mean(axis=0)) ** 2).sum(axis=1)
-        assert ((units[row] - own.mean(axis=0)) ** 2).sum() == pytest.approx(distance.min(), rel=1e-6)
+        assert ((units[row] - own.mean(axis=0)) ** 2).sum() == pytest.approx(
+            distance.min(), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("count", [1, 20, 99])

@@ -7,7 +7,15 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.estimators import store
-from catimage.estimators.spread import FOLDER, SpreadRegressor, TextShape, fit_spread, label_noise, save_spreads, spread_parts
+from catimage.estimators.spread import (
+    FOLDER,
+    SpreadRegressor,
+    TextShape,
+    fit_spread,
+    label_noise,
+    save_spreads,
+    spread_parts,
+)
 
 SCALE = np.array([1.0, 3.0])
 
@@ -19,7 +27,9 @@ def test_scikit_learn_contract(estimator, check):
 
 def prompts_of(n):
     """Every other prompt is hard to foretell."""
-    return np.array([f"{'plain' if i % 2 else 'crowded'} thing number {i % 20}" for i in range(n)], object)
+    return np.array(
+        [f"{'plain' if i % 2 else 'crowded'} thing number {i % 20}" for i in range(n)], object
+    )
 
 
 def residuals_of(n, factor, seed=0):
@@ -34,14 +44,18 @@ def uneven():
 
 
 def test_a_prompt_that_is_harder_to_foretell_has_a_wider_spread(uneven):
-    plain, crowded = uneven.predict(np.array(["plain thing number 11", "crowded thing number 10"], object))
+    plain, crowded = uneven.predict(
+        np.array(["plain thing number 11", "crowded thing number 10"], object)
+    )
     assert plain == pytest.approx(SCALE, rel=0.35)
     assert crowded == pytest.approx(4 * SCALE, rel=0.35)
 
 
 def test_its_intervals_cover_new_labels_for_both_kinds_of_prompts(uneven):
     spread = uneven.predict(prompts_of(600))
-    inside = np.mean([np.abs(residuals_of(600, 4.0, seed)) <= 1.96 * spread for seed in range(1, 9)], axis=0)
+    inside = np.mean(
+        [np.abs(residuals_of(600, 4.0, seed)) <= 1.96 * spread for seed in range(1, 9)], axis=0
+    )
     assert inside[::2].mean(axis=0) == pytest.approx([0.95, 0.95], abs=0.04)
     assert inside[1::2].mean(axis=0) == pytest.approx([0.95, 0.95], abs=0.04)
 
@@ -50,14 +64,22 @@ def test_where_prompts_do_not_differ_the_spread_is_the_root_mean_square_of_each_
     residuals = residuals_of(600, 1.0)
     spread = fit_spread(prompts_of(600), residuals)
     assert spread.named_steps["regressor"].penalty_ is None
-    assert spread.predict(prompts_of(3)) == pytest.approx(np.tile(np.sqrt((residuals**2).mean(axis=0)), (3, 1)))
+    assert spread.predict(prompts_of(3)) == pytest.approx(
+        np.tile(np.sqrt((residuals**2).mean(axis=0)), (3, 1))
+    )
 
 
 def test_the_factor_must_pay_in_other_folds():
     """On residuals of one width, none but a few of many draws may find a factor."""
-    found = [fit_spread(prompts_of(120), residuals_of(120, 1.0, seed)).named_steps["regressor"].penalty_ for seed in range(20)]
+    found = [
+        fit_spread(prompts_of(120), residuals_of(120, 1.0, seed)).named_steps["regressor"].penalty_
+        for seed in range(20)
+    ]
     assert sum(penalty is not None for penalty in found) <= 6
-    assert fit_spread(prompts_of(600), residuals_of(600, 4.0)).named_steps["regressor"].penalty_ is not None
+    assert (
+        fit_spread(prompts_of(600), residuals_of(600, 4.0)).named_steps["regressor"].penalty_
+        is not None
+    )
 
 
 def test_labels_that_are_missing_are_left_out():
@@ -68,7 +90,9 @@ def test_labels_that_are_missing_are_left_out():
     few = residuals[:40].copy()
     few[7:, 1] = np.nan
     scale = fit_spread(prompts_of(40), few).predict(prompts_of(1))[0]
-    assert scale == pytest.approx([np.sqrt((few[:, 0] ** 2).mean()), np.sqrt((few[:7, 1] ** 2).mean())])
+    assert scale == pytest.approx(
+        [np.sqrt((few[:, 0] ** 2).mean()), np.sqrt((few[:7, 1] ** 2).mean())]
+    )
     with pytest.raises(ValueError, match=r"candidate 1 \(from 0\) has no residual"):
         fit_spread(prompts_of(40), np.where([True, False], few, np.nan))
 
@@ -78,7 +102,9 @@ def test_an_estimator_that_was_never_wrong_has_a_spread_above_0():
 
 
 def test_the_seeds_share_of_the_variance_is_found():
-    """Labels are means of four seeds of standard deviation 2 (variance of the mean: 1) and the estimator errs by a variance of 3."""
+    """Labels are means of four seeds of standard deviation 2 (variance of the mean: 1) and the
+    estimator errs by a variance of 3.
+    """
     rng = np.random.default_rng(0)
     error, by_seed = rng.normal(0, np.sqrt(3), (2000, 2)), rng.normal(0, 2, (2000, 2, 4))
     spread = fit_spread(prompts_of(2000), by_seed.mean(axis=2) + error, by_seed)
@@ -97,7 +123,9 @@ def test_with_one_seed_its_noise_is_part_of_the_estimators_error():
 
 @given(
     npst.arrays(
-        float, st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 4)), elements=st.sampled_from([0.0, 1.0, 2.5, np.nan])
+        float,
+        st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 4)),
+        elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]),
     )
 )
 def test_label_noise_is_the_squared_standard_error_of_each_mean(by_seed):
@@ -114,7 +142,9 @@ def test_label_noise_is_the_squared_standard_error_of_each_mean(by_seed):
 @given(st.integers(0, 10_000), st.floats(0.01, 100), st.integers(2, 80))
 def test_the_spread_has_the_unit_of_the_residuals(seed, unit, n):
     residuals = residuals_of(n, 4.0, seed)
-    spread, scaled = (fit_spread(prompts_of(n), residuals * by).predict(prompts_of(5)) for by in (1.0, unit))
+    spread, scaled = (
+        fit_spread(prompts_of(n), residuals * by).predict(prompts_of(5)) for by in (1.0, unit)
+    )
     assert (spread > 0).all() and scaled == pytest.approx(spread * unit, rel=1e-3)
 
 
@@ -143,5 +173,8 @@ def test_it_lies_beside_the_estimator_and_comes_back_whole(tmp_path):
     spread, meta = store.load(tmp_path / "ridge" / FOLDER)
     expected = fit_spread(prompts_of(300), labels - [0, 1], by_seed)
     assert (spread.predict(prompts_of(7)) == expected.predict(prompts_of(7))).all()
-    assert meta["candidates"] == ["cheap", "dear"] and meta["penalty"] == expected.named_steps["regressor"].penalty_
+    assert (
+        meta["candidates"] == ["cheap", "dear"]
+        and meta["penalty"] == expected.named_steps["regressor"].penalty_
+    )
     assert meta["log_likelihood_gain"] > 0

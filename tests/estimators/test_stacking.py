@@ -8,8 +8,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.build import build
+from catimage.estimators.context import Making
 from catimage.estimators.fitting import difference_error
-from catimage.estimators.making import Making
 from catimage.estimators.stacking import StackRegressor
 from catimage.params import EstimatorParams
 
@@ -24,7 +24,11 @@ def test_it_keeps_scikit_learns_contract(estimator, check):
 def _data(n: int = 300, seed: int = 0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 4))
-    y = np.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1], x[:, 0]], axis=1) + rng.normal(size=(n, 3)) / 5 + [3.0, 1.0, 2.0]
+    y = (
+        np.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1], x[:, 0]], axis=1)
+        + rng.normal(size=(n, 3)) / 5
+        + [3.0, 1.0, 2.0]
+    )
     return x, y
 
 
@@ -82,13 +86,20 @@ def test_holes():
 def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
     prompts = np.array([f"{w} thing {i}" for i in range(40) for w in ("red", "blue")], object)
     y = np.array([[i % 2, 1 - i % 2] for i in range(80)], float)
-    members = {n: build(Making(EstimatorParams(name=n, kind="ridge", features=f)))[0] for n, f in (("w", ["tfidf"]), ("c", ["characters"]))}
-    pipeline, grid = build(Making(EstimatorParams(name="both", kind="stack", members=("w", "c")), members=members))
+    members = {
+        n: build(Making(EstimatorParams(name=n, kind="ridge", features=f)))[0]
+        for n, f in (("w", ["tfidf"]), ("c", ["characters"]))
+    }
+    pipeline, grid = build(
+        Making(EstimatorParams(name="both", kind="stack", members=("w", "c")), members=members)
+    )
     assert not grid
     fitted = clone(pipeline).fit(prompts, y)
     assert (fitted.predict(prompts).argmax(axis=1) == y.argmax(axis=1)).all()
     store.save(fitted, tmp_path / "s", {})
-    assert store.load(tmp_path / "s")[0].predict(prompts[:3]) == pytest.approx(fitted.predict(prompts[:3]))
+    assert store.load(tmp_path / "s")[0].predict(prompts[:3]) == pytest.approx(
+        fitted.predict(prompts[:3])
+    )
 
 
 def test_a_stack_of_nothing():
@@ -100,5 +111,7 @@ def test_a_stack_of_nothing():
 
 def test_a_stack_reads_no_features_of_its_own():
     spec = EstimatorParams(name="both", kind="stack", members=("knn",), features=("embedding",))
-    with pytest.raises(InputError, match="both is a stack, whose members read features of their own"):
+    with pytest.raises(
+        InputError, match="both is a stack, whose members read features of their own"
+    ):
         build(Making(spec, members={"knn": build(Making(EstimatorParams(name="knn")))[0]}))

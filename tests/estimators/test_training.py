@@ -10,8 +10,14 @@ def test_the_loss_is_a_sum_over_heads_and_a_mean_over_prompts_of_labels_that_are
     rng = np.random.default_rng(0)
     logits, target = rng.normal(size=(5, 3)), rng.random((5, 3))
     p = 1 / (1 + np.exp(-logits))
-    each = (p - target) ** 2 if kind == "squared" else -target * np.log(p) - (1 - target) * np.log(1 - p)
-    assert float(label_loss(torch.tensor(logits), target, kind)) == pytest.approx(each.sum(1).mean(), rel=1e-5)
+    each = (
+        (p - target) ** 2
+        if kind == "squared"
+        else -target * np.log(p) - (1 - target) * np.log(1 - p)
+    )
+    assert float(label_loss(torch.tensor(logits), target, kind)) == pytest.approx(
+        each.sum(1).mean(), rel=1e-5
+    )
     target[rng.random(target.shape) < 0.4] = np.nan
     given = torch.tensor(logits, requires_grad=True)
     loss = label_loss(given, target, kind)
@@ -39,6 +45,13 @@ def test_the_best_epoch_is_kept_and_patience_ends_training():
         epochs.append(float(net.weight))
         return (net.weight - 3).abs().sum()
 
-    least = train(net, torch.optim.SGD(net.parameters(), lr=1.0), loss, 100, Schedule(1000, 50, 4, 0.1), np.random.default_rng(0))
+    least = train(
+        net,
+        torch.optim.SGD(net.parameters(), lr=1.0),
+        loss,
+        100,
+        Schedule(1000, 50, 4, 0.1),
+        np.random.default_rng(0),
+    )
     assert (least, float(net.weight)) == (0.0, 3.0)
     assert epochs == [1, 2, 3, 4, 5, 6, 7]

@@ -3,7 +3,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from catimage.estimators.ragged import Ragged, as_ragged
+from catimage.estimators.ragged_arrays import Ragged, as_ragged
 from catimage.estimators.transformer import TokenMLPRegressor
 
 
@@ -56,16 +56,22 @@ def test_prediction_equals_torch():
         for layer, name in ((net[0], "first"), (net[3], "second")):
             layer.weight.copy_(torch.from_numpy(model.weights_[name].T))
             layer.bias.copy_(torch.from_numpy(model.weights_[name + "_bias"]))
-        scaled = torch.from_numpy(((x.values.astype(float) - model.mean_) / model.scale_).astype(np.float32))
+        scaled = torch.from_numpy(
+            ((x.values.astype(float) - model.mean_) / model.scale_).astype(np.float32)
+        )
         out = net.eval()(scaled)
-    logits = np.stack([out[a:b].mean(0).numpy() for a, b in zip(x.offsets[:-1], x.offsets[1:], strict=True)])
+    logits = np.stack(
+        [out[a:b].mean(0).numpy() for a, b in zip(x.offsets[:-1], x.offsets[1:], strict=True)]
+    )
     expected = model.low_ + (model.high_ - model.low_) / (1 + np.exp(-logits))
     assert model.predict(x) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_estimator():
     x = tokens(60)
-    first, second = (clone(TokenMLPRegressor(epochs=3)).fit(x, labels(x)).predict(x) for _ in range(2))
+    first, second = (
+        clone(TokenMLPRegressor(epochs=3)).fit(x, labels(x)).predict(x) for _ in range(2)
+    )
     assert (first == second).all()
 
 

@@ -9,10 +9,19 @@ from tests.evaluation.worlds import COST, NAMES, operating, routed_world
 
 @pytest.fixture(scope="session")
 def world():
-    (_, train), (val_truth, val), (test_truth, test) = (routed_world(n, seed) for seed, n in enumerate((200, 300, 300)))
+    (_, train), (val_truth, val), (test_truth, test) = (
+        routed_world(n, seed) for seed, n in enumerate((200, 300, 300))
+    )
     blind = np.tile(train.mean(axis=0), (300, 1))
     by_seed = np.stack([test, test_truth * 2 - test], axis=2)
-    return MetricData("quality", train, val, test, {"good": (val_truth, test_truth), "blind": (blind, blind)}, by_seed)
+    return MetricData(
+        "quality",
+        train,
+        val,
+        test,
+        {"good": (val_truth, test_truth), "blind": (blind, blind)},
+        by_seed,
+    )
 
 
 @pytest.fixture(scope="session")

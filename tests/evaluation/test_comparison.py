@@ -1,24 +1,40 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.comparison import BASELINES, comparison_rows, comparison_table, found_ratio, joined, judge_fold, sentences
-from catimage.evaluation.holes import best_of
+from catimage.data.missing_labels import best_of
+from catimage.evaluation.comparison import (
+    BASELINES,
+    comparison_rows,
+    comparison_table,
+    found_ratio,
+    joined,
+    judge_fold,
+    sentences,
+)
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.routing.rule import choose
+from catimage.routing.policy import choose
 
 COST = np.array([1.0, 2.0, 5.0])
 
 
 def _folds(predict, n=400, seed=0):
-    """Five folds of labels of which candidate 1 is the best single one, though 0 is better for half of the prompts."""
+    """Five folds of labels of which candidate 1 is the best single one, though 0 is better for half
+    of the prompts.
+    """
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 2, n)
-    y = np.stack([2.0 * kind, np.full(n, 1.2), np.full(n, 0.5)], axis=1) + rng.normal(size=(n, 1)) + rng.normal(size=(n, 3)) / 10
+    y = (
+        np.stack([2.0 * kind, np.full(n, 1.2), np.full(n, 0.5)], axis=1)
+        + rng.normal(size=(n, 1))
+        + rng.normal(size=(n, 3)) / 10
+    )
     pooled, rivals = [], []
     for part in range(5):
         held = np.arange(n) % 5 == part
         predicted = predict(kind, y, rng)
-        pooled.append(judge_fold(y[~held], y[held], COST, {"ours": (predicted[~held], predicted[held])}))
+        pooled.append(
+            judge_fold(y[~held], y[held], COST, {"ours": (predicted[~held], predicted[held])})
+        )
         rivals.append(y[held, best_of(y[~held], COST)])
     rival = np.concatenate(rivals)
     return joined(pooled), rival, np.full(n, 2.0), PairedBootstrap(n, 300, 0)
@@ -53,7 +69,9 @@ def test_one_that_knows_nothing_is_told_so():
     assert row["verdict"] != "better"
     assert "gains +" not in sentences(rows, "ours")[0]
     nothing = [r | {"verdict": "nothing significant"} for r in rows]
-    assert "gains nothing significant over the best single candidate" in sentences(nothing, "ours")[0]
+    assert (
+        "gains nothing significant over the best single candidate" in sentences(nothing, "ours")[0]
+    )
 
 
 def test_policies_are_those_of_equation_3_at_a_lambda_of_the_known_prompts():
@@ -86,7 +104,9 @@ def test_candidates_of_one_cost():
 
 def test_the_table_has_a_cell_for_every_heading():
     rows = comparison_rows(*_folds(_knowing, 100))
-    header, cells = comparison_table([row | {"fit_seconds": 1.5, "decision_ms": 0.25} for row in rows])
+    header, cells = comparison_table(
+        [row | {"fit_seconds": 1.5, "decision_ms": 0.25} for row in rows]
+    )
     assert all(len(line) == len(header) for line in cells)
     assert cells[-1][0] == "ours"
     assert cells[-1][-1] == "better"
@@ -97,7 +117,11 @@ def test_ties_for_the_best_single_candidate_go_to_the_cheaper():
 
 
 def test_the_ratio_on_the_own_curve_is_the_cheapest_mean_that_matches():
-    """Half of the prompts are as good cheap as dear, and the predictions know which: 1 and 3 in equal shares match 3."""
+    """Half of the prompts are as good cheap as dear, and the predictions know which: 1 and 3 in
+    equal shares match 3.
+    """
     judged = np.array([[1.0, 1.0], [0.0, 1.0]] * 10)
     assert found_ratio(judged, judged, np.array([1.0, 3.0]), best=1) == pytest.approx(2 / 3)
-    assert found_ratio(judged[:, ::-1] - [0, 5], judged, np.array([1.0, 3.0]), best=1) is None, "never routed to the dear one"
+    assert found_ratio(judged[:, ::-1] - [0, 5], judged, np.array([1.0, 3.0]), best=1) is None, (
+        "never routed to the dear one"
+    )

@@ -10,7 +10,13 @@ from catimage.evaluation.noise import crossed, noise_document
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 4), st.integers(2, 5), st.integers(0, 10**6), st.floats(0, 0.4))
+@given(
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.integers(2, 5),
+    st.integers(0, 10**6),
+    st.floats(0, 0.4),
+)
 def test_crossed_is_what_a_loop_over_prompts_finds(n, m, seeds, seed, holes):
     rng = np.random.default_rng(seed)
     by_seed = np.where(rng.random((n, m, seeds)) < holes, np.nan, rng.normal(size=(n, m, seeds)))
@@ -40,21 +46,37 @@ def world(n=3000, m=5, seeds=4, skill=1.0, noise=1.0):
 def test_luck_alone_is_not_learnable():
     _, by_seed = world(skill=0.0)
     document = noise_document(by_seed, 0, {}, PairedBootstrap(3000, 300, 0))
-    assert document["oracle_gain"] == pytest.approx(1.163 / 2, abs=0.03)  # the mean of the largest of five normals, over sqrt(4) seeds
+    assert document["oracle_gain"] == pytest.approx(
+        1.163 / 2, abs=0.03
+    )  # the mean of the largest of five normals, over sqrt(4) seeds
     assert document["learnable_gain_interval"][0] < 0 < document["learnable_gain_interval"][1]
-    assert document["noise_share"] == pytest.approx(1, abs=0.05) and document["learnable_share"] == pytest.approx(0, abs=0.05)
+    assert document["noise_share"] == pytest.approx(1, abs=0.05) and document[
+        "learnable_share"
+    ] == pytest.approx(0, abs=0.05)
     assert document["noise_share"] + document["learnable_share"] == pytest.approx(1)
 
 
 def test_without_luck_all_is_learnable_and_a_perfect_router_captures_it():
     truth, by_seed = world(noise=0.0)
-    routed = {"perfect": truth.max(axis=1), "single": truth[:, 2], "half": (truth.max(axis=1) + truth[:, 2]) / 2}
+    routed = {
+        "perfect": truth.max(axis=1),
+        "single": truth[:, 2],
+        "half": (truth.max(axis=1) + truth[:, 2]) / 2,
+    }
     document = noise_document(by_seed, 2, routed, PairedBootstrap(3000, 300, 0))
-    assert document["learnable_share"] == pytest.approx(1) and document["noise_share"] == pytest.approx(0, abs=1e-12)
+    assert document["learnable_share"] == pytest.approx(1) and document[
+        "noise_share"
+    ] == pytest.approx(0, abs=1e-12)
     captured = {name: figures["share"] for name, figures in document["captured"].items()}
-    assert captured == {"perfect": pytest.approx(1), "single": pytest.approx(0, abs=1e-12), "half": pytest.approx(0.5)}
+    assert captured == {
+        "perfect": pytest.approx(1),
+        "single": pytest.approx(0, abs=1e-12),
+        "half": pytest.approx(0.5),
+    }
     assert document["captured"]["half"]["share_interval"] == pytest.approx([0.5, 0.5])
-    assert [gain for _, gain in document["by_seeds"]] == pytest.approx([document["learnable_gain"]] * 3)
+    assert [gain for _, gain in document["by_seeds"]] == pytest.approx(
+        [document["learnable_gain"]] * 3
+    )
 
 
 def test_between_the_two_the_truth_lies_between_both_oracles():
@@ -72,8 +94,17 @@ def test_between_the_two_the_truth_lies_between_both_oracles():
 def test_an_oracle_that_gains_nothing_has_no_shares():
     by_seed = np.zeros((20, 2, 2))
     document = noise_document(by_seed, 0, {"e": np.zeros(20)}, PairedBootstrap(20, 100, 0))
-    assert document["oracle_gain"] == 0 and document["noise_share"] is None and document["noise_share_interval"] is None
-    assert document["captured"]["e"] == {"gain": 0, "interval": [0, 0], "share": None, "share_interval": None}
+    assert (
+        document["oracle_gain"] == 0
+        and document["noise_share"] is None
+        and document["noise_share_interval"] is None
+    )
+    assert document["captured"]["e"] == {
+        "gain": 0,
+        "interval": [0, 0],
+        "share": None,
+        "share_interval": None,
+    }
 
 
 def test_one_seed_tells_nothing_and_prompts_with_one_are_left_out():

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from catimage.evaluation.formatting import plateau_lines
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.plateau import MEAN, chosen, error_by_step, errors, gain, plateau_document
 from catimage.evaluation.plateau_conditions import Baseline, StepData, conditions, of_baseline
-from catimage.evaluation.plateau_words import plateau_lines
 from catimage.params import Plateau
 from catimage.routing.plateau import turning_points
 from catimage.routing.plateau_weights import Weights
@@ -23,10 +23,19 @@ def world(n=200, noise=0.0, seed=0):
     predicted = quality + noise * rng.standard_normal(quality.shape)
     blind = np.broadcast_to(quality.mean(axis=0), quality.shape)
     return StepData(
-        candidates=[f"sd-{s}" for s in STEPS], steps=STEPS, cost=COST, unit="tflops", metrics=["sharp", "alike"], inverted={"sharp": 1.0},
-        quality=quality, predicted={"lstm": predicted, "blind": blind}, mean=quality.mean(axis=0), reference=3,
-        seconds=np.broadcast_to(0.1 * STEPS, (n, 5)), baselines=[Baseline("ddim-4", 5.0, quality[:, :, 2] - 0.1)],
-    )  # fmt: skip
+        candidates=[f"sd-{s}" for s in STEPS],
+        steps=STEPS,
+        cost=COST,
+        unit="tflops",
+        metrics=["sharp", "alike"],
+        inverted={"sharp": 1.0},
+        quality=quality,
+        predicted={"lstm": predicted, "blind": blind},
+        mean=quality.mean(axis=0),
+        reference=3,
+        seconds=np.broadcast_to(0.1 * STEPS, (n, 5)),
+        baselines=[Baseline("ddim-4", 5.0, quality[:, :, 2] - 0.1)],
+    )
 
 
 def stops_of(data, omega=(0.3, 0.3)):
@@ -91,7 +100,9 @@ def test_a_quotient_of_nothing_is_none():
 
 
 def test_equation_8_alone_rewards_unequal_costs():
-    """Steps dealt out blindly have a better mean quotient than the same compute spent evenly, at worse images."""
+    """Steps dealt out blindly have a better mean quotient than the same compute spent evenly, at
+    worse images.
+    """
     data = world()
     blind = np.random.default_rng(0).permutation(np.repeat([0, 4], 100))
     found = conditions(data, blind)
@@ -107,7 +118,9 @@ def test_table_1_has_every_estimator_and_none_at_all():
     assert (found["lstm"]["difference"], found["lstm"]["difference_interval"]) == (0.0, [0.0, 0.0])
     assert found["blind"]["mae"] == pytest.approx(found[MEAN]["mae"])
     assert found["blind"]["difference_interval"][0] > 0
-    without = replace(data, predicted={**data.predicted, "other": np.full_like(data.quality, np.nan)})
+    without = replace(
+        data, predicted={**data.predicted, "other": np.full_like(data.quality, np.nan)}
+    )
     assert "other" not in errors(without, 0, "lstm", PairedBootstrap(200, 300, 0))
 
 
@@ -115,7 +128,9 @@ def test_figure_12_is_an_error_a_step():
     data = world(noise=0.05)
     rows = error_by_step(data, 0, "lstm")
     assert [row["steps"] for row in rows] == STEPS.tolist()
-    assert np.mean([row["mae"] for row in rows]) == pytest.approx(np.abs(data.predicted["lstm"][:, 0] - data.quality[:, 0]).mean())
+    assert np.mean([row["mae"] for row in rows]) == pytest.approx(
+        np.abs(data.predicted["lstm"][:, 0] - data.quality[:, 0]).mean()
+    )
     assert all(row["mae"] < row["mae_of_mean"] for row in rows[:2])
 
 
@@ -129,7 +144,9 @@ def test_what_is_chosen_beside_what_the_labels_would_choose():
     assert found["known"]["share"] == found["share"]
     assert found["correlation"] == pytest.approx(1)
     both = conditions(data, stops)
-    assert found["known"]["gains"]["alike"]["gain"] == pytest.approx((both["ours"].quality - both["uniform"].quality)[:, 1].mean())
+    assert found["known"]["gains"]["alike"]["gain"] == pytest.approx(
+        (both["ours"].quality - both["uniform"].quality)[:, 1].mean()
+    )
     assert chosen(data, np.zeros(200, int), omega, Plateau(), bootstrap)["correlation"] is None
 
 
@@ -142,7 +159,9 @@ def test_the_document_is_json_and_tells_its_own_story(n):
     document = plateau_document(data, Plateau(), weights, "given", 20, PairedBootstrap(n, 200, 0))
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert set(document["baselines"]) == {"ddim-4"}
-    assert document["baselines"]["ddim-4"]["metrics"]["alike"]["efficiency"] == pytest.approx((data.quality[:, 1, 2] - 0.1).mean() / 5)
+    assert document["baselines"]["ddim-4"]["metrics"]["alike"]["efficiency"] == pytest.approx(
+        (data.quality[:, 1, 2] - 0.1).mean() / 5
+    )
     lines = plateau_lines(document)
     assert "weights as given: sharp 0.3, alike 0.3" in lines[1]
     assert sum("over UNIFORM at the same compute" in line for line in lines) == 2
@@ -157,12 +176,19 @@ def test_a_baseline_is_one_candidate_for_all():
 
 
 def test_a_gain_that_is_rounding_is_none():
-    """OURS that is one step for all is UNIFORM, though the mean of its costs is off by a last digit."""
+    """OURS that is one step for all is UNIFORM, though the mean of its costs is off by a last
+    digit.
+    """
     rng = np.random.default_rng(0)
     for _ in range(30):
         quality, cost = rng.random((37, 1, 3)), np.sort(rng.random(3))
-        data = StepData(list("abc"), np.arange(1, 4), cost, "s", ["m"], {}, quality, {}, quality.mean(axis=0), 1)
+        data = StepData(
+            list("abc"), np.arange(1, 4), cost, "s", ["m"], {}, quality, {}, quality.mean(axis=0), 1
+        )
         found = conditions(data, np.ones(37, int))
         for name in ("uniform", "uniform_step", "shuffled", "reference"):
             one = gain(found["ours"], found[name], 0, PairedBootstrap(37, 100, 0))
-            assert one["gain"] == 0 == one["efficiency"] and one["interval"] == [0, 0] == one["efficiency_interval"]
+            assert (
+                one["gain"] == 0 == one["efficiency"]
+                and one["interval"] == [0, 0] == one["efficiency_interval"]
+            )

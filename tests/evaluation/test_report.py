@@ -14,7 +14,7 @@ from catimage.evaluation.samples import data_uri, samples, telling_prompts
 from catimage.evaluation.selection import selection_table
 from catimage.evaluation.subsets import subsets_document
 from catimage.evaluation.trials import Lesson, trials_document
-from catimage.routing.rule import choose
+from catimage.routing.policy import choose
 from tests.evaluation.worlds import COST, NAMES
 
 PNG = b"\x89PNG\r\n\x1a\n and the rest"
@@ -43,15 +43,27 @@ def page_of(document, world, drawn, prompt="a cat", images=None, **kinds):
     predicted = world.predictions["good"][1]
     rows = telling_prompts(predicted, COST, 2)
     pool = Pool(NAMES, COST, "seconds")
-    shown = samples(rows, [prompt] * 300, predicted, world.test, pool, choose(predicted, COST, 0.01), images or {})
-    return report(document, drawn, fit_table(predicted, world.test, NAMES), {"samples": shown, **kinds})
+    shown = samples(
+        rows,
+        [prompt] * 300,
+        predicted,
+        world.test,
+        pool,
+        choose(predicted, COST, 0.01),
+        images or {},
+    )
+    return report(
+        document, drawn, fit_table(predicted, world.test, NAMES), {"samples": shown, **kinds}
+    )
 
 
 def test_the_page_holds_together_and_needs_nothing_else(document, world, drawn):
     page = page_of(document, world, drawn)
     parsed = Balanced(page)
     assert not parsed.open and parsed.seen.count("img") == 3 and parsed.seen.count("table") == 6
-    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page) and "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page) and "http" not in re.sub(
+        r"base64,[^\"]+", "", page
+    )
     assert "The router gains +" in page and "of a budget of 6 seconds" in page
     assert all(f"<td>{name}</td>" in page for name in NAMES)
 
@@ -79,8 +91,15 @@ def test_images_are_inlined_where_there_are_any(document, world, drawn):
 
 
 def test_other_metrics_have_a_section(document, world, drawn):
-    both = document | {"by_metric": {**document["by_metric"], "sharpness": document["by_metric"]["quality"] | {"lower_is_better": True}}}
-    assert "Trained on sharpness (negated)" in page_of(both, world, drawn) and "Trained on" not in page_of(document, world, drawn)
+    both = document | {
+        "by_metric": {
+            **document["by_metric"],
+            "sharpness": document["by_metric"]["quality"] | {"lower_is_better": True},
+        }
+    }
+    assert "Trained on sharpness (negated)" in page_of(
+        both, world, drawn
+    ) and "Trained on" not in page_of(document, world, drawn)
 
 
 def test_telling_prompts_run_from_least_to_most_worth_of_spending():
@@ -95,14 +114,28 @@ def test_samples_span_the_costs_and_mark_the_choice():
     predicted = np.zeros((1, m))
     predicted[0, 5] = 1.0
     pool = Pool([f"c{i}" for i in range(m)], np.arange(1.0, m + 1), "s")
-    (sample,) = samples(np.array([0]), ["p"], predicted, predicted + 2, pool, np.array([5]), {(0, "c5"): PNG})
+    (sample,) = samples(
+        np.array([0]), ["p"], predicted, predicted + 2, pool, np.array([5]), {(0, "c5"): PNG}
+    )
     names = [cell.candidate for cell in sample.cells]
-    assert names[0] == "c0" and names[-1] == "c19" and 8 <= len(names) <= 9 and names == sorted(names, key=lambda n: int(n[1:]))
+    assert (
+        names[0] == "c0"
+        and names[-1] == "c19"
+        and 8 <= len(names) <= 9
+        and names == sorted(names, key=lambda n: int(n[1:]))
+    )
     (chosen,) = [cell for cell in sample.cells if cell.chosen]
-    assert chosen.candidate == "c5" and chosen.image == data_uri(PNG) and chosen.predicted == 1 and chosen.measured == 3
+    assert (
+        chosen.candidate == "c5"
+        and chosen.image == data_uri(PNG)
+        and chosen.predicted == 1
+        and chosen.measured == 3
+    )
 
 
-@pytest.mark.parametrize(("image", "kind"), [(PNG, "png"), (b"RIFF....WEBPVP8L", "webp"), (b"\xff\xd8\xff", "jpeg")])
+@pytest.mark.parametrize(
+    ("image", "kind"), [(PNG, "png"), (b"RIFF....WEBPVP8L", "webp"), (b"\xff\xd8\xff", "jpeg")]
+)
 def test_data_uri_names_the_kind(image, kind):
     assert data_uri(image).startswith(f"data:image/{kind};base64,") and data_uri(None) == ""
 
@@ -110,15 +143,33 @@ def test_data_uri_names_the_kind(image, kind):
 def test_fit_table_in_closed_form():
     labels = np.array([[0.0, 1.0], [2.0, 1.0]])
     good, constant = fit_table(np.array([[1.0, 3.0], [3.0, 3.0]]), labels, ["a", "b"])
-    assert good == {"candidate": "a", "error": 1.0, "error_of_mean": 1.0, "correlation": pytest.approx(1)}
+    assert good == {
+        "candidate": "a",
+        "error": 1.0,
+        "error_of_mean": 1.0,
+        "correlation": pytest.approx(1),
+    }
     assert constant == {"candidate": "b", "error": 2.0, "error_of_mean": 0.0, "correlation": None}
-    tenth, varied = np.full((7, 1), 0.1), np.arange(7.0)[:, None]  # whose standard deviation is 1e-17
-    assert fit_table(tenth, varied, ["a"])[0]["correlation"] is None and fit_table(varied, tenth, ["a"])[0]["correlation"] is None
+    tenth, varied = (
+        np.full((7, 1), 0.1),
+        np.arange(7.0)[:, None],
+    )  # whose standard deviation is 1e-17
+    assert (
+        fit_table(tenth, varied, ["a"])[0]["correlation"] is None
+        and fit_table(varied, tenth, ["a"])[0]["correlation"] is None
+    )
 
 
 def sets_of(names):
     rows = [
-        {"candidate": n, "cost": float(c), "value": 3.0, "se": 0.5, "selected_cost": float(c), "selected": {"value": 2.0, "se": 0.5}}
+        {
+            "candidate": n,
+            "cost": float(c),
+            "value": 3.0,
+            "se": 0.5,
+            "selected_cost": float(c),
+            "selected": {"value": 2.0, "se": 0.5},
+        }
         | {"gain": 1.0, "interval": [0.5, 1.5]}
         for n, c in zip(NAMES, COST, strict=True)
     ]
@@ -126,10 +177,26 @@ def sets_of(names):
         "cost": 5.0,
         "value": 2.0,
         "se": 0.5,
-        "best_fixed": {"candidate": "cheap", "value": 3.0, "se": 0.5, "gain": 1, "interval": [0, 2]},
+        "best_fixed": {
+            "candidate": "cheap",
+            "value": 3.0,
+            "se": 0.5,
+            "gain": 1,
+            "interval": [0, 2],
+        },
     }
-    metric = {"higher_is_better": False, "real": {"value": 1.0, "se": 0.1}, "budget": budget, "by_candidate": rows}
-    whole = {"n_prompts": 30, "n_images": 60, "references": "a folder", "left_out": ["fid: no weights."]}
+    metric = {
+        "higher_is_better": False,
+        "real": {"value": 1.0, "se": 0.1},
+        "budget": budget,
+        "by_candidate": rows,
+    }
+    whole = {
+        "n_prompts": 30,
+        "n_images": 60,
+        "references": "a folder",
+        "left_out": ["fid: no weights."],
+    }
     return whole | {"metrics": dict.fromkeys(names, metric)}
 
 
@@ -140,7 +207,9 @@ def test_sets_have_a_section_and_a_figure(document, world):
     page = page_of(both, world, drawn)
     assert Balanced(page).seen.count("img") == 4 and page.count("fid_tiny (lower is better)") == 2
     assert "Left out: fid: no weights." in page and "nothing significant; other real images" in page
-    none = page_of(document | {"sets": sets_of([])}, world, {k: v for k, v in drawn.items() if k != "sets"})
+    none = page_of(
+        document | {"sets": sets_of([])}, world, {k: v for k, v in drawn.items() if k != "sets"}
+    )
     assert "Left out: fid: no weights." in none and Balanced(none).seen.count("img") == 3
 
 
@@ -154,19 +223,43 @@ def test_trials_noise_subsets_and_cases_have_sections(document, world):
     picked, ids = choose(predicted, COST, 0.01), [f"id {i}" for i in range(300)]
     cases = cases_document(picked, 0.01, predicted, world.test, pool, "middle", ids, bootstrap)
     places = {f"id {i}": (i, f"prompt number {i}") for i in range(300)}
-    lesson = Lesson(CosineKNNRegressor(), (predicted,) * 3, np.repeat(world.test[:, :, None], 2, axis=2), world.test, world.test, COST)
-    trials = {"estimator": "knn", "n_neighbors": 5, "left_out": [3]} | trials_document(lesson, NAMES, [1], 4, 0)
-    whole = document | {"cases": cases, "trials": trials, "subsets": subsets_document(*splits, wide, bootstrap)}
+    lesson = Lesson(
+        CosineKNNRegressor(),
+        (predicted,) * 3,
+        np.repeat(world.test[:, :, None], 2, axis=2),
+        world.test,
+        world.test,
+        COST,
+    )
+    trials = {"estimator": "knn", "n_neighbors": 5, "left_out": [3]} | trials_document(
+        lesson, NAMES, [1], 4, 0
+    )
+    whole = document | {
+        "cases": cases,
+        "trials": trials,
+        "subsets": subsets_document(*splits, wide, bootstrap),
+    }
     drawn = figures(whole, selection_table(predicted, COST, NAMES), predicted, world.test)
     assert "g alone" in drawn["subsets"] and "whole pool" in drawn["subsets"]
-    kinds = {kind: case_samples(cases[kind], "middle", places, predicted, world.test, pool, {}) for kind in ("successes", "failures")}
+    kinds = {
+        kind: case_samples(cases[kind], "middle", places, predicted, world.test, pool, {})
+        for kind in ("successes", "failures")
+    }
     page = page_of(whole, world, drawn, **kinds)
     assert not Balanced(page).open
     for section in ("trials", "noise", "subsets", "cases"):
         assert page.count(f'<section id="{section}">') == 1
-    assert "There are too few seeds for S = 3." in page and "<h3>Successes</h3>" in page and "<h3>Failures</h3>" in page
-    assert all(f"prompt number {case['prompt_id'][3:]}" in page for kind in kinds for case in cases[kind])
-    assert page.count("The router itself: 3.1e-05 TFLOPs") == page.count("<table>") - 1  # but for the errors of prediction
+    assert (
+        "There are too few seeds for S = 3." in page
+        and "<h3>Successes</h3>" in page
+        and "<h3>Failures</h3>" in page
+    )
+    assert all(
+        f"prompt number {case['prompt_id'][3:]}" in page for kind in kinds for case in cases[kind]
+    )
+    assert (
+        page.count("The router itself: 3.1e-05 TFLOPs") == page.count("<table>") - 1
+    )  # but for the errors of prediction
 
 
 def test_the_best_of_table_2_is_bold_and_the_others_are_not(document, world, drawn):

@@ -2,16 +2,23 @@ import numpy as np
 import pytest
 
 from catimage.evaluation.budget import Operating
-from catimage.evaluation.selection import calibrated_rates, rates, selection_document, selection_table
-from catimage.routing.mixing import Rule
-from catimage.routing.rule import choose
+from catimage.evaluation.selection import (
+    calibrated_rates,
+    rates,
+    selection_document,
+    selection_table,
+)
+from catimage.routing.policy import choose
+from catimage.routing.randomized import Rule
 from tests.evaluation.worlds import COST, NAMES, operating
 
 
 def test_selection_shares_are_what_the_rule_chooses(world):
     predicted = world.predictions["good"][1] + np.random.default_rng(0).normal(0, 0.05, (300, 3))
     frame = selection_table(predicted, COST, NAMES)
-    assert list(frame.columns) == ["lambda", "candidate", "share"] and frame["lambda"].nunique() <= 120
+    assert (
+        list(frame.columns) == ["lambda", "candidate", "share"] and frame["lambda"].nunique() <= 120
+    )
     assert frame.groupby("lambda")["share"].sum().to_numpy() == pytest.approx(1.0)
     for lam, rows in frame.groupby("lambda"):
         picked = choose(predicted, COST, lam)

@@ -1,4 +1,6 @@
-"""Intervals of figures of sets; what evaluate makes of them is in ``tests/stages/evaluating/test_sets.py``."""
+"""Intervals of figures of sets; what evaluate makes of them is in
+``tests/stages/evaluating/test_sets.py``.
+"""
 
 import numpy as np
 import pytest
@@ -49,7 +51,9 @@ def test_intervals_of_equal_candidates_hold_nothing_about_as_often_as_they_say(n
         prompts = rng.normal(0, 1, (40, 1, 1, 6))
         made = prompts + rng.normal(0, 0.5, (40, 2, 1, 6))
         real = ImageSet((prompts + rng.normal(0, 0.5, (40, 1, 1, 6)))[:, 0, 0], np.arange(40))
-        low, high = Judge(SET_METRICS[name], sets_of(made, real=real)).against(np.zeros(40, int), np.ones(40, int))["interval"]
+        low, high = Judge(SET_METRICS[name], sets_of(made, real=real)).against(
+            np.zeros(40, int), np.ones(40, int)
+        )["interval"]
         held.append(low <= 0 <= high)
     assert np.mean(held) > 0.85
 
@@ -61,7 +65,10 @@ def test_a_set_is_judged_once():
         asked.append(len(made.values))
         return 0.0
 
-    judge = Judge(SetMetric("counted", "tiny", "features", counted, (0.0, 1.0), False, False), sets_of(np.zeros((10, 2, 1, 1))))
+    judge = Judge(
+        SetMetric("counted", "tiny", "features", counted, (0.0, 1.0), False, False),
+        sets_of(np.zeros((10, 2, 1, 1))),
+    )
     judge.against(np.zeros(10, int), np.ones(10, int))
     judge.replicates(np.zeros(10, int))
     assert sorted(asked) == [9] * 20 + [10] * 2

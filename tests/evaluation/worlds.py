@@ -5,14 +5,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from catimage.evaluation.budget import Operating
-from catimage.routing.mixing import Rule
+from catimage.routing.randomized import Rule
 
 COST = np.array([1.0, 6.0, 10.0])
 NAMES = ["cheap", "middle", "dear"]
 
 
 def routed_world(n, seed, noise=0.02):
-    """Half of the prompts lose a little by the dear candidate, half gain much; the middle one is never worth its cost."""
+    """Half of the prompts lose a little by the dear candidate, half gain much; the middle one is
+    never worth its cost.
+    """
     rng = np.random.default_rng(seed)
     truth = np.where((np.arange(n) % 2)[:, None], [0.62, 0.60, 0.60], [0.30, 0.45, 0.70])
     return truth, truth + rng.normal(0, noise, truth.shape)
@@ -20,7 +22,9 @@ def routed_world(n, seed, noise=0.02):
 
 def operating(estimator, target, lam, predicted):
     """A calibrated router of one lambda."""
-    return Operating(estimator, target, Rule.of((1.0, lam)), predicted, predicted, np.zeros(len(predicted)))
+    return Operating(
+        estimator, target, Rule.of((1.0, lam)), predicted, predicted, np.zeros(len(predicted))
+    )
 
 
 @st.composite

@@ -1,4 +1,6 @@
-"""Stands in for ``catimage`` in the flow's tests: logs its stage, fails as often as asked, and copies outputs made beforehand."""
+"""Stands in for ``catimage`` in the flow's tests: logs its stage, fails as often as asked, and
+copies outputs made beforehand.
+"""
 
 import shutil
 import sys

@@ -1,4 +1,6 @@
-"""The flow under a real Prefect server, with real DVC and MLflow; the stages copy what was made beforehand."""
+"""The flow under a real Prefect server, with real DVC and MLflow; the stages copy what was made
+beforehand.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
-    """A git repository with this project's ``dvc.yaml``, whose commands are :mod:`tests.flows.fake_stage`."""
+    """A git repository with this project's ``dvc.yaml``, whose commands are
+    :mod:`tests.flows.fake_stage`.
+    """
     folder = tmp_path_factory.mktemp("project")
     pipeline = (ROOT / "dvc.yaml").read_text()
-    (folder / "dvc.yaml").write_text(pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE} {made}"))
+    (folder / "dvc.yaml").write_text(
+        pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE} {made}")
+    )
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
     for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
@@ -56,7 +62,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
         path = folder / name if name.endswith(".py") else folder / name / "code.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "all"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "all"],
+    ):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 
@@ -75,7 +85,11 @@ def test_stages_run_in_order_and_generate_is_tried_again(
     expected = list(retrain.STAGES)
     expected.insert(2, "generate")
     assert ran(project) == expected
-    assert "router version 1 (champion)" in summary and "catimage:0123" in summary and "make serve" in summary
+    assert (
+        "router version 1 (champion)" in summary
+        and "catimage:0123" in summary
+        and "make serve" in summary
+    )
     assert "lambda" in summary and "mini-4" in summary
     assert "generate: as asked" in capfd.readouterr().err
 
@@ -84,13 +98,22 @@ def test_it_leaves_artifacts(project: Path) -> None:
     with get_client(sync_client=True) as client:
         found = {a.key: a for a in client.read_artifacts()}
     rows = json.loads(found["results"].data)
-    assert [r["candidate"] for r in rows] == ["mini-1", "mini-2", "mini-4"] and {"gain", "interval"} <= set(rows[0])
+    assert [r["candidate"] for r in rows] == ["mini-1", "mini-2", "mini-4"] and {
+        "gain",
+        "interval",
+    } <= set(rows[0])
     assert (project / "reports" / "report.html").as_uri() in found["report-html"].data
 
 
 def test_dvc_reads_the_metrics_and_plots(project: Path) -> None:
     def dvc(*arguments: str) -> str:
-        done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout
 
     assert "best_single" in dvc("metrics", "show")
@@ -99,14 +122,22 @@ def test_dvc_reads_the_metrics_and_plots(project: Path) -> None:
     assert '"field": "method"' in page and '"field": "candidate"' in page
 
 
-def test_a_failed_gate_stops_it_at_once_and_nothing_is_lost(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_gate_stops_it_at_once_and_nothing_is_lost(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
     before = (project / "reports" / "validation.json").read_bytes()
-    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("complete_labels: true", "complete_labels: false"))
+    (project / "params.yaml").write_text(
+        (project / "params.yaml")
+        .read_text()
+        .replace("complete_labels: true", "complete_labels: false")
+    )
     (project / "fail-validate").write_text("9")
     (project / "ran.txt").write_text("")
     state = retrain.retrain(project, return_state=True)
-    assert state.is_failed() and state.message.startswith("validate: 'dvc repro validate' ended with 255")
+    assert state.is_failed() and state.message.startswith(
+        "validate: 'dvc repro validate' ended with 255"
+    )
     assert ran(project) == ["validate"]
     assert (project / "reports" / "validation.json").read_bytes() == before
 

@@ -22,7 +22,10 @@ PROMPTS = ["x"] * len(IMAGES)
 
 def _linear(width: int, made: int, seed: int) -> dict[str, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
-    return {"weight": torch.randn(made, width, generator=rng) / width**0.5, "bias": torch.randn(made, generator=rng)}
+    return {
+        "weight": torch.randn(made, width, generator=rng) / width**0.5,
+        "bias": torch.randn(made, generator=rng),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,11 @@ def folder(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     width = _embeddings(place).shape[1]
     torch.save(_linear(width, 1, 0), place / AestheticV1.file)
     widths = [width, *LAYERS.values()]
-    state = {f"{name}.{k}": v for i, name in enumerate(LAYERS) for k, v in _linear(widths[i], widths[i + 1], i).items()}
+    state = {
+        f"{name}.{k}": v
+        for i, name in enumerate(LAYERS)
+        for k, v in _linear(widths[i], widths[i + 1], i).items()
+    }
     torch.save(state, place / AestheticV2.file)
     return place
 
@@ -42,45 +49,64 @@ def _embeddings(folder: Path) -> np.ndarray:
     """By open_clip alone, float64."""
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     with torch.no_grad():
-        raw = model.eval().encode_image(torch.stack([preprocess(Image.fromarray(i)) for i in IMAGES])).double().numpy()
+        raw = (
+            model.eval()
+            .encode_image(torch.stack([preprocess(Image.fromarray(i)) for i in IMAGES]))
+            .double()
+            .numpy()
+        )
     return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
 
 def _context(folder: Path) -> Context:
-    return Context(device="cpu", weights={name: Weights(weights=str(folder)) for name in ("aesthetic_v1", "aesthetic_v2")})
+    return Context(
+        device="cpu",
+        weights={name: Weights(weights=str(folder)) for name in ("aesthetic_v1", "aesthetic_v2")},
+    )
 
 
 def test_v1_is_the_linear_head_on_unit_embeddings(folder: Path):
     state = torch.load(folder / AestheticV1.file, weights_only=True)
     expected = _embeddings(folder) @ state["weight"].double().numpy()[0] + state["bias"].item()
-    assert get_metric("aesthetic_v1", context=_context(folder)).score(IMAGES, PROMPTS) == pytest.approx(expected, abs=1e-6)
+    assert get_metric("aesthetic_v1", context=_context(folder)).score(
+        IMAGES, PROMPTS
+    ) == pytest.approx(expected, abs=1e-6)
 
 
 def test_v2_is_the_five_layers_one_after_the_other(folder: Path):
     state = torch.load(folder / AestheticV2.file, weights_only=True)
     expected = _embeddings(folder)
     for name in LAYERS:
-        expected = expected @ state[f"{name}.weight"].double().numpy().T + state[f"{name}.bias"].double().numpy()
+        expected = (
+            expected @ state[f"{name}.weight"].double().numpy().T
+            + state[f"{name}.bias"].double().numpy()
+        )
     metric = get_metric("aesthetic_v2", context=_context(folder))
     assert metric.score(IMAGES, PROMPTS) == pytest.approx(expected[:, 0], abs=1e-5)
     assert (metric.score(IMAGES, PROMPTS) == metric.score(IMAGES, PROMPTS)).all()
 
 
-def test_both_share_one_clip_that_embeds_a_batch_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_both_share_one_clip_that_embeds_a_batch_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     context, calls = _context(folder), []
     first, second = (get_metric(name, context=context) for name in ("aesthetic_v1", "aesthetic_v2"))
     assert isinstance(first, AestheticV1)
     assert isinstance(second, AestheticV2)
     assert first._clip is second._clip
     embed = first._clip._model.encode_image
-    monkeypatch.setattr(first._clip._model, "encode_image", lambda *a, **k: (calls.append(1), embed(*a, **k))[1])
+    monkeypatch.setattr(
+        first._clip._model, "encode_image", lambda *a, **k: (calls.append(1), embed(*a, **k))[1]
+    )
     first.score(IMAGES, PROMPTS)
     second.score(IMAGES, PROMPTS)
     assert len(calls) == 1
 
 
 def test_a_tie_of_scores_goes_with_the_embedding_alone(folder: Path):
-    values = get_metric("aesthetic_v1", context=_context(folder)).score(IMAGES[[0, 1, 0]], PROMPTS[:3])
+    values = get_metric("aesthetic_v1", context=_context(folder)).score(
+        IMAGES[[0, 1, 0]], PROMPTS[:3]
+    )
     assert values[0] == pytest.approx(values[2], abs=1e-6)
     assert values[0] != pytest.approx(values[1], abs=1e-6)
 
@@ -105,9 +131,14 @@ def test_the_published_heads_load_into_theirs():
 
 
 def test_weights_that_are_not_there_or_anothers(folder: Path, tmp_path: Path):
-    with pytest.raises(InputError, match=r"label.weights.aesthetic_v1: say where .* with sa_0_4_vit_l_14_linear\.pth"):
+    with pytest.raises(
+        InputError,
+        match=r"label.weights.aesthetic_v1: say where .* with sa_0_4_vit_l_14_linear\.pth",
+    ):
         get_metric("aesthetic_v1")
     other = shutil.copytree(folder, tmp_path / "other")
     torch.save(_linear(768, 1, 0), other / AestheticV1.file)
-    with pytest.raises(InputError, match=r"label.weights.aesthetic_v1: .* holds the weights of another model"):
+    with pytest.raises(
+        InputError, match=r"label.weights.aesthetic_v1: .* holds the weights of another model"
+    ):
         get_metric("aesthetic_v1", context=_context(other))

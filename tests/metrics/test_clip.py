@@ -33,27 +33,44 @@ def _images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (len(PROMPTS), 64, 64, 3), np.uint8)
 
 
-def test_the_towers_run_once_for_two_metrics_of_a_batch(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
+def test_the_towers_run_once_for_two_metrics_of_a_batch(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
     context = Context(encoder, "cpu")
     metrics = [ClipScore(context), Warmth(context)]
     clip = shared_clip(context, encoder)
     assert clip is metrics[0]._clip is metrics[1]._clip
     counts = {"images": 0, "texts": 0}
     image, text = clip._model.encode_image, clip._model.encode_text
-    monkeypatch.setattr(clip._model, "encode_image", lambda x, **k: (counts.update(images=counts["images"] + len(x)), image(x, **k))[1])
-    monkeypatch.setattr(clip._model, "encode_text", lambda x, **k: (counts.update(texts=counts["texts"] + len(x)), text(x, **k))[1])
+    monkeypatch.setattr(
+        clip._model,
+        "encode_image",
+        lambda x, **k: (counts.update(images=counts["images"] + len(x)), image(x, **k))[1],
+    )
+    monkeypatch.setattr(
+        clip._model,
+        "encode_text",
+        lambda x, **k: (counts.update(texts=counts["texts"] + len(x)), text(x, **k))[1],
+    )
     first, second = _images(), _images()[::-1].copy()
     scores = [[m.score(batch, PROMPTS) for m in metrics] for batch in (first, second)]
-    assert counts == {"images": 2 * len(PROMPTS), "texts": 3}, "an image once a batch, a prompt once"
+    assert counts == {
+        "images": 2 * len(PROMPTS),
+        "texts": 3,
+    }, "an image once a batch, a prompt once"
     alone = ClipScore(Context(encoder, "cpu"))
     assert scores[0][0] == pytest.approx(alone.score(first, PROMPTS), abs=1e-6)
     assert scores[1][0] == pytest.approx(alone.score(second, PROMPTS), abs=1e-6)
     assert scores[1][1] == pytest.approx(scores[0][1][::-1], abs=1e-6)
 
 
-def test_another_clip_and_another_context_are_loaded_by_themselves(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
+def test_another_clip_and_another_context_are_loaded_by_themselves(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
     made: list[Encoder] = []
-    monkeypatch.setattr("catimage.metrics.clip._loaded", lambda encoder, device: (made.append(encoder), object())[1])
+    monkeypatch.setattr(
+        "catimage.metrics.clip._loaded", lambda encoder, device: (made.append(encoder), object())[1]
+    )
     context = Context(encoder, "cpu")
     near = [Encoder(model="local-dir:/a/b"), Encoder(model="local-dir:/a-b")]
     assert near[0].name == near[1].name

@@ -38,7 +38,9 @@ def test_it_is_open_clips_own_cosine(clip_folder: Path, size: int):
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{clip_folder}")
     with torch.no_grad():
-        image = model.eval().encode_image(torch.stack([preprocess(Image.fromarray(i)) for i in images]))
+        image = model.eval().encode_image(
+            torch.stack([preprocess(Image.fromarray(i)) for i in images])
+        )
         text = model.encode_text(tokenizer(PROMPTS))
     expected = torch.nn.functional.cosine_similarity(image, text).numpy()
     assert _metric(clip_folder).score(images, PROMPTS) == pytest.approx(expected, abs=1e-6)
@@ -48,7 +50,9 @@ def test_text_is_encoded_once_a_prompt(clip_folder: Path, monkeypatch: pytest.Mo
     metric = _metric(clip_folder)
     encoded: list[str] = []
     tokenize = metric._clip._tokenizer
-    monkeypatch.setattr(metric._clip, "_tokenizer", lambda texts: (encoded.extend(texts), tokenize(texts))[1])
+    monkeypatch.setattr(
+        metric._clip, "_tokenizer", lambda texts: (encoded.extend(texts), tokenize(texts))[1]
+    )
     first = metric.score(_images(), PROMPTS)
     assert (metric.score(_images(), PROMPTS) == first).all()
     assert sorted(encoded) == sorted(set(PROMPTS))
@@ -62,7 +66,12 @@ def test_the_version_is_of_weights_and_preprocessing(clip_folder: Path, tmp_path
     weights["text_projection"][0, 0] += 1
     save_file(weights, other)
     config = shutil.copytree(clip_folder, tmp_path / "config") / "open_clip_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"preprocess_cfg": {"mean": [0.4] * 3, "std": [0.5] * 3}}))
+    config.write_text(
+        json.dumps(
+            json.loads(config.read_text())
+            | {"preprocess_cfg": {"mean": [0.4] * 3, "std": [0.5] * 3}}
+        )
+    )
     assert len({version, _metric(other.parent).version, _metric(config.parent).version}) == 3
 
 

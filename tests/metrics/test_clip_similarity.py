@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from catimage.metrics import Context, Metric, get_metric
 from catimage.params import Encoder
-from catimage.tiny.report import held_out
+from catimage_tiny.report import held_out
 
 NAMES = ["clip_similarity", "clip_patch_similarity"]
 
@@ -34,20 +34,29 @@ def test_they_are_open_clips_own_embeddings_and_tokens(miniature_pool: Path):
     images, references = np.random.default_rng(0).integers(0, 256, (2, 4, 50, 64, 3), np.uint8)
     model, _, preprocess = open_clip.create_model_and_transforms(encoder.model)
     middle: list[torch.Tensor] = []
-    model.visual.transformer.resblocks[1].register_forward_hook(lambda _, __, tokens: middle.append(tokens))  # the second of four
+    model.visual.transformer.resblocks[1].register_forward_hook(
+        lambda _, __, tokens: middle.append(tokens)
+    )  # the second of four
     with torch.no_grad():
-        whole = [model.eval().encode_image(torch.stack([preprocess(Image.fromarray(i)) for i in part])) for part in (images, references)]
+        whole = [
+            model.eval().encode_image(torch.stack([preprocess(Image.fromarray(i)) for i in part]))
+            for part in (images, references)
+        ]
     similarity = torch.nn.functional.cosine_similarity
     expected = {
         "clip_similarity": similarity(*whole),
         "clip_patch_similarity": similarity(*(tokens[:, 1:] for tokens in middle), dim=2).mean(1),
     }
     for name, values in expected.items():
-        assert _score(get_metric(name, encoder, "cpu"), images, references) == pytest.approx(values.numpy(), abs=1e-6)
+        assert _score(get_metric(name, encoder, "cpu"), images, references) == pytest.approx(
+            values.numpy(), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_is_like_itself_and_the_order_does_not_matter(metrics: dict[str, Metric], scenes: np.ndarray, name: str):
+def test_an_image_is_like_itself_and_the_order_does_not_matter(
+    metrics: dict[str, Metric], scenes: np.ndarray, name: str
+):
     metric, others = metrics[name], np.roll(scenes, 1, axis=0)
     assert _score(metric, scenes, scenes.copy()) == pytest.approx(np.ones(len(scenes)), abs=1e-12)
     there, back = _score(metric, scenes, others), _score(metric, others, scenes)
@@ -61,21 +70,33 @@ def _spoilt(scenes: np.ndarray) -> dict[str, list[np.ndarray]]:
     noise = np.random.default_rng(1).normal(0, 1, scenes.shape)
     return {
         "noise": [np.clip(scenes + s * noise, 0, 255).astype(np.uint8) for s in (0, 15, 60)],
-        "blur": [np.stack([np.asarray(Image.fromarray(i).filter(ImageFilter.GaussianBlur(r))) for i in scenes]) for r in (0, 1, 3)],
+        "blur": [
+            np.stack(
+                [np.asarray(Image.fromarray(i).filter(ImageFilter.GaussianBlur(r))) for i in scenes]
+            )
+            for r in (0, 1, 3)
+        ],
         "shift": [np.roll(scenes, s, axis=2) for s in (0, 1, 4)],
     }
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", ["noise", "blur", "shift"])
-def test_noise_blur_and_shift_lower_them(metrics: dict[str, Metric], scenes: np.ndarray, name: str, way: str):
+def test_noise_blur_and_shift_lower_them(
+    metrics: dict[str, Metric], scenes: np.ndarray, name: str, way: str
+):
     means = [_score(metrics[name], spoilt, scenes).mean() for spoilt in _spoilt(scenes)[way]]
     assert means[0] > means[1] > means[2]
 
 
-def test_the_patches_see_layout_where_the_whole_sees_content(metrics: dict[str, Metric], scenes: np.ndarray):
+def test_the_patches_see_layout_where_the_whole_sees_content(
+    metrics: dict[str, Metric], scenes: np.ndarray
+):
     """Two patches to the right: the same things, elsewhere."""
-    means = {name: _score(metric, np.roll(scenes, 16, axis=2), scenes).mean() for name, metric in metrics.items()}
+    means = {
+        name: _score(metric, np.roll(scenes, 16, axis=2), scenes).mean()
+        for name, metric in metrics.items()
+    }
     assert means["clip_patch_similarity"] < means["clip_similarity"] - 0.1
 
 
@@ -84,7 +105,9 @@ def test_embeddings_are_shared_in_a_run(scenes: np.ndarray, monkeypatch: pytest.
     alike, score = (get_metric(name, context=context) for name in ("clip_similarity", "clip_score"))
     references, seen = scenes.copy(), []
     real = alike._clip._model.encode_image
-    monkeypatch.setattr(alike._clip._model, "encode_image", lambda x, **k: (seen.append(len(x)), real(x, **k))[1])
+    monkeypatch.setattr(
+        alike._clip._model, "encode_image", lambda x, **k: (seen.append(len(x)), real(x, **k))[1]
+    )
     prompts = ["a red ring"] * len(scenes)
     alike.score(scenes, prompts, references)
     score.score(scenes, prompts)

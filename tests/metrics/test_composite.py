@@ -32,7 +32,9 @@ WEIGHTS = st.floats(0.01, 100)
 
 
 def composite(kind="sum", **terms):
-    return Composite("both", CompositeParams.model_validate({"kind": kind, "terms": terms}), KNOWN.__getitem__)
+    return Composite(
+        "both", CompositeParams.model_validate({"kind": kind, "terms": terms}), KNOWN.__getitem__
+    )
 
 
 def of(made, **values):
@@ -41,7 +43,9 @@ def of(made, **values):
 
 def test_a_sum_is_the_weighted_mean_of_what_is_scaled_and_turned():
     made = composite(up={"weight": 3}, down={})
-    assert of(made, up=[0, 5, 10, 2], down=[1, 0, -1, 0.5]) == pytest.approx([0, 0.5, 1, (3 * 0.2 + 0.25) / 4])
+    assert of(made, up=[0, 5, 10, 2], down=[1, 0, -1, 0.5]) == pytest.approx(
+        [0, 0.5, 1, (3 * 0.2 + 0.25) / 4]
+    )
 
 
 def test_a_product_is_the_weighted_geometric_mean():
@@ -57,27 +61,40 @@ def test_a_scale_says_what_counts_as_0_and_1_and_what_is_beyond_is_cut_off():
 
 def test_a_hole_in_a_term_is_a_hole():
     for kind in ("sum", "product"):
-        assert np.isnan(of(composite(kind, up={}, down={}), up=[0, 1], down=[np.nan, 1])).tolist() == [True, False]
+        assert np.isnan(
+            of(composite(kind, up={}, down={}), up=[0, 1], down=[np.nan, 1])
+        ).tolist() == [True, False]
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, WEIGHTS, WEIGHTS, st.sampled_from(["sum", "product"]))
 def test_it_is_in_0_to_1_and_better_where_a_term_is(up, down, step, w, v, kind):
     made = composite(kind, up={"weight": w}, down={"weight": v})
-    here, more_up, more_down = of(made, up=[up, up + abs(step), up], down=[down, down, down + abs(step)])
+    here, more_up, more_down = of(
+        made, up=[up, up + abs(step), up], down=[down, down, down + abs(step)]
+    )
     assert 0 <= here <= 1
     assert more_up >= here - 1e-12
     assert more_down <= here + 1e-12
 
 
-@given(NUMBERS, NUMBERS, WEIGHTS, WEIGHTS, st.floats(0.01, 100), st.sampled_from(["sum", "product"]))
+@given(
+    NUMBERS, NUMBERS, WEIGHTS, WEIGHTS, st.floats(0.01, 100), st.sampled_from(["sum", "product"])
+)
 def test_weights_have_no_scale(up, down, w, v, factor, kind):
-    one, other = (composite(kind, up={"weight": w * f}, down={"weight": v * f}) for f in (1, factor))
+    one, other = (
+        composite(kind, up={"weight": w * f}, down={"weight": v * f}) for f in (1, factor)
+    )
     assert of(one, up=[up], down=[down]) == pytest.approx(of(other, up=[up], down=[down]), abs=1e-9)
 
 
 def test_it_declares_what_a_metric_does():
     made = composite(up={}, down={})
-    assert (made.terms, made.range, made.higher_is_better, made.needs_reference) == (["up", "down"], (0.0, 1.0), True, True)
+    assert (made.terms, made.range, made.higher_is_better, made.needs_reference) == (
+        ["up", "down"],
+        (0.0, 1.0),
+        True,
+        True,
+    )
     assert not composite(up={}).needs_reference
 
 
@@ -101,7 +118,11 @@ def test_parameters_name_it_like_a_metric():
     params = of_params({"both": {"terms": {"sharpness": {}, "clip_score": {}}}})
     assert isinstance(declaration("both", params), Composite)
     assert not lower_is_better("both", params)
-    assert needed(["sharpness", "both", "scene_faithfulness"], params) == ["sharpness", "clip_score", "scene_faithfulness"]
+    assert needed(["sharpness", "both", "scene_faithfulness"], params) == [
+        "sharpness",
+        "clip_score",
+        "scene_faithfulness",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,30 +130,49 @@ def test_parameters_name_it_like_a_metric():
     [
         (
             {"both": {"terms": {"sharpnes": {}}}},
-            r"composites.both.terms: metric 'sharpnes': there is no such metric .did you mean 'sharpness'",
+            (
+                r"composites.both.terms: metric 'sharpnes': there is no such metric .did you mean"
+                r" 'sharpness'"
+            ),
         ),
-        ({"both": {"terms": {"other": {}}}, "other": {"terms": {"sharpness": {}}}}, "composites.both.terms.other: is a composite itself"),
+        (
+            {"both": {"terms": {"other": {}}}, "other": {"terms": {"sharpness": {}}}},
+            "composites.both.terms.other: is a composite itself",
+        ),
         ({"both": {"terms": {"both": {}}}}, "composites.both.terms.both: is a composite itself"),
     ],
 )
 def test_terms_that_are_none_are_told(composites, said):
-    for ask in (lambda p: declaration("both", p), lambda p: needed(["both"], p), lambda p: lower_is_better("both", p)):
+    for ask in (
+        lambda p: declaration("both", p),
+        lambda p: needed(["both"], p),
+        lambda p: lower_is_better("both", p),
+    ):
         with pytest.raises(InputError, match=said):
             ask(of_params(composites))
 
 
 def test_a_name_that_is_taken_is_told():
-    with pytest.raises(InputError, match=r"label\.composites\.sharpness: there is a metric of that name"):
+    with pytest.raises(
+        InputError, match=r"label\.composites\.sharpness: there is a metric of that name"
+    ):
         declaration("sharpness", of_params({"sharpness": {"terms": {"clip_score": {}}}}))
 
 
 def test_an_unbounded_term_needs_a_scale(monkeypatch):
     monkeypatch.setattr("catimage.metrics.METRICS", {"open": f"{__name__}:Open"})
     with pytest.raises(
-        InputError, match=r"^params.yaml: label.composites.it.terms.open: the metric's range is unbounded; say .* 'scale'.$"
+        InputError,
+        match=(
+            r"^params.yaml: label.composites.it.terms.open: the metric's range is unbounded; say .*"
+            r" 'scale'.$"
+        ),
     ):
         declaration("it", of_params({"it": {"terms": {"open": {}}}}))
-    assert declaration("it", of_params({"it": {"terms": {"open": {"scale": [0, 2]}}}})).range == (0.0, 1.0)
+    assert declaration("it", of_params({"it": {"terms": {"open": {"scale": [0, 2]}}}})).range == (
+        0.0,
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""On a miniature of the ensemble: the package's own networks with 24 channels instead of 768, and random weights."""
+"""On a miniature of the ensemble: the package's own networks with 24 channels instead of 768, and
+random weights.
+"""
 
 import json
 import shutil
@@ -12,7 +14,12 @@ import torch
 from dreamsim import PerceptualModel
 from dreamsim import dreamsim as official
 from dreamsim.config import dreamsim_args
-from dreamsim.feature_extraction import extractor, load_clip_as_dino, load_open_clip_as_dino, vision_transformer
+from dreamsim.feature_extraction import (
+    extractor,
+    load_clip_as_dino,
+    load_open_clip_as_dino,
+    vision_transformer,
+)
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
@@ -26,13 +33,22 @@ WIDTH = 24
 
 def _vit(patch_size: int = 16, **_: object) -> Any:
     norm = partial(torch.nn.LayerNorm, eps=1e-6)
-    settings = {"embed_dim": WIDTH, "depth": 12, "num_heads": 2, "qkv_bias": True, "norm_layer": norm}
+    settings = {
+        "embed_dim": WIDTH,
+        "depth": 12,
+        "num_heads": 2,
+        "qkv_bias": True,
+        "norm_layer": norm,
+    }
     return vision_transformer.VisionTransformer(patch_size=patch_size, **settings)
 
 
 def _shaken(module: Any) -> dict[str, torch.Tensor]:
     """Random weights; as they are initialised, all images would be nearly alike."""
-    return {name: torch.randn_like(value) * 0.3 + (value == 1) for name, value in module.state_dict().items()}
+    return {
+        name: torch.randn_like(value) * 0.3 + (value == 1)
+        for name, value in module.state_dict().items()
+    }
 
 
 def _clip_state() -> dict[str, Any]:
@@ -51,19 +67,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head = _head()
     layers = {f"module.head.{name}": value for name, value in head.state_dict().items()}
     torch.save(
-        {"student": layers | {"module.head.last_layer.weight": head.last_layer.weight.detach()}}, folder / "dino_vitb16_pretrain.pth"
+        {"student": layers | {"module.head.last_layer.weight": head.last_layer.weight.detach()}},
+        folder / "dino_vitb16_pretrain.pth",
     )
     for file in FILES[1:3]:
         torch.save(_clip_state(), folder / file)
     with pytest.MonkeyPatch.context() as patch:
         _shrink(patch, folder)
-        model = PerceptualModel(**dreamsim_args["model_config"]["ensemble"], device="cpu", load_dir=str(folder), normalize_embeds=True)
-    adapted = get_peft_model(model, LoraConfig(r=2, lora_alpha=1, lora_dropout=0.3, bias="none", target_modules=["qkv"]))
+        model = PerceptualModel(
+            **dreamsim_args["model_config"]["ensemble"],
+            device="cpu",
+            load_dir=str(folder),
+            normalize_embeds=True,
+        )
+    adapted = get_peft_model(
+        model, LoraConfig(r=2, lora_alpha=1, lora_dropout=0.3, bias="none", target_modules=["qkv"])
+    )
     for name, value in adapted.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(value, std=0.5)
     adapted.save_pretrained(folder / "ensemble_lora")
-    assert {"r": 2, "peft_type": "LORA"}.items() <= json.loads((folder / "ensemble_lora/adapter_config.json").read_text()).items()
+    assert {"r": 2, "peft_type": "LORA"}.items() <= json.loads(
+        (folder / "ensemble_lora/adapter_config.json").read_text()
+    ).items()
     return folder
 
 
@@ -72,7 +98,9 @@ def _head() -> Any:
 
 
 def _shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """The package's networks in miniature, and its way to torch.hub bent to the file that it would fetch."""
+    """The package's networks in miniature, and its way to torch.hub bent to the file that it would
+    fetch.
+    """
     for module in (vision_transformer, load_clip_as_dino, load_open_clip_as_dino):
         patch.setattr(module, "vit_base", _vit)
     patch.setattr(extractor, "DINOHead", lambda *_: _head())
@@ -93,7 +121,10 @@ def metric(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DreamSim:
 
 
 def _metric(folder: Path) -> DreamSim:
-    metric = get_metric("dreamsim", context=Context(device="cpu", weights={"dreamsim": Weights(weights=str(folder))}))
+    metric = get_metric(
+        "dreamsim",
+        context=Context(device="cpu", weights={"dreamsim": Weights(weights=str(folder))}),
+    )
     assert isinstance(metric, DreamSim)
     return metric
 
@@ -106,11 +137,16 @@ def _score(metric: DreamSim, images: np.ndarray, references: np.ndarray) -> np.n
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_it_is_the_published_packages_own_on_the_same_weights(metric: DreamSim, folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_it_is_the_published_packages_own_on_the_same_weights(
+    metric: DreamSim, folder: Path, capsys: pytest.CaptureFixture[str]
+):
     model, preprocess = official(pretrained=True, device="cpu", cache_dir=str(folder))
     images, references = _images()
     with torch.no_grad():
-        pairs = [[preprocess(Image.fromarray(image)) for image in pair] for pair in zip(images, references, strict=True)]
+        pairs = [
+            [preprocess(Image.fromarray(image)) for image in pair]
+            for pair in zip(images, references, strict=True)
+        ]
         expected = [float(model(*pair)) for pair in pairs]
     found = _score(metric, images, references)
     assert found == pytest.approx(expected, abs=1e-6)
@@ -118,7 +154,9 @@ def test_it_is_the_published_packages_own_on_the_same_weights(metric: DreamSim, 
     assert "Using cached" in capsys.readouterr().out
 
 
-def test_the_adapter_is_in_and_the_hub_is_not_asked(metric: DreamSim, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_adapter_is_in_and_the_hub_is_not_asked(
+    metric: DreamSim, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("the hub was asked"))
     again = _metric(folder)
     assert again.version == metric.version
@@ -132,16 +170,31 @@ def test_the_adapter_is_in_and_the_hub_is_not_asked(metric: DreamSim, folder: Pa
 def test_an_image_is_at_no_distance_from_itself_whatever_its_size(metric: DreamSim):
     images, references = _images()
     assert _score(metric, images, images) == pytest.approx([0, 0, 0], abs=1e-12)
-    assert _score(metric, images, references) == pytest.approx(_score(metric, references, images), abs=1e-6)
-    larger = np.stack([np.asarray(Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC)) for i in images])
+    assert _score(metric, images, references) == pytest.approx(
+        _score(metric, references, images), abs=1e-6
+    )
+    larger = np.stack(
+        [
+            np.asarray(Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC))
+            for i in images
+        ]
+    )
     assert _score(metric, images, larger) == pytest.approx([0, 0, 0], abs=1e-6)
 
 
-def test_weights_that_are_not_there_or_another_models(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(InputError, match=r"label\.weights\.dreamsim: say where the weights of 'dreamsim' are"):
+def test_weights_that_are_not_there_or_another_models(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(
+        InputError, match=r"label\.weights\.dreamsim: say where the weights of 'dreamsim' are"
+    ):
         get_metric("dreamsim", device="cpu")
     with pytest.raises(
-        InputError, match=r"label\.weights\.dreamsim: .* lacks checkpoints/dino_vitbase16_pretrain\.pth; see docs/metrics\.md"
+        InputError,
+        match=(
+            r"label\.weights\.dreamsim: .* lacks checkpoints/dino_vitbase16_pretrain\.pth; see"
+            r" docs/metrics\.md"
+        ),
     ):
         _metric(tmp_path)
     _shrink(monkeypatch, folder)
@@ -150,5 +203,7 @@ def test_weights_that_are_not_there_or_another_models(folder: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"label\.weights\.dreamsim: .* cannot be loaded"):
         _metric(spoilt)
     torch.save({"cls_token": torch.zeros(1)}, spoilt / DINO)
-    with pytest.raises(InputError, match=r"dino_vitbase16_pretrain\.pth holds the weights of another model"):
+    with pytest.raises(
+        InputError, match=r"dino_vitbase16_pretrain\.pth holds the weights of another model"
+    ):
         _metric(spoilt)

@@ -1,6 +1,7 @@
 """HPSv2.1 against the official steps on an untrained CLIP.
 
-The official code itself (its CLIP, transform and tokenizer at 866735e, run unchanged) gave the same to 2e-7 on random weights.
+The official code itself (its CLIP, transform and tokenizer at 866735e, run unchanged) gave the same
+to 2e-7 on random weights.
 """
 
 import json
@@ -30,10 +31,14 @@ def folder(miniature_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A checkpoint as it is published, and the metric with the untrained CLIP's architecture."""
     clip = shutil.copytree(miniature_pool.parent / "clip", tmp_path / "clip")
     config = json.loads((clip / "open_clip_config.json").read_text())
-    (clip / "open_clip_config.json").write_text(json.dumps({**config, "preprocess_cfg": {"mean": [0.1] * 3, "std": [0.9] * 3}}))
+    (clip / "open_clip_config.json").write_text(
+        json.dumps({**config, "preprocess_cfg": {"mean": [0.1] * 3, "std": [0.9] * 3}})
+    )
     state = load_file(clip / "open_clip_model.safetensors")
     torch.manual_seed(5)
-    tuned = {k: v + 0.05 * torch.randn_like(v) if v.is_floating_point() else v for k, v in state.items()}
+    tuned = {
+        k: v + 0.05 * torch.randn_like(v) if v.is_floating_point() else v for k, v in state.items()
+    }
     (tmp_path / "hps").mkdir()
     torch.save({"state_dict": tuned}, tmp_path / "hps" / HpsV2.file)
     monkeypatch.setattr(HpsV2, "architecture", f"local-dir:{clip}")
@@ -41,13 +46,17 @@ def folder(miniature_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _metric(folder: Path) -> HpsV2:
-    metric = get_metric("hps_v2", context=Context(device="cpu", weights={"hps_v2": Weights(weights=str(folder))}))
+    metric = get_metric(
+        "hps_v2", context=Context(device="cpu", weights={"hps_v2": Weights(weights=str(folder))})
+    )
     assert isinstance(metric, HpsV2)
     return metric
 
 
 def _official(folder: Path, images: np.ndarray) -> list[float]:
-    """hpsv2/img_score.py at 866735e: preprocess_val of its transform.py, the two unit embeddings, their product; one image at a time."""
+    """hpsv2/img_score.py at 866735e: preprocess_val of its transform.py, the two unit embeddings,
+    their product; one image at a time.
+    """
     model, _, _ = open_clip.create_model_and_transforms(HpsV2.architecture)
     model.load_state_dict(torch.load(folder / HpsV2.file, weights_only=True)["state_dict"])
     tokenizer = open_clip.get_tokenizer(HpsV2.architecture)
@@ -57,29 +66,43 @@ def _official(folder: Path, images: np.ndarray) -> list[float]:
         pixels = to_tensor(Image.fromarray(image))
         high, wide = pixels.shape[1:]
         size = [round(side * high / min(high, wide)), round(side * wide / min(high, wide))]
-        pixels = functional.interpolate(pixels[None], size, mode="bicubic", antialias=True, align_corners=False)
+        pixels = functional.interpolate(
+            pixels[None], size, mode="bicubic", antialias=True, align_corners=False
+        )
         top, left = ((n - side) // 2 for n in size)
         pixels = (pixels[:, :, top : top + side, left : left + side] - mean) / std
         with torch.no_grad():
             seen, read = model.eval().encode_image(pixels), model.encode_text(tokenizer([prompt]))
-        made.append(float(functional.normalize(seen, dim=-1) @ functional.normalize(read, dim=-1).T))
+        made.append(
+            float(functional.normalize(seen, dim=-1) @ functional.normalize(read, dim=-1).T)
+        )
     return made
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (40, 40), (96, 128), (256, 256)])
 def test_it_is_the_official_score(folder: Path, shape: tuple[int, int]):
     images = np.random.default_rng(0).integers(0, 256, (len(PROMPTS), *shape, 3), np.uint8)
-    assert _metric(folder).score(images, PROMPTS) == pytest.approx(_official(folder, images), abs=1e-5)
+    assert _metric(folder).score(images, PROMPTS) == pytest.approx(
+        _official(folder, images), abs=1e-5
+    )
 
 
 def test_its_clip_is_no_other_metrics(folder: Path):
     context = Context(device="cpu", weights={"hps_v2": Weights(weights=str(folder))})
-    assert get_metric("hps_v2", context=context).version != get_metric("clip_score", context=context).version
+    assert (
+        get_metric("hps_v2", context=context).version
+        != get_metric("clip_score", context=context).version
+    )
 
 
 def test_a_checkpoint_of_another_model_and_none(folder: Path):
     torch.save({"state_dict": {"logit_scale": torch.ones(())}}, folder / HpsV2.file)
-    with pytest.raises(InputError, match=r"label.weights.hps_v2: .*HPS_v2.1_compressed.pt holds the weights of another model"):
+    with pytest.raises(
+        InputError,
+        match=r"label.weights.hps_v2: .*HPS_v2.1_compressed.pt holds the weights of another model",
+    ):
         _metric(folder)
-    with pytest.raises(InputError, match=r"label.weights.hps_v2: say where the weights of 'hps_v2' are"):
+    with pytest.raises(
+        InputError, match=r"label.weights.hps_v2: say where the weights of 'hps_v2' are"
+    ):
         get_metric("hps_v2")

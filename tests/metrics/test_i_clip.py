@@ -22,8 +22,21 @@ WIDTH, LENGTH = 32, 32
 
 
 def _configuration(vocabulary: int) -> dict[str, Any]:
-    tower = {"context_length": LENGTH, "vocab_size": vocabulary, "width": WIDTH, "heads": 2, "layers": 2}
-    image = {"image_size": 32, "patch_size": 8, "layers": 2, "width": WIDTH, "head_width": 16, "attentional_pool": True}
+    tower = {
+        "context_length": LENGTH,
+        "vocab_size": vocabulary,
+        "width": WIDTH,
+        "heads": 2,
+        "layers": 2,
+    }
+    image = {
+        "image_size": 32,
+        "patch_size": 8,
+        "layers": 2,
+        "width": WIDTH,
+        "head_width": 16,
+        "attentional_pool": True,
+    }
     return {
         "embed_dim": WIDTH,
         "vision_cfg": {**image, "attn_pooler_heads": 2, "output_tokens": True},
@@ -42,10 +55,15 @@ def _save(folder: Path, tokenizer: str | None, vocabulary: int, end: int) -> Pat
             torch.nn.init.normal_(value, std=0.4)
     model.text_decoder.text_projection.data[:, end] *= 3  # the end token is likely here and there
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
     if tokenizer:
         configuration["text_cfg"]["hf_tokenizer_name"] = tokenizer
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": configuration | {"custom_text": True}, "preprocess_cfg": {}}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": configuration | {"custom_text": True}, "preprocess_cfg": {}})
+    )
     return folder
 
 
@@ -55,20 +73,34 @@ def folders(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> d
     root = tmp_path_factory.mktemp("coca")
     shutil.copytree(miniature_pool.parent / "clip", root / "hf")
     words = open_clip.get_tokenizer(f"local-dir:{root / 'hf'}").tokenizer
-    return {"hf": _save(root / "hf", "any", len(words), words.eos_token_id), "own": _save(root / "own", None, 49408, 49407)}
+    return {
+        "hf": _save(root / "hf", "any", len(words), words.eos_token_id),
+        "own": _save(root / "own", None, 49408, 49407),
+    }
 
 
 def _context(folder: Path, clip: Path) -> Context:
-    return Context(Encoder(model=f"local-dir:{clip}"), "cpu", {"i_clip": Weights(weights=str(folder))})
+    return Context(
+        Encoder(model=f"local-dir:{clip}"), "cpu", {"i_clip": Weights(weights=str(folder))}
+    )
 
 
 def _images(n: int = 6) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
 
 
-def _open_clips_generate(patch: pytest.MonkeyPatch, folder: Path, images: np.ndarray) -> torch.Tensor:
-    """open_clip's own, with the classes put back that it misses with today's transformers because one other is gone."""
-    names = ("LogitsProcessorList", "RepetitionPenaltyLogitsProcessor", "MinLengthLogitsProcessor", "MaxLengthCriteria")
+def _open_clips_generate(
+    patch: pytest.MonkeyPatch, folder: Path, images: np.ndarray
+) -> torch.Tensor:
+    """open_clip's own, with the classes put back that it misses with today's transformers because
+    one other is gone.
+    """
+    names = (
+        "LogitsProcessorList",
+        "RepetitionPenaltyLogitsProcessor",
+        "MinLengthLogitsProcessor",
+        "MaxLengthCriteria",
+    )
     for name in (*names, "StoppingCriteriaList"):
         patch.setattr(coca_model, name, getattr(transformers, name), raising=False)
     patch.setattr(coca_model, "_has_transformers", True)
@@ -76,12 +108,16 @@ def _open_clips_generate(patch: pytest.MonkeyPatch, folder: Path, images: np.nda
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     start, end = open_clip.get_tokenizer(f"local-dir:{folder}")([""])[0, :2].tolist()
     pixels = torch.stack([preprocess(Image.fromarray(image)) for image in images])
-    found: torch.Tensor = model.eval().generate(pixels, generation_type="top_k", top_k=1, sot_token_id=start, eos_token_id=end)
+    found: torch.Tensor = model.eval().generate(
+        pixels, generation_type="top_k", top_k=1, sot_token_id=start, eos_token_id=end
+    )
     return found
 
 
 @pytest.mark.parametrize("kind", ["hf", "own"])
-def test_captions_are_open_clips_greedy_ones(folders: dict[str, Path], miniature_pool: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_captions_are_open_clips_greedy_ones(
+    folders: dict[str, Path], miniature_pool: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+):
     captioner = Captioner(_context(folders[kind], miniature_pool.parent / "clip"), "i_clip")
     images = _images(6 if kind == "hf" else 2)
     tokens = captioner.tokens(images)
@@ -90,54 +126,87 @@ def test_captions_are_open_clips_greedy_ones(folders: dict[str, Path], miniature
     if kind == "hf":
         assert len({row.index(captioner._end) for row in tokens.tolist()}) > 1, "and in length"
     if kind == "own":
-        words = [open_clip.decode(row).split("<end_of_text>")[0].replace("<start_of_text>", "") for row in tokens]
+        words = [
+            open_clip.decode(row).split("<end_of_text>")[0].replace("<start_of_text>", "")
+            for row in tokens
+        ]
         assert captioner.captions(images) == [text.split("!!")[0].strip() for text in words]
 
 
-def test_it_is_the_cosine_of_the_captions_embeddings(folders: dict[str, Path], miniature_pool: Path):
+def test_it_is_the_cosine_of_the_captions_embeddings(
+    folders: dict[str, Path], miniature_pool: Path
+):
     clip = miniature_pool.parent / "clip"
     metric = get_metric("i_clip", context=_context(folders["hf"], clip))
     assert isinstance(metric, IClip)
     images, references = _images()[:3], _images()[3:]
     found = metric.score(images, ["x"] * 3, references)
-    model, tokenizer = open_clip.create_model(f"local-dir:{clip}").eval(), open_clip.get_tokenizer(f"local-dir:{clip}")
+    model, tokenizer = (
+        open_clip.create_model(f"local-dir:{clip}").eval(),
+        open_clip.get_tokenizer(f"local-dir:{clip}"),
+    )
     with torch.no_grad():
-        said = [model.encode_text(tokenizer(metric._captioner.captions(part))) for part in (images, references)]
+        said = [
+            model.encode_text(tokenizer(metric._captioner.captions(part)))
+            for part in (images, references)
+        ]
     assert found == pytest.approx(torch.nn.functional.cosine_similarity(*said).numpy(), abs=1e-6)
     assert metric.score(images, ["x"] * 3, images) == pytest.approx([1, 1, 1], abs=1e-12)
 
 
-def test_a_references_caption_is_made_once_in_a_run(folders: dict[str, Path], miniature_pool: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_references_caption_is_made_once_in_a_run(
+    folders: dict[str, Path], miniature_pool: Path, monkeypatch: pytest.MonkeyPatch
+):
     metric = get_metric("i_clip", context=_context(folders["hf"], miniature_pool.parent / "clip"))
     captioner, made = metric._captioner, []
     real = captioner.captions
-    monkeypatch.setattr(captioner, "captions", lambda images: (made.append(len(images)), real(images))[1])
+    monkeypatch.setattr(
+        captioner, "captions", lambda images: (made.append(len(images)), real(images))[1]
+    )
     first = metric.score(_images(2), ["x"] * 2, _images()[[3, 3]])
     assert (metric.score(_images(2), ["x"] * 2, _images()[[3, 3]]) == first).all()
     assert metric.score(_images(1), ["x"], _images()[3:4]) == pytest.approx(first[:1], abs=1e-6)
     assert made == [2, 1, 2, 1], "images each time, the one reference once"
 
 
-def test_the_version_is_of_captioner_and_clip(folders: dict[str, Path], miniature_pool: Path, tmp_path: Path):
+def test_the_version_is_of_captioner_and_clip(
+    folders: dict[str, Path], miniature_pool: Path, tmp_path: Path
+):
     clip = miniature_pool.parent / "clip"
     config = json.loads((folders["hf"] / "open_clip_config.json").read_text())
     other = shutil.copytree(folders["hf"], tmp_path / "other")
-    (other / "open_clip_config.json").write_text(json.dumps(config | {"preprocess_cfg": {"mean": [0.5] * 3}}))
+    (other / "open_clip_config.json").write_text(
+        json.dumps(config | {"preprocess_cfg": {"mean": [0.5] * 3}})
+    )
     smaller = shutil.copytree(clip, tmp_path / "clip")
     config = json.loads((smaller / "open_clip_config.json").read_text())
-    (smaller / "open_clip_config.json").write_text(json.dumps(config | {"preprocess_cfg": {"mean": [0.4] * 3}}))
+    (smaller / "open_clip_config.json").write_text(
+        json.dumps(config | {"preprocess_cfg": {"mean": [0.4] * 3}})
+    )
     places = [(folders["hf"], clip), (other, clip), (folders["hf"], smaller)]
     assert len({get_metric("i_clip", context=_context(*place)).version for place in places}) == 3
 
 
 def test_a_folder_that_holds_no_captioner(miniature_pool: Path, tmp_path: Path):
     clip = miniature_pool.parent / "clip"
-    with pytest.raises(InputError, match=r"label\.weights\.i_clip: .* has neither open_clip_config\.json nor open_clip_pytorch_model\.bin"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"label\.weights\.i_clip: .* has neither open_clip_config\.json nor"
+            r" open_clip_pytorch_model\.bin"
+        ),
+    ):
         get_metric("i_clip", context=_context(tmp_path, clip))
-    with pytest.raises(InputError, match=r"label\.weights\.i_clip: .* holds a model without a text decoder"):
+    with pytest.raises(
+        InputError, match=r"label\.weights\.i_clip: .* holds a model without a text decoder"
+    ):
         get_metric("i_clip", context=_context(clip, clip))
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": _configuration(100) | {"custom_text": True}}))
-    with pytest.raises(InputError, match=r"label\.weights\.i_clip: .* holds no model that open_clip loads"):
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": _configuration(100) | {"custom_text": True}})
+    )
+    with pytest.raises(
+        InputError, match=r"label\.weights\.i_clip: .* holds no model that open_clip loads"
+    ):
         get_metric("i_clip", context=_context(tmp_path, clip))
     with pytest.raises(InputError, match=r"label\.weights\.i_clip: the hub does not answer"):
         get_metric("i_clip", Encoder(model=f"local-dir:{clip}"), "cpu")

@@ -1,4 +1,6 @@
-"""ImageReward against the official code: its outputs on the same weights, and its names and shapes of the real configuration."""
+"""ImageReward against the official code: its outputs on the same weights, and its names and shapes
+of the real configuration.
+"""
 
 import hashlib
 import zlib
@@ -17,53 +19,103 @@ from catimage.metrics.image_reward_model import RewardModel, configurations, ren
 from catimage.metrics.scoring import Batch, score
 from catimage.params import Weights
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "ring", "cat", "##s", "on", "the", "left", ",", "many", "stars"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "red",
+    "ring",
+    "cat",
+    "##s",
+    "on",
+    "the",
+    "left",
+    ",",
+    "many",
+    "stars",
+]
 PROMPTS = ["A red ring", "cats on the left, many stars", "", "many stars " * 40]
 MINIATURE = {"vision": (192, 768, 2), "text": (128, 192, 2), "words": len(WORDS) + 2, "places": 40}
 LARGE = {"vision": (1024, 4096, 24), "text": (768, 3072, 12), "words": 30524, "places": 512}
 
-# What model.score(prompt, image) of the official code (github.com/THUDM/ImageReward at c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) returns
-# for PROMPTS and images(height, width), each by itself, with the state dict filled(official(**MINIATURE)). That code ran unchanged, with
-# stand-ins for what transformers 5.23 and timm 1.0 no longer export, and the encoders' sizes and BERT's vocabulary replaced by those here
-# (attention heads are 64 wide in both).
+# What model.score(prompt, image) of the official code (github.com/THUDM/ImageReward at
+# c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) returns for PROMPTS and images(height, width), each by
+# itself, with the state dict filled(official(**MINIATURE)). That code ran unchanged, with stand-ins
+# for what transformers 5.23 and timm 1.0 no longer export, and the encoders' sizes and BERT's
+# vocabulary replaced by those here (attention heads are 64 wide in both).
 OFFICIAL = {
     (64, 64): [0.7540680170059204, 0.7967556118965149, 1.1641631126403809, 0.8676131963729858],
     (96, 64): [0.9033172726631165, 0.7165496349334717, 0.9301273226737976, 0.9504042267799377],
     (256, 320): [0.7653274536132812, 0.721863865852356, 0.9782688021659851, 0.7483038902282715],
 }
-# SHA-256 of the sorted names and shapes that the official code's model has in its own configuration. They are what is published: 625
-# tensors of 1,786,667,908 bytes, where ImageReward.pt has 1,786,880,927, so 341 bytes a tensor for the archive around them.
+# SHA-256 of the sorted names and shapes that the official code's model has in its own
+# configuration. They are what is published: 625 tensors of 1,786,667,908 bytes, where
+# ImageReward.pt has 1,786,880,927, so 341 bytes a tensor for the archive around them.
 LARGE_KEYS = "d8f54ba359bd353a4e66c8a95ce53c8c646f4902e5f833c959c1753cf43be853"
 
 
-def official(vision: tuple[int, int, int], text: tuple[int, int, int], words: int, places: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the official state dict; an encoder is its width, its inner width and its layers."""
+def official(
+    vision: tuple[int, int, int], text: tuple[int, int, int], words: int, places: int
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the official state dict; an encoder is its width, its inner width and its
+    layers.
+    """
     (seen, seen_inner, blocks), (width, inner, layers) = vision, text
     sees, reads = "blip.visual_encoder", "blip.text_encoder"
-    shapes = {f"{sees}.cls_token": (1, 1, seen), f"{sees}.pos_embed": (1, 197, seen), f"{reads}.embeddings.position_ids": (1, places)}
-    shapes |= {f"{sees}.patch_embed.proj.weight": (seen, 3, 16, 16), f"{sees}.patch_embed.proj.bias": (seen,)}
+    shapes = {
+        f"{sees}.cls_token": (1, 1, seen),
+        f"{sees}.pos_embed": (1, 197, seen),
+        f"{reads}.embeddings.position_ids": (1, places),
+    }
+    shapes |= {
+        f"{sees}.patch_embed.proj.weight": (seen, 3, 16, 16),
+        f"{sees}.patch_embed.proj.bias": (seen,),
+    }
     shapes |= {f"{reads}.embeddings.word_embeddings.weight": (words, width)}
     shapes |= {f"{reads}.embeddings.position_embeddings.weight": (places, width)}
     norms = [(f"{sees}.norm", seen), (f"{reads}.embeddings.LayerNorm", width)]
     linear = [("blip.vision_proj", 256, seen), ("blip.text_proj", 256, width)]
-    linear += [(f"mlp.layers.{i}", *of) for i, of in {0: (1024, width), 2: (128, 1024), 4: (64, 128), 6: (16, 64), 7: (1, 16)}.items()]
+    linear += [
+        (f"mlp.layers.{i}", *of)
+        for i, of in {
+            0: (1024, width),
+            2: (128, 1024),
+            4: (64, 128),
+            6: (16, 64),
+            7: (1, 16),
+        }.items()
+    ]
     for block in (f"{sees}.blocks.{i}" for i in range(blocks)):
         norms += [(f"{block}.norm1", seen), (f"{block}.norm2", seen)]
         linear += [(f"{block}.attn.qkv", 3 * seen, seen), (f"{block}.attn.proj", seen, seen)]
         linear += [(f"{block}.mlp.fc1", seen_inner, seen), (f"{block}.mlp.fc2", seen, seen_inner)]
     for layer in (f"{reads}.encoder.layer.{i}" for i in range(layers)):
         for attention, source in ((f"{layer}.attention", width), (f"{layer}.crossattention", seen)):
-            linear += [(f"{attention}.self.query", width, width), (f"{attention}.output.dense", width, width)]
+            linear += [
+                (f"{attention}.self.query", width, width),
+                (f"{attention}.output.dense", width, width),
+            ]
             linear += [(f"{attention}.self.{name}", width, source) for name in ("key", "value")]
-        norms += [(f"{layer}.{part}output.LayerNorm", width) for part in ("attention.", "crossattention.", "")]
-        linear += [(f"{layer}.intermediate.dense", inner, width), (f"{layer}.output.dense", width, inner)]
+        norms += [
+            (f"{layer}.{part}output.LayerNorm", width)
+            for part in ("attention.", "crossattention.", "")
+        ]
+        linear += [
+            (f"{layer}.intermediate.dense", inner, width),
+            (f"{layer}.output.dense", width, inner),
+        ]
     for name, *shape in [*norms, *linear]:
         shapes |= {f"{name}.weight": tuple(shape), f"{name}.bias": (shape[0],)}
     return shapes
 
 
 def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """A state dict of numbers that hang on the names alone: uniform, and of a size at which attention is neither flat nor hard."""
+    """A state dict of numbers that hang on the names alone: uniform, and of a size at which
+    attention is neither flat nor hard.
+    """
     return {name: torch.from_numpy(_values(name, shape)).float() for name, shape in shapes.items()}
 
 
@@ -88,7 +140,10 @@ def save(folder: Path, state: dict[str, torch.Tensor], words: list[str] = WORDS)
 
 
 def load(folder: Path) -> ImageReward:
-    metric = get_metric("image_reward", context=Context(device="cpu", weights={"image_reward": Weights(weights=str(folder))}))
+    metric = get_metric(
+        "image_reward",
+        context=Context(device="cpu", weights={"image_reward": Weights(weights=str(folder))}),
+    )
     assert isinstance(metric, ImageReward)
     return metric
 
@@ -112,7 +167,9 @@ def metric(folder: Path) -> ImageReward:
 def test_it_is_the_official_reward(metric: ImageReward, size: tuple[int, int]):
     rewards = metric.score(images(*size), PROMPTS)
     assert rewards.dtype == np.float64
-    assert rewards == pytest.approx(OFFICIAL[size], abs=1e-5)  # an epsilon of 1e-5 for 1e-6 in the image encoder makes 1.8e-5
+    assert rewards == pytest.approx(
+        OFFICIAL[size], abs=1e-5
+    )  # an epsilon of 1e-5 for 1e-6 in the image encoder makes 1.8e-5
 
 
 def test_the_official_checkpoint_fits_the_model():
@@ -125,18 +182,27 @@ def test_the_official_checkpoint_fits_the_model():
     with torch.device("meta"):
         model = RewardModel(vision, text)
     model.load_state_dict(used, strict=True, assign=True)
-    assert (vision.image_size, vision.patch_size, vision.num_attention_heads, text.num_attention_heads) == (224, 16, 16, 12)
+    assert (
+        vision.image_size,
+        vision.patch_size,
+        vision.num_attention_heads,
+        text.num_attention_heads,
+    ) == (224, 16, 16, 12)
 
 
 def test_a_reward_is_the_same_in_any_batch(metric: ImageReward, monkeypatch: pytest.MonkeyPatch):
     given = images(64, 64)
     monkeypatch.setattr("catimage.metrics.image_reward.BATCH", 3)
-    assert metric.score(given[::-1], PROMPTS[::-1]) == pytest.approx(OFFICIAL[64, 64][::-1], abs=1e-5)
+    assert metric.score(given[::-1], PROMPTS[::-1]) == pytest.approx(
+        OFFICIAL[64, 64][::-1], abs=1e-5
+    )
 
 
 def test_what_a_prompt_says_beyond_35_tokens_and_in_capitals_does_not_matter(metric: ImageReward):
     given = images(64, 64)[[3, 3, 0, 0]]
-    long, longer, small, large = metric.score(given, ["many stars " * 20, "many stars " * 20 + "a red cat", "a red ring", "A RED Ring"])
+    long, longer, small, large = metric.score(
+        given, ["many stars " * 20, "many stars " * 20 + "a red cat", "a red ring", "A RED Ring"]
+    )
     assert (long, small) == pytest.approx((longer, large), abs=1e-6)
 
 
@@ -147,15 +213,22 @@ def test_rewards_have_no_bounds(metric: ImageReward):
     assert metric.higher_is_better
 
 
-def test_the_version_is_of_the_weights_used_and_of_the_vocabulary(metric: ImageReward, state: dict[str, torch.Tensor], tmp_path: Path):
-    unused = state | {"blip.vision_proj.weight": torch.zeros(256, 192), "blip.queue": torch.zeros(3)}
+def test_the_version_is_of_the_weights_used_and_of_the_vocabulary(
+    metric: ImageReward, state: dict[str, torch.Tensor], tmp_path: Path
+):
+    unused = state | {
+        "blip.vision_proj.weight": torch.zeros(256, 192),
+        "blip.queue": torch.zeros(3),
+    }
     assert load(save(tmp_path / "unused", unused)).version == metric.version
     weights = load(save(tmp_path / "weights", state | {"mlp.layers.7.bias": torch.ones(1)})).version
     words = load(save(tmp_path / "words", state, [*WORDS[:-2], "stars", "many"])).version
     assert len({metric.version, weights, words}) == 3
 
 
-def test_by_default_the_hub_gives_both_at_pinned_revisions(metric: ImageReward, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_by_default_the_hub_gives_both_at_pinned_revisions(
+    metric: ImageReward, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     asked = []
 
     def fetch(repository: str, file: str, revision: str) -> str:
@@ -164,19 +237,32 @@ def test_by_default_the_hub_gives_both_at_pinned_revisions(metric: ImageReward, 
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     assert get_metric("image_reward", context=Context(device="cpu")).version == metric.version
-    other = Context(device="cpu", weights={"image_reward": Weights(weights="me/mine", revision="abc")})
+    other = Context(
+        device="cpu", weights={"image_reward": Weights(weights="me/mine", revision="abc")}
+    )
     get_metric("image_reward", context=other)
     words = (VOCABULARY.weights, "vocab.txt", VOCABULARY.revision)
-    assert asked == [(CHECKPOINT.weights, "ImageReward.pt", CHECKPOINT.revision), words, ("me/mine", "ImageReward.pt", "abc"), words]
+    assert asked == [
+        (CHECKPOINT.weights, "ImageReward.pt", CHECKPOINT.revision),
+        words,
+        ("me/mine", "ImageReward.pt", "abc"),
+        words,
+    ]
 
 
 def test_weights_that_are_not_there(tmp_path: Path):
-    with pytest.raises(InputError, match=r"label\.weights\.image_reward: there is no file .*ImageReward\.pt"):
+    with pytest.raises(
+        InputError, match=r"label\.weights\.image_reward: there is no file .*ImageReward\.pt"
+    ):
         load(tmp_path)
     (tmp_path / "ImageReward.pt").touch()
-    with pytest.raises(InputError, match=r"label\.weights\.image_reward: there is no file .*vocab\.txt"):
+    with pytest.raises(
+        InputError, match=r"label\.weights\.image_reward: there is no file .*vocab\.txt"
+    ):
         load(tmp_path)
-    with pytest.raises(InputError, match=r"'THUDM/ImageReward' at revision '9fabc279.*has not been fetched before"):
+    with pytest.raises(
+        InputError, match=r"'THUDM/ImageReward' at revision '9fabc279.*has not been fetched before"
+    ):
         get_metric("image_reward", context=Context(device="cpu"))
 
 
@@ -189,12 +275,20 @@ def test_weights_that_are_not_there(tmp_path: Path):
         {"mlp.layers.7.bias": torch.ones(2)},
     ],
 )
-def test_weights_of_another_model(state: dict[str, torch.Tensor], tmp_path: Path, change: dict[str, torch.Tensor | None]):
+def test_weights_of_another_model(
+    state: dict[str, torch.Tensor], tmp_path: Path, change: dict[str, torch.Tensor | None]
+):
     changed = {name: value for name, value in {**state, **change}.items() if value is not None}
     with pytest.raises(InputError, match=r"ImageReward\.pt holds the weights of another model"):
         load(save(tmp_path / "weights", changed))
 
 
 def test_the_vocabulary_of_another_model(state: dict[str, torch.Tensor], tmp_path: Path):
-    with pytest.raises(InputError, match=r"vocab\.txt and BLIP's two tokens make 19 tokens, where the model has 18; put the vocab\.txt of"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"vocab\.txt and BLIP's two tokens make 19 tokens, where the model has 18; put the"
+            r" vocab\.txt of"
+        ),
+    ):
         load(save(tmp_path / "weights", state, [*WORDS, "more"]))

@@ -9,8 +9,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_image
 
 from catimage.metrics import get_metric
-from catimage.tiny.parsing import parse
-from catimage.tiny.render import render
+from catimage.scenes.parse import parse
+from catimage.scenes.render import render
 
 IMAGES = arrays(np.uint8, st.tuples(st.just(2), st.integers(1, 40), st.integers(1, 40), st.just(3)))
 CAPTIONS = [
@@ -25,7 +25,11 @@ def _by_scipy(image: np.ndarray) -> float:
     i = (0.299 * r + 0.587 * g + 0.114 * b) / 255
     level = i - gaussian_filter(i, 1)
     detail = max(0.0, float((level**2).mean() - np.pi / 2 * np.abs(level).mean() ** 2))
-    return 1 - detail / float(i.var()) if np.ptp(image.reshape(-1, 3), axis=0).any() and i.var() > 1e-12 else 1.0
+    return (
+        1 - detail / float(i.var())
+        if np.ptp(image.reshape(-1, 3), axis=0).any() and i.var() > 1e-12
+        else 1.0
+    )
 
 
 def _score(images: np.ndarray) -> np.ndarray:
@@ -47,7 +51,11 @@ def pictures() -> list[np.ndarray]:
     photos = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")]
     scenes = [scene for caption in CAPTIONS if (scene := parse(caption)) is not None]
     assert len(scenes) == len(CAPTIONS)
-    return [*(p[50:306, 100:356] for p in photos), *(p[::2, ::2] for p in photos), *(render(s, np.random.default_rng(0)) for s in scenes)]
+    return [
+        *(p[50:306, 100:356] for p in photos),
+        *(p[::2, ::2] for p in photos),
+        *(render(s, np.random.default_rng(0)) for s in scenes),
+    ]
 
 
 @pytest.mark.parametrize("shape", [(70, 64, 64), (2, 600, 450), (2, 3, 70), (3, 1, 1), (0, 64, 64)])
@@ -59,7 +67,9 @@ def test_it_is_its_formula_by_scipy_in_any_size_and_number(shape: tuple[int, int
 
 
 def test_photographs_and_scenes_have_the_formulas_value(pictures: list[np.ndarray]):
-    assert [_score(p[None])[0] for p in pictures] == pytest.approx([_by_scipy(p) for p in pictures], abs=1e-6)
+    assert [_score(p[None])[0] for p in pictures] == pytest.approx(
+        [_by_scipy(p) for p in pictures], abs=1e-6
+    )
 
 
 @settings(max_examples=60, deadline=None)

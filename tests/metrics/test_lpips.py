@@ -27,13 +27,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of AlexNet's features under torchvision's file name."""
     folder = tmp_path_factory.mktemp("lpips")
     torch.manual_seed(3)
-    state = {name: value for name, value in alexnet(weights=None).state_dict().items() if name.startswith("features.")}
+    state = {
+        name: value
+        for name, value in alexnet(weights=None).state_dict().items()
+        if name.startswith("features.")
+    }
     torch.save(state, folder / BACKBONES["alex"])
     return folder
 
 
 def _metric(folder: Path) -> Lpips:
-    metric = get_metric("lpips", context=Context(device="cpu", weights={"lpips": Weights(weights=str(folder))}))
+    metric = get_metric(
+        "lpips", context=Context(device="cpu", weights={"lpips": Weights(weights=str(folder))})
+    )
     assert isinstance(metric, Lpips)
     return metric
 
@@ -51,12 +57,18 @@ def _score(metric: Lpips, images: np.ndarray, references: np.ndarray) -> np.ndar
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_it_is_torchmetrics_own_on_the_same_weights(folder: Path, metric: Lpips, monkeypatch: pytest.MonkeyPatch):
+def test_it_is_torchmetrics_own_on_the_same_weights(
+    folder: Path, metric: Lpips, monkeypatch: pytest.MonkeyPatch
+):
     backbone = alexnet(weights=None)
-    backbone.load_state_dict(torch.load(folder / BACKBONES["alex"], weights_only=True), strict=False)
+    backbone.load_state_dict(
+        torch.load(folder / BACKBONES["alex"], weights_only=True), strict=False
+    )
     monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_: backbone.features)
     a, b = (torch.tensor(part).permute(0, 3, 1, 2) / 255 for part in _images())
-    expected = learned_perceptual_image_patch_similarity(a, b, net_type="alex", reduction="none", normalize=True)
+    expected = learned_perceptual_image_patch_similarity(
+        a, b, net_type="alex", reduction="none", normalize=True
+    )
     assert _score(metric, *_images()) == pytest.approx(expected.numpy(), rel=1e-6)
 
 
@@ -80,15 +92,27 @@ def test_the_version_is_of_the_weights(folder: Path, metric: Lpips, tmp_path: Pa
 
 
 def test_weights_that_are_not_there_or_another_models(folder: Path, tmp_path: Path):
-    with pytest.raises(InputError, match=r"label\.weights\.lpips: say where the weights of 'lpips' are"):
+    with pytest.raises(
+        InputError, match=r"label\.weights\.lpips: say where the weights of 'lpips' are"
+    ):
         get_metric("lpips", device="cpu")
-    with pytest.raises(InputError, match=r"lpips: .* has neither alexnet-owt-7be5be79\.pth nor vgg16-397923af\.pth; put one there"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"lpips: .* has neither alexnet-owt-7be5be79\.pth nor vgg16-397923af\.pth; put one"
+            r" there"
+        ),
+    ):
         _metric(tmp_path)
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / BACKBONES["alex"])
-    with pytest.raises(InputError, match=r"label\.weights\.lpips: .* holds the weights of another model"):
+    with pytest.raises(
+        InputError, match=r"label\.weights\.lpips: .* holds the weights of another model"
+    ):
         _metric(tmp_path)
 
 
 def test_a_reference_of_another_size_is_refused(metric: Lpips):
-    with pytest.raises(InputError, match="'lpips': the image has 64x64 pixels and its reference 80x64"):
+    with pytest.raises(
+        InputError, match="'lpips': the image has 64x64 pixels and its reference 80x64"
+    ):
         _score(metric, np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 64, 80, 3), np.uint8))

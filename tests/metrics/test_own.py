@@ -28,7 +28,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         info = tmp_path / f"{module}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[catimage.metrics]\n{name} = {module}:{attribute}\n")
+        (info / "entry_points.txt").write_text(
+            f"[catimage.metrics]\n{name} = {module}:{attribute}\n"
+        )
         monkeypatch.syspath_prepend(tmp_path)
 
     return installed
@@ -40,7 +42,9 @@ def example(language: str) -> str:
 
 
 def test_the_example_of_the_documentation_is_a_metric(install, tmp_path: Path):
-    ((name, value),) = tomllib.loads(example("toml"))["project"]["entry-points"]["catimage.metrics"].items()
+    ((name, value),) = tomllib.loads(example("toml"))["project"]["entry-points"][
+        "catimage.metrics"
+    ].items()
     code = example("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     install(code, name, value.split(":")[1])
@@ -54,7 +58,9 @@ def test_the_example_of_the_documentation_is_a_metric(install, tmp_path: Path):
     (row,) = score_rows([tmp_path / "blue.png"], "blue", [name], Params())
     assert row["value"] == pytest.approx(-0.2)
     both = parse_params({"label": {"composites": {"it": {"terms": {name: {}}}}}}, "here")
-    assert score_rows([tmp_path / "blue.png"], "blue", ["it"], both)[0]["value"] == pytest.approx(0.4)
+    assert score_rows([tmp_path / "blue.png"], "blue", ["it"], both)[0]["value"] == pytest.approx(
+        0.4
+    )
 
 
 def test_the_composite_of_the_documentation_is_one():
@@ -77,16 +83,34 @@ class Own(Metric):
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("import no_such_module", r"metric 'own' \(entry point own_metrics_\d+:Own\): cannot be loaded \(ModuleNotFoundError: No module"),
+        (
+            "import no_such_module",
+            (
+                r"metric 'own' \(entry point own_metrics_\d+:Own\): cannot be loaded"
+                r" \(ModuleNotFoundError: No module"
+            ),
+        ),
         ("", r"cannot be loaded \(AttributeError: module .* has no attribute 'Own'\)"),
         ("Own = 3", "is no subclass of catimage.metrics.Metric"),
-        ("class Own:\n    name, range = 'own', (0, 1)", "is no subclass of catimage.metrics.Metric"),
-        (PLAIN.replace('"own"', '"other"'), "its class calls itself 'other'; give the entry point that name"),
+        (
+            "class Own:\n    name, range = 'own', (0, 1)",
+            "is no subclass of catimage.metrics.Metric",
+        ),
+        (
+            PLAIN.replace('"own"', '"other"'),
+            "its class calls itself 'other'; give the entry point that name",
+        ),
         (PLAIN.replace("    range = (0, 1)\n", ""), "its class declares no 'range'"),
         (PLAIN.replace('    name = "own"\n', ""), "its class declares no 'name'"),
-        (PLAIN.replace("(0, 1)", "(1, 0)"), r"its range is \(1, 0\); give the lowest and the highest value"),
+        (
+            PLAIN.replace("(0, 1)", "(1, 0)"),
+            r"its range is \(1, 0\); give the lowest and the highest value",
+        ),
         (PLAIN.replace("(0, 1)", "'all'"), "its range is 'all'"),
-        (PLAIN.replace("def score", "def scores"), r"cannot be made \(TypeError: Can't instantiate abstract class Own"),
+        (
+            PLAIN.replace("def score", "def scores"),
+            r"cannot be made \(TypeError: Can't instantiate abstract class Own",
+        ),
         (
             PLAIN + "    def __init__(self, context):\n        raise OSError('no\\n weights.')\n",
             r"cannot be made \(OSError: no weights\)\.$",

@@ -32,7 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _metric(folder: Path) -> Any:
-    return get_metric("pick_score", context=Context(device="cpu", weights={"pick_score": Weights(weights=str(folder))}))
+    return get_metric(
+        "pick_score",
+        context=Context(device="cpu", weights={"pick_score": Weights(weights=str(folder))}),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,9 @@ def processor() -> Any:
     simple = open_clip.get_tokenizer("ViT-H-14")
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     side = {"height": 32, "width": 32}
-    tokenizer = CLIPTokenizer(vocab={names.get(w, w): i for w, i in simple.encoder.items()}, merges=list(simple.bpe_ranks))
+    tokenizer = CLIPTokenizer(
+        vocab={names.get(w, w): i for w, i in simple.encoder.items()}, merges=list(simple.bpe_ranks)
+    )
     return tokenizer, CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side)
 
 
@@ -62,7 +67,9 @@ def _official(folder: Path, processor: Any, images: np.ndarray) -> list[float]:
     made = []
     for image, prompt in zip(images, PROMPTS, strict=True):
         seen = pixels(images=[Image.fromarray(image)], return_tensors="pt")
-        read = tokenizer([prompt], padding=True, truncation=True, max_length=77, return_tensors="pt")
+        read = tokenizer(
+            [prompt], padding=True, truncation=True, max_length=77, return_tensors="pt"
+        )
         with torch.no_grad():
             both = model(**seen, **read)
             image_embs = both.image_embeds / torch.norm(both.image_embeds, dim=-1, keepdim=True)
@@ -72,9 +79,13 @@ def _official(folder: Path, processor: Any, images: np.ndarray) -> list[float]:
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (24, 24), (90, 128)])
-def test_it_is_the_official_score(metric: Any, folder: Path, processor: Any, shape: tuple[int, int]):
+def test_it_is_the_official_score(
+    metric: Any, folder: Path, processor: Any, shape: tuple[int, int]
+):
     images = np.random.default_rng(0).integers(0, 256, (len(PROMPTS), *shape, 3), np.uint8)
-    assert metric.score(images, PROMPTS) == pytest.approx(_official(folder, processor, images), abs=1e-4)
+    assert metric.score(images, PROMPTS) == pytest.approx(
+        _official(folder, processor, images), abs=1e-4
+    )
 
 
 def test_a_prompt_has_its_score_in_any_batch(metric: Any):
@@ -86,19 +97,34 @@ def test_a_prompt_has_its_score_in_any_batch(metric: Any):
 
 def test_weights_that_lack_something_or_are_not_there(folder: Path, tmp_path: Path):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    with pytest.raises(InputError, match=r"label.weights.pick_score: .* holds no CLIP of transformers"):
+    with pytest.raises(
+        InputError, match=r"label.weights.pick_score: .* holds no CLIP of transformers"
+    ):
         _metric(tmp_path)
     state = load_file(folder / "model.safetensors")
     lacking = {k: v for k, v in state.items() if k != "visual_projection.weight"}
     save_file(lacking, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"label.weights.pick_score: .* lack 'visual_projection.weight': they are another model's"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"label.weights.pick_score: .* lack 'visual_projection.weight': they are another"
+            r" model's"
+        ),
+    ):
         _metric(tmp_path)
-    with pytest.raises(InputError, match=r"label.weights.pick_score: say where .* with config.json, model.safetensors"):
+    with pytest.raises(
+        InputError,
+        match=r"label.weights.pick_score: say where .* with config.json, model.safetensors",
+    ):
         get_metric("pick_score")
 
 
 def test_the_version_is_of_the_weights(metric: Any, folder: Path, tmp_path: Path):
     state = load_file(folder / "model.safetensors")
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    save_file({**state, "logit_scale": state["logit_scale"] + 1}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {**state, "logit_scale": state["logit_scale"] + 1},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     assert _metric(tmp_path).version != metric.version

@@ -16,11 +16,28 @@ def test_every_metric_declares_itself_on_its_class(name: str):
 
 def test_an_unknown_metric_names_the_nearest():
     assert names() == [
-        "aesthetic_v1", "aesthetic_v2", "clip_patch_similarity", "clip_score", "clip_similarity", "dreamsim", "hps_v2", "i_clip",
-        "image_reward", "l_snr", "lpips", "pick_score", "scene_faithfulness", "sharpness", "ssim",
-    ]  # fmt: skip
+        "aesthetic_v1",
+        "aesthetic_v2",
+        "clip_patch_similarity",
+        "clip_score",
+        "clip_similarity",
+        "dreamsim",
+        "hps_v2",
+        "i_clip",
+        "image_reward",
+        "l_snr",
+        "lpips",
+        "pick_score",
+        "scene_faithfulness",
+        "sharpness",
+        "ssim",
+    ]
     with pytest.raises(
-        InputError, match=r"'clip_scor': there is no such metric \(did you mean 'clip_score'\?\); there are aesthetic_v1, .*, clip_score, "
+        InputError,
+        match=(
+            r"'clip_scor': there is no such metric \(did you mean 'clip_score'\?\); there are"
+            r" aesthetic_v1, .*, clip_score, "
+        ),
     ):
         get_metric("clip_scor")
 

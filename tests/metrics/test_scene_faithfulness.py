@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from catimage.errors import InputError
 from catimage.metrics.scene_faithfulness import SceneFaithfulness, faithfulness
-from catimage.tiny.render import render
-from catimage.tiny.report import held_out
-from catimage.tiny.scenes import Background, Group, Scene
+from catimage.scenes.grammar import Background, Group, Scene
+from catimage.scenes.render import render
+from catimage_tiny.report import held_out
 
 GREY = Background("plain", "grey")
 
@@ -23,7 +23,10 @@ TRUTH = {
     "colour": (_scene(RINGS), _scene(Group(3, "", "", "blue", "ring"))),
     "shape": (_scene(RINGS), _scene(Group(3, "", "", "red", "square"))),
     "size": (_scene(RINGS), _scene(Group(3, "large", "", "red", "ring"))),
-    "texture": (_scene(Group(1, "large", "", "red", "square")), _scene(Group(1, "large", "striped", "red", "square"))),
+    "texture": (
+        _scene(Group(1, "large", "", "red", "square")),
+        _scene(Group(1, "large", "striped", "red", "square")),
+    ),
     "place": (_scene(LEFT), _scene(Group(1, "large", "", "red", "square", "on the right"))),
     "background": (_scene(RINGS), _scene(RINGS, ground=Background("plain", "green"))),
     "direction": (
@@ -45,7 +48,10 @@ def test_the_renderers_images_score_nearly_one_and_other_captions_little():
     held, metric = held_out(40, seed=3), SceneFaithfulness()
     own = metric.score(held.images, held.captions)
     others = metric.score(np.roll(held.images, 1, axis=0), held.captions)
-    assert [own[held.kinds == k].mean() > least for k, least in (("simple", 0.98), ("middling", 0.93), ("crowded", 0.85))] == [True] * 3
+    assert [
+        own[held.kinds == k].mean() > least
+        for k, least in (("simple", 0.98), ("middling", 0.93), ("crowded", 0.85))
+    ] == [True] * 3
     assert others.mean() < 0.3
 
 
@@ -66,7 +72,10 @@ def test_a_flat_image_shows_no_object():
 
 def test_what_it_cannot_judge_is_said():
     metric = SceneFaithfulness()
-    with pytest.raises(InputError, match=r"'a cat' is no caption of the tiny pool's scene grammar; leave the metric out"):
+    with pytest.raises(
+        InputError,
+        match=r"'a cat' is no caption of the tiny pool's scene grammar; leave the metric out",
+    ):
         metric.score(np.zeros((1, 64, 64, 3), np.uint8), ["a cat"])
     with pytest.raises(InputError, match="judges images of 64x64 pixels, not 32x32"):
         metric.score(np.zeros((1, 32, 32, 3), np.uint8), ["an empty red wall"])

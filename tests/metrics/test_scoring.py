@@ -10,11 +10,15 @@ N = 9
 
 def images(n=N, size=4):
     """Image i is i all over."""
-    return np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, size, size, 3)).copy()
+    return np.broadcast_to(
+        np.arange(n, dtype=np.uint8)[:, None, None, None], (n, size, size, 3)
+    ).copy()
 
 
 def batch(n=N, references=None):
-    return Batch(images(n), [f"prompt {i}" for i in range(n)], [f"image {i}" for i in range(n)], references)
+    return Batch(
+        images(n), [f"prompt {i}" for i in range(n)], [f"image {i}" for i in range(n)], references
+    )
 
 
 class Level(Metric):
@@ -101,7 +105,10 @@ def test_several_bad_images_and_all_of_them(capsys):
     assert np.isnan(score(Level(lambda v: v + np.nan), batch(), "skip")).all()
 
 
-@pytest.mark.parametrize(("wrong", "shape"), [(lambda v: v[:1], "(1,)"), (lambda v: v.mean(), "()"), (lambda v: v[:, None], "(9, 1)")])
+@pytest.mark.parametrize(
+    ("wrong", "shape"),
+    [(lambda v: v[:1], "(1,)"), (lambda v: v.mean(), "()"), (lambda v: v[:, None], "(9, 1)")],
+)
 def test_a_wrong_length_stops_even_where_single_images_would_do(wrong, shape):
     with pytest.raises(InputError, match="metric 'level', image 0") as error:
         score(Level(wrong), batch())
@@ -124,7 +131,9 @@ class Distance(ReferenceMetric):
 
 
 def test_a_reference_metric_is_given_the_references():
-    assert score(Distance(Context()), batch(references=list(images()[::-1]))) == pytest.approx(np.abs(np.arange(N) - np.arange(N)[::-1]))
+    assert score(Distance(Context()), batch(references=list(images()[::-1]))) == pytest.approx(
+        np.abs(np.arange(N) - np.arange(N)[::-1])
+    )
 
 
 def test_a_missing_reference_and_one_of_another_size_are_told(capsys):
@@ -132,10 +141,16 @@ def test_a_missing_reference_and_one_of_another_size_are_told(capsys):
     holes = [None if i in (2, 7) else there[i] for i in range(N)]
     with pytest.raises(InputError, match="metric 'distance', image 2: there is no reference image"):
         score(Distance(Context()), batch(references=holes))
-    assert np.isnan(score(Distance(Context()), batch(references=holes), "skip")).tolist() == [i in (2, 7) for i in range(N)]
+    assert np.isnan(score(Distance(Context()), batch(references=holes), "skip")).tolist() == [
+        i in (2, 7) for i in range(N)
+    ]
     other = [*there[:4], np.zeros((8, 6, 3), np.uint8), *there[5:]]
-    with pytest.raises(InputError, match="metric 'distance', image 4: AssertionError"):  # a metric says itself what it cannot compare
+    with pytest.raises(
+        InputError, match="metric 'distance', image 4: AssertionError"
+    ):  # a metric says itself what it cannot compare
         score(Distance(Context()), batch(references=other))
     with pytest.raises(InputError, match="metric 'distance', image 0: there is no reference image"):
         score(Distance(Context()), batch())
-    assert score(Level(), batch(references=holes)) == pytest.approx(np.arange(N) / 10), "a metric without references needs none"
+    assert score(Level(), batch(references=holes)) == pytest.approx(np.arange(N) / 10), (
+        "a metric without references needs none"
+    )

@@ -18,7 +18,9 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 def _by_convolution(image: np.ndarray) -> float:
-    """CATImage 5.1 as it stands: a two-dimensional convolution with an explicit Gaussian kernel of standard deviation 1."""
+    """CATImage 5.1 as it stands: a two-dimensional convolution with an explicit Gaussian kernel of
+    standard deviation 1.
+    """
     i = _luma(image)
     y, x = np.mgrid[-4:5, -4:5]
     kernel = np.exp(-(x**2 + y**2) / 2)
@@ -41,7 +43,9 @@ def test_it_is_the_papers_formula_by_an_independent_convolution():
     assert _score(images) == pytest.approx([_by_convolution(i) for i in images], rel=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(700, 64, 64), (2, 600, 450), (2, 3, 70), (3, 1, 1), (0, 64, 64)])
+@pytest.mark.parametrize(
+    "shape", [(700, 64, 64), (2, 600, 450), (2, 3, 70), (3, 1, 1), (0, 64, 64)]
+)
 def test_it_is_scipys_filter_in_any_size_and_number(shape: tuple[int, int, int]):
     noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     smooth = np.stack([gaussian_filter(i, (3, 3, 0)) for i in noise]) if len(noise) else noise

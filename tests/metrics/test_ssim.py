@@ -19,7 +19,9 @@ def _score(images: np.ndarray, references: np.ndarray) -> np.ndarray:
 
 
 def _by_filters(image: np.ndarray, reference: np.ndarray) -> float:
-    """Wang et al. 2004, equation 13, by scipy's Gaussian of 11 x 11 pixels: the mean over pixels and channels."""
+    """Wang et al. 2004, equation 13, by scipy's Gaussian of 11 x 11 pixels: the mean over pixels
+    and channels.
+    """
     a, b = image / 255, reference / 255
 
     def mean(x: np.ndarray) -> np.ndarray:
@@ -27,7 +29,11 @@ def _by_filters(image: np.ndarray, reference: np.ndarray) -> float:
 
     ma, mb = mean(a), mean(b)
     va, vb, both = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
-    return float(((2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))).mean())
+    return float(
+        (
+            (2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
+        ).mean()
+    )
 
 
 def test_it_is_the_papers_formula_by_independent_filters_and_torchmetrics():
@@ -39,7 +45,9 @@ def test_it_is_the_papers_formula_by_independent_filters_and_torchmetrics():
     assert _score(images, references) == pytest.approx(expected, abs=1e-12)
     pair = [torch.tensor(part).permute(0, 3, 1, 2).double() / 255 for part in (images, references)]
     theirs = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")
-    assert _score(images, references) == pytest.approx(theirs.numpy(), abs=1e-6)  # the window is of single precision there
+    assert _score(images, references) == pytest.approx(
+        theirs.numpy(), abs=1e-6
+    )  # the window is of single precision there
 
 
 @settings(max_examples=15, deadline=None)
@@ -51,7 +59,9 @@ def test_an_image_is_like_itself_and_the_order_does_not_matter(images: np.ndarra
     assert (np.abs(_score(a, b)) <= 1).all()
 
 
-def test_images_do_not_influence_each_other_whatever_goes_through_at_once(monkeypatch: pytest.MonkeyPatch):
+def test_images_do_not_influence_each_other_whatever_goes_through_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+):
     images, references = np.random.default_rng(1).integers(0, 256, (2, 5, 16, 16, 3), np.uint8)
     references[2] = 0
     together = _score(images, references)
@@ -63,8 +73,12 @@ def test_images_do_not_influence_each_other_whatever_goes_through_at_once(monkey
 def test_noise_and_blur_lower_it():
     rng = np.random.default_rng(2)
     image = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8)
-    noisy = [np.clip(image + rng.normal(0, s, image.shape), 0, 255).astype(np.uint8) for s in (0, 10, 40)]
-    blurred = [np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(r))) for r in (0, 1, 3)]
+    noisy = [
+        np.clip(image + rng.normal(0, s, image.shape), 0, 255).astype(np.uint8) for s in (0, 10, 40)
+    ]
+    blurred = [
+        np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(r))) for r in (0, 1, 3)
+    ]
     for spoilt in (noisy, blurred):
         values = _score(np.stack(spoilt), np.stack([image] * 3))
         assert values[0] == 1
@@ -72,5 +86,11 @@ def test_noise_and_blur_lower_it():
 
 
 def test_a_reference_of_another_size_is_refused():
-    with pytest.raises(InputError, match=r"'ssim': the image has 20x16 pixels and its reference 32x16; it compares images of one size"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"'ssim': the image has 20x16 pixels and its reference 32x16; it compares images of one"
+            r" size"
+        ),
+    ):
         _score(np.zeros((1, 16, 20, 3), np.uint8), np.zeros((1, 16, 32, 3), np.uint8))

@@ -15,11 +15,18 @@ from tests.miniature import STEPS, pool_tree
 def bare_pool(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature pool without any weights."""
     folder = tmp_path_factory.mktemp("bare")
-    shutil.copytree(miniature_pool.parent / "sd", folder / "sd", ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(
+        miniature_pool.parent / "sd", folder / "sd", ignore=shutil.ignore_patterns("*.safetensors")
+    )
     return folder
 
 
-def _pool(folder: Path, candidates: list[dict[str, Any]] | None = None, costs: str = "counted", **changes: object) -> Pool:
+def _pool(
+    folder: Path,
+    candidates: list[dict[str, Any]] | None = None,
+    costs: str = "counted",
+    **changes: object,
+) -> Pool:
     tree: dict[str, Any] = pool_tree("sd")
     tree["generators"]["mini"].update(changes)
     tree.update({"costs": costs, "candidates": candidates or tree["candidates"]})
@@ -32,7 +39,9 @@ def test_costs_add_up_and_grow_with_steps(bare_pool: Path):
     rows = candidate_costs(_pool(bare_pool))
     assert rows["candidate"].tolist() == [f"mini-{n}" for n in STEPS]
     assert set(rows["unit"]) == {"tflops"}
-    pd.testing.assert_series_equal(rows["cost"], rows[["denoiser", "text_encoder", "decoder"]].sum(axis=1), check_names=False)
+    pd.testing.assert_series_equal(
+        rows["cost"], rows[["denoiser", "text_encoder", "decoder"]].sum(axis=1), check_names=False
+    )
     assert rows["denoiser_calls"].tolist() == list(STEPS)
     assert (rows["denoiser"] / rows["steps"]).nunique() == 1
     per_call = rows["denoiser"][0] / 2
@@ -40,7 +49,10 @@ def test_costs_add_up_and_grow_with_steps(bare_pool: Path):
 
 
 def test_guidance_doubles_denoiser_and_text_encoder(bare_pool: Path):
-    guided, plain = candidate_costs(_pool(bare_pool)), candidate_costs(_pool(bare_pool, guidance=1.0))
+    guided, plain = (
+        candidate_costs(_pool(bare_pool)),
+        candidate_costs(_pool(bare_pool, guidance=1.0)),
+    )
     assert (guided["denoiser"] == 2 * plain["denoiser"]).all()
     assert (guided["text_encoder"] == 2 * plain["text_encoder"]).all()
     assert (guided["decoder"] == plain["decoder"]).all()
@@ -61,5 +73,8 @@ def test_explicit_costs_are_kept(bare_pool: Path):
     assert mixed["cost"][0] == 7.0
     assert mixed["cost"][1] < 0.01
     explicit = candidate_costs(_pool(bare_pool, given, costs="explicit"))
-    assert list(zip(explicit["cost"], explicit["unit"], strict=True)) == [(7.0, "tflops"), (0.04, "usd")]
+    assert list(zip(explicit["cost"], explicit["unit"], strict=True)) == [
+        (7.0, "tflops"),
+        (0.04, "usd"),
+    ]
     assert explicit["denoiser"].isna().all()

@@ -37,37 +37,87 @@ def _set(*path: Any) -> Callable[[Any], None]:
 
 
 BAD = {
-    "duplicate": (_set("candidates", 2, "candidate", "mini-1"), r"candidates, row 3: the candidate 'mini-1' is already in row 1"),
-    "negative cost": (_set("candidates", 1, "cost", -1), r"'candidates, row 2\.cost'.*greater than or equal to 0 \(found -1\)"),
-    "infinite cost": (_set("candidates", 1, "cost", float("inf")), r"'candidates, row 2\.cost'.*finite"),
+    "duplicate": (
+        _set("candidates", 2, "candidate", "mini-1"),
+        r"candidates, row 3: the candidate 'mini-1' is already in row 1",
+    ),
+    "negative cost": (
+        _set("candidates", 1, "cost", -1),
+        r"'candidates, row 2\.cost'.*greater than or equal to 0 \(found -1\)",
+    ),
+    "infinite cost": (
+        _set("candidates", 1, "cost", float("inf")),
+        r"'candidates, row 2\.cost'.*finite",
+    ),
     "no steps": (_set("candidates", 0, "steps", 0), r"'candidates, row 1\.steps'"),
-    "unknown generator": (_set("candidates", 0, "generator", "minni"), r"row 1: no generator is called 'minni' \(did you mean 'mini'"),
-    "unknown key": (_set("candidats", 1), r"unknown key 'candidats' \(did you mean 'candidates'\?\); the keys there are name"),
+    "unknown generator": (
+        _set("candidates", 0, "generator", "minni"),
+        r"row 1: no generator is called 'minni' \(did you mean 'mini'",
+    ),
+    "unknown key": (
+        _set("candidats", 1),
+        r"unknown key 'candidats' \(did you mean 'candidates'\?\); the keys there are name",
+    ),
     "unknown generator key": (
         _set("generators", "mini", "guidence", 1),
         r"unknown key 'generators\.mini\.guidence' \(did you mean 'guidance'",
     ),
-    "unknown candidate key": (_set("candidates", 0, "step", 1), r"row 1: unknown key 'step' \(did you mean 'steps'"),
-    "a setting of no candidate": (_set("candidates", 0, "size", 64), r"row 1: unknown key 'size'.*steps, cost, unit, scheduler"),
-    "a bad setting": (_set("candidates", 0, "guidance", -1), r"row 1: key 'guidance': .*greater than or equal to 0 \(found -1\)"),
-    "the same twice": (_set("candidates", 2, "steps", 1), r"row 3: the candidate 'mini-4' is the same as 'mini-1'; drop one"),
+    "unknown candidate key": (
+        _set("candidates", 0, "step", 1),
+        r"row 1: unknown key 'step' \(did you mean 'steps'",
+    ),
+    "a setting of no candidate": (
+        _set("candidates", 0, "size", 64),
+        r"row 1: unknown key 'size'.*steps, cost, unit, scheduler",
+    ),
+    "a bad setting": (
+        _set("candidates", 0, "guidance", -1),
+        r"row 1: key 'guidance': .*greater than or equal to 0 \(found -1\)",
+    ),
+    "the same twice": (
+        _set("candidates", 2, "steps", 1),
+        r"row 3: the candidate 'mini-4' is the same as 'mini-1'; drop one",
+    ),
     "the same, said otherwise": (
         lambda tree: tree["candidates"][2].update(steps=1, guidance=3.0),
         r"row 3: the candidate 'mini-4' is the same as 'mini-1'",
     ),
-    "no size": (lambda tree: tree["generators"]["mini"].pop("size"), r"the key 'generators\.mini\.size' is missing"),
-    "odd size": (_set("generators", "mini", "size", 63), r"'generators\.mini\.size': .*multiple of 8 \(found 63\)"),
-    "unknown kind": (_set("generators", "mini", "kind", "magic"), r"mini\.kind': there is no kind 'magic'; the kinds are diffusers"),
-    "no cost": (_set("costs", "explicit"), r"row 1: the candidate 'mini-1' has no cost; add one, or say 'costs: counted'"),
-    "unknown reference": (_set("reference_condition", "mini-3"), r"reference_condition: no candidate is called 'mini-3'"),
-    "unknown metric reference": (_set("metric_reference", {"mini": "x"}), r"metric_reference\.mini: no candidate is called 'x'"),
-    "reference of nothing": (_set("metric_reference", {"maxi": "mini-1"}), r"metric_reference: no generator is called 'maxi'"),
+    "no size": (
+        lambda tree: tree["generators"]["mini"].pop("size"),
+        r"the key 'generators\.mini\.size' is missing",
+    ),
+    "odd size": (
+        _set("generators", "mini", "size", 63),
+        r"'generators\.mini\.size': .*multiple of 8 \(found 63\)",
+    ),
+    "unknown kind": (
+        _set("generators", "mini", "kind", "magic"),
+        r"mini\.kind': there is no kind 'magic'; the kinds are diffusers",
+    ),
+    "no cost": (
+        _set("costs", "explicit"),
+        r"row 1: the candidate 'mini-1' has no cost; add one, or say 'costs: counted'",
+    ),
+    "unknown reference": (
+        _set("reference_condition", "mini-3"),
+        r"reference_condition: no candidate is called 'mini-3'",
+    ),
+    "unknown metric reference": (
+        _set("metric_reference", {"mini": "x"}),
+        r"metric_reference\.mini: no candidate is called 'x'",
+    ),
+    "reference of nothing": (
+        _set("metric_reference", {"maxi": "mini-1"}),
+        r"metric_reference: no generator is called 'maxi'",
+    ),
     "no candidates": (_set("candidates", []), r"'candidates': .*at least 1 item"),
 }
 
 
 @pytest.mark.parametrize(("spoil", "message"), BAD.values(), ids=BAD)
-def test_bad_pools_are_refused_in_one_sentence(tmp_path: Path, spoil: Callable[[Any], None], message: str):
+def test_bad_pools_are_refused_in_one_sentence(
+    tmp_path: Path, spoil: Callable[[Any], None], message: str
+):
     tree = pool_tree("sd")
     spoil(tree)
     path = tmp_path / "bad.yaml"

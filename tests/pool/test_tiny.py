@@ -5,7 +5,7 @@ import pytest
 
 from catimage.metrics import get_metric
 from catimage.pool.costs import candidate_costs
-from catimage.pool.opened import OpenPool
+from catimage.pool.generator_cache import OpenPool
 from catimage.pool.pool import PACKAGED, Pool, load_pool
 
 PROMPTS = ["a huge red circle in the centre on a plain white background", "an empty green wall"]
@@ -32,8 +32,17 @@ def _images(opened: OpenPool, pool: Pool, name: str) -> np.ndarray:
 def test_it_has_a_member_of_every_family(pool: Pool):
     names = [c.candidate for c in pool.candidates]
     assert pool.folder == PACKAGED
-    assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [f"tiny-sd-{n}" for n in (1, 2, 4, 8, 16, 32)]
-    assert {"tiny-turbo", "tiny-lightning", "tiny-ddim-16", "tiny-deepcache-32", "tiny-patterns-16", "tiny-infinity"} < set(names)
+    assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [
+        f"tiny-sd-{n}" for n in (1, 2, 4, 8, 16, 32)
+    ]
+    assert {
+        "tiny-turbo",
+        "tiny-lightning",
+        "tiny-ddim-16",
+        "tiny-deepcache-32",
+        "tiny-patterns-16",
+        "tiny-infinity",
+    } < set(names)
 
 
 def test_its_weights_take_40_megabytes_at_most_and_none_is_a_pickle():
@@ -43,7 +52,9 @@ def test_its_weights_take_40_megabytes_at_most_and_none_is_a_pickle():
 
 
 @pytest.mark.parametrize("name", [c.candidate for c in load_pool("tiny").candidates])
-def test_every_candidate_makes_the_same_image_twice_and_another_for_another_prompt(opened: OpenPool, pool: Pool, name: str):
+def test_every_candidate_makes_the_same_image_twice_and_another_for_another_prompt(
+    opened: OpenPool, pool: Pool, name: str
+):
     images = _images(opened, pool, name)
     assert images.shape == (2, 64, 64, 3) and images.dtype == np.uint8
     assert (images == _images(opened, pool, name)).all()
@@ -62,12 +73,17 @@ def test_the_adapter_draws_patterns_and_the_plain_model_the_rest(opened: OpenPoo
         "a wall of wide blue and yellow hoops",
         "a wall of level black and green zigzags",
     ]
-    ordinary = ["a huge red circle in the centre on a plain white background", "two small blue stars on a plain yellow background"]
+    ordinary = [
+        "a huge red circle in the centre on a plain white background",
+        "two small blue stars on a plain yellow background",
+    ]
     metric = get_metric("clip_score", device="cpu")
 
     def mean(name: str, prompts: list[str]) -> float:
         candidate = pool.candidate(name)
-        images = opened.generator(candidate.generator).generate(prompts * 2, candidate, [0] * len(prompts) + [1] * len(prompts))
+        images = opened.generator(candidate.generator).generate(
+            prompts * 2, candidate, [0] * len(prompts) + [1] * len(prompts)
+        )
         return float(metric.score(images, prompts * 2).mean())
 
     assert mean("tiny-patterns-16", patterned) > mean("tiny-sd-16", patterned) + 0.2
@@ -84,5 +100,7 @@ def test_distilled_and_cached_candidates_are_cheaper_than_what_they_stand_for(po
 def test_a_prompt_of_any_length_is_taken(opened: OpenPool, pool: Pool):
     for name in ("tiny-turbo", "tiny-infinity"):
         candidate = pool.candidate(name)
-        long = opened.generator(candidate.generator).generate(["red circles and " * 200], candidate, [1])
+        long = opened.generator(candidate.generator).generate(
+            ["red circles and " * 200], candidate, [1]
+        )
         assert long.shape == (1, 64, 64, 3)

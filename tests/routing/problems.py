@@ -10,12 +10,16 @@ from scipy.optimize import linprog
 def problems(draw, metrics=1):
     """Scores (metrics, n, m) and costs (m,), with ties aplenty."""
     n, m = draw(st.integers(1, 10)), draw(st.integers(1, 5))
-    scores = draw(npst.arrays(float, (metrics, n, m), elements=st.integers(-20, 20).map(lambda v: v / 7)))
+    scores = draw(
+        npst.arrays(float, (metrics, n, m), elements=st.integers(-20, 20).map(lambda v: v / 7))
+    )
     return scores, draw(npst.arrays(float, (m,), elements=st.integers(0, 9).map(float)))
 
 
 def programme(scores, cost, budget, floors=()):
-    """Equation 1's relaxation by scipy: the best mean of the first metric, or None where nothing meets budget and floors."""
+    """Equation 1's relaxation by scipy: the best mean of the first metric, or None where nothing
+    meets budget and floors.
+    """
     n, m = scores.shape[1:]
     found = linprog(
         -scores[0].ravel() / n,
@@ -31,4 +35,6 @@ def programme(scores, cost, budget, floors=()):
 def means(rule, scores, cost):
     """The rule's mean cost and mean of every metric (metrics,), expectations over the draws."""
     choices = rule.choices(scores if rule.multipliers.shape[1] else scores[0], cost)
-    return rule.expected(choices, cost).mean(), np.array([rule.expected(choices, s).mean() for s in scores])
+    return rule.expected(choices, cost).mean(), np.array(
+        [rule.expected(choices, s).mean() for s in scores]
+    )

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as npst
 from catimage.errors import InputError
 from catimage.routing.calibration import calibrate
 from catimage.routing.curve import Curve, deferral_curve, safe_lambda
-from catimage.routing.rule import choose
+from catimage.routing.policy import choose
 
 
 @st.composite
@@ -31,7 +31,9 @@ def test_every_point_of_the_curve_is_what_the_rule_gives(problem):
     predicted, cost, actual = problem
     curve = deferral_curve(predicted, cost, actual)
     for i in range(len(curve)):
-        assert brute(predicted, cost, actual, safe_lambda(curve, i)) == pytest.approx((curve.cost[i], curve.quality[i]))
+        assert brute(predicted, cost, actual, safe_lambda(curve, i)) == pytest.approx(
+            (curve.cost[i], curve.quality[i])
+        )
 
 
 @settings(max_examples=150, deadline=None)
@@ -75,7 +77,11 @@ def test_calibration_is_the_smallest_lambda_within_the_budget(problem, budget):
 
 def test_two_candidates_in_closed_form():
     curve = deferral_curve(np.array([[0.0, 1.0], [0.0, 2.0]]), np.array([1.0, 2.0]))
-    assert curve.lam.tolist() == [0, 1, 2] and curve.cost.tolist() == [2, 1.5, 1] and curve.quality.tolist() == [1.5, 1, 0]
+    assert (
+        curve.lam.tolist() == [0, 1, 2]
+        and curve.cost.tolist() == [2, 1.5, 1]
+        and curve.quality.tolist() == [1.5, 1, 0]
+    )
 
 
 def test_thinning_keeps_ends_and_best():
@@ -83,7 +89,11 @@ def test_thinning_keeps_ends_and_best():
     curve = deferral_curve(rng.random((800, 5)), np.arange(1.0, 6.0), rng.random((800, 5)))
     thin = curve.thinned(100)
     assert len(curve) > 500 and len(thin) <= 100
-    assert thin.quality.max() == curve.quality.max() and thin.cost[0] == curve.cost[0] and thin.cost[-1] == curve.cost[-1]
+    assert (
+        thin.quality.max() == curve.quality.max()
+        and thin.cost[0] == curve.cost[0]
+        and thin.cost[-1] == curve.cost[-1]
+    )
 
 
 @pytest.mark.parametrize("bad", [np.array([[np.nan, 1.0]]), np.zeros((0, 2)), np.zeros((1, 3))])

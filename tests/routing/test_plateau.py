@@ -11,7 +11,9 @@ VALUES = st.integers(-4, 4).map(lambda v: v / 4)
 
 
 def series_of(n=3, metrics=2, steps=4):
-    return arrays(float, st.tuples(st.integers(1, n), st.just(metrics), st.just(steps)), elements=VALUES)
+    return arrays(
+        float, st.tuples(st.integers(1, n), st.just(metrics), st.just(steps)), elements=VALUES
+    )
 
 
 def slowly(series, weights, literal=False, margin=0.0):
@@ -24,7 +26,9 @@ def slowly(series, weights, literal=False, margin=0.0):
             if not literal:
                 threshold = min(threshold, np.max(values) - margin * np.ptp(values))
             reached = [t for t, v in enumerate(values) if v >= threshold - 1e-12]
-            stops.append((reached[-1] if literal else reached[0]) if reached else int(np.argmax(values)))
+            stops.append(
+                (reached[-1] if literal else reached[0]) if reached else int(np.argmax(values))
+            )
         out.append(max(stops))
     return np.array(out)
 
@@ -37,7 +41,10 @@ def test_the_rule_is_equation_7_word_by_word(series, weights, literal, margin):
     flat = np.ptp(series, axis=2) == 0
     if literal and flat.any():
         return  # a flat series reaches a positive omega nowhere: what it is then is the test below
-    assert turning_points(series, weights, literal, margin).tolist() == slowly(series, weights, literal, margin).tolist()
+    assert (
+        turning_points(series, weights, literal, margin).tolist()
+        == slowly(series, weights, literal, margin).tolist()
+    )
 
 
 def test_read_literally_the_last_step_of_a_rising_series_always_wins():
@@ -64,7 +71,9 @@ def test_a_series_that_never_reaches_its_threshold_stops_where_it_is_highest():
 
 def test_a_series_that_plateaus_early_stops_early():
     easy = 1.1 - np.exp(-np.array([1, 2, 3, 5, 9, 17, 33]) / 0.7)[None, None]
-    assert turning_points(easy, np.array([0.3]), margin=0.0).tolist() == [6]  # median 1.099, sigma .09: above all that it reaches
+    assert turning_points(easy, np.array([0.3]), margin=0.0).tolist() == [
+        6
+    ]  # median 1.099, sigma .09: above all that it reaches
     assert turning_points(easy, np.array([0.3])).tolist() == [3]  # 1.099, within .012 of 1.1
 
 
@@ -83,7 +92,9 @@ def test_it_is_the_first_crossing_of_the_interpolated_series_rounded_up(values, 
     between = np.interp(dense, steps, values)
     threshold = np.median(values) + omega * values.std()
     crossed = dense[between >= threshold - 1e-12]
-    expected = steps[np.searchsorted(steps, crossed[0])] if len(crossed) else steps[np.argmax(values)]
+    expected = (
+        steps[np.searchsorted(steps, crossed[0])] if len(crossed) else steps[np.argmax(values)]
+    )
     assert steps[turning_points(values[None, None], np.array([omega]), margin=0.0)[0]] == expected
 
 
@@ -93,11 +104,15 @@ def test_the_shift_is_the_largest_that_keeps_the_budget(series, weights, share):
     cost = np.array([1.0, 2.0, 4.0, 9.0])
     budget = 1 + share * 8
     found = shift_for(series, weights, cost, budget)
-    assert cost[turning_points(series, weights + found.shift)].mean() == pytest.approx(found.mean_cost)
+    assert cost[turning_points(series, weights + found.shift)].mean() == pytest.approx(
+        found.mean_cost
+    )
     assert found.mean_cost <= budget + 1e-9
     places = reserves(series, weights)
     every = np.unique(places[np.isfinite(places)])
-    for shift in np.concatenate([every - 1e-7, every + 1e-7]):  # on either side of every place where anything changes
+    for shift in np.concatenate(
+        [every - 1e-7, every + 1e-7]
+    ):  # on either side of every place where anything changes
         mean = cost[turning_points(series, weights + shift)].mean()
         assert mean > budget + 1e-9 or mean <= found.mean_cost + 1e-9
 
@@ -105,7 +120,10 @@ def test_the_shift_is_the_largest_that_keeps_the_budget(series, weights, share):
 def test_costs_rise_with_the_shift_from_the_first_step_to_the_best_one():
     rng = np.random.default_rng(0)
     series, cost = rng.random((50, 3, 7)), np.array([1.0, 2, 3, 5, 9, 17, 33])
-    means = [shift_for(series, np.array([0.3, 0.2, 0.5]), cost, b).mean_cost for b in np.linspace(1, 33, 40)]
+    means = [
+        shift_for(series, np.array([0.3, 0.2, 0.5]), cost, b).mean_cost
+        for b in np.linspace(1, 33, 40)
+    ]
     assert means[0] == 1.0
     assert (np.diff(means) >= 0).all()
     assert means[-1] == cost[turning_points(series, np.full(3, 99.0))].mean()

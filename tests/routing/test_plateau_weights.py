@@ -42,7 +42,9 @@ def test_free_weights_are_better_than_any_neighbour_and_any_common_value():
     every = {w: judged(np.array(w), predicted, quality, STEPS).gain for w in product(GRID, GRID)}
     assert all(found.gain >= every[w, w] - 1e-12 for w in GRID)
     first, second = found.omega.tolist()
-    assert all(found.gain >= gain - 1e-12 for (a, b), gain in every.items() if a == first or b == second)
+    assert all(
+        found.gain >= gain - 1e-12 for (a, b), gain in every.items() if a == first or b == second
+    )
 
 
 @pytest.mark.parametrize("budget", [1.0, 4.0, 11.0, 33.0])
@@ -52,7 +54,9 @@ def test_a_budget_is_kept_and_nearly_used(budget, given):
     found = calibrate_weights(predicted, quality, STEPS, given, budget)
     assert found.mean_cost <= budget + 1e-9
     most = STEPS[turning_points(predicted, np.full(2, 99.0))].mean()
-    assert found.mean_cost > min(budget, most) - 16 / 80 - 1e-9  # no prompt could take its next step
+    assert (
+        found.mean_cost > min(budget, most) - 16 / 80 - 1e-9
+    )  # no prompt could take its next step
     if given[0] is not None:
         assert np.diff(found.omega) == pytest.approx(0.2)
 

@@ -1,4 +1,6 @@
-"""Workspaces of the miniature pool with images, of the prompts that the module of tests has as ``PROMPTS``."""
+"""Workspaces of the miniature pool with images, of the prompts that the module of tests has as
+``PROMPTS``.
+"""
 
 import shutil
 from pathlib import Path
@@ -12,10 +14,14 @@ from tests.miniature import workspace_of
 
 
 @pytest.fixture(scope="module")
-def generated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> tuple[Workspace, Params]:
+def generated(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path
+) -> tuple[Workspace, Params]:
     """A workspace after an undisturbed run."""
     root = tmp_path_factory.mktemp("generated")
-    workspace, params = workspace_of(root, miniature_pool, request.module.PROMPTS, label={"batch": 3})
+    workspace, params = workspace_of(
+        root, miniature_pool, request.module.PROMPTS, label={"batch": 3}
+    )
     generate.run(workspace, params)
     return workspace, params
 

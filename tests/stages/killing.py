@@ -1,6 +1,8 @@
-"""Runs stage generate in children that can be killed: imports once, then forks a child for every line on standard input.
+"""Runs stage generate in children that can be killed: imports once, then forks a child for every
+line on standard input.
 
-A line is the folder of a workspace. Prints the child's process id when it starts and its exit code when it has ended.
+A line is the folder of a workspace. Prints the child's process id when it starts and its exit code
+when it has ended.
 """
 
 import multiprocessing
@@ -16,10 +18,14 @@ def main() -> None:
     from catimage.stages import generate
     from catimage.workspace import Workspace
 
-    print(StableDiffusionPipeline.__name__, CLIPTextModel.__name__, flush=True)  # imported here, so that children need not
+    print(
+        StableDiffusionPipeline.__name__, CLIPTextModel.__name__, flush=True
+    )  # imported here, so that children need not
     for line in sys.stdin:
         workspace = Workspace(Path(line.rstrip()))
-        child = multiprocessing.get_context("fork").Process(target=generate.run, args=(workspace, load_params(workspace.params)))
+        child = multiprocessing.get_context("fork").Process(
+            target=generate.run, args=(workspace, load_params(workspace.params))
+        )
         child.start()
         print(child.pid, flush=True)
         child.join()

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from catimage.data.schema import PROMPTS, SCORES, read_table, write_table
 from catimage.errors import InputError
 from catimage.params import Calibrate
 from catimage.router import Router
 from catimage.stages import calibrate
 from catimage.stages.train import split_labels
-from catimage.tables import PROMPTS, SCORES, read_table, write_table
 from catimage.workspace import Workspace
 from tests.built import build
 
@@ -30,7 +30,14 @@ def trained(tmp_path_factory):
 
     estimator, meta = store.load(folder)
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    texts, labels = split_labels(prompts, read_table(workspace.scores, SCORES, "label"), "train", "sharpness", meta["candidates"], params)
+    texts, labels = split_labels(
+        prompts,
+        read_table(workspace.scores, SCORES, "label"),
+        "train",
+        "sharpness",
+        meta["candidates"],
+        params,
+    )
     store.save(estimator.fit(texts, labels), folder, meta | {"metric": "sharpness"})
     return workspace, params
 
@@ -42,33 +49,53 @@ def place(trained, tmp_path):
 
 def calibrated(place, budget="60%", **asked):
     workspace, params = place
-    calibrate.run(workspace, params.model_copy(update={"budget": budget, "calibrate": Calibrate(**asked)}))
+    calibrate.run(
+        workspace, params.model_copy(update={"budget": budget, "calibrate": Calibrate(**asked)})
+    )
     return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())
 
 
 def on_validation(place, router):
     """Mean cost, mean clip_score and mean sharpness of the router's rule on the validation split."""
     workspace, params = place
-    prompts, scores = read_table(workspace.prompts, PROMPTS, "sample"), read_table(workspace.scores, SCORES, "label")
+    prompts, scores = (
+        read_table(workspace.prompts, PROMPTS, "sample"),
+        read_table(workspace.scores, SCORES, "label"),
+    )
     texts, labels = split_labels(prompts, scores, "val", "clip_score", router.candidates, params)
-    choices = router.rule.choices(router.scores(texts.tolist(), router.predict(texts.tolist())), router.costs)
-    return tuple(router.rule.expected(choices, v).mean() for v in (router.costs, labels, 1 - labels))
+    choices = router.rule.choices(
+        router.scores(texts.tolist(), router.predict(texts.tolist())), router.costs
+    )
+    return tuple(
+        router.rule.expected(choices, v).mean() for v in (router.costs, labels, 1 - labels)
+    )
 
 
 def test_the_budget_is_used_up_and_why_the_estimator_is_said(place, capsys):
     router, document = calibrated(place, budget="2.25")
     spent, quality, _ = on_validation(place, router)
-    assert spent == pytest.approx(2.25) == document["validation_mean_cost"] and quality == pytest.approx(document["validation_quality"])
-    assert document["compared"]["on"] == "train" and document["compared"]["estimators"][0]["estimator"] == "ridge"
+    assert spent == pytest.approx(2.25) == document[
+        "validation_mean_cost"
+    ] and quality == pytest.approx(document["validation_quality"])
+    assert (
+        document["compared"]["on"] == "train"
+        and document["compared"]["estimators"][0]["estimator"] == "ridge"
+    )
     said = capsys.readouterr().out.splitlines()
-    assert "ridge of 1: cross-validated mean curve quality" in said[0] and "mean cost 2.25 of 2.25 tflops" in said[1]
+    assert (
+        "ridge of 1: cross-validated mean curve quality" in said[0]
+        and "mean cost 2.25 of 2.25 tflops" in said[1]
+    )
     assert not list((place[0].router / "estimator").glob("out_of_fold*"))
 
 
 def test_without_out_of_fold_predictions_the_validation_split_compares(place, capsys):
     (place[0].estimators / "clip_score" / "ridge" / "out_of_fold.parquet").unlink()
     _, document = calibrated(place, mix=False)
-    assert document["compared"]["on"] == "val" and "ridge of 1: validation mean curve quality" in capsys.readouterr().out
+    assert (
+        document["compared"]["on"] == "val"
+        and "ridge of 1: validation mean curve quality" in capsys.readouterr().out
+    )
     assert len(document["rule"]) == 1 and document["validation_mean_cost"] < 2.4
 
 
@@ -90,8 +117,14 @@ def test_a_confidence_allows_for_every_setting_that_was_tried_on_the_validation_
 def test_a_confidence_spends_less_and_any_other_budget_has_it_too(place, capsys):
     plain, _ = calibrated(place)
     router, document = calibrated(place, confidence=0.95)
-    assert document["validation_mean_cost"] < 2.3 and "kept with a confidence of 0.95" in capsys.readouterr().out
-    assert router.rule_for(budget=3.0).lam.max() > plain.rule_for(budget=3.0).lam.max() and router.rule_for(budget=1.0).lam.min() > 1e6
+    assert (
+        document["validation_mean_cost"] < 2.3
+        and "kept with a confidence of 0.95" in capsys.readouterr().out
+    )
+    assert (
+        router.rule_for(budget=3.0).lam.max() > plain.rule_for(budget=3.0).lam.max()
+        and router.rule_for(budget=1.0).lam.min() > 1e6
+    )
     sure, document = calibrated(place, budget="1.05", confidence=0.999)
     assert document["validation_mean_cost"] == 1.0 and sure.lam > 1e6
     assert "no lambda is certain to keep it" in capsys.readouterr().out
@@ -100,8 +133,14 @@ def test_a_confidence_spends_less_and_any_other_budget_has_it_too(place, capsys)
 def test_a_quality_floor_takes_the_place_of_the_budget(place):
     router, document = calibrated(place, quality_floor=0.6)
     spent, quality, _ = on_validation(place, router)
-    assert quality == pytest.approx(0.6) and router.budget == pytest.approx(spent) and document["quality_floor"] == 0.6
-    with pytest.raises(InputError, match=r"quality_floor: 0.9 is above all that routing reaches .* 0\.6"):
+    assert (
+        quality == pytest.approx(0.6)
+        and router.budget == pytest.approx(spent)
+        and document["quality_floor"] == 0.6
+    )
+    with pytest.raises(
+        InputError, match=r"quality_floor: 0.9 is above all that routing reaches .* 0\.6"
+    ):
         calibrated(place, quality_floor=0.9)
 
 
@@ -109,10 +148,22 @@ def test_floors_of_another_metric_are_kept_within_the_budget(place, capsys):
     free = on_validation(place, calibrated(place)[0])
     router, document = calibrated(place, floors={"sharpness": round(free[2] + 0.03, 4)})
     spent, quality, sharp = on_validation(place, router)
-    assert sharp == pytest.approx(router.floors["sharpness"], abs=1e-4) == document["validation_floors"]["sharpness"]
-    assert spent <= 2.4 + 1e-9 and quality < free[1] and f", sharpness {sharp:.5g}" in capsys.readouterr().out
+    assert (
+        sharp
+        == pytest.approx(router.floors["sharpness"], abs=1e-4)
+        == document["validation_floors"]["sharpness"]
+    )
+    assert (
+        spent <= 2.4 + 1e-9
+        and quality < free[1]
+        and f", sharpness {sharp:.5g}" in capsys.readouterr().out
+    )
     with pytest.raises(
-        InputError, match=r"keeps sharpness 0\.9 on the validation split, where each by itself reaches sharpness 0\.\d+ at most"
+        InputError,
+        match=(
+            r"keeps sharpness 0\.9 on the validation split, where each by itself reaches sharpness"
+            r" 0\.\d+ at most"
+        ),
     ):
         calibrated(place, floors={"sharpness": 0.9})
 
@@ -120,15 +171,32 @@ def test_floors_of_another_metric_are_kept_within_the_budget(place, capsys):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"floors": {"clip_score": 0.5}}, "clip_score is the metric that is routed on: set calibrate.quality_floor"),
+        (
+            {"floors": {"clip_score": 0.5}},
+            "clip_score is the metric that is routed on: set calibrate.quality_floor",
+        ),
         ({"floors": {"lpips": 0.5}}, "'lpips' has no estimator: add it to train.metrics"),
-        ({"floors": {"sharpness": 0.5}, "mix": False}, "they are kept by mixing rules: leave calibrate.mix true"),
-        ({"floors": {"sharpness": 0.5}, "confidence": 0.9}, "calibrate.floors and calibrate.confidence cannot both be kept"),
-        ({"quality_floor": 0.5, "confidence": 0.9}, "calibrate.quality_floor and calibrate.confidence cannot both be kept"),
-        ({"quality_floor": 0.5, "floors": {"sharpness": 0.5}}, "calibrate.quality_floor and calibrate.floors cannot both be kept"),
+        (
+            {"floors": {"sharpness": 0.5}, "mix": False},
+            "they are kept by mixing rules: leave calibrate.mix true",
+        ),
+        (
+            {"floors": {"sharpness": 0.5}, "confidence": 0.9},
+            "calibrate.floors and calibrate.confidence cannot both be kept",
+        ),
+        (
+            {"quality_floor": 0.5, "confidence": 0.9},
+            "calibrate.quality_floor and calibrate.confidence cannot both be kept",
+        ),
+        (
+            {"quality_floor": 0.5, "floors": {"sharpness": 0.5}},
+            "calibrate.quality_floor and calibrate.floors cannot both be kept",
+        ),
     ],
 )
-def test_what_cannot_be_kept_together_is_one_sentence_and_leaves_the_last_router(place, asked, words):
+def test_what_cannot_be_kept_together_is_one_sentence_and_leaves_the_last_router(
+    place, asked, words
+):
     before = (place[0].router / "router.json").read_text()
     with pytest.raises(InputError, match=words):
         calibrated(place, **asked)
@@ -141,7 +209,9 @@ def test_risk_aversion_needs_the_spread(place):
         router, document = calibrated(place, risk_aversion=1.5)
         prompts = ["crowded amber number 3", "plain dune number 5"]
         spread = router.spread.predict(np.array(prompts, object))
-        assert router.scores(prompts, router.predict(prompts))[0] == pytest.approx(router.predict(prompts) - 1.5 * spread)
+        assert router.scores(prompts, router.predict(prompts))[0] == pytest.approx(
+            router.predict(prompts) - 1.5 * spread
+        )
         assert document["risk_aversion"] == 1.5
         shutil.rmtree(source)
     with pytest.raises(InputError, match=r"no predictive spread: set train\.folds to 2 or more"):
@@ -154,7 +224,9 @@ def test_an_estimator_of_other_candidates_is_refused(place):
     folder = place[0].estimators / "clip_score" / "ridge"
     estimator, meta = store.load(folder)
     store.save(estimator, folder, meta | {"candidates": ["mini-1", "gone"]})
-    with pytest.raises(InputError, match=r"ridge was trained on other candidates: run 'catimage train'"):
+    with pytest.raises(
+        InputError, match=r"ridge was trained on other candidates: run 'catimage train'"
+    ):
         calibrated(place, estimator="ridge")
 
 
@@ -167,7 +239,14 @@ def test_a_constant_metric_routes_to_the_cheapest(place):
     folder = workspace.estimators / "clip_score" / "ridge"
     estimator, meta = store.load(folder)
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    texts, labels = split_labels(prompts, read_table(workspace.scores, SCORES, "label"), "train", "clip_score", meta["candidates"], params)
+    texts, labels = split_labels(
+        prompts,
+        read_table(workspace.scores, SCORES, "label"),
+        "train",
+        "clip_score",
+        meta["candidates"],
+        params,
+    )
     store.save(estimator.fit(texts, np.full_like(labels, 0.5)), folder, meta)
     for asked in ({}, {"confidence": 0.95}, {"quality_floor": 0.5}):
         _, document = calibrated(place, estimator="ridge", **asked)
@@ -181,16 +260,28 @@ def test_prompts_that_lack_labels_still_count_for_the_cost(place):
     held = prompts.loc[prompts["split"] == "val", "prompt_id"].iloc[::2]
     gone = scores["prompt_id"].isin(held) & (scores["candidate"] == "mini-2")
     write_table(scores[~gone], workspace.scores, SCORES)
-    holes = params.model_copy(update={"validation": params.validation.model_copy(update={"complete_labels": False})})
+    holes = params.model_copy(
+        update={"validation": params.validation.model_copy(update={"complete_labels": False})}
+    )
     whole, _ = calibrated((workspace, holes))
-    assert whole.rule.lam == pytest.approx(calibrated(place_again(workspace, scores, params))[0].rule.lam)
+    assert whole.rule.lam == pytest.approx(
+        calibrated(place_again(workspace, scores, params))[0].rule.lam
+    )
 
 
 @pytest.mark.parametrize(
     ("metric", "asked", "words"),
     [
-        ("clip_score", {"quality_floor": 0.5}, "quality_floor: no validation prompt has a clip_score score of every candidate"),
-        ("sharpness", {"floors": {"sharpness": 0.4}}, "floors: no validation prompt has a sharpness score of every candidate"),
+        (
+            "clip_score",
+            {"quality_floor": 0.5},
+            "quality_floor: no validation prompt has a clip_score score of every candidate",
+        ),
+        (
+            "sharpness",
+            {"floors": {"sharpness": 0.4}},
+            "floors: no validation prompt has a sharpness score of every candidate",
+        ),
     ],
 )
 def test_a_floor_that_no_label_can_judge_is_refused(place, metric, asked, words):
@@ -200,18 +291,32 @@ def test_a_floor_that_no_label_can_judge_is_refused(place, metric, asked, words)
 
 
 def test_where_no_prompt_has_all_labels_the_other_metrics_floors_hold_all_the_same(place):
-    _, document = calibrated(without_whole_validation(place, "clip_score"), estimator="ridge", floors={"sharpness": 0.4})
-    assert document["validation_quality"] is None and document["validation_floors"]["sharpness"] >= 0.4 - 1e-9
+    _, document = calibrated(
+        without_whole_validation(place, "clip_score"), estimator="ridge", floors={"sharpness": 0.4}
+    )
+    assert (
+        document["validation_quality"] is None
+        and document["validation_floors"]["sharpness"] >= 0.4 - 1e-9
+    )
 
 
 def without_whole_validation(place, metric):
     """Every validation prompt lacks a candidate's score of the metric."""
     workspace, params = place
-    scores, prompts = read_table(workspace.scores, SCORES, "label"), read_table(workspace.prompts, PROMPTS, "sample")
+    scores, prompts = (
+        read_table(workspace.scores, SCORES, "label"),
+        read_table(workspace.prompts, PROMPTS, "sample"),
+    )
     held = prompts.loc[prompts["split"] == "val", "prompt_id"]
-    gone = scores["prompt_id"].isin(held) & (scores["candidate"] == "mini-2") & (scores["metric"] == metric)
+    gone = (
+        scores["prompt_id"].isin(held)
+        & (scores["candidate"] == "mini-2")
+        & (scores["metric"] == metric)
+    )
     write_table(scores[~gone], workspace.scores, SCORES)
-    return workspace, params.model_copy(update={"validation": params.validation.model_copy(update={"complete_labels": False})})
+    return workspace, params.model_copy(
+        update={"validation": params.validation.model_copy(update={"complete_labels": False})}
+    )
 
 
 def place_again(workspace, scores, params):

@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 import yaml
 
+from catimage.data.prompts.identity import prompt_id
+from catimage.data.schema import CANDIDATES, read_table
+from catimage.data.shards.lock import writing
+from catimage.data.shards.manifest import NAME, read_manifest
+from catimage.data.shards.store import read_shard, shard_path
 from catimage.errors import InputError
 from catimage.params import Params, parse_params
-from catimage.pool.diffusion.spec import DiffusersSpec
-from catimage.shards.lock import writing
-from catimage.shards.manifest import NAME, read_manifest
-from catimage.shards.store import read_shard, shard_path
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.stages import generate
-from catimage.tables import CANDIDATES, prompt_id, read_table
 from catimage.workspace import Workspace
 from tests.miniature import STEPS, pool_tree, workspace_of
 
@@ -39,8 +40,13 @@ def no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _images(workspace: Workspace) -> list[tuple[Any, ...]]:
-    shards = [read_shard(workspace.images, e.shard)[0].to_pylist() for e in read_manifest(workspace.images)]
-    return [(r["prompt_id"], r["candidate"], r["seed"], r["image"]) for rows in shards for r in rows]
+    shards = [
+        read_shard(workspace.images, e.shard)[0].to_pylist()
+        for e in read_manifest(workspace.images)
+    ]
+    return [
+        (r["prompt_id"], r["candidate"], r["seed"], r["image"]) for rows in shards for r in rows
+    ]
 
 
 def _files(workspace: Workspace) -> dict[str, tuple[int, bytes]]:
@@ -55,10 +61,15 @@ def _changed(params: Params, **generation: object) -> Params:
 def test_every_prompt_candidate_and_seed_once(made: tuple[Workspace, Params]):
     workspace, _ = made
     keys = [row[:3] for row in _images(workspace)]
-    assert sorted(keys) == sorted(product([prompt_id(p) for p in PROMPTS], [f"mini-{n}" for n in STEPS], [0, 1]))
+    assert sorted(keys) == sorted(
+        product([prompt_id(p) for p in PROMPTS], [f"mini-{n}" for n in STEPS], [0, 1])
+    )
     assert len({row[3] for row in _images(workspace)}) == len(keys), "no two images are the same"
     assert [e.images for e in read_manifest(workspace.images)].count(4) == 6
-    assert set(_files(workspace)) == {NAME, *(f"{e.shard}.parquet" for e in read_manifest(workspace.images))}
+    assert set(_files(workspace)) == {
+        NAME,
+        *(f"{e.shard}.parquet" for e in read_manifest(workspace.images)),
+    }
 
 
 def test_the_candidates_table_has_counted_tflops(made: tuple[Workspace, Params]):
@@ -68,27 +79,43 @@ def test_the_candidates_table_has_counted_tflops(made: tuple[Workspace, Params])
     assert table["cost"].is_monotonic_increasing
 
 
-def test_a_second_run_makes_nothing_and_changes_no_byte(made: tuple[Workspace, Params], no_generator: None):
+def test_a_second_run_makes_nothing_and_changes_no_byte(
+    made: tuple[Workspace, Params], no_generator: None
+):
     before = {name: data for name, (_, data) in _files(made[0]).items()}
     generate.run(*made)
     assert {name: data for name, (_, data) in _files(made[0]).items()} == before
 
 
-def test_a_damaged_shard_is_made_again_with_a_warning(made: tuple[Workspace, Params], capsys: pytest.CaptureFixture[str]):
+def test_a_damaged_shard_is_made_again_with_a_warning(
+    made: tuple[Workspace, Params], capsys: pytest.CaptureFixture[str]
+):
     workspace, _ = made
-    before, images, manifest = _files(workspace), _images(workspace), (workspace.images / NAME).read_bytes()
+    before, images, manifest = (
+        _files(workspace),
+        _images(workspace),
+        (workspace.images / NAME).read_bytes(),
+    )
     hurt = read_manifest(workspace.images)[3]
     path = shard_path(workspace.images, hurt.shard)
     path.write_bytes(path.read_bytes()[:-9])
     generate.run(*made)
-    assert f"warning: the shard {hurt.shard} in {workspace.images} is damaged and is made again" in capsys.readouterr().err
+    assert (
+        f"warning: the shard {hurt.shard} in {workspace.images} is damaged and is made again"
+        in capsys.readouterr().err
+    )
     assert _images(workspace) == images
     assert (workspace.images / NAME).read_bytes() == manifest
     after = _files(workspace)
-    assert {n for n in before if after[n][0] != before[n][0]} == {path.name, NAME}, "the other shards were kept"
+    assert {n for n in before if after[n][0] != before[n][0]} == {
+        path.name,
+        NAME,
+    }, "the other shards were kept"
 
 
-def test_a_changed_pool_keeps_the_shards_of_what_did_not_change(made: tuple[Workspace, Params], miniature_pool: Path):
+def test_a_changed_pool_keeps_the_shards_of_what_did_not_change(
+    made: tuple[Workspace, Params], miniature_pool: Path
+):
     workspace, params = made
     before = _files(workspace)
     tree = pool_tree(str(miniature_pool.parent / "sd"), (1, 4, 8))
@@ -100,10 +127,14 @@ def test_a_changed_pool_keeps_the_shards_of_what_did_not_change(made: tuple[Work
     assert {e.candidate for e in read_manifest(workspace.images)} == {"mini-1", "mini-4", "mini-8"}
     after = _files(workspace)
     assert len(after) == len(before)
-    assert sum(after[n][0] == before[n][0] for n in set(after) & set(before)) == 6, "two thirds are kept"
+    assert sum(after[n][0] == before[n][0] for n in set(after) & set(before)) == 6, (
+        "two thirds are kept"
+    )
 
 
-def test_a_run_that_fails_leaves_the_last_good_output(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_fails_leaves_the_last_good_output(
+    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = made
     before, candidates = _files(workspace), workspace.candidates.read_bytes()
     write, count = generate.write_shard, 0
@@ -133,13 +164,21 @@ def test_seconds_are_measured_only_where_they_are_routed_on(made: tuple[Workspac
     assert 0 < seconds["mini-1"] < seconds["mini-4"]
 
 
-def test_a_candidate_without_a_cost_in_the_cost_unit_is_told_before_anything_is_made(made: tuple[Workspace, Params], no_generator: None):
-    with pytest.raises(InputError, match=r"the candidate 'mini-1' has no cost in 'usd', which is params\.yaml's cost_unit"):
+def test_a_candidate_without_a_cost_in_the_cost_unit_is_told_before_anything_is_made(
+    made: tuple[Workspace, Params], no_generator: None
+):
+    with pytest.raises(
+        InputError,
+        match=r"the candidate 'mini-1' has no cost in 'usd', which is params\.yaml's cost_unit",
+    ):
         generate.run(made[0], made[1].model_copy(update={"cost_unit": "usd"}))
 
 
 def test_watt_hours_need_a_gpu_that_counts_them(made: tuple[Workspace, Params], no_generator: None):
-    with pytest.raises(InputError, match=r"no cost in 'wh', .*; add one; they are measured where NVML counts a GPU's energy"):
+    with pytest.raises(
+        InputError,
+        match=r"no cost in 'wh', .*; add one; they are measured where NVML counts a GPU's energy",
+    ):
         generate.run(made[0], made[1].model_copy(update={"cost_unit": "wh"}))
 
 
@@ -156,7 +195,10 @@ def test_explicit_costs_stand_beside_the_counted(tmp_path: Path, miniature_pool:
 
 
 def test_a_second_writer_stops(made: tuple[Workspace, Params]):
-    with writing(made[0].images), pytest.raises(InputError, match="is being written by another process"):
+    with (
+        writing(made[0].images),
+        pytest.raises(InputError, match="is being written by another process"),
+    ):
         generate.run(*made)
 
 
@@ -204,11 +246,15 @@ def forks() -> Iterator[Forks]:
     made.close()
 
 
-def test_killed_at_any_moment_it_comes_to_the_same_images(tmp_path: Path, miniature_pool: Path, forks: Forks):
+def test_killed_at_any_moment_it_comes_to_the_same_images(
+    tmp_path: Path, miniature_pool: Path, forks: Forks
+):
     calm, params = workspace_of(tmp_path / "calm", miniature_pool, PROMPTS)
     killed, _ = workspace_of(tmp_path / "killed", miniature_pool, PROMPTS)
     for workspace in (calm, killed):
-        workspace.params.write_text(yaml.safe_dump({"pool": params.pool, "generate": params.generate.model_dump()}))
+        workspace.params.write_text(
+            yaml.safe_dump({"pool": params.pool, "generate": params.generate.model_dump()})
+        )
     start = time.monotonic()
     forks.start(calm)
     assert forks.exit_code() == 0
@@ -229,6 +275,10 @@ def test_killed_at_any_moment_it_comes_to_the_same_images(tmp_path: Path, miniat
 
     assert (killed.images / NAME).read_bytes() == (calm.images / NAME).read_bytes()
     assert _images(killed) == _images(calm)
-    assert {name: (killed.images / name).stat().st_ino for name in kept} == kept, "finished shards are kept"
+    assert {name: (killed.images / name).stat().st_ino for name in kept} == kept, (
+        "finished shards are kept"
+    )
     assert set(_files(killed)) == set(_files(calm)), "nothing half-written lies about"
-    pd.testing.assert_frame_equal(pd.read_parquet(killed.candidates), pd.read_parquet(calm.candidates))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(killed.candidates), pd.read_parquet(calm.candidates)
+    )

@@ -6,17 +6,18 @@ import pandas as pd
 import pytest
 import yaml
 
+from catimage.data.prompts.identity import prompt_id
+from catimage.data.schema import PROMPTS as PROMPTS_SCHEMA
+from catimage.data.schema import SCORES, read_table, write_table
+from catimage.data.shards.lock import writing
+from catimage.data.shards.manifest import read_manifest
+from catimage.data.shards.store import decode_image, read_shard, shard_path
 from catimage.errors import InputError
 from catimage.metrics import Metric, ReferenceMetric, get_metric
 from catimage.metrics.clip_score import ClipScore
 from catimage.metrics.sharpness import Sharpness
 from catimage.params import Import, Label, Params
-from catimage.shards.lock import writing
-from catimage.shards.manifest import read_manifest
-from catimage.shards.store import decode_image, read_shard, shard_path
 from catimage.stages import label
-from catimage.tables import PROMPTS as PROMPTS_SCHEMA
-from catimage.tables import SCORES, prompt_id, read_table, write_table
 from catimage.workspace import Workspace
 from tests.miniature import STEPS
 
@@ -38,7 +39,13 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     counts = {"clip_score": 0, "sharpness": 0}
     for cls in (ClipScore, Sharpness):
 
-        def score(self: object, images: np.ndarray, prompts: list[str], cls: type = cls, real: object = cls.score) -> np.ndarray:
+        def score(
+            self: object,
+            images: np.ndarray,
+            prompts: list[str],
+            cls: type = cls,
+            real: object = cls.score,
+        ) -> np.ndarray:
             counts[cls.name] += len(images)
             return real(self, images, prompts)  # type: ignore[operator]
 
@@ -50,20 +57,28 @@ def test_every_image_is_scored_by_every_metric_in_a_fixed_order(labelled: tuple[
     workspace, params = labelled
     scores = _scores(workspace)
     ids, candidates = sorted(prompt_id(p) for p in PROMPTS), [f"mini-{n}" for n in STEPS]
-    keys = list(scores[["metric", "candidate", "prompt_id", "seed"]].itertuples(index=False, name=None))
+    keys = list(
+        scores[["metric", "candidate", "prompt_id", "seed"]].itertuples(index=False, name=None)
+    )
     assert keys == list(product(["clip_score", "sharpness"], candidates, ids, [0, 1]))
-    metrics = {name: get_metric(name, params.encoder, "cpu") for name in ("clip_score", "sharpness")}
+    metrics = {
+        name: get_metric(name, params.encoder, "cpu") for name in ("clip_score", "sharpness")
+    }
     texts = {prompt_id(p): p for p in PROMPTS}
     values = scores.set_index(["metric", "prompt_id", "candidate", "seed"])["value"]
     for entry in read_manifest(workspace.images):
         for row in read_shard(workspace.images, entry.shard)[0].to_pylist():
             for name, metric in metrics.items():
                 alone = metric.score(decode_image(row["image"])[None], [texts[row["prompt_id"]]])[0]
-                assert values[name, row["prompt_id"], row["candidate"], row["seed"]] == pytest.approx(alone, abs=1e-6)
+                assert values[
+                    name, row["prompt_id"], row["candidate"], row["seed"]
+                ] == pytest.approx(alone, abs=1e-6)
     assert set(scores["version"]) == {m.version for m in metrics.values()}
 
 
-def test_a_second_run_scores_nothing_and_writes_the_same(labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_a_second_run_scores_nothing_and_writes_the_same(
+    labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = labelled
     before = workspace.scores.read_bytes()
     counts = _counted(monkeypatch)
@@ -72,7 +87,9 @@ def test_a_second_run_scores_nothing_and_writes_the_same(labelled: tuple[Workspa
     assert workspace.scores.read_bytes() == before
 
 
-def test_a_new_version_of_a_metric_relabels_itself_alone(labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_a_new_version_of_a_metric_relabels_itself_alone(
+    labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = labelled
     files = len(list((workspace.root / "data" / ".labels").iterdir()))
     monkeypatch.setattr(Sharpness, "version", "next")
@@ -81,12 +98,18 @@ def test_a_new_version_of_a_metric_relabels_itself_alone(labelled: tuple[Workspa
     assert counts == {"clip_score": 0, "sharpness": len(PROMPTS) * len(STEPS) * 2}
     scores = _scores(workspace)
     assert set(scores[scores["metric"] == "sharpness"]["version"]) == {"next"}
-    assert len(list((workspace.root / "data" / ".labels").iterdir())) == files, "scores of the old version are collected"
+    assert len(list((workspace.root / "data" / ".labels").iterdir())) == files, (
+        "scores of the old version are collected"
+    )
 
 
-def test_a_run_that_stops_half_way_continues(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_stops_half_way_continues(
+    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = made
-    monkeypatch.setattr(label, "write_frames", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        label, "write_frames", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         label.run(workspace, params)
     assert not workspace.scores.exists()
@@ -106,21 +129,29 @@ def _set_prompts(workspace: Workspace, prompts: list[str]) -> None:
     write_table(pd.DataFrame(rows, columns=PROMPTS_SCHEMA.names), workspace.prompts, PROMPTS_SCHEMA)
 
 
-def test_images_and_prompts_that_do_not_belong_together_are_refused(labelled: tuple[Workspace, Params]):
+def test_images_and_prompts_that_do_not_belong_together_are_refused(
+    labelled: tuple[Workspace, Params],
+):
     workspace, params = labelled
     before = workspace.scores.read_bytes()
     _set_prompts(workspace, [*PROMPTS, "a blue moon", "a green moon"])
-    with pytest.raises(InputError, match="2 of 5 prompts lack images: run 'catimage generate' first"):
+    with pytest.raises(
+        InputError, match="2 of 5 prompts lack images: run 'catimage generate' first"
+    ):
         label.run(workspace, params)
     _set_prompts(workspace, PROMPTS[:1])
-    with pytest.raises(InputError, match="images of 2 prompts that are no longer there: run 'catimage generate'"):
+    with pytest.raises(
+        InputError, match="images of 2 prompts that are no longer there: run 'catimage generate'"
+    ):
         label.run(workspace, params)
     assert workspace.scores.read_bytes() == before
 
 
 def test_a_pool_with_a_new_candidate_is_refused(labelled: tuple[Workspace, Params]):
     workspace, params = labelled
-    with pytest.raises(InputError, match="no images of the candidate 'tiny-turbo': run 'catimage generate' first"):
+    with pytest.raises(
+        InputError, match="no images of the candidate 'tiny-turbo': run 'catimage generate' first"
+    ):
         label.run(workspace, params.model_copy(update={"pool": "tiny"}))
 
 
@@ -140,13 +171,23 @@ def test_missing_and_damaged_shards_say_what_to_run(made: tuple[Workspace, Param
 def test_an_unknown_metric_and_a_second_writer(made: tuple[Workspace, Params]):
     workspace, params = made
     with pytest.raises(InputError, match=r"did you mean 'sharpness'"):
-        label.run(workspace, params.model_copy(update={"label": params.label.model_copy(update={"metrics": ["sharpnes"]})}))
-    with writing(workspace.scores), pytest.raises(InputError, match=r"scores\.parquet is being written by another process"):
+        label.run(
+            workspace,
+            params.model_copy(
+                update={"label": params.label.model_copy(update={"metrics": ["sharpnes"]})}
+            ),
+        )
+    with (
+        writing(workspace.scores),
+        pytest.raises(InputError, match=r"scores\.parquet is being written by another process"),
+    ):
         label.run(workspace, params)
 
 
 class Level(Metric):
-    """How bright an image is; cannot score those brighter than ``limit``, and counts what it is asked."""
+    """How bright an image is; cannot score those brighter than ``limit``, and counts what it is
+    asked.
+    """
 
     name = "level"
     range = (0.0, 1.0)
@@ -179,9 +220,15 @@ class Distance(ReferenceMetric):
 
 
 @pytest.fixture
-def own(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch) -> tuple[Workspace, Params]:
+def own(
+    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Workspace, Params]:
     """The workspace, labelled with the metrics above alone."""
-    known = {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness", "distance": f"{__name__}:Distance"}
+    known = {
+        "level": f"{__name__}:Level",
+        "darkness": f"{__name__}:Darkness",
+        "distance": f"{__name__}:Distance",
+    }
     monkeypatch.setattr("catimage.metrics.METRICS", known)
     for cls in (Level, Darkness):
         monkeypatch.setattr(cls, "asked", 0)
@@ -189,13 +236,21 @@ def own(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch) -> tupl
 
 
 def _labels(params: Params, **settings: object) -> Params:
-    return params.model_copy(update={"label": Label.model_validate({**params.label.model_dump(), **settings})})
+    return params.model_copy(
+        update={"label": Label.model_validate({**params.label.model_dump(), **settings})}
+    )
 
 
 def _levels(workspace: Workspace) -> list[float]:
     """Of all images, ascending."""
-    shards = [read_shard(workspace.images, entry.shard)[0] for entry in read_manifest(workspace.images)]
-    return sorted(decode_image(image).mean() / 255 for shard in shards for image in shard.column("image").to_pylist())
+    shards = [
+        read_shard(workspace.images, entry.shard)[0] for entry in read_manifest(workspace.images)
+    ]
+    return sorted(
+        decode_image(image).mean() / 255
+        for shard in shards
+        for image in shard.column("image").to_pylist()
+    )
 
 
 IMAGES = len(PROMPTS) * len(STEPS) * 2
@@ -210,16 +265,28 @@ def test_adding_a_metric_to_a_finished_run_scores_that_one_alone(own: tuple[Work
     assert len(_scores(workspace)) == 2 * IMAGES
 
 
-def test_a_composite_is_labelled_by_its_terms(own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_a_composite_is_labelled_by_its_terms(
+    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = own
-    both = {"both": {"kind": "product", "terms": {"level": {"weight": 3}, "darkness": {"scale": [0.1, 0.9]}}}}
+    both = {
+        "both": {
+            "kind": "product",
+            "terms": {"level": {"weight": 3}, "darkness": {"scale": [0.1, 0.9]}},
+        }
+    }
     params = _labels(params, metrics=["both", "level"], composites=both)
     label.run(workspace, params)
     scores = _scores(workspace)
-    assert scores["metric"].value_counts().to_dict() == {"both": IMAGES, "level": IMAGES}, "a term that is not asked for is not there"
+    assert scores["metric"].value_counts().to_dict() == {
+        "both": IMAGES,
+        "level": IMAGES,
+    }, "a term that is not asked for is not there"
     wide = scores.pivot(index=["prompt_id", "candidate", "seed"], columns="metric", values="value")
     turned = 1 - ((wide["level"] - 0.1) / 0.8).clip(0, 1)
-    assert wide["both"].to_numpy() == pytest.approx((wide["level"] ** 0.75 * turned**0.25).to_numpy())
+    assert wide["both"].to_numpy() == pytest.approx(
+        (wide["level"] ** 0.75 * turned**0.25).to_numpy()
+    )
     (version,) = set(scores[scores["metric"] == "both"]["version"])
     monkeypatch.setattr(Darkness, "version", "2")
     label.run(workspace, params)
@@ -228,48 +295,71 @@ def test_a_composite_is_labelled_by_its_terms(own: tuple[Workspace, Params], mon
     assert changed != version
 
 
-def test_a_metric_that_fails_half_way_keeps_what_is_done(own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_a_metric_that_fails_half_way_keeps_what_is_done(
+    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = own
     label.run(workspace, params)
     before = workspace.scores.read_bytes()
     monkeypatch.setattr(Darkness, "limit", _levels(workspace)[-1] - 1e-9)
-    with pytest.raises(InputError, match=r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: its score is nan"):
+    with pytest.raises(
+        InputError,
+        match=r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: its score is nan",
+    ):
         label.run(workspace, _labels(params, metrics=["level", "darkness"]))
     assert workspace.scores.read_bytes() == before
     monkeypatch.undo()
     kept = list((workspace.root / "data" / ".labels").glob("*-darkness-1.npy"))
     Darkness.asked = 0
-    monkeypatch.setattr("catimage.metrics.METRICS", {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness"})
+    monkeypatch.setattr(
+        "catimage.metrics.METRICS",
+        {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness"},
+    )
     label.run(workspace, _labels(params, metrics=["level", "darkness"]))
     asked, Darkness.asked = Darkness.asked, 0
     assert asked == IMAGES - sum(len(np.load(path)) for path in kept)
 
 
 def test_skip_leaves_holes_that_a_later_run_tries_again(
-    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own: tuple[Workspace, Params],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     workspace, params = own
     composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
-    params = _labels(params, metrics=["level", "darkness", "mean"], on_error="skip", composites=composites)
+    params = _labels(
+        params, metrics=["level", "darkness", "mean"], on_error="skip", composites=composites
+    )
     with monkeypatch.context() as spoiled:
         spoiled.setattr(Darkness, "limit", _levels(workspace)[-3] + 1e-9)
         label.run(workspace, params)
     scores = _scores(workspace)
-    assert scores["metric"].value_counts().to_dict() == {"level": IMAGES, "darkness": IMAGES - 2, "mean": IMAGES - 2}
+    assert scores["metric"].value_counts().to_dict() == {
+        "level": IMAGES,
+        "darkness": IMAGES - 2,
+        "mean": IMAGES - 2,
+    }
     assert not scores["value"].isna().any()
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2 and all(line.startswith("label: no score: metric 'darkness', mini-") for line in said)
+    assert len(said) == 2 and all(
+        line.startswith("label: no score: metric 'darkness', mini-") for line in said
+    )
     Level.asked = Darkness.asked = 0
     label.run(workspace, params)
     assert len(_scores(workspace)) == 3 * IMAGES
     assert Level.asked == 0 < Darkness.asked < IMAGES, "the shards with holes, and no others"
 
 
-def test_a_metric_that_scores_nothing_at_all_may_be_skipped(own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_a_metric_that_scores_nothing_at_all_may_be_skipped(
+    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = own
     monkeypatch.setattr(Darkness, "limit", -1.0)
     composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
-    label.run(workspace, _labels(params, metrics=["level", "mean"], on_error="skip", composites=composites))
+    label.run(
+        workspace,
+        _labels(params, metrics=["level", "mean"], on_error="skip", composites=composites),
+    )
     assert set(_scores(workspace)["metric"]) == {"level"}
 
 
@@ -284,14 +374,22 @@ def _with_reference(workspace: Workspace, params: Params, reference: str) -> Par
 
 def test_references_are_those_of_the_same_prompt_and_seed(own: tuple[Workspace, Params]):
     workspace, params = own
-    with pytest.raises(InputError, match="'distance' compares with a reference, and the pool 'miniature' names no metric_reference of the"):
+    with pytest.raises(
+        InputError,
+        match=(
+            "'distance' compares with a reference, and the pool 'miniature' names no"
+            " metric_reference of the"
+        ),
+    ):
         label.run(workspace, _labels(params, metrics=["distance"]))
     label.run(workspace, _with_reference(workspace, params, "mini-4"))
     values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
     images = {}
     for entry in read_manifest(workspace.images):
         for row in read_shard(workspace.images, entry.shard)[0].to_pylist():
-            images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(row["image"]).astype(float)
+            images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(
+                row["image"]
+            ).astype(float)
     assert len(values) == IMAGES
     for key, value in values.items():
         assert value == pytest.approx(np.abs(images[key] - images["mini-4", key[1], key[2]]).mean())
@@ -309,12 +407,23 @@ def test_another_reference_is_another_score(own: tuple[Workspace, Params]):
 def test_composites_that_are_wrong_stop_before_a_score(own: tuple[Workspace, Params]):
     workspace, params = own
     for composites, said in (
-        ({"it": {"terms": {"levl": {}}}}, "label.composites.it.terms: metric 'levl': there is no such metric"),
-        ({"level": {"terms": {"darkness": {}}}}, "label.composites.level: there is a metric of that name"),
-        ({"it": {"terms": {"other": {}}}, "other": {"terms": {"level": {}}}}, "label.composites.it.terms.other: is a composite itself"),
+        (
+            {"it": {"terms": {"levl": {}}}},
+            "label.composites.it.terms: metric 'levl': there is no such metric",
+        ),
+        (
+            {"level": {"terms": {"darkness": {}}}},
+            "label.composites.level: there is a metric of that name",
+        ),
+        (
+            {"it": {"terms": {"other": {}}}, "other": {"terms": {"level": {}}}},
+            "label.composites.it.terms.other: is a composite itself",
+        ),
     ):
         with pytest.raises(InputError, match=said):
-            label.run(workspace, _labels(params, metrics=[next(iter(composites))], composites=composites))
+            label.run(
+                workspace, _labels(params, metrics=[next(iter(composites))], composites=composites)
+            )
     assert Level.asked == 0 and not workspace.scores.exists()
 
 
@@ -324,7 +433,9 @@ def test_imported_scores_are_not_labelled(own: tuple[Workspace, Params]):
         label.run(workspace, params.model_copy(update={"imported": Import()}))
 
 
-def test_ssim_is_of_an_image_and_its_reference_and_made_again_for_another(made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch):
+def test_ssim_is_of_an_image_and_its_reference_and_made_again_for_another(
+    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
     workspace, params = made
     images = {}
     for entry in read_manifest(workspace.images):
@@ -332,11 +443,17 @@ def test_ssim_is_of_an_image_and_its_reference_and_made_again_for_another(made: 
             images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(row["image"])
     ssim, asked = get_metric("ssim", device="cpu"), []
     real = type(ssim).score
-    monkeypatch.setattr(type(ssim), "score", lambda self, images, *more: (asked.append(len(images)), real(self, images, *more))[1])
+    monkeypatch.setattr(
+        type(ssim),
+        "score",
+        lambda self, images, *more: (asked.append(len(images)), real(self, images, *more))[1],
+    )
     for reference in ("mini-4", "mini-1"):
         asked.clear()
         for _ in range(2):
-            label.run(workspace, _labels(_with_reference(workspace, params, reference), metrics=["ssim"]))
+            label.run(
+                workspace, _labels(_with_reference(workspace, params, reference), metrics=["ssim"])
+            )
         assert sum(asked) == IMAGES, "once for each reference"
         values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
         assert (values[reference] == 1).all()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from catimage.common.hashing import folder_digest
 from catimage.errors import InputError
-from catimage.hashing import folder_digest
 from catimage.params import load_params
 from catimage.router import Router
 from catimage.stages import package
@@ -26,14 +26,32 @@ def test_the_bento_is_a_workspace_of_its_own(workspace: Workspace) -> None:
     inside = workspace.dist / "bento" / "src"
     tree = yaml.safe_load((inside / "params.yaml").read_text())
     assert tree["pool"] == "miniature"
-    assert (inside / "pools" / "miniature" / "mini" / "weights" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
-    for name in ("bentos/service.py", "catimage/router.py", "catimage/pools/tiny.yaml", "models/router/router.json"):
+    assert (
+        inside
+        / "pools"
+        / "miniature"
+        / "mini"
+        / "weights"
+        / "unet"
+        / "diffusion_pytorch_model.safetensors"
+    ).is_file()
+    for name in (
+        "bentos/service.py",
+        "catimage/router.py",
+        "catimage/pools/tiny.yaml",
+        "models/router/router.json",
+    ):
         assert (inside / name).is_file()
     assert not list(inside.rglob("__pycache__"))
-    assert "torch" in (inside / "requirements.txt").read_text() and "bentoml" in (inside / "requirements.txt").read_text()
+    assert (
+        "torch" in (inside / "requirements.txt").read_text()
+        and "bentoml" in (inside / "requirements.txt").read_text()
+    )
 
 
-def test_its_router_reads_prompts_with_the_encoder_beside_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_router_reads_prompts_with_the_encoder_beside_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside = workspace.dist / "bento" / "src"
     prompts = ["plain amber number 1", "crowded jade number 2"]
     expected = Router.load(workspace.router).predict(prompts)
@@ -49,22 +67,33 @@ def test_the_same_inputs_have_the_same_tag_and_are_stored_once(workspace: Worksp
     package.run(workspace, load_params(workspace.params))
     assert json.loads((workspace.dist / "bento.json").read_text()) == document
     assert folder_digest(workspace.dist / "bento") == before
-    stored = [p for p in (workspace.root / "bentoml" / "bentos" / "catimage").iterdir() if p.is_dir()]
+    stored = [
+        p for p in (workspace.root / "bentoml" / "bentos" / "catimage").iterdir() if p.is_dir()
+    ]
     assert [f"catimage:{p.name}" for p in stored] == [document["tag"]]
 
 
 def test_another_router_has_another_tag(workspace: Workspace, tmp_path: Path) -> None:
     for name in ("models", "params.yaml"):
         source = workspace.root / name
-        shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
+        (
+            shutil.copytree(source, tmp_path / name)
+            if source.is_dir()
+            else shutil.copy(source, tmp_path / name)
+        )
     other = Workspace(tmp_path)
     document = json.loads((other.router / "router.json").read_text())
     (other.router / "router.json").write_text(json.dumps(document | {"lambda": 0.5}))
     package.run(other, load_params(other.params))
-    assert json.loads((other.dist / "bento.json").read_text())["tag"] != json.loads((workspace.dist / "bento.json").read_text())["tag"]
+    assert (
+        json.loads((other.dist / "bento.json").read_text())["tag"]
+        != json.loads((workspace.dist / "bento.json").read_text())["tag"]
+    )
 
 
-def test_a_pool_without_the_routers_candidates_is_refused_and_nothing_is_lost(workspace: Workspace) -> None:
+def test_a_pool_without_the_routers_candidates_is_refused_and_nothing_is_lost(
+    workspace: Workspace,
+) -> None:
     before = folder_digest(workspace.dist)
     params = load_params(workspace.params).model_copy(update={"pool": "tiny"})
     with pytest.raises(InputError, match="the pool 'tiny' cannot make mini-1, mini-2, mini-4"):
@@ -74,7 +103,9 @@ def test_a_pool_without_the_routers_candidates_is_refused_and_nothing_is_lost(wo
 
 def test_a_name_that_cannot_be_is_refused(workspace: Workspace) -> None:
     params = load_params(workspace.params)
-    named = params.model_copy(update={"package": params.package.model_copy(update={"name": "two words"})})
+    named = params.model_copy(
+        update={"package": params.package.model_copy(update={"name": "two words"})}
+    )
     with pytest.raises(InputError, match=r"package\.name: 'two words' cannot name a Bento"):
         package.run(workspace, named)
 

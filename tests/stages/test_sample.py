@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from catimage.data.prompts.diversity import nearest_earlier
+from catimage.data.prompts.identity import prompt_id, split_of
+from catimage.data.schema import PROMPTS, SPLITS, read_table
 from catimage.encoders import Embeddings, load_encoder
 from catimage.errors import InputError
 from catimage.params import parse_params
-from catimage.prompts.diversity import nearest_earlier
 from catimage.stages import sample
-from catimage.tables import PROMPTS, SPLITS, prompt_id, read_table, split_of
 from catimage.workspace import Workspace
 from tests.miniature import save_clip_folder
 
@@ -17,15 +18,25 @@ def clip(tmp_path_factory):
 
 
 def params(clip, sources, threshold=0.9, **more):
-    """A threshold at which an untrained CLIP, to which all texts are much alike, keeps some prompts and drops others."""
-    return parse_params({"encoder": {"model": clip}, "sample": {"sources": sources, "max_similarity": threshold, **more}}, "here")
+    """A threshold at which an untrained CLIP, to which all texts are much alike, keeps some prompts
+    and drops others.
+    """
+    return parse_params(
+        {
+            "encoder": {"model": clip},
+            "sample": {"sources": sources, "max_similarity": threshold, **more},
+        },
+        "here",
+    )
 
 
 SCENES = {"kind": "scenes", "count": 150}
 
 
 def kept_by(workspace, given):
-    return read_table(workspace.prompts, PROMPTS, "sample"), Embeddings.load(workspace.embeddings(given.encoder.name))
+    return read_table(workspace.prompts, PROMPTS, "sample"), Embeddings.load(
+        workspace.embeddings(given.encoder.name)
+    )
 
 
 def test_prompts_and_their_embeddings_are_written(clip, tmp_path, capsys):
@@ -33,7 +44,11 @@ def test_prompts_and_their_embeddings_are_written(clip, tmp_path, capsys):
     sample.run(workspace, given)
     prompts, embeddings = kept_by(workspace, given)
     assert 10 <= len(prompts) < 150
-    assert prompts["prompt_id"].tolist() == [prompt_id(p) for p in prompts["prompt"]] == embeddings.prompt_ids
+    assert (
+        prompts["prompt_id"].tolist()
+        == [prompt_id(p) for p in prompts["prompt"]]
+        == embeddings.prompt_ids
+    )
     assert prompts["split"].tolist() == [split_of(i) for i in prompts["prompt_id"]]
     assert set(prompts["split"]) == set(SPLITS)
     assert set(prompts["source"]) == {"scenes"}
@@ -48,7 +63,14 @@ def test_the_same_parameters_give_the_same_files(clip, tmp_path):
     given = params(clip, [SCENES])
     for name in ("one", "two"):
         sample.run(Workspace(tmp_path / name), given)
-    one, two = ({p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*") if p.is_file()} for n in ("one", "two"))
+    one, two = (
+        {
+            p.relative_to(tmp_path / n): p.read_bytes()
+            for p in (tmp_path / n).rglob("*")
+            if p.is_file()
+        }
+        for n in ("one", "two")
+    )
     assert len(one) == 3
     assert one == two
 
@@ -58,18 +80,33 @@ def test_a_prompt_never_changes_sides_when_the_set_grows(clip, tmp_path):
     for count in (100, 150):
         workspace = Workspace(tmp_path / str(count))
         sample.run(workspace, params(clip, [{**SCENES, "count": count}]))
-        split.append(dict(read_table(workspace.prompts, PROMPTS, "sample")[["prompt_id", "split"]].itertuples(index=False)))
+        split.append(
+            dict(
+                read_table(workspace.prompts, PROMPTS, "sample")[["prompt_id", "split"]].itertuples(
+                    index=False
+                )
+            )
+        )
     assert split[0].items() <= split[1].items()
     assert len(split[0]) < len(split[1])
 
 
 def test_sources_join_in_order_and_a_prompt_of_two_belongs_to_the_first(clip, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text(
-        "".join(f"scene of my own number {i}\n" for i in range(60)) + "a large red circle on a plain white background\n"
+        "".join(f"scene of my own number {i}\n" for i in range(60))
+        + "a large red circle on a plain white background\n"
     )
-    (tmp_path / "more.csv").write_text("text,x\nscene  of my own number 7,1\na cat,2\n" + "red " * 60 + ",3\n")
-    sources = [{"kind": "file", "path": "mine.txt", "limit": 61}, {"kind": "file", "path": "more.csv", "column": "text"}]
-    workspace, given = Workspace(tmp_path), params(clip, sources, threshold=1, max_prompt_length=260)
+    (tmp_path / "more.csv").write_text(
+        "text,x\nscene  of my own number 7,1\na cat,2\n" + "red " * 60 + ",3\n"
+    )
+    sources = [
+        {"kind": "file", "path": "mine.txt", "limit": 61},
+        {"kind": "file", "path": "more.csv", "column": "text"},
+    ]
+    workspace, given = (
+        Workspace(tmp_path),
+        params(clip, sources, threshold=1, max_prompt_length=260),
+    )
     sample.run(workspace, given)
     prompts, embeddings = kept_by(workspace, given)
     assert len(prompts) == 63
@@ -94,8 +131,16 @@ def test_embeddings_by_an_earlier_encoder_go(clip, tmp_path):
     ("sources", "more", "said"),
     [
         ([{"kind": "scenes", "count": 9}], {"threshold": 1}, "9 prompts are kept, fewer than 10"),
-        ([{"kind": "scenes", "count": 10}], {"threshold": 1}, "of 10 prompts kept none falls into the test split"),
-        ([SCENES], {"max_prompt_length": 3}, "every prompt is longer than sample.max_prompt_length"),
+        (
+            [{"kind": "scenes", "count": 10}],
+            {"threshold": 1},
+            "of 10 prompts kept none falls into the test split",
+        ),
+        (
+            [SCENES],
+            {"max_prompt_length": 3},
+            "every prompt is longer than sample.max_prompt_length",
+        ),
         ([{"kind": "file", "path": "none.csv"}], {}, "none.csv is not there"),
     ],
 )

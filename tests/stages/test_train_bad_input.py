@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table, write_table
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.stages import train
-from catimage.tables import CANDIDATES, PROMPTS, SCORES, read_table, write_table
 from catimage.workspace import Workspace
 from tests.built import save_tables
 
@@ -18,13 +18,19 @@ GOOD = "what an earlier run left"
 
 
 def trained(root, spoil=None, estimators=("ridge",), folds=0, **more):
-    """Runs the stage on 60 prompts; ``spoil(candidates, scores, prompts)`` returns other candidates and scores."""
+    """Runs the stage on 60 prompts; ``spoil(candidates, scores, prompts)`` returns other candidates
+    and scores.
+    """
     workspace = Workspace(root)
     save_tables(workspace, 60)
     if spoil:
         tables = [
             read_table(p, s, "here")
-            for p, s in ((workspace.candidates, CANDIDATES), (workspace.scores, SCORES), (workspace.prompts, PROMPTS))
+            for p, s in (
+                (workspace.candidates, CANDIDATES),
+                (workspace.scores, SCORES),
+                (workspace.prompts, PROMPTS),
+            )
         ]
         candidates, scores = spoil(*tables)
         write_table(candidates, workspace.candidates, CANDIDATES)
@@ -33,7 +39,11 @@ def trained(root, spoil=None, estimators=("ridge",), folds=0, **more):
     (workspace.reports / "validation.json").write_text(json.dumps({"success": True}))
     workspace.estimators.mkdir(parents=True)
     (workspace.estimators / "before").write_text(GOOD)
-    workspace.params.write_text(yaml.safe_dump({"pool": "miniature", "train": {"estimators": list(estimators), "folds": folds}, **more}))
+    workspace.params.write_text(
+        yaml.safe_dump(
+            {"pool": "miniature", "train": {"estimators": list(estimators), "folds": folds}, **more}
+        )
+    )
     train.run(workspace, load_params(workspace.params))
     return workspace
 
@@ -59,7 +69,10 @@ def constant_but_for_rounding(candidates, scores, prompts):
 
 def not_scored_in_train(candidates, scores, prompts):
     train_ids = prompts.loc[prompts["split"] == "train", "prompt_id"]
-    return candidates, scores[(scores["candidate"] != "mini-2") | ~scores["prompt_id"].isin(train_ids)]
+    return (
+        candidates,
+        scores[(scores["candidate"] != "mini-2") | ~scores["prompt_id"].isin(train_ids)],
+    )
 
 
 def test_one_candidate_leaves_nothing_to_choose_from(tmp_path):
@@ -68,11 +81,18 @@ def test_one_candidate_leaves_nothing_to_choose_from(tmp_path):
 
 @pytest.mark.parametrize("spoil", [constant, constant_but_for_rounding])
 def test_a_metric_that_is_constant_teaches_nothing(spoil, tmp_path):
-    refused(tmp_path, "every label of clip_score in the train split is 0.3.*nothing to learn", spoil)
+    refused(
+        tmp_path, "every label of clip_score in the train split is 0.3.*nothing to learn", spoil
+    )
 
 
 def test_a_candidate_without_labels_is_named(tmp_path):
-    refused(tmp_path, "candidate 'mini-2' has no score by clip_score", not_scored_in_train, validate={"complete_labels": False})
+    refused(
+        tmp_path,
+        "candidate 'mini-2' has no score by clip_score",
+        not_scored_in_train,
+        validate={"complete_labels": False},
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +107,12 @@ def test_settings_that_do_not_work_are_named(value, said, tmp_path):
 
 
 def test_features_that_a_kind_cannot_read_are_named(tmp_path):
-    refused(tmp_path, "ridge cannot be fitted with the settings features: tokens", None, [{"name": "ridge", "features": ["tokens"]}])
+    refused(
+        tmp_path,
+        "ridge cannot be fitted with the settings features: tokens",
+        None,
+        [{"name": "ridge", "features": ["tokens"]}],
+    )
 
 
 def test_members_of_what_is_no_stack_are_refused(tmp_path):
@@ -97,7 +122,12 @@ def test_members_of_what_is_no_stack_are_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_settings_are_finite(value, tmp_path):
-    refused(tmp_path, "alpha is (nan|inf): give it a finite number", None, [{"name": "ridge", "settings": {"alpha": value}}])
+    refused(
+        tmp_path,
+        "alpha is (nan|inf): give it a finite number",
+        None,
+        [{"name": "ridge", "settings": {"alpha": value}}],
+    )
 
 
 def test_a_fault_of_ours_is_not_put_down_to_the_user(tmp_path, monkeypatch):
@@ -122,4 +152,6 @@ def test_a_spread_lies_beside_each_estimator_where_there_are_folds(tmp_path):
     predicted = spread.predict(np.array(["plain amber number 3", "crowded basil number 4"], object))
     assert predicted.shape == (2, 3) and (predicted > 0).all() and np.isfinite(predicted).all()
     assert meta["candidates"] == ["mini-1", "mini-2", "mini-4"]
-    assert (spread.named_steps["regressor"].seed_share_ >= 0).all(), "two seeds: their part is known"
+    assert (spread.named_steps["regressor"].seed_share_ >= 0).all(), (
+        "two seeds: their part is known"
+    )

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.errors import InputError
 from catimage.params import parse_params
 from catimage.stages import validate
-from catimage.tables import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.workspace import Workspace
 from tests.gated import of, tables
 
@@ -57,27 +57,45 @@ def test_a_failed_gate_stops_says_which_rows_and_leaves_the_last_good_output(tmp
     with pytest.raises(InputError) as error:
         validate.run(workspace, PARAMS)
     said = str(error.value)
-    assert f"expect_column_values_to_not_be_null(value) on 1 rows, such as value=nan, prompt_id={of(0)}, candidate=mini-2, seed=0" in said
+    assert (
+        "expect_column_values_to_not_be_null(value) on 1 rows, such as value=nan,"
+        f" prompt_id={of(0)}, candidate=mini-2, seed=0" in said
+    )
     assert "the data fail 1 of 64 expectations" in said
     assert len(said) < 1500
     assert passed.read_text() == '{"success": true}'
-    page = next((tmp_path / ".catimage" / "data_docs" / "validations" / "generated_scores").rglob("*.html"))
+    page = next(
+        (tmp_path / ".catimage" / "data_docs" / "validations" / "generated_scores").rglob("*.html")
+    )
     assert of(0) in page.read_text()
 
 
 def test_a_workspace_with_its_own_suites_is_held_against_those(tmp_path):
     workspace = written(tmp_path)
-    shutil.copytree(EXPECTATIONS, tmp_path / "expectations", ignore=shutil.ignore_patterns("uncommitted"))
+    shutil.copytree(
+        EXPECTATIONS, tmp_path / "expectations", ignore=shutil.ignore_patterns("uncommitted")
+    )
     path = tmp_path / "expectations" / "suites" / "generated_splits.json"
     suite = json.loads(path.read_text())
-    rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "prompts", "min_value": 10}}
+    rule = {
+        "type": "expect_column_values_to_be_between",
+        "kwargs": {"column": "prompts", "min_value": 10},
+    }
     path.write_text(json.dumps({**suite, "expectations": [*suite["expectations"], rule]}))
     before = sorted(p for p in (tmp_path / "expectations").rglob("*"))
-    with pytest.raises(InputError, match=r"generated_splits: expect_column_values_to_be_between\(prompts\) on 2 rows, such as prompts="):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"generated_splits: expect_column_values_to_be_between\(prompts\) on 2 rows, such as"
+            r" prompts="
+        ),
+    ):
         validate.run(workspace, PARAMS)
     docs = tmp_path / "expectations" / "uncommitted" / "data_docs"
     assert (docs / "index.html").exists()
-    assert [p for p in sorted((tmp_path / "expectations").rglob("*")) if "uncommitted" not in p.parts] == before
+    assert [
+        p for p in sorted((tmp_path / "expectations").rglob("*")) if "uncommitted" not in p.parts
+    ] == before
     assert not (workspace.reports / "validation.json").exists()
 
 
@@ -110,9 +128,15 @@ def test_a_metric_whose_direction_its_references_contradict_fails(tmp_path, monk
 
     workspace = written(tmp_path, compared)
     imported = {"kind": "images", "metric_reference": {"mini-1": "mini-2", "mini-2": "mini-2"}}
-    params = parse_params({"import": imported, "metric": "distance", "label": {"metrics": ["distance"]}}, "here")
+    params = parse_params(
+        {"import": imported, "metric": "distance", "label": {"metrics": ["distance"]}}, "here"
+    )
     with pytest.raises(
-        InputError, match=r"images_metrics: expect_column_values_to_be_between\(better_than_reference\) on 1 rows, such as bet"
+        InputError,
+        match=(
+            r"images_metrics: expect_column_values_to_be_between\(better_than_reference\) on 1"
+            r" rows, such as bet"
+        ),
     ):
         validate.run(workspace, params)
     monkeypatch.setattr(Distance, "higher_is_better", False)

@@ -1,1 +1,3 @@
-"""What ``catimage`` does besides the stages, a module each: look ahead, compare, run an experiment, add a candidate."""
+"""What ``catimage`` does besides the stages, a module each: look ahead, compare, run an experiment,
+add a candidate.
+"""

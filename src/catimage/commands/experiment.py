@@ -1,4 +1,6 @@
-"""``catimage run``: a workspace from one file of parameters, and the stages in it one after the other, from where it was stopped."""
+"""``catimage run``: a workspace from one file of parameters, and the stages in it one after the
+other, from where it was stopped.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ STAGES = ("sample", "generate", "label", "validate", "train", "calibrate", "eval
 
 
 def prepare(experiment: Path, workspace: Workspace, settings: list[str]) -> Params:
-    """Copies the file of parameters to the workspace, unless it is there already, and applies ``settings``.
+    """Copies the file of parameters to the workspace, unless it is there already, and applies
+    ``settings``.
 
     Raises:
         InputError: the file is not there or not valid, or the workspace has other parameters.
@@ -36,8 +39,13 @@ def prepare(experiment: Path, workspace: Workspace, settings: list[str]) -> Para
     there = read_tree(workspace.params)
     if there != tree:
         keys = ", ".join(sorted(k for k in {*there, *tree} if there.get(k) != tree.get(k)))
-        what = f"{workspace.params} is there and is another one than {experiment}{' with these settings' if settings else ''} (in {keys})"
-        raise InputError(f"{what}: name another workspace, give the same --set as before, or remove the file.")
+        what = (
+            f"{workspace.params} is there and is another one than"
+            f" {experiment}{' with these settings' if settings else ''} (in {keys})"
+        )
+        raise InputError(
+            f"{what}: name another workspace, give the same --set as before, or remove the file."
+        )
     return load_params(workspace.params)
 
 
@@ -53,8 +61,9 @@ def rehearsed(experiment: Path, settings: list[str]) -> Params:
 def run(workspace: Workspace, params: Params, until: str = "evaluate") -> None:
     """Runs the stages up to ``until``, each with a line that says so.
 
-    generate and label continue by themselves. sample is left out where it has been done with these very parameters, since encoding the
-    prompts of a large source takes long. The other stages take minutes and just run again.
+    generate and label continue by themselves. sample is left out where it has been done with these
+    very parameters, since encoding the prompts of a large source takes long. The other stages take
+    minutes and just run again.
 
     Raises:
         InputError: there is no such stage, or a stage fails.
@@ -78,14 +87,23 @@ def run(workspace: Workspace, params: Params, until: str = "evaluate") -> None:
 def check_stage(until: str) -> None:
     """Raises InputError where there is no such stage."""
     if until not in STAGES:
-        raise InputError(f"--until {until!r}: there is no such stage{nearest(until, STAGES)}; there are {', '.join(STAGES)}.")
+        raise InputError(
+            f"--until {until!r}: there is no such stage{nearest(until, STAGES)}; there are"
+            f" {', '.join(STAGES)}."
+        )
 
 
 def _tree_of(experiment: Path) -> dict[str, Any]:
     if not experiment.is_file():
-        known = sorted(p.name for p in experiment.parent.glob("*.yaml")) if experiment.parent.is_dir() else []
+        known = (
+            sorted(p.name for p in experiment.parent.glob("*.yaml"))
+            if experiment.parent.is_dir()
+            else []
+        )
         there = f"; there are {', '.join(known)}" if known else ""
-        raise InputError(f"{experiment}: there is no such file{nearest(experiment.name, known)}{there}.")
+        raise InputError(
+            f"{experiment}: there is no such file{nearest(experiment.name, known)}{there}."
+        )
     return read_tree(experiment)
 
 
@@ -97,7 +115,9 @@ def _with(tree: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 
 def _left_out(stage: str, workspace: Workspace, params: Params) -> str:
     """Why a stage need not run; empty where it must."""
-    if params.imported is not None and (stage in ("sample", "generate") or (stage == "label" and params.imported.kind == "scores")):
+    if params.imported is not None and (
+        stage in ("sample", "generate") or (stage == "label" and params.imported.kind == "scores")
+    ):
         return f"the workspace was made by 'import-{params.imported.kind}'"
     if stage == "sample" and _memory(workspace).exists():
         same = json.loads(_memory(workspace).read_text()) == _sampled(workspace, params)
@@ -111,10 +131,16 @@ def _memory(workspace: Workspace) -> Path:
 
 
 def _sampled(workspace: Workspace, params: Params) -> Mapping[str, Any]:
-    """What the sample stage depends on: its parameters, and the files of its sources by size and time."""
+    """What the sample stage depends on: its parameters, and the files of its sources by size and
+    time.
+    """
     places = [workspace.root / s.path for s in params.sample.sources if s.kind == "file"]
-    files = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] if p.exists() else [str(p)] for p in places]
-    digest = hashlib.sha256((params.sample.model_dump_json() + params.encoder.model_dump_json()).encode()).hexdigest()
+    files = [
+        [str(p), p.stat().st_size, p.stat().st_mtime_ns] if p.exists() else [str(p)] for p in places
+    ]
+    digest = hashlib.sha256(
+        (params.sample.model_dump_json() + params.encoder.model_dump_json()).encode()
+    ).hexdigest()
     return {"parameters": digest, "files": files}
 
 

@@ -1,4 +1,6 @@
-"""Embeddings of prompts, and how they are kept: token states ragged and in half precision, since most prompts are short."""
+"""Embeddings of prompts, and how they are kept: token states ragged and in half precision, since
+most prompts are short.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from catimage.data.prompts.identity import prompt_id
 from catimage.errors import InputError
-from catimage.tables import prompt_id
 from catimage.workspace import replacing
 
 ARRAYS, TEXTS = "embeddings.safetensors", "prompts.json"
@@ -25,9 +27,10 @@ class Embeddings:
 
     Attributes:
         prompt_ids: one a row.
-        pooled: float32 (n_prompts, width), of unit length, so that a product is a cosine similarity.
-        layers: float16 (n_prompts, n_layers, layer_width), the mean over a prompt's tokens of what goes into the first layer and of what
-            comes out of each.
+        pooled: float32 (n_prompts, width), of unit length, so that a product is a cosine
+            similarity.
+        layers: float16 (n_prompts, n_layers, layer_width), the mean over a prompt's tokens of what
+            goes into the first layer and of what comes out of each.
         tokens: float16 (total_tokens, token_width), the last hidden states, without padding.
         offsets: int64 (n_prompts + 1,); prompt ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
         cut: bool (n_prompts,), whether a prompt was longer than the encoder's context.
@@ -67,13 +70,22 @@ class Embeddings:
         missing = [i for i in ids if i not in self._row]
         if missing:
             raise InputError(
-                f"{len(missing)} prompts have no embedding by {self.encoder} (first {missing[0]}): run 'catimage sample' again."
+                f"{len(missing)} prompts have no embedding by {self.encoder} (first {missing[0]}):"
+                " run 'catimage sample' again."
             )
         rows = np.array([self._row[i] for i in ids], np.int64)
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Embeddings(list(ids), self.pooled[rows], self.layers[rows], self.tokens[places], offsets, self.cut[rows], self.encoder)
+        return Embeddings(
+            list(ids),
+            self.pooled[rows],
+            self.layers[rows],
+            self.tokens[places],
+            offsets,
+            self.cut[rows],
+            self.encoder,
+        )
 
     def save(self, folder: Path) -> None:
         """Writes a folder, whole or not at all."""
@@ -81,8 +93,14 @@ class Embeddings:
 
         with replacing(folder) as fresh:
             fresh.mkdir()
-            save_file({name: np.ascontiguousarray(getattr(self, name)) for name in FIELDS}, fresh / ARRAYS)
-            texts = {"encoder": self.encoder, "truncated": self.truncated, "prompt_ids": self.prompt_ids}
+            save_file(
+                {name: np.ascontiguousarray(getattr(self, name)) for name in FIELDS}, fresh / ARRAYS
+            )
+            texts = {
+                "encoder": self.encoder,
+                "truncated": self.truncated,
+                "prompt_ids": self.prompt_ids,
+            }
             (fresh / TEXTS).write_text(json.dumps(texts, indent=0) + "\n")
 
     @classmethod
@@ -100,20 +118,34 @@ class Embeddings:
         try:
             arrays = load_file(folder / ARRAYS)
             texts = json.loads((folder / TEXTS).read_text())
-            return cls(prompt_ids=texts["prompt_ids"], encoder=texts["encoder"], **{name: arrays[name] for name in FIELDS})
+            return cls(
+                prompt_ids=texts["prompt_ids"],
+                encoder=texts["encoder"],
+                **{name: arrays[name] for name in FIELDS},
+            )
         except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise InputError(f"{folder} does not hold whole embeddings ({error}): run 'catimage sample' again.") from error
+            raise InputError(
+                f"{folder} does not hold whole embeddings ({error}): run 'catimage sample' again."
+            ) from error
 
 
-def in_batches(prompts: list[str], encode: Callable[[list[str]], Embeddings], size: int, progress: bool) -> Embeddings:
-    """Embeds prompts (at least one), ``size`` at once and those of like length together, since a batch is padded to its longest."""
+def in_batches(
+    prompts: list[str], encode: Callable[[list[str]], Embeddings], size: int, progress: bool
+) -> Embeddings:
+    """Embeds prompts (at least one), ``size`` at once and those of like length together, since a
+    batch is padded to its longest.
+    """
     from tqdm import tqdm
 
     if len(prompts) <= size:
         return encode(prompts)
     order = sorted(prompts, key=len)
-    starts = tqdm(range(0, len(order), size), "encoding prompts", disable=not progress, unit="batch")
-    return concatenated([encode(order[i : i + size]) for i in starts]).take([prompt_id(p) for p in prompts])
+    starts = tqdm(
+        range(0, len(order), size), "encoding prompts", disable=not progress, unit="batch"
+    )
+    return concatenated([encode(order[i : i + size]) for i in starts]).take(
+        [prompt_id(p) for p in prompts]
+    )
 
 
 def concatenated(parts: list[Embeddings]) -> Embeddings:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 
 def token_means(layers: Sequence[torch.Tensor], there: torch.Tensor) -> NDArray[np.float16]:
-    """The mean over each prompt's tokens of the states of every layer, (n, n_layers, width), within what half precision holds.
+    """The mean over each prompt's tokens of the states of every layer, (n, n_layers, width), within
+    what half precision holds.
 
     Args:
         layers: states (n, length, width) of each layer.

@@ -1,18 +1,18 @@
-"""What the regressors of this package have in common: several candidates at once, and labels that may be missing."""
+"""What the regressors of this package have in common: several candidates at once, and labels that
+may be missing.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
+from catimage.common.arrays import Floats
 from catimage.errors import InputError
-
-Floats = NDArray[np.float64]
 
 
 class CandidatesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -29,11 +29,13 @@ class CandidatesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class LabelRegressor(CandidatesRegressor):
-    """Learns labels y (n_prompts, n_candidates) or (n_prompts,), NaN where a prompt has no label of a candidate.
+    """Learns labels y (n_prompts, n_candidates) or (n_prompts,), NaN where a prompt has no label of
+    a candidate.
 
-    What is assumed of the missing ones, here and in every kind: whether a label is missing may depend on the prompt, but not on what
-    the label would have been on that prompt ("missing at random"). Then the labels that are there of a candidate have the right mean
-    at every prompt, and a regression on them aims at the right thing; it is only less sure where few are.
+    What is assumed of the missing ones, here and in every kind: whether a label is missing may
+    depend on the prompt, but not on what the label would have been on that prompt ("missing at
+    random"). Then the labels that are there of a candidate have the right mean at every prompt, and
+    a regression on them aims at the right thing; it is only less sure where few are.
     """
 
     flat_: bool
@@ -41,8 +43,13 @@ class LabelRegressor(CandidatesRegressor):
     def _checked(self, X: Any, y: Any) -> tuple[Any, Floats]:
         """X (n, width) and y (n, n_candidates)."""
         if issparse(X):
-            raise InputError(f"{type(self).__name__} reads dense features, and got sparse ones: give it an embedding, not words.")
-        X, y = validate_data(self, X, y, validate_separately=({"dtype": [np.float64, np.float32]}, LABELS))
+            raise InputError(
+                f"{type(self).__name__} reads dense features, and got sparse ones: give it an"
+                " embedding, not words."
+            )
+        X, y = validate_data(
+            self, X, y, validate_separately=({"dtype": [np.float64, np.float32]}, LABELS)
+        )
         check_consistent_length(X, y)
         return X, self._labels(y)
 
@@ -70,6 +77,7 @@ def check_labels(y: Any) -> Floats:
     empty = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).all(axis=0))
     if len(empty):
         raise InputError(
-            f"candidate {empty[0] + 1} (by cost) has no label among {len(labels)} training prompts: score it, or leave it out."
+            f"candidate {empty[0] + 1} (by cost) has no label among {len(labels)} training prompts:"
+            " score it, or leave it out."
         )
     return labels

@@ -1,4 +1,6 @@
-"""The estimators by kind: each a scikit-learn ``Pipeline`` of a feature step and a multi-output regressor."""
+"""The estimators by kind: each a scikit-learn ``Pipeline`` of a feature step and a multi-output
+regressor.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,20 @@ from dataclasses import replace
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError, nearest
-from catimage.estimators import boosting, clusters, finetuned, knn, linear, lstm, mlp, stacking, transformer
+from catimage.estimators import (
+    boosting,
+    clusters,
+    finetuned,
+    knn,
+    linear,
+    mlp,
+    stacking,
+    transformer,
+)
+from catimage.estimators.context import Grid, Made, Maker, Making
 from catimage.estimators.differences import with_target
-from catimage.estimators.features import feature_step
-from catimage.estimators.making import Grid, Made, Maker, Making
+from catimage.estimators.features.steps import feature_step
+from catimage.estimators.lstm import regressor as lstm
 from catimage.params import FeatureParams
 
 KINDS: Mapping[str, Maker] = {
@@ -29,7 +41,8 @@ KINDS: Mapping[str, Maker] = {
 
 
 def build(making: Making) -> tuple[Pipeline, Grid]:
-    """An unfitted estimator, and the parameters of its regressor among which the validation split chooses (empty: none).
+    """An unfitted estimator, and the parameters of its regressor among which the validation split
+    chooses (empty: none).
 
     Raises:
         InputError: no such kind, or a setting that its regressor does not have.
@@ -37,12 +50,29 @@ def build(making: Making) -> tuple[Pipeline, Grid]:
     spec = making.spec
     if spec.made_as not in KINDS:
         known = ", ".join(KINDS)
-        raise InputError(f"train.estimators: no estimator {spec.made_as!r}{nearest(spec.made_as, tuple(KINDS))}; there are {known}.")
+        raise InputError(
+            f"train.estimators: no estimator {spec.made_as!r}{nearest(spec.made_as, tuple(KINDS))};"
+            f" there are {known}."
+        )
     made = KINDS[spec.made_as](making)
     _set(made, spec.settings, spec.name)
     features = spec.features or tuple(FeatureParams(kind=kind) for kind in made.features)
-    made = with_target(replace(made, grid={key: values for key, values in made.grid.items() if key not in spec.settings}), spec.target)
-    return Pipeline([("features", feature_step(features, making.encoder, making.stored)), ("regressor", made.regressor)]), made.grid
+    made = with_target(
+        replace(
+            made,
+            grid={key: values for key, values in made.grid.items() if key not in spec.settings},
+        ),
+        spec.target,
+    )
+    return (
+        Pipeline(
+            [
+                ("features", feature_step(features, making.encoder, making.stored)),
+                ("regressor", made.regressor),
+            ]
+        ),
+        made.grid,
+    )
 
 
 def _set(made: Made, settings: Mapping[str, object], name: str) -> None:
@@ -50,5 +80,8 @@ def _set(made: Made, settings: Mapping[str, object], name: str) -> None:
     for key in settings:
         if key not in known:
             there = ", ".join(sorted(k for k in known if "__" not in k))
-            raise InputError(f"train.estimators: {name} has no setting {key!r}{nearest(key, tuple(known))}; there are {there}.")
+            raise InputError(
+                f"train.estimators: {name} has no setting {key!r}{nearest(key, tuple(known))};"
+                f" there are {there}."
+            )
     made.regressor.set_params(**settings)

@@ -1,4 +1,6 @@
-"""The cluster router of universal model routing (Jitkrittum et al. 2025): what a candidate is worth on each kind of prompt."""
+"""The cluster router of universal model routing (Jitkrittum et al. 2025): what a candidate is worth
+on each kind of prompt.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +11,36 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from catimage.estimators.base import Floats, LabelRegressor, check_labels
-from catimage.estimators.making import Made, Making
+from catimage.common.arrays import Floats
+from catimage.estimators.base import LabelRegressor, check_labels
+from catimage.estimators.context import Made, Making
 
 
 class ClusterRegressor(LabelRegressor):
-    """K-means on the embeddings; the quality of a candidate on a prompt is its mean label over the prompt's cluster.
+    """K-means on the embeddings; the quality of a candidate on a prompt is its mean label over the
+    prompt's cluster.
 
-    The clusters depend on prompts alone, so that a candidate may join later with labels of a few prompts (:meth:`add_candidate`). In small
-    clusters a mean is drawn to the candidate's mean over all prompts, as if ``shrinkage`` more prompts of that mean were in
-    each; the paper, which has hundreds of prompts a cluster, does without.
+    The clusters depend on prompts alone, so that a candidate may join later with labels of a few
+    prompts (:meth:`add_candidate`). In small clusters a mean is drawn to the candidate's mean over
+    all prompts, as if ``shrinkage`` more prompts of that mean were in each; the paper, which has
+    hundreds of prompts a cluster, does without.
 
     Args:
         n_clusters: at most one a training prompt.
         shrinkage: prompts.
     """
 
-    def __init__(self, n_clusters: int = 32, shrinkage: float = 10.0, random_state: int = 0) -> None:
+    def __init__(
+        self, n_clusters: int = 32, shrinkage: float = 10.0, random_state: int = 0
+    ) -> None:
         self.n_clusters = n_clusters
         self.shrinkage = shrinkage
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from embeddings X (n_prompts, width) and labels y (n_prompts, n_candidates) or (n_prompts,), NaN where missing."""
+        """Learns from embeddings X (n_prompts, width) and labels y (n_prompts, n_candidates) or
+        (n_prompts,), NaN where missing.
+        """
         X, y = self._checked(X, y)
         k = min(self.n_clusters, len(np.unique(X, axis=0)))
         means = KMeans(k, n_init=2, random_state=self.random_state).fit(X)
@@ -54,7 +63,9 @@ class ClusterRegressor(LabelRegressor):
         """
         check_is_fitted(self)
         column = self._quality(self._clusters(X), check_labels(y).reshape(len(y), 1))[:, 0]
-        self.quality_ = np.insert(self.quality_, self.quality_.shape[1] if place is None else place, column, axis=1)
+        self.quality_ = np.insert(
+            self.quality_, self.quality_.shape[1] if place is None else place, column, axis=1
+        )
         self.flat_ = False
         return self
 
@@ -79,5 +90,10 @@ class ClusterRegressor(LabelRegressor):
 
 
 def make(making: Making) -> Made:
-    """Universal model routing's clusters; validation chooses how many, and how much small ones are shrunk."""
-    return Made(ClusterRegressor(random_state=making.seed), {"n_clusters": [4, 8, 16, 32, 64, 128], "shrinkage": [3.0, 10.0, 30.0]})
+    """Universal model routing's clusters; validation chooses how many, and how much small ones are
+    shrunk.
+    """
+    return Made(
+        ClusterRegressor(random_state=making.seed),
+        {"n_clusters": [4, 8, 16, 32, 64, 128], "shrinkage": [3.0, 10.0, 30.0]},
+    )

@@ -1,7 +1,9 @@
-"""A candidate that is added to a trained estimator: its quality learned from a few hundred prompts, those of the others left as they are.
+"""A candidate that is added to a trained estimator: its quality learned from a few hundred prompts,
+those of the others left as they are.
 
-What the estimator says of the old candidates tells much of a new one, as model routing with models unseen in training has it (Jitkrittum
-et al. 2025, who keep a new model's mean quality a cluster of prompts). Here it is a small linear model of what the others are worth.
+What the estimator says of the old candidates tells much of a new one, as model routing with models
+unseen in training has it (Jitkrittum et al. 2025, who keep a new model's mean quality a cluster of
+prompts). Here it is a small linear model of what the others are worth.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from catimage.estimators.making import Floats
-from catimage.estimators.ragged import Ragged
+from catimage.common.arrays import Floats
+from catimage.estimators.ragged_arrays import Ragged
 
 FEWEST = 20
 """Labelled prompts below which a new candidate is not added."""
@@ -31,11 +33,12 @@ _FOLDS = 5
 class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A fitted regressor of m candidates, and a new one in column ``place`` of what it predicts.
 
-    The new candidate is the mean of the others and its difference from that. The difference is learned from labels of the same prompts, so
-    that what makes a prompt hard for all drops out; it is a ridge regression on the others' predictions and the prompt's features,
-    whose penalty and mixture err least on each prompt left out. With the largest penalty it is a constant: a
-    new candidate is as good as the others and a bit, which is what a few labels can tell at worst. Differences beyond those that were
-    seen are cut off.
+    The new candidate is the mean of the others and its difference from that. The difference is
+    learned from labels of the same prompts, so that what makes a prompt hard for all drops out; it
+    is a ridge regression on the others' predictions and the prompt's features, whose penalty and
+    mixture err least on each prompt left out. With the largest penalty it is a constant: a new
+    candidate is as good as the others and a bit, which is what a few labels can tell at worst.
+    Differences beyond those that were seen are cut off.
 
     Args:
         base: predicts (n, m).
@@ -47,13 +50,19 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.place = place
 
     def fit(self, X: Any, y: Floats) -> Self:
-        """Learns base and addition anew from labels y (n, m + 1); that of the new candidate may be NaN for most prompts."""
+        """Learns base and addition anew from labels y (n, m + 1); that of the new candidate may be
+        NaN for most prompts.
+        """
         added = np.asarray(y, np.float64)[:, self.place]
         known = np.delete(np.asarray(y, np.float64), self.place, axis=1)
         rows = np.flatnonzero(~np.isnan(added))
         held = np.full(known.shape, np.nan)
-        for learned, left in KFold(min(_FOLDS, len(known)), shuffle=True, random_state=0).split(known):
-            held[left] = clone(self.base).fit(_taken(X, learned), known[learned]).predict(_taken(X, left))
+        for learned, left in KFold(min(_FOLDS, len(known)), shuffle=True, random_state=0).split(
+            known
+        ):
+            held[left] = (
+                clone(self.base).fit(_taken(X, learned), known[learned]).predict(_taken(X, left))
+            )
         self.base = clone(self.base).fit(X, known)
         return self.extend(_taken(X, rows), held[rows], known[rows], added[rows])
 
@@ -70,15 +79,23 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: fewer than two labels.
         """
         if len(added) < 2:
-            raise ValueError(f"a new candidate needs two labelled prompts at least, not {len(added)}")
+            raise ValueError(
+                f"a new candidate needs two labelled prompts at least, not {len(added)}"
+            )
         self.base_ = self.base
-        self.center_, self.scale_ = predicted.mean(axis=0), max(float(predicted.std(axis=0).mean()), 1e-12)
+        self.center_, self.scale_ = (
+            predicted.mean(axis=0),
+            max(float(predicted.std(axis=0).mean()), 1e-12),
+        )
         level = np.where(np.isnan(known), predicted, known).mean(axis=1)
         difference = added - level
         blocks = [(predicted - self.center_) / self.scale_, *([X] if _linear(X) else [])]
         chosen = _chosen(blocks, difference)
         self.share_, self.penalty_ = chosen.share, chosen.penalty
-        weights = [w * np.asarray(block.T @ chosen.dual).ravel() for w, block in zip(chosen.weights, blocks, strict=True)]
+        weights = [
+            w * np.asarray(block.T @ chosen.dual).ravel()
+            for w, block in zip(chosen.weights, blocks, strict=True)
+        ]
         self.of_predictions_ = weights[0]
         self.of_features_ = weights[1] if len(weights) > 1 and chosen.share else None
         self.low_, self.high_ = float(difference.min()), float(difference.max())
@@ -105,7 +122,14 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _linear(self, X: Any, predicted: Floats) -> Floats:
         found = self.intercept_ + (predicted - self.center_) / self.scale_ @ self.of_predictions_
-        return np.asarray(found if self.of_features_ is None else found + np.asarray(X @ self.of_features_).ravel(), np.float64)
+        return np.asarray(
+            (
+                found
+                if self.of_features_ is None
+                else found + np.asarray(X @ self.of_features_).ravel()
+            ),
+            np.float64,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,15 +151,18 @@ def _count(X: Any) -> int:
 
 
 def _linear(X: Any) -> bool:
-    """Whether features are rows of numbers, so that a linear model can read them (token embeddings are not)."""
+    """Whether features are rows of numbers, so that a linear model can read them (token embeddings
+    are not).
+    """
     return issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f")
 
 
 def _chosen(blocks: list[Any], y: Floats) -> _Chosen:
-    """The kernel ridge regression of y (n,) that errs least on each prompt left out, over mixtures of the blocks' kernels and penalties.
+    """The kernel ridge regression of y (n,) that errs least on each prompt left out, over mixtures
+    of the blocks' kernels and penalties.
 
-    Kernels are centred, which an intercept without penalty amounts to, and scaled to a mean diagonal of 1. Where nothing is better than a
-    constant, the largest penalty has the least error.
+    Kernels are centred, which an intercept without penalty amounts to, and scaled to a mean
+    diagonal of 1. Where nothing is better than a constant, the largest penalty has the least error.
     """
     kernels, scales = zip(*(_kernel(block) for block in blocks), strict=True)
     best: tuple[float, _Chosen] | None = None
@@ -149,7 +176,16 @@ def _chosen(blocks: list[Any], y: Floats) -> _Chosen:
             error = (y - y.mean() - vectors @ (kept * turned)) / (1 - leverage).clip(1e-9)
             if best is None or (error**2).mean() < best[0]:
                 weights = tuple(p / s for p, s in zip(parts, scales, strict=True))
-                best = float((error**2).mean()), _Chosen(share, float(penalty), weights, vectors @ (turned / (values + penalty)), y - error)
+                best = (
+                    float((error**2).mean()),
+                    _Chosen(
+                        share,
+                        float(penalty),
+                        weights,
+                        vectors @ (turned / (values + penalty)),
+                        y - error,
+                    ),
+                )
     assert best is not None
     return best[1]
 
@@ -163,8 +199,14 @@ def _kernel(block: Any) -> tuple[Floats, float]:
     return kernel / scale, scale
 
 
-def extended(estimator: Pipeline, place: int, prompts: Any, predicted: Floats, known: Floats, added: Floats) -> Pipeline:
-    """A fitted estimator with a new candidate in column ``place``; arguments as of :meth:`ExtendedRegressor.extend`, ``prompts`` (n,)."""
+def extended(
+    estimator: Pipeline, place: int, prompts: Any, predicted: Floats, known: Floats, added: Floats
+) -> Pipeline:
+    """A fitted estimator with a new candidate in column ``place``; arguments as of
+    :meth:`ExtendedRegressor.extend`, ``prompts`` (n,).
+    """
     features, regressor = (estimator.named_steps[step] for step in ("features", "regressor"))
-    grown = ExtendedRegressor(regressor, place).extend(features.transform(prompts), predicted, known, added)
+    grown = ExtendedRegressor(regressor, place).extend(
+        features.transform(prompts), predicted, known, added
+    )
     return Pipeline([("features", features), ("regressor", grown)])

@@ -1,4 +1,6 @@
-"""What regressors of regressors are given: prompts or token embeddings, which those inside read, or columns as scikit-learn has them."""
+"""What regressors of regressors are given: prompts or token embeddings, which those inside read, or
+columns as scikit-learn has them.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
-from catimage.estimators.making import Floats
-from catimage.estimators.ragged import Ragged
+from catimage.common.arrays import Floats
+from catimage.estimators.ragged_arrays import Ragged
 
 
 def checked_x(estimator: Any, x: Any, reset: bool) -> Any:
-    """Columns (n, width), dense or CSR, checked and counted as scikit-learn's contract has it; prompts (n,) and Ragged as they are.
+    """Columns (n, width), dense or CSR, checked and counted as scikit-learn's contract has it;
+    prompts (n,) and Ragged as they are.
 
     Args:
         reset: whether ``estimator`` is being fitted.
@@ -31,8 +34,12 @@ def checked_y(estimator: Any, x: Any, y: Any) -> Floats:
         ValueError: there are none, their number differs, or one is infinite.
     """
     if y is None:
-        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
-    labels = check_array(y, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64, input_name="y")
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None"
+        )
+    labels = check_array(
+        y, ensure_2d=False, ensure_all_finite="allow-nan", dtype=np.float64, input_name="y"
+    )
     if isinstance(x, Ragged):
         if len(x) != len(labels):
             raise ValueError(f"{len(x)} prompts, but {len(labels)} labels")

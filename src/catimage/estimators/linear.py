@@ -1,4 +1,6 @@
-"""Ridge regression of every candidate at once; on TF-IDF it needs no encoder, so that it is what imported scores start with."""
+"""Ridge regression of every candidate at once; on TF-IDF it needs no encoder, so that it is what
+imported scores start with.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,23 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from catimage.common.arrays import Floats
 from catimage.estimators.base import CandidatesRegressor
-from catimage.estimators.making import Floats, Made, Making
+from catimage.estimators.context import Made, Making
 
 
 class RidgeRegressor(CandidatesRegressor):
-    """Least squares with a penalty of ``alpha`` times the squared coefficients, and an intercept that is not penalised.
+    """Least squares with a penalty of ``alpha`` times the squared coefficients, and an intercept
+    that is not penalised.
 
-    Solved for the dual coefficients by conjugate gradients of all candidates together: nothing of n_prompts x n_prompts or of
-    n_features x n_features is made, so that 5,000 prompts on 30,000 words and 1,000 dense columns take a fraction of a second. Columns
-    of a sparse X that are dense are multiplied as such. A label that is NaN is left out of its candidate's fit alone.
+    Solved for the dual coefficients by conjugate gradients of all candidates together: nothing of
+    n_prompts x n_prompts or of n_features x n_features is made, so that 5,000 prompts on 30,000
+    words and 1,000 dense columns take a fraction of a second. Columns of a sparse X that are dense
+    are multiplied as such. A label that is NaN is left out of its candidate's fit alone.
 
-    With one ``alpha`` the coefficients are linear in the labels: predicting differences between candidates instead of levels gives the
-    same differences, so that :mod:`catimage.estimators.differences` is of no use here.
+    With one ``alpha`` the coefficients are linear in the labels: predicting differences between
+    candidates instead of levels gives the same differences, so that
+    :mod:`catimage.estimators.differences` is of no use here.
     """
 
     _reads_sparse = True
@@ -32,7 +38,8 @@ class RidgeRegressor(CandidatesRegressor):
         self.max_iter = max_iter
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from X (n_prompts, n_features) and y (n_prompts, n_candidates) or (n_prompts,), in which NaN is a hole.
+        """Learns from X (n_prompts, n_features) and y (n_prompts, n_candidates) or (n_prompts,), in
+        which NaN is a hole.
 
         Raises:
             ValueError: shapes differ, a value is infinite, or a candidate has no label at all.
@@ -40,7 +47,9 @@ class RidgeRegressor(CandidatesRegressor):
         X, y = validate_data(self, X, y, validate_separately=(_X, _Y))
         labels = np.asarray(y, np.float64).reshape(len(y), -1)
         if len(labels) != X.shape[0]:
-            raise ValueError(f"inconsistent numbers of prompts: {X.shape[0]} in X, {len(labels)} in y")
+            raise ValueError(
+                f"inconsistent numbers of prompts: {X.shape[0]} in X, {len(labels)} in y"
+            )
         known = ~np.isnan(labels)
         if not known.any(axis=0).all():
             raise ValueError("a candidate has no label")
@@ -52,7 +61,9 @@ class RidgeRegressor(CandidatesRegressor):
             return np.where(known, v - (v * known).sum(axis=0) / count, 0.0)
 
         wanted = centred(np.nan_to_num(labels))
-        dual, self.n_iter_ = _conjugate_gradients(lambda v: centred(gram(v)) + self.alpha * v, wanted, self.tol, self.max_iter)
+        dual, self.n_iter_ = _conjugate_gradients(
+            lambda v: centred(gram(v)) + self.alpha * v, wanted, self.tol, self.max_iter
+        )
         self.coef_ = across(dual).T
         self.intercept_ = mean - ((X @ self.coef_.T) * known).sum(axis=0) / count
         if y.ndim == 1:
@@ -71,7 +82,9 @@ _Y = {"dtype": np.float64, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
 
 
 def _products(X: Any) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
-    """``v -> X X' v`` and ``v -> X' v`` of v (n_prompts, k), the dense columns of a sparse X apart, since they are most of the work."""
+    """``v -> X X' v`` and ``v -> X' v`` of v (n_prompts, k), the dense columns of a sparse X apart,
+    since they are most of the work.
+    """
     if not issparse(X):
         return lambda v: X @ (X.T @ v.astype(X.dtype)), lambda v: X.T @ v.astype(X.dtype)
     X = csr_array(X)  # type: ignore[call-overload]
@@ -91,8 +104,11 @@ def _products(X: Any) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Fl
     return gram, across
 
 
-def _conjugate_gradients(operator: Callable[[Floats], Floats], wanted: Floats, tol: float, most: int) -> tuple[Floats, int]:
-    """Solves ``operator(v) = wanted`` (n, k), a symmetric positive system a column, to a residual of ``tol`` times ``wanted``.
+def _conjugate_gradients(
+    operator: Callable[[Floats], Floats], wanted: Floats, tol: float, most: int
+) -> tuple[Floats, int]:
+    """Solves ``operator(v) = wanted`` (n, k), a symmetric positive system a column, to a residual
+    of ``tol`` times ``wanted``.
 
     Returns ``v`` and the rounds that it took.
     """
@@ -105,7 +121,9 @@ def _conjugate_gradients(operator: Callable[[Floats], Floats], wanted: Floats, t
     while rounds < most and (square > enough).any():
         rounds += 1
         ahead = operator(way)
-        step = np.where(square > enough, square / np.maximum((way * ahead).sum(axis=0), 1e-300), 0.0)
+        step = np.where(
+            square > enough, square / np.maximum((way * ahead).sum(axis=0), 1e-300), 0.0
+        )
         v += step * way
         residual -= step * ahead
         before, square = square, (residual**2).sum(axis=0)
@@ -115,9 +133,15 @@ def _conjugate_gradients(operator: Callable[[Floats], Floats], wanted: Floats, t
 
 def make(making: Making) -> Made:
     """Ridge on words and pairs of words; validation chooses its penalty."""
-    return Made(RidgeRegressor(), {"alpha": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 1000.0]}, ("tfidf",))
+    return Made(
+        RidgeRegressor(), {"alpha": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 1000.0]}, ("tfidf",)
+    )
 
 
 def make_kernel(making: Making) -> Made:
-    """Ridge on words and on the kernels of what the text encoder makes of them: on real scores the best that we know, stacks aside."""
-    return Made(RidgeRegressor(alpha=4.0), {"alpha": [1.0, 2.0, 4.0, 8.0, 16.0, 64.0]}, ("tfidf", "kernel"))
+    """Ridge on words and on the kernels of what the text encoder makes of them: on real scores the
+    best that we know, stacks aside.
+    """
+    return Made(
+        RidgeRegressor(alpha=4.0), {"alpha": [1.0, 2.0, 4.0, 8.0, 16.0, 64.0]}, ("tfidf", "kernel")
+    )

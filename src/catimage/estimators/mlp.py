@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from catimage.estimators.base import Floats
-from catimage.estimators.making import Made, Making
-from catimage.estimators.ragged import Ragged
+from catimage.common.arrays import Floats
+from catimage.estimators.context import Made, Making
+from catimage.estimators.ragged_arrays import Ragged
 from catimage.estimators.training import CROSS_ENTROPY, SQUARED
 from catimage.estimators.transformer import TokenMLPRegressor, Weights
 
 
 class MLPRegressor(TokenMLPRegressor):
-    """CATImage 5.1's head and loss, on one vector a prompt; dropout on that vector too, and the mean of several networks.
+    """CATImage 5.1's head and loss, on one vector a prompt; dropout on that vector too, and the
+    mean of several networks.
 
-    A single network of a few thousand prompts errs by its seed about as much as it learns of the differences between candidates: the
-    logits of ``networks`` of them are averaged, which comes to one wider network, so that a decision is two products all the same.
+    A single network of a few thousand prompts errs by its seed about as much as it learns of the
+    differences between candidates: the logits of ``networks`` of them are averaged, which comes to
+    one wider network, so that a decision is two products all the same.
 
     Args:
         loss: ``cross_entropy`` or ``squared``, of the sigmoid against labels scaled to [0, 1].
@@ -26,11 +28,31 @@ class MLPRegressor(TokenMLPRegressor):
     """
 
     def __init__(
-        self, hidden: int = 128, rate: float = 1e-3, weight_decay: float = 0.05, dropout: float = 0.5, input_dropout: float = 0.3,
-        loss: str = CROSS_ENTROPY, networks: int = 4, batch: int = 128, epochs: int = 100, patience: int = 8,
-        validation_fraction: float = 0.1, random_state: int = 0,
-    ) -> None:  # fmt: skip
-        super().__init__(hidden, rate, weight_decay, dropout, batch, epochs, patience, validation_fraction, random_state)
+        self,
+        hidden: int = 128,
+        rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        dropout: float = 0.5,
+        input_dropout: float = 0.3,
+        loss: str = CROSS_ENTROPY,
+        networks: int = 4,
+        batch: int = 128,
+        epochs: int = 100,
+        patience: int = 8,
+        validation_fraction: float = 0.1,
+        random_state: int = 0,
+    ) -> None:
+        super().__init__(
+            hidden,
+            rate,
+            weight_decay,
+            dropout,
+            batch,
+            epochs,
+            patience,
+            validation_fraction,
+            random_state,
+        )
         self.input_dropout = input_dropout
         self.loss = loss
         self.networks = networks

@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-Ints = NDArray[np.int64]
+from catimage.common.arrays import Ints
+
 WIDTH = 50
 """Dimensions that sparse features are brought down to."""
 ROUNDS = 30
 
 
 def representatives(features: Any, count: int, seed: int = 0) -> Ints:
-    """Rows of ``features`` (n, width), sparse or not, that stand for all: ascending, ``count`` of them or all if there are no more.
+    """Rows of ``features`` (n, width), sparse or not, that stand for all: ascending, ``count`` of
+    them or all if there are no more.
 
     One prompt of each of ``count`` clusters (k-means of unit vectors), that nearest to the centre.
     """
@@ -38,7 +40,9 @@ def dense_units(features: Any, seed: int = 0) -> NDArray[np.float64]:
         width = min(WIDTH, features.shape[0] - 1, features.shape[1] - 1)
         features = TruncatedSVD(max(1, width), random_state=seed).fit_transform(features)
     vectors: NDArray[np.float64] = np.asarray(features, np.float64)
-    units: NDArray[np.float64] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    units: NDArray[np.float64] = vectors / np.maximum(
+        np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12
+    )
     return units
 
 

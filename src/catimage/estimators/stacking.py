@@ -1,4 +1,6 @@
-"""A stack: several estimators, each weighted by what it adds on prompts that it has not learned from."""
+"""A stack: several estimators, each weighted by what it adds on prompts that it has not learned
+from.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +13,43 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
+from catimage.common.arrays import Floats
+from catimage.data.missing_labels import mean_labels
 from catimage.errors import InputError
 from catimage.estimators.base import CandidatesRegressor
+from catimage.estimators.context import Made, Making
 from catimage.estimators.differences import split
 from catimage.estimators.inputs import checked_x, checked_y
-from catimage.estimators.making import Floats, Made, Making
-from catimage.evaluation.holes import mean_labels
 
 
 class StackRegressor(CandidatesRegressor):
-    """The weighted sum of its members' predictions, the weights not negative (Breiman 1996, "Stacked regressions").
+    """The weighted sum of its members' predictions, the weights not negative (Breiman 1996,
+    "Stacked regressions").
 
-    Weights are fitted by least squares on out-of-fold predictions: one set for the differences between candidates, which routing reads,
-    and one for their mean, since what knows the one best need not know the other. They need not sum to 1: members that boast are
-    shrunk. A candidate's mean label is kept as it is.
+    Weights are fitted by least squares on out-of-fold predictions: one set for the differences
+    between candidates, which routing reads, and one for their mean, since what knows the one best
+    need not know the other. They need not sum to 1: members that boast are shrunk. A candidate's
+    mean label is kept as it is.
 
     Args:
-        members: names and estimators, which read the same X (prompts, where they are pipelines) and predict (n, n_candidates).
+        members: names and estimators, which read the same X (prompts, where they are pipelines) and
+            predict (n, n_candidates).
         folds: of the out-of-fold predictions, at most the number of prompts.
     """
 
     _reads_sparse = True
 
-    def __init__(self, members: Sequence[tuple[str, Any]] = (), folds: int = 5, random_state: int = 0) -> None:
+    def __init__(
+        self, members: Sequence[tuple[str, Any]] = (), folds: int = 5, random_state: int = 0
+    ) -> None:
         self.members = members
         self.folds = folds
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fits each member ``folds`` times without a fold, and once on all prompts; y is (n, m) or (n,), NaN where a label is missing."""
+        """Fits each member ``folds`` times without a fold, and once on all prompts; y is (n, m) or
+        (n,), NaN where a label is missing.
+        """
         if not self.members:
             raise ValueError("a stack needs a member at least")
         X = checked_x(self, X, reset=True)
@@ -47,11 +57,16 @@ class StackRegressor(CandidatesRegressor):
         if len(y) < 2:
             raise ValueError("a stack needs two prompts at least, not n_samples=1")
         labels = y.reshape(len(y), -1)
-        held = np.stack([self._out_of_fold(member, X, y).reshape(labels.shape) for _, member in self.members])
+        held = np.stack(
+            [self._out_of_fold(member, X, y).reshape(labels.shape) for _, member in self.members]
+        )
         self.column_ = mean_labels(labels)
         self.columns_ = np.stack([p.mean(axis=0) for p in held])
         wanted = split(labels, self.column_)
-        offered = [split(np.where(np.isnan(labels), np.nan, p), column) for p, column in zip(held, self.columns_, strict=True)]
+        offered = [
+            split(np.where(np.isnan(labels), np.nan, p), column)
+            for p, column in zip(held, self.columns_, strict=True)
+        ]
         self.level_weights_ = _weights([o[:, :1] for o in offered], wanted[:, :1])
         self.weights_ = _weights([o[:, 1:] for o in offered], wanted[:, 1:])
         self.members_ = [clone(member).fit(X, y) for _, member in self.members]
@@ -63,7 +78,9 @@ class StackRegressor(CandidatesRegressor):
         check_is_fitted(self)
         X = checked_x(self, X, reset=False)
         total: Any = 0.0
-        for member, column, level, weight in zip(self.members_, self.columns_, self.level_weights_, self.weights_, strict=True):
+        for member, column, level, weight in zip(
+            self.members_, self.columns_, self.level_weights_, self.weights_, strict=True
+        ):
             predicted = np.asarray(member.predict(X), np.float64)
             apart = split(predicted.reshape(len(predicted), -1), column)
             total = total + level * apart[:, :1] + weight * apart[:, 1:]
@@ -72,14 +89,18 @@ class StackRegressor(CandidatesRegressor):
 
     def _out_of_fold(self, member: Any, X: Any, y: Floats) -> Floats:
         out = np.empty(y.shape)
-        for known, held in KFold(min(self.folds, len(y)), shuffle=True, random_state=self.random_state).split(y):
-            out[held] = np.reshape(clone(member).fit(X[known], y[known]).predict(X[held]), (len(held), *y.shape[1:]))
+        for known, held in KFold(
+            min(self.folds, len(y)), shuffle=True, random_state=self.random_state
+        ).split(y):
+            out[held] = np.reshape(
+                clone(member).fit(X[known], y[known]).predict(X[held]), (len(held), *y.shape[1:])
+            )
         return out
 
 
 def _weights(offered: list[Floats], wanted: Floats) -> Floats:
-    """The weights, not negative, with which the members (n, k) come nearest to ``wanted`` (n, k) where that is known; 1 over their number
-    each where nothing varies.
+    """The weights, not negative, with which the members (n, k) come nearest to ``wanted`` (n, k)
+    where that is known; 1 over their number each where nothing varies.
     """
     known = ~np.isnan(wanted)
     columns = np.stack([o[known] for o in offered], axis=1)
@@ -95,9 +116,20 @@ def make(making: Making) -> Made:
         InputError: there are none, or the stack is to read features, which its members do.
     """
     if making.spec.features:
-        raise InputError(f"train.estimators: {making.spec.name} is a stack, whose members read features of their own: leave its out.")
+        raise InputError(
+            f"train.estimators: {making.spec.name} is a stack, whose members read features of their"
+            " own: leave its out."
+        )
     if not making.members:
-        raise InputError(f"train.estimators: {making.spec.name} is a stack of nothing: name other estimators in its 'members'.")
+        raise InputError(
+            f"train.estimators: {making.spec.name} is a stack of nothing: name other estimators in"
+            " its 'members'."
+        )
     return Made(
-        StackRegressor([(name, clone(member)) for name, member in making.members.items()], random_state=making.seed), {}, ("prompts",)
+        StackRegressor(
+            [(name, clone(member)) for name, member in making.members.items()],
+            random_state=making.seed,
+        ),
+        {},
+        ("prompts",),
     )

@@ -1,4 +1,6 @@
-"""Estimators on disk: skops with a fixed list of trusted types, and a JSON beside it. Nothing is ever unpickled."""
+"""Estimators on disk: skops with a fixed list of trusted types, and a JSON beside it. Nothing is
+ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,23 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError
-from catimage.estimators.features import look_up, parts_of
+from catimage.estimators.features.steps import look_up, parts_of
 
 TRUSTED = [
     "catimage.estimators.boosting.BoostingRegressor",
     "catimage.estimators.clusters.ClusterRegressor",
     "catimage.estimators.differences.DifferencesRegressor",
     "catimage.estimators.extended.ExtendedRegressor",
-    "catimage.estimators.features.LayerMeans",
-    "catimage.estimators.features.PooledEmbedding",
-    "catimage.estimators.features.RawPrompts",
-    "catimage.estimators.features.TokenEmbedding",
+    "catimage.estimators.features.steps.LayerMeans",
+    "catimage.estimators.features.steps.PooledEmbedding",
+    "catimage.estimators.features.steps.RawPrompts",
+    "catimage.estimators.features.steps.TokenEmbedding",
     "catimage.estimators.finetuned.FineTunedRegressor",
-    "catimage.estimators.joined.JoinedFeatures",
-    "catimage.estimators.joined.KernelMap",
+    "catimage.estimators.features.feature_union.JoinedFeatures",
+    "catimage.estimators.features.feature_union.KernelMap",
     "catimage.estimators.knn.CosineKNNRegressor",
     "catimage.estimators.linear.RidgeRegressor",
-    "catimage.estimators.lstm.LSTMRegressor",
+    "catimage.estimators.lstm.regressor.LSTMRegressor",
     "catimage.estimators.mlp.MLPRegressor",
     "catimage.estimators.spread.SpreadRegressor",
     "catimage.estimators.spread.TextShape",
@@ -42,7 +44,9 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
 
     look_up(estimator, None)  # a saved estimator is at home anywhere
     for words in parts_of(estimator, TfidfVectorizer):
-        if hasattr(words, "vocabulary_"):  # skops would write every numpy integer as a file of its own
+        if hasattr(
+            words, "vocabulary_"
+        ):  # skops would write every numpy integer as a file of its own
             words.vocabulary_ = {word: int(column) for word, column in words.vocabulary_.items()}
     folder.mkdir(parents=True, exist_ok=True)
     dump(estimator, folder / "estimator.skops", compression=ZIP_DEFLATED)
@@ -63,7 +67,10 @@ def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
     try:
         estimator: Pipeline = skops_load(folder / "estimator.skops", trusted=TRUSTED)
     except UntrustedTypesFoundException as error:
-        raise InputError(f"{folder / 'estimator.skops'} holds types that are not trusted ({error}): train it again.") from error
+        raise InputError(
+            f"{folder / 'estimator.skops'} holds types that are not trusted ({error}): train it"
+            " again."
+        ) from error
     return estimator, read_meta(folder)
 
 

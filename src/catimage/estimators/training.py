@@ -1,4 +1,6 @@
-"""The one training loop of the networks that predict labels: AdamW's or another's steps, early stopping, the best epoch kept."""
+"""The one training loop of the networks that predict labels: AdamW's or another's steps, early
+stopping, the best epoch kept.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,15 @@ class Schedule:
 
 
 def train(
-    net: Any, optimiser: Any, loss: Callable[[NDArray[np.int64]], Any], n: int, schedule: Schedule, rng: np.random.Generator
+    net: Any,
+    optimiser: Any,
+    loss: Callable[[NDArray[np.int64]], Any],
+    n: int,
+    schedule: Schedule,
+    rng: np.random.Generator,
 ) -> float:
-    """Trains ``net`` in place, and leaves it as it was in the epoch of the least loss on held-out prompts, which is returned.
+    """Trains ``net`` in place, and leaves it as it was in the epoch of the least loss on held-out
+    prompts, which is returned.
 
     Args:
         loss: of the prompts in some rows (of ``n``), by ``net``.
@@ -59,7 +67,9 @@ def train(
         with torch.no_grad():
             parts = np.array_split(held, max(1, len(held) // _HELD_AT_ONCE))
             now = sum(float(loss(rows)) * len(rows) for rows in parts) / len(held)
-        best, least, waited = (deepcopy(net.state_dict()), now, 0) if now < least else (best, least, waited + 1)
+        best, least, waited = (
+            (deepcopy(net.state_dict()), now, 0) if now < least else (best, least, waited + 1)
+        )
         if waited >= schedule.patience:
             break
     net.load_state_dict(best)
@@ -69,7 +79,9 @@ def train(
 _HELD_AT_ONCE = 512
 
 
-def label_loss(logits: torch.Tensor, target: NDArray[np.floating], kind: str = CROSS_ENTROPY) -> torch.Tensor:
+def label_loss(
+    logits: torch.Tensor, target: NDArray[np.floating], kind: str = CROSS_ENTROPY
+) -> torch.Tensor:
     """Sum over the heads, mean over the prompts, of the loss of each label that is there.
 
     Args:
@@ -85,7 +97,9 @@ def label_loss(logits: torch.Tensor, target: NDArray[np.floating], kind: str = C
     if kind == SQUARED:
         each = (logits.sigmoid() - wanted) ** 2
     else:
-        each = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        each = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, wanted, reduction="none"
+        )
     return torch.where(there, each, 0.0).sum(1).mean()
 
 

@@ -1,4 +1,6 @@
-"""The Transformer estimator of CATImage 5.1: a two-layer MLP with M outputs on each token of a frozen text encoder."""
+"""The Transformer estimator of CATImage 5.1: a two-layer MLP with M outputs on each token of a
+frozen text encoder.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +10,44 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from catimage.estimators.base import Floats, LabelRegressor
-from catimage.estimators.making import Made, Making
-from catimage.estimators.ragged import Ragged, as_ragged
+from catimage.common.arrays import Floats
+from catimage.estimators.base import LabelRegressor
+from catimage.estimators.context import Made, Making
+from catimage.estimators.ragged_arrays import Ragged, as_ragged
 from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scaled, train
 
 Weights = dict[str, NDArray[np.float32]]
 
 
 class TokenMLPRegressor(LabelRegressor):
-    """Two-layer MLP a token, mean over the tokens, sigmoid; trained by the sum over heads of sigmoid cross-entropies.
+    """Two-layer MLP a token, mean over the tokens, sigmoid; trained by the sum over heads of
+    sigmoid cross-entropies.
 
-    Labels are scaled to [0, 1] by one minimum and maximum over all candidates (CATImage 5.1; scaling each candidate by
-    itself would break equation 3) and stand as probabilities. Predictions come back in the metric's unit, and so lie
-    within the labels' range. Training stops when the loss on ``validation_fraction`` of the prompts has not fallen for
-    ``patience`` epochs, and keeps the best epoch. The paper gives no optimiser: AdamW here. A label that is missing (NaN)
-    adds nothing to the loss.
+    Labels are scaled to [0, 1] by one minimum and maximum over all candidates (CATImage 5.1;
+    scaling each candidate by itself would break equation 3) and stand as probabilities. Predictions
+    come back in the metric's unit, and so lie within the labels' range. Training stops when the
+    loss on ``validation_fraction`` of the prompts has not fallen for ``patience`` epochs, and keeps
+    the best epoch. The paper gives no optimiser: AdamW here. A label that is missing (NaN) adds
+    nothing to the loss.
 
-    X is :class:`~catimage.estimators.ragged.Ragged`, or a 2-D array, read as one token a prompt.
+    X is :class:`~catimage.estimators.ragged_arrays.Ragged`, or a 2-D array, read as one token a
+    prompt.
     """
 
     _loss_kind = CROSS_ENTROPY
 
     def __init__(
-        self, hidden: int = 256, rate: float = 2e-3, weight_decay: float = 0.01, dropout: float = 0.1, batch: int = 64,
-        epochs: int = 200, patience: int = 15, validation_fraction: float = 0.1, random_state: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        hidden: int = 256,
+        rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        dropout: float = 0.1,
+        batch: int = 64,
+        epochs: int = 200,
+        patience: int = 15,
+        validation_fraction: float = 0.1,
+        random_state: int = 0,
+    ) -> None:
         self.hidden = hidden
         self.rate = rate
         self.weight_decay = weight_decay
@@ -58,7 +72,9 @@ class TokenMLPRegressor(LabelRegressor):
         """Expected quality in the metric's unit: (n_prompts, n_candidates)."""
         check_is_fitted(self)
         tokens = X if isinstance(X, Ragged) else as_ragged(validate_data(self, X, reset=False))
-        x = (np.asarray(tokens.values, np.float32) - self.mean_.astype(np.float32)) / self.scale_.astype(np.float32)
+        x = (
+            np.asarray(tokens.values, np.float32) - self.mean_.astype(np.float32)
+        ) / self.scale_.astype(np.float32)
         w = self.weights_
         per_token = np.maximum(x @ w["first"] + w["first_bias"], 0) @ w["second"] + w["second_bias"]
         share = 1 / (1 + np.exp(-np.asarray(tokens.mean(per_token), np.float64)))
@@ -84,23 +100,37 @@ class TokenMLPRegressor(LabelRegressor):
             torch.manual_seed(seed)
             rng = np.random.default_rng(seed)
             net = self._network(tokens.values.shape[1], target.shape[1])
-            optimiser = torch.optim.AdamW(net.parameters(), lr=self.rate, weight_decay=self.weight_decay)
+            optimiser = torch.optim.AdamW(
+                net.parameters(), lr=self.rate, weight_decay=self.weight_decay
+            )
             schedule = Schedule(self.batch, self.epochs, self.patience, self.validation_fraction)
             self.validation_loss_ = train(
-                net, optimiser, lambda rows: self._loss(net, tokens.take(rows), target[rows]), len(tokens), schedule, rng
+                net,
+                optimiser,
+                lambda rows: self._loss(net, tokens.take(rows), target[rows]),
+                len(tokens),
+                schedule,
+                rng,
             )
         return self._weights(net)
 
     def _network(self, width: int, heads: int) -> Any:
         from torch import nn
 
-        return nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, heads))
+        return nn.Sequential(
+            nn.Linear(width, self.hidden),
+            nn.ReLU(),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.hidden, heads),
+        )
 
     def _loss(self, net: Any, tokens: Ragged, target: Floats) -> Any:
         """:func:`label_loss` of the mean over a prompt's tokens of what the network makes of them."""
         import torch
 
-        x = torch.from_numpy(((np.asarray(tokens.values, np.float64) - self.mean_) / self.scale_).astype(np.float32))
+        x = torch.from_numpy(
+            ((np.asarray(tokens.values, np.float64) - self.mean_) / self.scale_).astype(np.float32)
+        )
         owner = torch.from_numpy(np.repeat(np.arange(len(tokens)), tokens.lengths))
         summed = torch.zeros(len(tokens), target.shape[1]).index_add_(0, owner, net(x))
         logits = summed / torch.from_numpy(tokens.lengths.astype(np.float32))[:, None]

@@ -1,4 +1,6 @@
-"""The calibrated router on the test split: is the budget kept, and does it pay (CATImage, equation 1)?"""
+"""The calibrated router on the test split: is the budget kept, and does it pay (CATImage, equation
+1)?
+"""
 
 from __future__ import annotations
 
@@ -7,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from catimage.evaluation.families import Outcome, mix
+from catimage.common.arrays import Floats, Ints
+from catimage.evaluation.curve_queries import position_at_cost
+from catimage.evaluation.held_out import judged
 from catimage.evaluation.intervals import PairedBootstrap, gains_over
-from catimage.evaluation.lookup import position_at_cost
-from catimage.evaluation.selected import judged
-from catimage.routing.mixing import Rule
-from catimage.routing.rule import Floats, Ints
+from catimage.evaluation.policies import Outcome, mix
+from catimage.routing.randomized import Rule
 
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor of another metric, and the ``labels`` of the test prompts (n_test, n_candidates), both in the metric's own direction.
+    """A floor of another metric, and the ``labels`` of the test prompts (n_test, n_candidates),
+    both in the metric's own direction.
 
     A label that is missing is NaN.
     """
@@ -60,7 +63,9 @@ class Operating:
     def outcome(self, labels: Floats, cost: Floats) -> Outcome:
         """What each prompt costs and gives, an expectation over the draws where rules are mixed."""
         choices = self.rule.choices(self.scores, cost)
-        return Outcome(self.rule.expected(choices, cost), self.rule.expected(choices, labels), self.lam)
+        return Outcome(
+            self.rule.expected(choices, cost), self.rule.expected(choices, labels), self.lam
+        )
 
     def served(self, cost: Floats, rule: Rule | None = None) -> Ints:
         """The candidate that each prompt really gets, (n_test,), by another rule if one is given."""
@@ -69,17 +74,25 @@ class Operating:
 
 
 def budget_document(
-    router: Operating, known: Floats, test: Floats, best: int, candidates: list[str], cost: Floats, bootstrap: PairedBootstrap
+    router: Operating,
+    known: Floats,
+    test: Floats,
+    best: int,
+    candidates: list[str],
+    cost: Floats,
+    bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
     """What the router spends and gives on test, against what else the same money buys.
 
-    ``best_fixed`` is the candidate of best mean known label within the budget; ``mix`` sends random shares of the prompts
-    to two candidates, picked by the known labels, at the cost that the router realised. ``gain`` and ``interval`` beside
-    each are the router's over it, paired over prompts. ``rule`` has the parts of which the calibrated rule is mixed, and ``floors`` what
-    the other metrics have of theirs.
+    ``best_fixed`` is the candidate of best mean known label within the budget; ``mix`` sends random
+    shares of the prompts to two candidates, picked by the known labels, at the cost that the router
+    realised. ``gain`` and ``interval`` beside each are the router's over it, paired over prompts.
+    ``rule`` has the parts of which the calibrated rule is mixed, and ``floors`` what the other
+    metrics have of theirs.
 
     Args:
-        known: labels (n, n_candidates) of the train and validation splits; ``test`` (n_test, n_candidates).
+        known: labels (n, n_candidates) of the train and validation splits; ``test`` (n_test,
+            n_candidates).
         cost: (n_candidates,).
         best: index of the best single candidate.
     """
@@ -98,21 +111,36 @@ def budget_document(
         "quality_floor": router.quality_floor,
         "risk_aversion": router.risk_aversion,
         "floors": [_kept(router, floor, cost) for floor in router.floors],
-        "best_single": {"candidate": candidates[best], **{key: single[key] for key in ("gain", "interval", "cost_ratio")}},
+        "best_single": {
+            "candidate": candidates[best],
+            **{key: single[key] for key in ("gain", "interval", "cost_ratio")},
+        },
         "best_fixed": _best_fixed(outcome, router.target, known, test, candidates, cost, bootstrap),
         "mix": _against_mix(outcome, spent, known, test, cost, bootstrap),
     }
 
 
 def _kept(router: Operating, floor: Floor, cost: Floats) -> dict[str, Any]:
-    """A floor and the mean on test, over the prompts whose labels are whole; None where there are none."""
+    """A floor and the mean on test, over the prompts whose labels are whole; None where there are
+    none.
+    """
     values = router.outcome(floor.labels, cost).quality
     values = values[~np.isnan(floor.labels).any(axis=1)]
-    return {"metric": floor.metric, "floor": floor.floor, "realised": float(values.mean()) if len(values) else None}
+    return {
+        "metric": floor.metric,
+        "floor": floor.floor,
+        "realised": float(values.mean()) if len(values) else None,
+    }
 
 
 def _best_fixed(
-    outcome: Outcome, target: float, known: Floats, test: Floats, candidates: list[str], cost: Floats, bootstrap: PairedBootstrap
+    outcome: Outcome,
+    target: float,
+    known: Floats,
+    test: Floats,
+    candidates: list[str],
+    cost: Floats,
+    bootstrap: PairedBootstrap,
 ) -> dict[str, Any] | None:
     within = np.flatnonzero(cost <= target * (1 + 1e-9))
     if not len(within):
@@ -123,7 +151,12 @@ def _best_fixed(
 
 
 def _against_mix(
-    outcome: Outcome, spent: float, known: Floats, test: Floats, cost: Floats, bootstrap: PairedBootstrap
+    outcome: Outcome,
+    spent: float,
+    known: Floats,
+    test: Floats,
+    cost: Floats,
+    bootstrap: PairedBootstrap,
 ) -> dict[str, Any] | None:
     family = mix(known, test, cost)
     position = position_at_cost(family.curve, spent, linear=True)

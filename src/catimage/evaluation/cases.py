@@ -1,4 +1,6 @@
-"""Successes and failures (CATImage 5.3, figure 4): where the router's choice differs from a fixed candidate at the same mean cost."""
+"""Successes and failures (CATImage 5.3, figure 4): where the router's choice differs from a fixed
+candidate at the same mean cost.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +8,36 @@ from typing import Any
 
 import numpy as np
 
+from catimage.common.arrays import Floats, Ints
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.samples import Cell, Sample, data_uri
-from catimage.routing.rule import Floats, Ints
 
 EACH = 3
 """Successes shown, and failures."""
 
 
 def cases_document(
-    picked: Ints, lam: float, predicted: Floats, labels: Floats, pool: Pool, name: str, prompt_ids: list[str], bootstrap: PairedBootstrap
+    picked: Ints,
+    lam: float,
+    predicted: Floats,
+    labels: Floats,
+    pool: Pool,
+    name: str,
+    prompt_ids: list[str],
+    bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """``cases`` of ``metrics.json``: the router at the cost of the fixed candidate ``name``, prompt by prompt.
+    """``cases`` of ``metrics.json``: the router at the cost of the fixed candidate ``name``, prompt
+    by prompt.
 
-    ``differs``, ``better`` and ``worse`` are shares of the test prompts; ``successes`` and ``failures`` name the prompts that gain and
-    lose most, whose ``predicted_gain`` is what the router expected. They are picked by their labels, so that luck of the seeds is
-    among the reasons.
+    ``differs``, ``better`` and ``worse`` are shares of the test prompts; ``successes`` and
+    ``failures`` name the prompts that gain and lose most, whose ``predicted_gain`` is what the
+    router expected. They are picked by their labels, so that luck of the seeds is among the
+    reasons.
 
     Args:
-        picked: the candidate that each test prompt gets from the router, (n_test,), and ``lam`` the largest lambda of its rule.
+        picked: the candidate that each test prompt gets from the router, (n_test,), and ``lam`` the
+            largest lambda of its rule.
         predicted: the router's predictions (n_test, n_candidates); ``labels`` likewise.
         prompt_ids: of the test prompts.
     """
@@ -66,7 +78,8 @@ def case_samples(
     pool: Pool,
     images: dict[tuple[str, str], bytes],
 ) -> list[Sample]:
-    """The successes or failures for the report: each prompt with the fixed candidate and the routed one.
+    """The successes or failures for the report: each prompt with the fixed candidate and the routed
+    one.
 
     Args:
         cases: successes or failures; ``fixed`` is the candidate that they were held against.
@@ -76,8 +89,18 @@ def case_samples(
 
     def cell(identifier: str, name: str, chosen: bool) -> Cell:
         i, m = prompts[identifier][0], pool.candidates.index(name)
-        return Cell(name, data_uri(images.get((identifier, name))), float(predicted[i, m]), float(labels[i, m]), chosen)
+        return Cell(
+            name,
+            data_uri(images.get((identifier, name))),
+            float(predicted[i, m]),
+            float(labels[i, m]),
+            chosen,
+        )
 
     return [
-        Sample(prompts[c["prompt_id"]][1], [cell(c["prompt_id"], fixed, False), cell(c["prompt_id"], c["candidate"], True)]) for c in cases
+        Sample(
+            prompts[c["prompt_id"]][1],
+            [cell(c["prompt_id"], fixed, False), cell(c["prompt_id"], c["candidate"], True)],
+        )
+        for c in cases
     ]

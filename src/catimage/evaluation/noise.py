@@ -1,7 +1,9 @@
-"""How much of the oracle's gain is luck of the seeds, and how much of the rest the estimators capture.
+"""How much of the oracle's gain is luck of the seeds, and how much of the rest the estimators
+capture.
 
-An oracle that picks each prompt's best candidate by the very images that it is judged on gains from luck: of equal candidates it takes
-the one whose image came out well. Judged on images that it has not seen, only what the prompt determines is left: the *learnable* gain.
+An oracle that picks each prompt's best candidate by the very images that it is judged on gains from
+luck: of equal candidates it takes the one whose image came out well. Judged on images that it has
+not seen, only what the prompt determines is left: the *learnable* gain.
 """
 
 from __future__ import annotations
@@ -11,26 +13,30 @@ from typing import Any
 
 import numpy as np
 
+from catimage.common.arrays import Floats
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.routing.rule import Floats
 
 MOST_WAYS = 20
 """Ways to part many seeds that are looked at; each seed is left out once all the same."""
 
 
 def crossed(by_seed: Floats, picking: int) -> Floats:
-    """What an oracle is worth that picks by some seeds and is judged on the others: (n_prompts, n_ways), NaN where it cannot be told.
+    """What an oracle is worth that picks by some seeds and is judged on the others: (n_prompts,
+    n_ways), NaN where it cannot be told.
 
     Each column is one way to choose the ``picking`` seeds. The candidate with the best mean over
-    these is taken, and its mean over the other seeds is its worth; a tie goes to the first. A prompt whose candidates do not all have a
-    score on both sides is NaN.
+    these is taken, and its mean over the other seeds is its worth; a tie goes to the first. A
+    prompt whose candidates do not all have a score on both sides is NaN.
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), higher is better, NaN where missing.
         picking: 1 to n_seeds - 1.
     """
     seeds = by_seed.shape[2]
-    ways = [np.isin(np.arange(seeds), way) for way in islice(combinations(range(seeds), picking), max(MOST_WAYS, seeds))]
+    ways = [
+        np.isin(np.arange(seeds), way)
+        for way in islice(combinations(range(seeds), picking), max(MOST_WAYS, seeds))
+    ]
     columns = []
     for seen in ways:
         known, held = _means(by_seed[:, :, seen]), _means(by_seed[:, :, ~seen])
@@ -48,9 +54,11 @@ def _means(by_seed: Floats) -> Floats:
 
 
 def oracle_on_other_seeds(by_seed: Floats) -> float | None:
-    """What an oracle is worth that has seen all seeds but the one that it is judged on, each in turn; None without a second seed.
+    """What an oracle is worth that has seen all seeds but the one that it is judged on, each in
+    turn; None without a second seed.
 
-    A router that predicts from the prompt alone cannot hope for more than an oracle with endless seeds would reach this way.
+    A router that predicts from the prompt alone cannot hope for more than an oracle with endless
+    seeds would reach this way.
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
@@ -59,19 +67,25 @@ def oracle_on_other_seeds(by_seed: Floats) -> float | None:
     return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def noise_document(by_seed: Floats, single: int, routed: dict[str, Floats], bootstrap: PairedBootstrap) -> dict[str, Any] | None:
+def noise_document(
+    by_seed: Floats, single: int, routed: dict[str, Floats], bootstrap: PairedBootstrap
+) -> dict[str, Any] | None:
     """``noise`` of ``metrics.json``; None where fewer than two prompts have two seeds or more.
 
-    ``oracle_gain`` is the oracle's over the best single candidate where both are judged on the images that the oracle picks by;
-    ``learnable_gain`` is what is left of it on other images (all seeds but one pick, that one judges, in turn). Their ratio is
-    ``learnable_share``; ``noise_share`` is the rest. An oracle that picks by few seeds errs more than one with many would, so that the
-    learnable gain is a lower bound of what the prompt determines: ``by_seeds`` has it for every number of seeds that pick.
-    ``captured`` has, for each estimator, the gain of its honest choice and its share of the learnable gain.
+    ``oracle_gain`` is the oracle's over the best single candidate where both are judged on the
+    images that the oracle picks by; ``learnable_gain`` is what is left of it on other images (all
+    seeds but one pick, that one judges, in turn). Their ratio is ``learnable_share``;
+    ``noise_share`` is the rest. An oracle that picks by few seeds errs more than one with many
+    would, so that the learnable gain is a lower bound of what the prompt determines: ``by_seeds``
+    has it for every number of seeds that pick. ``captured`` has, for each estimator, the gain of
+    its honest choice and its share of the learnable gain.
 
     Args:
-        by_seed: scores (n_prompts, n_candidates, n_seeds) on test, higher is better, NaN where missing.
+        by_seed: scores (n_prompts, n_candidates, n_seeds) on test, higher is better, NaN where
+            missing.
         single: index of the best single candidate.
-        routed: by estimator, the label (n_prompts,) of what its honest choice picks (lambda chosen on the validation split).
+        routed: by estimator, the label (n_prompts,) of what its honest choice picks (lambda chosen
+            on the validation split).
         bootstrap: over all test prompts; where some are left out, as many draws of the others.
     """
     seeds = by_seed.shape[2]
@@ -95,8 +109,13 @@ def noise_document(by_seed: Floats, single: int, routed: dict[str, Floats], boot
         "learnable_gain_interval": bootstrap.interval(learnable),
         **_share("learnable_share", learnable, gain, bootstrap),
         **_share("noise_share", gain - learnable, gain, bootstrap),
-        "by_seeds": [[picking, _gain_by(by_seed[rows], single, picking)] for picking in range(1, seeds)],
-        "captured": {name: _captured(quality[rows] - labels[:, single], learnable, bootstrap) for name, quality in routed.items()},
+        "by_seeds": [
+            [picking, _gain_by(by_seed[rows], single, picking)] for picking in range(1, seeds)
+        ],
+        "captured": {
+            name: _captured(quality[rows] - labels[:, single], learnable, bootstrap)
+            for name, quality in routed.items()
+        },
     }
 
 
@@ -107,10 +126,17 @@ def _gain_by(by_seed: Floats, single: int, picking: int) -> float | None:
 
 
 def _captured(gain: Floats, learnable: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    return {"gain": float(gain.mean()), "interval": bootstrap.interval(gain), **_share("share", gain, learnable, bootstrap)}
+    return {
+        "gain": float(gain.mean()),
+        "interval": bootstrap.interval(gain),
+        **_share("share", gain, learnable, bootstrap),
+    }
 
 
 def _share(name: str, part: Floats, whole: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
     """A ratio of means with its interval; both None where the whole is not clearly above 0."""
     interval = bootstrap.ratio_interval(part, whole)
-    return {name: None if interval is None else float(part.mean() / whole.mean()), f"{name}_interval": interval}
+    return {
+        name: None if interval is None else float(part.mean() / whole.mean()),
+        f"{name}_interval": interval,
+    }

@@ -11,14 +11,22 @@ if TYPE_CHECKING:
 
 
 def step_shares(document: dict[str, Any]) -> Figure:
-    """How many of the test prompts get each number of steps, and how many would if their labels were known."""
+    """How many of the test prompts get each number of steps, and how many would if their labels
+    were known.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.6))
     axes = figure.subplots()
     places, chosen = np.arange(len(document["steps"])), document["chosen"]
     axes.bar(places - 0.2, chosen["share"], 0.4, color="#33608c", label="OURS")
-    axes.bar(places + 0.2, chosen["known"]["share"], 0.4, color="#c9c9c9", label="by the labels themselves")
+    axes.bar(
+        places + 0.2,
+        chosen["known"]["share"],
+        0.4,
+        color="#c9c9c9",
+        label="by the labels themselves",
+    )
     axes.set_xticks(places, [str(s) for s in document["steps"]])
     axes.set_xlabel("steps")
     axes.set_ylabel("share of the prompts")
@@ -27,7 +35,9 @@ def step_shares(document: dict[str, Any]) -> Figure:
 
 
 def step_errors(document: dict[str, Any]) -> Figure:
-    """Figure 12: the mean absolute error at each step, bars a standard error, with that of the training labels' mean."""
+    """Figure 12: the mean absolute error at each step, bars a standard error, with that of the
+    training labels' mean.
+    """
     from matplotlib.figure import Figure
 
     by_metric = document["error_by_step"]
@@ -35,8 +45,20 @@ def step_errors(document: dict[str, Any]) -> Figure:
     panels = np.atleast_1d(figure.subplots(1, len(by_metric)))
     for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):
         steps = [row["steps"] for row in rows]
-        axes.errorbar(steps, [row["mae"] for row in rows], [row["se"] or 0 for row in rows], fmt=".-", label=document["estimator"])
-        axes.plot(steps, [row["mae_of_mean"] for row in rows], "--", color="#9a9a9a", label="mean of the training labels")
+        axes.errorbar(
+            steps,
+            [row["mae"] for row in rows],
+            [row["se"] or 0 for row in rows],
+            fmt=".-",
+            label=document["estimator"],
+        )
+        axes.plot(
+            steps,
+            [row["mae_of_mean"] for row in rows],
+            "--",
+            color="#9a9a9a",
+            label="mean of the training labels",
+        )
         axes.set_xscale("log")
         axes.set_xticks(steps, [str(s) for s in steps], fontsize=7)
         axes.minorticks_off()

@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from catimage.evaluation import uncertainty, words
+from catimage.common.arrays import Floats
+from catimage.evaluation import text as words
+from catimage.evaluation import uncertainty
+from catimage.evaluation.formatting import plateau_lines, relative_gain
 from catimage.evaluation.intervals import verdict
-from catimage.evaluation.plateau_words import plateau_lines, relative_gain
 from catimage.evaluation.samples import Sample
 from catimage.evaluation.sets import sentences
-from catimage.routing.rule import Floats
 
 
 def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[dict[str, Any]]:
-    """How well the router predicts, a row a candidate: root mean squared error, that of the mean label, and correlation.
+    """How well the router predicts, a row a candidate: root mean squared error, that of the mean
+    label, and correlation.
 
-    ``correlation`` (Pearson) is None where either side does not vary. Both arrays are (n_test, n_candidates).
+    ``correlation`` (Pearson) is None where either side does not vary. Both arrays are (n_test,
+    n_candidates).
     """
     rows = []
     for name, p, y in zip(candidates, predicted.T, labels.T, strict=True):
@@ -34,7 +37,12 @@ def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[
     return rows
 
 
-def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str, Any]], shown: dict[str, list[Sample]]) -> str:
+def report(
+    document: dict[str, Any],
+    figures: dict[str, str],
+    fit: list[dict[str, Any]],
+    shown: dict[str, list[Sample]],
+) -> str:
     """The page.
 
     Args:
@@ -46,10 +54,19 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("catimage", "evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("catimage", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"number": words.number, "percent": words.percent}
-    environment.globals |= {"gain": words.gain, "verdict": verdict, "left_out": words.left_out, "why_beside": words.why_beside}
+    environment.globals |= {
+        "gain": words.gain,
+        "verdict": verdict,
+        "left_out": words.left_out,
+        "why_beside": words.why_beside,
+    }
     environment.globals |= {"plateau_lines": plateau_lines, "relative_gain": relative_gain}
     page: str = environment.get_template("report.html.j2").render(
         document=document,
@@ -59,7 +76,10 @@ def report(document: dict[str, Any], figures: dict[str, str], fit: list[dict[str
         decision=words.decision_line(document),
         direction=words.direction(document),
         few=words.few(document),
-        figures={name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for name, svg in figures.items()},
+        figures={
+            name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+            for name, svg in figures.items()
+        },
         fit=fit,
         samples=shown["samples"],
         successes=shown.get("successes", []),

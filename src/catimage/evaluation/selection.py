@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from catimage.common.arrays import Floats
 from catimage.evaluation.budget import Operating
 from catimage.routing.curve import deferral_curve, safe_lambda
-from catimage.routing.rule import Floats, choose
+from catimage.routing.policy import choose
 
 LAMBDAS = 120
 
@@ -23,7 +24,9 @@ def selection_table(predicted: Floats, cost: Floats, candidates: list[str]) -> p
     curve = deferral_curve(predicted, cost).thinned(LAMBDAS)
     lambdas = [safe_lambda(curve, i) for i in range(len(curve))]
     index = pd.MultiIndex.from_product([lambdas, candidates], names=["lambda", "candidate"])
-    return pd.DataFrame({"share": np.concatenate([rates(predicted, cost, lam) for lam in lambdas])}, index=index).reset_index()
+    return pd.DataFrame(
+        {"share": np.concatenate([rates(predicted, cost, lam) for lam in lambdas])}, index=index
+    ).reset_index()
 
 
 def rates(predicted: Floats, cost: Floats, lam: float) -> Floats:
@@ -33,7 +36,9 @@ def rates(predicted: Floats, cost: Floats, lam: float) -> Floats:
 
 
 def calibrated_rates(router: Operating, cost: Floats) -> list[float]:
-    """The share of the test prompts that the calibrated router sends to each candidate, an expectation where rules are mixed."""
+    """The share of the test prompts that the calibrated router sends to each candidate, an
+    expectation where rules are mixed.
+    """
     choices = router.rule.choices(router.scores, cost)
     weights = np.repeat(router.rule.share, choices.shape[1])
     return [float(w) / choices.shape[1] for w in np.bincount(choices.ravel(), weights, len(cost))]

@@ -1,7 +1,9 @@
-"""Quality of whole sets of images: the routed sets against those of the fixed candidates (CATImage's limitation).
+"""Quality of whole sets of images: the routed sets against those of the fixed candidates
+(CATImage's limitation).
 
-Every set has one image of each test prompt and seed, so that all are of one size and of the same prompts. What a set's figure owes to these
-very prompts is told by the delete-a-group jackknife over prompts; two sets are compared on the same groups.
+Every set has one image of each test prompt and seed, so that all are of one size and of the same
+prompts. What a set's figure owes to these very prompts is told by the delete-a-group jackknife over
+prompts; two sets are compared on the same groups.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
+from catimage.common.arrays import Floats, Ints
 from catimage.evaluation.intervals import verdict
 from catimage.evaluation.methods import Pool
-from catimage.evaluation.words import gain, number
+from catimage.evaluation.text import gain, number
 from catimage.metrics.sets import ImageSet, SetMetric
-from catimage.routing.rule import Floats, Ints, choose
+from catimage.routing.policy import choose
 
 GROUPS = 10
 FEWEST = 4
@@ -29,8 +32,10 @@ class Sets:
 
     Attributes:
         made: of every image (n_prompts, n_candidates, n_seeds, width).
-        real: the real images; those of prompt ``i`` where they are rendered have the prompt ``i``, others a number below 0.
-        again: as many other real images of the same prompts, where there are any: what a perfect generator would make.
+        real: the real images; those of prompt ``i`` where they are rendered have the prompt ``i``,
+            others a number below 0.
+        again: as many other real images of the same prompts, where there are any: what a perfect
+            generator would make.
         groups: of prompts, each of which the jackknife leaves out once.
     """
 
@@ -60,7 +65,9 @@ class Judge:
         self._known: dict[bytes, Floats] = {}
 
     def replicates(self, picks: Ints) -> Floats:
-        """The figure of the set that ``picks`` makes, and then those without each group of prompts: (1 + n_groups,)."""
+        """The figure of the set that ``picks`` makes, and then those without each group of prompts:
+        (1 + n_groups,).
+        """
         key = picks.tobytes()
         if key not in self._known:
             self._known[key] = self._replicates(self._sets.picked(picks))
@@ -72,7 +79,9 @@ class Judge:
 
     def _replicates(self, made: ImageSet) -> Floats:
         real, metric = self._sets.real if self._metric.needs_reference else None, self._metric
-        left = [metric.statistic(made.without(g), real and real.without(g)) for g in self._sets.groups]
+        left = [
+            metric.statistic(made.without(g), real and real.without(g)) for g in self._sets.groups
+        ]
         return np.array([metric.statistic(made, real), *left])
 
     def against(self, picks: Ints, rival: Ints) -> dict[str, Any]:
@@ -80,11 +89,16 @@ class Judge:
         sign = 1 if self._metric.higher_is_better else -1
         gains = sign * (self.replicates(picks) - self.replicates(rival)) + 0.0  # no -0
         reach = standard_error(gains) * float(t.ppf(0.975, len(gains) - 2))
-        return {"gain": float(gains[0]), "interval": [float(gains[0]) - reach, float(gains[0]) + reach]}
+        return {
+            "gain": float(gains[0]),
+            "interval": [float(gains[0]) - reach, float(gains[0]) + reach],
+        }
 
 
 def standard_error(replicates: Floats) -> float:
-    """The jackknife's, of the first of ``replicates``; the others are without each group (Efron and Tibshirani 1993, equation 11.5)."""
+    """The jackknife's, of the first of ``replicates``; the others are without each group (Efron and
+    Tibshirani 1993, equation 11.5).
+    """
     left = replicates[1:]
     return float(np.sqrt((len(left) - 1) * left.var()))
 
@@ -94,16 +108,24 @@ def figure(replicates: Floats) -> dict[str, float]:
     return {"value": float(replicates[0]), "se": standard_error(replicates)}
 
 
-def metric_sets(metric: SetMetric, sets: Sets, pool: Pool, predicted: Floats, picked: Ints, document: dict[str, Any]) -> dict[str, Any]:
+def metric_sets(
+    metric: SetMetric,
+    sets: Sets,
+    pool: Pool,
+    predicted: Floats,
+    picked: Ints,
+    document: dict[str, Any],
+) -> dict[str, Any]:
     """One metric of ``sets`` in ``metrics.json``.
 
-    ``budget`` is the calibrated router's set, with its ``best_fixed`` candidate's; ``by_candidate`` has every fixed candidate's set, and
-    the routed set whose lambda was chosen on the validation split for that candidate's cost. ``gain`` is higher-is-better throughout.
+    ``budget`` is the calibrated router's set, with its ``best_fixed`` candidate's; ``by_candidate``
+    has every fixed candidate's set, and the routed set whose lambda was chosen on the validation
+    split for that candidate's cost. ``gain`` is higher-is-better throughout.
 
     Args:
         predicted: the router's predictions (n_prompts, n_candidates).
-        picked: the candidate that each prompt gets from the calibrated router, (n_prompts,): an image is of one, so that no expectation
-            over the parts of a mixed rule makes a set.
+        picked: the candidate that each prompt gets from the calibrated router, (n_prompts,): an
+            image is of one, so that no expectation over the parts of a mixed rule makes a set.
         document: the rest of ``metrics.json``.
     """
     judge, budget = Judge(metric, sets), document["budget"]
@@ -117,9 +139,19 @@ def metric_sets(metric: SetMetric, sets: Sets, pool: Pool, predicted: Floats, pi
             "lambda": budget["lambda"],
             "cost": float(pool.cost[picked].mean()),
             **figure(judge.replicates(picked)),
-            "best_fixed": None if rival is None else {"candidate": best, **figure(judge.replicates(rival)), **judge.against(picked, rival)},
+            "best_fixed": (
+                None
+                if rival is None
+                else {
+                    "candidate": best,
+                    **figure(judge.replicates(rival)),
+                    **judge.against(picked, rival),
+                }
+            ),
         },
-        "by_candidate": [_row(judge, pool, m, predicted, row["selected_lambda"]) for m, row in enumerate(rows)],
+        "by_candidate": [
+            _row(judge, pool, m, predicted, row["selected_lambda"]) for m, row in enumerate(rows)
+        ],
     }
 
 
@@ -152,7 +184,8 @@ def _sentence(name: str, metric: dict[str, Any], images: int) -> str:
     if budget["best_fixed"]:
         fixed = budget["best_fixed"]
         text += (
-            f"; {fixed['candidate']}'s {_figure(fixed)}, a gain of {gain(fixed['gain'], fixed['interval'])}: {verdict(fixed['interval'])}"
+            f"; {fixed['candidate']}'s {_figure(fixed)}, a gain of"
+            f" {gain(fixed['gain'], fixed['interval'])}: {verdict(fixed['interval'])}"
         )
     return text + (f"; other real images' {_figure(real)}." if real else ".")
 

@@ -1,7 +1,9 @@
-"""CATImage's Table 1: what the number of images a training prompt is worth, over many trials (section 5.4).
+"""CATImage's Table 1: what the number of images a training prompt is worth, over many trials
+(section 5.4).
 
-In a trial, S of the seeds that there are are drawn for each training prompt, the k-nearest-neighbours estimator is fitted on the mean of
-their scores, and its deferral curve is judged on the test split, whose labels (the mean over all seeds) and prompts are the same in every
+In a trial, S of the seeds that there are are drawn for each training prompt, the
+k-nearest-neighbours estimator is fitted on the mean of their scores, and its deferral curve is
+judged on the test split, whose labels (the mean over all seeds) and prompts are the same in every
 trial. Other estimators would take too long to fit so many times.
 """
 
@@ -16,12 +18,14 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.base import BaseEstimator, clone
 
-from catimage.evaluation.families import Family, routed
-from catimage.evaluation.lookup import position_at_cost, quality_at
-from catimage.routing.rule import Floats
+from catimage.common.arrays import Floats
+from catimage.evaluation.curve_queries import position_at_cost, quality_at
+from catimage.evaluation.policies import Family, routed
 
 TOGETHER = 10
-"""Trials fitted at once: labels of several trials side by side are as many outputs of one fit, and the neighbours are found once."""
+"""Trials fitted at once: labels of several trials side by side are as many outputs of one fit, and
+the neighbours are found once.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,10 @@ class Lesson:
 
     Attributes:
         regressor: a k-nearest-neighbours regressor with its k, as the train stage chose it.
-        features: of the training, the validation and the test prompts, (n, width) each; computed once.
-        by_seed: scores of the training prompts (n_train, n_candidates, n_seeds), higher is better, NaN where missing.
+        features: of the training, the validation and the test prompts, (n, width) each; computed
+            once.
+        by_seed: scores of the training prompts (n_train, n_candidates, n_seeds), higher is better,
+            NaN where missing.
         validation: labels (n_val, n_candidates); ``test`` (n_test, n_candidates).
         cost: (n_candidates,).
     """
@@ -50,27 +56,40 @@ def whole_seeds(by_seed: Floats) -> NDArray[np.bool_]:
 
 
 def possible_sizes(sizes: list[int], seeds: int) -> list[int]:
-    """The S of which there is something to draw: fewer than the whole ``seeds`` of the prompt that has most of them."""
+    """The S of which there is something to draw: fewer than the whole ``seeds`` of the prompt that
+    has most of them.
+    """
     return [size for size in dict.fromkeys(sizes) if 0 < size < seeds]
 
 
-def drawn_labels(by_seed: Floats, size: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
-    """The prompts with ``size`` whole seeds at least, and the mean over as many drawn for each: (n,), (n, n_candidates).
+def drawn_labels(
+    by_seed: Floats, size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], Floats]:
+    """The prompts with ``size`` whole seeds at least, and the mean over as many drawn for each:
+    (n,), (n, n_candidates).
 
-    A draw is the same for all candidates of a prompt, as a seed gives several of them the same noise (section 5.2). A seed is whole
-    where every candidate has a score of it.
+    A draw is the same for all candidates of a prompt, as a seed gives several of them the same
+    noise (section 5.2). A seed is whole where every candidate has a score of it.
     """
     whole = whole_seeds(by_seed)
     rows = np.flatnonzero(whole.sum(axis=1) >= size)
-    order = np.argsort(np.where(whole[rows], rng.random((len(rows), whole.shape[1])), 2.0), axis=1)[:, :size]
+    order = np.argsort(np.where(whole[rows], rng.random((len(rows), whole.shape[1])), 2.0), axis=1)[
+        :, :size
+    ]
     return rows, np.take_along_axis(by_seed[rows], order[:, None, :], axis=2).mean(axis=2)
 
 
-def trial_predictions(lesson: Lesson, size: int, trials: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
-    """For each trial, the predictions of the validation and of the test prompts, (n, n_candidates) each."""
+def trial_predictions(
+    lesson: Lesson, size: int, trials: int, seed: int
+) -> Iterator[tuple[Floats, Floats]]:
+    """For each trial, the predictions of the validation and of the test prompts, (n, n_candidates)
+    each.
+    """
     rng, candidates = np.random.default_rng([seed, size]), len(lesson.cost)
     for first in range(0, trials, TOGETHER):
-        draws = [drawn_labels(lesson.by_seed, size, rng) for _ in range(min(TOGETHER, trials - first))]
+        draws = [
+            drawn_labels(lesson.by_seed, size, rng) for _ in range(min(TOGETHER, trials - first))
+        ]
         rows, labels = draws[0][0], np.concatenate([labels for _, labels in draws], axis=1)
         fitted = clone(lesson.regressor).fit(lesson.features[0][rows], labels)
         both = [np.asarray(fitted.predict(x), float) for x in lesson.features[1:]]
@@ -79,13 +98,18 @@ def trial_predictions(lesson: Lesson, size: int, trials: int, seed: int) -> Iter
             yield both[0][:, mine], both[1][:, mine]
 
 
-def trials_document(lesson: Lesson, candidates: list[str], sizes: list[int], trials: int, seed: int) -> dict[str, Any]:
-    """``trials`` of ``metrics.json``, without what it says of the estimator: a table for each S of ``sizes``.
+def trials_document(
+    lesson: Lesson, candidates: list[str], sizes: list[int], trials: int, seed: int
+) -> dict[str, Any]:
+    """``trials`` of ``metrics.json``, without what it says of the estimator: a table for each S of
+    ``sizes``.
 
-    ``quality`` is the mean over trials of the best point of the test curve at no more than the candidate's cost, as in the paper's
-    table, and ``sd`` its standard deviation; ``selected`` has the same where the point is chosen on the validation split. A *win* is a
-    trial that is better than the candidate on test. ``p_value`` is the sign test's, two-sided and exact, ties left out; it tells
-    whether other draws of the training seeds would win as well, and nothing of other prompts.
+    ``quality`` is the mean over trials of the best point of the test curve at no more than the
+    candidate's cost, as in the paper's table, and ``sd`` its standard deviation; ``selected`` has
+    the same where the point is chosen on the validation split. A *win* is a trial that is better
+    than the candidate on test. ``p_value`` is the sign test's, two-sided and exact, ties left out;
+    it tells whether other draws of the training seeds would win as well, and nothing of other
+    prompts.
 
     Args:
         sizes: all possible, see :func:`possible_sizes`.
@@ -105,13 +129,20 @@ def trials_document(lesson: Lesson, candidates: list[str], sizes: list[int], tri
 
 
 def _qualities(lesson: Lesson, size: int, trials: int, seed: int) -> Floats:
-    """Quality at each candidate's cost, as the test curve has it and as validation chooses it: (n_trials, 2, n_candidates)."""
+    """Quality at each candidate's cost, as the test curve has it and as validation chooses it:
+    (n_trials, 2, n_candidates).
+    """
     found = []
     for on_val, on_test in trial_predictions(lesson, size, trials, seed):
         best = routed(on_test, lesson.test, on_test, lesson.test, lesson.cost)
         honest = routed(on_val, lesson.validation, on_test, lesson.test, lesson.cost)
         at_best = [quality_at(best.curve, _affordable(best, c)) for c in lesson.cost]
-        found.append([at_best, [float(honest.outcome(_affordable(honest, c)).quality.mean()) for c in lesson.cost]])
+        found.append(
+            [
+                at_best,
+                [float(honest.outcome(_affordable(honest, c)).quality.mean()) for c in lesson.cost],
+            ]
+        )
     return np.array(found)
 
 

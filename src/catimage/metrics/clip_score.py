@@ -9,10 +9,11 @@ from catimage.metrics.metric import Context, Metric
 
 
 class ClipScore(Metric):
-    """The plain cosine, neither clipped at 0 nor times 100 (0.28 in the paper's Table 1), by the CLIP of ``params.encoder``.
+    """The plain cosine, neither clipped at 0 nor times 100 (0.28 in the paper's Table 1), by the
+    CLIP of ``params.encoder``.
 
-    Images are resized and normalised as the model's configuration says. ``version`` holds a digest of the weights and of that
-    configuration.
+    Images are resized and normalised as the model's configuration says. ``version`` holds a digest
+    of the weights and of that configuration.
 
     Raises:
         InputError: the model or device is not to be had.

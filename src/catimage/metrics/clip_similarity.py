@@ -1,4 +1,6 @@
-"""A high-level distance for pools that have no captioner at hand: how alike a CLIP finds an image and its reference."""
+"""A high-level distance for pools that have no captioner at hand: how alike a CLIP finds an image
+and its reference.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from catimage.metrics.pairs import cosines
 class ClipSimilarity(ReferenceMetric):
     """The cosine of the embeddings of image and reference, by the CLIP of ``params.encoder``.
 
-    It stands where BudgetFusion 3.2 has I-CLIP (equation 4), and compares images where that compares their captions. ``version`` holds
-    a digest of the weights and of the preprocessing.
+    It stands where BudgetFusion 3.2 has I-CLIP (equation 4), and compares images where that
+    compares their captions. ``version`` holds a digest of the weights and of the preprocessing.
 
     Raises:
         InputError: the model or device is not to be had.
@@ -27,5 +29,7 @@ class ClipSimilarity(ReferenceMetric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n references, which may have another size, to float64 (n,); the prompts do not matter."""
+        """uint8 (n, h, w, 3) and n references, which may have another size, to float64 (n,); the
+        prompts do not matter.
+        """
         return cosines(self._clip.images(images), self._clip.images(references))

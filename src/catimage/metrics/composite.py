@@ -13,11 +13,13 @@ from catimage.params import CompositeParams
 
 
 class Composite:
-    """Terms scaled to [0, 1], higher is better, and then combined, so that the composite lies in [0, 1] too.
+    """Terms scaled to [0, 1], higher is better, and then combined, so that the composite lies in
+    [0, 1] too.
 
-    A term's value v becomes s = (v - low) / (high - low), cut off at 0 and 1, and 1 - s where lower is better; low and high are the term's
-    ``scale``, by default the range that its metric declares. With weights w that add up to W, a ``sum`` is sum(w s) / W and a ``product``
-    the geometric mean, prod(s^w)^(1/W), which is 0 where any term is.
+    A term's value v becomes s = (v - low) / (high - low), cut off at 0 and 1, and 1 - s where lower
+    is better; low and high are the term's ``scale``, by default the range that its metric declares.
+    With weights w that add up to W, a ``sum`` is sum(w s) / W and a ``product`` the geometric mean,
+    prod(s^w)^(1/W), which is 0 where any term is.
 
     Raises:
         InputError: a term is no metric, or has an unbounded range and no ``scale``.
@@ -36,7 +38,10 @@ class Composite:
         low, high = self._params.terms[term].scale or self._declared[term].range
         if not np.isfinite([low, high]).all():
             key = f"label.composites.{self.name}.terms.{term}"
-            raise InputError(f"params.yaml: {key}: the metric's range is unbounded; say which values count as 0 and 1 with 'scale'.")
+            raise InputError(
+                f"params.yaml: {key}: the metric's range is unbounded; say which values count as 0"
+                " and 1 with 'scale'."
+            )
         return float(low), float(high)
 
     @property
@@ -46,7 +51,10 @@ class Composite:
 
     def version(self, versions: Mapping[str, str]) -> str:
         """Changes with its definition, its scales and the versions of its terms."""
-        said = f"{self._params.model_dump_json()} {self._scales} {[versions[term] for term in self._params.terms]}"
+        said = (
+            f"{self._params.model_dump_json()} {self._scales}"
+            f" {[versions[term] for term in self._params.terms]}"
+        )
         return f"1-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
     def combine(self, values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a reward model of human preference for an image of a prompt."""
+"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a reward model of human preference for an image
+of a prompt.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +11,39 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from catimage.devices import device_of
+from catimage.common.devices import device_of
 from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
 from catimage.metrics.metric import Context, Metric
 from catimage.metrics.weights import weights_file
 from catimage.params import Weights
 
-CHECKPOINT = Weights(weights="THUDM/ImageReward", revision="9fabc279a94f082f9eb130070cac021569dd16dc")
-VOCABULARY = Weights(weights="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594")
+CHECKPOINT = Weights(
+    weights="THUDM/ImageReward", revision="9fabc279a94f082f9eb130070cac021569dd16dc"
+)
+VOCABULARY = Weights(
+    weights="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"
+)
 BATCH = 32
-"""Images that pass through the model at once, so that memory does not grow with the batch of the label stage."""
+"""Images that pass through the model at once, so that memory does not grow with the batch of the
+label stage.
+"""
 TOKENS = 35
 SIZE = 224
 
 
 class ImageReward(Metric):
-    """ImageReward-v1.0: a reward by the authors' model, standardised: mostly within a few units of 0, but without bounds.
+    """ImageReward-v1.0: a reward by the authors' model, standardised: mostly within a few units of
+    0, but without bounds.
 
-    The shorter side is resized to 224 pixels (bicubic) and the middle taken; a prompt is cut after 35 tokens. ``label.weights`` may name
-    a folder with the official ``ImageReward.pt`` and, beside it, ``vocab.txt`` of bert-base-uncased; otherwise the hub gives both.
-    ``version`` holds a digest of both.
+    The shorter side is resized to 224 pixels (bicubic) and the middle taken; a prompt is cut after
+    35 tokens. ``label.weights`` may name a folder with the official ``ImageReward.pt`` and, beside
+    it, ``vocab.txt`` of bert-base-uncased; otherwise the hub gives both. ``version`` holds a digest
+    of both.
 
     Raises:
-        InputError: the weights, the vocabulary or the device are not to be had, or do not belong together.
+        InputError: the weights, the vocabulary or the device are not to be had, or do not belong
+            together.
     """
 
     name = "image_reward"
@@ -59,8 +70,13 @@ class ImageReward(Metric):
         import torch
 
         pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
-        text = self._tokenizer(prompts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
-        given = (tensor.to(self._device) for tensor in (pixels, text["input_ids"], text["attention_mask"]))
+        text = self._tokenizer(
+            prompts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
+        )
+        given = (
+            tensor.to(self._device)
+            for tensor in (pixels, text["input_ids"], text["attention_mask"])
+        )
         with torch.inference_mode():
             rewards: np.ndarray = self._model(*given).double().cpu().numpy()
         return rewards
@@ -84,15 +100,30 @@ def _tokenizer(vocabulary: Path, words: int) -> Any:
     tokenizer = BertTokenizer.from_pretrained(vocabulary.parent)
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
     if len(tokenizer) != words:
-        given = f"{vocabulary} and BLIP's two tokens make {len(tokenizer):,} tokens, where the model has {words:,}"
-        raise InputError(f"params.yaml: label.weights.{ImageReward.name}: {given}; put the vocab.txt of bert-base-uncased there.")
+        given = (
+            f"{vocabulary} and BLIP's two tokens make {len(tokenizer):,} tokens, where the model"
+            f" has {words:,}"
+        )
+        raise InputError(
+            f"params.yaml: label.weights.{ImageReward.name}: {given}; put the vocab.txt of"
+            " bert-base-uncased there."
+        )
     return tokenizer
 
 
 def _preprocess() -> Any:
     """An image of PIL to normalised pixels (3, 224, 224)."""
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+    from torchvision.transforms import (
+        CenterCrop,
+        Compose,
+        InterpolationMode,
+        Normalize,
+        Resize,
+        ToTensor,
+    )
 
     resize = Resize(SIZE, interpolation=InterpolationMode.BICUBIC)
-    return Compose([resize, CenterCrop(SIZE), ToTensor(), Normalize(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)])
+    return Compose(
+        [resize, CenterCrop(SIZE), ToTensor(), Normalize(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)]
+    )

@@ -1,4 +1,6 @@
-"""ImageReward's model (Xu et al. 2023, arXiv 2304.05977) on transformers' BLIP: the official checkpoint's keys put into it."""
+"""ImageReward's model (Xu et al. 2023, arXiv 2304.05977) on transformers' BLIP: the official
+checkpoint's keys put into it.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,21 @@ import torch
 from torch import nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
+from catimage.common.hub_errors import first_line
 from catimage.errors import InputError
-from catimage.hub import first_line
 from catimage.metrics.weights import read_state
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
-"""The authors' mean and standard deviation of the head's output; a reward is that output standardised by them."""
+"""The authors' mean and standard deviation of the head's output; a reward is that output
+standardised by them.
+"""
 HEAD = 64
-"""Width of an attention head, in BERT and in ViT up to L: a checkpoint's shapes tell all but that."""
+"""Width of an attention head, in BERT and in ViT up to L: a checkpoint's shapes tell all but that.
+"""
 PARTS = ("blip.visual_encoder.", "blip.text_encoder.", "mlp.")
-"""What of a checkpoint is used; BLIP's projections for contrastive training, which are in there too, are not."""
+"""What of a checkpoint is used; BLIP's projections for contrastive training, which are in there
+too, are not.
+"""
 RENAMED = {
     "visual_encoder.cls_token": "visual_encoder.embeddings.class_embedding",
     "visual_encoder.pos_embed": "visual_encoder.embeddings.position_embedding",
@@ -31,25 +38,39 @@ RENAMED = {
     "mlp.layers.": "mlp.",
     "blip.": "",
 }
-"""Parts of the official names and what they are in :class:`RewardModel`; the text encoder's are the same but for the first."""
+"""Parts of the official names and what they are in :class:`RewardModel`; the text encoder's are the
+same but for the first.
+"""
 
 
 class RewardModel(nn.Module):
-    """BLIP's image encoder, its text encoder with cross-attention to the image, and on the state of [CLS] the head."""
+    """BLIP's image encoder, its text encoder with cross-attention to the image, and on the state of
+    [CLS] the head.
+    """
 
     def __init__(self, vision: BlipVisionConfig, text: BlipTextConfig) -> None:
         super().__init__()
         self.visual_encoder = BlipVisionModel(vision)
         self.text_encoder = BlipTextModel(text, add_pooling_layer=False)
         self.mlp = nn.Sequential(
-            nn.Linear(text.hidden_size, 1024), nn.Dropout(0.2), nn.Linear(1024, 128), nn.Dropout(0.2), nn.Linear(128, 64), nn.Dropout(0.1),
-            nn.Linear(64, 16), nn.Linear(16, 1),
-        )  # fmt: skip
+            nn.Linear(text.hidden_size, 1024),
+            nn.Dropout(0.2),
+            nn.Linear(1024, 128),
+            nn.Dropout(0.2),
+            nn.Linear(128, 64),
+            nn.Dropout(0.1),
+            nn.Linear(64, 16),
+            nn.Linear(16, 1),
+        )
 
     def forward(self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (n, 3, h, w), tokens (n, length) and which of them are not padding: rewards float32 (n,)."""
+        """Normalised pixels (n, 3, h, w), tokens (n, length) and which of them are not padding:
+        rewards float32 (n,).
+        """
         image = self.visual_encoder(pixels).last_hidden_state
-        text = self.text_encoder(ids, attention_mask=mask, encoder_hidden_states=image).last_hidden_state
+        text = self.text_encoder(
+            ids, attention_mask=mask, encoder_hidden_states=image
+        ).last_hidden_state
         rewards: torch.Tensor = (self.mlp(text[:, 0]).squeeze(1) - MEAN) / STD
         return rewards
 
@@ -71,15 +92,23 @@ def load_reward_model(path: Path, name: str) -> RewardModel:
         model.load_state_dict(state, assign=True)
     except (LookupError, ArithmeticError, RuntimeError, ValueError) as error:
         what = f"{path} holds the weights of another model ({first_line(error)})"
-        raise InputError(f"params.yaml: label.weights.{name}: {what}; take the official ImageReward.pt.") from error
+        raise InputError(
+            f"params.yaml: label.weights.{name}: {what}; take the official ImageReward.pt."
+        ) from error
     places = torch.arange(text.max_position_embeddings)[None]
-    model.text_encoder.embeddings.position_ids = nn.Buffer(places, persistent=False)  # no weight, so that it is on no device yet
+    model.text_encoder.embeddings.position_ids = nn.Buffer(
+        places, persistent=False
+    )  # no weight, so that it is on no device yet
     return model.eval().requires_grad_(False)
 
 
 def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """An official state dict under the names of :class:`RewardModel`, in float32."""
-    used = {key: value for key, value in state.items() if key.startswith(PARTS) and not key.endswith(".position_ids")}
+    used = {
+        key: value
+        for key, value in state.items()
+        if key.startswith(PARTS) and not key.endswith(".position_ids")
+    }
     return {_name(key): value.float() for key, value in used.items()}
 
 
@@ -114,7 +143,9 @@ def configurations(state: dict[str, torch.Tensor]) -> tuple[BlipVisionConfig, Bl
         intermediate_size=state["text_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0],
         num_hidden_layers=_layers(state, "text_encoder.encoder.layer."),
         num_attention_heads=words.shape[1] // HEAD,
-        max_position_embeddings=state["text_encoder.embeddings.position_embeddings.weight"].shape[0],
+        max_position_embeddings=state["text_encoder.embeddings.position_embeddings.weight"].shape[
+            0
+        ],
         layer_norm_eps=1e-12,
     )
     return vision, text

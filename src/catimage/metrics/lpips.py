@@ -8,22 +8,28 @@ from typing import Any, Literal
 
 import numpy as np
 
-from catimage.devices import device_of
+from catimage.common.devices import device_of
 from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
 from catimage.metrics.metric import Context, ReferenceMetric
 from catimage.metrics.pairs import compared, tensor_of
 from catimage.metrics.weights import read_state, weights_folder
 
-BACKBONES: Mapping[Literal["alex", "vgg"], str] = MappingProxyType({"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"})
-"""torchvision's files of its ImageNet weights, as it names them; torch keeps them in ``~/.cache/torch/hub/checkpoints``."""
+BACKBONES: Mapping[Literal["alex", "vgg"], str] = MappingProxyType(
+    {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+)
+"""torchvision's files of its ImageNet weights, as it names them; torch keeps them in
+``~/.cache/torch/hub/checkpoints``.
+"""
 
 
 class Lpips(ReferenceMetric):
-    """torchmetrics' LPIPS at the images' own size: squared distances of unit features of five layers, weighted by its trained heads.
+    """torchmetrics' LPIPS at the images' own size: squared distances of unit features of five
+    layers, weighted by its trained heads.
 
-    The heads come with torchmetrics. The backbone is AlexNet, as LPIPS's authors have it for a metric, or VGG-16 where the folder of
-    ``label.weights.lpips`` has that alone. A distance has no upper bound by definition; between photographs it is mostly below 1.
+    The heads come with torchmetrics. The backbone is AlexNet, as LPIPS's authors have it for a
+    metric, or VGG-16 where the folder of ``label.weights.lpips`` has that alone. A distance has no
+    upper bound by definition; between photographs it is mostly below 1.
 
     Raises:
         InputError: the backbone's weights or the device are not to be had.
@@ -39,7 +45,8 @@ class Lpips(ReferenceMetric):
         self.version = f"1-{digest_of(self._net)}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and references of the same shape to float64 (n,); the prompts do not matter.
+        """uint8 (n, h, w, 3) and references of the same shape to float64 (n,); the prompts do not
+        matter.
 
         Raises:
             InputError: the references have another size.
@@ -62,11 +69,21 @@ def _network(context: Context) -> Any:
     folder = weights_folder(context, Lpips.name, list(BACKBONES.values()))
     kind = next((kind for kind, file in BACKBONES.items() if (folder / file).is_file()), None)
     if kind is None:
-        raise InputError(f"params.yaml: label.weights.lpips: {folder} has neither {' nor '.join(BACKBONES.values())}; put one there.")
-    network = _NoTrainLpips(net=kind, pnet_rand=True)  # its own way to weights is a download and a full unpickling
+        raise InputError(
+            f"params.yaml: label.weights.lpips: {folder} has neither"
+            f" {' nor '.join(BACKBONES.values())}; put one there."
+        )
+    network = _NoTrainLpips(
+        net=kind, pnet_rand=True
+    )  # its own way to weights is a download and a full unpickling
     state = read_state(folder / BACKBONES[kind], Lpips.name)
     try:
-        network.net.load_state_dict({name: state["features." + name.split(".", 1)[1]] for name in network.net.state_dict()})
+        network.net.load_state_dict(
+            {name: state["features." + name.split(".", 1)[1]] for name in network.net.state_dict()}
+        )
     except (KeyError, RuntimeError) as error:
-        raise InputError(f"params.yaml: label.weights.lpips: {folder / BACKBONES[kind]} holds the weights of another model.") from error
+        raise InputError(
+            f"params.yaml: label.weights.lpips: {folder / BACKBONES[kind]} holds the weights of"
+            " another model."
+        ) from error
     return network

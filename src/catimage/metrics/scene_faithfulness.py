@@ -1,7 +1,8 @@
-"""Does an image show what a caption of the tiny pool's scene grammar says? Measured on the pixels, in the spirit of GenEval.
+"""Does an image show what a caption of the tiny pool's scene grammar says? Measured on the pixels,
+in the spirit of GenEval.
 
-The scenes are flat shapes in ten colours, so that a detector needs no network: a pixel has the nearest of the ten colours, and an object is
-a connected patch of its group's colour.
+The scenes are flat shapes in ten colours, so that a detector needs no network: a pixel has the
+nearest of the ten colours, and an object is a connected patch of its group's colour.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from scipy import ndimage
 
 from catimage.errors import InputError
 from catimage.metrics.metric import Metric
-from catimage.tiny.parsing import parse
-from catimage.tiny.render import SIZE, ground, silhouette
-from catimage.tiny.scenes import COLOURS, MANY, POSITIONS, RADIUS, SHAPES, Group, Scene
+from catimage.scenes.grammar import COLOURS, MANY, POSITIONS, RADIUS, SHAPES, Group, Scene
+from catimage.scenes.parse import parse
+from catimage.scenes.render import SIZE, ground, silhouette
 
 _NAMES = tuple(COLOURS)
 _EIGHT = np.ones((3, 3), bool)
@@ -24,12 +25,15 @@ _CELLS = 16
 
 
 class SceneFaithfulness(Metric):
-    """The share of what a caption says that the image shows: the mean over its background and its groups of objects.
+    """The share of what a caption says that the image shows: the mean over its background and its
+    groups of objects.
 
-    A background counts by the share of its pixels, away from objects, that have the colour it would be drawn in. A group counts by the
-    mean of: number (1 less the relative error), shapes, sizes, textures and places (the share of its objects for which each is right).
-    Objects of a group that have grown together are counted by their area, and where the caption says "overlapping" their shape and size
-    are not judged. The renderer's own images score nearly 1, crowded ones less, since objects hide each other.
+    A background counts by the share of its pixels, away from objects, that have the colour it would
+    be drawn in. A group counts by the mean of: number (1 less the relative error), shapes, sizes,
+    textures and places (the share of its objects for which each is right). Objects of a group that
+    have grown together are counted by their area, and where the caption says "overlapping" their
+    shape and size are not judged. The renderer's own images score nearly 1, crowded ones less,
+    since objects hide each other.
     """
 
     name = "scene_faithfulness"
@@ -39,18 +43,31 @@ class SceneFaithfulness(Metric):
         """uint8 (n, h, w, 3) and n captions to float64 (n,).
 
         Raises:
-            InputError: a prompt is not a caption of the scene grammar, or the images are not of 64 x 64 pixels.
+            InputError: a prompt is not a caption of the scene grammar, or the images are not of 64
+                x 64 pixels.
         """
         if images.shape[1:3] != (SIZE, SIZE):
-            raise InputError(f"metric {self.name!r}: judges images of {SIZE}x{SIZE} pixels, not {images.shape[2]}x{images.shape[1]}.")
-        return np.array([faithfulness(image, _scene(prompt)) for image, prompt in zip(images, prompts, strict=True)], float)
+            raise InputError(
+                f"metric {self.name!r}: judges images of {SIZE}x{SIZE} pixels, not"
+                f" {images.shape[2]}x{images.shape[1]}."
+            )
+        return np.array(
+            [
+                faithfulness(image, _scene(prompt))
+                for image, prompt in zip(images, prompts, strict=True)
+            ],
+            float,
+        )
 
 
 @cache
 def _scene(prompt: str) -> Scene:
     scene = parse(prompt)
     if scene is None:
-        raise InputError(f"metric 'scene_faithfulness': {prompt!r} is no caption of the tiny pool's scene grammar; leave the metric out.")
+        raise InputError(
+            f"metric 'scene_faithfulness': {prompt!r} is no caption of the tiny pool's scene"
+            " grammar; leave the metric out."
+        )
     return scene
 
 
@@ -58,10 +75,17 @@ def faithfulness(image: np.ndarray, scene: Scene) -> float:
     """The score of one image, uint8 (64, 64, 3)."""
     names = _nearest_colours(image)
     masks = [_mask(names, group) for group in scene.groups]
-    free = ~ndimage.binary_dilation(np.any(masks, axis=0), iterations=2) if masks else np.ones(names.shape, bool)
+    free = (
+        ~ndimage.binary_dilation(np.any(masks, axis=0), iterations=2)
+        if masks
+        else np.ones(names.shape, bool)
+    )
     wanted = _nearest_colours(ground(scene.background))
     background = float((names == wanted)[free].mean()) if free.any() else 0.0
-    groups = [_group_score(names, mask, group, scene) for mask, group in zip(masks, scene.groups, strict=True)]
+    groups = [
+        _group_score(names, mask, group, scene)
+        for mask, group in zip(masks, scene.groups, strict=True)
+    ]
     return float(np.mean([background, *groups]))
 
 
@@ -73,7 +97,9 @@ def _nearest_colours(image: np.ndarray) -> np.ndarray:
 
 
 def _mask(names: np.ndarray, group: Group) -> np.ndarray:
-    """Where the group's objects are: patches of its colour, closed over the second colour of a texture; specks left out."""
+    """Where the group's objects are: patches of its colour, closed over the second colour of a
+    texture; specks left out.
+    """
     mask = names == _NAMES.index(group.colour)
     if group.texture:
         mask = _closed(mask)
@@ -100,9 +126,19 @@ def _group_score(names: np.ndarray, mask: np.ndarray, group: Group, scene: Scene
     slices = ndimage.find_objects(labels)
     patches = [labels[s] == i + 1 for i, s in enumerate(slices)]
     whole = [p.sum() < 1.6 * _area(group) for p in patches]  # not several objects grown together
-    number = sum(1 if alone else max(1, round(p.sum() / _area(group))) for p, alone in zip(patches, whole, strict=True))
-    judged = [p for p, alone in zip(patches, whole, strict=True) if alone or not scene.overlap] or patches
-    marks = [_number(number, group.count), _shapes(judged, group), _sizes(judged, group), _texture(names, mask, group)]
+    number = sum(
+        1 if alone else max(1, round(p.sum() / _area(group)))
+        for p, alone in zip(patches, whole, strict=True)
+    )
+    judged = [
+        p for p, alone in zip(patches, whole, strict=True) if alone or not scene.overlap
+    ] or patches
+    marks = [
+        _number(number, group.count),
+        _shapes(judged, group),
+        _sizes(judged, group),
+        _texture(names, mask, group),
+    ]
     if group.position:
         marks.append(float(np.mean([_placed(s, group) for s in slices])))
     return float(np.mean(marks))
@@ -125,12 +161,16 @@ def _cropped(mask: np.ndarray) -> np.ndarray:
 
 
 def _stretched(mask: np.ndarray) -> np.ndarray:
-    rows, columns = (np.minimum((np.arange(_CELLS) + 0.5) * n / _CELLS, n - 1).astype(int) for n in mask.shape)
+    rows, columns = (
+        np.minimum((np.arange(_CELLS) + 0.5) * n / _CELLS, n - 1).astype(int) for n in mask.shape
+    )
     return np.asarray(mask[np.ix_(rows, columns)])
 
 
 def _shapes(patches: list[np.ndarray], group: Group) -> float:
-    """The share of patches that are more like the group's shape than like any other (intersection over union)."""
+    """The share of patches that are more like the group's shape than like any other (intersection
+    over union).
+    """
     cells = np.stack([_stretched(p) for p in patches])[:, None]
     overlap = (cells & _templates()).sum((2, 3)) / (cells | _templates()).sum((2, 3))
     return float((overlap.argmax(1) == SHAPES.index(group.shape)).mean())
@@ -144,7 +184,9 @@ def _sizes(patches: list[np.ndarray], group: Group) -> float:
 
 
 def _texture(names: np.ndarray, mask: np.ndarray, group: Group) -> float:
-    """Whether the patches hold a second colour exactly if a texture is told; which texture it is, is not looked at."""
+    """Whether the patches hold a second colour exactly if a texture is told; which texture it is,
+    is not looked at.
+    """
     inside = ndimage.binary_erosion(_closed(mask), iterations=1)
     share = float((names != _NAMES.index(group.colour))[inside].mean()) if inside.any() else 0.0
     return float((share > 0.12) == bool(group.texture))

@@ -17,7 +17,9 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (n, h, w, 3), their prompts, what errors call them, and their references (None for one that is not there)."""
+    """Images uint8 (n, h, w, 3), their prompts, what errors call them, and their references (None
+    for one that is not there).
+    """
 
     images: np.ndarray
     prompts: list[str]
@@ -30,15 +32,22 @@ class Batch:
         return [self._part(slice(0, n // 2)), self._part(slice(n // 2, n))] if n > 1 else []
 
     def _part(self, s: slice) -> Batch:
-        return Batch(self.images[s], self.prompts[s], self.names[s], None if self.references is None else self.references[s])
+        return Batch(
+            self.images[s],
+            self.prompts[s],
+            self.names[s],
+            None if self.references is None else self.references[s],
+        )
 
 
 def score(metric: Metric, batch: Batch, on_error: Literal["stop", "skip"] = "stop") -> np.ndarray:
-    """float64 (n,); with ``skip``, NaN for images that the metric cannot score, each of which is named on standard output.
+    """float64 (n,); with ``skip``, NaN for images that the metric cannot score, each of which is
+    named on standard output.
 
     Raises:
-        InputError: with ``stop``, the metric fails, has no reference image, or returns the wrong length, no finite number or one outside
-            of its range; says for which image, or for which images if each by itself is scored well.
+        InputError: with ``stop``, the metric fails, has no reference image, or returns the wrong
+            length, no finite number or one outside of its range; says for which image, or for which
+            images if each by itself is scored well.
     """
     try:
         return _checked(metric, batch)
@@ -52,7 +61,9 @@ def score(metric: Metric, batch: Batch, on_error: Literal["stop", "skip"] = "sto
 
 
 def _narrowed(metric: Metric, batch: Batch, error: InputError) -> InputError:
-    """What is wrong with the first image that fails by itself; ``error``, which is about all of them, where none does."""
+    """What is wrong with the first image that fails by itself; ``error``, which is about all of
+    them, where none does.
+    """
     for half in batch.halves():
         try:
             _checked(metric, half)
@@ -67,19 +78,27 @@ def _checked(metric: Metric, batch: Batch) -> np.ndarray:
     Raises:
         InputError: it has not scored each image properly.
     """
-    where = f"metric {metric.name!r}, {batch.names[0]}" + (f" to {batch.names[-1]}" if len(batch.names) > 1 else "")
+    where = f"metric {metric.name!r}, {batch.names[0]}" + (
+        f" to {batch.names[-1]}" if len(batch.names) > 1 else ""
+    )
     try:
         values = np.asarray(_call(metric, batch), float)
     except Exception as error:  # whatever a metric of a user's raises
         said = f"{error}" if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"{where}: {' '.join(said.split()).rstrip('.')}.") from error
     if values.shape != (len(batch.names),):
-        raise InputError(f"{where}: it returned scores of shape {values.shape} for {len(batch.names)} images; return one number an image.")
+        raise InputError(
+            f"{where}: it returned scores of shape {values.shape} for {len(batch.names)} images;"
+            " return one number an image."
+        )
     low, high = metric.range
     bad = ~((values >= low - _SLACK) & (values <= high + _SLACK) & np.isfinite(values))
     if bad.any():
         i = int(np.argmax(bad))
-        raise InputError(f"metric {metric.name!r}, {batch.names[i]}: its score is {values[i]}, its range {low:g} to {high:g}.")
+        raise InputError(
+            f"metric {metric.name!r}, {batch.names[i]}: its score is {values[i]}, its range {low:g}"
+            f" to {high:g}."
+        )
     return values
 
 
@@ -98,7 +117,13 @@ def _references(batch: Batch) -> np.ndarray:
     """
     found = [image for image in batch.references or () if image is not None]
     if len(found) < len(batch.names):
-        raise InputError("there is no reference image to compare with: make that of its metric_reference, same prompt and seed")
+        raise InputError(
+            "there is no reference image to compare with: make that of its metric_reference, same"
+            " prompt and seed"
+        )
     if len({image.shape for image in found}) > 1:
-        raise InputError("the reference images of a batch are of several sizes: all images of a candidate must have one size")
+        raise InputError(
+            "the reference images of a batch are of several sizes: all images of a candidate must"
+            " have one size"
+        )
     return np.stack(found)

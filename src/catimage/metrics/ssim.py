@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from catimage.devices import device_of
+from catimage.common.devices import device_of
 from catimage.metrics.metric import Context, ReferenceMetric
 from catimage.metrics.pairs import compared, tensor_of
 
@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 RADIUS = 5
 C1, C2 = 0.01**2, 0.03**2
 _NUMBERS = 2**18
-"""Of images that are worked on at once: what fits a core's cache, since a blur reads its whole input eleven times."""
+"""Of images that are worked on at once: what fits a core's cache, since a blur reads its whole
+input eleven times.
+"""
 
 
 class Ssim(ReferenceMetric):
-    """Equation 13 with a Gaussian window of standard deviation 1.5 and 11 x 11 pixels, borders mirrored, mean over pixels and RGB.
+    """Equation 13 with a Gaussian window of standard deviation 1.5 and 11 x 11 pixels, borders
+    mirrored, mean over pixels and RGB.
 
-    The values are those of ``torchmetrics`` with ``data_range=1``: an image's range is [0, 1] whatever it holds, or its score would
-    depend on its neighbours in the batch. They are computed here because double precision is wanted, in which an image is exactly 1
-    like itself, flat areas included; torchmetrics' whole (not separable) filter takes 35 times as long in that as in single precision.
+    The values are those of ``torchmetrics`` with ``data_range=1``: an image's range is [0, 1]
+    whatever it holds, or its score would depend on its neighbours in the batch. They are computed
+    here because double precision is wanted, in which an image is exactly 1 like itself, flat areas
+    included; torchmetrics' whole (not separable) filter takes 35 times as long in that as in single
+    precision.
 
     Raises:
         InputError: the device is not to be had.
@@ -37,7 +42,8 @@ class Ssim(ReferenceMetric):
         self.device = device_of(context.device)
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and references of the same shape to float64 (n,); the prompts do not matter.
+        """uint8 (n, h, w, 3) and references of the same shape to float64 (n,); the prompts do not
+        matter.
 
         Raises:
             InputError: the references have another size.
@@ -47,7 +53,9 @@ class Ssim(ReferenceMetric):
     def _compare(self, images: np.ndarray, references: np.ndarray) -> np.ndarray:
         at_once = max(1, _NUMBERS // images[0].size) if len(images) else 1
         starts = range(0, len(images), at_once)
-        parts = [self._similarity(images[i : i + at_once], references[i : i + at_once]) for i in starts]
+        parts = [
+            self._similarity(images[i : i + at_once], references[i : i + at_once]) for i in starts
+        ]
         return np.concatenate(parts).clip(-1, 1) if parts else np.zeros(0)
 
     def _similarity(self, images: np.ndarray, references: np.ndarray) -> np.ndarray:

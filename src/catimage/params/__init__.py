@@ -1,5 +1,8 @@
-"""Typed parameters: ``params.yaml``, its defaults, and ``--set key=value``. Sections are named after the stages."""
+"""Typed parameters: ``params.yaml``, its defaults, and ``--set key=value``. Sections are named
+after the stages.
+"""
 
+from catimage.params.all import Params
 from catimage.params.data import (
     CompositeParams,
     Encoder,
@@ -13,13 +16,34 @@ from catimage.params.data import (
     Validate,
     Weights,
 )
-from catimage.params.judging import Evaluate, Package, Plateau, PlateauMetric
-from catimage.params.learning import Calibrate, EstimatorParams, FeatureParams, Train
+from catimage.params.evaluate import Evaluate, Package, Plateau, PlateauMetric
 from catimage.params.loading import apply_setting, load_params, parse_params, read_tree, save_params
-from catimage.params.whole import Params
+from catimage.params.train import Calibrate, EstimatorParams, FeatureParams, Train
 
 __all__ = [
-    "Calibrate", "CompositeParams", "Encoder", "EstimatorParams", "Evaluate", "FeatureParams", "FileSource", "Generate", "Import", "Label",
-    "Package", "Params", "Plateau", "PlateauMetric", "Sample", "SceneSource", "Term", "Train", "Validate", "Weights", "apply_setting",
-    "load_params", "parse_params", "read_tree", "save_params",
-]  # fmt: skip
+    "Calibrate",
+    "CompositeParams",
+    "Encoder",
+    "EstimatorParams",
+    "Evaluate",
+    "FeatureParams",
+    "FileSource",
+    "Generate",
+    "Import",
+    "Label",
+    "Package",
+    "Params",
+    "Plateau",
+    "PlateauMetric",
+    "Sample",
+    "SceneSource",
+    "Term",
+    "Train",
+    "Validate",
+    "Weights",
+    "apply_setting",
+    "load_params",
+    "parse_params",
+    "read_tree",
+    "save_params",
+]

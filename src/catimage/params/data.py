@@ -14,7 +14,8 @@ from catimage.params.section import Section
 class Encoder(Section):
     """The text encoder of the router.
 
-    ``model`` is an open_clip name, ``local-dir:FOLDER``, ``sentence-transformers:NAME_OR_FOLDER``, or ``tiny`` (the embedded CLIP).
+    ``model`` is an open_clip name, ``local-dir:FOLDER``, ``sentence-transformers:NAME_OR_FOLDER``,
+    or ``tiny`` (the embedded CLIP).
     """
 
     model: str = "tiny"
@@ -24,7 +25,11 @@ class Encoder(Section):
     @property
     def name(self) -> str:
         """The folder name of its embeddings."""
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(x for x in (self.model, self.weights, self.revision) if x)).strip("-")
+        return re.sub(
+            r"[^A-Za-z0-9_.-]+",
+            "-",
+            "-".join(x for x in (self.model, self.weights, self.revision) if x),
+        ).strip("-")
 
 
 class SceneSource(Section):
@@ -53,7 +58,9 @@ class Sample(Section):
 
 
 class Generate(Section):
-    """Stage generate. ``shard_images`` fixes how many images a shard plans; ``batch`` how many are made at once."""
+    """Stage generate. ``shard_images`` fixes how many images a shard plans; ``batch`` how many are
+    made at once.
+    """
 
     seeds: list[int] = Field(default_factory=lambda: [0, 1], min_length=1)
     batch: int = Field(64, ge=1)
@@ -69,7 +76,9 @@ class Weights(Section):
 
 
 class Term(Section):
-    """A metric's part in a composite; ``scale`` are the values that count as 0 and 1, by default its range."""
+    """A metric's part in a composite; ``scale`` are the values that count as 0 and 1, by default
+    its range.
+    """
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     scale: tuple[float, float] | None = None
@@ -83,14 +92,18 @@ class Term(Section):
 
 
 class CompositeParams(Section):
-    """A metric made of others: a weighted mean (``sum``) or geometric mean (``product``) of scaled ones."""
+    """A metric made of others: a weighted mean (``sum``) or geometric mean (``product``) of scaled
+    ones.
+    """
 
     kind: Literal["sum", "product"] = "sum"
     terms: dict[str, Term] = Field(min_length=1)
 
 
 class Label(Section):
-    """Stage label. ``on_error`` says what happens to an image that a metric cannot score: ``stop``, or ``skip`` it and go on."""
+    """Stage label. ``on_error`` says what happens to an image that a metric cannot score: ``stop``,
+    or ``skip`` it and go on.
+    """
 
     metrics: list[str] = Field(default_factory=lambda: ["clip_score", "sharpness"], min_length=1)
     composites: dict[str, CompositeParams] = Field(default_factory=dict)
@@ -109,8 +122,9 @@ class Validate(Section):
 class Import(Section):
     """What ``import-scores`` or ``import-images`` was told.
 
-    Imported scores are in directions of their own, which ``lower_is_better`` tells. Imported images are scored by our metrics, which
-    declare theirs; ``metric_reference`` gives, by candidate, the one whose image of the same prompt and seed is its reference.
+    Imported scores are in directions of their own, which ``lower_is_better`` tells. Imported images
+    are scored by our metrics, which declare theirs; ``metric_reference`` gives, by candidate, the
+    one whose image of the same prompt and seed is its reference.
     """
 
     kind: Literal["scores", "images"] = "scores"
@@ -119,9 +133,15 @@ class Import(Section):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
-        key, kind = ("metric_reference", "images") if self.kind == "scores" else ("lower_is_better", "scores")
+        key, kind = (
+            ("metric_reference", "images")
+            if self.kind == "scores"
+            else ("lower_is_better", "scores")
+        )
         if getattr(self, key):
-            raise ValueError(f"{key} is for imported {kind}, and these are {self.kind}; leave it out")
+            raise ValueError(
+                f"{key} is for imported {kind}, and these are {self.kind}; leave it out"
+            )
         return self
 
     def check_references(self, candidates: list[str]) -> None:
@@ -133,4 +153,6 @@ class Import(Section):
         for name in (*self.metric_reference, *self.metric_reference.values()):
             if name not in candidates:
                 known = f"{nearest(name, candidates)}; there are {', '.join(candidates)}"
-                raise InputError(f"params.yaml: import.metric_reference: {name!r} is no candidate{known}.")
+                raise InputError(
+                    f"params.yaml: import.metric_reference: {name!r} is no candidate{known}."
+                )

@@ -9,15 +9,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from catimage.errors import InputError, nearest
-from catimage.params.whole import Params
+from catimage.params.all import Params
 from catimage.workspace import replacing
 
 
 def load_params(path: Path, settings: list[str] | None = None) -> Params:
-    """Reads ``params.yaml`` (defaults fill what it leaves out), applies ``key=value`` settings and writes those to the file.
+    """Reads ``params.yaml`` (defaults fill what it leaves out), applies ``key=value`` settings and
+    writes those to the file.
 
     Raises:
-        InputError: not YAML, an unknown key (with the nearest known one), or a value of the wrong type.
+        InputError: not YAML, an unknown key (with the nearest known one), or a value of the wrong
+            type.
     """
     tree = read_tree(path)
     for setting in settings or []:
@@ -43,7 +45,8 @@ def save_params(tree: dict[str, Any], path: Path) -> None:
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The keys and values that ``params.yaml`` itself says, without defaults and unchecked; empty where there is no file.
+    """The keys and values that ``params.yaml`` itself says, without defaults and unchecked; empty
+    where there is no file.
 
     Raises:
         InputError: not YAML, or not a mapping.
@@ -53,9 +56,13 @@ def read_tree(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}.") from error
+        raise InputError(
+            f"{path}: not readable as YAML: {' '.join(str(error).split())}."
+        ) from error
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: must be a mapping of keys to values, as in the README's example.")
+        raise InputError(
+            f"{path}: must be a mapping of keys to values, as in the README's example."
+        )
     return tree
 
 
@@ -87,7 +94,10 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(place)
     if first["type"] == "extra_forbidden":
         known = _known_keys(place[:-1])
-        return f"unknown key {key!r}{nearest(place[-1], known)}; the keys there are {', '.join(known)}."
+        return (
+            f"unknown key {key!r}{nearest(place[-1], known)}; the keys there are"
+            f" {', '.join(known)}."
+        )
     message = first["msg"].removeprefix("Value error, ")
     return f"key {key!r}: {message[0].lower() + message[1:]} (found {first.get('input')!r})."
 
@@ -95,13 +105,19 @@ def _sentence(error: ValidationError) -> str:
 def _known_keys(place: list[str]) -> list[str]:
     model: Any = Params
     for part in place:
-        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None) if hasattr(model, "model_fields") else None
+        field = (
+            next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+            if hasattr(model, "model_fields")
+            else None
+        )
         model = _model_in(field.annotation) if field else model if part.isdigit() else None
     fields = getattr(model, "model_fields", {})
     return [f.alias or n for n, f in fields.items()]
 
 
 def _model_in(annotation: Any) -> Any:
-    """The section that an annotation is, or is a list, tuple, mapping or option of; the annotation itself where there is none."""
+    """The section that an annotation is, or is a list, tuple, mapping or option of; the annotation
+    itself where there is none.
+    """
     inside = (annotation, *get_args(annotation))
     return next((a for a in inside if isinstance(a, type) and issubclass(a, BaseModel)), annotation)

@@ -1,4 +1,6 @@
-"""Floating-point operations of a model, counted while it runs (on torch's meta device: without numbers and without weights)."""
+"""Floating-point operations of a model, counted while it runs (on torch's meta device: without
+numbers and without weights).
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,17 @@ PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convoluti
 
 
 def tflops(run: Callable[..., Any], *inputs: Any, convention: Convention = "full") -> float:
-    """TFLOPs of one call; a multiply-add is two. ``paper`` leaves out the products of activations with each other, those of attention."""
+    """TFLOPs of one call; a multiply-add is two. ``paper`` leaves out the products of activations
+    with each other, those of attention.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         run(*inputs)
     counts: dict[Any, int] = counter.get_flop_counts()["Global"]
-    return sum(n for operation, n in counts.items() if convention == "full" or operation in PROJECTIONS) / 1e12
+    return (
+        sum(
+            n for operation, n in counts.items() if convention == "full" or operation in PROJECTIONS
+        )
+        / 1e12
+    )

@@ -1,4 +1,6 @@
-"""A pool (the set H of CATImage 3.1): generators, candidates and where costs come from, read from one YAML file."""
+"""A pool (the set H of CATImage 3.1): generators, candidates and where costs come from, read from
+one YAML file.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
 from catimage.errors import InputError, nearest
-from catimage.pool.kinds import KINDS, AnyGenerator, kind_of
+from catimage.pool.registry import KINDS, AnyGenerator, kind_of
 from catimage.pool.spec import Candidate, Section
 
 PACKAGED = Path(__file__).parents[1] / "pools"
@@ -19,10 +21,11 @@ PACKAGED = Path(__file__).parents[1] / "pools"
 class Pool(Section):
     """A pool as its file has it.
 
-    ``costs`` is ``counted`` (TFLOPs from the models' configuration, beside what candidates say) or ``explicit``.
-    ``reference_condition`` is the fixed candidate that a report compares with; ``metric_reference`` gives, per generator,
-    the candidate whose image is the reference of a reference metric. ``usd_per_tflop`` gives counted candidates a price beside their
-    TFLOPs, so that a pool that mixes them with hosted ones is routed over with ``cost_unit: usd``.
+    ``costs`` is ``counted`` (TFLOPs from the models' configuration, beside what candidates say) or
+    ``explicit``. ``reference_condition`` is the fixed candidate that a report compares with;
+    ``metric_reference`` gives, per generator, the candidate whose image is the reference of a
+    reference metric. ``usd_per_tflop`` gives counted candidates a price beside their TFLOPs, so
+    that a pool that mixes them with hosted ones is routed over with ``cost_unit: usd``.
     """
 
     name: str = Field(min_length=1)
@@ -54,20 +57,24 @@ class Pool(Section):
 
 
 def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
-    """Reads a pool by the path of its YAML file, or by name from ``workspace_pools``, then from the package.
+    """Reads a pool by the path of its YAML file, or by name from ``workspace_pools``, then from the
+    package.
 
     The weights are not looked at here.
 
     Raises:
-        InputError: no such pool (known names are listed), not YAML, an unknown key, a duplicate candidate, a negative
-            or missing cost, two candidates that are the same, a setting that the generator does not have, or a name of a generator
-            or candidate that the file does not define.
+        InputError: no such pool (known names are listed), not YAML, an unknown key, a duplicate
+            candidate, a negative or missing cost, two candidates that are the same, a setting that
+            the generator does not have, or a name of a generator or candidate that the file does
+            not define.
     """
     path = _find(name_or_file, workspace_pools)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}.") from error
+        raise InputError(
+            f"{path}: not readable as YAML: {' '.join(str(error).split())}."
+        ) from error
     if not isinstance(tree, dict):
         raise InputError(f"{path}: must be a mapping with the keys {', '.join(Pool.model_fields)}.")
     try:
@@ -94,7 +101,10 @@ def _find(name_or_file: str, workspace_pools: Path | None) -> Path:
             return path
     known = sorted({p.stem for f in folders for p in f.glob("*.yaml")})
     places = " and ".join(str(f) for f in folders)
-    raise InputError(f"pool {name_or_file!r} is not in {places}{nearest(name_or_file, known)}; the pools there are {', '.join(known)}.")
+    raise InputError(
+        f"pool {name_or_file!r} is not in {places}{nearest(name_or_file, known)}; the pools there"
+        f" are {', '.join(known)}."
+    )
 
 
 def _check(pool: Pool, path: Path) -> None:
@@ -104,12 +114,18 @@ def _check(pool: Pool, path: Path) -> None:
         where = f"{path}: candidates, row {row}"
         if candidate.candidate in seen:
             first = seen[candidate.candidate]
-            raise InputError(f"{where}: the candidate {candidate.candidate!r} is already in row {first}; rename or drop one.")
+            raise InputError(
+                f"{where}: the candidate {candidate.candidate!r} is already in row {first}; rename"
+                " or drop one."
+            )
         seen[candidate.candidate] = row
         _known(candidate.generator, list(pool.generators), "generator", where)
         _check_settings(pool, candidate, where)
         if pool.costs == "explicit" and candidate.cost is None:
-            raise InputError(f"{where}: the candidate {candidate.candidate!r} has no cost; add one, or say 'costs: counted'.")
+            raise InputError(
+                f"{where}: the candidate {candidate.candidate!r} has no cost; add one, or say"
+                " 'costs: counted'."
+            )
     if pool.reference_condition is not None:
         _known(pool.reference_condition, list(seen), "candidate", f"{path}: reference_condition")
     for generator, candidate_name in pool.metric_reference.items():
@@ -118,44 +134,71 @@ def _check(pool: Pool, path: Path) -> None:
 
 
 def _check_settings(pool: Pool, candidate: Candidate, where: str) -> None:
-    """What the candidate sets itself is a setting of its generator, and makes it another one than those before."""
+    """What the candidate sets itself is a setting of its generator, and makes it another one than
+    those before.
+    """
     spec = pool.generators[candidate.generator]
     for key in candidate.settings:
         if key not in spec.overridable:
             known = [*Candidate.model_fields, *spec.overridable]
-            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}; the keys there are {', '.join(known)}.")
+            raise InputError(
+                f"{where}: unknown key {key!r}{nearest(key, known)}; the keys there are"
+                f" {', '.join(known)}."
+            )
     try:
         settled = spec.settled(candidate)
     except ValidationError as error:
         raise InputError(f"{where}: {_sentence(error)}") from error
     spec.check(candidate)
     for other in pool.candidates[: pool.candidates.index(candidate)]:
-        if (other.generator, other.steps) == (candidate.generator, candidate.steps) and spec.settled(other) == settled:
-            raise InputError(f"{where}: the candidate {candidate.candidate!r} is the same as {other.candidate!r}; drop one.")
+        if (other.generator, other.steps) == (
+            candidate.generator,
+            candidate.steps,
+        ) and spec.settled(other) == settled:
+            raise InputError(
+                f"{where}: the candidate {candidate.candidate!r} is the same as"
+                f" {other.candidate!r}; drop one."
+            )
 
 
 def _known(name: str, known: list[str], what: str, where: str) -> None:
     if name not in known:
-        raise InputError(f"{where}: no {what} is called {name!r}{nearest(name, known)}; there are {', '.join(known)}.")
+        raise InputError(
+            f"{where}: no {what} is called {name!r}{nearest(name, known)}; there are"
+            f" {', '.join(known)}."
+        )
 
 
 def _sentence(error: ValidationError, tree: Any = None) -> str:
     """The first thing that is wrong, in words; rows of the list of candidates are counted from 1."""
     first = error.errors()[0]
     loc = list(first["loc"])
-    fields: list[str] = list(Candidate.model_fields) if loc[0] == "candidates" else list(Pool.model_fields)
+    fields: list[str] = (
+        list(Candidate.model_fields) if loc[0] == "candidates" else list(Pool.model_fields)
+    )
     if loc[0] == "generators" and len(loc) > 2:
         del loc[2]  # pydantic's name of the kind
         fields = list(KINDS[kind_of(tree["generators"][loc[1]])].model_fields)
-    key = ".".join(f"row {p + 1}" if isinstance(p, int) else p for p in loc).replace("candidates.row", "candidates, row")
+    key = ".".join(f"row {p + 1}" if isinstance(p, int) else p for p in loc).replace(
+        "candidates.row", "candidates, row"
+    )
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{nearest(str(loc[-1]), fields)}; the keys there are {', '.join(fields)}."
+        return (
+            f"unknown key {key!r}{nearest(str(loc[-1]), fields)}; the keys there are"
+            f" {', '.join(fields)}."
+        )
     if first["type"] == "missing":
         return f"the key {key!r} is missing."
     if first["type"] == "union_tag_invalid":
         kind = kind_of(first["input"])
-        return f"key '{key}.kind': there is no kind {kind!r}{nearest(kind, list(KINDS))}; the kinds are {', '.join(KINDS)}."
-    return f"key {key!r}: {first['msg'][0].lower() + first['msg'][1:]} (found {_short(first['input'])})."
+        return (
+            f"key '{key}.kind': there is no kind {kind!r}{nearest(kind, list(KINDS))}; the kinds"
+            f" are {', '.join(KINDS)}."
+        )
+    return (
+        f"key {key!r}: {first['msg'][0].lower() + first['msg'][1:]} (found"
+        f" {_short(first['input'])})."
+    )
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,6 @@
-"""What the file of a pool says of one candidate and of one generator, and what every kind of generator can do."""
+"""What the file of a pool says of one candidate and of one generator, and what every kind of
+generator can do.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from catimage.errors import InputError
 
 if TYPE_CHECKING:
-    from catimage.pool.workshop import Workshop
+    from catimage.pool.device_memory import Workshop
 
 Convention = Literal["full", "paper"]
 
@@ -28,8 +30,8 @@ class Section(BaseModel):
 class Candidate(BaseModel):
     """One choice m: a generator, a number of steps, and what it sets otherwise than its generator.
 
-    An explicit ``cost`` is in ``unit``, for one image. ``settings`` holds the keys beyond the named ones: which of them there
-    may be is the generator's to say (:attr:`GeneratorSpec.overridable`).
+    An explicit ``cost`` is in ``unit``, for one image. ``settings`` holds the keys beyond the named
+    ones: which of them there may be is the generator's to say (:attr:`GeneratorSpec.overridable`).
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -47,12 +49,20 @@ class Candidate(BaseModel):
 
     def row(self) -> dict[str, Any]:
         """Its columns in the candidates table."""
-        return {"candidate": self.candidate, "generator": self.generator, "steps": self.steps, "cost": self.cost, "unit": self.unit}
+        return {
+            "candidate": self.candidate,
+            "generator": self.generator,
+            "steps": self.steps,
+            "cost": self.cost,
+            "unit": self.unit,
+        }
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What one image of a candidate costs in TFLOPs, part by part. ``passes`` is 2 where guidance doubles every call."""
+    """What one image of a candidate costs in TFLOPs, part by part. ``passes`` is 2 where guidance
+    doubles every call.
+    """
 
     denoiser: float
     text_encoder: float
@@ -65,8 +75,9 @@ class Terms:
 class Facts:
     """What is known of a generator before it is loaded.
 
-    ``weight_bytes`` and ``memory_bytes`` (weights as loaded, and the largest activations of one image) are None where nothing can
-    be counted; ``missing`` says what is not at hand, and is empty where a run can start now.
+    ``weight_bytes`` and ``memory_bytes`` (weights as loaded, and the largest activations of one
+    image) are None where nothing can be counted; ``missing`` says what is not at hand, and is empty
+    where a run can start now.
     """
 
     revision: str
@@ -81,15 +92,18 @@ class Generator(Protocol):
     def encode(self, prompts: list[str]) -> Any:
         """Encodes each prompt once, for any number of candidates and seeds."""
 
-    def generate(self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None) -> np.ndarray:
+    def generate(
+        self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None
+    ) -> np.ndarray:
         """One image a (prompt, seed) pair: uint8 (n, h, w, 3)."""
 
 
 class GeneratorSpec(Section, ABC):
     """One generator, of any kind. Candidates share it.
 
-    ``size`` is the images' width and height in pixels. A kind is a subclass in :data:`catimage.pool.kinds.KINDS`; its methods import
-    what they need when they are called, so that reading a pool is cheap.
+    ``size`` is the images' width and height in pixels. A kind is a subclass in
+    :data:`catimage.pool.registry.KINDS`; its methods import what they need when they are called, so
+    that reading a pool is cheap.
     """
 
     overridable: ClassVar[tuple[str, ...]] = ()
@@ -105,7 +119,9 @@ class GeneratorSpec(Section, ABC):
     _where: str = PrivateAttr("pool")
 
     def error(self, key: str, message: str) -> InputError:
-        """An error that names the file and the key of this generator; ``message`` ends the sentence."""
+        """An error that names the file and the key of this generator; ``message`` ends the
+        sentence.
+        """
         return InputError(f"{self._where}.{key}: {message}")
 
     def settled(self, candidate: Candidate) -> Self:
@@ -128,11 +144,14 @@ class GeneratorSpec(Section, ABC):
         """
 
     def definition(self, candidate: Candidate, identity: dict[str, Any]) -> dict[str, Any]:
-        """What decides a candidate's images beside its steps, for the plans of shards: settings, and :meth:`identity`.
+        """What decides a candidate's images beside its steps, for the plans of shards: settings,
+        and :meth:`identity`.
 
         Where the weights lie is left out, so that a copied workspace keeps its shards.
         """
-        settings = self.settled(candidate).model_dump(mode="json", exclude=set(self.unseen), exclude_defaults=True)
+        settings = self.settled(candidate).model_dump(
+            mode="json", exclude=set(self.unseen), exclude_defaults=True
+        )
         return {"kind": self.kind, **settings, **identity}
 
     @abstractmethod
@@ -144,7 +163,9 @@ class GeneratorSpec(Section, ABC):
         """
 
     @abstractmethod
-    def terms(self, folder: Path, candidates: list[Candidate], convention: Convention) -> list[Terms]:
+    def terms(
+        self, folder: Path, candidates: list[Candidate], convention: Convention
+    ) -> list[Terms]:
         """What an image of each of its ``candidates`` costs.
 
         Raises:
@@ -156,18 +177,26 @@ class GeneratorSpec(Section, ABC):
         """What is known of it before it is loaded; asks no network."""
 
     def sources(self) -> dict[str, str]:
-        """Where its weights come from, folders and hub ids, by the key that names them (``weights``, ``parts.unet.weights``)."""
+        """Where its weights come from, folders and hub ids, by the key that names them
+        (``weights``, ``parts.unet.weights``).
+        """
         return {}
 
     def local_folders(self, folder: Path) -> dict[str, Path]:
         """Those of its :meth:`sources` that are folders on this machine, for a Bento to carry."""
-        return {key: folder / place for key, place in self.sources().items() if (folder / place).is_dir()}
+        return {
+            key: folder / place
+            for key, place in self.sources().items()
+            if (folder / place).is_dir()
+        }
 
     def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
-        """Fetches what is not on this machine, and checks all that can be known before a long run without loading anything.
+        """Fetches what is not on this machine, and checks all that can be known before a long run
+        without loading anything.
 
         Raises:
-            InputError: it cannot make one of the ``candidates``, or not on this ``device`` (not ``auto``, but a name of torch's).
+            InputError: it cannot make one of the ``candidates``, or not on this ``device`` (not
+                ``auto``, but a name of torch's).
         """
         for candidate in candidates:
             self.check(candidate)
@@ -181,7 +210,8 @@ class GeneratorSpec(Section, ABC):
         """
 
     def open_in(self, workshop: Workshop, folder: Path) -> Generator:
-        """Loads it beside others, whose parts it shares where it can; a kind that shares none needs only :meth:`open`.
+        """Loads it beside others, whose parts it shares where it can; a kind that shares none needs
+        only :meth:`open`.
 
         Raises:
             InputError: its weights or classes are not to be had.

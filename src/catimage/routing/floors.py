@@ -1,6 +1,8 @@
-"""Floors under the mean quality: the cheapest routing that is good enough, and one metric maximised while others keep theirs.
+"""Floors under the mean quality: the cheapest routing that is good enough, and one metric maximised
+while others keep theirs.
 
-What counts are the means of the labels of the prompts where the rule is calibrated, an expectation over the draws where rules are mixed.
+What counts are the means of the labels of the prompts where the rule is calibrated, an expectation
+over the draws where rules are mixed.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from catimage.common.arrays import Floats, Ints
 from catimage.errors import InputError
 from catimage.routing.curve import Curve
-from catimage.routing.mixing import Rule, check_budget, mixed
-from catimage.routing.programme import optimum
-from catimage.routing.rule import Floats, Ints
+from catimage.routing.linear_program import optimum
+from catimage.routing.randomized import Rule, check_budget, mixed
 
 _ROUNDS = 12
 _ROUNDING = 1e-9
@@ -35,7 +37,10 @@ def cheapest_reaching(curve: Curve, floor: float, mix: bool = True) -> tuple[Rul
     if not len(reached):
         best = int(np.argmax(curve.quality))
         at = f"{curve.quality[best]:.6g}, at a mean cost of {curve.cost[best]:.4g}"
-        raise InputError(f"calibrate.quality_floor: {floor:g} is above all that routing reaches on the validation split: {at}; lower it.")
+        raise InputError(
+            f"calibrate.quality_floor: {floor:g} is above all that routing reaches on the"
+            f" validation split: {at}; lower it."
+        )
     i = int(reached[-1])
     if not mix or i + 1 == len(curve):
         return mixed(curve, i, 0.0, curve.quality)
@@ -51,14 +56,22 @@ class Floored:
     kept: Floats
 
 
-def best_with_floors(scores: Floats, labels: Floats, cost: Floats, budget: float, floors: Floats, names: Sequence[str]) -> Floored:
+def best_with_floors(
+    scores: Floats,
+    labels: Floats,
+    cost: Floats,
+    budget: float,
+    floors: Floats,
+    names: Sequence[str],
+) -> Floored:
     """The rule of most predicted quality within the budget that keeps the other metrics' floors.
 
-    Predictions decide, labels count: as long as a floor is missed by the labels (or kept with room to spare, at a price), the programme is
-    solved again with that floor moved by the difference.
+    Predictions decide, labels count: as long as a floor is missed by the labels (or kept with room
+    to spare, at a price), the programme is solved again with that floor moved by the difference.
 
     Args:
-        scores: (1 + K, n, m) predicted, of the routed metric first; ``labels`` (K, n, m) of the others, NaN where one is missing.
+        scores: (1 + K, n, m) predicted, of the routed metric first; ``labels`` (K, n, m) of the
+            others, NaN where one is missing.
         cost: (m,); ``floors`` (K,); ``names`` of the K metrics.
 
     Raises:
@@ -89,7 +102,9 @@ def _floored(rule: Rule, scores: Floats, labels: Floats, cost: Floats) -> tuple[
     """What a rule gives by the labels, and its predicted quality."""
     choices = rule.choices(scores, cost)
     kept = np.array([_label_mean(rule, choices, y) for y in labels])
-    return Floored(rule, float(rule.expected(choices, cost).mean()), kept), float(rule.expected(choices, scores[0]).mean())
+    return Floored(rule, float(rule.expected(choices, cost).mean()), kept), float(
+        rule.expected(choices, scores[0]).mean()
+    )
 
 
 def _label_mean(rule: Rule, choices: Ints, labels: Floats) -> float:
@@ -98,21 +113,44 @@ def _label_mean(rule: Rule, choices: Ints, labels: Floats) -> float:
     return float(rule.expected(choices[:, whole], labels[whole]).mean())
 
 
-def _refusal(scores: Floats, cost: Floats, budget: float, floors: Floats, names: Sequence[str], last: Floored | None) -> str:
+def _refusal(
+    scores: Floats,
+    cost: Floats,
+    budget: float,
+    floors: Floats,
+    names: Sequence[str],
+    last: Floored | None,
+) -> str:
     """One sentence: which floors cannot be kept, and what can be."""
     wanted = " and ".join(f"{name} {floor:g}" for name, floor in zip(names, floors, strict=True))
-    said = f"calibrate.floors: nothing within a budget of {budget:.4g} keeps {wanted} on the validation split"
+    said = (
+        f"calibrate.floors: nothing within a budget of {budget:.4g} keeps {wanted} on the"
+        " validation split"
+    )
     if last is not None:
-        reached = " and ".join(f"{name} {value:.6g}" for name, value in zip(names, last.kept, strict=True))
-        return f"{said}; the routing that should, by what is predicted, has {reached}: lower the floors to that, or raise the budget."
-    most = " and ".join(f"{name} {largest(scores, cost, budget, k):.6g}" for k, name in enumerate(names))
+        reached = " and ".join(
+            f"{name} {value:.6g}" for name, value in zip(names, last.kept, strict=True)
+        )
+        return (
+            f"{said}; the routing that should, by what is predicted, has {reached}: lower the"
+            " floors to that, or raise the budget."
+        )
+    most = " and ".join(
+        f"{name} {largest(scores, cost, budget, k):.6g}" for k, name in enumerate(names)
+    )
     least = smallest_budget(scores, cost, floors)
-    mend = "no budget does: lower the floors" if least is None else f"a budget of {least:.4g} does: raise it, or lower the floors"
+    mend = (
+        "no budget does: lower the floors"
+        if least is None
+        else f"a budget of {least:.4g} does: raise it, or lower the floors"
+    )
     return f"{said}, where each by itself reaches {most} at most by what is predicted; {mend}."
 
 
 def largest(scores: Floats, cost: Floats, budget: float, k: int) -> float:
-    """The largest mean of the predictions of metric ``k`` (of those after the first) within a budget."""
+    """The largest mean of the predictions of metric ``k`` (of those after the first) within a
+    budget.
+    """
     alone = scores[[1 + k]]
     rule = optimum(alone, cost, budget, np.zeros(0)).rule
     return float(rule.expected(rule.choices(alone, cost), alone[0]).mean())
@@ -122,4 +160,8 @@ def smallest_budget(scores: Floats, cost: Floats, floors: Floats) -> float | Non
     """The least mean cost at which the predictions keep all floors; None where no cost is enough."""
     cheap = np.concatenate([np.broadcast_to(-cost, scores.shape[1:])[None], scores[1:]])
     found = optimum(cheap, cost, float(cost.max()), floors)
-    return float(found.rule.expected(found.rule.choices(cheap, cost), cost).mean()) if found.met else None
+    return (
+        float(found.rule.expected(found.rule.choices(cheap, cost), cost).mean())
+        if found.met
+        else None
+    )

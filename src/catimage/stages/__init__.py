@@ -1,1 +1,3 @@
-"""The eight stages, one module each (read tables, call the core, write tables), and the imports that stand in for the first ones."""
+"""The eight stages, one module each (read tables, call the core, write tables), and the imports
+that stand in for the first ones.
+"""

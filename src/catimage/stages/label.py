@@ -11,33 +11,36 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from catimage.data.schema import PROMPTS, SCORES, read_table, write_frames
+from catimage.data.shards.lock import writing
+from catimage.data.shards.manifest import Entry, read_manifest
+from catimage.data.shards.references import References
+from catimage.data.shards.store import KEYS, DamagedShard, decode_image, read_keys, read_shard
 from catimage.errors import InputError
 from catimage.metrics import Context, Metric, declaration, get_metric, needed
+from catimage.metrics.score_frames import score_frames
 from catimage.metrics.scoring import Batch, score
 from catimage.params import Label, Params
-from catimage.shards.lock import writing
-from catimage.shards.manifest import Entry, read_manifest
-from catimage.shards.references import References
-from catimage.shards.store import KEYS, DamagedShard, decode_image, read_keys, read_shard
-from catimage.stages.choices import Choices, choices_of
-from catimage.stages.score_frames import score_frames
-from catimage.tables import PROMPTS, SCORES, read_table, write_frames
+from catimage.pool.candidate_images import Choices, choices_of
 from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params) -> None:
     """Writes ``data/scores.parquet``, sorted by metric, candidate, prompt and seed.
 
-    Scores are kept by shard, metric and version in ``data/.labels``, so that a run that was killed continues, and a
-    metric whose version changed is scored again by itself. An image is decoded once for all metrics. Composites are
-    made of the scores of their terms.
+    Scores are kept by shard, metric and version in ``data/.labels``, so that a run that was killed
+    continues, and a metric whose version changed is scored again by itself. An image is decoded
+    once for all metrics. Composites are made of the scores of their terms.
 
     Raises:
-        InputError: images are missing, damaged or not of these prompts, a metric is unknown or fails, no metric reference is named
-            where one is needed, the scores were imported, or another process is labelling here.
+        InputError: images are missing, damaged or not of these prompts, a metric is unknown or
+            fails, no metric reference is named where one is needed, the scores were imported, or
+            another process is labelling here.
     """
     if params.imported is not None and params.imported.kind == "scores":
-        raise InputError(f"{workspace.scores} holds scores that were imported: there are no images to label.")
+        raise InputError(
+            f"{workspace.scores} holds scores that were imported: there are no images to label."
+        )
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     choices = choices_of(workspace, params)
     wanted = list(dict.fromkeys(params.label.metrics))
@@ -54,19 +57,32 @@ def run(workspace: Workspace, params: Params) -> None:
         metrics = [get_metric(name, context=context) for name in scored]
         references = References(workspace.images, entries, choices.references)
         labeller = Labeller(
-            workspace.images, workspace.scores.with_name(".labels"), texts, metrics, references, params.label, choices.missing
+            workspace.images,
+            workspace.scores.with_name(".labels"),
+            texts,
+            metrics,
+            references,
+            params.label,
+            choices.missing,
         )
         values = {}
         with tqdm(total=sum(e.images for e in entries), unit="image", desc="label") as bar:
             for entry in entries:
                 values[entry] = labeller.label(entry)
                 bar.update(entry.images)
-        write_frames(score_frames(workspace.images, values, metrics, wanted, params), workspace.scores, SCORES)
+        write_frames(
+            score_frames(workspace.images, values, metrics, wanted, params),
+            workspace.scores,
+            SCORES,
+        )
         labeller.collect(entries)
 
 
-def _check_images(folder: Path, entries: list[Entry], prompt_ids: list[str], choices: Choices, whole: bool) -> None:
-    """There are images of every candidate and of no other prompts, and if ``whole`` of every prompt, candidate and seed.
+def _check_images(
+    folder: Path, entries: list[Entry], prompt_ids: list[str], choices: Choices, whole: bool
+) -> None:
+    """There are images of every candidate and of no other prompts, and if ``whole`` of every
+    prompt, candidate and seed.
 
     From the shards' keys alone.
     """
@@ -82,19 +98,26 @@ def _check_images(folder: Path, entries: list[Entry], prompt_ids: list[str], cho
             candidates |= set(keys["candidate"])
             seeds |= set(keys["seed"])
     except (FileNotFoundError, DamagedShard) as error:
-        raise InputError(f"{folder}: a shard is missing or damaged ({error}): {run} again.") from error
+        raise InputError(
+            f"{folder}: a shard is missing or damaged ({error}): {run} again."
+        ) from error
     full = len(candidates) * len(seeds)
     short = sum(count[i] < full for i in prompt_ids)
     if short and whole:
-        raise InputError(f"{folder}: {short} of {len(prompt_ids)} prompts lack images: {run} first.")
+        raise InputError(
+            f"{folder}: {short} of {len(prompt_ids)} prompts lack images: {run} first."
+        )
     strange = len(set(count) - set(prompt_ids))
     if strange:
-        raise InputError(f"{folder} has images of {strange} prompts that are no longer there: {run}.")
+        raise InputError(
+            f"{folder} has images of {strange} prompts that are no longer there: {run}."
+        )
 
 
 @dataclass(frozen=True)
 class Labeller:
-    """Scores shards: ``folder`` has them, ``cache`` keeps what was scored, ``texts`` are the prompts by id.
+    """Scores shards: ``folder`` has them, ``cache`` keeps what was scored, ``texts`` are the
+    prompts by id.
 
     ``maker`` is the command that made them.
     """
@@ -108,7 +131,8 @@ class Labeller:
     maker: str = "generate"
 
     def label(self, entry: Entry) -> dict[str, np.ndarray]:
-        """The scores of one shard by metric, each float64 (n_images,) in the shard's order, NaN where a metric could not score an image.
+        """The scores of one shard by metric, each float64 (n_images,) in the shard's order, NaN
+        where a metric could not score an image.
 
         Raises:
             InputError: the shard is damaged or not the manifest's, or a metric fails.
@@ -116,9 +140,13 @@ class Labeller:
         try:
             rows, digest = read_shard(self.folder, entry.shard)
         except DamagedShard as error:
-            raise InputError(f"{self.folder}: the shard {entry.shard} is damaged ({error}): {self._again}.") from error
+            raise InputError(
+                f"{self.folder}: the shard {entry.shard} is damaged ({error}): {self._again}."
+            ) from error
         if digest != entry.digest:
-            raise InputError(f"{self.folder}: the shard {entry.shard} is not the manifest's: {self._again}.")
+            raise InputError(
+                f"{self.folder}: the shard {entry.shard} is not the manifest's: {self._again}."
+            )
         keys: pd.DataFrame = rows.select(list(KEYS)).to_pandas()
         kept = {metric.name: _read(self._kept(entry, metric), len(keys)) for metric in self.metrics}
         values = {name: there for name, there in kept.items() if there is not None}
@@ -133,33 +161,46 @@ class Labeller:
     def _again(self) -> str:
         return f"run 'catimage {self.maker}' again"
 
-    def _score(self, images: list[bytes], keys: pd.DataFrame, metrics: list[Metric]) -> dict[Metric, np.ndarray]:
+    def _score(
+        self, images: list[bytes], keys: pd.DataFrame, metrics: list[Metric]
+    ) -> dict[Metric, np.ndarray]:
         """Fresh scores, each float64 (n_images,)."""
         parts: dict[Metric, list[np.ndarray]] = {metric: [] for metric in metrics}
-        for batch in self._batches(images, keys, any(m.needs_reference for m in metrics)) if metrics else ():
+        for batch in (
+            self._batches(images, keys, any(m.needs_reference for m in metrics)) if metrics else ()
+        ):
             for metric in metrics:
                 parts[metric].append(score(metric, batch, self.params.on_error))
         return {metric: np.concatenate(values) for metric, values in parts.items()}
 
     def _batches(self, images: list[bytes], keys: pd.DataFrame, compared: bool) -> Iterator[Batch]:
         """An image is decoded once."""
-        names = [f"{k.candidate} of prompt {k.prompt_id} at seed {k.seed}" for k in keys.itertuples()]
+        names = [
+            f"{k.candidate} of prompt {k.prompt_id} at seed {k.seed}" for k in keys.itertuples()
+        ]
         prompts = [self.texts[i] for i in keys["prompt_id"]]
         references = self._references(keys) if compared else []
         for start in range(0, len(images), self.params.batch):
             cut = slice(start, start + self.params.batch)
             pixels = np.stack([decode_image(data) for data in images[cut]])
-            compared_with = [None if data is None else decode_image(data) for data in references[cut]]
+            compared_with = [
+                None if data is None else decode_image(data) for data in references[cut]
+            ]
             yield Batch(pixels, prompts[cut], names[cut], compared_with if compared else None)
 
     def _references(self, keys: pd.DataFrame) -> list[bytes | None]:
         try:
             return self.references.of(keys["candidate"].iloc[0], keys)
         except (FileNotFoundError, DamagedShard) as error:
-            raise InputError(f"{self.folder}: a shard of reference images is missing or damaged ({error}): {self._again}.") from error
+            raise InputError(
+                f"{self.folder}: a shard of reference images is missing or damaged ({error}):"
+                f" {self._again}."
+            ) from error
 
     def _kept(self, entry: Entry, metric: Metric) -> Path:
-        """Where the scores of these very images (and references) by this version of a metric are kept, in the shard's order."""
+        """Where the scores of these very images (and references) by this version of a metric are
+        kept, in the shard's order.
+        """
         reference = f"{self.references.digest(entry)}-" if metric.needs_reference else ""
         return self.cache / f"{entry.digest[:32]}-{reference}{metric.name}-{metric.version}.npy"
 

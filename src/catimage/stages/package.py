@@ -1,4 +1,6 @@
-"""Stage package: a Bento of the router and its generators, with all that it needs, and exported so that ``bentoml serve`` runs it."""
+"""Stage package: a Bento of the router and its generators, with all that it needs, and exported so
+that ``bentoml serve`` runs it.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import catimage
+from catimage.common.hashing import folder_digest
 from catimage.encoders import SENTENCE_TRANSFORMERS
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features import encoders_of, rename_encoder
-from catimage.hashing import folder_digest
+from catimage.estimators.features.steps import encoders_of, rename_encoder
 from catimage.params import Params
 from catimage.pool.pool import PACKAGED, Pool, load_pool
 from catimage.router import Router
@@ -31,22 +33,31 @@ SERVICE = "bentos.service:RouterService"
 PACKAGE = Path(catimage.__file__).parent
 LOCAL = "local-dir:"
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
-ABOUT = "CATImage: routes each prompt to the generator, or number of steps, that is worth its cost. Serve it with `bentoml serve`.\n"
+ABOUT = (
+    "CATImage: routes each prompt to the generator, or number of steps, that is worth its cost."
+    " Serve it with `bentoml serve`.\n"
+)
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Writes ``dist/bento/`` (a Bento's folder) and ``dist/bento.json``, and leaves the Bento in BentoML's store.
+    """Writes ``dist/bento/`` (a Bento's folder) and ``dist/bento.json``, and leaves the Bento in
+    BentoML's store.
 
-    The Bento holds the services, the installed package's source with its pools, the router, and what the workspace has of the pool's
-    weights and of the text encoder. Its tag is a hash of all that, so the same inputs have the same tag, and are built once.
+    The Bento holds the services, the installed package's source with its pools, the router, and
+    what the workspace has of the pool's weights and of the text encoder. Its tag is a hash of all
+    that, so the same inputs have the same tag, and are built once.
 
     Raises:
-        InputError: BentoML is not installed, no router is there, or the pool lacks a candidate that the router knows.
+        InputError: BentoML is not installed, no router is there, or the pool lacks a candidate that
+            the router knows.
     """
     router = Router.load(workspace.router)
     pool = load_pool(params.pool, workspace.pools)
     if missing := sorted(set(router.candidates) - {c.candidate for c in pool.candidates}):
-        raise InputError(f"{workspace.router}: the pool {pool.name!r} cannot make {', '.join(missing)}: set 'pool' to the one that can.")
+        raise InputError(
+            f"{workspace.router}: the pool {pool.name!r} cannot make {', '.join(missing)}: set"
+            " 'pool' to the one that can."
+        )
     with TemporaryDirectory() as folder:
         bento = _built(_stage(Path(folder), workspace, params, pool), params.package.name)
     with replacing(workspace.dist / "bento") as fresh:
@@ -59,7 +70,11 @@ def run(workspace: Workspace, params: Params) -> None:
 
 def _stage(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> tuple[Path, str]:
     """Fills ``folder`` with what the Bento holds; returns it and its digest."""
-    shutil.copytree(PACKAGE, folder / "catimage", ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "_bentos"))
+    shutil.copytree(
+        PACKAGE,
+        folder / "catimage",
+        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "_bentos"),
+    )
     shutil.copytree(_services(), folder / "bentos", ignore=IGNORED)
     shutil.copytree(workspace.router, folder / "models" / "router")
     name = _stage_pool(folder / "pools", pool) if pool.folder != PACKAGED else pool.file.stem
@@ -67,8 +82,13 @@ def _stage(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> tu
     tree = {"pool": name, **settings, "generate": {"device": params.generate.device}}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
-    loaded = {path.parent: store.load(path.parent) for path in sorted((folder / "models" / "router").rglob("estimator.skops"))}
-    models = dict.fromkeys(encoder.model for estimator, _ in loaded.values() for encoder in encoders_of(estimator))
+    loaded = {
+        path.parent: store.load(path.parent)
+        for path in sorted((folder / "models" / "router").rglob("estimator.skops"))
+    }
+    models = dict.fromkeys(
+        encoder.model for estimator, _ in loaded.values() for encoder in encoders_of(estimator)
+    )
     places = _stage_encoders(folder, list(models))
     digest = folder_digest(folder)
     for place, (estimator, meta) in loaded.items() if places else ():
@@ -79,7 +99,9 @@ def _stage(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> tu
 
 
 def _services() -> Path:
-    """``bentos/``: in the package where that was installed from a wheel, at the repository's root where it is editable."""
+    """``bentos/``: in the package where that was installed from a wheel, at the repository's root
+    where it is editable.
+    """
     inside = PACKAGE / "_bentos"
     return inside if inside.is_dir() else PACKAGE.parents[1] / "bentos"
 
@@ -108,7 +130,9 @@ def _stage_encoders(folder: Path, models: list[str]) -> dict[str, str]:
     places: dict[str, str] = {}
     for model in models:
         kind, _, source = model.partition(":")
-        named = f"{kind}:" == SENTENCE_TRANSFORMERS and not Path(source).is_dir()  # a model of the hub
+        named = (
+            f"{kind}:" == SENTENCE_TRANSFORMERS and not Path(source).is_dir()
+        )  # a model of the hub
         if f"{kind}:" not in (LOCAL, SENTENCE_TRANSFORMERS) or named:
             continue
         if not Path(source).is_dir():
@@ -138,9 +162,18 @@ def _built(staged: tuple[Path, str], name: str) -> Bento:
     try:
         tag = bentoml.Tag(name, version)
     except ValueError as error:
-        raise InputError(f"package.name: {name!r} cannot name a Bento: {str(error).rstrip('.')}.") from error
+        raise InputError(
+            f"package.name: {name!r} cannot name a Bento: {str(error).rstrip('.')}."
+        ) from error
     try:
         return bentoml.get(tag)
     except bentoml.exceptions.NotFound:
         python = {"requirements_txt": "requirements.txt", "lock_packages": False}
-        return bentoml.build(SERVICE, name=tag.name, version=version, build_ctx=str(folder), python=python, description=ABOUT)
+        return bentoml.build(
+            SERVICE,
+            name=tag.name,
+            version=version,
+            build_ctx=str(folder),
+            python=python,
+            description=ABOUT,
+        )

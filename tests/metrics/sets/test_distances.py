@@ -14,7 +14,9 @@ def images(values, first=0):
 
 def two(n, m, width, seed=0):
     rng = np.random.default_rng(seed)
-    return images(rng.normal(0, 1, (n, width)) @ rng.normal(0, 1, (width, width))), images(rng.normal(0.3, 1, (m, width)), -m)
+    return images(rng.normal(0, 1, (n, width)) @ rng.normal(0, 1, (width, width))), images(
+        rng.normal(0.3, 1, (m, width)), -m
+    )
 
 
 def with_moments(mean, covariance, n=50, seed=0):
@@ -77,12 +79,16 @@ def test_kernel_counts_pairs_of_different_prompts():
 
 
 def test_kernel_is_unbiased_where_the_real_images_are_of_the_same_prompts():
-    """Draws of one distribution, whose prompts account for most of the spread: 0 on average, which the usual estimate is not."""
+    """Draws of one distribution, whose prompts account for most of the spread: 0 on average, which
+    the usual estimate is not.
+    """
     rng = np.random.default_rng(0)
     ours, usual = [], []
     for _ in range(300):
         prompts = rng.normal(0, 1, (12, 4))
-        made, real = (ImageSet(prompts + rng.normal(0, 0.3, prompts.shape), np.arange(12)) for _ in range(2))
+        made, real = (
+            ImageSet(prompts + rng.normal(0, 0.3, prompts.shape), np.arange(12)) for _ in range(2)
+        )
         ours.append(kernel(made, real))
         usual.append(kernel(made, ImageSet(real.values, real.prompt - 12)))
     assert abs(np.mean(ours)) < 3 * np.std(ours) / 300**0.5

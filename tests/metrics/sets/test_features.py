@@ -8,8 +8,8 @@ from catimage.errors import InputError
 from catimage.metrics import Context
 from catimage.metrics.sets.features import BATCH, CLASSES, INCEPTION, Inception, TinyClip, captions
 from catimage.params import Weights
-from catimage.tiny.parsing import parse
-from catimage.tiny.render import render
+from catimage.scenes.parse import parse
+from catimage.scenes.render import render
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,10 @@ def test_features_of_the_tiny_clip_are_its_embeddings_of_length_the_root_of_thei
 def test_the_tiny_classifier_knows_its_scenes(tiny):
     assert len(set(captions())) == CLASSES and captions() == captions()
     logits = tiny.logits(tiny.all_features(rendered(captions()[::3])))
-    assert logits.shape == (34, CLASSES) and (logits.argmax(1) == np.arange(0, CLASSES, 3)).mean() > 0.8
+    assert (
+        logits.shape == (34, CLASSES)
+        and (logits.argmax(1) == np.arange(0, CLASSES, 3)).mean() > 0.8
+    )
 
 
 def test_sizes_and_batches_do_not_matter(tiny):
@@ -58,11 +61,17 @@ def weights(tmp_path_factory):
     with patch.context() as m:
         m.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
         m.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
-        m.setattr(torch.nn.init, "kaiming_uniform_", lambda tensor, **_: tensor)  # as ours below, and in half the time
+        m.setattr(
+            torch.nn.init, "kaiming_uniform_", lambda tensor, **_: tensor
+        )  # as ours below, and in half the time
         network = theirs.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     torch.manual_seed(0)
     for p in network.parameters():
-        p.data = torch.randn(p.shape) / max(1, p[0].numel()) ** 0.5 if p.ndim > 1 else torch.rand(p.shape)
+        p.data = (
+            torch.randn(p.shape) / max(1, p[0].numel()) ** 0.5
+            if p.ndim > 1
+            else torch.rand(p.shape)
+        )
     folder = tmp_path_factory.mktemp("inception")
     torch.save(network.state_dict(), folder / INCEPTION)
     return folder
@@ -76,8 +85,15 @@ def test_inception_is_torchmetrics(weights):
     features = ours.all_features(images)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     for layer, found in (("2048", features), ("logits_unbiased", ours.logits(features))):
-        theirs = NoTrainInceptionV3("inception-v3-compat", [layer], str(weights / INCEPTION))(pixels).double().numpy()
-        assert found == pytest.approx(theirs, rel=1e-4, abs=1e-4 * abs(theirs).max()) and theirs.std() > 0
+        theirs = (
+            NoTrainInceptionV3("inception-v3-compat", [layer], str(weights / INCEPTION))(pixels)
+            .double()
+            .numpy()
+        )
+        assert (
+            found == pytest.approx(theirs, rel=1e-4, abs=1e-4 * abs(theirs).max())
+            and theirs.std() > 0
+        )
     assert ours.version.startswith("1-")
 
 
@@ -90,7 +106,9 @@ class Bomb:
 
 def test_inception_weights_that_are_not_there_or_not_such(tmp_path):
     def load():
-        return Inception(Context(device="cpu", weights={"inception": Weights(weights=str(tmp_path))}))
+        return Inception(
+            Context(device="cpu", weights={"inception": Weights(weights=str(tmp_path))})
+        )
 
     with pytest.raises(InputError, match=r"label\.weights\.inception"):
         Inception(Context(device="cpu"))

@@ -1,4 +1,6 @@
-"""Real images, which made ones are held against: a folder of the user's, or what the tiny pool's prompts really look like."""
+"""Real images, which made ones are held against: a folder of the user's, or what the tiny pool's
+prompts really look like.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,17 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from catimage.errors import InputError
-from catimage.tiny.parsing import parse
-from catimage.tiny.render import render
-from catimage.tiny.scenes import Scene
+from catimage.scenes.grammar import Scene
+from catimage.scenes.parse import parse
+from catimage.scenes.render import render
 
 KINDS = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def scenes_of(prompts: list[str]) -> list[Scene] | str:
-    """The scenes that prompts describe, or the first prompt that is no caption of the scene grammar."""
+    """The scenes that prompts describe, or the first prompt that is no caption of the scene
+    grammar.
+    """
     scenes = []
     for prompt in prompts:
         scene = parse(prompt)
@@ -28,7 +32,9 @@ def scenes_of(prompts: list[str]) -> list[Scene] | str:
 
 
 def rendered(scenes: list[Scene], each: int, draw: int) -> Iterator[np.ndarray]:
-    """``each`` images of every scene by the renderer, scene by scene: uint8 (64, 64, 3). Another ``draw`` gives others."""
+    """``each`` images of every scene by the renderer, scene by scene: uint8 (64, 64, 3). Another
+    ``draw`` gives others.
+    """
     for i, scene in enumerate(scenes):
         rng = np.random.default_rng([draw, i])
         for _ in range(each):
@@ -44,7 +50,10 @@ def files_of(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS)
     if len(files) < 2:
         what = "fewer than two images" if folder.is_dir() else "no such folder"
-        raise InputError(f"evaluate.reference_images: {folder}: {what}; name a folder of real images ({', '.join(KINDS)}).")
+        raise InputError(
+            f"evaluate.reference_images: {folder}: {what}; name a folder of real images"
+            f" ({', '.join(KINDS)})."
+        )
     return files
 
 
@@ -59,4 +68,6 @@ def opened(files: list[Path]) -> Iterator[np.ndarray]:
             with Image.open(path) as image:
                 yield np.asarray(image.convert("RGB"))
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"evaluate.reference_images: {path} is no readable image ({error}); take it out.") from error
+            raise InputError(
+                f"evaluate.reference_images: {path} is no readable image ({error}); take it out."
+            ) from error

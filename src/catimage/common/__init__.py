@@ -1,0 +1,1 @@
+"""Array types, hashing, hub errors and devices, used by every layer."""

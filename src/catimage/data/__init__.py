@@ -1,0 +1,1 @@
+"""Tables, datasets, prompts, shards and importers."""

@@ -1,0 +1,207 @@
+"""A dataset: prompts with their splits, candidates with their costs, and scores by metric.
+
+A stage reads one ``Dataset`` at its start and passes it down. Labels are higher-is-better: the
+values of a metric that is lower-is-better are negated here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catimage.common.arrays import Floats, Ints
+from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
+from catimage.errors import InputError
+from catimage.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of a dataset, cheapest first; ties are in the order of their names.
+
+    Attributes:
+        names: the columns of every array of labels or predictions, in this order.
+        costs: cost of one image, (n_candidates,), in ``unit``.
+        generators: the generator of each candidate; empty where it is unknown.
+        steps: the number of denoising steps of each candidate; empty where it is unknown.
+    """
+
+    names: list[str]
+    costs: Floats
+    unit: str
+    generators: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame, unit: str) -> Candidates:
+        """The candidates that have a cost in ``unit``; ``table`` has the schema ``CANDIDATES``.
+
+        Raises:
+            InputError: no candidate has a cost in ``unit``.
+        """
+        rows = table[table["unit"] == unit].sort_values(["cost", "candidate"])
+        if rows.empty:
+            known = sorted(table["unit"].unique())
+            raise InputError(
+                f"candidates: no cost in the unit {unit!r}. Set cost_unit in params.yaml to one of"
+                f" {known}."
+            )
+        return cls(
+            rows["candidate"].tolist(),
+            rows["cost"].to_numpy(float),
+            unit,
+            tuple(rows["generator"].astype(str)),
+            tuple(int(steps) for steps in rows["steps"]),
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Prompts, candidates and scores of a workspace or of a scores file.
+
+    Attributes:
+        prompts: rows in the schema ``PROMPTS``; every array has one row per prompt, in this order.
+        scores: rows in the schema ``SCORES``; those of other prompts are ignored.
+        candidates: the columns of every array.
+        lower_is_better: the names of the metrics whose low values are good.
+        complete: whether a missing label is an error; otherwise it is NaN.
+    """
+
+    prompts: pd.DataFrame
+    scores: pd.DataFrame
+    candidates: Candidates
+    lower_is_better: Collection[str] = field(default_factory=frozenset)
+    complete: bool = True
+
+    @classmethod
+    def read(
+        cls,
+        workspace: Workspace,
+        unit: str,
+        lower_is_better: Collection[str] = frozenset(),
+        complete: bool = True,
+    ) -> Dataset:
+        """Reads the three tables of a workspace.
+
+        Raises:
+            InputError: a table is missing or damaged, or no candidate has a cost in ``unit``.
+        """
+        prompts = read_table(workspace.prompts, PROMPTS, "sample")
+        scores = read_table(workspace.scores, SCORES, "label")
+        table = read_table(workspace.candidates, CANDIDATES, "generate")
+        candidates = Candidates.from_table(table, unit)
+        return cls(prompts, scores, candidates, lower_is_better, complete)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ``prompt_id`` of each prompt."""
+        return list(self.prompts["prompt_id"])
+
+    @property
+    def texts(self) -> NDArray[np.object_]:
+        """The text of each prompt, (n_prompts,): the ``X`` of every estimator."""
+        return self.prompts["prompt"].to_numpy(object)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that the scores table has, sorted."""
+        return sorted(self.scores["metric"].unique())
+
+    def split(self, *names: str) -> Dataset:
+        """The prompts of one split or several.
+
+        Raises:
+            InputError: there is none.
+        """
+        chosen = self.take(np.flatnonzero(self.prompts["split"].isin(names)))
+        if not len(chosen):
+            raise InputError(
+                f"prompts: the {' and '.join(names)} split is empty. Add prompts (about 100 at"
+                " least)."
+            )
+        return chosen
+
+    def take(self, rows: Ints) -> Dataset:
+        """The prompts in ``rows`` (positions), in that order."""
+        return replace(self, prompts=self.prompts.iloc[rows].reset_index(drop=True))
+
+    def scored_by(self, metric: str) -> Dataset:
+        """The prompts that have at least one score by ``metric``."""
+        scored = self.scores.loc[self.scores["metric"] == metric, "prompt_id"]
+        return self.take(np.flatnonzero(self.prompts["prompt_id"].isin(scored)))
+
+    def seed_scores(self, metric: str) -> Floats:
+        """Scores by seed, (n_prompts, n_candidates, n_seeds), higher is better, NaN where missing.
+
+        Raises:
+            InputError: no prompt of this dataset has a score by ``metric``.
+        """
+        values = seed_scores(self.scores, metric, self.ids, self.candidates.names)
+        return -values if metric in self.lower_is_better else values
+
+    def labels(self, metric: str) -> Floats:
+        """Labels (CATImage 3.2: the mean over S seeds), (n_prompts, n_candidates), higher is better.
+
+        Raises:
+            InputError: no prompt has a score, or one lacks a label and the dataset is ``complete``.
+        """
+        return mean_over_seeds(self.seed_scores(metric), self.complete)
+
+
+def seed_scores(
+    scores: pd.DataFrame, metric: str, prompt_ids: Sequence[str], candidates: Sequence[str]
+) -> Floats:
+    """Scores of one metric as the table has them, (n_prompts, n_candidates, n_seeds), NaN if missing.
+
+    Raises:
+        InputError: the table has no score of ``metric`` for these prompts.
+    """
+    prompts, names = pd.Index(prompt_ids), pd.Index(candidates)
+    rows = scores[
+        (scores["metric"] == metric)
+        & scores["prompt_id"].isin(prompts)
+        & scores["candidate"].isin(names)
+    ]
+    if rows.empty:
+        known = sorted(scores["metric"].unique())
+        raise InputError(
+            f"scores: no score of the metric {metric!r} for these prompts. The metrics in the"
+            f" table are {known}."
+        )
+    seeds = np.sort(rows["seed"].unique())
+    values = np.full((len(prompts), len(names), len(seeds)), np.nan)
+    i = prompts.get_indexer(pd.Index(rows["prompt_id"]))
+    j = names.get_indexer(pd.Index(rows["candidate"]))
+    values[i, j, np.searchsorted(seeds, rows["seed"])] = rows["value"]
+    return values
+
+
+def mean_over_seeds(by_seed: Floats, complete: bool = True) -> Floats:
+    """Labels (n_prompts, n_candidates) of scores (n_prompts, n_candidates, n_seeds).
+
+    Args:
+        complete: whether every prompt must have a score for every candidate; otherwise a missing
+            label is NaN.
+
+    Raises:
+        InputError: ``complete``, and a label is missing.
+    """
+    count = (~np.isnan(by_seed)).sum(axis=2)
+    if complete and not count.all():
+        incomplete = int((count == 0).any(axis=1).sum())
+        raise InputError(
+            f"scores: {incomplete} prompts have no score for at least one candidate. Run 'catimage"
+            " label' again, remove these prompts, or set validate.complete_labels to false."
+        )
+    labels: Floats = np.nansum(by_seed, axis=2) / np.where(count, count, np.nan)
+    return labels

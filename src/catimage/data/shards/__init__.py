@@ -1,0 +1,1 @@
+"""Image shards: plans, files, manifest, lock."""

@@ -1,0 +1,1 @@
+"""Feature steps: from prompts to what a regressor reads."""

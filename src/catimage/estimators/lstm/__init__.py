@@ -1,0 +1,1 @@
+"""BudgetFusion's LSTM over numbers of steps (section 3.3)."""

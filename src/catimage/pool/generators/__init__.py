@@ -1,0 +1,1 @@
+"""Generator kinds, one package per kind."""

@@ -1,0 +1,127 @@
+"""TFLOPs of Infinity-2B, counted on torch's meta device from its architecture: no weights and no
+package of its own needed.
+
+Which of its resolutions do CATImage's 1.5 TFLOPs belong to? None, in either convention. With
+guidance, as the authors sample it, the transformer's projections take 4.5 TFLOPs at 256 pixels,
+19.8 at 512 and 80.2 at 1024 (``catimage costs --convention paper``); without guidance half of that:
+2.25 at 256 pixels is the nearest (1.96 of them for the image's own tokens). The router uses the
+count.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from catimage.pool.flops import tflops
+from catimage.pool.generators.infinity.architecture import (
+    BITS,
+    DEPTH,
+    EDGES,
+    SCALES,
+    TEXT_CONTEXT,
+    TEXT_WIDTH,
+    WIDTH,
+    Transformer,
+)
+from catimage.pool.spec import Convention, Terms
+
+PROMPT_TOKENS = 77
+"""Text tokens that the transformer attends to in a count: the context of CLIP, which the other
+generators pad every prompt to.
+"""
+
+
+def count_terms(size: int, guided: bool, convention: Convention) -> Terms:
+    """What an image of ``size`` pixels costs; every pass goes through all scales, whose keys and
+    values are cached.
+
+    ``full``: transformer with the products of attention x passes, text encoder once (the empty
+    prompt is learned) over its padded context, decoder once. ``paper``: the transformer's
+    projections alone.
+    """
+    passes, full = (2 if guided else 1), convention == "full"
+    return Terms(
+        denoiser=passes * transformer_tflops(size, convention),
+        text_encoder=_text_encoder_tflops() if full else 0.0,
+        decoder=_decoder_tflops(size) if full else 0.0,
+        denoiser_calls=SCALES[size],
+        passes=passes,
+    )
+
+
+@lru_cache
+def transformer_tflops(size: int, convention: Convention) -> float:
+    """One pass through all scales. All blocks take the same, so two of them are run."""
+    with torch.device("meta"), torch.no_grad():
+        inputs = torch.empty(1, PROMPT_TOKENS, TEXT_WIDTH), EDGES[: SCALES[size]]
+        one, two = (tflops(Transformer(depth), *inputs, convention=convention) for depth in (1, 2))
+    return one + (DEPTH - 1) * (two - one)
+
+
+@lru_cache
+def _text_encoder_tflops() -> float:
+    with torch.device("meta"), torch.no_grad():
+        return tflops(_text_encoder(), torch.zeros(1, TEXT_CONTEXT, dtype=torch.long))
+
+
+@lru_cache
+def _decoder_tflops(size: int) -> float:
+    with torch.device("meta"), torch.no_grad():
+        return tflops(_autoencoder().decode, torch.empty(1, BITS, size // 16, size // 16))
+
+
+def _text_encoder() -> Any:
+    """The encoder of Flan-T5-XL."""
+    from transformers import T5Config, T5EncoderModel
+
+    shape: dict[str, Any] = {
+        "d_model": TEXT_WIDTH,
+        "d_kv": 64,
+        "d_ff": 5120,
+        "num_layers": 24,
+        "num_heads": 32,
+    }
+    encoder: Any = T5EncoderModel(
+        T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **shape)
+    )
+    return encoder.eval()
+
+
+def _autoencoder() -> Any:
+    """The tokenizer's convolutional part: five levels, the design of FLUX's autoencoder, which
+    diffusers has.
+    """
+    from diffusers import AutoencoderKL
+
+    levels = (128, 256, 512, 512, 512)
+    autoencoder: Any = AutoencoderKL(
+        block_out_channels=levels,
+        down_block_types=("DownEncoderBlock2D",) * 5,
+        up_block_types=("UpDecoderBlock2D",) * 5,
+        layers_per_block=2,
+        latent_channels=BITS,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    return autoencoder.eval()
+
+
+def memory(size: int, guided: bool) -> tuple[int, int]:
+    """Bytes of the weights as they are loaded (transformer and text encoder at two bytes, tokenizer
+    at four), and of the keys and values of an image, which are the largest thing that it holds
+    beside them.
+    """
+    with torch.device("meta"):
+        halves, whole = (
+            [_parameters(Transformer()), _parameters(_text_encoder())],
+            _parameters(_autoencoder()),
+        )
+    tokens = sum(edge**2 for edge in EDGES[: SCALES[size]])
+    return 2 * sum(halves) + 4 * whole, 2 * (2 if guided else 1) * tokens * 2 * WIDTH * DEPTH
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,219 @@
+"""Infinity-2B by its authors' package (FoundationVision/Infinity), called as their own inference
+calls it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from catimage.common.devices import device_of
+from catimage.pool.generators.infinity.architecture import (
+    BITS,
+    DEPTH,
+    HEADS,
+    TEXT_CONTEXT,
+    TEXT_WIDTH,
+    WIDTH,
+)
+from catimage.pool.generators.infinity.spec import InfinitySpec
+from catimage.pool.generators.infinity.weights import checkpoints
+from catimage.pool.spec import Candidate
+
+_INSTALL = (
+    "clone FoundationVision/Infinity (commit 4c27bbb54a9918847a2fe56b0fbe31a8523791a1), install its"
+    " requirements, flash-attn among them but not its pin of torch, and put the clone's folder on"
+    " PYTHONPATH"
+)
+_PIXELS = {256: "0.06M", 512: "0.25M", 1024: "1M"}
+"""The package's names of the resolutions."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is used of the official package."""
+
+    transformer: Any
+    tokenizer: Any
+    resolutions: Any
+
+
+def official(spec: InfinitySpec) -> Package:
+    """The official package.
+
+    Raises:
+        InputError: it is not installed, or one of its requirements is not.
+    """
+    try:
+        return Package(
+            import_module("infinity.models.infinity").Infinity,
+            import_module("infinity.models.bsq_vae.vae").vae_model,
+            import_module("infinity.utils.dynamic_resolution").dynamic_resolution_h_w,
+        )
+    except (ImportError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise spec.error(
+            "kind", f"the official package of Infinity cannot be imported ({reason}): {_INSTALL}."
+        ) from error
+
+
+class InfinityGenerator:
+    """Infinity-2B. Images are made one by one, since the package draws every bit of a batch from
+    one generator: so an image depends on its prompt, its seed and its settings alone.
+
+    Raises:
+        InputError: the package, the weights or the device are not to be had.
+    """
+
+    def __init__(self, spec: InfinitySpec, folder: Path, device: str = "auto") -> None:
+        self.spec = spec
+        self.device = device_of(device)
+        package = official(spec)
+        scales = package.resolutions[1.0][_PIXELS[spec.size]]["scales"]
+        self._scales = [(1, height, width) for _, height, width in scales]
+        self._tokenizer, self._transformer = _models(spec, folder, package, self.device)
+        self._words, self._text = _text_encoder(spec, folder, self.device)
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> dict[str, torch.Tensor]:
+        """The text features (tokens, width) of each distinct prompt; prompts longer than 512 tokens
+        are cut.
+        """
+        return {prompt: self._features(prompt) for prompt in dict.fromkeys(prompts)}
+
+    def _features(self, prompt: str) -> torch.Tensor:
+        words = self._words(
+            [prompt],
+            max_length=TEXT_CONTEXT,
+            padding="max_length",
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        hidden: torch.Tensor = self._text(
+            input_ids=words.input_ids, attention_mask=words.attention_mask
+        ).last_hidden_state
+        return hidden[0, : int(words.attention_mask.sum())].float()
+
+    def generate(
+        self,
+        prompts: list[str],
+        candidate: Candidate,
+        seeds: list[int],
+        encoded: dict[str, torch.Tensor] | None = None,
+    ) -> np.ndarray:
+        """One image a (prompt, seed) pair: uint8 (n, size, size, 3).
+
+        Raises:
+            ValueError: there are not as many seeds as prompts.
+        """
+        spec, text = self.spec.settled(candidate), encoded or self.encode(prompts)
+        return np.stack(
+            [
+                self._image(spec, text[prompt], seed)
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ]
+        )
+
+    @torch.no_grad()
+    def _image(self, spec: InfinitySpec, text: torch.Tensor, seed: int) -> np.ndarray:
+        tokens, count = len(text), len(self._scales)
+        offsets = torch.tensor([0, tokens], dtype=torch.int32, device=self.device)
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
+            images = self._transformer.autoregressive_infer_cfg(
+                vae=self._tokenizer,
+                scale_schedule=self._scales,
+                label_B_or_BLT=(text, [tokens], offsets, tokens),
+                B=1,
+                g_seed=seed,
+                cfg_list=[spec.guidance] * count,
+                tau_list=[spec.temperature] * count,
+                cfg_sc=3,
+                cfg_insertion_layer=[0],
+                top_k=900,
+                top_p=0.97,
+                returns_vemb=1,
+                vae_type=BITS,
+                ret_img=True,
+                trunk_scale=1000,
+                inference_mode=True,
+            )[2]
+        image: np.ndarray = images[0].cpu().numpy()[..., ::-1]  # the package gives blue first
+        return image
+
+
+def _models(spec: InfinitySpec, folder: Path, package: Package, device: str) -> tuple[Any, Any]:
+    """Tokenizer and transformer, the transformer's blocks in bfloat16 as the authors run them."""
+    from safetensors.torch import load_file
+
+    weights, tokens = checkpoints(spec, folder)
+    multipliers = [1, 2, 4, 4, 4]
+    tokenizer = package.tokenizer(
+        {"vae": load_file(tokens)},
+        "dynamic",
+        BITS,
+        2**BITS,
+        patch_size=16,
+        encoder_ch_mult=multipliers,
+        decoder_ch_mult=multipliers,
+        test_mode=True,
+    ).to(device)
+    transformer = package.transformer(
+        vae_local=tokenizer,
+        text_channels=TEXT_WIDTH,
+        text_maxlen=TEXT_CONTEXT,
+        depth=DEPTH,
+        embed_dim=WIDTH,
+        num_heads=HEADS,
+        drop_path_rate=0.1,
+        mlp_ratio=4,
+        block_chunks=8,
+        shared_aln=True,
+        checkpointing="full-block",
+        fused_norm=True,
+        pad_to_multiplier=128,
+        add_lvl_embeding_only_first_block=1,
+        use_bit_label=1,
+        rope2d_each_sa_layer=1,
+        rope2d_normalized_by_hw=2,
+        pn=_PIXELS[spec.size],
+        apply_spatial_patchify=0,
+        inference_mode=True,
+        train_h_div_w_list=[1.0],
+    )
+    lacking = transformer.load_state_dict(load_file(weights)).missing_keys
+    if lacking:
+        raise spec.error(
+            "weights",
+            f"{weights} lacks {len(lacking)} tensors of Infinity-2B, such as {lacking[0]}; fetch it"
+            " again.",
+        )
+    transformer.to(device).eval().requires_grad_(False)
+    for block in transformer.unregistered_blocks:
+        block.bfloat16()
+    transformer.rng = torch.Generator(device=device)
+    return tokenizer, transformer
+
+
+def _text_encoder(spec: InfinitySpec, folder: Path, device: str) -> tuple[Any, Any]:
+    """Flan-T5's tokenizer and encoder, in half precision on a GPU."""
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    encoder: Any
+    local = folder / spec.text_encoder
+    source = str(local) if local.is_dir() else spec.text_encoder
+    revision = spec.text_encoder_revision or "main"  # a hub id without one has been refused by then
+    dtype = torch.float16 if device.startswith("cuda") else torch.float32
+    try:
+        words = AutoTokenizer.from_pretrained(source, revision=revision)
+        encoder = T5EncoderModel.from_pretrained(
+            source, revision=revision, dtype=dtype, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise spec.error("text_encoder", f"cannot load Flan-T5 from {source}: {reason}.") from error
+    return words, encoder.to(device).eval()

@@ -1,0 +1,3 @@
+"""Next-scale autoregressive generators over bits, after Infinity (Han et al. 2024, arXiv
+2412.04431).
+"""

@@ -1,0 +1,173 @@
+"""The next-scale transformer: from a text and the codes of all coarser scales to the bits of the
+next (Infinity, section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values of one attention: (n, heads, tokens, width / heads) each."""
+
+
+class Attention(nn.Module):
+    """Multi-head attention of ``width`` channels over a memory of ``source`` channels (its own
+    tokens, or the text's).
+    """
+
+    def __init__(self, width: int, source: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.memory = nn.Linear(source, 2 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+
+    def keys_values(self, source: torch.Tensor) -> KeysValues:
+        """Of (n, tokens, source)."""
+        keys, values = self.memory(source).chunk(2, dim=-1)
+        return self._split(keys), self._split(values)
+
+    def forward(
+        self, x: torch.Tensor, memory: KeysValues, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(n, t, width) to the same; ``mask`` (t, tokens) is true where a token may look."""
+        made = F.scaled_dot_product_attention(self._split(self.query(x)), *memory, attn_mask=mask)
+        return cast(torch.Tensor, self.out(made.transpose(1, 2).flatten(2)))
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, x.unflatten(-1, (self.heads, -1))).transpose(1, 2)
+
+
+class Layer(nn.Module):
+    """Attention over the scales so far, attention over the text, and a feed-forward part, each
+    residual behind a normalisation.
+    """
+
+    def __init__(self, width: int, text_width: int, heads: int, expansion: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.own = Attention(width, width, heads)
+        self.text = Attention(width, text_width, heads)
+        self.feed = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
+        nn.init.zeros_(cast(nn.Linear, self.feed[2]).weight)
+
+    def forward(
+        self, x: torch.Tensor, text: KeysValues, past: KeysValues | None, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, KeysValues]:
+        """The new (n, t, width), and the keys and values of ``past`` and these tokens."""
+        y = self.norms[0](x)
+        memory = self.own.keys_values(y)
+        if past is not None:
+            memory = (
+                torch.cat([past[0], memory[0]], dim=2),
+                torch.cat([past[1], memory[1]], dim=2),
+            )
+        x = x + self.own(y, memory, mask)
+        x = x + self.text(self.norms[1](x), text)
+        return x + self.feed(self.norms[2](x)), memory
+
+
+@dataclass(frozen=True)
+class Text:
+    """A batch of texts as the transformer reads them: ``topic`` (n, 1, width), and of every layer
+    the keys and values.
+    """
+
+    topic: torch.Tensor
+    memories: list[KeysValues]
+
+
+class NextScaleTransformer(nn.Module):
+    """Predicts every bit of a scale at once, each for itself (the infinite-vocabulary classifier),
+    from the scales before it.
+
+    A position of a scale sees the text, all positions of coarser scales and of its own (the
+    block-wise causal mask). What it gets is the sum of the coarser codes, averaged down to its own
+    scale; at the first scale that is nothing.
+
+    Args:
+        bits: Bits of one position, d.
+        scales: Sides, rising.
+        text_width: Channels of the text's hidden states.
+        expansion: Width of the feed-forward part, in widths.
+    """
+
+    mask: torch.Tensor
+
+    def __init__(
+        self,
+        bits: int,
+        scales: Sequence[int],
+        width: int,
+        layers: int,
+        heads: int,
+        text_width: int,
+        expansion: int,
+    ) -> None:
+        super().__init__()
+        self.scale = bits**0.5
+        tokens = sum(side * side for side in scales)
+        self.embed = nn.Linear(bits, width)
+        self.topic = nn.Linear(text_width, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(tokens, width))
+        self.layers = nn.ModuleList(
+            Layer(width, text_width, heads, expansion) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, bits)
+        self.register_buffer("mask", block_mask(scales), persistent=False)
+
+    def read(self, text: torch.Tensor) -> Text:
+        """What every scale needs of the text's hidden states (n, tokens, text_width), worked out
+        once.
+        """
+        layers = cast(list[Layer], list(self.layers))
+        return Text(
+            self.topic(text.mean(1, keepdim=True)),
+            [layer.text.keys_values(text) for layer in layers],
+        )
+
+    def forward(
+        self, inputs: torch.Tensor, text: Text, past: list[KeysValues] | None = None
+    ) -> tuple[torch.Tensor, list[KeysValues]]:
+        """Logits of the bits of some scales, and the cache to predict the next with.
+
+        Args:
+            inputs: (n, t, bits) from :func:`tokens_of`: all scales at once, or those behind
+                ``past``.
+            text: From :meth:`read`.
+            past: What this method returned for all scales before; None at the first.
+
+        Returns:
+            Logits (n, t, bits), and for every layer the keys and values so far.
+        """
+        first = past[0][0].shape[2] if past else 0
+        here = slice(first, first + inputs.shape[1])
+        x = self.embed(self.scale * inputs) + self.positions[here] + text.topic
+        memories = []
+        for i, layer in enumerate(self.layers):
+            x, memory = layer(
+                x, text.memories[i], past[i] if past else None, self.mask[here, : here.stop]
+            )
+            memories.append(memory)
+        return self.head(self.norm(x)), memories
+
+
+def block_mask(scales: Sequence[int]) -> torch.Tensor:
+    """Booleans (tokens, tokens): row i is true at the tokens of its own scale and of coarser ones."""
+    scale = torch.cat([torch.full((side * side,), i) for i, side in enumerate(scales)])
+    return scale[:, None] >= scale[None, :]
+
+
+def tokens_of(maps: torch.Tensor) -> torch.Tensor:
+    """(n, d, s, s) to (n, s * s, d), row by row."""
+    return maps.flatten(2).transpose(1, 2)

@@ -1,1 +1,0 @@
-"""Next-scale autoregressive generators over bits, after Infinity (Han et al. 2024, arXiv 2412.04431)."""

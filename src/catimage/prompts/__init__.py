@@ -1,1 +1,0 @@
-"""Prompt sources, diversity and splits."""

@@ -1,0 +1,1 @@
+"""The scene grammar of the embedded pool: captions, renderer, parser."""

@@ -1,0 +1,1 @@
+"""MLflow: registered routers, aliases and the promotion gate."""

@@ -1,0 +1,1 @@
+"""Training of the embedded pool (`make weights`); not part of the wheel."""

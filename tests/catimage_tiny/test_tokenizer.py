@@ -1,0 +1,34 @@
+import json
+
+import numpy as np
+import pytest
+
+from catimage.scenes.grammar import draw_scene
+from catimage_tiny.tokenizer import CONTEXT, END, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    from transformers import CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(folder, captions=2000)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    assert max(vocabulary, key=vocabulary.get) == END  # open_clip pools where the ids are largest
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def test_captions_fit_the_context_with_about_a_token_a_word(tokenizer):
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        caption = draw_scene(rng, "crowded").caption()
+        ids = tokenizer(caption).input_ids
+        assert len(ids) <= CONTEXT and len(ids) <= 1.3 * len(caption.replace(",", " ,").split()) + 2
+
+
+@pytest.mark.parametrize("text", ["a photo of a café", "東京 at night 🐱", "x" * 500, "$%&/()="])
+def test_every_text_has_an_encoding(tokenizer, text):
+    ids = tokenizer(text).input_ids
+    assert len(ids) > 2 and tokenizer.decode(ids, skip_special_tokens=True).replace(
+        " ", ""
+    ) == text.replace(" ", "")

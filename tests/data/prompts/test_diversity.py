@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from catimage.data.prompts import diversity
+from catimage.data.prompts.diversity import diverse, nearest_earlier
+
+# Few small whole numbers: products are exact in float32, so that no rounding decides a tie.
+VECTORS = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 40), st.integers(1, 4)),
+    elements=st.integers(-2, 2).map(float),
+)
+
+
+def greedy(embeddings, threshold):
+    """The filter as it is said: one prompt after the other."""
+    kept = []
+    for i, vector in enumerate(embeddings):
+        if all(float(vector @ embeddings[j]) < threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diversity, "BLOCK", 5)
+        patch.setattr(diversity, "WIDE", 3)
+        yield
+
+
+@settings(max_examples=150)
+@given(VECTORS, st.sampled_from([-1.0, 0.5, 0.75, 0.999]))
+def test_the_blocked_filter_keeps_what_the_greedy_loop_keeps(embeddings, threshold):
+    assert diverse(embeddings, threshold).tolist() == greedy(embeddings, threshold)
+
+
+@given(VECTORS, st.integers(1, 40))
+def test_prompts_added_at_the_end_drop_none_before_them(embeddings, n):
+    assert diverse(embeddings[:n], 0.75).tolist() == [i for i in diverse(embeddings, 0.75) if i < n]
+
+
+@given(VECTORS)
+def test_the_nearest_earlier_row(embeddings):
+    products = embeddings @ embeddings.T
+    values, places = nearest_earlier(embeddings)
+    for i in range(len(embeddings)):
+        expected = max([-1.0, *products[i, :i]])
+        assert values[i] == expected
+        assert places[i] == -1 if expected == -1 else products[i, places[i]] == expected
+
+
+def test_what_is_kept_is_below_the_threshold_and_what_is_not_is_above():
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(300, 6)).astype("f4")
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    kept = diverse(embeddings, 0.75)
+    assert 20 < len(kept) < 250
+    assert nearest_earlier(embeddings[kept])[0].max() < 0.75
+    dropped = np.setdiff1d(np.arange(300), kept)
+    assert (embeddings[dropped] @ embeddings[kept].T).max(axis=1).min() >= 0.75
+
+
+def test_a_threshold_of_one_keeps_equal_embeddings():
+    assert diverse(np.ones((7, 1), np.float32), 1.0).tolist() == list(range(7))

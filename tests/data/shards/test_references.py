@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from catimage.data.schema import IMAGES
+from catimage.data.shards.manifest import Entry
+from catimage.data.shards.plan import Prompt, ShardPlan
+from catimage.data.shards.references import References
+from catimage.data.shards.store import DamagedShard, encode_image, shard_path, write_shard
+
+PROMPTS = (("p1", "one"), ("p2", "two"), ("p3", "three"))
+NAMED = {"mini-2": "mini-4", "mini-4": "mini-4", "other": "other"}
+
+
+def _image(prompt: str, candidate: str, seed: int, salt: int = 0) -> bytes:
+    rng = np.random.default_rng([*prompt.encode(), *candidate.encode(), seed, salt])
+    return encode_image(rng.integers(0, 256, (4, 4, 3), np.uint8))
+
+
+def _shard(folder: Path, candidate: str, prompts: tuple[Prompt, ...], salt: int = 0) -> Entry:
+    plan = ShardPlan(candidate, {"weights": "abc"}, 2, prompts, (0, 1), 3)
+    rows = [
+        (i, candidate, seed, _image(i, candidate, seed, salt), 0.5)
+        for i, _ in prompts
+        for seed in plan.seeds
+    ]
+    table = pa.table(
+        dict(zip(IMAGES.names, map(list, zip(*rows, strict=True)), strict=True)), schema=IMAGES
+    )
+    return Entry(plan.name, candidate, len(rows), write_shard(folder, plan, table))
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> list[Entry]:
+    """Two shards of each candidate; those of mini-4 are cut elsewhere than those of mini-2."""
+    cuts = {"mini-2": 2, "mini-4": 1, "other": 2, "lone": 3}
+    return [
+        _shard(tmp_path, name, part)
+        for name, n in cuts.items()
+        for part in (PROMPTS[:n], PROMPTS[n:])
+        if part
+    ]
+
+
+def _keys(*pairs: tuple[str, int]) -> pd.DataFrame:
+    return pd.DataFrame(pairs, columns=["prompt_id", "seed"])
+
+
+def test_a_reference_has_the_same_prompt_and_seed_whatever_shard_it_is_in(
+    tmp_path: Path, entries: list[Entry], monkeypatch
+):
+    references, read = References(tmp_path, entries, NAMED), []
+    real = references._shard
+    monkeypatch.setattr(
+        references, "_shard", lambda entry: (read.append(entry.shard), real(entry))[1]
+    )
+    keys = _keys(("p2", 1), ("p1", 0), ("p3", 1), ("p1", 1))
+    expected = [_image(prompt, "mini-4", seed) for prompt, seed in keys.itertuples(index=False)]
+    assert references.of("mini-2", keys) == expected
+    assert references.of("mini-4", keys) == expected, "the reference candidate is its own"
+    assert len(read) == 4, "each shard once a call, however its images lie"
+
+
+def test_what_has_no_reference(tmp_path: Path, entries: list[Entry]):
+    references = References(tmp_path, entries, NAMED)
+    assert references.of("lone", _keys(("p1", 0))) == [None]
+    assert references.of("other", _keys(("p1", 0), ("p9", 0), ("p1", 7))) == [
+        _image("p1", "other", 0),
+        None,
+        None,
+    ]
+    absent = References(tmp_path, entries, {"mini-2": "nobody"})
+    assert absent.of("mini-2", _keys(("p1", 0))) == [None]
+    assert [references.digest(e) for e in entries if e.candidate == "lone"] == [""]
+
+
+def test_the_digest_is_of_the_references_that_a_shard_needs(tmp_path: Path, entries: list[Entry]):
+    before = References(tmp_path, entries, NAMED)
+    shards = {(e.candidate, e.images): e for e in entries}
+    first, second = shards["mini-2", 4], shards["mini-2", 2]  # prompts 1 and 2, prompt 3
+    fresh = _shard(tmp_path, "mini-4", PROMPTS[:1], salt=1)
+    after = References(tmp_path, [fresh if e.shard == fresh.shard else e for e in entries], NAMED)
+    assert after.digest(first) != before.digest(first)
+    assert after.digest(second) == before.digest(second), "its references are in another shard"
+    other = References(tmp_path, entries, NAMED | {"mini-2": "other"})
+    assert other.digest(second) not in (before.digest(second), "")
+
+
+def test_a_spoiled_shard_is_not_taken_for_references(tmp_path: Path, entries: list[Entry]):
+    shard = next(e for e in entries if e.candidate == "mini-4" and e.images == 2)
+    _shard(tmp_path, "mini-4", PROMPTS[:1], salt=1)
+    with pytest.raises(DamagedShard, match="it is not the manifest's"):
+        References(tmp_path, entries, NAMED).of("mini-2", _keys(("p1", 0)))
+    path = shard_path(tmp_path, shard.shard)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DamagedShard):
+        References(tmp_path, entries, NAMED).of("mini-2", _keys(("p1", 0)))
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        References(tmp_path, entries, NAMED).of("mini-2", _keys(("p1", 0)))

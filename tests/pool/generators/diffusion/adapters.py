@@ -1,0 +1,60 @@
+"""Low-rank adapters with random numbers, as training scripts write them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+FILE = "pytorch_lora_weights.safetensors"
+
+
+def save_adapter(
+    pipeline: str, weights: Path, folder: Path, text: bool = False, seed: int = 0
+) -> Path:
+    """``folder`` with an adapter of rank 2 for the denoiser and, with ``text``, the first text
+    encoder of the pipeline in ``weights``.
+    """
+    import diffusers
+
+    cls = getattr(diffusers, pipeline)
+    made = cls.from_pretrained(weights)
+    denoiser = "unet" if hasattr(made, "unet") else "transformer"
+    torch.manual_seed(seed)
+    layers = {
+        f"{denoiser}_lora_layers": _layers(
+            getattr(made, denoiser), ["to_q", "to_k", "to_v", "to_out.0"]
+        )
+    }
+    if text:
+        layers["text_encoder_lora_layers"] = _layers(made.text_encoder, ["q_proj", "v_proj"])
+    folder.mkdir(parents=True)
+    cls.save_lora_weights(folder, **layers)
+    return folder
+
+
+def _layers(model: Any, targets: list[str]) -> dict[str, torch.Tensor]:
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    own = copy.deepcopy(model)
+    own.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False))
+    return {
+        name: tensor.detach().clone() for name, tensor in get_peft_model_state_dict(own).items()
+    }
+
+
+def kohya_of(adapter: Path, folder: Path, alpha: float) -> Path:
+    """A UNet's adapter under the names of kohya's scripts, each layer with its ``alpha``."""
+    renamed = {}
+    for name, tensor in load_file(adapter / FILE).items():
+        layer, end = name.removeprefix("unet.").split(".lora_")
+        place = f"lora_unet_{layer.replace('.', '_')}"
+        renamed[f"{place}.lora_{'down' if end == 'A.weight' else 'up'}.weight"] = tensor
+        renamed[f"{place}.alpha"] = torch.tensor(alpha)
+    folder.mkdir()
+    save_file(renamed, folder / FILE)
+    return folder

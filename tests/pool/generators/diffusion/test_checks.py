@@ -1,0 +1,196 @@
+"""What is said before anything is loaded."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from catimage.errors import InputError
+from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generators.diffusion import checks
+from catimage.pool.generators.diffusion.checks import weight_bytes, weight_files
+from catimage.pool.generators.diffusion.loading import components
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
+from catimage.pool.pool import Pool, load_pool
+from tests.families import generator_of
+from tests.pool.generators.diffusion.conftest import MakePool
+
+BAD: dict[str, tuple[str, dict[str, Any], str]] = {
+    "pipeline": (
+        "sd",
+        {"pipeline": "StableDifusionPipeline"},
+        r"\.pipeline: .*\(did you mean 'StableDiffusionPipeline'\?\)",
+    ),
+    "another pipeline": (
+        "sd",
+        {"pipeline": "StableDiffusionXLPipeline"},
+        r"\.pipeline: the weights in .* are of StableDiffusionPipeline",
+    ),
+    "scheduler": (
+        "sd",
+        {"scheduler": "EulerDiscretScheduler"},
+        r"\.scheduler: .*\(did you mean 'EulerDiscreteScheduler'\?\)",
+    ),
+    "scheduler option": (
+        "sd",
+        {"scheduler_options": {"timestep_spasing": "trailing"}},
+        r"\(did you mean 'timestep_spacing'\?\)",
+    ),
+    "steps of the scheduler": (
+        "sd",
+        {"scheduler_options": {"num_train_timesteps": 3}},
+        r"'mini-4' has 4 steps, its scheduler at most 3",
+    ),
+    "steps of the model": (
+        "sd",
+        {"steps": [2, 8]},
+        r"\.steps: the candidate 'mini-1' has 1 steps, the model 2 to 8",
+    ),
+    "argument of the call": (
+        "flux",
+        {"call": {"max_sequence_lenght": 32}},
+        r"no such argument \(did you mean 'max_sequence_length'\?\)",
+    ),
+    "kind of guidance": (
+        "sd",
+        {"guidance_kind": "true-cfg"},
+        r"StableDiffusionPipeline takes no guidance of the kind 'true-cfg'",
+    ),
+    "guidance of FLUX": (
+        "flux",
+        {"guidance_kind": "classifier-free"},
+        r"FluxPipeline takes guidance as 'true-cfg' or 'distilled'",
+    ),
+    "rescale": (
+        "sd3",
+        {"guidance_rescale": 0.7},
+        r"\.guidance_rescale: StableDiffusion3Pipeline does not take it",
+    ),
+    "a part that there is not": (
+        "sd",
+        {"parts": {"unett": {"weights": "x"}}},
+        r"parts\.unett: StableDiffusionPipeline has no such part",
+    ),
+    "a part that is nowhere": (
+        "sd",
+        {"parts": {"unet": {"weights": "nowhere"}}},
+        r"parts\.unet\.weights: there is no folder .*nowhere",
+    ),
+}
+
+
+@pytest.mark.parametrize(("family", "changes", "message"), BAD.values(), ids=BAD)
+def test_what_cannot_work_is_one_sentence(
+    family: str, changes: dict[str, Any], message: str, family_pool: MakePool
+):
+    with pytest.raises(InputError, match=message) as caught:
+        OpenPool(family_pool(family, **changes), "cpu").prepare()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def copied(family_weights: Callable[[str], Path], tmp_path: Path) -> Pool:
+    """A pool with weights of its own to spoil, in ``sd`` beside its file."""
+    shutil.copytree(family_weights("sd"), tmp_path / "sd")
+    tree = {
+        "name": "copied",
+        "generators": {"sd": generator_of("sd")},
+        "candidates": [{"candidate": "a", "generator": "sd", "steps": 2}],
+    }
+    (tmp_path / "copied.yaml").write_text(yaml.safe_dump(tree))
+    return load_pool(str(tmp_path / "copied.yaml"))
+
+
+def _refusal(pool: Pool) -> str:
+    with pytest.raises(InputError) as caught:
+        OpenPool(pool, "cpu").prepare()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_pickles_are_refused(copied: Pool):
+    unet = copied.folder / "sd" / "unet"
+    (unet / "diffusion_pytorch_model.safetensors").rename(unet / "diffusion_pytorch_model.bin")
+    assert "has its weights as a pickle alone (diffusion_pytorch_model.bin)" in _refusal(copied)
+    spec = copied.generators["sd"]
+    assert isinstance(spec, DiffusersSpec)
+    part = {"weights": "sd", "subfolder": "unet", "file": "diffusion_pytorch_model.bin"}
+    parts = DiffusersSpec.model_validate({**spec.model_dump(), "parts": {"unet": part}})
+    with pytest.raises(
+        InputError,
+        match=r"parts\.unet\.file: 'diffusion_pytorch_model\.bin' is not a safetensors file",
+    ):
+        parts.prepare(copied.folder, [], "cpu")
+
+
+def test_missing_and_damaged_weights_are_said(copied: Pool):
+    file = copied.folder / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    assert f"{file} is damaged" in _refusal(copied)
+    file.unlink()
+    assert (
+        f"there is no safetensors file in {file.parent}; put the weights of the vae there"
+        in _refusal(copied)
+    )
+
+
+def test_too_little_memory_is_said_before_anything_is_loaded(
+    copied: Pool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checks, "free_bytes", lambda _: 1000)
+    assert "its weights take 0.0 GB in float32, and cpu has 0.0 GB free" in _refusal(copied)
+
+
+def test_bytes_are_those_of_the_loaded_modules(copied: Pool):
+    from catimage.pool.device_memory import module_bytes
+
+    spec = copied.generators["sd"]
+    assert isinstance(spec, DiffusersSpec)
+    half = spec.model_copy(update={"dtype": "float16"})
+    modules = OpenPool(copied, "cpu").generator("sd").pipeline.components
+    for name, part in components(spec, copied.folder).items():
+        counted = weight_bytes(spec, name, part)
+        loaded = sum(p.numel() * 4 for p in modules[name].parameters()) if counted else 0
+        assert counted == loaded
+        assert weight_bytes(half, name, part) == loaded / 2
+    assert module_bytes(modules["unet"]) == weight_bytes(
+        spec, "unet", components(spec, copied.folder)["unet"]
+    )
+
+
+def test_files_of_a_variant(tmp_path: Path):
+    for name in (
+        "model.safetensors",
+        "model.fp16.safetensors",
+        "sharded.fp16-00001-of-00002.safetensors",
+        "model.non_ema.safetensors",
+    ):
+        (tmp_path / name).touch()
+    assert [f.name for f in weight_files(tmp_path, None)] == ["model.safetensors"]
+    assert [f.name for f in weight_files(tmp_path, "fp16")] == [
+        "model.fp16.safetensors",
+        "sharded.fp16-00001-of-00002.safetensors",
+    ]
+    assert [f.name for f in weight_files(tmp_path, "bf16")] == ["model.safetensors"], (
+        "a part without the variant has its plain file"
+    )
+
+
+def test_every_generator_is_checked_before_the_first_is_opened(
+    copied: Pool, monkeypatch: pytest.MonkeyPatch
+):
+    tree = yaml.safe_load(copied.file.read_text())
+    shutil.copytree(copied.folder / "sd", copied.folder / "other")
+    tree["generators"]["other"] = generator_of("sd", "other")
+    tree["candidates"].append({"candidate": "b", "generator": "other", "steps": 2})
+    copied.file.write_text(yaml.safe_dump(tree))
+    index = copied.folder / "other" / "model_index.json"
+    index.write_text(
+        json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "vae"})
+    )
+    assert "generators.other.pipeline: the weights in" in _refusal(load_pool(str(copied.file)))

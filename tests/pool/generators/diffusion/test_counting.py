@@ -1,0 +1,242 @@
+"""Counting in a dry run, against independent counts: layers by their weights, attention by its
+closed form, and real runs.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from catimage.errors import InputError
+from catimage.pool.generators.diffusion.counting import count_terms, run_dry
+from catimage.pool.generators.diffusion.dry import dry_pipeline
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
+from catimage.pool.pool import PACKAGED, Pool, load_pool
+from catimage.pool.spec import Terms
+from tests.miniature import pool_tree
+
+
+def _pool(folder: Path, candidates: list[dict[str, Any]] | None = None, **changes: object) -> Pool:
+    tree: dict[str, Any] = pool_tree("sd")
+    tree["generators"]["mini"].update(changes)
+    tree["candidates"] = candidates or tree["candidates"]
+    path = folder / f"{abs(hash(str(tree)))}.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return load_pool(str(path))
+
+
+def _terms(pool: Pool, convention: Any = "full") -> list[Terms]:
+    return pool.generators["mini"].terms(pool.folder, pool.candidates, convention)
+
+
+@pytest.fixture(scope="module")
+def bare(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the miniature pipeline without any weights."""
+    folder = tmp_path_factory.mktemp("bare")
+    shutil.copytree(
+        miniature_pool.parent / "sd", folder / "sd", ignore=shutil.ignore_patterns("*.safetensors")
+    )
+    return folder
+
+
+class Layers:
+    """Multiply-adds times two of linear and convolutional layers and of the attention modules of
+    diffusers, as they are called.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        from diffusers.models.attention_processor import Attention
+
+        self.projections, self.products = 0, 0
+        for module in model.modules():
+            if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+                module.register_forward_hook(self._layer)
+            elif isinstance(module, Attention):
+                module.register_forward_hook(self._attention, with_kwargs=True)
+
+    def _layer(self, layer: Any, _: Any, out: torch.Tensor) -> None:
+        self.projections += 2 * out.numel() * layer.weight[0].numel()
+
+    def _attention(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        rows, queries = args[0].shape[:2]
+        context = kwargs.get("encoder_hidden_states")
+        self.products += (
+            rows
+            * 4
+            * queries
+            * (queries if context is None else context.shape[1])
+            * layer.inner_dim
+        )
+
+
+def test_full_is_layers_and_the_products_of_attention_and_paper_is_layers_alone(bare: Path):
+    from diffusers import UNet2DConditionModel
+
+    unet: Any = UNet2DConditionModel.from_config(
+        UNet2DConditionModel.load_config(bare / "sd" / "unet")
+    ).eval()
+    counted = Layers(unet)
+    with torch.no_grad():
+        unet(torch.zeros(2, 6, 16, 16), torch.zeros(()), torch.zeros(2, 40, 128))
+    assert counted.products > 0
+    pool = _pool(bare)
+    assert _terms(pool)[0].denoiser * 1e12 == pytest.approx(
+        counted.projections + counted.products, rel=1e-9
+    )
+    assert _terms(pool, "paper")[0].denoiser * 1e12 == pytest.approx(counted.projections, rel=1e-9)
+
+
+def test_a_dry_run_counts_what_the_real_run_computes(miniature_pool: Path, bare: Path):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
+    pipeline.set_progress_bar_config(disable=True)
+    with FlopCounterMode(display=False) as real:
+        pipeline("a red ring", num_inference_steps=4, guidance_scale=3.0)
+    terms = _terms(_pool(bare))[-1]
+    assert (terms.denoiser + terms.text_encoder + terms.decoder) * 1e12 == pytest.approx(
+        real.get_total_flops(), rel=1e-9
+    )
+
+
+def test_deepcache_is_full_on_every_nth_call_and_shallow_between(miniature_pool: Path, bare: Path):
+    from diffusers import StableDiffusionPipeline
+
+    from catimage.pool.generators.diffusion.caching import caching
+
+    cached = _pool(
+        bare,
+        [
+            {
+                "candidate": "c",
+                "generator": "mini",
+                "steps": 7,
+                "cache": {"method": "deepcache", "interval": 3},
+            }
+        ],
+    )
+    spec = cached.generators["mini"].settled(cached.candidates[0])
+    assert isinstance(spec, DiffusersSpec)
+    pipeline = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
+    pipeline.set_progress_bar_config(disable=True)
+    with FlopCounterMode(display=False) as real, caching(spec, pipeline, 7):
+        pipeline("a red ring", num_inference_steps=7, guidance_scale=3.0)
+    terms = _terms(cached)[0]
+    assert (terms.denoiser + terms.text_encoder + terms.decoder) * 1e12 == pytest.approx(
+        real.get_total_flops(), rel=1e-9
+    )
+    plain = _terms(_pool(bare, [{"candidate": "p", "generator": "mini", "steps": 7}]))[0]
+    assert plain.denoiser * 3 / 7 < terms.denoiser < plain.denoiser
+    assert _terms(cached)[0] == terms, "counting leaves no trace of the cache"
+
+
+def test_an_interval_of_one_saves_nothing(bare: Path):
+    rows = [
+        {
+            "candidate": "c",
+            "generator": "mini",
+            "steps": 4,
+            "cache": {"method": "deepcache", "interval": 1},
+        }
+    ]
+    plain = [{"candidate": "p", "generator": "mini", "steps": 4}]
+    assert _terms(_pool(bare, rows)) == _terms(_pool(bare, plain))
+
+
+def test_the_random_numbers_of_others_are_left_alone(bare: Path):
+    before = torch.random.get_rng_state()
+    pool = _pool(bare, guidance=2.0)
+    _terms(pool)
+    assert (torch.random.get_rng_state() == before).all()
+
+
+def test_a_pipeline_that_cannot_be_run_dry_is_refused_in_one_sentence(bare: Path):
+    pool = _pool(bare, call={"negative_prompt": 3})
+    with pytest.raises(
+        InputError,
+        match=(
+            r"mini\.pipeline: cannot count the TFLOPs of StableDiffusionPipeline \(.*\); give its"
+            r" .* cost"
+        ),
+    ) as caught:
+        _terms(pool)
+    assert "\n" not in str(caught.value)
+
+
+def test_configuration_beside_the_weights_and_configuration_that_is_not_there(bare: Path):
+    named = _pool(bare, weights="someone/model", revision="0" * 40, configuration="sd")
+    assert _terms(named) == _terms(_pool(bare))
+    with pytest.raises(
+        InputError,
+        match=r"mini\.configuration: there is no .*absent.model_index\.json; mend the path",
+    ):
+        _terms(_pool(bare, configuration="absent"))
+
+
+def _spec(pool: str, generator: str) -> DiffusersSpec:
+    spec = load_pool(pool).generators[generator]
+    assert isinstance(spec, DiffusersSpec)
+    return spec
+
+
+def _flux_products() -> float:
+    """FLUX.1 at 1024 pixels: 57 blocks of attention over 512 tokens of text and 4096 of image, 3072
+    wide.
+    """
+    return 57 * 4 * (512 + 4096) ** 2 * 3072
+
+
+def _sdxl_products() -> float:
+    """SDXL at 1024 pixels: per pass 10 blocks of 640 over 64x64 and 60 of 1280 over 32x32, with 77
+    tokens of text each.
+    """
+    return sum(
+        blocks * 4 * n * (n + 77) * width
+        for blocks, n, width in ((10, 4096, 640), (60, 1024, 1280))
+    )
+
+
+PRODUCTS: dict[str, tuple[str, str, int, Callable[[], float]]] = {
+    "a transformer": ("flux", "flux-dev", 1, _flux_products),
+    "a unet, both passes": ("sdxl", "sdxl", 2, lambda: 2 * _sdxl_products()),
+}
+
+
+@pytest.mark.parametrize(("pool", "generator", "rows", "expected"), PRODUCTS.values(), ids=PRODUCTS)
+def test_no_attention_escapes_the_count(
+    pool: str, generator: str, rows: int, expected: Callable[[], float]
+):
+    spec = _spec(pool, generator)
+    work = run_dry(spec, 2, dry_pipeline(spec, PACKAGED))
+    denoiser = [w for part, w in work if part in ("unet", "transformer")]
+    assert [w.rows for w in denoiser] == [rows, rows]
+    assert denoiser[0].products * 1e12 == pytest.approx(expected(), rel=1e-9)
+
+
+def test_contexts_are_as_long_as_the_pipeline_has_them():
+    dev, schnell = _spec("flux", "flux-dev"), _spec("flux", "flux-schnell")
+    t5 = [
+        [
+            w
+            for part, w in run_dry(spec, 2, dry_pipeline(spec, PACKAGED))
+            if part == "text_encoder_2"
+        ]
+        for spec in (dev, schnell)
+    ]
+    assert t5[0][0].projections == pytest.approx(
+        2 * t5[1][0].projections, rel=0.01
+    )  # 512 tokens, and the 256 that schnell's 'call' says
+    block = 4 * 4096 * 4096 + 3 * 4096 * 10240
+    assert t5[0][0].projections * 1e12 == pytest.approx(24 * 2 * 512 * block, rel=1e-9)
+
+
+def test_terms_need_no_candidates(bare: Path):
+    pool = _pool(bare)
+    spec = pool.generators["mini"]
+    assert isinstance(spec, DiffusersSpec)
+    assert count_terms(spec, pool.folder, [], "full") == []

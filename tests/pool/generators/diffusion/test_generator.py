@@ -1,0 +1,183 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from catimage.errors import InputError
+from catimage.pool.device_memory import Workshop
+from catimage.pool.generators.diffusion.generator import DiffusionGenerator
+from catimage.pool.pool import load_pool
+from catimage.pool.spec import Candidate
+from tests.miniature import pool_tree
+
+PROMPTS = ["a red ring", "an empty white wall", "two small stars on a blue background"]
+
+
+@pytest.fixture(scope="module")
+def generator(miniature_pool: Path) -> DiffusionGenerator:
+    pool = load_pool(str(miniature_pool))
+    opened = pool.generators["mini"].open(pool.folder, "cpu")
+    assert isinstance(opened, DiffusionGenerator)
+    return opened
+
+
+def _steps(n: int, **settings: object) -> Candidate:
+    return Candidate.model_validate(
+        {"candidate": f"mini-{n}", "generator": "mini", "steps": n, **settings}
+    )
+
+
+def _opened(miniature_pool: Path, **changes: object) -> DiffusionGenerator:
+    spec = load_pool(str(miniature_pool)).generators["mini"].model_copy(update=changes)
+    return DiffusionGenerator(spec, miniature_pool.parent, Workshop("cpu"))
+
+
+class Calls:
+    """Records the inputs of a module's calls."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.first: list[torch.Tensor] = []
+        self._hook = module.register_forward_pre_hook(self._seen, with_kwargs=True)
+
+    def _seen(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.first.append((args[0] if args else kwargs["input_ids"]).detach().clone())
+
+    def __enter__(self) -> "Calls":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+
+def _largest_difference(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+def test_one_image_a_prompt_and_seed(generator: DiffusionGenerator):
+    images = generator.generate(PROMPTS, _steps(2), [0, 1, 2])
+    assert images.shape == (3, 64, 64, 3)
+    assert images.dtype == np.uint8
+    assert _largest_difference(images[0], images[1]) > 50
+    with pytest.raises(ValueError, match="3 prompts and 2 seeds"):
+        generator.generate(PROMPTS, _steps(2), [0, 1])
+
+
+def test_a_seed_has_one_initial_noise_at_every_step_count_for_every_prompt_and_in_every_batch(
+    generator: DiffusionGenerator,
+):
+    noise = []
+    for prompts, steps, seeds in (
+        (PROMPTS, 1, [3, 7, 5]),
+        (PROMPTS[:2], 4, [7, 0]),
+        (PROMPTS[2:], 2, [7]),
+    ):
+        with Calls(generator.pipeline.unet) as calls:
+            generator.generate(prompts, _steps(steps), seeds)
+        assert len(calls.first) == steps
+        noise.append(calls.first[0][seeds.index(7)])
+    expected = torch.randn((6, 16, 16), generator=torch.Generator().manual_seed(7))
+    for seen in noise:
+        torch.testing.assert_close(seen, noise[0], rtol=0, atol=0)
+        torch.testing.assert_close(seen / seen.std(), expected / expected.std())
+
+
+def test_it_is_the_image_that_the_plain_pipeline_makes(
+    generator: DiffusionGenerator, miniature_pool: Path
+):
+    from diffusers import StableDiffusionPipeline
+
+    plain = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
+    made = plain(
+        PROMPTS[0],
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
+    ours = generator.generate([PROMPTS[1], PROMPTS[0]], _steps(4), [9, 5])[1]
+    assert _largest_difference(ours, np.asarray(made)) <= 1
+
+
+def test_equal_batches_make_equal_images_and_others_equal_but_for_rounding(
+    generator: DiffusionGenerator,
+):
+    whole = generator.generate(PROMPTS, _steps(2), [0, 1, 2])
+    assert (generator.generate(PROMPTS, _steps(2), [0, 1, 2]) == whole).all()
+    assert _largest_difference(generator.generate(PROMPTS[1:2], _steps(2), [1])[0], whole[1]) <= 1
+
+
+def test_text_is_encoded_once_a_prompt(generator: DiffusionGenerator):
+    with Calls(generator.pipeline.text_encoder) as calls:
+        encoded = generator.encode(PROMPTS * 2)
+        for steps in (1, 2):
+            generator.generate([PROMPTS[0]] * 2, _steps(steps), [0, 1], encoded)
+            generator.generate(PROMPTS[1:], _steps(steps), [0, 1], encoded)
+    assert sum(len(ids) for ids in calls.first) == len(PROMPTS)
+    assert (
+        generator.generate([PROMPTS[0]] * 2, _steps(1), [0, 1])
+        == generator.generate([PROMPTS[0]] * 2, _steps(1), [0, 1], encoded)
+    ).mean() > 0.99
+
+
+def test_guidance_takes_two_passes_and_none_takes_one(
+    generator: DiffusionGenerator, miniature_pool: Path
+):
+    unguided = _opened(miniature_pool, guidance=1.0)
+    for opened, rows in ((generator, 4), (unguided, 2)):
+        with Calls(opened.pipeline.unet) as calls:
+            opened.generate(PROMPTS[:2], _steps(1), [0, 1])
+        assert len(calls.first[0]) == rows
+    assert (
+        _largest_difference(
+            unguided.generate(PROMPTS[:1], _steps(1), [0]),
+            generator.generate(PROMPTS[:1], _steps(1), [0]),
+        )
+        > 1
+    )
+
+
+def test_guidance_rescale_and_scheduler_are_the_pools(
+    miniature_pool: Path, generator: DiffusionGenerator
+):
+    other = _opened(miniature_pool, guidance=100.0, guidance_rescale=1.0, scheduler="DDIMScheduler")
+    plain = _opened(miniature_pool, guidance=100.0, scheduler="DDIMScheduler")
+    images = other.generate(PROMPTS[:1], _steps(2), [0])
+    assert type(other.pipeline.scheduler).__name__ == "DDIMScheduler"
+    assert other.pipeline.scheduler.config.timestep_spacing == "trailing"
+    assert _largest_difference(images, plain.generate(PROMPTS[:1], _steps(2), [0])) > 1
+    assert type(generator.pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
+
+
+def test_what_a_candidate_sets_itself_goes_before_the_generator_and_leaves_the_next_candidate_alone(
+    miniature_pool: Path, generator: DiffusionGenerator
+):
+    plain = generator.generate(PROMPTS[:1], _steps(2), [0])
+    for settings in (
+        {"scheduler": "DDIMScheduler"},
+        {"guidance": 9.0},
+        {"scheduler_options": {"timestep_spacing": "leading"}},
+    ):
+        apart = _opened(miniature_pool, **settings).generate(PROMPTS[:1], _steps(2), [0])
+        assert (generator.generate(PROMPTS[:1], _steps(2, **settings), [0]) == apart).all()
+        assert _largest_difference(apart, plain) > 1
+    assert (generator.generate(PROMPTS[:1], _steps(2), [0]) == plain).all()
+
+
+def test_what_cannot_be_loaded_is_said(tmp_path: Path, miniature_pool: Path):
+    (tmp_path / "sd").mkdir()
+    (tmp_path / "sd" / "model_index.json").write_text(
+        '{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}'
+    )
+    path = tmp_path / "broken.yaml"
+    path.write_text(yaml.safe_dump(pool_tree("sd")))
+    pool = load_pool(str(path))
+    with pytest.raises(
+        InputError,
+        match=r"broken\.yaml: generators\.mini\.weights: cannot load StableDiffusionPipeline from",
+    ) as caught:
+        pool.generators["mini"].open(pool.folder, "cpu")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="device 'teapot'"):
+        load_pool(str(miniature_pool)).generators["mini"].open(miniature_pool.parent, "teapot")

@@ -1,0 +1,428 @@
+"""Low-rank adapters: the images that they make, what they leave alone, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from catimage.errors import InputError
+from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generators.diffusion.lora import lora_parts
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
+from catimage.pool.pool import Pool, load_pool
+from catimage.pool.spec import Candidate
+from catimage.stages.package import _stage_pool
+from tests.families import FAMILIES, SIZE, generator_of
+from tests.pool.generators.diffusion.adapters import FILE, kohya_of, save_adapter
+
+PROMPTS = ["a red ring", "two small stars on blue"]
+Weights = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def adapter(
+    family_weights: Weights, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """The folder of a family's adapter."""
+    root = tmp_path_factory.mktemp("adapters")
+
+    def folder(family: str, text: bool = False, seed: int = 0) -> Path:
+        place = root / f"{family}-{text}-{seed}"
+        return (
+            place
+            if place.exists()
+            else save_adapter(FAMILIES[family].pipeline, family_weights(family), place, text, seed)
+        )
+
+    return folder
+
+
+def _pool(folder: Path, base: dict[str, Any], **generators: dict[str, Any]) -> Pool:
+    """A pool of the plain generator and others, each of which differs by the keys given."""
+    named = {"plain": base, **{name: {**base, **changes} for name, changes in generators.items()}}
+    rows = [{"candidate": name, "generator": name, "steps": 4} for name in named]
+    (folder / "pool.yaml").write_text(
+        yaml.safe_dump({"name": "adapters", "generators": named, "candidates": rows})
+    )
+    return load_pool(str(folder / "pool.yaml"))
+
+
+def _base(family_weights: Weights, family: str = "sd") -> dict[str, Any]:
+    return generator_of(family, str(family_weights(family)))
+
+
+def _images(opened: OpenPool, name: str) -> np.ndarray:
+    return opened.generator(name).generate(PROMPTS, opened.pool.candidate(name), [7, 8])
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("sd", False),
+        ("sd", True),
+        ("sdxl", False),
+        ("sdxl", True),
+        ("flux", False),
+        ("z-image", False),
+    ],
+)
+def test_images_are_those_of_diffusers_with_the_adapter_beside(
+    family: str, text: bool, family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    place, base = adapter(family, text), _base(family_weights, family)
+    opened = OpenPool(
+        _pool(tmp_path, base, adapted={"lora": {"weights": str(place), "scale": 0.7}}), "cpu"
+    )
+    opened.prepare()
+    ours = _images(opened, "adapted")[1]
+    beside = getattr(diffusers, FAMILIES[family].pipeline).from_pretrained(family_weights(family))
+    beside.load_lora_weights(place, weight_name=FILE, adapter_name="it")
+    beside.set_adapters("it", 0.7)
+    noise = torch.Generator().manual_seed(8)
+    made = beside(
+        PROMPTS[1],
+        num_inference_steps=4,
+        height=SIZE,
+        width=SIZE,
+        generator=noise,
+        guidance_scale=2.0,
+        **base.get("call", {}),
+    ).images[0]
+    assert np.abs(ours.astype(int) - np.asarray(made)).max() <= 1
+    assert np.abs(ours.astype(int) - _images(opened, "plain")[1]).max() > 1
+
+
+def test_the_plain_generator_makes_the_same_images_before_and_after(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    text = {"lora": {"weights": str(adapter("sd", text=True))}}
+    pool = _pool(
+        tmp_path,
+        _base(family_weights),
+        adapted={"lora": {"weights": str(adapter("sd"))}},
+        text=text,
+    )
+    first = _images(OpenPool(pool, "cpu"), "plain")
+    opened = OpenPool(pool, "cpu")
+    adapted = _images(opened, "adapted"), _images(opened, "text")
+    assert (_images(opened, "plain") == first).all()
+    assert all((images != first).mean() > 0.1 for images in adapted)
+    plain, unet, both = (opened.generator(name).pipeline for name in ("plain", "adapted", "text"))
+    assert plain.vae is unet.vae is both.vae and plain.tokenizer is both.tokenizer
+    assert plain.text_encoder is unet.text_encoder, "the adapter has nothing for it"
+    assert (
+        len({id(p.unet) for p in (plain, unet, both)}) == 3
+        and plain.text_encoder is not both.text_encoder
+    )
+
+
+def test_generators_with_one_adapter_share_what_it_was_added_to_once(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    lora = {"weights": str(adapter("sd", text=True))}
+    other = {"text_encoder": {"weights": str(family_weights("sd2")), "subfolder": "text_encoder"}}
+    changes = {
+        "one": {"lora": lora},
+        "two": {"lora": lora, "guidance": 3.0},
+        "half": {"lora": {**lora, "scale": 0.5}},
+    }
+    pool = _pool(tmp_path, _base(family_weights), **changes, parts={"lora": lora, "parts": other})
+    alone = {name: _images(OpenPool(pool, "cpu"), name) for name in pool.generators}
+    opened = OpenPool(pool, "cpu")
+    assert all((_images(opened, name) == alone[name]).all() for name in pool.generators)
+    one, two, half, parts = (
+        opened.generator(name).pipeline for name in ("one", "two", "half", "parts")
+    )
+    assert one.unet is two.unet and one.text_encoder is two.text_encoder
+    assert len({id(p.unet) for p in (one, half, parts)}) == 3, (
+        "to another text encoder the adapter is added as a whole"
+    )
+    opened.close("one")
+    assert any(part is two.unet for part in opened.workshop.parts.values())
+    opened.close("two")
+    assert not any(part is two.unet for part in opened.workshop.parts.values())
+
+
+def test_the_network_is_a_plain_one_again(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    lora = {"weights": str(adapter("sd", text=True))}
+    opened = OpenPool(_pool(tmp_path, _base(family_weights), adapted={"lora": lora}), "cpu")
+    for part in ("unet", "text_encoder"):
+        plain, adapted = (
+            getattr(opened.generator(name).pipeline, part) for name in ("plain", "adapted")
+        )
+        assert [(n, type(m)) for n, m in plain.named_modules()] == [
+            (n, type(m)) for n, m in adapted.named_modules()
+        ]
+        assert plain.state_dict().keys() == adapted.state_dict().keys()
+    cached = Candidate.model_validate(
+        {
+            "candidate": "c",
+            "generator": "adapted",
+            "steps": 4,
+            "cache": {"method": "deepcache", "interval": 2},
+        }
+    )
+    assert opened.generator("adapted").generate(PROMPTS, cached, [7, 8]).shape == (2, SIZE, SIZE, 3)
+
+
+def test_a_scale_of_zero_changes_nothing(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    lora = {"weights": str(adapter("sd", text=True)), "scale": 0}
+    opened = OpenPool(_pool(tmp_path, _base(family_weights), none={"lora": lora}), "cpu")
+    assert (_images(opened, "none") == _images(opened, "plain")).all()
+
+
+def test_names_of_kohyas_scripts(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    lora = {"weights": str(adapter("sd")), "scale": 0.5}
+    kohya = {"weights": str(kohya_of(adapter("sd"), tmp_path / "kohya", alpha=1.0))}
+    pool = _pool(tmp_path, _base(family_weights), adapted={"lora": lora}, kohya={"lora": kohya})
+    spec = pool.generators["kohya"]
+    assert isinstance(spec, DiffusersSpec) and lora_parts(spec, pool.folder) == {"unet"}
+    opened = OpenPool(pool, "cpu")
+    opened.prepare()
+    halves = _images(opened, "kohya").astype(int)
+    assert np.abs(halves - _images(opened, "adapted")).max() <= 1, "an alpha of half the rank"
+    assert np.abs(halves - _images(opened, "plain")).max() > 1
+
+
+def test_half_precision_adds_it_as_well(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    base = {**_base(family_weights, "sdxl"), "dtype": "bfloat16"}
+    opened = OpenPool(
+        _pool(tmp_path, base, adapted={"lora": {"weights": str(adapter("sdxl"))}}), "cpu"
+    )
+    assert (_images(opened, "adapted") != _images(opened, "plain")).mean() > 0.1
+    assert {p.dtype for p in opened.generator("adapted").pipeline.unet.parameters()} == {
+        torch.bfloat16
+    }
+
+
+def _definition(pool: Pool, name: str = "adapted") -> dict[str, Any]:
+    spec = pool.generators[name]
+    return spec.definition(pool.candidate(name), spec.identity(pool.folder))
+
+
+def test_a_definition_has_content_and_scale_and_no_place(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FILE).write_bytes((adapter("sd", seed=seed) / FILE).read_bytes())
+    (tmp_path / "b" / "another.safetensors").write_bytes(b"beside it")
+    changes = {name: {"lora": {"weights": name}} for name in "abc"} | {
+        "d": {"lora": {"weights": "a", "scale": 0.5}}
+    }
+    changes |= {
+        "hub": {
+            "lora": {"weights": "someone/style", "revision": "abc123", "file": "style.safetensors"}
+        }
+    }
+    pool = _pool(tmp_path, _base(family_weights), **changes)
+    a, b, c, d, plain, hub = (
+        _definition(pool, name) for name in ("a", "b", "c", "d", "plain", "hub")
+    )
+    assert a == b
+    assert len({yaml.safe_dump(x) for x in (a, c, d, plain, hub)}) == 5
+    assert "lora" not in plain
+    assert hub["lora"] == {"weights": "someone/style@abc123 style.safetensors", "scale": 1.0}
+
+
+def test_facts_say_its_revision_and_that_it_is_missing(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    changes = {
+        "there": {"lora": {"weights": str(adapter("sd"))}},
+        "no": {"lora": {"weights": str(tmp_path), "file": "no.safetensors"}},
+    }
+    changes["hub"] = {"lora": {"weights": "someone/style", "revision": "0123456789abcdef"}}
+    pool = _pool(tmp_path, _base(family_weights), **changes)
+    there, no, hub = (pool.generators[name].facts(tmp_path) for name in ("there", "no", "hub"))
+    assert " lora=" in there.revision and there.missing == ""
+    assert no.missing == f"{tmp_path} has no no.safetensors"
+    assert (
+        hub.revision.endswith(" lora=0123456789ab") and hub.missing == "lora not in the hub's cache"
+    )
+
+
+def test_a_bento_carries_it(family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path):
+    lora = {"weights": str(adapter("sd")), "scale": 0.5}
+    pool = _pool(
+        tmp_path,
+        _base(family_weights),
+        adapted={"lora": lora},
+        again={"lora": lora, "guidance": 3.0},
+    )
+    _stage_pool(tmp_path / "bento", pool)
+    staged = load_pool(str(tmp_path / "bento" / "pool.yaml"))
+    assert (tmp_path / "bento" / "pool" / "adapted" / "lora.weights" / FILE).is_file()
+    for name in pool.generators:
+        assert _definition(staged, name) == _definition(pool, name)
+        assert all(
+            not Path(place).is_absolute() for place in staged.generators[name].sources().values()
+        )
+
+
+def _without_lora(folder: Path) -> None:
+    save_file({"unet.conv_in.weight": torch.zeros(2)}, folder / FILE)
+
+
+def _for_another_pipeline(folder: Path) -> None:
+    save_file(
+        {name.replace("unet.", "transformer."): t for name, t in load_file(folder / FILE).items()},
+        folder / FILE,
+    )
+
+
+def _of_another_depth(folder: Path) -> None:
+    names = {n: n.replace("unet.", "unet.another.") for n in load_file(folder / FILE)}
+    save_file({names[n]: t for n, t in load_file(folder / FILE).items()}, folder / FILE)
+
+
+def _of_another_width(folder: Path) -> None:
+    tensors = load_file(folder / FILE)
+    save_file(
+        {
+            n: torch.cat([t, t], int(n.endswith("A.weight"))).contiguous()
+            for n, t in tensors.items()
+        },
+        folder / FILE,
+    )
+
+
+def _of_another_text_encoder(folder: Path) -> None:
+    place = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    save_file(
+        load_file(folder / FILE)
+        | {
+            f"{place}.lora_A.weight": torch.ones(2, 24),
+            f"{place}.lora_B.weight": torch.ones(24, 2),
+        },
+        folder / FILE,
+    )
+
+
+def _damaged(folder: Path) -> None:
+    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:1000])
+
+
+def _pickled(folder: Path) -> None:
+    (folder / FILE).rename(folder / "pytorch_lora_weights.bin")
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
+    "no folder": (
+        lambda _: None,
+        {"weights": "nowhere"},
+        r"\.lora\.weights: there is no folder .*nowhere; put the weights there or",
+    ),
+    "no file": (
+        lambda _: None,
+        {"file": "other.safetensors"},
+        r"\.lora\.file: there is no file .*other\.safetensors",
+    ),
+    "a pickle alone": (
+        _pickled,
+        {},
+        r"\.lora\.file: there is no file .*pytorch_lora_weights\.safetensors",
+    ),
+    "a pickle by name": (
+        _pickled,
+        {"file": "pytorch_lora_weights.bin"},
+        r"\.lora\.file: 'pytorch_lora_weights\.bin' is not a safetensors file; loading others can run code, so it is refused",
+    ),
+    "damaged": (_damaged, {}, r"\.lora: .*pytorch_lora_weights\.safetensors is damaged"),
+    "none": (
+        _without_lora,
+        {},
+        r"\.lora: .*safetensors is no low-rank adapter: none of its tensors has 'lora' in its name",
+    ),
+    "another pipeline": (
+        _for_another_pipeline,
+        {},
+        r"\.lora: .*safetensors does not fit .*: it has nothing for any of its parts",
+    ),
+    "another depth": (
+        _of_another_depth,
+        {},
+        r"\.lora: .*safetensors does not fit StableDiffusionPipeline",
+    ),
+    "another width": (
+        _of_another_width,
+        {},
+        r"\.lora: .*safetensors does not fit StableDiffusionPipeline of these weights: size mismatch",
+    ),
+    "another text encoder": (
+        _of_another_text_encoder,
+        {},
+        r"\.lora: .*safetensors does not fit StableDiffusionPipeline of these weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("ahead", [True, False], ids=["before a run", "when it is opened"])
+@pytest.mark.parametrize(("spoil", "changes", "message"), BAD.values(), ids=BAD)
+def test_what_does_not_work_is_one_sentence(
+    spoil: Callable[[Path], Any],
+    changes: dict[str, Any],
+    message: str,
+    ahead: bool,
+    family_weights: Weights,
+    adapter: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / FILE).write_bytes((adapter("sd") / FILE).read_bytes())
+    spoil(tmp_path / "own")
+    opened = OpenPool(
+        _pool(tmp_path, _base(family_weights), adapted={"lora": {"weights": "own", **changes}}),
+        "cpu",
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        opened.prepare() if ahead else opened.generator("adapted")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 800
+    assert "generators.adapted.lora" in str(caught.value)
+    assert not [record for record in caplog.records if record.name.startswith("diffusers")]
+
+
+def test_weights_that_are_not_numbers_are_said(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    (tmp_path / "own").mkdir()
+    save_file(
+        {n: t * torch.inf for n, t in load_file(adapter("sd") / FILE).items()},
+        tmp_path / "own" / FILE,
+    )
+    opened = OpenPool(
+        _pool(tmp_path, _base(family_weights), adapted={"lora": {"weights": "own"}}), "cpu"
+    )
+    with pytest.raises(
+        InputError, match=r"\.lora: .*safetensors cannot be added in float32: NaNs? detected"
+    ):
+        opened.generator("adapted")
+
+
+def test_a_pipeline_without_adapters_is_said(
+    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
+    changes = {"pipeline": "DDPMPipeline", "lora": {"weights": str(adapter("sd"))}}
+    pool = _pool(tmp_path, _base(family_weights), adapted=changes)
+    spec = pool.generators["adapted"]
+    assert isinstance(spec, DiffusersSpec)
+    with pytest.raises(
+        InputError, match=r"\.lora: DDPMPipeline takes no adapters; leave 'lora' out"
+    ):
+        lora_parts(spec, tmp_path)

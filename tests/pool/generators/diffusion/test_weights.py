@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from catimage.errors import InputError
+from catimage.pool.generators.diffusion.weights import config_folder, diffusers_class
+from catimage.pool.pool import Pool, load_pool
+from tests.miniature import pool_tree
+
+
+def _pool(folder: Path, **changes: object) -> Pool:
+    tree = pool_tree("sd")
+    tree["generators"]["mini"].update(changes)  # type: ignore[index]
+    (folder / "pool.yaml").write_text(yaml.safe_dump(tree))
+    return load_pool(str(folder / "pool.yaml"))
+
+
+def _definition(pool: Pool) -> dict[str, object]:
+    spec = pool.generators["mini"]
+    return spec.definition(pool.candidates[0], spec.identity(pool.folder))
+
+
+def test_a_missing_folder_is_named_with_file_and_key(tmp_path: Path):
+    pool = _pool(tmp_path)
+    with pytest.raises(
+        InputError,
+        match=(
+            r"pool\.yaml: generators\.mini\.weights: there is no folder .*sd; put the weights"
+            r" there or"
+        ),
+    ):
+        _definition(pool)
+
+
+def test_a_definition_says_what_decides_the_images_and_not_where_the_weights_lie(tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / name / "sd").mkdir(parents=True)
+    a, b = _pool(tmp_path / "a"), _pool(tmp_path / "b")
+    assert _definition(a) == _definition(b)
+    (b.folder / "sd" / "README.md").write_text("a readme changes no image")
+    assert _definition(b) == _definition(a)
+    (b.folder / "sd" / "model.safetensors").write_bytes(b"other weights")
+    hotter = _pool(tmp_path / "a", guidance=4.0)
+    for other in (b, hotter):
+        assert _definition(other) != _definition(a)
+
+
+def test_a_hub_id_needs_a_revision_and_is_identified_by_it(tmp_path: Path):
+    pool = _pool(tmp_path, weights="someone/model", revision="abc123")
+    assert _definition(pool)["weights"] == "someone/model@abc123"
+    without = _pool(tmp_path, weights="someone/model")
+    with pytest.raises(InputError, match="for a hub id, add its 'revision'"):
+        _definition(without)
+
+
+def test_configuration_comes_from_the_hubs_cache_when_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    revision = "0" * 40
+    snapshot = tmp_path / "hub" / "models--someone--model" / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    pool = _pool(tmp_path, weights="someone/model", revision=revision)
+    assert config_folder(pool.generators["mini"], pool.folder) == snapshot
+    absent = _pool(tmp_path, weights="someone/other", revision=revision)
+    with pytest.raises(
+        InputError,
+        match=(
+            r"generators\.mini\.weights: the hub does not answer, and 'someone/other' at revision"
+        ),
+    ):
+        config_folder(absent.generators["mini"], absent.folder)
+
+
+def test_a_folder_that_is_no_pipeline(tmp_path: Path):
+    (tmp_path / "sd").mkdir()
+    pool = _pool(tmp_path)
+    with pytest.raises(InputError, match=r"has no model_index\.json"):
+        config_folder(pool.generators["mini"], pool.folder)
+
+
+def test_unknown_classes_of_diffusers_name_the_nearest(tmp_path: Path):
+    spec = _pool(tmp_path).generators["mini"]
+    with pytest.raises(
+        InputError,
+        match=(
+            r"\.pipeline: .* 'StableDifusionPipeline' \(did you mean 'StableDiffusionPipeline'\?\)"
+        ),
+    ):
+        diffusers_class(spec, "pipeline", "StableDifusionPipeline", "Pipeline")
+    with pytest.raises(
+        InputError, match=r"\.scheduler: .* \(did you mean 'EulerDiscreteScheduler'\?\)"
+    ):
+        diffusers_class(spec, "scheduler", "EulerDiscretScheduler", "Scheduler")

@@ -1,0 +1,68 @@
+"""The real worker's protocol around a backend that draws flat images, and misbehaves on words in
+the prompt.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+_SOURCE = (
+    Path(__file__).parents[4]
+    / "src"
+    / "catimage"
+    / "pool"
+    / "generators"
+    / "distrifusion"
+    / "worker.py"
+)
+_SPEC = importlib.util.spec_from_file_location("worker", _SOURCE)
+worker = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(worker)
+
+
+def load() -> Any:
+    options = json.loads(sys.argv[-1])
+    if options["mode"] == "no_sync":
+        raise RuntimeError("Found no NVIDIA driver on your system.")
+    print("libraries print on standard output")
+    if "WORLD_SIZE" in os.environ:
+        import torch
+
+        torch.distributed.init_process_group("gloo")
+
+    def draw(request: dict[str, Any]) -> Image.Image:
+        print("so do pipelines")
+        prompt = request["prompt"]
+        if "fail" in prompt:
+            raise ValueError("CUDA out\nof memory.")
+        if "die" in prompt:
+            print("a last word", file=sys.stderr, flush=True)
+            os._exit(7)
+        if "hang" in prompt:
+            time.sleep(60)
+        others = int(os.environ.get("WORLD_SIZE", "1")) - 1
+        if others:
+            import torch
+
+            seed = torch.tensor([request["seed"]])
+            torch.distributed.all_reduce(seed)  # every process has to have had the request
+            assert seed.item() == request["seed"] * (others + 1)
+        return Image.new(
+            "RGB",
+            (options["size"],) * 2,
+            (request["seed"], request["steps"], int(10 * request["guidance"])),
+        )
+
+    return draw
+
+
+answering = worker.own_output()
+worker.serve(load, answering)

@@ -1,0 +1,56 @@
+"""The cost of Infinity-2B, which needs neither its package nor its weights."""
+
+import pytest
+import torch
+
+from catimage.pool.generators.infinity import counting
+from catimage.pool.generators.infinity.architecture import DEPTH, EDGES, SCALES, WIDTH, Transformer
+
+
+def test_the_architecture_is_a_model_of_two_billion_parameters():
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in Transformer().parameters())
+    assert 2.0e9 < parameters < 2.21e9
+
+
+@pytest.mark.parametrize("size", SCALES)
+def test_the_count_agrees_with_its_closed_form(size: int):
+    """Projections: 14 width squared a token and block, and 2 a text token, block and scale;
+    attention: 4 width a query and key.
+    """
+    edges, text, seen, products = EDGES[: SCALES[size]], counting.PROMPT_TOKENS, 0, 0.0
+    tokens = sum(edge**2 for edge in edges)
+    projections = 2.0 * DEPTH * WIDTH**2 * (14 * tokens + 2 * text * len(edges))
+    for edge in edges:
+        seen += edge**2
+        products += 4 * DEPTH * WIDTH * edge**2 * (seen + text)
+    paper, full = (
+        counting.transformer_tflops(size, convention) for convention in ("paper", "full")
+    )
+    assert paper * 1e12 == pytest.approx(
+        projections, rel=0.005
+    )  # the rest: heads, levels and the pooled text
+    assert (full - paper) * 1e12 == pytest.approx(products, rel=0.001)
+    assert edges[-1] * 16 == size
+
+
+def test_no_resolution_takes_the_papers_tflops():
+    """CATImage 5.1 says 1.5 for Infinity-2B, without a resolution."""
+    guided = [counting.count_terms(size, True, "paper").denoiser for size in SCALES]
+    assert guided == pytest.approx([4.50, 19.78, 80.17], abs=0.01)
+    assert min(guided) / 2 > 1.5 * 1.4
+
+
+def test_terms_of_the_full_count():
+    guided, plain = (counting.count_terms(256, guided, "full") for guided in (True, False))
+    assert guided.denoiser == 2 * plain.denoiser
+    assert (guided.text_encoder, guided.decoder) == (
+        plain.text_encoder,
+        plain.decoder,
+    )  # the empty prompt is learned
+    assert (guided.denoiser_calls, guided.passes, plain.passes) == (7, 2, 1)
+    assert guided.text_encoder == pytest.approx(
+        1.237, abs=0.001
+    ) and guided.decoder == pytest.approx(0.616, abs=0.001)
+    weights, activations = counting.memory(1024, True)
+    assert 7e9 < weights < 7.5e9 and activations == 2 * 2 * 10521 * 2 * WIDTH * DEPTH

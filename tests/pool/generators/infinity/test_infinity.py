@@ -1,0 +1,276 @@
+"""The adapter's own part of the work, against a stand-in for the official package that has its
+interface and records its calls.
+
+The package and its checkpoints need CUDA and are not to be had in a test; that the stand-in's
+interface is theirs was read from their code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from catimage.errors import InputError
+from catimage.pool.costs import candidate_costs
+from catimage.pool.generators.infinity.architecture import EDGES
+from catimage.pool.generators.infinity.weights import TOKENIZER, TRANSFORMER
+from catimage.pool.pool import Pool, load_pool
+
+SCALES = [(t, edge, edge) for t, edge in enumerate(EDGES[:7], 1)]
+
+
+class Infinity(torch.nn.Module):
+    """Draws noise from the seed, a shade from the text, and blue from the guidance."""
+
+    calls: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self.block = torch.nn.Linear(4, 4)
+        self.unregistered_blocks = [self.block]
+        self.rng = torch.Generator()
+
+    def autoregressive_infer_cfg(self, **asked: Any) -> tuple[None, None, torch.Tensor]:
+        assert self.block.weight.dtype == torch.bfloat16 and not self.training
+        Infinity.calls.append(asked)
+        self.rng.manual_seed(asked["g_seed"])
+        edge = 16 * asked["scale_schedule"][-1][1]
+        image = torch.randint(0, 100, (1, edge, edge, 3), generator=self.rng)
+        image += int(10_000 * asked["label_B_or_BLT"][0].abs().mean()) % 100
+        image[..., 0] = int(asked["cfg_list"][0])  # blue comes first
+        return None, None, image.to(torch.uint8)
+
+
+def vae_model(state: Any, *shape: Any, **settings: Any) -> torch.nn.Module:
+    assert set(state["vae"]) == {"decoder.weight"} and shape == ("dynamic", 32, 2**32)
+    return torch.nn.Identity()
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in under the official names."""
+    Infinity.calls.clear()
+    modules = {
+        "infinity": {},
+        "infinity.models": {},
+        "infinity.models.bsq_vae": {},
+        "infinity.utils": {},
+        "infinity.models.infinity": {"Infinity": Infinity},
+        "infinity.models.bsq_vae.vae": {"vae_model": vae_model},
+        "infinity.utils.dynamic_resolution": {
+            "dynamic_resolution_h_w": {1.0: {"0.06M": {"scales": SCALES}}}
+        },
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(__import__("sys").modules, name, module)
+
+
+@pytest.fixture(scope="module")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A T5 encoder with random weights, and a tokenizer."""
+    from transformers import T5Config, T5EncoderModel
+
+    from catimage_tiny.tokenizer import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("t5")
+    train_tokenizer(folder, captions=100)
+    torch.manual_seed(0)
+    T5EncoderModel(
+        T5Config(vocab_size=1000, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_checkpoints(folder: Path) -> Path:
+    torch.manual_seed(1)
+    folder.mkdir()
+    torch.save(
+        torch.nn.ModuleDict({"block": torch.nn.Linear(4, 4)}).state_dict(),
+        folder / f"{TRANSFORMER}.pth",
+    )
+    torch.save({"vae": {"decoder.weight": torch.ones(3)}}, folder / f"{TOKENIZER}.pth")
+    return folder
+
+
+def pool_of(
+    folder: Path,
+    text_encoder: Path | str = "nowhere",
+    candidates: list[dict[str, Any]] | None = None,
+    **settings: Any,
+) -> Pool:
+    generator = {
+        "kind": "infinity",
+        "size": 256,
+        "weights": "infinity",
+        "text_encoder": str(text_encoder),
+        **settings,
+    }
+    rows = candidates or [
+        {"candidate": "plain"},
+        {"candidate": "cool", "temperature": 0.2},
+        {"candidate": "unguided", "guidance": 1},
+    ]
+    path = folder / "infinity.yaml"
+    named = [{"generator": "infinity-2b", **row} for row in rows]
+    path.write_text(
+        yaml.safe_dump(
+            {"name": "infinity", "generators": {"infinity-2b": generator}, "candidates": named}
+        )
+    )
+    return load_pool(str(path))
+
+
+def test_images_depend_on_prompt_seed_and_settings_alone(
+    tmp_path: Path, text_encoder: Path, package: None
+):
+    save_checkpoints(tmp_path / "infinity")
+    pool = pool_of(tmp_path, text_encoder)
+    generator = pool.generators["infinity-2b"].open(tmp_path, "cpu")
+    prompts = ["a red ring", "two blue squares on a wall", "a red ring"]
+    encoded = generator.encode(prompts)
+    images = generator.generate(prompts, pool.candidate("plain"), [0, 0, 1], encoded)
+    assert (images.shape, images.dtype) == ((3, 256, 256, 3), np.uint8)
+    np.testing.assert_array_equal(
+        images[1:2], generator.generate(prompts[1:2], pool.candidate("plain"), [0])
+    )
+    assert (images[0] != images[1]).any() and (images[0] != images[2]).any()
+    assert (images[..., 2] == 3).all(), "red, green, blue"
+    calls = Infinity.calls
+    lengths = [call["label_B_or_BLT"][1] for call in calls[:3]]
+    assert lengths[0] == lengths[2] < lengths[1] and len(encoded) == 2, (
+        "padding is cut off, and each prompt encoded once"
+    )
+    kv, lens, offsets, longest = calls[0]["label_B_or_BLT"]
+    assert kv.shape == (longest, 16) and lens == [longest] and offsets.tolist() == [0, longest]
+    assert calls[0]["scale_schedule"] == [(1, edge, edge) for edge in EDGES[:7]]
+    assert (
+        calls[0]["cfg_list"] == [3.0] * 7
+        and calls[0]["tau_list"] == [0.5] * 7
+        and calls[0]["g_seed"] == 0
+    )
+    for name, expected in (("cool", (3.0, 0.2)), ("unguided", (1.0, 0.5))):
+        generator.generate(prompts[:1], pool.candidate(name), [0])
+        assert (calls[-1]["cfg_list"][0], calls[-1]["tau_list"][0]) == expected
+
+
+def test_checkpoints_are_converted_once_and_identify_the_weights(
+    tmp_path: Path, text_encoder: Path
+):
+    folder = save_checkpoints(tmp_path / "infinity")
+    spec = pool_of(tmp_path, text_encoder).generators["infinity-2b"]
+    first = spec.identity(tmp_path)
+    times = {p: p.stat().st_mtime_ns for p in folder.glob("*.safetensors")}
+    assert {p.stem for p in times} == {TRANSFORMER, TOKENIZER}
+    for pickled in folder.glob("*.pth"):
+        pickled.unlink()
+    assert spec.identity(tmp_path) == first and {p: p.stat().st_mtime_ns for p in times} == times
+    (folder / f"{TRANSFORMER}.safetensors").write_bytes(b"other")
+    assert spec.identity(tmp_path)["weights"] != first["weights"]
+    hub = pool_of(
+        tmp_path, "google/flan-t5-xl", weights="a/b", revision="1", text_encoder_revision="2"
+    ).generators["infinity-2b"]
+    assert hub.identity(tmp_path) == {"weights": "a/b@1", "text_encoder": "google/flan-t5-xl@2"}
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return print, ("unpickled",)
+
+
+def test_a_pickle_with_more_than_tensors_is_refused(
+    tmp_path: Path, text_encoder: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = save_checkpoints(tmp_path / "infinity")
+    torch.save({"block.weight": torch.ones(1), "evil": Evil()}, folder / f"{TRANSFORMER}.pth")
+    with pytest.raises(
+        InputError,
+        match=r"infinity-2b\.weights: .*infinity_2b_reg\.pth is damaged or holds more than tensors",
+    ):
+        pool_of(tmp_path, text_encoder).generators["infinity-2b"].identity(tmp_path)
+    assert "unpickled" not in capsys.readouterr().out
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_what_is_missing_is_said(tmp_path: Path, text_encoder: Path):
+    pool = pool_of(tmp_path, text_encoder)
+    spec = pool.generators["infinity-2b"]
+    with pytest.raises(
+        InputError,
+        match=(
+            r"kind: the official package of Infinity cannot be imported \(No module.*clone"
+            r" FoundationVision"
+        ),
+    ):
+        spec.open(tmp_path, "cpu")
+    with pytest.raises(
+        InputError,
+        match=(
+            r"weights: there is no folder .*infinity; put it there or, for a hub id, add 'revision'"
+        ),
+    ):
+        spec.identity(tmp_path)
+    (tmp_path / "infinity").mkdir()
+    with pytest.raises(
+        InputError, match=r"neither infinity_2b_reg\.pth nor infinity_2b_reg\.safetensors is in"
+    ):
+        spec.identity(tmp_path)
+    facts = spec.facts(tmp_path)
+    assert (
+        facts.missing == f"the official package, {TRANSFORMER}, {TOKENIZER}"
+        and facts.memory_bytes > facts.weight_bytes > 7e9
+    )
+    hub = pool_of(tmp_path, "google/flan-t5-xl", weights="a/b", revision="1").generators[
+        "infinity-2b"
+    ]
+    assert hub.facts(tmp_path).missing.endswith(f"{TOKENIZER}, google/flan-t5-xl")
+
+
+def test_the_package_wants_a_gpu_and_whole_weights(
+    tmp_path: Path, text_encoder: Path, package: None, monkeypatch: pytest.MonkeyPatch
+):
+    save_checkpoints(tmp_path / "infinity")
+    pool = pool_of(tmp_path, text_encoder)
+    spec = pool.generators["infinity-2b"]
+    with pytest.raises(InputError, match=r"runs on CUDA alone, not on 'cpu'"):
+        spec.prepare(tmp_path, pool.candidates, "cpu")
+    spec.prepare(tmp_path, pool.candidates, "cuda:0")
+    lacking = SimpleNamespace(missing_keys=["head.weight", "head.bias"])
+    monkeypatch.setattr(Infinity, "load_state_dict", lambda *_: lacking)
+    with pytest.raises(InputError, match=r"lacks 2 tensors of Infinity-2B, such as head\.weight"):
+        spec.open(tmp_path, "cpu")
+
+
+BAD = {
+    "size": ({"size": 768}, None, r"infinity-2b\.size"),
+    "steps": (
+        {},
+        [{"candidate": "x", "steps": 4}],
+        "'x' says 'steps', but Infinity's scales follow from its size",
+    ),
+    "guidance": ({"guidance": 0.5}, None, r"infinity-2b\.guidance"),
+    "same": ({}, [{"candidate": "x"}, {"candidate": "y", "guidance": 3}], "'y' is the same as 'x'"),
+    "tau": ({}, [{"candidate": "x", "tau": 1}], "unknown key 'tau'"),
+}
+
+
+@pytest.mark.parametrize(("settings", "candidates", "message"), BAD.values(), ids=BAD)
+def test_bad_entries_are_refused(
+    tmp_path: Path, settings: dict[str, Any], candidates: list[dict[str, Any]] | None, message: str
+):
+    with pytest.raises(InputError, match=message):
+        pool_of(tmp_path, candidates=candidates, **settings)
+
+
+def test_costs_need_nothing(tmp_path: Path):
+    rows = candidate_costs(pool_of(tmp_path)).set_index("candidate")
+    assert rows["denoiser"]["plain"] == rows["denoiser"]["cool"] == 2 * rows["denoiser"]["unguided"]
+    assert set(rows["unit"]) == {"tflops"} and set(rows["denoiser_calls"]) == {7}

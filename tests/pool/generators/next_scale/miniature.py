@@ -1,0 +1,54 @@
+"""A next-scale model with random weights and a text encoder beside it: real parts that need no
+training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from catimage.pool.generators.next_scale.model import Architecture, NextScaleModel
+from catimage.pool.generators.next_scale.spec import NextScaleSpec
+from catimage.pool.generators.next_scale.weights import save_model
+from tests.miniature import save_clip_folder
+
+SHAPE = Architecture(
+    bits=5,
+    scales=(1, 2, 4),
+    width=24,
+    layers=2,
+    heads=3,
+    expansion=2,
+    text_width=128,
+    decoder_widths=(16, 8, 8),
+)
+
+
+def random_model(seed: int = 0, shape: Architecture = SHAPE) -> NextScaleModel:
+    """No weight is zero, so that every part of the model has a say."""
+    torch.manual_seed(seed)
+    model = NextScaleModel(shape).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def save_generator(folder: Path) -> Path:
+    """``folder/bits`` with a model, ``folder/sd`` with text encoder and tokenizer."""
+    from catimage_tiny.denoiser import text_encoder_from
+
+    torch.manual_seed(1)
+    text, tokenizer = text_encoder_from(save_clip_folder(folder / "clip"))
+    text.save_pretrained(folder / "sd" / "text_encoder")
+    tokenizer.save_pretrained(folder / "sd" / "tokenizer")
+    save_model(random_model(), folder / "bits")
+    return folder
+
+
+def spec_of(**settings: Any) -> NextScaleSpec:
+    """What the pool's file says of it."""
+    return NextScaleSpec.model_validate(
+        {"kind": "next-scale", "weights": "bits", "text": "sd", "size": 32, **settings}
+    )

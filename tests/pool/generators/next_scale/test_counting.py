@@ -1,0 +1,108 @@
+"""Counted TFLOPs against closed forms."""
+
+import pytest
+from transformers import CLIPTextModel
+
+from catimage.errors import InputError
+from catimage.pool.spec import Candidate
+from tests.pool.generators.next_scale.miniature import SHAPE, random_model, spec_of
+
+CONTEXT, TEXT_LAYERS, BITS, WIDTH = 40, 3, SHAPE.bits, SHAPE.width
+
+
+def _projections(steps):
+    """Of the transformer: the text's once, the tokens' in every layer."""
+    tokens = sum(side * side for side in SHAPE.scales[:steps])
+    text = 2 * SHAPE.text_width * WIDTH + SHAPE.layers * CONTEXT * 2 * SHAPE.text_width * 2 * WIDTH
+    inner = (4 + 2 + 2 * SHAPE.expansion) * 2 * WIDTH * WIDTH
+    return text + tokens * (2 * 2 * BITS * WIDTH + SHAPE.layers * inner)
+
+
+def _products(steps):
+    """Of attention: each scale with all so far, and with the text."""
+    seen, total = 0, 0
+    for side in SHAPE.scales[:steps]:
+        seen += side * side
+        total += SHAPE.layers * 4 * side * side * (seen + CONTEXT) * WIDTH
+    return total
+
+
+def _convolution(side, inputs, outputs, kernel):
+    return 2 * side * side * kernel * kernel * inputs * outputs
+
+
+def _decoder():
+    coarse, middle, fine = SHAPE.decoder_widths
+    blocks = (
+        2 * _convolution(4, coarse, coarse, 3)
+        + 4 * _convolution(8, middle, middle, 3)
+        + 2 * _convolution(16, fine, fine, 3)
+    )
+    between = _convolution(4, coarse, 4 * middle, 1) + _convolution(8, middle, 4 * fine, 1)
+    return _convolution(4, BITS, coarse, 3) + blocks + between + _convolution(16, fine, 12, 3)
+
+
+def _text():
+    width = SHAPE.text_width
+    return TEXT_LAYERS * (CONTEXT * (8 + 16) * width * width + 4 * CONTEXT * CONTEXT * width)
+
+
+def _candidates(*rows):
+    return [
+        Candidate(candidate=f"c{i}", generator="mini", steps=steps, **more)
+        for i, (steps, more) in enumerate(rows)
+    ]
+
+
+def test_full_count(folder):
+    guided, plain, short = spec_of().terms(
+        folder, _candidates((3, {}), (3, {"guidance": 1.0}), (2, {"guidance": 1.0})), "full"
+    )
+    assert plain.denoiser == pytest.approx((_projections(3) + _products(3)) / 1e12, rel=1e-9)
+    assert short.denoiser == pytest.approx((_projections(2) + _products(2)) / 1e12, rel=1e-9)
+    assert plain.decoder == pytest.approx(_decoder() / 1e12, rel=1e-9)
+    assert plain.text_encoder == pytest.approx(_text() / 1e12, rel=1e-9)
+    assert (plain.denoiser_calls, plain.passes, short.denoiser_calls) == (3, 1, 2)
+    assert guided.denoiser == pytest.approx(
+        2 * plain.denoiser
+    ) and guided.text_encoder == pytest.approx(2 * plain.text_encoder)
+    assert (guided.decoder, guided.passes) == (plain.decoder, 2)
+
+
+def test_papers_convention_counts_projections_alone(folder):
+    (made,) = spec_of().terms(folder, _candidates((3, {})), "paper")
+    assert made.denoiser == pytest.approx(2 * _projections(3) / 1e12, rel=1e-9)
+    assert made.text_encoder == made.decoder == 0
+
+
+def test_no_weights_are_needed(folder, tmp_path):
+    (tmp_path / "bits").mkdir()
+    (tmp_path / "sd" / "text_encoder").mkdir(parents=True)
+    (tmp_path / "sd" / "tokenizer").mkdir()
+    for file in ("bits/config.json", "sd/text_encoder/config.json"):
+        (tmp_path / file).write_bytes((folder / file).read_bytes())
+    rows = _candidates((3, {}))
+    assert spec_of().terms(tmp_path, rows, "full") == spec_of().terms(folder, rows, "full")
+
+
+def test_more_steps_than_scales(folder):
+    with pytest.raises(
+        InputError, match="'c0' has 4 steps, but the model has 3 scales; write 1 to 3"
+    ):
+        spec_of().terms(folder, _candidates((4, {})), "full")
+
+
+def test_facts(folder, tmp_path):
+    weights = sum(p.numel() for p in random_model().parameters()) + sum(
+        p.numel()
+        for p in CLIPTextModel.from_pretrained(folder / "sd" / "text_encoder").parameters()
+    )
+    made = spec_of().facts(folder)
+    assert made.weight_bytes == 4 * weights and made.missing == ""
+    assert made.memory_bytes == 4 * weights + 4 * 2 * 8 * 16 * 16, (
+        "the decoder's finest convolution takes more than the cache"
+    )
+    assert (
+        spec_of().identity(folder)["weights"].startswith(made.revision) and len(made.revision) == 12
+    )
+    assert "there is no file" in spec_of().facts(tmp_path).missing

@@ -1,0 +1,74 @@
+"""Sampling against a plain loop without a cache, and the shapes that a model can have."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from catimage.pool.generators.next_scale.model import Architecture, Sampling, sample, thresholds_of
+from catimage.pool.generators.next_scale.quantiser import codes, downscale, upscale
+from catimage.pool.generators.next_scale.transformer import tokens_of
+from tests.pool.generators.next_scale.miniature import SHAPE, random_model
+
+
+def _texts(n):
+    return torch.randn(n, 6, SHAPE.text_width, generator=torch.Generator().manual_seed(4))
+
+
+def _uncached(model, text, empty, thresholds, sampling):
+    """Works out all scales so far again for every scale, and each of the two passes on its own."""
+    inputs, total, first = [], torch.zeros(len(text), SHAPE.bits, 4, 4), 0
+    for side in SHAPE.scales[: sampling.steps]:
+        inputs.append(tokens_of(downscale(total, side)))
+        own, _ = model(torch.cat(inputs, 1), model.read(text))
+        none, _ = model(torch.cat(inputs, 1), model.read(empty))
+        logits = (none + sampling.guidance * (own - none))[:, first:] / sampling.temperature
+        bits = thresholds[:, first : first + side * side] < 1 / (1 + torch.exp(-logits))
+        maps = torch.stack([bits[:, i * side : (i + 1) * side] for i in range(side)], 1).permute(
+            0, 3, 1, 2
+        )
+        total, first = total + upscale(codes(maps), 4), first + side * side
+    return total
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(3, 1.0, 1.0), Sampling(3, 2.5, 0.7), Sampling(2, 2.5, 1.0)]
+)
+@torch.no_grad()
+def test_cached_sampling_equals_uncached(sampling):
+    model, text = random_model().transformer, _texts(3)
+    empty = _texts(4)[3:].expand_as(text)
+    thresholds = thresholds_of([5, 6, 7], SHAPE.tokens(sampling.steps), SHAPE.bits)
+    given = torch.cat([text, empty]) if sampling.guided else text
+    made = sample(model, SHAPE.scales, given, thresholds, sampling)
+    assert torch.allclose(made, _uncached(model, text, empty, thresholds, sampling), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_temperature_near_zero_takes_the_likelier_bit():
+    model, text = random_model().transformer, _texts(2)
+    cold = Sampling(3, 1.0, 1e-6)
+    made = [
+        sample(model, SHAPE.scales, text, thresholds_of(s, 21, SHAPE.bits), cold)
+        for s in ([1, 2], [3, 4])
+    ]
+    assert torch.equal(*made)
+
+
+def test_fewer_scales_draw_the_same_coarse_bits():
+    assert torch.equal(thresholds_of([9], 5, 4), thresholds_of([9], 21, 4)[:, :5])
+    assert SHAPE.tokens(1) == 1 and SHAPE.tokens(3) == 21 and SHAPE.size == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"scales": (1, 4, 2)}, "scales must be whole numbers from 1 that rise"),
+        ({"scales": (0, 2)}, "scales must be whole numbers from 1 that rise"),
+        ({"heads": 5}, "width must be a multiple of heads"),
+        ({"decoder_widths": (16, 8, 4)}, "decoder_widths must be multiples of 8"),
+        ({"layer": 3}, "Extra inputs"),
+    ],
+)
+def test_shapes_that_cannot_be(change, told):
+    with pytest.raises(ValidationError, match=told):
+        Architecture.model_validate(SHAPE.model_dump() | change)

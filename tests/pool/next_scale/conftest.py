@@ -1,8 +1,0 @@
-import pytest
-
-from tests.pool.next_scale.miniature import save_generator
-
-
-@pytest.fixture(scope="package")
-def folder(tmp_path_factory):
-    return save_generator(tmp_path_factory.mktemp("next-scale"))

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catimage.errors import InputError
+from catimage.routing.calibration import calibrate
+from catimage.routing.curve import deferral_curve
+from catimage.routing.randomized import Rule, rule_within
+from tests.routing.problems import means, problems, programme
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(), st.floats(0, 9.5))
+def test_the_mix_is_the_optimum_of_the_relaxed_problem(problem, more):
+    scores, cost = problem
+    budget = cost.min() + more
+    found = calibrate(scores[0], cost, budget)
+    spent, quality = means(found.rule, scores, cost)
+    assert quality[0] == pytest.approx(programme(scores, cost, budget), abs=1e-7)
+    assert spent == pytest.approx(found.mean_cost, abs=1e-9) and spent <= budget + 1e-7
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(), st.floats(0, 1))
+def test_what_can_be_spent_is_spent_to_the_last_unit(problem, share):
+    scores, cost = problem
+    curve = deferral_curve(scores[0], cost)
+    budget = cost.min() + share * (curve.cost[0] - cost.min())
+    rule, spent = rule_within(curve, budget, cost.min())
+    assert spent == pytest.approx(budget, abs=1e-7) and means(rule, scores, cost)[
+        0
+    ] == pytest.approx(budget, abs=1e-7)
+
+
+def test_a_constant_prediction_is_split_between_two_candidates():
+    scores = np.tile([0.0, 1.0, 1.5], (10, 1))
+    found = calibrate(scores, np.array([1.0, 2.0, 4.0]), 1.25)
+    assert found.rule.share.tolist() == pytest.approx(
+        [0.25, 0.75]
+    ) and found.mean_cost == pytest.approx(1.25)
+    alone = calibrate(scores, np.array([1.0, 2.0, 4.0]), 1.25, mix=False)
+    assert (alone.rule.share.tolist(), alone.mean_cost) == ([1.0], 1.0) and alone.lam == found.lam
+
+
+def test_the_draw_says_which_part_and_their_shares_are_kept():
+    rule = Rule.of((0.25, 0.0), (0.75, 9.0))
+    assert rule.parts_of(np.array([0.0, 0.2499, 0.25, 0.999])).tolist() == [0, 0, 1, 1]
+    assert rule.drawn(np.array([[1, 1, 1], [0, 2, 0]]), np.array([0.9, 0.3, 0.1])).tolist() == [
+        0,
+        2,
+        1,
+    ]
+    parts = rule.parts_of(np.random.default_rng(0).random(20_000))
+    assert np.mean(parts == 0) == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_rule_is_read_as_it_was_written():
+    rule = Rule(np.array([0.3, 0.7]), np.array([0.1, 0.2]), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    rows = rule.rows(["a", "b"])
+    assert rows[1] == {"share": 0.7, "lambda": 0.2, "multipliers": {"a": 3.0, "b": 4.0}}
+    again = Rule.read(rows, ["b", "a"])
+    assert again.multipliers.tolist() == [[2.0, 1.0], [4.0, 3.0]] and again.lam.tolist() == [
+        0.1,
+        0.2,
+    ]
+    assert Rule.of((0.0, 5.0), (2.0, 1.0)).rows([]) == [
+        {"share": 1.0, "lambda": 1.0, "multipliers": {}}
+    ]
+
+
+def test_further_metrics_enter_by_their_multipliers_and_must_be_there():
+    rule, cost = Rule(np.ones(1), np.zeros(1), np.array([[2.0]])), np.array([1.0, 1.0])
+    assert rule.choices(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), cost).tolist() == [[1]]
+    with pytest.raises(ValueError, match="of 2 metrics"):
+        rule.choices(np.array([[1.0, 0.0]]), cost)
+
+
+def test_below_the_cheapest_candidate_is_refused_and_one_candidate_is_enough():
+    with pytest.raises(InputError, match="below the cheapest"):
+        calibrate(np.zeros((3, 2)), np.array([1.0, 2.0]), 0.9)
+    assert calibrate(np.zeros((3, 1)), np.array([2.0]), 2.0).mean_cost == 2
+
+
+def test_a_prompt_without_all_labels_counts_for_the_cost_alone():
+    predicted, cost = np.array([[0.0, 1.0], [0.0, 2.0]]), np.array([1.0, 2.0])
+    curve = deferral_curve(predicted, cost, np.array([[5.0, 7.0], [np.nan, 9.0]]))
+    assert (
+        curve.lam.tolist() == [0, 1, 2]
+        and curve.cost.tolist() == [2, 1.5, 1]
+        and curve.quality.tolist() == [7, 5, 5]
+    )
+    for bad in (np.full((2, 2), np.nan), np.array([[np.inf, 0.0], [0.0, 0.0]]), np.zeros((1, 2))):
+        with pytest.raises(ValueError, match="actual"):
+            deferral_curve(predicted, cost, bad)
