@@ -21,8 +21,8 @@ from sklearn.pipeline import Pipeline
 from benchmarks.measure import Row
 from catimage.data.importers.scores import parse_scores, read_costs_csv
 from catimage.data.schema import labels_of, scores_array
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.estimators.extended import extended
 from catimage.estimators.fitting import fit, out_of_fold
 from catimage.estimators.representatives import representatives
@@ -70,7 +70,7 @@ def _fold(
     lambda 0 and mean over budgets.
     """
     cut = len(known) // 9
-    pipeline, grid = build(Making(EstimatorParams(name="ridge")))
+    pipeline, grid = build_estimator(EstimatorContext(EstimatorParams(name="ridge")))
     again = fit(
         pipeline,
         grid,

@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.fitting import embeddings, labels
 from benchmarks.measure import Row, seconds
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.params import Encoder, EstimatorParams
 from catimage.router import Router
 from catimage.routing.curve import deferral_curve
@@ -40,13 +40,13 @@ def rows() -> list[Row]:
     cost, quality = np.array(STEPS, float), rng.random((len(prompts), len(STEPS)))
     out = []
     for name, settings in KINDS.items():
-        making = Making(
+        making = EstimatorContext(
             EstimatorParams(name=name, settings=settings),
             Encoder(),
             steps=STEPS,
             generators=("g",) * len(STEPS),
         )
-        pipeline = build(making)[0].fit(np.array(prompts, object), quality)
+        pipeline = build_estimator(making)[0].fit(np.array(prompts, object), quality)
         curve = deferral_curve(quality, cost)
         router = Router(
             pipeline,

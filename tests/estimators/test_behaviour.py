@@ -5,8 +5,8 @@ direction, minimum functionality).
 import numpy as np
 import pytest
 
-from catimage.estimators.build import KINDS, build
-from catimage.estimators.context import Making
+from catimage.estimators.build import KINDS
+from catimage.estimators.context import EstimatorContext
 from catimage.params import EstimatorParams
 
 QUALITY = {"plain": (0.7, 0.6), "crowded": (0.3, 0.8)}
@@ -65,7 +65,9 @@ def made(kind):
         name=kind, settings=QUICK.get(kind, {}), members=("ridge",) if kind == "stack" else ()
     )
     members = {"ridge": made("ridge")} if kind == "stack" else {}
-    return build(Making(spec, steps=(1, 8), generators=("mini", "mini"), members=members))[0]
+    return build(
+        EstimatorContext(spec, steps=(1, 8), generators=("mini", "mini"), members=members)
+    )[0]
 
 
 PROMPTS, LABELS, UNSEEN = prompts_of(120, 0), labels_of(120, 1), prompts_of(40, 2)

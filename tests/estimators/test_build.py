@@ -3,8 +3,8 @@ import pytest
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.estimators.fitting import fit
 from catimage.params import Encoder, EstimatorParams
 from catimage.scenes.grammar import draw_scene
@@ -12,7 +12,7 @@ from catimage.scenes.grammar import draw_scene
 
 def built(name, **more):
     spec = {k: more.pop(k) for k in ("kind", "features", "settings") if k in more}
-    return build(Making(EstimatorParams(name=name, **spec), Encoder(), **more))
+    return build_estimator(EstimatorContext(EstimatorParams(name=name, **spec), Encoder(), **more))
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.data.missing_labels import mean_labels
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.estimators.differences import DifferencesRegressor, join, split
 from catimage.estimators.fitting import difference_error, fit
 from catimage.params import EstimatorParams
@@ -63,7 +63,7 @@ def test_target_is_a_parameter_of_every_kind():
     rng = np.random.default_rng(2)
     prompts = np.array([f"{w} thing {i}" for i in range(60) for w in ("red", "blue")], object)
     y = np.array([[i % 2, 1 - i % 2] for i in range(120)], float) + rng.normal(size=(120, 1)) * 5
-    pipeline, grid = build(Making(EstimatorParams(name="ridge", target="auto")))
+    pipeline, grid = build_estimator(EstimatorContext(EstimatorParams(name="ridge", target="auto")))
     assert grid["target"] == ["levels", "differences"]
     fitted = fit(pipeline, grid, (prompts[:100], y[:100]), (prompts[100:], y[100:]))
     predicted = fitted.predict(prompts[100:])

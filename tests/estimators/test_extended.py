@@ -8,8 +8,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from catimage.estimators import extended as module
 from catimage.estimators import store
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.estimators.extended import ExtendedRegressor, extended
 from catimage.params import EstimatorParams
 
@@ -157,10 +157,13 @@ def test_estimators_of_every_kind_take_a_candidate_and_survive_the_disk(spec, tm
     )
     labels = np.array([[0.2 + 0.1 * ("red" in p), 0.5, 0.9 - 0.3 * ("two" in p)] for p in prompts])
     members = {
-        name: build(Making(EstimatorParams(name=name)))[0] for name in spec.get("members", ())
+        name: build_estimator(EstimatorContext(EstimatorParams(name=name)))[0]
+        for name in spec.get("members", ())
     }
-    making = Making(EstimatorParams(**spec), steps=(1, 4), generators=("sd", "sd"), members=members)
-    base = build(making)[0].fit(prompts, labels[:, [0, 2]])
+    making = EstimatorContext(
+        EstimatorParams(**spec), steps=(1, 4), generators=("sd", "sd"), members=members
+    )
+    base = build_estimator(making)[0].fit(prompts, labels[:, [0, 2]])
     added = extended(
         base, 1, prompts[:20], base.predict(prompts[:20]), labels[:20, [0, 2]], labels[:20, 1]
     )

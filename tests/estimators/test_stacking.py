@@ -7,8 +7,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.estimators.fitting import difference_error
 from catimage.estimators.stacking import StackRegressor
 from catimage.params import EstimatorParams
@@ -87,11 +87,13 @@ def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
     prompts = np.array([f"{w} thing {i}" for i in range(40) for w in ("red", "blue")], object)
     y = np.array([[i % 2, 1 - i % 2] for i in range(80)], float)
     members = {
-        n: build(Making(EstimatorParams(name=n, kind="ridge", features=f)))[0]
+        n: build_estimator(EstimatorContext(EstimatorParams(name=n, kind="ridge", features=f)))[0]
         for n, f in (("w", ["tfidf"]), ("c", ["characters"]))
     }
-    pipeline, grid = build(
-        Making(EstimatorParams(name="both", kind="stack", members=("w", "c")), members=members)
+    pipeline, grid = build_estimator(
+        EstimatorContext(
+            EstimatorParams(name="both", kind="stack", members=("w", "c")), members=members
+        )
     )
     assert not grid
     fitted = clone(pipeline).fit(prompts, y)
@@ -104,7 +106,7 @@ def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
 
 def test_a_stack_of_nothing():
     with pytest.raises(InputError, match="stack of nothing"):
-        build(Making(EstimatorParams(name="stack")))
+        build_estimator(EstimatorContext(EstimatorParams(name="stack")))
     with pytest.raises(ValueError, match="member"):
         StackRegressor().fit(np.ones((4, 1)), np.ones(4))
 
@@ -114,4 +116,9 @@ def test_a_stack_reads_no_features_of_its_own():
     with pytest.raises(
         InputError, match="both is a stack, whose members read features of their own"
     ):
-        build(Making(spec, members={"knn": build(Making(EstimatorParams(name="knn")))[0]}))
+        build_estimator(
+            EstimatorContext(
+                spec,
+                members={"knn": build_estimator(EstimatorContext(EstimatorParams(name="knn")))[0]},
+            )
+        )

@@ -30,7 +30,7 @@ from catimage.data.schema import (
     scores_array,
 )
 from catimage.errors import InputError
-from catimage.estimators.build import build
+from catimage.estimators.build import build_estimator
 from catimage.estimators.fitting import Split, fit, out_of_fold, settings_of
 from catimage.estimators.overhead import decision_ms
 from catimage.evaluation.comparison import (
@@ -219,7 +219,7 @@ def _learn(
     fitted: dict[str, Pipeline] = {}
     found: dict[str, Learned] = {}
     for spec in in_order(params.train.estimators):
-        pipeline, grid = build(
+        pipeline, grid = build_estimator(
             making(
                 spec, candidates, workspace, params, {name: fitted[name] for name in spec.members}
             )

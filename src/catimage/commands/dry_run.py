@@ -17,8 +17,8 @@ from catimage.commands.pool_check import AT_HAND, check_rows, summary
 from catimage.data.prompts.sources import read_source
 from catimage.data.schema import PROMPTS, read_table
 from catimage.errors import InputError, nearest
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.metrics import Context, declaration, get_metric, needed
 from catimage.metrics.sets import set_metric
 from catimage.params import FileSource, Params
@@ -189,14 +189,14 @@ def _estimators(workspace: Workspace, params: Params, pool: Pool | None) -> Iter
         return
     for spec in order:
         try:
-            made: Making = making(
+            made: EstimatorContext = making(
                 spec,
                 known,
                 workspace,
                 params,
                 {name: built[name] for name in spec.members if name in built},
             )
-            built[spec.name], _ = build(made)
+            built[spec.name], _ = build_estimator(made)
         except InputError as error:
             yield Finding("train", "problem", str(error))
             continue

@@ -20,41 +20,41 @@ from catimage.estimators import (
     stacking,
     transformer,
 )
-from catimage.estimators.context import Grid, Made, Maker, Making
+from catimage.estimators.context import Builder, EstimatorContext, Grid, UnfittedEstimator
 from catimage.estimators.differences import with_target
 from catimage.estimators.features.steps import feature_step
 from catimage.estimators.lstm import regressor as lstm
 from catimage.params import FeatureParams
 
-KINDS: Mapping[str, Maker] = {
-    "boosting": boosting.make,
-    "clusters": clusters.make,
-    "finetuned": finetuned.make,
-    "kernel_ridge": linear.make_kernel,
-    "knn": knn.make,
-    "lstm": lstm.make,
-    "mlp": mlp.make,
-    "ridge": linear.make,
-    "stack": stacking.make,
-    "transformer": transformer.make,
+KINDS: Mapping[str, Builder] = {
+    "boosting": boosting.build,
+    "clusters": clusters.build,
+    "finetuned": finetuned.build,
+    "kernel_ridge": linear.build_kernel,
+    "knn": knn.build,
+    "lstm": lstm.build,
+    "mlp": mlp.build,
+    "ridge": linear.build,
+    "stack": stacking.build,
+    "transformer": transformer.build,
 }
 
 
-def build(making: Making) -> tuple[Pipeline, Grid]:
+def build_estimator(context: EstimatorContext) -> tuple[Pipeline, Grid]:
     """An unfitted estimator, and the parameters of its regressor among which the validation split
     chooses (empty: none).
 
     Raises:
         InputError: no such kind, or a setting that its regressor does not have.
     """
-    spec = making.spec
+    spec = context.spec
     if spec.made_as not in KINDS:
         known = ", ".join(KINDS)
         raise InputError(
             f"train.estimators: no estimator {spec.made_as!r}{nearest(spec.made_as, tuple(KINDS))};"
             f" there are {known}."
         )
-    made = KINDS[spec.made_as](making)
+    made = KINDS[spec.made_as](context)
     _set(made, spec.settings, spec.name)
     features = spec.features or tuple(FeatureParams(kind=kind) for kind in made.features)
     made = with_target(
@@ -67,7 +67,7 @@ def build(making: Making) -> tuple[Pipeline, Grid]:
     return (
         Pipeline(
             [
-                ("features", feature_step(features, making.encoder, making.stored)),
+                ("features", feature_step(features, context.encoder, context.stored)),
                 ("regressor", made.regressor),
             ]
         ),
@@ -75,7 +75,7 @@ def build(making: Making) -> tuple[Pipeline, Grid]:
     )
 
 
-def _set(made: Made, settings: Mapping[str, object], name: str) -> None:
+def _set(made: UnfittedEstimator, settings: Mapping[str, object], name: str) -> None:
     known = made.regressor.get_params()
     for key in settings:
         if key not in known:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from catimage.common.arrays import Floats
 from catimage.estimators.base import LabelRegressor, check_labels
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 
 
 class ClusterRegressor(LabelRegressor):
@@ -89,11 +89,11 @@ class ClusterRegressor(LabelRegressor):
         return quality
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """Universal model routing's clusters; validation chooses how many, and how much small ones are
     shrunk.
     """
-    return Made(
-        ClusterRegressor(random_state=making.seed),
+    return UnfittedEstimator(
+        ClusterRegressor(random_state=context.seed),
         {"n_clusters": [4, 8, 16, 32, 64, 128], "shrinkage": [3.0, 10.0, 30.0]},
     )

@@ -15,7 +15,7 @@ Grid = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
-class Making:
+class EstimatorContext:
     """All that a kind may want to know.
 
     Attributes:
@@ -40,7 +40,7 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Made:
+class UnfittedEstimator:
     """A kind's regressor, unfitted; its parameters among which validation chooses (by bare name);
     and the features that it reads.
     """
@@ -50,4 +50,4 @@ class Made:
     features: tuple[str, ...] = ("embedding",)
 
 
-Maker = Callable[[Making], Made]
+Builder = Callable[[EstimatorContext], UnfittedEstimator]

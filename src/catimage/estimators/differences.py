@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from catimage.common.arrays import Floats
 from catimage.data.missing_labels import mean_labels
 from catimage.estimators.base import CandidatesRegressor
-from catimage.estimators.context import Grid, Made
+from catimage.estimators.context import Grid, UnfittedEstimator
 from catimage.estimators.inputs import checked_x, checked_y
 
 TARGETS = ("levels", "differences")
@@ -100,7 +100,7 @@ def join(targets: Floats, column: Floats) -> Floats:
     )
 
 
-def with_target(made: Made, target: str) -> Made:
+def with_target(made: UnfittedEstimator, target: str) -> UnfittedEstimator:
     """A kind's regressor that predicts ``levels`` or ``differences``; ``auto``: whichever errs less
     on the validation split.
     """
@@ -108,4 +108,4 @@ def with_target(made: Made, target: str) -> Made:
         return made
     grid: Grid = {f"regressor__{key}": values for key, values in made.grid.items()}
     choice: Grid = {"target": list(TARGETS)} if target == "auto" else {}
-    return Made(DifferencesRegressor(made.regressor), grid | choice, made.features)
+    return UnfittedEstimator(DifferencesRegressor(made.regressor), grid | choice, made.features)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from catimage.common.arrays import Floats
 from catimage.errors import InputError
 from catimage.estimators.base import LabelRegressor
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.features.steps import PooledEmbedding
 from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scaled, train
 
@@ -170,10 +170,10 @@ def _prompts(X: Any) -> list[str]:
     return [str(p) for p in prompts]
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """A fine-tuned text tower: of the encoder that its features name, or the workspace's."""
-    encoder = next((f.encoder for f in making.spec.features if f.encoder), making.encoder)
-    return Made(
-        FineTunedRegressor(PooledEmbedding(**encoder.model_dump()), random_state=making.seed),
+    encoder = next((f.encoder for f in context.spec.features if f.encoder), context.encoder)
+    return UnfittedEstimator(
+        FineTunedRegressor(PooledEmbedding(**encoder.model_dump()), random_state=context.seed),
         features=("prompts",),
     )

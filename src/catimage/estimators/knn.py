@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from catimage.common.arrays import Float32, Floats
 from catimage.errors import InputError
 from catimage.estimators.base import LabelRegressor
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ivf import lists_of, unit
 
 _EXACT_ROWS, _EXACT_NUMBERS = 20_000, 2**22
@@ -185,10 +185,11 @@ def _nearest(similarity: Float32, there: NDArray[np.bool_], k: int) -> NDArray[n
     ]
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """CATImage 5.1: the mean label of the k nearest training prompts; the paper gives no k, so
     validation chooses it.
     """
-    return Made(
-        CosineKNNRegressor(random_state=making.seed), {"n_neighbors": [3, 5, 8, 12, 20, 32, 50, 80]}
+    return UnfittedEstimator(
+        CosineKNNRegressor(random_state=context.seed),
+        {"n_neighbors": [3, 5, 8, 12, 20, 32, 50, 80]},
     )

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from catimage.common.arrays import Floats
 from catimage.estimators.base import CandidatesRegressor
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 
 
 class RidgeRegressor(CandidatesRegressor):
@@ -131,17 +131,17 @@ def _conjugate_gradients(
     return v, max(rounds, 1)
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """Ridge on words and pairs of words; validation chooses its penalty."""
-    return Made(
+    return UnfittedEstimator(
         RidgeRegressor(), {"alpha": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 1000.0]}, ("tfidf",)
     )
 
 
-def make_kernel(making: Making) -> Made:
+def build_kernel(context: EstimatorContext) -> UnfittedEstimator:
     """Ridge on words and on the kernels of what the text encoder makes of them: on real scores the
     best that we know, stacks aside.
     """
-    return Made(
+    return UnfittedEstimator(
         RidgeRegressor(alpha=4.0), {"alpha": [1.0, 2.0, 4.0, 8.0, 16.0, 64.0]}, ("tfidf", "kernel")
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import Ragged
 from catimage.estimators.training import CROSS_ENTROPY, SQUARED
 from catimage.estimators.transformer import TokenMLPRegressor, Weights
@@ -80,6 +80,8 @@ class MLPRegressor(TokenMLPRegressor):
         }
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """An MLP on the prompt's embedding; validation chooses the loss."""
-    return Made(MLPRegressor(random_state=making.seed), {"loss": [CROSS_ENTROPY, SQUARED]})
+    return UnfittedEstimator(
+        MLPRegressor(random_state=context.seed), {"loss": [CROSS_ENTROPY, SQUARED]}
+    )

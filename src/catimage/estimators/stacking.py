@@ -17,7 +17,7 @@ from catimage.common.arrays import Floats
 from catimage.data.missing_labels import mean_labels
 from catimage.errors import InputError
 from catimage.estimators.base import CandidatesRegressor
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.differences import split
 from catimage.estimators.inputs import checked_x, checked_y
 
@@ -109,26 +109,26 @@ def _weights(offered: list[Floats], wanted: Floats) -> Floats:
     return np.asarray(nnls(columns, wanted[known])[0], np.float64)
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """A stack of the estimators that ``members`` names.
 
     Raises:
         InputError: there are none, or the stack is to read features, which its members do.
     """
-    if making.spec.features:
+    if context.spec.features:
         raise InputError(
-            f"train.estimators: {making.spec.name} is a stack, whose members read features of their"
+            f"train.estimators: {context.spec.name} is a stack, whose members read features of their"
             " own: leave its out."
         )
-    if not making.members:
+    if not context.members:
         raise InputError(
-            f"train.estimators: {making.spec.name} is a stack of nothing: name other estimators in"
+            f"train.estimators: {context.spec.name} is a stack of nothing: name other estimators in"
             " its 'members'."
         )
-    return Made(
+    return UnfittedEstimator(
         StackRegressor(
-            [(name, clone(member)) for name, member in making.members.items()],
-            random_state=making.seed,
+            [(name, clone(member)) for name, member in context.members.items()],
+            random_state=context.seed,
         ),
         {},
         ("prompts",),

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from catimage.common.arrays import Floats
 from catimage.estimators.base import LabelRegressor
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import Ragged, as_ragged
 from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scaled, train
 
@@ -147,6 +147,6 @@ class TokenMLPRegressor(LabelRegressor):
         }
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """CATImage 5.1's Transformer-based estimator."""
-    return Made(TokenMLPRegressor(random_state=making.seed), features=("tokens",))
+    return UnfittedEstimator(TokenMLPRegressor(random_state=context.seed), features=("tokens",))

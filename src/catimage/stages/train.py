@@ -29,8 +29,8 @@ from catimage.data.schema import (
 )
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import build
-from catimage.estimators.context import Grid, Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext, Grid
 from catimage.estimators.fitting import Split, difference_error, fit, out_of_fold, settings_of
 from catimage.estimators.spread import save_spreads
 from catimage.metrics import lower_is_better
@@ -98,7 +98,7 @@ def _train_metric(
     fitted: dict[str, Pipeline] = {}
     tried: dict[str, int] = {}
     for spec in in_order(params.train.estimators):
-        pipeline, grid = build(
+        pipeline, grid = build_estimator(
             making(
                 spec, candidates, workspace, params, {name: fitted[name] for name in spec.members}
             )
@@ -220,7 +220,7 @@ def making(
     workspace: Workspace,
     params: Params,
     members: dict[str, Pipeline] | None = None,
-) -> Making:
+) -> EstimatorContext:
     """What an estimator of this workspace is made from."""
     encoders = {params.encoder.name, *(f.encoder.name for f in spec.features if f.encoder)}
     stored = {
@@ -234,7 +234,7 @@ def making(
             pool_of(workspace, params), dict(zip(candidates.names, generators, strict=True))
         )
         generators = tuple(kinds[name] for name in candidates.names)
-    return Making(
+    return EstimatorContext(
         spec, params.encoder, stored, candidates.steps, generators, members or {}, params.train.seed
     )
 

@@ -6,8 +6,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import build
-from catimage.estimators.context import Making
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
 from catimage.estimators.lstm import regressor as lstm
 from catimage.estimators.lstm.network import Shape, forward, sinusoids, torch_forward, torch_network
 from catimage.estimators.lstm.regressor import LSTMRegressor
@@ -185,12 +185,12 @@ def test_the_prediction_of_a_prompt_does_not_depend_on_its_neighbours():
 
 
 def test_it_is_saved_without_torch_and_loaded_again(tmp_path):
-    making = Making(
+    making = EstimatorContext(
         EstimatorParams(name="small", kind="lstm", settings={"hidden": 6, "epochs": 1}),
         steps=STEPS,
         generators=("sd",) * 4,
     )
-    pipeline, grid = build(making)
+    pipeline, grid = build_estimator(making)
     assert grid == {}
     prompts = np.array([f"{c} ring" for c in ("red", "blue", "green", "grey") * 5], object)
     pipeline.fit(prompts, np.random.default_rng(0).random((20, 4)))
@@ -206,7 +206,7 @@ def test_what_cannot_be_is_said_in_a_sentence():
             InputError,
             match=r"lstm \(lstm\) predicts series over denoising steps, .*imported scores",
         ):
-            lstm.make(Making(spec, steps=steps, generators=("",) * len(steps)))
+            lstm.build(EstimatorContext(spec, steps=steps, generators=("",) * len(steps)))
     x, y = world(10)
     for wrong in (
         {"network": "gru"},

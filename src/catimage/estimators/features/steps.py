@@ -150,7 +150,7 @@ def feature_step(
     features: Sequence[FeatureParams], encoder: Encoder, stored: Mapping[str, str]
 ) -> Any:
     """The feature step that the parameters describe, unfitted; ``encoder`` is for those that name
-    none, ``stored`` as in ``Making``.
+    none, ``stored`` as in ``EstimatorContext``.
 
     Several are joined, each row of each of unit length times its ``weight``.
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 from catimage.common.arrays import Float32, Floats
 from catimage.errors import InputError
 from catimage.estimators.base import CandidatesRegressor
-from catimage.estimators.context import Made, Making
+from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.lstm.network import (
     LEARNED,
     LSTM,
@@ -230,21 +230,21 @@ class LSTMRegressor(CandidatesRegressor):
         )
 
 
-def make(making: Making) -> Made:
+def build(context: EstimatorContext) -> UnfittedEstimator:
     """BudgetFusion 3.3's estimator over the candidates' steps.
 
     Raises:
         InputError: the candidates' steps are not known, as those of imported scores are not.
     """
-    if not making.steps or min(making.steps) < 1:
+    if not context.steps or min(context.steps) < 1:
         where = (
-            f"train.estimators: {making.spec.name} ({making.spec.made_as}) predicts series over"
+            f"train.estimators: {context.spec.name} ({context.spec.made_as}) predicts series over"
             " denoising steps"
         )
         raise InputError(
             f"{where}, and these candidates have none (imported scores know no steps): take it out"
             " of the list."
         )
-    names: NDArray[np.str_] = np.asarray(making.generators or ("",) * len(making.steps), str)
-    steps = [int(s) for s in making.steps]
-    return Made(LSTMRegressor(steps, names.tolist(), random_state=making.seed))
+    names: NDArray[np.str_] = np.asarray(context.generators or ("",) * len(context.steps), str)
+    steps = [int(s) for s in context.steps]
+    return UnfittedEstimator(LSTMRegressor(steps, names.tolist(), random_state=context.seed))
