@@ -3,21 +3,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.data.missing_labels import mean_labels, whole_rows
+from catimage.data.missing_labels import complete_rows, mean_labels
 
 
-def test_whole_rows():
-    assert whole_rows(np.array([[1, 2], [np.nan, 1], [3, 4], [np.nan, np.nan]])).tolist() == [0, 2]
+def test_complete_rows():
+    assert complete_rows(np.array([[1, 2], [np.nan, 1], [3, 4], [np.nan, np.nan]])).tolist() == [
+        0,
+        2,
+    ]
 
 
-def test_without_holes_it_is_the_mean():
+def test_without_missing_labels_it_is_the_mean():
     labels = np.random.default_rng(0).random((9, 4))
     assert (mean_labels(labels) == labels.mean(axis=0)).all()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(3, 30), st.integers(2, 5), st.integers(0, 10**6))
-def test_of_additive_labels_the_holes_do_not_matter(n, m, seed):
+def test_missing_labels_do_not_change_the_means_of_additive_labels(n, m, seed):
     rng = np.random.default_rng(seed)
     whole = rng.normal(size=(n, 1)) + rng.normal(size=m)
     labels = np.where(rng.random((n, m)) < 0.4, np.nan, whole)
@@ -28,7 +31,7 @@ def test_of_additive_labels_the_holes_do_not_matter(n, m, seed):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
-def test_it_is_the_least_squares_fit(seed):
+def test_mean_labels_are_the_least_squares_fit(seed):
     rng = np.random.default_rng(seed)
     labels = np.where(rng.random((8, 3)) < 0.3, np.nan, rng.normal(size=(8, 3)))
     labels[:, 0] = rng.normal(size=8)
@@ -39,12 +42,12 @@ def test_it_is_the_least_squares_fit(seed):
     assert mean_labels(labels) == pytest.approx(fit[8:] + fit[:8].mean())
 
 
-def test_a_candidate_tried_on_easy_prompts_does_not_look_good():
+def test_a_candidate_scored_on_easy_prompts_only_has_no_advantage():
     easy = np.arange(10) % 2
     labels = np.stack([easy + 0.1, np.where(easy, easy, np.nan)], axis=1)
     assert np.nanmean(labels, axis=0).argmax() == 1 and mean_labels(labels).argmax() == 0
 
 
-def test_prompts_without_any_label_say_nothing():
+def test_prompts_without_any_label_are_ignored():
     labels = np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, np.nan]])
     assert mean_labels(labels) == pytest.approx(mean_labels(labels[[0, 2]]))

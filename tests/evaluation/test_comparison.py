@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from catimage.data.missing_labels import best_of
+from catimage.data.missing_labels import best_single_candidate
 from catimage.evaluation.comparison import (
     BASELINES,
     comparison_rows,
@@ -35,7 +35,7 @@ def _folds(predict, n=400, seed=0):
         pooled.append(
             judge_fold(y[~held], y[held], COST, {"ours": (predicted[~held], predicted[held])})
         )
-        rivals.append(y[held, best_of(y[~held], COST)])
+        rivals.append(y[held, best_single_candidate(y[~held], COST)])
     rival = np.concatenate(rivals)
     return joined(pooled), rival, np.full(n, 2.0), PairedBootstrap(n, 300, 0)
 
@@ -113,7 +113,7 @@ def test_the_table_has_a_cell_for_every_heading():
 
 
 def test_ties_for_the_best_single_candidate_go_to_the_cheaper():
-    assert best_of(np.array([[1.0, 1.0, 0.0]]), np.array([3.0, 2.0, 1.0])) == 1
+    assert best_single_candidate(np.array([[1.0, 1.0, 0.0]]), np.array([3.0, 2.0, 1.0])) == 1
 
 
 def test_the_ratio_on_the_own_curve_is_the_cheapest_mean_that_matches():

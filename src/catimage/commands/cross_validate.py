@@ -19,7 +19,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import best_of, whole_rows
+from catimage.data.missing_labels import best_single_candidate, complete_rows
 from catimage.data.schema import (
     CANDIDATES,
     PROMPTS,
@@ -101,7 +101,7 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     some = ~np.isnan(labels).all(axis=1)
     data = prompts["prompt"].to_numpy(object)[some], labels[some]
     check_labels(data[1], names, params.metric)
-    _check_folds(folds, len(whole_rows(data[1])))
+    _check_folds(folds, len(complete_rows(data[1])))
     document = _compared(
         data, cost, candidates_of(priced, params.cost_unit), workspace, params, folds
     )
@@ -143,13 +143,13 @@ def _compared(
     for number, (known, held) in enumerate(
         KFold(folds, shuffle=True, random_state=params.train.seed).split(texts)
     ):
-        judged = held[whole_rows(labels[held])]
+        judged = held[complete_rows(labels[held])]
         learned.append(
             _learn(
                 (texts[known], labels[known]), texts[judged], candidates, cost, workspace, params
             )
         )
-        whole = whole_rows(labels[known])
+        whole = complete_rows(labels[known])
         seen = labels[known][whole]
         predictions = {name: (one.held[whole], one.predicted) for name, one in learned[-1].items()}
         chosen.append(
@@ -158,7 +158,7 @@ def _compared(
         pooled.append(
             judge_fold(seen, labels[judged], cost, predictions | {AUTO: predictions[chosen[-1]]})
         )
-        best = best_of(seen, cost)
+        best = best_single_candidate(seen, cost)
         ratios.append(
             {
                 name: found_ratio(predicted, labels[judged], cost, best)

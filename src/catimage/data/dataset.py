@@ -1,7 +1,7 @@
-"""A dataset: prompts with their splits, candidates with their costs, and scores by metric.
+"""Datasets: prompts and their splits, candidates and their costs, and scores by metric.
 
-A stage reads one ``Dataset`` at its start and passes it down. Labels are higher-is-better: the
-values of a metric that is lower-is-better are negated here, once.
+A stage reads one :class:`Dataset` at its start and passes it down. Labels are always
+higher-is-better: the scores of a metric that is lower-is-better are negated here, and only here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from catimage.workspace import Workspace
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of a dataset, cheapest first; ties are in the order of their names.
+    """The candidates of a dataset, in ascending order of cost and then of name.
 
     Attributes:
-        names: the columns of every array of labels or predictions, in this order.
+        names: names of the candidates: the columns of every array of labels or predictions.
         costs: cost of one image, (n_candidates,), in ``unit``.
-        generators: the generator of each candidate; empty where it is unknown.
-        steps: the number of denoising steps of each candidate; empty where it is unknown.
+        unit: unit of the costs, such as ``tflops``.
+        generators: generator of each candidate; empty if unknown.
+        steps: number of denoising steps of each candidate; empty if unknown.
     """
 
     names: list[str]
@@ -41,17 +42,21 @@ class Candidates:
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, unit: str) -> Candidates:
-        """The candidates that have a cost in ``unit``; ``table`` has the schema ``CANDIDATES``.
+        """Select the candidates that have a cost in ``unit``.
+
+        Args:
+            table: a table with the schema ``CANDIDATES``.
+            unit: unit of the costs.
 
         Raises:
             InputError: no candidate has a cost in ``unit``.
         """
         rows = table[table["unit"] == unit].sort_values(["cost", "candidate"])
         if rows.empty:
-            known = sorted(table["unit"].unique())
+            units = sorted(table["unit"].unique())
             raise InputError(
                 f"candidates: no cost in the unit {unit!r}. Set cost_unit in params.yaml to one of"
-                f" {known}."
+                f" {units}."
             )
         return cls(
             rows["candidate"].tolist(),
@@ -67,11 +72,12 @@ class Dataset:
     """Prompts, candidates and scores of a workspace or of a scores file.
 
     Attributes:
-        prompts: rows in the schema ``PROMPTS``; every array has one row per prompt, in this order.
-        scores: rows in the schema ``SCORES``; those of other prompts are ignored.
-        candidates: the columns of every array.
-        lower_is_better: the names of the metrics whose low values are good.
-        complete: whether a missing label is an error; otherwise it is NaN.
+        prompts: table with the schema ``PROMPTS``; every array has one row per prompt, in this
+            order.
+        scores: table with the schema ``SCORES``; rows of other prompts or candidates are ignored.
+        candidates: columns of every array.
+        lower_is_better: names of the metrics whose low values are good.
+        complete: if True, a missing label is an error; otherwise it is NaN.
     """
 
     prompts: pd.DataFrame
@@ -88,7 +94,13 @@ class Dataset:
         lower_is_better: Collection[str] = frozenset(),
         complete: bool = True,
     ) -> Dataset:
-        """Reads the three tables of a workspace.
+        """Read the tables of prompts, scores and candidates of a workspace.
+
+        Args:
+            workspace: the workspace.
+            unit: unit of the costs.
+            lower_is_better: names of the metrics whose low values are good.
+            complete: if True, a missing label is an error; otherwise it is NaN.
 
         Raises:
             InputError: a table is missing or damaged, or no candidate has a cost in ``unit``.
@@ -109,39 +121,46 @@ class Dataset:
 
     @property
     def texts(self) -> NDArray[np.object_]:
-        """The text of each prompt, (n_prompts,): the ``X`` of every estimator."""
+        """Text of each prompt, (n_prompts,): the ``X`` of every estimator."""
         return self.prompts["prompt"].to_numpy(object)
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that the scores table has, sorted."""
+        """Names of the metrics in the scores table, sorted."""
         return sorted(self.scores["metric"].unique())
 
     def split(self, *names: str) -> Dataset:
-        """The prompts of one split or several.
+        """Select the prompts of one or more splits.
 
         Raises:
-            InputError: there is none.
+            InputError: these splits have no prompt.
         """
-        chosen = self.take(np.flatnonzero(self.prompts["split"].isin(names)))
-        if not len(chosen):
+        selected = self.take(np.flatnonzero(self.prompts["split"].isin(names)))
+        if not len(selected):
             raise InputError(
                 f"prompts: the {' and '.join(names)} split is empty. Add prompts (about 100 at"
                 " least)."
             )
-        return chosen
+        return selected
 
     def take(self, rows: Ints) -> Dataset:
-        """The prompts in ``rows`` (positions), in that order."""
+        """Select the prompts at the positions ``rows``, in that order."""
         return replace(self, prompts=self.prompts.iloc[rows].reset_index(drop=True))
 
     def scored_by(self, metric: str) -> Dataset:
-        """The prompts that have at least one score by ``metric``."""
+        """Select the prompts that have at least one score by ``metric``."""
         scored = self.scores.loc[self.scores["metric"] == metric, "prompt_id"]
         return self.take(np.flatnonzero(self.prompts["prompt_id"].isin(scored)))
 
+    def with_candidates(self, candidates: Candidates) -> Dataset:
+        """Replace the candidates, for example by those of a router trained before one was added."""
+        return replace(self, candidates=candidates)
+
     def seed_scores(self, metric: str) -> Floats:
-        """Scores by seed, (n_prompts, n_candidates, n_seeds), higher is better, NaN where missing.
+        """Return the score of every prompt, candidate and seed, higher is better.
+
+        Returns:
+            Scores (n_prompts, n_candidates, n_seeds), NaN where one is missing.
 
         Raises:
             InputError: no prompt of this dataset has a score by ``metric``.
@@ -150,7 +169,10 @@ class Dataset:
         return -values if metric in self.lower_is_better else values
 
     def labels(self, metric: str) -> Floats:
-        """Labels (CATImage 3.2: the mean over S seeds), (n_prompts, n_candidates), higher is better.
+        """Return the labels: the mean score over the seeds (CATImage 3.2), higher is better.
+
+        Returns:
+            Labels (n_prompts, n_candidates); without ``complete``, NaN where one is missing.
 
         Raises:
             InputError: no prompt has a score, or one lacks a label and the dataset is ``complete``.
@@ -161,10 +183,19 @@ class Dataset:
 def seed_scores(
     scores: pd.DataFrame, metric: str, prompt_ids: Sequence[str], candidates: Sequence[str]
 ) -> Floats:
-    """Scores of one metric as the table has them, (n_prompts, n_candidates, n_seeds), NaN if missing.
+    """Return the scores of one metric as an array, in the metric's own direction.
+
+    Args:
+        scores: table with the schema ``SCORES``.
+        metric: name of the metric.
+        prompt_ids: the rows.
+        candidates: the columns.
+
+    Returns:
+        Scores (n_prompts, n_candidates, n_seeds) with seeds ascending, NaN where one is missing.
 
     Raises:
-        InputError: the table has no score of ``metric`` for these prompts.
+        InputError: the table has no score of ``metric`` for these prompts and candidates.
     """
     prompts, names = pd.Index(prompt_ids), pd.Index(candidates)
     rows = scores[
@@ -173,10 +204,10 @@ def seed_scores(
         & scores["candidate"].isin(names)
     ]
     if rows.empty:
-        known = sorted(scores["metric"].unique())
+        metrics = sorted(scores["metric"].unique())
         raise InputError(
             f"scores: no score of the metric {metric!r} for these prompts. The metrics in the"
-            f" table are {known}."
+            f" table are {metrics}."
         )
     seeds = np.sort(rows["seed"].unique())
     values = np.full((len(prompts), len(names), len(seeds)), np.nan)
@@ -187,11 +218,15 @@ def seed_scores(
 
 
 def mean_over_seeds(by_seed: Floats, complete: bool = True) -> Floats:
-    """Labels (n_prompts, n_candidates) of scores (n_prompts, n_candidates, n_seeds).
+    """Return labels: the mean of the scores that are present.
 
     Args:
-        complete: whether every prompt must have a score for every candidate; otherwise a missing
+        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where one is missing.
+        complete: if True, every prompt must have a score for every candidate; otherwise a missing
             label is NaN.
+
+    Returns:
+        Labels (n_prompts, n_candidates).
 
     Raises:
         InputError: ``complete``, and a label is missing.
@@ -200,7 +235,7 @@ def mean_over_seeds(by_seed: Floats, complete: bool = True) -> Floats:
     if complete and not count.all():
         incomplete = int((count == 0).any(axis=1).sum())
         raise InputError(
-            f"scores: {incomplete} prompts have no score for at least one candidate. Run 'catimage"
+            f"scores: {incomplete} prompts lack a score for at least one candidate. Run 'catimage"
             " label' again, remove these prompts, or set validate.complete_labels to false."
         )
     labels: Floats = np.nansum(by_seed, axis=2) / np.where(count, count, np.nan)

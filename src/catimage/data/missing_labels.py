@@ -1,6 +1,4 @@
-"""Labels with holes: which prompts a method can be judged on, and what each candidate is worth all
-the same.
-"""
+"""Statistics of labels when some are missing (NaN)."""
 
 from __future__ import annotations
 
@@ -8,48 +6,62 @@ import numpy as np
 
 from catimage.common.arrays import Floats, Ints
 
+_RELATIVE_TIE = 1e-12
+"""Mean labels whose relative difference is smaller are tied."""
 
-def whole_rows(labels: Floats) -> Ints:
-    """The prompts that have a label for every candidate; ``labels`` is (n_prompts, n_candidates),
-    NaN where one is missing.
 
-    Equation 3 may pick any candidate, so that a prompt with a hole cannot be judged: to judge it
-    where the pick happens to have a label would compare methods on different prompts.
+def complete_rows(labels: Floats) -> Ints:
+    """Return the positions of the prompts that have a label for every candidate.
+
+    Equation 3 may select any candidate, so only these prompts can be used to evaluate a routing
+    method. To use every prompt whose selected candidate has a label would compare methods on
+    different prompts.
+
+    Args:
+        labels: (n_prompts, n_candidates), NaN where one is missing.
     """
     return np.flatnonzero(~np.isnan(labels).any(axis=1))
 
 
 def mean_labels(labels: Floats) -> Floats:
-    """The mean label of each candidate, (n_candidates,), as if every prompt had been labelled.
+    """Return the mean label of each candidate over all prompts, adjusted for missing labels.
 
-    Without holes it is the mean. With holes a candidate's own mean would depend on which prompts it
-    happens to have a label for: a candidate that was tried on easy prompts would look good. So it
-    is the candidate's effect in the least-squares fit of ``label = prompt + candidate``, on the
-    level of all prompts.
+    If labels are missing, the plain mean of a candidate depends on the prompts for which it has a
+    label: a candidate that was scored on easy prompts only would look good. The means returned are
+    therefore the candidate effects of the least-squares fit of ``label = prompt + candidate``, plus
+    the mean prompt effect. If no label is missing, this is the plain mean.
 
     Args:
-        labels: (n_prompts, n_candidates), NaN where missing; every candidate and prompt has one at
-            least.
+        labels: (n_prompts, n_candidates), NaN where one is missing. Every candidate has at least
+            one label; prompts without any label are ignored.
+
+    Returns:
+        Mean labels (n_candidates,).
     """
-    there = ~np.isnan(labels)
-    if there.all():
+    present = ~np.isnan(labels)
+    if present.all():
         means: Floats = labels.mean(axis=0)
         return means
-    labels, there = labels[there.any(axis=1)], there[there.any(axis=1)]
-    seen, values = there.astype(float), np.where(there, labels, 0.0)
-    share = seen / seen.sum(axis=1, keepdims=True)
-    normal = np.diag(seen.sum(axis=0)) - seen.T @ share
+    labels, present = labels[present.any(axis=1)], present[present.any(axis=1)]
+    weights, values = present.astype(float), np.where(present, labels, 0.0)
+    share = weights / weights.sum(axis=1, keepdims=True)
+    normal = np.diag(weights.sum(axis=0)) - weights.T @ share
     effects: Floats = np.linalg.lstsq(
         normal, (values - share * values.sum(axis=1, keepdims=True)).sum(axis=0), rcond=None
     )[0]
-    level = float((values.sum(axis=1) / seen.sum(axis=1) - share @ effects).mean())
+    level = float((values.sum(axis=1) / weights.sum(axis=1) - share @ effects).mean())
     return np.asarray(effects + level)
 
 
-def best_of(labels: Floats, cost: Floats) -> int:
-    """The candidate with the best mean label; a tie goes to the cheaper, then the first. Labels (n,
-    m) with or without holes, cost (m,).
+def best_single_candidate(labels: Floats, costs: Floats) -> int:
+    """Return the position of the candidate with the best mean label.
+
+    The cheapest of tied candidates is returned, and the first of those with equal costs.
+
+    Args:
+        labels: (n_prompts, n_candidates), NaN where one is missing.
+        costs: (n_candidates,).
     """
     mean = mean_labels(labels)
-    tied = np.flatnonzero(mean >= mean.max() - 1e-12 * np.abs(mean).max())
-    return int(tied[np.argmin(cost[tied])])
+    tied = np.flatnonzero(mean >= mean.max() - _RELATIVE_TIE * np.abs(mean).max())
+    return int(tied[np.argmin(costs[tied])])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import best_of
+from catimage.data.missing_labels import best_single_candidate
 from catimage.evaluation.curve_queries import (
     best_position,
     cost_at,
@@ -65,7 +65,7 @@ def judge_fold(
         name: routed(held, known, predicted, judged, cost)
         for name, (held, predicted) in predictions.items()
     }
-    best = best_of(known, cost)
+    best = best_single_candidate(known, cost)
     return {name: _pooled(family, best, known, judged, cost) for name, family in families.items()}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
-from catimage.data.missing_labels import whole_rows
+from catimage.data.missing_labels import complete_rows
 from catimage.errors import InputError
 from catimage.estimators.load_estimators import read_out_of_fold
 from catimage.routing.curve import deferral_curve
@@ -107,7 +107,7 @@ def compare(
     Raises:
         InputError: no prompt has all of its labels.
     """
-    whole = whole_rows(labels)
+    whole = complete_rows(labels)
     if not len(whole):
         raise InputError(
             "calibrate.estimator: auto compares on prompts with a score of every candidate, and"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import best_of, mean_labels
+from catimage.data.missing_labels import best_single_candidate, mean_labels
 from catimage.evaluation.budget import Operating, budget_document
 from catimage.evaluation.curve_queries import (
     best_position,
@@ -160,7 +160,7 @@ def best_single(data: MetricData, cost: Floats) -> int:
     """The candidate with the best mean label over the train and validation splits; a tie goes to
     the cheaper, then the first.
     """
-    return best_of(known_labels(data), cost)
+    return best_single_candidate(known_labels(data), cost)
 
 
 def known_labels(data: MetricData) -> Floats:

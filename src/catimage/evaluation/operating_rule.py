@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import whole_rows
+from catimage.data.missing_labels import complete_rows
 from catimage.errors import InputError
 from catimage.metrics import lower_is_better
 from catimage.params import Params
@@ -102,11 +102,11 @@ def find_rule(on: Validation, cost: Floats, params: Params, looked: int = 1) -> 
 
 def _curve(scores: Floats, cost: Floats, on: Validation) -> Curve:
     """The deferral curve of ``scores``; its quality is theirs where no prompt has all labels."""
-    return deferral_curve(scores, cost, on.labels[0] if len(whole_rows(on.labels[0])) else None)
+    return deferral_curve(scores, cost, on.labels[0] if len(complete_rows(on.labels[0])) else None)
 
 
 def _check_judged(labels: Floats, what: str) -> None:
-    if not len(whole_rows(labels)):
+    if not len(complete_rows(labels)):
         raise InputError(
             f"calibrate.{what} of every candidate, so that no floor can be judged: score more of"
             " that split."
@@ -162,7 +162,7 @@ def _judged(found: Found, on: Validation, cost: Floats) -> Found:
     """With the mean cost and quality that the rule gives."""
     scores = on.scores if found.kept else on.scores[0]
     choices = found.rule.choices(scores, cost)
-    whole = whole_rows(on.labels[0])
+    whole = complete_rows(on.labels[0])
     quality = (
         found.rule.expected(choices[:, whole], on.labels[0][whole]).mean() if len(whole) else None
     )

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import whole_rows
+from catimage.data.missing_labels import complete_rows
 from catimage.data.shards.manifest import read_manifest
 from catimage.data.shards.store import shard_path
 from catimage.errors import InputError, nearest
@@ -170,7 +170,7 @@ def calibration_set(
     labels = {
         m: split_labels(known.prompts, known.scores, "val", m, names, params)[1] for m in metrics
     }
-    rows = {m: whole_rows(y) for m, y in labels.items()}
+    rows = {m: complete_rows(y) for m, y in labels.items()}
     common = _common(list(rows.values()))
     predicted = [
         data.predictions[asked[m]][0][np.searchsorted(rows[m], common)][:, columns]
@@ -186,7 +186,7 @@ def calibration_set(
     held = [predictions[:, columns] for predictions in read if predictions is not None]
     if len(held) == len(metrics):
         truth = [data.train[:, columns] for data in metrics.values()]
-        whole = _common([whole_rows(y) for y in truth])
+        whole = _common([complete_rows(y) for y in truth])
         sets.append(
             (
                 np.stack([h[whole] for h in held], axis=1),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from catimage.common.arrays import Floats
 from catimage.data.importers.scores import parse_scores
-from catimage.data.missing_labels import whole_rows
+from catimage.data.missing_labels import complete_rows
 from catimage.data.prompts.identity import folded
 from catimage.data.schema import labels_of, scores_array
 from catimage.errors import InputError
@@ -140,7 +140,7 @@ def metric_data(
 
 
 def _whole(labels: Floats, split: str, metric: str) -> np.ndarray:
-    rows = whole_rows(labels)
+    rows = complete_rows(labels)
     if not len(rows):
         raise InputError(
             f"scores: no prompt of the {split} split has a {metric} score for every candidate, and"

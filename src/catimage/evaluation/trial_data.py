@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import whole_rows
+from catimage.data.missing_labels import complete_rows
 from catimage.data.schema import scores_array
 from catimage.estimators.knn import CosineKNNRegressor
 from catimage.estimators.load_estimators import trained
@@ -68,7 +68,7 @@ def trials_of(
     )
     splits = (
         rows["prompt"].to_numpy(object),
-        texts[whole_rows(labels)],
+        texts[complete_rows(labels)],
         test["prompt"].to_numpy(object),
     )
     lesson = _lesson(estimator, splits, by_seed, data, pool)

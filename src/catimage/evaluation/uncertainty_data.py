@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import whole_rows
+from catimage.data.missing_labels import complete_rows
 from catimage.estimators import store
 from catimage.estimators.features.steps import look_up
 from catimage.estimators.spread import FOLDER
@@ -54,7 +54,7 @@ def uncertainty_of(
     texts, labels = split_labels(
         known.prompts, known.scores, "val", data.metric, pool.candidates, params
     )
-    prompts = texts[whole_rows(labels)], test["prompt"].to_numpy(object)
+    prompts = texts[complete_rows(labels)], test["prompt"].to_numpy(object)
     validation, judged = (
         Beliefs(p, spread.predict(t)) for p, t in zip(predicted, prompts, strict=True)
     )

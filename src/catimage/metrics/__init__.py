@@ -24,6 +24,7 @@ __all__ = [
     "declaration",
     "get_metric",
     "lower_is_better",
+    "lower_is_better_metrics",
     "metric_class",
 ]
 
@@ -193,3 +194,8 @@ def lower_is_better(name: str, params: Params) -> bool:
     if params.imported is not None and params.imported.kind == "scores":
         return name in params.imported.lower_is_better
     return not declaration(name, params).higher_is_better
+
+
+def lower_is_better_metrics(metrics: Iterable[str], params: Params) -> frozenset[str]:
+    """Return those of ``metrics`` whose low values are good: ``Dataset.lower_is_better``."""
+    return frozenset(name for name in metrics if lower_is_better(name, params))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from catimage.common.hashing import folder_digest
-from catimage.data.missing_labels import whole_rows
+from catimage.data.missing_labels import complete_rows
 from catimage.data.schema import PROMPTS, SCORES, read_table
 from catimage.errors import InputError
 from catimage.params import Params
@@ -206,7 +206,7 @@ def _gate(
         read_table(workspace.scores, SCORES, "label"),
     )
     texts, labels = split_labels(prompts, scores, "test", router.metric, router.candidates, params)
-    whole = whole_rows(labels)
+    whole = complete_rows(labels)
     return judge(rival, router, texts[whole].tolist(), labels[whole])
 
 
