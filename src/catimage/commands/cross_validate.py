@@ -48,15 +48,8 @@ from catimage.evaluation.summary import table
 from catimage.metrics import lower_is_better
 from catimage.params import Params
 from catimage.routing.curve import deferral_curve
-from catimage.stages.train import (
-    Candidates,
-    as_set,
-    candidates_of,
-    check_finite,
-    check_labels,
-    in_order,
-    making,
-)
+from catimage.data.dataset import Candidates
+from catimage.stages.train import as_set, candidates_of, check_finite, check_labels, in_order, making
 from catimage.workspace import Workspace, replacing
 
 AUTO = "auto"

@@ -24,7 +24,8 @@ from catimage.metrics.sets import set_metric
 from catimage.params import FileSource, Params
 from catimage.pool.candidate_images import of_pool
 from catimage.pool.pool import Pool, load_pool
-from catimage.stages.train import Candidates, in_order, making
+from catimage.data.dataset import Candidates
+from catimage.stages.train import in_order, making
 from catimage.workspace import Workspace
 
 Level = Literal["ok", "note", "problem"]

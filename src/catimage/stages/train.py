@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,15 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
-from catimage.data.schema import (
-    CANDIDATES,
-    PROMPTS,
-    SCORES,
-    costs_of,
-    labels_of,
-    read_table,
-    scores_array,
-)
+from catimage.data.dataset import Candidates, Dataset
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.build import build_estimator
-from catimage.estimators.context import EstimatorContext, Grid
-from catimage.estimators.fitting import Split, difference_error, fit, out_of_fold, settings_of
+from catimage.estimators.context import EstimatorContext
+from catimage.estimators.fitting import difference_error, fit, out_of_fold, settings_of
 from catimage.estimators.spread import save_spreads
-from catimage.metrics import lower_is_better
-from catimage.params import EstimatorParams, Params
+from catimage.metrics import lower_is_better_metrics
+from catimage.params import EstimatorParams, Params, Train
 from catimage.pool.step_groups import kinds_of, pool_of
 from catimage.workspace import Workspace, replacing
 
@@ -43,15 +34,6 @@ EQUAL = 1e-6
 """Labels that differ by less, relative to the larger one, are equal but for rounding; the gate's
 ``SPREAD`` is the same.
 """
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What an estimator may know of the candidates, cheapest first."""
-
-    names: list[str]
-    steps: tuple[int, ...]
-    generators: tuple[str, ...]
 
 
 def run(workspace: Workspace, params: Params) -> None:
@@ -67,73 +49,73 @@ def run(workspace: Workspace, params: Params) -> None:
             or a candidate has no label.
     """
     check_gate(workspace)
-    prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    scores = read_table(workspace.scores, SCORES, "label")
-    candidates = candidates_of(
-        read_table(workspace.candidates, CANDIDATES, "generate"), params.cost_unit
+    metrics = params.trained_metrics
+    data = Dataset.read(
+        workspace,
+        params.cost_unit,
+        lower_is_better_metrics(metrics, params),
+        params.validation.complete_labels,
     )
+    train, val = data.split("train"), data.split("val")
     with replacing(workspace.estimators) as folder:
-        for metric in params.trained_metrics:
-            data = {
-                s: split_labels(prompts, scores, s, metric, candidates.names, params)
-                for s in ("train", "val")
-            }
-            check_labels(data["train"][1], candidates.names, metric)
-            ids = prompts.loc[prompts["split"] == "train", "prompt_id"]
-            _train_metric(metric, candidates, data, ids, workspace, params, folder / metric)
-            by_seed = scores_array(scores, metric, ids.tolist(), candidates.names)
-            save_spreads(sorted((folder / metric).glob(f"*/{OUT_OF_FOLD}")), data["train"], by_seed)
+        for metric in metrics:
+            check_labels(train.labels(metric), data.candidates.names, metric)
+            _train_metric(metric, train, val, workspace, params, folder / metric)
+            save_spreads(
+                sorted((folder / metric).glob(f"*/{OUT_OF_FOLD}")),
+                (train.texts, train.labels(metric)),
+                train.seed_scores(metric),
+            )
 
 
 def _train_metric(
-    metric: str,
-    candidates: Candidates,
-    data: dict[str, Split],
-    ids: pd.Series,
-    workspace: Workspace,
-    params: Params,
-    out: Path,
+    metric: str, train: Dataset, val: Dataset, workspace: Workspace, params: Params, folder: Path
 ) -> None:
-    """All estimators of one metric, those that others are made of first."""
+    """Fit and save all estimators of one metric; members of a stack come before the stack."""
+    data = (train.texts, train.labels(metric)), (val.texts, val.labels(metric))
     fitted: dict[str, Pipeline] = {}
     tried: dict[str, int] = {}
     for spec in in_order(params.train.estimators):
-        pipeline, grid = build_estimator(
-            making(
-                spec, candidates, workspace, params, {name: fitted[name] for name in spec.members}
-            )
-        )
-        estimator = fitted[spec.name] = _fit(spec, pipeline, grid, data)
-        tried[spec.name] = len(ParameterGrid(grid)) * prod(tried[name] for name in spec.members)
-        error = float(np.sqrt(difference_error(estimator.predict(data["val"][0]), data["val"][1])))
-        chosen = settings_of(estimator, grid)
-        print(
-            f"train: {metric} {spec.name} {chosen or ''} error of differences on validation"
-            f" {error:.4f}",
-            flush=True,
-        )
+        members = {name: fitted[name] for name in spec.members}
+        pipeline, grid = build_estimator(making(spec, train.candidates, workspace, params, members))
+        with as_set(spec):
+            estimator = fitted[spec.name] = fit(pipeline, grid, *data)
+        predicted = estimator.predict(val.texts)
+        check_finite(spec, predicted)
+        tried[spec.name] = len(ParameterGrid(grid)) * prod(tried[name] for name in members)
         meta = {
             "name": spec.name,
             "metric": metric,
-            "candidates": candidates.names,
+            "candidates": train.candidates.names,
             "encoder": params.encoder.model_dump(),
-            "chosen": chosen,
-            "val_error": error,
+            "chosen": settings_of(estimator, grid),
+            "val_error": float(np.sqrt(difference_error(predicted, data[1][1]))),
             "tried": tried[spec.name],
         }
-        held = (
-            out_of_fold(estimator, data["train"], params.train.folds, params.train.seed)
-            if params.train.folds
-            else None
-        )
-        _save(estimator, meta, held, ids, out / spec.name)
+        _report(meta)
+        store.save(estimator, folder / spec.name, meta)
+        _save_out_of_fold(estimator, train, data[0][1], params.train, folder / spec.name)
 
 
-def _fit(spec: EstimatorParams, pipeline: Pipeline, grid: Grid, data: dict[str, Split]) -> Pipeline:
-    with as_set(spec):
-        fitted = fit(pipeline, grid, data["train"], data["val"])
-    check_finite(spec, fitted.predict(data["val"][0]))
-    return fitted
+def _report(meta: dict[str, Any]) -> None:
+    settings = f" {meta['chosen']}" if meta["chosen"] else ""
+    print(
+        f"train: {meta['metric']} {meta['name']}{settings} error of differences on validation"
+        f" {meta['val_error']:.4f}",
+        flush=True,
+    )
+
+
+def _save_out_of_fold(
+    estimator: Pipeline, train: Dataset, labels: Floats, params: Train, folder: Path
+) -> None:
+    """Write out-of-fold predictions of the training prompts, unless ``train.folds`` is 0."""
+    if not params.folds:
+        return
+    predicted = out_of_fold(estimator, (train.texts, labels), params.folds, params.seed)
+    frame = pd.DataFrame(predicted, columns=train.candidates.names)
+    frame.insert(0, "prompt_id", train.ids)
+    frame.to_parquet(folder / OUT_OF_FOLD, index=False)
 
 
 @contextmanager
@@ -177,16 +159,6 @@ def _said(spec: EstimatorParams) -> str:
         else {}
     )
     return ", ".join(f"{key}: {value}" for key, value in {**spec.settings, **features}.items())
-
-
-def _save(
-    estimator: Pipeline, meta: dict[str, Any], held: Floats | None, ids: pd.Series, out: Path
-) -> None:
-    store.save(estimator, out, meta)
-    if held is not None:
-        frame = pd.DataFrame(held, columns=meta["candidates"])
-        frame.insert(0, "prompt_id", ids.to_numpy())
-        frame.to_parquet(out / OUT_OF_FOLD, index=False)
 
 
 def in_order(estimators: tuple[EstimatorParams, ...]) -> list[EstimatorParams]:
@@ -241,11 +213,7 @@ def making(
 
 def candidates_of(table: pd.DataFrame, unit: str) -> Candidates:
     """The candidates that have a cost in ``unit``, cheapest first."""
-    names, _ = costs_of(table, unit)
-    rows = table[table["unit"] == unit].set_index("candidate").loc[names]
-    return Candidates(
-        names, tuple(int(s) for s in rows["steps"]), tuple(rows["generator"].astype(str))
-    )
+    return Candidates.from_table(table, unit)
 
 
 def check_gate(workspace: Workspace) -> None:
@@ -304,8 +272,11 @@ def split_labels(
         raise InputError(
             f"prompts: the {split} split is empty; more prompts are needed (about 100 at least)."
         )
-    by_seed = scores_array(scores, metric, rows["prompt_id"].tolist(), candidates)
-    labels = labels_of(
-        by_seed, lower_is_better(metric, params), whole=params.validation.complete_labels
+    data = Dataset(
+        rows,
+        scores,
+        Candidates(candidates, np.zeros(len(candidates)), ""),
+        lower_is_better_metrics([metric], params),
+        params.validation.complete_labels,
     )
-    return rows["prompt"].to_numpy(object), labels
+    return data.texts, data.labels(metric)
