@@ -19,7 +19,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import Row
-from catimage.data.importers.scores import parse_scores, read_costs_csv
+from catimage.data.importers.scores import parse_scores, parse_costs
 from catimage.data.schema import labels_of, scores_array
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
@@ -52,7 +52,7 @@ def rows() -> list[Row]:
 
 def _data(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     file = parse_scores(folder / "cems_dev.scores.csv").only("clip_score")
-    costs = read_costs_csv(folder / "cems_dev.costs.csv").sort_values("cost")
+    costs = parse_costs(folder / "cems_dev.costs.csv").sort_values("cost")
     by_seed = scores_array(
         file.scores, "clip_score", file.prompts["prompt_id"].tolist(), costs["candidate"].tolist()
     )

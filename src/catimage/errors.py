@@ -1,19 +1,22 @@
-"""The one exception for what a user can mend."""
+"""The exception for invalid user input, and spelling suggestions for its messages."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
-    """Bad input. The message is one sentence: what is wrong, where (file, row or key), and how to
-    mend it.
+    """A file, parameter or argument that the user has to correct.
 
-    The command line prints it and exits with 2; the service answers with a 4xx.
+    The message has the form ``<file or key>: <problem>. <fix>.``, for example
+    ``costs.csv: row 3: the unit is empty. Fill it in or remove the row.`` The command line prints
+    it and exits with status 2; the service responds with a 4xx status.
     """
 
 
-def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """`` (did you mean X?)`` for a mistyped name, or an empty string where nothing is near."""
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return `` (did you mean X?)`` for the most similar of the ``known`` names, or ``""``."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    matches = get_close_matches(name, known, n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

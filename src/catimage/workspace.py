@@ -1,6 +1,4 @@
-"""Where things lie in a workspace, and how a stage replaces an output without ever leaving half of
-one.
-"""
+"""The paths of a workspace, the names of the stages, and atomic replacement of outputs."""
 
 from __future__ import annotations
 
@@ -11,21 +9,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+STAGES = ("sample", "generate", "label", "validate", "train", "calibrate", "evaluate", "package")
+"""The stages in the order in which they run."""
+
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths of a workspace. Nothing is made before it is written."""
+    """The paths of the files in a workspace. Creating an instance creates no folder.
+
+    Attributes:
+        root: the folder with ``params.yaml``, ``data/``, ``models/`` and ``reports/``.
+    """
 
     root: Path
 
     @property
     def params(self) -> Path:
-        """``params.yaml``."""
+        """The parameters, ``params.yaml``."""
         return self.root / "params.yaml"
 
     @property
     def pools(self) -> Path:
-        """The workspace's own pools, which go before the package's."""
+        """The pools of the workspace, which take precedence over those of the package."""
         return self.root / "pools"
 
     @property
@@ -45,16 +50,16 @@ class Workspace:
 
     @property
     def images(self) -> Path:
-        """Image shards and their manifest."""
+        """The folder of the image shards and their manifest."""
         return self.root / "data" / "images"
 
     def embeddings(self, encoder: str) -> Path:
-        """Embeddings of the prompts by the named encoder."""
+        """Return the folder of the embeddings of the prompts by the text encoder ``encoder``."""
         return self.root / "data" / "embeddings" / encoder
 
     @property
     def estimators(self) -> Path:
-        """``models/estimators/<metric>/<name>/``."""
+        """The trained estimators, in subfolders ``<metric>/<name>/``."""
         return self.root / "models" / "estimators"
 
     @property
@@ -64,35 +69,34 @@ class Workspace:
 
     @property
     def reports(self) -> Path:
-        """Validation, metrics, plots and the report."""
+        """The results of validation and evaluation: JSON files, plots and the report."""
         return self.root / "reports"
 
     @property
     def dist(self) -> Path:
-        """The exported Bento."""
+        """The folder of the exported Bento."""
         return self.root / "dist"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling of ``path`` (file or folder) to write to; it takes the place of ``path``
-    when the block ends well.
+    """Replace the file or folder ``path`` by what the ``with`` block writes, or not at all.
 
-    When the block raises, the sibling is removed and ``path`` stays as it was.
+    Yields:
+        A temporary path beside ``path``. It is renamed to ``path`` at the end of the block. If the
+        block raises an exception, it is removed and ``path`` keeps its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh, old = (
-        path.with_name(f".{path.name}.{os.getpid()}.new"),
-        path.with_name(f".{path.name}.{os.getpid()}.old"),
-    )
-    _remove(fresh)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    _remove(new)
     try:
-        yield fresh
+        yield new
         if path.is_dir():
             path.rename(old)
-        fresh.replace(path)
+        new.replace(path)
     finally:
-        _remove(fresh)
+        _remove(new)
         if old.exists() and not path.exists():
             old.rename(path)
         _remove(old)

@@ -165,7 +165,7 @@ def test_the_command_exits_with_one_where_there_is_a_problem(tmp_path, miniature
     call = ["run", str(tmp_path / "e.yaml"), "--workspace", str(tmp_path / "w"), "--check"]
     missing = CliRunner().invoke(app, call)
     assert missing.exit_code == 1
-    assert "prompts.txt is not there" in missing.output
+    assert "prompts.txt: file not found" in missing.output
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "prompts.txt").write_text("a red ring\na blue square\n")
     there = CliRunner().invoke(app, call)

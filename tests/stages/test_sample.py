@@ -4,7 +4,8 @@ import pytest
 from catimage.data.prompts.diversity import nearest_earlier
 from catimage.data.prompts.identity import prompt_id, split_of
 from catimage.data.schema import PROMPTS, SPLITS, read_table
-from catimage.encoders import Embeddings, load_encoder
+from catimage.encoders.embeddings import Embeddings
+from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.params import parse_params
 from catimage.stages import sample
@@ -141,7 +142,7 @@ def test_embeddings_by_an_earlier_encoder_go(clip, tmp_path):
             {"max_prompt_length": 3},
             "every prompt is longer than sample.max_prompt_length",
         ),
-        ([{"kind": "file", "path": "none.csv"}], {}, "none.csv is not there"),
+        ([{"kind": "file", "path": "none.csv"}], {}, "none.csv: file not found"),
     ],
 )
 def test_bad_input_is_refused_and_earlier_files_stay(clip, tmp_path, sources, more, said):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from catimage.commands.import_scores import NO_UNIT
 from catimage.commands.import_scores import candidates_table as imported_candidates
-from catimage.data.importers.scores import parse_scores, read_costs_csv
+from catimage.data.importers.scores import parse_scores, parse_costs
 from catimage.data.shards.lock import writing
 from catimage.data.shards.manifest import Entry, read_manifest
 from catimage.data.shards.plan import plan_blocks
@@ -134,7 +134,7 @@ def of_files(
     file.check_candidates([name], f"what is added ({name})")
     strange = file.prompts[~file.prompts["prompt_id"].isin(prompts["prompt_id"])]
     if len(strange):
-        row = file.first_row("prompt_id", strange["prompt_id"].iloc[0])
+        row = file.first_line("prompt_id", strange["prompt_id"].iloc[0])
         raise InputError(
             f"{scores}: row {row}: the workspace has no such prompt; only its own prompts can be"
             " scored, so remove the row."
@@ -152,7 +152,7 @@ def _costs(params: Params, name: str, path: Path | None) -> pd.DataFrame:
         return imported_candidates(
             pd.DataFrame({"candidate": [name], "cost": 1.0, "unit": NO_UNIT})
         )
-    prices = read_costs_csv(path)
+    prices = parse_costs(path)
     own: pd.DataFrame = prices[prices["candidate"] == name]
     if params.cost_unit not in set(own["unit"]):
         known: Sequence[str] = sorted(set(own["unit"]))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from catimage.commands.import_scores import candidates_table, check_unit, parameters, prices_of
-from catimage.data.importers.image_files import read_image
+from catimage.data.importers.images import read_image
 from catimage.data.importers.images import ImagesFile, parse_images
 from catimage.data.schema import CANDIDATES, IMAGES, PROMPTS, write_table
 from catimage.data.shards.lock import writing
@@ -84,7 +84,7 @@ def _check(params: Params, file: ImagesFile) -> None:
     if params.validation.complete_labels:
         file.check_complete()
     if params.label.on_error == "stop":
-        file.check_there()
+        file.check_files()
 
 
 def _holes(left_out: int, params: Params) -> str:
@@ -185,7 +185,7 @@ class _Reader:
             return None
 
     def _read(self, row: Any) -> bytes:
-        where = self.file.where(row.place)
+        where = self.file.location(row.place)
         try:
             data, pixels = read_image(Path(row.path))
         except InputError as error:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from catimage.data.importers.rows import ImportedFile
-from catimage.data.importers.scores import ScoresFile, parse_scores, read_costs_csv
+from catimage.data.importers.imported_file import ImportedFile
+from catimage.data.importers.scores import ScoresFile, parse_scores, parse_costs
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.errors import InputError, nearest
 from catimage.params import Params, apply_setting, parse_params, read_tree, save_params
@@ -54,12 +54,12 @@ def prices_of(file: ImportedFile, costs: Path | None) -> pd.DataFrame:
     """``candidate, cost, unit`` of the file's candidates; without ``costs`` each costs 1.
 
     Raises:
-        InputError: see :func:`catimage.data.importers.scores.read_costs_csv`; a candidate without a
+        InputError: see :func:`catimage.data.importers.scores.parse_costs`; a candidate without a
             cost, or one that is in ``costs`` alone.
     """
     if costs is None:
         return pd.DataFrame({"candidate": file.candidates, "cost": 1.0, "unit": NO_UNIT})
-    prices = read_costs_csv(costs)
+    prices = parse_costs(costs)
     file.check_candidates(list(prices["candidate"].unique()), str(costs))
     for name in prices["candidate"]:
         if name not in file.candidates:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from catimage.data.importers.image_files import read_image
+from catimage.data.importers.images import read_image
 from catimage.errors import InputError
 from catimage.metrics import Composite, Context, declaration, get_metric, needed
 from catimage.metrics.scoring import Batch, score

@@ -1,4 +1,4 @@
-"""What identifies a folder by its content."""
+"""Content hashes of folders."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import hashlib
 from pathlib import Path
 
 
-def folder_digest(folder: Path, endings: tuple[str, ...] = ("",)) -> str:
-    """SHA-256 over the names and contents of a folder's files, compiled Python aside, or of those
-    with one of the ``endings``.
+def folder_digest(folder: Path, suffixes: tuple[str, ...] = ("",)) -> str:
+    """Return the SHA-256 of the names and contents of the files in a folder, as a hex string.
+
+    Args:
+        folder: the folder, read recursively. Files in ``__pycache__`` are ignored.
+        suffixes: only files whose names end with one of these strings are included.
     """
     total = hashlib.sha256()
-    files = (
-        p
-        for p in folder.rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts and p.name.endswith(endings)
-    )
-    for path in sorted(files):
-        with path.open("rb") as file:
-            part = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {part}\n".encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.name.endswith(suffixes):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
     return total.hexdigest()

@@ -2,17 +2,18 @@ import csv
 
 import pytest
 
-from catimage.data.importers.scores import parse_scores, read_costs_csv
+from catimage.data.dataset import seed_scores
+from catimage.data.importers.scores import parse_costs, parse_scores
 from catimage.data.prompts.identity import prompt_id, split_of
-from catimage.data.schema import PROMPTS, SCORES, scores_array
+from catimage.data.schema import PROMPTS, SCORES
 from catimage.errors import InputError
 
 HEADER = ["prompt", "candidate", "seed", "metric", "value"]
 
 
-def good(
+def valid_rows(
     prompts=("a cat", "a dog"),
-    candidates=("cheap", "dear"),
+    candidates=("cheap", "expensive"),
     seeds=(0, 1),
     metrics=("clip_score", "nima"),
 ):
@@ -26,7 +27,7 @@ def good(
 
 
 @pytest.fixture
-def written(tmp_path):
+def write_csv(tmp_path):
     def write(rows, header=HEADER, name="scores.csv"):
         with (tmp_path / name).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *rows])
@@ -35,47 +36,57 @@ def written(tmp_path):
     return write
 
 
-def test_frames_are_in_the_schemas_of_the_tables(written):
-    file = parse_scores(written(good()))
+def test_tables_have_the_schemas(write_csv):
+    file = parse_scores(write_csv(valid_rows()))
     assert list(file.prompts) == PROMPTS.names
     assert list(file.scores) == SCORES.names
     assert file.prompts["prompt_id"].tolist() == [prompt_id("a cat"), prompt_id("a dog")]
     assert file.prompts["split"].tolist() == [split_of(i) for i in file.prompts["prompt_id"]]
     assert set(file.prompts["source"]) == {"scores.csv"}
-    assert (file.candidates, file.metrics) == (["cheap", "dear"], ["clip_score", "nima"])
-    values = scores_array(
-        file.scores, "nima", file.prompts["prompt_id"].tolist(), ["dear", "cheap"]
+    assert (file.candidates, file.metrics) == (["cheap", "expensive"], ["clip_score", "nima"])
+    values = seed_scores(
+        file.scores, "nima", file.prompts["prompt_id"].tolist(), ["expensive", "cheap"]
     )
     assert values.shape == (2, 2, 2)
     assert values[1, 0].tolist() == [0.714, 0.814]
 
 
-def test_values_are_read_to_the_last_bit(written):
+def test_values_are_read_exactly(write_csv):
     value = 0.1 + 0.2
     assert (
-        parse_scores(written([["a cat", "cheap", 0, "q", repr(value)]])).scores["value"][0] == value
+        parse_scores(write_csv([["a cat", "cheap", 0, "q", repr(value)]])).scores["value"][0]
+        == value
     )
 
 
-def test_prompts_that_differ_in_white_space_are_one_prompt(written):
-    file = parse_scores(written([["a  cat ", "cheap", 0, "q", 1], ["a cat", "dear", 0, "q", 2]]))
+def test_prompts_are_normalised(write_csv):
+    file = parse_scores(
+        write_csv([["a  cat ", "cheap", 0, "q", 1], ["a cat", "expensive", 0, "q", 2]])
+    )
     assert file.prompts["prompt"].tolist() == ["a cat"]
     assert file.scores["prompt_id"].nunique() == 1
 
 
-def test_only_one_metric_keeps_its_rows_and_prompts(written):
-    rows = [*good(metrics=("nima",)), *good(prompts=("a bird",), metrics=("clip_score",))]
-    file = parse_scores(written(rows)).only("clip_score")
+def test_only_selects_rows_and_prompts_of_a_metric(write_csv):
+    rows = [
+        *valid_rows(metrics=("nima",)),
+        *valid_rows(prompts=("a bird",), metrics=("clip_score",)),
+    ]
+    file = parse_scores(write_csv(rows)).only("clip_score")
     assert file.prompts["prompt"].tolist() == ["a bird"]
-    assert file.rows.tolist() == [10, 11, 12, 13]
+    assert file.line_numbers.tolist() == [10, 11, 12, 13]
     with pytest.raises(
-        InputError, match=r"no metric 'nma' \(did you mean 'nima'\?\); it has nima, clip_score"
+        InputError,
+        match=(
+            r"no metric 'nma' \(did you mean 'nima'\?\)\. The metrics of the file are nima,"
+            r" clip_score"
+        ),
     ):
-        parse_scores(written(rows)).only("nma")
+        parse_scores(write_csv(rows)).only("nma")
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("value", "nan", "row 5: the value is 'nan'"),
         ("value", "", "row 5: the value is ''"),
@@ -89,26 +100,26 @@ def test_only_one_metric_keeps_its_rows_and_prompts(written):
         ("prompt", "x" * 100_000, "row 5: the prompt has 100,000 characters"),
     ],
 )
-def test_a_bad_cell_is_refused_with_its_row(written, column, value, said):
-    rows = good()
+def test_invalid_cell_is_rejected_with_its_row(write_csv, column, value, message):
+    rows = valid_rows()
     rows[3][HEADER.index(column)] = value
-    with pytest.raises(InputError, match=said) as error:
-        parse_scores(written(rows))
+    with pytest.raises(InputError, match=message) as error:
+        parse_scores(write_csv(rows))
     assert "scores.csv" in str(error.value)
 
 
-def test_the_same_score_twice_is_refused_with_both_rows(written):
-    rows = [*good(), ["a   dog", *good()[-1][1:]]]
+def test_duplicate_score_is_rejected_with_both_rows(write_csv):
+    rows = [*valid_rows(), ["a   dog", *valid_rows()[-1][1:]]]
     with pytest.raises(
         InputError,
-        match="rows 17 and 18 both are about the same prompt, candidate dear, seed 1, metric nima",
+        match="rows 17 and 18 both have the same prompt, candidate expensive, seed 1, metric nima",
     ):
-        parse_scores(written(rows))
+        parse_scores(write_csv(rows))
 
 
-def test_a_candidate_missing_for_a_prompt_is_refused(written):
-    rows = [r for r in good() if not (r[0] == "a dog" and r[1] == "cheap" and r[3] == "nima")]
-    file = parse_scores(written(rows))
+def test_missing_score_is_rejected(write_csv):
+    rows = [r for r in valid_rows() if not (r[0] == "a dog" and r[1] == "cheap" and r[3] == "nima")]
+    file = parse_scores(write_csv(rows))
     file.check_complete(["clip_score"], file.candidates)
     with pytest.raises(
         InputError, match="row 10: the prompt 'a dog' has no 'nima' score for the candidate 'cheap'"
@@ -118,27 +129,30 @@ def test_a_candidate_missing_for_a_prompt_is_refused(written):
         InputError,
         match="row 2: the prompt 'a cat' has no 'clip_score' score for the candidate 'middle'",
     ):
-        file.check_complete(["clip_score"], ["cheap", "middle", "dear"])
+        file.check_complete(["clip_score"], ["cheap", "middle", "expensive"])
 
 
-def test_seeds_may_differ_from_prompt_to_prompt(written):
-    file = parse_scores(written(good(seeds=(0, 1, 2))[:-4] + good(prompts=("a bird",), seeds=(7,))))
+def test_seeds_may_differ_between_prompts(write_csv):
+    file = parse_scores(
+        write_csv(valid_rows(seeds=(0, 1, 2))[:-4] + valid_rows(prompts=("a bird",), seeds=(7,)))
+    )
     file.check_complete(file.metrics, file.candidates)
     assert len(file.prompts) == 3
 
 
-def test_a_candidate_that_is_not_known_is_refused(written):
-    file = parse_scores(written(good()))
-    file.check_candidates(["cheap", "dear", "other"], "the router")
+def test_unknown_candidate_is_rejected(write_csv):
+    file = parse_scores(write_csv(valid_rows()))
+    file.check_candidates(["cheap", "expensive", "other"], "the router")
     with pytest.raises(
-        InputError, match=r"row 6: candidate 'dear' is not in the router \(did you mean 'deer'\?\)"
+        InputError,
+        match=r"row 6: candidate 'expensive' is not in the router \(did you mean 'expensiv'\?\)",
     ):
-        file.check_candidates(["cheap", "deer"], "the router")
+        file.check_candidates(["cheap", "expensiv"], "the router")
 
 
-def test_costs(written):
-    costs = read_costs_csv(
-        written(
+def test_parse_costs(write_csv):
+    costs = parse_costs(
+        write_csv(
             [["a", "1.5", "usd"], ["a", 2, "seconds"]], ["candidate", "cost", "unit"], "costs.csv"
         )
     )
@@ -146,15 +160,15 @@ def test_costs(written):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (["b", -1, "usd"], "row 3: the cost is '-1', not a finite number, zero or more"),
         (["b", "free", "usd"], "row 3: the cost is 'free'"),
         (["b", "inf", "usd"], "row 3: the cost is 'inf'"),
         (["b", 1, ""], "row 3: the unit is empty"),
-        (["a", 2, "usd"], "rows 2 and 3 both are about candidate a, unit usd"),
+        (["a", 2, "usd"], "rows 2 and 3 both have candidate a, unit usd"),
     ],
 )
-def test_bad_costs_are_refused(written, row, said):
-    with pytest.raises(InputError, match=said):
-        read_costs_csv(written([["a", 1, "usd"], row], ["candidate", "cost", "unit"], "costs.csv"))
+def test_invalid_costs_are_rejected(write_csv, row, message):
+    with pytest.raises(InputError, match=message):
+        parse_costs(write_csv([["a", 1, "usd"], row], ["candidate", "cost", "unit"], "costs.csv"))

@@ -61,13 +61,13 @@ def test_prompts_that_are_equal_once_normalised_are_one_and_long_ones_are_left_o
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("none.csv", None, "none.csv is not there"),
+        ("none.csv", None, "none.csv: file not found"),
         ("none.parquet", None, "none.parquet is not there"),
-        ("p.csv", b"", "p.csv is empty"),
-        ("p.txt", b"\n \n", "p.txt is empty"),
+        ("p.csv", b"", "p.csv: the file is empty"),
+        ("p.txt", b"\n \n", "p.txt: the file is empty"),
         ("p.txt", b"ok\n\xff\n", "row 2 is not UTF-8"),
         ("p.csv", b"promt,x\na,b\n", "did you mean 'promt'"),
-        ("p.tsv", b"text\tx\na\tb\n", "lacks the column 'prompt'; its columns are text, x"),
+        ("p.tsv", b"text\tx\na\tb\n", "the column 'prompt' is missing. The columns of the file are text, x"),
         ("p.csv", b"prompt,x\nok,1\n ,2\n", "p.csv: row 3: the prompt is empty"),
         (
             "p.csv",

@@ -1,4 +1,4 @@
-"""Reading csv and tsv files that people made, so that every complaint names the file and the row."""
+"""Reading of CSV and TSV files, with the file and the row in every error message."""
 
 from __future__ import annotations
 
@@ -11,93 +11,107 @@ from catimage.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Columns of text, all of one length; ``numbers[i]`` is the line of the file on which row i
-    begins (the header is 1).
+class TextColumns:
+    """Columns of a CSV or TSV file, as text.
+
+    Attributes:
+        path: the file.
+        columns: the cells of each column, by name; all columns have the same length.
+        line_numbers: the line of the file on which each row begins; the header is line 1.
     """
 
     path: Path
     columns: dict[str, list[str]]
-    numbers: list[int]
+    line_numbers: list[int]
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.line_numbers)
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark, line ends as they are.
+    """Return the text of a UTF-8 file, without a byte order mark and with its line ends unchanged.
 
     Raises:
-        InputError: the file is missing, not readable, not UTF-8, or empty.
+        InputError: the file does not exist, cannot be read, is not UTF-8, or is empty.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise InputError(f"{path} is not there: check the path.") from error
+        raise InputError(f"{path}: file not found. Check the path.") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(
+            f"{path}: cannot read the file ({error.strerror}). Check the path and its permissions."
+        ) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}: row {line} is not UTF-8: save the file as UTF-8.") from error
+        raise InputError(f"{path}: row {line} is not UTF-8. Save the file as UTF-8.") from error
     if not text.strip():
-        raise InputError(f"{path} is empty: it needs at least one row.")
+        raise InputError(f"{path}: the file is empty. Add at least one row.")
     return text
 
 
-def read_rows(path: Path, columns: list[str], tabs: bool = False) -> Rows:
-    """Reads ``columns`` of a csv file, or of a tsv file, in which by convention a quotation mark is
-    a letter like any other.
+def read_columns(path: Path, columns: list[str], tabs: bool = False) -> TextColumns:
+    """Read ``columns`` of a CSV file; other columns and blank lines are ignored.
 
-    Other columns are ignored, and so are blank lines.
+    Args:
+        path: the file, whose first row is the header.
+        columns: the names of the columns to read.
+        tabs: read a TSV file instead, in which quotation marks have no special meaning.
 
     Raises:
-        InputError: as :func:`read_text`; a column is missing or there twice; a row has more or
-            fewer cells than the header; a quotation mark is never closed; there is no row below the
-            header.
+        InputError: the file cannot be read (:func:`read_text`), a column is missing or occurs
+            twice, a row has more or fewer cells than the header, a quotation mark is not closed,
+            or there are no rows after the header.
     """
-    lines = StringIO(read_text(path), newline="")
-    reader = (
-        csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if tabs
-        else csv.reader(lines, strict=True)
-    )
+    table, line_numbers = _parse(path, tabs)
+    header = [name.strip() for name in table.pop(0)]
+    line_numbers = line_numbers[1:]
+    positions = [_position(path, header, name) for name in columns]
+    if not table:
+        raise InputError(f"{path}: there are no rows after the header. Add at least one row.")
+    for number, cells in zip(line_numbers, table, strict=True):
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path}: row {number} has {len(cells)} cells and the header {len(header)}. Quote"
+                " cells that contain a comma."
+            )
+    values = {
+        name: [cells[i] for cells in table] for name, i in zip(columns, positions, strict=True)
+    }
+    return TextColumns(path, values, line_numbers)
+
+
+def _parse(path: Path, tabs: bool) -> tuple[list[list[str]], list[int]]:
+    """Return the rows of a file, header included, and the line on which each begins."""
+    text = StringIO(read_text(path), newline="")
+    if tabs:
+        reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(text, strict=True)
     table: list[list[str]] = []
-    numbers: list[int] = []
-    begins = 1
+    line_numbers: list[int] = []
+    line = 1
     try:
         for cells in reader:
             if cells:
                 table.append(cells)
-                numbers.append(begins)
-            begins = reader.line_num + 1
+                line_numbers.append(line)
+            line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{path}: row {begins} is not readable ({error}): look for a quotation mark that is not"
+            f"{path}: cannot parse row {line} ({error}). Look for a quotation mark that is not"
             " closed."
         ) from error
-    header, table, numbers = [name.strip() for name in table[0]], table[1:], numbers[1:]
-    places = [_place(path, header, name) for name in columns]
-    if not table:
-        raise InputError(f"{path} has a header and no row below it.")
-    for number, cells in zip(numbers, table, strict=True):
-        if len(cells) != len(header):
-            raise InputError(
-                f"{path}: row {number} has {len(cells)} cells and the header {len(header)}: quote a"
-                " cell that holds a comma."
-            )
-    return Rows(
-        path,
-        {name: [cells[i] for cells in table] for name, i in zip(columns, places, strict=True)},
-        numbers,
-    )
+    return table, line_numbers
 
 
-def _place(path: Path, header: list[str], name: str) -> int:
+def _position(path: Path, header: list[str], name: str) -> int:
+    """Return the index of a column."""
     if header.count(name) > 1:
-        raise InputError(f"{path} has the column {name!r} twice: rename one of them.")
+        raise InputError(f"{path}: the column {name!r} occurs twice. Rename one of them.")
     if name not in header:
         raise InputError(
-            f"{path} lacks the column {name!r}{nearest(name, header)}; its columns are"
-            f" {', '.join(header)}."
+            f"{path}: the column {name!r} is missing{nearest(name, header)}. The columns of the"
+            f" file are {', '.join(header)}."
         )
     return header.index(name)

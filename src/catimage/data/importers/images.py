@@ -1,85 +1,120 @@
-"""A list of images that somebody already has, as csv: ``prompt,candidate,seed,path``."""
+"""CSV files that list images (``prompt,candidate,seed,path``), and the image files themselves."""
 
 from __future__ import annotations
 
+import io
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
 
-from catimage.data.importers.delimited import read_rows
-from catimage.data.importers.rows import (
+from catimage.data.importers.delimited import read_columns
+from catimage.data.importers.imported_file import (
     ImportedFile,
+    abbreviated,
+    check_unique,
     integer,
-    read_names,
-    read_numbers,
-    read_prompts,
-    refuse_twice,
-    shortened,
+    parse_names,
+    parse_numbers,
+    parse_prompts,
 )
+from catimage.data.shards.store import encode_image
 from catimage.errors import InputError
 
 COLUMNS = ["prompt", "candidate", "seed", "path"]
+UNCHANGED_FORMATS = ("PNG", "WEBP", "JPEG")
+"""Image files in these formats are stored byte for byte; others are encoded as PNG."""
 
 
 class ImagesFile(ImportedFile):
-    """A list of images; ``table`` has ``prompt_id, candidate, seed, path``, the paths as they can
-    be opened.
+    """A list of images; ``table`` has ``prompt_id, candidate, seed, path``.
+
+    Relative paths in the file are relative to its folder; those in ``table`` can be opened.
     """
 
-    def where(self, place: int) -> str:
-        """What begins a complaint about a row of ``table``."""
-        return f"{self.path}: row {self.rows[place]}"
+    def location(self, position: int) -> str:
+        """Return the file and line of a row of ``table``, for a message."""
+        return f"{self.path}: row {self.line_numbers[position]}"
 
-    def check_there(self) -> None:
-        """Every file of the list exists.
+    def check_files(self) -> None:
+        """Check that every image file exists.
 
         Raises:
-            InputError: naming the first that does not, and its row.
+            InputError: one does not; the message names the first one and its row.
         """
-        for place, name in enumerate(self.table["path"]):
+        for position, name in enumerate(self.table["path"]):
             if not Path(name).is_file():
-                raise InputError(f"{self.where(place)}: {name}: there is no such image file.")
+                raise InputError(
+                    f"{self.location(position)}: {name}: image file not found. Check the path."
+                )
 
     def check_complete(self) -> None:
-        """Every prompt has an image of every candidate and seed.
+        """Check that every prompt has an image of every candidate at every seed.
 
         Raises:
-            InputError: naming the first hole.
+            InputError: an image is missing; the message names the first one.
         """
-        there = set(
-            self.table[["prompt_id", "candidate", "seed"]].itertuples(index=False, name=None)
-        )
+        columns = self.table[["prompt_id", "candidate", "seed"]]
+        listed = set(columns.itertuples(index=False, name=None))
         for key in product(self.prompts["prompt_id"], self.candidates, self.table["seed"].unique()):
-            if key not in there:
-                prompt = shortened(self.prompts.set_index("prompt_id")["prompt"][key[0]])
+            if key not in listed:
+                prompt = abbreviated(self.prompts.set_index("prompt_id")["prompt"][key[0]])
                 raise InputError(
-                    f"{self.path}: row {self.first_row('prompt_id', key[0])}: the prompt {prompt!r}"
-                    f" has no image of the candidate {key[1]!r} at seed {key[2]}: add it, remove"
-                    " the prompt, or allow holes with --set validate.complete_labels=false."
+                    f"{self.path}: row {self.first_line('prompt_id', key[0])}: the prompt"
+                    f" {prompt!r} has no image of the candidate {key[1]!r} at seed {key[2]}. Add"
+                    " it, remove the prompt, or allow missing labels with --set"
+                    " validate.complete_labels=false."
                 )
 
 
 def parse_images(path: Path) -> ImagesFile:
-    """Reads a list of images, and checks each row and that no image is there twice; the images
-    themselves are not looked at.
+    """Read a CSV list of images and check each row; the image files are not opened.
 
     Raises:
-        InputError: naming the file and the row: see
-            :func:`catimage.data.importers.delimited.read_rows` and
-            :func:`catimage.data.prompts.cleaning.clean`; a name or path is empty; a seed is not an
-            integer; two rows are about the same prompt, candidate and seed.
+        InputError: the file cannot be read (:func:`read_columns`), a prompt is invalid
+            (:func:`catimage.data.prompts.cleaning.clean`), a name or path is empty, a seed is not an integer,
+            or two rows have the same prompt, candidate and seed.
     """
-    rows = read_rows(path, COLUMNS)
-    ids, prompts = read_prompts(rows)
+    rows = read_columns(path, COLUMNS)
+    ids, prompts = parse_prompts(rows)
     table = pd.DataFrame(
         {
             "prompt_id": ids,
-            "candidate": read_names(rows, "candidate"),
-            "seed": read_numbers(rows, "seed", integer, "a whole number"),
-            "path": [str(path.parent / name) for name in read_names(rows, "path")],
+            "candidate": parse_names(rows, "candidate"),
+            "seed": parse_numbers(rows, "seed", integer, "a whole number"),
+            "path": [str(path.parent / name) for name in parse_names(rows, "path")],
         }
     )
-    refuse_twice(path, table, ["prompt_id", "candidate", "seed"], rows.numbers)
-    return ImagesFile(path, prompts, table, np.array(rows.numbers))
+    check_unique(path, table, ["prompt_id", "candidate", "seed"], rows.line_numbers)
+    return ImagesFile(path, prompts, table, np.array(rows.line_numbers))
+
+
+def read_image(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
+    """Read an image file.
+
+    Returns:
+        The encoded image to store (see :data:`UNCHANGED_FORMATS`), and its pixels (height, width,
+        3); transparency is removed.
+
+    Raises:
+        InputError: the file does not exist, is not an image, or is damaged.
+    """
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            pixels, image_format = np.asarray(image.convert("RGB")), image.format
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: image file not found. Check the path.") from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow raises any of these for a damaged file
+        raise InputError(
+            f"{path}: cannot read the image file ({str(error).rstrip('.')}). Replace or remove it."
+        ) from error
+    return (data if image_format in UNCHANGED_FORMATS else encode_image(pixels)), pixels

@@ -1,6 +1,4 @@
-"""Scores and costs that somebody else measured, as csv: ``prompt,candidate,seed,metric,value`` and
-``candidate,cost,unit``.
-"""
+"""CSV files of scores (``prompt,candidate,seed,metric,value``) and of costs."""
 
 from __future__ import annotations
 
@@ -9,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from catimage.data.importers.delimited import read_rows
-from catimage.data.importers.rows import (
+from catimage.data.importers.delimited import read_columns
+from catimage.data.importers.imported_file import (
     ImportedFile,
-    cost,
+    abbreviated,
+    check_unique,
     finite,
     integer,
-    read_names,
-    read_numbers,
-    read_prompts,
-    refuse_twice,
-    shortened,
+    non_negative,
+    parse_names,
+    parse_numbers,
+    parse_prompts,
 )
 from catimage.data.schema import SCORES
 from catimage.errors import InputError, nearest
@@ -27,109 +25,115 @@ from catimage.errors import InputError, nearest
 SCORE_COLUMNS = ["prompt", "candidate", "seed", "metric", "value"]
 COST_COLUMNS = ["candidate", "cost", "unit"]
 VERSION = "imported"
-"""The version of every imported score: who measured it, and how, is not known here."""
+"""The ``version`` of every imported score, because the file does not name that of the metric."""
 
 
 class ScoresFile(ImportedFile):
-    """A scores file."""
+    """A file of scores; ``table`` has the schema ``SCORES``."""
 
     @property
     def scores(self) -> pd.DataFrame:
-        """The scores table, in the order of the file."""
+        """The scores, in the order of the file and in the schema ``SCORES``."""
         return self.table
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metrics, in order of appearance."""
+        """The names of the metrics, in order of their first row."""
         return list(self.scores["metric"].unique())
 
-    def only(self, metric: str) -> ScoresFile:
-        """The scores of one metric.
+    def check_metric(self, metric: str) -> None:
+        """Check that the file has scores by ``metric``.
 
         Raises:
-            InputError: the file has none.
+            InputError: it has none.
         """
         if metric not in self.metrics:
             raise InputError(
-                f"{self.path} has no metric {metric!r}{nearest(metric, self.metrics)}; it has"
-                f" {', '.join(self.metrics)}."
+                f"{self.path}: no metric {metric!r}{nearest(metric, self.metrics)}. The metrics of"
+                f" the file are {', '.join(self.metrics)}."
             )
-        kept = (self.scores["metric"] == metric).to_numpy()
-        scores = self.scores[kept].reset_index(drop=True)
-        prompts = self.prompts[self.prompts["prompt_id"].isin(scores["prompt_id"])].reset_index(
-            drop=True
-        )
-        return ScoresFile(self.path, prompts, scores, self.rows[kept])
 
-    def check_complete(self, metrics: list[str], candidates: list[str]) -> None:
-        """Every prompt has a score by each of ``metrics`` for each of ``candidates``: a label is
-        needed for every choice (eq. 3).
+    def only(self, metric: str) -> ScoresFile:
+        """Return the scores of one metric, and the prompts that have any.
 
         Raises:
-            InputError: naming the first hole in the order of the file.
+            InputError: the file has no score by ``metric``.
+        """
+        self.check_metric(metric)
+        kept = (self.scores["metric"] == metric).to_numpy()
+        scores = self.scores[kept].reset_index(drop=True)
+        scored = self.prompts["prompt_id"].isin(scores["prompt_id"])
+        prompts = self.prompts[scored].reset_index(drop=True)
+        return ScoresFile(self.path, prompts, scores, self.line_numbers[kept])
+
+    def check_complete(self, metrics: list[str], candidates: list[str]) -> None:
+        """Check that every prompt has a score by every metric for every candidate.
+
+        Equation 3 of CATImage compares all candidates of a prompt, so it needs a label for each.
+
+        Raises:
+            InputError: a score is missing; the message names the first one in the order of the
+                file.
         """
         ids = pd.Index(self.prompts["prompt_id"])
         for metric in metrics:
             rows = self.scores[self.scores["metric"] == metric]
-            there = np.zeros((len(ids), len(candidates)), bool)
-            there[
-                ids.get_indexer(pd.Index(rows["prompt_id"])),
-                pd.Index(candidates).get_indexer(pd.Index(rows["candidate"])),
-            ] = True
-            if not there.all():
-                i, j = np.argwhere(~there)[0]
-                row, prompt = (
-                    self.first_row("prompt_id", ids[i]),
-                    shortened(self.prompts["prompt"][i]),
-                )
-                raise InputError(
-                    f"{self.path}: row {row}: the prompt {prompt!r} has no {metric!r} score for the"
-                    f" candidate {candidates[j]!r}: every prompt needs a score for every candidate,"
-                    " so add it, remove the prompt, or set validate.complete_labels=false."
-                )
+            scored = np.zeros((len(ids), len(candidates)), bool)
+            i = ids.get_indexer(pd.Index(rows["prompt_id"]))
+            j = pd.Index(candidates).get_indexer(pd.Index(rows["candidate"]))
+            scored[i, j] = True
+            if not scored.all():
+                first, candidate = np.argwhere(~scored)[0]
+                raise self._missing_score(metric, int(first), candidates[candidate])
+
+    def _missing_score(self, metric: str, position: int, candidate: str) -> InputError:
+        line = self.first_line("prompt_id", self.prompts["prompt_id"][position])
+        prompt = abbreviated(self.prompts["prompt"][position])
+        return InputError(
+            f"{self.path}: row {line}: the prompt {prompt!r} has no {metric!r} score for the"
+            f" candidate {candidate!r}. Add it, remove the prompt, or allow missing labels with"
+            " --set validate.complete_labels=false."
+        )
 
 
 def parse_scores(path: Path) -> ScoresFile:
-    """Reads a scores file, and checks each row and that no score is there twice, but not which
-    candidates there are.
+    """Read a CSV file of scores and check each row.
 
     Raises:
-        InputError: naming the file and the row: see
-            :func:`catimage.data.importers.delimited.read_rows` and
-            :func:`catimage.data.prompts.cleaning.clean`; a name is empty; a seed is not an integer;
-            a value is not a finite number; two rows score the same image by the same metric.
+        InputError: the file cannot be read (:func:`read_columns`), a prompt is invalid
+            (:func:`catimage.data.prompts.cleaning.clean`), a name is empty, a seed is not an integer, a value is
+            not a finite number, or two rows have the same prompt, candidate, seed and metric.
     """
-    rows = read_rows(path, SCORE_COLUMNS)
-    ids, prompts = read_prompts(rows)
+    rows = read_columns(path, SCORE_COLUMNS)
+    ids, prompts = parse_prompts(rows)
     scores = pd.DataFrame(
         {
             "prompt_id": ids,
-            "candidate": read_names(rows, "candidate"),
-            "seed": read_numbers(rows, "seed", integer, "a whole number"),
-            "metric": read_names(rows, "metric"),
+            "candidate": parse_names(rows, "candidate"),
+            "seed": parse_numbers(rows, "seed", integer, "a whole number"),
+            "metric": parse_names(rows, "metric"),
             "version": VERSION,
-            "value": read_numbers(rows, "value", finite, "a finite number"),
+            "value": parse_numbers(rows, "value", finite, "a finite number"),
         }
     )
-    refuse_twice(path, scores, ["prompt_id", "candidate", "seed", "metric"], rows.numbers)
-    return ScoresFile(path, prompts, scores[SCORES.names], np.array(rows.numbers))
+    check_unique(path, scores, ["prompt_id", "candidate", "seed", "metric"], rows.line_numbers)
+    return ScoresFile(path, prompts, scores[SCORES.names], np.array(rows.line_numbers))
 
 
-def read_costs_csv(path: Path) -> pd.DataFrame:
-    """Costs as the columns ``candidate, cost, unit``, in the order of the file.
+def parse_costs(path: Path) -> pd.DataFrame:
+    """Read a CSV file of costs; return the columns ``candidate, cost, unit`` in its order.
 
     Raises:
-        InputError: a cost is negative or not a finite number, a name is empty, or a candidate has
-            two costs in one unit.
+        InputError: the file cannot be read, a cost is negative or not a finite number, a name is
+            empty, or a candidate has two costs in one unit.
     """
-    rows = read_rows(path, COST_COLUMNS)
-    values = read_numbers(rows, "cost", cost, "a finite number, zero or more")
+    rows = read_columns(path, COST_COLUMNS)
     costs = pd.DataFrame(
         {
-            "candidate": read_names(rows, "candidate"),
-            "cost": values,
-            "unit": read_names(rows, "unit"),
+            "candidate": parse_names(rows, "candidate"),
+            "cost": parse_numbers(rows, "cost", non_negative, "a finite number, zero or more"),
+            "unit": parse_names(rows, "unit"),
         }
     )
-    refuse_twice(path, costs, ["candidate", "unit"], rows.numbers)
+    check_unique(path, costs, ["candidate", "unit"], rows.line_numbers)
     return costs

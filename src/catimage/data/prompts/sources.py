@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catimage.data.importers.delimited import read_rows, read_text
+from catimage.data.importers.delimited import read_columns, read_text
 from catimage.data.prompts.cleaning import clean
 from catimage.data.prompts.identity import prompt_id
 from catimage.errors import InputError, nearest
@@ -89,13 +89,13 @@ def _file(source: FileSource, root: Path, longest: int) -> Sourced:
 
 
 def _csv(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    rows = read_rows(path, [column])
-    return zip(rows.numbers, rows.columns[column], strict=True)
+    rows = read_columns(path, [column])
+    return zip(rows.line_numbers, rows.columns[column], strict=True)
 
 
 def _tsv(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    rows = read_rows(path, [column], tabs=True)
-    return zip(rows.numbers, rows.columns[column], strict=True)
+    rows = read_columns(path, [column], tabs=True)
+    return zip(rows.line_numbers, rows.columns[column], strict=True)
 
 
 def _txt(path: Path, column: str) -> Iterator[tuple[int, str]]:
