@@ -40,13 +40,9 @@ def rows() -> list[Row]:
     cost, quality = np.array(STEPS, float), rng.random((len(prompts), len(STEPS)))
     out = []
     for name, settings in KINDS.items():
-        making = EstimatorContext(
-            EstimatorParams(name=name, settings=settings),
-            Encoder(),
-            steps=STEPS,
-            generators=("g",) * len(STEPS),
-        )
-        pipeline = build_estimator(making)[0].fit(np.array(prompts, object), quality)
+        context = EstimatorContext(steps=STEPS, step_groups=("g",) * len(STEPS))
+        spec = EstimatorParams(name=name, settings=settings)
+        pipeline = build_estimator(spec, context)[0].fit(np.array(prompts, object), quality)
         curve = deferral_curve(quality, cost)
         router = Router(
             pipeline,
@@ -65,17 +61,19 @@ def rows() -> list[Row]:
 
 
 def _rows_of(router: Router, prompts: list[str]) -> list[Row]:
-    from catimage.encoders.cache import remembered
+    from catimage.encoders.cache import cached_encoder
 
     texts = itertools.cycle(prompts)
-    with remembered(Encoder()).forgetting():  # every prompt is encoded, as new ones are
+    with cached_encoder(
+        Encoder()
+    ).temporarily_cleared():  # every prompt is encoded, as new ones are
         whole = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
     name = router.estimator_name
     out = [
         Row(f"decision, {name}, text encoding included", f"{whole:.2f} ms", target="5 ms median")
     ]
     if name != "finetuned":  # which is a text encoder itself
-        remembered(Encoder()).encode(prompts)
+        cached_encoder(Encoder()).encode(prompts)
         rest = (
             seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
         )  # words and kernels included

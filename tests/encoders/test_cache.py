@@ -1,19 +1,23 @@
+import threading
+
 import numpy as np
 import pytest
 
 from catimage.data.prompts.identity import prompt_id
-from catimage.encoders.cache import Remembered
+from catimage.encoders import cache
+from catimage.encoders.cache import CachedEncoder, cached_encoder, stored_embeddings
 from catimage.encoders.embeddings import Embeddings
+from catimage.params import Encoder
 
 
-class Counting:
-    name, context = "counting", 77
+class RecordingEncoder:
+    name, context = "recording", 77
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.encoded: list[str] = []
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
-        self.asked += prompts
+        self.encoded += prompts
         lengths = np.array([len(p) for p in prompts])
         pooled = lengths[:, None].astype(np.float32)
         tokens = np.repeat(lengths, lengths)[:, None].astype(np.float16)
@@ -24,12 +28,12 @@ class Counting:
         )
 
 
-def test_each_prompt_is_encoded_once_and_comes_back_in_order():
-    inner = Counting()
-    encoder = Remembered(inner)
+def test_each_prompt_is_encoded_once_and_results_keep_the_order_of_the_request():
+    recording = RecordingEncoder()
+    encoder = CachedEncoder(recording)
     encoder.encode(["a", "bb", "ccc"])
     again = encoder.encode(["ccc", "dddd", "a", "dddd", "bb"])
-    assert inner.asked == ["a", "bb", "ccc", "dddd"]
+    assert recording.encoded == ["a", "bb", "ccc", "dddd"]
     assert again.pooled[:, 0].tolist() == [3, 4, 1, 4, 2]
     assert np.diff(again.offsets).tolist() == [3, 4, 1, 4, 2]
     assert again.tokens[:, 0].tolist() == [3] * 3 + [4] * 4 + [1] + [4] * 4 + [2] * 2
@@ -38,21 +42,51 @@ def test_each_prompt_is_encoded_once_and_comes_back_in_order():
     assert again.prompt_ids[2] == prompt_id("a")
 
 
-def test_memory_is_bounded_and_a_single_prompt_is_kept_until_the_next():
-    inner = Counting()
-    encoder = Remembered(inner, most=2500)  # two prompts
+def test_memory_is_bounded_and_a_single_prompt_is_cached_until_the_next_single_prompt():
+    recording = RecordingEncoder()
+    encoder = CachedEncoder(recording, max_bytes=2500)  # two prompts
     for _ in range(2):
         assert encoder.encode(["a", "bb", "ccc", "dddd"]).pooled[:, 0].tolist() == [1, 2, 3, 4]
-    assert inner.asked == ["a", "bb", "ccc", "dddd", "ccc", "dddd"]
+    assert recording.encoded == ["a", "bb", "ccc", "dddd", "ccc", "dddd"]
     for prompt in ("x", "x", "y", "x"):
         assert encoder.encode([prompt]).prompt_ids == [prompt_id(prompt)]
-    assert inner.asked[-4:] == ["dddd", "x", "y", "x"]
-    with encoder.forgetting():
+    assert recording.encoded[-4:] == ["dddd", "x", "y", "x"]
+    with encoder.temporarily_cleared():
         encoder.encode(["x"])
-    assert inner.asked[-2:] == ["x", "x"]
+    assert recording.encoded[-2:] == ["x", "x"]
 
 
-def test_a_prompt_twice_in_the_first_request():
-    inner = Counting()
-    assert Remembered(inner).encode(["a", "a"]).pooled[:, 0].tolist() == pytest.approx([1, 1])
-    assert inner.asked == ["a"]
+def test_a_prompt_that_occurs_twice_in_the_first_request_is_encoded_once():
+    recording = RecordingEncoder()
+    encoder = CachedEncoder(recording)
+    assert encoder.encode(["a", "a"]).pooled[:, 0].tolist() == pytest.approx([1, 1])
+    assert recording.encoded == ["a"]
+
+
+def test_an_encoder_is_loaded_once_by_concurrent_threads(monkeypatch):
+    loaded = []
+
+    def load(spec):
+        loaded.append(spec)
+        threading.Event().wait(0.05)
+        return RecordingEncoder()
+
+    monkeypatch.setattr(cache, "load_encoder", load)
+    spec = Encoder(model="only-in-this-test")
+    threads = [threading.Thread(target=cached_encoder, args=(spec,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loaded == [spec]
+    cache._cached_encoder.cache_clear()
+
+
+def test_stored_embeddings_are_read_once_until_the_folder_changes(tmp_path, monkeypatch):
+    reads, load = [], Embeddings.load
+    monkeypatch.setattr(Embeddings, "load", lambda folder: reads.append(folder) or load(folder))
+    folder = tmp_path / "recording"
+    RecordingEncoder().encode(["a"]).save(folder)
+    first = [stored_embeddings(folder) for _ in range(2)]
+    RecordingEncoder().encode(["a", "bb"]).save(folder)
+    assert (len(first[1]), len(stored_embeddings(folder)), len(reads)) == (1, 2, 2)

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from catimage.data.prompts.identity import prompt_id
-from catimage.encoders import load_encoder
-from catimage.encoders.open_clip import BATCH
+from catimage.encoders.loading import load_encoder
+from catimage.encoders.open_clip import BATCH_SIZE
 from catimage.errors import InputError
 from catimage.params import Encoder
 from tests.miniature import save_clip_folder
@@ -36,7 +36,7 @@ def encoder(source):
 
 
 @torch.inference_mode()
-def test_the_pooled_embedding_is_that_of_open_clip(source, model, encoder):
+def test_pooled_embeddings_equal_open_clip(source, model, encoder):
     expected = model.encode_text(open_clip.get_tokenizer(source)(PROMPTS), normalize=True).numpy()
     pooled = encoder.encode(PROMPTS).pooled
     assert pooled.dtype == np.float32
@@ -45,9 +45,9 @@ def test_the_pooled_embedding_is_that_of_open_clip(source, model, encoder):
 
 
 @torch.inference_mode()
-def test_the_token_embeddings_are_the_last_hidden_states_without_padding(source, model, encoder):
-    seen = []
-    hook = model.ln_final.register_forward_hook(lambda *call: seen.append(call[-1]))
+def test_token_embeddings_are_the_last_hidden_states_without_padding(source, model, encoder):
+    recorded = []
+    hook = model.ln_final.register_forward_hook(lambda *call: recorded.append(call[-1]))
     tokenizer = open_clip.get_tokenizer(source)
     model.encode_text(tokenizer(PROMPTS))
     hook.remove()
@@ -55,21 +55,21 @@ def test_the_token_embeddings_are_the_last_hidden_states_without_padding(source,
     embedded = encoder.encode(PROMPTS)
     assert np.diff(embedded.offsets).tolist() == lengths
     expected = np.concatenate(
-        [states[:n].numpy() for states, n in zip(seen[0], lengths, strict=True)]
+        [states[:n].numpy() for states, n in zip(recorded[0], lengths, strict=True)]
     )
     np.testing.assert_allclose(embedded.tokens, expected, atol=2e-3 * np.abs(expected).max())
     assert embedded.tokens.dtype == np.float16
 
 
 @torch.inference_mode()
-def test_layers_are_the_means_over_the_tokens_of_what_goes_in_and_comes_out(source, model, encoder):
-    seen = [[] for _ in range(1 + len(model.transformer.resblocks))]
+def test_layers_are_token_means_of_each_layers_input_and_output(source, model, encoder):
+    recorded = [[] for _ in range(1 + len(model.transformer.resblocks))]
     hooks = [
         model.transformer.resblocks[0].register_forward_pre_hook(
-            lambda _, call: seen[0].append(call[0])
+            lambda _, call: recorded[0].append(call[0])
         )
     ]
-    for block, into in zip(model.transformer.resblocks, seen[1:], strict=True):
+    for block, into in zip(model.transformer.resblocks, recorded[1:], strict=True):
         hooks.append(block.register_forward_hook(lambda *call, into=into: into.append(call[-1])))
     tokenizer = open_clip.get_tokenizer(source)
     model.encode_text(tokenizer(PROMPTS))
@@ -77,28 +77,28 @@ def test_layers_are_the_means_over_the_tokens_of_what_goes_in_and_comes_out(sour
         hook.remove()
     lengths = [len(tokenizer.tokenizer(p).input_ids) for p in PROMPTS]
     expected = np.stack(
-        [[s[0][i, :n].mean(0).numpy() for s in seen] for i, n in enumerate(lengths)]
+        [[s[0][i, :n].mean(0).numpy() for s in recorded] for i, n in enumerate(lengths)]
     )
     layers = encoder.encode(PROMPTS).layers
     assert layers.shape == expected.shape
     np.testing.assert_allclose(layers, expected, atol=2e-3 * np.abs(expected).max())
 
 
-def test_a_prompt_is_encoded_alike_in_any_batch(encoder):
-    many = [f"{p} number {i}" for i in range(BATCH // 2) for p in PROMPTS]
+def test_an_embedding_does_not_depend_on_the_batch(encoder):
+    many = [f"{p} number {i}" for i in range(BATCH_SIZE // 2) for p in PROMPTS]
     together, alone = encoder.encode(many), encoder.encode(many[-1:])
-    assert len(together) == len(many) > BATCH
+    assert len(together) == len(many) > BATCH_SIZE
     np.testing.assert_allclose(together.pooled[-1:], alone.pooled, atol=1e-6)
     np.testing.assert_allclose(together.tokens[together.offsets[-2] :], alone.tokens, atol=4e-3)
     assert together.prompt_ids == [prompt_id(p) for p in many]
 
 
-def test_prompts_longer_than_the_context_are_cut_and_counted(encoder, source):
+def test_prompts_longer_than_the_context_are_truncated_and_counted(encoder, source):
     tokenizer = open_clip.get_tokenizer(source)
-    words = ["red"] * (encoder.context - 2)
-    exactly, longer = " ".join(words), " ".join([*words, "blue"])
-    assert len(tokenizer.tokenizer(exactly).input_ids) == encoder.context
-    embedded = encoder.encode([exactly, longer, "red"])
+    tokens = ["red"] * (encoder.context - 2)
+    full, longer = " ".join(tokens), " ".join([*tokens, "blue"])
+    assert len(tokenizer.tokenizer(full).input_ids) == encoder.context
+    embedded = encoder.encode([full, longer, "red"])
     assert embedded.cut.tolist() == [False, True, False]
     assert embedded.truncated == 1
     assert np.diff(embedded.offsets).tolist() == [encoder.context, encoder.context, 3]
@@ -111,12 +111,12 @@ def test_any_text_has_an_embedding(encoder):
     assert np.isfinite(embedded.tokens.astype(float)).all()
 
 
-def test_a_prompt_passes_the_transformer_once_and_without_padding(encoder, monkeypatch):
+def test_a_prompt_is_encoded_in_one_forward_pass_without_padding(encoder, monkeypatch):
     shapes = []
-    body = encoder._text.transformer
-    forward = body.forward_intermediates
+    transformer = encoder._text.transformer
+    forward = transformer.forward_intermediates
     monkeypatch.setattr(
-        body,
+        transformer,
         "forward_intermediates",
         lambda x, **k: shapes.append(tuple(x.shape[:2])) or forward(x, **k),
     )
@@ -126,10 +126,8 @@ def test_a_prompt_passes_the_transformer_once_and_without_padding(encoder, monke
 
 
 @torch.inference_mode()
-def test_towers_of_the_newer_layout_and_with_an_end_token_named(tmp_path):
-    """open_clip's CustomTextCLIP, whose text tower is a module of its own, pooling where the token
-    of ``eos_id`` stands.
-    """
+def test_custom_text_models_that_pool_at_an_end_token_id(tmp_path):
+    """open_clip's CustomTextCLIP has a separate text module, pooled at the token ``eos_id``."""
     save_clip_folder(tmp_path)
     path, weights = tmp_path / "open_clip_config.json", tmp_path / "open_clip_model.safetensors"
     config = json.loads(path.read_text())
@@ -147,42 +145,43 @@ def test_towers_of_the_newer_layout_and_with_an_end_token_named(tmp_path):
     np.testing.assert_allclose(pooled, model.encode_text(ids, normalize=True).numpy(), atol=1e-6)
 
 
-def test_a_model_that_is_not_known_is_refused():
+def test_an_unknown_model_is_rejected():
     with pytest.raises(
-        InputError, match=r"'ViT-B-23' is not known to open_clip \(did you mean 'ViT-B-32'\?\)"
+        InputError, match=r"open_clip has no model 'ViT-B-23' \(did you mean 'ViT-B-32'\?\)"
     ):
         load_encoder(Encoder(model="ViT-B-23"))
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"),
-    [("", "encoder.weights ''"), ("laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'")],
+    ("weights", "message"),
+    [
+        ("", "encoder.weights: '' is neither"),
+        ("laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'"),
+    ],
 )
-def test_weights_that_are_not_known_are_refused(weights, said):
-    with pytest.raises(InputError, match=said):
+def test_unknown_weights_are_rejected(weights, message):
+    with pytest.raises(InputError, match=message):
         load_encoder(Encoder(model="ViT-B-32", weights=weights))
 
 
 @pytest.mark.parametrize(
-    "lost", [None, "open_clip_config.json", "open_clip_model.safetensors", "vocab.json"]
+    "missing", [None, "open_clip_config.json", "open_clip_model.safetensors", "vocab.json"]
 )
-def test_a_folder_that_lacks_a_file_is_refused(tmp_path, lost):
-    if lost:
+def test_a_folder_without_a_required_file_is_rejected(tmp_path, missing):
+    if missing:
         save_clip_folder(tmp_path)
-        (tmp_path / lost).unlink()
-    with pytest.raises(
-        InputError, match=r"encoder: local-dir:.* cannot be loaded .*check encoder.model"
-    ):
-        load_encoder(Encoder(model=f"local-dir:{tmp_path if lost else tmp_path / 'none'}"))
+        (tmp_path / missing).unlink()
+    with pytest.raises(InputError, match=r"encoder: cannot load local-dir:.*Check encoder.model"):
+        load_encoder(Encoder(model=f"local-dir:{tmp_path if missing else tmp_path / 'none'}"))
 
 
-def test_weights_that_are_no_weights_are_refused(tmp_path):
+def test_a_damaged_weights_file_is_rejected(tmp_path):
     (save_clip_folder(tmp_path) / "open_clip_model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="cannot load"):
         load_encoder(Encoder(model=f"local-dir:{tmp_path}"))
 
 
-def test_a_tower_that_pools_elsewhere_is_refused(tmp_path):
+def test_a_text_encoder_that_does_not_pool_at_the_end_token_is_rejected(tmp_path):
     save_clip_folder(tmp_path)
     path = tmp_path / "open_clip_config.json"
     config = json.loads(path.read_text())
@@ -192,6 +191,6 @@ def test_a_tower_that_pools_elsewhere_is_refused(tmp_path):
         load_encoder(Encoder(model=f"local-dir:{tmp_path}"))
 
 
-def test_a_revision_that_cannot_be_fetched_is_refused():
-    with pytest.raises(InputError, match="at revision 'abc' cannot be fetched"):
+def test_a_revision_that_cannot_be_downloaded_is_rejected():
+    with pytest.raises(InputError, match="cannot download hf-hub:nobody/nothing at revision 'abc'"):
         load_encoder(Encoder(model="hf-hub:nobody/nothing", revision="abc"))

@@ -1,18 +1,16 @@
-"""A random BERT of sentence-transformers' folder format, as small as can be: what is checked is how
-it is read.
-"""
+"""Tests with a small, randomly initialised BERT in the folder format of sentence-transformers."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from catimage.encoders import load_encoder
+from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.params import Encoder
 
 pytest.importorskip("sentence_transformers")
-WORDS = ["a", "red", "blue", "circle", "square", "on", "grey", "the", "two", "small"]
+VOCABULARY = ["a", "red", "blue", "circle", "square", "on", "grey", "the", "two", "small"]
 CONTEXT = 8
 
 
@@ -23,29 +21,29 @@ def folder(tmp_path_factory) -> Path:
     from sentence_transformers.models import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    place = tmp_path_factory.mktemp("bert")
-    (place / "vocab.txt").write_text(
-        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]) + "\n"
+    path = tmp_path_factory.mktemp("bert")
+    (path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *VOCABULARY]) + "\n"
     )
-    BertTokenizerFast(str(place / "vocab.txt"), model_max_length=CONTEXT).save_pretrained(
-        place / "bert"
+    BertTokenizerFast(str(path / "vocab.txt"), model_max_length=CONTEXT).save_pretrained(
+        path / "bert"
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = BertConfig(
-            vocab_size=5 + len(WORDS),
+            vocab_size=5 + len(VOCABULARY),
             hidden_size=16,
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=32,
             max_position_embeddings=CONTEXT,
         )
-        BertModel(config).save_pretrained(place / "bert")
-    body = Transformer(str(place / "bert"), max_seq_length=CONTEXT)
-    SentenceTransformer(modules=[body, Pooling(16, "mean")], device="cpu").save(
-        str(place / "whole")
+        BertModel(config).save_pretrained(path / "bert")
+    transformer = Transformer(str(path / "bert"), max_seq_length=CONTEXT)
+    SentenceTransformer(modules=[transformer, Pooling(16, "mean")], device="cpu").save(
+        str(path / "model")
     )
-    return place / "whole"
+    return path / "model"
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +54,7 @@ def encoder(folder):
 PROMPTS = ["a red circle", "two small blue square on grey", "the " * 6, "the " * 7]
 
 
-def test_lengths_units_and_what_is_cut(encoder, folder):
+def test_lengths_norms_and_truncation(encoder, folder):
     embedded = encoder.encode(PROMPTS)
     assert encoder.context == CONTEXT
     assert np.diff(embedded.offsets).tolist() == [5, 8, 8, 8]  # [CLS] and [SEP] count
@@ -66,7 +64,7 @@ def test_lengths_units_and_what_is_cut(encoder, folder):
     assert embedded.encoder == Encoder(model=f"sentence-transformers:{folder}").name
 
 
-def test_pooled_is_the_mean_of_the_tokens_whatever_the_batch(encoder):
+def test_pooled_embeddings_are_token_means_in_any_batch(encoder):
     together = encoder.encode(PROMPTS)
     for i, prompt in enumerate(PROMPTS):
         alone = encoder.encode([prompt])
@@ -84,23 +82,23 @@ def test_layers_are_the_means_over_the_tokens_of_the_hidden_states(encoder, fold
         if (folder / "config.json").exists()
         else next(p.parent for p in folder.glob("*/config.json"))
     )
-    body, tokenizer = AutoModel.from_pretrained(inner).eval(), AutoTokenizer.from_pretrained(inner)
+    model, tokenizer = AutoModel.from_pretrained(inner).eval(), AutoTokenizer.from_pretrained(inner)
     layers = encoder.encode(PROMPTS).layers
     assert layers.shape == (4, 3, 16)
-    for prompt, found in zip(PROMPTS, layers, strict=True):
+    for prompt, means in zip(PROMPTS, layers, strict=True):
         tokens = tokenizer(prompt, return_tensors="pt", truncation=True, max_length=CONTEXT)
         with torch.inference_mode():
-            states = body(**tokens, output_hidden_states=True).hidden_states
-        assert found.astype(float) == pytest.approx(
+            states = model(**tokens, output_hidden_states=True).hidden_states
+        assert means.astype(float) == pytest.approx(
             np.stack([s[0].mean(0) for s in states]), abs=2e-3
         )
 
 
-def test_what_cannot_be_loaded_is_said(folder, tmp_path):
+def test_invalid_models_are_rejected(folder, tmp_path):
     with pytest.raises(InputError, match="no weights to choose from"):
         load_encoder(Encoder(model=f"sentence-transformers:{folder}", weights="openai"))
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="there is no folder"):
         load_encoder(Encoder(model=f"sentence-transformers:{tmp_path}/none"))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="cannot load"):
         load_encoder(Encoder(model=f"sentence-transformers:{tmp_path}"))

@@ -12,7 +12,7 @@ from catimage.scenes.grammar import draw_scene
 
 def built(name, **more):
     spec = {k: more.pop(k) for k in ("kind", "features", "settings") if k in more}
-    return build_estimator(EstimatorContext(EstimatorParams(name=name, **spec), Encoder(), **more))
+    return build_estimator(EstimatorParams(name=name, **spec), EstimatorContext(**more))
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,13 @@ def test_knn_is_the_mean_of_the_nearest_by_cosine(data):
 
 
 def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
-    from catimage.encoders import load_encoder
+    from catimage.encoders.loading import load_encoder
 
     train, val = data
     folder = tmp_path / "embeddings"
     made = load_encoder(Encoder()).encode([*train[0], *val[0]])
     made.save(folder)
-    stored, _ = built("knn", stored={Encoder().name: str(folder)})
+    stored, _ = built("knn", embeddings=lambda name: folder)
     fresh, _ = built("knn")
     assert stored.fit(*train).predict(val[0]) == pytest.approx(
         fresh.fit(*train).predict(val[0]), abs=1e-3

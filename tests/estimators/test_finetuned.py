@@ -3,7 +3,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from catimage.encoders import load_encoder
+from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.features.steps import PooledEmbedding, RawPrompts, encoders_of

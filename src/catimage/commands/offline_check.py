@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from catimage.errors import InputError
-from catimage.metrics import Context
+from catimage.metrics.metric import MetricContext
 from catimage.params import Encoder
 
 
@@ -16,7 +16,7 @@ class NotHere(InputError):
     """Weights that a run would fetch from the hub."""
 
 
-class Looking(Context):
+class Looking(MetricContext):
     """A context of metrics in which no CLIP is made whose weights are not here: making one takes a
     minute, and then finding none.
     """
@@ -39,29 +39,29 @@ def check_encoder(spec: Encoder) -> None:
         InputError: an unknown model or weights, or a folder that is not there.
         NotHere: the hub's cache lacks the weights.
     """
-    from catimage.encoders import SENTENCE_TRANSFORMERS
-    from catimage.encoders.open_clip import HUB, LOCAL, check_name
+    from catimage.encoders.loading import SENTENCE_TRANSFORMERS_PREFIX
+    from catimage.encoders.open_clip import HUB_PREFIX, LOCAL_PREFIX, check_open_clip_name
 
     if spec.model == "tiny":
         return
-    if spec.model.startswith(SENTENCE_TRANSFORMERS):
-        name = spec.model.removeprefix(SENTENCE_TRANSFORMERS)
+    if spec.model.startswith(SENTENCE_TRANSFORMERS_PREFIX):
+        name = spec.model.removeprefix(SENTENCE_TRANSFORMERS_PREFIX)
         if not Path(name).is_dir() and not _cached(name, "config.json", spec.revision or None):
             raise NotHere(f"encoder: {name} is no folder, and not in the hub's cache.")
         return
-    if spec.model.startswith(LOCAL):
-        if not Path(spec.model.removeprefix(LOCAL)).is_dir():
+    if spec.model.startswith(LOCAL_PREFIX):
+        if not Path(spec.model.removeprefix(LOCAL_PREFIX)).is_dir():
             raise InputError(
-                f"encoder.model: there is no folder {spec.model.removeprefix(LOCAL)}; put the model"
-                " there, or name another."
+                f"encoder.model: there is no folder {spec.model.removeprefix(LOCAL_PREFIX)}; put"
+                " the model there, or name another."
             )
-    elif spec.model.startswith(HUB):
+    elif spec.model.startswith(HUB_PREFIX):
         if not _cached(
-            spec.model.removeprefix(HUB), "open_clip_config.json", spec.revision or None
+            spec.model.removeprefix(HUB_PREFIX), "open_clip_config.json", spec.revision or None
         ):
             raise NotHere(f"encoder: {spec.model} is not in the hub's cache.")
     else:
-        check_name(spec)
+        check_open_clip_name(spec)
         if not Path(spec.weights or ".").is_file() and not _tag_cached(spec):
             raise NotHere(f"encoder: {spec.name} is not in the hub's cache.")
 

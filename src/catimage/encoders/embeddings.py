@@ -1,47 +1,52 @@
-"""Embeddings of prompts, and how they are kept: token states ragged and in half precision, since
-most prompts are short.
+"""Embeddings of prompts and their storage: token states are kept without padding in half precision,
+because most prompts are short.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catimage.common.arrays import Float32, Ints
 from catimage.data.prompts.identity import prompt_id
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
-ARRAYS, TEXTS = "embeddings.safetensors", "prompts.json"
+if TYPE_CHECKING:
+    import torch
+
+ARRAYS_FILE, METADATA_FILE = "embeddings.safetensors", "prompts.json"
 FIELDS = ("pooled", "layers", "tokens", "offsets", "cut")
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Prompts as an encoder sees them.
+    """The output of a text encoder for some prompts.
 
     Attributes:
-        prompt_ids: one a row.
-        pooled: float32 (n_prompts, width), of unit length, so that a product is a cosine
-            similarity.
-        layers: float16 (n_prompts, n_layers, layer_width), the mean over a prompt's tokens of what
-            goes into the first layer and of what comes out of each.
+        prompt_ids: identifier of each prompt (:func:`~catimage.data.prompts.identity.prompt_id`).
+        pooled: float32 (n_prompts, width), embeddings of whole prompts, of unit length, so that
+            their inner products are cosine similarities.
+        layers: float16 (n_prompts, n_layers, layer_width), the mean over the prompt's tokens of the
+            input of the first layer and of the output of each layer.
         tokens: float16 (total_tokens, token_width), the last hidden states, without padding.
         offsets: int64 (n_prompts + 1,); prompt ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
-        cut: bool (n_prompts,), whether a prompt was longer than the encoder's context.
-        encoder: the encoder's name.
+        cut: bool (n_prompts,), whether the prompt was truncated at the encoder's context length.
+        encoder: name of the encoder.
     """
 
     prompt_ids: list[str]
-    pooled: NDArray[np.float32]
+    pooled: Float32
     layers: NDArray[np.float16]
     tokens: NDArray[np.float16]
-    offsets: NDArray[np.int64]
+    offsets: Ints
     cut: NDArray[np.bool_]
     encoder: str
 
@@ -50,7 +55,7 @@ class Embeddings:
 
     @property
     def truncated(self) -> int:
-        """The number of prompts that were cut at the encoder's context."""
+        """The number of prompts that were truncated at the encoder's context length."""
         return int(self.cut.sum())
 
     @cached_property
@@ -58,82 +63,83 @@ class Embeddings:
         return {identifier: i for i, identifier in enumerate(self.prompt_ids)}
 
     def has(self, ids: list[str]) -> bool:
-        """Whether each of these prompts is here."""
+        """Return whether all of these prompts are present."""
         return all(i in self._row for i in ids)
 
     def take(self, ids: list[str]) -> Embeddings:
-        """The embeddings of these prompts, in this order.
+        """Return the embeddings of these prompts, in this order.
 
         Raises:
-            InputError: one of them is not here.
+            InputError: one of the prompts is missing.
         """
         missing = [i for i in ids if i not in self._row]
         if missing:
             raise InputError(
-                f"{len(missing)} prompts have no embedding by {self.encoder} (first {missing[0]}):"
-                " run 'catimage sample' again."
+                f"data/embeddings/{self.encoder}: {len(missing)} prompts have no embedding (first"
+                f" {missing[0]}). Run 'catimage sample' again."
             )
         rows = np.array([self._row[i] for i in ids], np.int64)
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        positions = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Embeddings(
             list(ids),
             self.pooled[rows],
             self.layers[rows],
-            self.tokens[places],
+            self.tokens[positions],
             offsets,
             self.cut[rows],
             self.encoder,
         )
 
     def save(self, folder: Path) -> None:
-        """Writes a folder, whole or not at all."""
+        """Write the embeddings to ``folder`` atomically, replacing its content."""
         from safetensors.numpy import save_file
 
-        with replacing(folder) as fresh:
-            fresh.mkdir()
-            save_file(
-                {name: np.ascontiguousarray(getattr(self, name)) for name in FIELDS}, fresh / ARRAYS
-            )
-            texts = {
-                "encoder": self.encoder,
-                "truncated": self.truncated,
-                "prompt_ids": self.prompt_ids,
-            }
-            (fresh / TEXTS).write_text(json.dumps(texts, indent=0) + "\n")
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in FIELDS}
+        metadata = {
+            "encoder": self.encoder,
+            "truncated": self.truncated,
+            "prompt_ids": self.prompt_ids,
+        }
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            save_file(arrays, temporary / ARRAYS_FILE)
+            (temporary / METADATA_FILE).write_text(json.dumps(metadata, indent=0) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Embeddings:
-        """Reads what :meth:`save` wrote.
+        """Read embeddings written by :meth:`save`.
 
         Raises:
-            InputError: the folder is not there, or not whole.
+            InputError: the folder does not exist, or its files are incomplete.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         if not folder.is_dir():
-            raise InputError(f"{folder} is not there: run 'catimage sample' first.")
+            raise InputError(f"{folder}: folder not found. Run 'catimage sample' first.")
         try:
-            arrays = load_file(folder / ARRAYS)
-            texts = json.loads((folder / TEXTS).read_text())
+            arrays = load_file(folder / ARRAYS_FILE)
+            metadata = json.loads((folder / METADATA_FILE).read_text())
             return cls(
-                prompt_ids=texts["prompt_ids"],
-                encoder=texts["encoder"],
+                prompt_ids=metadata["prompt_ids"],
+                encoder=metadata["encoder"],
                 **{name: arrays[name] for name in FIELDS},
             )
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise InputError(
-                f"{folder} does not hold whole embeddings ({error}): run 'catimage sample' again."
+                f"{folder}: the embeddings are incomplete or damaged ({error}). Run 'catimage"
+                " sample' again."
             ) from error
 
 
-def in_batches(
+def encode_in_batches(
     prompts: list[str], encode: Callable[[list[str]], Embeddings], size: int, progress: bool
 ) -> Embeddings:
-    """Embeds prompts (at least one), ``size`` at once and those of like length together, since a
-    batch is padded to its longest.
+    """Return the embeddings of at least one prompt, computed by ``encode`` in batches of ``size``.
+
+    Prompts are sorted by length first, because a batch is padded to its longest prompt.
     """
     from tqdm import tqdm
 
@@ -143,13 +149,12 @@ def in_batches(
     starts = tqdm(
         range(0, len(order), size), "encoding prompts", disable=not progress, unit="batch"
     )
-    return concatenated([encode(order[i : i + size]) for i in starts]).take(
-        [prompt_id(p) for p in prompts]
-    )
+    embeddings = concatenate([encode(order[i : i + size]) for i in starts])
+    return embeddings.take([prompt_id(p) for p in prompts])
 
 
-def concatenated(parts: list[Embeddings]) -> Embeddings:
-    """Embeddings by one encoder, one after the other."""
+def concatenate(parts: list[Embeddings]) -> Embeddings:
+    """Concatenate embeddings computed by the same encoder."""
     lengths = np.concatenate([np.diff(p.offsets) for p in parts])
     return Embeddings(
         [i for p in parts for i in p.prompt_ids],
@@ -160,3 +165,20 @@ def concatenated(parts: list[Embeddings]) -> Embeddings:
         np.concatenate([p.cut for p in parts]),
         parts[0].encoder,
     )
+
+
+def token_means(layers: Sequence[torch.Tensor], mask: torch.Tensor) -> NDArray[np.float16]:
+    """Return the mean hidden state of each layer over each prompt's tokens, clipped to the range of
+    half precision: (n_prompts, n_layers, width).
+
+    Args:
+        layers: hidden states (n_prompts, length, width) of each layer.
+        mask: bool (n_prompts, length), True for tokens and False for padding.
+    """
+    import torch
+
+    weights = mask.to(layers[0].dtype)
+    weights = weights / weights.sum(1, keepdim=True)
+    means = torch.stack([(states * weights[:, :, None]).sum(1) for states in layers], dim=1)
+    limit = torch.finfo(torch.float16).max
+    return np.asarray(means.clamp(-limit, limit).half().cpu().numpy())

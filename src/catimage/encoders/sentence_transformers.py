@@ -1,5 +1,5 @@
-"""Text encoders of the sentence-transformers library, by name or from a folder: they know no
-images, but much language.
+"""Text encoders of the sentence-transformers library, by name or from a folder. They are trained on
+text without images, and on more text than CLIP.
 """
 
 from __future__ import annotations
@@ -11,119 +11,115 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catimage.common.arrays import Ints
+from catimage.common.hub_errors import first_line
 from catimage.data.prompts.identity import prompt_id
-from catimage.encoders.embeddings import Embeddings, in_batches
+from catimage.encoders.embeddings import Embeddings, encode_in_batches, token_means
 from catimage.errors import InputError
 from catimage.params import Encoder
 
-BATCH = 64
+BATCH_SIZE = 64
 
 
 class SentenceTransformerEncoder:
-    """A frozen sentence-transformers model in float32, on the CPU.
+    """A frozen sentence-transformers model in float32 on the CPU.
 
-    A model without token states (such as static embeddings) gives its pooled embedding as the one
-    token of a prompt and its one layer.
+    For a model without token states (for example static embeddings), the pooled embedding is
+    returned as the only token and the only layer of a prompt.
 
     Args:
-        spec: ``model`` is ``sentence-transformers:NAME_OR_FOLDER``, ``revision`` that of a NAME on
-            the hub; there are no ``weights`` to choose from.
+        spec: ``model`` is ``sentence-transformers:NAME_OR_FOLDER``; ``revision`` is that of a NAME
+            on the hub; ``weights`` must be empty.
 
     Raises:
-        InputError: sentence-transformers is not installed, there is no such model, or weights are
-            named.
+        InputError: sentence-transformers is not installed, the model is not found, or ``weights``
+            is set.
     """
 
     def __init__(self, spec: Encoder) -> None:
         self.name = spec.name
         self._model = _load(spec)
-        most = self._model.max_seq_length
-        self.context = int(most) if most and np.isfinite(most) else sys.maxsize
+        limit = self._model.max_seq_length
+        self.context = int(limit) if limit and np.isfinite(limit) else sys.maxsize
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
-        """Embeds prompts (at least one); a prompt longer than ``context`` tokens is cut there."""
-        return in_batches(prompts, self._batch, BATCH, progress)
+        """Return the embeddings of at least one prompt; ``progress`` shows a progress bar.
+
+        Prompts longer than ``context`` tokens are truncated.
+        """
+        return encode_in_batches(prompts, self._encode_batch, BATCH_SIZE, progress)
 
     @property
-    def tower(self) -> Any:
-        """What a fine-tuned estimator trains (and then no longer is frozen)."""
+    def text_tower(self) -> Any:
+        """The module whose parameters fine-tuning trains."""
         return self._model
 
-    def pooled(self, prompts: list[str]) -> Any:
-        """The model's sentence embeddings (n, width), differentiable, on the tower's device."""
-        return self._features(prompts)["sentence_embedding"]
+    def differentiable_pooled(self, prompts: list[str]) -> Any:
+        """Return sentence embeddings (n_prompts, width) with gradients, not of unit length, on the
+        device of the text tower.
+        """
+        return self._forward(prompts)["sentence_embedding"]
 
-    def _features(self, prompts: list[str]) -> dict[str, Any]:
-        """What the modules of the model make of the prompts, with the words before each that the
-        model may ask for.
+    def _forward(self, prompts: list[str]) -> dict[str, Any]:
+        """Return the model's output for the prompts, each prefixed by the model's default
+        instruction if it has one.
         """
         model = self._model
-        before = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+        name = model.default_prompt_name
+        instruction = model.prompts.get(name) if name else None
         device = next(model.parameters()).device
         features = {
             k: v.to(device) if hasattr(v, "to") else v
-            for k, v in model.preprocess(prompts, prompt=before).items()
+            for k, v in model.preprocess(prompts, prompt=instruction).items()
         }
-        found: dict[str, Any] = model(features)
-        return found | {"sentence_embedding": found["sentence_embedding"][:, : model.truncate_dim]}
+        output: dict[str, Any] = model(features)
+        pooled = output["sentence_embedding"][:, : model.truncate_dim]
+        return output | {"sentence_embedding": pooled}
 
-    def _batch(self, prompts: list[str]) -> Embeddings:
+    def _encode_batch(self, prompts: list[str]) -> Embeddings:
         import torch
 
-        from catimage.encoders.layers import token_means
-
         with torch.inference_mode():
-            found = self._features(prompts)
-            pooled = torch.nn.functional.normalize(found["sentence_embedding"], dim=-1)
-            if "token_embeddings" not in found:  # the model has but one state for a prompt
-                found |= {
+            output = self._forward(prompts)
+            pooled = torch.nn.functional.normalize(output["sentence_embedding"], dim=-1)
+            if "token_embeddings" not in output:  # the model has no token states
+                output |= {
                     "token_embeddings": pooled[:, None],
                     "attention_mask": torch.ones(len(prompts), 1),
                 }
-            states, there = found["token_embeddings"], found["attention_mask"].bool()
-            layers = token_means(found.get("all_layer_embeddings", [states]), there)
-        lengths = there.sum(1).numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        tokens, cut = states[there].half().numpy(), self._cut(prompts, lengths)
+            states, mask = output["token_embeddings"], output["attention_mask"].bool()
+            layers = token_means(output.get("all_layer_embeddings", [states]), mask)
+        lengths = mask.sum(1).numpy()
         return Embeddings(
-            [prompt_id(p) for p in prompts], pooled.numpy(), layers, tokens, offsets, cut, self.name
+            prompt_ids=[prompt_id(p) for p in prompts],
+            pooled=pooled.numpy(),
+            layers=layers,
+            tokens=states[mask].half().numpy(),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            cut=self._truncated(prompts, lengths),
+            encoder=self.name,
         )
 
-    def _cut(self, prompts: list[str], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the prompts that fill the context would go on: (n,)."""
-        cut = lengths >= self.context
-        for i in np.flatnonzero(cut):
-            whole = self._model.tokenizer(prompts[i], truncation=False, verbose=False)["input_ids"]
-            cut[i] = len(whole) > self.context
-        return cut
-
-
-def folder_of(spec: Encoder) -> str:
-    """The NAME_OR_FOLDER of ``sentence-transformers:NAME_OR_FOLDER``."""
-    return spec.model.partition(":")[2]
+    def _truncated(self, prompts: list[str], lengths: Ints) -> NDArray[np.bool_]:
+        """Return which prompts have more than ``context`` tokens: (n_prompts,)."""
+        truncated = lengths >= self.context
+        for i in np.flatnonzero(truncated):
+            ids = self._model.tokenizer(prompts[i], truncation=False, verbose=False)["input_ids"]
+            truncated[i] = len(ids) > self.context
+        return truncated
 
 
 def _load(spec: Encoder) -> Any:
-    if spec.weights:
-        mend = "leave it out, or name another model"
-        raise InputError(
-            f"encoder.weights {spec.weights!r}: a sentence-transformers model has no weights to"
-            f" choose from: {mend}."
-        )
+    _check(spec)
     try:
         from sentence_transformers import SentenceTransformer
         from transformers import PreTrainedModel
     except ModuleNotFoundError as error:
         raise InputError(
-            f"encoder.model {spec.model}: sentence-transformers is not installed: pip install"
+            f"encoder.model {spec.model}: sentence-transformers is not installed. Run pip install"
             " 'catimage[text]'."
         ) from error
-    source = folder_of(spec)
-    if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
-        raise InputError(
-            f"encoder.model: there is no folder {source!r}: name one that sentence-transformers"
-            " saved."
-        )
+    source = _name_or_folder(spec)
     try:
         model = SentenceTransformer(
             str(Path(source).expanduser()) if source.startswith("~") else source,
@@ -131,11 +127,34 @@ def _load(spec: Encoder) -> Any:
             revision=spec.revision or None,
         )
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise InputError(
-            f"encoder: {spec.model} cannot be loaded ({said}): check encoder.model and"
+            f"encoder: cannot load {spec.model} ({first_line(error)}). Check encoder.model and"
             " encoder.revision."
         ) from error
-    for body in (part for part in model.modules() if isinstance(part, PreTrainedModel)):
-        body.config.output_hidden_states = True
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.config.output_hidden_states = True
     return model.float().eval().requires_grad_(False)
+
+
+def _check(spec: Encoder) -> None:
+    """Check the settings that can be checked without the library.
+
+    Raises:
+        InputError: ``weights`` is set, or the folder does not exist.
+    """
+    if spec.weights:
+        raise InputError(
+            f"encoder.weights: {spec.weights!r} is set, but a sentence-transformers model has no"
+            " weights to choose from. Remove it or use another model."
+        )
+    source = _name_or_folder(spec)
+    if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
+        raise InputError(
+            f"encoder.model: there is no folder {source!r}. Use a folder saved by"
+            " sentence-transformers."
+        )
+
+
+def _name_or_folder(spec: Encoder) -> str:
+    return spec.model.partition(":")[2]

@@ -100,9 +100,9 @@ def multiply_adds(part: Any, x: Any) -> int:
 @contextmanager
 def _nothing_remembered(estimator: Pipeline) -> Iterator[None]:
     """Encoders encode every prompt, as they do with one that they have never seen."""
-    from catimage.encoders.cache import remembered
+    from catimage.encoders.cache import cached_encoder
 
     with ExitStack() as stack:
         for spec in encoders_of(estimator):
-            stack.enter_context(remembered(spec).forgetting())
+            stack.enter_context(cached_encoder(spec).temporarily_cleared())
         yield

@@ -13,7 +13,7 @@ from PIL import Image
 from catimage.common.devices import device_of
 from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
-from catimage.metrics.metric import Context
+from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import weights_folder
 from catimage.params import Encoder, Weights
 
@@ -46,7 +46,7 @@ class Captioner:
         InputError: the model or device is not to be had, or it is no CoCa.
     """
 
-    def __init__(self, context: Context, metric: str) -> None:
+    def __init__(self, context: MetricContext, metric: str) -> None:
         from open_clip import get_model_preprocess_cfg
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -121,11 +121,11 @@ class Captioner:
 
 
 def _load(folder: Path, metric: str) -> tuple[Any, Any]:
-    from catimage.encoders.open_clip import LOCAL, load_clip
+    from catimage.encoders.open_clip import LOCAL_PREFIX, load_clip
 
     whole = (folder / CONFIG).is_file()
     source = (
-        Encoder(model=f"{LOCAL}{folder}")
+        Encoder(model=f"{LOCAL_PREFIX}{folder}")
         if whole
         else Encoder(model="coca_ViT-L-14", weights=str(folder / PICKLE))
     )

@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 
 from catimage.common.devices import device_of
-from catimage.metrics.metric import Context
+from catimage.metrics.metric import MetricContext
 from catimage.params import Encoder
 
 if TYPE_CHECKING:
     import torch
 
 
-def shared_clip(context: Context, encoder: Encoder) -> SharedClip:
+def shared_clip(context: MetricContext, encoder: Encoder) -> SharedClip:
     """The CLIP of ``encoder``, loaded once in a context.
 
     Raises:

@@ -17,7 +17,7 @@ import yaml
 
 import catimage
 from catimage.common.hashing import folder_digest
-from catimage.encoders import SENTENCE_TRANSFORMERS
+from catimage.encoders.loading import SENTENCE_TRANSFORMERS_PREFIX
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.features.steps import encoders_of, rename_encoder
@@ -131,9 +131,9 @@ def _stage_encoders(folder: Path, models: list[str]) -> dict[str, str]:
     for model in models:
         kind, _, source = model.partition(":")
         named = (
-            f"{kind}:" == SENTENCE_TRANSFORMERS and not Path(source).is_dir()
+            f"{kind}:" == SENTENCE_TRANSFORMERS_PREFIX and not Path(source).is_dir()
         )  # a model of the hub
-        if f"{kind}:" not in (LOCAL, SENTENCE_TRANSFORMERS) or named:
+        if f"{kind}:" not in (LOCAL, SENTENCE_TRANSFORMERS_PREFIX) or named:
             continue
         if not Path(source).is_dir():
             raise InputError(f"encoder.model: there is no folder {source!r} to put into the Bento.")

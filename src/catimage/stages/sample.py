@@ -12,7 +12,8 @@ from catimage.data.prompts.diversity import diverse
 from catimage.data.prompts.identity import prompt_id, splits_of
 from catimage.data.prompts.sources import Sourced, read_source
 from catimage.data.schema import PROMPTS, SPLITS, write_table
-from catimage.encoders import Embeddings, load_encoder
+from catimage.encoders.embeddings import Embeddings
+from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.params import Params
 from catimage.workspace import Workspace, replacing
@@ -28,7 +29,7 @@ def run(workspace: Workspace, params: Params) -> None:
 
     Raises:
         InputError: see :func:`catimage.data.prompts.sources.read_source` and
-            :func:`catimage.encoders.load_encoder`; too few prompts are kept, or none in a split; or
+            :func:`catimage.encoders.loading.load_encoder`; too few prompts are kept, or none in a split; or
             the workspace was imported.
     """
     params.check_not_imported("sample")

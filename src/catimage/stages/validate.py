@@ -13,7 +13,7 @@ import pandas as pd
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
-from catimage.metrics import declaration
+from catimage.metrics.registry import declaration
 from catimage.params import Params
 from catimage.pool.candidate_images import choices_of
 from catimage.validation import runner as validation_run
@@ -54,7 +54,7 @@ def run(workspace: Workspace, params: Params) -> None:
         Embeddings.load(workspace.embeddings(params.encoder.name)) if kind == "generated" else None
     )
     compared = kind != "imported" and any(
-        declaration(name, params).needs_reference for name in params.label.metrics
+        declaration(name, params.label).needs_reference for name in params.label.metrics
     )
     references = choices_of(workspace, params).references if compared else {}
     context = workspace.root / "expectations"

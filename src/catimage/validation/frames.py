@@ -19,7 +19,8 @@ from catimage.data.prompts.diversity import nearest_earlier
 from catimage.data.prompts.identity import folded, prompt_id, splits_of
 from catimage.data.schema import SPLITS
 from catimage.encoders.embeddings import Embeddings
-from catimage.metrics import Composite, declaration, names
+from catimage.metrics.composite import Composite
+from catimage.metrics.registry import declaration, metric_names
 from catimage.params import Params
 
 KEYS = {
@@ -70,8 +71,8 @@ def _declared(scores: pd.DataFrame, params: Params) -> dict[str, Any]:
     """
     if params.imported is not None and params.imported.kind == "scores":
         return {}
-    known = {*names(), *params.label.composites}
-    return {name: declaration(name, params) for name in scores["metric"].unique() if name in known}
+    known = {*metric_names(), *params.label.composites}
+    return {name: declaration(name, params.label) for name in scores["metric"].unique() if name in known}
 
 
 def _prompts(prompts: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +175,7 @@ def _labels(
     metrics = list(dict.fromkeys([*expected, *scores["metric"].unique()]))
     known = scores[scores["candidate"].isin(candidates)]
     pairs = pd.MultiIndex.from_product(
-        [prompt_ids.unique(), metrics], names=["prompt_id", "metric"]
+        [prompt_ids.unique(), metrics], metric_names=["prompt_id", "metric"]
     )
     counts = (
         known.groupby(["prompt_id", "metric"])["candidate"]

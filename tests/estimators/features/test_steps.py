@@ -6,7 +6,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
-from catimage.encoders import load_encoder
+from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.features.feature_union import JoinedFeatures, KernelMap
@@ -40,7 +40,7 @@ def _step(*features):
     return feature_step(
         [FeatureParams(**({"kind": f} if isinstance(f, str) else f)) for f in features],
         Encoder(),
-        {},
+        None,
     )
 
 
@@ -107,7 +107,7 @@ def test_products_of_the_kernels_features_are_the_kernel_on_the_landmarks():
 
 
 def test_layers_are_standardised_and_keep_the_angles_between_prompts():
-    from catimage.encoders import load_encoder
+    from catimage.encoders.loading import load_encoder
 
     means = load_encoder(Encoder()).encode(PROMPTS).layers.reshape(len(PROMPTS), -1).astype(float)
     z = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)
@@ -160,7 +160,7 @@ def test_joined_features_are_saved_without_their_folder(tmp_path):
     load_encoder(Encoder()).encode(list(PROMPTS)).save(tmp_path / "tiny")
     y = np.random.default_rng(0).normal(size=(len(PROMPTS), 2))
     features = [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")]
-    step = feature_step(features, Encoder(), {"tiny": str(tmp_path / "tiny")})
+    step = feature_step(features, Encoder(), lambda name: tmp_path / name)
     pipeline = Pipeline([("features", step), ("regressor", RidgeRegressor())])
     predicted = pipeline.fit(PROMPTS, y).predict(PROMPTS)
     store.save(pipeline, tmp_path / "saved", {})

@@ -51,15 +51,15 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _embed(self, prompts: Sequence[str]) -> Any:
-        from catimage.encoders.cache import remembered, stored
+        from catimage.encoders.cache import cached_encoder, stored_embeddings
 
         texts = [str(p) for p in prompts]
         if self.stored is not None:
-            known = stored(Path(self.stored))
+            known = stored_embeddings(Path(self.stored))
             ids = [prompt_id(t) for t in texts]
             if known.has(ids):
                 return known.take(ids)
-        return remembered(self.encoder).encode(texts)
+        return cached_encoder(self.encoder).encode(texts)
 
 
 class PooledEmbedding(TextFeatures):
@@ -147,7 +147,7 @@ class RawPrompts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def feature_step(
-    features: Sequence[FeatureParams], encoder: Encoder, stored: Mapping[str, str]
+    features: Sequence[FeatureParams], encoder: Encoder, embeddings: Callable[[str], Path] | None
 ) -> Any:
     """The feature step that the parameters describe, unfitted; ``encoder`` is for those that name
     none, ``stored`` as in ``EstimatorContext``.
@@ -157,7 +157,7 @@ def feature_step(
     Raises:
         InputError: tokens or prompts, which are no columns, are to be joined with others.
     """
-    steps = [_step(one, one.encoder or encoder, stored) for one in features]
+    steps = [_step(one, one.encoder or encoder, embeddings) for one in features]
     if len(steps) == 1:
         return steps[0]
     for one in features:
@@ -169,7 +169,7 @@ def feature_step(
     return JoinedFeatures(steps, [one.weight for one in features])
 
 
-def _step(one: FeatureParams, encoder: Encoder, stored: Mapping[str, str]) -> Any:
+def _step(one: FeatureParams, encoder: Encoder, embeddings: Callable[[str], Path] | None) -> Any:
     if one.kind == "prompts":
         return RawPrompts()
     if one.kind == "tfidf":
@@ -180,7 +180,7 @@ def _step(one: FeatureParams, encoder: Encoder, stored: Mapping[str, str]) -> An
         return TfidfVectorizer(
             analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32
         )
-    place: dict[str, Any] = {**encoder.model_dump(), "stored": stored.get(encoder.name)}
+    place: dict[str, Any] = {**encoder.model_dump(), "stored": _stored(embeddings, encoder)}
     if one.kind == "kernel":
         return KernelMap([PooledEmbedding(**place), LayerMeans(**place)])
     return {"tokens": TokenEmbedding, "layers": LayerMeans, "embedding": PooledEmbedding}[one.kind](
@@ -213,8 +213,12 @@ def look_up(estimator: Any, folder_of: Callable[[str], Path] | None) -> None:
     there are some; None: at none.
     """
     for text in parts_of(estimator, TextFeatures):
-        folder = None if folder_of is None else folder_of(text.encoder.name)
-        text.stored = str(folder) if folder is not None and folder.exists() else None
+        text.stored = _stored(folder_of, text.encoder)
+
+
+def _stored(embeddings: Callable[[str], Path] | None, encoder: Encoder) -> str | None:
+    folder = embeddings(encoder.name) if embeddings else None
+    return str(folder) if folder is not None and folder.exists() else None
 
 
 def rename_encoder(estimator: Any, old: str, new: str) -> None:
