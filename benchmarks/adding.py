@@ -19,7 +19,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import Row
-from catimage.data.importers.scores import parse_scores, parse_costs
+from catimage.data.importers.scores import parse_costs, parse_scores
 from catimage.data.schema import labels_of, scores_array
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
@@ -70,7 +70,7 @@ def _fold(
     lambda 0 and mean over budgets.
     """
     cut = len(known) // 9
-    pipeline, grid = build_estimator(EstimatorContext(EstimatorParams(name="ridge")))
+    pipeline, grid = build_estimator(EstimatorParams(name="ridge"), EstimatorContext())
     again = fit(
         pipeline,
         grid,

@@ -5,7 +5,7 @@ direction, minimum functionality).
 import numpy as np
 import pytest
 
-from catimage.estimators.build import KINDS
+from catimage.estimators.build import KINDS, build_estimator
 from catimage.estimators.context import EstimatorContext
 from catimage.params import EstimatorParams
 
@@ -65,8 +65,8 @@ def made(kind):
         name=kind, settings=QUICK.get(kind, {}), members=("ridge",) if kind == "stack" else ()
     )
     members = {"ridge": made("ridge")} if kind == "stack" else {}
-    return build(
-        EstimatorContext(spec, steps=(1, 8), generators=("mini", "mini"), members=members)
+    return build_estimator(
+        spec, EstimatorContext(steps=(1, 8), step_groups=("mini", "mini"), members=members)
     )[0]
 
 

@@ -68,9 +68,9 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
 
 
 def test_an_unknown_estimator_is_refused_with_the_nearest():
-    with pytest.raises(InputError, match="did you mean 'ridge'"):
+    with pytest.raises(InputError, match=r"unknown kind 'rigde' .did you mean 'ridge'"):
         built("rigde")
-    with pytest.raises(InputError, match=r"no setting 'alhpa' .did you mean 'alpha'"):
+    with pytest.raises(InputError, match=r"mine: unknown setting 'alhpa' .did you mean 'alpha'"):
         built("mine", kind="ridge", settings={"alhpa": 3})
 
 

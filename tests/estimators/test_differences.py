@@ -63,7 +63,9 @@ def test_target_is_a_parameter_of_every_kind():
     rng = np.random.default_rng(2)
     prompts = np.array([f"{w} thing {i}" for i in range(60) for w in ("red", "blue")], object)
     y = np.array([[i % 2, 1 - i % 2] for i in range(120)], float) + rng.normal(size=(120, 1)) * 5
-    pipeline, grid = build_estimator(EstimatorContext(EstimatorParams(name="ridge", target="auto")))
+    pipeline, grid = build_estimator(
+        EstimatorParams(name="ridge", target="auto"), EstimatorContext()
+    )
     assert grid["target"] == ["levels", "differences"]
     fitted = fit(pipeline, grid, (prompts[:100], y[:100]), (prompts[100:], y[100:]))
     predicted = fitted.predict(prompts[100:])

@@ -157,13 +157,11 @@ def test_estimators_of_every_kind_take_a_candidate_and_survive_the_disk(spec, tm
     )
     labels = np.array([[0.2 + 0.1 * ("red" in p), 0.5, 0.9 - 0.3 * ("two" in p)] for p in prompts])
     members = {
-        name: build_estimator(EstimatorContext(EstimatorParams(name=name)))[0]
+        name: build_estimator(EstimatorParams(name=name), EstimatorContext())[0]
         for name in spec.get("members", ())
     }
-    making = EstimatorContext(
-        EstimatorParams(**spec), steps=(1, 4), generators=("sd", "sd"), members=members
-    )
-    base = build_estimator(making)[0].fit(prompts, labels[:, [0, 2]])
+    context = EstimatorContext(steps=(1, 4), step_groups=("sd", "sd"), members=members)
+    base = build_estimator(EstimatorParams(**spec), context)[0].fit(prompts, labels[:, [0, 2]])
     added = extended(
         base, 1, prompts[:20], base.predict(prompts[:20]), labels[:20, [0, 2]], labels[:20, 1]
     )

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from catimage.estimators.fitting import difference_error, fit, out_of_fold, settings_of
+from catimage.estimators.fitting import difference_error, fit, out_of_fold, selected_parameters
 
 
 def numbers(prompts):
@@ -36,10 +36,10 @@ def test_the_parameter_is_the_one_that_errs_least_on_the_validation_split():
         for a in GRID["alpha"]
     }
     fitted = fit(PIPELINE, GRID, train, val)
-    assert settings_of(fitted, GRID) == {"alpha": min(errors, key=errors.get)}
+    assert selected_parameters(fitted, GRID) == {"alpha": min(errors, key=errors.get)}
     assert fitted.predict(val[0]) == pytest.approx(
         clone(PIPELINE)
-        .set_params(regressor__alpha=settings_of(fitted, GRID)["alpha"])
+        .set_params(regressor__alpha=selected_parameters(fitted, GRID)["alpha"])
         .fit(*train)
         .predict(val[0])
     )

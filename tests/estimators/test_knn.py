@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.fitting import fit, out_of_fold, settings_of
+from catimage.estimators.fitting import fit, out_of_fold, selected_parameters
 from catimage.estimators.ivf import lists_of, unit
 from catimage.estimators.knn import CosineKNNRegressor
 
@@ -132,5 +132,5 @@ def test_the_grid_leaves_out_what_a_fold_has_not(n):
     )
     grid = {"n_neighbors": [3, 5, 8, 12, 20, 32, 50, 80]}
     fitted = fit(pipeline, grid, data, data)
-    assert settings_of(fitted, grid)["n_neighbors"] <= max(1, n // 3)
+    assert selected_parameters(fitted, grid)["n_neighbors"] <= max(1, n // 3)
     assert np.isfinite(out_of_fold(fitted, data, folds=2, seed=0)).all()

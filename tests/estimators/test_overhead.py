@@ -74,7 +74,7 @@ def test_a_fine_tuned_encoder_is_counted_as_the_encoder_that_it_is():
 
 def test_joined_features_differences_and_stacks_are_the_sum_of_their_parts():
     joined = feature_step(
-        [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], Encoder(), {}
+        [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], Encoder(), None
     )
     one = Pipeline([("features", joined), ("regressor", DifferencesRegressor(RidgeRegressor()))])
     two = Pipeline([("features", PooledEmbedding()), ("regressor", CosineKNNRegressor())])

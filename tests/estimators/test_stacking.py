@@ -87,13 +87,12 @@ def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
     prompts = np.array([f"{w} thing {i}" for i in range(40) for w in ("red", "blue")], object)
     y = np.array([[i % 2, 1 - i % 2] for i in range(80)], float)
     members = {
-        n: build_estimator(EstimatorContext(EstimatorParams(name=n, kind="ridge", features=f)))[0]
+        n: build_estimator(EstimatorParams(name=n, kind="ridge", features=f), EstimatorContext())[0]
         for n, f in (("w", ["tfidf"]), ("c", ["characters"]))
     }
     pipeline, grid = build_estimator(
-        EstimatorContext(
-            EstimatorParams(name="both", kind="stack", members=("w", "c")), members=members
-        )
+        EstimatorParams(name="both", kind="stack", members=("w", "c")),
+        EstimatorContext(members=members),
     )
     assert not grid
     fitted = clone(pipeline).fit(prompts, y)
@@ -105,20 +104,22 @@ def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
 
 
 def test_a_stack_of_nothing():
-    with pytest.raises(InputError, match="stack of nothing"):
-        build_estimator(EstimatorContext(EstimatorParams(name="stack")))
+    with pytest.raises(InputError, match="stack is a stack without members"):
+        build_estimator(EstimatorParams(name="stack"), EstimatorContext())
     with pytest.raises(ValueError, match="member"):
         StackRegressor().fit(np.ones((4, 1)), np.ones(4))
 
 
 def test_a_stack_reads_no_features_of_its_own():
     spec = EstimatorParams(name="both", kind="stack", members=("knn",), features=("embedding",))
+    member = build_estimator(EstimatorParams(name="knn"), EstimatorContext())[0]
     with pytest.raises(
-        InputError, match="both is a stack, whose members read features of their own"
+        InputError, match="both is a stack and has 'features', which only its members can have"
     ):
-        build_estimator(
-            EstimatorContext(
-                spec,
-                members={"knn": build_estimator(EstimatorContext(EstimatorParams(name="knn")))[0]},
-            )
-        )
+        build_estimator(spec, EstimatorContext(members={"knn": member}))
+
+
+def test_a_member_that_was_not_built_is_named():
+    spec = EstimatorParams(name="both", kind="stack", members=("knn",))
+    with pytest.raises(InputError, match="both: its member 'knn' could not be built"):
+        build_estimator(spec, EstimatorContext())

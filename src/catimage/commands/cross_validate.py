@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +19,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
+from catimage.data.dataset import Candidates
 from catimage.data.missing_labels import best_single_candidate, complete_rows
 from catimage.data.schema import (
     CANDIDATES,
@@ -30,8 +31,16 @@ from catimage.data.schema import (
     scores_array,
 )
 from catimage.errors import InputError
-from catimage.estimators.build import build_estimator
-from catimage.estimators.fitting import Split, fit, out_of_fold, settings_of
+from catimage.estimators.build import build_estimator, in_dependency_order
+from catimage.estimators.fitting import (
+    Split,
+    check_finite,
+    fit,
+    has_choice,
+    out_of_fold,
+    selected_parameters,
+    settings_named_in_errors,
+)
 from catimage.estimators.overhead import decision_ms
 from catimage.evaluation.comparison import (
     BASELINES,
@@ -45,11 +54,10 @@ from catimage.evaluation.comparison import (
 )
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.summary import table
-from catimage.metrics import lower_is_better
+from catimage.metrics.registry import lower_is_better
 from catimage.params import Params
 from catimage.routing.curve import deferral_curve
-from catimage.data.dataset import Candidates
-from catimage.stages.train import as_set, candidates_of, check_finite, check_labels, in_order, making
+from catimage.stages.train import candidates_of, check_labels, estimator_context
 from catimage.workspace import Workspace, replacing
 
 AUTO = "auto"
@@ -89,7 +97,9 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     names, cost = costs_of(priced, params.cost_unit)
     by_seed = scores_array(table_of_scores, params.metric, prompts["prompt_id"].tolist(), names)
     labels = labels_of(
-        by_seed, lower_is_better(params.metric, params), whole=params.validation.complete_labels
+        by_seed,
+        lower_is_better(params.metric, params.label, params.imported),
+        whole=params.validation.complete_labels,
     )
     some = ~np.isnan(labels).all(axis=1)
     data = prompts["prompt"].to_numpy(object)[some], labels[some]
@@ -167,7 +177,7 @@ def _compared(
     rows = comparison_rows(joined(pooled), rival, rival_cost, bootstrap)
     return {
         "metric": params.metric,
-        "lower_is_better": lower_is_better(params.metric, params),
+        "lower_is_better": lower_is_better(params.metric, params.label, params.imported),
         "cost_unit": params.cost_unit,
         "n_prompts": len(rival),
         "folds": folds,
@@ -211,38 +221,31 @@ def _learn(
     part, rest = next(KFold(folds, shuffle=True, random_state=params.train.seed + 1).split(texts))
     fitted: dict[str, Pipeline] = {}
     found: dict[str, Learned] = {}
-    for spec in in_order(params.train.estimators):
-        pipeline, grid = build_estimator(
-            making(
-                spec, candidates, workspace, params, {name: fitted[name] for name in spec.members}
-            )
-        )
+    context = estimator_context(workspace, params, candidates)
+    for spec in in_dependency_order(params.train.estimators):
+        pipeline, grid = build_estimator(spec, replace(context, members=fitted))
         begun = perf_counter()
-        with as_set(spec):
+        with settings_named_in_errors(spec):
             with_best = (
                 fit(pipeline, grid, (texts[part], labels[part]), (texts[rest], labels[rest]))
-                if _chooses(grid)
+                if has_choice(grid)
                 else pipeline
             )
             estimator = fitted[spec.name] = clone(with_best).fit(texts, labels)
         seconds = perf_counter() - begun
         predicted = np.asarray(estimator.predict(judged), float)
-        check_finite(spec, predicted)
+        check_finite(predicted, spec)
         unseen = [
             f"{prompt} now" for prompt in judged[:30]
         ]  # a prompt that was encoded already would cost nothing
         found[spec.name] = Learned(
             out_of_fold(estimator, data, folds, params.train.seed + 2),
             predicted,
-            settings_of(estimator, grid),
+            selected_parameters(estimator, grid),
             seconds,
             decision_ms(estimator, unseen, cost)["without_text"],
         )
     return found
-
-
-def _chooses(grid: dict[str, list[Any]]) -> bool:
-    return any(len(values) > 1 for values in grid.values())
 
 
 def best_curve(held: dict[str, Floats], labels: Floats, cost: Floats) -> str:

@@ -5,7 +5,7 @@ the run would cost. Asks no network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,18 +14,19 @@ from sklearn.pipeline import Pipeline
 from catimage.commands.generation_size import estimate, size_of
 from catimage.commands.offline_check import Looking, check_encoder, offline, unfetched
 from catimage.commands.pool_check import AT_HAND, check_rows, summary
+from catimage.data.dataset import Candidates
 from catimage.data.prompts.sources import read_source
 from catimage.data.schema import PROMPTS, read_table
 from catimage.errors import InputError, nearest
-from catimage.estimators.build import build_estimator
-from catimage.estimators.context import EstimatorContext
-from catimage.metrics import Context, declaration, get_metric, needed
+from catimage.estimators.build import build_estimator, in_dependency_order
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import declaration, get_metric, required_metrics
 from catimage.metrics.sets import set_metric
 from catimage.params import FileSource, Params
-from catimage.pool.candidate_images import of_pool
-from catimage.pool.pool import Pool, load_pool
-from catimage.data.dataset import Candidates
-from catimage.stages.train import in_order, making
+from catimage.pool.candidate_images import images_of_pool
+from catimage.pool.spec import Pool
+from catimage.pool.loading import load_pool
+from catimage.stages.train import estimator_context
 from catimage.workspace import Workspace
 
 Level = Literal["ok", "note", "problem"]
@@ -139,7 +140,7 @@ def _metrics(params: Params, pool: Pool | None) -> Iterator[Finding]:
     """Known, with a reference where they need one, and with weights."""
     context = Looking(params.encoder, "cpu", params.label.weights)
     try:
-        wanted = needed(params.label.metrics, params)
+        wanted = required_metrics(params.label.metrics, params.label)
     except InputError as error:
         yield Finding("label", "problem", str(error))
         return
@@ -153,16 +154,16 @@ def _metrics(params: Params, pool: Pool | None) -> Iterator[Finding]:
                 "train", "problem", f"the metric {name!r} is trained but not labelled{there}"
             )
     for name in wanted:
-        if declaration(name, params).needs_reference and pool is not None:
+        if declaration(name, params.label).needs_reference and pool is not None:
             try:
-                of_pool(pool).check_references(name)
+                images_of_pool(pool).check_references(name)
             except InputError as error:
                 yield Finding("label", "problem", str(error))
                 continue
         yield _tried("label", name, partial(get_metric, name, context=context))
 
 
-def _load_set_metric(name: str, context: Context) -> object:
+def _load_set_metric(name: str, context: MetricContext) -> object:
     from catimage.metrics.sets.features import load_extractor
 
     return load_extractor(set_metric(name).network, context)
@@ -184,20 +185,14 @@ def _estimators(workspace: Workspace, params: Params, pool: Pool | None) -> Iter
     )
     built: dict[str, Pipeline] = {}
     try:
-        order = in_order(params.train.estimators)
+        order = in_dependency_order(params.train.estimators)
+        context = estimator_context(workspace, params, known)
     except InputError as error:
         yield Finding("train", "problem", str(error))
         return
     for spec in order:
         try:
-            made: EstimatorContext = making(
-                spec,
-                known,
-                workspace,
-                params,
-                {name: built[name] for name in spec.members if name in built},
-            )
-            built[spec.name], _ = build_estimator(made)
+            built[spec.name], _ = build_estimator(spec, replace(context, members=built))
         except InputError as error:
             yield Finding("train", "problem", str(error))
             continue

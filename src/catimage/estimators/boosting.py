@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from catimage.common.arrays import Floats
 from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
+from catimage.params import EstimatorParams
 
 _ROWS = 256
 """Prompts that pass the trees at once, so that memory does not grow with their number."""
@@ -134,6 +135,6 @@ def _axes(x: Floats, count: int) -> Floats:
     return turned
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """Gradient boosting; validation chooses how large a tree is."""
     return UnfittedEstimator(BoostingRegressor(random_state=context.seed), {"leaves": [4, 8]})

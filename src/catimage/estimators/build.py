@@ -1,87 +1,108 @@
-"""The estimators by kind: each a scikit-learn ``Pipeline`` of a feature step and a multi-output
-regressor.
-"""
+"""The kinds of estimators by name, and their assembly into scikit-learn pipelines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError, nearest
-from catimage.estimators import (
-    boosting,
-    clusters,
-    finetuned,
-    knn,
-    linear,
-    mlp,
-    stacking,
-    transformer,
-)
-from catimage.estimators.context import Builder, EstimatorContext, Grid, UnfittedEstimator
+from catimage.estimators import knn, linear, mlp, stacking, transformer
+from catimage.estimators.context import Builder, EstimatorContext, Grid
 from catimage.estimators.differences import with_target
+from catimage.estimators.experimental import EXPERIMENTAL
 from catimage.estimators.features.steps import feature_step
 from catimage.estimators.lstm import regressor as lstm
-from catimage.params import FeatureParams
+from catimage.params import EstimatorParams, FeatureParams
 
 KINDS: Mapping[str, Builder] = {
-    "boosting": boosting.build,
-    "clusters": clusters.build,
-    "finetuned": finetuned.build,
-    "kernel_ridge": linear.build_kernel,
+    "kernel_ridge": linear.build_kernel_ridge,
     "knn": knn.build,
     "lstm": lstm.build,
     "mlp": mlp.build,
     "ridge": linear.build,
     "stack": stacking.build,
     "transformer": transformer.build,
+    **EXPERIMENTAL,
 }
+"""The functions that build estimators, by kind."""
+RENAMED_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "batch": ("batch_size",),
+    "hidden": ("hidden_layer_sizes",),
+    "leaves": ("max_leaf_nodes",),
+    "most_words": ("max_features",),
+    "penalty": ("l2_regularization",),
+    "rate": ("learning_rate",),
+    "trees": ("max_iter",),
+}
+"""New names of settings by the names that they had in versions before 2."""
 
 
-def build_estimator(context: EstimatorContext) -> tuple[Pipeline, Grid]:
-    """An unfitted estimator, and the parameters of its regressor among which the validation split
-    chooses (empty: none).
+def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[Pipeline, Grid]:
+    """Return the unfitted pipeline of an estimator, and the grid of its regressor's parameters.
+
+    The pipeline has the steps ``features`` and ``regressor``. The validation split selects among
+    the values of the grid; parameters that ``spec.settings`` fixes are not in it.
 
     Raises:
-        InputError: no such kind, or a setting that its regressor does not have.
+        InputError: the kind is unknown, or its regressor does not have one of the settings.
     """
-    spec = context.spec
     if spec.made_as not in KINDS:
-        known = ", ".join(KINDS)
         raise InputError(
-            f"train.estimators: no estimator {spec.made_as!r}{nearest(spec.made_as, tuple(KINDS))};"
-            f" there are {known}."
+            f"train.estimators: unknown kind {spec.made_as!r}{nearest(spec.made_as, tuple(KINDS))}."
+            f" Use one of {', '.join(KINDS)}."
         )
-    made = KINDS[spec.made_as](context)
-    _set(made, spec.settings, spec.name)
-    features = spec.features or tuple(FeatureParams(kind=kind) for kind in made.features)
-    made = with_target(
-        replace(
-            made,
-            grid={key: values for key, values in made.grid.items() if key not in spec.settings},
-        ),
-        spec.target,
-    )
-    return (
-        Pipeline(
-            [
-                ("features", feature_step(features, context.encoder, context.stored)),
-                ("regressor", made.regressor),
-            ]
-        ),
-        made.grid,
-    )
+    unfitted = KINDS[spec.made_as](spec, context)
+    _apply_settings(unfitted.regressor, spec)
+    free = {key: values for key, values in unfitted.grid.items() if key not in spec.settings}
+    unfitted = with_target(replace(unfitted, grid=free), spec.target)
+    features = spec.features or tuple(FeatureParams(kind=kind) for kind in unfitted.features)
+    step = feature_step(features, context.encoder, context.embeddings)
+    return Pipeline([("features", step), ("regressor", unfitted.regressor)]), unfitted.grid
 
 
-def _set(made: UnfittedEstimator, settings: Mapping[str, object], name: str) -> None:
-    known = made.regressor.get_params()
-    for key in settings:
-        if key not in known:
-            there = ", ".join(sorted(k for k in known if "__" not in k))
+def _apply_settings(regressor: BaseEstimator, spec: EstimatorParams) -> None:
+    parameters = regressor.get_params()
+    settings = sorted(key for key in parameters if "__" not in key)
+    for key in spec.settings:
+        if key in parameters:
+            continue
+        where = f"train.estimators: {spec.name}"
+        for new in RENAMED_SETTINGS.get(key, ()):
+            if new in settings:
+                raise InputError(f"{where}: the setting {key!r} was renamed. Write {new!r}.")
+        raise InputError(
+            f"{where}: unknown setting {key!r}{nearest(key, settings)}."
+            f" Use one of {', '.join(settings)}."
+        )
+    regressor.set_params(**spec.settings)
+
+
+def in_dependency_order(estimators: Sequence[EstimatorParams]) -> list[EstimatorParams]:
+    """Return the estimators ordered so that the members of a stack come before the stack.
+
+    Raises:
+        InputError: stacks are members of each other, or an estimator that is not a stack has
+            members.
+    """
+    for spec in estimators:
+        if spec.members and spec.made_as != "stack":
             raise InputError(
-                f"train.estimators: {name} has no setting {key!r}{nearest(key, tuple(known))};"
-                f" there are {there}."
+                f"train.estimators: {spec.name} has 'members', but its kind is {spec.made_as}."
+                " Remove 'members', or set its kind to 'stack'."
             )
-    made.regressor.set_params(**settings)
+    ordered: list[EstimatorParams] = []
+    waiting = list(estimators)
+    while waiting:
+        names = {spec.name for spec in ordered}
+        ready = [spec for spec in waiting if names.issuperset(spec.members)]
+        if not ready:
+            raise InputError(
+                f"train.estimators: {' and '.join(spec.name for spec in waiting)} are members of"
+                " each other. Remove one of them from 'members'."
+            )
+        ordered += ready
+        waiting = [spec for spec in waiting if spec not in ready]
+    return ordered

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from catimage.common.arrays import Floats
 from catimage.estimators.base import LabelRegressor, check_labels
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
+from catimage.params import EstimatorParams
 
 
 class ClusterRegressor(LabelRegressor):
@@ -89,7 +90,7 @@ class ClusterRegressor(LabelRegressor):
         return quality
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """Universal model routing's clusters; validation chooses how many, and how much small ones are
     shrunk.
     """

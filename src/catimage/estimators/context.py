@@ -1,9 +1,10 @@
-"""What the estimators of every kind are made from."""
+"""The input and the result of the functions that build estimators, one such function per kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -12,37 +13,42 @@ from sklearn.pipeline import Pipeline
 from catimage.params import Encoder, EstimatorParams
 
 Grid = dict[str, list[Any]]
+"""Values by parameter, as for :class:`sklearn.model_selection.ParameterGrid`."""
 
 
 @dataclass(frozen=True)
 class EstimatorContext:
-    """All that a kind may want to know.
+    """The facts about a workspace that building its estimators may need.
 
     Attributes:
-        spec: the estimator as the parameters have it.
-        encoder: the workspace's text encoder.
-        stored: by the name of an encoder, a folder of embeddings that the sample stage made, to
-            look prompts up in.
-        steps: denoising steps of each candidate, in the order of the labels' columns; empty where
-            they are not known.
-        generators: its generator, likewise.
-        members: the estimators that a stack is made of, built, by name.
-        seed: for whatever is random in the fit.
+        encoder: the text encoder of the workspace.
+        embeddings: the folder of the embeddings of the prompts by the name of a text encoder; the
+            folder need not exist. None: every prompt is encoded.
+        steps: the number of denoising steps of each candidate, in the order of the label columns;
+            empty if unknown.
+        step_groups: the group of each candidate; the candidates of a group differ only in their
+            number of steps (:mod:`catimage.pool.step_groups`). Empty if unknown.
+        members: the estimators that a stack may combine, by name.
+        seed: of the random numbers that a fit needs.
     """
 
-    spec: EstimatorParams
     encoder: Encoder = field(default_factory=Encoder)
-    stored: Mapping[str, str] = field(default_factory=dict)
+    embeddings: Callable[[str], Path] | None = None
     steps: tuple[int, ...] = ()
-    generators: tuple[str, ...] = ()
+    step_groups: tuple[str, ...] = ()
     members: Mapping[str, Pipeline] = field(default_factory=dict)
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class UnfittedEstimator:
-    """A kind's regressor, unfitted; its parameters among which validation chooses (by bare name);
-    and the features that it reads.
+    """An estimator of some kind before it is assembled into a pipeline.
+
+    Attributes:
+        regressor: unfitted.
+        grid: parameters of ``regressor`` whose values are selected on the validation split.
+        features: the kinds of features (:class:`~catimage.params.FeatureParams`) that the
+            regressor reads by default.
     """
 
     regressor: BaseEstimator
@@ -50,4 +56,4 @@ class UnfittedEstimator:
     features: tuple[str, ...] = ("embedding",)
 
 
-Builder = Callable[[EstimatorContext], UnfittedEstimator]
+Builder = Callable[[EstimatorParams, EstimatorContext], UnfittedEstimator]

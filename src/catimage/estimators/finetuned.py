@@ -16,6 +16,7 @@ from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.features.steps import PooledEmbedding
 from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scaled, train
+from catimage.params import EstimatorParams
 
 _PROMPTS = 64
 """Predicted at once."""
@@ -138,7 +139,7 @@ class FineTunedRegressor(LabelRegressor):
         return {key: value.detach().cpu().numpy().astype(np.float16) for key, value in kept.items()}
 
     def _network(self, heads: int) -> Any:
-        from catimage.encoders import load_encoder
+        from catimage.encoders.loading import load_encoder
         from catimage.estimators.text_tower import Tower
 
         return Tower(load_encoder(self.text.encoder), heads, self.dropout)
@@ -170,9 +171,9 @@ def _prompts(X: Any) -> list[str]:
     return [str(p) for p in prompts]
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """A fine-tuned text tower: of the encoder that its features name, or the workspace's."""
-    encoder = next((f.encoder for f in context.spec.features if f.encoder), context.encoder)
+    encoder = next((f.encoder for f in spec.features if f.encoder), context.encoder)
     return UnfittedEstimator(
         FineTunedRegressor(PooledEmbedding(**encoder.model_dump()), random_state=context.seed),
         features=("prompts",),

@@ -1,9 +1,11 @@
-"""Fitting an estimator: parameters chosen on held-out prompts, and out-of-fold predictions of the
-prompts that it learns from.
+"""Fitting: parameters selected on the validation split, out-of-fold predictions, and error
+messages that name the user's settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,49 +15,63 @@ from sklearn.model_selection import KFold, ParameterGrid
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
+from catimage.errors import InputError
 from catimage.estimators.context import Grid
+from catimage.params import EstimatorParams
 
 Split = tuple[NDArray[np.object_], Floats]
-"""Prompts (n,) and labels (n, n_candidates), higher is better; a label that was not measured is
-NaN.
-"""
+"""Prompts (n_prompts,) and labels (n_prompts, n_candidates), higher is better, NaN if missing."""
 
 
 def fit(pipeline: Pipeline, grid: Grid, train: Split, val: Split) -> Pipeline:
-    """Fits on the training split, with the parameters of ``grid`` that err least on the validation
-    split (:func:`difference_error`).
+    """Fit an estimator on the training split with the parameters selected on the validation split.
+
+    Args:
+        pipeline: unfitted, with the steps ``features`` and ``regressor``. It is not changed.
+        grid: of the regressor's parameters; the combination with the smallest
+            :func:`difference_error` on ``val`` is selected.
+        train: at least one prompt.
+        val: not read if the grid leaves no choice.
     """
     features, regressor = (clone(pipeline.named_steps[step]) for step in ("features", "regressor"))
-    grid = {key: _within(key, values, len(train[0])) for key, values in grid.items()}
-    x, held = features.fit(*train).transform(train[0]), features.transform(val[0])
-    best = {key: values[0] for key, values in grid.items() if len(values) == 1}
-    least = np.inf
-    for chosen in ParameterGrid(grid) if any(len(v) > 1 for v in grid.values()) else ():
-        error = difference_error(
-            clone(regressor).set_params(**chosen).fit(x, train[1]).predict(held), val[1]
-        )
-        best, least = (chosen, error) if error < least else (best, least)
-    return Pipeline(
-        [("features", features), ("regressor", regressor.set_params(**best).fit(x, train[1]))]
-    )
+    grid = {key: _feasible_values(key, values, len(train[0])) for key, values in grid.items()}
+    x = features.fit(*train).transform(train[0])
+    best = {key: values[0] for key, values in grid.items()}
+    if has_choice(grid):
+        held_out, smallest = features.transform(val[0]), np.inf
+        for parameters in ParameterGrid(grid):
+            fitted = clone(regressor).set_params(**parameters).fit(x, train[1])
+            error = difference_error(fitted.predict(held_out), val[1])
+            if error < smallest:
+                best, smallest = parameters, error
+    fitted = regressor.set_params(**best).fit(x, train[1])
+    return Pipeline([("features", features), ("regressor", fitted)])
 
 
-def _within(key: str, values: list[Any], prompts: int) -> list[Any]:
-    """A grid's values; the numbers of neighbours that a fold of a third of the prompts has too, or
-    as many as it has.
+def has_choice(grid: Grid) -> bool:
+    """Return whether a grid has more than one combination of parameters."""
+    return any(len(values) > 1 for values in grid.values())
+
+
+def _feasible_values(key: str, values: list[Any], n_prompts: int) -> list[Any]:
+    """Return the values of a grid; numbers of neighbours only up to a third of the prompts, so that
+    an estimator can also be fitted on a fold of them.
     """
     if key.rsplit("__")[-1] != "n_neighbors":
         return values
-    return [k for k in values if k <= prompts // 3] or [max(1, prompts // 3)]
+    return [k for k in values if k <= n_prompts // 3] or [max(1, n_prompts // 3)]
 
 
 def difference_error(predicted: Floats, labels: Floats) -> float:
-    """Mean squared error of the differences between the candidates of a prompt, which is all that
-    equation 3 reads.
+    """Return the mean squared error of the predicted differences between candidates.
 
-    Both (n_prompts, n_candidates); each prompt's error is first freed of its mean over the
-    candidates that have a label. With one candidate there is no difference, and the error of the
-    levels is returned.
+    Equation 3 of CATImage depends on the predictions only through these differences. The error of
+    each prompt is centred by its mean over the candidates that have a label. With one candidate,
+    the mean squared error is returned.
+
+    Args:
+        predicted: (n_prompts, n_candidates).
+        labels: (n_prompts, n_candidates), NaN if missing.
     """
     error = np.where(np.isnan(labels), np.nan, predicted - labels)
     if labels.shape[1] > 1:
@@ -65,22 +81,68 @@ def difference_error(predicted: Floats, labels: Floats) -> float:
 
 
 def out_of_fold(fitted: Pipeline, data: Split, folds: int, seed: int) -> Floats:
-    """What the estimator says of each prompt when it has learned from the other folds: (n_prompts,
-    n_candidates).
+    """Return cross-validated predictions (n_prompts, n_candidates): each prompt is predicted by a
+    clone of the estimator that is fitted on the other folds.
 
     Args:
-        fitted: its parameters are kept, its fit is not.
-        folds: at most the number of prompts.
+        fitted: its parameters are used; it is not changed.
+        data: prompts and labels.
+        folds: the number of folds; reduced to the number of prompts if there are fewer.
+        seed: of the assignment of prompts to folds.
     """
     prompts, labels = data
-    out = np.full(labels.shape, np.nan)
-    for known, held in KFold(min(folds, len(prompts)), shuffle=True, random_state=seed).split(
-        prompts
-    ):
-        out[held] = clone(fitted).fit(prompts[known], labels[known]).predict(prompts[held])
-    return out
+    predicted = np.full(labels.shape, np.nan)
+    splitter = KFold(min(folds, len(prompts)), shuffle=True, random_state=seed)
+    for train, held_out in splitter.split(prompts):
+        estimator = clone(fitted).fit(prompts[train], labels[train])
+        predicted[held_out] = estimator.predict(prompts[held_out])
+    return predicted
 
 
-def settings_of(fitted: Pipeline, grid: Grid) -> dict[str, Any]:
-    """What was chosen of a grid."""
-    return {key: fitted.named_steps["regressor"].get_params()[key] for key in grid}
+def selected_parameters(fitted: Pipeline, grid: Grid) -> dict[str, Any]:
+    """Return the values of the grid's parameters in a fitted estimator."""
+    parameters = fitted.named_steps["regressor"].get_params()
+    return {key: parameters[key] for key in grid}
+
+
+@contextmanager
+def settings_named_in_errors(spec: EstimatorParams) -> Iterator[None]:
+    """Turn an error within the ``with`` block into one that names the settings of the estimator.
+
+    An error is passed on unchanged if ``spec`` has no settings or features, as the cause is then
+    not in ``params.yaml``.
+
+    Raises:
+        InputError: in place of a ValueError, TypeError or RuntimeError.
+    """
+    settings = _settings(spec)
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, RuntimeError) as error:
+        if not settings:
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"train.estimators: {spec.name} cannot be fitted with the settings {settings}"
+            f" ({reason}). Correct them."
+        ) from error
+
+
+def check_finite(predicted: Floats, spec: EstimatorParams) -> None:
+    """Raise InputError if a prediction of the estimator ``spec`` is NaN or infinite."""
+    if not np.isfinite(predicted).all():
+        settings = _settings(spec)
+        fix = f"Correct its settings ({settings})" if settings else "Remove it"
+        raise InputError(
+            f"train.estimators: {spec.name} predicts values that are not finite. {fix}."
+        )
+
+
+def _settings(spec: EstimatorParams) -> str:
+    """Return the settings and features of an estimator as in ``params.yaml``, on one line."""
+    settings = dict(spec.settings)
+    if spec.features:
+        settings["features"] = " and ".join(feature.kind for feature in spec.features)
+    return ", ".join(f"{key}: {value}" for key, value in settings.items())

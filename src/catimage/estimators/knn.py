@@ -14,6 +14,7 @@ from catimage.errors import InputError
 from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ivf import lists_of, unit
+from catimage.params import EstimatorParams
 
 _EXACT_ROWS, _EXACT_NUMBERS = 20_000, 2**22
 """Prompts, and numbers in their embeddings, up to which one is compared with all of them within a
@@ -185,7 +186,7 @@ def _nearest(similarity: Float32, there: NDArray[np.bool_], k: int) -> NDArray[n
     ]
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """CATImage 5.1: the mean label of the k nearest training prompts; the paper gives no k, so
     validation chooses it.
     """

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from catimage.common.arrays import Floats
 from catimage.estimators.base import CandidatesRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
+from catimage.params import EstimatorParams
 
 
 class RidgeRegressor(CandidatesRegressor):
@@ -131,14 +132,14 @@ def _conjugate_gradients(
     return v, max(rounds, 1)
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """Ridge on words and pairs of words; validation chooses its penalty."""
     return UnfittedEstimator(
         RidgeRegressor(), {"alpha": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 1000.0]}, ("tfidf",)
     )
 
 
-def build_kernel(context: EstimatorContext) -> UnfittedEstimator:
+def build_kernel_ridge(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """Ridge on words and on the kernels of what the text encoder makes of them: on real scores the
     best that we know, stacks aside.
     """

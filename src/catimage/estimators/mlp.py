@@ -11,6 +11,7 @@ from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import Ragged
 from catimage.estimators.training import CROSS_ENTROPY, SQUARED
 from catimage.estimators.transformer import TokenMLPRegressor, Weights
+from catimage.params import EstimatorParams
 
 
 class MLPRegressor(TokenMLPRegressor):
@@ -80,7 +81,7 @@ class MLPRegressor(TokenMLPRegressor):
         }
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """An MLP on the prompt's embedding; validation chooses the loss."""
     return UnfittedEstimator(
         MLPRegressor(random_state=context.seed), {"loss": [CROSS_ENTROPY, SQUARED]}

@@ -20,6 +20,7 @@ from catimage.estimators.base import CandidatesRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.differences import split
 from catimage.estimators.inputs import checked_x, checked_y
+from catimage.params import EstimatorParams
 
 
 class StackRegressor(CandidatesRegressor):
@@ -109,27 +110,27 @@ def _weights(offered: list[Floats], wanted: Floats) -> Floats:
     return np.asarray(nnls(columns, wanted[known])[0], np.float64)
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
-    """A stack of the estimators that ``members`` names.
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
+    """Return a stack of the estimators that ``spec.members`` names.
 
     Raises:
-        InputError: there are none, or the stack is to read features, which its members do.
+        InputError: ``spec`` names no members, or features, which only the members read.
     """
-    if context.spec.features:
+    if spec.features:
         raise InputError(
-            f"train.estimators: {context.spec.name} is a stack, whose members read features of their"
-            " own: leave its out."
+            f"train.estimators: {spec.name} is a stack and has 'features', which only its members"
+            " can have. Remove 'features'."
         )
-    if not context.members:
+    if not spec.members:
         raise InputError(
-            f"train.estimators: {context.spec.name} is a stack of nothing: name other estimators in"
-            " its 'members'."
+            f"train.estimators: {spec.name} is a stack without members. Name other estimators in"
+            " 'members'."
         )
-    return UnfittedEstimator(
-        StackRegressor(
-            [(name, clone(member)) for name, member in context.members.items()],
-            random_state=context.seed,
-        ),
-        {},
-        ("prompts",),
-    )
+    missing = [name for name in spec.members if name not in context.members]
+    if missing:
+        raise InputError(
+            f"train.estimators: {spec.name}: its member {missing[0]!r} could not be built. Correct"
+            " that estimator first."
+        )
+    members = [(name, clone(context.members[name])) for name in spec.members]
+    return UnfittedEstimator(StackRegressor(members, random_state=context.seed), {}, ("prompts",))

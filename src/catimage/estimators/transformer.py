@@ -15,6 +15,7 @@ from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import Ragged, as_ragged
 from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scaled, train
+from catimage.params import EstimatorParams
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -147,6 +148,6 @@ class TokenMLPRegressor(LabelRegressor):
         }
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """CATImage 5.1's Transformer-based estimator."""
     return UnfittedEstimator(TokenMLPRegressor(random_state=context.seed), features=("tokens",))

@@ -5,8 +5,7 @@ the validation split.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,21 @@ from catimage.common.arrays import Floats
 from catimage.data.dataset import Candidates, Dataset
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import build_estimator
+from catimage.estimators.build import build_estimator, in_dependency_order
 from catimage.estimators.context import EstimatorContext
-from catimage.estimators.fitting import difference_error, fit, out_of_fold, settings_of
+from catimage.estimators.fitting import (
+    check_finite,
+    difference_error,
+    fit,
+    out_of_fold,
+    selected_parameters,
+    settings_named_in_errors,
+)
 from catimage.estimators.spread import save_spreads
-from catimage.metrics import lower_is_better_metrics
-from catimage.params import EstimatorParams, Params, Train
-from catimage.pool.step_groups import kinds_of, pool_of
+from catimage.metrics.registry import lower_is_better_metrics
+from catimage.params import Params, Train
+from catimage.pool.loading import load_pool
+from catimage.pool.step_groups import step_groups
 from catimage.workspace import Workspace, replacing
 
 OUT_OF_FOLD = "out_of_fold.parquet"
@@ -53,7 +60,7 @@ def run(workspace: Workspace, params: Params) -> None:
     data = Dataset.read(
         workspace,
         params.cost_unit,
-        lower_is_better_metrics(metrics, params),
+        lower_is_better_metrics(metrics, params.label, params.imported),
         params.validation.complete_labels,
     )
     train, val = data.split("train"), data.split("val")
@@ -75,20 +82,20 @@ def _train_metric(
     data = (train.texts, train.labels(metric)), (val.texts, val.labels(metric))
     fitted: dict[str, Pipeline] = {}
     tried: dict[str, int] = {}
-    for spec in in_order(params.train.estimators):
-        members = {name: fitted[name] for name in spec.members}
-        pipeline, grid = build_estimator(making(spec, train.candidates, workspace, params, members))
-        with as_set(spec):
+    context = estimator_context(workspace, params, train.candidates)
+    for spec in in_dependency_order(params.train.estimators):
+        pipeline, grid = build_estimator(spec, replace(context, members=fitted))
+        with settings_named_in_errors(spec):
             estimator = fitted[spec.name] = fit(pipeline, grid, *data)
         predicted = estimator.predict(val.texts)
-        check_finite(spec, predicted)
-        tried[spec.name] = len(ParameterGrid(grid)) * prod(tried[name] for name in members)
+        check_finite(predicted, spec)
+        tried[spec.name] = len(ParameterGrid(grid)) * prod(tried[name] for name in spec.members)
         meta = {
             "name": spec.name,
             "metric": metric,
             "candidates": train.candidates.names,
             "encoder": params.encoder.model_dump(),
-            "chosen": settings_of(estimator, grid),
+            "chosen": selected_parameters(estimator, grid),
             "val_error": float(np.sqrt(difference_error(predicted, data[1][1]))),
             "tried": tried[spec.name],
         }
@@ -118,96 +125,18 @@ def _save_out_of_fold(
     frame.to_parquet(folder / OUT_OF_FOLD, index=False)
 
 
-@contextmanager
-def as_set(spec: EstimatorParams) -> Iterator[None]:
-    """Fitting an estimator as the user has set it: what fails for that reason is told, a fault of
-    ours is not put down to the user.
-
-    Raises:
-        InputError: naming the settings and features.
-    """
-    said = _said(spec)
-    try:
-        yield
-    except InputError:
-        raise
-    except (ValueError, TypeError, RuntimeError) as error:
-        if not said:
-            raise  # nothing that the user said
-        why = " ".join(str(error).split())
-        raise InputError(
-            f"train.estimators: {spec.name} cannot be fitted with the settings {said} ({why}):"
-            " correct them."
-        ) from error
-
-
-def check_finite(spec: EstimatorParams, predicted: Floats) -> None:
-    """Raises InputError where an estimator predicts what is no number."""
-    if not np.isfinite(predicted).all():
-        said = _said(spec)
-        mend = f"correct its settings ({said})" if said else "leave it out"
-        raise InputError(
-            f"train.estimators: {spec.name} predicts values that are no finite numbers: {mend}."
-        )
-
-
-def _said(spec: EstimatorParams) -> str:
-    """The settings and features that the user has given."""
-    features = (
-        {"features": " and ".join(feature.kind for feature in spec.features)}
-        if spec.features
-        else {}
-    )
-    return ", ".join(f"{key}: {value}" for key, value in {**spec.settings, **features}.items())
-
-
-def in_order(estimators: tuple[EstimatorParams, ...]) -> list[EstimatorParams]:
-    """The estimators so that each comes after those that it is made of.
-
-    Raises:
-        InputError: some are made of each other, or one that is no stack has members.
-    """
-    if odd := [e for e in estimators if e.members and e.made_as != "stack"]:
-        raise InputError(
-            f"train.estimators: {odd[0].name} is a {odd[0].made_as}, and only a stack has members:"
-            " leave its 'members' out."
-        )
-    done: list[EstimatorParams] = []
-    left = list(estimators)
-    while left:
-        ready = [e for e in left if set(e.members) <= {d.name for d in done}]
-        if not ready:
-            raise InputError(
-                f"train.estimators: {' and '.join(e.name for e in left)} are made of each other:"
-                " take one out of 'members'."
-            )
-        done += ready
-        left = [e for e in left if e not in ready]
-    return done
-
-
-def making(
-    spec: EstimatorParams,
-    candidates: Candidates,
-    workspace: Workspace,
-    params: Params,
-    members: dict[str, Pipeline] | None = None,
+def estimator_context(
+    workspace: Workspace, params: Params, candidates: Candidates
 ) -> EstimatorContext:
-    """What an estimator of this workspace is made from."""
-    encoders = {params.encoder.name, *(f.encoder.name for f in spec.features if f.encoder)}
-    stored = {
-        name: str(workspace.embeddings(name))
-        for name in encoders
-        if workspace.embeddings(name).exists()
-    }
-    generators = candidates.generators
-    if spec.made_as == "lstm":  # a series is of one setting, which the pool's file alone knows
-        kinds = kinds_of(
-            pool_of(workspace, params), dict(zip(candidates.names, generators, strict=True))
-        )
-        generators = tuple(kinds[name] for name in candidates.names)
+    """Return the context in which the estimators of a workspace are built, without members."""
+    groups: tuple[str, ...] = ()
+    if any(spec.made_as == "lstm" for spec in params.train.estimators):
+        imported = params.imported is not None
+        pool = None if imported else load_pool(params.pool, workspace.pools)
+        by_name = step_groups(pool, dict(zip(candidates.names, candidates.generators, strict=True)))
+        groups = tuple(by_name[name] for name in candidates.names)
     return EstimatorContext(
-        spec, params.encoder, stored, candidates.steps, generators, members or {}, params.train.seed
+        params.encoder, workspace.embeddings, candidates.steps, groups, seed=params.train.seed
     )
 
 
@@ -276,7 +205,7 @@ def split_labels(
         rows,
         scores,
         Candidates(candidates, np.zeros(len(candidates)), ""),
-        lower_is_better_metrics([metric], params),
+        lower_is_better_metrics([metric], params.label, params.imported),
         params.validation.complete_labels,
     )
     return data.texts, data.labels(metric)

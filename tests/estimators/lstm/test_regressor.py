@@ -185,12 +185,10 @@ def test_the_prediction_of_a_prompt_does_not_depend_on_its_neighbours():
 
 
 def test_it_is_saved_without_torch_and_loaded_again(tmp_path):
-    making = EstimatorContext(
+    pipeline, grid = build_estimator(
         EstimatorParams(name="small", kind="lstm", settings={"hidden": 6, "epochs": 1}),
-        steps=STEPS,
-        generators=("sd",) * 4,
+        EstimatorContext(steps=STEPS, step_groups=("sd",) * 4),
     )
-    pipeline, grid = build_estimator(making)
     assert grid == {}
     prompts = np.array([f"{c} ring" for c in ("red", "blue", "green", "grey") * 5], object)
     pipeline.fit(prompts, np.random.default_rng(0).random((20, 4)))
@@ -206,7 +204,7 @@ def test_what_cannot_be_is_said_in_a_sentence():
             InputError,
             match=r"lstm \(lstm\) predicts series over denoising steps, .*imported scores",
         ):
-            lstm.build(EstimatorContext(spec, steps=steps, generators=("",) * len(steps)))
+            lstm.build(spec, EstimatorContext(steps=steps, step_groups=("",) * len(steps)))
     x, y = world(10)
     for wrong in (
         {"network": "gru"},

@@ -30,6 +30,7 @@ from catimage.estimators.lstm.network import (
     forward,
 )
 from catimage.estimators.lstm.series import Series, series_of, targets_of
+from catimage.params import EstimatorParams
 
 _PROMPTS = 64
 """Prompts predicted at once, so that memory does not grow with their number."""
@@ -230,7 +231,7 @@ class LSTMRegressor(CandidatesRegressor):
         )
 
 
-def build(context: EstimatorContext) -> UnfittedEstimator:
+def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """BudgetFusion 3.3's estimator over the candidates' steps.
 
     Raises:
@@ -238,13 +239,12 @@ def build(context: EstimatorContext) -> UnfittedEstimator:
     """
     if not context.steps or min(context.steps) < 1:
         where = (
-            f"train.estimators: {context.spec.name} ({context.spec.made_as}) predicts series over"
-            " denoising steps"
+            f"train.estimators: {spec.name} ({spec.made_as}) predicts series over denoising steps"
         )
         raise InputError(
             f"{where}, and these candidates have none (imported scores know no steps): take it out"
             " of the list."
         )
-    names: NDArray[np.str_] = np.asarray(context.generators or ("",) * len(context.steps), str)
+    names: NDArray[np.str_] = np.asarray(context.step_groups or ("",) * len(context.steps), str)
     steps = [int(s) for s in context.steps]
     return UnfittedEstimator(LSTMRegressor(steps, names.tolist(), random_state=context.seed))
