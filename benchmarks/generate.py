@@ -21,7 +21,8 @@ from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import PROMPTS, write_table
 from catimage.params import parse_params
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
 from catimage.scenes.grammar import draw_scene
 from catimage.stages import generate
 from catimage.workspace import Workspace

@@ -12,10 +12,11 @@ import time
 import numpy as np
 
 from benchmarks.measure import Row, seconds
-from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.generators.diffusion.generator import DiffusionGenerator
 from catimage.pool.generators.diffusion.sampling import scheduler_of
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
 from catimage.scenes.grammar import draw_scene
 
 PAIRS: tuple[tuple[str, str, float], ...] = (
@@ -26,7 +27,7 @@ PAIRS: tuple[tuple[str, str, float], ...] = (
 BATCH, ROUNDS = 16, 2
 
 
-def images_per_second(opened: OpenPool, names: list[str]) -> dict[str, float]:
+def images_per_second(opened: GeneratorCache, names: list[str]) -> dict[str, float]:
     """Of each candidate, for a batch of captions with one seed each; the best of two rounds, in
     which they take turns.
     """
@@ -35,7 +36,7 @@ def images_per_second(opened: OpenPool, names: list[str]) -> dict[str, float]:
     best = dict.fromkeys(names, 0.0)
     for round_ in range(ROUNDS + 1):
         for candidate in map(opened.pool.candidate, names):
-            generator = opened.generator(candidate.generator)
+            generator = opened.get(candidate.generator)
             encoded = generator.encode(prompts)
             start = time.perf_counter()
             generator.generate(prompts, candidate, seeds, encoded)
@@ -49,15 +50,15 @@ def images_per_second(opened: OpenPool, names: list[str]) -> dict[str, float]:
 def switching(pool: Pool) -> Row:
     """From one candidate to another of the same, open generator, against loading that generator."""
     name = pool.candidates[0].generator
-    candidates, opened = pool.candidates_of(name), OpenPool(pool, "cpu")
-    generator = opened.generator(name)
+    candidates, opened = pool.candidates_of(name), GeneratorCache(pool, "cpu")
+    generator = opened.get(name)
     assert isinstance(generator, DiffusionGenerator)
 
     def switch() -> None:
-        assert opened.generator(name) is generator
-        scheduler_of(generator.spec.settled(candidates[-1]), generator.pipeline.scheduler)
+        assert opened.get(name) is generator
+        scheduler_of(generator.spec.with_settings_of(candidates[-1]), generator.pipeline.scheduler)
 
-    ours, fresh = seconds(switch), seconds(lambda: OpenPool(pool, "cpu").generator(name), repeats=3)
+    ours, fresh = seconds(switch), seconds(lambda: GeneratorCache(pool, "cpu").get(name), repeats=3)
     what = f"switching between candidates of {name}"
     return Row(
         what,
@@ -71,7 +72,7 @@ def switching(pool: Pool) -> Row:
 def rows(pool_name: str = "tiny") -> list[Row]:
     pool = load_pool(pool_name)
     best = images_per_second(
-        OpenPool(pool, "cpu"), sorted({name for pair in PAIRS for name in pair[:2]})
+        GeneratorCache(pool, "cpu"), sorted({name for pair in PAIRS for name in pair[:2]})
     )
     out = [switching(pool)]
     for fast, slow, target in PAIRS:

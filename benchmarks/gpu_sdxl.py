@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 import yaml
-from tests.families import SIZE, clip_tokenizer, save_family
+from tests.architectures import SIZE, clip_tokenizer, save_family
 
 from catimage.pool.costs import candidate_costs
-from catimage.pool.generator_cache import OpenPool
-from catimage.pool.pool import PACKAGED, Pool, load_pool
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.loading import PACKAGED, load_pool
+from catimage.pool.spec import Pool
 
 DENSE_BF16 = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
 """TFLOPs a second of dense bfloat16 products on NVIDIA's data sheets, by what the card's name
@@ -111,9 +112,9 @@ def plain(folder: Path, size: int, steps: int, device: str) -> Callable[[int], A
 
 
 def ours(pool: Pool, device: str) -> Callable[[int], Any]:
-    opened = OpenPool(pool, device)
+    opened = GeneratorCache(pool, device)
     opened.prepare()
-    generator = opened.generator("sdxl")
+    generator = opened.get("sdxl")
     return lambda batch: generator.generate(
         [PROMPT] * batch, pool.candidates[0], list(range(batch))
     )

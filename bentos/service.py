@@ -25,8 +25,9 @@ from starlette.routing import Route
 from bentos.api import ApiError, ImagesRequest, RouteRequest, on_error, read
 from catimage.errors import InputError
 from catimage.params import load_params
-from catimage.pool.generator_cache import OpenPool
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
 from catimage.router import Decision, Router
 from catimage.routing.randomized import Rule
 from catimage.workspace import Workspace
@@ -53,10 +54,10 @@ class Generators:
         workspace = _workspace()
         pool, device = _pool(workspace), load_params(workspace.params).generate.device
         self.candidates = {c.candidate: c for c in pool.candidates}
-        self.opened = OpenPool(pool, device)
+        self.opened = GeneratorCache(pool, device)
         self.opened.prepare()
         for name in pool.generators:  # now, not with the first request
-            self.opened.generator(name)
+            self.opened.get(name)
 
     @bentoml.api
     def generate(self, candidate: str, prompt: str, seeds: list[int]) -> list[str]:
@@ -65,7 +66,7 @@ class Generators:
 
         chosen = self.candidates[candidate]
         made = []
-        for image in self.opened.generator(chosen.generator).generate(
+        for image in self.opened.get(chosen.generator).generate(
             [prompt] * len(seeds), chosen, seeds
         ):
             buffer = io.BytesIO()

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from catimage.pool.pool import Pool
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Pool
 from catimage.scenes.grammar import KINDS, draw_scene
 from catimage.scenes.render import render
 
@@ -97,7 +99,7 @@ def generate_all(
     """
     images, seconds = [], []
     for name, spec in pool.generators.items():
-        generator = spec.open(pool.folder)
+        generator = kind_of(spec, pool.folder).load(DeviceMemory())
         encoded = generator.encode(captions)
         for candidate in pool.candidates_of(name):
             generator.generate(captions[:batch], candidate, [0] * batch, encoded)  # warm
@@ -123,10 +125,10 @@ def main() -> None:
     """Draws, generates, scores and prints."""
     from PIL import Image
 
-    from catimage.metrics import get_metric
+    from catimage.metrics.registry import get_metric
     from catimage.params import Encoder
     from catimage.pool.costs import candidate_costs
-    from catimage.pool.pool import load_pool
+    from catimage.pool.loading import load_pool
     from catimage_tiny.grid import grid
 
     parser = argparse.ArgumentParser(prog="python -m catimage_tiny.report", description=__doc__)

@@ -21,7 +21,9 @@ from openai import BadRequestError, OpenAI
 from PIL import Image
 
 from catimage.params import load_params
-from catimage.pool.pool import load_pool
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
 from catimage.router import Router
 from catimage.workspace import Workspace
 
@@ -118,8 +120,8 @@ def test_images_are_the_generators_own(url: str, packaged: Path) -> None:
     assert body["catimage"]["candidate"] == "mini-4" and body["catimage"]["seed"] == 7
     pool = load_pool(load_params(packaged / "params.yaml").pool)
     expected = (
-        pool.generators["mini"]
-        .open(pool.folder, "cpu")
+        kind_of(pool.generators["mini"], pool.folder)
+        .load(DeviceMemory("cpu"))
         .generate([PROMPT] * 2, pool.candidate("mini-4"), [7, 8])
     )
     for image, wanted in zip(body["data"], expected, strict=True):

@@ -3,7 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catimage.pool.pool import load_pool
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
 from catimage_tiny.grid import grid
 from catimage_tiny.report import generate_all, held_out, split_by_seed
 
@@ -43,8 +45,7 @@ def test_every_candidate_makes_every_prompt_and_seed(miniature_pool: Path):
     images, seconds = generate_all(pool, ["a red ring", "a blue star"], seeds=2, batch=2)
     assert images.shape == (len(pool.candidates), 2, 2, 64, 64, 3) and (seconds > 0).all()
     apart = (
-        pool.generators["mini"]
-        .open(pool.folder)
+        kind_of(pool.generators["mini"], pool.folder).load(DeviceMemory())
         .generate(["a red ring", "a blue star"], pool.candidates[1], [1, 1])
     )
     assert (images[1, 1] == apart).all()

@@ -8,7 +8,7 @@ from catimage.cli.app import app
 from catimage.commands import dry_run as rehearsal
 from catimage.commands.dry_run import rehearse
 from catimage.params import load_params, parse_params
-from catimage.pool.pool import load_pool
+from catimage.pool.loading import load_pool
 from catimage.workspace import Workspace
 from tests.miniature import workspace_of
 

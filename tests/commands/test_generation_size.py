@@ -1,7 +1,7 @@
 import pytest
 
 from catimage.commands.generation_size import BYTES_A_PIXEL, Size, estimate, size_of
-from catimage.pool.pool import load_pool
+from catimage.pool.loading import load_pool
 
 
 def test_a_prompt_is_made_by_every_candidate_at_every_seed():

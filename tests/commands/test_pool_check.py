@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from catimage.cli.app import app
 from catimage.commands.pool_check import check_rows, summary
 from catimage.errors import InputError
-from catimage.pool.pool import PACKAGED
+from catimage.pool.loading import PACKAGED
 from tests.miniature import pool_tree
 
 NAMES = sorted(path.stem for path in PACKAGED.glob("*.yaml"))

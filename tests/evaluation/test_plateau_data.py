@@ -14,7 +14,8 @@ from catimage.evaluation.plateau_data import budget_of, plateau
 from catimage.evaluation.step_candidates import step_candidates
 from catimage.evaluation.test_data import Known
 from catimage.params import load_params, parse_params
-from catimage.pool.step_groups import kinds_of, pool_of
+from catimage.pool.loading import load_pool
+from catimage.pool.step_groups import step_groups
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
 from tests.built import prompts_of
@@ -203,7 +204,7 @@ def test_what_is_not_trained_is_named(built):
 
 def test_a_series_is_of_one_setting(built):
     params = load_params(built.params)
-    kinds = kinds_of(pool_of(built, params), dict.fromkeys([*COST, "mine"], "mini"))
+    kinds = step_groups(load_pool(params.pool, built.pools), dict.fromkeys([*COST, "mine"], "mini"))
     assert kinds == {
         "mini-1": "mini",
         "mini-2": "mini",

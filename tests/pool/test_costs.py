@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from catimage.pool.costs import candidate_costs
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
 from tests.miniature import STEPS, pool_tree
 
 

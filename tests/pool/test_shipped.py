@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from catimage.cli.app import app
 from catimage.pool.costs import candidate_costs
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.pool import PACKAGED, load_pool
+from catimage.pool.loading import PACKAGED, load_pool
 
 NAMES = sorted(path.stem for path in PACKAGED.glob("*.yaml"))
 

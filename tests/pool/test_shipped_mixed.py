@@ -2,15 +2,18 @@
 
 import pytest
 
-from catimage.pool.costs import lacking
-from catimage.pool.pool import load_pool
+from catimage.pool.costs import candidates_without_cost, is_counted
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
 
 
 def test_the_hosted_pool_is_routed_over_in_usd():
     pool = load_pool("hosted")
-    assert lacking(pool, "usd") == []
-    hosted = [c for c in pool.candidates if not pool.generators[c.generator].counted]
-    assert len(hosted) >= 4 and lacking(pool, "tflops") == [c.candidate for c in hosted]
+    assert candidates_without_cost(pool, "usd") == []
+    hosted = [c for c in pool.candidates if not is_counted(pool, c)]
+    assert len(hosted) >= 4 and candidates_without_cost(pool, "tflops") == [
+        c.candidate for c in hosted
+    ]
     assert {pool.generators[c.generator].kind for c in pool.candidates} == {"hosted", "diffusers"}
 
 
@@ -27,4 +30,4 @@ def test_members_of_other_kinds_are_pinned(name: str, kind: str, candidates: lis
         c.candidate for c in pool.candidates if pool.generators[c.generator].kind == kind
     ] == candidates
     spec = next(spec for spec in pool.generators.values() if spec.kind == kind)
-    assert all("@" in value for value in spec.identity(pool.folder).values())
+    assert all("@" in value for value in kind_of(spec, pool.folder).identity().values())

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from catimage.metrics import get_metric
+from catimage.metrics.registry import get_metric
 from catimage.pool.costs import candidate_costs
-from catimage.pool.generator_cache import OpenPool
-from catimage.pool.pool import PACKAGED, Pool, load_pool
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.loading import PACKAGED, load_pool
+from catimage.pool.spec import Pool
 
 PROMPTS = ["a huge red circle in the centre on a plain white background", "an empty green wall"]
 SEEDS = [0, 3]
@@ -18,15 +19,15 @@ def pool() -> Pool:
 
 
 @pytest.fixture(scope="module")
-def opened(pool: Pool) -> OpenPool:
-    made = OpenPool(pool, "cpu", list(pool.generators))
+def opened(pool: Pool) -> GeneratorCache:
+    made = GeneratorCache(pool, "cpu", list(pool.generators))
     made.prepare()
     return made
 
 
-def _images(opened: OpenPool, pool: Pool, name: str) -> np.ndarray:
+def _images(opened: GeneratorCache, pool: Pool, name: str) -> np.ndarray:
     candidate = pool.candidate(name)
-    return opened.generator(candidate.generator).generate(PROMPTS, candidate, SEEDS)
+    return opened.get(candidate.generator).generate(PROMPTS, candidate, SEEDS)
 
 
 def test_it_has_a_member_of_every_family(pool: Pool):
@@ -53,7 +54,7 @@ def test_its_weights_take_40_megabytes_at_most_and_none_is_a_pickle():
 
 @pytest.mark.parametrize("name", [c.candidate for c in load_pool("tiny").candidates])
 def test_every_candidate_makes_the_same_image_twice_and_another_for_another_prompt(
-    opened: OpenPool, pool: Pool, name: str
+    opened: GeneratorCache, pool: Pool, name: str
 ):
     images = _images(opened, pool, name)
     assert images.shape == (2, 64, 64, 3) and images.dtype == np.uint8
@@ -61,13 +62,15 @@ def test_every_candidate_makes_the_same_image_twice_and_another_for_another_prom
     assert np.abs(images[0].astype(int) - images[1]).mean() > 20
 
 
-def test_walls_come_out_in_their_colour(opened: OpenPool, pool: Pool):
+def test_walls_come_out_in_their_colour(opened: GeneratorCache, pool: Pool):
     for name in ("tiny-turbo", "tiny-lightning", "tiny-sd-8", "tiny-infinity"):
         red, green, blue = _images(opened, pool, name)[1].reshape(-1, 3).mean(0)
         assert green > red + 40 and green > blue + 40, name
 
 
-def test_the_adapter_draws_patterns_and_the_plain_model_the_rest(opened: OpenPool, pool: Pool):
+def test_the_adapter_draws_patterns_and_the_plain_model_the_rest(
+    opened: GeneratorCache, pool: Pool
+):
     patterned = [
         "a wall of large red and white diamonds",
         "a wall of wide blue and yellow hoops",
@@ -81,7 +84,7 @@ def test_the_adapter_draws_patterns_and_the_plain_model_the_rest(opened: OpenPoo
 
     def mean(name: str, prompts: list[str]) -> float:
         candidate = pool.candidate(name)
-        images = opened.generator(candidate.generator).generate(
+        images = opened.get(candidate.generator).generate(
             prompts * 2, candidate, [0] * len(prompts) + [1] * len(prompts)
         )
         return float(metric.score(images, prompts * 2).mean())
@@ -97,10 +100,8 @@ def test_distilled_and_cached_candidates_are_cheaper_than_what_they_stand_for(po
     assert cost["tiny-deepcache-32"] < 0.5 * cost["tiny-sd-32"]
 
 
-def test_a_prompt_of_any_length_is_taken(opened: OpenPool, pool: Pool):
+def test_a_prompt_of_any_length_is_taken(opened: GeneratorCache, pool: Pool):
     for name in ("tiny-turbo", "tiny-infinity"):
         candidate = pool.candidate(name)
-        long = opened.generator(candidate.generator).generate(
-            ["red circles and " * 200], candidate, [1]
-        )
+        long = opened.get(candidate.generator).generate(["red circles and " * 200], candidate, [1])
         assert long.shape == (1, 64, 64, 3)

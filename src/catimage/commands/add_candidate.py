@@ -27,7 +27,7 @@ from catimage.estimators.load_estimators import trained
 from catimage.estimators.ragged_arrays import Ragged
 from catimage.estimators.representatives import representatives
 from catimage.params import Params, parse_params, read_tree, save_params
-from catimage.pool.pool import load_pool
+from catimage.pool.loading import load_pool
 from catimage.router import Router
 from catimage.stages import calibrate
 from catimage.workspace import Workspace, replacing

@@ -5,26 +5,24 @@ two files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from catimage.commands.import_scores import NO_UNIT
 from catimage.commands.import_scores import candidates_table as imported_candidates
-from catimage.data.importers.scores import parse_scores, parse_costs
-from catimage.data.shards.lock import writing
-from catimage.data.shards.manifest import Entry, read_manifest
-from catimage.data.shards.plan import plan_blocks
-from catimage.data.shards.references import References
+from catimage.data.importers.scores import parse_costs, parse_scores
+from catimage.data.shards.lock import write_lock
+from catimage.data.shards.manifest import ShardEntry, read_manifest
 from catimage.errors import InputError, nearest
-from catimage.metrics import Context, declaration, get_metric, needed
-from catimage.metrics.score_frames import score_frames
+from catimage.metrics.labelling import Labeller, ShardFolder
+from catimage.metrics.metric import MetricContext
 from catimage.params import Params
-from catimage.pool.candidate_images import of_pool
-from catimage.pool.pool import Pool, load_pool
-from catimage.stages.generate import candidates_table, check_unit, make_all
-from catimage.stages.label import Labeller
+from catimage.pool.candidate_images import images_of_pool
+from catimage.pool.generation import generate_images
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
 from catimage.workspace import Workspace
 
 
@@ -36,7 +34,7 @@ class Profile:
 
     costs: pd.DataFrame
     scores: pd.DataFrame
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[ShardEntry, ...] = ()
 
 
 def of_the_pool(workspace: Workspace, params: Params, name: str, prompts: pd.DataFrame) -> Profile:
@@ -51,19 +49,13 @@ def of_the_pool(workspace: Workspace, params: Params, name: str, prompts: pd.Dat
     """
     pool = load_pool(params.pool, workspace.pools)
     check_known(pool, name)
-    only = _only(pool, name)
-    meter = check_unit(only, params.cost_unit, params.generate.device)
-    with writing(workspace.images):
-        spec = only.generators[pool.candidate(name).generator]
-        definitions = {name: spec.definition(pool.candidate(name), spec.identity(pool.folder))}
-        pairs = list(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-        asked = params.generate
-        blocks = plan_blocks(only, definitions, pairs, asked.seeds, asked.batch, asked.shard_images)
-        unit = params.cost_unit if params.cost_unit in ("seconds", "wh") else None
-        entries, measured = make_all(only, blocks, workspace.images, asked.device, unit, meter)
-    costs = candidates_table(only)
-    scores = _scored(workspace, params, pool, entries, dict(pairs))
-    return Profile(pd.concat([costs, measured]) if len(measured) else costs, scores, tuple(entries))
+    pairs = list(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
+    with write_lock(workspace.images):
+        result = generate_images(
+            _only(pool, name), pairs, workspace.images, params.generate, params.cost_unit
+        )
+    scores = _scored(workspace, params, pool, result.entries, dict(pairs))
+    return Profile(result.candidates, scores, tuple(result.entries))
 
 
 def check_known(pool: Pool, name: str) -> None:
@@ -88,27 +80,22 @@ def _only(pool: Pool, name: str) -> Pool:
 
 
 def _scored(
-    workspace: Workspace, params: Params, pool: Pool, entries: list[Entry], texts: dict[str, str]
+    workspace: Workspace,
+    params: Params,
+    pool: Pool,
+    entries: list[ShardEntry],
+    texts: dict[str, str],
 ) -> pd.DataFrame:
-    choices, wanted = of_pool(pool), list(dict.fromkeys(params.label.metrics))
-    scored = needed(wanted, params)
-    for metric in scored:
-        if declaration(metric, params).needs_reference:
-            choices.check_references(metric)
-    with writing(workspace.scores):
-        context = Context(params.encoder, params.label.device, params.label.weights)
-        metrics = [get_metric(metric, context=context) for metric in scored]
-        references = References(
-            workspace.images, [*read_manifest(workspace.images), *entries], choices.references
-        )
-        cache = workspace.scores.with_name(".labels")
+    images = replace(images_of_pool(pool), command="add-candidate")
+    live = [*read_manifest(workspace.images), *entries]
+    with write_lock(workspace.scores):
         labeller = Labeller(
-            workspace.images, cache, texts, metrics, references, params.label, "add-candidate"
+            ShardFolder(workspace.images, live, texts, images),
+            workspace.scores.with_name(".labels"),
+            params.label,
+            MetricContext(params.encoder, params.label.device, params.label.weights),
         )
-        values = {entry: labeller.label(entry) for entry in entries}
-        return pd.concat(
-            list(score_frames(workspace.images, values, metrics, wanted, params)), ignore_index=True
-        )
+        return pd.concat(list(labeller.tables(labeller.score(entries))), ignore_index=True)
 
 
 def of_files(

@@ -1,4 +1,4 @@
-"""What ``catimage costs`` prints."""
+"""``catimage costs``: counted and measured costs of the candidates of a pool."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pandas as pd
 
 from catimage.errors import InputError, nearest
 from catimage.pool.costs import all_costs
-from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.kind import Convention
+from catimage.pool.loading import load_pool
 from catimage.pool.measure import energy_meter, measure
-from catimage.pool.pool import Pool, load_pool
-from catimage.pool.spec import Convention
+from catimage.pool.spec import Pool
 
 
 def cost_rows(
@@ -23,42 +24,49 @@ def cost_rows(
     repeats: int | None = None,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
-    """One row a candidate and unit: ``candidate, generator, steps, cost, unit`` and the terms of
-    :func:`catimage.pool.costs.all_costs`.
+    """Return one row per candidate and unit.
 
-    Terms that an explicit cost does not have are None. With ``repeats``, every candidate makes so
-    many images on ``device``, and its rows have ``seconds, seconds_iqr, wh, wh_iqr`` too
-    (:func:`catimage.pool.measure.measure`; hosted ones are paid for).
+    Args:
+        pool: the name or file of a pool.
+        workspace_pools: the folder of the workspace's pools.
+        convention: ``full`` or ``paper``; see :func:`catimage.pool.costs.candidate_costs`.
+        repeats: measure this many images of every candidate; None for no measurement. Images of
+            hosted candidates cost money.
+        device: the device of the measurement.
+
+    Returns:
+        Rows with ``candidate, generator, steps, cost, unit`` and the terms of
+        :func:`catimage.pool.costs.all_costs`, which are None for an explicit cost. With
+        ``repeats``, also ``seconds, seconds_iqr, wh, wh_iqr``
+        (:func:`catimage.pool.measure.measure`).
 
     Raises:
-        InputError: an unknown convention, a bad pool, configuration files that are not to be had
-            or, where it is measured, weights.
+        InputError: the convention is unknown, the pool is invalid, or configuration files or, for
+            a measurement, weights are unavailable.
     """
-    known = get_args(Convention)
-    if convention not in known:
+    conventions = get_args(Convention)
+    if convention not in conventions:
         raise InputError(
-            f"--convention {convention!r}: there is no such convention{nearest(convention, known)};"
-            f" say {' or '.join(known)}."
+            f"--convention {convention!r}: unknown convention{nearest(convention, conventions)}."
+            f" Use {' or '.join(conventions)}."
         )
-    chosen: Convention = "paper" if convention == "paper" else "full"
     loaded = load_pool(pool, workspace_pools)
-    measured = _measured(loaded, repeats, device) if repeats else {}
-    frame = all_costs(loaded, chosen).astype(object)
-    rows = [
-        {str(key): value for key, value in row.items()}
-        for row in frame.where(pd.notna(frame), None).to_dict("records")
+    measured = _measurements(loaded, repeats, device) if repeats else {}
+    table = all_costs(loaded, "paper" if convention == "paper" else "full").astype(object)
+    rows = table.where(pd.notna(table), None).to_dict("records")
+    return [
+        {str(key): value for key, value in row.items()} | measured.get(row["candidate"], {})
+        for row in rows
     ]
-    return [row | measured.get(row["candidate"], {}) for row in rows]
 
 
-def _measured(pool: Pool, repeats: int, device: str) -> dict[str, dict[str, Any]]:
-    """What an image of each candidate takes on this device, generator by generator."""
-    opened, meter, measured = OpenPool(pool, device), energy_meter(device), {}
-    opened.prepare()
-    for name in opened.wanted:
+def _measurements(pool: Pool, repeats: int, device: str) -> dict[str, dict[str, Any]]:
+    """Return the measured costs of one image of each candidate, one generator after the other."""
+    cache, meter, rows = GeneratorCache(pool, device), energy_meter(device), {}
+    cache.prepare()
+    for name in cache.names:
         for candidate in pool.candidates_of(name):
-            measured[candidate.candidate] = asdict(
-                measure(opened.generator(name), candidate, repeats=repeats, meter=meter)
-            )
-        opened.close(name)
-    return measured
+            measured = measure(cache.get(name), candidate, repeats=repeats, meter=meter)
+            rows[candidate.candidate] = asdict(measured)
+        cache.release(name)
+    return rows

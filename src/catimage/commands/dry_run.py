@@ -1,6 +1,4 @@
-"""A dry run: what of a workspace's parameters would stop a run, what is not at hand yet, and what
-the run would cost. Asks no network.
-"""
+"""A dry run: problems, missing files and cost of a run of the stages, without network access."""
 
 from __future__ import annotations
 
@@ -9,11 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 
-from catimage.commands.generation_size import estimate, size_of
-from catimage.commands.offline_check import Looking, check_encoder, offline, unfetched
-from catimage.commands.pool_check import AT_HAND, check_rows, summary
+from catimage.commands.generation_size import estimate, size_per_prompt
+from catimage.commands.offline_check import OfflineContext, check_encoder, is_not_cached, offline
+from catimage.commands.pool_check import AVAILABLE, check_rows
+from catimage.commands.pool_check import summary as pool_summary
 from catimage.data.dataset import Candidates
 from catimage.data.prompts.sources import read_source
 from catimage.data.schema import PROMPTS, read_table
@@ -24,8 +24,8 @@ from catimage.metrics.registry import declaration, get_metric, required_metrics
 from catimage.metrics.sets import set_metric
 from catimage.params import FileSource, Params
 from catimage.pool.candidate_images import images_of_pool
-from catimage.pool.spec import Pool
 from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
 from catimage.stages.train import estimator_context
 from catimage.workspace import Workspace
 
@@ -34,133 +34,128 @@ Level = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a dry run. A ``problem`` would stop the run; a ``note`` would not, and is worth
-    knowing before it.
+    """One line of the output of a dry run.
+
+    Attributes:
+        section: the section of ``params.yaml`` that it concerns, or ``estimate``.
+        level: ``problem`` would stop a run; ``note`` would not, but may need attention.
+        message: one sentence.
     """
 
-    part: str
+    section: str
     level: Level
-    text: str
+    message: str
 
 
-def rehearse(workspace: Workspace, params: Params, rate: float) -> list[Finding]:
-    """All that can be known before a run of the eight stages on a pool. Nothing is written.
+def dry_run(workspace: Workspace, params: Params, tflops_per_second: float) -> list[Finding]:
+    """Check everything that can be checked before a run of the eight stages; write nothing.
 
-    Metrics and networks of set metrics are loaded as the run would load them, from this machine
-    alone; of a CLIP by name or on the hub it is only looked whether its weights are here.
+    Metrics and the networks of set metrics are loaded as in a run, from this machine only. Of a
+    CLIP, only the presence of its weights is checked.
 
     Args:
-        rate: TFLOPs that the machine of the run does in a second, for the estimate of hours.
+        workspace: the workspace, which need not exist.
+        params: its parameters.
+        tflops_per_second: the speed of the machine of the run, for the estimate of hours.
     """
     if params.imported is not None:
-        return [
-            Finding(
-                "params",
-                "note",
-                f"this workspace was made by 'import-{params.imported.kind}': there is nothing to"
-                " generate",
-            )
-        ]
-    prompts, found = _sources(workspace, params)
-    pool, rows = _pool(workspace, params)
-    found += (
-        _about_pool(params, rows)
-        if not isinstance(rows, str)
-        else [Finding("pool", "problem", rows)]
-    )
+        message = f"created by 'import-{params.imported.kind}': there are no images to generate"
+        return [Finding("params", "note", message)]
+    prompts, findings = _check_sources(workspace, params)
+    pool: Pool | None = None
+    rows: list[dict[str, Any]] = []
+    try:
+        pool, rows = _read_pool(workspace, params)
+        findings += _pool_findings(params, rows)
+    except InputError as error:
+        findings.append(Finding("pool", "problem", str(error)))
     with offline():
-        found += [_encoder(params), *_metrics(params, pool), *_sets(params)]
-    found += [*_estimators(workspace, params, pool), *_plateau(params)]
-    if pool is not None and not isinstance(rows, str):
-        found.append(
-            Finding(
-                "estimate",
-                "ok",
-                estimate(size_of(pool, rows, params.generate.seeds), prompts, rate),
-            )
+        findings.append(
+            _try_to_load("encoder", params.encoder.name, partial(check_encoder, params.encoder))
         )
-    return found
+        findings += [*_check_metrics(params, pool), *_check_set_metrics(params)]
+    findings += [*_check_estimators(workspace, params, pool), *_check_names(params)]
+    if pool is not None:
+        size = size_per_prompt(pool, rows, params.generate.seeds)
+        findings.append(Finding("estimate", "ok", estimate(size, prompts, tflops_per_second)))
+    return findings
 
 
-def sentence(findings: list[Finding]) -> str:
-    """One line on all of them."""
+def summary(findings: list[Finding]) -> str:
+    """Return the number of problems and notes as a sentence."""
     problems, notes = (sum(f.level == level for f in findings) for level in ("problem", "note"))
     return f"{problems or 'no'} problem{'s' * (problems != 1)}, {notes} note{'s' * (notes != 1)}."
 
 
-def _sources(workspace: Workspace, params: Params) -> tuple[int | None, list[Finding]]:
-    """How many prompts there are at most, None where a source cannot be read."""
+def _check_sources(workspace: Workspace, params: Params) -> tuple[int | None, list[Finding]]:
+    """Return the largest possible number of prompts, or None if a source cannot be read."""
     if workspace.prompts.exists():
         count = len(read_table(workspace.prompts, PROMPTS, "sample"))
         return count, [Finding("sample", "ok", f"{count:,} prompts were sampled")]
-    found, total = [], 0
+    findings, total = [], 0
     for i, source in enumerate(params.sample.sources, 1):
         name = f"source {i} ({source.path if isinstance(source, FileSource) else 'scenes'})"
         try:
-            read = read_source(source, workspace.root, params.sample.max_prompt_length)
+            result = read_source(source, workspace.root, params.sample.max_prompt_length)
         except InputError as error:
-            found.append(Finding("sample", "problem", f"{name}: {error}"))
+            findings.append(Finding("sample", "problem", f"{name}: {error}"))
             continue
-        total += len(read.prompts)
-        long = f", {read.too_long:,} too long" if read.too_long else ""
-        found.append(
-            Finding(
-                "sample",
-                "ok",
-                f"{name}: {len(read.prompts):,} prompts{long}, before near ones are dropped",
-            )
+        total += len(result.prompts)
+        too_long = f", {result.too_long:,} too long" if result.too_long else ""
+        message = (
+            f"{name}: {len(result.prompts):,} prompts{too_long}, before similar ones are removed"
         )
-    return (None if any(f.level == "problem" for f in found) else total), found
+        findings.append(Finding("sample", "ok", message))
+    return (None if any(f.level == "problem" for f in findings) else total), findings
 
 
-def _pool(workspace: Workspace, params: Params) -> tuple[Pool | None, list[dict[str, Any]] | str]:
-    """The pool and what is known of its candidates, or what is wrong with it."""
-    try:
-        return load_pool(params.pool, workspace.pools), check_rows(params.pool, workspace.pools)
-    except InputError as error:
-        return None, str(error)
+def _read_pool(workspace: Workspace, params: Params) -> tuple[Pool, list[dict[str, Any]]]:
+    return load_pool(params.pool, workspace.pools), check_rows(params.pool, workspace.pools)
 
 
-def _about_pool(params: Params, rows: list[dict[str, Any]]) -> list[Finding]:
-    found = [Finding("pool", "ok", f"{params.pool}: {summary(rows)}")]
+def _pool_findings(params: Params, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+    yield Finding("pool", "ok", f"{params.pool}: {pool_summary(rows)}")
     for name, row in {row["generator"]: row for row in rows}.items():
         if row["problem"]:
-            found.append(Finding("pool", "problem", f"{name}: {row['problem']}"))
-        elif row["weights"] != AT_HAND:
-            mend = "put them there, or stage generate fetches them when it starts, where it can"
-            found.append(Finding("pool", "note", f"{name}: weights: {row['weights']}; {mend}"))
-    return found
+            yield Finding("pool", "problem", f"{name}: {row['problem']}")
+        elif row["weights"] != AVAILABLE:
+            message = (
+                f"{name}: weights: {row['weights']}. Put them there; the generate stage downloads"
+                " those of the model hub when it starts"
+            )
+            yield Finding("pool", "note", message)
 
 
-def _encoder(params: Params) -> Finding:
-    return _tried("encoder", params.encoder.name, lambda: check_encoder(params.encoder))
-
-
-def _metrics(params: Params, pool: Pool | None) -> Iterator[Finding]:
-    """Known, with a reference where they need one, and with weights."""
-    context = Looking(params.encoder, "cpu", params.label.weights)
+def _check_metrics(params: Params, pool: Pool | None) -> Iterator[Finding]:
+    """Check that the metrics exist, have the references that they need, and can be loaded."""
+    context = OfflineContext(params.encoder, "cpu", params.label.weights)
     try:
-        wanted = required_metrics(params.label.metrics, params.label)
+        required = required_metrics(params.label.metrics, params.label)
     except InputError as error:
         yield Finding("label", "problem", str(error))
         return
     for name in params.trained_metrics:
         if name not in params.label.metrics:
-            there = (
-                f"{nearest(name, params.label.metrics)}: add it to label.metrics, or do not"
-                " train it"
+            message = (
+                f"the metric {name!r} is trained but not labelled"
+                f"{nearest(name, params.label.metrics)}. Add it to label.metrics, or do not train"
+                " it"
             )
-            yield Finding(
-                "train", "problem", f"the metric {name!r} is trained but not labelled{there}"
-            )
-    for name in wanted:
+            yield Finding("train", "problem", message)
+    for name in required:
         if declaration(name, params.label).needs_reference and pool is not None:
             try:
                 images_of_pool(pool).check_references(name)
             except InputError as error:
                 yield Finding("label", "problem", str(error))
                 continue
-        yield _tried("label", name, partial(get_metric, name, context=context))
+        yield _try_to_load("label", name, partial(get_metric, name, context=context))
+
+
+def _check_set_metrics(params: Params) -> Iterator[Finding]:
+    context = OfflineContext(params.encoder, "cpu", params.label.weights)
+    for name in dict.fromkeys(params.evaluate.set_metrics):
+        yield _try_to_load("evaluate", name, partial(_load_set_metric, name, context))
 
 
 def _load_set_metric(name: str, context: MetricContext) -> object:
@@ -169,27 +164,23 @@ def _load_set_metric(name: str, context: MetricContext) -> object:
     return load_extractor(set_metric(name).network, context)
 
 
-def _sets(params: Params) -> Iterator[Finding]:
-    context = Looking(params.encoder, "cpu", params.label.weights)
-    for name in dict.fromkeys(params.evaluate.set_metrics):
-        yield _tried("evaluate", name, partial(_load_set_metric, name, context))
-
-
-def _estimators(workspace: Workspace, params: Params, pool: Pool | None) -> Iterator[Finding]:
-    """Each of ``train.estimators`` is built, those that others are made of first."""
-    candidates = pool.candidates if pool else []
-    known = Candidates(
-        [c.candidate for c in candidates],
-        tuple(c.steps for c in candidates),
-        tuple(c.generator for c in candidates),
+def _check_estimators(workspace: Workspace, params: Params, pool: Pool | None) -> Iterator[Finding]:
+    """Build each of ``train.estimators``, members of a stack before the stack."""
+    rows = pool.candidates if pool else []
+    candidates = Candidates(
+        [c.candidate for c in rows],
+        np.zeros(len(rows)),
+        "",
+        tuple(c.generator for c in rows),
+        tuple(c.steps for c in rows),
     )
-    built: dict[str, Pipeline] = {}
     try:
         order = in_dependency_order(params.train.estimators)
-        context = estimator_context(workspace, params, known)
+        context = estimator_context(workspace, params, candidates)
     except InputError as error:
         yield Finding("train", "problem", str(error))
         return
+    built: dict[str, Pipeline] = {}
     for spec in order:
         try:
             built[spec.name], _ = build_estimator(spec, replace(context, members=built))
@@ -197,44 +188,40 @@ def _estimators(workspace: Workspace, params: Params, pool: Pool | None) -> Iter
             yield Finding("train", "problem", str(error))
             continue
         yield Finding("train", "ok", f"{spec.name}: a {spec.made_as}")
-    names = [e.name for e in params.train.estimators]
+
+
+def _check_names(params: Params) -> Iterator[Finding]:
+    """Check the parameters that name an estimator of ``train.estimators`` or a trained metric."""
+    names, plateau = [e.name for e in params.train.estimators], params.evaluate.plateau
     for key, name in (
         ("calibrate.estimator", params.calibrate.estimator),
-        ("evaluate.plateau.estimator", _plateaus(params)),
+        ("evaluate.plateau.estimator", plateau.estimator if plateau.metrics else "auto"),
     ):
         if name not in ("auto", *names):
-            yield Finding(
-                "train",
-                "problem",
-                f"{key}: {name!r} is not trained{nearest(name, names)}; there are"
-                f" {', '.join(names)}",
+            message = (
+                f"{key}: {name!r} is not trained{nearest(name, names)}. The trained estimators are"
+                f" {', '.join(names)}"
             )
-
-
-def _plateaus(params: Params) -> str:
-    return params.evaluate.plateau.estimator if params.evaluate.plateau.metrics else "auto"
-
-
-def _plateau(params: Params) -> Iterator[Finding]:
-    """The metrics of the plateau rule need estimators of their own."""
-    for name in params.evaluate.plateau.metrics:
+            yield Finding("train", "problem", message)
+    for name in plateau.metrics:
         if name not in params.trained_metrics:
-            text = (
-                f"evaluate.plateau.metrics: {name!r} is not"
-                f" trained{nearest(name, params.trained_metrics)}: add it to train.metrics"
+            message = (
+                f"evaluate.plateau.metrics: {name!r} is not trained"
+                f"{nearest(name, params.trained_metrics)}. Add it to train.metrics"
             )
-            yield Finding("evaluate", "problem", text)
+            yield Finding("evaluate", "problem", message)
 
 
-def _tried(part: str, name: str, load: Callable[[], object]) -> Finding:
-    """Whether something loads. What the hub would be asked for is no problem to a run that has a
-    network.
-    """
+def _try_to_load(section: str, name: str, load: Callable[[], object]) -> Finding:
+    """Return whether ``load`` succeeds. A file that a run would download is a note."""
     try:
         load()
     except InputError as error:
-        if unfetched(error):
-            mend = "they are fetched when the stage starts, which needs a network"
-            return Finding(part, "note", f"{name}: the weights are not on this machine; {mend}")
-        return Finding(part, "problem", f"{name}: {error}")
-    return Finding(part, "ok", f"{name}: at hand")
+        if is_not_cached(error):
+            message = (
+                f"{name}: the weights are not on this machine. They are downloaded when the stage"
+                " starts, which needs a network"
+            )
+            return Finding(section, "note", message)
+        return Finding(section, "problem", f"{name}: {error}")
+    return Finding(section, "ok", f"{name}: available")

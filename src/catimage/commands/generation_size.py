@@ -1,4 +1,4 @@
-"""What generating a workspace's images takes: how many they are, and their TFLOPs, hours and bytes."""
+"""The estimated size of a generate stage: images, TFLOPs, hours and bytes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from catimage.pool.pool import Pool
+from catimage.pool.spec import Pool
 
-BYTES_A_PIXEL = 1.6
-"""Of a photograph as PNG, about; images of scenes take half of it."""
+BYTES_PER_PIXEL = 1.6
+"""Approximate size of a photograph as PNG. Rendered scenes need half of it."""
+DEFAULT_PROMPTS = 1_000
+"""The number of prompts in an estimate when the prompts of a source cannot be counted."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """Of one prompt with all candidates and seeds; ``tflops`` are of the ``counted`` candidates
-    alone, of ``candidates`` in all.
+class GenerationSize:
+    """The size of one prompt with all candidates and seeds.
+
+    Attributes:
+        images: the number of images.
+        tflops: the TFLOPs of the counted candidates.
+        bytes: the size of the images on disk.
+        candidates: the number of candidates.
+        counted: the number of candidates whose TFLOPs are known.
     """
 
     images: int
@@ -25,44 +33,54 @@ class Size:
     counted: int
 
 
-def size_of(pool: Pool, rows: Sequence[Mapping[str, Any]], seeds: list[int]) -> Size:
-    """What a prompt takes; ``rows`` have the ``cost`` and ``unit`` of every candidate (None where
-    it cannot be counted).
+def size_per_prompt(
+    pool: Pool, rows: Sequence[Mapping[str, Any]], seeds: list[int]
+) -> GenerationSize:
+    """Return the size of one prompt.
+
+    Args:
+        pool: the pool.
+        rows: one row per candidate with ``cost`` (None if it cannot be counted) and ``unit``.
+        seeds: the seeds of each prompt and candidate.
     """
     tflops = [row["cost"] for row in rows if row["unit"] == "tflops" and row["cost"] is not None]
-    pixels = sum(pool.generators[c.generator].settled(c).size ** 2 for c in pool.candidates)
-    return Size(
-        len(rows) * len(seeds),
-        float(sum(tflops)) * len(seeds),
-        BYTES_A_PIXEL * pixels * len(seeds),
-        len(rows),
-        len(tflops),
+    pixels = sum(
+        pool.generators[c.generator].with_settings_of(c).size ** 2 for c in pool.candidates
+    )
+    return GenerationSize(
+        images=len(rows) * len(seeds),
+        tflops=float(sum(tflops)) * len(seeds),
+        bytes=BYTES_PER_PIXEL * pixels * len(seeds),
+        candidates=len(rows),
+        counted=len(tflops),
     )
 
 
-def estimate(size: Size, prompts: int | None, rate: float) -> str:
-    """In words, for ``prompts`` (1,000 where they are not known) on a machine that does ``rate``
-    TFLOPs a second.
+def estimate(size: GenerationSize, prompts: int | None, tflops_per_second: float) -> str:
+    """Return the size for all prompts as text.
+
+    Args:
+        size: the size of one prompt.
+        prompts: the number of prompts; None for :data:`DEFAULT_PROMPTS`.
+        tflops_per_second: the speed of the machine.
     """
-    n, whose = (1_000, "1,000 prompts") if prompts is None else (prompts, f"{prompts:,} prompts")
-    hosted = size.candidates - size.counted
-    without = f" (without {hosted} candidates whose TFLOPs are not known)" if hosted else ""
-    compute = (
-        f"{n * size.tflops:,.4g} TFLOPs{without}, {_time(n * size.tflops / rate)} at {rate:g}"
-        " TFLOP/s"
+    n = DEFAULT_PROMPTS if prompts is None else prompts
+    uncounted = size.candidates - size.counted
+    note = f" (without {uncounted} candidates whose TFLOPs are not known)" if uncounted else ""
+    tflops = n * size.tflops
+    return (
+        f"for {n:,} prompts: {n * size.images:,} images, {tflops:,.4g} TFLOPs{note},"
+        f" {_duration(tflops / tflops_per_second)} at {tflops_per_second:g} TFLOP/s, about"
+        f" {_bytes(n * size.bytes)}"
     )
-    return f"for {whose}: {n * size.images:,} images, {compute}, about {_bytes(n * size.bytes)}"
 
 
-def _time(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds / 3600:,.3g} hours" if seconds >= 360 else f"{seconds / 60:,.2g} minutes"
 
 
 def _bytes(count: float) -> str:
-    return (
-        f"{count / 1e12:,.3g} TB"
-        if count >= 1e12
-        else f"{count / 1e9:,.3g} GB"
-        if count >= 1e9
-        else f"{count / 1e6:,.3g} MB"
-    )
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if count >= size:
+            return f"{count / size:,.3g} {unit}"
+    return f"{count / 1e6:,.3g} MB"

@@ -1,6 +1,4 @@
-"""What ``catimage pool check`` prints: all that can be known of a pool before a long run, without
-asking the network.
-"""
+"""``catimage pool check``: costs, memory and missing weights of a pool, without network access."""
 
 from __future__ import annotations
 
@@ -9,24 +7,32 @@ from typing import Any
 
 from catimage.errors import InputError
 from catimage.pool.costs import candidate_costs
-from catimage.pool.pool import Pool, load_pool
-from catimage.pool.spec import Facts
+from catimage.pool.kind import GeneratorFacts
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_class, kind_of
+from catimage.pool.spec import Pool
 
-NO_FACTS = Facts("", None, None, "")
-AT_HAND = "at hand"
+NO_FACTS = GeneratorFacts("", None, None, "")
+AVAILABLE = "available"
+"""The value of ``weights`` of a generator whose weights are on this machine."""
 
 
 def check_rows(pool: str, workspace_pools: Path | None) -> list[dict[str, Any]]:
-    """One row a candidate.
+    """Return one row per candidate.
 
-    Columns: ``candidate, generator, kind, steps, cost, unit``, ``memory_gb`` (weights and
-    activations of one image, estimated; None where nothing is loaded here), ``revision``,
-    ``licence``, ``weights`` (``at hand``, or what is missing) and ``problem``: one sentence where
-    the generator's configuration is not to be had or its costs cannot be counted, else an empty
-    string.
+    Args:
+        pool: the name or file of a pool.
+        workspace_pools: the folder of the workspace's pools.
+
+    Returns:
+        Rows with ``candidate, generator, kind, steps, cost, unit``; ``memory_gb``, the estimated
+        memory of the weights and of the activations of one image (None if the generator loads
+        nothing on this machine); ``revision``; ``licence``; ``weights`` (``available``, or the
+        missing files); and ``problem``, an error message if configuration files are unavailable or
+        costs cannot be counted, else an empty string.
 
     Raises:
-        InputError: the pool's file is bad.
+        InputError: the pool file is invalid.
     """
     loaded = load_pool(pool, workspace_pools)
     rows = {
@@ -36,47 +42,59 @@ def check_rows(pool: str, workspace_pools: Path | None) -> list[dict[str, Any]]:
 
 
 def _generator_rows(pool: Pool, name: str) -> list[dict[str, Any]]:
-    spec, own = pool.generators[name], pool.candidates_of(name)
-    if not own:
+    spec, candidates = pool.generators[name], pool.candidates_of(name)
+    if not candidates:
         return []
-    rows: dict[str, dict[str, Any]] = {c.candidate: c.row() for c in own}
+    only = pool.model_copy(update={"candidates": candidates, "generators": {name: spec}})
+    costs = {c.candidate: (c.cost, c.unit) for c in candidates}
     facts, problem = NO_FACTS, ""
     try:
-        facts = spec.facts(pool.folder)
-        for row in candidate_costs(
-            pool.model_copy(update={"candidates": own, "generators": {name: spec}})
-        ).to_dict("records"):
-            rows[row["candidate"]] |= {"cost": row["cost"], "unit": row["unit"]}
+        facts = kind_of(spec, pool.folder).facts()
+        for row in candidate_costs(only).to_dict("records"):
+            costs[row["candidate"]] = row["cost"], row["unit"]
     except InputError as error:
         problem = str(error)
     memory = None if facts.memory_bytes is None else round(facts.memory_bytes / 1e9, 3)
-    known = {
+    shared = {
+        "memory_gb": memory,
         "revision": facts.revision,
         "licence": spec.licence,
-        "weights": facts.missing or (AT_HAND if not problem else ""),
+        "weights": facts.missing or ("" if problem else AVAILABLE),
         "problem": problem,
     }
-    return [{**_head(row, spec.kind), "memory_gb": memory, **known} for row in rows.values()]
-
-
-def _head(row: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {
-        "candidate": row["candidate"],
-        "generator": row["generator"],
-        "kind": kind,
-        **{k: row[k] for k in ("steps", "cost", "unit")},
-    }
+    return [
+        {
+            "candidate": candidate.candidate,
+            "generator": name,
+            "kind": spec.kind,
+            "steps": candidate.steps,
+            "cost": costs[candidate.candidate][0],
+            "unit": costs[candidate.candidate][1],
+            **shared,
+        }
+        for candidate in candidates
+    ]
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """One line on the whole pool."""
+    """Return one line on the whole pool, for the rows of :func:`check_rows`."""
     generators = {row["generator"]: row for row in rows}
-    ready = sum(row["weights"] == AT_HAND for row in generators.values())
-    bad = sum(bool(row["problem"]) for row in generators.values())
+    available = sum(row["weights"] == AVAILABLE for row in generators.values())
+    problems = sum(bool(row["problem"]) for row in generators.values())
     memory = max((row["memory_gb"] for row in rows if row["memory_gb"] is not None), default=None)
     largest = "" if memory is None else f"; the largest needs about {memory:.3g} GB"
-    state = f"{bad} with a problem" if bad else "no problem"
+    state = f"{problems} with a problem" if problems else "no problem"
     return (
-        f"{len(rows)} candidates of {len(generators)} generators: {state}; weights at hand for"
-        f" {ready}{largest}."
+        f"{len(rows)} candidates of {len(generators)} generators: {state}; weights available for"
+        f" {available}{largest}."
     )
+
+
+def verification_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return one line for each kind of generator of which some parts have not been run."""
+    kinds = dict.fromkeys(row["kind"] for row in rows)
+    return [
+        f"{kind}: {kind_class(kind).verification}"
+        for kind in kinds
+        if kind_class(kind).verification
+    ]

@@ -18,7 +18,7 @@ from catimage.evaluation.cases import case_samples
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.samples import Sample, samples, telling_prompts
 from catimage.params import Params
-from catimage.pool.pool import load_pool
+from catimage.pool.loading import load_pool
 from catimage.workspace import Workspace
 
 

@@ -10,7 +10,8 @@ from catimage.data.schema import CANDIDATES, read_table
 from catimage.errors import InputError
 from catimage.evaluation.methods import Pool
 from catimage.params import Params
-from catimage.pool.step_groups import kinds_of, pool_of
+from catimage.pool.loading import load_pool
+from catimage.pool.step_groups import step_groups
 from catimage.stages.train import candidates_of
 from catimage.workspace import Workspace
 
@@ -46,9 +47,11 @@ def step_candidates(workspace: Workspace, params: Params, pool: Pool) -> StepCan
     """
     table = candidates_of(read_table(workspace.candidates, CANDIDATES, "generate"), pool.unit)
     steps = dict(zip(table.names, table.steps, strict=True))
-    file = pool_of(workspace, params)
+    file = (
+        None if params.imported is not None else load_pool(params.pool, workspace.pools)
+    )
     kinds, reference = (
-        kinds_of(file, dict(zip(table.names, table.generators, strict=True))),
+        step_groups(file, dict(zip(table.names, table.generators, strict=True))),
         (file.reference_condition if file else None),
     )
     groups: dict[str, list[int]] = {}

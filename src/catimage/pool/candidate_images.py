@@ -1,6 +1,4 @@
-"""Which candidates a workspace has images of, and whose images they are compared with: the pool's
-word, or that of ``import-images``.
-"""
+"""The candidates that a workspace has images of, and their reference candidates."""
 
 from __future__ import annotations
 
@@ -9,59 +7,73 @@ from dataclasses import dataclass
 
 from catimage.data.schema import CANDIDATES, read_table
 from catimage.errors import InputError
-from catimage.params import Params
-from catimage.pool.pool import Pool, load_pool
+from catimage.params.data import Import
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
 from catimage.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Choices:
-    """Names of the ``candidates``, the reference candidate of each that has one, and which command
-    makes images that are ``missing``.
+class CandidateImages:
+    """Candidates with images, from a pool or from ``import-images``.
+
+    Attributes:
+        candidates: names of the candidates.
+        references: by candidate, the candidate whose images are its references, if it has one.
+        source: the file or section that defines the references, for error messages.
+        command: the command that writes missing images.
     """
 
     candidates: list[str]
     references: Mapping[str, str]
     source: str
-    missing: str
+    command: str
 
     def check_references(self, metric: str) -> None:
-        """Every candidate has a reference, as ``metric`` needs it.
+        """Check that every candidate has a reference candidate, which ``metric`` requires.
 
         Raises:
-            InputError: naming the first that has none.
+            InputError: a candidate has none.
         """
-        lacking = [name for name in self.candidates if name not in self.references]
-        if lacking:
-            what = f"{self.source} names no metric_reference of the candidate {lacking[0]!r}"
+        missing = [name for name in self.candidates if name not in self.references]
+        if missing:
             raise InputError(
-                f"label.metrics: {metric!r} compares with a reference, and {what}; name a candidate"
-                " there, or leave it out."
+                f"label.metrics: {metric!r} needs a reference image, and {self.source} names no"
+                f" metric_reference of the candidate {missing[0]!r}. Add it there, or remove the"
+                " metric."
             )
 
 
-def choices_of(workspace: Workspace, params: Params) -> Choices:
-    """The candidates of the pool, or where images were imported those of the candidates table.
+def candidate_images(
+    workspace: Workspace, pool: str, imported: Import | None = None
+) -> CandidateImages:
+    """Return the candidates of the pool or, if images were imported, of the candidates table.
+
+    Args:
+        workspace: the workspace.
+        pool: name or file of the pool; ignored if images were imported.
+        imported: the section ``import`` of params.yaml.
 
     Raises:
-        InputError: there is no such pool or table, or ``import.metric_reference`` names a candidate
-            that is none.
+        InputError: there is no such pool or table, or ``import.metric_reference`` names an unknown
+            candidate.
     """
-    if params.imported is None:
-        return of_pool(load_pool(params.pool, workspace.pools))
-    candidates = list(
-        read_table(workspace.candidates, CANDIDATES, "import-images")["candidate"].unique()
-    )
-    params.imported.check_references(candidates)
-    return Choices(
-        candidates, params.imported.metric_reference, "params.yaml: import", "import-images"
+    if imported is None:
+        return images_of_pool(load_pool(pool, workspace.pools))
+    table = read_table(workspace.candidates, CANDIDATES, "import-images")
+    candidates = list(table["candidate"].unique())
+    imported.check_references(candidates)
+    return CandidateImages(
+        candidates, imported.metric_reference, "params.yaml: import", "import-images"
     )
 
 
-def of_pool(pool: Pool) -> Choices:
-    """A pool's candidates; a reference is that of the candidate's generator."""
-    named = pool.metric_reference
-    references = {c.candidate: named[c.generator] for c in pool.candidates if c.generator in named}
-    return Choices(
-        [c.candidate for c in pool.candidates], references, f"the pool {pool.name!r}", "generate"
-    )
+def images_of_pool(pool: Pool) -> CandidateImages:
+    """Return the candidates of a pool; a reference is that of the candidate's generator."""
+    references = {
+        c.candidate: pool.metric_reference[c.generator]
+        for c in pool.candidates
+        if c.generator in pool.metric_reference
+    }
+    names = [c.candidate for c in pool.candidates]
+    return CandidateImages(names, references, f"the pool {pool.name!r}", "generate")

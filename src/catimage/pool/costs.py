@@ -1,4 +1,4 @@
-"""What every candidate of a pool costs for one image."""
+"""Costs of the candidates of a pool for one image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from catimage.pool.pool import Pool
-from catimage.pool.spec import Candidate, Convention, Terms
+from catimage.pool.kind import Convention, CostTerms
+from catimage.pool.registry import kind_class, kind_of
+from catimage.pool.spec import Candidate, Pool
 
 COLUMNS = (
     "candidate",
@@ -16,91 +17,107 @@ COLUMNS = (
     "steps",
     "cost",
     "unit",
-    *(field.name for field in fields(Terms)),
+    *(field.name for field in fields(CostTerms)),
 )
 
 
 def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
-    """One row a candidate, in the pool's order: its cost for one image, with the terms that add up
-    to it.
+    """Return the cost of each candidate for one image and the terms that add up to it.
 
-    Columns: ``candidate, generator, steps, cost, unit``, then in TFLOPs ``denoiser, text_encoder,
-    decoder``, and the number of ``denoiser_calls`` and of ``passes`` (2 with classifier-free
-    guidance, for the empty prompt, 1 without). Candidates with an explicit TFLOPs cost keep it, and
-    in a pool with ``costs: explicit`` all do, in their own unit, as do candidates of a kind that
-    cannot be counted; their terms are missing.
+    A multiply-add counts as two floating-point operations. The conventions are:
 
-    Conventions. A multiply-add is two floating-point operations under both.
+    - ``full``: all matrix products and convolutions, of attention too: denoiser (calls x passes),
+      text encoder (x passes) and decoder (once).
+    - ``paper``: projections and convolutions of the denoiser only, as in CATImage's tables. A
+      guided step of SDXL costs 11.95 TFLOPs (the paper: 11.97), a step of the 512-pixel Turbo 1.53
+      (1.54).
 
-    - ``full``: denoiser calls x passes, text encoder x passes, decoder once, with the products of
-    attention.
-    - ``paper``: projections and convolutions of the denoiser alone, as CATImage's tables have it:
-    SDXL comes out at
-      11.95 TFLOPs a guided step (the paper: 11.97) and at 1.53 for the 512-pixel Turbo (1.54).
+    Candidates with an explicit TFLOPs cost keep it. So do, in their own unit, all candidates of a
+    pool with ``costs: explicit`` and those of a kind that cannot be counted. Their terms are
+    missing.
+
+    Args:
+        pool: the pool.
+        convention: which operations are counted.
+
+    Returns:
+        One row per candidate, in the order of the pool, with the columns ``candidate, generator,
+        steps, cost, unit``; in TFLOPs ``denoiser, text_encoder, decoder``; ``denoiser_calls``; and
+        ``passes`` (2 with classifier-free guidance, which adds the empty prompt, 1 without).
 
     Raises:
-        InputError: a generator's configuration files are not to be had.
+        InputError: configuration files of a generator are unavailable.
     """
     rows: dict[str, dict[str, Any]] = {c.candidate: c.row() for c in pool.candidates}
     for name, spec in pool.generators.items():
-        own = [c for c in pool.candidates_of(name) if not _explicit(pool, c)]
-        for candidate, terms in zip(
-            own, spec.terms(pool.folder, own, convention) if own else [], strict=True
-        ):
-            rows[candidate.candidate] |= {"unit": "tflops", "cost": total(terms), **asdict(terms)}
+        counted = [c for c in pool.candidates_of(name) if not _has_explicit_cost(pool, c)]
+        if not counted:
+            continue
+        costs = kind_of(spec, pool.folder).count_costs(counted, convention)
+        for candidate, terms in zip(counted, costs, strict=True):
+            rows[candidate.candidate] |= {"unit": "tflops", "cost": terms.total, **asdict(terms)}
     return pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
 
 
 def all_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
-    """:func:`candidate_costs`, then the costs in further units: one row a candidate and unit.
+    """Return the costs of each candidate in all available units.
 
-    These are the explicit ones and, where the pool has ``usd_per_tflop``, what the counted TFLOPs
-    of a candidate without a price come to.
+    The rows of :func:`candidate_costs` are followed by the explicit costs in other units and, if
+    the pool has ``usd_per_tflop``, by the price of the TFLOPs of candidates without an explicit
+    price.
+
+    Returns:
+        One row per candidate and unit, with the columns of :func:`candidate_costs`.
 
     Raises:
-        InputError: a generator's configuration files are not to be had.
+        InputError: configuration files of a generator are unavailable.
     """
-    counted = candidate_costs(pool, convention)
-    there = set(zip(counted["candidate"], counted["unit"], strict=True))
-    explicit = [
+    costs = candidate_costs(pool, convention)
+    listed = set(zip(costs["candidate"], costs["unit"], strict=True))
+    further = [
         c.row()
         for c in pool.candidates
-        if c.cost is not None and (c.candidate, c.unit) not in there
+        if c.cost is not None and (c.candidate, c.unit) not in listed
     ]
-    rows = counted[counted["unit"] == "tflops"].iterrows() if pool.usd_per_tflop is not None else []
-    unpriced = [row for _, row in rows if pool.candidate(row["candidate"]).unit != "usd"]
-    priced = [
+    if pool.usd_per_tflop is not None:
+        further += _priced_rows(pool, costs, pool.usd_per_tflop)
+    return pd.concat([costs, pd.DataFrame(further)], ignore_index=True) if further else costs
+
+
+def _priced_rows(pool: Pool, costs: pd.DataFrame, usd_per_tflop: float) -> list[dict[str, Any]]:
+    """Return rows in USD for the candidates with TFLOPs and without an explicit price."""
+    return [
         {
             **row[["candidate", "generator", "steps"]],
-            "cost": row["cost"] * pool.usd_per_tflop,
+            "cost": row["cost"] * usd_per_tflop,
             "unit": "usd",
         }
-        for row in unpriced
+        for _, row in costs[costs["unit"] == "tflops"].iterrows()
+        if pool.candidate(row["candidate"]).unit != "usd"
     ]
-    return (
-        pd.concat([counted, pd.DataFrame(explicit + priced)], ignore_index=True)
-        if explicit or priced
-        else counted
-    )
 
 
-def lacking(pool: Pool, unit: str) -> list[str]:
-    """The candidates that :func:`all_costs` has no cost of in ``unit``, without counting anything."""
+def candidates_without_cost(pool: Pool, unit: str) -> list[str]:
+    """Return the candidates for which :func:`all_costs` has no row in ``unit``; counts nothing."""
     return [c.candidate for c in pool.candidates if unit not in _units(pool, c)]
 
 
+def is_counted(pool: Pool, candidate: Candidate) -> bool:
+    """Return whether the kind of the candidate's generator can count TFLOPs."""
+    return kind_class(pool.generators[candidate.generator].kind).counted
+
+
 def _units(pool: Pool, candidate: Candidate) -> set[str]:
-    explicit = {candidate.unit} if candidate.cost is not None else set()
-    counted = pool.costs == "counted" and pool.generators[candidate.generator].counted
-    tflops = {"tflops"} if counted else explicit & {"tflops"}
-    return explicit | tflops | ({"usd"} if tflops and pool.usd_per_tflop is not None else set())
+    """Return the units of the candidate's rows in :func:`all_costs`."""
+    units: set[str] = {candidate.unit} if candidate.cost is not None else set()
+    if pool.costs == "counted" and is_counted(pool, candidate):
+        units.add("tflops")
+    if "tflops" in units and pool.usd_per_tflop is not None:
+        units.add("usd")
+    return units
 
 
-def total(terms: Terms) -> float:
-    """TFLOPs of one image."""
-    return terms.denoiser + terms.text_encoder + terms.decoder
-
-
-def _explicit(pool: Pool, candidate: Candidate) -> bool:
-    counted = pool.costs == "counted" and pool.generators[candidate.generator].counted
+def _has_explicit_cost(pool: Pool, candidate: Candidate) -> bool:
+    """Return whether :func:`candidate_costs` takes the cost that the candidate gives."""
+    counted = pool.costs == "counted" and is_counted(pool, candidate)
     return candidate.cost is not None and (not counted or candidate.unit == "tflops")

@@ -1,6 +1,4 @@
-"""What is loaded on one device: parts that generators share, and which of them lie on the device
-now.
-"""
+"""The modules that are loaded on one device, shared between generators."""
 
 from __future__ import annotations
 
@@ -10,48 +8,57 @@ from typing import Any
 
 from catimage.common.devices import device_of
 
-_SHARE = 0.8
-"""Of a GPU's memory, what weights may take; the rest is for activations."""
+_WEIGHTS_FRACTION = 0.8
+"""The fraction of a GPU's memory that weights may occupy; the rest is for activations."""
 
 
-class Workshop:
-    """Loaded parts of generators, by what identifies them, and their places on ``device``.
+class DeviceMemory:
+    """Loaded parts of generators, and which of their modules are on the device.
 
-    Weights on a GPU take at most ``limit`` bytes together (80 per cent of its memory unless said
-    otherwise): before a generator works, the modules that have not been used for longest make room
-    for its own and wait in the host's memory.
+    On a GPU, the weights occupy at most ``limit`` bytes together. Before a generator runs, the
+    modules that have been idle for longest are moved to the memory of the host until its own
+    modules fit.
+
+    Args:
+        device: a device name of torch, or ``auto``.
+        limit: bytes; by default 80 per cent of the memory of a GPU, and no limit on a CPU.
+
+    Attributes:
+        device: the resolved device name.
+        parts: loaded parts by the keys of :meth:`GeneratorKind.part_keys
+            <catimage.pool.kind.GeneratorKind.part_keys>`.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the device is unavailable.
     """
 
     def __init__(self, device: str = "auto", limit: int | None = None) -> None:
         self.device = device_of(device)
         self.limit = _default_limit(self.device) if limit is None else limit
         self.parts: dict[Hashable, Any] = {}
-        self._there: dict[
-            int, Any
-        ] = {}  # modules on the device by identity, the one that has rested longest first
+        self._on_device: dict[int, Any] = {}  # modules by identity, the longest idle one first
 
-    def bring(self, modules: Iterable[Any]) -> None:
-        """Moves torch modules onto the device, and others off it where the limit says so."""
+    def load(self, modules: Iterable[Any]) -> None:
+        """Move torch modules to the device, and idle ones to the host as the limit requires."""
         needed = {id(module): module for module in modules}
-        resting = {key: module for key, module in self._there.items() if key not in needed}
-        taken = sum(map(module_bytes, [*needed.values(), *resting.values()]))
-        for key, module in list(resting.items()):
-            if self.limit is None or taken <= self.limit:
+        idle = {key: module for key, module in self._on_device.items() if key not in needed}
+        occupied = sum(map(module_bytes, [*needed.values(), *idle.values()]))
+        for key, module in list(idle.items()):
+            if self.limit is None or occupied <= self.limit:
                 break
-            resting.pop(key).to("cpu")
-            taken -= module_bytes(module)
+            idle.pop(key).to("cpu")
+            occupied -= module_bytes(module)
         for key, module in needed.items():
-            if key not in self._there:
+            if key not in self._on_device:
                 module.to(self.device)
-        self._there = resting | needed
+        self._on_device = idle | needed
 
-    def drop(self, keys: Iterable[Hashable]) -> None:
-        """Forgets parts; their memory is free once no generator holds them."""
-        gone = {id(self.parts.pop(key)) for key in keys if key in self.parts}
-        self._there = {key: module for key, module in self._there.items() if key not in gone}
+    def evict(self, keys: Iterable[Hashable]) -> None:
+        """Remove parts. Their memory is freed when no generator refers to them."""
+        evicted = {id(self.parts.pop(key)) for key in keys if key in self.parts}
+        self._on_device = {
+            key: module for key, module in self._on_device.items() if key not in evicted
+        }
         if self.device.startswith("cuda"):
             import torch
 
@@ -59,7 +66,7 @@ class Workshop:
 
 
 def module_bytes(module: Any) -> int:
-    """Bytes of a module's parameters and buffers."""
+    """Return the bytes of a module's parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
@@ -68,20 +75,18 @@ def _default_limit(device: str) -> int | None:
         return None
     import torch
 
-    return int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return int(_WEIGHTS_FRACTION * torch.cuda.get_device_properties(device).total_memory)
 
 
 def free_bytes(device: str) -> int | None:
-    """Memory that is free on a device, in bytes; None where it cannot be known."""
+    """Return the free memory of a device in bytes; None if the system does not report it."""
     if device.startswith("cuda"):
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        lines = dict(
-            line.split(":", 1)
-            for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        )
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
     except FileNotFoundError:
         return None
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from catimage.pool.spec import Convention
+from catimage.pool.kind import Convention
 
 PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
 """What the papers' convention counts: products of activations with weights."""

@@ -1,21 +1,35 @@
-"""The generators of a pool on one device, each opened when it is first asked for."""
+"""The generators of a pool on one device, loaded on first use."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from catimage.pool.device_memory import Workshop
-from catimage.pool.pool import Pool
-from catimage.pool.spec import Generator
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.kind import Generator
+from catimage.pool.registry import kinds_of
+from catimage.pool.spec import Pool
 
 
-class OpenPool:
-    """Opens generators of ``pool`` on demand; those that share parts load them once.
+class GeneratorCache:
+    """Loads the generators of a pool on first use. Generators share the parts that they have in
+    common.
 
-    ``names`` are the generators that will be asked for, all by default.
+    Example::
+
+        cache = GeneratorCache(load_pool("tiny"), "cpu")
+        cache.prepare()
+        for name in cache.names:
+            images = cache.get(name).generate(prompts, candidate, seeds)
+            cache.release(name)
+
+    Args:
+        pool: the pool.
+        device: a device name of torch, or ``auto``.
+        names: the generators that will be used; by default all of the pool.
+        limit: bytes that weights may occupy on the device; see :class:`DeviceMemory`.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the device is unavailable.
     """
 
     def __init__(
@@ -26,43 +40,38 @@ class OpenPool:
         limit: int | None = None,
     ) -> None:
         self.pool = pool
-        self.workshop = Workshop(device, limit)
-        self._wanted = list(pool.generators if names is None else names)
-        self._opened: dict[str, Generator] = {}
+        self.memory = DeviceMemory(device, limit)
+        self._kinds = kinds_of(pool)
+        self._names = list(pool.generators if names is None else names)
+        self._loaded: dict[str, Generator] = {}
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """The generators that are not closed yet."""
-        return tuple(self._wanted)
+    def names(self) -> tuple[str, ...]:
+        """The generators that have not been released."""
+        return tuple(self._names)
 
     def prepare(self) -> None:
-        """Fetches and checks all that can be known of every generator and candidate before a long
-        run, without loading any.
+        """Download missing files, and check every generator and candidate without loading any.
 
         Raises:
-            InputError: one of them cannot work.
+            InputError: a file is unavailable, or a candidate or the device is not supported.
         """
-        for name in self._wanted:
-            self.pool.generators[name].prepare(
-                self.pool.folder, self.pool.candidates_of(name), self.workshop.device
-            )
+        for name in self._names:
+            self._kinds[name].prepare(self.pool.candidates_of(name), self.memory.device)
 
-    def generator(self, name: str) -> Generator:
-        """The opened generator.
+    def get(self, name: str) -> Generator:
+        """Return a generator, and load it first if necessary.
 
         Raises:
-            InputError: its weights or classes are not to be had.
+            InputError: its weights, classes or packages are unavailable.
         """
-        if name not in self._opened:
-            self._opened[name] = self.pool.generators[name].open_in(self.workshop, self.pool.folder)
-        return self._opened[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._kinds[name].load(self.memory)
+        return self._loaded[name]
 
-    def close(self, name: str) -> None:
-        """This generator is not needed any more; of its parts, those that another one will use stay
-        loaded.
-        """
-        self._opened.pop(name, None)
-        self._wanted.remove(name)
-        specs, folder = self.pool.generators, self.pool.folder
-        wanted = {key for other in self._wanted for key in specs[other].part_keys(folder)}
-        self.workshop.drop(specs[name].part_keys(folder) - wanted)
+    def release(self, name: str) -> None:
+        """Remove a generator, and those of its parts that no remaining generator uses."""
+        self._loaded.pop(name, None)
+        self._names.remove(name)
+        used = {key for other in self._names for key in self._kinds[other].part_keys()}
+        self.memory.evict(self._kinds[name].part_keys() - used)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from catimage.pool.spec import Candidate, Generator
+from catimage.pool.kind import Generator
+from catimage.pool.spec import Candidate
 
 PROMPT = "two small red rings and a large blue square on a grey background"
 """The prompt that is drawn, where there is none at hand."""

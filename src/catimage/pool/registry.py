@@ -1,48 +1,114 @@
-"""The kinds of generators there are. A further kind is a subclass of ``GeneratorSpec`` in a file of
-its own, and a line here.
+"""Kinds of generators by name: the built-in kinds, and kinds of other installed packages.
+
+A built-in kind is a package in :mod:`catimage.pool.generators` and one line in
+:data:`BUILT_IN_KINDS`. Another package adds a kind with an entry point of the group
+``catimage.generators``; docs/pools.md has an example.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Discriminator, Tag
+from catimage.errors import InputError, nearest
+from catimage.pool.kind import GeneratorKind
+from catimage.pool.spec import GeneratorSpec, Pool
 
-from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.generators.distrifusion.spec import DistrifusionSpec
-from catimage.pool.generators.hosted.spec import HostedSpec
-from catimage.pool.generators.infinity.spec import InfinitySpec
-from catimage.pool.generators.next_scale.spec import NextScaleSpec
-from catimage.pool.spec import GeneratorSpec
-
-KINDS: Mapping[str, type[GeneratorSpec]] = MappingProxyType(
+BUILT_IN_KINDS: Mapping[str, str] = MappingProxyType(
     {
-        "diffusers": DiffusersSpec,
-        "distrifusion": DistrifusionSpec,
-        "hosted": HostedSpec,
-        "infinity": InfinitySpec,
-        "next-scale": NextScaleSpec,
+        "diffusers": "catimage.pool.generators.diffusion.kind:DiffusersKind",
+        "distrifusion": "catimage.pool.generators.distrifusion.kind:DistrifusionKind",
+        "hosted": "catimage.pool.generators.hosted.kind:HostedKind",
+        "infinity": "catimage.pool.generators.infinity.kind:InfinityKind",
+        "next-scale": "catimage.pool.generators.next_scale.kind:NextScaleKind",
     }
 )
+"""Module and class of each built-in kind. Modules are imported when a pool uses the kind."""
+
+DEFAULT_KIND = "diffusers"
+"""The kind of a generator without the key ``kind``."""
+
+ENTRY_POINT_GROUP = "catimage.generators"
 
 
-def kind_of(tree: Any) -> str:
-    """The kind that a generator's entry names; ``diffusers`` where it names none."""
-    return str(
-        tree.get("kind", "diffusers")
-        if isinstance(tree, dict)
-        else getattr(tree, "kind", "diffusers")
-    )
+def kind_names() -> list[str]:
+    """Return the names of the built-in kinds, then those of installed packages."""
+    return list(dict.fromkeys([*BUILT_IN_KINDS, *_installed_kinds()]))
 
 
-AnyGenerator = Annotated[
-    Annotated[DiffusersSpec, Tag("diffusers")]
-    | Annotated[DistrifusionSpec, Tag("distrifusion")]
-    | Annotated[HostedSpec, Tag("hosted")]
-    | Annotated[InfinitySpec, Tag("infinity")]
-    | Annotated[NextScaleSpec, Tag("next-scale")],
-    Discriminator(kind_of),
-]
-"""A generator of any kind, as pydantic reads it."""
+def kind_class(name: str) -> type[GeneratorKind[Any]]:
+    """Return the class of a kind.
+
+    Raises:
+        KeyError: no kind has that name.
+        InputError: the class of an installed package cannot be imported or is invalid.
+    """
+    if name in BUILT_IN_KINDS:
+        module, attribute = BUILT_IN_KINDS[name].split(":")
+        built_in: type[GeneratorKind[Any]] = getattr(import_module(module), attribute)
+        return built_in
+    return _load_entry_point(_installed_kinds()[name])
+
+
+def kind_of(spec: GeneratorSpec, folder: Path) -> GeneratorKind[Any]:
+    """Return the kind object of one generator; ``folder`` is the folder of its pool file."""
+    return kind_class(spec.kind)(spec, folder)
+
+
+def kinds_of(pool: Pool) -> dict[str, GeneratorKind[Any]]:
+    """Return the kind objects of all generators of a pool, by name."""
+    return {name: kind_of(spec, pool.folder) for name, spec in pool.generators.items()}
+
+
+def candidate_definitions(pool: Pool) -> dict[str, dict[str, Any]]:
+    """Return the definition of each candidate's images, for shard plans.
+
+    See :meth:`catimage.pool.spec.GeneratorSpec.definition`.
+
+    Raises:
+        InputError: the weights of a generator are not found.
+    """
+    used = {c.generator for c in pool.candidates}
+    identities = {name: kind.identity() for name, kind in kinds_of(pool).items() if name in used}
+    return {
+        c.candidate: pool.generators[c.generator].definition(c, identities[c.generator])
+        for c in pool.candidates
+    }
+
+
+def _installed_kinds() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _load_entry_point(point: EntryPoint) -> type[GeneratorKind[Any]]:
+    """Import the class of an installed kind, and check it."""
+    where = f"generator kind {point.name!r} (entry point {point.value})"
+    try:
+        kind = point.load()
+    except Exception as error:  # an import can raise any exception
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        raise InputError(f"{where}: cannot be imported ({reason}). Correct the package.") from error
+    if not (isinstance(kind, type) and issubclass(kind, GeneratorKind)):
+        raise InputError(
+            f"{where}: is not a subclass of catimage.pool.kind.GeneratorKind. Derive it from that"
+            " class."
+        )
+    if abstract := sorted(kind.__abstractmethods__):
+        raise InputError(f"{where}: does not implement {abstract[0]!r}. Add the method.")
+    schema = getattr(kind, "schema", None)
+    if not (isinstance(schema, type) and issubclass(schema, GeneratorSpec)):
+        raise InputError(
+            f"{where}: its 'schema' is not a subclass of catimage.pool.spec.GeneratorSpec. Set it"
+            " to one."
+        )
+    return kind
+
+
+def unknown_kind(name: str) -> str:
+    """Return the end of an error message about a name that is no kind."""
+    names = kind_names()
+    return f"no kind is called {name!r}{nearest(name, names)}. The kinds are {', '.join(names)}."

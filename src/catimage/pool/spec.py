@@ -1,37 +1,39 @@
-"""What the file of a pool says of one candidate and of one generator, and what every kind of
-generator can do.
+"""Schema of a pool file: the pool, its candidates, and the base class of its generators.
+
+The classes validate values. They read no files, import no model library and count nothing; see
+:mod:`catimage.pool.kind` for what can be done with a generator.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SerializeAsAny
 
 from catimage.errors import InputError
 
-if TYPE_CHECKING:
-    from catimage.pool.device_memory import Workshop
-
-Convention = Literal["full", "paper"]
+CostUnit = Literal["tflops", "seconds", "usd", "wh"]
 
 
-class Section(BaseModel):
-    """A part of a pool's file: unknown keys are errors."""
+class PoolSection(BaseModel):
+    """A mapping in a pool file. It is immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Candidate(BaseModel):
-    """One choice m: a generator, a number of steps, and what it sets otherwise than its generator.
+    """One choice m of the router: a generator, a number of steps, and settings.
 
-    An explicit ``cost`` is in ``unit``, for one image. ``settings`` holds the keys beyond the named
-    ones: which of them there may be is the generator's to say (:attr:`GeneratorSpec.overridable`).
+    Attributes:
+        candidate: unique name.
+        generator: name of the generator that makes its images.
+        steps: number of denoising steps (of scales, for a next-scale generator).
+        cost: cost of one image in ``unit``; None if it is counted or measured.
+        unit: unit of ``cost``.
+
+    Further keys override settings of the generator; :attr:`GeneratorSpec.overridable` lists the
+    keys that are allowed.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -40,15 +42,15 @@ class Candidate(BaseModel):
     generator: str
     steps: int = Field(1, ge=1)
     cost: float | None = Field(None, ge=0, allow_inf_nan=False)
-    unit: Literal["tflops", "seconds", "usd", "wh"] = "tflops"
+    unit: CostUnit = "tflops"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The generator's settings that this candidate has otherwise."""
+        """The generator's settings that this candidate overrides."""
         return dict(self.model_extra or {})
 
     def row(self) -> dict[str, Any]:
-        """Its columns in the candidates table."""
+        """Return the candidate's row of the candidates table."""
         return {
             "candidate": self.candidate,
             "generator": self.generator,
@@ -58,166 +60,123 @@ class Candidate(BaseModel):
         }
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What one image of a candidate costs in TFLOPs, part by part. ``passes`` is 2 where guidance
-    doubles every call.
-    """
+class GeneratorSpec(PoolSection):
+    """Base class of the generators in a pool file, one subclass per kind.
 
-    denoiser: float
-    text_encoder: float
-    decoder: float
-    denoiser_calls: int
-    passes: int
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a generator before it is loaded.
-
-    ``weight_bytes`` and ``memory_bytes`` (weights as loaded, and the largest activations of one
-    image) are None where nothing can be counted; ``missing`` says what is not at hand, and is empty
-    where a run can start now.
-    """
-
-    revision: str
-    weight_bytes: int | None
-    memory_bytes: int | None
-    missing: str
-
-
-class Generator(Protocol):
-    """A loaded generator."""
-
-    def encode(self, prompts: list[str]) -> Any:
-        """Encodes each prompt once, for any number of candidates and seeds."""
-
-    def generate(
-        self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None
-    ) -> np.ndarray:
-        """One image a (prompt, seed) pair: uint8 (n, h, w, 3)."""
-
-
-class GeneratorSpec(Section, ABC):
-    """One generator, of any kind. Candidates share it.
-
-    ``size`` is the images' width and height in pixels. A kind is a subclass in
-    :data:`catimage.pool.registry.KINDS`; its methods import what they need when they are called, so
-    that reading a pool is cheap.
+    Attributes:
+        kind: name of the kind in :mod:`catimage.pool.registry`.
+        size: width and height of the images in pixels.
+        licence: licence of the weights, for information.
+        overridable: names of the settings that a candidate may override.
+        excluded_from_definition: names of the settings that do not change the images, or whose
+            values :meth:`GeneratorKind.identity <catimage.pool.kind.GeneratorKind.identity>`
+            represents by content or revision.
     """
 
     overridable: ClassVar[tuple[str, ...]] = ()
-    """Settings that a candidate may have otherwise than its generator."""
-    unseen: ClassVar[tuple[str, ...]] = ("licence",)
-    """Keys that say nothing of the images, or whose meaning :meth:`identity` gives."""
-    counted: ClassVar[bool] = True
-    """Whether its TFLOPs can be counted; where not, every candidate has an explicit cost."""
+    excluded_from_definition: ClassVar[tuple[str, ...]] = ("licence",)
 
     kind: str
     size: int = Field(ge=8, multiple_of=8)
     licence: str = ""
-    _where: str = PrivateAttr("pool")
+    _location: str = PrivateAttr("pool")
+
+    @property
+    def location(self) -> str:
+        """The file and key of this generator, with which error messages begin."""
+        return self._location
 
     def error(self, key: str, message: str) -> InputError:
-        """An error that names the file and the key of this generator; ``message`` ends the
-        sentence.
-        """
-        return InputError(f"{self._where}.{key}: {message}")
+        """Return an error that names the file and the key of this generator.
 
-    def settled(self, candidate: Candidate) -> Self:
-        """This generator with the settings of one of its candidates.
+        Args:
+            key: key of the setting, below this generator.
+            message: the problem and its fix, ending with a full stop.
+        """
+        return InputError(f"{self._location}.{key}: {message}")
+
+    def at(self, location: str) -> Self:
+        """Set :attr:`location`, and return this object."""
+        self._location = location
+        return self
+
+    def with_settings_of(self, candidate: Candidate) -> Self:
+        """Return this generator with the settings that a candidate overrides.
 
         Raises:
-            ValidationError: a setting has a value that it cannot have.
+            ValidationError: a setting has an invalid value.
         """
         if not candidate.settings:
             return self
-        made = type(self).model_validate({**self.model_dump(), **candidate.settings})
-        made._where = self._where
-        return made
-
-    def check(self, candidate: Candidate) -> None:
-        """Looks at what a candidate asks for, without loading anything.
-
-        Raises:
-            InputError: this generator cannot make it.
-        """
+        values = {**self.model_dump(), **candidate.settings}
+        return type(self).model_validate(values).at(self._location)
 
     def definition(self, candidate: Candidate, identity: dict[str, Any]) -> dict[str, Any]:
-        """What decides a candidate's images beside its steps, for the plans of shards: settings,
-        and :meth:`identity`.
+        """Return the kind, settings and weights that determine a candidate's images, except steps.
 
-        Where the weights lie is left out, so that a copied workspace keeps its shards.
+        Shard plans contain the definition. Paths of weights are not part of it, so that a copied
+        workspace keeps its shards.
+
+        Args:
+            candidate: a candidate of this generator.
+            identity: digests or revisions of the weights, from ``GeneratorKind.identity``.
         """
-        settings = self.settled(candidate).model_dump(
-            mode="json", exclude=set(self.unseen), exclude_defaults=True
+        settings = self.with_settings_of(candidate).model_dump(
+            mode="json", exclude=set(self.excluded_from_definition), exclude_defaults=True
         )
         return {"kind": self.kind, **settings, **identity}
 
-    @abstractmethod
-    def identity(self, folder: Path) -> dict[str, Any]:
-        """What identifies its weights, by content or by revision; ``folder`` is its pool's.
+
+class Pool(PoolSection):
+    """A pool: the set H of candidates (CATImage, section 3.1) and their generators.
+
+    Attributes:
+        name: name of the pool.
+        generators: generators by name.
+        candidates: candidates in the order of the file.
+        costs: ``counted`` counts TFLOPs from the configuration of the models, in addition to the
+            costs that candidates give; with ``explicit``, every candidate gives its cost.
+        usd_per_tflop: price of computation. It gives candidates with counted TFLOPs a cost in USD,
+            so that they can be compared with hosted candidates (``cost_unit: usd``).
+        reference_condition: the fixed candidate that reports compare with (BudgetFusion: 65 steps).
+        metric_reference: per generator, the candidate whose images are the references of a
+            reference metric (BudgetFusion: 129 steps).
+    """
+
+    name: str = Field(min_length=1)
+    generators: dict[str, SerializeAsAny[InstanceOf[GeneratorSpec]]] = Field(min_length=1)
+    candidates: list[Candidate] = Field(min_length=1)
+    costs: Literal["counted", "explicit"] = "counted"
+    usd_per_tflop: float | None = Field(None, gt=0, allow_inf_nan=False)
+    reference_condition: str | None = None
+    metric_reference: dict[str, str] = Field(default_factory=dict)
+    _file: Path = PrivateAttr(Path())
+
+    @property
+    def file(self) -> Path:
+        """The YAML file that the pool was read from."""
+        return self._file
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths of weights start from."""
+        return self._file.parent
+
+    def read_from(self, file: Path) -> Self:
+        """Record the file that the pool was read from, for relative paths and error messages."""
+        self._file = file
+        for name, spec in self.generators.items():
+            spec.at(f"{file}: generators.{name}")
+        return self
+
+    def candidates_of(self, generator: str) -> list[Candidate]:
+        """Return the candidates of a generator, in the order of the pool."""
+        return [c for c in self.candidates if c.generator == generator]
+
+    def candidate(self, name: str) -> Candidate:
+        """Return the candidate of that name.
 
         Raises:
-            InputError: the weights are not there.
+            KeyError: the pool has no such candidate.
         """
-
-    @abstractmethod
-    def terms(
-        self, folder: Path, candidates: list[Candidate], convention: Convention
-    ) -> list[Terms]:
-        """What an image of each of its ``candidates`` costs.
-
-        Raises:
-            InputError: there is no way to count it; the candidates need an explicit cost.
-        """
-
-    @abstractmethod
-    def facts(self, folder: Path) -> Facts:
-        """What is known of it before it is loaded; asks no network."""
-
-    def sources(self) -> dict[str, str]:
-        """Where its weights come from, folders and hub ids, by the key that names them
-        (``weights``, ``parts.unet.weights``).
-        """
-        return {}
-
-    def local_folders(self, folder: Path) -> dict[str, Path]:
-        """Those of its :meth:`sources` that are folders on this machine, for a Bento to carry."""
-        return {
-            key: folder / place
-            for key, place in self.sources().items()
-            if (folder / place).is_dir()
-        }
-
-    def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
-        """Fetches what is not on this machine, and checks all that can be known before a long run
-        without loading anything.
-
-        Raises:
-            InputError: it cannot make one of the ``candidates``, or not on this ``device`` (not
-                ``auto``, but a name of torch's).
-        """
-        for candidate in candidates:
-            self.check(candidate)
-
-    @abstractmethod
-    def open(self, folder: Path, device: str = "auto") -> Generator:
-        """Loads it, by itself.
-
-        Raises:
-            InputError: its weights, classes or device are not to be had.
-        """
-
-    def open_in(self, workshop: Workshop, folder: Path) -> Generator:
-        """Loads it beside others, whose parts it shares where it can; a kind that shares none needs
-        only :meth:`open`.
-
-        Raises:
-            InputError: its weights or classes are not to be had.
-        """
-        return self.open(folder, workshop.device)
-
-    def part_keys(self, folder: Path) -> frozenset[Hashable]:
-        """What identifies the parts that it has in a workshop."""
-        return frozenset()
+        return {c.candidate: c for c in self.candidates}[name]

@@ -22,7 +22,9 @@ from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.features.steps import encoders_of, rename_encoder
 from catimage.params import Params
-from catimage.pool.pool import PACKAGED, Pool, load_pool
+from catimage.pool.loading import PACKAGED, load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Pool
 from catimage.router import Router
 from catimage.workspace import Workspace, replacing
 
@@ -110,7 +112,7 @@ def _stage_pool(folder: Path, pool: Pool) -> str:
     """Copies a pool of the workspace with its local weights; returns its name there."""
     tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
     for name, spec in pool.generators.items():
-        for key, source in spec.local_folders(pool.folder).items():
+        for key, source in kind_of(spec, pool.folder).local_folders().items():
             place = f"{pool.file.stem}/{name}/{key}"
             shutil.copytree(source, folder / place)
             _put(tree["generators"][name], key.split("."), place)

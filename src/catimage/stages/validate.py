@@ -15,7 +15,7 @@ from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
 from catimage.metrics.registry import declaration
 from catimage.params import Params
-from catimage.pool.candidate_images import choices_of
+from catimage.pool.candidate_images import candidate_images
 from catimage.validation import runner as validation_run
 from catimage.validation import suites as validation
 from catimage.validation.frames import frames
@@ -56,7 +56,7 @@ def run(workspace: Workspace, params: Params) -> None:
     compared = kind != "imported" and any(
         declaration(name, params.label).needs_reference for name in params.label.metrics
     )
-    references = choices_of(workspace, params).references if compared else {}
+    references = candidate_images(workspace, params.pool, params.imported).references if compared else {}
     context = workspace.root / "expectations"
     ours = (context / "great_expectations.yml").exists()
     suites = validation.load(context / "suites", kind) if ours else validation.suites(kind)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from catimage.data.shards.plan import ShardPlan, plan_blocks
 from catimage.errors import InputError
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.spec import Pool
+from catimage.pool.loading import load_pool
 from tests.miniature import pool_tree
 
 PLAN = ShardPlan("mini-2", {"weights": "abc"}, 2, (("1", "one"), ("2", "two")), (0, 1), 3)

@@ -1,35 +1,61 @@
-"""What a shard holds is decided before it is made, and the shard is named after the decision."""
+"""Shard plans: which images a shard contains, decided before they are generated.
+
+A shard file is named after the hash of its plan, so that a finished shard can be reused exactly if
+nothing that its images depend on has changed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 from catimage.errors import InputError
-from catimage.pool.pool import Pool
 
 PROTOCOL = 1
-"""Raised when the same plan would come to be made into other images or another file layout."""
+"""Part of every plan's hash. Increase it if equal plans would give other images or files."""
 
 Prompt = tuple[str, str]
 """``prompt_id`` and text."""
 
 
 @dataclass(frozen=True)
+class PlannedCandidate:
+    """A candidate whose images are planned.
+
+    Attributes:
+        candidate: its name.
+        generator: the name of its generator.
+        steps: its number of denoising steps.
+        definition: everything else that its images depend on: the settings of the generator and of
+            the candidate, and digests of the weights.
+    """
+
+    candidate: str
+    generator: str
+    steps: int
+    definition: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class ShardPlan:
-    """Consecutive prompts of one candidate with all seeds, made in batches of a fixed size from the
-    first row on.
+    """The images of one shard: consecutive prompts of one candidate, with all seeds.
 
-    Fixed batches matter: floating-point sums depend on the size of the batch they are taken in, so
-    a run that was interrupted repeats the very batches of an undisturbed one and comes to the same
-    images.
+    The batch size is part of the plan because floating-point sums depend on it: a run that was
+    interrupted repeats the same batches and generates the same images.
 
-    ``definition`` is the generator's, with the candidate's settings
-    (:meth:`catimage.pool.spec.GeneratorSpec.definition`).
+    Attributes:
+        candidate: name of the candidate.
+        definition: see :class:`PlannedCandidate`.
+        steps: number of denoising steps.
+        prompts: the prompts.
+        seeds: the seeds of every prompt.
+        batch_size: images per batch, counted from the first image of the shard.
+        encoding: format of the encoded images.
     """
 
     candidate: str
@@ -37,7 +63,7 @@ class ShardPlan:
     steps: int
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
-    batch: int
+    batch_size: int
     encoding: str = "png"
 
     @cached_property
@@ -45,33 +71,37 @@ class ShardPlan:
         """The first 32 hexadecimal digits of the SHA-256 of the plan."""
         plan = {
             "protocol": PROTOCOL,
-            **{field: getattr(self, field) for field in self.__dataclass_fields__},
+            "candidate": self.candidate,
+            "definition": self.definition,
+            "steps": self.steps,
+            "prompts": self.prompts,
+            "seeds": self.seeds,
+            "batch": self.batch_size,
+            "encoding": self.encoding,
         }
-        return hashlib.sha256(
-            json.dumps(plan, sort_keys=True, ensure_ascii=False).encode()
-        ).hexdigest()[:32]
+        text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def images(self) -> int:
-        """How many images it plans."""
+        """The number of images."""
         return len(self.prompts) * len(self.seeds)
 
     def batches(self) -> Iterator[list[tuple[str, str, int]]]:
-        """(prompt_id, prompt, seed) of every image, prompts outermost, cut into batches; the last
-        may be smaller.
+        """Yield batches of ``(prompt_id, prompt, seed)``; the last one may be smaller.
+
+        All seeds of a prompt follow each other.
         """
         rows = [
             (identifier, text, seed) for identifier, text in self.prompts for seed in self.seeds
         ]
-        for start in range(0, len(rows), self.batch):
-            yield rows[start : start + self.batch]
+        for start in range(0, len(rows), self.batch_size):
+            yield rows[start : start + self.batch_size]
 
 
 @dataclass(frozen=True)
-class Block:
-    """The shards of one generator over the same prompts: their text is encoded once for all of
-    them.
-    """
+class PromptBlock:
+    """The shards of one generator over the same prompts, whose texts are encoded once for all."""
 
     generator: str
     prompts: tuple[Prompt, ...]
@@ -79,38 +109,45 @@ class Block:
 
 
 def plan_blocks(
-    pool: Pool,
-    definitions: dict[str, dict[str, Any]],
-    prompts: list[Prompt],
-    seeds: list[int],
-    batch: int,
+    candidates: Sequence[PlannedCandidate],
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    batch_size: int,
     shard_images: int,
-) -> list[Block]:
-    """Every prompt x candidate x seed of the pool, cut into shards; generator by generator, in the
-    pool's order.
+) -> list[PromptBlock]:
+    """Plan the images of every prompt, candidate and seed.
 
-    ``definitions`` holds the definition of each candidate.
+    Args:
+        candidates: the candidates; those of one generator must follow each other.
+        prompts: the prompts. Prompts added at the end leave the plans of full shards unchanged.
+        seeds: the seeds of every prompt.
+        batch_size: images generated at once.
+        shard_images: the largest number of images per shard. A shard has
+            ``shard_images // len(seeds)`` prompts, and at least one.
 
-    Prompts are cut in the order they come in, ``shard_images // len(seeds)`` of them (at least one)
-    to a shard. A table that grows at its end keeps all of its full shards.
+    Returns:
+        Blocks ordered by generator, then by prompt.
 
     Raises:
         InputError: a seed is listed twice.
     """
-    if len(set(seeds)) < len(seeds):
-        twice = next(s for s in seeds if seeds.count(s) > 1)
+    repeated = [seed for seed in seeds if list(seeds).count(seed) > 1]
+    if repeated:
         raise InputError(
-            f"params.yaml: generate.seeds lists the seed {twice} twice; name each once."
+            f"params.yaml: generate.seeds: the seed {repeated[0]} is listed twice. Remove one."
         )
     size = max(1, shard_images // len(seeds))
-    cuts = [tuple(prompts[i : i + size]) for i in range(0, len(prompts), size)]
-    blocks = []
-    for generator in pool.generators:
-        own = pool.candidates_of(generator)
-        for cut in cuts if own else []:
-            plans = tuple(
-                ShardPlan(c.candidate, definitions[c.candidate], c.steps, cut, tuple(seeds), batch)
+    parts = [tuple(prompts[start : start + size]) for start in range(0, len(prompts), size)]
+    return [
+        PromptBlock(
+            generator,
+            part,
+            tuple(
+                ShardPlan(c.candidate, c.definition, c.steps, part, tuple(seeds), batch_size)
                 for c in own
-            )
-            blocks.append(Block(generator, cut, plans))
-    return blocks
+            ),
+        )
+        for generator, group in groupby(candidates, lambda c: c.generator)
+        for own in [list(group)]
+        for part in parts
+    ]

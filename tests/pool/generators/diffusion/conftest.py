@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from catimage.pool.pool import Pool, load_pool
-from tests.families import generator_of, save_family
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
+from tests.architectures import generator_of, save_family
 
 MakePool = Callable[..., Pool]
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from catimage.errors import InputError
-from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.generators.diffusion.deepcache import deep_blocks, deepcache
-from catimage.pool.pool import Pool
+from catimage.pool.spec import Pool
 from tests.pool.generators.diffusion.conftest import MakePool
 
 PROMPTS = ["a red ring", "two small stars on blue"]
 
 
-def _images(pool: Pool, name: str, opened: OpenPool | None = None) -> np.ndarray:
+def _images(pool: Pool, name: str, opened: GeneratorCache | None = None) -> np.ndarray:
     return (
-        (opened or OpenPool(pool, "cpu"))
+        (opened or GeneratorCache(pool, "cpu"))
         .generator("mini")
         .generate(PROMPTS, pool.candidate(name), [0, 1])
     )
@@ -33,7 +33,7 @@ def _hooks(model: torch.nn.Module) -> list[str]:
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_deepcache_at_interval_one_is_the_plain_unet(family: str, family_pool: MakePool):
     pool = family_pool(family, {"cache": {"method": "deepcache", "interval": 1}})
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     assert (_images(pool, "other", opened) == _images(pool, "mini-4", opened)).all()
 
 
@@ -41,8 +41,8 @@ def test_deepcache_computes_deep_blocks_at_steps_0_n_2n_and_the_shallow_ones_alw
     family_pool: MakePool,
 ):
     pool = family_pool("sd", {"cache": {"method": "deepcache", "interval": 3}})
-    opened = OpenPool(pool, "cpu")
-    unet = opened.generator("mini").pipeline.unet
+    opened = GeneratorCache(pool, "cpu")
+    unet = opened.get("mini").pipeline.unet
     plain, deep = _images(pool, "mini-4", opened), deep_blocks(unet)
     shallow = [unet.conv_in, unet.up_blocks[-1].resnets[-1], unet.conv_out]
     calls = dict.fromkeys([*deep, *shallow], 0)
@@ -70,9 +70,9 @@ def test_a_cache_is_one_candidates_and_starts_afresh_with_every_batch(family_poo
         ("flux", {"method": "first-block", "threshold": 10.0}),
     ):
         pool = family_pool(family, {"cache": cache})
-        opened = OpenPool(pool, "cpu")
+        opened = GeneratorCache(pool, "cpu")
         plain, cached = _images(pool, "mini-4", opened), _images(pool, "other", opened)
-        pipeline = opened.generator("mini").pipeline
+        pipeline = opened.get("mini").pipeline
         assert _hooks(getattr(pipeline, "unet", None) or pipeline.transformer) == []
         assert (_images(pool, "other", opened) == cached).all()
         assert (_images(pool, "mini-4", opened) == plain).all()
@@ -80,7 +80,7 @@ def test_a_cache_is_one_candidates_and_starts_afresh_with_every_batch(family_poo
 
 
 def test_an_error_within_leaves_no_hook_behind(family_pool: MakePool):
-    unet = OpenPool(family_pool("sd"), "cpu").generator("mini").pipeline.unet
+    unet = GeneratorCache(family_pool("sd"), "cpu").get("mini").pipeline.unet
     with pytest.raises(KeyError), deepcache(unet, 2):
         assert _hooks(unet)
         raise KeyError
@@ -102,7 +102,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_diffusers_methods_work_on_flux(method: str, family_pool: MakePool):
     pool = family_pool("flux", {"cache": {"method": method, **METHODS[method]}})
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     opened.prepare()
     plain, cached = _images(pool, "mini-4", opened), _images(pool, "other", opened)
     assert (cached != plain).any()
@@ -154,13 +154,13 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(
     family: str, cache: dict[str, Any], message: str, family_pool: MakePool
 ):
     with pytest.raises(InputError, match=message) as caught:
-        OpenPool(family_pool(family, {"cache": cache}), "cpu").prepare()
+        GeneratorCache(family_pool(family, {"cache": cache}), "cpu").prepare()
     assert "\n" not in str(caught.value)
 
 
 def test_what_diffusers_refuses_is_said_and_leaves_the_model_as_it_was(family_pool: MakePool):
     pool = family_pool("flux", {"cache": {"method": "mag"}})
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     plain = _images(pool, "mini-4", opened)
     with pytest.raises(
         InputError, match=r"generators\.mini\.cache: 'mag' on FluxTransformer2DModel: .*mag_ratios"

@@ -10,13 +10,14 @@ import pytest
 import yaml
 
 from catimage.errors import InputError
-from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.generators.diffusion import checks
 from catimage.pool.generators.diffusion.checks import weight_bytes, weight_files
 from catimage.pool.generators.diffusion.loading import components
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.pool import Pool, load_pool
-from tests.families import generator_of
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
+from tests.architectures import generator_of
 from tests.pool.generators.diffusion.conftest import MakePool
 
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -88,7 +89,7 @@ def test_what_cannot_work_is_one_sentence(
     family: str, changes: dict[str, Any], message: str, family_pool: MakePool
 ):
     with pytest.raises(InputError, match=message) as caught:
-        OpenPool(family_pool(family, **changes), "cpu").prepare()
+        GeneratorCache(family_pool(family, **changes), "cpu").prepare()
     assert "\n" not in str(caught.value)
 
 
@@ -107,7 +108,7 @@ def copied(family_weights: Callable[[str], Path], tmp_path: Path) -> Pool:
 
 def _refusal(pool: Pool) -> str:
     with pytest.raises(InputError) as caught:
-        OpenPool(pool, "cpu").prepare()
+        GeneratorCache(pool, "cpu").prepare()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -152,7 +153,7 @@ def test_bytes_are_those_of_the_loaded_modules(copied: Pool):
     spec = copied.generators["sd"]
     assert isinstance(spec, DiffusersSpec)
     half = spec.model_copy(update={"dtype": "float16"})
-    modules = OpenPool(copied, "cpu").generator("sd").pipeline.components
+    modules = GeneratorCache(copied, "cpu").get("sd").pipeline.components
     for name, part in components(spec, copied.folder).items():
         counted = weight_bytes(spec, name, part)
         loaded = sum(p.numel() * 4 for p in modules[name].parameters()) if counted else 0

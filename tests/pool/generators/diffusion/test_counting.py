@@ -13,11 +13,13 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from catimage.errors import InputError
-from catimage.pool.generators.diffusion.counting import count_terms, run_dry
+from catimage.pool.generators.diffusion.counting import count_costs, run_dry
 from catimage.pool.generators.diffusion.dry import dry_pipeline
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.pool import PACKAGED, Pool, load_pool
-from catimage.pool.spec import Terms
+from catimage.pool.kind import CostTerms
+from catimage.pool.loading import PACKAGED, load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Pool
 from tests.miniature import pool_tree
 
 
@@ -30,8 +32,8 @@ def _pool(folder: Path, candidates: list[dict[str, Any]] | None = None, **change
     return load_pool(str(path))
 
 
-def _terms(pool: Pool, convention: Any = "full") -> list[Terms]:
-    return pool.generators["mini"].terms(pool.folder, pool.candidates, convention)
+def _terms(pool: Pool, convention: Any = "full") -> list[CostTerms]:
+    return kind_of(pool.generators["mini"], pool.folder).count_costs(pool.candidates, convention)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def test_deepcache_is_full_on_every_nth_call_and_shallow_between(miniature_pool:
             }
         ],
     )
-    spec = cached.generators["mini"].settled(cached.candidates[0])
+    spec = cached.generators["mini"].with_settings_of(cached.candidates[0])
     assert isinstance(spec, DiffusersSpec)
     pipeline = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
     pipeline.set_progress_bar_config(disable=True)
@@ -239,4 +241,4 @@ def test_terms_need_no_candidates(bare: Path):
     pool = _pool(bare)
     spec = pool.generators["mini"]
     assert isinstance(spec, DiffusersSpec)
-    assert count_terms(spec, pool.folder, [], "full") == []
+    assert count_costs(spec, pool.folder, [], "full") == []

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from catimage.errors import InputError
-from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.spec import Candidate
-from tests.families import FAMILIES, SIZE
+from tests.architectures import FAMILIES, SIZE
 from tests.pool.generators.diffusion.conftest import MakePool
 
 PROMPTS = ["a red ring", "two small stars on blue"]
@@ -35,9 +35,9 @@ def test_a_seed_gives_the_same_image_twice_and_one_initial_noise_at_every_step_c
     family: str, family_pool: MakePool
 ):
     pool = family_pool(family)
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     opened.prepare()
-    generator = opened.generator("mini")
+    generator = opened.get("mini")
     encoded = generator.encode(PROMPTS)
     images = generator.generate(PROMPTS, pool.candidate("mini-2"), [7, 8], encoded)
     assert images.shape == (2, SIZE, SIZE, 3)
@@ -75,8 +75,8 @@ def test_it_is_the_image_of_the_plain_pipeline(family: str, family_pool: MakePoo
     pool = family_pool(family)
     spec = pool.generators["mini"]
     ours = (
-        OpenPool(pool, "cpu")
-        .generator("mini")
+        GeneratorCache(pool, "cpu")
+        .get("mini")
         .generate(PROMPTS, pool.candidate("mini-4"), [7, 8])[1]
     )
     plain = getattr(diffusers, spec.pipeline).from_pretrained(spec.weights, low_cpu_mem_usage=False)
@@ -101,7 +101,7 @@ def test_it_is_the_image_of_the_plain_pipeline(family: str, family_pool: MakePoo
 @pytest.mark.parametrize("family", FAMILIES)
 def test_passes_are_what_the_specification_says(family: str, family_pool: MakePool):
     pool = family_pool(family)
-    generator = OpenPool(pool, "cpu").generator("mini")
+    generator = GeneratorCache(pool, "cpu").get("mini")
     with first_inputs(_denoiser(generator)) as seen:
         generator.generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
     rows = sum(len(latents) for latents in seen)
@@ -113,12 +113,12 @@ def test_a_pipeline_whose_text_cannot_be_encoded_apart_encodes_with_every_batch(
 ):
     pool = family_pool("sd")
     apart = (
-        OpenPool(pool, "cpu").generator("mini").generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
+        GeneratorCache(pool, "cpu").get("mini").generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
     )
     monkeypatch.setattr(
         "catimage.pool.generators.diffusion.generator.embedding_names", lambda _: ()
     )
-    generator = OpenPool(pool, "cpu").generator("mini")
+    generator = GeneratorCache(pool, "cpu").get("mini")
     assert not generator.encode(PROMPTS).tensors
     together = generator.generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
     assert np.abs(together.astype(int) - apart).max() <= 1
@@ -129,7 +129,7 @@ def test_half_precision_makes_nearly_the_same_image(family: str, family_pool: Ma
     images = []
     for dtype in ("float32", "bfloat16"):
         pool = family_pool(family, dtype=dtype)
-        generator = OpenPool(pool, "cpu").generator("mini")
+        generator = GeneratorCache(pool, "cpu").get("mini")
         assert {p.dtype for p in _denoiser(generator).parameters()} == {getattr(torch, dtype)}
         images.append(
             generator.generate(PROMPTS, Candidate(candidate="x", generator="mini", steps=1), [0, 1])
@@ -142,4 +142,4 @@ def test_images_that_are_not_numbers_are_said(family_pool: MakePool):
     with pytest.raises(
         InputError, match=r"the candidate 'mini-1' makes images that are not numbers"
     ):
-        OpenPool(pool, "cpu").generator("mini").generate(PROMPTS, pool.candidate("mini-1"), [0, 1])
+        GeneratorCache(pool, "cpu").get("mini").generate(PROMPTS, pool.candidate("mini-1"), [0, 1])

@@ -7,9 +7,10 @@ import torch
 import yaml
 
 from catimage.errors import InputError
-from catimage.pool.device_memory import Workshop
+from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.diffusion.generator import DiffusionGenerator
-from catimage.pool.pool import load_pool
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate
 from tests.miniature import pool_tree
 
@@ -19,7 +20,7 @@ PROMPTS = ["a red ring", "an empty white wall", "two small stars on a blue backg
 @pytest.fixture(scope="module")
 def generator(miniature_pool: Path) -> DiffusionGenerator:
     pool = load_pool(str(miniature_pool))
-    opened = pool.generators["mini"].open(pool.folder, "cpu")
+    opened = kind_of(pool.generators["mini"], pool.folder).load(DeviceMemory("cpu"))
     assert isinstance(opened, DiffusionGenerator)
     return opened
 
@@ -32,7 +33,7 @@ def _steps(n: int, **settings: object) -> Candidate:
 
 def _opened(miniature_pool: Path, **changes: object) -> DiffusionGenerator:
     spec = load_pool(str(miniature_pool)).generators["mini"].model_copy(update=changes)
-    return DiffusionGenerator(spec, miniature_pool.parent, Workshop("cpu"))
+    return DiffusionGenerator(spec, miniature_pool.parent, DeviceMemory("cpu"))
 
 
 class Calls:
@@ -177,7 +178,9 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path, miniature_pool: Path):
         InputError,
         match=r"broken\.yaml: generators\.mini\.weights: cannot load StableDiffusionPipeline from",
     ) as caught:
-        pool.generators["mini"].open(pool.folder, "cpu")
+        kind_of(pool.generators["mini"], pool.folder).load(DeviceMemory("cpu"))
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="device 'teapot'"):
-        load_pool(str(miniature_pool)).generators["mini"].open(miniature_pool.parent, "teapot")
+        kind_of(load_pool(str(miniature_pool)).generators["mini"], miniature_pool.parent).load(
+            DeviceMemory("teapot")
+        )

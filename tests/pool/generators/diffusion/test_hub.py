@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from catimage.errors import InputError
-from catimage.pool.generator_cache import OpenPool
-from catimage.pool.pool import Pool, load_pool
-from tests.families import generator_of
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Pool
+from tests.architectures import generator_of
 from tests.pool.generators.diffusion.adapters import FILE, save_adapter
 from tests.pool.generators.diffusion.hub import REVISION, hub_of
 
@@ -71,19 +73,19 @@ def test_weights_are_fetched_once_and_taken_from_the_cache_when_the_hub_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ):
     pool = _pool(tmp_path, "mini/sd")
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     opened.prepare()
     assert "mini/sd/unet/diffusion_pytorch_model.safetensors" in hub
     hub.clear()
-    image = opened.generator("mini").generate(["a red ring"], pool.candidates[0], [3])
+    image = opened.get("mini").generate(["a red ring"], pool.candidates[0], [3])
     assert not hub
     local = _pool(tmp_path, str(family_weights("sd")))
     assert (
-        OpenPool(local, "cpu").generator("mini").generate(["a red ring"], local.candidates[0], [3])
+        GeneratorCache(local, "cpu").get("mini").generate(["a red ring"], local.candidates[0], [3])
         == image
     ).all()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    again = OpenPool(pool, "cpu")
+    again = GeneratorCache(pool, "cpu")
     again.prepare()
     assert (
         again.generator("mini").generate(["a red ring"], pool.candidates[0], [3]) == image
@@ -93,29 +95,29 @@ def test_weights_are_fetched_once_and_taken_from_the_cache_when_the_hub_is_gone(
 def test_what_a_part_replaces_is_not_fetched(hub: list[str], tmp_path: Path):
     part = {"weights": "mini/unet", "revision": REVISION, "file": "4step.safetensors"}
     pool = _pool(tmp_path, "mini/sd", parts={"unet": part})
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     opened.prepare()
     assert "mini/unet/4step.safetensors" in hub
     assert "mini/sd/unet/config.json" in hub
     assert "mini/sd/unet/diffusion_pytorch_model.safetensors" not in hub
-    assert opened.generator("mini").generate(["a red ring"], pool.candidates[0], [3]).shape[0] == 1
+    assert opened.get("mini").generate(["a red ring"], pool.candidates[0], [3]).shape[0] == 1
 
 
 def test_an_adapter_is_fetched_as_one_file(hub: list[str], tmp_path: Path):
     lora = {"weights": "mini/lora", "revision": REVISION, "subfolder": "styles"}
     pool = _pool(tmp_path, "mini/sd", lora=lora)
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     opened.prepare()
     assert [name for name in hub if name.startswith("mini/lora")] == [f"mini/lora/styles/{FILE}"]
     hub.clear()
-    image = opened.generator("mini").generate(["a red ring"], pool.candidates[0], [3])
+    image = opened.get("mini").generate(["a red ring"], pool.candidates[0], [3])
     assert not hub
-    assert pool.generators["mini"].facts(tmp_path).missing == "", (
+    assert kind_of(pool.generators["mini"], tmp_path).facts().missing == "", (
         "what a repository has beside is not needed"
     )
     local = _pool(tmp_path, "mini/sd", lora={"weights": "lora", "subfolder": "styles"})
     assert (
-        OpenPool(local, "cpu").generator("mini").generate(["a red ring"], local.candidates[0], [3])
+        GeneratorCache(local, "cpu").get("mini").generate(["a red ring"], local.candidates[0], [3])
         == image
     ).all()
 
@@ -163,7 +165,7 @@ def test_what_the_hub_does_not_give_is_one_sentence(
     hub: list[str], weights: str, changes: dict[str, Any], message: str, tmp_path: Path
 ):
     with pytest.raises(InputError, match=message) as caught:
-        OpenPool(_pool(tmp_path, weights, **changes), "cpu").prepare()
+        GeneratorCache(_pool(tmp_path, weights, **changes), "cpu").prepare()
     assert "\n" not in str(caught.value)
     assert not [name for name in hub if "mini/gated" in name]
 
@@ -184,4 +186,4 @@ def test_a_hub_that_does_not_answer(
             r" before"
         ),
     ):
-        OpenPool(_pool(tmp_path, "mini/sd"), "cpu").prepare()
+        GeneratorCache(_pool(tmp_path, "mini/sd"), "cpu").prepare()

@@ -10,9 +10,10 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from catimage.pool.generator_cache import OpenPool
-from catimage.pool.pool import Pool, load_pool
-from tests.families import SIZE, generator_of
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Pool
+from tests.architectures import SIZE, generator_of
 
 PROMPTS = ["a red ring", "two small stars on blue"]
 Weights = Callable[[str], Path]
@@ -74,8 +75,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_generators_share_what_they_have_in_common(pool: Pool, loads: list[str]):
-    opened = OpenPool(pool, "cpu")
-    sdxl, lightning, again = (opened.generator(name).pipeline for name in pool.generators)
+    opened = GeneratorCache(pool, "cpu")
+    sdxl, lightning, again = (opened.get(name).pipeline for name in pool.generators)
     for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"):
         assert getattr(sdxl, name) is getattr(lightning, name) is getattr(again, name)
     assert sdxl.unet is again.unet
@@ -96,8 +97,8 @@ def test_generators_share_what_they_have_in_common(pool: Pool, loads: list[str])
 
 
 def test_a_part_of_one_file_is_the_unet_of_its_images(pool: Pool, lightning: Path):
-    opened = OpenPool(pool, "cpu")
-    generator = opened.generator("lightning")
+    opened = GeneratorCache(pool, "cpu")
+    generator = opened.get("lightning")
     expected = load_file(lightning)
     assert all(
         torch.equal(tensor, expected[name])
@@ -106,7 +107,7 @@ def test_a_part_of_one_file_is_the_unet_of_its_images(pool: Pool, lightning: Pat
     images = generator.generate(PROMPTS, pool.candidate("lightning-4"), [0, 1])
     assert images.shape == (2, SIZE, SIZE, 3)
     assert (
-        images != opened.generator("sdxl").generate(PROMPTS, pool.candidate("sdxl-4"), [0, 1])
+        images != opened.get("sdxl").generate(PROMPTS, pool.candidate("sdxl-4"), [0, 1])
     ).mean() > 0.5
 
 
@@ -119,7 +120,7 @@ def test_a_part_in_a_folder_goes_before_the_pipelines_own(family_weights: Weight
     family = family_weights("sd2")
     (tmp_path / "text").symlink_to(family / "text_encoder")
     pool = _pool(tmp_path / "parts.yaml", {"mixed": {**base, "parts": parts}})
-    pipeline = OpenPool(pool, "cpu").generator("mixed").pipeline
+    pipeline = GeneratorCache(pool, "cpu").get("mixed").pipeline
     assert pipeline.unet.config.use_linear_projection, "its own configuration"
     expected = load_file(family / "text_encoder" / "model.safetensors")
     assert all(
@@ -132,31 +133,30 @@ def test_a_part_in_a_folder_goes_before_the_pipelines_own(family_weights: Weight
 def test_switching_between_candidates_and_opened_generators_loads_nothing(
     pool: Pool, loads: list[str]
 ):
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     first = {
-        c.candidate: opened.generator(c.generator).generate(PROMPTS, c, [0, 1])
-        for c in pool.candidates
+        c.candidate: opened.get(c.generator).generate(PROMPTS, c, [0, 1]) for c in pool.candidates
     }
     loads.clear()
     for candidate in reversed(pool.candidates):
-        again = opened.generator(candidate.generator).generate(PROMPTS, candidate, [0, 1])
+        again = opened.get(candidate.generator).generate(PROMPTS, candidate, [0, 1])
         assert (again == first[candidate.candidate]).all()
     assert not loads
     assert len({images.tobytes() for images in first.values()}) == len(first)
 
 
 def test_a_closed_generator_leaves_what_others_will_use(pool: Pool, loads: list[str]):
-    opened = OpenPool(pool, "cpu", ["lightning", "sdxl"])
-    opened.generator("lightning")
-    opened.close("lightning")
-    kinds = {type(part).__name__ for part in opened.workshop.parts.values()}
+    opened = GeneratorCache(pool, "cpu", ["lightning", "sdxl"])
+    opened.get("lightning")
+    opened.release("lightning")
+    kinds = {type(part).__name__ for part in opened.memory.parts.values()}
     assert "UNet2DConditionModel" not in kinds
     assert "CLIPTextModel" in kinds
     loads.clear()
-    opened.generator("sdxl")
+    opened.get("sdxl")
     assert loads == ["UNet2DConditionModel"]
-    opened.close("sdxl")
-    assert not opened.workshop.parts
+    opened.release("sdxl")
+    assert not opened.memory.parts
 
 
 def test_variant_weights_are_those_of_their_name(family_weights: Weights, tmp_path: Path):
@@ -171,11 +171,9 @@ def test_variant_weights_are_those_of_their_name(family_weights: Weights, tmp_pa
         tmp_path / "half.yaml",
         {"half": {**generator_of("sd", "half"), "variant": "fp16", "dtype": "bfloat16"}},
     )
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     opened.prepare()
-    unet = opened.generator("half").pipeline.unet
+    unet = opened.get("half").pipeline.unet
     assert unet.conv_out.weight.abs().max() == 0
     assert unet.dtype == torch.bfloat16
-    assert np.isfinite(
-        opened.generator("half").generate(PROMPTS, pool.candidate("half-2"), [0, 1])
-    ).all()
+    assert np.isfinite(opened.get("half").generate(PROMPTS, pool.candidate("half-2"), [0, 1])).all()

@@ -12,13 +12,14 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from catimage.errors import InputError
-from catimage.pool.generator_cache import OpenPool
+from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.generators.diffusion.lora import lora_parts
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.pool import Pool, load_pool
-from catimage.pool.spec import Candidate
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Candidate, Pool
 from catimage.stages.package import _stage_pool
-from tests.families import FAMILIES, SIZE, generator_of
+from tests.architectures import FAMILIES, SIZE, generator_of
 from tests.pool.generators.diffusion.adapters import FILE, kohya_of, save_adapter
 
 PROMPTS = ["a red ring", "two small stars on blue"]
@@ -57,8 +58,8 @@ def _base(family_weights: Weights, family: str = "sd") -> dict[str, Any]:
     return generator_of(family, str(family_weights(family)))
 
 
-def _images(opened: OpenPool, name: str) -> np.ndarray:
-    return opened.generator(name).generate(PROMPTS, opened.pool.candidate(name), [7, 8])
+def _images(opened: GeneratorCache, name: str) -> np.ndarray:
+    return opened.get(name).generate(PROMPTS, opened.pool.candidate(name), [7, 8])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_images_are_those_of_diffusers_with_the_adapter_beside(
     family: str, text: bool, family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     place, base = adapter(family, text), _base(family_weights, family)
-    opened = OpenPool(
+    opened = GeneratorCache(
         _pool(tmp_path, base, adapted={"lora": {"weights": str(place), "scale": 0.7}}), "cpu"
     )
     opened.prepare()
@@ -108,12 +109,12 @@ def test_the_plain_generator_makes_the_same_images_before_and_after(
         adapted={"lora": {"weights": str(adapter("sd"))}},
         text=text,
     )
-    first = _images(OpenPool(pool, "cpu"), "plain")
-    opened = OpenPool(pool, "cpu")
+    first = _images(GeneratorCache(pool, "cpu"), "plain")
+    opened = GeneratorCache(pool, "cpu")
     adapted = _images(opened, "adapted"), _images(opened, "text")
     assert (_images(opened, "plain") == first).all()
     assert all((images != first).mean() > 0.1 for images in adapted)
-    plain, unet, both = (opened.generator(name).pipeline for name in ("plain", "adapted", "text"))
+    plain, unet, both = (opened.get(name).pipeline for name in ("plain", "adapted", "text"))
     assert plain.vae is unet.vae is both.vae and plain.tokenizer is both.tokenizer
     assert plain.text_encoder is unet.text_encoder, "the adapter has nothing for it"
     assert (
@@ -133,31 +134,27 @@ def test_generators_with_one_adapter_share_what_it_was_added_to_once(
         "half": {"lora": {**lora, "scale": 0.5}},
     }
     pool = _pool(tmp_path, _base(family_weights), **changes, parts={"lora": lora, "parts": other})
-    alone = {name: _images(OpenPool(pool, "cpu"), name) for name in pool.generators}
-    opened = OpenPool(pool, "cpu")
+    alone = {name: _images(GeneratorCache(pool, "cpu"), name) for name in pool.generators}
+    opened = GeneratorCache(pool, "cpu")
     assert all((_images(opened, name) == alone[name]).all() for name in pool.generators)
-    one, two, half, parts = (
-        opened.generator(name).pipeline for name in ("one", "two", "half", "parts")
-    )
+    one, two, half, parts = (opened.get(name).pipeline for name in ("one", "two", "half", "parts"))
     assert one.unet is two.unet and one.text_encoder is two.text_encoder
     assert len({id(p.unet) for p in (one, half, parts)}) == 3, (
         "to another text encoder the adapter is added as a whole"
     )
-    opened.close("one")
-    assert any(part is two.unet for part in opened.workshop.parts.values())
-    opened.close("two")
-    assert not any(part is two.unet for part in opened.workshop.parts.values())
+    opened.release("one")
+    assert any(part is two.unet for part in opened.memory.parts.values())
+    opened.release("two")
+    assert not any(part is two.unet for part in opened.memory.parts.values())
 
 
 def test_the_network_is_a_plain_one_again(
     family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True))}
-    opened = OpenPool(_pool(tmp_path, _base(family_weights), adapted={"lora": lora}), "cpu")
+    opened = GeneratorCache(_pool(tmp_path, _base(family_weights), adapted={"lora": lora}), "cpu")
     for part in ("unet", "text_encoder"):
-        plain, adapted = (
-            getattr(opened.generator(name).pipeline, part) for name in ("plain", "adapted")
-        )
+        plain, adapted = (getattr(opened.get(name).pipeline, part) for name in ("plain", "adapted"))
         assert [(n, type(m)) for n, m in plain.named_modules()] == [
             (n, type(m)) for n, m in adapted.named_modules()
         ]
@@ -170,14 +167,14 @@ def test_the_network_is_a_plain_one_again(
             "cache": {"method": "deepcache", "interval": 2},
         }
     )
-    assert opened.generator("adapted").generate(PROMPTS, cached, [7, 8]).shape == (2, SIZE, SIZE, 3)
+    assert opened.get("adapted").generate(PROMPTS, cached, [7, 8]).shape == (2, SIZE, SIZE, 3)
 
 
 def test_a_scale_of_zero_changes_nothing(
     family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True)), "scale": 0}
-    opened = OpenPool(_pool(tmp_path, _base(family_weights), none={"lora": lora}), "cpu")
+    opened = GeneratorCache(_pool(tmp_path, _base(family_weights), none={"lora": lora}), "cpu")
     assert (_images(opened, "none") == _images(opened, "plain")).all()
 
 
@@ -189,7 +186,7 @@ def test_names_of_kohyas_scripts(
     pool = _pool(tmp_path, _base(family_weights), adapted={"lora": lora}, kohya={"lora": kohya})
     spec = pool.generators["kohya"]
     assert isinstance(spec, DiffusersSpec) and lora_parts(spec, pool.folder) == {"unet"}
-    opened = OpenPool(pool, "cpu")
+    opened = GeneratorCache(pool, "cpu")
     opened.prepare()
     halves = _images(opened, "kohya").astype(int)
     assert np.abs(halves - _images(opened, "adapted")).max() <= 1, "an alpha of half the rank"
@@ -200,18 +197,16 @@ def test_half_precision_adds_it_as_well(
     family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     base = {**_base(family_weights, "sdxl"), "dtype": "bfloat16"}
-    opened = OpenPool(
+    opened = GeneratorCache(
         _pool(tmp_path, base, adapted={"lora": {"weights": str(adapter("sdxl"))}}), "cpu"
     )
     assert (_images(opened, "adapted") != _images(opened, "plain")).mean() > 0.1
-    assert {p.dtype for p in opened.generator("adapted").pipeline.unet.parameters()} == {
-        torch.bfloat16
-    }
+    assert {p.dtype for p in opened.get("adapted").pipeline.unet.parameters()} == {torch.bfloat16}
 
 
 def _definition(pool: Pool, name: str = "adapted") -> dict[str, Any]:
     spec = pool.generators[name]
-    return spec.definition(pool.candidate(name), spec.identity(pool.folder))
+    return spec.definition(pool.candidate(name), kind_of(spec, pool.folder).identity())
 
 
 def test_a_definition_has_content_and_scale_and_no_place(
@@ -248,7 +243,9 @@ def test_facts_say_its_revision_and_that_it_is_missing(
     }
     changes["hub"] = {"lora": {"weights": "someone/style", "revision": "0123456789abcdef"}}
     pool = _pool(tmp_path, _base(family_weights), **changes)
-    there, no, hub = (pool.generators[name].facts(tmp_path) for name in ("there", "no", "hub"))
+    there, no, hub = (
+        kind_of(pool.generators[name], tmp_path).facts() for name in ("there", "no", "hub")
+    )
     assert " lora=" in there.revision and there.missing == ""
     assert no.missing == f"{tmp_path} has no no.safetensors"
     assert (
@@ -386,12 +383,12 @@ def test_what_does_not_work_is_one_sentence(
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / FILE).write_bytes((adapter("sd") / FILE).read_bytes())
     spoil(tmp_path / "own")
-    opened = OpenPool(
+    opened = GeneratorCache(
         _pool(tmp_path, _base(family_weights), adapted={"lora": {"weights": "own", **changes}}),
         "cpu",
     )
     with pytest.raises(InputError, match=message) as caught:
-        opened.prepare() if ahead else opened.generator("adapted")
+        opened.prepare() if ahead else opened.get("adapted")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 800
     assert "generators.adapted.lora" in str(caught.value)
@@ -406,13 +403,13 @@ def test_weights_that_are_not_numbers_are_said(
         {n: t * torch.inf for n, t in load_file(adapter("sd") / FILE).items()},
         tmp_path / "own" / FILE,
     )
-    opened = OpenPool(
+    opened = GeneratorCache(
         _pool(tmp_path, _base(family_weights), adapted={"lora": {"weights": "own"}}), "cpu"
     )
     with pytest.raises(
         InputError, match=r"\.lora: .*safetensors cannot be added in float32: NaNs? detected"
     ):
-        opened.generator("adapted")
+        opened.get("adapted")
 
 
 def test_a_pipeline_without_adapters_is_said(

@@ -5,7 +5,9 @@ import yaml
 
 from catimage.errors import InputError
 from catimage.pool.generators.diffusion.weights import config_folder, diffusers_class
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Pool
 from tests.miniature import pool_tree
 
 
@@ -18,7 +20,7 @@ def _pool(folder: Path, **changes: object) -> Pool:
 
 def _definition(pool: Pool) -> dict[str, object]:
     spec = pool.generators["mini"]
-    return spec.definition(pool.candidates[0], spec.identity(pool.folder))
+    return spec.definition(pool.candidates[0], kind_of(spec, pool.folder).identity())
 
 
 def test_a_missing_folder_is_named_with_file_and_key(tmp_path: Path):

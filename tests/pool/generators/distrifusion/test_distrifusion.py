@@ -17,8 +17,11 @@ import yaml
 
 from catimage.errors import InputError
 from catimage.pool.costs import candidate_costs
+from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.distrifusion.generator import DistrifusionGenerator
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Pool
 from tests.miniature import pool_tree
 
 FAKE = Path(__file__).with_name("fake.py")
@@ -63,7 +66,7 @@ def weights(miniature_pool: Path) -> Path:
 def opened(folder: Path, weights: Path, **settings: Any) -> tuple[Pool, DistrifusionGenerator]:
     interpreter(folder)
     pool = pool_of(folder, weights, **settings)
-    generator = pool.generators["d"].open(folder)
+    generator = kind_of(pool.generators["d"], folder).load(DeviceMemory())
     assert isinstance(generator, DistrifusionGenerator)
     return pool, generator
 
@@ -133,7 +136,11 @@ def test_several_processes_work_on_the_same_request(tmp_path: Path, weights: Pat
     run = f"exec {sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2"
     interpreter(tmp_path, f'for last; do :; done\n{run} {FAKE} "$last"')
     pool = pool_of(tmp_path, weights, start_timeout=120)
-    images = pool.generators["d"].open(tmp_path).generate(["x", "y"], pool.candidate("a"), [4, 5])
+    images = (
+        kind_of(pool.generators["d"], tmp_path)
+        .load(DeviceMemory())
+        .generate(["x", "y"], pool.candidate("a"), [4, 5])
+    )
     assert images[:, 0, 0, 0].tolist() == [4, 5]
 
 
@@ -149,10 +156,12 @@ def test_what_keeps_a_worker_from_starting(tmp_path: Path, weights: Path):
     with pytest.raises(
         InputError, match=r"died at starting \(exit code 3\), and said last: no such module"
     ):
-        pool_of(tmp_path, weights).generators["d"].open(tmp_path)
+        kind_of(pool_of(tmp_path, weights).generators["d"], tmp_path).load(DeviceMemory())
     interpreter(tmp_path, "sleep 60")
     with pytest.raises(InputError, match=r"hung for 0\.2 s at starting"):
-        pool_of(tmp_path, weights, start_timeout=0.2).generators["d"].open(tmp_path)
+        kind_of(pool_of(tmp_path, weights, start_timeout=0.2).generators["d"], tmp_path).load(
+            DeviceMemory()
+        )
 
 
 def test_what_is_missing_is_said_beforehand(tmp_path: Path, weights: Path):
@@ -165,18 +174,18 @@ def test_what_is_missing_is_said_beforehand(tmp_path: Path, weights: Path):
             r" distrifuser=="
         ),
     ):
-        spec.prepare(tmp_path, pool.candidates, "cuda")
+        kind_of(spec, tmp_path).prepare(pool.candidates, "cuda")
     interpreter(tmp_path)
-    spec.prepare(tmp_path, pool.candidates, "cuda")
+    kind_of(spec, tmp_path).prepare(pool.candidates, "cuda")
     with pytest.raises(InputError, match=r"weights: there is no folder .*add its 'revision'"):
-        pool_of(tmp_path, tmp_path / "nowhere").generators["d"].prepare(
-            tmp_path, pool.candidates, "cuda"
+        kind_of(pool_of(tmp_path, tmp_path / "nowhere").generators["d"], tmp_path).prepare(
+            pool.candidates, "cuda"
         )
     (tmp_path / "pickled" / "unet").mkdir(parents=True)
     (tmp_path / "pickled" / "unet" / "diffusion_pytorch_model.bin").touch()
     with pytest.raises(InputError, match=r"holds no safetensors; pickles are refused"):
-        pool_of(tmp_path, tmp_path / "pickled").generators["d"].prepare(
-            tmp_path, pool.candidates, "cuda"
+        kind_of(pool_of(tmp_path, tmp_path / "pickled").generators["d"], tmp_path).prepare(
+            pool.candidates, "cuda"
         )
 
 
@@ -202,5 +211,8 @@ def test_costs_are_the_denoisers_with_text_and_decoder_on_every_gpu(tmp_path: Pa
         4 * plain["text_encoder"],
         4 * plain["decoder"],
     )
-    identity = load_pool(str(tmp_path / "pool.yaml")).generators["d"].identity(tmp_path)
-    assert identity == load_pool(str(tmp_path / "plain.yaml")).generators["mini"].identity(tmp_path)
+    identity = kind_of(load_pool(str(tmp_path / "pool.yaml")).generators["d"], tmp_path).identity()
+    assert (
+        identity
+        == kind_of(load_pool(str(tmp_path / "plain.yaml")).generators["mini"], tmp_path).identity()
+    )

@@ -16,9 +16,11 @@ from catimage.data.schema import CANDIDATES, read_table
 from catimage.data.shards.manifest import read_manifest
 from catimage.data.shards.store import read_shard
 from catimage.errors import InputError
-from catimage.pool.costs import all_costs, lacking
-from catimage.pool.pool import Pool, load_pool
-from catimage.pool.spec import Candidate
+from catimage.pool.costs import all_costs, candidates_without_cost
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Candidate, Pool
 from catimage.stages import generate
 from tests.miniature import pool_tree, workspace_of
 from tests.pool.generators.hosted.server import answered, drawn, picture, png, refused, serving
@@ -76,7 +78,7 @@ def made(
     **settings: Any,
 ) -> np.ndarray:
     pool = pool_of(folder, hosted_tree(url, **settings))
-    generator = pool.generators["painter"].open(pool.folder)
+    generator = kind_of(pool.generators["painter"], pool.folder).load(DeviceMemory())
     return generator.generate(prompts, pool.candidate(candidate), seeds, generator.encode(prompts))
 
 
@@ -306,7 +308,7 @@ def test_what_identifies_the_images(tmp_path: Path):
         spec = pool_of(tmp_path, hosted_tree("http://127.0.0.1", **settings)).generators["painter"]
         return spec.definition(
             Candidate(candidate="x", generator="painter", cost=1, unit="usd"),
-            spec.identity(tmp_path),
+            kind_of(spec, tmp_path).identity(),
         )
 
     plain = definition()
@@ -344,7 +346,7 @@ def test_a_missing_key_is_said_before_any_work(
     ):
         generate.run(workspace, params)
     assert not list(workspace.images.glob("*.parquet"))
-    facts = load_pool(str(path)).generators["painter"].facts(tmp_path)
+    facts = kind_of(load_pool(str(path)).generators["painter"], tmp_path).facts()
     assert "is not set" in facts.missing and facts.revision == "painter"
 
 
@@ -364,11 +366,16 @@ def test_a_mixed_pool_is_priced_in_usd(tmp_path: Path, miniature_pool: Path):
     assert len(costs) == 5 and costs["painter-low", "usd"] == 0.01
     for name in ("mini-1", "mini-2"):
         assert costs[name, "usd"] == pytest.approx(0.5 * costs[name, "tflops"])
-    assert (lacking(pool, "usd"), lacking(pool, "tflops")) == ([], ["painter-low"])
+    assert (candidates_without_cost(pool, "usd"), candidates_without_cost(pool, "tflops")) == (
+        [],
+        ["painter-low"],
+    )
     rows = cost_rows(str(pool.file), None)
     assert [(r["candidate"], r["unit"]) for r in rows] == list(costs.index)
     assert rows[2]["denoiser"] is None
-    assert lacking(mixed_pool(tmp_path, miniature_pool, "http://127.0.0.1", None), "usd") == [
+    assert candidates_without_cost(
+        mixed_pool(tmp_path, miniature_pool, "http://127.0.0.1", None), "usd"
+    ) == [
         "mini-1",
         "mini-2",
     ]

@@ -18,9 +18,12 @@ import yaml
 
 from catimage.errors import InputError
 from catimage.pool.costs import candidate_costs
+from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.infinity.architecture import EDGES
 from catimage.pool.generators.infinity.weights import TOKENIZER, TRANSFORMER
-from catimage.pool.pool import Pool, load_pool
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Pool
 
 SCALES = [(t, edge, edge) for t, edge in enumerate(EDGES[:7], 1)]
 
@@ -134,7 +137,7 @@ def test_images_depend_on_prompt_seed_and_settings_alone(
 ):
     save_checkpoints(tmp_path / "infinity")
     pool = pool_of(tmp_path, text_encoder)
-    generator = pool.generators["infinity-2b"].open(tmp_path, "cpu")
+    generator = kind_of(pool.generators["infinity-2b"], tmp_path).load(DeviceMemory("cpu"))
     prompts = ["a red ring", "two blue squares on a wall", "a red ring"]
     encoded = generator.encode(prompts)
     images = generator.generate(prompts, pool.candidate("plain"), [0, 0, 1], encoded)
@@ -167,18 +170,24 @@ def test_checkpoints_are_converted_once_and_identify_the_weights(
 ):
     folder = save_checkpoints(tmp_path / "infinity")
     spec = pool_of(tmp_path, text_encoder).generators["infinity-2b"]
-    first = spec.identity(tmp_path)
+    first = kind_of(spec, tmp_path).identity()
     times = {p: p.stat().st_mtime_ns for p in folder.glob("*.safetensors")}
     assert {p.stem for p in times} == {TRANSFORMER, TOKENIZER}
     for pickled in folder.glob("*.pth"):
         pickled.unlink()
-    assert spec.identity(tmp_path) == first and {p: p.stat().st_mtime_ns for p in times} == times
+    assert (
+        kind_of(spec, tmp_path).identity() == first
+        and {p: p.stat().st_mtime_ns for p in times} == times
+    )
     (folder / f"{TRANSFORMER}.safetensors").write_bytes(b"other")
-    assert spec.identity(tmp_path)["weights"] != first["weights"]
+    assert kind_of(spec, tmp_path).identity()["weights"] != first["weights"]
     hub = pool_of(
         tmp_path, "google/flan-t5-xl", weights="a/b", revision="1", text_encoder_revision="2"
     ).generators["infinity-2b"]
-    assert hub.identity(tmp_path) == {"weights": "a/b@1", "text_encoder": "google/flan-t5-xl@2"}
+    assert kind_of(hub, tmp_path).identity() == {
+        "weights": "a/b@1",
+        "text_encoder": "google/flan-t5-xl@2",
+    }
 
 
 class Evil:
@@ -195,7 +204,7 @@ def test_a_pickle_with_more_than_tensors_is_refused(
         InputError,
         match=r"infinity-2b\.weights: .*infinity_2b_reg\.pth is damaged or holds more than tensors",
     ):
-        pool_of(tmp_path, text_encoder).generators["infinity-2b"].identity(tmp_path)
+        kind_of(pool_of(tmp_path, text_encoder).generators["infinity-2b"], tmp_path).identity()
     assert "unpickled" not in capsys.readouterr().out
     assert not list(folder.glob("*.safetensors"))
 
@@ -210,20 +219,20 @@ def test_what_is_missing_is_said(tmp_path: Path, text_encoder: Path):
             r" FoundationVision"
         ),
     ):
-        spec.open(tmp_path, "cpu")
+        kind_of(spec, tmp_path).load(DeviceMemory("cpu"))
     with pytest.raises(
         InputError,
         match=(
             r"weights: there is no folder .*infinity; put it there or, for a hub id, add 'revision'"
         ),
     ):
-        spec.identity(tmp_path)
+        kind_of(spec, tmp_path).identity()
     (tmp_path / "infinity").mkdir()
     with pytest.raises(
         InputError, match=r"neither infinity_2b_reg\.pth nor infinity_2b_reg\.safetensors is in"
     ):
-        spec.identity(tmp_path)
-    facts = spec.facts(tmp_path)
+        kind_of(spec, tmp_path).identity()
+    facts = kind_of(spec, tmp_path).facts()
     assert (
         facts.missing == f"the official package, {TRANSFORMER}, {TOKENIZER}"
         and facts.memory_bytes > facts.weight_bytes > 7e9
@@ -231,7 +240,7 @@ def test_what_is_missing_is_said(tmp_path: Path, text_encoder: Path):
     hub = pool_of(tmp_path, "google/flan-t5-xl", weights="a/b", revision="1").generators[
         "infinity-2b"
     ]
-    assert hub.facts(tmp_path).missing.endswith(f"{TOKENIZER}, google/flan-t5-xl")
+    assert kind_of(hub, tmp_path).facts().missing.endswith(f"{TOKENIZER}, google/flan-t5-xl")
 
 
 def test_the_package_wants_a_gpu_and_whole_weights(
@@ -241,12 +250,12 @@ def test_the_package_wants_a_gpu_and_whole_weights(
     pool = pool_of(tmp_path, text_encoder)
     spec = pool.generators["infinity-2b"]
     with pytest.raises(InputError, match=r"runs on CUDA alone, not on 'cpu'"):
-        spec.prepare(tmp_path, pool.candidates, "cpu")
-    spec.prepare(tmp_path, pool.candidates, "cuda:0")
+        kind_of(spec, tmp_path).prepare(pool.candidates, "cpu")
+    kind_of(spec, tmp_path).prepare(pool.candidates, "cuda:0")
     lacking = SimpleNamespace(missing_keys=["head.weight", "head.bias"])
     monkeypatch.setattr(Infinity, "load_state_dict", lambda *_: lacking)
     with pytest.raises(InputError, match=r"lacks 2 tensors of Infinity-2B, such as head\.weight"):
-        spec.open(tmp_path, "cpu")
+        kind_of(spec, tmp_path).load(DeviceMemory("cpu"))
 
 
 BAD = {

@@ -4,6 +4,7 @@ import pytest
 from transformers import CLIPTextModel
 
 from catimage.errors import InputError
+from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate
 from tests.pool.generators.next_scale.miniature import SHAPE, random_model, spec_of
 
@@ -55,8 +56,8 @@ def _candidates(*rows):
 
 
 def test_full_count(folder):
-    guided, plain, short = spec_of().terms(
-        folder, _candidates((3, {}), (3, {"guidance": 1.0}), (2, {"guidance": 1.0})), "full"
+    guided, plain, short = kind_of(spec_of(), folder).count_costs(
+        _candidates((3, {}), (3, {"guidance": 1.0}), (2, {"guidance": 1.0})), "full"
     )
     assert plain.denoiser == pytest.approx((_projections(3) + _products(3)) / 1e12, rel=1e-9)
     assert short.denoiser == pytest.approx((_projections(2) + _products(2)) / 1e12, rel=1e-9)
@@ -70,7 +71,7 @@ def test_full_count(folder):
 
 
 def test_papers_convention_counts_projections_alone(folder):
-    (made,) = spec_of().terms(folder, _candidates((3, {})), "paper")
+    (made,) = kind_of(spec_of(), folder).count_costs(_candidates((3, {})), "paper")
     assert made.denoiser == pytest.approx(2 * _projections(3) / 1e12, rel=1e-9)
     assert made.text_encoder == made.decoder == 0
 
@@ -82,14 +83,16 @@ def test_no_weights_are_needed(folder, tmp_path):
     for file in ("bits/config.json", "sd/text_encoder/config.json"):
         (tmp_path / file).write_bytes((folder / file).read_bytes())
     rows = _candidates((3, {}))
-    assert spec_of().terms(tmp_path, rows, "full") == spec_of().terms(folder, rows, "full")
+    assert kind_of(spec_of(), tmp_path).count_costs(rows, "full") == kind_of(
+        spec_of(), folder
+    ).count_costs(rows, "full")
 
 
 def test_more_steps_than_scales(folder):
     with pytest.raises(
         InputError, match="'c0' has 4 steps, but the model has 3 scales; write 1 to 3"
     ):
-        spec_of().terms(folder, _candidates((4, {})), "full")
+        kind_of(spec_of(), folder).count_costs(_candidates((4, {})), "full")
 
 
 def test_facts(folder, tmp_path):
@@ -97,12 +100,13 @@ def test_facts(folder, tmp_path):
         p.numel()
         for p in CLIPTextModel.from_pretrained(folder / "sd" / "text_encoder").parameters()
     )
-    made = spec_of().facts(folder)
+    made = kind_of(spec_of(), folder).facts()
     assert made.weight_bytes == 4 * weights and made.missing == ""
     assert made.memory_bytes == 4 * weights + 4 * 2 * 8 * 16 * 16, (
         "the decoder's finest convolution takes more than the cache"
     )
     assert (
-        spec_of().identity(folder)["weights"].startswith(made.revision) and len(made.revision) == 12
+        kind_of(spec_of(), folder).identity()["weights"].startswith(made.revision)
+        and len(made.revision) == 12
     )
-    assert "there is no file" in spec_of().facts(tmp_path).missing
+    assert "there is no file" in kind_of(spec_of(), tmp_path).facts().missing

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from catimage.errors import InputError
+from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.next_scale.weights import load_model, save_model
+from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate
 from tests.pool.generators.next_scale.miniature import SHAPE, random_model, spec_of
 
@@ -20,7 +22,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def generator(folder):
-    return spec_of().open(folder, "cpu")
+    return kind_of(spec_of(), folder).load(DeviceMemory("cpu"))
 
 
 def _candidate(steps=3, **settings):
@@ -56,7 +58,7 @@ def test_what_a_candidate_sets_changes_its_images(generator, other):
 
 
 def test_guidance_of_one_needs_no_empty_prompt(folder):
-    generator = spec_of(guidance=1.0).open(folder, "cpu")
+    generator = kind_of(spec_of(guidance=1.0), folder).load(DeviceMemory("cpu"))
     before = generator.generate(PROMPTS, _candidate(), [1, 2])
     generator._nothing = torch.full_like(generator._nothing, torch.nan)
     assert np.array_equal(generator.generate(PROMPTS, _candidate(), [1, 2]), before)
@@ -71,19 +73,26 @@ def test_weights_come_back_as_half_precision_has_them(folder):
 def test_identity_is_that_of_the_content(folder, tmp_path):
     spec = spec_of()
     copied = shutil.copytree(folder, tmp_path / "copy")
-    assert spec.identity(copied) == spec.identity(folder)
+    assert kind_of(spec, copied).identity() == kind_of(spec, folder).identity()
     (copied / "sd" / "unet").mkdir()
-    assert spec.identity(copied) == spec.identity(folder), "other parts of the pipeline have no say"
+    assert kind_of(spec, copied).identity() == kind_of(spec, folder).identity(), (
+        "other parts of the pipeline have no say"
+    )
     save_model(random_model(seed=1), copied / "bits")
-    changed = spec.identity(copied)
-    assert {k for k, v in changed.items() if v != spec.identity(folder)[k]} == {"weights"}
+    changed = kind_of(spec, copied).identity()
+    assert {k for k, v in changed.items() if v != kind_of(spec, folder).identity()[k]} == {
+        "weights"
+    }
     definition = spec.definition(_candidate(temperature=0.5), changed)
     assert definition == {"kind": "next-scale", "size": 32, "temperature": 0.5, **changed}
 
 
 def test_local_folders(folder, tmp_path):
-    assert spec_of().local_folders(folder) == {"weights": folder / "bits", "text": folder / "sd"}
-    assert spec_of().local_folders(tmp_path) == {}
+    assert kind_of(spec_of(), folder).local_folders() == {
+        "weights": folder / "bits",
+        "text": folder / "sd",
+    }
+    assert kind_of(spec_of(), tmp_path).local_folders() == {}
 
 
 def test_a_seed_a_prompt(generator):
@@ -141,7 +150,7 @@ def test_what_is_not_right_is_told_in_one_sentence(folder, tmp_path, change, set
     copied = shutil.copytree(folder, tmp_path / "copy")
     change(copied)
     with pytest.raises(InputError, match=told) as caught:
-        spec_of(**settings).open(copied, "cpu")
+        kind_of(spec_of(**settings), copied).load(DeviceMemory("cpu"))
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
@@ -151,14 +160,14 @@ def test_a_text_encoder_of_another_width(folder, tmp_path):
     with pytest.raises(
         InputError, match="text: its text encoder has 128 channels, but the model reads 64"
     ):
-        spec_of().open(tmp_path, "cpu")
+        kind_of(spec_of(), tmp_path).load(DeviceMemory("cpu"))
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         lambda s, g, f, c: g.generate(PROMPTS, c, [1, 2]),
-        lambda s, g, f, c: s.prepare(f, [c], "cpu"),
+        lambda s, g, f, c: kind_of(s, f).prepare([c], "cpu"),
     ],
 )
 def test_more_steps_than_scales(generator, folder, ask):
@@ -170,7 +179,7 @@ def test_more_steps_than_scales(generator, folder, ask):
 
 
 def test_a_pool_names_it_by_its_kind(folder):
-    from catimage.pool.pool import load_pool
+    from catimage.pool.loading import load_pool
 
     generator = "{kind: next-scale, weights: bits, text: sd, size: 32}"
     rows = (
@@ -182,4 +191,4 @@ def test_a_pool_names_it_by_its_kind(folder):
     )
     pool = load_pool(str(folder / "bits.yaml"))
     assert pool.generators["bits"].model_dump() == spec_of().model_dump()
-    assert pool.generators["bits"].settled(pool.candidate("bits-cold")).temperature == 0.5
+    assert pool.generators["bits"].with_settings_of(pool.candidate("bits-cold")).temperature == 0.5

@@ -19,7 +19,7 @@ from catimage.pool.generators.diffusion.dry import dry_pipeline
 from catimage.pool.generators.diffusion.loading import Component, components, read_index
 from catimage.pool.generators.diffusion.lora import attach_lora, lora_parts
 from catimage.pool.generators.diffusion.sampling import guidance_arguments, scheduler_of
-from catimage.pool.generators.diffusion.spec import DiffusersSpec, Part
+from catimage.pool.generators.diffusion.spec import DiffusersSpec, PipelinePart
 from catimage.pool.generators.diffusion.weights import diffusers_class, weights_folder
 from catimage.pool.spec import Candidate
 
@@ -110,7 +110,7 @@ def _check_lora(spec: DiffusersSpec, parts: dict[str, Component], folder: Path) 
     """The adapter fits, layer by layer, a pipeline of these parts that has shapes and no numbers."""
     if not lora_parts(spec, folder):
         return
-    places = {name: Part(weights=str(parts[name].folder.resolve())) for name in spec.parts}
+    places = {name: PipelinePart(weights=str(parts[name].folder.resolve())) for name in spec.parts}
     here = spec.model_copy(
         update={"configuration": str(weights_folder(spec, folder).resolve()), "parts": places}
     )

@@ -20,12 +20,13 @@ from catimage.pool.generators.diffusion.dry import (
 )
 from catimage.pool.generators.diffusion.sampling import guidance_arguments, scheduler_of
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.spec import Candidate, Convention, Terms
+from catimage.pool.kind import Convention, CostTerms
+from catimage.pool.spec import Candidate
 
 
-def count_terms(
+def count_costs(
     spec: DiffusersSpec, folder: Path, candidates: list[Candidate], convention: Convention
-) -> list[Terms]:
+) -> list[CostTerms]:
     """TFLOPs of one image of each candidate.
 
     The pipeline's own call is run for every candidate, with models that have shapes alone: calls of
@@ -38,10 +39,10 @@ def count_terms(
         InputError: configuration files are not to be had, or the pipeline cannot be run dry.
     """
     dry = dry_pipeline(spec, folder)
-    return [_terms(spec.settled(c), c.steps, dry, convention) for c in candidates]
+    return [_terms(spec.with_settings_of(c), c.steps, dry, convention) for c in candidates]
 
 
-def _terms(spec: DiffusersSpec, steps: int, dry: Dry, convention: Convention) -> Terms:
+def _terms(spec: DiffusersSpec, steps: int, dry: Dry, convention: Convention) -> CostTerms:
     full = convention == "full"
     work = run_dry(spec, steps, dry, decoded=full)
     calls = len(dry.pipeline.scheduler.timesteps)
@@ -54,7 +55,7 @@ def _terms(spec: DiffusersSpec, steps: int, dry: Dry, convention: Convention) ->
         )
     if spec.cache and spec.cache.method == DEEPCACHE:
         denoiser = _deepcached(spec, denoiser, dry)
-    return Terms(
+    return CostTerms(
         denoiser=sum(_tflops(w, convention) for w in denoiser),
         text_encoder=(
             sum(_tflops(w, convention) for part, w in work if part not in (*DENOISERS, DECODER))

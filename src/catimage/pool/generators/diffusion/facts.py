@@ -11,12 +11,12 @@ import torch
 from catimage.common.hashing import folder_digest
 from catimage.pool.generators.diffusion.counting import run_dry
 from catimage.pool.generators.diffusion.dry import DECODER, Dry, dry_pipeline
-from catimage.pool.generators.diffusion.spec import DiffusersSpec, Source
+from catimage.pool.generators.diffusion.spec import DiffusersSpec, WeightsSource
 from catimage.pool.generators.diffusion.weights import local_weights
-from catimage.pool.spec import Facts
+from catimage.pool.kind import GeneratorFacts
 
 
-def facts_of(spec: DiffusersSpec, folder: Path) -> Facts:
+def generator_facts(spec: DiffusersSpec, folder: Path) -> GeneratorFacts:
     """Revisions, bytes of its weights, memory for one image, and what of its weights is not on this
     machine.
 
@@ -36,7 +36,7 @@ def facts_of(spec: DiffusersSpec, folder: Path) -> Facts:
     dry = dry_pipeline(spec, folder)
     size = getattr(torch, spec.dtype).itemsize
     weights = sum(p.numel() for model in dry.models.values() for p in model.parameters()) * size
-    return Facts(
+    return GeneratorFacts(
         _revision(spec, folder),
         weights,
         weights + 2 * _largest(spec, dry, size),
@@ -57,7 +57,7 @@ def _largest(spec: DiffusersSpec, dry: Dry, size: int) -> int:
     return max(w.largest * (4 if upcast and part == DECODER else size) for part, w in work)
 
 
-def _sources(spec: DiffusersSpec) -> dict[str, DiffusersSpec | Source]:
+def _sources(spec: DiffusersSpec) -> dict[str, DiffusersSpec | WeightsSource]:
     return {"": spec, **spec.parts, **({"lora": spec.lora} if spec.lora else {})}
 
 
@@ -71,7 +71,7 @@ def _revision(spec: DiffusersSpec, folder: Path) -> str:
     )
 
 
-def _short(source: DiffusersSpec | Source, folder: Path) -> str:
+def _short(source: DiffusersSpec | WeightsSource, folder: Path) -> str:
     path = folder / source.weights
     return (
         folder_digest(path, (".json", ".safetensors"))[:12]
@@ -98,7 +98,7 @@ def _pattern(part: Any) -> str:
     return "/".join(piece for piece in (part.subfolder, part.file or "*.safetensors") if piece)
 
 
-def _cached(source: DiffusersSpec | Source) -> Path | None:
+def _cached(source: DiffusersSpec | WeightsSource) -> Path | None:
     """The folder of a hub id in the hub's cache, if any of its files are there: what is not used of
     a repository is not fetched.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from catimage.pool.device_memory import Workshop
+from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.diffusion.caching import caching
 from catimage.pool.generators.diffusion.loading import load
 from catimage.pool.generators.diffusion.sampling import guidance_arguments, scheduler_of, takes
@@ -33,13 +33,13 @@ class DiffusionGenerator:
         InputError: the weights, pipeline or scheduler are not to be had.
     """
 
-    def __init__(self, spec: DiffusersSpec, folder: Path, workshop: Workshop) -> None:
+    def __init__(self, spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> None:
         self.spec = spec
-        self.pipeline = load(spec, folder, workshop)
+        self.pipeline = load(spec, folder, memory)
         self.modules = [
             part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)
         ]
-        self._workshop = workshop
+        self._memory = memory
         self._scheduler = self.pipeline.scheduler
         self._names = embedding_names(type(self.pipeline))
         self._negative: dict[str, Rows] = {}
@@ -81,9 +81,9 @@ class DiffusionGenerator:
             raise ValueError(
                 f"{len(prompts)} prompts and {len(seeds)} seeds: one seed a prompt is needed"
             )
-        spec = self.spec.settled(candidate)
+        spec = self.spec.with_settings_of(candidate)
         text = self._text(spec, prompts, encoded)
-        self._workshop.bring(self.modules)
+        self._memory.load(self.modules)
         self.pipeline.scheduler = scheduler_of(spec, self._scheduler)
         with caching(spec, self.pipeline, candidate.steps):
             images = self.pipeline(
@@ -133,7 +133,7 @@ class DiffusionGenerator:
     def _encode(self, prompts: list[str], negative: bool) -> dict[str, Rows]:
         if not self._names:
             return {}
-        self._workshop.bring(self.modules)
+        self._memory.load(self.modules)
         return encode(
-            self.pipeline, self._names, prompts, negative, self.spec.call, self._workshop.device
+            self.pipeline, self._names, prompts, negative, self.spec.call, self._memory.device
         )

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from catimage.common.hub_errors import refusal
-from catimage.pool.generators.diffusion.spec import DiffusersSpec, Source
+from catimage.pool.generators.diffusion.spec import DiffusersSpec, WeightsSource
 
 
 def fetched(
-    spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, fetch: Callable[[], Any]
+    spec: DiffusersSpec, key: str, source: DiffusersSpec | WeightsSource, fetch: Callable[[], Any]
 ) -> Path:
     """What ``fetch`` brings of ``source``, a repository of the hub at a revision; files fetched
     before are taken from the hub's cache.
@@ -26,7 +26,9 @@ def fetched(
         raise spec.error(key, f"{refusal(error, source.weights, str(source.revision))}.") from error
 
 
-def file_of(spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, name: str) -> Path:
+def file_of(
+    spec: DiffusersSpec, key: str, source: DiffusersSpec | WeightsSource, name: str
+) -> Path:
     """One file of a repository."""
     from huggingface_hub import hf_hub_download
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from catimage.pool.device_memory import Workshop
+from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.diffusion.lora import add_lora, lora_parts
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.generators.diffusion.weights import (
@@ -73,12 +73,12 @@ def read_index(root: Path) -> dict[str, Any]:
 
 
 def part_keys(spec: DiffusersSpec, folder: Path) -> dict[str, Hashable]:
-    """What identifies, in a workshop, each part that generators may share: its files, and how they
+    """What identifies, in a memory, each part that generators may share: its files, and how they
     are loaded.
 
     A part that an adapter changes is another one than the plain part: its key holds the adapter
     too, and what else that is added to, so that of the parts of one adapter either all are in a
-    workshop or none, and none has it twice.
+    memory or none, and none has it twice.
 
     Raises:
         InputError: a part or the adapter is not to be had.
@@ -94,8 +94,8 @@ def part_keys(spec: DiffusersSpec, folder: Path) -> dict[str, Hashable]:
     return keys | {name: (key, adapter) for name, key in changed.items()}
 
 
-def load(spec: DiffusersSpec, folder: Path, workshop: Workshop) -> Any:
-    """The pipeline, silent, from safetensors alone; its parts stay in the workshop.
+def load(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> Any:
+    """The pipeline, silent, from safetensors alone; its parts stay in the memory.
 
     Raises:
         InputError: weights, configuration or classes are not to be had, or the adapter does not fit
@@ -107,7 +107,7 @@ def load(spec: DiffusersSpec, folder: Path, workshop: Workshop) -> Any:
         components(spec, folder),
         part_keys(spec, folder),
     )
-    shared = {name: workshop.parts[key] for name, key in keys.items() if key in workshop.parts}
+    shared = {name: memory.parts[key] for name, key in keys.items() if key in memory.parts}
     _silence()
     try:
         own = {name: _load_part(spec, found[name]) for name in spec.parts if name not in shared}
@@ -121,7 +121,7 @@ def load(spec: DiffusersSpec, folder: Path, workshop: Workshop) -> Any:
     if spec.lora and not shared.keys() & lora_parts(spec, folder):
         add_lora(spec, folder, pipeline)
     for name, key in keys.items():
-        workshop.parts[key] = _channels_last(name, getattr(pipeline, name))
+        memory.parts[key] = _channels_last(name, getattr(pipeline, name))
     return pipeline
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from catimage.common.hashing import folder_digest
 from catimage.errors import nearest
 from catimage.pool.generators.diffusion.hub import fetched, file_of
-from catimage.pool.generators.diffusion.spec import DiffusersSpec, Lora, Part, Source
+from catimage.pool.generators.diffusion.spec import DiffusersSpec, Lora, PipelinePart, WeightsSource
 
 _PARTS = (".json", ".safetensors", ".txt", ".model")
 """What a pipeline's folder is made of; readmes and pictures beside it change nothing."""
@@ -27,7 +27,7 @@ def local_weights(spec: DiffusersSpec, folder: Path) -> Path | None:
 
 
 def _local(
-    spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, folder: Path
+    spec: DiffusersSpec, key: str, source: DiffusersSpec | WeightsSource, folder: Path
 ) -> Path | None:
     path = folder / source.weights
     if path.is_dir():
@@ -115,7 +115,9 @@ def part_place(
     ).parent, file
 
 
-def file_place(spec: DiffusersSpec, key: str, source: Source, file: str, folder: Path) -> Path:
+def file_place(
+    spec: DiffusersSpec, key: str, source: WeightsSource, file: str, folder: Path
+) -> Path:
     """Where a single file of weights lies, fetched where it comes from the hub; ``key`` is that of
     ``source`` in the pool.
 
@@ -147,7 +149,7 @@ def lora_place(spec: DiffusersSpec, folder: Path) -> Path | None:
     return file_place(spec, "lora", spec.lora, spec.lora.file, folder) if spec.lora else None
 
 
-def _fetched_part(spec: DiffusersSpec, key: str, part: Part, inside: str) -> Path:
+def _fetched_part(spec: DiffusersSpec, key: str, part: PipelinePart, inside: str) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = [
@@ -189,7 +191,9 @@ def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
     )
 
 
-def _identity(spec: DiffusersSpec, key: str, source: DiffusersSpec | Source, folder: Path) -> str:
+def _identity(
+    spec: DiffusersSpec, key: str, source: DiffusersSpec | WeightsSource, folder: Path
+) -> str:
     """A folder by its content, a hub id by its revision; and what of it is meant."""
     path = _local(spec, key, source, folder)
     meant = [f"{getattr(source, k)}" for k in ("subfolder", "file") if getattr(source, k, None)]

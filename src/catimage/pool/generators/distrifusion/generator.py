@@ -24,6 +24,12 @@ from catimage.pool.generators.distrifusion import worker
 from catimage.pool.generators.distrifusion.spec import DistrifusionSpec
 from catimage.pool.spec import Candidate
 
+PACKAGES = (
+    "distrifuser==0.0.1b1 torch==2.2.2 transformers==4.38.2 huggingface-hub==0.25.2"
+    ' accelerate==0.27.2 "numpy<2"'
+)
+"""Requirements of the separate environment; distrifuser itself requires diffusers 0.24."""
+
 
 class DistrifusionGenerator:
     """A running worker; it ends with this object.
@@ -58,7 +64,7 @@ class DistrifusionGenerator:
             InputError: the worker fails, dies or hangs; finished shards are kept, and a further run
                 continues.
         """
-        settled = self.spec.settled(candidate)
+        settled = self.spec.with_settings_of(candidate)
         common = {"steps": candidate.steps, "guidance": settled.guidance}
         return np.stack(
             [
@@ -101,6 +107,23 @@ class DistrifusionGenerator:
         self._log.seek(0)
         text = " ".join(self._log.read().decode(errors="replace").split())
         return text[-400:] or "nothing"
+
+
+def interpreter(spec: DistrifusionSpec, folder: Path) -> Path:
+    """Return the Python interpreter of the environment of ``distrifuser``.
+
+    Raises:
+        InputError: it does not exist; the message has the commands that create the environment.
+    """
+    path = folder / Path(spec.python).expanduser()
+    if not path.is_file():
+        home = path.parent.parent
+        commands = f"uv venv --python 3.11 {home} && uv pip install --python {path} {PACKAGES}"
+        raise spec.error(
+            "python",
+            f"there is no {path}. Create the environment of distrifuser with: {commands}.",
+        )
+    return path
 
 
 def weights_folder(spec: DistrifusionSpec, folder: Path) -> Path:
@@ -156,7 +179,7 @@ def _started(spec: DistrifusionSpec, folder: Path, log: Any) -> subprocess.Popen
         "weights": str(weights_folder(spec, folder).resolve()),
     }
     launcher = [
-        str(spec.interpreter(folder)),
+        str(interpreter(spec, folder)),
         "-m",
         "torch.distributed.run",
         "--standalone",

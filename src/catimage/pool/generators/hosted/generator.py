@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -58,7 +59,7 @@ class HostedGenerator:
         paced = [Pace(spec.requests_a_minute).wait] if spec.requests_a_minute else []
         self._client = openai.OpenAI(
             base_url=spec.base_url,
-            api_key=spec.key(),
+            api_key=api_key(spec),
             max_retries=spec.retries,
             timeout=spec.timeout,
             http_client=openai.DefaultHttpxClient(event_hooks={"request": paced}),
@@ -77,7 +78,7 @@ class HostedGenerator:
             InputError: the server refuses (with its message and the prompt), does not answer, or
                 answers with something else than an image of the size that was asked for.
         """
-        spec = self.spec.settled(candidate)
+        spec = self.spec.with_settings_of(candidate)
         threads = ThreadPoolExecutor(spec.concurrency)
         try:
             pairs = list(zip(prompts, seeds, strict=True))
@@ -114,6 +115,24 @@ class HostedGenerator:
             )
         except openai.APIError as error:
             raise _said(spec, where, error) from error
+
+
+def api_key(spec: HostedSpec) -> str:
+    """Return the API key from the environment; a placeholder if the server needs none.
+
+    Raises:
+        InputError: the environment variable is not set.
+    """
+    if spec.key_variable is None:
+        return "none"
+    key = os.environ.get(spec.key_variable, "")
+    if not key:
+        raise spec.error(
+            "key_variable",
+            f"the environment variable {spec.key_variable} is not set. Set it to the server's API"
+            " key.",
+        )
+    return key
 
 
 def _said(spec: HostedSpec, where: str, error: Any) -> InputError:

@@ -26,7 +26,7 @@ from catimage.pool.generators.infinity.architecture import (
     WIDTH,
     Transformer,
 )
-from catimage.pool.spec import Convention, Terms
+from catimage.pool.kind import Convention, CostTerms
 
 PROMPT_TOKENS = 77
 """Text tokens that the transformer attends to in a count: the context of CLIP, which the other
@@ -34,7 +34,7 @@ generators pad every prompt to.
 """
 
 
-def count_terms(size: int, guided: bool, convention: Convention) -> Terms:
+def count_terms(size: int, guided: bool, convention: Convention) -> CostTerms:
     """What an image of ``size`` pixels costs; every pass goes through all scales, whose keys and
     values are cached.
 
@@ -43,7 +43,7 @@ def count_terms(size: int, guided: bool, convention: Convention) -> Terms:
     projections alone.
     """
     passes, full = (2 if guided else 1), convention == "full"
-    return Terms(
+    return CostTerms(
         denoiser=passes * transformer_tflops(size, convention),
         text_encoder=_text_encoder_tflops() if full else 0.0,
         decoder=_decoder_tflops(size) if full else 0.0,

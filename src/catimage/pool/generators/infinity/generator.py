@@ -111,7 +111,7 @@ class InfinityGenerator:
         Raises:
             ValueError: there are not as many seeds as prompts.
         """
-        spec, text = self.spec.settled(candidate), encoded or self.encode(prompts)
+        spec, text = self.spec.with_settings_of(candidate), encoded or self.encode(prompts)
         return np.stack(
             [
                 self._image(spec, text[prompt], seed)

@@ -21,12 +21,13 @@ from catimage.pool.generators.next_scale.weights import (
     read_architecture,
     text_folder,
 )
-from catimage.pool.spec import Candidate, Convention, Facts, Terms
+from catimage.pool.kind import Convention, CostTerms, GeneratorFacts
+from catimage.pool.spec import Candidate
 
 
-def count_terms(
+def count_costs(
     spec: NextScaleSpec, folder: Path, candidates: list[Candidate], convention: Convention
-) -> list[Terms]:
+) -> list[CostTerms]:
     """TFLOPs of one image of each candidate.
 
     ``denoiser`` is the transformer over the candidate's scales, with cached keys and values,
@@ -60,10 +61,10 @@ def _terms(
     model: NextScaleModel,
     text: Any,
     convention: Convention,
-) -> Terms:
+) -> CostTerms:
     full, shape = convention == "full", model.architecture
     check_steps(spec, candidate, shape)
-    passes = 2 if spec.settled(candidate).guidance > 1 else 1
+    passes = 2 if spec.with_settings_of(candidate).guidance > 1 else 1
     context = text.config.max_position_embeddings
     drawn = torch.empty(1, shape.tokens(candidate.steps), shape.bits)
     inputs = (
@@ -73,7 +74,7 @@ def _terms(
         drawn,
         Sampling(candidate.steps, 1.0, 1.0),
     )
-    return Terms(
+    return CostTerms(
         denoiser=passes * tflops(sample, *inputs, convention=convention),
         text_encoder=(
             passes * tflops(text, torch.zeros(1, context, dtype=torch.long)) if full else 0.0
@@ -88,7 +89,7 @@ def _terms(
     )
 
 
-def facts(spec: NextScaleSpec, folder: Path) -> Facts:
+def generator_facts(spec: NextScaleSpec, folder: Path) -> GeneratorFacts:
     """Revision (of the content, where all files are there), and bytes in fp32: of the weights, and
     with the largest activations.
 
@@ -99,10 +100,10 @@ def facts(spec: NextScaleSpec, folder: Path) -> Facts:
         check_files(spec, folder)
         revision = identity(spec, folder)["weights"][:12]
     except InputError as error:
-        return Facts("", None, None, str(error))
+        return GeneratorFacts("", None, None, str(error))
     model, text = _models(spec, folder)
     shape = model.architecture
     weights = 4 * sum(p.numel() for part in (model, text) for p in part.parameters())
     cache = 2 * 2 * shape.layers * shape.tokens(len(shape.scales)) * shape.width
     finest = 2 * shape.decoder_widths[2] * (shape.size // 2) ** 2
-    return Facts(revision, weights, weights + 4 * max(cache, finest), "")
+    return GeneratorFacts(revision, weights, weights + 4 * max(cache, finest), "")

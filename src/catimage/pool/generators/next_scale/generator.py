@@ -84,7 +84,7 @@ class NextScaleGenerator:
             raise ValueError(
                 f"{len(prompts)} prompts and {len(seeds)} seeds: one seed a prompt is needed"
             )
-        spec, shape = self.spec.settled(candidate), self.model.architecture
+        spec, shape = self.spec.with_settings_of(candidate), self.model.architecture
         check_steps(spec, candidate, shape)
         sampling = Sampling(candidate.steps, spec.guidance, spec.temperature)
         text = (encoded or self.encode(prompts)).take(prompts)

@@ -17,10 +17,10 @@ from catimage.pool.generators.next_scale.transformer import (
     NextScaleTransformer,
     tokens_of,
 )
-from catimage.pool.spec import Section
+from catimage.pool.spec import PoolSection
 
 
-class Architecture(Section):
+class Architecture(PoolSection):
     """Shape of a model: ``bits`` of a position, sides of the ``scales``, and the layers of
     transformer and decoder.
 

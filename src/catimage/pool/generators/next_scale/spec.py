@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from catimage.pool.spec import Candidate, Convention, Facts, Generator, GeneratorSpec, Terms
+from catimage.pool.spec import GeneratorSpec
 
 
 class NextScaleSpec(GeneratorSpec):
@@ -22,58 +21,10 @@ class NextScaleSpec(GeneratorSpec):
     """
 
     overridable: ClassVar[tuple[str, ...]] = ("guidance", "temperature")
-    unseen: ClassVar[tuple[str, ...]] = ("licence", "weights", "text")
+    excluded_from_definition: ClassVar[tuple[str, ...]] = ("licence", "weights", "text")
 
     kind: Literal["next-scale"]
     weights: str = Field(min_length=1)
     text: str = Field(min_length=1)
     guidance: float = Field(3.0, ge=0, allow_inf_nan=False)
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
-
-    def prepare(self, folder: Path, candidates: list[Candidate], device: str) -> None:
-        """All files are there, and no candidate wants more scales than the model has.
-
-        Raises:
-            InputError: one of the two is otherwise.
-        """
-        from catimage.pool.generators.next_scale.weights import (
-            check_files,
-            check_steps,
-            read_architecture,
-        )
-
-        check_files(self, folder)
-        for candidate in candidates:
-            check_steps(self, candidate, read_architecture(self, folder))
-
-    def identity(self, folder: Path) -> dict[str, Any]:
-        """Its weights, text encoder and tokenizer by content."""
-        from catimage.pool.generators.next_scale.weights import identity
-
-        return identity(self, folder)
-
-    def terms(
-        self, folder: Path, candidates: list[Candidate], convention: Convention
-    ) -> list[Terms]:
-        """Counted on torch's meta device from the configuration files; the denoiser's term is the
-        transformer's, a call a scale.
-        """
-        from catimage.pool.generators.next_scale.counting import count_terms
-
-        return count_terms(self, folder, candidates, convention)
-
-    def facts(self, folder: Path) -> Facts:
-        """Counted likewise."""
-        from catimage.pool.generators.next_scale.counting import facts
-
-        return facts(self, folder)
-
-    def sources(self) -> dict[str, str]:
-        """The model's weights and the text encoder."""
-        return {"weights": self.weights, "text": self.text}
-
-    def open(self, folder: Path, device: str = "auto") -> Generator:
-        """Loads model and text encoder from safetensors alone."""
-        from catimage.pool.generators.next_scale.generator import NextScaleGenerator
-
-        return NextScaleGenerator(self, folder, device)

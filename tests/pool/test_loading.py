@@ -6,17 +6,17 @@ import pytest
 import yaml
 
 from catimage.errors import InputError
-from catimage.pool.pool import load_pool
+from catimage.pool.loading import load_pool
 from tests.miniature import pool_tree
 
 
-def test_a_workspaces_own_pool_goes_first(tmp_path: Path):
+def test_a_pool_of_the_workspace_takes_precedence(tmp_path: Path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(pool_tree("sd")))
     assert load_pool("tiny", tmp_path).name == "miniature"
     assert load_pool("tiny", tmp_path / "absent").name == "tiny"
 
 
-def test_an_unknown_name_lists_the_known(tmp_path: Path):
+def test_an_unknown_name_lists_the_known_names(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("")
     with pytest.raises(InputError, match=r"'tinny' is not in .*did you mean 'tiny'.*mine, .*tiny"):
         load_pool("tinny", tmp_path)
@@ -25,21 +25,21 @@ def test_an_unknown_name_lists_the_known(tmp_path: Path):
 
 
 def _set(*path: Any) -> Callable[[Any], None]:
-    """A change of one value of the tree: keys, then the value."""
+    """Return a function that sets one value of a tree. The arguments are keys, then the value."""
     *keys, last, value = path
 
-    def change(tree: Any) -> None:
+    def set_value(tree: Any) -> None:
         for key in keys:
             tree = tree[key]
         tree[last] = value
 
-    return change
+    return set_value
 
 
 BAD = {
     "duplicate": (
         _set("candidates", 2, "candidate", "mini-1"),
-        r"candidates, row 3: the candidate 'mini-1' is already in row 1",
+        r"candidates, row 3: the candidate 'mini-1' is already in row 1\. Rename or remove one",
     ),
     "negative cost": (
         _set("candidates", 1, "cost", -1),
@@ -56,7 +56,7 @@ BAD = {
     ),
     "unknown key": (
         _set("candidats", 1),
-        r"unknown key 'candidats' \(did you mean 'candidates'\?\); the keys there are name",
+        r"unknown key 'candidats' \(did you mean 'candidates'\?\)\. The keys are name",
     ),
     "unknown generator key": (
         _set("generators", "mini", "guidence", 1),
@@ -66,9 +66,9 @@ BAD = {
         _set("candidates", 0, "step", 1),
         r"row 1: unknown key 'step' \(did you mean 'steps'",
     ),
-    "a setting of no candidate": (
+    "a setting that candidates may not override": (
         _set("candidates", 0, "size", 64),
-        r"row 1: unknown key 'size'.*steps, cost, unit, scheduler",
+        r"row 1: unknown key 'size'.*The keys are .*steps, cost, unit, scheduler",
     ),
     "a bad setting": (
         _set("candidates", 0, "guidance", -1),
@@ -76,9 +76,9 @@ BAD = {
     ),
     "the same twice": (
         _set("candidates", 2, "steps", 1),
-        r"row 3: the candidate 'mini-4' is the same as 'mini-1'; drop one",
+        r"row 3: the candidate 'mini-4' is the same as 'mini-1'\. Remove one",
     ),
-    "the same, said otherwise": (
+    "the same, written differently": (
         lambda tree: tree["candidates"][2].update(steps=1, guidance=3.0),
         r"row 3: the candidate 'mini-4' is the same as 'mini-1'",
     ),
@@ -92,11 +92,11 @@ BAD = {
     ),
     "unknown kind": (
         _set("generators", "mini", "kind", "magic"),
-        r"mini\.kind': there is no kind 'magic'; the kinds are diffusers",
+        r"mini\.kind': no kind is called 'magic'\. The kinds are diffusers",
     ),
     "no cost": (
         _set("costs", "explicit"),
-        r"row 1: the candidate 'mini-1' has no cost; add one, or say 'costs: counted'",
+        r"row 1: the candidate 'mini-1' has no cost\. Add one, or write 'costs: counted'",
     ),
     "unknown reference": (
         _set("reference_condition", "mini-3"),
@@ -106,20 +106,28 @@ BAD = {
         _set("metric_reference", {"mini": "x"}),
         r"metric_reference\.mini: no candidate is called 'x'",
     ),
-    "reference of nothing": (
+    "reference of an unknown generator": (
         _set("metric_reference", {"maxi": "mini-1"}),
         r"metric_reference: no generator is called 'maxi'",
+    ),
+    "generators is a list": (
+        _set("generators", ["mini"]),
+        r"key 'generators': .*valid dictionary",
+    ),
+    "a generator is a string": (
+        _set("generators", "mini", "sd"),
+        r"key 'generators\.mini': is not a mapping",
     ),
     "no candidates": (_set("candidates", []), r"'candidates': .*at least 1 item"),
 }
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD.values(), ids=BAD)
-def test_bad_pools_are_refused_in_one_sentence(
-    tmp_path: Path, spoil: Callable[[Any], None], message: str
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_an_invalid_pool_is_refused_in_one_line(
+    tmp_path: Path, change: Callable[[Any], None], message: str
 ):
     tree = pool_tree("sd")
-    spoil(tree)
+    change(tree)
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(tree))
     with pytest.raises(InputError, match=message) as caught:
@@ -129,7 +137,7 @@ def test_bad_pools_are_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a list", "just text", ""])
-def test_what_is_no_pool_at_all(tmp_path: Path, text: str):
+def test_a_file_without_a_pool_is_refused(tmp_path: Path, text: str):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=str(path)):

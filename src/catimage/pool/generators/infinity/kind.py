@@ -1,0 +1,77 @@
+"""The kind ``infinity``: Infinity-2B, run by the package of its authors."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from catimage.errors import InputError
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.generators.infinity.spec import InfinitySpec
+from catimage.pool.kind import Convention, CostTerms, Generator, GeneratorFacts, GeneratorKind
+from catimage.pool.spec import Candidate, GeneratorSpec
+
+
+class InfinityKind(GeneratorKind[InfinitySpec]):
+    """Infinity-2B (CATImage, section 5.1; Han et al. 2024)."""
+
+    schema: ClassVar[type[GeneratorSpec]] = InfinitySpec
+
+    def check(self, candidate: Candidate) -> None:
+        """Check that the candidate has no steps: the size determines the scales."""
+        if candidate.steps != 1:
+            raise InputError(
+                f"{self.spec.location}: the candidate {candidate.candidate!r} has 'steps', but the"
+                " size determines Infinity's scales. Remove the key."
+            )
+
+    def prepare(self, candidates: list[Candidate], device: str) -> None:
+        """Check that the official package is installed, and download and convert the weights."""
+        from catimage.pool.generators.infinity.generator import official
+        from catimage.pool.generators.infinity.weights import checkpoints
+
+        super().prepare(candidates, device)
+        official(self.spec)
+        if not device.startswith("cuda"):
+            raise self.spec.error(
+                "kind",
+                f"the official package requires CUDA, but the device is {device!r}. Use a GPU, or"
+                " remove the generator's candidates.",
+            )
+        checkpoints(self.spec, self.folder)
+
+    def identity(self) -> dict[str, Any]:
+        """Return digests (hub ids: revisions) of the weights and the text encoder."""
+        from catimage.pool.generators.infinity.weights import identity
+
+        return identity(self.spec, self.folder)
+
+    def count_costs(self, candidates: list[Candidate], convention: Convention) -> list[CostTerms]:
+        """Count TFLOPs on torch's meta device, from the architecture."""
+        from catimage.pool.generators.infinity.counting import count_terms
+
+        size = self.spec.size
+        guided = [self.spec.with_settings_of(candidate).guided for candidate in candidates]
+        return [count_terms(size, own, convention) for own in guided]
+
+    def facts(self) -> GeneratorFacts:
+        """Return the memory of the weights as loaded and of the keys and values of one image."""
+        from catimage.pool.generators.infinity.counting import memory
+        from catimage.pool.generators.infinity.weights import missing
+
+        weights, activations = memory(self.spec.size, self.spec.guided)
+        return GeneratorFacts(
+            self.spec.revision or "",
+            weights,
+            weights + activations,
+            missing(self.spec, self.folder),
+        )
+
+    def sources(self) -> dict[str, str]:
+        """Return the sources of the model's weights and of the text encoder."""
+        return {"weights": self.spec.weights, "text_encoder": self.spec.text_encoder}
+
+    def load(self, memory: DeviceMemory) -> Generator:
+        """Load the model with the official package."""
+        from catimage.pool.generators.infinity.generator import InfinityGenerator
+
+        return InfinityGenerator(self.spec, self.folder, memory.device)

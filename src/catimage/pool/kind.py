@@ -1,0 +1,186 @@
+"""Base class of the kinds of generators: checks, costs and loading of one generator of a pool."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.spec import Candidate, GeneratorSpec
+
+Convention = Literal["full", "paper"]
+"""Which operations are counted; see :func:`catimage.pool.costs.candidate_costs`."""
+
+SpecT = TypeVar("SpecT", bound=GeneratorSpec)
+
+
+@dataclass(frozen=True)
+class CostTerms:
+    """Cost of one image of a candidate by part.
+
+    Attributes:
+        denoiser: TFLOPs of all calls of the denoiser.
+        text_encoder: TFLOPs of the text encoders.
+        decoder: TFLOPs of the decoder.
+        denoiser_calls: number of calls of the denoiser, not counting passes.
+        passes: passes per call: 2 with classifier-free guidance, 1 without.
+    """
+
+    denoiser: float
+    text_encoder: float
+    decoder: float
+    denoiser_calls: int
+    passes: int
+
+    @property
+    def total(self) -> float:
+        """TFLOPs of one image."""
+        return self.denoiser + self.text_encoder + self.decoder
+
+
+@dataclass(frozen=True)
+class GeneratorFacts:
+    """Properties of a generator that are available before it is loaded.
+
+    Attributes:
+        revision: revision or digest of the weights.
+        weight_bytes: bytes of the weights in memory; None if they cannot be counted.
+        memory_bytes: ``weight_bytes`` plus the largest activations of one image; None likewise.
+        missing: which files or settings are missing on this machine; empty if a run can start.
+    """
+
+    revision: str
+    weight_bytes: int | None
+    memory_bytes: int | None
+    missing: str
+
+
+class Generator(Protocol):
+    """A loaded generator."""
+
+    def encode(self, prompts: list[str]) -> Any:
+        """Encode each prompt once, for use with several candidates and seeds."""
+
+    def generate(
+        self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None
+    ) -> np.ndarray:
+        """Generate one image per (prompt, seed) pair.
+
+        Args:
+            prompts: n prompts.
+            candidate: a candidate of this generator.
+            seeds: n seeds.
+            encoded: the result of :meth:`encode` for a list that contains these prompts; None
+                encodes them in this call.
+
+        Returns:
+            uint8 array of shape (n, height, width, 3).
+        """
+
+
+class GeneratorKind(ABC, Generic[SpecT]):
+    """One generator of a pool before it is loaded. Each kind of generator is a subclass.
+
+    :mod:`catimage.pool.registry` maps the names of kinds to subclasses. Methods import model
+    libraries when they are called, so that reading a pool is fast. :meth:`identity` and
+    :meth:`load` are required; a kind whose TFLOPs can be counted also overrides
+    :meth:`count_costs`.
+
+    Args:
+        spec: the generator's entry in the pool file, an instance of :attr:`schema`.
+        folder: the folder of the pool file, which relative paths start from.
+
+    Attributes:
+        schema: subclass of GeneratorSpec that validates entries of this kind.
+        counted: whether TFLOPs can be counted; if not, every candidate gives its cost.
+        verification: one sentence on which parts of the kind have been run and which have not,
+            printed by ``catimage pool check``; empty if all parts have been run.
+    """
+
+    schema: ClassVar[type[GeneratorSpec]]
+    counted: ClassVar[bool] = True
+    verification: ClassVar[str] = ""
+
+    def __init__(self, spec: SpecT, folder: Path) -> None:
+        self.spec = spec
+        self.folder = folder
+
+    def check(self, candidate: Candidate) -> None:
+        """Check the settings of a candidate, without reading files.
+
+        Raises:
+            InputError: this generator does not support the candidate.
+        """
+
+    def prepare(self, candidates: list[Candidate], device: str) -> None:
+        """Download missing files, and check everything that can be checked without loading.
+
+        Args:
+            candidates: the candidates that will be generated.
+            device: a device name of torch, not ``auto``.
+
+        Raises:
+            InputError: a file is unavailable, or this generator does not support one of the
+                candidates or the device.
+        """
+        for candidate in candidates:
+            self.check(candidate)
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return digests of the weights on this machine, or revisions of those from the hub.
+
+        Raises:
+            InputError: the weights are not found.
+        """
+
+    def count_costs(self, candidates: list[Candidate], convention: Convention) -> list[CostTerms]:
+        """Count the cost of one image of each candidate.
+
+        Raises:
+            InputError: the costs cannot be counted.
+        """
+        raise self.spec.error(
+            "kind",
+            f"the TFLOPs of a {self.spec.kind!r} generator cannot be counted. Give its candidates"
+            " a 'cost'.",
+        )
+
+    def facts(self) -> GeneratorFacts:
+        """Return the properties that are available before loading. Uses no network.
+
+        Raises:
+            InputError: the configuration files are not found on this machine.
+        """
+        return GeneratorFacts("", None, None, "")
+
+    def sources(self) -> dict[str, str]:
+        """Return folders and hub ids of the weights by their key, such as ``parts.unet.weights``."""
+        return {}
+
+    def local_folders(self) -> dict[str, Path]:
+        """Return those of the :meth:`sources` that are folders on this machine, for packaging."""
+        return {
+            key: self.folder / source
+            for key, source in self.sources().items()
+            if (self.folder / source).is_dir()
+        }
+
+    @abstractmethod
+    def load(self, memory: DeviceMemory) -> Generator:
+        """Load the generator on the device of ``memory``.
+
+        Parts that another generator has loaded may be taken from ``memory.parts``.
+
+        Raises:
+            InputError: weights, classes or packages are unavailable.
+        """
+
+    def part_keys(self) -> frozenset[Hashable]:
+        """Return the keys in ``memory.parts`` of the parts that :meth:`load` shares."""
+        return frozenset()

@@ -1,0 +1,176 @@
+"""Reads and checks pool files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from catimage.errors import InputError, nearest
+from catimage.pool.registry import DEFAULT_KIND, kind_class, kind_names, kind_of, unknown_kind
+from catimage.pool.spec import Candidate, GeneratorSpec, Pool
+
+PACKAGED = Path(__file__).parents[1] / "pools"
+"""The folder of the pools in the package. A workspace's own pools take precedence."""
+
+_MAX_VALUE_LENGTH = 60
+
+
+def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
+    """Read a pool. No weights are read.
+
+    Args:
+        name_or_file: path of a YAML file, or the name of a pool in ``workspace_pools`` or in the
+            package.
+        workspace_pools: the folder of the workspace's own pools.
+
+    Raises:
+        InputError: there is no such pool, the file is not YAML, a key or kind is unknown, a value
+            is invalid, two candidates are equal, or a name refers to no generator or candidate.
+    """
+    path = _find(name_or_file, workspace_pools)
+    tree = _read_yaml(path)
+    try:
+        if isinstance(tree.get("generators"), dict):
+            tree["generators"] = {
+                name: _parse_generator(path, name, entry)
+                for name, entry in tree["generators"].items()
+            }
+        pool = Pool.model_validate(tree).read_from(path)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_validation_message(error, Pool)}") from error
+    _check(pool, path)
+    return pool
+
+
+def _find(name_or_file: str, workspace_pools: Path | None) -> Path:
+    if name_or_file.endswith((".yaml", ".yml")) or "/" in name_or_file:
+        path = Path(name_or_file)
+        if not path.is_file():
+            raise InputError(
+                f"pool {name_or_file!r}: there is no such file. Correct the path, or give the name"
+                " of a pool."
+            )
+        return path
+    folders = [folder for folder in (workspace_pools, PACKAGED) if folder]
+    for folder in folders:
+        path = folder / f"{name_or_file}.yaml"
+        if path.is_file():
+            return path
+    names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise InputError(
+        f"pool {name_or_file!r} is not in {' or '.join(map(str, folders))}"
+        f"{nearest(name_or_file, names)}. The pools are {', '.join(names)}."
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: invalid YAML ({reason}). Correct the file.") from error
+    if not isinstance(tree, dict):
+        keys = ", ".join(Pool.model_fields)
+        raise InputError(f"{path}: is not a mapping. Write the keys {keys}.")
+    return tree
+
+
+def _parse_generator(path: Path, name: str, entry: Any) -> GeneratorSpec:
+    """Validate the entry of one generator with the schema of its kind."""
+    where = f"generators.{name}"
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: key {where!r}: is not a mapping. Write the generator's keys.")
+    kind = str(entry.get("kind", DEFAULT_KIND))
+    if kind not in kind_names():
+        raise InputError(f"{path}: key '{where}.kind': {unknown_kind(kind)}")
+    schema = kind_class(kind).schema
+    try:
+        return schema.model_validate({"kind": kind, **entry})
+    except ValidationError as error:
+        raise InputError(f"{path}: {_validation_message(error, schema, where)}") from error
+
+
+def _check(pool: Pool, path: Path) -> None:
+    """Check the references between the parts of a pool. Messages count rows from 1."""
+    rows: dict[str, int] = {}
+    for row, candidate in enumerate(pool.candidates, 1):
+        where = f"{path}: candidates, row {row}"
+        if candidate.candidate in rows:
+            raise InputError(
+                f"{where}: the candidate {candidate.candidate!r} is already in row"
+                f" {rows[candidate.candidate]}. Rename or remove one."
+            )
+        rows[candidate.candidate] = row
+        _check_name(candidate.generator, list(pool.generators), "generator", where)
+        _check_settings(pool, candidate, where)
+        if pool.costs == "explicit" and candidate.cost is None:
+            raise InputError(
+                f"{where}: the candidate {candidate.candidate!r} has no cost. Add one, or write"
+                " 'costs: counted'."
+            )
+    if pool.reference_condition is not None:
+        _check_name(
+            pool.reference_condition, list(rows), "candidate", f"{path}: reference_condition"
+        )
+    for generator, name in pool.metric_reference.items():
+        _check_name(generator, list(pool.generators), "generator", f"{path}: metric_reference")
+        _check_name(name, list(rows), "candidate", f"{path}: metric_reference.{generator}")
+
+
+def _check_settings(pool: Pool, candidate: Candidate, where: str) -> None:
+    """Check a candidate's settings, and that no candidate before it has the same ones."""
+    spec = pool.generators[candidate.generator]
+    for key in candidate.settings:
+        if key not in spec.overridable:
+            keys = [*Candidate.model_fields, *spec.overridable]
+            raise InputError(f"{where}: {_unknown_key(key, key, keys)}")
+    try:
+        own = spec.with_settings_of(candidate)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_validation_message(error, type(spec))}") from error
+    kind_of(spec, pool.folder).check(candidate)
+    for other in pool.candidates[: pool.candidates.index(candidate)]:
+        same_steps = (other.generator, other.steps) == (candidate.generator, candidate.steps)
+        if same_steps and spec.with_settings_of(other) == own:
+            raise InputError(
+                f"{where}: the candidate {candidate.candidate!r} is the same as"
+                f" {other.candidate!r}. Remove one."
+            )
+
+
+def _check_name(name: str, names: list[str], noun: str, where: str) -> None:
+    if name not in names:
+        raise InputError(
+            f"{where}: no {noun} is called {name!r}{nearest(name, names)}. The {noun}s are"
+            f" {', '.join(names)}."
+        )
+
+
+def _validation_message(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
+    """Return the first problem as one line. Rows of the list of candidates are counted from 1."""
+    first = error.errors()[0]
+    location = [f"row {part + 1}" if isinstance(part, int) else part for part in first["loc"]]
+    if location[:1] == ["candidates"]:
+        schema = Candidate
+    key = ".".join([*([prefix] if prefix else []), *location])
+    key = key.replace("candidates.row", "candidates, row")
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(key, location[-1], list(schema.model_fields))
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing. Add it."
+    problem = first["msg"][0].lower() + first["msg"][1:]
+    return f"key {key!r}: {problem} (found {_shortened(first['input'])})."
+
+
+def _unknown_key(key: str, name: str, keys: list[str]) -> str:
+    return f"unknown key {key!r}{nearest(name, keys)}. The keys are {', '.join(keys)}."
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    if len(text) <= _MAX_VALUE_LENGTH:
+        return text
+    return text[: _MAX_VALUE_LENGTH - 3] + "..."
