@@ -10,7 +10,7 @@ from catimage.errors import InputError
 from tests.miniature import STEPS, pool_tree
 
 
-def test_rows_are_plain_and_have_the_contracts_keys_first(miniature_pool: Path):
+def test_rows_are_json_and_begin_with_the_documented_keys(miniature_pool: Path):
     rows = cost_rows(str(miniature_pool), None)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     assert [list(row)[:5] for row in rows] == [
@@ -20,7 +20,7 @@ def test_rows_are_plain_and_have_the_contracts_keys_first(miniature_pool: Path):
         assert row["cost"] == pytest.approx(row["denoiser"] + row["text_encoder"] + row["decoder"])
 
 
-def test_the_papers_convention_counts_less(miniature_pool: Path):
+def test_paper_convention_counts_less(miniature_pool: Path):
     full, paper = (
         cost_rows(str(miniature_pool), None),
         cost_rows(str(miniature_pool), None, "paper"),
@@ -31,7 +31,7 @@ def test_the_papers_convention_counts_less(miniature_pool: Path):
         cost_rows(str(miniature_pool), None, "papper")
 
 
-def test_terms_that_an_explicit_cost_lacks_are_none(tmp_path: Path):
+def test_terms_of_an_explicit_cost_are_none(tmp_path: Path):
     tree: Any = pool_tree("nowhere", (1,))
     tree["costs"] = "explicit"
     tree["candidates"][0].update(cost=3, unit="wh")
@@ -41,7 +41,7 @@ def test_terms_that_an_explicit_cost_lacks_are_none(tmp_path: Path):
     json.dumps(row, allow_nan=False)
 
 
-def test_measured_seconds_stand_beside_the_count(miniature_pool: Path):
+def test_measured_seconds_are_added_to_the_rows(miniature_pool: Path):
     rows = cost_rows(str(miniature_pool), None, repeats=2, device="cpu")
     assert [list(row)[-4:] for row in rows] == [["seconds", "seconds_iqr", "wh", "wh_iqr"]] * len(
         STEPS

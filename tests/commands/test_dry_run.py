@@ -5,8 +5,8 @@ import yaml
 from typer.testing import CliRunner
 
 from catimage.cli.app import app
-from catimage.commands import dry_run as rehearsal
-from catimage.commands.dry_run import rehearse
+from catimage.commands import dry_run as dry_run_module
+from catimage.commands.dry_run import dry_run
 from catimage.params import load_params, parse_params
 from catimage.pool.loading import load_pool
 from catimage.workspace import Workspace
@@ -16,13 +16,15 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 NAMES = sorted(p.name for p in EXPERIMENTS.glob("*.yaml"))
 
 
-def rehearsed(workspace, params, rate=100.0):
-    return [(f.part, f.level, f.text) for f in rehearse(workspace, params, rate)]
+def findings_of(workspace, params, tflops_per_second=100.0):
+    findings = dry_run(workspace, params, tflops_per_second)
+    return [(f.section, f.level, f.message) for f in findings]
 
 
-def uncounted(pool, _):
-    """What check_rows says of a pool, but for what it counts, which takes half a minute
-    (tests/pool/test_shipped.py does).
+def fake_check_rows(pool, _):
+    """Return rows as check_rows does, without counting costs, which takes half a minute.
+
+    tests/pool/test_shipped.py counts them.
     """
     return [
         {
@@ -36,27 +38,27 @@ def uncounted(pool, _):
     ]
 
 
-def said(findings, level):
-    return [text for _, of, text in findings if of == level]
+def messages(findings, level):
+    return [message for _, finding_level, message in findings if finding_level == level]
 
 
 @pytest.fixture
 def mini(tmp_path, miniature_pool):
-    """A workspace of the miniature pool, all of whose parts are at hand."""
+    """A workspace of the miniature pool with all weights on this machine."""
     workspace, params = workspace_of(
         tmp_path / "w", miniature_pool, ["a red ring", "a blue square"]
     )
     return workspace, params
 
 
-def changed(params, **sections):
+def with_changes(params, **sections):
     tree = params.model_dump(mode="json", by_alias=True, exclude_none=True)
     for key, value in sections.items():
         tree[key] = {**tree[key], **value} if isinstance(value, dict) else value
     return parse_params(tree, "params.yaml")
 
 
-def test_the_experiments_of_the_papers_are_there():
+def test_experiments_of_the_papers_exist():
     assert {
         "catimage-coco.yaml",
         "catimage-diffusiondb.yaml",
@@ -67,26 +69,28 @@ def test_the_experiments_of_the_papers_are_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_shipped_experiment_dry_runs(name, tmp_path, monkeypatch):
-    """Nothing is wrong with it but the files that are the user's, and they are named."""
-    monkeypatch.setattr(rehearsal, "check_rows", uncounted)
+    """The only problems are the missing files that the user supplies."""
+    monkeypatch.setattr(dry_run_module, "check_rows", fake_check_rows)
     params = load_params(EXPERIMENTS / name)
-    findings = rehearsed(Workspace(tmp_path), params)
-    problems = said(findings, "problem")
+    findings = findings_of(Workspace(tmp_path), params)
+    problems = messages(findings, "problem")
     files = [s.path for s in params.sample.sources if s.kind == "file"] + [
         w.weights for w in params.label.weights.values()
     ]
     assert len(problems) == len(files)
     for file in files:
         assert any(file in problem for problem in problems), file
-    assert any("candidates of" in text for text in said(findings, "ok"))
+    assert any("candidates of" in text for text in messages(findings, "ok"))
     assert findings[-1][0] == "estimate"
     assert not list(tmp_path.iterdir())
 
 
-def test_where_all_is_at_hand_there_is_no_problem_and_the_estimate_is_of_the_prompts(mini):
+def test_no_problems_when_everything_is_available(mini):
     workspace, params = mini
-    findings = rehearsed(workspace, changed(params, label={"metrics": ["clip_score", "sharpness"]}))
-    assert said(findings, "problem") == said(findings, "note") == []
+    findings = findings_of(
+        workspace, with_changes(params, label={"metrics": ["clip_score", "sharpness"]})
+    )
+    assert messages(findings, "problem") == messages(findings, "note") == []
     assert ("sample", "ok", "2 prompts were sampled") in findings
     assert "for 2 prompts: 12 images" in findings[-1][2]
 
@@ -97,7 +101,7 @@ def test_where_all_is_at_hand_there_is_no_problem_and_the_estimate_is_of_the_pro
         ({"pool": "tinny"}, "pool 'tinny' is not in"),
         (
             {"label": {"metrics": ["clip_scor"]}},
-            "there is no such metric (did you mean 'clip_score'?)",
+            "unknown metric (did you mean 'clip_score'?)",
         ),
         ({"label": {"metrics": ["clip_score", "ssim"]}}, "names no metric_reference"),
         (
@@ -122,36 +126,36 @@ def test_where_all_is_at_hand_there_is_no_problem_and_the_estimate_is_of_the_pro
             {"evaluate": {"plateau": {"metrics": {"sharpness": {}}, "estimator": "knn"}}},
             "'sharpness' is not trained",
         ),
-        ({"encoder": {"model": "local-dir:/nowhere"}}, "there is no folder /nowhere"),
+        ({"encoder": {"model": "local-dir:/nowhere"}}, "folder /nowhere not found"),
     ],
 )
-def test_what_would_stop_a_run_is_named(mini, monkeypatch, sections, problem):
+def test_problem_is_reported(mini, monkeypatch, sections, problem):
     workspace, params = mini
     if "pool" not in sections:
-        monkeypatch.setattr(rehearsal, "check_rows", uncounted)
-    findings = rehearsed(workspace, changed(params, **sections))
-    assert any(problem in text for text in said(findings, "problem")), findings
+        monkeypatch.setattr(dry_run_module, "check_rows", fake_check_rows)
+    findings = findings_of(workspace, with_changes(params, **sections))
+    assert any(problem in text for text in messages(findings, "problem")), findings
 
 
-def test_weights_that_a_run_would_fetch_are_no_problem(mini, monkeypatch):
+def test_weights_that_a_run_downloads_are_notes(mini, monkeypatch):
     workspace, params = mini
-    monkeypatch.setattr(rehearsal, "check_rows", uncounted)
-    findings = rehearsed(
+    monkeypatch.setattr(dry_run_module, "check_rows", fake_check_rows)
+    findings = findings_of(
         workspace,
-        changed(
+        with_changes(
             params,
             encoder={"model": "ViT-B-32", "weights": "openai"},
             label={"metrics": ["clip_score"]},
         ),
     )
-    notes = said(findings, "note")
-    assert said(findings, "problem") == []
+    notes = messages(findings, "note")
+    assert messages(findings, "problem") == []
     assert (
         len([n for n in notes if "needs a network" in n]) == 2
     )  # of the encoder, and of clip_score
 
 
-def test_the_command_exits_with_one_where_there_is_a_problem(tmp_path, miniature_pool):
+def test_command_exits_with_status_1_if_there_is_a_problem(tmp_path, miniature_pool):
     tree = {
         "pool": str(miniature_pool),
         "encoder": {"model": f"local-dir:{miniature_pool.parent / 'clip'}"},
@@ -168,8 +172,8 @@ def test_the_command_exits_with_one_where_there_is_a_problem(tmp_path, miniature
     assert "prompts.txt: file not found" in missing.output
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "prompts.txt").write_text("a red ring\na blue square\n")
-    there = CliRunner().invoke(app, call)
-    assert there.exit_code == 0, there.output
-    assert "2 prompts, before near ones are dropped" in there.output
-    assert "no problems, 0 notes." in there.output
+    complete = CliRunner().invoke(app, call)
+    assert complete.exit_code == 0, complete.output
+    assert "2 prompts, before similar ones are removed" in complete.output
+    assert "no problems, 0 notes." in complete.output
     assert [p.name for p in (tmp_path / "w").iterdir()] == ["prompts.txt"]

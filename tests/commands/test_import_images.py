@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from catimage.cli.app import main
-from catimage.commands import import_images as importing_images
+from catimage.commands import import_images
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.data.shards.manifest import read_manifest
 from catimage.data.shards.store import decode_image, read_shard
 from catimage.errors import InputError
-from catimage.metrics import Metric, ReferenceMetric
+from catimage.metrics.metric import Metric, ReferenceMetric
 from catimage.params import load_params
 from catimage.stages import calibrate, evaluate, generate, label, sample, train, validate
 from catimage.workspace import Workspace
@@ -21,7 +21,7 @@ from catimage.workspace import Workspace
 HEADER = ["prompt", "candidate", "seed", "path"]
 
 
-def rows_of(prompts=4, candidates=("cheap", "dear"), seeds=(3, 8)):
+def rows_of(prompts=4, candidates=("cheap", "expensive"), seeds=(3, 8)):
     return [
         [f"a scene {i}", c, s, f"images/{c}-{i}-{s}.png"]
         for i in range(prompts)
@@ -31,19 +31,19 @@ def rows_of(prompts=4, candidates=("cheap", "dear"), seeds=(3, 8)):
 
 
 def pixels_of(row, size=8):
-    """Noise of a level that grows with the prompt's number, and for the candidate dear more so."""
+    """Return noise whose level grows with the prompt number, faster for ``expensive``."""
     number = int(row[0].split()[-1])
     rng = np.random.default_rng([number, row[2], len(row[1])])
     return rng.integers(
-        0, 20 + number % 50 * (3 if row[1] == "dear" else 1), (size, size, 3), np.uint8
+        0, 20 + number % 50 * (3 if row[1] == "expensive" else 1), (size, size, 3), np.uint8
     )
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a list of images, the images themselves, and the list's path."""
+    """A function that writes images and their list, and returns the path of the list."""
 
-    def written(rows, header=HEADER, size=8):
+    def write_list(rows, header=HEADER, size=8):
         (tmp_path / "images").mkdir(exist_ok=True)
         for row in rows:
             if (
@@ -57,7 +57,7 @@ def write(tmp_path):
             csv.writer(file).writerows([header, *rows])
         return tmp_path / "images.csv"
 
-    return written
+    return write_list
 
 
 @pytest.fixture
@@ -74,8 +74,8 @@ def files_of(root):
 
 
 def images_of(workspace):
-    """Encoded images by prompt, candidate and seed."""
-    found = {}
+    """Return the encoded images by prompt, candidate and seed."""
+    images = {}
     for entry in read_manifest(workspace.images):
         table, digest = read_shard(workspace.images, entry.shard)
         assert (digest, table.num_rows, set(table.column("candidate").to_pylist())) == (
@@ -83,10 +83,10 @@ def images_of(workspace):
             entry.images,
             {entry.candidate},
         )
-        found |= {
+        images |= {
             (r["prompt_id"], r["candidate"], r["seed"]): r["image"] for r in table.to_pylist()
         }
-    return found
+    return images
 
 
 class Level(Metric):
@@ -114,15 +114,15 @@ class Distance(ReferenceMetric):
 @pytest.fixture
 def metrics(monkeypatch):
     known = {c.name: f"{__name__}:{c.__name__}" for c in (Level, Darkness, Distance)}
-    monkeypatch.setattr("catimage.metrics.METRICS", known)
+    monkeypatch.setattr("catimage.metrics.registry.METRICS", known)
 
 
-def test_tables_images_and_parameters_are_written(write, workspace, tmp_path, capsys):
+def test_all_files_are_written(write, workspace, tmp_path, capsys):
     rows = rows_of()
-    (tmp_path / "costs.csv").write_text("candidate,cost,unit\ncheap,1,seconds\ndear,3,seconds\n")
-    importing_images.run(
-        workspace, write(rows), tmp_path / "costs.csv", ["generate.shard_images=3"]
+    (tmp_path / "costs.csv").write_text(
+        "candidate,cost,unit\ncheap,1,seconds\nexpensive,3,seconds\n"
     )
+    import_images.run(workspace, write(rows), tmp_path / "costs.csv", ["generate.shard_images=3"])
     prompts, candidates = (
         read_table(p, s, "")
         for p, s in ((workspace.prompts, PROMPTS), (workspace.candidates, CANDIDATES))
@@ -131,12 +131,12 @@ def test_tables_images_and_parameters_are_written(write, workspace, tmp_path, ca
     assert set(prompts["source"]) == {"images.csv"}
     assert candidates.to_numpy().tolist() == [
         ["cheap", "cheap", 0, 1.0, "seconds"],
-        ["dear", "dear", 0, 3.0, "seconds"],
+        ["expensive", "expensive", 0, 3.0, "seconds"],
     ]
-    found = images_of(workspace)
-    assert found == {(prompt_id(r[0]), r[1], r[2]): (tmp_path / r[3]).read_bytes() for r in rows}, (
-        "kept byte for byte"
-    )
+    stored = images_of(workspace)
+    assert stored == {
+        (prompt_id(r[0]), r[1], r[2]): (tmp_path / r[3]).read_bytes() for r in rows
+    }, "stored byte for byte"
     assert sorted(e.images for e in read_manifest(workspace.images)) == [2, 2, 3, 3, 3, 3]
     params = load_params(workspace.params)
     assert (
@@ -148,15 +148,14 @@ def test_tables_images_and_parameters_are_written(write, workspace, tmp_path, ca
     assert "4 prompts, 2 candidates, 16 images\n" in capsys.readouterr().out
 
 
-def test_other_formats_become_png_and_colours_stay(write, workspace, tmp_path):
+def test_other_formats_are_encoded_as_png(write, workspace, tmp_path):
     rows = rows_of(prompts=2, seeds=(0,))
     for row, name in zip(rows, ("a.jpg", "b.webp", "c.bmp", "d.png"), strict=True):
         row[3] = str(tmp_path / "images" / name) if name == "c.bmp" else f"images/{name}"
     manifest = write(rows)
     Image.new("RGBA", (8, 8), (9, 8, 7, 100)).save(tmp_path / "images" / "d.png")
-    importing_images.run(workspace, manifest, None, [])
-    found = list(images_of(workspace).values())
-    kinds = {image[:4]: image for image in found}
+    import_images.run(workspace, manifest, None, [])
+    kinds = {image[:4]: image for image in images_of(workspace).values()}
     assert sorted(kinds) == [b"RIFF", b"\x89PNG", b"\xff\xd8\xff\xe0"]
     by_name = {(r[0], r[1]): r[3] for r in rows}
     for (identifier, candidate, _), image in images_of(workspace).items():
@@ -166,114 +165,114 @@ def test_other_formats_become_png_and_colours_stay(write, workspace, tmp_path):
         assert (decode_image(image) == np.asarray(Image.open(tmp_path / name).convert("RGB"))).all()
 
 
-def test_a_flat_image_is_an_image(write, workspace, tmp_path):
+def test_uniform_image_is_valid(write, workspace, tmp_path):
     rows = rows_of()
     manifest = write(rows)
     Image.new("RGB", (8, 8)).save(tmp_path / rows[5][3])
-    importing_images.run(workspace, manifest, None, [])
+    import_images.run(workspace, manifest, None, [])
     assert len(images_of(workspace)) == 16
 
 
-def test_the_same_list_again_gives_the_same_shards_and_other_images_others(
-    write, workspace, tmp_path
-):
+def test_shards_depend_on_the_images(write, workspace, tmp_path):
     rows = rows_of()
-    importing_images.run(workspace, write(rows), None, [])
+    import_images.run(workspace, write(rows), None, [])
     first = read_manifest(workspace.images)
-    importing_images.run(workspace, write(rows), None, [])
+    import_images.run(workspace, write(rows), None, [])
     assert read_manifest(workspace.images) == first
     Image.new("RGB", (8, 8)).save(tmp_path / rows[0][3])
-    importing_images.run(workspace, write(rows), None, [])
+    import_images.run(workspace, write(rows), None, [])
     again = read_manifest(workspace.images)
     assert [a.shard == b.shard for a, b in zip(first, again, strict=True)] == [False, True]
     assert {p.stem for p in workspace.images.glob("*.parquet")} == {e.shard for e in again}
 
 
-def _cell(place, column, value):
-    def spoil(rows, folder):
-        rows[place][column] = value
+def _set_cell(row, column, value):
+    def damage(rows, folder):
+        rows[row][column] = value
 
-    return spoil
-
-
-def _file(place, make):
-    def spoil(rows, folder):
-        make(folder / rows[place][3])
-
-    return spoil
+    return damage
 
 
-def _short(path):
+def _change_file(row, change):
+    def damage(rows, folder):
+        change(folder / rows[row][3])
+
+    return damage
+
+
+def _truncate(path):
     path.write_bytes(path.read_bytes()[:100])
 
 
-def _wide(path):
+def _widen(path):
     Image.new("RGB", (9, 8)).save(path)
 
 
 BAD_IMAGES = [
-    (_file(5, Path.unlink), r"images.csv: row 7: .*cheap-1-8.png: there is no such image file"),
-    (_file(5, _short), r"images.csv: row 7: .*cheap-1-8.png: not a readable image file"),
+    (_change_file(5, Path.unlink), r"images.csv: row 7: .*cheap-1-8.png: image file not found"),
+    (_change_file(5, _truncate), r"images.csv: row 7: .*cheap-1-8.png: cannot read the image file"),
     (
-        _file(5, lambda path: path.write_text("hello")),
-        r"images.csv: row 7: .*cheap-1-8.png: not a readable image file",
+        _change_file(5, lambda path: path.write_text("hello")),
+        r"images.csv: row 7: .*cheap-1-8.png: cannot read the image file",
     ),
     (
-        _file(5, _wide),
+        _change_file(5, _widen),
         (
-            r"row 7: .*cheap-1-8.png has 9 x 8 pixels, and .*cheap-0-3.png has 8 x 8: all images of"
+            r"row 7: .*cheap-1-8.png has 9 x 8 pixels, and .*cheap-0-3.png has 8 x 8: All images of"
             r" the candidate 'cheap' must"
         ),
     ),
 ]
 BAD_ROWS = [
-    (_cell(5, 0, " "), "images.csv: row 7: the prompt is empty"),
-    (_cell(5, 1, ""), "images.csv: row 7: the candidate is empty"),
-    (_cell(5, 2, "1.5"), "images.csv: row 7: the seed is '1.5', not a whole number"),
-    (_cell(5, 3, ""), "images.csv: row 7: the path is empty"),
-    (_cell(5, 2, 3), "rows 6 and 7 both are about the same prompt, candidate cheap, seed 3"),
+    (_set_cell(5, 0, " "), "images.csv: row 7: the prompt is empty"),
+    (_set_cell(5, 1, ""), "images.csv: row 7: the candidate is empty"),
+    (_set_cell(5, 2, "1.5"), "images.csv: row 7: the seed is '1.5', not a whole number"),
+    (_set_cell(5, 3, ""), "images.csv: row 7: the path is empty"),
+    (_set_cell(5, 2, 3), "rows 6 and 7 both have the same prompt, candidate cheap, seed 3"),
     (
-        _cell(5, 2, 4),
-        "row 2: the prompt 'a scene 0' has no image of the candidate 'cheap' at seed 4: add it",
+        _set_cell(5, 2, 4),
+        "row 2: the prompt 'a scene 0' has no image of the candidate 'cheap' at seed 4. Add it",
     ),
     (
         lambda rows, folder: rows.pop(5),
-        "row 6: the prompt 'a scene 1' has no image of the candidate 'cheap' at seed 8: add it",
+        "row 6: the prompt 'a scene 1' has no image of the candidate 'cheap' at seed 8. Add it",
     ),
     (lambda rows, folder: rows[5].pop(), "row 7 has 3 cells and the header 4"),
-    (lambda rows, folder: rows.clear(), "has a header and no row below it"),
+    (lambda rows, folder: rows.clear(), "there are no rows after the header"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "said"), [*BAD_IMAGES, *BAD_ROWS])
-def test_bad_input_is_refused_and_nothing_is_written(write, workspace, tmp_path, spoil, said):
-    importing_images.run(workspace, write(rows_of(candidates=("dear",))), None, [])
+@pytest.mark.parametrize(("damage", "message"), [*BAD_IMAGES, *BAD_ROWS])
+def test_invalid_input_is_rejected_and_nothing_is_written(
+    write, workspace, tmp_path, damage, message
+):
+    import_images.run(workspace, write(rows_of(candidates=("expensive",))), None, [])
     before = files_of(workspace.root)
     rows = rows_of()
     write(rows)
-    spoil(rows, tmp_path)
-    spoiled = {p: p.read_bytes() for p in (tmp_path / "images").iterdir()}
+    damage(rows, tmp_path)
+    damaged = {p: p.read_bytes() for p in (tmp_path / "images").iterdir()}
     with (tmp_path / "images.csv").open("w", newline="") as file:
         csv.writer(file).writerows([HEADER, *rows])
-    with pytest.raises(InputError, match=said) as error:
-        importing_images.run(workspace, tmp_path / "images.csv", None, ["generate.shard_images=2"])
+    with pytest.raises(InputError, match=message) as error:
+        import_images.run(workspace, tmp_path / "images.csv", None, ["generate.shard_images=2"])
     assert "\n" not in str(error.value)
     assert files_of(workspace.root) == before
-    assert {p: p.read_bytes() for p in (tmp_path / "images").iterdir()} == spoiled
+    assert {p: p.read_bytes() for p in (tmp_path / "images").iterdir()} == damaged
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             ["label.metrics=[sharpnes]"],
-            "metric 'sharpnes': there is no such metric .did you mean 'sharpness'",
+            "metric 'sharpnes': unknown metric .did you mean 'sharpness'",
         ),
-        (["metric=beauty"], "metric 'beauty': there is no such metric"),
-        (["cost_unit=seconds"], "has no cost in the unit 'seconds': give --costs COSTS.csv"),
+        (["metric=beauty"], "metric 'beauty': unknown metric"),
+        (["cost_unit=seconds"], "no cost in the unit 'seconds'. Give --costs COSTS.csv"),
         (
-            ["import.metric_reference={cheap: deer}"],
-            "import.metric_reference: 'deer' is no candidate .did you mean 'dear'",
+            ["import.metric_reference={cheap: expensiv}"],
+            "import.metric_reference: 'expensiv' is no candidate .did you mean 'expensive'",
         ),
         (
             ["import.lower_is_better=[level]"],
@@ -282,41 +281,45 @@ def test_bad_input_is_refused_and_nothing_is_written(write, workspace, tmp_path,
         (["bugdet=2"], "unknown key 'bugdet'"),
     ],
 )
-def test_bad_settings_are_refused_before_anything_is_written(write, workspace, settings, said):
-    with pytest.raises(InputError, match=said):
-        importing_images.run(workspace, write(rows_of()), None, settings)
+def test_invalid_settings_are_rejected_before_anything_is_written(
+    write, workspace, settings, message
+):
+    with pytest.raises(InputError, match=message):
+        import_images.run(workspace, write(rows_of()), None, settings)
     assert not workspace.root.exists()
 
 
-def test_a_missing_column_and_candidates_that_costs_do_not_know(write, workspace, tmp_path):
-    with pytest.raises(InputError, match=r"lacks the column 'path' .did you mean 'paths'"):
-        importing_images.run(
+def test_missing_column_and_candidate_without_cost(write, workspace, tmp_path):
+    with pytest.raises(InputError, match=r"the column 'path' is missing .did you mean 'paths'"):
+        import_images.run(
             workspace, write(rows_of(), ["prompt", "candidate", "seed", "paths"]), None, []
         )
     (tmp_path / "costs.csv").write_text("candidate,cost,unit\ncheap,1,seconds\n")
     with pytest.raises(
-        InputError, match=r"images.csv: row 4: candidate 'dear' is not in .*costs.csv"
+        InputError, match=r"images.csv: row 4: candidate 'expensive' is not in .*costs.csv"
     ):
-        importing_images.run(workspace, write(rows_of()), tmp_path / "costs.csv", [])
+        import_images.run(workspace, write(rows_of()), tmp_path / "costs.csv", [])
     assert not workspace.root.exists()
 
 
-@pytest.mark.parametrize(("spoil", "said"), BAD_IMAGES)
-def test_bad_images_may_be_left_out(write, workspace, tmp_path, metrics, spoil, said, capsys):
+@pytest.mark.parametrize(("damage", "message"), BAD_IMAGES)
+def test_invalid_images_can_be_skipped(
+    write, workspace, tmp_path, metrics, damage, message, capsys
+):
     rows = rows_of()
     manifest = write(rows)
-    spoil(rows, tmp_path)
+    damage(rows, tmp_path)
     settings = [
         "label.on_error=skip",
         "generate.shard_images=2",
         "label.metrics=[level]",
         "metric=level",
     ]
-    importing_images.run(workspace, manifest, None, settings)
+    import_images.run(workspace, manifest, None, settings)
     out = capsys.readouterr().out
     assert (
-        "import-images: left out: " in out
-        and "15 images; 1 left out; 'label' goes on with --set validate.complete_labels=false"
+        "import-images: skipped: " in out
+        and "15 images; 1 skipped; 'label' continues with --set validate.complete_labels=false"
         in out
     )
     assert set(images_of(workspace)) == {
@@ -330,19 +333,19 @@ def test_bad_images_may_be_left_out(write, workspace, tmp_path, metrics, spoil, 
     assert len(read_table(workspace.scores, SCORES, "label")) == 15
 
 
-def test_a_candidate_without_a_single_good_image_stops_in_any_case(write, workspace, tmp_path):
+def test_candidate_without_a_valid_image_is_rejected(write, workspace, tmp_path):
     manifest = write(rows_of())
-    for path in (tmp_path / "images").glob("dear-*"):
+    for path in (tmp_path / "images").glob("expensive-*"):
         path.unlink()
-    with pytest.raises(InputError, match="the candidate 'dear' has no image that can be read"):
-        importing_images.run(workspace, manifest, None, ["label.on_error=skip"])
+    with pytest.raises(InputError, match="the candidate 'expensive' has no valid image"):
+        import_images.run(workspace, manifest, None, ["label.on_error=skip"])
     assert files_of(workspace.root) == {}
 
 
-def test_references_are_the_named_candidates_images(write, workspace, tmp_path, metrics):
+def test_reference_images_are_those_of_the_reference_candidate(write, workspace, tmp_path, metrics):
     rows = rows_of()
     settings = ["label.metrics=[distance, level]", "metric=distance"]
-    importing_images.run(workspace, write(rows), None, settings)
+    import_images.run(workspace, write(rows), None, settings)
     with pytest.raises(
         InputError,
         match=(
@@ -351,24 +354,26 @@ def test_references_are_the_named_candidates_images(write, workspace, tmp_path, 
         ),
     ):
         label.run(workspace, load_params(workspace.params))
-    params = load_params(workspace.params, ["import.metric_reference={cheap: dear, dear: dear}"])
+    params = load_params(
+        workspace.params, ["import.metric_reference={cheap: expensive, expensive: expensive}"]
+    )
     label.run(workspace, params)
     scores = read_table(workspace.scores, SCORES, "label").query("metric == 'distance'")
     values = scores.set_index(["prompt_id", "candidate", "seed"])["value"]
     for row in rows:
-        dear = pixels_of([row[0], "dear", row[2]]).astype(float)
+        reference = pixels_of([row[0], "expensive", row[2]]).astype(float)
         assert values[prompt_id(row[0]), row[1], row[2]] == pytest.approx(
-            np.abs(pixels_of(row) - dear).mean()
+            np.abs(pixels_of(row) - reference).mean()
         )
-    importing_images.run(workspace, write(rows), None, [])
+    import_images.run(workspace, write(rows), None, [])
     assert load_params(workspace.params).imported == params.imported, (
-        "what the workspace says outlives a second import"
+        "a second import keeps the parameters of the workspace"
     )
     assert not workspace.scores.exists()
 
 
-def test_stages_that_would_replace_what_was_imported_refuse(write, workspace):
-    importing_images.run(workspace, write(rows_of()), None, [])
+def test_sample_and_generate_are_rejected(write, workspace):
+    import_images.run(workspace, write(rows_of()), None, [])
     params = load_params(workspace.params)
     for stage in (sample, generate):
         with pytest.raises(
@@ -381,11 +386,11 @@ def test_stages_that_would_replace_what_was_imported_refuse(write, workspace):
             stage.run(workspace, params)
 
 
-@pytest.mark.parametrize(("metric", "best"), [("darkness", "cheap"), ("both", "dear")])
-def test_the_stages_run_as_on_any_other_workspace(
-    write, workspace, tmp_path, metrics, metric, best
-):
-    (tmp_path / "costs.csv").write_text("candidate,cost,unit\ncheap,1,seconds\ndear,3,seconds\n")
+@pytest.mark.parametrize(("metric", "best"), [("darkness", "cheap"), ("both", "expensive")])
+def test_remaining_stages_run(write, workspace, tmp_path, metrics, metric, best):
+    (tmp_path / "costs.csv").write_text(
+        "candidate,cost,unit\ncheap,1,seconds\nexpensive,3,seconds\n"
+    )
     both = (
         "label.composites={both: {terms: {level: {scale: [0, 0.4], weight: 5}, darkness: {scale:"
         " [0, 0.4]}}}}"
@@ -396,7 +401,7 @@ def test_the_stages_run_as_on_any_other_workspace(
         both,
         "evaluate.bootstrap=100",
     ]
-    importing_images.run(
+    import_images.run(
         workspace, write(rows_of(prompts=120, seeds=(0, 1))), tmp_path / "costs.csv", settings
     )
     params = load_params(workspace.params)
@@ -412,7 +417,7 @@ def test_the_stages_run_as_on_any_other_workspace(
     assert "data:image/png" in (workspace.reports / "report.html").read_text()
 
 
-def test_the_command_line(write, workspace, monkeypatch, capsys):
+def test_command_line(write, workspace, monkeypatch, capsys):
     manifest = write(rows_of())
     monkeypatch.setattr(
         "sys.argv",
@@ -429,7 +434,7 @@ def test_the_command_line(write, workspace, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("catimage: metric 'beauty': there is no such metric")
+    assert capsys.readouterr().err.startswith("catimage: metric 'beauty': unknown metric")
     monkeypatch.setattr(
         "sys.argv", ["catimage", "import-images", str(manifest), "--workspace", str(workspace.root)]
     )

@@ -19,11 +19,9 @@ NAMES = sorted(path.stem for path in PACKAGED.glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
-def _no_network_and_nothing_in_the_hubs_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def _no_network_and_empty_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("a check asks no network")
+        raise AssertionError("a check needs no network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -38,7 +36,7 @@ def _file(folder: Path, change: dict[str, Any], **more: Any) -> str:
 
 @cache
 def checked(name: str) -> list[dict[str, Any]]:
-    """What the command prints of a shipped pool; counting a large one takes seconds."""
+    """Return the output of the command for a pool of the package; a large one takes seconds."""
     printed = CliRunner().invoke(app, ["pool", "check", name, "--json"])
     assert printed.exit_code == 0, printed.output
     rows: list[dict[str, Any]] = json.loads(printed.stdout)
@@ -46,7 +44,7 @@ def checked(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_shipped_pool_is_checked_offline_one_line_a_candidate(name: str):
+def test_packaged_pools_have_no_problem(name: str):
     rows = checked(name)
     names = [
         c["candidate"]
@@ -59,19 +57,17 @@ def test_every_shipped_pool_is_checked_offline_one_line_a_candidate(name: str):
         assert row["revision"]
         assert row["memory_gb"] is None if row["kind"] == "hosted" else row["memory_gb"] > 0
         assert row["licence"] or name.startswith("tiny")
-        assert (row["weights"] == "at hand") is name.startswith("tiny")
+        assert (row["weights"] == "available") is name.startswith("tiny")
 
 
 def test_memory_is_weights_and_activations(miniature_pool: Path):
-    """The estimate lies between the weights alone and a generous allowance, and halves with the
-    bytes of a number.
-    """
+    """The estimate is between the size of the weights and that size plus 0.1 GB."""
     row, *_ = check_rows(str(miniature_pool), None)
     weights = (
         sum(f.stat().st_size for f in (miniature_pool.parent / "sd").rglob("*.safetensors")) / 1e9
     )
     assert weights < row["memory_gb"] < weights + 0.1
-    assert row["weights"] == "at hand"
+    assert row["weights"] == "available"
     assert len(row["revision"]) == 12
 
 
@@ -80,7 +76,7 @@ def test_memory_follows_dtype_and_size():
     assert 7 < rows["sdxl-turbo"] < rows["sdxl-22"] < 12  # 6.9 GB of weights in half precision
 
 
-def test_what_is_not_at_hand_is_said_and_is_no_problem(miniature_pool: Path, tmp_path: Path):
+def test_missing_weights_are_reported_without_a_problem(miniature_pool: Path, tmp_path: Path):
     shutil.copytree(miniature_pool.parent / "sd", tmp_path / "sd")
     (tmp_path / "sd" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     row, *_ = check_rows(_file(tmp_path, {}), None)
@@ -95,21 +91,19 @@ def test_what_is_not_at_hand_is_said_and_is_no_problem(miniature_pool: Path, tmp
     assert rows[0]["weights"] == "not in the hub's cache; unet not in the hub's cache"
     assert rows[0]["revision"] == f"{'0' * 12} unet={'1' * 12}"
     assert summary(rows).startswith(
-        "3 candidates of 1 generators: no problem; weights at hand for 0"
+        "3 candidates of 1 generators: no problem; weights available for 0"
     )
 
 
-def test_weights_in_the_hubs_cache_are_at_hand(miniature_pool: Path, tmp_path: Path):
+def test_weights_in_the_hub_cache_are_available(miniature_pool: Path, tmp_path: Path):
     snapshot = tmp_path / "hub" / "models--someone--model" / "snapshots" / ("0" * 40)
     shutil.copytree(miniature_pool.parent / "sd", snapshot)
     row, *_ = check_rows(_file(tmp_path, {"weights": "someone/model", "revision": "0" * 40}), None)
-    assert (row["weights"], row["problem"]) == ("at hand", "")
+    assert (row["weights"], row["problem"]) == ("available", "")
     assert row["cost"] > 0
 
 
-def test_a_problem_of_one_generator_is_in_its_lines_and_gives_exit_code_1(
-    miniature_pool: Path, tmp_path: Path
-):
+def test_problem_is_reported_with_exit_status_1(miniature_pool: Path, tmp_path: Path):
     tree: Any = pool_tree(str(miniature_pool.parent / "sd"))
     tree["generators"]["other"] = {
         **tree["generators"]["mini"],
@@ -131,10 +125,10 @@ def test_a_problem_of_one_generator_is_in_its_lines_and_gives_exit_code_1(
     assert (
         text.stdout.strip()
         .splitlines()[-1]
-        .startswith("4 candidates of 2 generators: 1 with a problem; weights at hand for 1")
+        .startswith("4 candidates of 2 generators: 1 with a problem; weights available for 1")
     )
 
 
-def test_a_bad_pool_file_is_bad_input(tmp_path: Path):
+def test_invalid_pool_file(tmp_path: Path):
     with pytest.raises(InputError, match="unknown key 'colour'"):
         check_rows(_file(tmp_path, {}, colour="red"), None)

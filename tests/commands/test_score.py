@@ -6,7 +6,7 @@ from PIL import Image
 
 from catimage.commands.score import score_rows
 from catimage.errors import InputError
-from catimage.metrics import get_metric
+from catimage.metrics.registry import get_metric
 from catimage.params import Encoder, Params
 
 
@@ -15,7 +15,7 @@ def params(miniature_pool: Path) -> Params:
     return Params(encoder=Encoder(model=f"local-dir:{miniature_pool.parent / 'clip'}"))
 
 
-def test_a_row_an_image_and_metric_as_the_label_stage_has_them(tmp_path: Path, params: Params):
+def test_rows_have_the_scores_of_the_label_stage(tmp_path: Path, params: Params):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (size, size, 3), np.uint8) for size in (64, 32)]
     paths = [tmp_path / "a.png", tmp_path / "b.webp"]
@@ -31,7 +31,7 @@ def test_a_row_an_image_and_metric_as_the_label_stage_has_them(tmp_path: Path, p
     assert rows[1]["value"] == pytest.approx(clip.score(images[0][None], ["a red ring"])[0])
 
 
-def test_a_composite_is_scored_by_its_terms(tmp_path: Path, params: Params):
+def test_composite_is_computed_from_its_terms(tmp_path: Path, params: Params):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
         tmp_path / "a.png"
     )
@@ -50,7 +50,7 @@ def test_a_composite_is_scored_by_its_terms(tmp_path: Path, params: Params):
     assert (alone["metric"], alone["value"]) == ("both", value)
 
 
-def test_bad_input_is_told(tmp_path: Path, params: Params):
+def test_invalid_input(tmp_path: Path, params: Params):
     (tmp_path / "text.png").write_text("no image")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(
         tmp_path / "good.png"
@@ -59,11 +59,11 @@ def test_bad_input_is_told(tmp_path: Path, params: Params):
     (tmp_path / "short.png").write_bytes(whole[:500])
     (tmp_path / "broken.png").write_bytes(whole[:300] + bytes(8) + whole[308:])
     for name in ("text.png", "short.png", "broken.png"):
-        with pytest.raises(InputError, match=rf"{name}: not a readable image file"):
+        with pytest.raises(InputError, match=rf"{name}: cannot read the image file"):
             score_rows([tmp_path / "good.png", tmp_path / name], "x", ["sharpness"], params)
-    with pytest.raises(InputError, match=r"absent.png: there is no such image file"):
+    with pytest.raises(InputError, match=r"absent.png: image file not found"):
         score_rows([tmp_path / "good.png", tmp_path / "absent.png"], "x", ["sharpness"], params)
     with pytest.raises(InputError, match="--prompt is empty"):
         score_rows([tmp_path / "good.png"], " ", ["sharpness"], params)
-    with pytest.raises(InputError, match="there is no such metric"):
+    with pytest.raises(InputError, match="unknown metric"):
         score_rows([tmp_path / "good.png"], "x", ["beauty"], params)

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line interface: it parses arguments, calls the package and prints the results."""

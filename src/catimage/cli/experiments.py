@@ -1,22 +1,25 @@
-"""Commands that do more than a stage: a whole experiment, and a candidate that is added to a
-router.
-"""
+"""The commands ``run``, ``compare`` and ``add-candidate``, and the printed dry run."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from catimage.cli.options import SetOption, WorkspaceOption, params_of
+from catimage.cli.options import JsonOption, SetOption, WorkspaceOption, load_workspace
 
-RateOption = Annotated[
+if TYPE_CHECKING:
+    from catimage.params import Params
+    from catimage.workspace import Workspace
+
+SpeedOption = Annotated[
     float,
     typer.Option(
         "--tflops-per-second",
         min=1e-6,
-        help="Of the machine of the run, for the estimate of hours.",
+        help="The speed of the machine that will run the stages, for the estimate of hours.",
     ),
 ]
 
@@ -25,7 +28,7 @@ def run(
     experiment: Annotated[
         Path,
         typer.Argument(
-            metavar="EXPERIMENT.yaml", help="A whole file of parameters, as in experiments/."
+            metavar="EXPERIMENT.yaml", help="A complete parameters file, as in experiments/."
         ),
     ],
     workspace: WorkspaceOption = Path(),
@@ -33,59 +36,75 @@ def run(
         str, typer.Option(metavar="STAGE", help="The last stage to run.")
     ] = "evaluate",
     check: Annotated[
-        bool,
-        typer.Option("--check", help="Only say what would stop the run, and what it would cost."),
+        bool, typer.Option("--check", help="Only report problems of a run, and its cost.")
     ] = False,
-    rate: RateOption = 100.0,
+    tflops_per_second: SpeedOption = 100.0,
     set_: SetOption = None,
 ) -> None:
-    """Copy EXPERIMENT.yaml to the workspace and run the stages; continues where it was stopped."""
+    """Copy EXPERIMENT.yaml to the workspace and run the stages; an interrupted run continues."""
     from catimage.commands import experiment as experiments
     from catimage.workspace import Workspace
 
-    place = Workspace(workspace)
-    experiments.check_stage(until)  # before the workspace is made
+    paths = Workspace(workspace)
+    experiments.check_stage(until)  # before the workspace is created
     if check:
-        checked(place, experiments.rehearsed(experiment, set_ or []), rate)
+        params = experiments.read_params(experiment, set_ or [])
+        print_dry_run(paths, params, tflops_per_second)
     else:
-        experiments.run(place, experiments.prepare(experiment, place, set_ or []), until)
+        experiments.run(paths, experiments.prepare(experiment, paths, set_ or []), until)
 
 
-def checked(workspace: Any, params: Any, rate: float = 100.0) -> None:
-    """Prints the findings of a dry run; exits with 1 where there is a problem."""
-    from catimage.commands.dry_run import rehearse, sentence
+def print_dry_run(workspace: Workspace, params: Params, tflops_per_second: float = 100.0) -> None:
+    """Print the findings of a dry run; exit with status 1 if there is a problem."""
+    from catimage.commands.dry_run import dry_run, summary
 
-    findings = rehearse(workspace, params, rate)
+    findings = dry_run(workspace, params, tflops_per_second)
     for finding in findings:
-        typer.echo(f"{finding.level:8}{finding.part:10}{finding.text}")
-    typer.echo(sentence(findings))
-    if any(f.level == "problem" for f in findings):
+        typer.echo(f"{finding.level:8}{finding.section:10}{finding.message}")
+    typer.echo(summary(findings))
+    if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def compare(
+    workspace: WorkspaceOption = Path(),
+    folds: Annotated[int, typer.Option(help="The number of folds of the cross-validation.")] = 5,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate every estimator by cross-validation over all prompts, for small data sets."""
+    from catimage.commands import cross_validate
+
+    document = cross_validate.run(*load_workspace(workspace, set_), folds)
+    typer.echo(json.dumps(document, indent=2) if as_json else cross_validate.to_text(document))
 
 
 def add_candidate(
     name: Annotated[
-        str, typer.Argument(help="The new candidate's name, in the pool or in --scores.")
+        str, typer.Argument(help="The name of the new candidate in the pool or in --scores.")
     ],
     prompts: Annotated[
-        int, typer.Option(help="Representative prompts of the train split that it is profiled on.")
+        int, typer.Option(help="The number of representative training prompts to score.")
     ] = 200,
     workspace: WorkspaceOption = Path(),
     scores: Annotated[
         Path | None,
-        typer.Option(help="Of imported scores: CSV with prompt,candidate,seed,metric,value."),
+        typer.Option(help="For imported scores: CSV with prompt,candidate,seed,metric,value."),
     ] = None,
     costs: Annotated[
-        Path | None, typer.Option(help="Of imported scores: CSV with candidate,cost,unit.")
+        Path | None, typer.Option(help="For imported scores: CSV with candidate,cost,unit.")
     ] = None,
     judge: Annotated[
         bool,
-        typer.Option("--judge", help="Score the validation and test prompts too, for evaluate."),
+        typer.Option(
+            "--judge", help="Score the validation and test prompts too, which evaluate needs."
+        ),
     ] = False,
     set_: SetOption = None,
 ) -> None:
-    """Route to a new candidate at once: profile it on a few prompts and train nothing again."""
-    from catimage.commands import add_candidate as adding
+    """Add a candidate to the router from scores of a few prompts, without training again."""
+    from catimage.commands import add_candidate as command
 
-    place, params = params_of(workspace, set_)
-    adding.run(place, params, adding.Asked(name, prompts, scores, costs, judge))
+    paths, params = load_workspace(workspace, set_)
+    request = command.CandidateRequest(name, prompts, scores, costs, score_all_splits=judge)
+    command.run(paths, params, request)

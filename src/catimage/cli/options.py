@@ -1,15 +1,18 @@
-"""What the commands share: options, and how parameters are loaded and rows printed."""
+"""Options that several commands share, and functions that load parameters and print rows."""
 
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from catimage.errors import InputError
+
+if TYPE_CHECKING:
+    from catimage.params import Params
+    from catimage.workspace import Workspace
 
 WorkspaceOption = Annotated[
     Path,
@@ -17,40 +20,41 @@ WorkspaceOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter to params.yaml first."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a parameter in params.yaml first."),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.")
 ]
+CostsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV with the columns candidate,cost,unit. Without it, every candidate costs 1."
+    ),
+]
 
 
-def params_of(workspace: Path, settings: list[str] | None) -> tuple[Any, Any]:
-    """The workspace and its parameters, with ``settings`` written to them.
+def load_workspace(workspace: Path, settings: list[str] | None) -> tuple[Workspace, Params]:
+    """Return a workspace and its parameters, after writing ``settings`` to ``params.yaml``.
 
     Raises:
-        InputError: there is no such folder, or bad parameters.
+        InputError: the folder does not exist, or a parameter is invalid.
     """
     from catimage.params import load_params
     from catimage.workspace import Workspace
 
     if not workspace.is_dir():
-        raise InputError(f"--workspace {workspace}: no such folder; make it, or name another.")
+        raise InputError(f"--workspace {workspace}: folder not found. Create it, or name another.")
     return Workspace(workspace), load_params(workspace / "params.yaml", settings)
 
 
-def stage(name: str, workspace: Path, settings: list[str] | None, **more: Any) -> None:
-    """Runs a stage."""
-    place, params = params_of(workspace, settings)
-    import_module(f"catimage.stages.{name}").run(place, params, **more)
-
-
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """As a table, or as one JSON document."""
+    """Print rows with equal keys as a table or as one JSON document."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
-        return
-    cells = [[f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    header = list(rows[0]) if rows else []
-    widths = [max(len(r[i]) for r in [header, *cells]) for i in range(len(header))]
-    for line in [header, *cells]:
-        typer.echo("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+    elif rows:
+        from catimage.evaluation.summary import table
+
+        cells = [
+            [f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
+        ]
+        typer.echo("\n".join(table(list(rows[0]), cells)))

@@ -1,3 +1,1 @@
-"""What ``catimage`` does besides the stages, a module each: look ahead, compare, run an experiment,
-add a candidate.
-"""
+"""Commands that are not stages: imports, experiments, dry runs, comparison, adding a candidate."""

@@ -1,9 +1,8 @@
-"""``import-images``: a workspace that starts from images that somebody already has; the stages from
-``label`` on run as on any other.
-"""
+"""``catimage import-images``: create a workspace from existing images; the next stage is label."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,72 +12,65 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from catimage.commands.import_scores import candidates_table, check_unit, parameters, prices_of
-from catimage.data.importers.images import read_image
-from catimage.data.importers.images import ImagesFile, parse_images
+from catimage.commands.import_common import (
+    candidates_table,
+    check_cost_unit,
+    costs_for,
+    import_params,
+)
+from catimage.data.importers.images import ImagesFile, parse_images, read_image
 from catimage.data.schema import CANDIDATES, IMAGES, PROMPTS, write_table
-from catimage.data.shards.lock import writing
-from catimage.data.shards.manifest import Entry, write_manifest
+from catimage.data.shards.lock import write_lock
+from catimage.data.shards.manifest import ShardEntry, write_manifest
 from catimage.data.shards.plan import ShardPlan
 from catimage.data.shards.store import digest_of, write_shard
 from catimage.errors import InputError
-from catimage.metrics import declaration, needed
+from catimage.metrics.registry import declaration, required_metrics
 from catimage.params import Params, parse_params, save_params
 from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, manifest: Path, costs: Path | None, settings: list[str]) -> None:
-    """Writes image shards and their manifest, the prompts and candidates tables and
-    ``params.yaml``: all of them, or none.
+    """Write ``params.yaml``, the tables of prompts and candidates, image shards and their manifest.
 
-    Images are read shard by shard (``generate.shard_images``). PNG, WebP and JPEG files are kept as
-    they are, others become PNG. With ``label.on_error: skip`` an image that is missing, damaged, or
-    of another size than the first of its candidate is named, left out and counted; otherwise it
-    stops the import.
+    Either all files are written or none. One shard (``generate.shard_images``) is in memory at a
+    time. PNG, WebP and JPEG files are stored byte for byte, images in other formats as PNG. With
+    ``label.on_error: skip``, images that are missing, damaged, or of another size than the first
+    image of their candidate are reported and skipped; otherwise they stop the import.
+
+    Args:
+        workspace: the workspace, which need not exist.
+        manifest: CSV with the columns ``prompt,candidate,seed,path``.
+        costs: CSV with the columns ``candidate,cost,unit``; None gives every candidate cost 1.
+        settings: settings ``key=value`` for ``params.yaml``.
 
     Raises:
-        InputError: see :mod:`catimage.data.importers.images`; such an image; a hole, unless
-            ``validate.complete_labels`` is false; a candidate without a cost, or a cost without
-            images; a unit, metric or reference candidate that is not there; a bad setting; or
-            another process is writing images here.
+        InputError: a file is invalid (:mod:`catimage.data.importers.images`), an image is invalid
+            and ``label.on_error`` is ``stop``, an image is missing and ``validate.complete_labels``
+            is true, the two files have different candidates, a unit, metric or reference candidate
+            is unknown, a setting is invalid, or another process writes images of this workspace.
     """
     file = parse_images(manifest)
-    prices = prices_of(file, costs)
-    tree = parameters(
-        workspace.params,
-        "images",
-        {"cost_unit": (sorted(prices["unit"].unique()), costs or manifest)},
-        costs,
-        settings,
-    )
+    cost_rows = costs_for(file, costs)
+    available = {"cost_unit": (sorted(cost_rows["unit"].unique()), costs or manifest)}
+    tree = import_params(workspace.params, "images", available, costs is not None, settings)
     params = parse_params(tree, workspace.params)
-    check_unit(params, file, prices, costs)
+    check_cost_unit(params, file, cost_rows, costs)
     _check(params, file)
-    reader = _Reader(file, params.label.on_error == "skip")
-    with writing(workspace.images), ExitStack() as stack:
-        folder = stack.enter_context(replacing(workspace.images))
-        folder.mkdir()
-        write_manifest(folder, _write_shards(file, reader, folder, params.generate.shard_images))
-        write_table(file.prompts, stack.enter_context(replacing(workspace.prompts)), PROMPTS)
-        write_table(
-            candidates_table(prices),
-            stack.enter_context(replacing(workspace.candidates)),
-            CANDIDATES,
-        )
-        save_params(tree, stack.enter_context(replacing(workspace.params)))
-    for stale in (workspace.scores, workspace.reports / "validation.json"):
-        stale.unlink(missing_ok=True)  # they were about other data
-    what = (
-        f"{len(file.prompts):,} prompts, {len(file.candidates)} candidates,"
-        f" {len(file.table) - reader.left_out:,} images"
+    reader = _ImageReader(file, params.label.on_error == "skip")
+    _write(workspace, reader, cost_rows, tree, params.generate.shard_images)
+    print(
+        f"imported into {workspace.root}: {len(file.prompts):,} prompts, {len(file.candidates)}"
+        f" candidates, {len(file.table) - reader.skipped:,} images"
+        f"{_skipped_note(reader.skipped, params)}",
+        flush=True,
     )
-    print(f"imported into {workspace.root}: {what}{_holes(reader.left_out, params)}", flush=True)
 
 
 def _check(params: Params, file: ImagesFile) -> None:
-    """What can be known before an image is read."""
-    for metric in (*needed(params.label.metrics, params), *params.trained_metrics):
-        declaration(metric, params)
+    """Check everything that does not need the content of the images."""
+    for metric in (*required_metrics(params.label.metrics, params.label), *params.trained_metrics):
+        declaration(metric, params.label)
     if params.imported is not None:
         params.imported.check_references(file.candidates)
     if params.validation.complete_labels:
@@ -87,115 +79,129 @@ def _check(params: Params, file: ImagesFile) -> None:
         file.check_files()
 
 
-def _holes(left_out: int, params: Params) -> str:
-    if not left_out:
+def _skipped_note(skipped: int, params: Params) -> str:
+    if not skipped:
         return ""
-    allowed = (
-        ""
-        if params.validation.complete_labels is False
-        else "; 'label' goes on with --set validate.complete_labels=false"
+    advice = (
+        "; 'label' continues with --set validate.complete_labels=false"
+        if params.validation.complete_labels
+        else ""
     )
-    return f"; {left_out:,} left out{allowed}"
+    return f"; {skipped:,} skipped{advice}"
 
 
-def _write_shards(
-    file: ImagesFile, reader: _Reader, folder: Path, shard_images: int
-) -> list[Entry]:
-    """Candidate by candidate, prompts in the order of the file, seeds ascending; never more than a
-    shard in memory.
-    """
-    order = pd.Index(file.prompts["prompt_id"])
+def _write(
+    workspace: Workspace,
+    reader: _ImageReader,
+    costs: pd.DataFrame,
+    tree: dict[str, Any],
+    shard_images: int,
+) -> None:
+    """Write all files, or none if an image cannot be read or a file cannot be written."""
+    with write_lock(workspace.images), ExitStack() as stack:
+        folder = stack.enter_context(replacing(workspace.images))
+        folder.mkdir()
+        write_manifest(folder, _write_shards(reader, folder, shard_images))
+        for table, path, schema in (
+            (reader.file.prompts, workspace.prompts, PROMPTS),
+            (candidates_table(costs), workspace.candidates, CANDIDATES),
+        ):
+            write_table(table, stack.enter_context(replacing(path)), schema)
+        save_params(tree, stack.enter_context(replacing(workspace.params)))
+    for outdated in (workspace.scores, workspace.reports / "validation.json"):
+        outdated.unlink(missing_ok=True)
+
+
+def _write_shards(reader: _ImageReader, folder: Path, shard_images: int) -> list[ShardEntry]:
+    """Write the shards of each candidate; rows are in the order of the prompts, then of seeds."""
+    file, entries = reader.file, []
+    ids = pd.Index(file.prompts["prompt_id"])
     table = file.table.assign(
-        place=range(len(file.table)), order=order.get_indexer(pd.Index(file.table["prompt_id"]))
+        position=range(len(file.table)), order=ids.get_indexer(pd.Index(file.table["prompt_id"]))
     )
-    texts = file.prompts.set_index("prompt_id")["prompt"]
-    entries = []
     with tqdm(total=len(table), unit="image", desc="import") as bar:
         for candidate in file.candidates:
-            own = table[table["candidate"] == candidate].sort_values(["order", "seed"])
-            cuts = [
-                own.iloc[start : start + shard_images] for start in range(0, len(own), shard_images)
-            ]
-            made = [
-                entry for cut in cuts if (entry := _write_shard(cut, reader, texts, folder, bar))
-            ]
-            if not made:
+            rows = table[table["candidate"] == candidate].sort_values(["order", "seed"])
+            written = []
+            for start in range(0, len(rows), shard_images):
+                shard = reader.read_all(rows.iloc[start : start + shard_images])
+                bar.update(min(shard_images, len(rows) - start))
+                if len(shard):
+                    written.append(_write_shard(shard, file, folder))
+            if not written:
                 raise InputError(
-                    f"{file.path}: the candidate {candidate!r} has no image that can be read: mend"
-                    " or remove its rows."
+                    f"{file.path}: the candidate {candidate!r} has no valid image. Correct or"
+                    " remove its rows."
                 )
-            entries += made
+            entries += written
     return entries
 
 
-def _write_shard(
-    rows: pd.DataFrame, reader: _Reader, texts: pd.Series, folder: Path, bar: Any
-) -> Entry | None:
-    """Writes the images of ``rows`` that can be read. The plan is named after what is in the shard,
-    since a path says nothing of that.
-    """
-    images = []
-    for row in rows.itertuples():
-        images.append(reader.read(row))
-        bar.update(1)
-    rows = rows.assign(image=pd.Series(images, rows.index, object), seconds=None).dropna(
-        subset="image"
-    )
-    if rows.empty:
-        return None
+def _write_shard(rows: pd.DataFrame, file: ImagesFile, folder: Path) -> ShardEntry:
+    """Write one shard. Its plan is identified by the images, because paths do not identify them."""
     table = pa.Table.from_pandas(rows[IMAGES.names], schema=IMAGES, preserve_index=False)
     table, candidate = table.replace_schema_metadata(None), str(rows["candidate"].iloc[0])
-    prompts = tuple((i, str(texts[i])) for i in rows["prompt_id"].unique())
-    seeds = tuple(sorted(int(seed) for seed in rows["seed"].unique()))
+    texts = file.prompts.set_index("prompt_id")["prompt"]
     plan = ShardPlan(
         candidate,
         {"imported": digest_of(table)},
         0,
-        prompts,
-        seeds,
-        batch=1,
+        tuple((i, str(texts[i])) for i in rows["prompt_id"].unique()),
+        tuple(sorted(int(seed) for seed in rows["seed"].unique())),
+        batch_size=1,
         encoding="as imported",
     )
-    return Entry(plan.name, candidate, table.num_rows, write_shard(folder, plan, table))
+    return ShardEntry(plan.name, candidate, table.num_rows, write_shard(folder, plan, table))
 
 
 @dataclass
-class _Reader:
-    """Reads images, and leaves out what is bad if ``skip``."""
+class _ImageReader:
+    """Reads the images of a list.
+
+    Attributes:
+        file: the list.
+        skip: whether invalid images are skipped; otherwise they raise an exception.
+        skipped: the number of images that have been skipped.
+    """
 
     file: ImagesFile
     skip: bool
-    left_out: int = 0
-    _first: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    skipped: int = 0
+    _first_images: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
-    def read(self, row: Any) -> bytes | None:
-        """The encoded image of a row of the list; None for one that is left out.
+    def read_all(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows whose images are valid, with the columns ``image`` and ``seconds``.
 
         Raises:
-            InputError: unless ``skip``, the image is missing, damaged, or of another size than the
-                first of its candidate.
+            InputError: an image is missing, damaged, or of another size than the first one of its
+                candidate, and ``skip`` is false.
         """
-        try:
-            return self._read(row)
-        except InputError as error:
-            if not self.skip:
-                raise
-            print(f"import-images: left out: {error}", flush=True)
-            self.left_out += 1
-            return None
+        images = pd.Series(list(self._images(rows)), rows.index, object)
+        return rows.assign(image=images, seconds=None).dropna(subset="image")
+
+    def _images(self, rows: pd.DataFrame) -> Iterator[bytes | None]:
+        for row in rows.itertuples():
+            try:
+                yield self._read(row)
+            except InputError as error:
+                if not self.skip:
+                    raise
+                print(f"import-images: skipped: {error}", flush=True)
+                self.skipped += 1
+                yield None
 
     def _read(self, row: Any) -> bytes:
-        where = self.file.location(row.place)
+        location = self.file.location(row.position)
         try:
             data, pixels = read_image(Path(row.path))
         except InputError as error:
-            raise InputError(f"{where}: {error}") from error
+            raise InputError(f"{location}: {error}") from error
         size = pixels.shape[:2]
-        first, at = self._first.setdefault(row.candidate, (size, row.path))
-        if size != first:
-            said = f"{size[1]} x {size[0]} pixels, and {at} has {first[1]} x {first[0]}"
+        first_size, first_path = self._first_images.setdefault(row.candidate, (size, row.path))
+        if size != first_size:
             raise InputError(
-                f"{where}: {row.path} has {said}: all images of the candidate {row.candidate!r}"
-                " must have one size."
+                f"{location}: {row.path} has {size[1]} x {size[0]} pixels, and {first_path} has"
+                f" {first_size[1]} x {first_size[0]}. All images of the candidate"
+                f" {row.candidate!r} must have the same size."
             )
         return data

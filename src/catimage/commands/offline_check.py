@@ -1,4 +1,4 @@
-"""A part of the dry run: whether weights are on this machine, without asking the network."""
+"""Checks whether weights are on this machine, without network access."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from catimage.metrics.metric import MetricContext
 from catimage.params import Encoder
 
 
-class NotHere(InputError):
-    """Weights that a run would fetch from the hub."""
+class NotCachedError(InputError):
+    """Weights that a run would download from the model hub."""
 
 
-class Looking(MetricContext):
-    """A context of metrics in which no CLIP is made whose weights are not here: making one takes a
-    minute, and then finding none.
+class OfflineContext(MetricContext):
+    """A context that refuses to construct a CLIP model whose weights are not on this machine.
+
+    Without it, open_clip constructs the model, which takes a minute, before it looks for weights.
     """
 
     def shared(self, key: Hashable, load: Callable[[], Any]) -> Any:
-        """As in a run, but for a CLIP.
+        """Return a shared model, and load it on the first call.
 
         Raises:
-            NotHere: its weights are not on this machine.
+            NotCachedError: the model is a CLIP whose weights are not on this machine.
         """
         if isinstance(key, tuple) and key[0] == "clip":
             check_encoder(key[1])
@@ -33,82 +34,78 @@ class Looking(MetricContext):
 
 
 def check_encoder(spec: Encoder) -> None:
-    """Whether a text encoder is known, and its weights are here.
+    """Check that a text encoder is known and that its weights are on this machine.
 
     Raises:
-        InputError: an unknown model or weights, or a folder that is not there.
-        NotHere: the hub's cache lacks the weights.
+        InputError: the model or weights are unknown, or the folder does not exist.
+        NotCachedError: the weights are not in the cache of the model hub.
     """
     from catimage.encoders.loading import SENTENCE_TRANSFORMERS_PREFIX
     from catimage.encoders.open_clip import HUB_PREFIX, LOCAL_PREFIX, check_open_clip_name
 
+    name = spec.model.partition(":")[2]
     if spec.model == "tiny":
         return
-    if spec.model.startswith(SENTENCE_TRANSFORMERS_PREFIX):
-        name = spec.model.removeprefix(SENTENCE_TRANSFORMERS_PREFIX)
-        if not Path(name).is_dir() and not _cached(name, "config.json", spec.revision or None):
-            raise NotHere(f"encoder: {name} is no folder, and not in the hub's cache.")
-        return
     if spec.model.startswith(LOCAL_PREFIX):
-        if not Path(spec.model.removeprefix(LOCAL_PREFIX)).is_dir():
-            raise InputError(
-                f"encoder.model: there is no folder {spec.model.removeprefix(LOCAL_PREFIX)}; put"
-                " the model there, or name another."
-            )
+        if not Path(name).is_dir():
+            raise InputError(f"encoder.model: folder {name} not found. Correct the path.")
+        return
+    if spec.model.startswith(SENTENCE_TRANSFORMERS_PREFIX):
+        cached = Path(name).is_dir() or _is_cached(name, "config.json", spec.revision)
     elif spec.model.startswith(HUB_PREFIX):
-        if not _cached(
-            spec.model.removeprefix(HUB_PREFIX), "open_clip_config.json", spec.revision or None
-        ):
-            raise NotHere(f"encoder: {spec.model} is not in the hub's cache.")
+        cached = _is_cached(name, "open_clip_config.json", spec.revision)
     else:
         check_open_clip_name(spec)
-        if not Path(spec.weights or ".").is_file() and not _tag_cached(spec):
-            raise NotHere(f"encoder: {spec.name} is not in the hub's cache.")
+        cached = Path(spec.weights or ".").is_file() or _tag_is_cached(spec)
+    if not cached:
+        raise NotCachedError(
+            f"encoder.model: {spec.name} is not in the cache of the model hub. Run the stage with"
+            " network access."
+        )
 
 
-def _tag_cached(spec: Encoder) -> bool:
-    """Of a tag of open_clip's, which is a repository on the hub or a file of one; others are
-    downloads by address.
+def _tag_is_cached(spec: Encoder) -> bool:
+    """Return whether the weights of an open_clip tag are cached.
+
+    A tag names a repository of the hub or a file in one. Tags that name other URLs are downloaded
+    without the hub, and count as not cached.
     """
     from open_clip import get_pretrained_cfg
 
-    place = get_pretrained_cfg(spec.model, spec.weights).get("hf_hub", "")
-    owner, _, rest = place.partition("/")
+    location = get_pretrained_cfg(spec.model, spec.weights).get("hf_hub", "")
+    owner, _, rest = location.partition("/")
     name, _, file = rest.partition("/")
     files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    return bool(place) and any(_cached(f"{owner}/{name}", f, None) for f in files)
+    return bool(location) and any(_is_cached(f"{owner}/{name}", f, "") for f in files)
 
 
-def _cached(repository: str, file: str, revision: str | None) -> bool:
+def _is_cached(repository: str, file: str, revision: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(repository, file, revision=revision), str)
+    return isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str)
 
 
-def unfetched(error: BaseException) -> bool:
-    """Whether an error only says that the hub's cache lacks something, which a run with a network
-    fetches.
-    """
+def is_not_cached(error: BaseException) -> bool:
+    """Return whether the cause of an error is a file that a run with network access downloads."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    seen: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in seen:
-        seen.append(link)
-        link = link.__cause__ or link.__context__
-    return any(
-        isinstance(e, LocalEntryNotFoundError | OfflineModeIsEnabled | NotHere) for e in seen
-    )
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    missing = (LocalEntryNotFoundError, OfflineModeIsEnabled, NotCachedError)
+    return any(isinstance(link, missing) for link in chain)
 
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """The model hub's client answers from its cache alone."""
+    """Restrict the client of the model hub to its cache inside the ``with`` block."""
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
+    previous = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        constants.HF_HUB_OFFLINE = previous

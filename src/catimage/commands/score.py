@@ -1,53 +1,60 @@
-"""What ``catimage score`` prints: metrics of image files, as the label stage has them."""
+"""``catimage score``: metrics of image files, computed in the same way as by the label stage."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from catimage.common.arrays import Floats
 from catimage.data.importers.images import read_image
 from catimage.errors import InputError
-from catimage.metrics import Composite, Context, declaration, get_metric, needed
-from catimage.metrics.scoring import Batch, score
+from catimage.metrics.composite import Composite
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import declaration, get_metric, required_metrics
+from catimage.metrics.scoring import ImageBatch, score
 from catimage.params import Params
 
 
 def score_rows(
     images: list[Path], prompt: str, metrics: list[str], params: Params
 ) -> list[dict[str, Any]]:
-    """One row an image and metric: ``image, metric, value``. Images may differ in size;
-    transparency is dropped.
+    """Return one row ``image, metric, value`` per image and metric.
 
-    A metric may be one of ``label.composites``, whose terms are then scored too, but not printed.
+    Args:
+        images: image files, which may differ in size; transparency is removed.
+        prompt: the prompt of all images.
+        metrics: names of metrics or of ``label.composites``.
+        params: the parameters of the workspace.
 
     Raises:
-        InputError: a file that is missing or no image, an empty prompt, an unknown metric, one that
-            compares with a reference image, or one that fails.
+        InputError: a file is missing or not an image, the prompt is empty, or a metric is unknown,
+            needs a reference image, or fails.
     """
     if not prompt.strip():
-        raise InputError("--prompt is empty: say what the images should show.")
-    wanted = {name: declaration(name, params) for name in dict.fromkeys(metrics)}
-    for name, declared in wanted.items():
+        raise InputError("--prompt is empty. Describe the content of the images.")
+    declarations = {name: declaration(name, params.label) for name in dict.fromkeys(metrics)}
+    for name, declared in declarations.items():
         if declared.needs_reference:
             raise InputError(
-                f"--metrics: {name!r} compares with a reference image, of which 'catimage label'"
-                " alone knows; leave it out."
+                f"--metrics: {name!r} needs a reference image, which only 'catimage label' has."
+                " Remove it."
             )
-    batches = [Batch(read_image(path)[1][None], [prompt], [str(path)]) for path in images]
-    context = Context(params.encoder, params.label.device, params.label.weights)
-    loaded = [get_metric(name, context=context) for name in needed(wanted, params)]
+    batches = [ImageBatch(read_image(path)[1][None], [prompt], [str(path)]) for path in images]
+    context = MetricContext(params.encoder, params.label.device, params.label.weights)
+    required = required_metrics(declarations, params.label)
+    loaded = [get_metric(name, context=context) for name in required]
     rows = []
     for batch in batches:
         values = {metric.name: score(metric, batch) for metric in loaded}
         rows += [
-            {"image": batch.names[0], "metric": name, "value": _value(made, values)}
-            for name, made in wanted.items()
+            {"image": batch.names[0], "metric": name, "value": _value(declared, values)}
+            for name, declared in declarations.items()
         ]
     return rows
 
 
-def _value(declared: Any, values: dict[str, np.ndarray]) -> float:
-    found = declared.combine(values) if isinstance(declared, Composite) else values[declared.name]
-    return float(found[0])
+def _value(declared: Any, values: dict[str, Floats]) -> float:
+    """Return the value of a metric or of a composite, from the values of all loaded metrics."""
+    if isinstance(declared, Composite):
+        return float(declared.combine(values)[0])
+    return float(values[declared.name][0])

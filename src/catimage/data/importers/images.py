@@ -75,8 +75,8 @@ def parse_images(path: Path) -> ImagesFile:
 
     Raises:
         InputError: the file cannot be read (:func:`read_columns`), a prompt is invalid
-            (:func:`catimage.data.prompts.cleaning.clean`), a name or path is empty, a seed is not an integer,
-            or two rows have the same prompt, candidate and seed.
+            (:func:`catimage.data.prompts.cleaning.clean`), a name or path is empty, a
+            seed is not an integer, or two rows have the same prompt, candidate and seed.
     """
     rows = read_columns(path, COLUMNS)
     ids, prompts = parse_prompts(rows)

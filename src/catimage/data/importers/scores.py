@@ -101,8 +101,9 @@ def parse_scores(path: Path) -> ScoresFile:
 
     Raises:
         InputError: the file cannot be read (:func:`read_columns`), a prompt is invalid
-            (:func:`catimage.data.prompts.cleaning.clean`), a name is empty, a seed is not an integer, a value is
-            not a finite number, or two rows have the same prompt, candidate, seed and metric.
+            (:func:`catimage.data.prompts.cleaning.clean`), a name is empty, a seed is not
+            an integer, a value is not a finite number, or two rows have the same prompt, candidate,
+            seed and metric.
     """
     rows = read_columns(path, SCORE_COLUMNS)
     ids, prompts = parse_prompts(rows)
