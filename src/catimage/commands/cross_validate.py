@@ -35,6 +35,7 @@ from catimage.estimators.build import build_estimator, in_dependency_order
 from catimage.estimators.fitting import (
     Split,
     check_finite,
+    check_labels,
     fit,
     has_choice,
     out_of_fold,
@@ -57,7 +58,7 @@ from catimage.evaluation.summary import table
 from catimage.metrics.registry import lower_is_better
 from catimage.params import Params
 from catimage.routing.curve import deferral_curve
-from catimage.stages.train import candidates_of, check_labels, estimator_context
+from catimage.stages.train import candidates_of, estimator_context
 from catimage.workspace import Workspace, replacing
 
 AUTO = "auto"

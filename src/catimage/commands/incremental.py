@@ -17,12 +17,12 @@ from catimage.errors import InputError, nearest
 from catimage.estimators import store
 from catimage.estimators.extended import FEWEST, extended
 from catimage.estimators.fitting import Split, out_of_fold
-from catimage.estimators.load_estimators import trained
+from catimage.estimators.load_estimators import OUT_OF_FOLD, trained
 from catimage.estimators.spread import save_spreads
 from catimage.evaluation.test_data import trained_metrics
 from catimage.params import Params
 from catimage.router import Router
-from catimage.stages.train import OUT_OF_FOLD, split_labels
+from catimage.stages.train import split_labels
 from catimage.workspace import Workspace
 
 FOLDS = 5

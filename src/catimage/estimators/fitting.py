@@ -19,6 +19,10 @@ from catimage.errors import InputError
 from catimage.estimators.context import Grid
 from catimage.params import EstimatorParams
 
+EQUAL_LABELS = 1e-6
+"""Labels whose relative difference is smaller are equal up to rounding; the validation suite of the
+scores uses the same value.
+"""
 Split = tuple[NDArray[np.object_], Floats]
 """Prompts (n_prompts,) and labels (n_prompts, n_candidates), higher is better, NaN if missing."""
 
@@ -128,6 +132,36 @@ def settings_named_in_errors(spec: EstimatorParams) -> Iterator[None]:
             f"train.estimators: {spec.name} cannot be fitted with the settings {settings}"
             f" ({reason}). Correct them."
         ) from error
+
+
+def check_labels(labels: Floats, candidates: list[str], metric: str) -> None:
+    """Check that a router can be trained on the labels of the training split.
+
+    Args:
+        labels: (n_prompts, n_candidates), NaN where one is missing.
+        candidates: names of the candidates.
+        metric: name of the metric.
+
+    Raises:
+        InputError: there is only one candidate, a candidate has no label, or all labels are equal.
+    """
+    if len(candidates) == 1:
+        raise InputError(
+            f"candidates: {candidates[0]!r} is the only candidate, so there is nothing to route."
+            " Add another."
+        )
+    for name, column in zip(candidates, labels.T, strict=True):
+        if np.isnan(column).all():
+            raise InputError(
+                f"scores: candidate {name!r} has no score by {metric} for any prompt of the train"
+                " split. Score it, or remove it from the pool or from the imported files."
+            )
+    low, high = float(np.nanmin(labels)), float(np.nanmax(labels))
+    if high - low <= EQUAL_LABELS * max(abs(low), abs(high)):
+        raise InputError(
+            f"scores: every label of {metric} in the train split is {high:g}, so there is nothing"
+            " to learn. Route on another metric, or correct the scores."
+        )
 
 
 def check_finite(predicted: Floats, spec: EstimatorParams) -> None:

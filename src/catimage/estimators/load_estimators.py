@@ -16,6 +16,11 @@ from catimage.estimators import store
 from catimage.estimators.features.steps import look_up
 from catimage.workspace import Workspace
 
+OUT_OF_FOLD = "out_of_fold.parquet"
+"""File name, in an estimator's folder, of its out-of-fold predictions of the training prompts: the
+column ``prompt_id`` and one column per candidate.
+"""
+
 
 def trained(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
     """A trained estimator or spread, which looks embeddings up that the sample stage has made.

@@ -23,24 +23,20 @@ from catimage.estimators.build import build_estimator, in_dependency_order
 from catimage.estimators.context import EstimatorContext
 from catimage.estimators.fitting import (
     check_finite,
+    check_labels,
     difference_error,
     fit,
     out_of_fold,
     selected_parameters,
     settings_named_in_errors,
 )
+from catimage.estimators.load_estimators import OUT_OF_FOLD
 from catimage.estimators.spread import save_spreads
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params, Train
 from catimage.pool.loading import load_pool
 from catimage.pool.step_groups import step_groups
 from catimage.workspace import Workspace, replacing
-
-OUT_OF_FOLD = "out_of_fold.parquet"
-EQUAL = 1e-6
-"""Labels that differ by less, relative to the larger one, are equal but for rounding; the gate's
-``SPREAD`` is the same.
-"""
 
 
 def run(workspace: Workspace, params: Params) -> None:
@@ -151,33 +147,6 @@ def check_gate(workspace: Workspace) -> None:
     if not report.exists() or not json.loads(report.read_text()).get("success"):
         raise InputError(
             f"{report} does not say that the data are valid: run 'catimage validate' first."
-        )
-
-
-def check_labels(labels: Floats, candidates: list[str], metric: str) -> None:
-    """There is something to learn from ``labels`` (n, n_candidates).
-
-    Raises:
-        InputError: there is one candidate, one has no label at all, or all labels are equal.
-    """
-    if len(candidates) == 1:
-        raise InputError(
-            f"candidates: {candidates[0]!r} is the only one, so that routing has nothing to choose"
-            " from: add another."
-        )
-    for name, column in zip(candidates, labels.T, strict=True):
-        if np.isnan(column).all():
-            mend = "score it, or remove it from the pool or the files"
-            raise InputError(
-                f"scores: candidate {name!r} has no score by {metric} for any prompt of the train"
-                f" split: {mend}."
-            )
-    low, high = float(np.nanmin(labels)), float(np.nanmax(labels))
-    if high - low <= EQUAL * max(abs(low), abs(high)):
-        mend = "route on another metric, or mend the scores"
-        raise InputError(
-            f"scores: every label of {metric} in the train split is {high:g}, so that there is"
-            f" nothing to learn: {mend}."
         )
 
 
