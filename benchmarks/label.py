@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.measure import Row, peak_gigabytes, seconds
 from catimage.commands import import_images as importing_images
-from catimage.metrics import get_metric
+from catimage.metrics.registry import get_metric
 from catimage.params import load_params
 from catimage.scenes.grammar import draw_scene
 from catimage.scenes.render import render

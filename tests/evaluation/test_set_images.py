@@ -6,7 +6,7 @@ from PIL import Image
 
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import IMAGES, PROMPTS
-from catimage.data.shards.manifest import Entry, write_manifest
+from catimage.data.shards.manifest import ShardEntry, write_manifest
 from catimage.data.shards.plan import ShardPlan
 from catimage.data.shards.store import encode_image, write_shard
 from catimage.errors import InputError
@@ -15,10 +15,10 @@ from catimage.evaluation.methods import Pool
 from catimage.evaluation.set_images import sets_document
 from catimage.evaluation.sets import sentences
 from catimage.params import parse_params
-from catimage.routing.randomized import Rule
-from catimage.scenes.grammar import COLOURS, SHAPES
+from catimage.routing.randomized import RoutingRule
 from catimage.scenes.parse import parse
 from catimage.scenes.render import render
+from catimage.scenes.vocabulary import COLOURS, SHAPES
 from catimage.workspace import Workspace
 from tests.evaluation.worlds import operating
 
@@ -67,7 +67,7 @@ def save_images(workspace, test, seeds=(0, 1), spoil=None, lacking=()):
             [dict(zip(IMAGES.names, row, strict=True)) for row in rows], schema=IMAGES
         )
         entries.append(
-            Entry(plan.name, name, len(rows), write_shard(workspace.images, plan, table))
+            ShardEntry(plan.name, name, len(rows), write_shard(workspace.images, plan, table))
         )
     write_manifest(workspace.images, entries)
 
@@ -176,7 +176,7 @@ def test_where_two_lambdas_are_mixed_each_prompts_image_is_of_the_candidate_that
         {"evaluate": {"set_metrics": ["kid_tiny"]}, "label": {"device": "cpu"}}, "p"
     )
     predicted, draws = np.tile([0.2, 0.9], (24, 1)), np.repeat([0.1, 0.9], 12)
-    point = Operating("ridge", 2.0, Rule.of((0.3, 1e-9), (0.7, 1.0)), predicted, predicted, draws)
+    point = Operating("ridge", 2.0, RoutingRule.from_parts((0.3, 1e-9), (0.7, 1.0)), predicted, predicted, draws)
     found = sets_document(
         workspace, params, True, test, Pool(NAMES, COST, "seconds"), point, documents(1.0)
     )
@@ -197,7 +197,7 @@ def test_a_folder_of_real_images(made, document):
     assert true["value"] < noisy["value"]
     assert found["metrics"]["is_tiny"]["budget"] == document["metrics"]["is_tiny"]["budget"]
     (folder / "0.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"0\.png is no readable image"):
+    with pytest.raises(InputError, match=r"0\.png : not a readable image"):
         judged(workspace, test, reference_images="real")
     with pytest.raises(InputError, match="no such folder"):
         judged(workspace, test, reference_images="elsewhere")
@@ -230,7 +230,7 @@ def test_what_cannot_be_judged_is_left_out_with_a_reason(made, tmp_path):
             [dict(zip(IMAGES.names, row, strict=True)) for row in rows if row[1] == name],
             schema=IMAGES,
         )
-        entries.append(Entry(plan.name, name, 5, write_shard(workspace.images, plan, table)))
+        entries.append(ShardEntry(plan.name, name, 5, write_shard(workspace.images, plan, table)))
     write_manifest(workspace.images, entries)
     found = judged(workspace, prose, set_metrics=["fid", "kid_tiny"])
     assert found["metrics"] == {} and any(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from catimage.evaluation.sets import Judge, Sets, grouped, standard_error
-from catimage.metrics.sets import SET_METRICS, ImageSet, SetMetric
+from catimage.metrics.sets.registry import SET_METRICS, SetMetric
+from catimage.metrics.sets.distances import ImageSet
 
 
 def mean_of(made, real):

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from catimage.errors import InputError
-from catimage.metrics import Context, get_metric
 from catimage.metrics.aesthetic import AestheticV1, AestheticV2
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import get_metric
 from catimage.params import Weights
 
 LAYERS = {"layers.0": 1024, "layers.2": 128, "layers.4": 64, "layers.6": 16, "layers.7": 1}
@@ -58,8 +59,8 @@ def _embeddings(folder: Path) -> np.ndarray:
     return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
 
-def _context(folder: Path) -> Context:
-    return Context(
+def _context(folder: Path) -> MetricContext:
+    return MetricContext(
         device="cpu",
         weights={name: Weights(weights=str(folder)) for name in ("aesthetic_v1", "aesthetic_v2")},
     )

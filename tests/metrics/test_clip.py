@@ -3,7 +3,7 @@ import pytest
 
 from catimage.metrics.clip import shared_clip
 from catimage.metrics.clip_score import ClipScore
-from catimage.metrics.metric import Context, Metric
+from catimage.metrics.metric import Metric, MetricContext
 from catimage.params import Encoder
 
 PROMPTS = ["a red ring", "two blue squares", "a red ring"]
@@ -22,7 +22,7 @@ class Warmth(Metric):
     name = "warmth"
     range = (-1.0, 1.0)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self._clip = shared_clip(context, context.encoder)
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
@@ -36,7 +36,7 @@ def _images() -> np.ndarray:
 def test_the_towers_run_once_for_two_metrics_of_a_batch(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ):
-    context = Context(encoder, "cpu")
+    context = MetricContext(encoder, "cpu")
     metrics = [ClipScore(context), Warmth(context)]
     clip = shared_clip(context, encoder)
     assert clip is metrics[0]._clip is metrics[1]._clip
@@ -58,7 +58,7 @@ def test_the_towers_run_once_for_two_metrics_of_a_batch(
         "images": 2 * len(PROMPTS),
         "texts": 3,
     }, "an image once a batch, a prompt once"
-    alone = ClipScore(Context(encoder, "cpu"))
+    alone = ClipScore(MetricContext(encoder, "cpu"))
     assert scores[0][0] == pytest.approx(alone.score(first, PROMPTS), abs=1e-6)
     assert scores[1][0] == pytest.approx(alone.score(second, PROMPTS), abs=1e-6)
     assert scores[1][1] == pytest.approx(scores[0][1][::-1], abs=1e-6)
@@ -71,11 +71,11 @@ def test_another_clip_and_another_context_are_loaded_by_themselves(
     monkeypatch.setattr(
         "catimage.metrics.clip._loaded", lambda encoder, device: (made.append(encoder), object())[1]
     )
-    context = Context(encoder, "cpu")
+    context = MetricContext(encoder, "cpu")
     near = [Encoder(model="local-dir:/a/b"), Encoder(model="local-dir:/a-b")]
     assert near[0].name == near[1].name
     clips = [shared_clip(context, e) for e in (encoder, *near, encoder, *near)]
     assert made == [encoder, *near]
     assert clips[:3] == clips[3:]
-    shared_clip(Context(encoder, "cpu"), encoder)
+    shared_clip(MetricContext(encoder, "cpu"), encoder)
     assert len(made) == 4

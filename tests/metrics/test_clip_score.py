@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from catimage.errors import InputError
-from catimage.metrics import get_metric
 from catimage.metrics.clip_score import ClipScore
+from catimage.metrics.registry import get_metric
 from catimage.params import Encoder
 
 PROMPTS = ["a red ring", "two large blue squares on the left", "a red ring", "many stars " * 40]

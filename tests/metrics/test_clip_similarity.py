@@ -6,22 +6,23 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from catimage.metrics import Context, Metric, get_metric
+from catimage.metrics.metric import Metric, MetricContext
+from catimage.metrics.registry import get_metric
 from catimage.params import Encoder
-from catimage_tiny.report import held_out
+from catimage_tiny.data import held_out_scenes
 
 NAMES = ["clip_similarity", "clip_patch_similarity"]
 
 
 @pytest.fixture(scope="module")
 def scenes() -> np.ndarray:
-    return held_out(3, seed=5).images
+    return held_out_scenes(3, seed=5).images
 
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, Metric]:
     """By the tiny pool's CLIP."""
-    context = Context(device="cpu")
+    context = MetricContext(device="cpu")
     return {name: get_metric(name, context=context) for name in NAMES}
 
 
@@ -101,7 +102,7 @@ def test_the_patches_see_layout_where_the_whole_sees_content(
 
 
 def test_embeddings_are_shared_in_a_run(scenes: np.ndarray, monkeypatch: pytest.MonkeyPatch):
-    context = Context(device="cpu")
+    context = MetricContext(device="cpu")
     alike, score = (get_metric(name, context=context) for name in ("clip_similarity", "clip_score"))
     references, seen = scenes.copy(), []
     real = alike._clip._model.encode_image

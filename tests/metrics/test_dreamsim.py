@@ -24,8 +24,9 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 
 from catimage.errors import InputError
-from catimage.metrics import Context, get_metric
 from catimage.metrics.dreamsim import DINO, FILES, DreamSim
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import get_metric
 from catimage.params import Weights
 
 WIDTH = 24
@@ -123,7 +124,7 @@ def metric(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DreamSim:
 def _metric(folder: Path) -> DreamSim:
     metric = get_metric(
         "dreamsim",
-        context=Context(device="cpu", weights={"dreamsim": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"dreamsim": Weights(weights=str(folder))}),
     )
     assert isinstance(metric, DreamSim)
     return metric

@@ -18,8 +18,9 @@ from torch.nn import functional
 from torchvision.transforms.functional import to_tensor
 
 from catimage.errors import InputError
-from catimage.metrics import Context, get_metric
 from catimage.metrics.hps import HpsV2
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import get_metric
 from catimage.params import Weights
 
 PROMPTS = ["a red ring", "two large blue squares on the left", "a red ring", "many stars " * 40]
@@ -47,7 +48,8 @@ def folder(miniature_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def _metric(folder: Path) -> HpsV2:
     metric = get_metric(
-        "hps_v2", context=Context(device="cpu", weights={"hps_v2": Weights(weights=str(folder))})
+        "hps_v2",
+        context=MetricContext(device="cpu", weights={"hps_v2": Weights(weights=str(folder))}),
     )
     assert isinstance(metric, HpsV2)
     return metric
@@ -88,7 +90,7 @@ def test_it_is_the_official_score(folder: Path, shape: tuple[int, int]):
 
 
 def test_its_clip_is_no_other_metrics(folder: Path):
-    context = Context(device="cpu", weights={"hps_v2": Weights(weights=str(folder))})
+    context = MetricContext(device="cpu", weights={"hps_v2": Weights(weights=str(folder))})
     assert (
         get_metric("hps_v2", context=context).version
         != get_metric("clip_score", context=context).version

@@ -13,9 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from catimage.errors import InputError
-from catimage.metrics import Context, get_metric
 from catimage.metrics.captions import Captioner
 from catimage.metrics.i_clip import IClip
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import get_metric
 from catimage.params import Encoder, Weights
 
 WIDTH, LENGTH = 32, 32
@@ -79,8 +80,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> d
     }
 
 
-def _context(folder: Path, clip: Path) -> Context:
-    return Context(
+def _context(folder: Path, clip: Path) -> MetricContext:
+    return MetricContext(
         Encoder(model=f"local-dir:{clip}"), "cpu", {"i_clip": Weights(weights=str(folder))}
     )
 
@@ -208,5 +209,5 @@ def test_a_folder_that_holds_no_captioner(miniature_pool: Path, tmp_path: Path):
         InputError, match=r"label\.weights\.i_clip: .* holds no model that open_clip loads"
     ):
         get_metric("i_clip", context=_context(tmp_path, clip))
-    with pytest.raises(InputError, match=r"label\.weights\.i_clip: the hub does not answer"):
+    with pytest.raises(InputError, match=r"label\.weights\.i_clip: the hub does not respond"):
         get_metric("i_clip", Encoder(model=f"local-dir:{clip}"), "cpu")

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from catimage.errors import InputError
-from catimage.metrics import Context, get_metric
 from catimage.metrics.image_reward import CHECKPOINT, VOCABULARY, ImageReward
 from catimage.metrics.image_reward_model import RewardModel, configurations, renamed
-from catimage.metrics.scoring import Batch, score
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import get_metric
+from catimage.metrics.scoring import ImageBatch, score
 from catimage.params import Weights
 
 WORDS = [
@@ -142,7 +143,7 @@ def save(folder: Path, state: dict[str, torch.Tensor], words: list[str] = WORDS)
 def load(folder: Path) -> ImageReward:
     metric = get_metric(
         "image_reward",
-        context=Context(device="cpu", weights={"image_reward": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"image_reward": Weights(weights=str(folder))}),
     )
     assert isinstance(metric, ImageReward)
     return metric
@@ -207,7 +208,7 @@ def test_what_a_prompt_says_beyond_35_tokens_and_in_capitals_does_not_matter(met
 
 
 def test_rewards_have_no_bounds(metric: ImageReward):
-    found = score(metric, Batch(images(64, 64), PROMPTS, list("abcd")))
+    found = score(metric, ImageBatch(images(64, 64), PROMPTS, list("abcd")))
     assert np.isfinite(found).all()
     assert metric.range == (-np.inf, np.inf)
     assert metric.higher_is_better
@@ -236,8 +237,8 @@ def test_by_default_the_hub_gives_both_at_pinned_revisions(
         return str(folder / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert get_metric("image_reward", context=Context(device="cpu")).version == metric.version
-    other = Context(
+    assert get_metric("image_reward", context=MetricContext(device="cpu")).version == metric.version
+    other = MetricContext(
         device="cpu", weights={"image_reward": Weights(weights="me/mine", revision="abc")}
     )
     get_metric("image_reward", context=other)
@@ -263,7 +264,7 @@ def test_weights_that_are_not_there(tmp_path: Path):
     with pytest.raises(
         InputError, match=r"'THUDM/ImageReward' at revision '9fabc279.*has not been fetched before"
     ):
-        get_metric("image_reward", context=Context(device="cpu"))
+        get_metric("image_reward", context=MetricContext(device="cpu"))
 
 
 @pytest.mark.parametrize(

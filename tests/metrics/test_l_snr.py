@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_image
 
-from catimage.metrics import get_metric
+from catimage.metrics.registry import get_metric
 from catimage.scenes.parse import parse
 from catimage.scenes.render import render
 

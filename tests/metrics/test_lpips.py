@@ -9,8 +9,9 @@ from torchmetrics.functional.image import lpips as theirs
 from torchvision.models import alexnet
 
 from catimage.errors import InputError
-from catimage.metrics import Context, get_metric
 from catimage.metrics.lpips import BACKBONES, Lpips
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import get_metric
 from catimage.params import Weights
 
 
@@ -38,7 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _metric(folder: Path) -> Lpips:
     metric = get_metric(
-        "lpips", context=Context(device="cpu", weights={"lpips": Weights(weights=str(folder))})
+        "lpips",
+        context=MetricContext(device="cpu", weights={"lpips": Weights(weights=str(folder))}),
     )
     assert isinstance(metric, Lpips)
     return metric

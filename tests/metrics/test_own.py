@@ -1,4 +1,4 @@
-"""Metrics that installed packages offer, and the example of them in docs/metrics.md."""
+"""Metrics of installed packages, and the example in docs/metrics.md."""
 
 import re
 import tomllib
@@ -11,7 +11,7 @@ from PIL import Image
 
 from catimage.commands.score import score_rows
 from catimage.errors import InputError
-from catimage.metrics import get_metric, metric_class, names
+from catimage.metrics.registry import get_metric, metric_class, metric_names
 from catimage.params import Params, parse_params
 
 DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -20,9 +20,9 @@ NUMBER = count()
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Installs a module with one metric, as pip does, under a name that no other test has."""
+    """Install a module with one metric as pip does, under a unique module name."""
 
-    def installed(code: str, name: str, attribute: str) -> None:
+    def install_module(code: str, name: str, attribute: str) -> None:
         module = f"own_metrics_{next(NUMBER)}"
         (tmp_path / f"{module}.py").write_text(code)
         info = tmp_path / f"{module}-1.0.dist-info"
@@ -33,22 +33,22 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         )
         monkeypatch.syspath_prepend(tmp_path)
 
-    return installed
+    return install_module
 
 
 def example(language: str) -> str:
-    section = DOCS[DOCS.index("## A metric of your own") :]
+    section = DOCS[DOCS.index("## Writing a metric") :]
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[0]
 
 
-def test_the_example_of_the_documentation_is_a_metric(install, tmp_path: Path):
+def test_the_example_of_the_documentation_is_a_valid_metric(install, tmp_path: Path):
     ((name, value),) = tomllib.loads(example("toml"))["project"]["entry-points"][
         "catimage.metrics"
     ].items()
     code = example("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     install(code, name, value.split(":")[1])
-    assert name in names()
+    assert name in metric_names()
     metric = get_metric(name)
     images = np.zeros((3, 8, 8, 3), np.uint8)
     images[0, ..., 0], images[1, ..., 2] = 255, 51
@@ -63,7 +63,7 @@ def test_the_example_of_the_documentation_is_a_metric(install, tmp_path: Path):
     )
 
 
-def test_the_composite_of_the_documentation_is_one():
+def test_the_composite_of_the_documentation_is_valid():
     import yaml
 
     params = parse_params(yaml.safe_load(example("yaml")), "docs")
@@ -71,7 +71,7 @@ def test_the_composite_of_the_documentation_is_one():
 
 
 PLAIN = """
-from catimage.metrics import Metric
+from catimage.metrics.metric import Metric
 class Own(Metric):
     name = "own"
     range = (0, 1)
@@ -81,51 +81,51 @@ class Own(Metric):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (
             "import no_such_module",
             (
-                r"metric 'own' \(entry point own_metrics_\d+:Own\): cannot be loaded"
+                r"metric 'own' \(entry point own_metrics_\d+:Own\): cannot be imported"
                 r" \(ModuleNotFoundError: No module"
             ),
         ),
-        ("", r"cannot be loaded \(AttributeError: module .* has no attribute 'Own'\)"),
-        ("Own = 3", "is no subclass of catimage.metrics.Metric"),
+        ("", r"cannot be imported \(AttributeError: module .* has no attribute 'Own'\)"),
+        ("Own = 3", "not a subclass of catimage.metrics.metric.Metric"),
         (
             "class Own:\n    name, range = 'own', (0, 1)",
-            "is no subclass of catimage.metrics.Metric",
+            "not a subclass of catimage.metrics.metric.Metric",
         ),
         (
             PLAIN.replace('"own"', '"other"'),
-            "its class calls itself 'other'; give the entry point that name",
+            "the class has the name 'other'. Give the entry point the same name",
         ),
-        (PLAIN.replace("    range = (0, 1)\n", ""), "its class declares no 'range'"),
-        (PLAIN.replace('    name = "own"\n', ""), "its class declares no 'name'"),
+        (PLAIN.replace("    range = (0, 1)\n", ""), "the class has no attribute 'range'"),
+        (PLAIN.replace('    name = "own"\n', ""), "the class has no attribute 'name'"),
         (
             PLAIN.replace("(0, 1)", "(1, 0)"),
-            r"its range is \(1, 0\); give the lowest and the highest value",
+            r"invalid range \(1, 0\)\. Set it to the lowest and the highest possible score",
         ),
-        (PLAIN.replace("(0, 1)", "'all'"), "its range is 'all'"),
+        (PLAIN.replace("(0, 1)", "'all'"), "invalid range 'all'"),
         (
             PLAIN.replace("def score", "def scores"),
-            r"cannot be made \(TypeError: Can't instantiate abstract class Own",
+            r"its constructor failed \(TypeError: Can't instantiate abstract class Own",
         ),
         (
             PLAIN + "    def __init__(self, context):\n        raise OSError('no\\n weights.')\n",
-            r"cannot be made \(OSError: no weights\)\.$",
+            r"its constructor failed \(OSError: no weights\)\. Correct the class\.$",
         ),
     ],
 )
-def test_what_is_wrong_with_one_is_said_in_a_sentence(install, code: str, said: str):
+def test_an_invalid_class_is_refused_in_one_sentence(install, code: str, message: str):
     install(code, "own", "Own")
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         get_metric("own")
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("metric 'own'")
 
 
-def test_a_built_in_metric_is_not_replaced(install):
+def test_a_package_cannot_replace_a_built_in_metric(install):
     install(PLAIN.replace('"own"', '"sharpness"'), "sharpness", "Own")
     assert metric_class("sharpness").__module__ == "catimage.metrics.sharpness"
-    assert names().count("sharpness") == 1
+    assert metric_names().count("sharpness") == 1

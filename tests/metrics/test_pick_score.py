@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from catimage.errors import InputError
-from catimage.metrics import Context, get_metric
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.registry import get_metric
 from catimage.params import Weights
 
 PROMPTS = ["a red ring", "Two large,  blue squares on the left!", "a red ring", "many stars " * 60]
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _metric(folder: Path) -> Any:
     return get_metric(
         "pick_score",
-        context=Context(device="cpu", weights={"pick_score": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"pick_score": Weights(weights=str(folder))}),
     )
 
 

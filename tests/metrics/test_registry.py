@@ -1,12 +1,18 @@
 import pytest
 
 from catimage.errors import InputError
-from catimage.metrics import METRICS, get_metric, lower_is_better, metric_class, names
-from catimage.params import Import, Params
+from catimage.metrics.registry import (
+    METRICS,
+    get_metric,
+    lower_is_better,
+    metric_class,
+    metric_names,
+)
+from catimage.params import Import, Label
 
 
 @pytest.mark.parametrize("name", list(METRICS))
-def test_every_metric_declares_itself_on_its_class(name: str):
+def test_every_class_declares_name_direction_and_range(name: str):
     declared = metric_class(name)
     assert declared.name == name
     assert declared.higher_is_better in (True, False)
@@ -14,8 +20,8 @@ def test_every_metric_declares_itself_on_its_class(name: str):
     assert declared.range[0] < declared.range[1]
 
 
-def test_an_unknown_metric_names_the_nearest():
-    assert names() == [
+def test_unknown_metric_suggests_the_most_similar_name():
+    assert metric_names() == [
         "aesthetic_v1",
         "aesthetic_v2",
         "clip_patch_similarity",
@@ -35,19 +41,19 @@ def test_an_unknown_metric_names_the_nearest():
     with pytest.raises(
         InputError,
         match=(
-            r"'clip_scor': there is no such metric \(did you mean 'clip_score'\?\); there are"
+            r"'clip_scor': unknown metric \(did you mean 'clip_score'\?\)\. The metrics are"
             r" aesthetic_v1, .*, clip_score, "
         ),
     ):
         get_metric("clip_scor")
 
 
-def test_imports_ignore_built_in_directions(monkeypatch: pytest.MonkeyPatch):
-    own, imported = Params(), Params(imported=Import(lower_is_better=["fid"]))
-    assert not lower_is_better("sharpness", own)
-    assert lower_is_better("fid", imported)
+def test_imported_scores_ignore_the_direction_of_built_in_metrics(monkeypatch: pytest.MonkeyPatch):
+    label, imported = Label(), Import(lower_is_better=["fid"])
+    assert not lower_is_better("sharpness", label)
+    assert lower_is_better("fid", label, imported)
     monkeypatch.setattr(metric_class("sharpness"), "higher_is_better", False)
-    assert lower_is_better("sharpness", own)
-    assert not lower_is_better("sharpness", imported)
-    with pytest.raises(InputError, match="there is no such metric"):
-        lower_is_better("fid", own)
+    assert lower_is_better("sharpness", label)
+    assert not lower_is_better("sharpness", label, imported)
+    with pytest.raises(InputError, match="unknown metric"):
+        lower_is_better("fid", label)

@@ -7,7 +7,7 @@ from catimage.errors import InputError
 from catimage.metrics.scene_faithfulness import SceneFaithfulness, faithfulness
 from catimage.scenes.grammar import Background, Group, Scene
 from catimage.scenes.render import render
-from catimage_tiny.report import held_out
+from catimage_tiny.data import held_out_scenes
 
 GREY = Background("plain", "grey")
 
@@ -45,7 +45,7 @@ def test_an_image_scores_better_for_what_it_shows_than_for_what_it_does_not(told
 
 
 def test_the_renderers_images_score_nearly_one_and_other_captions_little():
-    held, metric = held_out(40, seed=3), SceneFaithfulness()
+    held, metric = held_out_scenes(40, seed=3), SceneFaithfulness()
     own = metric.score(held.images, held.captions)
     others = metric.score(np.roll(held.images, 1, axis=0), held.captions)
     assert [

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from catimage.errors import InputError
-from catimage.metrics.metric import Context, Metric, ReferenceMetric
-from catimage.metrics.scoring import Batch, score
+from catimage.metrics.metric import Metric, MetricContext, ReferenceMetric
+from catimage.metrics.scoring import ImageBatch, score
 
 N = 9
 
@@ -16,7 +16,7 @@ def images(n=N, size=4):
 
 
 def batch(n=N, references=None):
-    return Batch(
+    return ImageBatch(
         images(n), [f"prompt {i}" for i in range(n)], [f"image {i}" for i in range(n)], references
     )
 
@@ -28,7 +28,7 @@ class Level(Metric):
     range = (0.0, 1.0)
 
     def __init__(self, bad=lambda values: values):
-        super().__init__(Context())
+        super().__init__(MetricContext())
         self.bad, self.asked = bad, []
 
     def score(self, images, prompts):
@@ -91,7 +91,9 @@ def test_skip_leaves_out_the_bad_image_alone_and_says_so(bad, said, capsys):
 def test_the_bad_image_is_found_by_halves():
     metric, pixels = Level(at(np.nan)), np.zeros((256, 4, 4, 3), np.uint8)
     pixels[200] = 5
-    values = score(metric, Batch(pixels, [""] * 256, [f"image {i}" for i in range(256)]), "skip")
+    values = score(
+        metric, ImageBatch(pixels, [""] * 256, [f"image {i}" for i in range(256)]), "skip"
+    )
     assert np.flatnonzero(np.isnan(values)).tolist() == [200]
     assert len(metric.asked) == 1 + 2 * 8
 
@@ -131,26 +133,26 @@ class Distance(ReferenceMetric):
 
 
 def test_a_reference_metric_is_given_the_references():
-    assert score(Distance(Context()), batch(references=list(images()[::-1]))) == pytest.approx(
-        np.abs(np.arange(N) - np.arange(N)[::-1])
-    )
+    assert score(
+        Distance(MetricContext()), batch(references=list(images()[::-1]))
+    ) == pytest.approx(np.abs(np.arange(N) - np.arange(N)[::-1]))
 
 
 def test_a_missing_reference_and_one_of_another_size_are_told(capsys):
     there = list(images())
     holes = [None if i in (2, 7) else there[i] for i in range(N)]
     with pytest.raises(InputError, match="metric 'distance', image 2: there is no reference image"):
-        score(Distance(Context()), batch(references=holes))
-    assert np.isnan(score(Distance(Context()), batch(references=holes), "skip")).tolist() == [
+        score(Distance(MetricContext()), batch(references=holes))
+    assert np.isnan(score(Distance(MetricContext()), batch(references=holes), "skip")).tolist() == [
         i in (2, 7) for i in range(N)
     ]
     other = [*there[:4], np.zeros((8, 6, 3), np.uint8), *there[5:]]
     with pytest.raises(
         InputError, match="metric 'distance', image 4: AssertionError"
     ):  # a metric says itself what it cannot compare
-        score(Distance(Context()), batch(references=other))
+        score(Distance(MetricContext()), batch(references=other))
     with pytest.raises(InputError, match="metric 'distance', image 0: there is no reference image"):
-        score(Distance(Context()), batch())
+        score(Distance(MetricContext()), batch())
     assert score(Level(), batch(references=holes)) == pytest.approx(np.arange(N) / 10), (
         "a metric without references needs none"
     )

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 
-from catimage.metrics import get_metric
+from catimage.metrics.registry import get_metric
 
 IMAGES = arrays(np.uint8, st.tuples(st.just(2), st.integers(1, 40), st.integers(1, 40), st.just(3)))
 

@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from catimage.errors import InputError
-from catimage.metrics import get_metric, pairs
+from catimage.metrics import pairs
+from catimage.metrics.registry import get_metric
 
 IMAGES = arrays(np.uint8, st.tuples(st.just(4), st.integers(8, 20), st.integers(8, 20), st.just(3)))
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from catimage.errors import InputError
-from catimage.metrics import Context
+from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import load_state, read_state, weights_file, weights_folder
 from catimage.params import Weights
 from tests.pool.generators.diffusion.hub import REVISION, hub_of
@@ -52,8 +52,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield sent
 
 
-def _context(weights: str, revision: str | None = None) -> Context:
-    return Context(weights={"mini": Weights(weights=weights, revision=revision)})
+def _context(weights: str, revision: str | None = None) -> MetricContext:
+    return MetricContext(weights={"mini": Weights(weights=weights, revision=revision)})
 
 
 def _same(state: dict[str, torch.Tensor]) -> bool:
@@ -127,7 +127,7 @@ def test_nothing_said_and_no_default(tmp_path: Path):
         InputError,
         match=r"label.weights.mini: say where the weights of 'mini' are: .* with head.pth",
     ):
-        weights_file(Context(), "mini", "head.pth")
+        weights_file(MetricContext(), "mini", "head.pth")
     with pytest.raises(
         InputError,
         match=r"label.weights.mini: there is no folder .*absent; put the weights there or",
@@ -150,7 +150,7 @@ def test_files_of_the_hub_are_fetched_once(hub: list[str], monkeypatch: pytest.M
     assert hub == ["mini/head/head.safetensors"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert weights_file(
-        Context(), "mini", "head.safetensors", Weights(weights="mini/head", revision=REVISION)
+        MetricContext(), "mini", "head.safetensors", Weights(weights="mini/head", revision=REVISION)
     ).is_file()
     assert hub == ["mini/head/head.safetensors"]
 
@@ -171,7 +171,7 @@ def test_of_a_repository_only_what_is_asked_for_is_fetched(hub: list[str]):
             "the hub has no 'mini/absent', or it is private",
         ),
         ("mini/head", "b" * 40, "head.safetensors", f"'mini/head' has no revision '{'b' * 40}'"),
-        ("mini/gated", REVISION, "head.safetensors", "'mini/gated' is gated: accept its terms"),
+        ("mini/gated", REVISION, "head.safetensors", "'mini/gated' is gated. Accept its terms"),
         ("mini/head", REVISION, "tail.safetensors", "'mini/head' lacks a file at revision"),
     ],
 )
@@ -185,5 +185,5 @@ def test_what_the_hub_refuses_is_one_sentence(
 
 def test_a_hub_out_of_reach(hub: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"label.weights.mini: the hub does not answer"):
+    with pytest.raises(InputError, match=r"label.weights.mini: the hub does not respond"):
         weights_file(_context("mini/head", REVISION), "mini", "head.safetensors")

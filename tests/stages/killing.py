@@ -1,8 +1,7 @@
-"""Runs stage generate in children that can be killed: imports once, then forks a child for every
-line on standard input.
+"""Run stage generate in child processes that a test can kill.
 
-A line is the folder of a workspace. Prints the child's process id when it starts and its exit code
-when it has ended.
+Imports the libraries once, then forks a child for every line on standard input, the folder of a
+workspace. Prints the process id of the child when it starts and its exit code when it ends.
 """
 
 import multiprocessing
@@ -18,9 +17,8 @@ def main() -> None:
     from catimage.stages import generate
     from catimage.workspace import Workspace
 
-    print(
-        StableDiffusionPipeline.__name__, CLIPTextModel.__name__, flush=True
-    )  # imported here, so that children need not
+    # The children inherit these imports.
+    print(StableDiffusionPipeline.__name__, CLIPTextModel.__name__, flush=True)
     for line in sys.stdin:
         workspace = Workspace(Path(line.rstrip()))
         child = multiprocessing.get_context("fork").Process(

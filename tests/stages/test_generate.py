@@ -16,12 +16,15 @@ import yaml
 
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import CANDIDATES, read_table
-from catimage.data.shards.lock import writing
+from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import NAME, read_manifest
 from catimage.data.shards.store import read_shard, shard_path
 from catimage.errors import InputError
 from catimage.params import Params, parse_params
-from catimage.pool.generators.diffusion.spec import DiffusersSpec
+from catimage.pool import generation
+from catimage.pool.generation import candidates_table
+from catimage.pool.generators.diffusion.kind import DiffusersKind
+from catimage.pool.loading import load_pool
 from catimage.stages import generate
 from catimage.workspace import Workspace
 from tests.miniature import STEPS, pool_tree, workspace_of
@@ -31,12 +34,12 @@ PROMPTS = [f"{n} red rings" for n in ("no", "two", "three", "four", "five")]
 
 @pytest.fixture
 def no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that would make an image fails."""
+    """Fail the test if a generator is loaded."""
 
     def refuse(*_: object) -> None:
-        raise AssertionError("an image would have been made")
+        raise AssertionError("a generator was loaded")
 
-    monkeypatch.setattr(DiffusersSpec, "open_in", refuse)
+    monkeypatch.setattr(DiffusersKind, "load", refuse)
 
 
 def _images(workspace: Workspace) -> list[tuple[Any, ...]]:
@@ -58,13 +61,13 @@ def _changed(params: Params, **generation: object) -> Params:
     return parse_params({**tree, "generate": {**tree["generate"], **generation}}, "params.yaml")
 
 
-def test_every_prompt_candidate_and_seed_once(made: tuple[Workspace, Params]):
+def test_one_image_per_prompt_candidate_and_seed(made: tuple[Workspace, Params]):
     workspace, _ = made
     keys = [row[:3] for row in _images(workspace)]
     assert sorted(keys) == sorted(
         product([prompt_id(p) for p in PROMPTS], [f"mini-{n}" for n in STEPS], [0, 1])
     )
-    assert len({row[3] for row in _images(workspace)}) == len(keys), "no two images are the same"
+    assert len({row[3] for row in _images(workspace)}) == len(keys), "all images differ"
     assert [e.images for e in read_manifest(workspace.images)].count(4) == 6
     assert set(_files(workspace)) == {
         NAME,
@@ -79,7 +82,7 @@ def test_the_candidates_table_has_counted_tflops(made: tuple[Workspace, Params])
     assert table["cost"].is_monotonic_increasing
 
 
-def test_a_second_run_makes_nothing_and_changes_no_byte(
+def test_a_second_run_loads_no_generator_and_changes_no_byte(
     made: tuple[Workspace, Params], no_generator: None
 ):
     before = {name: data for name, (_, data) in _files(made[0]).items()}
@@ -87,7 +90,7 @@ def test_a_second_run_makes_nothing_and_changes_no_byte(
     assert {name: data for name, (_, data) in _files(made[0]).items()} == before
 
 
-def test_a_damaged_shard_is_made_again_with_a_warning(
+def test_a_damaged_shard_is_generated_again_with_a_warning(
     made: tuple[Workspace, Params], capsys: pytest.CaptureFixture[str]
 ):
     workspace, _ = made
@@ -96,12 +99,12 @@ def test_a_damaged_shard_is_made_again_with_a_warning(
         _images(workspace),
         (workspace.images / NAME).read_bytes(),
     )
-    hurt = read_manifest(workspace.images)[3]
-    path = shard_path(workspace.images, hurt.shard)
+    damaged = read_manifest(workspace.images)[3]
+    path = shard_path(workspace.images, damaged.shard)
     path.write_bytes(path.read_bytes()[:-9])
     generate.run(*made)
     assert (
-        f"warning: the shard {hurt.shard} in {workspace.images} is damaged and is made again"
+        f"warning: {workspace.images / damaged.shard}.parquet: the shard is damaged ("
         in capsys.readouterr().err
     )
     assert _images(workspace) == images
@@ -110,10 +113,10 @@ def test_a_damaged_shard_is_made_again_with_a_warning(
     assert {n for n in before if after[n][0] != before[n][0]} == {
         path.name,
         NAME,
-    }, "the other shards were kept"
+    }, "the other shards are unchanged"
 
 
-def test_a_changed_pool_keeps_the_shards_of_what_did_not_change(
+def test_a_changed_pool_keeps_the_shards_of_unchanged_candidates(
     made: tuple[Workspace, Params], miniature_pool: Path
 ):
     workspace, params = made
@@ -122,22 +125,22 @@ def test_a_changed_pool_keeps_the_shards_of_what_did_not_change(
     path = workspace.pools / "other.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(tree))
-    (workspace.images / ".left.123.new").write_text("by a killed run")
+    (workspace.images / ".left.123.new").write_text("a temporary file of a killed run")
     generate.run(workspace, params.model_copy(update={"pool": "other"}))
     assert {e.candidate for e in read_manifest(workspace.images)} == {"mini-1", "mini-4", "mini-8"}
     after = _files(workspace)
     assert len(after) == len(before)
     assert sum(after[n][0] == before[n][0] for n in set(after) & set(before)) == 6, (
-        "two thirds are kept"
+        "two of three candidates are kept"
     )
 
 
-def test_a_run_that_fails_leaves_the_last_good_output(
+def test_a_failed_run_keeps_the_previous_output(
     made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
     workspace, params = made
     before, candidates = _files(workspace), workspace.candidates.read_bytes()
-    write, count = generate.write_shard, 0
+    write, count = generation.write_shard, 0
 
     def fail_at_the_third(*arguments: Any) -> str:
         nonlocal count
@@ -146,16 +149,16 @@ def test_a_run_that_fails_leaves_the_last_good_output(
             raise OSError("disk full")
         return write(*arguments)
 
-    monkeypatch.setattr(generate, "write_shard", fail_at_the_third)
+    monkeypatch.setattr(generation, "write_shard", fail_at_the_third)
     with pytest.raises(OSError, match="disk full"):
         generate.run(workspace, _changed(params, seeds=[5]))
     after = _files(workspace)
     assert {name: after[name] for name in before} == before
-    assert len(after) == len(before) + 2, "what was finished is kept for the next run"
+    assert len(after) == len(before) + 2, "finished shards are kept for the next run"
     assert workspace.candidates.read_bytes() == candidates
 
 
-def test_seconds_are_measured_only_where_they_are_routed_on(made: tuple[Workspace, Params]):
+def test_seconds_are_measured_if_they_are_the_cost_unit(made: tuple[Workspace, Params]):
     workspace, params = made
     generate.run(workspace, params.model_copy(update={"cost_unit": "seconds"}))
     table = read_table(workspace.candidates, CANDIDATES, "generate")
@@ -164,52 +167,54 @@ def test_seconds_are_measured_only_where_they_are_routed_on(made: tuple[Workspac
     assert 0 < seconds["mini-1"] < seconds["mini-4"]
 
 
-def test_a_candidate_without_a_cost_in_the_cost_unit_is_told_before_anything_is_made(
+def test_a_candidate_without_a_cost_in_the_cost_unit_is_refused_first(
     made: tuple[Workspace, Params], no_generator: None
 ):
     with pytest.raises(
         InputError,
-        match=r"the candidate 'mini-1' has no cost in 'usd', which is params\.yaml's cost_unit",
+        match=r"the candidate 'mini-1' has no cost in 'usd', the cost_unit of params\.yaml\. Add one",
     ):
         generate.run(made[0], made[1].model_copy(update={"cost_unit": "usd"}))
 
 
-def test_watt_hours_need_a_gpu_that_counts_them(made: tuple[Workspace, Params], no_generator: None):
+def test_watt_hours_need_a_gpu_with_an_energy_counter(
+    made: tuple[Workspace, Params], no_generator: None
+):
     with pytest.raises(
         InputError,
-        match=r"no cost in 'wh', .*; add one; they are measured where NVML counts a GPU's energy",
+        match=r"no cost in 'wh', .*, since NVML counts no GPU energy on this machine\. Add one",
     ):
         generate.run(made[0], made[1].model_copy(update={"cost_unit": "wh"}))
 
 
-def test_explicit_costs_stand_beside_the_counted(tmp_path: Path, miniature_pool: Path):
+def test_explicit_costs_are_added_to_the_counted_ones(tmp_path: Path, miniature_pool: Path):
     tree: Any = pool_tree(str(miniature_pool.parent / "sd"), (1, 2))
     for candidate, cost in zip(tree["candidates"], (0.01, 0.02), strict=True):
         candidate.update(cost=cost, unit="usd")
     path = tmp_path / "priced.yaml"
     path.write_text(yaml.safe_dump(tree))
-    table = generate.candidates_table(generate.load_pool(str(path)))
+    table = candidates_table(load_pool(str(path)))
     assert table["unit"].tolist() == ["tflops", "tflops", "usd", "usd"]
     assert table["cost"].tolist()[2:] == [0.01, 0.02]
     assert list(table.columns) == CANDIDATES.names
 
 
-def test_a_second_writer_stops(made: tuple[Workspace, Params]):
+def test_a_second_writer_is_refused(made: tuple[Workspace, Params]):
     with (
-        writing(made[0].images),
-        pytest.raises(InputError, match="is being written by another process"),
+        write_lock(made[0].images),
+        pytest.raises(InputError, match="another process is writing it"),
     ):
         generate.run(*made)
 
 
-def test_no_prompts(tmp_path: Path, miniature_pool: Path):
+def test_a_prompts_table_without_rows_is_refused(tmp_path: Path, miniature_pool: Path):
     workspace, params = workspace_of(tmp_path, miniature_pool, [])
-    with pytest.raises(InputError, match="holds no prompts"):
+    with pytest.raises(InputError, match="the table has no prompts"):
         generate.run(workspace, params)
 
 
 class Forks:
-    """Children that run stage generate, one at a time: see killing.py."""
+    """Child processes that run stage generate, one at a time; see killing.py."""
 
     def __init__(self) -> None:
         script = Path(__file__).with_name("killing.py")
@@ -231,7 +236,7 @@ class Forks:
         return int(self._answer())
 
     def kill(self, child: int) -> int:
-        with suppress(ProcessLookupError):  # it may just have ended
+        with suppress(ProcessLookupError):  # the child may have ended already
             os.kill(child, signal.SIGKILL)
         return self.exit_code()
 
@@ -241,26 +246,26 @@ class Forks:
 
 @pytest.fixture
 def forks() -> Iterator[Forks]:
-    made = Forks()
-    yield made
-    made.close()
+    server = Forks()
+    yield server
+    server.close()
 
 
-def test_killed_at_any_moment_it_comes_to_the_same_images(
+def test_a_run_killed_at_any_time_generates_the_same_images(
     tmp_path: Path, miniature_pool: Path, forks: Forks
 ):
-    calm, params = workspace_of(tmp_path / "calm", miniature_pool, PROMPTS)
+    undisturbed, params = workspace_of(tmp_path / "undisturbed", miniature_pool, PROMPTS)
     killed, _ = workspace_of(tmp_path / "killed", miniature_pool, PROMPTS)
-    for workspace in (calm, killed):
+    for workspace in (undisturbed, killed):
         workspace.params.write_text(
             yaml.safe_dump({"pool": params.pool, "generate": params.generate.model_dump()})
         )
     start = time.monotonic()
-    forks.start(calm)
+    forks.start(undisturbed)
     assert forks.exit_code() == 0
     duration = time.monotonic() - start
 
-    child = forks.start(killed)  # once surely with shards to keep
+    child = forks.start(killed)  # at least once with finished shards
     while len(list(killed.images.glob("*.parquet"))) < 2:
         time.sleep(0.005)
     assert forks.kill(child) == -signal.SIGKILL
@@ -273,12 +278,12 @@ def test_killed_at_any_moment_it_comes_to_the_same_images(
     forks.start(killed)
     assert forks.exit_code() == 0
 
-    assert (killed.images / NAME).read_bytes() == (calm.images / NAME).read_bytes()
-    assert _images(killed) == _images(calm)
+    assert (killed.images / NAME).read_bytes() == (undisturbed.images / NAME).read_bytes()
+    assert _images(killed) == _images(undisturbed)
     assert {name: (killed.images / name).stat().st_ino for name in kept} == kept, (
         "finished shards are kept"
     )
-    assert set(_files(killed)) == set(_files(calm)), "nothing half-written lies about"
+    assert set(_files(killed)) == set(_files(undisturbed)), "no temporary file is left"
     pd.testing.assert_frame_equal(
-        pd.read_parquet(killed.candidates), pd.read_parquet(calm.candidates)
+        pd.read_parquet(killed.candidates), pd.read_parquet(undisturbed.candidates)
     )

@@ -9,12 +9,13 @@ import yaml
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import PROMPTS as PROMPTS_SCHEMA
 from catimage.data.schema import SCORES, read_table, write_table
-from catimage.data.shards.lock import writing
+from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import read_manifest
 from catimage.data.shards.store import decode_image, read_shard, shard_path
 from catimage.errors import InputError
-from catimage.metrics import Metric, ReferenceMetric, get_metric
 from catimage.metrics.clip_score import ClipScore
+from catimage.metrics.metric import Metric, ReferenceMetric
+from catimage.metrics.registry import get_metric
 from catimage.metrics.sharpness import Sharpness
 from catimage.params import Import, Label, Params
 from catimage.stages import label
@@ -136,12 +137,13 @@ def test_images_and_prompts_that_do_not_belong_together_are_refused(
     before = workspace.scores.read_bytes()
     _set_prompts(workspace, [*PROMPTS, "a blue moon", "a green moon"])
     with pytest.raises(
-        InputError, match="2 of 5 prompts lack images: run 'catimage generate' first"
+        InputError, match="2 of 5 prompts lack images. Run 'catimage generate' first"
     ):
         label.run(workspace, params)
     _set_prompts(workspace, PROMPTS[:1])
     with pytest.raises(
-        InputError, match="images of 2 prompts that are no longer there: run 'catimage generate'"
+        InputError,
+        match="2 prompts with images are not in the prompts table. Run 'catimage generate'",
     ):
         label.run(workspace, params)
     assert workspace.scores.read_bytes() == before
@@ -150,7 +152,7 @@ def test_images_and_prompts_that_do_not_belong_together_are_refused(
 def test_a_pool_with_a_new_candidate_is_refused(labelled: tuple[Workspace, Params]):
     workspace, params = labelled
     with pytest.raises(
-        InputError, match="no images of the candidate 'tiny-turbo': run 'catimage generate' first"
+        InputError, match="no images of the candidate 'tiny-turbo'. Run 'catimage generate' first"
     ):
         label.run(workspace, params.model_copy(update={"pool": "tiny"}))
 
@@ -161,10 +163,10 @@ def test_missing_and_damaged_shards_say_what_to_run(made: tuple[Workspace, Param
     data = path.read_bytes()
     for spoiled in (data[:-7], data[:400] + bytes(100) + data[500:]):
         path.write_bytes(spoiled)
-        with pytest.raises(InputError, match=r"damaged .*run 'catimage generate' again"):
+        with pytest.raises(InputError, match=r"damaged .*Run 'catimage generate' again"):
             label.run(workspace, params)
     path.unlink()
-    with pytest.raises(InputError, match=r"missing .*run 'catimage generate' again"):
+    with pytest.raises(InputError, match=r"missing .*Run 'catimage generate' again"):
         label.run(workspace, params)
 
 
@@ -178,8 +180,8 @@ def test_an_unknown_metric_and_a_second_writer(made: tuple[Workspace, Params]):
             ),
         )
     with (
-        writing(workspace.scores),
-        pytest.raises(InputError, match=r"scores\.parquet is being written by another process"),
+        write_lock(workspace.scores),
+        pytest.raises(InputError, match=r"scores\.parquet another process is writing it"),
     ):
         label.run(workspace, params)
 
@@ -229,7 +231,7 @@ def own(
         "darkness": f"{__name__}:Darkness",
         "distance": f"{__name__}:Distance",
     }
-    monkeypatch.setattr("catimage.metrics.METRICS", known)
+    monkeypatch.setattr("catimage.metrics.registry.METRICS", known)
     for cls in (Level, Darkness):
         monkeypatch.setattr(cls, "asked", 0)
     return made[0], _labels(made[1], metrics=["level"])
@@ -312,7 +314,7 @@ def test_a_metric_that_fails_half_way_keeps_what_is_done(
     kept = list((workspace.root / "data" / ".labels").glob("*-darkness-1.npy"))
     Darkness.asked = 0
     monkeypatch.setattr(
-        "catimage.metrics.METRICS",
+        "catimage.metrics.registry.METRICS",
         {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness"},
     )
     label.run(workspace, _labels(params, metrics=["level", "darkness"]))
@@ -409,15 +411,15 @@ def test_composites_that_are_wrong_stop_before_a_score(own: tuple[Workspace, Par
     for composites, said in (
         (
             {"it": {"terms": {"levl": {}}}},
-            "label.composites.it.terms: metric 'levl': there is no such metric",
+            "label.composites.it.terms: metric 'levl': unknown metric",
         ),
         (
             {"level": {"terms": {"darkness": {}}}},
-            "label.composites.level: there is a metric of that name",
+            "label.composites.level: a metric has this name",
         ),
         (
             {"it": {"terms": {"other": {}}}, "other": {"terms": {"level": {}}}},
-            "label.composites.it.terms.other: is a composite itself",
+            "label.composites.it.terms.other: a composite cannot be a term",
         ),
     ):
         with pytest.raises(InputError, match=said):
@@ -429,7 +431,7 @@ def test_composites_that_are_wrong_stop_before_a_score(own: tuple[Workspace, Par
 
 def test_imported_scores_are_not_labelled(own: tuple[Workspace, Params]):
     workspace, params = own
-    with pytest.raises(InputError, match="holds scores that were imported"):
+    with pytest.raises(InputError, match="the scores were imported"):
         label.run(workspace, params.model_copy(update={"imported": Import()}))
 
 

@@ -120,7 +120,7 @@ class Distance:
 
 
 def test_a_metric_whose_direction_its_references_contradict_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr("catimage.metrics.METRICS", {"distance": f"{__name__}:Distance"})
+    monkeypatch.setattr("catimage.metrics.registry.METRICS", {"distance": f"{__name__}:Distance"})
 
     def compared(given):
         scores = given["scores"].query("metric == 'clip_score'").assign(metric="distance")

@@ -309,7 +309,7 @@ def compared(monkeypatch, values, references):
     """How many images are better than their reference, of a metric that has one and is lower the
     better; values by candidate.
     """
-    monkeypatch.setattr("catimage.metrics.METRICS", {"distance": f"{__name__}:Distance"})
+    monkeypatch.setattr("catimage.metrics.registry.METRICS", {"distance": f"{__name__}:Distance"})
     given = tables()
     given["scores"] = given["scores"].query("metric == 'clip_score'").assign(metric="distance")
     given["scores"]["value"] = (

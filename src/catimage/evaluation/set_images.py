@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 from PIL import UnidentifiedImageError
 
 from catimage.common.arrays import Floats, Ints
-from catimage.data.shards.manifest import Entry, read_manifest
+from catimage.data.shards.manifest import ShardEntry, read_manifest
 from catimage.data.shards.store import decode_image, shard_path
 from catimage.errors import InputError
 from catimage.evaluation.budget import Operating
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.sets import FEWEST, Sets, grouped, metric_sets
-from catimage.metrics import Context
-from catimage.metrics.sets import ImageSet, SetMetric, set_metric
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.sets.distances import ImageSet
 from catimage.metrics.sets.features import Extractor, load_extractor
-from catimage.metrics.sets.references import files_of, opened, rendered, scenes_of
+from catimage.metrics.sets.references import list_images, read_images, render_scenes, scenes_of
+from catimage.metrics.sets.registry import SetMetric, set_metric
 from catimage.params import Params
 from catimage.workspace import Workspace
 
@@ -104,7 +105,7 @@ class _Pictures:
 
     workspace: Workspace
     params: Params
-    entries: list[Entry]
+    entries: list[ShardEntry]
     test: pd.DataFrame
     candidates: list[str]
     seeds: list[int]
@@ -122,7 +123,7 @@ class _Pictures:
         for network in dict.fromkeys(metric.network for metric in metrics):
             extractor = load_extractor(
                 network,
-                Context(self.params.encoder, self.params.label.device, self.params.label.weights),
+                MetricContext(self.params.encoder, self.params.label.device, self.params.label.weights),
             )
             mine = [metric for metric in metrics if metric.network == network]
             ids = self.test["prompt_id"].tolist()
@@ -146,7 +147,7 @@ class _Pictures:
 
 
 def _whole(
-    folder: Path, entries: list[Entry], prompt_ids: list[str], candidates: list[str]
+    folder: Path, entries: list[ShardEntry], prompt_ids: list[str], candidates: list[str]
 ) -> tuple[list[int], Ints]:
     """The seeds, and the rows of the prompts that have an image of every candidate and seed."""
     if not entries:
@@ -163,7 +164,7 @@ def _whole(
     return seeds, np.flatnonzero((counts == len(seeds) * len(candidates)) & (counts > 0))
 
 
-def _rows(folder: Path, entry: Entry, columns: list[str], prompt_ids: list[str]) -> pa.Table:
+def _rows(folder: Path, entry: ShardEntry, columns: list[str], prompt_ids: list[str]) -> pa.Table:
     """What a shard has of these prompts.
 
     Raises:
@@ -182,7 +183,7 @@ def _rows(folder: Path, entry: Entry, columns: list[str], prompt_ids: list[str])
 
 def _made(
     folder: Path,
-    entries: list[Entry],
+    entries: list[ShardEntry],
     ids: list[str],
     candidates: list[str],
     seeds: list[int],
@@ -263,7 +264,7 @@ def _real(
     """
     if params.evaluate.reference_images and needed:
         values = extractor.all_features(
-            opened(files_of(workspace.root / params.evaluate.reference_images))
+            read_images(list_images(workspace.root / params.evaluate.reference_images))
         )
         return ImageSet(values, -1 - np.arange(len(values))), None
     scenes = scenes_of(prompts)
@@ -271,14 +272,14 @@ def _real(
         return None, None
     owners = np.repeat(np.arange(len(scenes)), each)
     first, second = (
-        ImageSet(extractor.all_features(rendered(scenes, each, draw)), owners) for draw in (0, 1)
+        ImageSet(extractor.all_features(render_scenes(scenes, each, draw)), owners) for draw in (0, 1)
     )
     return first, second
 
 
 def _read(metric: SetMetric, extractor: Extractor, features: Floats) -> Floats:
     """What the metric reads of features (..., width)."""
-    if metric.reads == "features":
+    if metric.output == "features":
         return features
     return extractor.logits(features.reshape(-1, features.shape[-1])).reshape(
         *features.shape[:-1], -1

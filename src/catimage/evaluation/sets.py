@@ -18,7 +18,8 @@ from catimage.common.arrays import Floats, Ints
 from catimage.evaluation.intervals import verdict
 from catimage.evaluation.methods import Pool
 from catimage.evaluation.text import gain, number
-from catimage.metrics.sets import ImageSet, SetMetric
+from catimage.metrics.sets.distances import ImageSet
+from catimage.metrics.sets.registry import SetMetric
 from catimage.routing.policy import choose
 
 GROUPS = 10

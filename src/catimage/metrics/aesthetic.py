@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from catimage.metrics.clip import SharedClip, digest_of, shared_clip
-from catimage.metrics.metric import Context, Metric
+from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.weights import load_state, weights_file
 from catimage.params import Encoder
 
@@ -45,7 +45,7 @@ class AestheticV1(Metric):
     range = (float("-inf"), float("inf"))
     file: ClassVar[str] = "sa_0_4_vit_l_14_linear.pth"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         path = weights_file(context, self.name, self.file)
         self._clip = shared_clip(context, _clip_beside(path))
         self._head = self.head(_width(self._clip)).eval().requires_grad_(False)

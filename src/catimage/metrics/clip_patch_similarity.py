@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from catimage.metrics.clip import shared_clip
-from catimage.metrics.metric import Context, ReferenceMetric
+from catimage.metrics.metric import MetricContext, ReferenceMetric
 from catimage.metrics.pairs import cosines
 
 
@@ -28,7 +28,7 @@ class ClipPatchSimilarity(ReferenceMetric):
     name = "clip_patch_similarity"
     range = (-1.0, 1.0)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self._clip = shared_clip(context, context.encoder)
         self.version = f"1-{self._clip.digest}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from catimage.metrics.clip import shared_clip
-from catimage.metrics.metric import Context, Metric
+from catimage.metrics.metric import Metric, MetricContext
 
 
 class ClipScore(Metric):
@@ -22,7 +22,7 @@ class ClipScore(Metric):
     name = "clip_score"
     range = (-1.0, 1.0)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self._clip = shared_clip(context, context.encoder)
         self.version = f"1-{self._clip.digest}"
 

@@ -1,4 +1,4 @@
-"""A named weighted sum or product of other metrics, which is then a metric like any other."""
+"""Composites: weighted sums and products of other metrics, usable like any metric."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from catimage.params import CompositeParams
 
 
 class Composite:
-    """Terms scaled to [0, 1], higher is better, and then combined, so that the composite lies in
-    [0, 1] too.
+    """A weighted mean of the scaled scores of other metrics.
 
-    A term's value v becomes s = (v - low) / (high - low), cut off at 0 and 1, and 1 - s where lower
-    is better; low and high are the term's ``scale``, by default the range that its metric declares.
-    With weights w that add up to W, a ``sum`` is sum(w s) / W and a ``product`` the geometric mean,
-    prod(s^w)^(1/W), which is 0 where any term is.
+    A score v of a term is scaled to s = (v - low) / (high - low), clipped to [0, 1], and replaced
+    by 1 - s if lower is better. ``low`` and ``high`` are the term's ``scale``, by default the range
+    that its metric declares. With weights w of sum W, the composite is the arithmetic mean
+    sum(w s) / W (``kind: sum``) or the geometric mean prod(s^w)^(1/W) (``kind: product``), which is
+    0 if any term is 0. It lies in [0, 1], and higher is better.
+
+    Args:
+        name: the name in ``label.composites``.
+        params: the definition.
+        declared: returns the class of a metric by its name.
 
     Raises:
-        InputError: a term is no metric, or has an unbounded range and no ``scale``.
+        InputError: a term is not a metric, or its range is unbounded and it has no ``scale``.
     """
 
     higher_is_better = True
@@ -39,26 +44,26 @@ class Composite:
         if not np.isfinite([low, high]).all():
             key = f"label.composites.{self.name}.terms.{term}"
             raise InputError(
-                f"params.yaml: {key}: the metric's range is unbounded; say which values count as 0"
-                " and 1 with 'scale'."
+                f"params.yaml: {key}: the range of the metric is unbounded. Set 'scale' to the two"
+                " scores that count as 0 and 1."
             )
         return float(low), float(high)
 
     @property
     def terms(self) -> list[str]:
-        """The metrics that it is made of."""
+        """The names of the metrics that are combined."""
         return list(self._params.terms)
 
     def version(self, versions: Mapping[str, str]) -> str:
-        """Changes with its definition, its scales and the versions of its terms."""
-        said = (
+        """Return a hash of the definition, the scales and the versions of the terms."""
+        identity = (
             f"{self._params.model_dump_json()} {self._scales}"
             f" {[versions[term] for term in self._params.terms]}"
         )
-        return f"1-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+        return f"1-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
     def combine(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores of the terms, each float64 (n,), to those of the composite."""
+        """Combine the scores of the terms, each float64 (n,), into float64 (n,)."""
         terms = self._params.terms
         scaled = np.array([self._scaled(term, np.asarray(values[term], float)) for term in terms])
         weights = np.array([term.weight for term in terms.values()])

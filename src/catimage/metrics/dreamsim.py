@@ -13,10 +13,9 @@ import numpy as np
 from PIL import Image
 
 from catimage.common.devices import device_of
-from catimage.common.hub_errors import first_line
-from catimage.errors import InputError
+from catimage.errors import InputError, error_summary
 from catimage.metrics.clip import digest_of
-from catimage.metrics.metric import Context, ReferenceMetric
+from catimage.metrics.metric import MetricContext, ReferenceMetric
 from catimage.metrics.weights import load_state, weights_folder
 
 DINO = "checkpoints/dino_vitbase16_pretrain.pth"
@@ -49,7 +48,7 @@ class DreamSim(ReferenceMetric):
     range = (0.0, 2.0)
     higher_is_better = False
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self.device = device_of(context.device)
         self._model = load_dreamsim(
             weights_folder(context, self.name, [*FILES, "ensemble_lora/*"]), self.device
@@ -118,7 +117,7 @@ def load_dreamsim(folder: Path, device: str) -> Any:
         merged = PeftModel.from_pretrained(model, str(folder / "ensemble_lora")).merge_and_unload()
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError) as error:
         raise InputError(
-            f"params.yaml: label.weights.dreamsim: {folder} cannot be loaded ({first_line(error)})."
+            f"params.yaml: label.weights.dreamsim: {folder} cannot be loaded ({error_summary(error)})."
         ) from error
     return merged.to(device).eval().requires_grad_(False)
 

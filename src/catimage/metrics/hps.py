@@ -10,7 +10,7 @@ import numpy as np
 
 from catimage.common.devices import device_of
 from catimage.metrics.clip import SharedClip
-from catimage.metrics.metric import Context, Metric
+from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.weights import load_state, weights_file
 
 
@@ -36,7 +36,7 @@ class HpsV2(Metric):
     architecture: ClassVar[str] = "ViT-H-14"
     """open_clip's name of it."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         from open_clip import create_model, get_tokenizer
 
         device_of(context.device)

@@ -10,7 +10,7 @@ import numpy as np
 
 from catimage.metrics.captions import Captioner
 from catimage.metrics.clip import shared_clip
-from catimage.metrics.metric import Context, ReferenceMetric
+from catimage.metrics.metric import MetricContext, ReferenceMetric
 from catimage.metrics.pairs import cosines
 
 
@@ -28,7 +28,7 @@ class IClip(ReferenceMetric):
     name = "i_clip"
     range = (-1.0, 1.0)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self._captioner: Captioner = context.shared(
             (Captioner, self.name), lambda: Captioner(context, self.name)
         )

@@ -14,7 +14,7 @@ from PIL import Image
 from catimage.common.devices import device_of
 from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
-from catimage.metrics.metric import Context, Metric
+from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.weights import weights_file
 from catimage.params import Weights
 
@@ -49,7 +49,7 @@ class ImageReward(Metric):
     name = "image_reward"
     range = (-float("inf"), float("inf"))
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         from catimage.metrics.image_reward_model import load_reward_model
 
         self._device = device_of(context.device)
@@ -82,11 +82,13 @@ class ImageReward(Metric):
         return rewards
 
 
-def _vocabulary(context: Context) -> Path:
+def _vocabulary(context: MetricContext) -> Path:
     """The words of BERT: beside the weights where those are a folder, else from the hub."""
     place = context.weights.get(ImageReward.name)
     beside = place is not None and Path(place.weights).is_dir()
-    return weights_file(context if beside else Context(), ImageReward.name, "vocab.txt", VOCABULARY)
+    return weights_file(
+        context if beside else MetricContext(), ImageReward.name, "vocab.txt", VOCABULARY
+    )
 
 
 def _tokenizer(vocabulary: Path, words: int) -> Any:

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
-from catimage.common.hub_errors import first_line
-from catimage.errors import InputError
+from catimage.errors import InputError, error_summary
 from catimage.metrics.weights import read_state
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
@@ -91,7 +90,7 @@ def load_reward_model(path: Path, name: str) -> RewardModel:
             model = RewardModel(vision, text)
         model.load_state_dict(state, assign=True)
     except (LookupError, ArithmeticError, RuntimeError, ValueError) as error:
-        what = f"{path} holds the weights of another model ({first_line(error)})"
+        what = f"{path} holds the weights of another model ({error_summary(error)})"
         raise InputError(
             f"params.yaml: label.weights.{name}: {what}; take the official ImageReward.pt."
         ) from error

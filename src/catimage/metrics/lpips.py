@@ -11,7 +11,7 @@ import numpy as np
 from catimage.common.devices import device_of
 from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
-from catimage.metrics.metric import Context, ReferenceMetric
+from catimage.metrics.metric import MetricContext, ReferenceMetric
 from catimage.metrics.pairs import compared, tensor_of
 from catimage.metrics.weights import read_state, weights_folder
 
@@ -39,7 +39,7 @@ class Lpips(ReferenceMetric):
     range = (0.0, float("inf"))
     higher_is_better = False
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self.device = device_of(context.device)
         self._net = _network(context).to(self.device)
         self.version = f"1-{digest_of(self._net)}"
@@ -62,7 +62,7 @@ class Lpips(ReferenceMetric):
         return found
 
 
-def _network(context: Context) -> Any:
+def _network(context: MetricContext) -> Any:
     """torchmetrics' network with the backbone of the weights' folder."""
     from torchmetrics.functional.image.lpips import _NoTrainLpips
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catimage.common.devices import device_of
-from catimage.common.hub_errors import first_line
-from catimage.errors import InputError
+from catimage.errors import InputError, error_summary
 from catimage.metrics.clip import SharedClip
-from catimage.metrics.metric import Context, Metric
+from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.weights import weights_folder
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class PickScore(Metric):
     range = (-100.0, 100.0)
     """CLIP caps its logit scale at 100."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         from open_clip import get_tokenizer
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -114,7 +113,7 @@ def _load(folder: Path) -> Any:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{where} holds no CLIP of transformers ({first_line(error)}); put"
+            f"{where} holds no CLIP of transformers ({error_summary(error)}); put"
             f" {' and '.join(FILES)} there."
         ) from error
     model, report = loaded

@@ -14,9 +14,10 @@ from scipy import ndimage
 
 from catimage.errors import InputError
 from catimage.metrics.metric import Metric
-from catimage.scenes.grammar import COLOURS, MANY, POSITIONS, RADIUS, SHAPES, Group, Scene
+from catimage.scenes.grammar import Group, Scene
 from catimage.scenes.parse import parse
-from catimage.scenes.render import SIZE, ground, silhouette
+from catimage.scenes.render import SIZE, render_background, silhouette
+from catimage.scenes.vocabulary import COLOURS, MANY, POSITIONS, RADIUS, SHAPES
 
 _NAMES = tuple(COLOURS)
 _EIGHT = np.ones((3, 3), bool)
@@ -80,7 +81,7 @@ def faithfulness(image: np.ndarray, scene: Scene) -> float:
         if masks
         else np.ones(names.shape, bool)
     )
-    wanted = _nearest_colours(ground(scene.background))
+    wanted = _nearest_colours(render_background(scene.background))
     background = float((names == wanted)[free].mean()) if free.any() else 0.0
     groups = [
         _group_score(names, mask, group, scene)

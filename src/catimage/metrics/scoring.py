@@ -16,7 +16,7 @@ _SLACK = 1e-6
 
 
 @dataclass(frozen=True)
-class Batch:
+class ImageBatch:
     """Images uint8 (n, h, w, 3), their prompts, what errors call them, and their references (None
     for one that is not there).
     """
@@ -26,13 +26,13 @@ class Batch:
     names: list[str]
     references: Sequence[np.ndarray | None] | None = None
 
-    def halves(self) -> list[Batch]:
+    def halves(self) -> list[ImageBatch]:
         """The batch in two; of one image, none."""
         n = len(self.names)
         return [self._part(slice(0, n // 2)), self._part(slice(n // 2, n))] if n > 1 else []
 
-    def _part(self, s: slice) -> Batch:
-        return Batch(
+    def _part(self, s: slice) -> ImageBatch:
+        return ImageBatch(
             self.images[s],
             self.prompts[s],
             self.names[s],
@@ -40,7 +40,9 @@ class Batch:
         )
 
 
-def score(metric: Metric, batch: Batch, on_error: Literal["stop", "skip"] = "stop") -> np.ndarray:
+def score(
+    metric: Metric, batch: ImageBatch, on_error: Literal["stop", "skip"] = "stop"
+) -> np.ndarray:
     """float64 (n,); with ``skip``, NaN for images that the metric cannot score, each of which is
     named on standard output.
 
@@ -60,7 +62,7 @@ def score(metric: Metric, batch: Batch, on_error: Literal["stop", "skip"] = "sto
     return np.concatenate([score(metric, half, on_error) for half in batch.halves()])
 
 
-def _narrowed(metric: Metric, batch: Batch, error: InputError) -> InputError:
+def _narrowed(metric: Metric, batch: ImageBatch, error: InputError) -> InputError:
     """What is wrong with the first image that fails by itself; ``error``, which is about all of
     them, where none does.
     """
@@ -72,7 +74,7 @@ def _narrowed(metric: Metric, batch: Batch, error: InputError) -> InputError:
     return error
 
 
-def _checked(metric: Metric, batch: Batch) -> np.ndarray:
+def _checked(metric: Metric, batch: ImageBatch) -> np.ndarray:
     """The metric's values for the whole batch.
 
     Raises:
@@ -102,14 +104,14 @@ def _checked(metric: Metric, batch: Batch) -> np.ndarray:
     return values
 
 
-def _call(metric: Any, batch: Batch) -> Any:
+def _call(metric: Any, batch: ImageBatch) -> Any:
     """Hands over the references where the metric wants them."""
     if not metric.needs_reference:
         return metric.score(batch.images, batch.prompts)
     return metric.score(batch.images, batch.prompts, _references(batch))
 
 
-def _references(batch: Batch) -> np.ndarray:
+def _references(batch: ImageBatch) -> np.ndarray:
     """uint8 (n, h, w, 3), which may be of another size than the images.
 
     Raises:

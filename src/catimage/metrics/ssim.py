@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catimage.common.devices import device_of
-from catimage.metrics.metric import Context, ReferenceMetric
+from catimage.metrics.metric import MetricContext, ReferenceMetric
 from catimage.metrics.pairs import compared, tensor_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Ssim(ReferenceMetric):
     name = "ssim"
     range = (-1.0, 1.0)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self.device = device_of(context.device)
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catimage.common.hub_errors import first_line, refusal
-from catimage.errors import InputError
-from catimage.metrics.metric import Context
+from catimage.common.hub_errors import hub_error_message
+from catimage.errors import InputError, error_summary
+from catimage.metrics.metric import MetricContext
 from catimage.params import Weights
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
-def weights_file(context: Context, name: str, file: str, default: Weights | None = None) -> Path:
+def weights_file(
+    context: MetricContext, name: str, file: str, default: Weights | None = None
+) -> Path:
     """One file of the weights of the metric ``name``; of a hub id, fetched unless it has been
     before.
 
@@ -48,7 +50,7 @@ def weights_file(context: Context, name: str, file: str, default: Weights | None
 
 
 def weights_folder(
-    context: Context, name: str, files: Sequence[str], default: Weights | None = None
+    context: MetricContext, name: str, files: Sequence[str], default: Weights | None = None
 ) -> Path:
     """The folder of the weights of the metric ``name``; of a hub id, its files that match the
     patterns ``files`` are fetched.
@@ -109,7 +111,7 @@ def load_state(model: torch.nn.Module, path: Path, name: str) -> None:
         model.load_state_dict(read_state(path, name))
     except RuntimeError as error:
         raise InputError(
-            f"{_key(name)}: {path} holds the weights of another model ({first_line(error)})."
+            f"{_key(name)}: {path} holds the weights of another model ({error_summary(error)})."
         ) from error
 
 
@@ -133,7 +135,7 @@ def _loaded(path: Path, name: str) -> Any:
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(
-            f"{_key(name)}: {path} is damaged ({first_line(error)}); fetch it again."
+            f"{_key(name)}: {path} is damaged ({error_summary(error)}); fetch it again."
         ) from error
 
 
@@ -147,7 +149,7 @@ def _is_state(state: Any) -> bool:
     )
 
 
-def _source(context: Context, name: str, files: str, default: Weights | None) -> Weights:
+def _source(context: MetricContext, name: str, files: str, default: Weights | None) -> Weights:
     source = context.weights.get(name, default)
     if source is None:
         raise InputError(
@@ -167,7 +169,7 @@ def _fetched(name: str, source: Weights, fetch: Callable[[], Any]) -> Path:
         return Path(fetch())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{_key(name)}: {refusal(error, source.weights, str(source.revision))}."
+            f"{_key(name)}: {hub_error_message(error, source.weights, str(source.revision))}"
         ) from error
 
 

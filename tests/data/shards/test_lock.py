@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from catimage.data.shards.lock import writing
+from catimage.data.shards.lock import write_lock
 from catimage.errors import InputError
 
 HOLD = """
 import sys
 from pathlib import Path
-from catimage.data.shards.lock import writing
-with writing(Path(sys.argv[1])):
+from catimage.data.shards.lock import write_lock
+with write_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_second_writer_is_told_so_and_the_lock_of_a_killed_one_is_free(tmp_path: Path):
+def test_a_second_writer_is_refused_and_killing_the_holder_releases_the_lock(tmp_path: Path):
     output = tmp_path / "data" / "images"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, output],
@@ -31,21 +31,21 @@ def test_a_second_writer_is_told_so_and_the_lock_of_a_killed_one_is_free(tmp_pat
             pytest.raises(
                 InputError,
                 match=(
-                    r"images is being written by another process, which holds .*\.images\.lock:"
-                    r" wait"
+                    r"images: another process is writing it and holds the lock"
+                    r" .*\.images\.lock\. Wait"
                 ),
             ),
-            writing(output),
+            write_lock(output),
         ):
             pass
         holder.kill()
-    with writing(output):
+    with write_lock(output):
         assert (output.parent / ".images.lock").exists()
         assert not output.exists()
 
 
 def test_it_is_let_go_of_after_an_error_too(tmp_path: Path):
-    with pytest.raises(ValueError, match="inside"), writing(tmp_path / "x"):
+    with pytest.raises(ValueError, match="inside"), write_lock(tmp_path / "x"):
         raise ValueError("inside")
-    with writing(tmp_path / "x"), pytest.raises(InputError), writing(tmp_path / "x"):
+    with write_lock(tmp_path / "x"), pytest.raises(InputError), write_lock(tmp_path / "x"):
         pass

@@ -2,13 +2,19 @@ from pathlib import Path
 
 import pytest
 
-from catimage.data.shards.manifest import NAME, Entry, collect, read_manifest, write_manifest
+from catimage.data.shards.manifest import (
+    NAME,
+    ShardEntry,
+    delete_stale_files,
+    read_manifest,
+    write_manifest,
+)
 from catimage.errors import InputError
 
 ENTRIES = [
-    Entry("bb", "mini-1", 4, "d1"),
-    Entry("aa", "mini-2", 4, "d2"),
-    Entry("cc", "mini-1", 3, "d3"),
+    ShardEntry("bb", "mini-1", 4, "d1"),
+    ShardEntry("aa", "mini-2", 4, "d2"),
+    ShardEntry("cc", "mini-1", 3, "d3"),
 ]
 
 
@@ -24,12 +30,12 @@ def test_its_bytes_do_not_depend_on_the_order_of_making(tmp_path: Path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"shards": [{"shard": "a"}]}', '{"shards": []}'])
 def test_an_unreadable_or_empty_manifest_says_what_to_run(tmp_path: Path, text: str):
     (tmp_path / NAME).write_text(text)
-    with pytest.raises(InputError, match=r"manifest\.json .*: run 'catimage generate' again"):
+    with pytest.raises(InputError, match=r"manifest\.json: .*\. Run 'catimage generate' again"):
         read_manifest(tmp_path)
 
 
 def test_a_missing_manifest_says_what_to_run(tmp_path: Path):
-    with pytest.raises(InputError, match="run 'catimage generate' first"):
+    with pytest.raises(InputError, match="Run 'catimage generate' first"):
         read_manifest(tmp_path)
 
 
@@ -37,5 +43,5 @@ def test_collecting_deletes_what_is_not_live_and_nothing_else(tmp_path: Path):
     live = ["aa.parquet", "bb.parquet", "cc.parquet", NAME, "notes.txt"]
     for name in [*live, "old.parquet", ".aa.123.new", ".manifest.json.99.new"]:
         (tmp_path / name).write_text("x")
-    assert collect(tmp_path, ENTRIES) == 3
+    assert delete_stale_files(tmp_path, ENTRIES) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(live)

@@ -2,24 +2,18 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.data.shards.plan import ShardPlan, plan_blocks
+from catimage.data.shards.plan import PlannedCandidate, ShardPlan, plan_blocks
 from catimage.errors import InputError
-from catimage.pool.spec import Pool
-from catimage.pool.loading import load_pool
-from tests.miniature import pool_tree
 
 PLAN = ShardPlan("mini-2", {"weights": "abc"}, 2, (("1", "one"), ("2", "two")), (0, 1), 3)
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    path = tmp_path_factory.mktemp("plan") / "pool.yaml"
-    path.write_text(yaml.safe_dump(pool_tree("sd")))
-    return load_pool(str(path))
+CANDIDATES = [
+    PlannedCandidate(f"mini-{steps}", "mini", steps, {"weights": "abc"}) for steps in (1, 2, 4)
+] + [PlannedCandidate("other", "second", 2, {})]
 
 
 def _prompts(count: int) -> list[tuple[str, str]]:
@@ -34,17 +28,15 @@ def _prompts(count: int) -> list[tuple[str, str]]:
     size=st.integers(1, 20),
 )
 def test_every_prompt_candidate_and_seed_is_planned_once(
-    pool: Pool, count: int, seeds: list[int], batch: int, size: int
+    count: int, seeds: list[int], batch: int, size: int
 ):
-    blocks = plan_blocks(
-        pool, {c.candidate: {} for c in pool.candidates}, _prompts(count), seeds, batch, size
-    )
+    blocks = plan_blocks(CANDIDATES, _prompts(count), seeds, batch, size)
     plans = [plan for block in blocks for plan in block.plans]
     planned = Counter(
         (i, p.candidate, seed) for p in plans for rows in p.batches() for i, _, seed in rows
     )
     assert planned == Counter(
-        (str(i), c.candidate, seed) for i in range(count) for c in pool.candidates for seed in seeds
+        (str(i), c.candidate, seed) for i in range(count) for c in CANDIDATES for seed in seeds
     )
     assert len({p.name for p in plans}) == len(plans)
     for plan in plans:
@@ -55,13 +47,9 @@ def test_every_prompt_candidate_and_seed_is_planned_once(
 
 @settings(max_examples=30, deadline=None)
 @given(before=st.integers(1, 30), more=st.integers(1, 30), size=st.integers(1, 12))
-def test_a_table_that_grows_at_its_end_keeps_its_full_shards(
-    pool: Pool, before: int, more: int, size: int
-):
+def test_prompts_added_at_the_end_keep_the_full_shards(before: int, more: int, size: int):
     def full(count: int) -> set[str]:
-        blocks = plan_blocks(
-            pool, {c.candidate: {} for c in pool.candidates}, _prompts(count), [0], 4, size
-        )
+        blocks = plan_blocks(CANDIDATES, _prompts(count), [0], 4, size)
         return {plan.name for block in blocks for plan in block.plans if plan.images == size}
 
     assert full(before) <= full(before + more)
@@ -75,15 +63,36 @@ def test_a_table_that_grows_at_its_end_keeps_its_full_shards(
         {"steps": 3},
         {"prompts": (("1", "one"), ("2", "Two"))},
         {"seeds": (1, 0)},
-        {"batch": 4},
+        {"batch_size": 4},
         {"encoding": "webp"},
     ],
 )
-def test_whatever_could_change_an_image_changes_the_name(change: dict[str, object]):
+def test_every_field_of_a_plan_changes_its_name(change: dict[str, object]):
     assert replace(PLAN, **change).name != PLAN.name  # type: ignore[arg-type]
     assert replace(PLAN).name == PLAN.name
 
 
-def test_a_seed_listed_twice_is_refused(pool: Pool):
-    with pytest.raises(InputError, match=r"generate\.seeds lists the seed 1 twice"):
-        plan_blocks(pool, {c.candidate: {} for c in pool.candidates}, _prompts(2), [1, 0, 1], 4, 4)
+def test_blocks_are_ordered_by_generator_and_then_by_prompt():
+    blocks = plan_blocks(CANDIDATES, _prompts(5), [0, 1], 4, 6)
+    assert [(b.generator, [i for i, _ in b.prompts]) for b in blocks] == [
+        ("mini", ["0", "1", "2"]),
+        ("mini", ["3", "4"]),
+        ("second", ["0", "1", "2"]),
+        ("second", ["3", "4"]),
+    ]
+    assert [plan.candidate for plan in blocks[0].plans] == ["mini-1", "mini-2", "mini-4"]
+    assert {plan.prompts for plan in blocks[1].plans} == {blocks[1].prompts}
+
+
+def test_a_seed_listed_twice_is_refused():
+    with pytest.raises(InputError, match=r"generate\.seeds: the seed 1 is listed twice\. Remove"):
+        plan_blocks(CANDIDATES, _prompts(2), [1, 0, 1], 4, 4)
+
+
+def test_the_name_of_a_plan_is_stable():
+    """Existing shards stay valid: a plan keeps its name as long as nothing in it changes."""
+    assert PLAN.name == "7bf8313709c357579b2702c7bc18da51"
+    other = ShardPlan(
+        "straße", {"imported": "x"}, 0, (("1", "Ωμέγα"),), (7,), 1, encoding="as imported"
+    )
+    assert other.name == "d5de3eb13fadd46034a9ffb967850b38"

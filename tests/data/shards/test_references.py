@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from catimage.data.schema import IMAGES
-from catimage.data.shards.manifest import Entry
+from catimage.data.shards.manifest import ShardEntry
 from catimage.data.shards.plan import Prompt, ShardPlan
 from catimage.data.shards.references import References
 from catimage.data.shards.store import DamagedShard, encode_image, shard_path, write_shard
@@ -20,7 +20,7 @@ def _image(prompt: str, candidate: str, seed: int, salt: int = 0) -> bytes:
     return encode_image(rng.integers(0, 256, (4, 4, 3), np.uint8))
 
 
-def _shard(folder: Path, candidate: str, prompts: tuple[Prompt, ...], salt: int = 0) -> Entry:
+def _shard(folder: Path, candidate: str, prompts: tuple[Prompt, ...], salt: int = 0) -> ShardEntry:
     plan = ShardPlan(candidate, {"weights": "abc"}, 2, prompts, (0, 1), 3)
     rows = [
         (i, candidate, seed, _image(i, candidate, seed, salt), 0.5)
@@ -30,11 +30,11 @@ def _shard(folder: Path, candidate: str, prompts: tuple[Prompt, ...], salt: int 
     table = pa.table(
         dict(zip(IMAGES.names, map(list, zip(*rows, strict=True)), strict=True)), schema=IMAGES
     )
-    return Entry(plan.name, candidate, len(rows), write_shard(folder, plan, table))
+    return ShardEntry(plan.name, candidate, len(rows), write_shard(folder, plan, table))
 
 
 @pytest.fixture
-def entries(tmp_path: Path) -> list[Entry]:
+def entries(tmp_path: Path) -> list[ShardEntry]:
     """Two shards of each candidate; those of mini-4 are cut elsewhere than those of mini-2."""
     cuts = {"mini-2": 2, "mini-4": 1, "other": 2, "lone": 3}
     return [
@@ -50,34 +50,36 @@ def _keys(*pairs: tuple[str, int]) -> pd.DataFrame:
 
 
 def test_a_reference_has_the_same_prompt_and_seed_whatever_shard_it_is_in(
-    tmp_path: Path, entries: list[Entry], monkeypatch
+    tmp_path: Path, entries: list[ShardEntry], monkeypatch
 ):
     references, read = References(tmp_path, entries, NAMED), []
-    real = references._shard
+    real = references._images
     monkeypatch.setattr(
-        references, "_shard", lambda entry: (read.append(entry.shard), real(entry))[1]
+        references, "_images", lambda entry: (read.append(entry.shard), real(entry))[1]
     )
     keys = _keys(("p2", 1), ("p1", 0), ("p3", 1), ("p1", 1))
     expected = [_image(prompt, "mini-4", seed) for prompt, seed in keys.itertuples(index=False)]
-    assert references.of("mini-2", keys) == expected
-    assert references.of("mini-4", keys) == expected, "the reference candidate is its own"
+    assert references.images("mini-2", keys) == expected
+    assert references.images("mini-4", keys) == expected, "the reference candidate is its own"
     assert len(read) == 4, "each shard once a call, however its images lie"
 
 
-def test_what_has_no_reference(tmp_path: Path, entries: list[Entry]):
+def test_what_has_no_reference(tmp_path: Path, entries: list[ShardEntry]):
     references = References(tmp_path, entries, NAMED)
-    assert references.of("lone", _keys(("p1", 0))) == [None]
-    assert references.of("other", _keys(("p1", 0), ("p9", 0), ("p1", 7))) == [
+    assert references.images("lone", _keys(("p1", 0))) == [None]
+    assert references.images("other", _keys(("p1", 0), ("p9", 0), ("p1", 7))) == [
         _image("p1", "other", 0),
         None,
         None,
     ]
     absent = References(tmp_path, entries, {"mini-2": "nobody"})
-    assert absent.of("mini-2", _keys(("p1", 0))) == [None]
+    assert absent.images("mini-2", _keys(("p1", 0))) == [None]
     assert [references.digest(e) for e in entries if e.candidate == "lone"] == [""]
 
 
-def test_the_digest_is_of_the_references_that_a_shard_needs(tmp_path: Path, entries: list[Entry]):
+def test_the_digest_is_of_the_references_that_a_shard_needs(
+    tmp_path: Path, entries: list[ShardEntry]
+):
     before = References(tmp_path, entries, NAMED)
     shards = {(e.candidate, e.images): e for e in entries}
     first, second = shards["mini-2", 4], shards["mini-2", 2]  # prompts 1 and 2, prompt 3
@@ -89,15 +91,15 @@ def test_the_digest_is_of_the_references_that_a_shard_needs(tmp_path: Path, entr
     assert other.digest(second) not in (before.digest(second), "")
 
 
-def test_a_spoiled_shard_is_not_taken_for_references(tmp_path: Path, entries: list[Entry]):
+def test_a_spoiled_shard_is_not_taken_for_references(tmp_path: Path, entries: list[ShardEntry]):
     shard = next(e for e in entries if e.candidate == "mini-4" and e.images == 2)
     _shard(tmp_path, "mini-4", PROMPTS[:1], salt=1)
-    with pytest.raises(DamagedShard, match="it is not the manifest's"):
-        References(tmp_path, entries, NAMED).of("mini-2", _keys(("p1", 0)))
+    with pytest.raises(DamagedShard, match="the shard does not match the manifest"):
+        References(tmp_path, entries, NAMED).images("mini-2", _keys(("p1", 0)))
     path = shard_path(tmp_path, shard.shard)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DamagedShard):
-        References(tmp_path, entries, NAMED).of("mini-2", _keys(("p1", 0)))
+        References(tmp_path, entries, NAMED).images("mini-2", _keys(("p1", 0)))
     path.unlink()
     with pytest.raises(FileNotFoundError):
-        References(tmp_path, entries, NAMED).of("mini-2", _keys(("p1", 0)))
+        References(tmp_path, entries, NAMED).images("mini-2", _keys(("p1", 0)))

@@ -111,7 +111,7 @@ def test_another_plans_file_under_this_name_is_damaged(tmp_path: Path):
     other = ShardPlan("mini-4", {"weights": "abc"}, 4, PLAN.prompts, PLAN.seeds, 3)
     write_shard(tmp_path, other, _rows())
     shard_path(tmp_path, other.name).rename(shard_path(tmp_path, PLAN.name))
-    with pytest.raises(DamagedShard, match="not the file that its name says"):
+    with pytest.raises(DamagedShard, match="the content does not match the file name"):
         read_shard(tmp_path, PLAN.name)
 
 
@@ -120,7 +120,7 @@ def test_rows_that_were_exchanged_are_noticed(tmp_path: Path):
     path = shard_path(tmp_path, PLAN.name)
     rows = pq.read_table(path)
     pq.write_table(rows.take(pa.array([1, 0, 2, 3])), path)
-    with pytest.raises(DamagedShard, match="not those that were written"):
+    with pytest.raises(DamagedShard, match="the rows do not match their digest"):
         read_shard(tmp_path, PLAN.name)
 
 

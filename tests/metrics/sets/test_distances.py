@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from catimage.metrics.sets.distances import ImageSet, frechet, inception_score, kernel
+from catimage.metrics.sets.distances import (
+    ImageSet,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+)
 
 
 def images(values, first=0):
@@ -31,8 +36,8 @@ def with_moments(mean, covariance, n=50, seed=0):
 def test_frechet_of_gaussians_in_closed_form():
     one = with_moments(np.array([1.0, 2.0]), np.diag([4.0, 9.0]))
     other = with_moments(np.array([0.0, 4.0]), np.diag([1.0, 16.0]), n=70, seed=1)
-    assert frechet(one, other) == pytest.approx((1 + 4) + (2 - 1) ** 2 + (3 - 4) ** 2)
-    assert frechet(one, one) == pytest.approx(0, abs=1e-12)
+    assert frechet_distance(one, other) == pytest.approx((1 + 4) + (2 - 1) ** 2 + (3 - 4) ** 2)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 40), (40, 60), (9, 12)])
@@ -44,14 +49,14 @@ def test_frechet_is_that_of_the_matrix_root_and_of_torchmetrics(n, m):
     shift = one.values.mean(0) - other.values.mean(0)
     if min(n, m) > 12:  # a singular product has no root that sqrtm finds
         root = shift @ shift + np.trace(s + w - 2 * sqrtm(s @ w).real)
-        assert frechet(one, other) == pytest.approx(root, rel=1e-9)
+        assert frechet_distance(one, other) == pytest.approx(root, rel=1e-9)
     network = torch.nn.Identity()
     network.num_features = 12
     theirs = FrechetInceptionDistance(feature=network)
     theirs.update(torch.from_numpy(other.values), real=True)
     theirs.update(torch.from_numpy(one.values), real=False)
-    assert frechet(one, other) == pytest.approx(float(theirs.compute()), rel=1e-6)
-    assert frechet(one, other) == pytest.approx(frechet(other, one), rel=1e-12)
+    assert frechet_distance(one, other) == pytest.approx(float(theirs.compute()), rel=1e-6)
+    assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one), rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel:UserWarning")
@@ -62,7 +67,7 @@ def test_kernel_is_torchmetrics_where_all_prompts_differ():
     theirs = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=1, subset_size=40)
     theirs.update(torch.from_numpy(other.values), real=True)
     theirs.update(torch.from_numpy(one.values), real=False)
-    assert kernel(one, other) == pytest.approx(float(theirs.compute()[0]), rel=1e-10)
+    assert kernel_distance(one, other) == pytest.approx(float(theirs.compute()[0]), rel=1e-10)
 
 
 def test_kernel_counts_pairs_of_different_prompts():
@@ -75,7 +80,7 @@ def test_kernel_counts_pairs_of_different_prompts():
     a, b, c = made.values
     p, q = real.values
     expected = (k(a, c) + k(b, c)) / 2 + k(p, q) - 2 * (k(a, q) + k(b, q) + k(c, p)) / 3
-    assert kernel(made, real) == pytest.approx(expected)
+    assert kernel_distance(made, real) == pytest.approx(expected)
 
 
 def test_kernel_is_unbiased_where_the_real_images_are_of_the_same_prompts():
@@ -89,8 +94,8 @@ def test_kernel_is_unbiased_where_the_real_images_are_of_the_same_prompts():
         made, real = (
             ImageSet(prompts + rng.normal(0, 0.3, prompts.shape), np.arange(12)) for _ in range(2)
         )
-        ours.append(kernel(made, real))
-        usual.append(kernel(made, ImageSet(real.values, real.prompt - 12)))
+        ours.append(kernel_distance(made, real))
+        usual.append(kernel_distance(made, ImageSet(real.values, real.prompt - 12)))
     assert abs(np.mean(ours)) < 3 * np.std(ours) / 300**0.5
     assert np.mean(usual) < -10 * np.std(usual) / 300**0.5
 
@@ -99,10 +104,10 @@ def test_blocks_do_not_matter(monkeypatch):
     from catimage.metrics.sets import distances
 
     one, other = two(30, 20, 5)
-    whole = kernel(one, other)
+    whole = kernel_distance(one, other)
     real = distances._mean_kernel
     monkeypatch.setattr(distances, "_mean_kernel", lambda a, b: real(a, b, block=7))
-    assert kernel(one, other) == pytest.approx(whole, rel=1e-12)
+    assert kernel_distance(one, other) == pytest.approx(whole, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:Metric `InceptionScore:UserWarning", "ignore:std:UserWarning")
@@ -132,7 +137,7 @@ def test_noise_and_lost_variety_move_them_the_right_way(seed):
     real, good = (images(rng.normal(0, 1, (80, 6)), 80 * i) for i in range(2))
     noisy = images(good.values + rng.normal(0, 3, good.values.shape), 80)
     alike = images(np.tile(good.values[:4], (20, 1)), 80)
-    for statistic in (frechet, kernel):
+    for statistic in (frechet_distance, kernel_distance):
         assert statistic(good, real) < min(statistic(noisy, real), statistic(alike, real))
     sharp, flat = images(5 * good.values), images(0.2 * good.values)
     assert 1 <= inception_score(flat) < inception_score(sharp) <= 6
@@ -141,7 +146,7 @@ def test_noise_and_lost_variety_move_them_the_right_way(seed):
 
 def test_a_distance_without_real_images_is_refused():
     with pytest.raises(ValueError, match="real images"):
-        frechet(two(3, 3, 2)[0], None)
+        frechet_distance(two(3, 3, 2)[0], None)
 
 
 def test_without_leaves_whole_prompts_out():

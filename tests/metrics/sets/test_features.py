@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from catimage.errors import InputError
-from catimage.metrics import Context
-from catimage.metrics.sets.features import BATCH, CLASSES, INCEPTION, Inception, TinyClip, captions
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.sets.features import (
+    BATCH_SIZE,
+    INCEPTION_FILE,
+    N_CLASSES,
+    InceptionExtractor,
+    TinyClipExtractor,
+    class_captions,
+)
 from catimage.params import Weights
 from catimage.scenes.parse import parse
 from catimage.scenes.render import render
@@ -14,7 +21,7 @@ from catimage.scenes.render import render
 
 @pytest.fixture(scope="module")
 def tiny():
-    return TinyClip(Context(device="cpu"))
+    return TinyClipExtractor(MetricContext(device="cpu"))
 
 
 def rendered(prompts, seed=0):
@@ -23,29 +30,29 @@ def rendered(prompts, seed=0):
 
 
 def test_features_of_the_tiny_clip_are_its_embeddings_of_length_the_root_of_their_width(tiny):
-    images = rendered(captions()[:5])
+    images = rendered(class_captions()[:5])
     features = tiny.all_features(images)
     assert features.dtype == np.float64 and features.shape == (5, 128)
     assert np.square(features).mean(1) == pytest.approx(np.ones(5), rel=1e-5)
-    from catimage.metrics import get_metric
+    from catimage.metrics.registry import get_metric
 
-    cosines = get_metric("clip_score", device="cpu").score(np.stack(images), captions()[:5])
-    texts = tiny._clip.texts(captions()[:5]).double().numpy()
+    cosines = get_metric("clip_score", device="cpu").score(np.stack(images), class_captions()[:5])
+    texts = tiny._clip.texts(class_captions()[:5]).double().numpy()
     assert (features * texts).sum(1) / 128**0.5 == pytest.approx(cosines, abs=1e-6)
 
 
 def test_the_tiny_classifier_knows_its_scenes(tiny):
-    assert len(set(captions())) == CLASSES and captions() == captions()
-    logits = tiny.logits(tiny.all_features(rendered(captions()[::3])))
+    assert len(set(class_captions())) == N_CLASSES and class_captions() == class_captions()
+    logits = tiny.logits(tiny.all_features(rendered(class_captions()[::3])))
     assert (
-        logits.shape == (34, CLASSES)
-        and (logits.argmax(1) == np.arange(0, CLASSES, 3)).mean() > 0.8
+        logits.shape == (34, N_CLASSES)
+        and (logits.argmax(1) == np.arange(0, N_CLASSES, 3)).mean() > 0.8
     )
 
 
 def test_sizes_and_batches_do_not_matter(tiny):
-    images = rendered(captions()[:40])
-    assert len(images) > BATCH
+    images = rendered(class_captions()[:40])
+    assert len(images) > BATCH_SIZE
     large = np.zeros((80, 96, 3), np.uint8)
     features = tiny.all_features([*images[:3], large, *images[3:]])
     assert len(features) == len(images) + 1
@@ -54,7 +61,7 @@ def test_sizes_and_batches_do_not_matter(tiny):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A folder with random weights of torch-fidelity's Inception network."""
+    """A folder with random weights of torch-fidelity's InceptionExtractor network."""
     from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
     patch = pytest.MonkeyPatch()
@@ -73,7 +80,7 @@ def weights(tmp_path_factory):
             else torch.rand(p.shape)
         )
     folder = tmp_path_factory.mktemp("inception")
-    torch.save(network.state_dict(), folder / INCEPTION)
+    torch.save(network.state_dict(), folder / INCEPTION_FILE)
     return folder
 
 
@@ -81,12 +88,16 @@ def test_inception_is_torchmetrics(weights):
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     images = np.random.default_rng(0).integers(0, 255, (3, 40, 30, 3), np.uint8)
-    ours = Inception(Context(device="cpu", weights={"inception": Weights(weights=str(weights))}))
+    ours = InceptionExtractor(
+        MetricContext(device="cpu", weights={"inception": Weights(weights=str(weights))})
+    )
     features = ours.all_features(images)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     for layer, found in (("2048", features), ("logits_unbiased", ours.logits(features))):
         theirs = (
-            NoTrainInceptionV3("inception-v3-compat", [layer], str(weights / INCEPTION))(pixels)
+            NoTrainInceptionV3("inception-v3-compat", [layer], str(weights / INCEPTION_FILE))(
+                pixels
+            )
             .double()
             .numpy()
         )
@@ -106,17 +117,19 @@ class Bomb:
 
 def test_inception_weights_that_are_not_there_or_not_such(tmp_path):
     def load():
-        return Inception(
-            Context(device="cpu", weights={"inception": Weights(weights=str(tmp_path))})
+        return InceptionExtractor(
+            MetricContext(device="cpu", weights={"inception": Weights(weights=str(tmp_path))})
         )
 
     with pytest.raises(InputError, match=r"label\.weights\.inception"):
-        Inception(Context(device="cpu"))
+        InceptionExtractor(MetricContext(device="cpu"))
     with pytest.raises(InputError, match="there is no file"):
         load()
-    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / INCEPTION)
-    with pytest.raises(InputError, match="does not hold torch-fidelity's Inception network"):
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / INCEPTION_FILE)
+    with pytest.raises(
+        InputError, match="does not contain torch-fidelity's InceptionExtractor network"
+    ):
         load()
-    (tmp_path / INCEPTION).write_bytes(pickle.dumps(Bomb(), protocol=2))
+    (tmp_path / INCEPTION_FILE).write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(InputError, match="which is not loaded"):
         load()

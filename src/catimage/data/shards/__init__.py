@@ -1,1 +1,1 @@
-"""Image shards: plans, files, manifest, lock."""
+"""Image shards: their plans, files, manifest, lock and reference images."""

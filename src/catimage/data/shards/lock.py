@@ -1,6 +1,4 @@
-"""One writer at a time: killing ``dvc repro`` can leave its stage running, and the next run must
-not write beside it.
-"""
+"""A lock file that admits one writing process per output."""
 
 from __future__ import annotations
 
@@ -14,12 +12,15 @@ from catimage.errors import InputError
 
 
 @contextmanager
-def writing(output: Path) -> Iterator[None]:
-    """Holds the lock of ``output``, a file ``.NAME.lock`` beside it. The system lets go of it when
-    the process ends, however it does.
+def write_lock(output: Path) -> Iterator[None]:
+    """Hold the lock of ``output``, the file ``.NAME.lock`` in the same folder.
+
+    A killed ``dvc repro`` can leave the process of its stage running; the lock stops the next run
+    from writing at the same time. The operating system releases the lock when the process ends for
+    any reason.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds the lock.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     path = output.with_name(f".{output.name}.lock")
@@ -28,8 +29,8 @@ def writing(output: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise InputError(
-            f"{output} is being written by another process, which holds {path}: wait for it to end,"
-            " or end it."
+            f"{output}: another process is writing it and holds the lock {path}. Wait for that"
+            " process to end, or stop it."
         ) from error
     try:
         yield

@@ -1,15 +1,19 @@
-"""The manifest says which shards are live. It is written last; what it does not list is ignored,
-and collected.
+"""The manifest: the list of the shards that belong to the current data.
+
+It is written last. Shard files that it does not list are ignored, and deleted by the next complete
+run.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from catimage.data.shards.plan import PROTOCOL
-from catimage.data.shards.store import shard_path, sync_folder
+from catimage.data.shards.store import DamagedShard, read_keys, shard_path, sync_folder
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
@@ -17,9 +21,14 @@ NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One live shard: its name (the hash of its plan), candidate, number of images, and image
-    digest.
+class ShardEntry:
+    """A shard in the manifest.
+
+    Attributes:
+        shard: its name, the hash of its plan.
+        candidate: the candidate of its images.
+        images: the number of images.
+        digest: the digest of its images (:func:`catimage.data.shards.store.digest_of`).
     """
 
     shard: str
@@ -28,38 +37,34 @@ class Entry:
     digest: str
 
 
-def write_manifest(folder: Path, entries: list[Entry]) -> None:
-    """Writes ``folder/manifest.json``, sorted, whole or not at all."""
+def write_manifest(folder: Path, entries: Sequence[ShardEntry]) -> None:
+    """Write ``folder/manifest.json`` atomically, sorted by candidate and shard."""
     rows = sorted((asdict(e) for e in entries), key=lambda e: (e["candidate"], e["shard"]))
     with replacing(folder / NAME) as fresh:
         fresh.write_text(json.dumps({"protocol": PROTOCOL, "shards": rows}, indent=1) + "\n")
     sync_folder(folder)
 
 
-def read_manifest(folder: Path) -> list[Entry]:
-    """The live shards.
+def read_manifest(folder: Path) -> list[ShardEntry]:
+    """Return the shards that ``folder/manifest.json`` lists.
 
     Raises:
-        InputError: the manifest is missing, not readable or empty.
+        InputError: the manifest is missing, unreadable or empty.
     """
     path = folder / NAME
     try:
-        entries = [Entry(**row) for row in json.loads(path.read_text())["shards"]]
+        entries = [ShardEntry(**row) for row in json.loads(path.read_text())["shards"]]
     except FileNotFoundError as error:
-        raise InputError(f"{path} is not there: run 'catimage generate' first.") from error
+        raise InputError(f"{path}: not found. Run 'catimage generate' first.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a readable manifest: run 'catimage generate' again."
-        ) from error
+        raise InputError(f"{path}: invalid manifest. Run 'catimage generate' again.") from error
     if not entries:
-        raise InputError(f"{path} lists no shards: run 'catimage generate' again.")
+        raise InputError(f"{path}: no shards are listed. Run 'catimage generate' again.")
     return entries
 
 
-def collect(folder: Path, entries: list[Entry]) -> int:
-    """Deletes shards that are not live and what interrupted runs left half-written; returns how
-    many files.
-    """
+def delete_stale_files(folder: Path, entries: Sequence[ShardEntry]) -> int:
+    """Delete shards that are not in ``entries`` and temporary files; return how many."""
     live = {shard_path(folder, e.shard) for e in entries}
     stale = [
         p for pattern in ("*.parquet", ".*.new") for p in folder.glob(pattern) if p not in live
@@ -67,3 +72,71 @@ def collect(folder: Path, entries: list[Entry]) -> int:
     for path in stale:
         path.unlink()
     return len(stale)
+
+
+def check_candidates(
+    folder: Path, entries: Sequence[ShardEntry], candidates: Sequence[str], command: str
+) -> None:
+    """Check that every candidate has images.
+
+    Args:
+        folder: the folder of the shards.
+        entries: the live shards.
+        candidates: names of the candidates.
+        command: the command that writes missing images, for the message.
+
+    Raises:
+        InputError: a candidate has none.
+    """
+    present = {entry.candidate for entry in entries}
+    missing = [name for name in candidates if name not in present]
+    if missing:
+        raise InputError(
+            f"{folder}: no images of the candidate {missing[0]!r}. Run 'catimage {command}' first."
+        )
+
+
+def check_prompts(
+    folder: Path,
+    entries: Sequence[ShardEntry],
+    prompt_ids: Sequence[str],
+    complete: bool,
+    command: str,
+) -> None:
+    """Check that the images belong to the prompts, by the keys of the shards.
+
+    Args:
+        folder: the folder of the shards.
+        entries: the live shards.
+        prompt_ids: the prompts of the workspace.
+        complete: whether every prompt needs an image of every candidate and seed.
+        command: the command that writes missing images, for the messages.
+
+    Raises:
+        InputError: a shard is missing or damaged, images belong to other prompts, or a prompt
+            lacks images and ``complete``.
+    """
+    count, candidates, seeds = Counter[str](), set[str](), set[int]()
+    try:
+        for entry in entries:
+            keys = read_keys(folder, entry.shard)
+            count.update(keys["prompt_id"])
+            candidates |= set(keys["candidate"])
+            seeds |= set(keys["seed"])
+    except (FileNotFoundError, DamagedShard) as error:
+        raise InputError(
+            f"{folder}: a shard is missing or damaged ({error}). Run 'catimage {command}' again."
+        ) from error
+    expected = len(candidates) * len(seeds)
+    incomplete = sum(count[i] < expected for i in prompt_ids)
+    if incomplete and complete:
+        raise InputError(
+            f"{folder}: {incomplete} of {len(prompt_ids)} prompts lack images. Run 'catimage"
+            f" {command}' first."
+        )
+    unknown = len(set(count) - set(prompt_ids))
+    if unknown:
+        raise InputError(
+            f"{folder}: {unknown} prompts with images are not in the prompts table. Run 'catimage"
+            f" {command}' again."
+        )

@@ -1,10 +1,10 @@
-"""Statistics of sets of features: the Fréchet distance, the kernel distance, and the Inception
-Score.
+"""Statistics of sets of features: Fréchet distance, kernel distance, Inception Score.
 
-In float64, and of all images at once. ``torchmetrics`` has the same three, and the tests compare
-with it. Ours differ where routing needs it: they are told which images are of the same prompt, need
-no random draws, and take a millisecond where images are fewer than the features are wide, so that
-an interval can be had for every set.
+They are computed in float64 on all images at once. ``torchmetrics`` implements the same three and
+the tests compare with it. This module is used instead because it excludes pairs of images of the
+same prompt, draws no random subsets, and is fast enough for jackknife intervals: for 52 images, the
+Fréchet distance takes 0.5 ms at 128 features and 1.3 ms at 2048, where ``torchmetrics`` takes 23 ms
+and 12 s.
 """
 
 from __future__ import annotations
@@ -20,81 +20,82 @@ from catimage.common.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class ImageSet:
-    """What a network says of images, float64 (n, width), and of which prompt each is, int (n,): the
-    same number for the same prompt.
+    """Outputs of a network for a set of images.
+
+    Attributes:
+        values: features or logits, (n, width).
+        prompt: the number of each image's prompt, (n,); images of one prompt have the same number.
     """
 
     values: Floats
     prompt: Ints
 
     def without(self, prompts: Ints) -> ImageSet:
-        """The images of all other prompts."""
+        """Return the images of all other prompts."""
         kept = ~np.isin(self.prompt, prompts)
         return ImageSet(self.values[kept], self.prompt[kept])
 
 
-def frechet(made: ImageSet, real: ImageSet | None) -> float:
-    """|m - w|^2 + tr(S + W - 2 (S W)^(1/2)), with means m, w and covariances S, W of the features
-    (Heusel et al. 2017, equation 6).
+def frechet_distance(images: ImageSet, real: ImageSet | None) -> float:
+    """Return the Fréchet distance of two sets of features (Heusel et al. 2017, equation 6).
 
-    With S = A'A and W = B'B, the last trace is the sum of the singular values of A B'. That needs
-    no root of a matrix, which few images make singular. The estimate is biased upwards, the more
-    the fewer the images: compare sets of one size alone.
+    It is |m - w|^2 + tr(S + W - 2 (S W)^(1/2)) for means m, w and covariances S, W. With S = A'A and
+    W = B'B, tr (S W)^(1/2) is the sum of the singular values of A B', so that no root of a matrix
+    is needed, which is singular for few images. The estimate is biased upwards, more for fewer
+    images: only sets of the same size are comparable.
     """
-    real = _needed(real)
-    shift = made.values.mean(0) - real.values.mean(0)
-    a, b = _factor(made.values), _factor(real.values)
+    real = _required(real)
+    shift = images.values.mean(0) - real.values.mean(0)
+    a, b = _covariance_factor(images.values), _covariance_factor(real.values)
     distance = shift @ shift + np.square(a).sum() + np.square(b).sum() - 2 * svdvals(a @ b.T).sum()
     return max(float(distance), 0.0)
 
 
-def _factor(values: Floats) -> Floats:
-    """A with A'A the covariance of ``values`` (n, width), of no more than ``width`` rows."""
+def _covariance_factor(values: Floats) -> Floats:
+    """Return A with A'A the covariance of ``values`` (n, width), of at most ``width`` rows."""
     centred = (values - values.mean(0)) / np.sqrt(len(values) - 1)
     return np.asarray(
         centred if len(values) <= values.shape[1] else np.linalg.qr(centred, mode="r")
     )
 
 
-def kernel(made: ImageSet, real: ImageSet | None) -> float:
-    """The squared maximum mean discrepancy with the kernel (x.y / width + 1)^3 (Binkowski et al.
-    2018, section 4).
+def kernel_distance(images: ImageSet, real: ImageSet | None) -> float:
+    """Return the squared maximum mean discrepancy with the kernel (x.y / width + 1)^3.
 
-    Images of one prompt are not independent: a pair counts only if its images are of different
-    prompts, made or real. Then the estimate is unbiased, also where the real images are those of
-    the same prompts (Gretton et al. 2012, lemma 6, on pairs). Where all prompts differ, it is the
-    usual estimate. It may fall below 0.
+    This is the kernel distance of Binkowski et al. 2018, section 4. Images of one prompt are not
+    independent, so only pairs of images of different prompts are counted. The estimate is then
+    unbiased, also if the real images have the same prompts (Gretton et al. 2012, lemma 6, for
+    pairs). If all prompts differ, it is the usual estimate. It can be negative.
     """
-    real = _needed(real)
-    return _mean_kernel(made, made) + _mean_kernel(real, real) - 2 * _mean_kernel(made, real)
+    real = _required(real)
+    return _mean_kernel(images, images) + _mean_kernel(real, real) - 2 * _mean_kernel(images, real)
 
 
 def _mean_kernel(one: ImageSet, other: ImageSet, block: int = 1024) -> float:
-    """The mean of the kernel over pairs of different prompts, a block of rows at a time."""
+    """Return the mean kernel over pairs of different prompts, computed in blocks of rows."""
     total, pairs = 0.0, 0
     for start in range(0, len(one.values), block):
         rows = slice(start, start + block)
-        apart = one.prompt[rows, None] != other.prompt
-        total += float(
-            ((one.values[rows] @ other.values.T / other.values.shape[1] + 1) ** 3)[apart].sum()
-        )
-        pairs += int(apart.sum())
+        differs = one.prompt[rows, None] != other.prompt
+        products = one.values[rows] @ other.values.T / other.values.shape[1]
+        total += float(((products + 1) ** 3)[differs].sum())
+        pairs += int(differs.sum())
     return total / pairs
 
 
-def inception_score(made: ImageSet, real: ImageSet | None = None) -> float:
-    """exp of the mean divergence KL(p(y|x) || p(y)), with p the softmax of logits ``made.values``
-    (Salimans et al. 2016, section 4).
+def inception_score(images: ImageSet, real: ImageSet | None = None) -> float:
+    """Return the Inception Score (Salimans et al. 2016, section 4) of logits, in one split.
 
-    From 1, where all images look alike to the classifier or none is clear, to the number of
-    classes. In one split.
+    It is exp(mean KL(p(y|x) || p(y))), where p(y|x) is the softmax of the logits. It ranges from 1,
+    if all images have the same or a uniform distribution, to the number of classes. ``real`` is
+    ignored.
     """
-    each = log_softmax(made.values, axis=1)
+    each = log_softmax(images.values, axis=1)
     whole = logsumexp(each, axis=0) - np.log(len(each))
     return float(np.exp((np.exp(each) * (each - whole)).sum(1).mean()))
 
 
-def _needed(real: ImageSet | None) -> ImageSet:
+def _required(real: ImageSet | None) -> ImageSet:
     if real is None:
-        raise ValueError("a distance needs a set of real images")
+        raise ValueError("a distance requires a set of real images")
     return real

@@ -1,6 +1,4 @@
-"""The networks whose eyes the metrics of sets see with: the tiny pool's CLIP, and the Inception
-network of FID.
-"""
+"""Feature extractors for the metrics of sets: the embedded CLIP, and FID's Inception network."""
 
 from __future__ import annotations
 
@@ -18,142 +16,141 @@ from catimage.common.arrays import Floats
 from catimage.common.devices import device_of
 from catimage.errors import InputError
 from catimage.metrics.clip import digest_of, shared_clip
-from catimage.metrics.metric import Context
+from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import read_state, weights_file
 from catimage.params import Encoder
 from catimage.scenes.grammar import draw_scene
 
-BATCH = 32
-CLASSES = 100
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
-"""The file of torch-fidelity's release v0.2.0: the Inception network of 2015-12-05, which FID and
-the Inception Score are defined by.
-"""
+BATCH_SIZE = 32
+N_CLASSES = 100
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+"""The file of torch-fidelity's release v0.2.0: the Inception network of 2015-12-05, which defines
+FID and the Inception Score."""
 
 
 class Extractor(ABC):
-    """A network that turns images into features (n, width), and features into logits (n, classes).
-    ``version`` identifies its weights.
+    """A network that maps images to features, and features to logits of classes.
+
+    Attributes:
+        version: identifies the network and its weights.
     """
 
     version: str
 
     @abstractmethod
     def features(self, images: np.ndarray) -> Floats:
-        """Of uint8 (n, h, w, 3), n at most :data:`BATCH`: float64 (n, width)."""
+        """Return the features (n, width) of uint8 (n, h, w, 3), n at most :data:`BATCH_SIZE`."""
 
     @abstractmethod
     def logits(self, features: Floats) -> Floats:
-        """Float64 (n, classes)."""
+        """Return logits (n, n_classes) of features (n, width)."""
 
     def all_features(self, images: Iterable[np.ndarray]) -> Floats:
-        """Of images uint8 (h, w, 3), whose sizes may differ: float64 (n, width). Holds a batch of
-        them at a time.
+        """Return the features (n, width) of images uint8 (h, w, 3), which may differ in size.
+
+        At most one batch of images is in memory at a time.
         """
         batches = (batch for _, same in groupby(images, key=np.shape) for batch in _batches(same))
         return np.concatenate([self.features(batch) for batch in batches])
 
 
 def _batches(images: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    held: list[np.ndarray] = []
+    batch: list[np.ndarray] = []
     for image in images:
-        held.append(image)
-        if len(held) == BATCH:
-            yield np.stack(held)
-            held = []
-    if held:
-        yield np.stack(held)
+        batch.append(image)
+        if len(batch) == BATCH_SIZE:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)
 
 
-def load_extractor(network: Literal["tiny", "inception"], context: Context) -> Extractor:
-    """The extractor of that name.
+def load_extractor(network: Literal["tiny", "inception"], context: MetricContext) -> Extractor:
+    """Load an extractor by its name.
 
     Raises:
-        InputError: its weights or the device are not to be had.
+        InputError: its weights or the device are unavailable.
     """
-    return TinyClip(context) if network == "tiny" else Inception(context)
+    return TinyClipExtractor(context) if network == "tiny" else InceptionExtractor(context)
 
 
-class TinyClip(Extractor):
-    """The CLIP of the tiny pool, whatever the router's own encoder is: a name of a metric stands
-    for one network.
+class TinyClipExtractor(Extractor):
+    """The embedded CLIP, also if the router uses another text encoder.
 
-    Features are the image embeddings of length sqrt(width), so that the kernel of the kernel
-    distance is (cosine + 1)^3. The logits are those of a zero-shot classifier of scenes, whose
-    classes are a hundred captions that never change (:func:`captions`).
+    Features are image embeddings scaled to the length sqrt(width), so that the kernel of the kernel
+    distance is (cosine + 1)^3. Logits are those of a zero-shot classifier whose classes are the
+    captions of :func:`class_captions`.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         self._clip = shared_clip(context, Encoder())
-        self.version = (
-            f"1-{hashlib.sha256(f'{self._clip.digest} {captions()}'.encode()).hexdigest()[:12]}"
-        )
-        self._classes: Floats = self._clip.texts(captions()).double().cpu().numpy()
+        identity = f"{self._clip.digest} {class_captions()}"
+        self.version = f"1-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        self._classes: Floats = self._clip.texts(class_captions()).double().cpu().numpy()
 
     def features(self, images: np.ndarray) -> Floats:
-        """Of uint8 (n, h, w, 3): float64 (n, width)."""
+        """Return the features (n, width) of uint8 (n, h, w, 3)."""
         unit = self._clip.images(images).double().cpu().numpy()
         return np.asarray(unit * np.sqrt(unit.shape[1]))
 
     def logits(self, features: Floats) -> Floats:
-        """Float64 (n, 100): how well each caption of :func:`captions` fits, times the scale that
-        the CLIP was trained with.
-        """
+        """Return logits (n, 100): the cosine with each caption times the CLIP's logit scale."""
         return np.asarray(
             self._clip.scale / np.sqrt(features.shape[1]) * features @ self._classes.T
         )
 
 
-def captions() -> list[str]:
-    """A hundred captions of scenes of all kinds, the same ones always."""
+def class_captions() -> list[str]:
+    """Return 100 fixed captions of the scene grammar, the classes of the zero-shot classifier."""
     rng = np.random.default_rng(0)
-    return list(dict.fromkeys(draw_scene(rng).caption() for _ in range(2 * CLASSES)))[:CLASSES]
+    captions = dict.fromkeys(draw_scene(rng).caption() for _ in range(2 * N_CLASSES))
+    return list(captions)[:N_CLASSES]
 
 
-class Inception(Extractor):
-    """torchmetrics' Inception network on weights that ``label.weights.inception`` names: 2048
-    features, 1008 logits without their bias.
+class InceptionExtractor(Extractor):
+    """torchmetrics' Inception network: 2048 features, 1008 logits without their bias.
 
     Images are resized to 299 pixels with antialiasing, as torchmetrics does by default.
+    ``label.weights.inception`` names the weights.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: MetricContext) -> None:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        path = weights_file(context, "inception", INCEPTION)
+        path = weights_file(context, "inception", INCEPTION_FILE)
         self._device = device_of(context.device)
         try:
             network: Any = NoTrainInceptionV3(
-                "inception-v3-compat", ["2048"], cast(Any, _copied(path))
+                "inception-v3-compat", ["2048"], cast(Any, _as_pickle(path))
             )
         except RuntimeError as error:
-            what = (
-                f"{path} does not hold torch-fidelity's Inception network; fetch {INCEPTION} of its"
-                " release v0.2.0"
-            )
-            raise InputError(f"params.yaml: label.weights.inception: {what}.") from error
+            raise InputError(
+                f"params.yaml: label.weights.inception: {path} does not contain torch-fidelity's"
+                f" Inception network. Download {INCEPTION_FILE} of its release v0.2.0."
+            ) from error
         self.version = f"1-{digest_of(network)}"
         self._network = network.to(self._device)
         self._head: Floats = network.fc.weight.detach().double().cpu().numpy()
 
     def features(self, images: np.ndarray) -> Floats:
-        """Of uint8 (n, h, w, 3): float64 (n, 2048)."""
+        """Return the features (n, 2048) of uint8 (n, h, w, 3)."""
         import torch
 
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device)
         with torch.inference_mode():
-            found: torch.Tensor = self._network(
-                torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device)
-            )
-        return np.asarray(found.double().cpu().numpy())
+            features: torch.Tensor = self._network(pixels)
+        return np.asarray(features.double().cpu().numpy())
 
     def logits(self, features: Floats) -> Floats:
-        """Float64 (n, 1008)."""
+        """Return logits (n, 1008)."""
         return np.asarray(features @ self._head.T)
 
 
-def _copied(path: Path) -> io.BytesIO:
-    """The weights of ``path`` as a pickle in memory: torch-fidelity unpickles whatever it is given,
-    and this one was written here.
+def _as_pickle(path: Path) -> io.BytesIO:
+    """Return the tensors of ``path`` as a pickle in memory.
+
+    torch-fidelity unpickles its input without restrictions. ``read_state`` loads tensors only, so
+    unpickling this copy is safe.
     """
     import torch
 

@@ -1,6 +1,4 @@
-"""Real images, which made ones are held against: a folder of the user's, or what the tiny pool's
-prompts really look like.
-"""
+"""Real images for the metrics of sets: a folder of the user's, or rendered scenes."""
 
 from __future__ import annotations
 
@@ -15,13 +13,11 @@ from catimage.scenes.grammar import Scene
 from catimage.scenes.parse import parse
 from catimage.scenes.render import render
 
-KINDS = (".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def scenes_of(prompts: list[str]) -> list[Scene] | str:
-    """The scenes that prompts describe, or the first prompt that is no caption of the scene
-    grammar.
-    """
+    """Return the scenes that prompts describe, or the first prompt outside the scene grammar."""
     scenes = []
     for prompt in prompts:
         scene = parse(prompt)
@@ -31,37 +27,35 @@ def scenes_of(prompts: list[str]) -> list[Scene] | str:
     return scenes
 
 
-def rendered(scenes: list[Scene], each: int, draw: int) -> Iterator[np.ndarray]:
-    """``each`` images of every scene by the renderer, scene by scene: uint8 (64, 64, 3). Another
-    ``draw`` gives others.
-    """
+def render_scenes(scenes: list[Scene], per_scene: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield ``per_scene`` images of every scene in turn: uint8 (64, 64, 3)."""
     for i, scene in enumerate(scenes):
-        rng = np.random.default_rng([draw, i])
-        for _ in range(each):
+        rng = np.random.default_rng([seed, i])
+        for _ in range(per_scene):
             yield render(scene, rng)
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The image files of a folder and its subfolders, sorted.
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files of a folder and its subfolders, sorted.
 
     Raises:
         InputError: there are fewer than two.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(files) < 2:
-        what = "fewer than two images" if folder.is_dir() else "no such folder"
+        problem = "the folder has fewer than two images" if folder.is_dir() else "no such folder"
         raise InputError(
-            f"evaluate.reference_images: {folder}: {what}; name a folder of real images"
-            f" ({', '.join(KINDS)})."
+            f"evaluate.reference_images: {folder}: {problem}. Set it to a folder of real images"
+            f" ({', '.join(SUFFIXES)})."
         )
     return files
 
 
-def opened(files: list[Path]) -> Iterator[np.ndarray]:
-    """Images one by one: uint8 (h, w, 3), transparency dropped.
+def read_images(files: list[Path]) -> Iterator[np.ndarray]:
+    """Yield images as uint8 (h, w, 3), without transparency.
 
     Raises:
-        InputError: a file is no image.
+        InputError: a file is not an image.
     """
     for path in files:
         try:
@@ -69,5 +63,6 @@ def opened(files: list[Path]) -> Iterator[np.ndarray]:
                 yield np.asarray(image.convert("RGB"))
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InputError(
-                f"evaluate.reference_images: {path} is no readable image ({error}); take it out."
+                f"evaluate.reference_images: {path}: not a readable image ({error}). Remove the"
+                " file."
             ) from error

@@ -1,0 +1,1 @@
+"""Executors: run a function over the shards of a stage."""

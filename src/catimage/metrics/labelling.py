@@ -1,0 +1,198 @@
+"""Scores the images of shards by several metrics, and caches the scores.
+
+Scores are cached per shard, metric and version of the metric, so that an interrupted run continues
+and a metric whose version changed is computed again without the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from catimage.data.shards.manifest import ShardEntry
+from catimage.data.shards.references import References
+from catimage.data.shards.store import KEYS, DamagedShard, decode_image, read_keys, read_shard
+from catimage.errors import InputError
+from catimage.execution.local import LocalExecutor, Progress
+from catimage.metrics.composite import Composite
+from catimage.metrics.metric import Metric, MetricContext
+from catimage.metrics.registry import declaration, get_metric, metric_class, required_metrics
+from catimage.metrics.scoring import ImageBatch, score
+from catimage.params import Label
+from catimage.pool.candidate_images import CandidateImages
+from catimage.workspace import replacing
+
+ShardScores = Mapping[str, np.ndarray]
+"""By metric, float64 (n_images,) in the order of the shard; NaN for an image without a score."""
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """A folder of image shards.
+
+    Attributes:
+        path: the folder.
+        entries: the live shards.
+        texts: the text of each prompt by ``prompt_id``.
+        images: the candidates, their reference candidates, and the command that writes images.
+    """
+
+    path: Path
+    entries: Sequence[ShardEntry]
+    texts: Mapping[str, str]
+    images: CandidateImages
+
+
+class Labeller:
+    """Scores images by the metrics of ``label.metrics``. Loads all models when constructed.
+
+    Args:
+        shards: the images.
+        cache: the folder of cached scores.
+        settings: the section ``label`` of params.yaml.
+        context: the encoder, device and weights of the metrics.
+
+    Raises:
+        InputError: a metric is unknown, its weights are unavailable, or it compares with a
+            reference image and a candidate has no reference candidate.
+    """
+
+    def __init__(
+        self, shards: ShardFolder, cache: Path, settings: Label, context: MetricContext
+    ) -> None:
+        required = required_metrics(settings.metrics, settings)
+        for name in required:
+            if metric_class(name).needs_reference:
+                shards.images.check_references(name)
+        self._shards, self._cache, self._settings = shards, cache, settings
+        self._metrics = [get_metric(name, context=context) for name in required]
+        self._references = References(shards.path, shards.entries, shards.images.references)
+
+    def score(self, entries: Sequence[ShardEntry]) -> dict[ShardEntry, ShardScores]:
+        """Score the images of shards, or read their scores from the cache.
+
+        Raises:
+            InputError: a shard is damaged or does not match the manifest, or a metric fails.
+        """
+        with LocalExecutor("label", sum(entry.images for entry in entries)) as executor:
+            scores = executor.map(self._score_shard, entries)
+        return dict(zip(entries, scores, strict=True))
+
+    def tables(self, scores: Mapping[ShardEntry, ShardScores]) -> Iterator[pd.DataFrame]:
+        """Yield the rows of the scores table, one metric and candidate at a time.
+
+        Memory therefore does not grow with the number of images. Rows are sorted by metric,
+        candidate, prompt and seed; images without a score have no row.
+        """
+        versions = {metric.name: metric.version for metric in self._metrics}
+        for name in sorted(set(self._settings.metrics)):
+            declared = declaration(name, self._settings)
+            composite = declared if isinstance(declared, Composite) else None
+            for candidate in sorted({entry.candidate for entry in scores}):
+                own = {e: values for e, values in scores.items() if e.candidate == candidate}
+                keys = pd.concat([read_keys(self._shards.path, entry.shard) for entry in own])
+                values = [composite.combine(v) if composite else v[name] for v in own.values()]
+                table = keys.assign(
+                    metric=name,
+                    version=composite.version(versions) if composite else versions[name],
+                    value=np.concatenate(values),
+                )
+                yield table.dropna(subset="value").sort_values(["prompt_id", "seed"])
+
+    def delete_stale_scores(self, entries: Sequence[ShardEntry]) -> None:
+        """Delete cached scores that belong to none of these shards and metrics."""
+        live = {self._cached(entry, metric) for entry in entries for metric in self._metrics}
+        for path in set(self._cache.glob("*")) - live:
+            path.unlink()
+
+    def _score_shard(self, entry: ShardEntry, progress: Progress) -> ShardScores:
+        rows = self._read_shard(entry)
+        keys: pd.DataFrame = rows.select(list(KEYS)).to_pandas()
+        cached = {m.name: _read_scores(self._cached(entry, m), len(keys)) for m in self._metrics}
+        scores = {name: values for name, values in cached.items() if values is not None}
+        missing = [metric for metric in self._metrics if metric.name not in scores]
+        if missing:
+            images = rows.column("image").to_pylist()
+            for metric, values in self._score_images(images, keys, missing).items():
+                scores[metric.name] = values
+                if np.isfinite(values).all():
+                    _write_scores(self._cached(entry, metric), values)
+        progress(entry.images)
+        return scores
+
+    def _read_shard(self, entry: ShardEntry) -> pa.Table:
+        folder = self._shards.path
+        try:
+            rows, digest = read_shard(folder, entry.shard)
+        except DamagedShard as error:
+            raise self._error(f"the shard {entry.shard} is damaged ({error})") from error
+        if digest != entry.digest:
+            raise self._error(f"the shard {entry.shard} does not match the manifest")
+        return rows
+
+    def _error(self, problem: str) -> InputError:
+        command = self._shards.images.command
+        return InputError(f"{self._shards.path}: {problem}. Run 'catimage {command}' again.")
+
+    def _score_images(
+        self, images: list[bytes], keys: pd.DataFrame, metrics: Sequence[Metric]
+    ) -> dict[Metric, np.ndarray]:
+        """Compute scores, each float64 (n_images,). Every image is decoded once."""
+        parts: dict[Metric, list[np.ndarray]] = {metric: [] for metric in metrics}
+        with_references = any(metric.needs_reference for metric in metrics)
+        for batch in self._batches(images, keys, with_references):
+            for metric in metrics:
+                parts[metric].append(score(metric, batch, self._settings.on_error))
+        return {metric: np.concatenate(values) for metric, values in parts.items()}
+
+    def _batches(
+        self, images: list[bytes], keys: pd.DataFrame, with_references: bool
+    ) -> Iterator[ImageBatch]:
+        names = [
+            f"{k.candidate} of prompt {k.prompt_id} at seed {k.seed}" for k in keys.itertuples()
+        ]
+        prompts = [self._shards.texts[i] for i in keys["prompt_id"]]
+        encoded = self._encoded_references(keys) if with_references else None
+        size = self._settings.batch
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            pixels = np.stack([decode_image(data) for data in images[part]])
+            references = encoded and [
+                None if data is None else decode_image(data) for data in encoded[part]
+            ]
+            yield ImageBatch(pixels, prompts[part], names[part], references)
+
+    def _encoded_references(self, keys: pd.DataFrame) -> list[bytes | None]:
+        try:
+            return self._references.images(keys["candidate"].iloc[0], keys)
+        except (FileNotFoundError, DamagedShard) as error:
+            raise self._error(
+                f"a shard of reference images is missing or damaged ({error})"
+            ) from error
+
+    def _cached(self, entry: ShardEntry, metric: Metric) -> Path:
+        """Return the file of a shard's cached scores by one version of a metric.
+
+        Its name has the digests of the images and, if the metric needs them, of the references.
+        """
+        reference = f"{self._references.digest(entry)}-" if metric.needs_reference else ""
+        return self._cache / f"{entry.digest[:32]}-{reference}{metric.name}-{metric.version}.npy"
+
+
+def _read_scores(path: Path, count: int) -> np.ndarray | None:
+    """Return cached scores, or None if there are none or the file is damaged."""
+    try:
+        values: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.shape == (count,) else None
+
+
+def _write_scores(path: Path, values: np.ndarray) -> None:
+    with replacing(path) as fresh, fresh.open("wb") as file:
+        np.save(file, values)

@@ -1,0 +1,223 @@
+"""Generates the images of a pool in shards, and measures costs.
+
+Shards of an earlier run are reused if their plan has not changed and the file is undamaged, so a
+run can be interrupted at any time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from catimage.data.schema import CANDIDATES, IMAGES
+from catimage.data.shards.manifest import ShardEntry
+from catimage.data.shards.plan import PlannedCandidate, Prompt, PromptBlock, ShardPlan, plan_blocks
+from catimage.data.shards.store import encode_image, finished_digest, write_shard
+from catimage.errors import InputError
+from catimage.execution.local import LocalExecutor, Progress
+from catimage.params import Generate
+from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.kind import Generator
+from catimage.pool.measure import EnergyMeter, energy_meter, measure
+from catimage.pool.registry import candidate_definitions
+from catimage.pool.spec import Candidate, Pool
+
+MEASURED_UNITS = ("seconds", "wh")
+"""Cost units that are measured on this machine, by ``cost_unit`` only, as timings vary."""
+
+
+@dataclass(frozen=True)
+class GeneratedImages:
+    """The result of :func:`generate_images`.
+
+    Attributes:
+        entries: the manifest entries of all shards of the pool.
+        candidates: the candidates table, with measured costs in their own rows.
+    """
+
+    entries: list[ShardEntry]
+    candidates: pd.DataFrame
+
+
+def generate_images(
+    pool: Pool, prompts: Sequence[Prompt], folder: Path, settings: Generate, cost_unit: str
+) -> GeneratedImages:
+    """Generate the missing images of every prompt, candidate and seed.
+
+    Every generator is checked before the first image is generated. Generators are loaded one after
+    the other. The manifest is not written.
+
+    Args:
+        pool: the pool.
+        prompts: pairs of ``prompt_id`` and text.
+        folder: the folder of the shards.
+        settings: the section ``generate`` of params.yaml.
+        cost_unit: the unit that is routed on; ``seconds`` and ``wh`` are measured.
+
+    Raises:
+        InputError: weights, classes or the device are unavailable, or a candidate has no cost in
+            ``cost_unit``.
+    """
+    meter = check_cost_unit(pool, cost_unit, settings.device)
+    costs = candidates_table(pool)
+    blocks = plan_blocks(
+        planned_candidates(pool), prompts, settings.seeds, settings.batch, settings.shard_images
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    unit = cost_unit if cost_unit in MEASURED_UNITS else None
+    entries, measured = _generate_blocks(pool, blocks, folder, settings.device, unit, meter)
+    rows = [row for row in measured if len(row)]
+    return GeneratedImages(entries, pd.concat([costs, *rows]) if rows else costs)
+
+
+def candidates_table(pool: Pool) -> pd.DataFrame:
+    """Return the candidates table of a pool: counted TFLOPs and the costs that the pool gives."""
+    return all_costs(pool)[list(CANDIDATES.names)]
+
+
+def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
+    """Return the candidates of a pool with the definitions of their images, by generator.
+
+    Raises:
+        InputError: the weights of a generator are unavailable.
+    """
+    definitions = candidate_definitions(pool)
+    return [
+        PlannedCandidate(c.candidate, generator, c.steps, definitions[c.candidate])
+        for generator in pool.generators
+        for c in pool.candidates_of(generator)
+    ]
+
+
+def check_cost_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
+    """Check that every candidate will have a cost in ``unit``, before images are generated.
+
+    Returns:
+        The energy meter if ``unit`` is watt-hours and the device has one.
+
+    Raises:
+        InputError: a candidate has no cost in ``unit``, and it cannot be measured here.
+    """
+    meter = energy_meter(device) if unit == "wh" else None
+    missing = [
+        name
+        for name in candidates_without_cost(pool, unit)
+        if not _is_measurable(pool, pool.candidate(name), unit, meter)
+    ]
+    if missing:
+        reason = (
+            ", and it cannot be measured, since NVML counts no GPU energy on this machine"
+            if unit == "wh"
+            else ""
+        )
+        raise InputError(
+            f"{pool.file}: the candidate {missing[0]!r} has no cost in {unit!r}, the cost_unit of"
+            f" params.yaml{reason}. Add one."
+        )
+    return meter
+
+
+def _is_measurable(pool: Pool, candidate: Candidate, unit: str, meter: EnergyMeter | None) -> bool:
+    """Seconds are measured for any candidate, watt-hours for those generated on this machine."""
+    return unit == "seconds" or (meter is not None and is_counted(pool, candidate))
+
+
+def _generate_blocks(
+    pool: Pool,
+    blocks: Sequence[PromptBlock],
+    folder: Path,
+    device: str,
+    unit: str | None,
+    meter: EnergyMeter | None,
+) -> tuple[list[ShardEntry], list[pd.DataFrame]]:
+    """Generate the unfinished shards; return the entries of all shards, and measured costs."""
+    plans = [plan for block in blocks for plan in block.plans]
+    digests = {plan.name: digest for plan in plans if (digest := finished_digest(folder, plan))}
+    unfinished = {
+        name: _unfinished(list(own), digests)
+        for name, own in groupby(blocks, lambda b: b.generator)
+    }
+    cache = GeneratorCache(pool, device, [name for name, own in unfinished.items() if own or unit])
+    cache.prepare()
+    measured: list[pd.DataFrame] = []
+    finished = sum(plan.images for plan in plans if plan.name in digests)
+    with LocalExecutor("generate", sum(plan.images for plan in plans), finished) as executor:
+        for name in cache.names:
+            generator = cache.get(name)
+            write_block = partial(_write_block, pool, generator, folder)
+            for part in executor.map(write_block, unfinished[name]):
+                digests |= part
+            if unit:
+                prompt = blocks[0].prompts[0][1]
+                measured.append(_measure(generator, pool.candidates_of(name), prompt, unit, meter))
+            cache.release(name)
+    entries = [ShardEntry(p.name, p.candidate, p.images, digests[p.name]) for p in plans]
+    return entries, measured
+
+
+def _unfinished(blocks: Sequence[PromptBlock], finished: dict[str, str]) -> list[PromptBlock]:
+    """Return the blocks with unfinished shards, without the finished ones."""
+    reduced = (
+        replace(block, plans=tuple(plan for plan in block.plans if plan.name not in finished))
+        for block in blocks
+    )
+    return [block for block in reduced if block.plans]
+
+
+def _write_block(
+    pool: Pool, generator: Generator, folder: Path, block: PromptBlock, progress: Progress
+) -> dict[str, str]:
+    """Generate the shards of a block; return their digests by name. Texts are encoded once."""
+    encoded = generator.encode([text for _, text in block.prompts])
+    digests = {}
+    for plan in block.plans:
+        candidate = pool.candidate(plan.candidate)
+        images = _generate_shard(generator, candidate, plan, encoded, progress)
+        digests[plan.name] = write_shard(folder, plan, images)
+    return digests
+
+
+def _generate_shard(
+    generator: Generator, candidate: Candidate, plan: ShardPlan, encoded: Any, progress: Progress
+) -> pa.Table:
+    """Generate the images of one plan: a table in the schema ``IMAGES``."""
+    columns: dict[str, list[Any]] = {name: [] for name in IMAGES.names}
+    for batch in plan.batches():
+        identifiers, texts, seeds = (list(column) for column in zip(*batch, strict=True))
+        start = time.perf_counter()
+        images = generator.generate(texts, candidate, seeds, encoded)
+        columns["seconds"] += [(time.perf_counter() - start) / len(batch)] * len(batch)
+        columns["prompt_id"] += identifiers
+        columns["candidate"] += [plan.candidate] * len(batch)
+        columns["seed"] += seeds
+        columns["image"] += [encode_image(image) for image in images]
+        progress(len(batch))
+    return pa.table(columns, schema=IMAGES)
+
+
+def _measure(
+    generator: Generator,
+    candidates: Sequence[Candidate],
+    prompt: str,
+    unit: str,
+    meter: EnergyMeter | None,
+) -> pd.DataFrame:
+    """Measure the median seconds or watt-hours of one image at a time, text encoding included.
+
+    Candidates with a given cost in ``unit`` are left out.
+    """
+    rows = []
+    for candidate in candidates:
+        if candidate.unit != unit or candidate.cost is None:
+            cost = getattr(measure(generator, candidate, prompt, meter=meter), unit)
+            rows.append({**candidate.row(), "cost": cost, "unit": unit})
+    return pd.DataFrame(rows)
