@@ -1,1 +1,1 @@
-"""The BentoML face: a router service in front of generator services, with OpenAI's routes."""
+"""BentoML services: a router in front of the generators, with routes of the OpenAI API."""

@@ -1,6 +1,4 @@
-"""What goes in and out over HTTP: request models, OpenAI-shaped errors, and reading a body of
-limited size.
-"""
+"""HTTP interface: request models, errors in OpenAI's format, and size-limited request bodies."""
 
 from __future__ import annotations
 
@@ -12,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a request body; a prompt of the longest kind takes a tenth of it."""
+"""The largest request body in bytes, about ten times the longest prompt."""
+ROUTES = "GET /v1/models, POST /v1/images/generations and POST /v1/route"
 
 _CODES = {
     "missing": "missing_required_parameter",
@@ -20,11 +19,17 @@ _CODES = {
     "json_invalid": "invalid_json",
     "model_type": "invalid_json",
 }
+"""Error codes of the OpenAI API for error types of pydantic."""
 
 
 class ApiError(Exception):
-    """An answer that is not 2xx, in OpenAI's shape: ``message`` is one sentence, ``param`` the
-    field to mend.
+    """An error response in OpenAI's format.
+
+    Attributes:
+        message: one sentence.
+        param: the invalid field of the request; None if the error is not about a field.
+        code: a short identifier of the error.
+        status: the HTTP status.
     """
 
     def __init__(
@@ -35,8 +40,13 @@ class ApiError(Exception):
 
 
 class RouteRequest(BaseModel):
-    """``POST /v1/route``: a prompt, and ``budget`` (mean cost, in the cost unit) or ``lambda``;
-    neither means the calibrated lambda.
+    """The body of ``POST /v1/route``.
+
+    Attributes:
+        prompt: the prompt.
+        budget: the mean cost, in the router's cost unit.
+        lam: ``lambda``, in quality per unit of cost. With neither ``budget`` nor ``lambda``, the
+            calibrated lambda is used; both together are an error.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -46,15 +56,21 @@ class RouteRequest(BaseModel):
     lam: float | None = Field(None, ge=0, allow_inf_nan=False, alias="lambda")
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
+    def _budget_or_lambda(self) -> Self:
         if self.budget is not None and self.lam is not None:
             raise ApiError("Give 'budget' or 'lambda', not both.", "budget")
         return self
 
 
 class ImagesRequest(RouteRequest):
-    """``POST /v1/images/generations``: OpenAI's fields and ours. ``model`` is ``catimage`` (the
-    router) or a candidate, which it forces.
+    """The body of ``POST /v1/images/generations``: fields of the OpenAI API and of ``/v1/route``.
+
+    Attributes:
+        model: ``catimage`` for the router, or the name of a candidate, which is then used.
+        n: the number of images.
+        size: ``WIDTHxHEIGHT``, or ``auto`` for the size of the candidate.
+        response_format: always ``b64_json``.
+        seed: the seed of the first image; the next images have the next seeds.
     """
 
     model: str = "catimage"
@@ -64,79 +80,61 @@ class ImagesRequest(RouteRequest):
     seed: int | None = Field(None, ge=0, lt=2**32)
 
 
-Model = TypeVar("Model", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read(request: Request, model: type[Model]) -> Model:
-    """The request's JSON body as ``model``.
+async def parse_body(request: Request, model: type[Body]) -> Body:
+    """Return the JSON body of a request as an instance of ``model``.
 
     Raises:
-        ApiError: 413 for a body over :data:`MAX_BODY`, 400 for anything else that is wrong, with
-            the field's name.
+        ApiError: the body is larger than :data:`MAX_BODY` (status 413), or invalid (status 400).
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY:
-            raise ApiError(
-                f"The request body is larger than {MAX_BODY} bytes: send a shorter prompt.",
-                None,
-                "request_too_large",
-                413,
-            )
+            message = f"The request body is larger than {MAX_BODY} bytes. Send a shorter prompt."
+            raise ApiError(message, None, "request_too_large", 413)
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise _first(error) from error
+        raise _validation_error(error) from error
 
 
-def _first(error: ValidationError) -> ApiError:
-    """The first thing that is wrong with a request, in words."""
+def _validation_error(error: ValidationError) -> ApiError:
+    """Return the first error of a request body in OpenAI's format."""
     first = error.errors()[0]
     kind, field = first["type"], str(first["loc"][0]) if first["loc"] else None
     code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
-    if code == "invalid_json":
-        return ApiError("The request body must be one JSON object.", None, code)
-    if code == "missing_required_parameter":
-        return ApiError(f"Missing required parameter: '{field}'.", field, code)
-    if code == "unknown_parameter":
-        return ApiError(f"Unknown parameter: '{field}'.", field, code)
+    reason = first["msg"].removeprefix("Input ").rstrip(".")
+    message = f"'{field}' {reason[0].lower()}{reason[1:]} (found {_abbreviated(first['input'])})."
     if field == "response_format":
-        return ApiError(
-            "'response_format' must be 'b64_json': this service stores no image that a url could"
-            " name.",
-            field,
-        )
+        message = "'response_format' must be 'b64_json', because the service stores no images."
     if field == "size":
-        return ApiError(
-            "'size' must be WIDTHxHEIGHT, such as '64x64', or be left out.", field, code
-        )
-    message = first["msg"].removeprefix("Input ").rstrip(".")
-    return ApiError(
-        f"'{field}' {message[0].lower()}{message[1:]} (found {_shown(first['input'])}).",
-        field,
-        code,
-    )
+        message = "'size' must be WIDTHxHEIGHT, such as '64x64', or be left out."
+    messages = {
+        "invalid_json": "The request body must be one JSON object.",
+        "missing_required_parameter": f"Missing required parameter: '{field}'.",
+        "unknown_parameter": f"Unknown parameter: '{field}'.",
+    }
+    return ApiError(messages.get(code, message), None if code == "invalid_json" else field, code)
 
 
-def _shown(value: Any) -> str:
+def _abbreviated(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 async def on_error(_: Request, error: Exception) -> JSONResponse:
-    """Any exception as OpenAI's error object; what nobody foresaw is a 500 without its details,
-    which are in the log.
+    """Return any exception as an error object of the OpenAI API.
+
+    An unexpected exception has status 500 and no details, which are in the log.
     """
     if isinstance(error, HTTPException):
-        routes = "GET /v1/models, POST /v1/images/generations and POST /v1/route"
-        error = ApiError(
-            f"{error.detail}: the routes are {routes}.", None, "not_found", error.status_code
-        )
+        message = f"{error.detail}: the routes are {ROUTES}."
+        error = ApiError(message, None, "not_found", error.status_code)
     if not isinstance(error, ApiError):
-        error = ApiError("The service failed to answer: see its log.", None, "internal_error", 500)
+        error = ApiError("Internal error. See the log of the service.", None, "internal_error", 500)
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    body = {
-        "error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    }
-    return JSONResponse(body, error.status)
+    body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    return JSONResponse({"error": body}, error.status)

@@ -1,8 +1,9 @@
-"""The services: a router in front of the generators, with OpenAI's routes under ``/v1``.
+"""BentoML services: the router, and the generators that it uses, with OpenAI's routes at ``/v1``.
 
-``bentoml serve`` finds a service among the globals of this module by identity, so nothing here is
-made by a factory. The served folder is a small workspace (``params.yaml``, ``models/router``,
-``pools``): the Bento's own, or that of ``CATIMAGE_WORKSPACE``.
+The services read a workspace with ``params.yaml``, ``models/router`` and ``pools``: the current
+folder, which is the content of the Bento, or the folder in ``CATIMAGE_WORKSPACE``. BentoML finds a
+service by its identity among the global names of this module, so the services are defined here
+and not by a function.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import io
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,85 +25,81 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from bentos.api import ApiError, ImagesRequest, RouteRequest, on_error, read
+from bentos.api import ROUTES, ApiError, ImagesRequest, RouteRequest, on_error, parse_body
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
 from catimage.router import Decision, Router
-from catimage.routing.randomized import Rule
 from catimage.workspace import Workspace
 
 ROUTER = "catimage"
-"""The model's name that routes; any candidate's name forces that candidate."""
+"""The model name of the router. The name of a candidate selects that candidate instead."""
 
 
 def _workspace() -> Workspace:
     return Workspace(Path(os.environ.get("CATIMAGE_WORKSPACE", ".")).resolve())
 
 
-def _pool(workspace: Workspace) -> Pool:
+def _load_pool(workspace: Workspace) -> Pool:
     return load_pool(load_params(workspace.params).pool, workspace.pools)
 
 
 @bentoml.service(name="generators", traffic={"timeout": 300})
 class Generators:
-    """Every generator of the pool, loaded once, on this device; where its memory is short, those
-    that rest make room.
+    """All generators of the pool, loaded at the start.
+
+    If the memory of the device is too small, idle generators are evicted.
     """
 
     def __init__(self) -> None:
         workspace = _workspace()
-        pool, device = _pool(workspace), load_params(workspace.params).generate.device
+        pool, device = _load_pool(workspace), load_params(workspace.params).generate.device
         self.candidates = {c.candidate: c for c in pool.candidates}
-        self.opened = GeneratorCache(pool, device)
-        self.opened.prepare()
-        for name in pool.generators:  # now, not with the first request
-            self.opened.get(name)
+        self.generators = GeneratorCache(pool, device)
+        self.generators.prepare()
+        for name in pool.generators:
+            self.generators.get(name)
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     def generate(self, candidate: str, prompt: str, seeds: list[int]) -> list[str]:
-        """One image a seed, as base64 of a PNG."""
+        """Return one image per seed as a base64-encoded PNG."""
         from PIL import Image
 
         chosen = self.candidates[candidate]
-        made = []
-        for image in self.opened.get(chosen.generator).generate(
+        images = self.generators.get(chosen.generator).generate(
             [prompt] * len(seeds), chosen, seeds
-        ):
+        )
+        encoded = []
+        for image in images:
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, "PNG")
-            made.append(base64.b64encode(buffer.getvalue()).decode())
-        return made
+            encoded.append(base64.b64encode(buffer.getvalue()).decode())
+        return encoded
 
 
 async def post_images(request: Request) -> JSONResponse:
-    """``POST /v1/images/generations``."""
-    asked = await read(request, ImagesRequest)
-    return JSONResponse(await bentoml.get_current_service().images(asked))
+    """Handle ``POST /v1/images/generations``."""
+    body = await parse_body(request, ImagesRequest)
+    return JSONResponse(await bentoml.get_current_service().images(body))
 
 
 async def post_route(request: Request) -> JSONResponse:
-    """``POST /v1/route``."""
-    asked = await read(request, RouteRequest)
-    return JSONResponse(await run_in_threadpool(bentoml.get_current_service().route, asked))
+    """Handle ``POST /v1/route``."""
+    body = await parse_body(request, RouteRequest)
+    return JSONResponse(await run_in_threadpool(bentoml.get_current_service().route, body))
 
 
 async def get_models(_: Request) -> JSONResponse:
-    """``GET /v1/models``."""
+    """Handle ``GET /v1/models``."""
     return JSONResponse(bentoml.get_current_service().models())
 
 
-async def nothing(request: Request) -> JSONResponse:
-    """Any other path or method."""
-    routes = "GET /v1/models, POST /v1/images/generations and POST /v1/route"
-    raise ApiError(
-        f"There is no {request.method} {request.url.path}: the routes are {routes}.",
-        None,
-        "unknown_url",
-        404,
-    )
+async def not_found(request: Request) -> JSONResponse:
+    """Handle every other path and method."""
+    message = f"There is no {request.method} {request.url.path}: the routes are {ROUTES}."
+    raise ApiError(message, None, "unknown_url", 404)
 
 
 app = Starlette(
@@ -108,7 +107,7 @@ app = Starlette(
         Route("/images/generations", post_images, methods=["POST"]),
         Route("/route", post_route, methods=["POST"]),
         Route("/models", get_models, methods=["GET"]),
-        Route("/{path:path}", nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        Route("/{path:path}", not_found, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     ],
     exception_handlers={ApiError: on_error, Exception: on_error},
 )
@@ -117,119 +116,121 @@ app = Starlette(
 @bentoml.service(name="router", traffic={"timeout": 300})
 @bentoml.asgi_app(app, path="/v1")
 class RouterService:
-    """Decides by equation 3, and has the generators make the image."""
+    """Chooses a candidate by equation 3 of CATImage, and requests its images from a generator."""
 
     generators = bentoml.depends(Generators)
 
     def __init__(self) -> None:
         workspace = _workspace()
-        pool = _pool(workspace)
+        pool = _load_pool(workspace)
         self.router = Router.load(workspace.router)
         self.sizes = {c.candidate: pool.generators[c.generator].size for c in pool.candidates}
         self.created = int((workspace.router / "router.json").stat().st_mtime)
         if missing := [c for c in self.router.candidates if c not in self.sizes]:
             raise InputError(
-                f"{workspace.router}: the pool {pool.name!r} lacks {', '.join(missing)}: run"
+                f"{workspace.router}: the pool {pool.name!r} lacks {', '.join(missing)}. Run"
                 " 'catimage calibrate' again."
             )
-        self.router.predict(
-            ["an empty white wall"]
-        )  # loads the text encoder now, not with the first request
+        self.router.predict(["an empty white wall"])  # loads the text encoder at the start
 
     async def __is_ready__(self) -> bool:
-        """``/readyz`` says 503 while the generators load; BentoML's own probe of them raises there,
-        and leaves the caller hanging.
+        """Return whether the generators are ready, for ``/readyz``.
+
+        BentoML's own probe raises an exception while they load and never responds.
         """
-        probe = getattr(self.generators, "is_ready", None)  # a service in the same process has none
+        probe = getattr(self.generators, "is_ready", None)  # None in the same process
         try:
-            return probe is None or await probe(timeout=2)
+            return probe is None or bool(await probe(timeout=2))
         except OSError:
             return False
 
-    async def images(self, asked: ImagesRequest) -> dict[str, Any]:
-        """OpenAI's answer with base64 PNGs, and under ``catimage`` what was decided."""
-        decision = await run_in_threadpool(self.decide, asked, asked.model)
+    async def images(self, request: ImagesRequest) -> dict[str, Any]:
+        """Return OpenAI's response with base64-encoded PNGs, and the decision in ``catimage``.
+
+        Raises:
+            ApiError: see :meth:`decide`, or the candidate has another size.
+        """
+        decision = await run_in_threadpool(self.decide, request, request.model)
         size = self.sizes[decision.candidate]
-        if asked.size not in ("auto", f"{size}x{size}"):
-            raise ApiError(
-                f"'size' must be '{size}x{size}', all that {decision.candidate} makes, or be left"
-                " out.",
-                "size",
+        if request.size not in ("auto", f"{size}x{size}"):
+            message = (
+                f"'size' must be '{size}x{size}', the size of {decision.candidate}, or be left out."
             )
-        seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-        seeds = list(range(seed, seed + asked.n))
-        made = await self.generators.to_async.generate(
-            candidate=decision.candidate, prompt=asked.prompt, seeds=seeds
+            raise ApiError(message, "size")
+        seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+        images = await self.generators.to_async.generate(
+            candidate=decision.candidate,
+            prompt=request.prompt,
+            seeds=list(range(seed, seed + request.n)),
         )
         return {
             "created": int(time.time()),
-            "data": [{"b64_json": image} for image in made],
-            "catimage": self._decided(decision, asked.model) | {"seed": seed},
+            "data": [{"b64_json": image} for image in images],
+            "catimage": self._summary(decision, request.model) | {"seed": seed},
         }
 
-    def route(self, asked: RouteRequest) -> dict[str, Any]:
-        """The decision, with predicted quality and cost of every candidate, cheapest first."""
-        decision = self.decide(asked)
-        rows = zip(
-            self.router.candidates,
-            self.router.costs.tolist(),
-            decision.qualities.values(),
-            strict=True,
-        )
+    def route(self, request: RouteRequest) -> dict[str, Any]:
+        """Return the decision, with the predicted quality and cost of each candidate.
+
+        Raises:
+            ApiError: see :meth:`decide`.
+        """
+        decision = self.decide(request)
         candidates = [
-            {"candidate": name, "cost": cost, "predicted_quality": quality}
-            for name, cost, quality in rows
+            {"candidate": name, "cost": cost, "predicted_quality": decision.qualities[name]}
+            for name, cost in self._costs()
         ]
-        more = {
-            "prompt": asked.prompt,
+        return self._summary(decision, ROUTER) | {
+            "prompt": request.prompt,
             "metric": self.router.metric,
             "estimator": self.router.estimator_name,
             "candidates": candidates,
         }
-        return self._decided(decision, ROUTER) | more
 
     def models(self) -> dict[str, Any]:
-        """OpenAI's list: the router, and the candidates with their costs (one image each)."""
+        """Return OpenAI's list of models: the router, and the candidates with their costs."""
         common = {"object": "model", "created": self.created, "owned_by": "catimage"}
-        costs = zip(self.router.candidates, self.router.costs.tolist(), strict=True)
         rows = [
             {"id": name, **common, "cost": cost, "cost_unit": self.router.cost_unit}
-            for name, cost in costs
+            for name, cost in self._costs()
         ]
         return {"object": "list", "data": [{"id": ROUTER, **common}, *rows]}
 
-    def decide(self, asked: RouteRequest, model: str = ROUTER) -> Decision:
-        """The router's decision, or the candidate ``model`` with what is predicted of it.
+    def decide(self, request: RouteRequest, model: str = ROUTER) -> Decision:
+        """Return the decision of the router, or a decision for the candidate ``model``.
 
         Raises:
-            ApiError: 400 for a budget below the cheapest candidate, or another one than floors were
-                calibrated for, an empty or endless prompt, an unknown model, or a forced one with a
-                budget.
+            ApiError: the budget is below the cost of the cheapest candidate, the router has floors
+                that were calibrated for another budget, the prompt is empty or too long, the model
+                is unknown, or a candidate is requested together with a budget or a lambda.
         """
-        known = self.router.candidates
-        if model != ROUTER and model not in known:
-            raise ApiError(
-                f"The model {model!r} does not exist: there are {ROUTER}, {', '.join(known)}.",
-                "model",
-                "model_not_found",
-            )
-        if model != ROUTER and (asked.budget is not None or asked.lam is not None):
-            raise ApiError(
-                f"'budget' and 'lambda' need the model {ROUTER!r}: {model!r} is one candidate.",
-                "model",
-            )
-        rule = _refused("budget", self._rule, asked)
-        qualities = _refused("prompt", self.router.predict, [asked.prompt])
-        decision = self.router.decide([asked.prompt], qualities, rule)[0]
+        router = self.router
+        if model != ROUTER:
+            self._check_model(request, model)
+        with _input_errors("budget"):
+            rule = router.rule_for(request.lam, request.budget)
+        with _input_errors("prompt"):
+            qualities = router.predict([request.prompt])
+        decision = router.decide([request.prompt], qualities, rule)[0]
         if model == ROUTER:
             return decision
-        cost, quality = float(self.router.costs[known.index(model)]), decision.qualities[model]
-        return Decision(asked.prompt, model, cost, quality, decision.lam, decision.qualities)
+        cost, quality = dict(self._costs())[model], decision.qualities[model]
+        return Decision(request.prompt, model, cost, quality, decision.lam, decision.qualities)
 
-    def _rule(self, asked: RouteRequest) -> Rule:
-        return self.router.rule_for(asked.lam, asked.budget)
+    def _check_model(self, request: RouteRequest, model: str) -> None:
+        names = self.router.candidates
+        if model not in names:
+            message = f"The model {model!r} does not exist: there are {ROUTER}, {', '.join(names)}."
+            raise ApiError(message, "model", "model_not_found")
+        if request.budget is not None or request.lam is not None:
+            message = f"'budget' and 'lambda' need the model {ROUTER!r}: {model!r} is a candidate."
+            raise ApiError(message, "model")
 
-    def _decided(self, decision: Decision, model: str) -> dict[str, Any]:
+    def _costs(self) -> list[tuple[str, float]]:
+        """Return the names and costs of the candidates, cheapest first."""
+        return list(zip(self.router.candidates, self.router.costs.tolist(), strict=True))
+
+    def _summary(self, decision: Decision, model: str) -> dict[str, Any]:
         return {
             "candidate": decision.candidate,
             "cost": decision.cost,
@@ -239,10 +240,11 @@ class RouterService:
         }
 
 
-def _refused(field: str, call: Any, argument: Any) -> Any:
-    """The call's result; what it says of bad input becomes a 400 that names the request's field."""
+@contextmanager
+def _input_errors(field: str) -> Iterator[None]:
+    """Convert an InputError inside the ``with`` block to a response with status 400."""
     try:
-        return call(argument)
+        yield
     except InputError as error:
         message = str(error)
         raise ApiError(message[0].upper() + message[1:], field) from error

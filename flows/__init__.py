@@ -1,1 +1,1 @@
-"""The Prefect face."""
+"""Prefect flows."""

@@ -1,9 +1,8 @@
-"""Retraining as a Prefect flow: DVC's eight stages one after the other, then MLflow's registry and
-its gate.
+"""Retraining as a Prefect flow: the eight stages, then registration in MLflow.
 
-A task runs ``dvc repro <stage>``, so that what is up to date is DVC's to say (a second where
-nothing is to do), and there is one cache, DVC's. Once by hand: ``python flows/retrain.py``; on a
-schedule: ``prefect.yaml``.
+Each task runs ``dvc repro <stage>``, so DVC decides which stages are out of date, and there is no
+second cache. An up-to-date stage takes about a second. Run once with ``python flows/retrain.py``;
+``prefect.yaml`` defines a schedule.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ try:
         create_table_artifact,
     )
     from prefect.cache_policies import NO_CACHE
+    from prefect.client.schemas import State
     from prefect.settings import (
         PREFECT_SERVER_ANALYTICS_ENABLED,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
         temporary_settings,
     )
-    from prefect.states import Failed, State
-except ModuleNotFoundError as missing:
+    from prefect.states import Failed
+except ModuleNotFoundError as error:
     sys.exit(
-        f"catimage: {missing.name} is not installed: pip install 'catimage[flows]', or run 'dvc"
+        f"catimage: {error.name} is not installed. Run pip install 'catimage[flows]', or run 'dvc"
         " repro', which needs no Prefect."
     )
 
@@ -42,25 +42,24 @@ from catimage.evaluation.summary import summary
 from catimage.params import load_params
 from catimage.tracking.registry import Registered
 from catimage.tracking.registry import register as register_router
-from catimage.workspace import Workspace
+from catimage.workspace import STAGES, Workspace
 
-STAGES = ("sample", "generate", "label", "validate", "train", "calibrate", "evaluate", "package")
 RETRIES = {"generate": 2, "label": 2}
-"""Only what may fail by chance (a device, a disk) is tried again, and goes on where it stopped; a
-gate never.
+"""The number of retries of a stage. Only stages with transient failures (of a device or a disk) are
+retried; they continue where they failed.
 """
 RETRY_DELAY = 10.0
-NOISE = re.compile(
+"""Seconds between retries."""
+DVC_NOTICES = re.compile(
     r"To track|To enable|Use `dvc push`|\t|Updating lock|Generating lock|Data and pipelines"
 )
-"""What DVC says at every call, of which there are eight."""
+"""Lines that DVC prints on every call, which are not logged."""
+USAGE = """make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'"""
 
 
 @task(cache_policy=NO_CACHE)
-def repro(stage: str, workspace: Path) -> State | None:
-    """Brings one stage, and whatever it needs, up to date; a Failed state says in a sentence why
-    that did not work.
-    """
+def repro(stage: str, workspace: Path) -> State[None] | None:
+    """Run ``dvc repro`` for one stage and log its output; return a Failed state with the reason."""
     logger = get_run_logger()
     command = [sys.executable, "-m", "dvc", "repro", stage]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -68,32 +67,32 @@ def repro(stage: str, workspace: Path) -> State | None:
         command, cwd=workspace, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True
     ) as process:
         for line in process.stdout or ():
-            if (
-                line.strip()
-                and not NOISE.match(line)
-                and ("didn't change" not in line or f"'{stage}'" in line)
-            ):
+            if _is_relevant(line, stage):
                 logger.info(line.rstrip())
     if process.returncode == 0:
         return None
-    if _busy(workspace):
-        return Failed(
-            message=(
-                f"{stage}: another DVC process is at work in {workspace.resolve()}: wait for it to"
-                " end, then run this again."
-            )
+    if _dvc_is_busy(workspace):
+        message = (
+            f"{stage}: another DVC process is running in {workspace.resolve()}. Wait for it to end,"
+            " then run this again."
         )
-    return Failed(
-        message=(
-            f"{stage}: 'dvc repro {stage}' ended with {process.returncode}; its own words are"
-            " above."
-        )
+        return Failed(message=message)
+    message = (
+        f"{stage}: 'dvc repro {stage}' exited with status {process.returncode}. See its output"
+        " above."
     )
+    return Failed(message=message)
+
+
+def _is_relevant(line: str, stage: str) -> bool:
+    """Return whether a line of DVC's output is logged."""
+    unchanged_stage = "didn't change" in line and f"'{stage}'" not in line
+    return bool(line.strip()) and not DVC_NOTICES.match(line) and not unchanged_stage
 
 
 @task(cache_policy=NO_CACHE)
-def register(workspace: Path) -> Registered | State:
-    """Logs the run and the router to MLflow, and lets the gate move ``champion``."""
+def register(workspace: Path) -> Registered | State[None]:
+    """Log the run and the router to MLflow, and let the gate move the alias ``champion``."""
     try:
         return register_router(Workspace(workspace), load_params(workspace / "params.yaml"))
     except InputError as error:
@@ -101,12 +100,14 @@ def register(workspace: Path) -> Registered | State:
 
 
 @flow(name="retrain", description=__doc__)
-def retrain(workspace: Path = Path()) -> str | State:
-    """Runs all stages, registers, leaves artifacts; returns the summary, or the Failed state of
-    what failed first.
+def retrain(workspace: Path = Path()) -> str | State[None]:
+    """Run all stages, register the router and create artifacts.
+
+    Returns:
+        The summary of the run, or a Failed state of the first task that failed.
     """
     if find_spec("dvc") is None:
-        return Failed(message="DVC is not installed: pip install 'catimage[dvc]'.")
+        return Failed(message="DVC is not installed. Run pip install 'catimage[dvc]'.")
     for stage in STAGES:
         run = repro.with_options(
             name=stage,
@@ -120,49 +121,47 @@ def retrain(workspace: Path = Path()) -> str | State:
     registered = register.with_options(task_run_name="register")(workspace, return_state=True)
     if not registered.is_completed():
         return Failed(message=registered.message)
-    return _conclude(Workspace(workspace), registered.result())
+    result = registered.result()
+    assert isinstance(result, Registered)
+    return _create_artifacts(Workspace(workspace), result)
 
 
-def _conclude(workspace: Workspace, registered: Registered) -> str:
-    """Artifacts for Prefect's page, and the summary for whoever ran it."""
+def _create_artifacts(workspace: Workspace, registered: Registered) -> str:
+    """Create the artifacts of the run in Prefect, and return its summary."""
     metrics = json.loads((workspace.reports / "metrics.json").read_text())
     tag = json.loads((workspace.dist / "bento.json").read_text())["tag"]
-    rows = metrics["methods"][metrics["budget"]["estimator"]]["by_candidate"]
     create_table_artifact(
-        rows,
+        metrics["methods"][metrics["budget"]["estimator"]]["by_candidate"],
         key="results",
-        description="The router's curve against each fixed candidate, on the test split",
+        description="The router compared with each fixed candidate, on the test split",
     )
     for name in ("report.html", "validation.json"):
         link = (workspace.reports / name).resolve().as_uri()
         create_link_artifact(link, link_text=f"reports/{name}", key=name.replace(".", "-"))
-    standing = "champion" if registered.champion else "challenger; the champion stays"
-    text = "\n".join(
-        [
-            summary(metrics),
-            "",
-            f"MLflow   router version {registered.version} ({standing}): {registered.reason}",
-            f"Bento    {tag}",
-            f"Report   {workspace.reports / 'report.html'}",
-            """Next     make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'""",
-        ]
-    )
+    alias = "champion" if registered.champion else "challenger; the champion stays"
+    lines = [
+        summary(metrics),
+        "",
+        f"MLflow   router version {registered.version} ({alias}): {registered.reason}",
+        f"Bento    {tag}",
+        f"Report   {workspace.reports / 'report.html'}",
+        f"Next     {USAGE}",
+    ]
+    text = "\n".join(lines)
     create_markdown_artifact(
-        f"```\n{text}\n```", key="summary", description="What the run ended with"
+        f"```\n{text}\n```", key="summary", description="The summary of the run"
     )
     return text
 
 
-def _busy(workspace: Path) -> bool:
-    """Whether another process holds DVC's lock, or has claimed files in it while a stage of its own
-    runs.
-    """
+def _dvc_is_busy(workspace: Path) -> bool:
+    """Return whether another process holds DVC's lock, or a lock of files in the repository."""
     import zc.lockfile
     from dvc.repo import Repo
 
     folder = Path(Repo.find_root(str(workspace))) / ".dvc" / "tmp"
-    claims = folder / "rwlock"
-    if claims.exists() and json.loads(claims.read_text() or "{}"):
+    file_locks = folder / "rwlock"
+    if file_locks.exists() and json.loads(file_locks.read_text() or "{}"):
         return True
     try:
         zc.lockfile.LockFile(str(folder / "lock")).close()
@@ -172,9 +171,9 @@ def _busy(workspace: Path) -> bool:
 
 
 def main() -> None:
-    """Runs the flow once, with a Prefect server of its own where none is configured."""
+    """Run the flow once; start a temporary Prefect server if none is configured."""
     parser = argparse.ArgumentParser(
-        description="Retrain: all stages, then MLflow's registry and its gate."
+        description="Retrain: run all stages, then register the router in MLflow."
     )
     parser.add_argument(
         "--workspace", type=Path, default=Path(), help="the folder with dvc.yaml and params.yaml"

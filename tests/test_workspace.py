@@ -3,25 +3,25 @@ import pytest
 from catimage.workspace import Workspace, replacing
 
 
-def test_a_file_and_a_folder_are_replaced_whole(tmp_path):
+def test_replacing_a_file_and_a_folder(tmp_path):
     for path in (tmp_path / "deep" / "file", tmp_path / "deep" / "folder"):
         for text in ("old", "new"):
-            with replacing(path) as fresh:
-                target = fresh / "inside" if path.name == "folder" else fresh
+            with replacing(path) as new:
+                target = new / "content" if path.name == "folder" else new
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text)
-        assert (path / "inside" if path.is_dir() else path).read_text() == "new"
+        assert (path / "content" if path.is_dir() else path).read_text() == "new"
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["file", "folder"]
 
 
-def test_a_failure_leaves_what_was_there_and_no_litter(tmp_path):
+def test_failure_keeps_the_old_output_and_removes_the_new_one(tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "good").touch()
-    with pytest.raises(RuntimeError), replacing(tmp_path / "out") as fresh:
-        fresh.mkdir()
-        (fresh / "half").touch()
+    (tmp_path / "out" / "complete").touch()
+    with pytest.raises(RuntimeError), replacing(tmp_path / "out") as new:
+        new.mkdir()
+        (new / "partial").touch()
         raise RuntimeError
-    assert [p.name for p in tmp_path.rglob("*")] == ["out", "good"]
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "complete"]
 
 
 def test_paths(tmp_path):

@@ -1,9 +1,9 @@
-"""Requests and errors without a server behind them."""
+"""Parsing of request bodies and error responses, without a BentoML service."""
 
 from __future__ import annotations
 
 import pytest
-from bentos.api import MAX_BODY, ApiError, ImagesRequest, on_error, read
+from bentos.api import MAX_BODY, ApiError, ImagesRequest, on_error, parse_body
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -12,23 +12,23 @@ from starlette.testclient import TestClient
 
 
 async def echo(request: Request) -> JSONResponse:
-    return JSONResponse((await read(request, ImagesRequest)).model_dump(by_alias=True))
+    return JSONResponse((await parse_body(request, ImagesRequest)).model_dump(by_alias=True))
 
 
-async def breaks(_: Request) -> JSONResponse:
+async def fails(_: Request) -> JSONResponse:
     raise RuntimeError("a secret")
 
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    routes = [Route("/echo", echo, methods=["POST"]), Route("/breaks", breaks)]
+    routes = [Route("/echo", echo, methods=["POST"]), Route("/fails", fails)]
     return TestClient(
         Starlette(routes=routes, exception_handlers={ApiError: on_error, Exception: on_error}),
         raise_server_exceptions=False,
     )
 
 
-def test_what_is_left_out_has_defaults(client: TestClient) -> None:
+def test_defaults(client: TestClient) -> None:
     expected = {
         "prompt": "é ñ",
         "budget": None,
@@ -43,18 +43,18 @@ def test_what_is_left_out_has_defaults(client: TestClient) -> None:
     }
 
 
-def test_what_nobody_foresaw_is_a_500_without_its_details(client: TestClient) -> None:
-    answer = client.get("/breaks")
-    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
-    assert "secret" not in answer.text
+def test_unexpected_exception_is_a_500_without_details(client: TestClient) -> None:
+    response = client.get("/fails")
+    assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
+    assert "secret" not in response.text
 
 
-def test_the_limit_of_a_body_is_exact(client: TestClient) -> None:
-    frame = len('{"prompt": ""}')
-    whole = '{"prompt": "' + "a" * (MAX_BODY - frame) + '"}'
-    assert client.post("/echo", content=whole).status_code == 200
-    assert client.post("/echo", content=whole + " ").status_code == 413
+def test_body_size_limit(client: TestClient) -> None:
+    overhead = len('{"prompt": ""}')
+    largest = '{"prompt": "' + "a" * (MAX_BODY - overhead) + '"}'
+    assert client.post("/echo", content=largest).status_code == 200
+    assert client.post("/echo", content=largest + " ").status_code == 413
 
 
-def test_our_own_name_of_lambda_is_no_field(client: TestClient) -> None:
+def test_lam_is_not_a_field(client: TestClient) -> None:
     assert client.post("/echo", json={"prompt": "a", "lam": 1.0}).json()["error"]["param"] == "lam"

@@ -32,10 +32,8 @@ PROMPT = "crowded amber basil number 4"
 
 @pytest.fixture(scope="module")
 def url(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serves the exported folder from elsewhere, with an empty store: nothing but that folder can
-    be in use.
-    """
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    """Serve the exported folder from another folder, with an empty BentoML store."""
+    other = tmp_path_factory.mktemp("other")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,21 +46,21 @@ def url(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         "--port",
         str(port),
     ]
-    env = {**os.environ, "BENTOML_HOME": str(elsewhere), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "BENTOML_HOME": str(other), "OMP_NUM_THREADS": "1"}
     env.pop("CATIMAGE_WORKSPACE", None)
     with (
-        (elsewhere / "log").open("w") as log,
-        subprocess.Popen(command, cwd=elsewhere, env=env, stdout=log, stderr=log) as process,
+        (other / "log").open("w") as log,
+        subprocess.Popen(command, cwd=other, env=env, stdout=log, stderr=log) as process,
     ):
         try:
-            _wait(f"http://127.0.0.1:{port}", process, elsewhere / "log")
+            _wait(f"http://127.0.0.1:{port}", process, other / "log")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until it is ready; no answer may take longer than the probe's two seconds and a bit."""
+    """Wait until the service is ready."""
     end = time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -83,26 +81,26 @@ def pixels(image: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
 
 
-def test_route_says_what_the_router_says(url: str, router: Router) -> None:
-    for given in ({}, {"budget": 2.0}, {"lambda": 0.0}, {"lambda": 100.0}):
-        expected = router.route([PROMPT], lam=given.get("lambda"), budget=given.get("budget"))[0]
-        answer = httpx.post(f"{url}/v1/route", json={"prompt": PROMPT, **given}).json()
-        assert (answer["candidate"], answer["cost"], answer["lambda"]) == (
+def test_route_returns_the_decision_of_the_router(url: str, router: Router) -> None:
+    for body in ({}, {"budget": 2.0}, {"lambda": 0.0}, {"lambda": 100.0}):
+        expected = router.route([PROMPT], lam=body.get("lambda"), budget=body.get("budget"))[0]
+        response = httpx.post(f"{url}/v1/route", json={"prompt": PROMPT, **body}).json()
+        assert (response["candidate"], response["cost"], response["lambda"]) == (
             expected.candidate,
             expected.cost,
             expected.lam,
         )
-        assert answer["predicted_quality"] == pytest.approx(expected.predicted_quality)
-        found = {c["candidate"]: c["predicted_quality"] for c in answer["candidates"]}
-        assert found == pytest.approx(expected.qualities)
-        assert (answer["metric"], answer["cost_unit"], answer["estimator"]) == (
+        assert response["predicted_quality"] == pytest.approx(expected.predicted_quality)
+        qualities = {c["candidate"]: c["predicted_quality"] for c in response["candidates"]}
+        assert qualities == pytest.approx(expected.qualities)
+        assert (response["metric"], response["cost_unit"], response["estimator"]) == (
             "clip_score",
             "tflops",
             "knn",
         )
 
 
-def test_a_small_budget_buys_a_cheaper_candidate(url: str) -> None:
+def test_small_budget_selects_a_cheaper_candidate(url: str) -> None:
     costs = [
         httpx.post(f"{url}/v1/route", json={"prompt": PROMPT, "budget": b}).json()["cost"]
         for b in (1.001, 4.0)
@@ -110,13 +108,13 @@ def test_a_small_budget_buys_a_cheaper_candidate(url: str) -> None:
     assert costs == [1.0, 4.0]
 
 
-def test_images_are_the_generators_own(url: str, packaged: Path) -> None:
-    answer = httpx.post(
+def test_images_equal_those_of_the_generator(url: str, packaged: Path) -> None:
+    response = httpx.post(
         f"{url}/v1/images/generations",
         json={"prompt": PROMPT, "budget": 4.0, "n": 2, "seed": 7, "size": "64x64"},
         timeout=60,
     )
-    body = answer.json()
+    body = response.json()
     assert body["catimage"]["candidate"] == "mini-4" and body["catimage"]["seed"] == 7
     pool = load_pool(load_params(packaged / "params.yaml").pool)
     expected = (
@@ -124,25 +122,25 @@ def test_images_are_the_generators_own(url: str, packaged: Path) -> None:
         .load(DeviceMemory("cpu"))
         .generate([PROMPT] * 2, pool.candidate("mini-4"), [7, 8])
     )
-    for image, wanted in zip(body["data"], expected, strict=True):
-        assert np.abs(pixels(image["b64_json"]).astype(int) - wanted).max() <= 2
+    for image, pixels_expected in zip(body["data"], expected, strict=True):
+        assert np.abs(pixels(image["b64_json"]).astype(int) - pixels_expected).max() <= 2
     assert not np.array_equal(*(pixels(i["b64_json"]) for i in body["data"]))
 
 
-def test_the_openai_client_works(url: str) -> None:
+def test_openai_client(url: str) -> None:
     client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
-    made = client.images.generate(model="catimage", prompt=PROMPT, extra_body={"budget": 1.001})
-    assert pixels(made.data[0].b64_json).shape == (64, 64, 3)
-    decided = made.model_extra["catimage"]
-    assert decided["candidate"] == "mini-1" and 0 <= decided["seed"] < 2**31
+    result = client.images.generate(model="catimage", prompt=PROMPT, extra_body={"budget": 1.001})
+    assert pixels(result.data[0].b64_json).shape == (64, 64, 3)
+    decision = result.model_extra["catimage"]
+    assert decision["candidate"] == "mini-1" and 0 <= decision["seed"] < 2**31
     forced = client.images.generate(
         model="mini-2", prompt=PROMPT, n=3, response_format="b64_json"
     ).model_extra["catimage"]
     assert (forced["candidate"], forced["cost"], forced["lambda"]) == ("mini-2", 2.0, None)
     assert [m.id for m in client.models.list()] == ["catimage", "mini-1", "mini-2", "mini-4"]
-    with pytest.raises(BadRequestError, match="below the cheapest") as refused:
+    with pytest.raises(BadRequestError, match="below the cheapest") as error:
         client.images.generate(model="catimage", prompt=PROMPT, extra_body={"budget": 0.5})
-    assert (refused.value.param, refused.value.type) == ("budget", "invalid_request_error")
+    assert (error.value.param, error.value.type) == ("budget", "invalid_request_error")
 
 
 def test_models_have_costs(url: str) -> None:
@@ -152,7 +150,7 @@ def test_models_have_costs(url: str) -> None:
     ]
 
 
-BAD: list[tuple[dict[str, Any], str]] = [
+INVALID_BODIES: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt"),
     ({"prompt": ""}, "prompt"),
     ({"prompt": " \n"}, "prompt"),
@@ -177,11 +175,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "param"), BAD)
-def test_a_bad_field_is_a_400_that_names_it(url: str, body: dict[str, Any], param: str) -> None:
-    answer = httpx.post(f"{url}/v1/images/generations", json=body)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["type"], error["param"]) == (
+@pytest.mark.parametrize(("body", "param"), INVALID_BODIES)
+def test_invalid_field_is_a_400_with_its_name(url: str, body: dict[str, Any], param: str) -> None:
+    response = httpx.post(f"{url}/v1/images/generations", json=body)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["param"]) == (
         400,
         "invalid_request_error",
         param,
@@ -192,22 +190,27 @@ def test_a_bad_field_is_a_400_that_names_it(url: str, body: dict[str, Any], para
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"\xff", b'{"prompt": "a", "lambda": NaN}']
 )
-def test_a_body_that_is_no_json_object_is_a_400(url: str, body: bytes) -> None:
-    answer = httpx.post(f"{url}/v1/route", content=body)
-    assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request_error"
+def test_body_that_is_not_a_json_object_is_a_400(url: str, body: bytes) -> None:
+    response = httpx.post(f"{url}/v1/route", content=body)
+    assert (
+        response.status_code == 400 and response.json()["error"]["type"] == "invalid_request_error"
+    )
 
 
-def test_a_body_too_large_is_a_413_however_it_is_sent(url: str) -> None:
+def test_too_large_body_is_a_413(url: str) -> None:
     large = json.dumps({"prompt": "a" * 2_000_000}).encode()
     for content in (large, iter([large[:1_000_000], large[1_000_000:]])):
-        answer = httpx.post(f"{url}/v1/images/generations", content=content)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+        response = httpx.post(f"{url}/v1/images/generations", content=content)
+        assert (response.status_code, response.json()["error"]["code"]) == (
+            413,
+            "request_too_large",
+        )
 
 
-def test_other_paths_and_methods_are_404s_in_the_same_shape(url: str) -> None:
-    for answer in (
-        httpx.get(f"{url}/v1/nothing"),
+def test_other_paths_and_methods_are_404s(url: str) -> None:
+    for response in (
+        httpx.get(f"{url}/v1/unknown"),
         httpx.get(f"{url}/v1/route"),
         httpx.delete(f"{url}/v1/models"),
     ):
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")

@@ -1,5 +1,7 @@
-"""Stands in for ``catimage`` in the flow's tests: logs its stage, fails as often as asked, and
-copies outputs made beforehand.
+"""A replacement for ``catimage`` in the tests of the flow.
+
+It records the name of the stage, fails as often as the file ``fail-STAGE`` requests, and copies
+prepared outputs.
 """
 
 import shutil
@@ -17,18 +19,18 @@ OUTPUTS = {
     "package": ["dist/bento", "dist/bento.json"],
 }
 
-made, stage = Path(sys.argv[1]), sys.argv[2]
+prepared, stage = Path(sys.argv[1]), sys.argv[2]
 with Path("ran.txt").open("a") as log:
     log.write(f"{stage}\n")
-print(f"{stage}: at work", flush=True)
+print(f"{stage}: running", flush=True)
 failures = Path(f"fail-{stage}")
-if failures.exists() and (left := int(failures.read_text())):
-    failures.write_text(str(left - 1))
-    sys.exit(f"{stage}: as asked")
+if failures.exists() and (remaining := int(failures.read_text())):
+    failures.write_text(str(remaining - 1))
+    sys.exit(f"{stage}: requested failure")
 for name in OUTPUTS[stage]:
     out = Path(name)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if (made / name).is_dir():
-        shutil.copytree(made / name, out, dirs_exist_ok=True)
+    if (prepared / name).is_dir():
+        shutil.copytree(prepared / name, out, dirs_exist_ok=True)
     else:
-        shutil.copy(made / name, out)
+        shutil.copy(prepared / name, out)

@@ -1,6 +1,4 @@
-"""The flow under a real Prefect server, with real DVC and MLflow; the stages copy what was made
-beforehand.
-"""
+"""The flow with a Prefect server, DVC and MLflow; the stages copy prepared outputs."""
 
 from __future__ import annotations
 
@@ -19,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from catimage.stages import evaluate
+from catimage.workspace import STAGES
 from flows import retrain
 from tests.built import build
 
@@ -33,9 +32,9 @@ def prefect() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with every output of the eight stages."""
-    workspace, params = build(tmp_path_factory.mktemp("made"))
+    workspace, params = build(tmp_path_factory.mktemp("prepared"))
     evaluate.run(workspace, params)
     for name in ("data/embeddings/tiny", "data/images", "dist/bento"):
         (workspace.root / name).mkdir(parents=True)
@@ -45,14 +44,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Path:
     """A git repository with this project's ``dvc.yaml``, whose commands are
     :mod:`tests.flows.fake_stage`.
     """
     folder = tmp_path_factory.mktemp("project")
     pipeline = (ROOT / "dvc.yaml").read_text()
     (folder / "dvc.yaml").write_text(
-        pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE} {made}")
+        pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE} {prepared}")
     )
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
     for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
@@ -75,14 +74,14 @@ def ran(project: Path) -> list[str]:
     return (project / "ran.txt").read_text().split()
 
 
-def test_stages_run_in_order_and_generate_is_tried_again(
+def test_stages_run_in_order_and_generate_is_retried(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (project / "fail-generate").write_text("1")
     summary = retrain.retrain(project)
-    expected = list(retrain.STAGES)
+    expected = list(STAGES)
     expected.insert(2, "generate")
     assert ran(project) == expected
     assert (
@@ -91,30 +90,30 @@ def test_stages_run_in_order_and_generate_is_tried_again(
         and "make serve" in summary
     )
     assert "lambda" in summary and "mini-4" in summary
-    assert "generate: as asked" in capfd.readouterr().err
+    assert "generate: requested failure" in capfd.readouterr().err
 
 
-def test_it_leaves_artifacts(project: Path) -> None:
+def test_artifacts(project: Path) -> None:
     with get_client(sync_client=True) as client:
-        found = {a.key: a for a in client.read_artifacts()}
-    rows = json.loads(found["results"].data)
+        artifacts = {a.key: a for a in client.read_artifacts()}
+    rows = json.loads(artifacts["results"].data)
     assert [r["candidate"] for r in rows] == ["mini-1", "mini-2", "mini-4"] and {
         "gain",
         "interval",
     } <= set(rows[0])
-    assert (project / "reports" / "report.html").as_uri() in found["report-html"].data
+    assert (project / "reports" / "report.html").as_uri() in artifacts["report-html"].data
 
 
 def test_dvc_reads_the_metrics_and_plots(project: Path) -> None:
     def dvc(*arguments: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "dvc", *arguments],
             cwd=project,
             capture_output=True,
             text=True,
             check=True,
         )
-        return done.stdout
+        return process.stdout
 
     assert "best_single" in dvc("metrics", "show")
     dvc("plots", "show")
@@ -122,7 +121,7 @@ def test_dvc_reads_the_metrics_and_plots(project: Path) -> None:
     assert '"field": "method"' in page and '"field": "candidate"' in page
 
 
-def test_a_failed_gate_stops_it_at_once_and_nothing_is_lost(
+def test_failed_gate_stops_the_flow_and_keeps_outputs(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
@@ -136,25 +135,25 @@ def test_a_failed_gate_stops_it_at_once_and_nothing_is_lost(
     (project / "ran.txt").write_text("")
     state = retrain.retrain(project, return_state=True)
     assert state.is_failed() and state.message.startswith(
-        "validate: 'dvc repro validate' ended with 255"
+        "validate: 'dvc repro validate' exited with status 255"
     )
     assert ran(project) == ["validate"]
     assert (project / "reports" / "validation.json").read_bytes() == before
 
 
-def test_another_dvc_at_work_is_said_in_a_sentence(project: Path) -> None:
-    claims = project / ".dvc" / "tmp" / "rwlock"
-    claims.write_text(json.dumps({"data": {"write": {"pid": 1, "cmd": "dvc repro"}}}))
-    assert retrain._busy(project)
-    claims.write_text("{}")
-    assert not retrain._busy(project)
+def test_running_dvc_process_is_reported(project: Path) -> None:
+    file_locks = project / ".dvc" / "tmp" / "rwlock"
+    file_locks.write_text(json.dumps({"data": {"write": {"pid": 1, "cmd": "dvc repro"}}}))
+    assert retrain._dvc_is_busy(project)
+    file_locks.write_text("{}")
+    assert not retrain._dvc_is_busy(project)
     lock = zc.lockfile.LockFile(str(project / ".dvc" / "tmp" / "lock"))
     state = retrain.repro("sample", project, return_state=True)
     lock.close()
-    assert state.is_failed() and "another DVC process is at work" in state.message
-    assert not retrain._busy(project)
+    assert state.is_failed() and "another DVC process is running" in state.message
+    assert not retrain._dvc_is_busy(project)
 
 
-def test_there_is_one_cache_and_it_is_dvcs() -> None:
+def test_tasks_do_not_use_the_cache_of_prefect() -> None:
     assert retrain.repro.cache_policy == retrain.register.cache_policy == NO_CACHE
     assert set(retrain.RETRIES) == {"generate", "label"}
