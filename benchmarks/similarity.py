@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.measure import Row, peak_gigabytes, seconds
-from catimage.data.prompts.diversity import diverse
+from catimage.data.prompts.diversity import select_diverse
 
 N, WIDTH, THRESHOLD = 100_000, 512, 0.75
 FEW = 8_000
@@ -51,13 +51,13 @@ def neighbours(vectors: np.ndarray) -> list[int]:
 
 def rows() -> list[Row]:
     few = embeddings(FEW)
-    assert diverse(few, THRESHOLD).tolist() == loop(few) == neighbours(few)
+    assert select_diverse(few, THRESHOLD).tolist() == loop(few) == neighbours(few)
     ours, plain, library = (
         seconds(lambda f=f: f(few), repeats=1)
-        for f in (lambda x: diverse(x, THRESHOLD), loop, neighbours)
+        for f in (lambda x: select_diverse(x, THRESHOLD), loop, neighbours)
     )
     many = embeddings(N)
-    whole = seconds(lambda: diverse(many, THRESHOLD), repeats=1)
+    whole = seconds(lambda: select_diverse(many, THRESHOLD), repeats=1)
     what = f"similarity sampling, {FEW:,} x {WIDTH}"
     return [
         Row(

@@ -19,9 +19,7 @@ def clip(tmp_path_factory):
 
 
 def params(clip, sources, threshold=0.9, **more):
-    """A threshold at which an untrained CLIP, to which all texts are much alike, keeps some prompts
-    and drops others.
-    """
+    """Use a threshold that keeps some prompts: embeddings of an untrained CLIP are similar."""
     return parse_params(
         {
             "encoder": {"model": clip},
@@ -34,7 +32,7 @@ def params(clip, sources, threshold=0.9, **more):
 SCENES = {"kind": "scenes", "count": 150}
 
 
-def kept_by(workspace, given):
+def read_output(workspace, given):
     return read_table(workspace.prompts, PROMPTS, "sample"), Embeddings.load(
         workspace.embeddings(given.encoder.name)
     )
@@ -43,7 +41,7 @@ def kept_by(workspace, given):
 def test_prompts_and_their_embeddings_are_written(clip, tmp_path, capsys):
     workspace, given = Workspace(tmp_path), params(clip, [SCENES])
     sample.run(workspace, given)
-    prompts, embeddings = kept_by(workspace, given)
+    prompts, embeddings = read_output(workspace, given)
     assert 10 <= len(prompts) < 150
     assert (
         prompts["prompt_id"].tolist()
@@ -76,7 +74,7 @@ def test_the_same_parameters_give_the_same_files(clip, tmp_path):
     assert one == two
 
 
-def test_a_prompt_never_changes_sides_when_the_set_grows(clip, tmp_path):
+def test_a_prompt_keeps_its_split_when_prompts_are_added(clip, tmp_path):
     split = []
     for count in (100, 150):
         workspace = Workspace(tmp_path / str(count))
@@ -92,7 +90,7 @@ def test_a_prompt_never_changes_sides_when_the_set_grows(clip, tmp_path):
     assert len(split[0]) < len(split[1])
 
 
-def test_sources_join_in_order_and_a_prompt_of_two_belongs_to_the_first(clip, tmp_path, capsys):
+def test_sources_are_merged_in_order_and_duplicates_belong_to_the_first(clip, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text(
         "".join(f"scene of my own number {i}\n" for i in range(60))
         + "a large red circle on a plain white background\n"
@@ -109,18 +107,18 @@ def test_sources_join_in_order_and_a_prompt_of_two_belongs_to_the_first(clip, tm
         params(clip, sources, threshold=1, max_prompt_length=260),
     )
     sample.run(workspace, given)
-    prompts, embeddings = kept_by(workspace, given)
+    prompts, embeddings = read_output(workspace, given)
     assert len(prompts) == 63
     assert prompts["source"].tolist() == ["mine.txt"] * 61 + ["more.csv"] * 2
     assert embeddings.cut.tolist() == [False] * 62 + [True]
-    said = capsys.readouterr().out
-    assert "more.csv: 3 read, 2 kept" in said
-    assert "1 longer than the encoder's context, cut" in said
+    output = capsys.readouterr().out
+    assert "more.csv: 3 read, 2 kept" in output
+    assert "1 truncated to the context length of the encoder" in output
     sample.run(workspace, params(clip, sources, threshold=1, max_prompt_length=40))
     assert "mine.txt: 61 read, 1 too long, 60 kept" in capsys.readouterr().out
 
 
-def test_embeddings_by_an_earlier_encoder_go(clip, tmp_path):
+def test_embeddings_of_an_earlier_encoder_are_deleted(clip, tmp_path):
     workspace, given = Workspace(tmp_path), params(clip, [SCENES])
     old = workspace.embeddings("earlier")
     old.mkdir(parents=True)
@@ -129,13 +127,13 @@ def test_embeddings_by_an_earlier_encoder_go(clip, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sources", "more", "said"),
+    ("sources", "more", "message"),
     [
         ([{"kind": "scenes", "count": 9}], {"threshold": 1}, "9 prompts are kept, fewer than 10"),
         (
             [{"kind": "scenes", "count": 10}],
             {"threshold": 1},
-            "of 10 prompts kept none falls into the test split",
+            "none of the 10 prompts is in the test split",
         ),
         (
             [SCENES],
@@ -145,10 +143,10 @@ def test_embeddings_by_an_earlier_encoder_go(clip, tmp_path):
         ([{"kind": "file", "path": "none.csv"}], {}, "none.csv: file not found"),
     ],
 )
-def test_bad_input_is_refused_and_earlier_files_stay(clip, tmp_path, sources, more, said):
+def test_bad_input_is_refused_and_earlier_files_are_kept(clip, tmp_path, sources, more, message):
     workspace = Workspace(tmp_path)
     sample.run(workspace, params(clip, [SCENES]))
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         sample.run(workspace, params(clip, sources, **more))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -1,16 +1,15 @@
-"""Stage sample: prompts from their sources, those that differ, split by hash, with their
-embeddings.
-"""
+"""Stage sample: diverse prompts from several sources, with their splits and embeddings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import pandas as pd
 
-from catimage.data.prompts.diversity import diverse
+from catimage.data.prompts.diversity import select_diverse
 from catimage.data.prompts.identity import prompt_id, splits_of
-from catimage.data.prompts.sources import Sourced, read_source
+from catimage.data.prompts.sources import SourcePrompts, read_source
 from catimage.data.schema import PROMPTS, SPLITS, write_table
 from catimage.encoders.embeddings import Embeddings
 from catimage.encoders.loading import load_encoder
@@ -18,89 +17,100 @@ from catimage.errors import InputError
 from catimage.params import Params
 from catimage.workspace import Workspace, replacing
 
-FEWEST = 10
-"""Prompts below which nothing can be learned, and a mistake is more likely."""
+MIN_PROMPTS = 10
+"""Fewer prompts are refused: an estimator cannot learn from them."""
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Writes ``data/prompts.parquet`` and, for the prompts kept, ``data/embeddings/<encoder>/``.
+    """Write ``data/prompts.parquet`` and ``data/embeddings/<encoder>/``.
 
-    Of prompts that are equal or too near each other, the first in the order of the sources stays.
+    Of prompts that are equal or too similar (``sample.max_similarity``), the first one in the order
+    of the sources is kept.
 
     Raises:
-        InputError: see :func:`catimage.data.prompts.sources.read_source` and
-            :func:`catimage.encoders.loading.load_encoder`; too few prompts are kept, or none in a split; or
-            the workspace was imported.
+        InputError: a source or the text encoder cannot be read, too few prompts are kept, a split
+            has none, or the data were imported.
     """
     params.check_not_imported("sample")
+    settings = params.sample
     sources = [
-        read_source(source, workspace.root, params.sample.max_prompt_length)
-        for source in params.sample.sources
+        read_source(source, workspace.root, settings.max_prompt_length)
+        for source in settings.sources
     ]
-    prompts = _distinct(sources)
+    prompts = _merge(sources)
     if prompts.empty:
         raise InputError(
-            "sample.sources: every prompt is longer than sample.max_prompt_length"
-            f" ({params.sample.max_prompt_length})."
+            "params.yaml: sample.sources: every prompt is longer than sample.max_prompt_length"
+            f" ({settings.max_prompt_length}). Raise it, or add sources."
         )
     embeddings = load_encoder(params.encoder).encode(prompts["prompt"].tolist(), progress=True)
-    kept = diverse(embeddings.pooled, params.sample.max_similarity, progress=True)
+    kept = select_diverse(embeddings.pooled, settings.max_similarity, progress=True)
     prompts = prompts.iloc[kept].reset_index(drop=True)
     prompts = prompts.assign(split=splits_of(prompts["prompt"]))
     embeddings = embeddings.take(prompts["prompt_id"].tolist())
-    _report(sources, prompts, embeddings, params.sample.max_similarity)
-    _check(prompts)
-    with (
-        ExitStack() as stack
-    ):  # both, or where one cannot be written, none; embeddings of another encoder would be of other prompts
-        write_table(prompts, stack.enter_context(replacing(workspace.prompts)), PROMPTS)
-        folder = workspace.embeddings(embeddings.encoder)
-        embeddings.save(stack.enter_context(replacing(folder.parent)) / folder.name)
+    _print_summary(sources, prompts, embeddings, settings.max_similarity)
+    _check_size(prompts)
+    _write(workspace, prompts, embeddings)
 
 
-def _distinct(sources: list[Sourced]) -> pd.DataFrame:
-    """The table of prompts, not split yet; one that two sources have belongs to the first."""
+def _merge(sources: Sequence[SourcePrompts]) -> pd.DataFrame:
+    """Return the distinct prompts of all sources; the first source that has a prompt is named."""
     rows = [
         (prompt_id(prompt), prompt, source.name) for source in sources for prompt in source.prompts
     ]
-    return pd.DataFrame(rows, columns=["prompt_id", "prompt", "source"]).drop_duplicates(
-        "prompt_id", ignore_index=True
-    )
+    table = pd.DataFrame(rows, columns=["prompt_id", "prompt", "source"])
+    return table.drop_duplicates("prompt_id", ignore_index=True)
 
 
-def _report(
-    sources: list[Sourced], prompts: pd.DataFrame, embeddings: Embeddings, threshold: float
+def _print_summary(
+    sources: Sequence[SourcePrompts],
+    prompts: pd.DataFrame,
+    embeddings: Embeddings,
+    max_similarity: float,
 ) -> None:
     kept = prompts["source"].value_counts()
-    for name in dict.fromkeys(s.name for s in sources):
-        read, long = (
-            sum(getattr(s, count) for s in sources if s.name == name)
-            for count in ("read", "too_long")
+    for name in dict.fromkeys(source.name for source in sources):
+        own = [source for source in sources if source.name == name]
+        too_long = sum(source.too_long for source in own)
+        print(
+            f"sample: {name}: {sum(source.read for source in own):,} read"
+            f"{f', {too_long:,} too long' if too_long else ''}, {kept.get(name, 0):,} kept",
+            flush=True,
         )
-        left_out = f", {long:,} too long" if long else ""
-        print(f"sample: {name}: {read:,} read{left_out}, {kept.get(name, 0):,} kept", flush=True)
-    splits = ", ".join(f"{(prompts['split'] == s).sum():,} {s}" for s in SPLITS)
-    cut = (
-        f"; {embeddings.truncated:,} longer than the encoder's context, cut"
+    splits = ", ".join(f"{(prompts['split'] == split).sum():,} {split}" for split in SPLITS)
+    truncated = (
+        f"; {embeddings.truncated:,} truncated to the context length of the encoder"
         if embeddings.truncated
         else ""
     )
     print(
-        f"sample: {len(prompts):,} prompts below a similarity of {threshold} to each other:"
-        f" {splits}{cut}",
+        f"sample: {len(prompts):,} prompts with similarities below {max_similarity}:"
+        f" {splits}{truncated}",
         flush=True,
     )
 
 
-def _check(prompts: pd.DataFrame) -> None:
-    if len(prompts) < FEWEST:
+def _check_size(prompts: pd.DataFrame) -> None:
+    if len(prompts) < MIN_PROMPTS:
         raise InputError(
-            f"sample: {len(prompts)} prompts are kept, fewer than {FEWEST}: add sources, or raise"
-            " sample.max_similarity."
+            f"params.yaml: sample: {len(prompts)} prompts are kept, fewer than {MIN_PROMPTS}. Add"
+            " sources, or raise sample.max_similarity."
         )
     for split in SPLITS:
         if split not in set(prompts["split"]):
             raise InputError(
-                f"sample: of {len(prompts)} prompts kept none falls into the {split} split: add"
-                " prompts (100 or more)."
+                f"params.yaml: sample: none of the {len(prompts)} prompts is in the {split} split."
+                " Add prompts (about 100 at least)."
             )
+
+
+def _write(workspace: Workspace, prompts: pd.DataFrame, embeddings: Embeddings) -> None:
+    """Replace prompts and embeddings together, or neither.
+
+    The folder of embeddings is replaced as a whole, since those of another encoder are of other
+    prompts.
+    """
+    with ExitStack() as stack:
+        write_table(prompts, stack.enter_context(replacing(workspace.prompts)), PROMPTS)
+        folder = workspace.embeddings(embeddings.encoder)
+        embeddings.save(stack.enter_context(replacing(folder.parent)) / folder.name)

@@ -10,15 +10,15 @@ def test_a_prompt_is_normalised():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [(" \t\n", "empty"), ("x" * TOO_LONG, "100,000 characters"), ("a \ud800", "surrogate")],
 )
-def test_what_is_no_prompt_is_refused(text, said):
-    with pytest.raises(InputError, match=f"^row 7: .*{said}"):
+def test_empty_long_and_malformed_prompts_are_refused(text, message):
+    with pytest.raises(InputError, match=f"^row 7: .*{message}"):
         clean(text, "row 7")
 
 
-def test_the_longest_prompt_passes_and_one_letter_more_does_not():
-    assert clean("abc", "here", longest=3) == "abc"
+def test_the_length_limit_is_inclusive():
+    assert clean("abc", "here", max_length=3) == "abc"
     with pytest.raises(InputError, match="4 characters, more than 3"):
-        clean("abcd", "here", longest=3)
+        clean("abcd", "here", max_length=3)

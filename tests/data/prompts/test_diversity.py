@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from catimage.data.prompts import diversity
-from catimage.data.prompts.diversity import diverse, nearest_earlier
+from catimage.data.prompts.diversity import nearest_earlier, select_diverse
 
-# Few small whole numbers: products are exact in float32, so that no rounding decides a tie.
+# Small integers: products are exact in float32, so that rounding decides no tie.
 VECTORS = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 40), st.integers(1, 4)),
@@ -16,7 +16,7 @@ VECTORS = hnp.arrays(
 
 
 def greedy(embeddings, threshold):
-    """The filter as it is said: one prompt after the other."""
+    """The filter as the papers define it, one prompt at a time."""
     kept = []
     for i, vector in enumerate(embeddings):
         if all(float(vector @ embeddings[j]) < threshold for j in kept):
@@ -35,29 +35,31 @@ def small_blocks():
 @settings(max_examples=150)
 @given(VECTORS, st.sampled_from([-1.0, 0.5, 0.75, 0.999]))
 def test_the_blocked_filter_keeps_what_the_greedy_loop_keeps(embeddings, threshold):
-    assert diverse(embeddings, threshold).tolist() == greedy(embeddings, threshold)
+    assert select_diverse(embeddings, threshold).tolist() == greedy(embeddings, threshold)
 
 
 @given(VECTORS, st.integers(1, 40))
-def test_prompts_added_at_the_end_drop_none_before_them(embeddings, n):
-    assert diverse(embeddings[:n], 0.75).tolist() == [i for i in diverse(embeddings, 0.75) if i < n]
+def test_prompts_added_at_the_end_drop_no_earlier_prompt(embeddings, n):
+    assert select_diverse(embeddings[:n], 0.75).tolist() == [
+        i for i in select_diverse(embeddings, 0.75) if i < n
+    ]
 
 
 @given(VECTORS)
 def test_the_nearest_earlier_row(embeddings):
     products = embeddings @ embeddings.T
-    values, places = nearest_earlier(embeddings)
+    values, indices = nearest_earlier(embeddings)
     for i in range(len(embeddings)):
         expected = max([-1.0, *products[i, :i]])
         assert values[i] == expected
-        assert places[i] == -1 if expected == -1 else products[i, places[i]] == expected
+        assert indices[i] == -1 if expected == -1 else products[i, indices[i]] == expected
 
 
-def test_what_is_kept_is_below_the_threshold_and_what_is_not_is_above():
+def test_kept_rows_are_below_the_threshold_and_dropped_rows_above():
     rng = np.random.default_rng(0)
     embeddings = rng.normal(size=(300, 6)).astype("f4")
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    kept = diverse(embeddings, 0.75)
+    kept = select_diverse(embeddings, 0.75)
     assert 20 < len(kept) < 250
     assert nearest_earlier(embeddings[kept])[0].max() < 0.75
     dropped = np.setdiff1d(np.arange(300), kept)
@@ -65,4 +67,4 @@ def test_what_is_kept_is_below_the_threshold_and_what_is_not_is_above():
 
 
 def test_a_threshold_of_one_keeps_equal_embeddings():
-    assert diverse(np.ones((7, 1), np.float32), 1.0).tolist() == list(range(7))
+    assert select_diverse(np.ones((7, 1), np.float32), 1.0).tolist() == list(range(7))

@@ -40,10 +40,10 @@ def write(folder, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "jsonl", "parquet"])
-def test_every_kind_of_file_gives_the_same_prompts(tmp_path, suffix):
-    found = read_source(write(tmp_path, suffix), tmp_path, 100)
-    assert found.prompts == CLEAN
-    assert (found.name, found.read, found.too_long) == (f"prompts.{suffix}", 5, 0)
+def test_every_file_format_gives_the_same_prompts(tmp_path, suffix):
+    result = read_source(write(tmp_path, suffix), tmp_path, 100)
+    assert result.prompts == CLEAN
+    assert (result.name, result.read, result.too_long) == (f"prompts.{suffix}", 5, 0)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "jsonl", "parquet"])
@@ -52,22 +52,26 @@ def test_a_limit_takes_the_first_rows(tmp_path, suffix):
     assert read_source(source.model_copy(update={"limit": 2}), tmp_path, 100).prompts == CLEAN[:2]
 
 
-def test_prompts_that_are_equal_once_normalised_are_one_and_long_ones_are_left_out(tmp_path):
+def test_duplicates_after_normalisation_and_long_prompts_are_left_out(tmp_path):
     (tmp_path / "p.txt").write_text("b  c\na\nb c \n" + "x" * 30 + "\r\n")
-    found = read_source(FileSource(path="p.txt"), tmp_path, 20)
-    assert (found.prompts, found.read, found.too_long) == (["b c", "a"], 4, 1)
+    result = read_source(FileSource(path="p.txt"), tmp_path, 20)
+    assert (result.prompts, result.read, result.too_long) == (["b c", "a"], 4, 1)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("none.csv", None, "none.csv: file not found"),
-        ("none.parquet", None, "none.parquet is not there"),
+        ("none.parquet", None, "none.parquet: file not found"),
         ("p.csv", b"", "p.csv: the file is empty"),
         ("p.txt", b"\n \n", "p.txt: the file is empty"),
         ("p.txt", b"ok\n\xff\n", "row 2 is not UTF-8"),
         ("p.csv", b"promt,x\na,b\n", "did you mean 'promt'"),
-        ("p.tsv", b"text\tx\na\tb\n", "the column 'prompt' is missing. The columns of the file are text, x"),
+        (
+            "p.tsv",
+            b"text\tx\na\tb\n",
+            "the column 'prompt' is missing. The columns of the file are text, x",
+        ),
         ("p.csv", b"prompt,x\nok,1\n ,2\n", "p.csv: row 3: the prompt is empty"),
         (
             "p.csv",
@@ -77,51 +81,52 @@ def test_prompts_that_are_equal_once_normalised_are_one_and_long_ones_are_left_o
         ("p.txt", b"ok\n\n" + b"y" * 200_000, "p.txt: row 3: the prompt has 200,000 characters"),
         ("p.jsonl", b'{"prompt": "a"}\n{"prompt": ""}\n', "p.jsonl: row 2: the prompt is empty"),
         ("p.jsonl", b'{"prompt": "a"}\nnot json\n', "p.jsonl: row 2 is not JSON"),
-        ("p.jsonl", b'["a"]\n', "p.jsonl: row 1 lacks the key 'prompt'"),
+        ("p.jsonl", b'["a"]\n', "p.jsonl: row 1 has no key 'prompt'"),
         ("p.jsonl", b'{"promt": "a"}\n', "did you mean 'promt'"),
         ("p.jsonl", b'{"prompt": 3}\n', "row 1: 'prompt' is 3, not text"),
-        ("p.jsonl", b'{"prompt": "half \\ud83d"}\n', "row 1: the prompt holds half of a character"),
-        ("p.parquet", b"not parquet", "p.parquet is not a readable parquet file"),
-        ("p.docx", b"x", "prompts are read from .csv, .tsv, .txt, .jsonl, .parquet files"),
+        ("p.jsonl", b'{"prompt": "half \\ud83d"}\n', "row 1: the prompt contains a lone surrogate"),
+        ("p.parquet", b"not parquet", "p.parquet: not a readable parquet file"),
+        ("p.docx", b"x", "Convert the file to one of .csv, .tsv, .txt, .jsonl, .parquet"),
     ],
 )
-def test_a_file_that_is_not_in_order_is_refused_in_words(tmp_path, name, content, said):
+def test_an_invalid_file_is_refused(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as error:
         read_source(FileSource(path=name), tmp_path, 2000)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert str(tmp_path / name) in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "message"),
     [
         ({"prompt": ["a", None]}, "row 2: the prompt is empty"),
-        ({"prompt": [1, 2]}, "the column 'prompt' holds int64, not text"),
+        ({"prompt": [1, 2]}, "the column 'prompt' has the type int64, not text"),
         ({"promt": ["a"]}, "did you mean 'promt'"),
-        ({"prompt": pd.Series([], dtype="str")}, "is empty"),
+        ({"prompt": pd.Series([], dtype="str")}, "the file is empty"),
     ],
 )
-def test_a_parquet_file_that_is_not_in_order_is_refused_in_words(tmp_path, frame, said):
+def test_an_invalid_parquet_file_is_refused(tmp_path, frame, message):
     pd.DataFrame(frame).to_parquet(tmp_path / "p.parquet")
     with pytest.raises(InputError) as error:
         read_source(FileSource(path="p.parquet"), tmp_path, 2000)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_scenes_are_distinct_and_more_of_them_add_to_those_before(tmp_path):
+def test_captions_are_distinct_and_a_higher_count_adds_captions(tmp_path):
     few, many = (read_source(SceneSource(count=n, seed=3), tmp_path, 2000) for n in (50, 120))
     assert len(set(many.prompts)) == len(many.prompts) == many.read == 120
     assert many.prompts[:50] == few.prompts
     assert read_source(SceneSource(count=50, seed=4), tmp_path, 2000).prompts != few.prompts
 
 
-def test_a_grammar_asked_for_more_than_it_has_says_so(tmp_path, monkeypatch):
+def test_a_count_above_the_number_of_captions_is_refused(tmp_path, monkeypatch):
     from catimage.data.prompts import sources
 
-    monkeypatch.setattr(sources, "DRAWS", 1)
+    monkeypatch.setattr(sources, "MAX_DRAWS", 1)
     with pytest.raises(
-        InputError, match=r"gave [\d,]+ captions of the 5,000 asked for: lower count"
+        InputError,
+        match=r"gave [\d,]+ distinct captions, fewer than the count of 5,000\. Lower the count",
     ):
         read_source(SceneSource(count=5000), tmp_path, 2000)

@@ -1,1 +1,1 @@
-"""Prompts: sources, cleaning, diversity."""
+"""Prompts: sources, cleaning, identity and diversity."""

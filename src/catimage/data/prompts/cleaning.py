@@ -1,4 +1,4 @@
-"""What is a prompt at all: not empty, not a book, whole characters."""
+"""Validation and normalisation of the text of prompts."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ from catimage.data.prompts.identity import normalise
 from catimage.errors import InputError
 
 TOO_LONG = 100_000
-"""A text of this many characters or more is taken for a mistake, wherever it comes from."""
+"""The number of characters from which a text is refused, whatever its source."""
 
 
-def clean(text: str, where: str, longest: int = TOO_LONG - 1) -> str:
-    """The normalised prompt (:func:`catimage.data.prompts.identity.normalise`) of at most ``longest``
-    characters; ``where`` begins the complaint.
+def clean(text: str, where: str, max_length: int = TOO_LONG - 1) -> str:
+    """Return the normalised prompt (:func:`catimage.data.prompts.identity.normalise`).
+
+    Args:
+        text: the prompt as given.
+        where: its file and row, or another location, for error messages.
+        max_length: the largest number of characters.
 
     Raises:
-        InputError: the prompt is empty, too long, or has half a character (a surrogate, as JSON can
-            write them).
+        InputError: the prompt is empty, is too long, or contains a lone surrogate, which JSON can
+            encode and UTF-8 cannot.
     """
     prompt = normalise(text)
     if not prompt:
-        raise InputError(f"{where}: the prompt is empty: fill it in or remove it.")
-    if len(prompt) > longest:
+        raise InputError(f"{where}: the prompt is empty. Fill it in or remove it.")
+    if len(prompt) > max_length:
         raise InputError(
-            f"{where}: the prompt has {len(prompt):,} characters, more than {longest:,}: shorten or"
-            " remove it."
+            f"{where}: the prompt has {len(prompt):,} characters, more than {max_length:,}. Shorten"
+            " or remove it."
         )
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{where}: the prompt holds half of a character (a lone surrogate): write the character"
-            " whole."
+            f"{where}: the prompt contains a lone surrogate (half of a UTF-16 character). Write the"
+            " whole character."
         ) from error
     return prompt

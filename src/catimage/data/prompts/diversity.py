@@ -1,6 +1,4 @@
-"""Prompts that differ: no two nearer than a threshold in the encoder's space (CATImage 5.1;
-BudgetFusion, equation 1).
-"""
+"""Selection of prompts that are not too similar (CATImage 5.1; BudgetFusion, equation 1)."""
 
 from __future__ import annotations
 
@@ -8,68 +6,66 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from catimage.common.arrays import Float32, Ints
+
 BLOCK = 1024
-"""Prompts compared at once; with :data:`WIDE` kept ones a product takes 32 MB."""
+"""Prompts compared at once, with at most :data:`WIDE` others: a product of 32 MB."""
 WIDE = 8192
 
 
-def diverse(
-    embeddings: NDArray[np.float32], max_similarity: float, progress: bool = False
-) -> NDArray[np.int64]:
-    """Rows kept by the greedy filter: each is below ``max_similarity`` to every one kept before it.
+def select_diverse(embeddings: Float32, max_similarity: float, progress: bool = False) -> Ints:
+    """Select rows greedily: a row is kept if it is dissimilar to every row kept before it.
 
-    The papers say what holds of the set that is kept, not which of two near prompts goes: here the
-    first in order stays, so that the result depends on the order of the prompts alone and prompts
-    added at the end drop none of those before them. A threshold of 1 keeps everything, since
-    rounding alone would decide whether equal embeddings have a similarity below 1.
+    The papers require that no two kept prompts are too similar, and leave open which of two similar
+    prompts is dropped. Here the first one in order is kept. The result then depends on the order of
+    the prompts only, and prompts added at the end drop none of the earlier ones. A threshold of 1
+    keeps every row, since rounding would decide whether equal embeddings are below it.
 
     Args:
-        embeddings: float32 (n, width), of unit length.
-        max_similarity: cosine similarity, in (0, 1].
-        progress: show a bar.
+        embeddings: unit vectors, (n, width).
+        max_similarity: the cosine similarity from which a row is dropped, in (0, 1].
+        progress: show a progress bar.
 
     Returns:
-        int64 (n_kept,), ascending. Time grows with n * n_kept * width; memory is that of two copies
-        of ``embeddings``.
+        The indices of the kept rows, (n_kept,), ascending. Time grows with n * n_kept * width;
+        memory is that of two copies of ``embeddings``.
     """
     if max_similarity >= 1:
         return np.arange(len(embeddings))
     kept, vectors = np.empty(len(embeddings), np.int64), np.empty_like(embeddings)
     n = 0
-    for start in tqdm(
-        range(0, len(embeddings), BLOCK), "comparing prompts", disable=not progress, unit="block"
-    ):
+    blocks = range(0, len(embeddings), BLOCK)
+    for start in tqdm(blocks, "comparing prompts", disable=not progress, unit="block"):
         rows = np.arange(start, min(start + BLOCK, len(embeddings)))
         for first in range(0, n, WIDE):
-            rows = rows[
-                (embeddings[rows] @ vectors[first : min(first + WIDE, n)].T).max(axis=1)
-                < max_similarity
-            ]
-        rows = rows[_first_of_each(embeddings[rows] @ embeddings[rows].T >= max_similarity)]
+            similarity = embeddings[rows] @ vectors[first : min(first + WIDE, n)].T
+            rows = rows[similarity.max(axis=1) < max_similarity]
+        rows = rows[_greedy(embeddings[rows] @ embeddings[rows].T >= max_similarity)]
         kept[n : n + len(rows)], vectors[n : n + len(rows)] = rows, embeddings[rows]
         n += len(rows)
     return kept[:n]
 
 
-def _first_of_each(near: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The greedy filter within a block, from its (b, b) matrix of who is too near to whom."""
-    alive = np.ones(len(near), bool)
-    for i in range(len(near)):
-        if alive[i]:
-            alive[i + 1 :] &= ~near[i, i + 1 :]
-    return alive
+def _greedy(similar: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Apply the greedy selection within a block, given which pairs of rows are similar, (b, b)."""
+    kept = np.ones(len(similar), bool)
+    for i in range(len(similar)):
+        if kept[i]:
+            kept[i + 1 :] &= ~similar[i, i + 1 :]
+    return kept
 
 
-def nearest_earlier(
-    embeddings: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The highest similarity of each row to one before it, and which that is: both (n,); -1 and -1
-    for the first row.
+def nearest_earlier(embeddings: Float32) -> tuple[Float32, Ints]:
+    """Return each row's highest similarity to an earlier row, and the index of that row.
+
+    Args:
+        embeddings: unit vectors, (n, width).
+
+    Returns:
+        Two arrays (n,); both are -1 for the first row.
     """
-    values, places = (
-        np.full(len(embeddings), -1, np.float32),
-        np.full(len(embeddings), -1, np.int64),
-    )
+    values = np.full(len(embeddings), -1, np.float32)
+    indices = np.full(len(embeddings), -1, np.int64)
     for start in range(0, len(embeddings), BLOCK):
         stop = min(start + BLOCK, len(embeddings))
         for first in range(0, stop, WIDE):
@@ -79,8 +75,6 @@ def nearest_earlier(
             best = similarity.argmax(axis=1)
             value = similarity[np.arange(stop - start), best]
             better = value > values[start:stop]
-            values[start:stop][better], places[start:stop][better] = (
-                value[better],
-                best[better] + first,
-            )
-    return values, places
+            values[start:stop][better] = value[better]
+            indices[start:stop][better] = best[better] + first
+    return values, indices

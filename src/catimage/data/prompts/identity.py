@@ -1,4 +1,4 @@
-"""The identity of a prompt: its normalised text, its id, and the split that it belongs to."""
+"""The identity of a prompt: its normalised text, its id, and its split."""
 
 from __future__ import annotations
 
@@ -8,57 +8,53 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-_SIGN = re.compile(r"[^\w\s]|_")
+_SYMBOL = re.compile(r"[^\w\s]|_")
 
 
 def normalise(prompt: str) -> str:
-    """NFC, with runs of white space as one blank; case is kept, since encoders and readers may see
-    it.
+    """Return the prompt in Unicode form NFC, with every run of white space as one space.
+
+    Case is kept, because text encoders can distinguish it.
     """
     return " ".join(unicodedata.normalize("NFC", prompt).split())
 
 
 def prompt_id(prompt: str) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the normalised prompt."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of the normalised prompt."""
     return hashlib.sha256(normalise(prompt).encode()).hexdigest()[:16]
 
 
 def folded(prompt: str) -> str:
-    """What two spellings of one prompt share: its text without case and punctuation; the normalised
-    prompt where nothing else is in it.
+    """Return the text without case and punctuation, which different spellings have in common.
+
+    A prompt of punctuation only is returned normalised.
     """
     text = unicodedata.normalize("NFKC", prompt).casefold()
-    kept = _SIGN.sub(
-        lambda sign: " " if unicodedata.category(sign[0]).startswith("P") else sign[0], text
+    kept = _SYMBOL.sub(
+        lambda match: " " if unicodedata.category(match[0]).startswith("P") else match[0], text
     )
     return " ".join(kept.split()) or normalise(prompt)
 
 
 def splits_of(prompts: Iterable[str]) -> list[str]:
-    """The split of each prompt: by a hash of its ``prompt_id``, and for those that are spellings of
-    one text by that of :func:`folded`.
+    """Return the split of each prompt: ``train``, ``val`` or ``test``.
 
-    Spellings that fell into train and test would flatter the figures; a prompt that has no other
-    spelling keeps its split whatever is added to the set.
+    Spellings of one text (:func:`folded`) are put into the same split, by the hash of the folded
+    text, because a test prompt that differs from a training prompt in case only would bias the
+    results. All other prompts are split by the hash of their ``prompt_id``, and keep their split
+    when prompts are added.
     """
     texts = list(prompts)
     ids, forms = [prompt_id(p) for p in texts], [folded(p) for p in texts]
-    several = {
-        form
-        for form, n in Counter(form for _, form in set(zip(ids, forms, strict=True))).items()
-        if n > 1
-    }
+    spellings = Counter(form for _, form in set(zip(ids, forms, strict=True)))
     return [
-        split_of(prompt_id(form) if form in several else i)
-        for i, form in zip(ids, forms, strict=True)
+        split_of(prompt_id(form) if spellings[form] > 1 else identifier)
+        for identifier, form in zip(ids, forms, strict=True)
     ]
 
 
 def split_of(identifier: str) -> str:
-    """train, val or test (80/10/10), from a hash of ``prompt_id`` alone: a prompt never changes
-    sides when the set grows.
-    """
-    place = (
-        int.from_bytes(hashlib.sha256(f"split:{identifier}".encode()).digest()[:8], "big") / 2**64
-    )
-    return "train" if place < 0.8 else "val" if place < 0.9 else "test"
+    """Return the split (train 80%, val 10%, test 10%) of a ``prompt_id``, by its hash."""
+    digest = hashlib.sha256(f"split:{identifier}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    return "train" if position < 0.8 else "val" if position < 0.9 else "test"

@@ -1,10 +1,11 @@
-"""Where prompts come from: the scene grammar of the tiny pool, and files."""
+"""Sources of prompts: the scene grammar of the embedded pool, and files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,14 +20,19 @@ from catimage.errors import InputError, nearest
 from catimage.params import FileSource, SceneSource
 from catimage.scenes.grammar import draw_scene
 
-DRAWS = 100
-"""Scenes drawn a caption wanted before the grammar counts as exhausted."""
+MAX_DRAWS = 100
+"""Scenes drawn per requested caption before the grammar is considered exhausted."""
 
 
 @dataclass(frozen=True)
-class Sourced:
-    """The distinct prompts of a source, normalised, in its order; ``read`` counts what it gave,
-    ``too_long`` what was left out as such.
+class SourcePrompts:
+    """The prompts of one source.
+
+    Attributes:
+        name: ``scenes``, or the name of the file.
+        prompts: distinct normalised prompts, in the order of the source.
+        read: the number of prompts that were read.
+        too_long: the number of prompts that were left out because of their length.
     """
 
     name: str
@@ -35,113 +41,125 @@ class Sourced:
     too_long: int = 0
 
 
-def read_source(source: SceneSource | FileSource, root: Path, longest: int) -> Sourced:
-    """The prompts of a source. A file's path is relative to ``root``; prompts of more than
-    ``longest`` characters are left out.
+def read_source(source: SceneSource | FileSource, root: Path, max_length: int) -> SourcePrompts:
+    """Read the prompts of a source.
+
+    Args:
+        source: an entry of ``sample.sources``.
+        root: the folder that relative paths start from.
+        max_length: prompts with more characters are left out.
 
     Raises:
-        InputError: a file that is missing, empty, of an unknown kind, not UTF-8, or without the
-            column; a prompt that :func:`catimage.data.prompts.cleaning.clean` refuses, with its
-            row; a grammar asked for more captions than it has.
+        InputError: the file is missing, empty, of an unknown format, not UTF-8, or has no such
+            column; a prompt is invalid (:func:`catimage.data.prompts.cleaning.clean`); or the
+            grammar has fewer captions than requested.
     """
-    return (
-        _scenes(source, longest)
-        if isinstance(source, SceneSource)
-        else _file(source, root, longest)
-    )
+    if isinstance(source, SceneSource):
+        return _draw_captions(source, max_length)
+    return _read_file(source, root, max_length)
 
 
-def _scenes(source: SceneSource, longest: int) -> Sourced:
-    """Draws scenes until ``count`` captions differ; the same seed gives the same captions, and a
-    higher count adds to them.
+def _draw_captions(source: SceneSource, max_length: int) -> SourcePrompts:
+    """Draw scenes until ``count`` captions are distinct.
+
+    Equal seeds give equal captions, and a higher count adds captions at the end.
     """
     rng = np.random.default_rng(source.seed)
     captions: dict[str, None] = {}
-    for _ in range(DRAWS * source.count):
+    for _ in range(MAX_DRAWS * source.count):
         captions.setdefault(clean(draw_scene(rng).caption(), "scenes"))
         if len(captions) == source.count:
-            short = [caption for caption in captions if len(caption) <= longest]
-            return Sourced("scenes", short, source.count, source.count - len(short))
+            short = [caption for caption in captions if len(caption) <= max_length]
+            return SourcePrompts("scenes", short, source.count, source.count - len(short))
     raise InputError(
-        f"sample.sources: the scene grammar gave {len(captions):,} captions of the {source.count:,}"
-        " asked for: lower count."
+        f"sample.sources: the scene grammar gave {len(captions):,} distinct captions, fewer than"
+        f" the count of {source.count:,}. Lower the count."
     )
 
 
-def _file(source: FileSource, root: Path, longest: int) -> Sourced:
+def _read_file(source: FileSource, root: Path, max_length: int) -> SourcePrompts:
     path = root / source.path
-    readers = {".csv": _csv, ".tsv": _tsv, ".txt": _txt, ".jsonl": _jsonl, ".parquet": _parquet}
-    if path.suffix.lower() not in readers:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
         raise InputError(
-            f"{path}: prompts are read from {', '.join(readers)} files: convert it, or rename it if"
-            " it is one."
+            f"{path}: unknown file format. Convert the file to one of {', '.join(_READERS)}."
         )
-    found: dict[str, str] = {}
+    prompts: dict[str, str] = {}
     read = too_long = 0
-    for row, text in islice(readers[path.suffix.lower()](path, source.column), source.limit):
+    for row, text in islice(reader(path, source.column), source.limit):
         read += 1
         prompt = clean(text, f"{path}: row {row}")
-        if len(prompt) > longest:
+        if len(prompt) > max_length:
             too_long += 1
         else:
-            found.setdefault(prompt_id(prompt), prompt)
-    return Sourced(path.name, list(found.values()), read, too_long)
+            prompts.setdefault(prompt_id(prompt), prompt)
+    return SourcePrompts(path.name, list(prompts.values()), read, too_long)
 
 
-def _csv(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    rows = read_columns(path, [column])
-    return zip(rows.line_numbers, rows.columns[column], strict=True)
+def _read_delimited(path: Path, column: str, tabs: bool) -> Iterator[tuple[int, str]]:
+    table = read_columns(path, [column], tabs=tabs)
+    return zip(table.line_numbers, table.columns[column], strict=True)
 
 
-def _tsv(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    rows = read_columns(path, [column], tabs=True)
-    return zip(rows.line_numbers, rows.columns[column], strict=True)
+def _read_lines(path: Path, column: str) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line that is not blank."""
+    lines = enumerate(read_text(path).split("\n"), 1)
+    return ((row, line) for row, line in lines if line.strip())
 
 
-def _txt(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    """A prompt a line; a blank line is none."""
-    return ((row, line) for row, line in enumerate(read_text(path).split("\n"), 1) if line.strip())
-
-
-def _jsonl(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    for row, line in _txt(path, column):
+def _read_jsonl(path: Path, column: str) -> Iterator[tuple[int, str]]:
+    for row, line in _read_lines(path, column):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(
-                f"{path}: row {row} is not JSON ({error}): each line must be one object."
+                f"{path}: row {row} is not JSON ({error}). Write one object per line."
             ) from error
         if not isinstance(entry, dict) or column not in entry:
-            near = nearest(column, list(entry)) if isinstance(entry, dict) else ""
+            suggestion = nearest(column, list(entry)) if isinstance(entry, dict) else ""
             raise InputError(
-                f"{path}: row {row} lacks the key {column!r}{near}: add it, or name another column."
+                f"{path}: row {row} has no key {column!r}{suggestion}. Add it, or set 'column' of"
+                " the source."
             )
         if not isinstance(entry[column], str):
             raise InputError(
-                f"{path}: row {row}: {column!r} is {entry[column]!r}, not text: mend or remove the"
-                " row."
+                f"{path}: row {row}: {column!r} is {entry[column]!r}, not text. Correct or remove"
+                " the row."
             )
         yield row, entry[column]
 
 
-def _parquet(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    """Rows are counted from 1; a null is an empty prompt."""
+def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str]]:
+    """Yield rows, counted from 1; null is an empty prompt."""
     if not path.exists():
-        raise InputError(f"{path} is not there: check the path.")
+        raise InputError(f"{path}: file not found. Check the path.")
     try:
         names = pq.read_schema(path).names
         values = pq.read_table(path, columns=[column]).column(column) if column in names else None
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is not a readable parquet file ({error}).") from error
+        raise InputError(
+            f"{path}: not a readable parquet file ({error}). Write the file again."
+        ) from error
     if values is None:
         raise InputError(
-            f"{path} lacks the column {column!r}{nearest(column, names)}; its columns are"
-            f" {', '.join(names)}."
+            f"{path}: the column {column!r} is missing{nearest(column, names)}. The columns of the"
+            f" file are {', '.join(names)}."
         )
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         raise InputError(
-            f"{path}: the column {column!r} holds {values.type}, not text: name another column."
+            f"{path}: the column {column!r} has the type {values.type}, not text. Set 'column' of"
+            " the source to a column of text."
         )
     if len(values) == 0:
-        raise InputError(f"{path} is empty: it needs at least one row.")
+        raise InputError(f"{path}: the file is empty. Add at least one row.")
     return ((row, value or "") for row, value in enumerate(values.to_pylist(), 1))
+
+
+_READERS: dict[str, Callable[[Path, str], Iterator[tuple[int, str]]]] = {
+    ".csv": partial(_read_delimited, tabs=False),
+    ".tsv": partial(_read_delimited, tabs=True),
+    ".txt": _read_lines,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+"""By suffix, the function that yields the row number and the text of each prompt."""

@@ -1,0 +1,106 @@
+"""Images and durations of given prompts, read from the live shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import UnidentifiedImageError
+
+from catimage.common.arrays import Floats, Ints
+from catimage.data.shards.manifest import ShardEntry, read_manifest
+from catimage.data.shards.store import KEYS, decode_image, shard_path
+from catimage.errors import InputError
+
+
+def read_rows(
+    folder: Path, entry: ShardEntry, columns: Sequence[str], prompt_ids: Sequence[str]
+) -> pa.Table:
+    """Read the rows of some prompts from one shard.
+
+    Raises:
+        InputError: the shard is missing or damaged.
+    """
+    path = shard_path(folder, entry.shard)
+    prompts = [("prompt_id", "in", list(prompt_ids))]
+    try:
+        return pq.read_table(path, columns=list(columns), filters=prompts, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path}: missing or damaged ({error}). Run 'catimage generate' again."
+        ) from error
+
+
+def first_images(folder: Path, prompt_ids: Sequence[str]) -> dict[tuple[str, str], bytes]:
+    """Return the encoded image with the lowest seed of each prompt and candidate.
+
+    Args:
+        folder: of the shards.
+        prompt_ids: the prompts to read.
+
+    Returns:
+        By prompt id and candidate; images that do not exist are left out.
+    """
+    images: dict[tuple[str, str], tuple[int, bytes]] = {}
+    for entry in read_manifest(folder):
+        for row in read_rows(folder, entry, [*KEYS, "image"], prompt_ids).to_pylist():
+            key = row["prompt_id"], row["candidate"]
+            if key not in images or row["seed"] < images[key][0]:
+                images[key] = row["seed"], row["image"]
+    return {key: image for key, (_, image) in images.items()}
+
+
+def mean_seconds(folder: Path, prompt_ids: Sequence[str], candidates: Sequence[str]) -> Floats:
+    """Return the measured seconds per image, averaged over seeds.
+
+    Returns:
+        (n_prompts, n_candidates), NaN where there is no image.
+    """
+    columns = ["prompt_id", "candidate", "seconds"]
+    frames = [
+        read_rows(folder, entry, columns, prompt_ids).to_pandas()
+        for entry in read_manifest(folder)
+    ]
+    mean = pd.concat(frames).groupby(["prompt_id", "candidate"])["seconds"].mean().unstack()
+    seconds: Floats = mean.reindex(index=prompt_ids, columns=candidates).to_numpy(float)
+    return seconds
+
+
+def complete_prompts(
+    folder: Path,
+    entries: Sequence[ShardEntry],
+    prompt_ids: Sequence[str],
+    candidates: Sequence[str],
+) -> tuple[list[int], Ints]:
+    """Return the seeds, and the rows of the prompts with an image of every candidate and seed."""
+    if not entries:
+        return [], np.zeros(0, int)
+    frames = [read_rows(folder, entry, KEYS, prompt_ids).to_pandas() for entry in entries]
+    keys = pd.concat(frames)
+    keys = keys[keys["candidate"].isin(candidates)].drop_duplicates()
+    seeds = sorted(keys["seed"].unique().tolist())
+    counts = keys.groupby("prompt_id").size().reindex(prompt_ids, fill_value=0).to_numpy()
+    return seeds, np.flatnonzero((counts == len(seeds) * len(candidates)) & (counts > 0))
+
+
+def decode_images(images: Sequence[bytes], names: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yield images as uint8 (h, w, 3).
+
+    Args:
+        images: encoded.
+        names: one description per image, for the error message.
+
+    Raises:
+        InputError: an image cannot be decoded.
+    """
+    for data, name in zip(images, names, strict=True):
+        try:
+            yield decode_image(data)
+        except (OSError, UnidentifiedImageError) as error:
+            raise InputError(
+                f"images: the image {name} cannot be decoded ({error}). Generate it again."
+            ) from error
