@@ -8,6 +8,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
+
+from catimage.common.arrays import Floats
+
 _SYMBOL = re.compile(r"[^\w\s]|_")
 
 
@@ -55,6 +59,18 @@ def splits_of(prompts: Iterable[str]) -> list[str]:
 
 def split_of(identifier: str) -> str:
     """Return the split (train 80%, val 10%, test 10%) of a ``prompt_id``, by its hash."""
-    digest = hashlib.sha256(f"split:{identifier}".encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
+    position = _uniform_hash(f"split:{identifier}")
     return "train" if position < 0.8 else "val" if position < 0.9 else "test"
+
+
+def prompt_draws(prompts: Iterable[str]) -> Floats:
+    """Return a pseudo-random number in [0, 1) per prompt, (n_prompts,), for randomized rules.
+
+    It is a hash of the normalised text, independent of the hash that determines the split.
+    """
+    return np.array([_uniform_hash(f"draw:{prompt_id(prompt)}") for prompt in prompts])
+
+
+def _uniform_hash(text: str) -> float:
+    """Return the first 64 bits of the SHA-256 of a text as a number in [0, 1)."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
