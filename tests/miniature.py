@@ -39,7 +39,9 @@ def save_pipeline(folder: Path, clip: Path) -> Path:
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
     from catimage_tiny.autoencoder import new_autoencoder
-    from catimage_tiny.denoiser import NOISE, new_denoiser, text_encoder_from
+    from catimage_tiny.noise import NOISE
+    from catimage_tiny.denoiser import new_denoiser
+    from catimage_tiny.text_encoder import text_encoder_from
 
     text, tokenizer = text_encoder_from(clip)
     torch.manual_seed(2)

@@ -1,24 +1,22 @@
-"""The autoencoder of the tiny pool: diffusers' ``AutoencoderKL`` from 64x64x3 pixels to 16x16x6
-latents.
-"""
+"""The autoencoder of the embedded pool: diffusers' ``AutoencoderKL``, 64x64x3 pixels to 16x16x6."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
-from catimage_tiny.schedule import cosine_rate
+from catimage_tiny.data import normalize_pixels
+from catimage_tiny.training import LossFunction, mixed_precision
 
 CHANNELS = 6
+KL_WEIGHT = 1e-6
 
 
 def new_autoencoder() -> Any:
-    """An untrained autoencoder of 0.65 M parameters."""
+    """Return an untrained autoencoder of 0.65 M parameters."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -33,77 +31,62 @@ def new_autoencoder() -> Any:
     )
 
 
-def pixels_to_tensor(images: np.ndarray) -> torch.Tensor:
-    """uint8 (n, h, w, 3) to float (n, 3, h, w) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the error of pixels and of their horizontal and vertical differences.
 
-
-def reconstruction_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Absolute error of the pixels and, so that small shapes stay sharp, of their horizontal and
-    vertical differences.
+    The differences keep the edges of small shapes sharp.
     """
-    loss = F.l1_loss(made, wanted) + 2 * F.mse_loss(made, wanted)
+    loss = F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
     for dim in (2, 3):
-        loss = loss + F.l1_loss(made.diff(dim=dim), wanted.diff(dim=dim))
+        loss = loss + F.l1_loss(output.diff(dim=dim), target.diff(dim=dim))
     return loss
 
 
-def train_autoencoder(
-    vae: Any,
-    images: np.ndarray,
-    out: Path,
-    steps: int,
-    batch: int = 16,
-    rate: float = 2e-3,
-    kl_weight: float = 1e-6,
-    device: str = "cpu",
-) -> None:
-    """Trains and writes ``out`` in diffusers' format, its scaling factor set so that latents have
-    unit variance.
+def autoencoder_loss(vae: Any, images: torch.Tensor, batch_size: int) -> LossFunction:
+    """Return the reconstruction loss plus the weighted KL divergence on random batches.
 
     Args:
-        vae: from :func:`new_autoencoder`, or one to go on with.
+        vae: From :func:`new_autoencoder`.
         images: uint8 (n, 64, 64, 3).
+        batch_size: Images per batch.
     """
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    vae = vae.to(device)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    ema: Any = torch.optim.swa_utils.AveragedModel(
-        vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
-    )
-    start, running = time.time(), 0.0
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = cosine_rate(step, steps, rate)
-        x = pixels_to_tensor(images[np.sort(rng.choice(len(images), batch, replace=False))]).to(
-            device
-        )
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            posterior = vae.encode(x).latent_dist
-            made = vae.decode(posterior.sample()).sample
-        loss = reconstruction_loss(made.float(), x) + kl_weight * posterior.kl().float().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
-        ema.update_parameters(vae)
-        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
-        if step % 100 == 99 or step == steps - 1:
-            print(
-                f"autoencoder {step + 1}/{steps} loss {running:.4f} {time.time() - start:.0f} s",
-                flush=True,
-            )
-            save_autoencoder(ema.module, images, out, device)
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    device = images.device
+
+    def loss() -> torch.Tensor:
+        rows = torch.randint(0, len(images), (batch_size,), device=device)
+        pixels = normalize_pixels(images[rows])
+        with mixed_precision(device):
+            moments = vae.quant_conv(vae.encoder(pixels))
+        posterior = DiagonalGaussianDistribution(moments.float())
+        with mixed_precision(device):
+            output = vae.decoder(vae.post_quant_conv(posterior.sample()))
+        divergence: torch.Tensor = posterior.kl().mean()
+        return reconstruction_loss(output.float(), pixels) + KL_WEIGHT * divergence
+
+    return loss
 
 
 @torch.no_grad()
-def save_autoencoder(vae: Any, images: np.ndarray, out: Path, device: str) -> None:
-    """Writes the weights, with the scaling factor that gives the latents of 256 images unit
-    variance.
+def save_autoencoder(vae: Any, images: torch.Tensor, folder: Path) -> None:
+    """Write the weights, with the scaling factor that gives latents unit variance.
+
+    Args:
+        vae: A trained autoencoder.
+        images: uint8 (n, 64, 64, 3); the factor is computed on up to 512 of them.
+        folder: In diffusers' format.
     """
-    latents = vae.encode(
-        pixels_to_tensor(images[:: max(1, len(images) // 256)][:256]).to(device)
-    ).latent_dist.sample()
+    sample = images[:: max(1, len(images) // 512)][:512]
+    latents = vae.encode(normalize_pixels(sample)).latent_dist.sample()
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
-    vae.save_pretrained(out)
+    vae.save_pretrained(folder)
+
+
+@torch.no_grad()
+def encode_latents(vae: Any, images: torch.Tensor, batch_size: int = 1024) -> torch.Tensor:
+    """Return the scaled posterior means of uint8 (n, 64, 64, 3): fp16 (n, 6, 16, 16)."""
+    means = (
+        vae.encode(normalize_pixels(batch)).latent_dist.mean for batch in images.split(batch_size)
+    )
+    return torch.cat([(mean * vae.config.scaling_factor).half() for mean in means])

@@ -1,22 +1,20 @@
-"""The CLIP of the tiny pool: open_clip's own model and loss at 2 M parameters, trained on rendered
-scenes.
-"""
+"""The CLIP of the embedded pool: open_clip's model and loss with 1.8 M parameters."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from catimage_tiny.schedule import cosine_rate
-from catimage_tiny.tokenizer import CONTEXT, train_tokenizer
+from catimage_tiny.data import normalize_pixels
+from catimage_tiny.tokenizer import CONTEXT
+from catimage_tiny.training import LossFunction, mixed_precision
 
 WIDTH = 128
+MAX_LOGIT_SCALE = 4.0
+"""Upper limit of the logarithm of the inverse temperature."""
 CONFIG: dict[str, Any] = {
     "embed_dim": WIDTH,
     "vision_cfg": {
@@ -44,101 +42,61 @@ PREPROCESS: dict[str, Any] = {
 }
 
 
-def new_clip(vocabulary: int) -> Any:
-    """An untrained open_clip model."""
+def new_clip(vocabulary_size: int) -> Any:
+    """Return an untrained open_clip model."""
     import open_clip
 
-    return open_clip.CLIP(
-        **{**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": vocabulary}}
-    )
+    text = {**CONFIG["text_cfg"], "vocab_size": vocabulary_size}
+    return open_clip.CLIP(**{**CONFIG, "text_cfg": text})
 
 
-def train_clip(
-    images: np.ndarray,
-    captions: list[str],
-    out: Path,
-    steps: int,
-    batch: int = 192,
-    rate: float = 2e-3,
-    device: str = "cpu",
-    start: Path | None = None,
-) -> None:
-    """Trains on scenes and their neighbours (rows 2k and 2k + 1 together in a batch, as hard
-    negatives); writes ``out``.
+def contrastive_loss(
+    model: Any, images: torch.Tensor, token_ids: torch.Tensor, batch_size: int
+) -> LossFunction:
+    """Return CLIP's loss on random batches of scenes together with their neighbours.
 
-    ``out`` is a folder that ``open_clip.create_model("local-dir:...")`` loads: configuration,
-    safetensors and tokenizer; ``start`` is one to go on from, whose tokenizer stays.
+    A neighbour differs from its scene in one attribute, so every batch has hard negatives.
+
+    Args:
+        model: From :func:`new_clip`.
+        images: uint8 (n, 64, 64, 3), a scene and its neighbour in consecutive rows.
+        token_ids: (n, context).
+        batch_size: Even; half of it are scenes, half neighbours.
     """
     from open_clip import ClipLoss
-    from safetensors.torch import load_file
-    from transformers import CLIPTokenizer
 
-    torch.manual_seed(0)
-    rng = np.random.default_rng(1)
-    if start is None:
-        train_tokenizer(out)
-    else:
-        shutil.copytree(start, out, dirs_exist_ok=True)
-    tokenizer = CLIPTokenizer.from_pretrained(out)
-    tokens = tokenizer(
-        captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
-    ).input_ids
-    model: Any = new_clip(len(tokenizer)).to(device)
-    if start is not None:
-        model.load_state_dict(load_file(start / "open_clip_model.safetensors"))
-    no_decay = [p for p in model.parameters() if p.ndim < 2]
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    optimiser = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.1}, {"params": no_decay, "weight_decay": 0.0}],
-        lr=rate,
-        betas=(0.9, 0.98),
-    )
-    loss_of, began = ClipLoss(), time.time()
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = cosine_rate(step, steps, rate)
-        rows = np.sort(rng.choice(len(captions) // 2, batch // 2, replace=False))
-        rows = np.stack([2 * rows, 2 * rows + 1], 1).ravel()
-        x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            image, text, scale = model(x, tokens[rows].to(device))
-        loss = loss_of(image.float(), text.float(), scale.float())
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, 4.0)
-        if step % 25 == 24 or step == steps - 1:
-            right = (
-                (image.float() @ text.float().T)
-                .argmax(1)
-                .eq(torch.arange(batch, device=device))
-                .float()
-                .mean()
-            )
-            print(
-                f"clip {step + 1}/{steps} loss {loss.item():.3f} retrieval {right:.3f}"
-                f" {time.time() - began:.0f} s",
-                flush=True,
-            )
-            save_clip(model, len(tokenizer), out)
+    clip_loss, device, pairs = ClipLoss(), images.device, len(token_ids) // 2
+
+    def loss() -> torch.Tensor:
+        first = 2 * torch.randint(0, pairs, (batch_size // 2,), device=device)
+        rows = torch.stack([first, first + 1], 1).flatten()
+        with mixed_precision(device):
+            image, text, scale = model(normalize_pixels(images[rows]), token_ids[rows])
+        return clip_loss(image.float(), text.float(), scale.float())  # type: ignore[no-any-return]
+
+    return loss
 
 
-def save_clip(model: torch.nn.Module, vocabulary: int, out: Path) -> None:
-    """Writes open_clip's local-dir layout; weights in fp16, as the pool's size is what a clone
-    downloads.
+def clamp_logit_scale(model: Any) -> None:
+    """Keep the logarithm of the inverse temperature between 0 and :data:`MAX_LOGIT_SCALE`."""
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def save_clip(model: torch.nn.Module, vocabulary_size: int, folder: Path) -> None:
+    """Write configuration and fp16 weights in the layout that open_clip's ``local-dir:`` reads.
+
+    The folder must have the tokenizer's files already
+    (:func:`catimage_tiny.tokenizer.train_tokenizer`).
     """
     from safetensors.torch import save_file
 
     text = {
         **CONFIG["text_cfg"],
-        "vocab_size": vocabulary,
-        "hf_tokenizer_name": "catimage-tiny",
-    }  # any name: open_clip reads it from ``out``
+        "vocab_size": vocabulary_size,
+        "hf_tokenizer_name": "catimage-tiny",  # any name: open_clip reads it from the folder
+    }
     config = {"model_cfg": {**CONFIG, "text_cfg": text}, "preprocess_cfg": PREPROCESS}
-    (out / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(
-        {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()},
-        out / "open_clip_model.safetensors",
-    )
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    weights = {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")

@@ -1,6 +1,4 @@
-"""The training set of the tiny pool: rendered scenes, each beside a neighbour that differs in one
-attribute.
-"""
+"""Rendered scenes: the training sets of the embedded pool, and unseen scenes to evaluate it on."""
 
 from __future__ import annotations
 
@@ -11,60 +9,99 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from catimage.scenes.grammar import KINDS, draw_scene, neighbour
-from catimage.scenes.render import SIZE, render
+from catimage.scenes.render import render
+from catimage_tiny.recipe import CHUNKS, SceneSet
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """``images`` uint8 (n, 64, 64, 3); row 2k + 1 is a :func:`~catimage.scenes.grammar.neighbour`
-    of row 2k.
+    """Images and captions of scenes.
+
+    Attributes:
+        images: uint8 (n, 64, 64, 3); row 2k + 1 is a :func:`~catimage.scenes.grammar.neighbour` of
+            row 2k, which differs from it in one attribute.
+        captions: n captions.
     """
 
-    images: np.ndarray
+    images: NDArray[np.uint8]
     captions: list[str]
-    kinds: list[str]
 
 
-def make_scenes(pairs: int, seed: int, kinds: tuple[str, ...] = KINDS) -> Scenes:
-    """Draws and renders ``2 * pairs`` scenes of the given kinds."""
+def render_scenes(seed: int, pairs: int, kinds: tuple[str, ...] = KINDS) -> Scenes:
+    """Draw and render ``pairs`` scenes of the given kinds, each with its neighbour."""
     rng = np.random.default_rng(seed)
     scenes = []
     for _ in range(pairs):
         scene = draw_scene(rng, *kinds)
         scenes += [scene, neighbour(scene, rng)]
-    images = np.stack([render(s, rng) for s in scenes])
-    return Scenes(images, [s.caption() for s in scenes], [s.kind for s in scenes])
+    images = np.stack([render(scene, rng) for scene in scenes])
+    return Scenes(images, [scene.caption() for scene in scenes])
 
 
-def training_scenes(
-    folder: Path,
-    kinds: tuple[str, ...] = KINDS,
-    name: str = "scenes",
-    pairs: int = 30_000,
-    workers: int = 2,
-    parts: int = 20,
-) -> Scenes:
-    """A training set of some kinds of scene, rendered on the first call and read from ``folder`` on
-    the next, under its ``name``.
+def training_scenes(folder: Path, scene_set: SceneSet, workers: int = 1) -> Scenes:
+    """Return a training set, rendered on the first call and read from ``folder`` on later ones.
+
+    Args:
+        folder: The build folder.
+        scene_set: Which scenes to render.
+        workers: Number of processes to render in.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels, words = folder / f"{name}.npy", folder / f"{name}.json"
-    if not words.exists():
-        with ProcessPoolExecutor(workers) as pool:
-            made = list(
-                pool.map(
-                    partial(make_scenes, pairs // parts, kinds=kinds), range(1000, 1000 + parts)
-                )
-            )
-        np.save(pixels, np.concatenate([m.images for m in made]))
-        texts = {
-            "captions": [c for m in made for c in m.captions],
-            "kinds": [k for m in made for k in m.kinds],
-        }
-        words.write_text(json.dumps(texts))
-    texts = json.loads(words.read_text())
-    images = np.load(pixels, mmap_mode="r")
-    assert images.shape[1:] == (SIZE, SIZE, 3)
-    return Scenes(images, texts["captions"], texts["kinds"])
+    images, captions = folder / f"{scene_set.name}.npy", folder / f"{scene_set.name}.json"
+    if not captions.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        chunks = _render_chunks(scene_set, workers)
+        np.save(images, np.concatenate([chunk.images for chunk in chunks]))
+        captions.write_text(json.dumps([text for chunk in chunks for text in chunk.captions]))
+    return Scenes(np.load(images, mmap_mode="c"), json.loads(captions.read_text()))
+
+
+def _render_chunks(scene_set: SceneSet, workers: int) -> list[Scenes]:
+    chunk = partial(render_scenes, pairs=scene_set.pairs_per_chunk, kinds=scene_set.kinds)
+    seeds = range(scene_set.first_seed, scene_set.first_seed + CHUNKS)
+    if workers == 1:
+        return [chunk(seed) for seed in seeds]
+    with ProcessPoolExecutor(workers) as executor:
+        return list(executor.map(chunk, seeds))
+
+
+def normalize_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Convert uint8 (n, h, w, 3) to float32 (n, 3, h, w) in [-1, 1], on the same device."""
+    pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class HeldOutScenes:
+    """Scenes that training has not seen, one row per scene.
+
+    Attributes:
+        kinds: (n,), the kind of each scene.
+        captions: n distinct captions.
+        images: uint8 (n, 64, 64, 3), rendered from the scenes.
+    """
+
+    kinds: NDArray[np.str_]
+    captions: list[str]
+    images: NDArray[np.uint8]
+
+
+def held_out_scenes(per_kind: int, seed: int) -> HeldOutScenes:
+    """Draw and render ``per_kind`` scenes of each kind with distinct captions.
+
+    Args:
+        per_kind: Number of scenes of each kind.
+        seed: Differs from those of the training sets (1000 to 1231).
+    """
+    rng = np.random.default_rng(seed)
+    rows: dict[str, tuple[str, NDArray[np.uint8]]] = {}
+    for kind in KINDS:
+        first = len(rows)
+        while len(rows) < first + per_kind:
+            scene = draw_scene(rng, kind)
+            rows.setdefault(scene.caption(), (kind, render(scene, rng)))
+    kinds, images = zip(*rows.values(), strict=True)
+    return HeldOutScenes(np.array(kinds), list(rows), np.stack(images))

@@ -1,148 +1,114 @@
-"""Fewer steps from a trained denoiser: progressive distillation to four (tiny-lightning), and on to
-one (tiny-turbo).
+"""Distillation of the denoiser to four steps (tiny-lightning) and to one (tiny-turbo).
 
-All work on the deterministic path that a sampler takes from noise to image, with times spaced as
-the pool's schedulers space them ("trailing"). Students take no guidance: theirs is distilled into
-them (Meng et al. 2023).
+Teachers and students follow the deterministic path from noise to image, at the times of the pool's
+schedulers ("trailing" spacing). Students take no guidance: it is distilled into them (Meng et al.
+2023).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from catimage_tiny.denoiser import NOISE, Loss
+from catimage_tiny.denoiser import DenoiserLoss
+from catimage_tiny.noise import TRAIN_STEPS, NoisePath
+from catimage_tiny.training import mixed_precision
 
-TRAIN_STEPS = 1000
+Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(latents, times, text) -> predicted velocity, float32."""
 
 
-class NoisePath:
-    """The deterministic sampler (DDIM, Song et al. 2021) of a noise schedule, one step at a time,
-    for v-prediction.
+def guided_velocity(net: Any, empty: torch.Tensor, guidance: float) -> Velocity:
+    """Return a denoiser's velocity with classifier-free guidance; without any where it is 1.
 
     Args:
-        alphas: (1000,) cumulative products of the schedule, the last of them 0 (zero terminal SNR).
+        net: The denoiser.
+        empty: (context, width), hidden states of the empty caption.
+        guidance: Guidance scale.
     """
 
-    def __init__(self, alphas: torch.Tensor) -> None:
-        self.signal = torch.cat(
-            [alphas, torch.ones(1)]
-        ).sqrt()  # the last entry stands for time -1: the clean image
-        self.noise = (1 - self.signal**2).sqrt()
-
-    def at(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Signal and noise scale at times (n,) of -1 to 999, each (n, 1, 1, 1)."""
-        return self.signal[time][:, None, None, None], self.noise[time][:, None, None, None]
-
-    def clean(self, x: torch.Tensor, velocity: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """The clean image that a velocity points to."""
-        signal, noise = self.at(time)
-        return signal * x - noise * velocity
-
-    def move(
-        self, x: torch.Tensor, velocity: torch.Tensor, time: torch.Tensor, to: torch.Tensor
-    ) -> torch.Tensor:
-        """One deterministic step from ``time`` to the earlier time ``to``."""
-        signal, noise = self.at(time)
-        next_signal, next_noise = self.at(to)
-        return next_signal * (signal * x - noise * velocity) + next_noise * (
-            noise * x + signal * velocity
-        )
-
-    def add(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """``clean`` with noise as at ``time``."""
-        signal, scale = self.at(time)
-        return signal * clean + scale * noise
-
-
-def noise_path() -> NoisePath:
-    """The path of the tiny pool's noise schedule."""
-    from diffusers import DDPMScheduler
-
-    return NoisePath(DDPMScheduler.from_config(NOISE).alphas_cumprod)
-
-
-def guided_velocity(net: Any, nothing: torch.Tensor, guidance: float) -> Any:
-    """A function (x, time, words) -> velocity with classifier-free guidance; a plain call where
-    ``guidance`` is 1.
-    """
-
-    def velocity(x: torch.Tensor, time: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        if guidance == 1:
-            return net(x, time, words).sample  # type: ignore[no-any-return]
-        empty = nothing.to(words).expand_as(words)
-        without, given = net(
-            torch.cat([x, x]), torch.cat([time, time]), torch.cat([empty, words])
-        ).sample.chunk(2)
-        return without + guidance * (given - without)  # type: ignore[no-any-return]
+    def velocity(x: torch.Tensor, time: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        with mixed_precision(x.device):
+            if guidance == 1:
+                return net(x, time, text).sample.float()  # type: ignore[no-any-return]
+            both = torch.cat([empty.to(text).expand_as(text), text])
+            output = net(torch.cat([x, x]), torch.cat([time, time]), both).sample
+        unconditional, conditional = output.float().chunk(2)
+        return unconditional + guidance * (conditional - unconditional)  # type: ignore[no-any-return]
 
     return velocity
 
 
-def progressive_loss(path: NoisePath, teacher: Any, steps: int, substeps: int = 2) -> Loss:
-    """One of ``steps`` student steps lands where ``substeps`` steps of the teacher do (Salimans and
-    Ho 2022, algorithm 2).
+def progressive_loss(
+    path: NoisePath, teacher: Velocity, steps: int, substeps: int = 5
+) -> DenoiserLoss:
+    """Return the loss of progressive distillation (Salimans and Ho 2022, algorithm 2).
 
-    The error is that of the clean image which takes the student there, weighted by max(SNR, 1) as
-    the paper has it.
+    One of the student's ``steps`` should end where ``substeps`` steps of the teacher end. The error
+    is that of the clean image that leads there, weighted by max(SNR, 1), at most 20. The paper
+    halves the number of steps repeatedly; five substeps go from 20 guided steps to 4 at once.
     """
     span = TRAIN_STEPS // steps
 
-    def loss(net: Any, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        start = TRAIN_STEPS - 1 - span * torch.randint(0, steps, (len(x),))
-        noisy = path.add(x, torch.randn_like(x), start)
+    def loss(net: Any, latents: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        step = torch.randint(0, steps, (len(latents),), device=latents.device)
+        start = TRAIN_STEPS - 1 - span * step
+        noisy = path.add(latents, torch.randn_like(latents), start)
         with torch.no_grad():
-            there = _walk(path, teacher, noisy, c, start, span // substeps, substeps)
-            wanted = _leading_to(path, noisy, there, start, start - span)
-        made = path.clean(noisy, net(noisy, start, c).sample, start)
+            end = _follow(path, teacher, noisy, text, start, span // substeps, substeps)
+            target = _clean_leading_to(path, noisy, end, start, start - span)
+        with mixed_precision(latents.device):
+            velocity = net(noisy, start, text).sample
         signal, noise = path.at(start)
         weight = (signal / noise).square().clamp(1, 20)
-        return (weight * F.mse_loss(made, wanted, reduction="none")).mean()
+        error = F.mse_loss(path.clean(noisy, velocity.float(), start), target, reduction="none")
+        return (weight * error).mean()
 
     return loss
 
 
-def one_step_loss(path: NoisePath, teacher: Any, steps: int) -> Loss:
-    """One step from pure noise lands where the teacher's ``steps`` do: knowledge distillation on
-    the teacher's own images.
+def one_step_loss(path: NoisePath, teacher: Velocity, steps: int) -> DenoiserLoss:
+    """Return the loss of one step from pure noise against the teacher's image after ``steps``.
 
-    The absolute error leaves images less blurred than the squared one where the student cannot
-    follow the teacher exactly.
+    The Huber loss blurs less than the squared error where the student cannot match the teacher.
     """
 
-    def loss(net: Any, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        start = torch.full((len(x),), TRAIN_STEPS - 1)
-        noise = torch.randn_like(x)
+    def loss(net: Any, latents: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        start = torch.full((len(latents),), TRAIN_STEPS - 1, device=latents.device)
+        noise = torch.randn_like(latents)
         with torch.no_grad():
-            wanted = _walk(path, teacher, noise, c, start, TRAIN_STEPS // steps, steps)
-        made = path.clean(noise, net(noise, start, c).sample, start)
-        return F.smooth_l1_loss(made, wanted, beta=0.2)
+            target = _follow(path, teacher, noise, text, start, TRAIN_STEPS // steps, steps)
+        with mixed_precision(latents.device):
+            velocity = net(noise, start, text).sample
+        return F.smooth_l1_loss(path.clean(noise, velocity.float(), start), target, beta=0.2)
 
     return loss
 
 
-def _walk(
+def _follow(
     path: NoisePath,
-    teacher: Any,
+    teacher: Velocity,
     x: torch.Tensor,
-    c: torch.Tensor,
+    text: torch.Tensor,
     start: torch.Tensor,
     stride: int,
     steps: int,
 ) -> torch.Tensor:
+    """Take ``steps`` deterministic steps of the teacher, ``stride`` times apart."""
     time = start
     for _ in range(steps):
-        x = path.move(x, teacher(x, time, c), time, (time - stride).clamp(min=-1))
+        x = path.move(x, teacher(x, time, text), time, (time - stride).clamp(min=-1))
         time = time - stride
     return x
 
 
-def _leading_to(
-    path: NoisePath, x: torch.Tensor, there: torch.Tensor, start: torch.Tensor, to: torch.Tensor
+def _clean_leading_to(
+    path: NoisePath, x: torch.Tensor, end: torch.Tensor, start: torch.Tensor, to: torch.Tensor
 ) -> torch.Tensor:
-    """The clean image whose single step from ``x`` at ``start`` arrives ``there`` at time ``to``."""
+    """Return the clean image whose single step from ``x`` at ``start`` gives ``end`` at ``to``."""
     (signal, noise), (next_signal, next_noise) = path.at(start), path.at(to.clamp(min=-1))
     ratio = next_noise / noise
-    return (there - ratio * x) / (next_signal - ratio * signal)
+    return (end - ratio * x) / (next_signal - ratio * signal)

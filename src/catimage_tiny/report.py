@@ -1,10 +1,8 @@
-"""Is the tiny pool any good? ``python -m catimage_tiny.report`` prints what a reader needs to judge
-it, as Markdown.
+"""Evaluate the embedded pool: ``python -m catimage_tiny.report`` prints tables in Markdown.
 
-Retrieval accuracy of its CLIP on scenes that it never saw; CLIPScore by candidate and kind of
-prompt beside that of rendered scenes, with cost and milliseconds; what choosing a candidate for
-each prompt is worth when it is chosen on half of the seeds and judged on the other half, and which
-kinds of prompt then go where; and a grid of images.
+It prints the retrieval accuracy of the pool's CLIP on unseen scenes; the mean score, cost and time
+of each candidate by kind of prompt; and the gain of the best candidate per prompt over the best
+single candidate. It also writes a grid of images.
 """
 
 from __future__ import annotations
@@ -18,216 +16,201 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from catimage.pool.device_memory import DeviceMemory
-from catimage.pool.registry import kind_of
-from catimage.pool.spec import Pool
-from catimage.scenes.grammar import KINDS, draw_scene
-from catimage.scenes.render import render
+from catimage.common.arrays import Floats
+from catimage.metrics.registry import get_metric
+from catimage.params import Encoder
+from catimage.pool.costs import candidate_costs
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.loading import load_pool
+from catimage.pool.spec import Candidate, Pool
+from catimage.scenes.grammar import KINDS
+from catimage_tiny.data import HeldOutScenes, held_out_scenes
 
-Floats = np.ndarray
-
-
-@dataclass(frozen=True)
-class Held:
-    """Scenes that training never saw: ``kinds`` and ``captions`` (n,), and ``images`` rendered of
-    them, uint8 (n, 64, 64, 3).
-    """
-
-    kinds: np.ndarray
-    captions: list[str]
-    images: np.ndarray
-
-
-def held_out(count: int, seed: int) -> Held:
-    """Distinct scenes of another seed than training's, ``count`` of each kind."""
-    rng = np.random.default_rng(seed)
-    found: dict[str, tuple[str, np.ndarray]] = {}
-    for kind in KINDS:
-        start = len(found)
-        while len(found) < start + count:
-            scene = draw_scene(rng, kind)
-            found.setdefault(scene.caption(), (kind, render(scene, rng)))
-    return Held(
-        np.array([k for k, _ in found.values()]),
-        list(found),
-        np.stack([i for _, i in found.values()]),
-    )
+HELD_OUT_SEED = 999
+PRICES = (0.0, 1.0, 3.0, 10.0, 30.0)
+"""Prices of a TFLOP in the metric's unit."""
+_HEADER = 112
+"""Height in pixels of the grid's header."""
 
 
 @dataclass(frozen=True)
-class Split:
-    """Means of quality - price x cost on the seeds that did not choose, and the standard error of
-    their difference over prompts.
+class SplitResult:
+    """Mean of quality minus price times cost on the held-out half of the seeds.
+
+    Attributes:
+        per_prompt: Of the candidate chosen for each prompt.
+        fixed: Of the best single candidate.
+        error: Standard error over prompts of the difference.
     """
 
-    chosen: float
+    per_prompt: float
     fixed: float
     error: float
 
 
-def split_by_seed(scores: Floats, cost: Floats, price: float) -> Split:
-    """What a choice of candidate for each prompt is worth beyond its seeds.
+def split_by_seed(scores: Floats, cost: Floats, price: float) -> SplitResult:
+    """Estimate the gain of choosing a candidate per prompt, without selection bias.
 
-    Every half of the seeds chooses once, and the other half judges: the candidate that is best for
-    a prompt on the choosing seeds, against the one that is best on average there.
+    Each half of the seeds in turn chooses a candidate for every prompt and one candidate for all
+    prompts; the other half evaluates both choices.
 
     Args:
         scores: (n_prompts, n_candidates, n_seeds), higher is better; n_seeds is even.
         cost: (n_candidates,).
-        price: of a unit of cost, in the metric's unit; 0 asks for quality alone.
+        price: Price of a unit of cost, in the metric's unit.
     """
     value = scores - price * cost[None, :, None]
     prompts, seeds = np.arange(len(value)), range(value.shape[2])
     chosen, fixed = [], []
     for half in combinations(seeds, value.shape[2] // 2):
-        choose = value[:, :, list(half)].mean(2)
-        judge = value[:, :, [s for s in seeds if s not in half]].mean(2)
-        chosen.append(judge[prompts, choose.argmax(1)])
-        fixed.append(judge[:, choose.mean(0).argmax()])
-    own, one = np.mean(chosen, axis=0), np.mean(fixed, axis=0)
-    return Split(
-        float(own.mean()), float(one.mean()), float((own - one).std(ddof=1) / np.sqrt(len(own)))
-    )
+        choosing = value[:, :, list(half)].mean(2)
+        evaluating = value[:, :, [s for s in seeds if s not in half]].mean(2)
+        chosen.append(evaluating[prompts, choosing.argmax(1)])
+        fixed.append(evaluating[:, choosing.mean(0).argmax()])
+    per_prompt, single = np.mean(chosen, axis=0), np.mean(fixed, axis=0)
+    error = (per_prompt - single).std(ddof=1) / np.sqrt(len(single))
+    return SplitResult(float(per_prompt.mean()), float(single.mean()), float(error))
 
 
 def generate_all(
-    pool: Pool, captions: list[str], seeds: int, batch: int = 50
-) -> tuple[np.ndarray, Floats]:
-    """Images (n_candidates, n_seeds, n_prompts, h, w, 3) and seconds an image (n_candidates,), text
-    encoding apart.
+    pool: Pool, captions: list[str], seeds: int, batch_size: int = 50
+) -> tuple[NDArray[np.uint8], Floats]:
+    """Generate every caption with every candidate and seed.
+
+    Returns:
+        Images (n_candidates, n_seeds, n_captions, h, w, 3), and seconds per image (n_candidates,)
+        without text encoding.
     """
-    images, seconds = [], []
-    for name, spec in pool.generators.items():
-        generator = kind_of(spec, pool.folder).load(DeviceMemory())
+    cache = GeneratorCache(pool)
+    cache.prepare()
+    results = {}
+    for name in cache.names:
+        generator = cache.get(name)
         encoded = generator.encode(captions)
         for candidate in pool.candidates_of(name):
-            generator.generate(captions[:batch], candidate, [0] * batch, encoded)  # warm
-            start = time.perf_counter()
-            cuts = [captions[i : i + batch] for i in range(0, len(captions), batch)]
-            images.append(
-                [
-                    np.concatenate(
-                        [generator.generate(c, candidate, [s] * len(c), encoded) for c in cuts]
-                    )
-                    for s in range(seeds)
-                ]
-            )
-            seconds.append((time.perf_counter() - start) / seeds / len(captions))
-    order = [
-        [c for n in pool.generators for c in pool.candidates_of(n)].index(c)
-        for c in pool.candidates
+            key = candidate.candidate
+            results[key] = _generate(generator, candidate, captions, encoded, seeds, batch_size)
+        cache.release(name)
+    images, seconds = zip(*(results[c.candidate] for c in pool.candidates), strict=True)
+    return np.array(images), np.array(seconds)
+
+
+def _generate(
+    generator: Any,
+    candidate: Candidate,
+    captions: list[str],
+    encoded: Any,
+    seeds: int,
+    batch_size: int,
+) -> tuple[list[NDArray[np.uint8]], float]:
+    batches = [captions[i : i + batch_size] for i in range(0, len(captions), batch_size)]
+    generator.generate(batches[0], candidate, [0] * len(batches[0]), encoded)  # warm-up
+    start = time.perf_counter()
+    images = [
+        np.concatenate([generator.generate(b, candidate, [s] * len(b), encoded) for b in batches])
+        for s in range(seeds)
     ]
-    return np.array(images)[order], np.array(seconds)[order]
+    return images, (time.perf_counter() - start) / seeds / len(captions)
 
 
 def main() -> None:
-    """Draws, generates, scores and prints."""
-    from PIL import Image
-
-    from catimage.metrics.registry import get_metric
-    from catimage.params import Encoder
-    from catimage.pool.costs import candidate_costs
-    from catimage.pool.loading import load_pool
-    from catimage_tiny.grid import grid
-
-    parser = argparse.ArgumentParser(prog="python -m catimage_tiny.report", description=__doc__)
-    parser.add_argument("--prompts", type=int, default=100, help="of each kind")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--pool", default="tiny")
-    parser.add_argument("--metric", default="clip_score")
-    parser.add_argument("--scores", type=Path, help="where to keep the scores (npz)")
-    parser.add_argument("--grid", type=Path, default=Path("docs/tiny-pool.png"))
-    args = parser.parse_args()
-    pool, held = load_pool(args.pool, None), held_out(args.prompts, seed=999)
-    costs = candidate_costs(pool)["cost"].to_numpy()
-    metric = get_metric(args.metric, Encoder())
-    images, seconds = generate_all(pool, held.captions, args.seeds)
+    """Generate, score and print."""
+    args = _parser().parse_args()
+    pool, scenes = load_pool(args.pool), held_out_scenes(args.prompts, HELD_OUT_SEED)
+    names = [candidate.candidate for candidate in pool.candidates]
+    metric, clip = get_metric(args.metric, Encoder()), get_metric("clip_score", Encoder())
+    images, seconds = generate_all(pool, scenes.captions, args.seeds)
     scores = np.array(
-        [[metric.score(batch, held.captions) for batch in by_seed] for by_seed in images]
+        [[metric.score(batch, scenes.captions) for batch in by_seed] for by_seed in images]
     ).transpose(2, 0, 1)
-    names = [c.candidate for c in pool.candidates]
+    costs = candidate_costs(pool)["cost"].to_numpy()
     if args.scores:
-        np.savez(args.scores, scores=scores, kinds=held.kinds, names=names, costs=costs)
-    found = _retrieval(get_metric("clip_score", Encoder()), held)
-    print(
-        f"CLIP retrieval among {len(held.captions)} unseen scenes: {found:.3f} of captions, chance"
-        f" {1 / len(held.captions):.4f}\n"
-    )
-    print(
-        _by_kind(
-            held, scores, names, metric.score(held.images, held.captions), costs, seconds
-        ).to_markdown(floatfmt=".3f")
-        + "\n"
-    )
-    print(_splits(scores, costs).to_markdown(index=False, floatfmt="+.4f") + "\n")
-    for price in (0.0, 3.0):
-        print(f"Best candidate at a price of {price:g} a TFLOP, by kind of prompt:\n")
-        print(
-            _who_goes_where(held.kinds, scores, names, costs, price).to_markdown(floatfmt=".2f")
-            + "\n"
-        )
-    args.grid.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid(held.kinds, images[:, 0], held.images, names)).save(args.grid)
-
-
-def _retrieval(metric: Any, held: Held) -> float:
-    """The share of images whose own caption scores highest among all captions."""
-    n = len(held.captions)
-    columns = [
-        metric.score(np.repeat(held.images[i : i + 1], n, 0), held.captions) for i in range(n)
-    ]
-    return float(np.mean(np.argmax(columns, axis=1) == np.arange(n)))
-
-
-def _by_kind(
-    held: Held, scores: Floats, names: list[str], truth: Floats, costs: Floats, seconds: Floats
-) -> pd.DataFrame:
-    """Mean score by candidate (rows) and kind; the rendered scenes last."""
-    rows = {**dict(zip(names, scores.mean(2).T, strict=True)), "rendered": truth}
-    table = pd.DataFrame(
-        {kind: {n: v[held.kinds == kind].mean() for n, v in rows.items()} for kind in KINDS}
-    )
-    table["all"] = pd.Series({n: v.mean() for n, v in rows.items()})
+        np.savez(args.scores, scores=scores, kinds=scenes.kinds, names=names, costs=costs)
+    table = quality_table(scenes, scores, names)
+    table.loc["rendered"] = _means(scenes.kinds, metric.score(scenes.images, scenes.captions))
     table["GFLOP"] = pd.Series(dict(zip(names, costs * 1e3, strict=True)))
     table["ms"] = pd.Series(dict(zip(names, seconds * 1e3, strict=True)))
-    return table
+    n = len(scenes.captions)
+    print(f"CLIP retrieval among {n} unseen scenes: {retrieval(clip, scenes):.3f} of captions\n")
+    print(table.to_markdown(floatfmt=".3f") + "\n")
+    print(gain_table(scores, costs).to_markdown(index=False, floatfmt="+.4f"))
+    args.grid.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image_grid(scenes, images[:, 0], names)).save(args.grid, optimize=True)
 
 
-def _splits(scores: Floats, costs: Floats) -> pd.DataFrame:
-    """Rows by price; the difference with its 95% interval."""
-    rows = []
-    for price in (0.0, 1.0, 3.0, 10.0, 30.0):
-        made = split_by_seed(scores, costs, price)
-        gain = made.chosen - made.fixed
-        ends = (gain - 1.96 * made.error, gain + 1.96 * made.error)
-        rows.append((price, made.chosen, made.fixed, gain, *ends))
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "price of a TFLOP",
-            "chosen for each prompt",
-            "one for all",
-            "gain",
-            "low",
-            "high",
-        ],
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m catimage_tiny.report", description=__doc__)
+    parser.add_argument("--prompts", type=int, default=20, help="prompts of each kind")
+    parser.add_argument("--seeds", type=int, default=4, help="images per prompt; even")
+    parser.add_argument("--pool", default="tiny")
+    parser.add_argument("--metric", default="clip_score")
+    parser.add_argument("--scores", type=Path, help="write the scores to this .npz file")
+    parser.add_argument("--grid", type=Path, default=Path("docs/tiny-pool.png"))
+    return parser
 
 
-def _who_goes_where(
-    kinds: np.ndarray, scores: Floats, names: list[str], costs: Floats, price: float
-) -> pd.DataFrame:
-    """Share of each kind's prompts for which a candidate (rows) has the best mean score over seeds,
-    less ``price`` x cost.
+def retrieval(metric: Any, scenes: HeldOutScenes) -> float:
+    """Return the share of images whose own caption has the highest score of all captions."""
+    n = len(scenes.captions)
+    scores = [
+        metric.score(np.repeat(image[None], n, 0), scenes.captions) for image in scenes.images
+    ]
+    return float(np.mean(np.argmax(scores, axis=1) == np.arange(n)))
+
+
+def quality_table(scenes: HeldOutScenes, scores: Floats, names: list[str]) -> pd.DataFrame:
+    """Return the mean score by candidate (rows) and kind of prompt.
+
+    Args:
+        scenes: n_prompts scenes.
+        scores: (n_prompts, n_candidates, n_seeds).
+        names: n_candidates names.
     """
-    best = (scores.mean(2) - price * costs).argmax(1)
-    return pd.DataFrame(
-        {
-            kind: {n: float((best[kinds == kind] == i).mean()) for i, n in enumerate(names)}
-            for kind in KINDS
-        }
-    )
+    rows = [_means(scenes.kinds, scores[:, i].mean(1)) for i in range(len(names))]
+    return pd.DataFrame(rows, index=names, columns=[*KINDS, "all"])
+
+
+def _means(kinds: NDArray[np.str_], scores: Floats) -> list[float]:
+    return [*(float(scores[kinds == kind].mean()) for kind in KINDS), float(scores.mean())]
+
+
+def gain_table(scores: Floats, costs: Floats) -> pd.DataFrame:
+    """Return the gain of choosing per prompt, with its 95% interval, at several prices."""
+    rows = []
+    for price in PRICES:
+        result = split_by_seed(scores, costs, price)
+        gain, margin = result.per_prompt - result.fixed, 1.96 * result.error
+        rows.append((price, result.per_prompt, result.fixed, gain, gain - margin, gain + margin))
+    columns = ["price per TFLOP", "best per prompt", "best single", "gain", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def image_grid(
+    scenes: HeldOutScenes, images: NDArray[np.uint8], names: list[str], per_kind: int = 5
+) -> NDArray[np.uint8]:
+    """Return a picture with a row per prompt and a column per candidate, rendered scenes last.
+
+    Args:
+        scenes: n_prompts scenes; the first ``per_kind`` of each kind are shown.
+        images: uint8 (n_candidates, n_prompts, h, w, 3).
+        names: n_candidates names.
+        per_kind: Rows per kind of prompt.
+    """
+    rows = [i for kind in KINDS for i in np.flatnonzero(scenes.kinds == kind)[:per_kind]]
+    lines = [np.concatenate([*images[:, i], scenes.images[i]], axis=1) for i in rows]
+    titles = [_title(name, images.shape[3]) for name in [*names, "rendered"]]
+    return np.concatenate([np.concatenate(titles, axis=1), *lines], axis=0)
+
+
+def _title(name: str, width: int) -> NDArray[np.uint8]:
+    """Return a candidate's name, rotated by 90 degrees: uint8 (header, width, 3)."""
+    canvas, font = Image.new("RGB", (_HEADER, width), "white"), ImageFont.load_default(14)
+    text = name.removeprefix("tiny-")
+    ImageDraw.Draw(canvas).text((2, width / 2), text, "black", font, anchor="lm")
+    return np.asarray(canvas.rotate(90, expand=True))
 
 
 if __name__ == "__main__":

@@ -1,62 +1,67 @@
-"""A CLIP tokenizer of a thousand tokens: byte-level BPE, so that every text has an encoding,
-learned from captions.
-"""
+"""The CLIP tokenizer of the embedded pool: byte-level BPE of about 750 tokens."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from catimage.scenes.grammar import COLOURS, NUMBERS, SHAPES, TEXTURES, draw_scene
+from catimage.scenes.vocabulary import COLOURS, NUMBERS, SHAPES, TEXTURES
 
 CONTEXT = 40
 START, END = "<|startoftext|>", "<|endoftext|>"
+MAX_VOCABULARY = 1000
 
 
-def train_tokenizer(
-    folder: Path, seed: int = 0, vocabulary: int = 1000, captions: int = 20_000
-) -> None:
-    """Learns the merges on scene captions and writes ``folder`` as
-    ``CLIPTokenizer.from_pretrained`` reads it.
+def train_tokenizer(folder: Path, seed: int = 0, captions: int = 20_000) -> None:
+    """Learn merges from scene captions and write what ``CLIPTokenizer.from_pretrained`` reads.
 
-    The end token has the highest id, since open_clip pools a text where its ids are largest.
+    Byte-level BPE has an encoding for every text. The end token has the highest id, because
+    open_clip pools a text at the position of its highest id.
+
+    Args:
+        folder: Gets ``vocab.json``, ``merges.txt`` and two configuration files.
+        seed: Of the captions.
+        captions: Number of captions to learn from.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    rng = np.random.default_rng(seed)
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
-    bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), bpe.pre_tokenizer]
-    )
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - 2,
-        initial_alphabet=letters,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    words = [*COLOURS, *SHAPES, *TEXTURES, *NUMBERS[1:]] * 50
-    bpe.train_from_iterator(
-        [draw_scene(rng).caption().replace(",", " ,") for _ in range(captions)] + words, trainer
-    )
-    learned = json.loads(bpe.to_str())["model"]
+    learned, letters = _learn_bpe(seed, captions)
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
-    tokens += [
-        t for t in sorted(learned["vocab"], key=learned["vocab"].get) if t not in set(tokens)
-    ]
+    by_id = sorted(learned["vocab"], key=learned["vocab"].get)
+    tokens += [token for token in by_id if token not in set(tokens)]
     merges = [" ".join(m) if isinstance(m, list) else m for m in learned["merges"]]
     _write(folder, [*tokens, START, END], merges)
 
 
+def _learn_bpe(seed: int, captions: int) -> tuple[dict[str, Any], list[str]]:
+    """Return the trained BPE model as a dictionary, and the byte alphabet."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    from catimage.scenes.grammar import draw_scene
+
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), bytes_of])
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=MAX_VOCABULARY - 2,
+        initial_alphabet=letters,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    rng = np.random.default_rng(seed)
+    texts = [draw_scene(rng).caption().replace(",", " ,") for _ in range(captions)]
+    texts += [*COLOURS, *SHAPES, *TEXTURES, *NUMBERS[1:]] * 50
+    bpe.train_from_iterator(texts, trainer)
+    return json.loads(bpe.to_str())["model"], letters
+
+
 def _write(folder: Path, tokens: list[str], merges: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(
-        json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False)
-    )
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     config = {

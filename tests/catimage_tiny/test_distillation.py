@@ -1,22 +1,22 @@
 import pytest
 import torch
 
-from catimage_tiny.denoiser import NOISE
-from catimage_tiny.distillation import guided_velocity, noise_path, one_step_loss, progressive_loss
+from catimage_tiny.distillation import guided_velocity, one_step_loss, progressive_loss
+from catimage_tiny.noise import NOISE, noise_path
 
 
 class Net(torch.nn.Module):
-    """Stands for a denoiser: a linear map of its inputs, so that every call can be followed."""
+    """A stand-in for a denoiser: linear in its inputs."""
 
     def __init__(self, weight: float) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(weight))
 
-    def forward(self, x, time, words):
+    def forward(self, x, time, text):
         class Out:
             sample = (
                 self.weight * x
-                + words.mean((1, 2))[:, None, None, None]
+                + text.mean((1, 2))[:, None, None, None]
                 - time[:, None, None, None] / 1000
             )
 
@@ -38,14 +38,14 @@ def test_the_path_is_that_of_diffusers_ddim():
         torch.testing.assert_close(ours, x, rtol=1e-3, atol=1e-4)
 
 
-def test_the_ends_of_the_path_are_noise_alone_and_the_image_alone():
+def test_the_path_ends_in_pure_noise_and_in_the_clean_image():
     path = noise_path()
     clean, noise = torch.randn(1, 1, 2, 2), torch.randn(1, 1, 2, 2)
     assert torch.equal(path.add(clean, noise, torch.tensor([999])), noise)
     assert torch.equal(path.add(clean, noise, torch.tensor([-1])), clean)
 
 
-def test_a_velocity_moves_back_to_the_image_it_came_from():
+def test_the_true_velocity_recovers_the_clean_image():
     path = noise_path()
     clean, noise, time = (
         torch.randn(3, 1, 2, 2),
@@ -54,6 +54,7 @@ def test_a_velocity_moves_back_to_the_image_it_came_from():
     )
     signal, scale = path.at(time)
     velocity, x = signal * noise - scale * clean, path.add(clean, noise, time)
+    torch.testing.assert_close(path.velocity(clean, noise, time), velocity)
     torch.testing.assert_close(path.clean(x, velocity, time), clean)
     torch.testing.assert_close(path.move(x, velocity, time, torch.tensor([-1] * 3)), clean)
     torch.testing.assert_close(
@@ -61,38 +62,36 @@ def test_a_velocity_moves_back_to_the_image_it_came_from():
     )
 
 
-def test_guidance_goes_beyond_the_given_prompt():
-    net, words = Net(0.0), torch.ones(2, 3, 4)
+def test_guidance_extrapolates_from_the_empty_prompt():
+    net, text = Net(0.0), torch.ones(2, 3, 4)
     x, time = torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.long)
     for guidance, value in ((1, 1.0), (3, 3.0)):
-        made = guided_velocity(net, torch.zeros(3, 4), guidance)(x, time, words)
-        assert made.flatten().tolist() == pytest.approx([value] * 8)
+        velocity = guided_velocity(net, torch.zeros(3, 4), guidance)(x, time, text)
+        assert velocity.flatten().tolist() == pytest.approx([value] * 8)
 
 
-def test_a_student_that_is_where_its_teacher_goes_has_no_loss():
-    """With one substep the student that equals the teacher lands where the teacher does; another
-    one does not.
-    """
+def test_a_student_equal_to_its_teacher_has_no_loss():
+    """With one substep; another student has a loss."""
     torch.manual_seed(0)
-    x, words = torch.randn(4, 1, 2, 2), torch.randn(4, 3, 4)
+    x, text = torch.randn(4, 1, 2, 2), torch.randn(4, 3, 4)
     teacher = guided_velocity(Net(0.3), torch.zeros(3, 4), 1)
     assert progressive_loss(noise_path(), teacher, steps=4, substeps=1)(
-        Net(0.3), x, words
+        Net(0.3), x, text
     ).item() == pytest.approx(0, abs=1e-6)
-    assert one_step_loss(noise_path(), teacher, steps=1)(
-        Net(0.3), x, words
-    ).item() == pytest.approx(0, abs=1e-9)
+    assert one_step_loss(noise_path(), teacher, steps=1)(Net(0.3), x, text).item() == pytest.approx(
+        0, abs=1e-9
+    )
     for loss in (
-        progressive_loss(noise_path(), teacher, steps=4),
+        progressive_loss(noise_path(), teacher, steps=4, substeps=2),
         one_step_loss(noise_path(), teacher, steps=4),
     ):
-        assert loss(Net(0.9), x, words).item() > 1e-3
+        assert loss(Net(0.9), x, text).item() > 1e-3
 
 
-def test_a_student_learns_two_steps_of_its_teacher():
+def test_a_student_learns_to_take_two_steps_of_its_teacher():
     torch.manual_seed(0)
     teacher, student = guided_velocity(Net(0.3), torch.zeros(3, 4), 1), Net(0.9)
-    loss = progressive_loss(noise_path(), teacher, steps=2)
+    loss = progressive_loss(noise_path(), teacher, steps=2, substeps=2)
     optimiser = torch.optim.Adam(student.parameters(), lr=0.05)
     losses = []
     for _ in range(60):

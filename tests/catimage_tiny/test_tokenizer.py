@@ -18,7 +18,7 @@ def tokenizer(tmp_path_factory):
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def test_captions_fit_the_context_with_about_a_token_a_word(tokenizer):
+def test_captions_fit_the_context_with_about_one_token_per_word(tokenizer):
     rng = np.random.default_rng(5)
     for _ in range(200):
         caption = draw_scene(rng, "crowded").caption()

@@ -1,163 +1,164 @@
-"""The training code runs for a step or two, and what it writes is what diffusers, transformers and
-open_clip load.
-"""
+"""The training loop, and the rule that loss functions stay on the device."""
 
-import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from catimage_tiny.autoencoder import new_autoencoder, pixels_to_tensor, train_autoencoder
-from catimage_tiny.clip import train_clip
-from catimage_tiny.data import make_scenes
-from catimage_tiny.denoiser import (
-    Examples,
-    encode_captions,
-    encode_latents,
-    new_denoiser,
-    save_lora,
-    text_encoder_from,
-    train_denoiser,
-    with_lora,
-)
-from catimage_tiny.pipeline import assemble
-from catimage_tiny.schedule import cosine_rate
+from catimage.pool.generators.next_scale.model import NextScaleModel
+from catimage_tiny.autoencoder import autoencoder_loss, new_autoencoder
+from catimage_tiny.clip import contrastive_loss, new_clip
+from catimage_tiny.denoiser import Examples, batched, new_denoiser, velocity_loss, with_lora
+from catimage_tiny.distillation import guided_velocity, one_step_loss, progressive_loss
+from catimage_tiny.next_scale import SHAPE, ImageTokenizer, bit_loss, tokenizer_loss
+from catimage_tiny.noise import noise_path
+from catimage_tiny.recipe import TrainingSettings
+from catimage_tiny.training import Update, cosine_learning_rate, fit
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("build")
-    scenes = make_scenes(16, seed=0)
-    train_clip(scenes.images, scenes.captions, folder / "clip", steps=2, batch=8)
-    train_autoencoder(new_autoencoder(), scenes.images, folder / "vae", steps=2, batch=4)
-    from diffusers import AutoencoderKL
-
-    text_encoder, tokenizer = text_encoder_from(folder / "clip")
-    words = encode_captions(text_encoder, tokenizer, scenes.captions, "cpu")
-    vae = AutoencoderKL.from_pretrained(folder / "vae")
-    latents = encode_latents(vae, scenes.images, "cpu")
-    train_denoiser(
-        new_denoiser(), Examples(latents, words, words[0]), folder / "unet", steps=2, batch=4
-    )
-    for name in ("lightning", "turbo"):
-        train_denoiser(
-            new_denoiser(), Examples(latents, words, words[0]), folder / name, steps=1, batch=4
-        )
-    adapted = with_lora(new_denoiser(), rank=2)
-    train_denoiser(
-        adapted,
-        Examples(latents, words, words[0]),
-        folder / "patterns",
-        steps=2,
-        batch=4,
-        save=save_lora,
-    )
-    assemble(folder, folder / "out")
-    return folder, scenes, latents, words
+def test_the_learning_rate_rises_and_falls():
+    assert cosine_learning_rate(0, 1000, 1.0) == pytest.approx(1 / 200)
+    assert cosine_learning_rate(99, 1000, 1.0) == pytest.approx(0.5, abs=0.02)
+    assert cosine_learning_rate(200, 1000, 1.0) == pytest.approx(0.905, abs=0.01)
+    assert cosine_learning_rate(999, 1000, 1.0) == pytest.approx(0.01, abs=1e-4)
+    assert cosine_learning_rate(4, 10, 1.0) == pytest.approx(0.6580, abs=1e-3), "a short warm-up"
 
 
-def test_shapes_of_what_is_learned_on(trained):
-    _, scenes, latents, words = trained
-    assert latents.shape == (len(scenes.images), 6, 16, 16) and torch.isfinite(latents).all()
-    assert words.shape == (len(scenes.images), 40, 128)
+def _regression():
+    torch.manual_seed(0)
+    net = torch.nn.Linear(5, 7)
+    x, target = torch.randn(64, 5), torch.randn(64, 7)
+    return net, lambda: (net(x) - x @ target[:5, :]).square().mean()
 
 
-def test_transformers_text_encoder_equals_open_clips(trained):
-    import open_clip
-
-    folder, scenes, _, words = trained
-    model = open_clip.create_model(f"local-dir:{folder / 'clip'}").eval()
-    ids = open_clip.get_tokenizer(f"local-dir:{folder / 'clip'}")(scenes.captions)
-    with torch.no_grad():
-        x = model.transformer(
-            model.token_embedding(ids) + model.positional_embedding, attn_mask=model.attn_mask
-        )
-        assert torch.allclose(model.ln_final(x), words.float(), atol=5e-3)
+def test_training_minimizes_the_loss_and_returns_a_record():
+    net, loss = _regression()
+    before = loss().item()
+    record = fit(net, loss, TrainingSettings(300, 64, 0.05, weight_decay=0.0), "regression")
+    assert loss().item() < 0.01 * before
+    assert record.part == "regression" and record.loss < 0.05 * before and record.seconds > 0
 
 
-def test_stable_diffusion_loads_the_pipeline_as_it_is(trained):
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(trained[0] / "out" / "sd")
-    pipeline.set_progress_bar_config(disable=True)
-    images = pipeline(
-        ["a red moon"], num_inference_steps=2, guidance_scale=3.0, output_type="np"
-    ).images
-    assert images.shape == (1, 64, 64, 3) and np.isfinite(images).all()
-
-
-def test_the_distilled_denoisers_fit_into_the_pipeline(trained):
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-
-    folder = trained[0] / "out"
-    for name in ("lightning", "turbo"):
-        unet = UNet2DConditionModel.from_pretrained(folder / name, torch_dtype=torch.float32)
-        pipeline = StableDiffusionPipeline.from_pretrained(folder / "sd", unet=unet)
-        pipeline.set_progress_bar_config(disable=True)
-        assert np.isfinite(
-            pipeline(
-                ["a red moon"], num_inference_steps=1, guidance_scale=1.0, output_type="np"
-            ).images
-        ).all()
+def test_the_network_ends_with_its_average_weights():
+    net, loss = _regression()
+    first = net.weight.detach().clone()
+    update = Update(net, loss, TrainingSettings(1, 64, 0.1))
+    update.learning_rate.fill_(0.1)
+    update.decay.fill_(0.75)
+    update.run()
+    moved = net.weight.detach().clone()
+    update.take_averages()
+    assert torch.allclose(net.weight, 0.75 * first + 0.25 * moved)
 
 
-def test_an_adapter_is_small_fits_the_pipeline_and_freezes_the_rest(trained):
-    from diffusers import StableDiffusionPipeline
-    from safetensors.torch import load_file
-
-    folder = trained[0] / "out"
-    weights = load_file(folder / "patterns" / "pytorch_lora_weights.safetensors")
-    assert sum(w.numel() for w in weights.values()) < 200_000 and {
-        w.dtype for w in weights.values()
-    } == {torch.float16}
-    assert all(".lora_A." in name or ".lora_B." in name for name in weights)
-    assert any(
-        w.abs().max() > 0 for name, w in weights.items() if ".lora_B." in name
-    )  # which begin as zeros
-    pipeline = StableDiffusionPipeline.from_pretrained(folder / "sd")
-    pipeline.load_lora_weights(folder / "patterns")
-    assert all(
-        "lora" in name
-        for name, p in with_lora(new_denoiser(), rank=2).named_parameters()
-        if p.requires_grad
-    )
+def test_without_a_learning_rate_the_weights_stay():
+    """As in the updates that precede the recording of a CUDA graph."""
+    net, loss = _regression()
+    first = net.weight.detach().clone()
+    update = Update(net, loss, TrainingSettings(1, 64, 0.1))
+    update.run()
+    update.take_averages()
+    assert torch.equal(net.weight, first)
 
 
-def test_a_clip_goes_on_from_another(trained, tmp_path):
-    from safetensors.torch import load_file
-
-    folder, scenes = trained[:2]
-    train_clip(
-        scenes.images,
-        scenes.captions,
-        tmp_path / "clip",
-        steps=1,
-        batch=8,
-        rate=1e-9,
-        start=folder / "clip",
-    )
-    before, after = (
-        load_file(f / "clip" / "open_clip_model.safetensors") for f in (folder, tmp_path)
-    )
-    assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
-    assert (folder / "clip" / "vocab.json").read_bytes() == (
-        tmp_path / "clip" / "vocab.json"
-    ).read_bytes()
+def test_only_matrices_decay():
+    net = torch.nn.Linear(2, 2)
+    torch.nn.init.ones_(net.bias)
+    first = net.weight.detach().clone()
+    update = Update(net, lambda: 0 * net(torch.zeros(1, 2)).sum(), TrainingSettings(1, 1, 0.1))
+    update.learning_rate.fill_(0.1)
+    update.run()
+    assert torch.allclose(net.weight, first * (1 - 0.1 * 0.01))
+    assert torch.equal(net.bias, torch.ones(2))
 
 
-def test_the_denoiser_keeps_its_budget_of_operations():
-    from torch.utils.flop_counter import FlopCounterMode
+def test_a_constraint_runs_after_every_update():
+    net, loss = _regression()
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        new_denoiser()(torch.zeros(1, 6, 16, 16), torch.tensor([1]), torch.zeros(1, 40, 128))
-    assert counter.get_total_flops() <= 0.3e9
+    def clamp():
+        net.weight.data.clamp_(0, 0.1)
+
+    settings = TrainingSettings(5, 64, 0.1, averaging=0.0)
+    fit(net, loss, settings, "clamped", after_update=clamp)
+    assert net.weight.min() >= 0 and net.weight.max() <= 0.1
 
 
-def test_pixels_and_rates():
-    assert pixels_to_tensor(
-        np.array([[[[0, 255, 51]]]], np.uint8)
-    ).flatten().tolist() == pytest.approx([-1, 1, -0.6])
-    assert (
-        cosine_rate(0, 1000, 1.0) == 0.01
-        and cosine_rate(100, 1000, 1.0) == 1.0
-        and cosine_rate(1000, 1000, 1.0) == pytest.approx(0.02)
-    )
+def test_a_loss_that_is_not_finite_is_an_error():
+    net, _ = _regression()
+    nan = torch.tensor(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"broken: the loss is nan after 2 updates\."):
+        fit(net, lambda: net.weight.sum() * nan, TrainingSettings(2, 1, 0.1), "broken")
+
+
+class OnOneDevice(TorchDispatchMode):
+    """Refuses tensors on the CPU and reading values back, which a CUDA graph cannot record."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves((args, kwargs, output)):
+            if isinstance(leaf, torch.Tensor):
+                assert leaf.device.type == "meta", f"{func} has a tensor on {leaf.device}"
+        return output
+
+
+def _meta(*shape, dtype=torch.float16):
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+IMAGES = _meta(8, 64, 64, 3, dtype=torch.uint8)
+TEXT, EMPTY = _meta(8, 40, 128), _meta(40, 128)
+
+
+def _denoiser_loss(make_loss, net=None, drop=0.0):
+    net = net or new_denoiser().to("meta")
+    return net, batched(make_loss, net, Examples(_meta(8, 6, 16, 16), TEXT, EMPTY), 4, drop)
+
+
+def _teacher(guidance):
+    return guided_velocity(new_denoiser().to("meta").requires_grad_(False), EMPTY, guidance)
+
+
+def _clip():
+    model = new_clip(600).to("meta")
+    return model, contrastive_loss(model, IMAGES, _meta(8, 40, dtype=torch.long), 4)
+
+
+def _autoencoder():
+    vae = new_autoencoder().to("meta")
+    return vae, autoencoder_loss(vae, IMAGES, 4)
+
+
+def _patterns():
+    return _denoiser_loss(velocity_loss(noise_path("meta")), with_lora(new_denoiser()).to("meta"))
+
+
+def _tokenizer():
+    model = ImageTokenizer().to("meta")
+    return model, lambda: tokenizer_loss(model, IMAGES, 4)
+
+
+def _transformer():
+    model, features = NextScaleModel(SHAPE).transformer.to("meta"), _meta(4, 24, 8, 8).float()
+    return model, lambda: bit_loss(model, features, TEXT[:4].float(), SHAPE.scales)
+
+
+LOSSES = {
+    "clip": _clip,
+    "vae": _autoencoder,
+    "unet": lambda: _denoiser_loss(velocity_loss(noise_path("meta")), drop=0.1),
+    "lightning": lambda: _denoiser_loss(progressive_loss(noise_path("meta"), _teacher(3.0), 4)),
+    "turbo": lambda: _denoiser_loss(one_step_loss(noise_path("meta"), _teacher(1), 4)),
+    "patterns": _patterns,
+    "tokenizer": _tokenizer,
+    "transformer": _transformer,
+}
+
+
+@pytest.mark.parametrize("part", LOSSES)
+def test_a_loss_creates_no_tensor_on_another_device(part):
+    net, loss = LOSSES[part]()
+    with OnOneDevice():
+        value = loss()
+        value.backward()
+    assert value.shape == () and value.device.type == "meta"
+    assert any(p.grad is not None for p in net.parameters())

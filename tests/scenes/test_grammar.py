@@ -3,18 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.scenes.grammar import (
-    COLOURS,
-    KINDS,
-    PATTERNS,
-    WAYS,
-    Background,
-    Group,
-    Scene,
-    draw_scene,
-    neighbour,
-)
+from catimage.scenes.grammar import KINDS, Background, Group, Scene, draw_scene, neighbour
 from catimage.scenes.render import SIZE, render
+from catimage.scenes.vocabulary import COLOURS, PATTERNS, WAYS
 
 seeds = st.integers(0, 2**32 - 1)
 

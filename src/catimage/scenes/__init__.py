@@ -1,1 +1,1 @@
-"""The scene grammar of the embedded pool: captions, renderer, parser."""
+"""Scenes of the embedded pool: grammar, renderer and parser of captions."""

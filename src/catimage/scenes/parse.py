@@ -1,11 +1,13 @@
-"""The inverse of :meth:`catimage.scenes.grammar.Scene.caption`: what a caption of the grammar says."""
+"""Parsing of captions: the inverse of :meth:`catimage.scenes.grammar.Scene.caption`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from catimage.scenes.grammar import (
+from catimage.scenes.grammar import Background, Group, Scene
+from catimage.scenes.vocabulary import (
+    BACKGROUND_CAPTIONS,
     COLOURS,
     MANY,
     NUMBERS,
@@ -14,38 +16,30 @@ from catimage.scenes.grammar import (
     SHAPES,
     TEXTURES,
     WAYS,
-    Background,
-    Group,
-    Scene,
 )
 
 
 def _any(names: Iterable[str]) -> str:
-    """A regular expression that matches one of ``names``, the longest first."""
+    """Return a regular expression that matches one of ``names``, the longest first."""
     longest_first = sorted((re.escape(name) for name in names if name), key=len, reverse=True)
     return f"(?:{'|'.join(longest_first)})"
 
 
-_COLOUR = _any(COLOURS)
-_WAY = {kind: _any(ways) for kind, ways in WAYS.items()}
-_BACKGROUNDS = {
-    kind: re.compile(
-        pattern.replace("COLOUR", f"({_COLOUR})").replace("NOUN", "(?:wall|background)")
+def _background_pattern(kind: str, template: str) -> re.Pattern[str]:
+    """Return a regular expression for the captions of one kind of background."""
+    return re.compile(
+        template.replace("a plain", "an? (?:plain|empty)").format(
+            noun="(?:wall|background)",
+            colour=f"(?P<colour>{_COLOUR})",
+            other=f"(?P<other>{_COLOUR})",
+            way=f"(?P<way>{_any(WAYS.get(kind, ()))})",
+        )
     )
-    for kind, pattern in {
-        "plain": "an? (?:plain|empty) COLOUR NOUN",
-        "fading": f"a NOUN fading from COLOUR to COLOUR ({_WAY['fading']})",
-        "half": f"a NOUN half COLOUR and half COLOUR ({_WAY['half']})",
-        "banded": f"a COLOUR NOUN with a wide COLOUR band ({_WAY['banded']})",
-        "striped": f"a NOUN of ({_WAY['striped']}) COLOUR and COLOUR stripes",
-        "checkered": f"a NOUN of ({_WAY['checkered']}) COLOUR and COLOUR checks",
-        "starry": "a starry COLOUR NOUN",
-        "zigzag": f"a NOUN of ({_WAY['zigzag']}) COLOUR and COLOUR zigzags",
-        "diamonds": f"a NOUN of ({_WAY['diamonds']}) COLOUR and COLOUR diamonds",
-        "hoops": f"a NOUN of ({_WAY['hoops']}) COLOUR and COLOUR hoops",
-        "bricks": f"a NOUN of ({_WAY['bricks']}) COLOUR bricks and COLOUR mortar",
-        "slanted": f"a NOUN of ({_WAY['slanted']}) COLOUR and COLOUR stripes",
-    }.items()
+
+
+_COLOUR = _any(COLOURS)
+_BACKGROUNDS = {
+    kind: _background_pattern(kind, template) for kind, template in BACKGROUND_CAPTIONS.items()
 }
 _GROUP = re.compile(
     rf"(an?|many|{_any(NUMBERS[2:])})(?: ({_any(RADIUS)}))?(?: ({_any(TEXTURES)}))?"
@@ -54,36 +48,36 @@ _GROUP = re.compile(
 
 
 def parse(caption: str) -> Scene | None:
-    """The scene that ``caption`` describes, its ``kind`` left empty; None for a text that is not of
-    the grammar.
+    """Return the scene that a caption describes, without a ``kind``.
+
+    Case and white space do not matter. The result is None for a text that the grammar does not
+    generate.
     """
     text = " ".join(caption.lower().split())
-    wall = _background(text)
+    wall = _parse_background(text)
     if wall is not None:
         return Scene("", wall)
-    listed, _, ground = text.rpartition(" on a")
-    background = _background("a" + ground)
-    overlap = listed.endswith(" overlapping")
-    groups = [_group(part) for part in re.split(", | and ", listed.removesuffix(" overlapping"))]
+    objects, _, rest = text.rpartition(" on a")
+    background = _parse_background("a" + rest)
+    overlap = objects.endswith(" overlapping")
+    parts = re.split(", | and ", objects.removesuffix(" overlapping"))
+    groups = [_parse_group(part) for part in parts]
     if background is None or None in groups:
         return None
     return Scene("", background, tuple(g for g in groups if g), overlap)
 
 
-def _background(text: str) -> Background | None:
+def _parse_background(text: str) -> Background | None:
     for kind, pattern in _BACKGROUNDS.items():
-        found = pattern.fullmatch(text)
-        if found:
-            colours = [w for w in found.groups() if w in COLOURS]
-            way = next((w for w in found.groups() if w not in COLOURS), "")
-            return Background(kind, colours[0], colours[1] if len(colours) > 1 else "", way)
+        if match := pattern.fullmatch(text):
+            return Background(kind, **match.groupdict())
     return None
 
 
-def _group(text: str) -> Group | None:
-    found = _GROUP.fullmatch(text)
-    if not found:
+def _parse_group(text: str) -> Group | None:
+    match = _GROUP.fullmatch(text)
+    if not match:
         return None
-    number, size, texture, colour, shape, position = (w or "" for w in found.groups())
+    number, size, texture, colour, shape, position = match.groups(default="")
     count = MANY if number == "many" else 1 if number in ("a", "an") else NUMBERS.index(number)
     return Group(count, size, texture, colour, shape, position)

@@ -1,4 +1,4 @@
-"""Draws a scene of the grammar: 64 x 64 pixels, four times supersampled."""
+"""Rendering of scenes: 64x64 pixels, drawn at four times the size and averaged down."""
 
 from __future__ import annotations
 
@@ -6,54 +6,63 @@ import math
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from catimage.scenes.grammar import (
-    COLOURS,
-    MANY,
-    PATTERNS,
-    POSITIONS,
-    RADIUS,
-    Background,
-    Group,
-    Scene,
-)
+from catimage.scenes.grammar import Background, Group, Scene
+from catimage.scenes.vocabulary import COLOURS, MANY, PATTERNS, POSITIONS, RADIUS
 
 SIZE = 64
-_UP = 4
-_N = SIZE * _UP
+_SCALE = 4
+_LARGE = SIZE * _SCALE
+_STARS = 20
+_TRIES = 40
+"""Random positions that are tried for an object."""
 Point = tuple[float, float]
+Disc = tuple[float, float, float]
+"""Horizontal and vertical position of the centre, and radius."""
+Pixels = NDArray[np.uint8]
+Shares = NDArray[np.floating]
+"""A number from 0 to 1 per pixel."""
 
 
-def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """One image of ``scene``: uint8 of shape (64, 64, 3). What the caption leaves open is drawn
-    from ``rng``.
+def render(scene: Scene, rng: np.random.Generator) -> Pixels:
+    """Draw one image of ``scene``: uint8 (64, 64, 3).
+
+    Args:
+        scene: Its caption determines a part of the image.
+        rng: Determines the rest: free positions, texture phases, sizes within a few per cent, the
+            number of "many" objects, and which object is in front.
     """
-    canvas = Image.fromarray(_ground(scene.background, rng))
-    items = [g for g in scene.groups for _ in range(_count(g, rng))]
-    places = _places(items, scene.overlap, rng)
-    for i in rng.permutation(len(items)):
-        _draw(canvas, items[i], places[i], rng)
-    return np.asarray(canvas.reduce(_UP))
+    canvas = Image.fromarray(_draw_background(scene.background, rng))
+    objects = [g for g in scene.groups for _ in range(_count(g, rng))]
+    centres = _place(objects, scene.overlap, rng)
+    for i in rng.permutation(len(objects)):
+        _draw_object(canvas, objects[i], centres[i], rng)
+    return np.asarray(canvas.reduce(_SCALE))
 
 
-def ground(background: Background) -> np.ndarray:
-    """The background by itself, stars left out: uint8 (64, 64, 3)."""
+def render_background(background: Background) -> Pixels:
+    """Draw a background alone, without its stars: uint8 (64, 64, 3)."""
     plain = Background("plain", background.colour) if background.kind == "starry" else background
-    return np.asarray(Image.fromarray(_ground(plain, np.random.default_rng(0))).reduce(_UP))
+    pixels = _draw_background(plain, np.random.default_rng(0))
+    return np.asarray(Image.fromarray(pixels).reduce(_SCALE))
 
 
 @cache
-def silhouette(shape: str, radius: float) -> np.ndarray:
-    """Where an object of that shape and radius in pixels is, in the middle of a square: bool (side,
-    side).
+def silhouette(shape: str, radius: float) -> NDArray[np.bool_]:
+    """Return the pixels of an object in the middle of a square: bool (side, side).
+
+    Args:
+        shape: One of the shapes.
+        radius: In pixels.
     """
-    half = (math.ceil(1.3 * radius) + 1) * _UP
-    return np.asarray(_mask(shape, radius * _UP, half).reduce(_UP)) > 127
+    half = (math.ceil(1.3 * radius) + 1) * _SCALE
+    return np.asarray(_draw_mask(shape, radius * _SCALE, half).reduce(_SCALE)) > 127
 
 
-def partner(colour: str) -> str:
-    """The second colour of a textured object."""
+def texture_colour(colour: str) -> str:
+    """Return the name of the second colour of a textured object."""
     return "white" if sum(COLOURS[colour]) < 560 else "black"
 
 
@@ -61,39 +70,39 @@ def _count(group: Group, rng: np.random.Generator) -> int:
     return int(rng.integers(MANY, MANY + 4)) if group.count >= MANY else group.count
 
 
-def _ground(ground: Background, rng: np.random.Generator) -> np.ndarray:
-    """The background: uint8 (256, 256, 3)."""
-    y, x = np.mgrid[0:_N, 0:_N].astype(np.float32) / _N
-    a, b = (np.array(COLOURS.get(c, (0, 0, 0)), np.float32) for c in (ground.colour, ground.other))
-    image = a + _share(ground, x, y)[..., None] * (b - a)
+def _draw_background(background: Background, rng: np.random.Generator) -> Pixels:
+    """Draw a background at full size: uint8 (256, 256, 3)."""
+    y, x = np.mgrid[0:_LARGE, 0:_LARGE].astype(np.float32) / _LARGE
+    colours = (background.colour, background.other)
+    first, second = (np.array(COLOURS.get(c, (0, 0, 0)), np.float32) for c in colours)
+    image = first + _second_share(background, x, y)[..., None] * (second - first)
     canvas = Image.fromarray(image.clip(0, 255).astype(np.uint8))
-    if ground.kind == "starry":
-        _sprinkle(canvas, ground, rng)
+    if background.kind == "starry":
+        _draw_stars(canvas, background, rng)
     return np.asarray(canvas)
 
 
-def _share(ground: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The share of the second colour at each pixel."""
-    kind, way = ground.kind, ground.way
+def _second_share(background: Background, x: Shares, y: Shares) -> Shares:
+    """Return the share of the second colour at each pixel."""
+    kind, way = background.kind, background.way
     if kind == "fading":
         return y if way == "downwards" else x
     if kind == "half":
         return (x >= 0.5) * 1.0 if way == "side by side" else (y >= 0.5) * 1.0
     if kind == "banded":
-        near = {"at the top": y, "at the bottom": 1 - y, "on the left": x, "on the right": 1 - x}
-        return (
-            (abs(y - 0.5) < 0.16) * 1.0 if way == "across the middle" else (near[way] < 0.3) * 1.0
-        )
+        edge = {"at the top": y, "at the bottom": 1 - y, "on the left": x, "on the right": 1 - x}
+        across = way == "across the middle"
+        return (abs(y - 0.5) < 0.16) * 1.0 if across else (edge[way] < 0.3) * 1.0
     if kind == "striped":
         return (((x if way == "upright" else y) * 4) % 1 >= 0.5) * 1.0
     if kind == "checkered":
         n = 4 if way == "large" else 8
         return np.asarray((np.floor(x * n) + np.floor(y * n)) % 2)
-    return _pattern(kind, way, x, y) if kind in PATTERNS else np.zeros_like(x)
+    return _pattern_share(kind, way, x, y) if kind in PATTERNS else np.zeros_like(x)
 
 
-def _pattern(kind: str, way: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The share of the second colour in one of the :data:`PATTERNS`."""
+def _pattern_share(kind: str, way: str, x: Shares, y: Shares) -> Shares:
+    """Return the share of the second colour in one of the patterns."""
     if kind == "zigzag":
         along, across = (y, x) if way == "upright" else (x, y)
         return np.asarray((across * 4 + 0.6 * abs(along * 6 % 2 - 1)) % 1 >= 0.5, float)
@@ -101,7 +110,8 @@ def _pattern(kind: str, way: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         n = 3 if way == "large" else 6
         return np.asarray((np.floor((x + y) * n) + np.floor((x - y) * n)) % 2)
     if kind == "hoops":
-        return (np.hypot(x - 0.5, y - 0.5) * (5 if way == "wide" else 9) % 1 >= 0.5) * 1.0
+        n = 5 if way == "wide" else 9
+        return np.asarray(np.hypot(x - 0.5, y - 0.5) * n % 1 >= 0.5, float)
     if kind == "bricks":
         n = 5 if way == "large" else 9
         shifted = x * n / 2 + np.floor(y * n) % 2 / 2
@@ -109,50 +119,52 @@ def _pattern(kind: str, way: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray((x + y if way == "rising" else x - y) * 3 % 1 >= 0.5, float)
 
 
-def _sprinkle(canvas: Image.Image, ground: Background, rng: np.random.Generator) -> None:
+def _draw_stars(canvas: Image.Image, background: Background, rng: np.random.Generator) -> None:
     draw = ImageDraw.Draw(canvas)
-    colour = (255, 255, 235) if sum(COLOURS[ground.colour]) < 400 else (40, 40, 70)
-    r = 1.3 * _UP
-    for x, y in rng.random((20, 2)) * _N:
+    colour = (255, 255, 235) if sum(COLOURS[background.colour]) < 400 else (40, 40, 70)
+    r = 1.3 * _SCALE
+    for x, y in rng.random((_STARS, 2)) * _LARGE:
         draw.rectangle((x - r, y - r, x + r, y + r), fill=colour)
 
 
-def _places(items: list[Group], overlap: bool, rng: np.random.Generator) -> list[Point]:
-    """Centres in supersampled pixels; apart from each other where the caption does not say
-    "overlapping".
+def _place(objects: list[Group], overlap: bool, rng: np.random.Generator) -> list[Point]:
+    """Return the objects' centres in pixels of the large image.
+
+    Objects at free positions keep a distance from each other, unless they may overlap.
     """
-    made: list[tuple[float, float, float]] = []
-    for g in items:
-        r = RADIUS[g.size] * _UP
+    placed: list[Disc] = []
+    for g in objects:
+        r = RADIUS[g.size] * _SCALE
         if g.position:
             fx, fy = POSITIONS[g.position]
-            jx, jy = rng.uniform(-1.5, 1.5, 2) * _UP
-            made.append((fx * _N + jx, fy * _N + jy, r))
-            continue
-        made.append(_free_place(r, made, 0.55 if overlap else 1.15, rng))
-    return [(x, y) for x, y, _ in made]
+            jx, jy = rng.uniform(-1.5, 1.5, 2) * _SCALE
+            placed.append((fx * _LARGE + jx, fy * _LARGE + jy, r))
+        else:
+            placed.append(_free_place(r, placed, 0.55 if overlap else 1.15, rng))
+    return [(x, y) for x, y, _ in placed]
 
 
-def _free_place(
-    r: float, made: list[tuple[float, float, float]], apart: float, rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """The best of forty random places: the first that is clear, or the one that is least in the
-    way.
+def _free_place(r: float, placed: list[Disc], distance: float, rng: np.random.Generator) -> Disc:
+    """Return the first free random position, or the one with the least overlap.
+
+    Args:
+        r: Radius of the object.
+        placed: Objects placed before.
+        distance: Smallest distance of two centres, as a multiple of the sum of the radii.
+        rng: Source of the positions.
     """
-    tries = rng.uniform(r * 1.05, _N - r * 1.05, (40, 2))
-    if not made:
+    tries = rng.uniform(r * 1.05, _LARGE - r * 1.05, (_TRIES, 2))
+    if not placed:
         return float(tries[0, 0]), float(tries[0, 1]), r
-    others = np.array(made)
-    gap = np.hypot(tries[:, None, 0] - others[:, 0], tries[:, None, 1] - others[:, 1]) - apart * (
-        r + others[:, 2]
-    )
-    clear = gap.min(axis=1)
-    best = int(np.argmax(clear >= 0)) if (clear >= 0).any() else int(np.argmax(clear))
+    others = np.array(placed)
+    centres = np.hypot(tries[:, None, 0] - others[:, 0], tries[:, None, 1] - others[:, 1])
+    gap = (centres - distance * (r + others[:, 2])).min(axis=1)
+    best = int(np.argmax(gap >= 0)) if (gap >= 0).any() else int(np.argmax(gap))
     return float(tries[best, 0]), float(tries[best, 1]), r
 
 
 def _corners(n: int, centre: Point, radius: float, inner: float = 1.0) -> list[Point]:
-    """Corners of a regular polygon, or of a star where ``inner`` is below 1."""
+    """Return the corners of a regular polygon, or of a star where ``inner`` is below 1."""
     k = n if inner == 1.0 else 2 * n
     radii = [radius if i % 2 == 0 else radius * inner for i in range(k)]
     return [
@@ -164,10 +176,8 @@ def _corners(n: int, centre: Point, radius: float, inner: float = 1.0) -> list[P
     ]
 
 
-def _mask(shape: str, r: float, half: int) -> Image.Image:
-    """The silhouette of a shape of radius ``r`` in the middle of an 8-bit mask of ``2 * half``
-    pixels a side.
-    """
+def _draw_mask(shape: str, r: float, half: int) -> Image.Image:
+    """Return an 8-bit mask of ``2 * half`` pixels per side with a shape of radius ``r``."""
     mask = Image.new("L", (2 * half, 2 * half))
     draw = ImageDraw.Draw(mask)
     x = y = float(half)
@@ -189,29 +199,29 @@ def _mask(shape: str, r: float, half: int) -> Image.Image:
     return mask
 
 
-def _texture(group: Group, half: int, rng: np.random.Generator) -> Image.Image:
-    """What shows through the mask of a textured object: two colours in a pattern of random phase."""
-    a, b = COLOURS[group.colour], COLOURS[partner(group.colour)]
+def _draw_texture(group: Group, half: int, rng: np.random.Generator) -> Image.Image:
+    """Return ``2 * half`` pixels per side of a group's texture, with a random phase."""
+    first, second = COLOURS[group.colour], COLOURS[texture_colour(group.colour)]
     y, x = np.mgrid[0 : 2 * half, 0 : 2 * half] + rng.uniform(0, 64, (2, 1, 1))
-    period = 6.0 * _UP
+    period = 6.0 * _SCALE
     if group.texture == "striped":
-        second = (x + y) % period < period / 2
+        mask = (x + y) % period < period / 2
     elif group.texture == "spotted":
-        second = np.hypot(x % period - period / 2, y % period - period / 2) < 0.3 * period
+        mask = np.hypot(x % period - period / 2, y % period - period / 2) < 0.3 * period
     else:
-        second = (np.floor(x / (period * 0.6)) + np.floor(y / (period * 0.6))) % 2 == 0
-    return Image.fromarray(
-        np.where(second[..., None], np.array(b, np.uint8), np.array(a, np.uint8))
-    )
+        mask = (np.floor(x / (period * 0.6)) + np.floor(y / (period * 0.6))) % 2 == 0
+    pixels = np.where(mask[..., None], np.array(second, np.uint8), np.array(first, np.uint8))
+    return Image.fromarray(pixels)
 
 
-def _draw(canvas: Image.Image, group: Group, centre: Point, rng: np.random.Generator) -> None:
-    r = RADIUS[group.size] * _UP * rng.uniform(0.92, 1.08)
-    half = math.ceil(1.2 * r + 2 * _UP)
+def _draw_object(
+    canvas: Image.Image, group: Group, centre: Point, rng: np.random.Generator
+) -> None:
+    r = RADIUS[group.size] * _SCALE * rng.uniform(0.92, 1.08)
+    half = math.ceil(1.2 * r + 2 * _SCALE)
     corner = (round(centre[0]) - half, round(centre[1]) - half)
-    fill = (
-        _texture(group, half, rng)
-        if group.texture
-        else Image.new("RGB", (2 * half, 2 * half), COLOURS[group.colour])
-    )
-    canvas.paste(fill, corner, _mask(group.shape, r, half))
+    if group.texture:
+        fill = _draw_texture(group, half, rng)
+    else:
+        fill = Image.new("RGB", (2 * half, 2 * half), COLOURS[group.colour])
+    canvas.paste(fill, corner, _draw_mask(group.shape, r, half))

@@ -37,7 +37,7 @@ def random_model(seed: int = 0, shape: Architecture = SHAPE) -> NextScaleModel:
 
 def save_generator(folder: Path) -> Path:
     """``folder/bits`` with a model, ``folder/sd`` with text encoder and tokenizer."""
-    from catimage_tiny.denoiser import text_encoder_from
+    from catimage_tiny.text_encoder import text_encoder_from
 
     torch.manual_seed(1)
     text, tokenizer = text_encoder_from(save_clip_folder(folder / "clip"))

@@ -1,0 +1,67 @@
+"""The words of the scene grammar, with the colours, sizes and positions that they stand for."""
+
+from __future__ import annotations
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 30, 40),
+    "orange": (250, 140, 20),
+    "yellow": (250, 220, 50),
+    "green": (40, 160, 60),
+    "blue": (30, 70, 210),
+    "purple": (130, 50, 170),
+    "pink": (250, 150, 190),
+    "black": (20, 20, 25),
+    "grey": (140, 140, 145),
+    "white": (245, 245, 245),
+}
+"""RGB values."""
+SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "moon")
+TEXTURES = ("striped", "spotted", "checkered")
+NUMBERS = ("", "a", "two", "three", "four", "five", "six")
+"""The word for each number of objects."""
+MANY = 7
+"""The count that stands for "many": that many objects, or up to three more."""
+RADIUS = {"small": 6.0, "": 9.0, "large": 13.0, "huge": 20.0}
+"""Radius in pixels by size; the empty string is an object without a size."""
+POSITIONS: dict[str, tuple[float, float]] = {
+    "in the centre": (0.5, 0.5),
+    "at the top": (0.5, 0.24),
+    "at the bottom": (0.5, 0.76),
+    "on the left": (0.24, 0.5),
+    "on the right": (0.76, 0.5),
+    "in the top left corner": (0.24, 0.24),
+    "in the top right corner": (0.76, 0.24),
+    "in the bottom left corner": (0.24, 0.76),
+    "in the bottom right corner": (0.76, 0.76),
+}
+"""Horizontal and vertical position of an object's centre, as a fraction of the image."""
+WAYS: dict[str, tuple[str, ...]] = {
+    "fading": ("downwards", "to the right"),
+    "half": ("side by side", "one above the other"),
+    "banded": ("at the top", "at the bottom", "on the left", "on the right", "across the middle"),
+    "striped": ("upright", "level"),
+    "checkered": ("large", "small"),
+    "zigzag": ("upright", "level"),
+    "diamonds": ("large", "small"),
+    "hoops": ("wide", "narrow"),
+    "bricks": ("large", "small"),
+    "slanted": ("rising", "falling"),
+}
+"""Directions or sizes of each background with two colours."""
+PATTERNS = ("zigzag", "diamonds", "hoops", "bricks", "slanted")
+"""Backgrounds that only patterned scenes have."""
+BACKGROUND_CAPTIONS: dict[str, str] = {
+    "plain": "a plain {colour} {noun}",
+    "fading": "a {noun} fading from {colour} to {other} {way}",
+    "half": "a {noun} half {colour} and half {other} {way}",
+    "banded": "a {colour} {noun} with a wide {other} band {way}",
+    "striped": "a {noun} of {way} {colour} and {other} stripes",
+    "checkered": "a {noun} of {way} {colour} and {other} checks",
+    "starry": "a starry {colour} {noun}",
+    "zigzag": "a {noun} of {way} {colour} and {other} zigzags",
+    "diamonds": "a {noun} of {way} {colour} and {other} diamonds",
+    "hoops": "a {noun} of {way} {colour} and {other} hoops",
+    "bricks": "a {noun} of {way} {colour} bricks and {other} mortar",
+    "slanted": "a {noun} of {way} {colour} and {other} stripes",
+}
+"""Caption template by kind of background."""
