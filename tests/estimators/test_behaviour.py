@@ -12,19 +12,19 @@ from catimage.params import EstimatorParams
 QUALITY = {"plain": (0.7, 0.6), "crowded": (0.3, 0.8)}
 """Of the cheap and of the dear candidate."""
 QUICK = {
-    "boosting": {"trees": 40, "min_samples_leaf": 5, "rate": 0.2},
+    "boosting": {"max_iter": 40, "min_samples_leaf": 5, "learning_rate": 0.2},
     "clusters": {"n_clusters": 4},
-    "finetuned": {"epochs": 2, "rate": 1e-3, "head_rate": 1e-2},
-    "lstm": {"hidden": 16, "head": 16, "epochs": 30, "rate": 1e-2},
+    "finetuned": {"max_iter": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2},
+    "lstm": {"hidden_size": 16, "head_size": 16, "max_iter": 30, "learning_rate": 1e-2},
     "mlp": {
-        "hidden": 16,
-        "networks": 1,
-        "epochs": 40,
-        "rate": 1e-2,
+        "hidden_layer_sizes": 16,
+        "n_estimators": 1,
+        "max_iter": 40,
+        "learning_rate": 1e-2,
         "dropout": 0.1,
         "input_dropout": 0.0,
     },
-    "transformer": {"hidden": 16, "epochs": 30},
+    "transformer": {"hidden_layer_sizes": 16, "max_iter": 30},
 }
 """Settings that make a test quick; the defaults are measured elsewhere."""
 EXACT = ("knn", "ridge")
@@ -70,7 +70,7 @@ def made(kind):
     )[0]
 
 
-PROMPTS, LABELS, UNSEEN = prompts_of(120, 0), labels_of(120, 1), prompts_of(40, 2)
+PROMPTS, LABELS, UNSEEN = prompts_of(200, 0), labels_of(200, 1), prompts_of(40, 2)
 
 
 @pytest.fixture(scope="module", params=KINDS)
