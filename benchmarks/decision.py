@@ -15,19 +15,19 @@ from catimage.estimators.context import EstimatorContext
 from catimage.params import Encoder, EstimatorParams
 from catimage.router import Router
 from catimage.routing.curve import deferral_curve
-from catimage.routing.randomized import Rule
+from catimage.routing.randomized import RoutingRule
 from catimage.scenes.grammar import draw_scene
 
 KINDS = {
-    "transformer": {"epochs": 2},
+    "transformer": {"max_iter": 2},
     "knn": {},
     "ridge": {},
     "kernel_ridge": {},
-    "mlp": {"epochs": 2},
+    "mlp": {"max_iter": 2},
     "boosting": {},
     "clusters": {},
-    "lstm": {"epochs": 1},
-    "finetuned": {"epochs": 0},
+    "lstm": {"max_iter": 1},
+    "finetuned": {"max_iter": 0},
 }
 """With settings that make training short; they leave the size of what is trained as it is."""
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -53,7 +53,7 @@ def rows() -> list[Row]:
             [str(c) for c in cost],
             cost,
             8.0,
-            Rule.of((1, 0.01)),
+            RoutingRule.from_parts((1, 0.01)),
             curve,
         )
         out += _rows_of(router, prompts)
@@ -121,8 +121,8 @@ def _recall(fitted: object, x: np.ndarray, y: np.ndarray, new: np.ndarray) -> tu
     from catimage.estimators.knn import CosineKNNRegressor
 
     assert isinstance(fitted, CosineKNNRegressor)
-    exact = CosineKNNRegressor(NEIGHBOURS, exact=True).fit(x, y)
-    pairs = zip(fitted.neighbours(new), exact.neighbours(new), strict=True)
+    exact = CosineKNNRegressor(NEIGHBOURS, algorithm="brute").fit(x, y)
+    pairs = zip(fitted.neighbors(new), exact.neighbors(new), strict=True)
     shared = [
         len(set(fitted.labels_[a, 0]) & set(exact.labels_[b, 0])) for a, b in pairs
     ]  # labels are all different

@@ -4,14 +4,19 @@ from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.errors import InputError
+from catimage.estimators import store
 from catimage.estimators.boosting import BoostingRegressor
 
 
-@parametrize_with_checks([BoostingRegressor(trees=15, rate=0.3, min_samples_leaf=3, penalty=0.0)])
-def test_scikit_learns_contract(estimator, check):
+@parametrize_with_checks(
+    [BoostingRegressor(max_iter=15, learning_rate=0.3, min_samples_leaf=3, l2_regularization=0.0)]
+)
+def test_check_estimator(estimator, check):
     check(estimator)
 
 
@@ -23,17 +28,17 @@ def data(n=500, seed=0):
     )
 
 
-SMALL = BoostingRegressor(components=3, trees=40, rate=0.2)
+SMALL = BoostingRegressor(n_components=3, max_iter=40, learning_rate=0.2)
 
 
-def test_equals_scikit_learns_on_the_principal_components():
+def test_equals_scikit_learn_on_the_principal_components():
     x, y = data()
     model = clone(SMALL).fit(x, y)
-    axes = PCA(3).fit(x)
-    assert np.abs(model.axes_.T @ axes.components_.T).round(6).tolist() == np.eye(3).tolist()
-    z = (x - model.mean_) @ model.axes_
+    axes, pca = model.pca_.components_, PCA(3).fit(x)
+    assert np.abs(axes @ pca.components_.T).round(6).tolist() == np.eye(3).tolist()
+    z = (x - x.mean(axis=0)) @ axes.T
     for j, column in enumerate(y.T):
-        theirs = HistGradientBoostingRegressor(
+        expected = HistGradientBoostingRegressor(
             max_iter=40,
             learning_rate=0.2,
             max_leaf_nodes=8,
@@ -42,26 +47,39 @@ def test_equals_scikit_learns_on_the_principal_components():
             early_stopping=False,
             random_state=0,
         ).fit(z, column)
-        assert model.predict(x)[:, j] == pytest.approx(theirs.predict(z))
+        assert model.predict(x)[:, j] == pytest.approx(expected.predict(z))
 
 
-def test_a_candidate_learns_from_the_prompts_that_have_its_label():
+def test_a_candidate_is_trained_on_the_prompts_that_have_its_label():
     x, y = data()
-    holed = y.copy()
-    holed[::3, 1] = np.nan
-    rows = ~np.isnan(holed[:, 1])
-    model = clone(SMALL).fit(x, holed)
+    incomplete = y.copy()
+    incomplete[::3, 1] = np.nan
+    model = clone(SMALL).fit(x, incomplete)
     assert model.predict(x)[:, 0] == pytest.approx(clone(SMALL).fit(x, y).predict(x)[:, 0])
-    alone = model._one(((x - model.mean_) @ model.axes_)[rows], y[rows, 1])
-    assert model.predict(x)[:, 1] == pytest.approx(alone.predict((x - model.mean_) @ model.axes_))
+    rows, z = ~np.isnan(incomplete[:, 1]), model.pca_.transform(x)
+    alone = model._fit_candidate(z[rows], y[rows, 1])
+    assert model.predict(x)[:, 1] == pytest.approx(alone.predict(z))
     assert model.score(*data(seed=1)) > 0.8
 
 
-def test_counts_components_and_comparisons():
+def test_multiply_adds_are_components_and_comparisons():
     model = clone(SMALL).fit(*data())
-    assert model.multiply_adds(np.zeros((2, 5))) == 2 * (5 * 3 + model.depth_ * 80)
+    assert model.multiply_adds(np.zeros((2, 5))) == 2 * (5 * 3 + 7 * 80)
 
 
-def test_sparse_features_are_refused_in_one_sentence():
-    with pytest.raises(InputError, match="dense features, and got sparse ones"):
+def test_is_saved_and_loaded_without_pickle(tmp_path):
+    x, y = data()
+    steps = [("features", FunctionTransformer()), ("regressor", clone(SMALL))]
+    pipeline = Pipeline(steps).fit(x, y)
+    store.save(pipeline, tmp_path / "boosting", {})
+    assert (store.load(tmp_path / "boosting")[0].predict(x) == pipeline.predict(x)).all()
+
+
+def test_one_prompt_is_rejected():
+    with pytest.raises(InputError, match="at least two training prompts"):
+        BoostingRegressor().fit(np.zeros((1, 3)), np.zeros((1, 2)))
+
+
+def test_sparse_features_are_rejected():
+    with pytest.raises(InputError, match="needs dense features, and these are sparse"):
         BoostingRegressor().fit(csr_matrix(np.eye(4)), np.eye(4))

@@ -7,68 +7,68 @@ from catimage.estimators.clusters import ClusterRegressor
 
 
 @parametrize_with_checks([ClusterRegressor(64, 0.0)])
-def test_scikit_learns_contract(estimator, check):
+def test_check_estimator(estimator, check):
     check(estimator)
 
 
 def data(n=400, seed=0):
-    """Four kinds of prompts, and labels that depend on the kind alone, with noise."""
+    """Four groups of prompts, and noisy labels that depend only on the group."""
     rng = np.random.default_rng(seed)
-    kind = rng.integers(4, size=n)
+    group = rng.integers(4, size=n)
     quality = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [0, 9, 0, 9]]).T
     return (
-        np.eye(8)[kind] + 0.1 * rng.normal(size=(n, 8)),
-        quality[kind] + rng.normal(size=(n, 3)),
-        quality[kind],
-        kind,
+        np.eye(8)[group] + 0.1 * rng.normal(size=(n, 8)),
+        quality[group] + rng.normal(size=(n, 3)),
+        quality[group],
+        group,
     )
 
 
 def test_quality_is_the_mean_label_of_the_cluster():
-    x, y, _, kind = data()
+    x, y, _, group = data()
     model = ClusterRegressor(4, shrinkage=0.0).fit(x, y)
-    means = np.stack([y[kind == k].mean(axis=0) for k in range(4)])
-    assert model.predict(x) == pytest.approx(means[kind])
+    means = np.stack([y[group == k].mean(axis=0) for k in range(4)])
+    assert model.predict(x) == pytest.approx(means[group])
     assert model.multiply_adds(x[:1]) == 4 * 8
 
 
-def test_small_clusters_are_drawn_to_the_mean():
-    x, y, _, kind = data()
-    counts = np.bincount(kind)[:, None]
-    means = np.stack([y[kind == k].mean(axis=0) for k in range(4)])
+def test_cluster_means_are_shrunk_to_the_overall_mean():
+    x, y, _, group = data()
+    counts = np.bincount(group)[:, None]
+    means = np.stack([y[group == k].mean(axis=0) for k in range(4)])
     expected = (counts * means + 7 * y.mean(axis=0)) / (counts + 7)
-    assert ClusterRegressor(4, shrinkage=7.0).fit(x, y).predict(x) == pytest.approx(expected[kind])
+    assert ClusterRegressor(4, shrinkage=7.0).fit(x, y).predict(x) == pytest.approx(expected[group])
     assert ClusterRegressor(4, shrinkage=1e12).fit(x, y).predict(x) == pytest.approx(
         np.tile(y.mean(axis=0), (400, 1)), abs=1e-6
     )
 
 
-def test_holes_are_left_out_of_the_means():
-    x, y, quality, kind = data()
-    holed = np.where(np.random.default_rng(0).random(y.shape) < 0.5, np.nan, y)
-    predicted = ClusterRegressor(4, shrinkage=0.0).fit(x, holed).predict(x)
+def test_missing_labels_are_ignored():
+    x, y, quality, group = data()
+    incomplete = np.where(np.random.default_rng(0).random(y.shape) < 0.5, np.nan, y)
+    predicted = ClusterRegressor(4, shrinkage=0.0).fit(x, incomplete).predict(x)
     assert predicted == pytest.approx(
-        np.stack([np.nanmean(holed[kind == k], axis=0) for k in range(4)])[kind]
+        np.stack([np.nanmean(incomplete[group == k], axis=0) for k in range(4)])[group]
     )
     assert np.abs(predicted - quality).max() < 0.6
 
 
-def test_holes_that_depend_on_the_prompt_do_not_bend_what_is_learned():
-    x, y, quality, kind = data(4000)
-    holed = np.where(
-        np.random.default_rng(0).random(y.shape) < (0.2 + 0.2 * kind)[:, None], np.nan, y
+def test_missing_labels_that_depend_on_the_prompt_cause_no_bias():
+    x, y, quality, group = data(4000)
+    incomplete = np.where(
+        np.random.default_rng(0).random(y.shape) < (0.2 + 0.2 * group)[:, None], np.nan, y
     )
-    assert ClusterRegressor(4, shrinkage=0.0).fit(x, holed).predict(x) == pytest.approx(
+    assert ClusterRegressor(4, shrinkage=0.0).fit(x, incomplete).predict(x) == pytest.approx(
         quality, abs=0.2
     )
 
 
-def test_a_candidate_joins_from_a_few_prompts_and_the_others_stay():
+def test_a_candidate_is_added_from_a_few_prompts_without_changing_the_others():
     x, y, quality, _ = data()
     model = ClusterRegressor(4, shrinkage=1.0).fit(x, y[:, [0, 2]])
     before, centers = model.predict(x), model.centers_.copy()
     few, labels, *_ = data(60, seed=1)
-    model.add_candidate(few, labels[:, 1], place=1)
+    model.add_candidate(few, labels[:, 1], column=1)
     after = model.predict(x)
     assert (after[:, [0, 2]] == before).all()
     assert (model.centers_ == centers).all()
@@ -76,12 +76,12 @@ def test_a_candidate_joins_from_a_few_prompts_and_the_others_stay():
     assert model.add_candidate(few, labels[:, 1]).predict(x)[:, 3] == pytest.approx(after[:, 1])
 
 
-def test_more_clusters_than_prompts_are_one_a_prompt():
+def test_there_are_at_most_as_many_clusters_as_prompts():
     x, y, *_ = data(5)
     assert ClusterRegressor(32, shrinkage=0.0).fit(x, y).predict(x) == pytest.approx(y)
 
 
-def test_a_candidate_without_any_label_is_refused():
+def test_a_candidate_without_labels_is_rejected():
     x, y, *_ = data(20)
     y[:, 1] = np.nan
     with pytest.raises(InputError, match="candidate 2"):

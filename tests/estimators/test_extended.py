@@ -134,11 +134,11 @@ def test_one_label_is_too_few():
 KINDS = [
     {"name": "knn"},
     {"name": "kernel_ridge"},
-    {"name": "transformer", "settings": {"epochs": 1}},
-    {"name": "mlp", "settings": {"epochs": 1, "networks": 1}},
+    {"name": "transformer", "settings": {"max_iter": 1}},
+    {"name": "mlp", "settings": {"max_iter": 1, "n_estimators": 1}},
     {"name": "clusters"},
-    {"name": "boosting", "settings": {"trees": 3}},
-    {"name": "lstm", "settings": {"epochs": 1, "hidden": 8}},
+    {"name": "boosting", "settings": {"max_iter": 3}},
+    {"name": "lstm", "settings": {"max_iter": 1, "hidden_size": 8}},
     {"name": "both", "kind": "stack", "members": ["knn", "ridge"]},
     {"name": "words", "kind": "ridge", "features": ["tfidf", "kernel"]},
 ]

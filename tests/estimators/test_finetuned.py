@@ -6,7 +6,8 @@ from sklearn.pipeline import Pipeline
 from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features.steps import PooledEmbedding, RawPrompts, encoders_of
+from catimage.estimators.features.text import PooledEmbedding, RawPrompts
+from catimage.estimators.features.steps import text_encoders
 from catimage.estimators.finetuned import FineTunedRegressor
 from catimage.params import Encoder
 
@@ -17,7 +18,13 @@ PROMPTS = np.array(
 )
 LABELS = np.array([[float(p.startswith("many")), 5.0 * ("red" in p)] for p in PROMPTS])
 QUICK = FineTunedRegressor(
-    PooledEmbedding(), rate=3e-4, head_rate=1e-2, batch=12, epochs=5, patience=5, dropout=0.0
+    PooledEmbedding(),
+    learning_rate=3e-4,
+    head_learning_rate=1e-2,
+    batch_size=12,
+    max_iter=5,
+    n_iter_no_change=5,
+    dropout=0.0,
 )
 
 
@@ -26,44 +33,47 @@ def fitted():
     return Pipeline([("features", RawPrompts()), ("regressor", clone(QUICK))]).fit(PROMPTS, LABELS)
 
 
-def test_learns_prompts_and_trains_the_tower(fitted):
+def test_learns_and_changes_the_weights_of_the_text_encoder(fitted):
     assert np.mean((fitted.predict(PROMPTS) - LABELS) ** 2) < 0.7 * LABELS.var(axis=0).mean()
     frozen = (
-        dict(load_encoder(Encoder()).tower.named_parameters())["ln_final.weight"].detach().numpy()
+        dict(load_encoder(Encoder()).text_tower.named_parameters())["ln_final.weight"]
+        .detach()
+        .numpy()
     )
-    assert np.abs(fitted[-1].weights_["tower.ln_final.weight"] - frozen).max() > 1e-4
+    assert np.abs(fitted[-1].weights_["text_tower.ln_final.weight"] - frozen).max() > 1e-4
 
 
-def test_survives_the_disk_without_pickles(fitted, tmp_path):
+def test_is_saved_and_loaded_without_pickle(fitted, tmp_path):
     store.save(fitted, tmp_path / "ft", {})
     assert (store.load(tmp_path / "ft")[0].predict(PROMPTS) == fitted.predict(PROMPTS)).all()
-    assert encoders_of(fitted) == [Encoder()]
+    assert text_encoders(fitted) == [Encoder()]
 
 
-def test_no_epoch_predicts_the_mean_labels_that_are_there():
-    holed = LABELS.copy()
-    holed[::3, 1] = np.nan
-    model = clone(QUICK).set_params(epochs=0).fit(PROMPTS, holed)
+def test_without_an_epoch_predictions_are_the_mean_labels():
+    incomplete = LABELS.copy()
+    incomplete[::3, 1] = np.nan
+    model = clone(QUICK).set_params(max_iter=0).fit(PROMPTS, incomplete)
     assert model.predict(PROMPTS) == pytest.approx(
-        np.tile(np.nanmean(holed, axis=0), (len(PROMPTS), 1)), abs=0.01
+        np.tile(np.nanmean(incomplete, axis=0), (len(PROMPTS), 1)), abs=0.01
     )
 
 
-def test_the_same_seed_gives_the_same_estimator_with_holes():
-    holed = LABELS.copy()
-    holed[1::4, 0] = np.nan
+def test_the_same_seed_gives_the_same_predictions_with_missing_labels():
+    incomplete = LABELS.copy()
+    incomplete[1::4, 0] = np.nan
     first, second = (
-        clone(QUICK).set_params(epochs=1).fit(PROMPTS, holed).predict(PROMPTS) for _ in range(2)
+        clone(QUICK).set_params(max_iter=1).fit(PROMPTS, incomplete).predict(PROMPTS)
+        for _ in range(2)
     )
     assert (first == second).all()
     assert np.isfinite(first).all()
 
 
-def test_features_in_place_of_prompts_are_refused():
+def test_a_feature_matrix_is_rejected():
     with pytest.raises(InputError, match="reads prompts, not features"):
         clone(QUICK).fit(np.zeros((3, 2)), np.zeros((3, 2)))
 
 
-def test_an_encoder_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="text must be a PooledEmbedding, not 'ViT-B-32'"):
-        clone(QUICK).set_params(text="ViT-B-32").fit(PROMPTS, LABELS)
+def test_an_embedding_of_the_wrong_type_is_rejected():
+    with pytest.raises(ValueError, match="embedding: must be a PooledEmbedding, not 'ViT-B-32'"):
+        clone(QUICK).set_params(embedding="ViT-B-32").fit(PROMPTS, LABELS)

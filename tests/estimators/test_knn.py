@@ -11,122 +11,141 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.fitting import fit, out_of_fold, selected_parameters
-from catimage.estimators.ivf import lists_of, unit
+from catimage.estimators.ivf import build_index, normalize_rows
 from catimage.estimators.knn import CosineKNNRegressor
 
 
-@parametrize_with_checks([CosineKNNRegressor(1), CosineKNNRegressor(1, exact=False)])
-def test_scikit_learns_contract(estimator, check):
+@parametrize_with_checks([CosineKNNRegressor(1), CosineKNNRegressor(1, algorithm="ivf")])
+def test_check_estimator(estimator, check):
     check(estimator)
 
 
-def vectors(n, seed, width=16):
-    return unit(np.random.default_rng(seed).normal(size=(n, width)))
+def random_vectors(n, seed, width=16):
+    return normalize_rows(np.random.default_rng(seed).normal(size=(n, width)))
 
 
-def prompts_of_kinds(n, seed, kinds=400, width=64):
-    """Embeddings that lie in clumps of different directions, as those of prompts do."""
-    centers = np.random.default_rng(99).normal(size=(kinds, width))
+def clustered_vectors(n, seed, n_clusters=400, width=64):
+    """Vectors in clusters of different directions, like embeddings of prompts."""
+    centers = np.random.default_rng(99).normal(size=(n_clusters, width))
     rng = np.random.default_rng(seed)
-    return unit(centers[rng.integers(kinds, size=n)] + 0.6 * rng.normal(size=(n, width)))
+    noise = rng.normal(size=(n, width))
+    return normalize_rows(centers[rng.integers(n_clusters, size=n)] + 0.6 * noise)
 
 
 @pytest.mark.parametrize("k", [1, 7, 200])
-def test_equals_scikit_learns_by_cosine(k):
-    known, new, labels = (
-        vectors(200, 0),
-        3 * vectors(1500, 1),
+def test_brute_force_equals_scikit_learn_with_cosine_distance(k):
+    train, new, labels = (
+        random_vectors(200, 0),
+        3 * random_vectors(1500, 1),
         np.random.default_rng(2).normal(size=(200, 3)),
     )
-    theirs = (
-        KNeighborsRegressor(k, algorithm="brute", metric="cosine").fit(known, labels).predict(new)
-    )
-    assert CosineKNNRegressor(k).fit(known, labels).predict(new) == pytest.approx(theirs)
-    assert CosineKNNRegressor(k).fit(5 * known, labels).predict(new) == pytest.approx(theirs), (
-        "lengths do not count"
-    )
+    reference = KNeighborsRegressor(k, algorithm="brute", metric="cosine").fit(train, labels)
+    expected = reference.predict(new)
+    assert CosineKNNRegressor(k).fit(train, labels).predict(new) == pytest.approx(expected)
+    scaled = CosineKNNRegressor(k).fit(5 * train, labels)
+    assert scaled.predict(new) == pytest.approx(expected), "the length of a vector has no effect"
 
 
-@given(st.integers(1, 12), st.floats(0.1, 0.9), st.booleans(), st.integers(0, 1000))
-def test_a_candidates_neighbours_are_those_that_have_its_label(k, share, exact, seed):
+@given(
+    st.integers(1, 12),
+    st.floats(0.1, 0.9),
+    st.sampled_from(["brute", "ivf"]),
+    st.integers(0, 1000),
+)
+def test_the_neighbors_of_a_candidate_are_prompts_with_its_label(k, share, algorithm, seed):
     rng = np.random.default_rng(seed)
-    known, new, labels = vectors(30, seed, 4), vectors(5, seed + 1, 4), rng.normal(size=(30, 3))
+    train, new = random_vectors(30, seed, 4), random_vectors(5, seed + 1, 4)
+    labels = rng.normal(size=(30, 3))
     labels[rng.random(labels.shape) < share] = np.nan
     labels[0] = 1.0
-    model = CosineKNNRegressor(k, scanned=10**6, exact=exact).fit(known, labels)
-    if not exact:
-        known = unit(known).astype(np.float16).astype(np.float32)
+    model = CosineKNNRegressor(k, algorithm, min_compared=10**6).fit(train, labels)
+    if algorithm == "ivf":
+        train = normalize_rows(train).astype(np.float16).astype(np.float32)
     for j, column in enumerate(labels.T):
-        there = np.flatnonzero(~np.isnan(column))
-        nearest = np.argsort(-(new @ known[there].T), axis=1)[:, :k]
+        labelled = np.flatnonzero(~np.isnan(column))
+        nearest = np.argsort(-(new @ train[labelled].T), axis=1)[:, :k]
         assert model.predict(new)[:, j] == pytest.approx(
-            column[there][nearest].mean(axis=1), abs=1e-6
+            column[labelled][nearest].mean(axis=1), abs=1e-6
         )
 
 
-def test_lists_hold_every_prompt_once_in_the_list_of_its_nearest_centre():
-    x = prompts_of_kinds(3000, 0)
-    lists = lists_of(x, 0)
-    assert sorted(lists.order) == list(range(3000))
-    owner = np.repeat(np.arange(len(lists.centers)), np.diff(lists.starts))
-    assert (owner == (x[lists.order] @ lists.centers.T).argmax(axis=1)).all()
-    assert (lists_of(x, 0).order == lists.order).all(), "deterministic"
+def test_every_vector_is_in_the_list_of_its_nearest_center():
+    x = clustered_vectors(3000, 0)
+    index = build_index(x, 0)
+    assert sorted(index.order) == list(range(3000))
+    owner = np.repeat(np.arange(len(index.centers)), np.diff(index.starts))
+    assert (owner == (x[index.order] @ index.centers.T).argmax(axis=1)).all()
+    assert (build_index(x, 0).order == index.order).all(), "deterministic"
 
 
-def test_lists_find_most_of_the_true_neighbours_and_compare_with_few():
-    known, new, labels = (
-        prompts_of_kinds(20_000, 0),
-        prompts_of_kinds(200, 1),
+def test_the_index_finds_most_of_the_true_neighbors_with_few_comparisons():
+    train, new, labels = (
+        clustered_vectors(20_000, 0),
+        clustered_vectors(200, 1),
         np.random.default_rng(0).normal(size=(20_000, 2)),
     )
-    exact, lists = (
-        CosineKNNRegressor(20, scanned=1000, exact=e).fit(known, labels) for e in (True, False)
+    exact, approximate = (
+        CosineKNNRegressor(20, algorithm, min_compared=1000).fit(train, labels)
+        for algorithm in ("brute", "ivf")
     )
-    # rows of known_ are in the order of the lists: compare vectors by their labels, which are all
-    # different
-    found = [
-        set(lists.labels_[a, 0]) & set(exact.labels_[b, 0])
-        for a, b in zip(lists.neighbours(new), exact.neighbours(new), strict=True)
+    # The index reorders the prompts; all labels are different and identify them.
+    shared = [
+        set(approximate.labels_[a, 0]) & set(exact.labels_[b, 0])
+        for a, b in zip(approximate.neighbors(new), exact.neighbors(new), strict=True)
     ]
-    assert np.mean([len(f) for f in found]) / 20 > 0.9
-    assert lists.multiply_adds(new) < 0.12 * exact.multiply_adds(new)
+    assert np.mean([len(s) for s in shared]) / 20 > 0.9
+    assert approximate.multiply_adds(new) < 0.12 * exact.multiply_adds(new)
     assert exact.multiply_adds(new) == 200 * 20_000 * 64
 
 
-def test_holes_at_random_and_lists_come_near_to_whole_labels():
-    known, new = prompts_of_kinds(4000, 0), prompts_of_kinds(300, 1)
-    labels = np.stack([known @ unit(np.ones((1, 64)))[0], known[:, 0]], axis=1)
-    whole = CosineKNNRegressor(20).fit(known, labels).predict(new)
-    holed = np.where(np.random.default_rng(1).random(labels.shape) < 0.3, np.nan, labels)
-    for exact in (True, False):
-        predicted = CosineKNNRegressor(20, exact=exact, scanned=1000).fit(known, holed).predict(new)
-        assert np.mean((predicted - whole) ** 2) < 0.15 * whole.var(axis=0).mean()
+def test_predictions_with_random_missing_labels_are_close_to_those_with_all_labels():
+    train, new = clustered_vectors(4000, 0), clustered_vectors(300, 1)
+    labels = np.stack([train @ normalize_rows(np.ones((1, 64)))[0], train[:, 0]], axis=1)
+    complete = CosineKNNRegressor(20).fit(train, labels).predict(new)
+    incomplete = np.where(np.random.default_rng(1).random(labels.shape) < 0.3, np.nan, labels)
+    for algorithm in ("brute", "ivf"):
+        model = CosineKNNRegressor(20, algorithm, min_compared=1000).fit(train, incomplete)
+        error = np.mean((model.predict(new) - complete) ** 2)
+        assert error < 0.15 * complete.var(axis=0).mean()
 
 
-def test_lists_survive_the_disk_in_half_precision(tmp_path):
-    known, new = prompts_of_kinds(2000, 0), prompts_of_kinds(50, 1)
+def test_an_index_is_saved_in_half_precision_and_loaded_without_loss(tmp_path):
+    train, new = clustered_vectors(2000, 0), clustered_vectors(50, 1)
     pipeline = Pipeline(
-        [("features", FunctionTransformer()), ("regressor", CosineKNNRegressor(9, exact=False))]
-    ).fit(known, known[:, :3])
+        [("features", FunctionTransformer()), ("regressor", CosineKNNRegressor(9, "ivf"))]
+    ).fit(train, train[:, :3])
     store.save(pipeline, tmp_path / "knn", {})
     assert (store.load(tmp_path / "knn")[0].predict(new) == pipeline.predict(new)).all()
-    assert (tmp_path / "knn" / "estimator.skops").stat().st_size < 0.8 * known.nbytes
-    assert (clone(pipeline).fit(known, known[:, :3]).predict(new) == pipeline.predict(new)).all(), (
-        "deterministic"
-    )
+    assert (tmp_path / "knn" / "estimator.skops").stat().st_size < 0.8 * train.nbytes
+    refitted = clone(pipeline).fit(train, train[:, :3])
+    assert (refitted.predict(new) == pipeline.predict(new)).all(), "deterministic"
 
 
-def test_more_neighbours_than_prompts_are_refused_in_one_sentence():
+def test_more_neighbors_than_prompts_are_rejected():
     with pytest.raises(InputError, match="n_neighbors is 9, but there are 8 training prompts"):
-        CosineKNNRegressor(9).fit(vectors(8, 0), np.zeros((8, 2)))
+        CosineKNNRegressor(9).fit(random_vectors(8, 0), np.zeros((8, 2)))
+
+
+def test_an_unknown_algorithm_is_rejected():
+    with pytest.raises(ValueError, match=r"algorithm: unknown value 'hnsw'\. Use 'auto', 'brute'"):
+        CosineKNNRegressor(algorithm="hnsw").fit(random_vectors(8, 0), np.zeros((8, 2)))
+
+
+@pytest.mark.parametrize(
+    ("n", "width", "n_lists"), [(5461, 768, 1), (5462, 768, 147), (20_001, 4, 282)]
+)
+def test_auto_uses_the_index_for_many_prompts(n, width, n_lists):
+    x = random_vectors(n, 0, width)
+    assert len(CosineKNNRegressor().fit(x, x[:, :1]).centers_) == n_lists
 
 
 @pytest.mark.parametrize("n", [2, 7, 30])
-def test_the_grid_leaves_out_what_a_fold_has_not(n):
+def test_the_grid_has_no_more_neighbors_than_a_fold_has_prompts(n):
     data = np.arange(n).astype(object), np.random.default_rng(0).normal(size=(n, 2))
+    vectors = random_vectors(60, 0)
     pipeline = Pipeline(
         [
-            ("features", FunctionTransformer(lambda i: vectors(60, 0)[i.astype(int)])),
+            ("features", FunctionTransformer(lambda i: vectors[i.astype(int)])),
             ("regressor", CosineKNNRegressor()),
         ]
     )

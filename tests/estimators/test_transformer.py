@@ -7,8 +7,8 @@ from catimage.estimators.ragged_arrays import Ragged, as_ragged
 from catimage.estimators.transformer import TokenMLPRegressor
 
 
-@parametrize_with_checks([TokenMLPRegressor(64, 0.03, dropout=0.0, epochs=15)])
-def test_scikit_learns_contract(estimator, check):
+@parametrize_with_checks([TokenMLPRegressor(64, 0.03, dropout=0.0, max_iter=15)])
+def test_check_estimator(estimator, check):
     check(estimator)
 
 
@@ -20,12 +20,12 @@ def tokens(n=300, width=6, seed=0):
 
 
 def labels(x):
-    """What a mean over tokens can express, for two candidates of different size."""
+    """Labels of two candidates, linear in the mean over the tokens, with different ranges."""
     first = x.mean(x.values[:, :1].astype(float))
     return np.concatenate([3 + first, 5 - 2 * first], axis=1)
 
 
-def test_learns_a_mean_over_tokens_and_answers_in_the_metrics_unit():
+def test_learns_a_function_of_the_token_mean_in_the_unit_of_the_metric():
     x, new = tokens(), tokens(seed=1)
     model = TokenMLPRegressor().fit(x, labels(x))
     assert model.predict(new).shape == (300, 2)
@@ -35,22 +35,22 @@ def test_learns_a_mean_over_tokens_and_answers_in_the_metrics_unit():
 def test_labels_are_scaled_by_one_range_over_all_candidates():
     x = tokens(50)
     y = np.stack([np.linspace(0, 1, 50), np.full(50, 9.0)], 1)
-    model = TokenMLPRegressor(epochs=5).fit(x, y)
+    model = TokenMLPRegressor(max_iter=5).fit(x, y)
     assert (model.low_, model.high_) == (0.0, 9.0)
 
 
-def test_the_prediction_of_a_prompt_does_not_depend_on_its_neighbours():
+def test_predictions_do_not_depend_on_the_batch():
     x = tokens(40)
-    model = TokenMLPRegressor(epochs=3).fit(x, labels(x))
-    alone = np.concatenate([model.predict(x.take(np.array([i]))) for i in range(40)])
-    assert alone == pytest.approx(model.predict(x), abs=1e-5)
+    model = TokenMLPRegressor(max_iter=3).fit(x, labels(x))
+    one_by_one = np.concatenate([model.predict(x.take(np.array([i]))) for i in range(40)])
+    assert one_by_one == pytest.approx(model.predict(x), abs=1e-5)
 
 
-def test_prediction_equals_torch():
+def test_predictions_equal_torch():
     import torch
 
     x = tokens(20)
-    model = TokenMLPRegressor(epochs=3).fit(x, labels(x))
+    model = TokenMLPRegressor(max_iter=3).fit(x, labels(x))
     net = model._network(6, 2)
     with torch.no_grad():
         for layer, name in ((net[0], "first"), (net[3], "second")):
@@ -67,18 +67,18 @@ def test_prediction_equals_torch():
     assert model.predict(x) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_same_seed_gives_the_same_estimator():
+def test_the_same_seed_gives_the_same_predictions():
     x = tokens(60)
     first, second = (
-        clone(TokenMLPRegressor(epochs=3)).fit(x, labels(x)).predict(x) for _ in range(2)
+        clone(TokenMLPRegressor(max_iter=3)).fit(x, labels(x)).predict(x) for _ in range(2)
     )
     assert (first == second).all()
 
 
-def test_holes_at_random_come_near_to_whole_labels():
+def test_learns_from_labels_with_random_missing_values():
     x, new = tokens(), tokens(seed=1)
-    holed = np.where(np.random.default_rng(0).random((300, 2)) < 0.3, np.nan, labels(x))
-    assert TokenMLPRegressor().fit(x, holed).score(new, labels(new)) > 0.85
+    incomplete = np.where(np.random.default_rng(0).random((300, 2)) < 0.3, np.nan, labels(x))
+    assert TokenMLPRegressor().fit(x, incomplete).score(new, labels(new)) > 0.85
 
 
 def test_ragged_take_and_mean():

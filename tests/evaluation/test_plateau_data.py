@@ -22,7 +22,8 @@ from tests.built import prompts_of
 
 COST = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0, "ddim-2": 2.5}
 QUALITY = {"plain": (0.60, 0.61, 0.61, 0.6), "crowded": (0.30, 0.45, 0.70, 0.4)}
-LSTM = {"name": "lstm", "settings": {"hidden": 6, "head": 8, "rate": 0.02, "epochs": 4}}
+LSTM_SETTINGS = {"hidden_size": 6, "head_size": 8, "learning_rate": 0.02, "max_iter": 4}
+LSTM = {"name": "lstm", "settings": LSTM_SETTINGS}
 
 
 def pool_file(folder):

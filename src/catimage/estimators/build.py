@@ -30,11 +30,24 @@ KINDS: Mapping[str, Builder] = {
 """The functions that build estimators, by kind."""
 RENAMED_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "batch": ("batch_size",),
-    "hidden": ("hidden_layer_sizes",),
+    "components": ("n_components",),
+    "encode_steps": ("step_encoding",),
+    "epochs": ("max_iter",),
+    "exact": ("algorithm",),
+    "feature_share": ("max_features",),
+    "generators": ("step_groups",),
+    "head": ("head_size",),
+    "head_rate": ("head_learning_rate",),
+    "hidden": ("hidden_layer_sizes", "hidden_size"),
+    "layers": ("num_layers",),
     "leaves": ("max_leaf_nodes",),
     "most_words": ("max_features",),
+    "networks": ("n_estimators",),
+    "patience": ("n_iter_no_change",),
     "penalty": ("l2_regularization",),
     "rate": ("learning_rate",),
+    "scanned": ("min_compared",),
+    "text": ("embedding",),
     "trees": ("max_iter",),
 }
 """New names of settings by the names that they had in versions before 2."""
@@ -59,7 +72,7 @@ def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[P
     free = {key: values for key, values in unfitted.grid.items() if key not in spec.settings}
     unfitted = with_target(replace(unfitted, grid=free), spec.target)
     features = spec.features or tuple(FeatureParams(kind=kind) for kind in unfitted.features)
-    step = feature_step(features, context.encoder, context.embeddings)
+    step = feature_step(features, context.encoder, context.embeddings_folder)
     return Pipeline([("features", step), ("regressor", unfitted.regressor)]), unfitted.grid
 
 

@@ -1,5 +1,5 @@
-"""The cluster router of universal model routing (Jitkrittum et al. 2025): what a candidate is worth
-on each kind of prompt.
+"""The cluster router of Jitkrittum et al. (2025), "Universal Model Routing for Efficient LLM
+Inference": mean quality of each candidate on each cluster of prompts.
 """
 
 from __future__ import annotations
@@ -11,24 +11,30 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from catimage.common.arrays import Floats
-from catimage.estimators.base import LabelRegressor, check_labels
+from catimage.common.arrays import Floats, Ints
+from catimage.estimators.base import LabelRegressor, validate_labels
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.params import EstimatorParams
 
 
 class ClusterRegressor(LabelRegressor):
-    """K-means on the embeddings; the quality of a candidate on a prompt is its mean label over the
-    prompt's cluster.
+    """K-means on the embeddings; predicts the mean label of the prompt's cluster.
 
-    The clusters depend on prompts alone, so that a candidate may join later with labels of a few
-    prompts (:meth:`add_candidate`). In small clusters a mean is drawn to the candidate's mean over
-    all prompts, as if ``shrinkage`` more prompts of that mean were in each; the paper, which has
-    hundreds of prompts a cluster, does without.
+    Experimental: no significant gain on the real data of docs/estimators.md.
+
+    The clusters depend on the prompts alone, so a candidate can be added later with labels of a few
+    prompts (:meth:`add_candidate`). The mean of a cluster is shrunk towards the candidate's mean
+    over all prompts, as if the cluster had ``shrinkage`` more prompts with that mean. The paper has
+    hundreds of prompts per cluster and does not shrink.
 
     Args:
-        n_clusters: at most one a training prompt.
-        shrinkage: prompts.
+        n_clusters: number of clusters; at most one per distinct training prompt is used.
+        shrinkage: weight of the mean over all prompts, in prompts.
+        random_state: seed of K-means.
+
+    Attributes:
+        centers_: cluster centers (n_clusters, width).
+        quality_: shrunk mean labels (n_clusters, n_candidates).
     """
 
     def __init__(
@@ -39,60 +45,61 @@ class ClusterRegressor(LabelRegressor):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from embeddings X (n_prompts, width) and labels y (n_prompts, n_candidates) or
-        (n_prompts,), NaN where missing.
+        """Fit to embeddings X (n_prompts, width) and labels y (n_prompts, n_candidates) or
+        (n_prompts,), NaN if missing.
         """
-        X, y = self._checked(X, y)
-        k = min(self.n_clusters, len(np.unique(X, axis=0)))
-        means = KMeans(k, n_init=2, random_state=self.random_state).fit(X)
-        self.centers_ = means.cluster_centers_
-        self.quality_ = self._quality(means.labels_, y)
+        X, y = self._validate_training_data(X, y)
+        n_clusters = min(self.n_clusters, len(np.unique(X, axis=0)))
+        kmeans = KMeans(n_clusters, n_init=2, random_state=self.random_state).fit(X)
+        self.centers_ = kmeans.cluster_centers_
+        self.quality_ = self._cluster_means(kmeans.labels_, y)
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Expected quality in the metric's unit: (n_prompts, n_candidates)."""
+        """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
         check_is_fitted(self)
-        return self._shaped(self.quality_[self._clusters(X)])
+        return self._restore_shape(self.quality_[self._nearest_centers(X)])
 
-    def add_candidate(self, X: Any, y: Any, place: int | None = None) -> Self:
-        """Adds a candidate from its labels; clusters and the other candidates stay as they are.
+    def add_candidate(self, X: Any, y: Any, column: int | None = None) -> Self:
+        """Add a candidate; the clusters and the other candidates do not change.
 
         Args:
-            X: embeddings (n, width) of a few prompts, which need not be training prompts.
-            y: the candidate's labels (n,); those that are NaN count for nothing.
-            place: its column from 0 on; None: the last one.
+            X: embeddings (n, width) of some prompts, which need not be training prompts.
+            y: labels of the candidate (n,), NaN if missing.
+            column: index of the candidate's column in the predictions; None appends it.
         """
         check_is_fitted(self)
-        column = self._quality(self._clusters(X), check_labels(y).reshape(len(y), 1))[:, 0]
-        self.quality_ = np.insert(
-            self.quality_, self.quality_.shape[1] if place is None else place, column, axis=1
-        )
+        labels = validate_labels(y).reshape(len(y), 1)
+        quality = self._cluster_means(self._nearest_centers(X), labels)[:, 0]
+        n_candidates = self.quality_.shape[1]
+        index = n_candidates if column is None else column
+        self.quality_ = np.insert(self.quality_, index, quality, axis=1)
         self.flat_ = False
         return self
 
     def multiply_adds(self, X: Any) -> int:
-        """Of the predictions for ``X``: a distance to each centre."""
+        """Return the number of multiply-adds of ``predict(X)``: a distance to each center."""
         return len(X) * int(self.centers_.size)
 
-    def _clusters(self, X: Any) -> NDArray[np.int64]:
+    def _nearest_centers(self, X: Any) -> Ints:
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         centers = self.centers_.astype(X.dtype)
-        nearest: NDArray[np.int64] = ((centers**2).sum(axis=1) / 2 - X @ centers.T).argmin(axis=1)
+        nearest: Ints = ((centers**2).sum(axis=1) / 2 - X @ centers.T).argmin(axis=1)
         return nearest
 
-    def _quality(self, clusters: NDArray[np.integer], y: Floats) -> Floats:
-        """The shrunk mean label of each cluster and candidate, (n_clusters, n_candidates)."""
-        there, mean = ~np.isnan(y), np.nanmean(y, axis=0)
+    def _cluster_means(self, clusters: NDArray[np.integer], y: Floats) -> Floats:
+        """Return the shrunk mean labels (n_clusters, n_candidates)."""
+        present, mean = ~np.isnan(y), np.nanmean(y, axis=0)
         sums, counts = np.zeros((2, len(self.centers_), y.shape[1]))
-        np.add.at(sums, clusters, np.where(there, y - mean, 0))
-        np.add.at(counts, clusters, there)
-        quality: Floats = mean + sums / np.maximum(counts + self.shrinkage, 1e-12)
-        return quality
+        np.add.at(sums, clusters, np.where(present, y - mean, 0))
+        np.add.at(counts, clusters, present)
+        means: Floats = mean + sums / np.maximum(counts + self.shrinkage, 1e-12)
+        return means
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Universal model routing's clusters; validation chooses how many, and how much small ones are
-    shrunk.
+    """Return a cluster router; its number of clusters and its shrinkage are selected on the
+    validation split.
     """
     return UnfittedEstimator(
         ClusterRegressor(random_state=context.seed),

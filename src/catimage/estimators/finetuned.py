@@ -1,5 +1,5 @@
-"""A text encoder trained on the labels, end to end, as CEMS trains CLIP's to choose between
-generators.
+"""An estimator that fine-tunes a text encoder on the labels, as CEMS (2024) fine-tunes the text
+encoder of CLIP to choose between generators.
 """
 
 from __future__ import annotations
@@ -14,100 +14,114 @@ from catimage.common.arrays import Floats
 from catimage.errors import InputError
 from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
-from catimage.estimators.features.steps import PooledEmbedding
-from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scaled, train
+from catimage.estimators.features.text import PooledEmbedding
+from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scale_labels, train
 from catimage.params import EstimatorParams
 
-_PROMPTS = 64
-"""Predicted at once."""
+_PREDICTION_BATCH = 64
 
 
 class FineTunedRegressor(LabelRegressor):
-    """The text tower, then dropout and a linear head of an output a candidate, a sigmoid, and
-    CATImage 5.1's loss and scaling.
+    """Text encoder with dropout, a linear head with one output per candidate, and a sigmoid.
 
-    It reads prompts (n,), not features. AdamW trains the tower at a low rate, the head at a higher
-    one, and stops early; labels that are missing add nothing to the loss. The head starts at the
-    candidates' mean labels, and reads embeddings standardised by what the tower said before
-    training. Weights are rounded to half precision when training is done, kept as arrays and put
-    into the tower again where it predicts; the model that the encoder names is needed there for its
-    architecture and tokenizer.
+    Experimental: no significant gain on the real data of docs/estimators.md.
+
+    X is a 1-D array of prompts, not a feature matrix. Loss and label scaling are those of CATImage
+    5.1. AdamW with early stopping trains the text encoder and, at a higher learning rate, the head.
+    The head reads standardised embeddings and initially predicts the mean labels. The weights are
+    stored in half precision; the model that ``embedding`` names is needed for its architecture and
+    its tokenizer.
 
     Args:
-        text: a :class:`~catimage.estimators.features.steps.PooledEmbedding`, which names the
-            encoder.
-        rate: of the tower; ``head_rate``: of the head.
-        device: torch's name for training, or ``auto``; prediction is on the CPU.
+        embedding: a :class:`~catimage.estimators.features.text.PooledEmbedding`, which names the
+            text encoder.
+        learning_rate: learning rate of the text encoder.
+        head_learning_rate: learning rate of the head.
+        weight_decay: of AdamW.
+        dropout: dropout probability of the embedding.
+        batch_size: number of prompts per update.
+        max_iter: maximum number of epochs.
+        n_iter_no_change: number of epochs without a lower validation loss before training stops.
+        validation_fraction: fraction of the prompts held out to compute the validation loss.
+        device: torch device of the training, or ``auto``; predictions run on the CPU.
+        random_state: seed of dropout, the batches and the validation prompts.
+
+    Attributes:
+        weights_: float16 arrays by the names of the parameters of
+            :class:`~catimage.estimators.text_tower.TextTowerWithHead`.
+        n_iter_: number of epochs run.
+        low_, high_: minimum and maximum of the labels.
     """
 
     def __init__(
         self,
-        text: Any = None,
-        rate: float = 5e-5,
-        head_rate: float = 1e-3,
+        embedding: Any = None,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
         dropout: float = 0.2,
-        batch: int = 32,
-        epochs: int = 12,
-        patience: int = 3,
+        batch_size: int = 32,
+        max_iter: int = 12,
+        n_iter_no_change: int = 3,
         validation_fraction: float = 0.1,
         device: str = "auto",
         random_state: int = 0,
     ) -> None:
-        self.text = text
-        self.rate = rate
-        self.head_rate = head_rate
+        self.embedding = embedding
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
         self.weight_decay = weight_decay
         self.dropout = dropout
-        self.batch = batch
-        self.epochs = epochs
-        self.patience = patience
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.n_iter_no_change = n_iter_no_change
         self.validation_fraction = validation_fraction
         self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from prompts X (n,) and labels y (n, n_candidates) or (n,), NaN where missing.
+        """Train on prompts X (n_prompts,) and labels y (n_prompts, n_candidates) or (n_prompts,),
+        NaN if missing.
 
         Raises:
-            InputError: X has features in place of prompts, the encoder cannot be loaded, or a
+            InputError: X is not an array of prompts, the text encoder cannot be loaded, or a
                 candidate has no label.
+            ValueError: ``embedding`` is not a PooledEmbedding.
         """
-        if not isinstance(self.text, PooledEmbedding):
+        if not isinstance(self.embedding, PooledEmbedding):
             raise ValueError(
-                f"text must be a PooledEmbedding, not {self.text!r}; name the encoder in the"
-                " features"
+                f"embedding: must be a PooledEmbedding, not {self.embedding!r}. Name the text"
+                " encoder in the features."
             )
         prompts = _prompts(X)
-        y = self._labels(y)
+        y = self._validate_labels(y)
         check_consistent_length(prompts, y)
-        target, self.low_, self.high_ = scaled(y)
+        target, self.low_, self.high_ = scale_labels(y)
         self.weights_ = self._train(prompts, target)
         self._loaded = None
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Expected quality in the metric's unit: (n_prompts, n_candidates)."""
+        """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
         import torch
 
         check_is_fitted(self)
         prompts = _prompts(X)
-        net = self._trained()
+        net = self._load_network()
         with torch.no_grad():
-            parts = [
-                torch.sigmoid(net(prompts[i : i + _PROMPTS])).numpy()
-                for i in range(0, len(prompts), _PROMPTS)
+            outputs = [
+                torch.sigmoid(net(prompts[i : i + _PREDICTION_BATCH])).numpy()
+                for i in range(0, len(prompts), _PREDICTION_BATCH)
             ]
-        return self._shaped(
-            self.low_ + np.concatenate(parts).astype(np.float64) * (self.high_ - self.low_)
-        )
+        share = np.concatenate(outputs).astype(np.float64)
+        return self._restore_shape(self.low_ + share * (self.high_ - self.low_))
 
     def multiply_adds(self, X: Any) -> int:
-        """None: tower and head are torch's, which counts them itself."""
+        """Return 0: torch's FLOP counter counts the text encoder and the head."""
         return 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network, which is made of the weights again."""
+        """Return the state without the torch module, which is rebuilt from ``weights_``."""
         return {key: value for key, value in super().__getstate__().items() if key != "_loaded"}
 
     def _train(self, prompts: list[str], target: Floats) -> dict[str, NDArray[np.float16]]:
@@ -115,48 +129,57 @@ class FineTunedRegressor(LabelRegressor):
 
         from catimage.common.devices import device_of
 
-        where = torch.device(device_of(self.device))
-        with torch.random.fork_rng(devices=[where.index or 0] if where.type == "cuda" else []):
+        device = torch.device(device_of(self.device))
+        with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(self.random_state)
             net = self._network(target.shape[1])
-            net.start(prompts, target)
-            net.to(where)
-            groups = [
-                {"params": net.tower.parameters(), "lr": self.rate},
-                {"params": net.head.parameters(), "lr": self.head_rate},
-            ]
-            train(
+            net.initialize(prompts, target)
+            net.to(device)
+            result = train(
                 net,
-                torch.optim.AdamW(groups, weight_decay=self.weight_decay),
+                self._optimizer(net),
                 lambda rows: label_loss(
                     net([prompts[i] for i in rows]), target[rows], CROSS_ENTROPY
                 ),
                 len(prompts),
-                Schedule(self.batch, self.epochs, self.patience, self.validation_fraction),
+                Schedule(
+                    self.batch_size, self.max_iter, self.n_iter_no_change, self.validation_fraction
+                ),
                 np.random.default_rng(self.random_state),
             )
-        kept = {**dict(net.named_parameters()), "mean": net.mean, "scale": net.scale}
-        return {key: value.detach().cpu().numpy().astype(np.float16) for key, value in kept.items()}
+        self.n_iter_ = result.n_iter
+        tensors = {**dict(net.named_parameters()), "mean": net.mean, "scale": net.scale}
+        return {
+            name: tensor.detach().cpu().numpy().astype(np.float16)
+            for name, tensor in tensors.items()
+        }
 
-    def _network(self, heads: int) -> Any:
+    def _optimizer(self, net: Any) -> Any:
+        import torch
+
+        groups = [
+            {"params": net.text_tower.parameters(), "lr": self.learning_rate},
+            {"params": net.head.parameters(), "lr": self.head_learning_rate},
+        ]
+        return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+
+    def _network(self, n_candidates: int) -> Any:
         from catimage.encoders.loading import load_encoder
-        from catimage.estimators.text_tower import Tower
+        from catimage.estimators.text_tower import TextTowerWithHead
 
-        return Tower(load_encoder(self.text.encoder), heads, self.dropout)
+        return TextTowerWithHead(load_encoder(self.embedding.encoder), n_candidates, self.dropout)
 
-    def _trained(self) -> Any:
-        """The network with the weights that were learned, made once a process."""
+    def _load_network(self) -> Any:
+        """Return the torch module with the trained weights, built on the first call."""
         import torch
 
         if getattr(self, "_loaded", None) is None:
             net = self._network(len(self.weights_["head.1.bias"])).eval()
             state = {
-                key: torch.from_numpy(value.astype(np.float32))
-                for key, value in self.weights_.items()
+                name: torch.from_numpy(array.astype(np.float32))
+                for name, array in self.weights_.items()
             }
-            net.load_state_dict(
-                state, strict=False
-            )  # buffers of the tower are as the model has them
+            net.load_state_dict(state, strict=False)  # the text tower's buffers are not in weights_
             self._loaded = net
         return self._loaded
 
@@ -165,14 +188,14 @@ def _prompts(X: Any) -> list[str]:
     prompts = np.asarray(X, object)
     if prompts.ndim != 1 or not all(isinstance(p, str) for p in prompts):
         raise InputError(
-            "train.estimators: a fine-tuned encoder reads prompts, not features: set its features"
-            " to [prompts] or leave them out."
+            "train.estimators: an estimator of kind finetuned reads prompts, not features. Set its"
+            " 'features' to [prompts], or remove them."
         )
     return [str(p) for p in prompts]
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """A fine-tuned text tower: of the encoder that its features name, or the workspace's."""
+    """Return a fine-tuned text encoder: the encoder named in its features, or the workspace's."""
     encoder = next((f.encoder for f in spec.features if f.encoder), context.encoder)
     return UnfittedEstimator(
         FineTunedRegressor(PooledEmbedding(**encoder.model_dump()), random_state=context.seed),

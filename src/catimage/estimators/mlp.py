@@ -1,88 +1,102 @@
-"""An MLP on the embedding of the whole prompt."""
+"""A multi-layer perceptron on the embedding of the whole prompt."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from catimage.common.arrays import Floats
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import Ragged
-from catimage.estimators.training import CROSS_ENTROPY, SQUARED
+from catimage.estimators.training import CROSS_ENTROPY, SQUARED_ERROR
 from catimage.estimators.transformer import TokenMLPRegressor, Weights
 from catimage.params import EstimatorParams
 
 
 class MLPRegressor(TokenMLPRegressor):
-    """CATImage 5.1's head and loss, on one vector a prompt; dropout on that vector too, and the
-    mean of several networks.
+    """The network and loss of CATImage 5.1 on one vector per prompt, as an average of networks.
 
-    A single network of a few thousand prompts errs by its seed about as much as it learns of the
-    differences between candidates: the logits of ``networks`` of them are averaged, which comes to
-    one wider network, so that a decision is two products all the same.
+    The predictions of one network trained on a few thousand prompts vary with its seed about as
+    much as with the candidate. Therefore the logits of ``n_estimators`` networks are averaged; the
+    average is stored as one wider network, so that a prediction needs two matrix products.
+
+    The other arguments and attributes are those of
+    :class:`~catimage.estimators.transformer.TokenMLPRegressor`; ``n_iter_`` is the largest number
+    of epochs of a network.
 
     Args:
-        loss: ``cross_entropy`` or ``squared``, of the sigmoid against labels scaled to [0, 1].
-        dropout: of hidden units; ``input_dropout``: of the features, standardised.
-        networks: each of its own seed, and with held-out prompts of its own.
+        input_dropout: dropout probability of the standardised input features.
+        loss: ``cross_entropy`` or ``squared_error``, computed between the sigmoid of the logits and
+            the labels scaled to [0, 1].
+        n_estimators: number of networks; each has its own seed and its own validation prompts.
     """
 
     def __init__(
         self,
-        hidden: int = 128,
-        rate: float = 1e-3,
+        hidden_layer_sizes: int = 128,
+        learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
         dropout: float = 0.5,
         input_dropout: float = 0.3,
         loss: str = CROSS_ENTROPY,
-        networks: int = 4,
-        batch: int = 128,
-        epochs: int = 100,
-        patience: int = 8,
+        n_estimators: int = 4,
+        batch_size: int = 128,
+        max_iter: int = 100,
+        n_iter_no_change: int = 8,
         validation_fraction: float = 0.1,
         random_state: int = 0,
     ) -> None:
         super().__init__(
-            hidden,
-            rate,
-            weight_decay,
-            dropout,
-            batch,
-            epochs,
-            patience,
-            validation_fraction,
-            random_state,
+            hidden_layer_sizes=hidden_layer_sizes,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            n_iter_no_change=n_iter_no_change,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
         )
         self.input_dropout = input_dropout
         self.loss = loss
-        self.networks = networks
+        self.n_estimators = n_estimators
 
-    @property
-    def _loss_kind(self) -> str:  # type: ignore[override]
-        if self.loss not in (CROSS_ENTROPY, SQUARED):
-            raise ValueError(f"loss must be {CROSS_ENTROPY} or {SQUARED}, not {self.loss!r}")
-        return self.loss
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train on X and on labels y (n_prompts, n_candidates) or (n_prompts,), NaN if missing.
 
-    def _network(self, width: int, heads: int) -> Any:
+        Raises:
+            ValueError: ``loss`` is unknown.
+        """
+        if self.loss not in (CROSS_ENTROPY, SQUARED_ERROR):
+            raise ValueError(
+                f"loss: unknown value {self.loss!r}. Use {CROSS_ENTROPY!r} or {SQUARED_ERROR!r}."
+            )
+        return super().fit(X, y)
+
+    def _network(self, width: int, n_candidates: int) -> Any:
         from torch import nn
 
-        return nn.Sequential(nn.Dropout(self.input_dropout), *super()._network(width, heads))
+        return nn.Sequential(nn.Dropout(self.input_dropout), *super()._network(width, n_candidates))
 
     def _train(self, tokens: Ragged, target: Floats, seed: int) -> Weights:
-        """The networks side by side, as one."""
-        seeds = np.random.SeedSequence(seed).generate_state(self.networks)
-        each = [super(MLPRegressor, self)._train(tokens, target, int(s)) for s in seeds]
+        """Return the weights of one network that computes the mean of the networks' logits."""
+        seeds = np.random.SeedSequence(seed).generate_state(self.n_estimators)
+        networks, n_iter = [], []
+        for network_seed in seeds:
+            networks.append(super()._train(tokens, target, int(network_seed)))
+            n_iter.append(self.n_iter_)
+        self.n_iter_ = max(n_iter)
         return {
-            "first": np.concatenate([w["first"] for w in each], axis=1),
-            "first_bias": np.concatenate([w["first_bias"] for w in each]),
-            "second": np.concatenate([w["second"] for w in each]) / np.float32(len(each)),
-            "second_bias": np.mean([w["second_bias"] for w in each], axis=0),
+            "first": np.concatenate([w["first"] for w in networks], axis=1),
+            "first_bias": np.concatenate([w["first_bias"] for w in networks]),
+            "second": np.concatenate([w["second"] for w in networks]) / np.float32(len(networks)),
+            "second_bias": np.mean([w["second_bias"] for w in networks], axis=0),
         }
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """An MLP on the prompt's embedding; validation chooses the loss."""
+    """Return an MLP on the prompt's embedding; its loss is selected on the validation split."""
     return UnfittedEstimator(
-        MLPRegressor(random_state=context.seed), {"loss": [CROSS_ENTROPY, SQUARED]}
+        MLPRegressor(random_state=context.seed), {"loss": [CROSS_ENTROPY, SQUARED_ERROR]}
     )

@@ -13,17 +13,17 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError
-from catimage.estimators.features.steps import look_up, parts_of
+from catimage.estimators.features.steps import set_embeddings_folder, nested_instances
 
 TRUSTED = [
     "catimage.estimators.boosting.BoostingRegressor",
     "catimage.estimators.clusters.ClusterRegressor",
     "catimage.estimators.differences.DifferencesRegressor",
     "catimage.estimators.extended.ExtendedRegressor",
-    "catimage.estimators.features.steps.LayerMeans",
-    "catimage.estimators.features.steps.PooledEmbedding",
-    "catimage.estimators.features.steps.RawPrompts",
-    "catimage.estimators.features.steps.TokenEmbedding",
+    "catimage.estimators.features.text.LayerMeans",
+    "catimage.estimators.features.text.PooledEmbedding",
+    "catimage.estimators.features.text.RawPrompts",
+    "catimage.estimators.features.text.TokenEmbedding",
     "catimage.estimators.finetuned.FineTunedRegressor",
     "catimage.estimators.features.feature_union.JoinedFeatures",
     "catimage.estimators.features.feature_union.KernelMap",
@@ -35,6 +35,7 @@ TRUSTED = [
     "catimage.estimators.spread.TextShape",
     "catimage.estimators.stacking.StackRegressor",
     "catimage.estimators.transformer.TokenMLPRegressor",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 ]
 
 
@@ -42,8 +43,8 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
     """Writes ``folder``; ``meta`` is JSON (``name, metric, candidates, encoder``)."""
     from skops.io import dump
 
-    look_up(estimator, None)  # a saved estimator is at home anywhere
-    for words in parts_of(estimator, TfidfVectorizer):
+    set_embeddings_folder(estimator, None)  # a saved estimator is at home anywhere
+    for words in nested_instances(estimator, TfidfVectorizer):
         if hasattr(
             words, "vocabulary_"
         ):  # skops would write every numpy integer as a file of its own

@@ -1,112 +1,134 @@
-"""The one training loop of the networks that predict labels: AdamW's or another's steps, early
-stopping, the best epoch kept.
-"""
+"""The training loop and the loss that the neural estimators share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catimage.common.arrays import Floats, Ints
+
 if TYPE_CHECKING:
     import torch
 
-CROSS_ENTROPY, SQUARED = "cross_entropy", "squared"
-FEW = 10
-"""Prompts up to which none is held out of training to stop it by."""
+CROSS_ENTROPY, SQUARED_ERROR = "cross_entropy", "squared_error"
+_MIN_PROMPTS = 10
+"""With no more prompts than this, the training loss replaces the loss on held-out prompts."""
+_VALIDATION_BATCH = 512
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train, and on what.
+    """Settings of mini-batch training with early stopping, named as in scikit-learn's MLPRegressor.
 
     Attributes:
-        batch: prompts a step, about.
-        epochs: at most.
-        patience: epochs without a lower loss on the held-out prompts before training stops.
-        validation_fraction: of the prompts that are held out.
+        batch_size: approximate number of prompts per update.
+        max_iter: maximum number of epochs.
+        n_iter_no_change: number of epochs without a lower validation loss before training stops.
+        validation_fraction: fraction of the prompts that are held out to compute that loss.
     """
 
-    batch: int
-    epochs: int
-    patience: int
+    batch_size: int
+    max_iter: int
+    n_iter_no_change: int
     validation_fraction: float
+
+
+class TrainingResult(NamedTuple):
+    """The outcome of :func:`train`.
+
+    Attributes:
+        validation_loss: loss of the best epoch on the held-out prompts.
+        n_iter: number of epochs run.
+    """
+
+    validation_loss: float
+    n_iter: int
 
 
 def train(
     net: Any,
-    optimiser: Any,
-    loss: Callable[[NDArray[np.int64]], Any],
+    optimizer: Any,
+    loss: Callable[[Ints], Any],
     n: int,
     schedule: Schedule,
     rng: np.random.Generator,
-) -> float:
-    """Trains ``net`` in place, and leaves it as it was in the epoch of the least loss on held-out
-    prompts, which is returned.
+) -> TrainingResult:
+    """Train a torch module in place and restore the weights of the epoch with the lowest validation
+    loss.
 
     Args:
-        loss: of the prompts in some rows (of ``n``), by ``net``.
+        net: the module.
+        optimizer: a torch optimizer of its parameters.
+        loss: returns the mean loss of ``net`` on the prompts with the given indices, a tensor.
+        n: number of prompts.
+        schedule: batch size and early stopping.
+        rng: draws the validation prompts and the batches.
     """
+    order = rng.permutation(n)
+    n_validation = max(1, int(schedule.validation_fraction * n))
+    validation, training = (
+        (order[:n_validation], order[n_validation:]) if n > _MIN_PROMPTS else (order, order)
+    )
+    best, lowest, n_iter, unchanged = deepcopy(net.state_dict()), np.inf, 0, 0
+    while n_iter < schedule.max_iter and unchanged < schedule.n_iter_no_change:
+        net.train()
+        n_batches = max(1, len(training) // schedule.batch_size)
+        for rows in np.array_split(rng.permutation(training), n_batches):
+            optimizer.zero_grad()
+            loss(rows).backward()
+            optimizer.step()
+        validation_loss = _validation_loss(net, loss, validation)
+        n_iter, unchanged = n_iter + 1, unchanged + 1
+        if validation_loss < lowest:
+            best, lowest, unchanged = deepcopy(net.state_dict()), validation_loss, 0
+    net.load_state_dict(best)
+    return TrainingResult(float(lowest), n_iter)
+
+
+def _validation_loss(net: Any, loss: Callable[[Ints], Any], rows: Ints) -> float:
     import torch
 
-    order = rng.permutation(n)
-    held = order[: max(1, int(schedule.validation_fraction * n))] if n > FEW else order
-    used = order[len(held) :] if n > FEW else order
-    best, least, waited = deepcopy(net.state_dict()), np.inf, 0
-    for _ in range(schedule.epochs):
-        net.train()
-        for rows in np.array_split(rng.permutation(used), max(1, len(used) // schedule.batch)):
-            optimiser.zero_grad()
-            loss(rows).backward()
-            optimiser.step()
-        net.eval()
-        with torch.no_grad():
-            parts = np.array_split(held, max(1, len(held) // _HELD_AT_ONCE))
-            now = sum(float(loss(rows)) * len(rows) for rows in parts) / len(held)
-        best, least, waited = (
-            (deepcopy(net.state_dict()), now, 0) if now < least else (best, least, waited + 1)
-        )
-        if waited >= schedule.patience:
-            break
-    net.load_state_dict(best)
-    return float(least)
-
-
-_HELD_AT_ONCE = 512
+    net.eval()
+    batches = np.array_split(rows, max(1, len(rows) // _VALIDATION_BATCH))
+    with torch.no_grad():
+        return sum(float(loss(batch)) * len(batch) for batch in batches) / len(rows)
 
 
 def label_loss(
     logits: torch.Tensor, target: NDArray[np.floating], kind: str = CROSS_ENTROPY
 ) -> torch.Tensor:
-    """Sum over the heads, mean over the prompts, of the loss of each label that is there.
+    """Return the loss summed over the candidates and averaged over the prompts; missing labels do
+    not contribute (CATImage 5.1).
 
     Args:
-        logits: (n, n_candidates); their sigmoid is the prediction.
-        target: (n, n_candidates) in [0, 1], NaN where there is no label.
-        kind: ``cross_entropy`` (CATImage 5.1) or ``squared``.
+        logits: (n_prompts, n_candidates); the predictions are their sigmoids.
+        target: labels (n_prompts, n_candidates) in [0, 1], NaN if missing.
+        kind: ``cross_entropy`` (CATImage 5.1) or ``squared_error``.
     """
     import torch
 
-    wanted = torch.from_numpy(target.astype(np.float32)).to(logits.device)
-    there = ~wanted.isnan()
-    wanted = wanted.nan_to_num()
-    if kind == SQUARED:
-        each = (logits.sigmoid() - wanted) ** 2
+    labels = torch.from_numpy(target.astype(np.float32)).to(logits.device)
+    present = ~labels.isnan()
+    labels = labels.nan_to_num()
+    if kind == SQUARED_ERROR:
+        losses = (logits.sigmoid() - labels) ** 2
     else:
-        each = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, wanted, reduction="none"
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, labels, reduction="none"
         )
-    return torch.where(there, each, 0.0).sum(1).mean()
+    return torch.where(present, losses, 0.0).sum(1).mean()
 
 
-def scaled(y: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
-    """Labels in [0, 1] by one minimum and maximum over all candidates, and these two.
+def scale_labels(y: Floats) -> tuple[Floats, float, float]:
+    """Return labels scaled to [0, 1], and their minimum and maximum (CATImage 5.1).
 
-    Scaling each candidate by itself would break equation 3, which compares candidates.
+    All candidates share one minimum and one maximum, because equation 3 compares the predictions of
+    different candidates.
     """
     low, high = float(np.nanmin(y)), float(np.nanmax(y))
     return (y - low) / max(high - low, 1e-12), low, high

@@ -1,5 +1,5 @@
-"""The Transformer estimator of CATImage 5.1: a two-layer MLP with M outputs on each token of a
-frozen text encoder.
+"""The Transformer-based estimator of CATImage 5.1: a two-layer MLP with one output per candidate,
+applied to each token of a frozen text encoder.
 """
 
 from __future__ import annotations
@@ -7,62 +7,79 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from catimage.common.arrays import Floats
+from catimage.common.arrays import Float32, Floats
 from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import Ragged, as_ragged
-from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scaled, train
+from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scale_labels, train
 from catimage.params import EstimatorParams
 
-Weights = dict[str, NDArray[np.float32]]
+Weights = dict[str, Float32]
 
 
 class TokenMLPRegressor(LabelRegressor):
-    """Two-layer MLP a token, mean over the tokens, sigmoid; trained by the sum over heads of
-    sigmoid cross-entropies.
+    """Two-layer MLP on each token, followed by the mean over the tokens and a sigmoid (CATImage
+    5.1).
 
-    Labels are scaled to [0, 1] by one minimum and maximum over all candidates (CATImage 5.1;
-    scaling each candidate by itself would break equation 3) and stand as probabilities. Predictions
-    come back in the metric's unit, and so lie within the labels' range. Training stops when the
-    loss on ``validation_fraction`` of the prompts has not fallen for ``patience`` epochs, and keeps
-    the best epoch. The paper gives no optimiser: AdamW here. A label that is missing (NaN) adds
-    nothing to the loss.
+    The loss is the sigmoid cross-entropy summed over the candidates; missing labels (NaN) do not
+    contribute. Labels are scaled to [0, 1] by one minimum and one maximum over all candidates, and
+    predictions are scaled back to the unit of the metric. The paper does not name an optimizer:
+    this class uses AdamW with early stopping and keeps the weights of the epoch with the lowest
+    validation loss.
 
-    X is :class:`~catimage.estimators.ragged_arrays.Ragged`, or a 2-D array, read as one token a
-    prompt.
+    X is :class:`~catimage.estimators.ragged_arrays.Ragged`, or a 2-D array that is read as one
+    token per prompt.
+
+    Args:
+        hidden_layer_sizes: number of units of the hidden layer, an integer.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        dropout: dropout probability of the hidden units.
+        batch_size: number of prompts per update.
+        max_iter: maximum number of epochs.
+        n_iter_no_change: number of epochs without a lower validation loss before training stops.
+        validation_fraction: fraction of the prompts held out to compute the validation loss.
+        random_state: seed of the weights, the batches and the validation prompts.
+
+    Attributes:
+        weights_: arrays ``first`` (width, hidden units), ``first_bias``, ``second`` (hidden units,
+            n_candidates) and ``second_bias``.
+        mean_, scale_: mean and standard deviation of each input feature over all tokens, (width,).
+        low_, high_: minimum and maximum of the labels.
+        n_iter_: number of epochs run.
+        validation_loss_: validation loss of the weights.
     """
 
-    _loss_kind = CROSS_ENTROPY
+    loss: str = CROSS_ENTROPY
 
     def __init__(
         self,
-        hidden: int = 256,
-        rate: float = 2e-3,
+        hidden_layer_sizes: int = 256,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         dropout: float = 0.1,
-        batch: int = 64,
-        epochs: int = 200,
-        patience: int = 15,
+        batch_size: int = 64,
+        max_iter: int = 200,
+        n_iter_no_change: int = 15,
         validation_fraction: float = 0.1,
         random_state: int = 0,
     ) -> None:
-        self.hidden = hidden
-        self.rate = rate
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.dropout = dropout
-        self.batch = batch
-        self.epochs = epochs
-        self.patience = patience
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.n_iter_no_change = n_iter_no_change
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from ``y`` of shape (n_prompts, n_candidates), or (n_prompts,)."""
-        tokens, y = self._tokens(X, y)
-        target, self.low_, self.high_ = scaled(y)
+        """Train on X and on labels y (n_prompts, n_candidates) or (n_prompts,), NaN if missing."""
+        tokens, y = self._validate(X, y)
+        target, self.low_, self.high_ = scale_labels(y)
         values = np.asarray(tokens.values, np.float64)
         self.mean_ = values.mean(axis=0)
         self.scale_ = np.maximum(values.std(axis=0), 1e-6)
@@ -70,72 +87,74 @@ class TokenMLPRegressor(LabelRegressor):
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Expected quality in the metric's unit: (n_prompts, n_candidates)."""
+        """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
         check_is_fitted(self)
         tokens = X if isinstance(X, Ragged) else as_ragged(validate_data(self, X, reset=False))
-        x = (
-            np.asarray(tokens.values, np.float32) - self.mean_.astype(np.float32)
-        ) / self.scale_.astype(np.float32)
+        mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)
+        x = (np.asarray(tokens.values, np.float32) - mean) / scale
         w = self.weights_
-        per_token = np.maximum(x @ w["first"] + w["first_bias"], 0) @ w["second"] + w["second_bias"]
-        share = 1 / (1 + np.exp(-np.asarray(tokens.mean(per_token), np.float64)))
-        return self._shaped(self.low_ + share * (self.high_ - self.low_))
+        hidden = np.maximum(x @ w["first"] + w["first_bias"], 0)
+        logits = tokens.mean(hidden @ w["second"] + w["second_bias"])
+        probability = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+        return self._restore_shape(self.low_ + probability * (self.high_ - self.low_))
 
     def multiply_adds(self, X: Any) -> int:
-        """Of the predictions for ``X``: every token passes both layers."""
-        tokens = as_ragged(X)
-        return len(tokens.values) * int(self.weights_["first"].size + self.weights_["second"].size)
+        """Return the number of multiply-adds of ``predict(X)``: both layers on every token."""
+        n_tokens = len(as_ragged(X).values)
+        return n_tokens * int(self.weights_["first"].size + self.weights_["second"].size)
 
-    def _tokens(self, X: Any, y: Any) -> tuple[Ragged, Floats]:
+    def _validate(self, X: Any, y: Any) -> tuple[Ragged, Floats]:
         if isinstance(X, Ragged):
             self.n_features_in_ = X.values.shape[1]
-            return X, self._labels(y)
-        X, y = self._checked(X, y)
+            return X, self._validate_labels(y)
+        X, y = self._validate_training_data(X, y)
         return as_ragged(X), y
 
     def _train(self, tokens: Ragged, target: Floats, seed: int) -> Weights:
-        """The best epoch's weights."""
+        """Return the weights of the epoch with the lowest validation loss."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            rng = np.random.default_rng(seed)
             net = self._network(tokens.values.shape[1], target.shape[1])
-            optimiser = torch.optim.AdamW(
-                net.parameters(), lr=self.rate, weight_decay=self.weight_decay
+            optimizer = torch.optim.AdamW(
+                net.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
             )
-            schedule = Schedule(self.batch, self.epochs, self.patience, self.validation_fraction)
-            self.validation_loss_ = train(
+            result = train(
                 net,
-                optimiser,
+                optimizer,
                 lambda rows: self._loss(net, tokens.take(rows), target[rows]),
                 len(tokens),
-                schedule,
-                rng,
+                Schedule(
+                    self.batch_size, self.max_iter, self.n_iter_no_change, self.validation_fraction
+                ),
+                np.random.default_rng(seed),
             )
+        self.n_iter_, self.validation_loss_ = result.n_iter, result.validation_loss
         return self._weights(net)
 
-    def _network(self, width: int, heads: int) -> Any:
+    def _network(self, width: int, n_candidates: int) -> Any:
         from torch import nn
 
         return nn.Sequential(
-            nn.Linear(width, self.hidden),
+            nn.Linear(width, self.hidden_layer_sizes),
             nn.ReLU(),
             nn.Dropout(self.dropout),
-            nn.Linear(self.hidden, heads),
+            nn.Linear(self.hidden_layer_sizes, n_candidates),
         )
 
     def _loss(self, net: Any, tokens: Ragged, target: Floats) -> Any:
-        """:func:`label_loss` of the mean over a prompt's tokens of what the network makes of them."""
+        """Return :func:`~catimage.estimators.training.label_loss` of the mean output over each
+        prompt's tokens.
+        """
         import torch
 
-        x = torch.from_numpy(
-            ((np.asarray(tokens.values, np.float64) - self.mean_) / self.scale_).astype(np.float32)
-        )
-        owner = torch.from_numpy(np.repeat(np.arange(len(tokens)), tokens.lengths))
-        summed = torch.zeros(len(tokens), target.shape[1]).index_add_(0, owner, net(x))
-        logits = summed / torch.from_numpy(tokens.lengths.astype(np.float32))[:, None]
-        return label_loss(logits, target, self._loss_kind)
+        values = (np.asarray(tokens.values, np.float64) - self.mean_) / self.scale_
+        x = torch.from_numpy(values.astype(np.float32))
+        prompt_of_token = torch.from_numpy(np.repeat(np.arange(len(tokens)), tokens.lengths))
+        sums = torch.zeros(len(tokens), target.shape[1]).index_add_(0, prompt_of_token, net(x))
+        lengths = torch.from_numpy(tokens.lengths.astype(np.float32))
+        return label_loss(sums / lengths[:, None], target, self.loss)
 
     @staticmethod
     def _weights(net: Any) -> Weights:
@@ -149,5 +168,5 @@ class TokenMLPRegressor(LabelRegressor):
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """CATImage 5.1's Transformer-based estimator."""
+    """Return the Transformer-based estimator of CATImage 5.1."""
     return UnfittedEstimator(TokenMLPRegressor(random_state=context.seed), features=("tokens",))

@@ -3,38 +3,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from catimage.estimators.lstm.series import series_of, targets_of
+from catimage.estimators.lstm.series import interpolate_labels, split_into_series
 
 
-def test_a_generator_is_a_series_and_a_repeated_step_begins_another():
+def test_a_step_group_is_a_series_and_a_repeated_step_starts_another():
     steps = np.array([8, 1, 4, 8, 2, 8])
-    found = series_of(steps, np.array(["sd", "sd", "turbo", "sd", "sd", "turbo"]), every_step=False)
-    assert [s.columns.tolist() for s in found] == [[1, 4, 0], [2, 5], [3]]
-    assert [s.steps.tolist() for s in found] == [[1, 2, 8], [4, 8], [8]]
+    groups = np.array(["sd", "sd", "turbo", "sd", "sd", "turbo"])
+    series = split_into_series(steps, groups, every_step=False)
+    assert [s.columns.tolist() for s in series] == [[1, 4, 0], [2, 5], [3]]
+    assert [s.steps.tolist() for s in series] == [[1, 2, 8], [4, 8], [8]]
 
 
-def test_every_step_lies_between_the_fewest_and_the_most():
-    (found,) = series_of(np.array([3, 7]), np.array(["sd", "sd"]), every_step=True)
-    assert found.places.tolist() == [3, 4, 5, 6, 7]
-    assert found.at.tolist() == [0, 4]
+def test_every_step_between_the_fewest_and_the_most_is_predicted():
+    (series,) = split_into_series(np.array([3, 7]), np.array(["sd", "sd"]), every_step=True)
+    assert series.predicted_steps.tolist() == [3, 4, 5, 6, 7]
+    assert series.positions.tolist() == [0, 4]
 
 
 @given(arrays(float, (5, 4), elements=st.one_of(st.floats(0, 1), st.just(np.nan))), st.booleans())
-def test_targets_are_linear_between_the_labels_that_there_are(labels, every_step):
-    (series,) = series_of(np.array([1, 2, 5, 9]), np.array(["sd"] * 4), every_step)
-    found = targets_of(labels, series)
-    for row, given_labels in zip(found, labels, strict=True):
-        known = ~np.isnan(given_labels)
-        if not known.any():
+def test_labels_are_interpolated_linearly_between_present_labels(labels, every_step):
+    (series,) = split_into_series(np.array([1, 2, 5, 9]), np.array(["sd"] * 4), every_step)
+    interpolated = interpolate_labels(labels, series)
+    for row, row_labels in zip(interpolated, labels, strict=True):
+        present = ~np.isnan(row_labels)
+        if not present.any():
             assert np.isnan(row).all()
             continue
         expected = np.interp(
-            series.places, series.steps[known], given_labels[known], left=np.nan, right=np.nan
+            series.predicted_steps,
+            series.steps[present],
+            row_labels[present],
+            left=np.nan,
+            right=np.nan,
         )
         np.testing.assert_allclose(row, expected, atol=1e-12)
 
 
-def test_whole_labels_at_the_sampled_steps_are_themselves():
-    (series,) = series_of(np.array([1, 2]), np.array(["sd", "sd"]), every_step=False)
+def test_complete_labels_at_the_sampled_steps_are_returned_unchanged():
+    (series,) = split_into_series(np.array([1, 2]), np.array(["sd", "sd"]), every_step=False)
     labels = np.array([[0.1, 0.2]])
-    assert targets_of(labels, series) is labels
+    assert interpolate_labels(labels, series) is labels

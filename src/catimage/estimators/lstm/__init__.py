@@ -1,1 +1,1 @@
-"""BudgetFusion's LSTM over numbers of steps (section 3.3)."""
+"""The LSTM estimator of BudgetFusion: quality as a series over denoising steps."""

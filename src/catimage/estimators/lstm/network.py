@@ -1,8 +1,8 @@
-"""BudgetFusion's network (section 3.3, figure 4) in torch, for training, and in numpy, for
+"""The network of BudgetFusion (section 3.3, figure 4), in torch for training and in NumPy for
 prediction.
 
-Weights are a dictionary of float32 arrays by torch's names, so that an estimator is saved without a
-torch module.
+Weights are float32 arrays by torch's parameter names, so that an estimator is saved without a torch
+module.
 """
 
 from __future__ import annotations
@@ -14,166 +14,189 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catimage.common.arrays import Float32
+from catimage.common.arrays import Float32, Floats, Ints
 
 if TYPE_CHECKING:
     import torch
 
 Weights = dict[str, Float32]
-LSTM, TANH = "lstm", "mlp_tanh"
+LSTM, MLP_TANH = "lstm", "mlp_tanh"
 LEARNED, SINUSOIDAL, NONE = "learned", "sinusoidal", "none"
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What decides a network's weights.
+class Architecture:
+    """The settings that determine the shapes of a network's weights.
 
     Attributes:
-        network: ``lstm``, or ``mlp_tanh`` (Table 1's ablation): each step by itself.
-        encoding: of the step: ``learned``, ``sinusoidal``, or ``none`` (Table 1's ablation).
-        width: of the prompts' embeddings.
-        hidden: LSTM units a direction; the MLP reads both.
-        layers: of the LSTM, or of the MLP with tanh in its place.
-        head: units of the MLP's middle layer.
-        places: the highest step and one; 0 where there is no table of them.
-        series: how many there are; a single one has no vector of its own.
+        network: ``lstm``, or ``mlp_tanh``: an MLP applied to each step (ablation of Table 1).
+        step_encoding: encoding of the number of steps: ``learned``, ``sinusoidal``, or ``none``
+            (ablation of Table 1).
+        width: width of the prompt embeddings.
+        hidden_size: LSTM units per direction; ``mlp_tanh`` has twice as many units per layer.
+        num_layers: number of layers of the LSTM or of ``mlp_tanh``.
+        head_size: units of the hidden layer of the MLP that follows.
+        n_encodings: number of rows of the table of step encodings, the largest number of steps plus
+            one; 0 without encoding.
+        n_series: number of series; with one series there is no series embedding.
     """
 
     network: str
-    encoding: str
+    step_encoding: str
     width: int
-    hidden: int
-    layers: int
-    head: int
-    places: int
-    series: int
+    hidden_size: int
+    num_layers: int
+    head_size: int
+    n_encodings: int
+    n_series: int
 
 
-def sinusoids(places: int, width: int) -> Float32:
-    """Sines and cosines of steps 0 to ``places`` - 1 (Vaswani et al. 2017, section 3.5): (places,
-    width), values of mean square 1/2.
+def sinusoidal_encoding(n_encodings: int, width: int) -> Float32:
+    """Return sinusoidal encodings of the numbers 0 to ``n_encodings`` - 1 (Vaswani et al. 2017,
+    section 3.5): (n_encodings, width).
     """
     half = (width + 1) // 2
-    angles = np.arange(places)[:, None] / 10000 ** (np.arange(half) / half)
+    angles = np.arange(n_encodings)[:, None] / 10000 ** (np.arange(half) / half)
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width].astype(np.float32)
 
 
-def torch_network(shape: Shape, dropout: float) -> torch.nn.ModuleDict:
-    """The parts of a network, with random weights from torch's generator."""
+def torch_network(architecture: Architecture, dropout: float) -> torch.nn.ModuleDict:
+    """Return the modules of a network, initialised from torch's random generator."""
     from torch import nn
 
-    parts: dict[str, Any] = {}
-    if shape.encoding == LEARNED:
-        parts["steps"] = nn.Embedding(shape.places, shape.width)
-    if shape.series > 1:
-        parts["series"] = nn.Embedding(shape.series, shape.width)
-    both = 2 * shape.hidden
-    if shape.network == LSTM:
-        parts["lstm"] = nn.LSTM(
-            shape.width, shape.hidden, shape.layers, batch_first=True, bidirectional=True
+    a = architecture
+    modules: dict[str, Any] = {}
+    if a.step_encoding == LEARNED:
+        modules["steps"] = nn.Embedding(a.n_encodings, a.width)
+    if a.n_series > 1:
+        modules["series"] = nn.Embedding(a.n_series, a.width)
+    if a.network == LSTM:
+        modules["lstm"] = nn.LSTM(
+            a.width, a.hidden_size, a.num_layers, batch_first=True, bidirectional=True
         )
     else:
-        sizes = [shape.width] + [both] * shape.layers
-        parts["mlp"] = nn.Sequential(
-            *(layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.Tanh()))
+        sizes = [a.width] + [2 * a.hidden_size] * a.num_layers
+        modules["mlp"] = nn.Sequential(
+            *(layer for n, m in pairwise(sizes) for layer in (nn.Linear(n, m), nn.Tanh()))
         )
-    parts["dropout"] = nn.Dropout(dropout)
-    parts["head"] = nn.Sequential(nn.Linear(both, shape.head), nn.ReLU(), nn.Linear(shape.head, 1))
-    return nn.ModuleDict(parts)
+    modules["dropout"] = nn.Dropout(dropout)
+    modules["head"] = nn.Sequential(
+        nn.Linear(2 * a.hidden_size, a.head_size), nn.ReLU(), nn.Linear(a.head_size, 1)
+    )
+    return nn.ModuleDict(modules)
 
 
 def torch_forward(
-    net: torch.nn.ModuleDict, shape: Shape, prompts: torch.Tensor, places: torch.Tensor, series: int
+    net: torch.nn.ModuleDict,
+    architecture: Architecture,
+    prompts: torch.Tensor,
+    steps: torch.Tensor,
+    series: int,
 ) -> torch.Tensor:
-    """Shares in (0, 1) at the steps ``places`` (t,) for the prompts (n, width): (n, t)."""
+    """Return scores in (0, 1) (BudgetFusion, equation 6): (n, t).
+
+    Args:
+        net: a network returned by :func:`torch_network`.
+        architecture: its architecture.
+        prompts: embeddings of the prompts (n, width).
+        steps: numbers of steps (t,).
+        series: index of the series.
+    """
     import torch
 
-    x = prompts[:, None, :].expand(-1, len(places), -1)
-    if shape.encoding == LEARNED:
-        x = x + net["steps"](places)
-    elif shape.encoding == SINUSOIDAL:
-        x = x + torch.from_numpy(sinusoids(shape.places, shape.width)).to(x)[places]
-    if shape.series > 1:
+    x = prompts[:, None, :].expand(-1, len(steps), -1)
+    if architecture.step_encoding == LEARNED:
+        x = x + net["steps"](steps)
+    elif architecture.step_encoding == SINUSOIDAL:
+        table = sinusoidal_encoding(architecture.n_encodings, architecture.width)
+        x = x + torch.from_numpy(table).to(x)[steps]
+    if architecture.n_series > 1:
         x = x + net["series"](torch.tensor(series, device=x.device))
-    x = net["lstm"](x)[0] if shape.network == LSTM else net["mlp"](x)
-    shares: torch.Tensor = net["head"](net["dropout"](x))[:, :, 0].sigmoid()
-    return shares
+    x = net["lstm"](x)[0] if architecture.network == LSTM else net["mlp"](x)
+    scores: torch.Tensor = net["head"](net["dropout"](x))[:, :, 0].sigmoid()
+    return scores
 
 
 def forward(
-    weights: Weights, shape: Shape, prompts: Float32, places: NDArray[np.int64], series: int
-) -> NDArray[np.float64]:
-    """As :func:`torch_forward` without dropout, in numpy.
+    weights: Weights, architecture: Architecture, prompts: Float32, steps: Ints, series: int
+) -> Floats:
+    """Return the same scores as :func:`torch_forward` without dropout, computed by NumPy: (n, t).
 
-    What the first layer makes of a prompt and of a step is added after its product, since both are
-    linear: one product a prompt.
+    The first layer is linear in the sum of prompt embedding and step encoding, so its products with
+    the prompts and with the encodings are computed separately and then added.
     """
-    steps = np.zeros((len(places), shape.width), np.float32)
-    if shape.encoding == LEARNED:
-        steps = steps + weights["steps.weight"][places]
-    elif shape.encoding == SINUSOIDAL:
-        steps = steps + sinusoids(shape.places, shape.width)[places]
-    if shape.series > 1:
-        steps = steps + weights["series.weight"][series]
-    x = (
-        _lstm(weights, shape, prompts, steps)
-        if shape.network == LSTM
-        else _tanh(weights, shape, prompts, steps)
-    )
-    middle = np.maximum(x @ weights["head.0.weight"].T + weights["head.0.bias"], 0)
-    return _sigmoid(
-        (middle @ weights["head.2.weight"].T + weights["head.2.bias"])[:, :, 0].astype(np.float64)
-    )
+    encodings = np.zeros((len(steps), architecture.width), np.float32)
+    if architecture.step_encoding == LEARNED:
+        encodings = encodings + weights["steps.weight"][steps]
+    elif architecture.step_encoding == SINUSOIDAL:
+        table = sinusoidal_encoding(architecture.n_encodings, architecture.width)
+        encodings = encodings + table[steps]
+    if architecture.n_series > 1:
+        encodings = encodings + weights["series.weight"][series]
+    body = _lstm if architecture.network == LSTM else _mlp_tanh
+    x = body(weights, architecture.num_layers, prompts, encodings)
+    hidden = np.maximum(x @ weights["head.0.weight"].T + weights["head.0.bias"], 0)
+    logits = (hidden @ weights["head.2.weight"].T + weights["head.2.bias"])[:, :, 0]
+    return _sigmoid(logits.astype(np.float64))
 
 
-def _tanh(weights: Weights, shape: Shape, prompts: Float32, steps: Float32) -> Float32:
-    x: Float32 = np.tanh(_added(prompts, steps, weights["mlp.0.weight"]) + weights["mlp.0.bias"])
-    for layer in range(1, shape.layers):
+def _mlp_tanh(weights: Weights, num_layers: int, prompts: Float32, encodings: Float32) -> Float32:
+    first = _project_sums(prompts, encodings, weights["mlp.0.weight"])
+    x: Float32 = np.tanh(first + weights["mlp.0.bias"])
+    for layer in range(1, num_layers):
         x = np.tanh(x @ weights[f"mlp.{2 * layer}.weight"].T + weights[f"mlp.{2 * layer}.bias"])
     return x
 
 
-def _lstm(weights: Weights, shape: Shape, prompts: Float32, steps: Float32) -> Float32:
+def _lstm(weights: Weights, num_layers: int, prompts: Float32, encodings: Float32) -> Float32:
     x: Float32 | None = None
-    for layer in range(shape.layers):
-        halves = []
-        for end in (f"l{layer}", f"l{layer}_reverse"):
-            taken = weights[f"lstm.weight_ih_{end}"]
-            inputs = _added(prompts, steps, taken) if x is None else x @ taken.T
-            inputs = inputs + (weights[f"lstm.bias_ih_{end}"] + weights[f"lstm.bias_hh_{end}"])
-            halves.append(
-                _direction(
-                    inputs, weights[f"lstm.weight_hh_{end}"], backwards=end.endswith("reverse")
+    for layer in range(num_layers):
+        directions = []
+        for suffix in (f"l{layer}", f"l{layer}_reverse"):
+            weight = weights[f"lstm.weight_ih_{suffix}"]
+            inputs = _project_sums(prompts, encodings, weight) if x is None else x @ weight.T
+            bias = weights[f"lstm.bias_ih_{suffix}"] + weights[f"lstm.bias_hh_{suffix}"]
+            directions.append(
+                _lstm_direction(
+                    inputs + bias,
+                    weights[f"lstm.weight_hh_{suffix}"],
+                    backwards=suffix.endswith("reverse"),
                 )
             )
-        x = np.concatenate(halves, axis=2)
+        x = np.concatenate(directions, axis=2)
     assert x is not None
     return x
 
 
-def _added(prompts: Float32, steps: Float32, weight: Float32) -> Float32:
-    """What a layer makes of every prompt (n, width) with every step (t, width): (n, t, units)."""
-    return (prompts @ weight.T)[:, None, :] + (steps @ weight.T)[None]
+def _project_sums(prompts: Float32, encodings: Float32, weight: Float32) -> Float32:
+    """Return the product of ``weight`` with the sum of every prompt (n, width) and every encoding
+    (t, width): (n, t, units).
+    """
+    return (prompts @ weight.T)[:, None, :] + (encodings @ weight.T)[None]
 
 
-def _direction(inputs: Float32, weight: Float32, backwards: bool) -> Float32:
-    """One direction of an LSTM layer: inputs (n, t, 4 hidden), torch's order of gates, to (n, t,
-    hidden).
+def _lstm_direction(inputs: Float32, weight: Float32, backwards: bool) -> Float32:
+    """Return the hidden states (n, t, hidden) of one direction of an LSTM layer.
+
+    Args:
+        inputs: projected inputs plus biases (n, t, 4 hidden), gates in torch's order: input,
+            forget, cell, output.
+        weight: recurrent weights (4 hidden, hidden).
+        backwards: process the steps in descending order.
     """
     n, t, units = inputs.shape
     size = units // 4
     out = np.empty((n, t, size), np.float32)
     state, cell = np.zeros((n, size), np.float32), np.zeros((n, size), np.float32)
-    for place in range(t - 1, -1, -1) if backwards else range(t):
-        gates = inputs[:, place] + state @ weight.T
-        opened = _sigmoid(gates)
-        cell = opened[:, size : 2 * size] * cell + opened[:, :size] * np.tanh(
-            gates[:, 2 * size : 3 * size]
-        )
-        state = out[:, place] = opened[:, 3 * size :] * np.tanh(cell)
+    for position in range(t - 1, -1, -1) if backwards else range(t):
+        gates = inputs[:, position] + state @ weight.T
+        activations = _sigmoid(gates)
+        input_gate, forget_gate = activations[:, :size], activations[:, size : 2 * size]
+        cell = forget_gate * cell + input_gate * np.tanh(gates[:, 2 * size : 3 * size])
+        state = out[:, position] = activations[:, 3 * size :] * np.tanh(cell)
     return out
 
 
 def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
-    """1 / (1 + exp(-x)) without overflow."""
+    """Return 1 / (1 + exp(-x)) without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))

@@ -1,13 +1,10 @@
-"""BudgetFusion's estimator (section 3.3): quality as a series over denoising steps, by a
-bidirectional LSTM.
-"""
+"""The estimator of BudgetFusion (section 3.3): a bidirectional LSTM over denoising steps."""
 
 from __future__ import annotations
 
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
@@ -17,147 +14,159 @@ from sklearn.utils.validation import (
 
 from catimage.common.arrays import Float32, Floats
 from catimage.errors import InputError
-from catimage.estimators.base import CandidatesRegressor
+from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.lstm.network import (
     LEARNED,
     LSTM,
+    MLP_TANH,
     NONE,
     SINUSOIDAL,
-    TANH,
-    Shape,
+    Architecture,
     Weights,
     forward,
 )
-from catimage.estimators.lstm.series import Series, series_of, targets_of
+from catimage.estimators.lstm.series import Series, interpolate_labels, split_into_series
+from catimage.estimators.training import scale_labels
 from catimage.params import EstimatorParams
 
-_PROMPTS = 64
-"""Prompts predicted at once, so that memory does not grow with their number."""
+_PREDICTION_BATCH = 64
 
 
-class LSTMRegressor(CandidatesRegressor):
-    """A two-layer bidirectional LSTM over steps, then an MLP and a sigmoid (BudgetFusion 3.3,
-    equation 6, figure 4).
+class LSTMRegressor(LabelRegressor):
+    """Two-layer bidirectional LSTM over the denoising steps, followed by an MLP and a sigmoid
+    (BudgetFusion 3.3, equation 6, figure 4).
 
-    From the paper: the sum of prompt and step vectors as input, 512 units a direction, an MLP from
-    1024 to 128 to 1, dropout on the LSTM's output, squared error, batches of 32 prompts, a rate of
-    1e-4, 25 epochs (50 for I-CLIP), and labels interpolated to the steps between the sampled ones,
-    which count like those. Labels are scaled to [0, 1] by one minimum and maximum, and NaN ones do
-    not count.
+    The following settings are the paper's: the input is the sum of prompt embedding and step
+    encoding; 512 LSTM units per direction; an MLP with layers of 1024, 128 and 1 units; dropout on
+    the output of the LSTM; squared error; batches of 32 prompts; learning rate 1e-4; 25 epochs (50
+    for I-CLIP); labels interpolated linearly to the steps between the sampled steps, with the same
+    weight. Labels are scaled to [0, 1] by one minimum and one maximum; missing labels (NaN) do not
+    contribute to the loss.
 
-    Where the paper is silent or of two minds:
+    The following choices are ours, because the paper is silent or ambiguous:
 
-    - The LSTM runs over every step from a series' fewest to its most, in training and afterwards:
-    both ends of a bidirectional
-      LSTM see what they were trained on. ``interpolate=False`` runs it over the sampled steps
-      alone, in training and afterwards.
-    - Steps are "position-embedded as in" BERT, which learns a vector a position
-    (``encode_steps="learned"``); ``sinusoidal`` are
-      the Transformer's fixed ones, ``none`` is Table 1's ablation.
-    - The embeddings of a CLIP lie close together, so that each of their dimensions is first brought
-    to mean 0 and variance 1.
-    - Optimiser: Adam. Dropout: 0.1. Between the MLP's layers: ReLU.
-    - ``network="mlp_tanh"`` (Table 1) has layers of the LSTM's output size with tanh in its place,
-    and sees a step at a time.
+    - The LSTM runs over every number of steps from the smallest to the largest of a series, in
+      training and in prediction, because the state of a bidirectional LSTM depends on both ends.
+      With ``interpolate=False`` it runs over the sampled steps alone.
+    - "Position-embedded as in" BERT means a learned vector per step (``step_encoding="learned"``).
+      ``"sinusoidal"`` is the encoding of the Transformer, ``"none"`` the ablation of Table 1.
+    - The prompt embeddings are standardised, because CLIP embeddings are close to each other.
+    - The optimizer is Adam, the dropout probability 0.1, and the MLP has ReLU activations.
+    - ``network="mlp_tanh"`` (ablation of Table 1) replaces the LSTM by layers with tanh activations
+      of the same output size, which process each step separately.
 
-    Candidates of several generators are a series each, told apart by a learned vector; with one
-    generator there is none, as in the paper.
+    The candidates of each step group form one series. A learned vector per series is added to the
+    input if there are several.
 
     Args:
-        steps: of the candidates, in the order of the labels' columns; None: 1, 2, 3, ...
-        generators: of the candidates; None: one for all.
-        device: torch's name, or ``auto``; prediction is numpy's.
+        steps: number of denoising steps of each candidate, in the order of the label columns; None:
+            1, 2, 3, ...
+        step_groups: group of each candidate; None: all candidates are in one group.
+        hidden_size: LSTM units per direction.
+        num_layers: number of LSTM layers.
+        head_size: units of the hidden layer of the MLP.
+        network: ``lstm`` or ``mlp_tanh``.
+        step_encoding: ``learned``, ``sinusoidal`` or ``none``.
+        interpolate: train on and predict the steps between the sampled steps too.
+        dropout: dropout probability of the output of the LSTM.
+        learning_rate: of Adam.
+        batch_size: number of prompts per update.
+        max_iter: number of epochs; there is no early stopping.
+        device: torch device of the training, or ``auto``; predictions are computed by NumPy.
+        random_state: seed of the weights, the batches and dropout.
+
+    Attributes:
+        series_: arrays ``columns``, ``steps`` and ``predicted_steps`` of each
+            :class:`~catimage.estimators.lstm.series.Series`.
+        n_iter_: number of epochs run.
+        weights_: arrays by torch's parameter names.
+        mean_, scale_: mean and standard deviation of the embeddings (width,).
+        low_, high_: minimum and maximum of the labels.
     """
 
     def __init__(
         self,
         steps: Any = None,
-        generators: Any = None,
-        hidden: int = 512,
-        layers: int = 2,
-        head: int = 128,
+        step_groups: Any = None,
+        hidden_size: int = 512,
+        num_layers: int = 2,
+        head_size: int = 128,
         network: str = LSTM,
-        encode_steps: str = LEARNED,
+        step_encoding: str = LEARNED,
         interpolate: bool = True,
         dropout: float = 0.1,
-        rate: float = 1e-4,
-        batch: int = 32,
-        epochs: int = 25,
+        learning_rate: float = 1e-4,
+        batch_size: int = 32,
+        max_iter: int = 25,
         device: str = "auto",
         random_state: int = 0,
     ) -> None:
         self.steps = steps
-        self.generators = generators
-        self.hidden = hidden
-        self.layers = layers
-        self.head = head
+        self.step_groups = step_groups
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.head_size = head_size
         self.network = network
-        self.encode_steps = encode_steps
+        self.step_encoding = step_encoding
         self.interpolate = interpolate
         self.dropout = dropout
-        self.rate = rate
-        self.batch = batch
-        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
         self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from embeddings X (n_prompts, width) and labels y (n_prompts, n_candidates) or
-        (n_prompts,), NaN where missing.
+        """Train on embeddings X (n_prompts, width) and labels y (n_prompts, n_candidates) or
+        (n_prompts,), NaN if missing.
 
         Raises:
-            ValueError: steps or generators are not one a candidate, a step is below 1, no label is
-                there, or a setting is none.
+            ValueError: ``steps`` or ``step_groups`` does not have one value per candidate, a number
+                of steps is below 1, all labels are missing, or a setting is unknown.
         """
-        X, y = self._checked(X, y)
-        labels = y.reshape(len(y), -1)
+        self._check_settings()
+        X, y = self._validate_training_data(X, y)
         self.flat_ = y.ndim == 1
-        self.low_, self.high_ = float(np.nanmin(labels)), float(np.nanmax(labels))
+        labels, self.low_, self.high_ = scale_labels(y.reshape(len(y), -1))
         self.mean_, self.scale_ = X.mean(axis=0), np.maximum(X.std(axis=0), 1e-6)
-        series = self._series(labels.shape[1])
-        self.columns_ = [s.columns for s in series]
-        self.steps_ = [s.steps for s in series]
-        self.places_ = [s.places for s in series]
-        scaled = (labels - self.low_) / max(self.high_ - self.low_, 1e-12)
-        self.weights_ = self._train(
-            self._standard(X), [targets_of(scaled[:, s.columns], s) for s in series]
-        )
+        series = self._split(labels.shape[1])
+        self.series_ = [[s.columns, s.steps, s.predicted_steps] for s in series]
+        targets = [interpolate_labels(labels[:, s.columns], s) for s in series]
+        self.weights_, self.n_iter_ = self._train(self._standardise(X), targets), self.max_iter
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Expected quality in the metric's unit: (n_prompts, n_candidates)."""
+        """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        out = np.empty((len(X), sum(map(len, self.columns_))))
-        for i, series in enumerate(self._fitted_series()):
-            out[:, series.columns] = self._at_places(X, i)[:, series.at]
-        return out[:, 0] if self.flat_ else out
-
-    def predict_places(self, X: Any, series: int = 0) -> Floats:
-        """Expected quality at all of ``places_[series]``: (n_prompts, n_places)."""
-        check_is_fitted(self)
-        return self._at_places(validate_data(self, X, reset=False, dtype=np.float64), series)
+        series = self._fitted_series()
+        out = np.empty((len(X), sum(len(s.columns) for s in series)))
+        for i, s in enumerate(series):
+            out[:, s.columns] = self._predict_series(X, i)[:, s.positions]
+        return self._restore_shape(out)
 
     def multiply_adds(self, X: Any) -> int:
-        """Of predicting X: the products of the LSTM and the MLP at every place; sums and
-        activations are left out.
+        """Return the number of multiply-adds of ``predict(X)``: the matrix products of the LSTM and
+        the MLP at every predicted step.
         """
         check_is_fitted(self)
-        each = sum(
-            w.size
-            for key, w in self.weights_.items()
-            if w.ndim == 2 and not key.startswith(("steps", "series"))
+        per_step = sum(
+            weight.size
+            for name, weight in self.weights_.items()
+            if weight.ndim == 2 and not name.startswith(("steps", "series"))
         )
-        return int(len(X) * each * sum(map(len, self.places_)))
+        return int(len(X) * per_step * sum(len(s.predicted_steps) for s in self._fitted_series()))
 
-    def _checked(self, X: Any, y: Any) -> tuple[Floats, Floats]:
-        for name, value, known in (
-            ("network", self.network, (LSTM, TANH)),
-            ("encode_steps", self.encode_steps, (LEARNED, SINUSOIDAL, NONE)),
+    def _check_settings(self) -> None:
+        for name, value, choices in (
+            ("network", self.network, (LSTM, MLP_TANH)),
+            ("step_encoding", self.step_encoding, (LEARNED, SINUSOIDAL, NONE)),
         ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+            if value not in choices:
+                raise ValueError(f"{name}: must be one of {', '.join(choices)}, not {value!r}.")
+
+    def _validate_training_data(self, X: Any, y: Any) -> tuple[Floats, Floats]:
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
@@ -168,83 +177,74 @@ class LSTMRegressor(CandidatesRegressor):
         )
         check_consistent_length(X, y)
         if np.isnan(y).all():
-            raise ValueError("no label is there: every y is NaN")
+            raise ValueError("y: all labels are missing (NaN).")
         return X, y
 
-    def _series(self, candidates: int) -> list[Series]:
-        steps = np.arange(1, candidates + 1) if self.steps is None else np.asarray(self.steps)
-        generators = (
-            np.zeros(candidates, str)
-            if self.generators is None
-            else np.asarray(self.generators, str)
-        )
-        if steps.shape != (candidates,) or generators.shape != (candidates,) or (steps < 1).any():
+    def _split(self, n: int) -> list[Series]:
+        steps = np.arange(1, n + 1) if self.steps is None else np.asarray(self.steps)
+        groups = np.asarray([""] * n if self.step_groups is None else self.step_groups, str)
+        if steps.shape != (n,) or groups.shape != (n,) or (steps < 1).any():
             raise ValueError(
-                f"steps (1 or more) and generators must be {candidates}, one a column of y, not"
-                f" {steps} and {generators}"
+                f"steps and step_groups: must be {n} values, one per column of y, and steps at"
+                f" least 1, not {steps} and {groups}."
             )
-        return series_of(steps.astype(np.int64), generators, self.interpolate)
+        return split_into_series(steps.astype(np.int64), groups, self.interpolate)
 
     def _fitted_series(self) -> list[Series]:
-        return [
-            Series(*parts) for parts in zip(self.columns_, self.steps_, self.places_, strict=True)
-        ]
+        return [Series(*arrays) for arrays in self.series_]
 
-    def _shape(self) -> Shape:
-        places = 0 if self.encode_steps == NONE else max(int(p[-1]) for p in self.places_) + 1
-        return Shape(
-            self.network,
-            self.encode_steps,
-            self.n_features_in_,
-            self.hidden,
-            self.layers,
-            self.head,
-            places,
-            len(self.places_),
+    def _architecture(self) -> Architecture:
+        most_steps = max(int(s.predicted_steps[-1]) for s in self._fitted_series())
+        return Architecture(
+            network=self.network,
+            step_encoding=self.step_encoding,
+            width=self.n_features_in_,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            head_size=self.head_size,
+            n_encodings=0 if self.step_encoding == NONE else most_steps + 1,
+            n_series=len(self.series_),
         )
 
-    def _standard(self, X: Floats) -> Float32:
+    def _standardise(self, X: Floats) -> Float32:
         return np.asarray((X - self.mean_) / self.scale_, np.float32)
 
-    def _at_places(self, X: Floats, series: int) -> Floats:
-        shape, x, places = self._shape(), self._standard(X), self.places_[series]
-        parts = [
-            forward(self.weights_, shape, x[i : i + _PROMPTS], places, series)
-            for i in range(0, len(x), _PROMPTS)
+    def _predict_series(self, X: Floats, i: int) -> Floats:
+        """Return the expected quality at the predicted steps of a series: (n_prompts, t)."""
+        architecture, x = self._architecture(), self._standardise(X)
+        steps = self._fitted_series()[i].predicted_steps
+        scores = [
+            forward(self.weights_, architecture, x[k : k + _PREDICTION_BATCH], steps, i)
+            for k in range(0, len(x), _PREDICTION_BATCH)
         ]
-        return self.low_ + np.concatenate(parts) * (self.high_ - self.low_)
+        return self.low_ + np.concatenate(scores) * (self.high_ - self.low_)
 
     def _train(self, x: Float32, targets: list[Floats]) -> Weights:
-        from catimage.estimators.lstm.training import train
+        from catimage.estimators.lstm.training import TrainingSettings, train
 
-        return train(
-            x,
-            targets,
-            self.places_,
-            self._shape(),
-            self.dropout,
-            self.rate,
-            self.batch,
-            self.epochs,
-            self.device,
-            self.random_state,
+        settings = TrainingSettings(
+            learning_rate=self.learning_rate,
+            dropout=self.dropout,
+            batch_size=self.batch_size,
+            max_iter=self.max_iter,
+            device=self.device,
+            seed=self.random_state,
         )
+        return train(x, targets, self._fitted_series(), self._architecture(), settings)
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """BudgetFusion 3.3's estimator over the candidates' steps.
+    """Return the estimator of BudgetFusion 3.3 for the numbers of steps of the candidates.
 
     Raises:
-        InputError: the candidates' steps are not known, as those of imported scores are not.
+        InputError: the candidates have no numbers of steps, as in a workspace of imported scores.
     """
     if not context.steps or min(context.steps) < 1:
-        where = (
-            f"train.estimators: {spec.name} ({spec.made_as}) predicts series over denoising steps"
-        )
         raise InputError(
-            f"{where}, and these candidates have none (imported scores know no steps): take it out"
-            " of the list."
+            f"train.estimators: {spec.name} ({spec.made_as}) predicts series over denoising steps,"
+            " and these candidates have none (imported scores have no numbers of steps). Remove it"
+            " from the list."
         )
-    names: NDArray[np.str_] = np.asarray(context.step_groups or ("",) * len(context.steps), str)
     steps = [int(s) for s in context.steps]
-    return UnfittedEstimator(LSTMRegressor(steps, names.tolist(), random_state=context.seed))
+    groups = [str(g) for g in context.step_groups or [""] * len(steps)]
+    return UnfittedEstimator(LSTMRegressor(steps, groups, random_state=context.seed))

@@ -1,5 +1,5 @@
-"""Candidates as series over denoising steps, and labels at every step in between (BudgetFusion
-3.3).
+"""Candidates as series over denoising steps, and labels interpolated between the sampled steps
+(BudgetFusion 3.3).
 """
 
 from __future__ import annotations
@@ -14,80 +14,82 @@ from catimage.common.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class Series:
-    """Candidates that differ in their number of steps alone.
+    """Candidates that differ only in their number of denoising steps.
 
     Attributes:
-        columns: (k,) their columns among the labels, by ascending steps.
-        steps: (k,) their steps, no two alike.
-        places: (t,) the steps that are predicted, ascending; ``steps`` are among them.
+        columns: (k,) column of each candidate in the labels, by ascending number of steps.
+        steps: (k,) number of steps of each candidate, without duplicates.
+        predicted_steps: (t,) ascending numbers of steps for which quality is predicted; a superset
+            of ``steps``.
     """
 
     columns: Ints
     steps: Ints
-    places: Ints
+    predicted_steps: Ints
 
     @property
-    def at(self) -> Ints:
-        """Where ``steps`` stand in ``places``: (k,)."""
-        return np.searchsorted(self.places, self.steps)
+    def positions(self) -> Ints:
+        """The indices of ``steps`` in ``predicted_steps``: (k,)."""
+        return np.searchsorted(self.predicted_steps, self.steps)
 
 
-def series_of(steps: Ints, generators: NDArray[np.str_], every_step: bool) -> list[Series]:
-    """The candidates' series, in the order of their first candidates.
+def split_into_series(steps: Ints, step_groups: NDArray[np.str_], every_step: bool) -> list[Series]:
+    """Return the series of the candidates, ordered by their first candidate.
 
-    A generator's candidates are one series. One whose steps an earlier candidate of the generator
-    has too (it differs in guidance, sampler or cache, which steps do not tell) goes into the
-    generator's next series.
+    The candidates of a step group form one series. A candidate with the same number of steps as an
+    earlier candidate of its group is placed in the group's next series.
 
     Args:
-        steps: (n_candidates,), 1 or more; ``generators`` likewise.
-        every_step: predict all steps from the fewest to the most of a series, not those of its
-            candidates alone.
+        steps: number of denoising steps of each candidate (n_candidates,), at least 1.
+        step_groups: group of each candidate (n_candidates,).
+        every_step: predict every number of steps between the smallest and the largest of a series,
+            not only those of its candidates.
     """
-    members: dict[tuple[str, int], list[int]] = {}
-    seen: dict[tuple[str, int], int] = {}
-    for column, (generator, count) in enumerate(
-        zip(generators.tolist(), steps.tolist(), strict=True)
-    ):
-        occurrence = seen[generator, count] = seen.get((generator, count), -1) + 1
-        members.setdefault((generator, occurrence), []).append(column)
-    return [_series(np.array(columns), steps, every_step) for columns in members.values()]
+    columns: dict[tuple[str, int], list[int]] = {}
+    occurrences: dict[tuple[str, int], int] = {}
+    for column, (group, count) in enumerate(zip(step_groups.tolist(), steps.tolist(), strict=True)):
+        occurrence = occurrences.get((group, count), 0)
+        occurrences[group, count] = occurrence + 1
+        columns.setdefault((group, occurrence), []).append(column)
+    return [_series(np.array(c), steps, every_step) for c in columns.values()]
 
 
 def _series(columns: Ints, steps: Ints, every_step: bool) -> Series:
     columns = columns[np.argsort(steps[columns], kind="stable")]
-    own = steps[columns]
-    return Series(columns, own, np.arange(own[0], own[-1] + 1) if every_step else own)
+    sampled = steps[columns]
+    predicted = np.arange(sampled[0], sampled[-1] + 1) if every_step else sampled
+    return Series(columns, sampled, predicted)
 
 
-def targets_of(labels: Floats, series: Series) -> Floats:
-    """Labels (n, k) of a series' candidates at all of its ``places``: (n, t).
+def interpolate_labels(labels: Floats, series: Series) -> Floats:
+    """Return labels (n, k) of the candidates of a series at all predicted steps: (n, t).
 
-    Between two candidates that have a label it is linear ("pseudo-ground-truth scores", section
-    3.3), also over one that has none. Beyond the first and the last label of a prompt it is NaN.
+    Labels between two labelled candidates are interpolated linearly ("pseudo-ground-truth scores",
+    BudgetFusion 3.3), also where candidates without a label lie between them. Before the first and
+    after the last label of a prompt, the result is NaN.
     """
-    if len(series.places) == len(series.steps) and not np.isnan(labels).any():
+    predicted, steps = series.predicted_steps, series.steps
+    if len(predicted) == len(steps) and not np.isnan(labels).any():
         return labels
-    out = np.full((len(labels), len(series.places)), np.nan)
-    patterns, which = np.unique(np.isnan(labels), axis=0, return_inverse=True)
-    for p, holes in enumerate(patterns):
-        rows, known = np.flatnonzero(which.ravel() == p), np.flatnonzero(~holes)
-        if len(known):
-            inside = (series.places >= series.steps[known[0]]) & (
-                series.places <= series.steps[known[-1]]
-            )
-            out[np.ix_(rows, inside)] = _between(
-                labels[np.ix_(rows, known)], series.steps[known], series.places[inside]
+    out = np.full((len(labels), len(predicted)), np.nan)
+    patterns, pattern_of_row = np.unique(np.isnan(labels), axis=0, return_inverse=True)
+    for i, missing in enumerate(patterns):
+        rows, present = np.flatnonzero(pattern_of_row.ravel() == i), np.flatnonzero(~missing)
+        if len(present):
+            first, last = steps[present[[0, -1]]]
+            inside = (predicted >= first) & (predicted <= last)
+            out[np.ix_(rows, inside)] = _interpolate(
+                labels[np.ix_(rows, present)], steps[present], predicted[inside]
             )
     return out
 
 
-def _between(labels: Floats, steps: Ints, places: Ints) -> Floats:
-    """Linear interpolation of the rows of ``labels`` (n, k) from ``steps`` (k,) to ``places`` (t,),
-    which lie within them.
+def _interpolate(labels: Floats, steps: Ints, new_steps: Ints) -> Floats:
+    """Interpolate the rows of ``labels`` (n, k) linearly from ``steps`` (k,) to ``new_steps`` (t,),
+    which must be within their range.
     """
-    right = np.searchsorted(steps, places).clip(min(1, len(steps) - 1))
+    right = np.searchsorted(steps, new_steps).clip(min(1, len(steps) - 1))
     left = np.maximum(right - 1, 0)
-    share = (places - steps[left]) / np.maximum(steps[right] - steps[left], 1)
-    mixed: Floats = labels[:, left] * (1 - share) + labels[:, right] * share
-    return mixed
+    fraction = (new_steps - steps[left]) / np.maximum(steps[right] - steps[left], 1)
+    interpolated: Floats = labels[:, left] * (1 - fraction) + labels[:, right] * fraction
+    return interpolated

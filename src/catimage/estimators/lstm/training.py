@@ -1,70 +1,87 @@
-"""Training of BudgetFusion's network (section 3.3)."""
+"""Training of the network of BudgetFusion (section 3.3)."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from catimage.common.arrays import Float32, Floats
 from catimage.common.devices import device_of
-from catimage.estimators.lstm.network import Shape, Weights, torch_forward, torch_network
+from catimage.estimators.lstm.network import Architecture, Weights, torch_forward, torch_network
+from catimage.estimators.lstm.series import Series
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of the training.
+
+    Attributes:
+        learning_rate: of Adam.
+        dropout: dropout probability of the LSTM's output.
+        batch_size: number of prompts per update.
+        max_iter: number of epochs.
+        device: torch device, or ``auto``.
+        seed: of the weights, the batches and dropout.
+    """
+
+    learning_rate: float
+    dropout: float
+    batch_size: int
+    max_iter: int
+    device: str
+    seed: int
 
 
 def train(
     x: Float32,
     targets: list[Floats],
-    places: list[NDArray[np.int64]],
-    shape: Shape,
-    dropout: float,
-    rate: float,
-    batch: int,
-    epochs: int,
-    device: str,
-    seed: int,
+    series: list[Series],
+    architecture: Architecture,
+    settings: TrainingSettings,
 ) -> Weights:
-    """The weights after ``epochs`` over the prompts, by Adam on the squared error.
+    """Minimise the mean squared error with Adam and return the weights after the last epoch.
 
     Args:
-        x: prompts (n, width), standardised.
-        targets: of each series (n, t) in [0, 1], NaN where there is none.
-        places: of each series (t,), the steps of its targets.
+        x: standardised embeddings of the prompts (n, width).
+        targets: for each series, labels in [0, 1] at its predicted steps (n, t), NaN if missing.
+        series: the series.
+        architecture: of the network.
+        settings: of the training.
     """
-    where = torch.device(device_of(device))
-    forked = [where.index or 0] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked):
-        torch.manual_seed(seed)
-        rng = np.random.default_rng(seed)
-        net = torch_network(shape, dropout).to(where).train()
-        optimiser = torch.optim.Adam(net.parameters(), lr=rate)
-        prompts = torch.from_numpy(x).to(where)
-        wanted = [torch.from_numpy(t.astype(np.float32)).to(where) for t in targets]
-        steps = [torch.from_numpy(p).to(where) for p in places]
-        for _ in range(epochs):
+    device = torch.device(device_of(settings.device))
+    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
+        torch.manual_seed(settings.seed)
+        rng = np.random.default_rng(settings.seed)
+        net = torch_network(architecture, settings.dropout).to(device).train()
+        optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
+        prompts = torch.from_numpy(x).to(device)
+        labels = [torch.from_numpy(t.astype(np.float32)).to(device) for t in targets]
+        steps = [torch.from_numpy(s.predicted_steps).to(device) for s in series]
+        for _ in range(settings.max_iter):
             order = rng.permutation(len(x))
-            for start in range(0, len(x), batch):
-                rows = torch.from_numpy(order[start : start + batch]).to(where)
-                optimiser.zero_grad()
-                loss = _loss(net, shape, prompts[rows], steps, [t[rows] for t in wanted])
+            for start in range(0, len(x), settings.batch_size):
+                rows = torch.from_numpy(order[start : start + settings.batch_size]).to(device)
+                optimizer.zero_grad()
+                loss = _loss(net, architecture, prompts[rows], steps, [t[rows] for t in labels])
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
     return {key: value.detach().cpu().numpy().copy() for key, value in net.state_dict().items()}
 
 
 def _loss(
     net: torch.nn.ModuleDict,
-    shape: Shape,
+    architecture: Architecture,
     prompts: torch.Tensor,
     steps: list[torch.Tensor],
-    wanted: list[torch.Tensor],
-) -> Any:
-    """Mean squared error over all places of all series that have a target."""
+    labels: list[torch.Tensor],
+) -> torch.Tensor:
+    """Return the mean squared error over all present labels of all series."""
     total, count = prompts.new_zeros(()), 0
-    for series, (places, target) in enumerate(zip(steps, wanted, strict=True)):
-        there = ~target.isnan()
-        error = torch_forward(net, shape, prompts, places, series) - target.nan_to_num()
-        total = total + (error.square() * there).sum()
-        count += int(there.sum())
+    for i, (series_steps, target) in enumerate(zip(steps, labels, strict=True)):
+        present = ~target.isnan()
+        scores = torch_forward(net, architecture, prompts, series_steps, i)
+        total = total + ((scores - target.nan_to_num()).square() * present).sum()
+        count += int(present.sum())
     return total / max(count, 1)
