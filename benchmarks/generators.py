@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.measure import Row, seconds
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.generators.diffusion.generator import DiffusionGenerator
-from catimage.pool.generators.diffusion.sampling import scheduler_of
+from catimage.pool.generators.diffusion.sampling import new_scheduler
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
 from catimage.scenes.grammar import draw_scene
@@ -56,7 +56,7 @@ def switching(pool: Pool) -> Row:
 
     def switch() -> None:
         assert opened.get(name) is generator
-        scheduler_of(generator.spec.with_settings_of(candidates[-1]), generator.pipeline.scheduler)
+        new_scheduler(generator.spec.with_settings_of(candidates[-1]), generator.pipeline.scheduler)
 
     ours, fresh = seconds(switch), seconds(lambda: GeneratorCache(pool, "cpu").get(name), repeats=3)
     what = f"switching between candidates of {name}"

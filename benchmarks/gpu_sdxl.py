@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import yaml
-from tests.architectures import SIZE, clip_tokenizer, save_family
+from tests.architectures import SIZE, clip_tokenizer, save_architecture
 
 from catimage.pool.costs import candidate_costs
 from catimage.pool.generator_cache import GeneratorCache
@@ -161,7 +161,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         folder, size = Path(root) / "sdxl", SIZE if asked.miniature else 1024
-        save_family("sdxl", folder) if asked.miniature else save_true_size(folder, asked.device)
+        save_architecture("sdxl", folder) if asked.miniature else save_true_size(folder, asked.device)
         pool = pool_of(folder, size, asked.steps)
         cost, (most, who) = float(candidate_costs(pool)["cost"].iloc[0]), peak(asked.device)
         print(

@@ -1,5 +1,6 @@
-"""Pipelines of every diffusion family with random weights and a few thousand numbers each, as
-``save_pretrained`` writes them.
+"""Small pipelines with random weights of each diffusion architecture that the pools use.
+
+Each has a few thousand parameters and is saved with ``save_pretrained``.
 """
 
 from __future__ import annotations
@@ -18,37 +19,45 @@ _BLOCKS = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_group
 
 
 @dataclass(frozen=True)
-class Family:
-    """How a family is made and, beside its pipeline and weights, what a pool says of it."""
+class Architecture:
+    """A diffusion architecture.
+
+    Attributes:
+        pipeline: name of the pipeline class in diffusers.
+        parts: function that returns the pipeline's parts; it may write files to a folder.
+        settings: settings of a generator in a pool file, other than pipeline and weights.
+    """
 
     pipeline: str
     parts: Callable[[Path], dict[str, Any]]
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def save_family(name: str, folder: Path) -> Path:
-    """``folder`` with the untrained pipeline of a family."""
+def save_architecture(name: str, folder: Path) -> Path:
+    """Save an untrained pipeline, and return its folder."""
     import diffusers
 
-    family = FAMILIES[name]
+    architecture = ARCHITECTURES[name]
     torch.manual_seed(3)
     parts = {
         k: v.eval() if isinstance(v, torch.nn.Module) else v
-        for k, v in family.parts(folder / "made").items()
+        for k, v in architecture.parts(folder / "tokenizers").items()
     }
-    getattr(diffusers, family.pipeline)(**parts).save_pretrained(folder, safe_serialization=True)
+    getattr(diffusers, architecture.pipeline)(**parts).save_pretrained(
+        folder, safe_serialization=True
+    )
     return folder
 
 
-def generator_of(name: str, weights: str = "") -> dict[str, Any]:
-    """What a pool's file says of a family's generator."""
-    family = FAMILIES[name]
+def generator_entry(name: str, weights: str = "") -> dict[str, Any]:
+    """Return the entry of a pool file for a generator of an architecture."""
+    architecture = ARCHITECTURES[name]
     return {
-        "pipeline": family.pipeline,
+        "pipeline": architecture.pipeline,
         "weights": weights or name,
         "size": SIZE,
         "guidance": 2.0,
-        **family.settings,
+        **architecture.settings,
     }
 
 
@@ -85,31 +94,35 @@ def _letters() -> list[str]:
 
 
 def _clip(folder: Path, name: str, projection: bool = False) -> dict[str, Any]:
-    """A text tower of 16 channels and a tokenizer of bytes; ``name`` is the suffix of the parts'
-    names.
+    """Return a CLIP text encoder of 16 channels and a byte-level tokenizer.
+
+    Args:
+        folder: folder for the tokenizer's files.
+        name: suffix of the parts' names.
+        projection: whether the encoder has a projection.
     """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     tokenizer = clip_tokenizer(folder / f"clip{name}")
-    words = len(tokenizer)
+    size = len(tokenizer)
     config = CLIPTextConfig(
-        vocab_size=words,
+        vocab_size=size,
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
         projection_dim=16,
         max_position_embeddings=77,
-        bos_token_id=words - 2,
-        eos_token_id=words - 1,
-        pad_token_id=words - 1,
+        bos_token_id=size - 2,
+        eos_token_id=size - 1,
+        pad_token_id=size - 1,
     )
     model = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
     return {f"text_encoder{name}": model, f"tokenizer{name}": tokenizer}
 
 
 def clip_tokenizer(folder: Path) -> Any:
-    """CLIP's tokenizer, of bytes without merges; its files go to ``folder``."""
+    """Save a byte-level CLIP tokenizer without merges in ``folder``, and return it."""
     from transformers import CLIPTokenizer
 
     letters = _letters()
@@ -140,10 +153,10 @@ def _t5(name: str) -> dict[str, Any]:
         *((chr(c), -2.0) for c in range(97, 123)),
         ("▁", -2.0),
     ]
-    words = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
-    words.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigrams = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
+    unigrams.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer = T5TokenizerFast(
-        tokenizer_object=words, vocab=pieces, extra_ids=0, model_max_length=32
+        tokenizer_object=unigrams, vocab=pieces, extra_ids=0, model_max_length=32
     )
     config = T5Config(
         vocab_size=len(pieces), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
@@ -271,7 +284,7 @@ def _sd3(folder: Path) -> dict[str, Any]:
 
 
 def _wider(config: Any) -> Any:
-    """T5 as wide as both CLIP towers beside each other, as in Stable Diffusion 3."""
+    """Set T5's width to that of both CLIP text encoders together, as in Stable Diffusion 3."""
     config.d_model = 32
     return config
 
@@ -336,7 +349,6 @@ def _flux2_klein(folder: Path) -> dict[str, Any]:
 
 def _qwen_image(folder: Path) -> dict[str, Any]:
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     transformer = QwenImageTransformer2DModel(
         patch_size=2,
@@ -358,6 +370,18 @@ def _qwen_image(folder: Path) -> dict[str, Any]:
         latents_mean=[0.0] * 4,
         latents_std=[1.0] * 4,
     )
+    return {
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": _flow(use_dynamic_shifting=True, shift_terminal=0.02),
+        "text_encoder": _qwen_vl(),
+        "tokenizer": _qwen_tokenizer(folder),
+    }
+
+
+def _qwen_vl() -> Any:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
     vision = {
         "depth": 1,
         "hidden_size": 16,
@@ -366,34 +390,28 @@ def _qwen_image(folder: Path) -> dict[str, Any]:
         "out_hidden_size": 16,
     }
     rope = {"type": "default", "mrope_section": [1, 1, 2]}
-    words = {**_QWEN, "rope_scaling": rope, "bos_token_id": 256, "eos_token_id": 256}
-    text = Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(text_config=words, vision_config=vision)
+    text = {**_QWEN, "rope_scaling": rope, "bos_token_id": 256, "eos_token_id": 256}
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=text, vision_config=vision)
     )
-    scheduler = _flow(use_dynamic_shifting=True, shift_terminal=0.02)
-    return {
-        "transformer": transformer,
-        "vae": vae,
-        "scheduler": scheduler,
-        "text_encoder": text,
-        "tokenizer": _qwen_tokenizer(folder),
-    }
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
-        "sd": Family("StableDiffusionPipeline", _sd),
-        "sd2": Family("StableDiffusionPipeline", _sd2),
-        "lcm": Family("LatentConsistencyModelPipeline", _lcm, {"guidance_kind": "distilled"}),
-        "sdxl": Family("StableDiffusionXLPipeline", _sdxl),
-        "flux": Family(
+        "sd": Architecture("StableDiffusionPipeline", _sd),
+        "sd2": Architecture("StableDiffusionPipeline", _sd2),
+        "lcm": Architecture("LatentConsistencyModelPipeline", _lcm, {"guidance_kind": "distilled"}),
+        "sdxl": Architecture("StableDiffusionXLPipeline", _sdxl),
+        "flux": Architecture(
             "FluxPipeline",
             _flux,
             {"guidance_kind": "distilled", "call": {"max_sequence_length": 32}},
         ),
-        "sd3": Family("StableDiffusion3Pipeline", _sd3, {"call": {"max_sequence_length": 32}}),
-        "z-image": Family("ZImagePipeline", _z_image, {"call": {"max_sequence_length": 64}}),
-        "flux2-klein": Family(
+        "sd3": Architecture(
+            "StableDiffusion3Pipeline", _sd3, {"call": {"max_sequence_length": 32}}
+        ),
+        "z-image": Architecture("ZImagePipeline", _z_image, {"call": {"max_sequence_length": 64}}),
+        "flux2-klein": Architecture(
             "Flux2KleinPipeline",
             _flux2_klein,
             {
@@ -401,6 +419,6 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "call": {"max_sequence_length": 64, "text_encoder_out_layers": [0, 1, 2]},
             },
         ),
-        "qwen-image": Family("QwenImagePipeline", _qwen_image, {"guidance_kind": "true-cfg"}),
+        "qwen-image": Architecture("QwenImagePipeline", _qwen_image, {"guidance_kind": "true-cfg"}),
     }
 )

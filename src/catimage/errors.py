@@ -20,3 +20,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
     matches = get_close_matches(name, known, n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def error_summary(error: Exception) -> str:
+    """Return the message of another library's exception as one line of at most 300 characters."""
+    message = " ".join(str(error).split())[:300].rstrip(".")
+    return message or type(error).__name__

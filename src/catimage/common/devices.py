@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Selection of the device to compute on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from catimage.errors import InputError
 
 
 def device_of(name: str) -> str:
-    """``auto`` is ``cuda`` where there is one and ``cpu`` elsewhere; other names are torch's.
+    """Return a device name of torch.
+
+    Args:
+        name: a device name of torch; ``auto`` is ``cuda`` if a GPU is available and else ``cpu``.
 
     Raises:
-        InputError: torch knows no such device, or this machine has none.
+        InputError: torch does not know the device, or this machine does not have it.
     """
     import torch
 
@@ -19,6 +22,6 @@ def device_of(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"device {name!r}: not to be had on this machine; set it to 'auto' or 'cpu'."
+            f"device {name!r}: unavailable on this machine. Set it to 'auto' or 'cpu'."
         ) from error
     return name

@@ -1,46 +1,51 @@
-"""One sentence for each way of not getting a repository's files from the model hub."""
+"""Error messages for files that cannot be downloaded from the model hub."""
 
 from __future__ import annotations
 
+from catimage.errors import error_summary
 
-def refusal(error: Exception, repository: str, revision: str) -> str:
-    """What an error of huggingface_hub means for ``repository`` at ``revision``, and how to mend
-    it; without a full stop.
+_NO_SAFETENSORS = "necessary `safetensors` weights"
+"""Part of the message of diffusers' error; the error has no class of its own."""
+
+
+def hub_error_message(error: Exception, repository: str, revision: str) -> str:
+    """Return the problem and its fix for an error of huggingface_hub or diffusers.
+
+    Args:
+        error: the exception of the download.
+        repository: hub id, such as ``owner/name``.
+        revision: the requested commit.
     """
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"{repository!r} is gated: accept its terms on its page of the hub, and set HF_TOKEN to"
-            " a token of that account"
+            f"{repository!r} is gated. Accept its terms on its page of the hub, and set HF_TOKEN to"
+            " a token of that account."
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            f"the hub has no {repository!r}, or it is private: mend its name, or set HF_TOKEN to a"
-            " token that may read it"
+            f"the hub has no {repository!r}, or it is private. Correct the name, or set HF_TOKEN to"
+            " a token with access to it."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repository!r} has no revision {revision!r} (any more): give it another 'revision'"
+        return f"{repository!r} has no revision {revision!r}. Set another 'revision'."
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return f"{repository!r} lacks a file at revision {revision!r}: {first_line(error)}"
+        return (
+            f"{repository!r} lacks a file at revision {revision!r} ({error_summary(error)})."
+            " Correct the file's name, or set another 'revision'."
+        )
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
-            f"the hub does not answer, and {repository!r} at revision {revision!r} has not been"
-            " fetched before: look to the network"
+            f"the hub does not respond, and {repository!r} at revision {revision!r} is not in the"
+            " cache. Check the network."
         )
-    if "necessary `safetensors` weights" in str(
-        error
-    ):  # diffusers' words; its error has no class of its own
+    if _NO_SAFETENSORS in str(error):
         return (
-            f"{repository!r} has weights as pickles alone, which can run code when they are loaded:"
-            " take a revision with safetensors"
+            f"{repository!r} has pickled weights only, which can run code when they are loaded."
+            " Set a revision with safetensors files."
         )
-    return f"cannot fetch {repository!r} at revision {revision!r}: {first_line(error)}"
-
-
-def first_line(error: Exception) -> str:
-    """A library's error in one line, cut at 300 characters."""
     return (
-        " ".join(line for line in str(error).splitlines() if line.strip())[:300]
-        or type(error).__name__
-    ).rstrip(".")
+        f"cannot download {repository!r} at revision {revision!r} ({error_summary(error)})."
+        " Check the network and the revision."
+    )

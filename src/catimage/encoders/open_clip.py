@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from catimage.common.hub_errors import first_line
 from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.embeddings import Embeddings, encode_in_batches, token_means
-from catimage.errors import InputError, nearest
+from catimage.errors import InputError, error_summary, nearest
 from catimage.params import Encoder
 
 TINY = Path(__file__).parent.parent / "pools" / "tiny" / "clip"
@@ -61,7 +60,7 @@ class OpenClipEncoder:
 
     @property
     def text_tower(self) -> torch.nn.Module:
-        """The module whose parameters fine-tuning trains."""
+        """The module that fine-tuning trains."""
         text_tower: torch.nn.Module = self._text
         return text_tower
 
@@ -145,7 +144,7 @@ def load_clip(spec: Encoder) -> tuple[Any, Any]:
         tokenizer = open_clip.get_tokenizer(source)
     except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
         raise InputError(
-            f"encoder: cannot load {source} ({first_line(error)}). Check encoder.model and"
+            f"encoder: cannot load {source} ({error_summary(error)}). Check encoder.model and"
             " encoder.weights."
         ) from error
     return model.eval().requires_grad_(False), tokenizer
@@ -190,7 +189,7 @@ def _open_clip_name(spec: Encoder) -> str:
         except (OSError, ValueError) as error:
             raise InputError(
                 f"encoder: cannot download {spec.model} at revision {spec.revision!r}"
-                f" ({first_line(error)}). Check encoder.model, encoder.revision and the network."
+                f" ({error_summary(error)}). Check encoder.model, encoder.revision and the network."
             ) from error
     if not spec.model.startswith((LOCAL_PREFIX, HUB_PREFIX)):
         check_open_clip_name(spec)

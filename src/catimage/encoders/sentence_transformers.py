@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catimage.common.arrays import Ints
-from catimage.common.hub_errors import first_line
 from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.embeddings import Embeddings, encode_in_batches, token_means
-from catimage.errors import InputError
+from catimage.errors import InputError, error_summary
 from catimage.params import Encoder
 
 BATCH_SIZE = 64
@@ -51,7 +50,7 @@ class SentenceTransformerEncoder:
 
     @property
     def text_tower(self) -> Any:
-        """The module whose parameters fine-tuning trains."""
+        """The module that fine-tuning trains."""
         return self._model
 
     def differentiable_pooled(self, prompts: list[str]) -> Any:
@@ -128,7 +127,7 @@ def _load(spec: Encoder) -> Any:
         )
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise InputError(
-            f"encoder: cannot load {spec.model} ({first_line(error)}). Check encoder.model and"
+            f"encoder: cannot load {spec.model} ({error_summary(error)}). Check encoder.model and"
             " encoder.revision."
         ) from error
     for module in model.modules():

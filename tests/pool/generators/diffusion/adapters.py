@@ -1,4 +1,4 @@
-"""Low-rank adapters with random numbers, as training scripts write them."""
+"""Low-rank adapters with random weights, in the format of training scripts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ FILE = "pytorch_lora_weights.safetensors"
 def save_adapter(
     pipeline: str, weights: Path, folder: Path, text: bool = False, seed: int = 0
 ) -> Path:
-    """``folder`` with an adapter of rank 2 for the denoiser and, with ``text``, the first text
-    encoder of the pipeline in ``weights``.
+    """Save an adapter of rank 2 for the pipeline in ``weights``, and return its folder.
+
+    It changes the denoiser and, with ``text``, the first text encoder.
     """
     import diffusers
 
     cls = getattr(diffusers, pipeline)
-    made = cls.from_pretrained(weights)
-    denoiser = "unet" if hasattr(made, "unet") else "transformer"
+    model = cls.from_pretrained(weights)
+    denoiser = "unet" if hasattr(model, "unet") else "transformer"
     torch.manual_seed(seed)
     layers = {
         f"{denoiser}_lora_layers": _layers(
-            getattr(made, denoiser), ["to_q", "to_k", "to_v", "to_out.0"]
+            getattr(model, denoiser), ["to_q", "to_k", "to_v", "to_out.0"]
         )
     }
     if text:
-        layers["text_encoder_lora_layers"] = _layers(made.text_encoder, ["q_proj", "v_proj"])
+        layers["text_encoder_lora_layers"] = _layers(model.text_encoder, ["q_proj", "v_proj"])
     folder.mkdir(parents=True)
     cls.save_lora_weights(folder, **layers)
     return folder
@@ -48,13 +49,16 @@ def _layers(model: Any, targets: list[str]) -> dict[str, torch.Tensor]:
 
 
 def kohya_of(adapter: Path, folder: Path, alpha: float) -> Path:
-    """A UNet's adapter under the names of kohya's scripts, each layer with its ``alpha``."""
+    """Save a UNet's adapter with the tensor names of kohya's scripts, and return its folder.
+
+    Each layer has the scale ``alpha``.
+    """
     renamed = {}
     for name, tensor in load_file(adapter / FILE).items():
-        layer, end = name.removeprefix("unet.").split(".lora_")
-        place = f"lora_unet_{layer.replace('.', '_')}"
-        renamed[f"{place}.lora_{'down' if end == 'A.weight' else 'up'}.weight"] = tensor
-        renamed[f"{place}.alpha"] = torch.tensor(alpha)
+        layer, suffix = name.removeprefix("unet.").split(".lora_")
+        prefix = f"lora_unet_{layer.replace('.', '_')}"
+        renamed[f"{prefix}.lora_{'down' if suffix == 'A.weight' else 'up'}.weight"] = tensor
+        renamed[f"{prefix}.alpha"] = torch.tensor(alpha)
     folder.mkdir()
     save_file(renamed, folder / FILE)
     return folder

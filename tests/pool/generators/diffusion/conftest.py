@@ -1,4 +1,4 @@
-"""Pools of miniature pipelines of every family, made when a test first asks for one."""
+"""Pools of small pipelines of each architecture, created on first use."""
 
 from __future__ import annotations
 
@@ -11,30 +11,35 @@ import yaml
 
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
-from tests.architectures import generator_of, save_family
+from tests.architectures import generator_entry, save_architecture
 
 MakePool = Callable[..., Pool]
 
 
 @pytest.fixture(scope="session")
-def family_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's weights."""
-    root = tmp_path_factory.mktemp("families")
+def architecture_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from the name of an architecture to the folder of its weights."""
+    root = tmp_path_factory.mktemp("architectures")
 
     def folder(name: str) -> Path:
-        return root / name if (root / name).exists() else save_family(name, root / name)
+        return root / name if (root / name).exists() else save_architecture(name, root / name)
 
     return folder
 
 
 @pytest.fixture
-def family_pool(family_weights: Callable[[str], Path], tmp_path: Path) -> MakePool:
-    """A pool of one family, with candidates of one to four steps, one more of ``settings``; others'
-    keys change the generator.
+def architecture_pool(architecture_weights: Callable[[str], Path], tmp_path: Path) -> MakePool:
+    """A function that returns a pool with one generator and candidates of one to four steps.
+
+    With ``settings``, the pool has a further candidate ``other`` of four steps with these settings.
+    Further arguments change the generator.
     """
 
-    def make(family: str, settings: dict[str, Any] | None = None, **changes: Any) -> Pool:
-        generator = {**generator_of(family, str(family_weights(family))), **changes}
+    def make(architecture: str, settings: dict[str, Any] | None = None, **changes: Any) -> Pool:
+        generator = {
+            **generator_entry(architecture, str(architecture_weights(architecture))),
+            **changes,
+        }
         candidates: list[dict[str, Any]] = [
             {"candidate": f"mini-{n}", "generator": "mini", "steps": n} for n in (1, 2, 3, 4)
         ]
@@ -43,10 +48,14 @@ def family_pool(family_weights: Callable[[str], Path], tmp_path: Path) -> MakePo
             if settings
             else []
         )
-        path = tmp_path / "family.yaml"
+        path = tmp_path / "architecture.yaml"
         path.write_text(
             yaml.safe_dump(
-                {"name": "family", "generators": {"mini": generator}, "candidates": candidates}
+                {
+                    "name": "architecture",
+                    "generators": {"mini": generator},
+                    "candidates": candidates,
+                }
             )
         )
         return load_pool(str(path))

@@ -1,6 +1,4 @@
-"""A model hub on this machine: it answers huggingface_hub's requests as the real one does, errors
-included.
-"""
+"""A local model hub: a server that responds to the requests of huggingface_hub, with errors too."""
 
 from __future__ import annotations
 
@@ -20,78 +18,83 @@ REVISION = "a" * 40
 def hub_of(
     repositories: dict[str, Path], gated: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, list[str]]]:
-    """Serves folders as ``owner/name`` at the one revision; yields the address and the paths of the
-    files that were sent.
+    """Serve folders as ``owner/name`` at one revision.
+
+    Yields the address, and the list of paths of the files that were sent.
     """
-    sent: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(repositories, gated, sent))
+    server = _Hub(repositories, gated)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", sent
+    yield f"http://127.0.0.1:{server.server_port}", server.sent
     server.shutdown()
     server.server_close()
 
 
-def _handler(
-    repositories: dict[str, Path], gated: tuple[str, ...], sent: list[str]
-) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+class _Hub(ThreadingHTTPServer):
+    def __init__(self, repositories: dict[str, Path], gated: tuple[str, ...]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repositories, self.gated = repositories, gated
+        self.sent: list[str] = []
 
-        def do_HEAD(self) -> None:
-            self._answer()
 
-        def do_GET(self) -> None:
-            self._answer()
+class _Handler(BaseHTTPRequestHandler):
+    server: _Hub
 
-        def _answer(self) -> None:
-            parts = self.path.split("?")[0].strip("/").split("/")
-            api = parts[:2] == ["api", "models"]
-            owner, name, kind, revision, *rest = (parts[2:] if api else parts) + [""] * 4
-            repository, path = f"{owner}/{name}", "/".join(filter(None, rest))
-            if repository not in repositories:
-                return self._refuse(401, "RepoNotFound")
-            if revision != REVISION:
-                return self._refuse(404, "RevisionNotFound")
-            if api:
-                return self._api(repositories[repository], repository, kind)
-            if repository in gated:
-                return self._refuse(403, "GatedRepo")
-            if not (repositories[repository] / path).is_file():
-                return self._refuse(404, "EntryNotFound")
-            if self.command == "GET":
-                sent.append(f"{repository}/{path}")
-            return self._send((repositories[repository] / path).read_bytes())
+    def log_message(self, *_: Any) -> None:
+        """Log nothing."""
 
-        def _api(self, folder: Path, repository: str, kind: str) -> None:
-            files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
-            names = [p.relative_to(folder).as_posix() for p in files]
-            tree = [
-                {"type": "file", "path": n, "size": f.stat().st_size, "oid": f.name}
-                for n, f in zip(names, files, strict=True)
-            ]
-            info = {
-                "id": repository,
-                "modelId": repository,
-                "sha": REVISION,
-                "siblings": [{"rfilename": n} for n in names],
-                "tags": [],
-            }
-            self._send(json.dumps(tree if kind == "tree" else info).encode())
+    def do_HEAD(self) -> None:
+        self._respond()
 
-        def _send(self, data: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("X-Repo-Commit", REVISION)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
+    def do_GET(self) -> None:
+        self._respond()
 
-        def _refuse(self, status: int, code: str) -> None:
-            self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def _respond(self) -> None:
+        parts = self.path.split("?")[0].strip("/").split("/")
+        is_api = parts[:2] == ["api", "models"]
+        owner, name, kind, revision, *rest = (parts[2:] if is_api else parts) + [""] * 4
+        repository, path = f"{owner}/{name}", "/".join(filter(None, rest))
+        folder = self.server.repositories.get(repository)
+        if folder is None:
+            return self._send_error_code(401, "RepoNotFound")
+        if revision != REVISION:
+            return self._send_error_code(404, "RevisionNotFound")
+        if is_api:
+            return self._send_listing(folder, repository, kind)
+        if repository in self.server.gated:
+            return self._send_error_code(403, "GatedRepo")
+        if not (folder / path).is_file():
+            return self._send_error_code(404, "EntryNotFound")
+        if self.command == "GET":
+            self.server.sent.append(f"{repository}/{path}")
+        return self._send((folder / path).read_bytes())
 
-    return Handler
+    def _send_listing(self, folder: Path, repository: str, kind: str) -> None:
+        files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+        names = [p.relative_to(folder).as_posix() for p in files]
+        tree = [
+            {"type": "file", "path": n, "size": f.stat().st_size, "oid": f.name}
+            for n, f in zip(names, files, strict=True)
+        ]
+        info = {
+            "id": repository,
+            "modelId": repository,
+            "sha": REVISION,
+            "siblings": [{"rfilename": n} for n in names],
+            "tags": [],
+        }
+        self._send(json.dumps(tree if kind == "tree" else info).encode())
+
+    def _send(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", REVISION)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def _send_error_code(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()

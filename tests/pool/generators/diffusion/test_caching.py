@@ -14,10 +14,10 @@ from tests.pool.generators.diffusion.conftest import MakePool
 PROMPTS = ["a red ring", "two small stars on blue"]
 
 
-def _images(pool: Pool, name: str, opened: GeneratorCache | None = None) -> np.ndarray:
+def _images(pool: Pool, name: str, cache: GeneratorCache | None = None) -> np.ndarray:
     return (
-        (opened or GeneratorCache(pool, "cpu"))
-        .generator("mini")
+        (cache or GeneratorCache(pool, "cpu"))
+        .get("mini")
         .generate(PROMPTS, pool.candidate(name), [0, 1])
     )
 
@@ -30,20 +30,22 @@ def _hooks(model: torch.nn.Module) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("family", ["sd", "sdxl"])
-def test_deepcache_at_interval_one_is_the_plain_unet(family: str, family_pool: MakePool):
-    pool = family_pool(family, {"cache": {"method": "deepcache", "interval": 1}})
-    opened = GeneratorCache(pool, "cpu")
-    assert (_images(pool, "other", opened) == _images(pool, "mini-4", opened)).all()
-
-
-def test_deepcache_computes_deep_blocks_at_steps_0_n_2n_and_the_shallow_ones_always(
-    family_pool: MakePool,
+@pytest.mark.parametrize("architecture", ["sd", "sdxl"])
+def test_deepcache_at_interval_one_is_the_plain_unet(
+    architecture: str, architecture_pool: MakePool
 ):
-    pool = family_pool("sd", {"cache": {"method": "deepcache", "interval": 3}})
-    opened = GeneratorCache(pool, "cpu")
-    unet = opened.get("mini").pipeline.unet
-    plain, deep = _images(pool, "mini-4", opened), deep_blocks(unet)
+    pool = architecture_pool(architecture, {"cache": {"method": "deepcache", "interval": 1}})
+    cache = GeneratorCache(pool, "cpu")
+    assert (_images(pool, "other", cache) == _images(pool, "mini-4", cache)).all()
+
+
+def test_deepcache_computes_deep_blocks_at_steps_0_n_2n_and_shallow_ones_at_every_step(
+    architecture_pool: MakePool,
+):
+    pool = architecture_pool("sd", {"cache": {"method": "deepcache", "interval": 3}})
+    cache = GeneratorCache(pool, "cpu")
+    unet = cache.get("mini").pipeline.unet
+    plain, deep = _images(pool, "mini-4", cache), deep_blocks(unet)
     shallow = [unet.conv_in, unet.up_blocks[-1].resnets[-1], unet.conv_out]
     calls = dict.fromkeys([*deep, *shallow], 0)
     with ExitStack() as stack:
@@ -58,29 +60,31 @@ def test_deepcache_computes_deep_blocks_at_steps_0_n_2n_and_the_shallow_ones_alw
                 calls[module] += 1
 
             stack.callback(inner.register_forward_hook(count).remove)
-        cached = _images(pool, "other", opened)
+        cached = _images(pool, "other", cache)
     assert {calls[block] for block in deep} == {2}, "steps 0 and 3 of 4"
     assert {calls[block] for block in shallow} == {4}
     assert (cached != plain).any()
 
 
-def test_a_cache_is_one_candidates_and_starts_afresh_with_every_batch(family_pool: MakePool):
-    for family, cache in (
+def test_a_cache_applies_to_one_candidate_and_is_empty_at_the_start_of_each_batch(
+    architecture_pool: MakePool,
+):
+    for architecture, cache in (
         ("sd", {"method": "deepcache", "interval": 3}),
         ("flux", {"method": "first-block", "threshold": 10.0}),
     ):
-        pool = family_pool(family, {"cache": cache})
-        opened = GeneratorCache(pool, "cpu")
-        plain, cached = _images(pool, "mini-4", opened), _images(pool, "other", opened)
-        pipeline = opened.get("mini").pipeline
+        pool = architecture_pool(architecture, {"cache": cache})
+        cache = GeneratorCache(pool, "cpu")
+        plain, cached = _images(pool, "mini-4", cache), _images(pool, "other", cache)
+        pipeline = cache.get("mini").pipeline
         assert _hooks(getattr(pipeline, "unet", None) or pipeline.transformer) == []
-        assert (_images(pool, "other", opened) == cached).all()
-        assert (_images(pool, "mini-4", opened) == plain).all()
+        assert (_images(pool, "other", cache) == cached).all()
+        assert (_images(pool, "mini-4", cache) == plain).all()
         assert (cached != plain).any()
 
 
-def test_an_error_within_leaves_no_hook_behind(family_pool: MakePool):
-    unet = GeneratorCache(family_pool("sd"), "cpu").get("mini").pipeline.unet
+def test_hooks_are_removed_after_an_error(architecture_pool: MakePool):
+    unet = GeneratorCache(architecture_pool("sd"), "cpu").get("mini").pipeline.unet
     with pytest.raises(KeyError), deepcache(unet, 2):
         assert _hooks(unet)
         raise KeyError
@@ -100,43 +104,43 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_diffusers_methods_work_on_flux(method: str, family_pool: MakePool):
-    pool = family_pool("flux", {"cache": {"method": method, **METHODS[method]}})
-    opened = GeneratorCache(pool, "cpu")
-    opened.prepare()
-    plain, cached = _images(pool, "mini-4", opened), _images(pool, "other", opened)
+def test_methods_of_diffusers_work_on_flux(method: str, architecture_pool: MakePool):
+    pool = architecture_pool("flux", {"cache": {"method": method, **METHODS[method]}})
+    cache = GeneratorCache(pool, "cpu")
+    cache.prepare()
+    plain, cached = _images(pool, "mini-4", cache), _images(pool, "other", cache)
     assert (cached != plain).any()
     assert np.abs(cached.astype(int) - plain).mean() < 60
-    assert (_images(pool, "mini-4", opened) == plain).all()
+    assert (_images(pool, "mini-4", cache) == plain).all()
 
 
 BAD = {
-    "no such method": (
+    "unknown method": (
         "sd",
         {"method": "deepcach"},
         r"there is no caching method 'deepcach' \(did you mean 'deepcache'\?\)",
     ),
-    "no such option": (
+    "unknown option": (
         "sd",
         {"method": "deepcache", "intervall": 3},
         r"no such option \(did you mean 'interval'\?\)",
     ),
-    "no whole number": (
+    "not a positive integer": (
         "sd",
         {"method": "deepcache", "interval": 0},
-        r"cache\.interval: must be a whole number from 1.*found 0",
+        r"cache\.interval: 0 is not a positive integer",
     ),
-    "a transformer's, on a UNet": (
+    "a method for transformers on a UNet": (
         "sd",
         {"method": "first-block"},
-        r"'first-block' does not work on UNet2DConditionModel; take deepcache",
+        r"'first-block' does not support UNet2DConditionModel\. Set 'deepcache'",
     ),
-    "a UNet's, on a transformer": (
+    "a method for UNets on a transformer": (
         "flux",
         {"method": "deepcache"},
-        r"'deepcache' does not work on FluxTransformer2DModel; take a method",
+        r"'deepcache' does not support FluxTransformer2DModel\. Set one of",
     ),
-    "no such option of diffusers": (
+    "unknown option of diffusers": (
         "flux",
         {"method": "first-block", "treshold": 1},
         r"cache\.treshold: .*\(did you mean 'threshold'\?\)",
@@ -149,21 +153,27 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("family", "cache", "message"), BAD.values(), ids=BAD)
-def test_what_does_not_fit_is_said_before_anything_is_loaded(
-    family: str, cache: dict[str, Any], message: str, family_pool: MakePool
+@pytest.mark.parametrize(("architecture", "cache", "message"), BAD.values(), ids=BAD)
+def test_unsupported_methods_are_reported_before_loading(
+    architecture: str, cache: dict[str, Any], message: str, architecture_pool: MakePool
 ):
     with pytest.raises(InputError, match=message) as caught:
-        GeneratorCache(family_pool(family, {"cache": cache}), "cpu").prepare()
+        GeneratorCache(architecture_pool(architecture, {"cache": cache}), "cpu").prepare()
     assert "\n" not in str(caught.value)
 
 
-def test_what_diffusers_refuses_is_said_and_leaves_the_model_as_it_was(family_pool: MakePool):
-    pool = family_pool("flux", {"cache": {"method": "mag"}})
-    opened = GeneratorCache(pool, "cpu")
-    plain = _images(pool, "mini-4", opened)
+def test_an_error_of_diffusers_is_reported_and_leaves_the_model_unchanged(
+    architecture_pool: MakePool,
+):
+    pool = architecture_pool("flux", {"cache": {"method": "mag"}})
+    cache = GeneratorCache(pool, "cpu")
+    plain = _images(pool, "mini-4", cache)
     with pytest.raises(
-        InputError, match=r"generators\.mini\.cache: 'mag' on FluxTransformer2DModel: .*mag_ratios"
+        InputError,
+        match=(
+            r"generators\.mini\.cache: 'mag' cannot be applied to FluxTransformer2DModel"
+            r" \(.*mag_ratios"
+        ),
     ):
-        _images(pool, "other", opened)
-    assert (_images(pool, "mini-4", opened) == plain).all()
+        _images(pool, "other", cache)
+    assert (_images(pool, "mini-4", cache) == plain).all()

@@ -1,4 +1,4 @@
-"""What is said before anything is loaded."""
+"""Checks before a generator is loaded."""
 
 import json
 import shutil
@@ -16,8 +16,9 @@ from catimage.pool.generators.diffusion.checks import weight_bytes, weight_files
 from catimage.pool.generators.diffusion.loading import components
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
-from tests.architectures import generator_of
+from tests.architectures import generator_entry
 from tests.pool.generators.diffusion.conftest import MakePool
 
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -29,7 +30,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "another pipeline": (
         "sd",
         {"pipeline": "StableDiffusionXLPipeline"},
-        r"\.pipeline: the weights in .* are of StableDiffusionPipeline",
+        r"\.pipeline: the weights in .* are of StableDiffusionPipeline and lack the .*XLPipeline",
     ),
     "scheduler": (
         "sd",
@@ -44,12 +45,12 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "steps of the scheduler": (
         "sd",
         {"scheduler_options": {"num_train_timesteps": 3}},
-        r"'mini-4' has 4 steps, its scheduler at most 3",
+        r"'mini-4' has 4 steps, but its scheduler supports at most 3",
     ),
     "steps of the model": (
         "sd",
         {"steps": [2, 8]},
-        r"\.steps: the candidate 'mini-1' has 1 steps, the model 2 to 8",
+        r"\.steps: the candidate 'mini-1' has 1 steps, but the model supports 2 to 8",
     ),
     "argument of the call": (
         "flux",
@@ -59,24 +60,24 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "kind of guidance": (
         "sd",
         {"guidance_kind": "true-cfg"},
-        r"StableDiffusionPipeline takes no guidance of the kind 'true-cfg'",
+        r"StableDiffusionPipeline does not support guidance of the kind 'true-cfg'",
     ),
     "guidance of FLUX": (
         "flux",
         {"guidance_kind": "classifier-free"},
-        r"FluxPipeline takes guidance as 'true-cfg' or 'distilled'",
+        r"FluxPipeline supports guidance of the kinds 'true-cfg' and 'distilled'",
     ),
     "rescale": (
         "sd3",
         {"guidance_rescale": 0.7},
-        r"\.guidance_rescale: StableDiffusion3Pipeline does not take it",
+        r"\.guidance_rescale: StableDiffusion3Pipeline does not support it",
     ),
-    "a part that there is not": (
+    "unknown part": (
         "sd",
         {"parts": {"unett": {"weights": "x"}}},
         r"parts\.unett: StableDiffusionPipeline has no such part",
     ),
-    "a part that is nowhere": (
+    "missing folder of a part": (
         "sd",
         {"parts": {"unet": {"weights": "nowhere"}}},
         r"parts\.unet\.weights: there is no folder .*nowhere",
@@ -84,29 +85,29 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("family", "changes", "message"), BAD.values(), ids=BAD)
-def test_what_cannot_work_is_one_sentence(
-    family: str, changes: dict[str, Any], message: str, family_pool: MakePool
+@pytest.mark.parametrize(("architecture", "changes", "message"), BAD.values(), ids=BAD)
+def test_unsupported_settings_are_reported_in_one_line(
+    architecture: str, changes: dict[str, Any], message: str, architecture_pool: MakePool
 ):
     with pytest.raises(InputError, match=message) as caught:
-        GeneratorCache(family_pool(family, **changes), "cpu").prepare()
+        GeneratorCache(architecture_pool(architecture, **changes), "cpu").prepare()
     assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
-def copied(family_weights: Callable[[str], Path], tmp_path: Path) -> Pool:
-    """A pool with weights of its own to spoil, in ``sd`` beside its file."""
-    shutil.copytree(family_weights("sd"), tmp_path / "sd")
+def copied(architecture_weights: Callable[[str], Path], tmp_path: Path) -> Pool:
+    """A pool with a copy of the weights in ``sd``, which a test may damage."""
+    shutil.copytree(architecture_weights("sd"), tmp_path / "sd")
     tree = {
         "name": "copied",
-        "generators": {"sd": generator_of("sd")},
+        "generators": {"sd": generator_entry("sd")},
         "candidates": [{"candidate": "a", "generator": "sd", "steps": 2}],
     }
     (tmp_path / "copied.yaml").write_text(yaml.safe_dump(tree))
     return load_pool(str(tmp_path / "copied.yaml"))
 
 
-def _refusal(pool: Pool) -> str:
+def _error(pool: Pool) -> str:
     with pytest.raises(InputError) as caught:
         GeneratorCache(pool, "cpu").prepare()
     assert "\n" not in str(caught.value)
@@ -116,7 +117,7 @@ def _refusal(pool: Pool) -> str:
 def test_pickles_are_refused(copied: Pool):
     unet = copied.folder / "sd" / "unet"
     (unet / "diffusion_pytorch_model.safetensors").rename(unet / "diffusion_pytorch_model.bin")
-    assert "has its weights as a pickle alone (diffusion_pytorch_model.bin)" in _refusal(copied)
+    assert "has pickled weights only (diffusion_pytorch_model.bin)" in _error(copied)
     spec = copied.generators["sd"]
     assert isinstance(spec, DiffusersSpec)
     part = {"weights": "sd", "subfolder": "unet", "file": "diffusion_pytorch_model.bin"}
@@ -125,29 +126,29 @@ def test_pickles_are_refused(copied: Pool):
         InputError,
         match=r"parts\.unet\.file: 'diffusion_pytorch_model\.bin' is not a safetensors file",
     ):
-        parts.prepare(copied.folder, [], "cpu")
+        kind_of(parts, copied.folder).prepare([], "cpu")
 
 
-def test_missing_and_damaged_weights_are_said(copied: Pool):
+def test_missing_and_damaged_weights_are_reported(copied: Pool):
     file = copied.folder / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
-    assert f"{file} is damaged" in _refusal(copied)
+    assert f"{file} is damaged" in _error(copied)
     file.unlink()
     assert (
-        f"there is no safetensors file in {file.parent}; put the weights of the vae there"
-        in _refusal(copied)
+        f"there is no safetensors file in {file.parent}. Put the weights of the vae there"
+        in _error(copied)
     )
 
 
-def test_too_little_memory_is_said_before_anything_is_loaded(
+def test_too_little_memory_is_reported_before_loading(
     copied: Pool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(checks, "free_bytes", lambda _: 1000)
-    assert "its weights take 0.0 GB in float32, and cpu has 0.0 GB free" in _refusal(copied)
+    assert "its weights take 0.0 GB in float32, but cpu has 0.0 GB free" in _error(copied)
 
 
-def test_bytes_are_those_of_the_loaded_modules(copied: Pool):
+def test_weight_bytes_equal_those_of_the_loaded_modules(copied: Pool):
     from catimage.pool.device_memory import module_bytes
 
     spec = copied.generators["sd"]
@@ -182,16 +183,16 @@ def test_files_of_a_variant(tmp_path: Path):
     )
 
 
-def test_every_generator_is_checked_before_the_first_is_opened(
+def test_every_generator_is_checked_before_the_first_is_loaded(
     copied: Pool, monkeypatch: pytest.MonkeyPatch
 ):
     tree = yaml.safe_load(copied.file.read_text())
     shutil.copytree(copied.folder / "sd", copied.folder / "other")
-    tree["generators"]["other"] = generator_of("sd", "other")
+    tree["generators"]["other"] = generator_entry("sd", "other")
     tree["candidates"].append({"candidate": "b", "generator": "other", "steps": 2})
     copied.file.write_text(yaml.safe_dump(tree))
     index = copied.folder / "other" / "model_index.json"
     index.write_text(
         json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "vae"})
     )
-    assert "generators.other.pipeline: the weights in" in _refusal(load_pool(str(copied.file)))
+    assert "generators.other.pipeline: the weights in" in _error(load_pool(str(copied.file)))

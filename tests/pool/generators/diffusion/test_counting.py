@@ -1,5 +1,6 @@
-"""Counting in a dry run, against independent counts: layers by their weights, attention by its
-closed form, and real runs.
+"""Counted TFLOPs compared with independent counts.
+
+These are the weights of layers, the closed form of attention, and runs with weights.
 """
 
 import shutil
@@ -13,8 +14,8 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from catimage.errors import InputError
-from catimage.pool.generators.diffusion.counting import count_costs, run_dry
-from catimage.pool.generators.diffusion.dry import dry_pipeline
+from catimage.pool.generators.diffusion.counting import count_costs, run_pipeline
+from catimage.pool.generators.diffusion.meta_pipeline import meta_pipeline
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.kind import CostTerms
 from catimage.pool.loading import PACKAGED, load_pool
@@ -38,7 +39,7 @@ def _terms(pool: Pool, convention: Any = "full") -> list[CostTerms]:
 
 @pytest.fixture(scope="module")
 def bare(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the miniature pipeline without any weights."""
+    """A folder with the configuration files of the miniature pipeline."""
     folder = tmp_path_factory.mktemp("bare")
     shutil.copytree(
         miniature_pool.parent / "sd", folder / "sd", ignore=shutil.ignore_patterns("*.safetensors")
@@ -46,9 +47,10 @@ def bare(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-class Layers:
-    """Multiply-adds times two of linear and convolutional layers and of the attention modules of
-    diffusers, as they are called.
+class LayerCounter:
+    """Counts the operations of a model's linear, convolutional and attention layers.
+
+    A multiply-add is two operations.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -76,13 +78,13 @@ class Layers:
         )
 
 
-def test_full_is_layers_and_the_products_of_attention_and_paper_is_layers_alone(bare: Path):
+def test_full_counts_layers_and_attention_and_paper_counts_layers_only(bare: Path):
     from diffusers import UNet2DConditionModel
 
     unet: Any = UNet2DConditionModel.from_config(
         UNet2DConditionModel.load_config(bare / "sd" / "unet")
     ).eval()
-    counted = Layers(unet)
+    counted = LayerCounter(unet)
     with torch.no_grad():
         unet(torch.zeros(2, 6, 16, 16), torch.zeros(()), torch.zeros(2, 40, 128))
     assert counted.products > 0
@@ -93,7 +95,7 @@ def test_full_is_layers_and_the_products_of_attention_and_paper_is_layers_alone(
     assert _terms(pool, "paper")[0].denoiser * 1e12 == pytest.approx(counted.projections, rel=1e-9)
 
 
-def test_a_dry_run_counts_what_the_real_run_computes(miniature_pool: Path, bare: Path):
+def test_counts_without_weights_equal_those_of_a_run_with_weights(miniature_pool: Path, bare: Path):
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
@@ -106,7 +108,7 @@ def test_a_dry_run_counts_what_the_real_run_computes(miniature_pool: Path, bare:
     )
 
 
-def test_deepcache_is_full_on_every_nth_call_and_shallow_between(miniature_pool: Path, bare: Path):
+def test_deepcache_counts_full_and_shallow_calls(miniature_pool: Path, bare: Path):
     from diffusers import StableDiffusionPipeline
 
     from catimage.pool.generators.diffusion.caching import caching
@@ -134,7 +136,7 @@ def test_deepcache_is_full_on_every_nth_call_and_shallow_between(miniature_pool:
     )
     plain = _terms(_pool(bare, [{"candidate": "p", "generator": "mini", "steps": 7}]))[0]
     assert plain.denoiser * 3 / 7 < terms.denoiser < plain.denoiser
-    assert _terms(cached)[0] == terms, "counting leaves no trace of the cache"
+    assert _terms(cached)[0] == terms, "counting removes the cache"
 
 
 def test_an_interval_of_one_saves_nothing(bare: Path):
@@ -150,32 +152,32 @@ def test_an_interval_of_one_saves_nothing(bare: Path):
     assert _terms(_pool(bare, rows)) == _terms(_pool(bare, plain))
 
 
-def test_the_random_numbers_of_others_are_left_alone(bare: Path):
+def test_counting_does_not_change_the_global_random_state(bare: Path):
     before = torch.random.get_rng_state()
     pool = _pool(bare, guidance=2.0)
     _terms(pool)
     assert (torch.random.get_rng_state() == before).all()
 
 
-def test_a_pipeline_that_cannot_be_run_dry_is_refused_in_one_sentence(bare: Path):
+def test_a_pipeline_that_cannot_run_on_meta_tensors_is_reported_in_one_line(bare: Path):
     pool = _pool(bare, call={"negative_prompt": 3})
     with pytest.raises(
         InputError,
         match=(
-            r"mini\.pipeline: cannot count the TFLOPs of StableDiffusionPipeline \(.*\); give its"
-            r" .* cost"
+            r"mini\.pipeline: cannot count the TFLOPs of StableDiffusionPipeline \(.*\)\. Give its"
+            r" .* 'cost'"
         ),
     ) as caught:
         _terms(pool)
     assert "\n" not in str(caught.value)
 
 
-def test_configuration_beside_the_weights_and_configuration_that_is_not_there(bare: Path):
+def test_a_configuration_folder_and_a_missing_one(bare: Path):
     named = _pool(bare, weights="someone/model", revision="0" * 40, configuration="sd")
     assert _terms(named) == _terms(_pool(bare))
     with pytest.raises(
         InputError,
-        match=r"mini\.configuration: there is no .*absent.model_index\.json; mend the path",
+        match=r"mini\.configuration: there is no .*absent.model_index\.json\. Correct the path",
     ):
         _terms(_pool(bare, configuration="absent"))
 
@@ -210,34 +212,34 @@ PRODUCTS: dict[str, tuple[str, str, int, Callable[[], float]]] = {
 
 
 @pytest.mark.parametrize(("pool", "generator", "rows", "expected"), PRODUCTS.values(), ids=PRODUCTS)
-def test_no_attention_escapes_the_count(
+def test_all_attention_is_counted(
     pool: str, generator: str, rows: int, expected: Callable[[], float]
 ):
     spec = _spec(pool, generator)
-    work = run_dry(spec, 2, dry_pipeline(spec, PACKAGED))
+    work = run_pipeline(spec, 2, meta_pipeline(spec, PACKAGED))
     denoiser = [w for part, w in work if part in ("unet", "transformer")]
     assert [w.rows for w in denoiser] == [rows, rows]
     assert denoiser[0].products * 1e12 == pytest.approx(expected(), rel=1e-9)
 
 
-def test_contexts_are_as_long_as_the_pipeline_has_them():
+def test_contexts_have_the_length_that_the_pipeline_pads_to():
     dev, schnell = _spec("flux", "flux-dev"), _spec("flux", "flux-schnell")
     t5 = [
         [
             w
-            for part, w in run_dry(spec, 2, dry_pipeline(spec, PACKAGED))
+            for part, w in run_pipeline(spec, 2, meta_pipeline(spec, PACKAGED))
             if part == "text_encoder_2"
         ]
         for spec in (dev, schnell)
     ]
     assert t5[0][0].projections == pytest.approx(
         2 * t5[1][0].projections, rel=0.01
-    )  # 512 tokens, and the 256 that schnell's 'call' says
+    )  # 512 tokens, and 256 in schnell's 'call'
     block = 4 * 4096 * 4096 + 3 * 4096 * 10240
     assert t5[0][0].projections * 1e12 == pytest.approx(24 * 2 * 512 * block, rel=1e-9)
 
 
-def test_terms_need_no_candidates(bare: Path):
+def test_no_candidates_have_no_costs(bare: Path):
     pool = _pool(bare)
     spec = pool.generators["mini"]
     assert isinstance(spec, DiffusersSpec)

@@ -20,9 +20,9 @@ PROMPTS = ["a red ring", "an empty white wall", "two small stars on a blue backg
 @pytest.fixture(scope="module")
 def generator(miniature_pool: Path) -> DiffusionGenerator:
     pool = load_pool(str(miniature_pool))
-    opened = kind_of(pool.generators["mini"], pool.folder).load(DeviceMemory("cpu"))
-    assert isinstance(opened, DiffusionGenerator)
-    return opened
+    loaded = kind_of(pool.generators["mini"], pool.folder).load(DeviceMemory("cpu"))
+    assert isinstance(loaded, DiffusionGenerator)
+    return loaded
 
 
 def _steps(n: int, **settings: object) -> Candidate:
@@ -31,13 +31,13 @@ def _steps(n: int, **settings: object) -> Candidate:
     )
 
 
-def _opened(miniature_pool: Path, **changes: object) -> DiffusionGenerator:
+def _generator(miniature_pool: Path, **changes: object) -> DiffusionGenerator:
     spec = load_pool(str(miniature_pool)).generators["mini"].model_copy(update=changes)
     return DiffusionGenerator(spec, miniature_pool.parent, DeviceMemory("cpu"))
 
 
 class Calls:
-    """Records the inputs of a module's calls."""
+    """Records the first input of each call of a module, within its context."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.first: list[torch.Tensor] = []
@@ -57,7 +57,7 @@ def _largest_difference(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-def test_one_image_a_prompt_and_seed(generator: DiffusionGenerator):
+def test_one_image_per_prompt_and_seed(generator: DiffusionGenerator):
     images = generator.generate(PROMPTS, _steps(2), [0, 1, 2])
     assert images.shape == (3, 64, 64, 3)
     assert images.dtype == np.uint8
@@ -66,7 +66,7 @@ def test_one_image_a_prompt_and_seed(generator: DiffusionGenerator):
         generator.generate(PROMPTS, _steps(2), [0, 1])
 
 
-def test_a_seed_has_one_initial_noise_at_every_step_count_for_every_prompt_and_in_every_batch(
+def test_a_seed_has_the_same_initial_noise_for_all_step_counts_prompts_and_batches(
     generator: DiffusionGenerator,
 ):
     noise = []
@@ -80,28 +80,28 @@ def test_a_seed_has_one_initial_noise_at_every_step_count_for_every_prompt_and_i
         assert len(calls.first) == steps
         noise.append(calls.first[0][seeds.index(7)])
     expected = torch.randn((6, 16, 16), generator=torch.Generator().manual_seed(7))
-    for seen in noise:
-        torch.testing.assert_close(seen, noise[0], rtol=0, atol=0)
-        torch.testing.assert_close(seen / seen.std(), expected / expected.std())
+    for latents in noise:
+        torch.testing.assert_close(latents, noise[0], rtol=0, atol=0)
+        torch.testing.assert_close(latents / latents.std(), expected / expected.std())
 
 
-def test_it_is_the_image_that_the_plain_pipeline_makes(
+def test_images_equal_those_of_the_plain_pipeline(
     generator: DiffusionGenerator, miniature_pool: Path
 ):
     from diffusers import StableDiffusionPipeline
 
     plain = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
-    made = plain(
+    expected = plain(
         PROMPTS[0],
         num_inference_steps=4,
         guidance_scale=3.0,
         generator=torch.Generator().manual_seed(5),
     ).images[0]
-    ours = generator.generate([PROMPTS[1], PROMPTS[0]], _steps(4), [9, 5])[1]
-    assert _largest_difference(ours, np.asarray(made)) <= 1
+    image = generator.generate([PROMPTS[1], PROMPTS[0]], _steps(4), [9, 5])[1]
+    assert _largest_difference(image, np.asarray(expected)) <= 1
 
 
-def test_equal_batches_make_equal_images_and_others_equal_but_for_rounding(
+def test_equal_batches_give_equal_images_and_other_batches_differ_by_rounding(
     generator: DiffusionGenerator,
 ):
     whole = generator.generate(PROMPTS, _steps(2), [0, 1, 2])
@@ -109,7 +109,7 @@ def test_equal_batches_make_equal_images_and_others_equal_but_for_rounding(
     assert _largest_difference(generator.generate(PROMPTS[1:2], _steps(2), [1])[0], whole[1]) <= 1
 
 
-def test_text_is_encoded_once_a_prompt(generator: DiffusionGenerator):
+def test_text_is_encoded_once_per_prompt(generator: DiffusionGenerator):
     with Calls(generator.pipeline.text_encoder) as calls:
         encoded = generator.encode(PROMPTS * 2)
         for steps in (1, 2):
@@ -122,13 +122,13 @@ def test_text_is_encoded_once_a_prompt(generator: DiffusionGenerator):
     ).mean() > 0.99
 
 
-def test_guidance_takes_two_passes_and_none_takes_one(
+def test_guidance_takes_two_passes_and_no_guidance_one(
     generator: DiffusionGenerator, miniature_pool: Path
 ):
-    unguided = _opened(miniature_pool, guidance=1.0)
-    for opened, rows in ((generator, 4), (unguided, 2)):
-        with Calls(opened.pipeline.unet) as calls:
-            opened.generate(PROMPTS[:2], _steps(1), [0, 1])
+    unguided = _generator(miniature_pool, guidance=1.0)
+    for guided, rows in ((generator, 4), (unguided, 2)):
+        with Calls(guided.pipeline.unet) as calls:
+            guided.generate(PROMPTS[:2], _steps(1), [0, 1])
         assert len(calls.first[0]) == rows
     assert (
         _largest_difference(
@@ -139,11 +139,13 @@ def test_guidance_takes_two_passes_and_none_takes_one(
     )
 
 
-def test_guidance_rescale_and_scheduler_are_the_pools(
+def test_guidance_rescale_and_scheduler_come_from_the_pool(
     miniature_pool: Path, generator: DiffusionGenerator
 ):
-    other = _opened(miniature_pool, guidance=100.0, guidance_rescale=1.0, scheduler="DDIMScheduler")
-    plain = _opened(miniature_pool, guidance=100.0, scheduler="DDIMScheduler")
+    other = _generator(
+        miniature_pool, guidance=100.0, guidance_rescale=1.0, scheduler="DDIMScheduler"
+    )
+    plain = _generator(miniature_pool, guidance=100.0, scheduler="DDIMScheduler")
     images = other.generate(PROMPTS[:1], _steps(2), [0])
     assert type(other.pipeline.scheduler).__name__ == "DDIMScheduler"
     assert other.pipeline.scheduler.config.timestep_spacing == "trailing"
@@ -151,7 +153,7 @@ def test_guidance_rescale_and_scheduler_are_the_pools(
     assert type(generator.pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
 
 
-def test_what_a_candidate_sets_itself_goes_before_the_generator_and_leaves_the_next_candidate_alone(
+def test_settings_of_a_candidate_override_the_generator_for_this_candidate_only(
     miniature_pool: Path, generator: DiffusionGenerator
 ):
     plain = generator.generate(PROMPTS[:1], _steps(2), [0])
@@ -160,13 +162,13 @@ def test_what_a_candidate_sets_itself_goes_before_the_generator_and_leaves_the_n
         {"guidance": 9.0},
         {"scheduler_options": {"timestep_spacing": "leading"}},
     ):
-        apart = _opened(miniature_pool, **settings).generate(PROMPTS[:1], _steps(2), [0])
+        apart = _generator(miniature_pool, **settings).generate(PROMPTS[:1], _steps(2), [0])
         assert (generator.generate(PROMPTS[:1], _steps(2, **settings), [0]) == apart).all()
         assert _largest_difference(apart, plain) > 1
     assert (generator.generate(PROMPTS[:1], _steps(2), [0]) == plain).all()
 
 
-def test_what_cannot_be_loaded_is_said(tmp_path: Path, miniature_pool: Path):
+def test_loading_errors_are_reported_in_one_line(tmp_path: Path, miniature_pool: Path):
     (tmp_path / "sd").mkdir()
     (tmp_path / "sd" / "model_index.json").write_text(
         '{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}'

@@ -1,4 +1,4 @@
-"""Weights from a hub: the real client against a real server on this machine."""
+"""Weights from the model hub: the real client with a local server."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,21 +13,22 @@ from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
-from tests.architectures import generator_of
+from tests.architectures import generator_entry
 from tests.pool.generators.diffusion.adapters import FILE, save_adapter
 from tests.pool.generators.diffusion.hub import REVISION, hub_of
 
 
 @pytest.fixture
 def hub(
-    family_weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    architecture_weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[str]]:
-    """``mini/sd``, ``mini/unet`` (a file of weights), ``mini/lora``, ``mini/pickled``, and
-    ``mini/gated``; yields the files sent.
+    """Serve ``mini/sd``, ``mini/unet`` (one file), ``mini/lora``, ``mini/pickled``, ``mini/gated``.
+
+    Yields the list of the files that were sent.
     """
     from huggingface_hub import constants, hf_api
 
-    sd = family_weights("sd")
+    sd = architecture_weights("sd")
     (tmp_path / "unet").mkdir()
     shutil.copy(
         sd / "unet" / "diffusion_pytorch_model.safetensors", tmp_path / "unet" / "4step.safetensors"
@@ -58,7 +59,7 @@ def hub(
 
 
 def _pool(folder: Path, weights: str, revision: str = REVISION, **changes: Any) -> Pool:
-    generator = {**generator_of("sd", weights), "revision": revision, **changes}
+    generator = {**generator_entry("sd", weights), "revision": revision, **changes}
     rows = [{"candidate": "a", "generator": "mini", "steps": 2}]
     (folder / "hub.yaml").write_text(
         yaml.safe_dump({"name": "hub", "generators": {"mini": generator}, "candidates": rows})
@@ -66,54 +67,52 @@ def _pool(folder: Path, weights: str, revision: str = REVISION, **changes: Any) 
     return load_pool(str(folder / "hub.yaml"))
 
 
-def test_weights_are_fetched_once_and_taken_from_the_cache_when_the_hub_is_gone(
+def test_weights_are_downloaded_once_and_read_from_the_cache_offline(
     hub: list[str],
     tmp_path: Path,
-    family_weights: Callable[[str], Path],
+    architecture_weights: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
 ):
     pool = _pool(tmp_path, "mini/sd")
-    opened = GeneratorCache(pool, "cpu")
-    opened.prepare()
+    cache = GeneratorCache(pool, "cpu")
+    cache.prepare()
     assert "mini/sd/unet/diffusion_pytorch_model.safetensors" in hub
     hub.clear()
-    image = opened.get("mini").generate(["a red ring"], pool.candidates[0], [3])
+    image = cache.get("mini").generate(["a red ring"], pool.candidates[0], [3])
     assert not hub
-    local = _pool(tmp_path, str(family_weights("sd")))
+    local = _pool(tmp_path, str(architecture_weights("sd")))
     assert (
         GeneratorCache(local, "cpu").get("mini").generate(["a red ring"], local.candidates[0], [3])
         == image
     ).all()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    again = GeneratorCache(pool, "cpu")
-    again.prepare()
-    assert (
-        again.generator("mini").generate(["a red ring"], pool.candidates[0], [3]) == image
-    ).all()
+    offline = GeneratorCache(pool, "cpu")
+    offline.prepare()
+    assert (offline.get("mini").generate(["a red ring"], pool.candidates[0], [3]) == image).all()
 
 
-def test_what_a_part_replaces_is_not_fetched(hub: list[str], tmp_path: Path):
+def test_weights_of_a_replaced_part_are_not_downloaded(hub: list[str], tmp_path: Path):
     part = {"weights": "mini/unet", "revision": REVISION, "file": "4step.safetensors"}
     pool = _pool(tmp_path, "mini/sd", parts={"unet": part})
-    opened = GeneratorCache(pool, "cpu")
-    opened.prepare()
+    cache = GeneratorCache(pool, "cpu")
+    cache.prepare()
     assert "mini/unet/4step.safetensors" in hub
     assert "mini/sd/unet/config.json" in hub
     assert "mini/sd/unet/diffusion_pytorch_model.safetensors" not in hub
-    assert opened.get("mini").generate(["a red ring"], pool.candidates[0], [3]).shape[0] == 1
+    assert cache.get("mini").generate(["a red ring"], pool.candidates[0], [3]).shape[0] == 1
 
 
-def test_an_adapter_is_fetched_as_one_file(hub: list[str], tmp_path: Path):
+def test_only_the_file_of_an_adapter_is_downloaded(hub: list[str], tmp_path: Path):
     lora = {"weights": "mini/lora", "revision": REVISION, "subfolder": "styles"}
     pool = _pool(tmp_path, "mini/sd", lora=lora)
-    opened = GeneratorCache(pool, "cpu")
-    opened.prepare()
+    cache = GeneratorCache(pool, "cpu")
+    cache.prepare()
     assert [name for name in hub if name.startswith("mini/lora")] == [f"mini/lora/styles/{FILE}"]
     hub.clear()
-    image = opened.get("mini").generate(["a red ring"], pool.candidates[0], [3])
+    image = cache.get("mini").generate(["a red ring"], pool.candidates[0], [3])
     assert not hub
     assert kind_of(pool.generators["mini"], tmp_path).facts().missing == "", (
-        "what a repository has beside is not needed"
+        "other files of the repository are not needed"
     )
     local = _pool(tmp_path, "mini/sd", lora={"weights": "lora", "subfolder": "styles"})
     assert (
@@ -127,22 +126,22 @@ BAD = {
         "mini/gated",
         {},
         (
-            r"\.weights: 'mini/gated' is gated: accept its terms on its page of the hub, and set"
+            r"\.weights: 'mini/gated' is gated\. Accept its terms on its page of the hub, and set"
             r" HF_TOKEN"
         ),
     ),
-    "gone": (
+    "unknown repository": (
         "mini/none",
         {},
-        r"\.weights: the hub has no 'mini/none', or it is private: mend its name, or set HF_TOKEN",
+        r"\.weights: the hub has no 'mini/none', or it is private\. Correct the name, or set",
     ),
-    "old revision": (
+    "unknown revision": (
         "mini/sd",
         {"revision": "b" * 40},
-        r"\.weights: 'mini/sd' has no revision 'b{40}' \(any more\)",
+        r"\.weights: 'mini/sd' has no revision 'b{40}'\. Set another",
     ),
     "no pipeline": ("mini/unet", {}, r"\.weights: 'mini/unet' lacks a file at revision"),
-    "pickles": ("mini/pickled", {}, r"\.weights: 'mini/pickled' has weights as pickles alone"),
+    "pickles": ("mini/pickled", {}, r"\.weights: 'mini/pickled' has pickled weights only"),
     "adapter": (
         "mini/sd",
         {"lora": {"weights": "mini/lora", "revision": REVISION, "file": "8step.safetensors"}},
@@ -161,7 +160,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("weights", "changes", "message"), BAD.values(), ids=BAD)
-def test_what_the_hub_does_not_give_is_one_sentence(
+def test_a_failed_download_is_reported_in_one_line(
     hub: list[str], weights: str, changes: dict[str, Any], message: str, tmp_path: Path
 ):
     with pytest.raises(InputError, match=message) as caught:
@@ -170,7 +169,7 @@ def test_what_the_hub_does_not_give_is_one_sentence(
     assert not [name for name in hub if "mini/gated" in name]
 
 
-def test_a_hub_that_does_not_answer(
+def test_a_hub_that_does_not_respond(
     hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -181,9 +180,6 @@ def test_a_hub_that_does_not_answer(
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's five attempts
     with pytest.raises(
         InputError,
-        match=(
-            r"the hub does not answer, and 'mini/sd' at revision 'a{40}' has not been fetched"
-            r" before"
-        ),
+        match=(r"the hub does not respond, and 'mini/sd' at revision 'a{40}' is not in the cache"),
     ):
         GeneratorCache(_pool(tmp_path, "mini/sd"), "cpu").prepare()

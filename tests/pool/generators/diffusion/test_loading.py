@@ -1,4 +1,4 @@
-"""Replaced parts, shared parts, and what is not loaded twice."""
+"""Replaced parts, shared parts, and parts that are loaded once."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,16 +13,18 @@ from safetensors.torch import load_file, save_file
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
-from tests.architectures import SIZE, generator_of
+from tests.architectures import SIZE, generator_entry
 
 PROMPTS = ["a red ring", "two small stars on blue"]
 Weights = Callable[[str], Path]
 
 
 @pytest.fixture
-def lightning(family_weights: Weights, tmp_path: Path) -> Path:
-    """Another UNet for SDXL, as one file beside nothing else."""
-    tensors = load_file(family_weights("sdxl") / "unet" / "diffusion_pytorch_model.safetensors")
+def lightning(architecture_weights: Weights, tmp_path: Path) -> Path:
+    """The file of another UNet for SDXL, alone in its folder."""
+    tensors = load_file(
+        architecture_weights("sdxl") / "unet" / "diffusion_pytorch_model.safetensors"
+    )
     torch.manual_seed(9)
     file = tmp_path / "lightning" / "lightning_4step_unet.safetensors"
     file.parent.mkdir()
@@ -43,9 +45,9 @@ def _pool(path: Path, generators: dict[str, Any]) -> Pool:
 
 
 @pytest.fixture
-def pool(family_weights: Weights, lightning: Path, tmp_path: Path) -> Pool:
-    """SDXL, SDXL with another UNet, and SDXL once more with other settings."""
-    base = generator_of("sdxl", str(family_weights("sdxl")))
+def pool(architecture_weights: Weights, lightning: Path, tmp_path: Path) -> Pool:
+    """A pool of SDXL, SDXL with another UNet, and SDXL with other settings."""
+    base = generator_entry("sdxl", str(architecture_weights("sdxl")))
     part = {"weights": str(lightning.parent), "file": lightning.name}
     generators = {
         "sdxl": base,
@@ -57,7 +59,7 @@ def pool(family_weights: Weights, lightning: Path, tmp_path: Path) -> Pool:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The class of every model and tokenizer that is loaded from files."""
+    """The classes of the models and tokenizers that are loaded from files, in order."""
     from diffusers import ModelMixin
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -74,9 +76,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield seen
 
 
-def test_generators_share_what_they_have_in_common(pool: Pool, loads: list[str]):
-    opened = GeneratorCache(pool, "cpu")
-    sdxl, lightning, again = (opened.get(name).pipeline for name in pool.generators)
+def test_generators_share_common_parts(pool: Pool, loads: list[str]):
+    cache = GeneratorCache(pool, "cpu")
+    sdxl, lightning, again = (cache.get(name).pipeline for name in pool.generators)
     for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"):
         assert getattr(sdxl, name) is getattr(lightning, name) is getattr(again, name)
     assert sdxl.unet is again.unet
@@ -96,9 +98,9 @@ def test_generators_share_what_they_have_in_common(pool: Pool, loads: list[str])
     )
 
 
-def test_a_part_of_one_file_is_the_unet_of_its_images(pool: Pool, lightning: Path):
-    opened = GeneratorCache(pool, "cpu")
-    generator = opened.get("lightning")
+def test_a_part_with_one_file_replaces_the_unet(pool: Pool, lightning: Path):
+    cache = GeneratorCache(pool, "cpu")
+    generator = cache.get("lightning")
     expected = load_file(lightning)
     assert all(
         torch.equal(tensor, expected[name])
@@ -107,22 +109,24 @@ def test_a_part_of_one_file_is_the_unet_of_its_images(pool: Pool, lightning: Pat
     images = generator.generate(PROMPTS, pool.candidate("lightning-4"), [0, 1])
     assert images.shape == (2, SIZE, SIZE, 3)
     assert (
-        images != opened.get("sdxl").generate(PROMPTS, pool.candidate("sdxl-4"), [0, 1])
+        images != cache.get("sdxl").generate(PROMPTS, pool.candidate("sdxl-4"), [0, 1])
     ).mean() > 0.5
 
 
-def test_a_part_in_a_folder_goes_before_the_pipelines_own(family_weights: Weights, tmp_path: Path):
-    base = generator_of("sd", str(family_weights("sd")))
+def test_a_part_in_a_folder_replaces_that_of_the_pipeline(
+    architecture_weights: Weights, tmp_path: Path
+):
+    base = generator_entry("sd", str(architecture_weights("sd")))
     parts = {
-        "unet": {"weights": str(family_weights("sd2")), "subfolder": "unet"},
+        "unet": {"weights": str(architecture_weights("sd2")), "subfolder": "unet"},
         "text_encoder": {"weights": str(tmp_path / "text")},
     }
-    family = family_weights("sd2")
-    (tmp_path / "text").symlink_to(family / "text_encoder")
+    architecture = architecture_weights("sd2")
+    (tmp_path / "text").symlink_to(architecture / "text_encoder")
     pool = _pool(tmp_path / "parts.yaml", {"mixed": {**base, "parts": parts}})
     pipeline = GeneratorCache(pool, "cpu").get("mixed").pipeline
     assert pipeline.unet.config.use_linear_projection, "its own configuration"
-    expected = load_file(family / "text_encoder" / "model.safetensors")
+    expected = load_file(architecture / "text_encoder" / "model.safetensors")
     assert all(
         torch.equal(tensor, expected[name])
         for name, tensor in pipeline.text_encoder.state_dict().items()
@@ -130,50 +134,50 @@ def test_a_part_in_a_folder_goes_before_the_pipelines_own(family_weights: Weight
     )
 
 
-def test_switching_between_candidates_and_opened_generators_loads_nothing(
+def test_switching_between_candidates_and_loaded_generators_loads_nothing(
     pool: Pool, loads: list[str]
 ):
-    opened = GeneratorCache(pool, "cpu")
+    cache = GeneratorCache(pool, "cpu")
     first = {
-        c.candidate: opened.get(c.generator).generate(PROMPTS, c, [0, 1]) for c in pool.candidates
+        c.candidate: cache.get(c.generator).generate(PROMPTS, c, [0, 1]) for c in pool.candidates
     }
     loads.clear()
     for candidate in reversed(pool.candidates):
-        again = opened.get(candidate.generator).generate(PROMPTS, candidate, [0, 1])
+        again = cache.get(candidate.generator).generate(PROMPTS, candidate, [0, 1])
         assert (again == first[candidate.candidate]).all()
     assert not loads
     assert len({images.tobytes() for images in first.values()}) == len(first)
 
 
-def test_a_closed_generator_leaves_what_others_will_use(pool: Pool, loads: list[str]):
-    opened = GeneratorCache(pool, "cpu", ["lightning", "sdxl"])
-    opened.get("lightning")
-    opened.release("lightning")
-    kinds = {type(part).__name__ for part in opened.memory.parts.values()}
+def test_releasing_a_generator_keeps_the_parts_that_others_use(pool: Pool, loads: list[str]):
+    cache = GeneratorCache(pool, "cpu", ["lightning", "sdxl"])
+    cache.get("lightning")
+    cache.release("lightning")
+    kinds = {type(part).__name__ for part in cache.memory.parts.values()}
     assert "UNet2DConditionModel" not in kinds
     assert "CLIPTextModel" in kinds
     loads.clear()
-    opened.get("sdxl")
+    cache.get("sdxl")
     assert loads == ["UNet2DConditionModel"]
-    opened.release("sdxl")
-    assert not opened.memory.parts
+    cache.release("sdxl")
+    assert not cache.memory.parts
 
 
-def test_variant_weights_are_those_of_their_name(family_weights: Weights, tmp_path: Path):
+def test_weights_of_a_variant_are_loaded(architecture_weights: Weights, tmp_path: Path):
     import diffusers
 
     plain = diffusers.StableDiffusionPipeline.from_pretrained(
-        family_weights("sd"), low_cpu_mem_usage=False
+        architecture_weights("sd"), low_cpu_mem_usage=False
     )
     torch.nn.init.zeros_(plain.unet.conv_out.weight)
     plain.to(dtype=torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
     pool = _pool(
         tmp_path / "half.yaml",
-        {"half": {**generator_of("sd", "half"), "variant": "fp16", "dtype": "bfloat16"}},
+        {"half": {**generator_entry("sd", "half"), "variant": "fp16", "dtype": "bfloat16"}},
     )
-    opened = GeneratorCache(pool, "cpu")
-    opened.prepare()
-    unet = opened.get("half").pipeline.unet
+    cache = GeneratorCache(pool, "cpu")
+    cache.prepare()
+    unet = cache.get("half").pipeline.unet
     assert unet.conv_out.weight.abs().max() == 0
     assert unet.dtype == torch.bfloat16
-    assert np.isfinite(opened.get("half").generate(PROMPTS, pool.candidate("half-2"), [0, 1])).all()
+    assert np.isfinite(cache.get("half").generate(PROMPTS, pool.candidate("half-2"), [0, 1])).all()

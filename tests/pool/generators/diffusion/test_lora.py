@@ -1,4 +1,4 @@
-"""Low-rank adapters: the images that they make, what they leave alone, and what is refused."""
+"""Low-rank adapters: their images, the parts that they do not change, and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,8 @@ from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate, Pool
-from catimage.stages.package import _stage_pool
-from tests.architectures import FAMILIES, SIZE, generator_of
+from catimage.stages.package import _copy_pool
+from tests.architectures import ARCHITECTURES, SIZE, generator_entry
 from tests.pool.generators.diffusion.adapters import FILE, kohya_of, save_adapter
 
 PROMPTS = ["a red ring", "two small stars on blue"]
@@ -28,24 +28,30 @@ Weights = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def adapter(
-    family_weights: Weights, tmp_path_factory: pytest.TempPathFactory
+    architecture_weights: Weights, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """The folder of a family's adapter."""
+    """A function from an architecture and options to the folder of its adapter."""
     root = tmp_path_factory.mktemp("adapters")
 
-    def folder(family: str, text: bool = False, seed: int = 0) -> Path:
-        place = root / f"{family}-{text}-{seed}"
+    def folder(architecture: str, text: bool = False, seed: int = 0) -> Path:
+        place = root / f"{architecture}-{text}-{seed}"
         return (
             place
             if place.exists()
-            else save_adapter(FAMILIES[family].pipeline, family_weights(family), place, text, seed)
+            else save_adapter(
+                ARCHITECTURES[architecture].pipeline,
+                architecture_weights(architecture),
+                place,
+                text,
+                seed,
+            )
         )
 
     return folder
 
 
 def _pool(folder: Path, base: dict[str, Any], **generators: dict[str, Any]) -> Pool:
-    """A pool of the plain generator and others, each of which differs by the keys given."""
+    """Return a pool of the plain generator and of others that differ in the given keys."""
     named = {"plain": base, **{name: {**base, **changes} for name, changes in generators.items()}}
     rows = [{"candidate": name, "generator": name, "steps": 4} for name in named]
     (folder / "pool.yaml").write_text(
@@ -54,16 +60,16 @@ def _pool(folder: Path, base: dict[str, Any], **generators: dict[str, Any]) -> P
     return load_pool(str(folder / "pool.yaml"))
 
 
-def _base(family_weights: Weights, family: str = "sd") -> dict[str, Any]:
-    return generator_of(family, str(family_weights(family)))
+def _base(architecture_weights: Weights, architecture: str = "sd") -> dict[str, Any]:
+    return generator_entry(architecture, str(architecture_weights(architecture)))
 
 
-def _images(opened: GeneratorCache, name: str) -> np.ndarray:
-    return opened.get(name).generate(PROMPTS, opened.pool.candidate(name), [7, 8])
+def _images(cache: GeneratorCache, name: str) -> np.ndarray:
+    return cache.get(name).generate(PROMPTS, cache.pool.candidate(name), [7, 8])
 
 
 @pytest.mark.parametrize(
-    ("family", "text"),
+    ("architecture", "text"),
     [
         ("sd", False),
         ("sd", True),
@@ -73,20 +79,26 @@ def _images(opened: GeneratorCache, name: str) -> np.ndarray:
         ("z-image", False),
     ],
 )
-def test_images_are_those_of_diffusers_with_the_adapter_beside(
-    family: str, text: bool, family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_images_equal_those_of_diffusers_with_the_adapter(
+    architecture: str,
+    text: bool,
+    architecture_weights: Weights,
+    adapter: Callable[..., Path],
+    tmp_path: Path,
 ):
-    place, base = adapter(family, text), _base(family_weights, family)
-    opened = GeneratorCache(
+    place, base = adapter(architecture, text), _base(architecture_weights, architecture)
+    cache = GeneratorCache(
         _pool(tmp_path, base, adapted={"lora": {"weights": str(place), "scale": 0.7}}), "cpu"
     )
-    opened.prepare()
-    ours = _images(opened, "adapted")[1]
-    beside = getattr(diffusers, FAMILIES[family].pipeline).from_pretrained(family_weights(family))
-    beside.load_lora_weights(place, weight_name=FILE, adapter_name="it")
-    beside.set_adapters("it", 0.7)
+    cache.prepare()
+    image = _images(cache, "adapted")[1]
+    reference = getattr(diffusers, ARCHITECTURES[architecture].pipeline).from_pretrained(
+        architecture_weights(architecture)
+    )
+    reference.load_lora_weights(place, weight_name=FILE, adapter_name="it")
+    reference.set_adapters("it", 0.7)
     noise = torch.Generator().manual_seed(8)
-    made = beside(
+    expected = reference(
         PROMPTS[1],
         num_inference_steps=4,
         height=SIZE,
@@ -95,66 +107,72 @@ def test_images_are_those_of_diffusers_with_the_adapter_beside(
         guidance_scale=2.0,
         **base.get("call", {}),
     ).images[0]
-    assert np.abs(ours.astype(int) - np.asarray(made)).max() <= 1
-    assert np.abs(ours.astype(int) - _images(opened, "plain")[1]).max() > 1
+    assert np.abs(image.astype(int) - np.asarray(expected)).max() <= 1
+    assert np.abs(image.astype(int) - _images(cache, "plain")[1]).max() > 1
 
 
-def test_the_plain_generator_makes_the_same_images_before_and_after(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_the_plain_generator_is_unchanged_by_adapters_of_others(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     text = {"lora": {"weights": str(adapter("sd", text=True))}}
     pool = _pool(
         tmp_path,
-        _base(family_weights),
+        _base(architecture_weights),
         adapted={"lora": {"weights": str(adapter("sd"))}},
         text=text,
     )
     first = _images(GeneratorCache(pool, "cpu"), "plain")
-    opened = GeneratorCache(pool, "cpu")
-    adapted = _images(opened, "adapted"), _images(opened, "text")
-    assert (_images(opened, "plain") == first).all()
+    cache = GeneratorCache(pool, "cpu")
+    adapted = _images(cache, "adapted"), _images(cache, "text")
+    assert (_images(cache, "plain") == first).all()
     assert all((images != first).mean() > 0.1 for images in adapted)
-    plain, unet, both = (opened.get(name).pipeline for name in ("plain", "adapted", "text"))
+    plain, unet, both = (cache.get(name).pipeline for name in ("plain", "adapted", "text"))
     assert plain.vae is unet.vae is both.vae and plain.tokenizer is both.tokenizer
-    assert plain.text_encoder is unet.text_encoder, "the adapter has nothing for it"
+    assert plain.text_encoder is unet.text_encoder, "the adapter has no layers for it"
     assert (
         len({id(p.unet) for p in (plain, unet, both)}) == 3
         and plain.text_encoder is not both.text_encoder
     )
 
 
-def test_generators_with_one_adapter_share_what_it_was_added_to_once(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_generators_with_the_same_adapter_share_the_changed_parts(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True))}
-    other = {"text_encoder": {"weights": str(family_weights("sd2")), "subfolder": "text_encoder"}}
+    other = {
+        "text_encoder": {"weights": str(architecture_weights("sd2")), "subfolder": "text_encoder"}
+    }
     changes = {
         "one": {"lora": lora},
         "two": {"lora": lora, "guidance": 3.0},
         "half": {"lora": {**lora, "scale": 0.5}},
     }
-    pool = _pool(tmp_path, _base(family_weights), **changes, parts={"lora": lora, "parts": other})
+    pool = _pool(
+        tmp_path, _base(architecture_weights), **changes, parts={"lora": lora, "parts": other}
+    )
     alone = {name: _images(GeneratorCache(pool, "cpu"), name) for name in pool.generators}
-    opened = GeneratorCache(pool, "cpu")
-    assert all((_images(opened, name) == alone[name]).all() for name in pool.generators)
-    one, two, half, parts = (opened.get(name).pipeline for name in ("one", "two", "half", "parts"))
+    cache = GeneratorCache(pool, "cpu")
+    assert all((_images(cache, name) == alone[name]).all() for name in pool.generators)
+    one, two, half, parts = (cache.get(name).pipeline for name in ("one", "two", "half", "parts"))
     assert one.unet is two.unet and one.text_encoder is two.text_encoder
     assert len({id(p.unet) for p in (one, half, parts)}) == 3, (
-        "to another text encoder the adapter is added as a whole"
+        "with another text encoder, all changed parts are separate"
     )
-    opened.release("one")
-    assert any(part is two.unet for part in opened.memory.parts.values())
-    opened.release("two")
-    assert not any(part is two.unet for part in opened.memory.parts.values())
+    cache.release("one")
+    assert any(part is two.unet for part in cache.memory.parts.values())
+    cache.release("two")
+    assert not any(part is two.unet for part in cache.memory.parts.values())
 
 
-def test_the_network_is_a_plain_one_again(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_modules_are_plain_after_the_adapter_is_added(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True))}
-    opened = GeneratorCache(_pool(tmp_path, _base(family_weights), adapted={"lora": lora}), "cpu")
+    cache = GeneratorCache(
+        _pool(tmp_path, _base(architecture_weights), adapted={"lora": lora}), "cpu"
+    )
     for part in ("unet", "text_encoder"):
-        plain, adapted = (getattr(opened.get(name).pipeline, part) for name in ("plain", "adapted"))
+        plain, adapted = (getattr(cache.get(name).pipeline, part) for name in ("plain", "adapted"))
         assert [(n, type(m)) for n, m in plain.named_modules()] == [
             (n, type(m)) for n, m in adapted.named_modules()
         ]
@@ -167,41 +185,43 @@ def test_the_network_is_a_plain_one_again(
             "cache": {"method": "deepcache", "interval": 2},
         }
     )
-    assert opened.get("adapted").generate(PROMPTS, cached, [7, 8]).shape == (2, SIZE, SIZE, 3)
+    assert cache.get("adapted").generate(PROMPTS, cached, [7, 8]).shape == (2, SIZE, SIZE, 3)
 
 
 def test_a_scale_of_zero_changes_nothing(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True)), "scale": 0}
-    opened = GeneratorCache(_pool(tmp_path, _base(family_weights), none={"lora": lora}), "cpu")
-    assert (_images(opened, "none") == _images(opened, "plain")).all()
+    cache = GeneratorCache(_pool(tmp_path, _base(architecture_weights), none={"lora": lora}), "cpu")
+    assert (_images(cache, "none") == _images(cache, "plain")).all()
 
 
-def test_names_of_kohyas_scripts(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_tensor_names_of_kohyas_scripts(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd")), "scale": 0.5}
     kohya = {"weights": str(kohya_of(adapter("sd"), tmp_path / "kohya", alpha=1.0))}
-    pool = _pool(tmp_path, _base(family_weights), adapted={"lora": lora}, kohya={"lora": kohya})
+    pool = _pool(
+        tmp_path, _base(architecture_weights), adapted={"lora": lora}, kohya={"lora": kohya}
+    )
     spec = pool.generators["kohya"]
     assert isinstance(spec, DiffusersSpec) and lora_parts(spec, pool.folder) == {"unet"}
-    opened = GeneratorCache(pool, "cpu")
-    opened.prepare()
-    halves = _images(opened, "kohya").astype(int)
-    assert np.abs(halves - _images(opened, "adapted")).max() <= 1, "an alpha of half the rank"
-    assert np.abs(halves - _images(opened, "plain")).max() > 1
+    cache = GeneratorCache(pool, "cpu")
+    cache.prepare()
+    halves = _images(cache, "kohya").astype(int)
+    assert np.abs(halves - _images(cache, "adapted")).max() <= 1, "an alpha of half the rank"
+    assert np.abs(halves - _images(cache, "plain")).max() > 1
 
 
-def test_half_precision_adds_it_as_well(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_an_adapter_is_added_in_half_precision(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
-    base = {**_base(family_weights, "sdxl"), "dtype": "bfloat16"}
-    opened = GeneratorCache(
+    base = {**_base(architecture_weights, "sdxl"), "dtype": "bfloat16"}
+    cache = GeneratorCache(
         _pool(tmp_path, base, adapted={"lora": {"weights": str(adapter("sdxl"))}}), "cpu"
     )
-    assert (_images(opened, "adapted") != _images(opened, "plain")).mean() > 0.1
-    assert {p.dtype for p in opened.get("adapted").pipeline.unet.parameters()} == {torch.bfloat16}
+    assert (_images(cache, "adapted") != _images(cache, "plain")).mean() > 0.1
+    assert {p.dtype for p in cache.get("adapted").pipeline.unet.parameters()} == {torch.bfloat16}
 
 
 def _definition(pool: Pool, name: str = "adapted") -> dict[str, Any]:
@@ -209,13 +229,13 @@ def _definition(pool: Pool, name: str = "adapted") -> dict[str, Any]:
     return spec.definition(pool.candidate(name), kind_of(spec, pool.folder).identity())
 
 
-def test_a_definition_has_content_and_scale_and_no_place(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_a_definition_contains_digest_and_scale_but_no_path(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         (tmp_path / name).mkdir()
         (tmp_path / name / FILE).write_bytes((adapter("sd", seed=seed) / FILE).read_bytes())
-    (tmp_path / "b" / "another.safetensors").write_bytes(b"beside it")
+    (tmp_path / "b" / "another.safetensors").write_bytes(b"another file")
     changes = {name: {"lora": {"weights": name}} for name in "abc"} | {
         "d": {"lora": {"weights": "a", "scale": 0.5}}
     }
@@ -224,7 +244,7 @@ def test_a_definition_has_content_and_scale_and_no_place(
             "lora": {"weights": "someone/style", "revision": "abc123", "file": "style.safetensors"}
         }
     }
-    pool = _pool(tmp_path, _base(family_weights), **changes)
+    pool = _pool(tmp_path, _base(architecture_weights), **changes)
     a, b, c, d, plain, hub = (
         _definition(pool, name) for name in ("a", "b", "c", "d", "plain", "hub")
     )
@@ -234,41 +254,42 @@ def test_a_definition_has_content_and_scale_and_no_place(
     assert hub["lora"] == {"weights": "someone/style@abc123 style.safetensors", "scale": 1.0}
 
 
-def test_facts_say_its_revision_and_that_it_is_missing(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_facts_contain_the_revision_and_a_missing_adapter(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     changes = {
-        "there": {"lora": {"weights": str(adapter("sd"))}},
-        "no": {"lora": {"weights": str(tmp_path), "file": "no.safetensors"}},
+        "present": {"lora": {"weights": str(adapter("sd"))}},
+        "absent": {"lora": {"weights": str(tmp_path), "file": "no.safetensors"}},
     }
     changes["hub"] = {"lora": {"weights": "someone/style", "revision": "0123456789abcdef"}}
-    pool = _pool(tmp_path, _base(family_weights), **changes)
-    there, no, hub = (
-        kind_of(pool.generators[name], tmp_path).facts() for name in ("there", "no", "hub")
+    pool = _pool(tmp_path, _base(architecture_weights), **changes)
+    present, absent, hub = (
+        kind_of(pool.generators[name], tmp_path).facts() for name in ("present", "absent", "hub")
     )
-    assert " lora=" in there.revision and there.missing == ""
-    assert no.missing == f"{tmp_path} has no no.safetensors"
+    assert " lora=" in present.revision and present.missing == ""
+    assert absent.missing == f"{tmp_path} has no no.safetensors"
     assert (
         hub.revision.endswith(" lora=0123456789ab") and hub.missing == "lora not in the hub's cache"
     )
 
 
-def test_a_bento_carries_it(family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path):
+def test_a_bento_contains_the_adapter(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+):
     lora = {"weights": str(adapter("sd")), "scale": 0.5}
     pool = _pool(
         tmp_path,
-        _base(family_weights),
+        _base(architecture_weights),
         adapted={"lora": lora},
         again={"lora": lora, "guidance": 3.0},
     )
-    _stage_pool(tmp_path / "bento", pool)
+    _copy_pool(tmp_path / "bento", pool)
     staged = load_pool(str(tmp_path / "bento" / "pool.yaml"))
     assert (tmp_path / "bento" / "pool" / "adapted" / "lora.weights" / FILE).is_file()
     for name in pool.generators:
         assert _definition(staged, name) == _definition(pool, name)
-        assert all(
-            not Path(place).is_absolute() for place in staged.generators[name].sources().values()
-        )
+        sources = kind_of(staged.generators[name], staged.folder).sources()
+        assert all(not Path(source).is_absolute() for source in sources.values())
 
 
 def _without_lora(folder: Path) -> None:
@@ -322,33 +343,33 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "no folder": (
         lambda _: None,
         {"weights": "nowhere"},
-        r"\.lora\.weights: there is no folder .*nowhere; put the weights there or",
+        r"\.lora\.weights: there is no folder .*nowhere\. Put the weights there or",
     ),
     "no file": (
         lambda _: None,
         {"file": "other.safetensors"},
         r"\.lora\.file: there is no file .*other\.safetensors",
     ),
-    "a pickle alone": (
+    "only a pickle": (
         _pickled,
         {},
         r"\.lora\.file: there is no file .*pytorch_lora_weights\.safetensors",
     ),
-    "a pickle by name": (
+    "a pickle named in the pool": (
         _pickled,
         {"file": "pytorch_lora_weights.bin"},
-        r"\.lora\.file: 'pytorch_lora_weights\.bin' is not a safetensors file; loading others can run code, so it is refused",
+        r"\.lora\.file: 'pytorch_lora_weights\.bin' is not a safetensors file\. Convert it",
     ),
     "damaged": (_damaged, {}, r"\.lora: .*pytorch_lora_weights\.safetensors is damaged"),
-    "none": (
+    "not an adapter": (
         _without_lora,
         {},
-        r"\.lora: .*safetensors is no low-rank adapter: none of its tensors has 'lora' in its name",
+        r"\.lora: .*safetensors is not a low-rank adapter: none of its tensors has 'lora' in its",
     ),
     "another pipeline": (
         _for_another_pipeline,
         {},
-        r"\.lora: .*safetensors does not fit .*: it has nothing for any of its parts",
+        r"\.lora: .*safetensors does not fit .*: it has no layers for any part",
     ),
     "another depth": (
         _of_another_depth,
@@ -358,68 +379,70 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "another width": (
         _of_another_width,
         {},
-        r"\.lora: .*safetensors does not fit StableDiffusionPipeline of these weights: size mismatch",
+        r"safetensors does not fit StableDiffusionPipeline with these weights \(size mismatch",
     ),
     "another text encoder": (
         _of_another_text_encoder,
         {},
-        r"\.lora: .*safetensors does not fit StableDiffusionPipeline of these weights",
+        r"\.lora: .*safetensors does not fit StableDiffusionPipeline with these weights",
     ),
 }
 
 
-@pytest.mark.parametrize("ahead", [True, False], ids=["before a run", "when it is opened"])
-@pytest.mark.parametrize(("spoil", "changes", "message"), BAD.values(), ids=BAD)
-def test_what_does_not_work_is_one_sentence(
-    spoil: Callable[[Path], Any],
+@pytest.mark.parametrize("before_loading", [True, False], ids=["before a run", "when it is cache"])
+@pytest.mark.parametrize(("damage", "changes", "message"), BAD.values(), ids=BAD)
+def test_invalid_adapters_are_reported_in_one_line(
+    damage: Callable[[Path], Any],
     changes: dict[str, Any],
     message: str,
-    ahead: bool,
-    family_weights: Weights,
+    before_loading: bool,
+    architecture_weights: Weights,
     adapter: Callable[..., Path],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / FILE).write_bytes((adapter("sd") / FILE).read_bytes())
-    spoil(tmp_path / "own")
-    opened = GeneratorCache(
-        _pool(tmp_path, _base(family_weights), adapted={"lora": {"weights": "own", **changes}}),
+    damage(tmp_path / "own")
+    cache = GeneratorCache(
+        _pool(
+            tmp_path, _base(architecture_weights), adapted={"lora": {"weights": "own", **changes}}
+        ),
         "cpu",
     )
     with pytest.raises(InputError, match=message) as caught:
-        opened.prepare() if ahead else opened.get("adapted")
+        cache.prepare() if before_loading else cache.get("adapted")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 800
     assert "generators.adapted.lora" in str(caught.value)
     assert not [record for record in caplog.records if record.name.startswith("diffusers")]
 
 
-def test_weights_that_are_not_numbers_are_said(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_weights_that_are_not_finite_are_refused(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     (tmp_path / "own").mkdir()
     save_file(
         {n: t * torch.inf for n, t in load_file(adapter("sd") / FILE).items()},
         tmp_path / "own" / FILE,
     )
-    opened = GeneratorCache(
-        _pool(tmp_path, _base(family_weights), adapted={"lora": {"weights": "own"}}), "cpu"
+    cache = GeneratorCache(
+        _pool(tmp_path, _base(architecture_weights), adapted={"lora": {"weights": "own"}}), "cpu"
     )
     with pytest.raises(
-        InputError, match=r"\.lora: .*safetensors cannot be added in float32: NaNs? detected"
+        InputError, match=r"\.lora: .*safetensors cannot be added in float32 \(NaNs? detected"
     ):
-        opened.get("adapted")
+        cache.get("adapted")
 
 
-def test_a_pipeline_without_adapters_is_said(
-    family_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
+def test_a_pipeline_without_support_for_adapters_is_reported(
+    architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     changes = {"pipeline": "DDPMPipeline", "lora": {"weights": str(adapter("sd"))}}
-    pool = _pool(tmp_path, _base(family_weights), adapted=changes)
+    pool = _pool(tmp_path, _base(architecture_weights), adapted=changes)
     spec = pool.generators["adapted"]
     assert isinstance(spec, DiffusersSpec)
     with pytest.raises(
-        InputError, match=r"\.lora: DDPMPipeline takes no adapters; leave 'lora' out"
+        InputError, match=r"\.lora: DDPMPipeline does not support adapters\. Remove 'lora'"
     ):
         lora_parts(spec, tmp_path)

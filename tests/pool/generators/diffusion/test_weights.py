@@ -23,19 +23,19 @@ def _definition(pool: Pool) -> dict[str, object]:
     return spec.definition(pool.candidates[0], kind_of(spec, pool.folder).identity())
 
 
-def test_a_missing_folder_is_named_with_file_and_key(tmp_path: Path):
+def test_a_missing_folder_is_reported_with_file_and_key(tmp_path: Path):
     pool = _pool(tmp_path)
     with pytest.raises(
         InputError,
         match=(
-            r"pool\.yaml: generators\.mini\.weights: there is no folder .*sd; put the weights"
+            r"pool\.yaml: generators\.mini\.weights: there is no folder .*sd\. Put the weights"
             r" there or"
         ),
     ):
         _definition(pool)
 
 
-def test_a_definition_says_what_decides_the_images_and_not_where_the_weights_lie(tmp_path: Path):
+def test_a_definition_depends_on_weights_and_settings_but_not_on_paths(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name / "sd").mkdir(parents=True)
     a, b = _pool(tmp_path / "a"), _pool(tmp_path / "b")
@@ -70,20 +70,20 @@ def test_configuration_comes_from_the_hubs_cache_when_offline(
     with pytest.raises(
         InputError,
         match=(
-            r"generators\.mini\.weights: the hub does not answer, and 'someone/other' at revision"
+            r"generators\.mini\.weights: the hub does not respond, and 'someone/other' at revision"
         ),
     ):
         config_folder(absent.generators["mini"], absent.folder)
 
 
-def test_a_folder_that_is_no_pipeline(tmp_path: Path):
+def test_a_folder_without_a_pipeline(tmp_path: Path):
     (tmp_path / "sd").mkdir()
     pool = _pool(tmp_path)
     with pytest.raises(InputError, match=r"has no model_index\.json"):
         config_folder(pool.generators["mini"], pool.folder)
 
 
-def test_unknown_classes_of_diffusers_name_the_nearest(tmp_path: Path):
+def test_an_unknown_class_of_diffusers_suggests_the_nearest(tmp_path: Path):
     spec = _pool(tmp_path).generators["mini"]
     with pytest.raises(
         InputError,

@@ -1,1 +1,1 @@
-"""Every diffusion generator: pipelines of diffusers, as one class, one YAML entry each."""
+"""Diffusion generators: the text-to-image pipelines of diffusers."""

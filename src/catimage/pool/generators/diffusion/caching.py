@@ -1,4 +1,4 @@
-"""Caching methods by name: DeepCache for UNets, diffusers' own for transformers."""
+"""Caching methods of the denoiser by name: DeepCache for UNets, diffusers' for transformers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from catimage.errors import nearest
-from catimage.pool.generators.diffusion.spec import DiffusersSpec
+from catimage.pool.generators.diffusion.spec import CachingMethod, DiffusersSpec
 
 DEEPCACHE = "deepcache"
+DEFAULT_INTERVAL = 3
+"""Interval of DeepCache's full calls where the pool gives none."""
 
 TRANSFORMER_METHODS: Mapping[str, str] = MappingProxyType(
     {
@@ -25,83 +27,82 @@ TRANSFORMER_METHODS: Mapping[str, str] = MappingProxyType(
         "text-kv": "TextKVCacheConfig",
     }
 )
-"""The class of :mod:`diffusers.hooks` that holds each method's options."""
+"""The class of :mod:`diffusers.hooks` with the options of each method."""
+
+
+def deepcache_interval(spec: DiffusersSpec) -> int | None:
+    """Return the interval of DeepCache's full calls; None if the generator does not use it."""
+    if spec.cache is None or spec.cache.method != DEEPCACHE:
+        return None
+    interval: int = spec.cache.options.get("interval", DEFAULT_INTERVAL)
+    return interval
 
 
 def check_method(spec: DiffusersSpec) -> None:
-    """Knows the caching method by its name, and DeepCache's one option.
+    """Check the name of the caching method, and the option of DeepCache.
 
     Raises:
-        InputError: there is no such method, or ``interval`` is not a whole number from 1.
+        InputError: there is no such method or option, or ``interval`` is not a positive integer.
     """
     if spec.cache is None:
         return
-    known = [DEEPCACHE, *TRANSFORMER_METHODS]
-    if spec.cache.method not in known:
-        near = nearest(spec.cache.method, known)
+    methods = [DEEPCACHE, *TRANSFORMER_METHODS]
+    if spec.cache.method not in methods:
         raise spec.error(
             "cache",
-            f"there is no caching method {spec.cache.method!r}{near}; there are"
-            f" {', '.join(known)}.",
+            f"there is no caching method {spec.cache.method!r}"
+            f"{nearest(spec.cache.method, methods)}. The methods are {', '.join(methods)}.",
         )
     if spec.cache.method == DEEPCACHE:
-        _check_options(spec, ["interval"])
-        interval = spec.cache.options.get("interval", 3)
+        _check_options(spec, spec.cache, ["interval"])
+        interval = deepcache_interval(spec)
         if not isinstance(interval, int) or interval < 1:
             raise spec.error(
                 "cache.interval",
-                f"must be a whole number from 1, of steps from full to full (found {interval!r}).",
+                f"{interval!r} is not a positive integer. Set the number of steps from one full"
+                " step to the next.",
             )
 
 
 def check_cache(spec: DiffusersSpec, pipeline: type[Any], denoiser: type[Any]) -> None:
-    """Fits the caching method to the classes of the pipeline and of its denoiser, and its options
-    to the method.
+    """Check that the caching method supports the denoiser and has the given options.
 
     Raises:
-        InputError: they do not fit.
+        InputError: it does not.
     """
     if spec.cache is None:
         return
-    method, unet = spec.cache.method, hasattr(denoiser, "enable_freeu")
-    if (method == DEEPCACHE) != unet:
-        fitting = (
-            DEEPCACHE if unet else f"a method for transformers ({', '.join(TRANSFORMER_METHODS)})"
-        )
+    method, is_unet = spec.cache.method, hasattr(denoiser, "enable_freeu")
+    if (method == DEEPCACHE) != is_unet:
+        methods = repr(DEEPCACHE) if is_unet else f"one of {', '.join(TRANSFORMER_METHODS)}"
         raise spec.error(
-            "cache", f"{method!r} does not work on {denoiser.__name__}; take {fitting}."
+            "cache", f"{method!r} does not support {denoiser.__name__}. Set {methods}."
         )
     if method == DEEPCACHE:
         return
     if not hasattr(denoiser, "enable_cache"):
         raise spec.error(
-            "cache", f"diffusers has no caching for {denoiser.__name__}; leave 'cache' out."
+            "cache", f"diffusers has no caching for {denoiser.__name__}. Remove 'cache'."
         )
-    if spec.guided and not _names_passes(pipeline):
+    if spec.guided and not _has_cache_contexts(pipeline):
         raise spec.error(
             "cache",
-            f"{pipeline.__name__} does not tell a cache its two passes apart; take no guidance, or"
-            " no 'cache'.",
+            f"{pipeline.__name__} does not distinguish its two passes, which a cache requires."
+            " Remove 'cache', or set 'guidance' to 1.",
         )
-    _check_options(
-        spec,
-        [
-            f.name
-            for f in fields(_config_class(method))
-            if not (f.name.startswith("_") or "callback" in f.name)
-        ],
-    )
+    names = [field.name for field in fields(_config_class(method))]
+    internal = [name for name in names if name.startswith("_") or "callback" in name]
+    _check_options(spec, spec.cache, [name for name in names if name not in internal])
 
 
-def _check_options(spec: DiffusersSpec, known: list[str]) -> None:
-    assert spec.cache is not None
-    for name in spec.cache.options:
-        if name not in known:
-            has = f"its options are {', '.join(known)}" if known else "it has no options"
+def _check_options(spec: DiffusersSpec, cache: CachingMethod, names: list[str]) -> None:
+    for name in cache.options:
+        if name not in names:
+            fix = f"The options are {', '.join(names)}" if names else "It has no options"
             raise spec.error(
                 f"cache.{name}",
-                f"the caching method {spec.cache.method!r} has no such"
-                f" option{nearest(name, known)}; {has}.",
+                f"the caching method {cache.method!r} has no such option{nearest(name, names)}."
+                f" {fix}.",
             )
 
 
@@ -111,66 +112,65 @@ def _config_class(method: str) -> Any:
     return getattr(diffusers.hooks, TRANSFORMER_METHODS[method])
 
 
-def _names_passes(pipeline: type[Any]) -> bool:
-    """Whether the pipeline says which of the two passes of guidance each call of the denoiser is."""
+def _has_cache_contexts(pipeline: type[Any]) -> bool:
+    """Return whether the pipeline names the pass of each call of the denoiser, for caches."""
     return "cache_context" in inspect.unwrap(pipeline.__call__).__code__.co_names
 
 
 @contextmanager
 def caching(spec: DiffusersSpec, pipeline: Any, steps: int) -> Iterator[None]:
-    """Within it, the pipeline's denoiser works with the caching method of ``spec``, from a fresh
-    state; afterwards without.
+    """Use the caching method of ``spec`` in the pipeline's denoiser within the context.
+
+    The cache is empty at the start and removed at the end.
 
     Raises:
-        InputError: diffusers does not apply the method to this model.
+        InputError: diffusers cannot apply the method to this model.
     """
+    interval = deepcache_interval(spec)
     if spec.cache is None:
         yield
-    elif spec.cache.method == DEEPCACHE:
+    elif interval is not None:
         from catimage.pool.generators.diffusion.deepcache import deepcache
 
-        with deepcache(pipeline.unet, spec.cache.options.get("interval", 3)):
+        with deepcache(pipeline.unet, interval):
             yield
     else:
-        with _transformer_cache(spec, pipeline, steps):
+        with _transformer_cache(spec, spec.cache, pipeline, steps):
             yield
 
 
 @contextmanager
-def _transformer_cache(spec: DiffusersSpec, pipeline: Any, steps: int) -> Iterator[None]:
-    transformer = pipeline.transformer
-    _enable(spec, transformer, pipeline, steps)
+def _transformer_cache(
+    spec: DiffusersSpec, cache: CachingMethod, pipeline: Any, steps: int
+) -> Iterator[None]:
+    transformer, config = pipeline.transformer, None
     try:
-        with nullcontext() if _names_passes(type(pipeline)) else transformer.cache_context("cond"):
+        config = _config(spec, cache, pipeline, steps)
+        transformer.enable_cache(config)
+    except (TypeError, ValueError) as error:
+        if config is not None:  # removes the hooks that were registered before the error
+            transformer._cache_config = config
+            transformer.disable_cache()
+        raise spec.error(
+            "cache",
+            f"{cache.method!r} cannot be applied to {type(transformer).__name__}"
+            f" ({str(error).rstrip('.')}). Correct its options, or remove 'cache'.",
+        ) from error
+    named = _has_cache_contexts(type(pipeline))
+    try:
+        with nullcontext() if named else transformer.cache_context("cond"):
             yield
     finally:
         transformer.disable_cache()
 
 
-def _enable(spec: DiffusersSpec, transformer: Any, pipeline: Any, steps: int) -> None:
-    assert spec.cache is not None
-    config = None
-    try:
-        config = _config(spec, pipeline, steps)
-        transformer.enable_cache(config)
-    except (TypeError, ValueError) as error:
-        if config is not None:
-            transformer._cache_config = config  # what was hooked before it failed comes off again
-            transformer.disable_cache()
-        raise spec.error(
-            "cache",
-            f"{spec.cache.method!r} on {type(transformer).__name__}: {str(error).rstrip('.')}.",
-        ) from error
-
-
-def _config(spec: DiffusersSpec, pipeline: Any, steps: int) -> Any:
-    """The method's options, and beside them what it must know of the run."""
-    assert spec.cache is not None
-    cls = _config_class(spec.cache.method)
-    told = {
+def _config(spec: DiffusersSpec, cache: CachingMethod, pipeline: Any, steps: int) -> Any:
+    """Return the method's configuration: its options, and properties of the run."""
+    cls = _config_class(cache.method)
+    run = {
         "current_timestep_callback": lambda: pipeline.current_timestep,
         "num_inference_steps": steps,
         "is_guidance_distilled": not spec.guided,
     }
-    names = {f.name for f in fields(cls)}
-    return cls(**{k: v for k, v in told.items() if k in names} | spec.cache.options)
+    names = {field.name for field in fields(cls)}
+    return cls(**{name: value for name, value in run.items() if name in names} | cache.options)

@@ -1,4 +1,4 @@
-"""What can be known of a diffusion generator before it is loaded."""
+"""Checks of a diffusion generator and its candidates that need no loading."""
 
 from __future__ import annotations
 
@@ -15,184 +15,200 @@ import torch
 from catimage.errors import nearest
 from catimage.pool.device_memory import free_bytes
 from catimage.pool.generators.diffusion.caching import check_cache
-from catimage.pool.generators.diffusion.dry import dry_pipeline
 from catimage.pool.generators.diffusion.loading import Component, components, read_index
 from catimage.pool.generators.diffusion.lora import attach_lora, lora_parts
-from catimage.pool.generators.diffusion.sampling import guidance_arguments, scheduler_of
+from catimage.pool.generators.diffusion.meta_pipeline import meta_pipeline
+from catimage.pool.generators.diffusion.meter import DENOISERS
+from catimage.pool.generators.diffusion.sampling import guidance_arguments, new_scheduler
 from catimage.pool.generators.diffusion.spec import DiffusersSpec, PipelinePart
 from catimage.pool.generators.diffusion.weights import diffusers_class, weights_folder
 from catimage.pool.spec import Candidate
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a generator's files say: its pipeline's class, the denoiser's, and its own scheduler."""
+class PipelineClasses:
+    """Classes of a generator, from its files.
+
+    Attributes:
+        pipeline: class of the pipeline.
+        denoiser: class of the denoiser; NoneType if the pipeline has none.
+        scheduler: the scheduler of the weights, an instance.
+    """
 
     pipeline: type[Any]
     denoiser: type[Any]
     scheduler: Any
 
 
-def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> Found:
-    """Looks at the pipeline, its arguments, its files of weights, its adapter and its need of
-    memory.
+def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> PipelineClasses:
+    """Check the pipeline, its arguments, the files of weights, the adapter and the memory.
+
+    Missing files are downloaded.
 
     Raises:
-        InputError: the files are not to be had, do not fit the pipeline, are pickles or damaged, or
-            more than the device can hold.
+        InputError: files are unavailable, damaged, pickled or of another pipeline, or the weights
+            exceed the free memory of the device.
     """
-    cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
+    pipeline = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
     parts = components(spec, folder)
-    _check_parts(spec, cls, weights_folder(spec, folder))
-    _check_call(spec, cls)
+    _check_parts(spec, pipeline, weights_folder(spec, folder))
+    _check_call(spec, pipeline)
     _check_lora(spec, parts, folder)
     _check_memory(spec, sum(weight_bytes(spec, name, part) for name, part in parts.items()), device)
-    denoiser = next(
-        (_class_of(spec, parts[n]) for n in ("unet", "transformer") if n in parts), type(None)
-    )
-    return Found(
-        cls,
-        denoiser,
-        _class_of(spec, parts["scheduler"]).from_pretrained(parts["scheduler"].folder),
+    denoisers = [_class_of(spec, parts[name]) for name in DENOISERS if name in parts]
+    scheduler = parts["scheduler"]
+    return PipelineClasses(
+        pipeline=pipeline,
+        denoiser=denoisers[0] if denoisers else type(None),
+        scheduler=_class_of(spec, scheduler).from_pretrained(scheduler.folder),
     )
 
 
-def check_candidate(spec: DiffusersSpec, candidate: Candidate, found: Found) -> None:
-    """Looks at what a candidate samples; ``spec`` is the generator with its settings.
+def check_candidate(spec: DiffusersSpec, candidate: Candidate, classes: PipelineClasses) -> None:
+    """Check the sampling settings of a candidate.
+
+    Args:
+        spec: the generator with the settings of the candidate.
+        candidate: the candidate.
+        classes: the result of :func:`check_generator`.
 
     Raises:
-        InputError: the scheduler, its options, the number of steps, guidance or the caching method
-            do not fit.
+        InputError: the scheduler, its options, the number of steps, the guidance or the caching
+            method is not supported.
     """
-    most = scheduler_of(spec, found.scheduler).config.num_train_timesteps
+    most = new_scheduler(spec, classes.scheduler).config.num_train_timesteps
     if candidate.steps > most:
         raise spec.error(
             "steps",
-            f"the candidate {candidate.candidate!r} has {candidate.steps} steps, its scheduler at"
-            f" most {most}.",
+            f"the candidate {candidate.candidate!r} has {candidate.steps} steps, but its scheduler"
+            f" supports at most {most}. Reduce its 'steps'.",
         )
-    guidance_arguments(spec, found.pipeline)
-    check_cache(spec, found.pipeline, found.denoiser)
+    guidance_arguments(spec, classes.pipeline)
+    check_cache(spec, classes.pipeline, classes.denoiser)
 
 
-def _check_parts(spec: DiffusersSpec, cls: type[Any], root: Path) -> None:
-    """The weights are those of the pipeline that the pool names; what is optional may be left out
-    by that pipeline alone.
+def _check_parts(spec: DiffusersSpec, pipeline: type[Any], root: Path) -> None:
+    """Check that the weights have all parts of the pipeline.
+
+    Optional parts may be missing only if the weights are of the same pipeline class.
     """
-    index, expected = read_index(root), inspect.signature(cls.__init__).parameters
+    index = read_index(root)
     own = index.get("_class_name", "another pipeline")
-    optional = cls._optional_components if own == spec.pipeline else []
+    optional = pipeline._optional_components if own == spec.pipeline else []
     missing = [
-        n
-        for n, p in expected.items()
-        if n not in ("self", *optional, *index) and p.default is p.empty
+        name
+        for name, parameter in inspect.signature(pipeline.__init__).parameters.items()
+        if name not in ("self", *optional, *index) and parameter.default is parameter.empty
     ]
     if missing:
         raise spec.error(
             "pipeline",
-            f"the weights in {root} are of {own}, without the {missing[0]} of {spec.pipeline};"
-            " name it.",
+            f"the weights in {root} are of {own} and lack the {missing[0]} of {spec.pipeline}. Set"
+            f" 'pipeline: {own}', or other weights.",
         )
 
 
-def _check_call(spec: DiffusersSpec, cls: type[Any]) -> None:
-    known = [name for name in inspect.signature(cls.__call__).parameters if name != "self"]
+def _check_call(spec: DiffusersSpec, pipeline: type[Any]) -> None:
+    names = [name for name in inspect.signature(pipeline.__call__).parameters if name != "self"]
     for name in spec.call:
-        if name not in known:
+        if name not in names:
             raise spec.error(
-                f"call.{name}", f"{spec.pipeline} takes no such argument{nearest(name, known)}."
+                f"call.{name}",
+                f"{spec.pipeline} has no such argument{nearest(name, names)}. Correct the name.",
             )
 
 
 def _check_lora(spec: DiffusersSpec, parts: dict[str, Component], folder: Path) -> None:
-    """The adapter fits, layer by layer, a pipeline of these parts that has shapes and no numbers."""
+    """Attach the adapter to a pipeline on the meta device, which checks the shapes of all layers."""
     if not lora_parts(spec, folder):
         return
-    places = {name: PipelinePart(weights=str(parts[name].folder.resolve())) for name in spec.parts}
-    here = spec.model_copy(
-        update={"configuration": str(weights_folder(spec, folder).resolve()), "parts": places}
-    )
-    attach_lora(spec, folder, copy.deepcopy(dry_pipeline(here, folder).pipeline))
+    own_parts = {
+        name: PipelinePart(weights=str(parts[name].folder.resolve())) for name in spec.parts
+    }
+    configuration = str(weights_folder(spec, folder).resolve())
+    local = spec.model_copy(update={"configuration": configuration, "parts": own_parts})
+    attach_lora(spec, folder, copy.deepcopy(meta_pipeline(local, folder).pipeline))
 
 
 def weight_bytes(spec: DiffusersSpec, name: str, part: Component) -> int:
-    """Bytes that a part's weights take in memory at the generator's dtype, from the headers of its
-    files; 0 for one without weights.
+    """Return the bytes of a part's weights in memory, from the headers of its files.
+
+    Args:
+        spec: the generator, which sets dtype and variant.
+        name: name of the part, for error messages.
+        part: the part; 0 bytes if it has no weights.
 
     Raises:
-        InputError: it has pickles alone, a file is damaged, or there is no file of the variant.
+        InputError: the weights are pickled or not found, or a file is damaged.
     """
     files = [part.file] if part.file else weight_files(part.folder, spec.variant)
     if not files:
-        _refuse_without(spec, name, part)
-    return sum(_elements(spec, file) for file in files) * int(getattr(torch, spec.dtype).itemsize)
+        _check_has_no_weights(spec, name, part)
+    elements = sum(_count_elements(spec, file) for file in files)
+    return elements * int(getattr(torch, spec.dtype).itemsize)
 
 
 def weight_files(folder: Path, variant: str | None) -> list[Path]:
-    """The safetensors files that are loaded: those of the variant (``model.fp16.safetensors``),
-    else the plain ones.
+    """Return the safetensors files of a folder that are loaded.
+
+    These are the files of the variant (``model.fp16.safetensors`` and
+    ``model.fp16-00001-of-00002.safetensors``); if there are none, those without a variant.
     """
-    named = [(file, file.name.split(".")[1:-1]) for file in sorted(folder.glob("*.safetensors"))]
-    own = [
-        f for f, middle in named if variant and middle and middle[0].split("-")[0] == variant
-    ]  # model.fp16-00001-of-00002
-    return own or [f for f, middle in named if not middle]
+    files = sorted(folder.glob("*.safetensors"))
+    infixes = {file: file.name.split(".")[1:-1] for file in files}
+    own = [f for f in files if variant and infixes[f] and infixes[f][0].split("-")[0] == variant]
+    return own or [file for file in files if not infixes[file]]
 
 
-def _refuse_without(spec: DiffusersSpec, name: str, part: Component) -> None:
+def _check_has_no_weights(spec: DiffusersSpec, name: str, part: Component) -> None:
+    """Check that a part without safetensors files has no weights at all, as tokenizers."""
     key = f"parts.{name}" if name in spec.parts else "weights"
-    if pickles := [
-        file.name for ending in _PICKLES for file in sorted(part.folder.glob(f"*{ending}"))
-    ]:
-        advice = (
-            "loading it can run code, so it is refused: convert it to safetensors, or take a"
-            " revision that has them"
-        )
+    pickles = [
+        file.name for suffix in _PICKLE_SUFFIXES for file in sorted(part.folder.glob(f"*{suffix}"))
+    ]
+    if pickles:
         raise spec.error(
-            key, f"{part.folder} has its weights as a pickle alone ({pickles[0]}); {advice}."
+            key,
+            f"{part.folder} has pickled weights only ({pickles[0]}), which can run code when they"
+            " are loaded. Convert them to safetensors, or set a revision that has them.",
         )
     if (part.folder / "config.json").is_file() and "tokenizer" not in name:
         raise spec.error(
             key,
-            f"there is no safetensors file in {part.folder}; put the weights of the {name} there.",
+            f"there is no safetensors file in {part.folder}. Put the weights of the {name} there.",
         )
 
 
-def _elements(spec: DiffusersSpec, file: Path) -> int:
-    """Numbers in a file of weights."""
+def _count_elements(spec: DiffusersSpec, file: Path) -> int:
+    """Return the number of elements of all tensors in a file."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as tensors:
-            return sum(prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118 (not a mapping)
+            names = list(tensors.keys())
+            return sum(prod(tensors.get_slice(name).get_shape()) for name in names)
     except SafetensorError as error:
-        raise spec.error(
-            "weights", f"{file} is damaged ({error}); fetch or make it again."
-        ) from error
+        raise spec.error("weights", f"{file} is damaged ({error}). Download it again.") from error
 
 
 def _check_memory(spec: DiffusersSpec, needed: int, device: str) -> None:
     free = free_bytes(device)
     if free is not None and needed > free:
-        has = (
-            f"its weights take {needed / 1e9:.1f} GB in {spec.dtype}, and {device} has"
-            f" {free / 1e9:.1f} GB free"
+        raise spec.error(
+            "weights",
+            f"its weights take {needed / 1e9:.1f} GB in {spec.dtype}, but {device} has"
+            f" {free / 1e9:.1f} GB free. Free memory, or use another device or a smaller dtype.",
         )
-        raise spec.error("weights", f"{has}: free some, or take another device or a smaller dtype.")
 
 
 def _class_of(spec: DiffusersSpec, part: Component) -> Any:
-    """The class of a part of diffusers, as its own configuration has it where that says one."""
-    configs = [part.folder / name for name in ("config.json", "scheduler_config.json")]
-    own = next(
-        (
-            json.loads(c.read_text(encoding="utf-8")).get("_class_name")
-            for c in configs
-            if c.is_file()
-        ),
-        None,
-    )
-    name = own or part.class_name
+    """Return the class in a part's own configuration, else the one in model_index.json."""
+    name = part.class_name
+    for file in ("config.json", "scheduler_config.json"):
+        if (part.folder / file).is_file():
+            config = json.loads((part.folder / file).read_text(encoding="utf-8"))
+            name = config.get("_class_name") or part.class_name
+            break
     return diffusers_class(spec, "weights", name, name)

@@ -1,5 +1,8 @@
-"""TFLOPs of a diffusion generator's candidates, counted in a dry run of its pipeline: no weights
-and no download needed.
+"""TFLOPs of diffusion generators, counted without weights by running their pipelines.
+
+The pipeline's own call runs with models on torch's meta device, so the number of calls of the
+denoiser, the passes of guidance, the text encoders and the lengths of their contexts are those of
+the pipeline.
 """
 
 from __future__ import annotations
@@ -9,112 +12,117 @@ from typing import Any
 
 import torch
 
-from catimage.pool.generators.diffusion.caching import DEEPCACHE, caching
-from catimage.pool.generators.diffusion.dry import (
-    DECODER,
-    DENOISERS,
-    PROMPT,
-    Dry,
-    Work,
-    dry_pipeline,
-)
-from catimage.pool.generators.diffusion.sampling import guidance_arguments, scheduler_of
+from catimage.errors import error_summary
+from catimage.pool.generators.diffusion.caching import DEEPCACHE, caching, deepcache_interval
+from catimage.pool.generators.diffusion.meta_pipeline import MetaPipeline, meta_pipeline
+from catimage.pool.generators.diffusion.meter import DECODER, DENOISERS, CallCost
+from catimage.pool.generators.diffusion.sampling import guidance_arguments, new_scheduler
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.kind import Convention, CostTerms
 from catimage.pool.spec import Candidate
+
+PROMPT = " ".join(["word"] * 32)
+"""The prompt that is counted. Its length matters only to pipelines that do not pad prompts to a
+fixed length (Z-Image, Qwen-Image).
+"""
 
 
 def count_costs(
     spec: DiffusersSpec, folder: Path, candidates: list[Candidate], convention: Convention
 ) -> list[CostTerms]:
-    """TFLOPs of one image of each candidate.
+    """Count the TFLOPs of one image of each candidate.
 
-    The pipeline's own call is run for every candidate, with models that have shapes alone: calls of
-    the denoiser, passes of guidance, text encoders and lengths of contexts are what the pipeline
-    makes of them. DeepCache is counted by what its steps compute. The caching methods of
-    transformers are counted as if nothing were saved, which is an upper bound: what they save
-    depends on the image (first-block, sea), or is known only step by step.
+    DeepCache is counted by the operations of each step. The caching methods of transformers are
+    counted as if they saved nothing, which is an upper bound: their savings depend on the image
+    (first-block, sea), or are known only step by step.
 
     Raises:
-        InputError: configuration files are not to be had, or the pipeline cannot be run dry.
+        InputError: configuration files are unavailable, or the pipeline cannot run on meta tensors.
     """
-    dry = dry_pipeline(spec, folder)
-    return [_terms(spec.with_settings_of(c), c.steps, dry, convention) for c in candidates]
+    meta = meta_pipeline(spec, folder)
+    return [_terms(spec.with_settings_of(c), c.steps, meta, convention) for c in candidates]
 
 
-def _terms(spec: DiffusersSpec, steps: int, dry: Dry, convention: Convention) -> CostTerms:
+def _terms(
+    spec: DiffusersSpec, steps: int, meta: MetaPipeline, convention: Convention
+) -> CostTerms:
     full = convention == "full"
-    work = run_dry(spec, steps, dry, decoded=full)
-    calls = len(dry.pipeline.scheduler.timesteps)
-    denoiser = [w for part, w in work if part in DENOISERS]
+    costs = run_pipeline(spec, steps, meta, decode=full)
+    calls = len(meta.pipeline.scheduler.timesteps)
+    denoiser = [cost for part, cost in costs if part in DENOISERS]
     if not denoiser:
         raise spec.error(
             "pipeline",
-            f"cannot count the TFLOPs of {spec.pipeline}, which has no {' or '.join(DENOISERS)};"
-            " give a cost.",
+            f"cannot count the TFLOPs of {spec.pipeline}, which has no {' or '.join(DENOISERS)}."
+            " Give its candidates a 'cost'.",
         )
-    if spec.cache and spec.cache.method == DEEPCACHE:
-        denoiser = _deepcached(spec, denoiser, dry)
+    interval = deepcache_interval(spec)
+    if interval is not None and interval > 1:
+        shallow = _shallow_call(spec, meta)
+        denoiser = [cost if call % interval == 0 else shallow for call, cost in enumerate(denoiser)]
+    text_encoders = [cost for part, cost in costs if part not in (*DENOISERS, DECODER)]
+    decoder = [cost for part, cost in costs if part == DECODER]
     return CostTerms(
-        denoiser=sum(_tflops(w, convention) for w in denoiser),
-        text_encoder=(
-            sum(_tflops(w, convention) for part, w in work if part not in (*DENOISERS, DECODER))
-            if full
-            else 0.0
-        ),
-        decoder=sum(_tflops(w, convention) for part, w in work if part == DECODER),
+        denoiser=_total(denoiser, convention),
+        text_encoder=_total(text_encoders, convention) if full else 0.0,
+        decoder=_total(decoder, convention),
         denoiser_calls=calls,
-        passes=round(sum(w.rows for w in denoiser) / calls),
+        passes=round(sum(cost.rows for cost in denoiser) / calls),
     )
 
 
-def _tflops(work: Work, convention: Convention) -> float:
-    return work.projections + (work.products if convention == "full" else 0.0)
+def _total(costs: list[CallCost], convention: Convention) -> float:
+    """Return the TFLOPs of calls; ``paper`` omits products of activations with each other."""
+    if convention == "full":
+        return sum(cost.projections + cost.products for cost in costs)
+    return sum(cost.projections for cost in costs)
 
 
-def run_dry(
-    spec: DiffusersSpec, steps: int, dry: Dry, decoded: bool = True
-) -> list[tuple[str, Work]]:
-    """Makes one image (or its latents) of a number of steps: the work of every call of a model, in
-    order, with the name of the part.
+def run_pipeline(
+    spec: DiffusersSpec, steps: int, meta: MetaPipeline, decode: bool = True
+) -> list[tuple[str, CallCost]]:
+    """Run the pipeline's call for one image on the meta device.
+
+    Args:
+        spec: the generator, with the settings of a candidate.
+        steps: number of denoising steps.
+        meta: the generator's pipeline.
+        decode: whether latents are decoded.
+
+    Returns:
+        Part and cost of each call of a model, in order.
 
     Raises:
-        InputError: the pipeline cannot be run dry.
+        InputError: the pipeline cannot run on meta tensors.
     """
     arguments: dict[str, Any] = {
         "height": spec.size,
         "width": spec.size,
         "num_inference_steps": steps,
-        "output_type": "np" if decoded else "latent",
+        "output_type": "np" if decode else "latent",
     }
-    arguments |= guidance_arguments(spec, type(dry.pipeline)) | (
-        {"negative_prompt": ""} if spec.guidance_kind == "true-cfg" else {}
-    )
-    dry.pipeline.scheduler = scheduler_of(spec, dry.scheduler)
-    dry.meter.calls.clear()
+    arguments |= guidance_arguments(spec, type(meta.pipeline))
+    if spec.guidance_kind == "true-cfg":
+        arguments["negative_prompt"] = ""
+    meta.pipeline.scheduler = new_scheduler(spec, meta.scheduler)
+    meta.meter.calls.clear()
     try:
-        dry.pipeline(prompt=PROMPT, generator=torch.Generator(), **arguments, **spec.call)
-    except Exception as error:  # whatever a pipeline of diffusers stumbles over
-        why = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
+        meta.pipeline(prompt=PROMPT, generator=torch.Generator(), **arguments, **spec.call)
+    except Exception as error:  # pipelines raise exceptions of any type
+        reason = f"{type(error).__name__}: {error_summary(error)}"
         raise spec.error(
             "pipeline",
-            f"cannot count the TFLOPs of {spec.pipeline} ({why}); give its candidates a cost.",
+            f"cannot count the TFLOPs of {spec.pipeline} ({reason}). Give its candidates a 'cost'.",
         ) from error
-    return list(dry.meter.calls)
+    return list(meta.meter.calls)
 
 
-def _deepcached(spec: DiffusersSpec, full: list[Work], dry: Dry) -> list[Work]:
-    """Calls 0, N, 2N... are full, those between as the second call of a run with the cache."""
-    assert spec.cache is not None
-    interval = spec.cache.options.get("interval", 3)
-    if interval == 1:
-        return full
-    dry.meter.cache = DEEPCACHE
+def _shallow_call(spec: DiffusersSpec, meta: MetaPipeline) -> CallCost:
+    """Return the cost of a call of the denoiser between two full ones of DeepCache."""
+    meta.meter.cache = DEEPCACHE
     try:
-        with caching(spec, dry.pipeline, 2):
-            shallow = [w for part, w in run_dry(spec, 2, dry, decoded=False) if part in DENOISERS][
-                1
-            ]
+        with caching(spec, meta.pipeline, 2):
+            costs = run_pipeline(spec, 2, meta, decode=False)
     finally:
-        dry.meter.cache = ""
-    return [work if call % interval == 0 else shallow for call, work in enumerate(full)]
+        meta.meter.cache = ""
+    return [cost for part, cost in costs if part in DENOISERS][1]

@@ -1,5 +1,7 @@
-"""DeepCache (Ma et al. 2024) for the UNets of diffusers: between full steps, all but the shallowest
-branch is taken from the last one.
+"""DeepCache (Ma et al. 2024) for the UNets of diffusers.
+
+One call in N computes the whole UNet. The calls between compute the shallowest branch and reuse the
+output of the other blocks.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from typing import Any
 
 from diffusers.hooks import HookRegistry, ModelHook
 
-_NAME = "catimage_deepcache"
+_HOOK_NAME = "catimage_deepcache"
 
 
-class _Count(ModelHook):  # type: ignore[misc]  # diffusers is not typed
-    """Counts the calls of the UNet: calls 0, N, 2N... are full."""
+class _CallCounter(ModelHook):  # type: ignore[misc]  # diffusers is not typed
+    """Counts the calls of the UNet. Calls 0, N, 2N, ... are full."""
 
     def __init__(self, interval: int) -> None:
         super().__init__()
@@ -29,26 +31,26 @@ class _Count(ModelHook):  # type: ignore[misc]  # diffusers is not typed
         return args, kwargs
 
 
-class _Kept(ModelHook):  # type: ignore[misc]
-    """Computes a block on full steps, and gives the same again on the steps between."""
+class _CachedBlock(ModelHook):  # type: ignore[misc]
+    """Computes a block in full calls, and returns the last output in the others."""
 
-    def __init__(self, count: _Count) -> None:
+    def __init__(self, counter: _CallCounter) -> None:
         super().__init__()
-        self._count = count
+        self._counter = counter
         self._output: Any = None
 
     def new_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._count.full:
+        if self._counter.full:
             self._output = self.fn_ref.original_forward(*args, **kwargs)
         return self._output
 
 
 def deep_blocks(unet: Any) -> list[Any]:
-    """The modules that a step between two full ones leaves out: all but ``conv_in``, the last layer
-    on the way up, and ``conv_out``.
+    """Return the modules that calls between two full ones skip.
 
-    That is the package's branch 0, CATImage's DeepCache: the skip connection from ``conv_in`` is
-    the one that is fresh.
+    These are all but ``conv_in``, the last layer of the last up block, and ``conv_out``, so that
+    the skip connection from ``conv_in`` is recomputed: branch 0 of the published package, which
+    CATImage uses.
     """
     last = unet.up_blocks[-1]
     layers = [*last.resnets[:-1], *(getattr(last, "attentions", None) or [])[:-1]]
@@ -57,14 +59,15 @@ def deep_blocks(unet: Any) -> list[Any]:
 
 @contextmanager
 def deepcache(unet: Any, interval: int) -> Iterator[None]:
-    """Within it, one call of ``unet`` in ``interval`` is full, the first among them; afterwards
-    nothing of it is left.
+    """Use DeepCache within the context: every ``interval``-th call, from the first on, is full.
+
+    All hooks are removed at the end.
     """
-    count = _Count(interval)
-    hooked = [(unet, count), *((block, _Kept(count)) for block in deep_blocks(unet))]
-    for module, hook in hooked:
-        HookRegistry.check_if_exists_or_initialize(module).register_hook(hook, _NAME)
+    counter = _CallCounter(interval)
+    hooks = [(unet, counter), *((block, _CachedBlock(counter)) for block in deep_blocks(unet))]
+    for module, hook in hooks:
+        HookRegistry.check_if_exists_or_initialize(module).register_hook(hook, _HOOK_NAME)
     try:
         yield
     finally:
-        HookRegistry.check_if_exists_or_initialize(unet).remove_hook(_NAME)
+        HookRegistry.check_if_exists_or_initialize(unet).remove_hook(_HOOK_NAME)

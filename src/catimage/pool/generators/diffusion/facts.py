@@ -1,115 +1,101 @@
-"""What is known of a diffusion generator before it is loaded, without asking the network."""
+"""Properties of a diffusion generator that are available offline, before it is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from catimage.common.hashing import folder_digest
-from catimage.pool.generators.diffusion.counting import run_dry
-from catimage.pool.generators.diffusion.dry import DECODER, Dry, dry_pipeline
-from catimage.pool.generators.diffusion.spec import DiffusersSpec, WeightsSource
-from catimage.pool.generators.diffusion.weights import local_weights
+from catimage.pool.generators.diffusion.counting import run_pipeline
+from catimage.pool.generators.diffusion.meta_pipeline import MetaPipeline, meta_pipeline
+from catimage.pool.generators.diffusion.meter import DECODER
+from catimage.pool.generators.diffusion.sources import AnySource, cached_folder, local_folder
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.kind import GeneratorFacts
+
+_REVISION_LENGTH = 12
 
 
 def generator_facts(spec: DiffusersSpec, folder: Path) -> GeneratorFacts:
-    """Revisions, bytes of its weights, memory for one image, and what of its weights is not on this
-    machine.
+    """Return revisions, bytes of the weights, memory for one image, and missing weights.
 
-    Memory is an estimate: the weights of all parts in the generator's dtype, and twice the numbers
-    that the largest convolution or projection reads and writes (a residual block holds its input
-    meanwhile). Attention is taken to need no room of its own.
+    The memory is an estimate: the weights of all parts in the generator's dtype, and twice the
+    elements that the largest convolution or projection reads and writes, since a residual block
+    keeps its input. Attention is assumed to need no additional memory.
 
     Raises:
-        InputError: its configuration files are not on this machine, or say what cannot be.
+        InputError: the configuration files are not found on this machine, or are invalid.
     """
-    if spec.configuration is None and local_weights(spec, folder) is None and _cached(spec) is None:
+    local = local_folder(spec, "weights", spec, folder)
+    if spec.configuration is None and local is None and cached_folder(spec) is None:
         raise spec.error(
             "weights",
-            f"the configuration files of {spec.weights!r} are not on this machine, so nothing can"
-            " be counted.",
+            f"the configuration files of {spec.weights!r} are not on this machine, so costs and"
+            " memory cannot be counted. Download them, or set 'configuration'.",
         )
-    dry = dry_pipeline(spec, folder)
-    size = getattr(torch, spec.dtype).itemsize
-    weights = sum(p.numel() for model in dry.models.values() for p in model.parameters()) * size
+    meta = meta_pipeline(spec, folder)
+    itemsize = getattr(torch, spec.dtype).itemsize
+    parameters = [p.numel() for model in meta.models.values() for p in model.parameters()]
+    weights = sum(parameters) * itemsize
     return GeneratorFacts(
-        _revision(spec, folder),
-        weights,
-        weights + 2 * _largest(spec, dry, size),
-        "; ".join(_missing(spec, folder, dry)),
+        revision=_revision(spec, folder),
+        weight_bytes=weights,
+        memory_bytes=weights + 2 * _largest_layer(spec, meta, itemsize),
+        missing="; ".join(_missing(spec, folder, meta)),
     )
 
 
-def _largest(spec: DiffusersSpec, dry: Dry, size: int) -> int:
-    """Bytes that the largest layer reads and writes. Decoders that overflow in half precision run
-    in single precision.
+def _largest_layer(spec: DiffusersSpec, meta: MetaPipeline, itemsize: int) -> int:
+    """Return the bytes that the largest layer reads and writes.
+
+    Decoders that overflow in half precision run in single precision.
     """
-    decoder = getattr(dry.models.get(DECODER), "config", {})
+    decoder = getattr(meta.models.get(DECODER), "config", {})
     upcast = spec.dtype == "float16" and decoder.get("force_upcast", False)
-    fewest, most = spec.steps or (1, 2)
-    work = run_dry(
-        spec, max(fewest, min(2, most)), dry
-    )  # one step alone is no number of steps to some schedulers
-    return max(w.largest * (4 if upcast and part == DECODER else size) for part, w in work)
+    smallest, largest = spec.steps or (1, 2)
+    steps = max(smallest, min(2, largest))  # some schedulers do not support a single step
+    return max(
+        cost.largest * (4 if upcast and part == DECODER else itemsize)
+        for part, cost in run_pipeline(spec, steps, meta)
+    )
 
 
-def _sources(spec: DiffusersSpec) -> dict[str, DiffusersSpec | WeightsSource]:
+def _sources(spec: DiffusersSpec) -> dict[str, AnySource]:
+    """Return the sources of weights by name; the generator's own has an empty name."""
     return {"": spec, **spec.parts, **({"lora": spec.lora} if spec.lora else {})}
 
 
 def _revision(spec: DiffusersSpec, folder: Path) -> str:
-    """Of a hub id its revision, of a folder the start of its content's digest; likewise of each
-    replaced part and of the adapter.
-    """
-    return " ".join(
-        f"{name}{'=' if name else ''}{_short(source, folder)}"
-        for name, source in _sources(spec).items()
-    )
-
-
-def _short(source: DiffusersSpec | WeightsSource, folder: Path) -> str:
-    path = folder / source.weights
-    return (
-        folder_digest(path, (".json", ".safetensors"))[:12]
-        if path.is_dir()
-        else str(source.revision)[:12]
-    )
-
-
-def _missing(spec: DiffusersSpec, folder: Path, dry: Dry) -> Iterator[str]:
-    """What has no weights on this machine, in words."""
-    wanted = [name for name in dry.models if name not in spec.parts]
+    """Return the shortened revision (hub id) or digest (folder) of each source."""
+    revisions = []
     for name, source in _sources(spec).items():
-        root = folder / source.weights if (folder / source.weights).is_dir() else _cached(source)
+        path = folder / source.weights
+        is_local = path.is_dir()
+        digest = folder_digest(path, (".json", ".safetensors")) if is_local else source.revision
+        prefix = f"{name}=" if name else ""
+        revisions.append(f"{prefix}{str(digest)[:_REVISION_LENGTH]}")
+    return " ".join(revisions)
+
+
+def _missing(spec: DiffusersSpec, folder: Path, meta: MetaPipeline) -> Iterator[str]:
+    """Describe the sources whose weights are not found on this machine."""
+    own_parts = [name for name in meta.models if name not in spec.parts]
+    for name, source in _sources(spec).items():
+        local = folder / source.weights
+        root = local if local.is_dir() else cached_folder(source)
         if root is None:
             yield f"{name} not in the hub's cache".lstrip()
             continue
-        patterns = [f"{part}/*.safetensors" for part in wanted] if not name else [_pattern(source)]
+        patterns = [f"{part}/*.safetensors" for part in own_parts] if not name else [_glob(source)]
         absent = [pattern for pattern in patterns if not any(root.glob(pattern))]
         if absent:
             yield f"{root} has no {', '.join(absent)}"
 
 
-def _pattern(part: Any) -> str:
-    return "/".join(piece for piece in (part.subfolder, part.file or "*.safetensors") if piece)
-
-
-def _cached(source: DiffusersSpec | WeightsSource) -> Path | None:
-    """The folder of a hub id in the hub's cache, if any of its files are there: what is not used of
-    a repository is not fetched.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                source.weights, revision=source.revision, allow_patterns=[], local_files_only=True
-            )
-        )
-    except LocalEntryNotFoundError:
-        return None
+def _glob(source: AnySource) -> str:
+    """Return the pattern of the weights of a part or an adapter in its folder."""
+    file = getattr(source, "file", None) or "*.safetensors"
+    subfolder = getattr(source, "subfolder", None)
+    return f"{subfolder}/{file}" if subfolder else file

@@ -1,4 +1,4 @@
-"""Every diffusion generator: one class over the pipelines of diffusers."""
+"""The generator of the kind ``diffusers``: one class for all text-to-image pipelines."""
 
 from __future__ import annotations
 
@@ -10,51 +10,63 @@ import torch
 
 from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.diffusion.caching import caching
-from catimage.pool.generators.diffusion.loading import load
-from catimage.pool.generators.diffusion.sampling import guidance_arguments, scheduler_of, takes
+from catimage.pool.generators.diffusion.loading import load_pipeline
+from catimage.pool.generators.diffusion.sampling import (
+    guidance_arguments,
+    has_argument,
+    new_scheduler,
+)
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.generators.diffusion.text import Encoded, Rows, embedding_names, encode, repeated
+from catimage.pool.generators.diffusion.text import (
+    Rows,
+    TextEmbeddings,
+    embedding_names,
+    encode,
+    repeat_row,
+)
 from catimage.pool.spec import Candidate
 
 
 class DiffusionGenerator:
-    """A loaded diffusers pipeline that makes images from (prompt, seed) pairs.
+    """A loaded pipeline of diffusers that generates images from (prompt, seed) pairs.
 
-    An image's initial noise comes from its seed alone (``torch.Generator().manual_seed(seed)`` on
-    the CPU), whatever the prompt, the number of steps and the other images of the batch (CATImage
-    5.2: "a fixed seed across different numbers of steps"). So ``pipeline(prompt,
-    generator=torch.Generator().manual_seed(seed), ...)`` makes the same image again, up to the
-    rounding of floating-point sums, which may differ between batch sizes and devices.
+    The initial noise of an image depends on its seed only
+    (``torch.Generator().manual_seed(seed)`` on the CPU), not on the prompt, the number of steps or
+    the other images of the batch (CATImage, section 5.2: "a fixed seed across different numbers of
+    steps"). So ``pipeline(prompt, generator=torch.Generator().manual_seed(seed), ...)`` generates
+    the same image, up to rounding errors that may differ between batch sizes and devices.
 
-    Its modules may be another generator's too: what a candidate sets is taken back when its images
-    are made.
+    Other generators may share its modules, so changes for a candidate are undone after each call.
+
+    Args:
+        spec: the generator.
+        folder: the folder of the pool file.
+        memory: the device, and the parts that are loaded.
 
     Raises:
-        InputError: the weights, pipeline or scheduler are not to be had.
+        InputError: the weights, the pipeline or the scheduler are unavailable.
     """
 
     def __init__(self, spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> None:
         self.spec = spec
-        self.pipeline = load(spec, folder, memory)
+        self.pipeline = load_pipeline(spec, folder, memory)
         self.modules = [
             part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)
         ]
         self._memory = memory
         self._scheduler = self.pipeline.scheduler
         self._names = embedding_names(type(self.pipeline))
-        self._negative: dict[str, Rows] = {}
+        self._unconditional: dict[str, Rows] = {}
 
-    def encode(self, prompts: list[str]) -> Encoded:
-        """Encodes each distinct prompt once. Prompts longer than the text encoder's context are
-        cut.
+    def encode(self, prompts: list[str]) -> TextEmbeddings:
+        """Encode each distinct prompt once. Prompts beyond the encoder's context are truncated.
 
-        Pipelines whose call does not take embeddings encode with every batch; then there are no
-        tensors.
+        The result is empty for pipelines whose call takes no embeddings; they encode the prompts
+        in each call.
         """
         distinct = list(dict.fromkeys(prompts))
-        return Encoded(
-            {p: i for i, p in enumerate(distinct)}, self._encode(distinct, negative=False)
-        )
+        rows = {prompt: row for row, prompt in enumerate(distinct)}
+        return TextEmbeddings(rows, self._encode(distinct, negative=False))
 
     @torch.inference_mode()
     def generate(
@@ -62,29 +74,32 @@ class DiffusionGenerator:
         prompts: list[str],
         candidate: Candidate,
         seeds: list[int],
-        encoded: Encoded | None = None,
+        encoded: TextEmbeddings | None = None,
     ) -> np.ndarray:
-        """One image a (prompt, seed) pair, as one batch: uint8 (n, size, size, 3).
+        """Generate one image per (prompt, seed) pair, as one batch.
 
         Args:
             prompts: n prompts.
-            candidate: One of this generator's: its number of steps, and its settings.
-            seeds: n seeds, one a prompt.
-            encoded: What :meth:`encode` returned for these prompts, among others; by default they
-                are encoded here.
+            candidate: a candidate of this generator: its number of steps, and its settings.
+            seeds: n seeds.
+            encoded: the result of :meth:`encode` for a list that contains these prompts; None
+                encodes them in this call.
+
+        Returns:
+            uint8 array of shape (n, size, size, 3).
 
         Raises:
-            ValueError: there are not as many seeds as prompts.
-            InputError: the numbers overflow in this dtype, or at this number of steps.
+            ValueError: the numbers of prompts and seeds differ.
+            InputError: the images are not finite, in this dtype or with this number of steps.
         """
         if len(prompts) != len(seeds):
             raise ValueError(
-                f"{len(prompts)} prompts and {len(seeds)} seeds: one seed a prompt is needed"
+                f"{len(prompts)} prompts and {len(seeds)} seeds. Pass one seed per prompt."
             )
         spec = self.spec.with_settings_of(candidate)
-        text = self._text(spec, prompts, encoded)
+        text = self._text_arguments(spec, prompts, encoded)
         self._memory.load(self.modules)
-        self.pipeline.scheduler = scheduler_of(spec, self._scheduler)
+        self.pipeline.scheduler = new_scheduler(spec, self._scheduler)
         with caching(spec, self.pipeline, candidate.steps):
             images = self.pipeline(
                 **text,
@@ -93,42 +108,38 @@ class DiffusionGenerator:
                 height=spec.size,
                 width=spec.size,
                 num_inference_steps=candidate.steps,
-                generator=[torch.Generator().manual_seed(s) for s in seeds],
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 output_type="np",
             ).images
         if not np.isfinite(images).all():
-            advice = "take dtype bfloat16 or float32, or another number of steps"
             raise self.spec.error(
                 "dtype",
-                f"the candidate {candidate.candidate!r} makes images that are not numbers;"
-                f" {advice}.",
+                f"the images of the candidate {candidate.candidate!r} are not finite. Set dtype"
+                " bfloat16 or float32, or another number of steps.",
             )
-        out: np.ndarray = (images * 255).round().astype(np.uint8)
-        return out
+        pixels: np.ndarray = (images * 255).round().astype(np.uint8)
+        return pixels
 
-    def _text(
-        self, spec: DiffusersSpec, prompts: list[str], encoded: Encoded | None
+    def _text_arguments(
+        self, spec: DiffusersSpec, prompts: list[str], encoded: TextEmbeddings | None
     ) -> dict[str, Any]:
-        """The call's arguments on text: embeddings, or the prompts themselves where the pipeline
-        takes no embeddings.
-        """
+        """Return embeddings as arguments of the call, or prompts if it takes no embeddings."""
         if not self._names:
-            empty = (
-                {"negative_prompt": [""] * len(prompts)}
-                if spec.guided and takes(type(self.pipeline), "negative_prompt")
-                else {}
-            )
-            return {"prompt": prompts, **empty}
-        text = (encoded or self.encode(prompts)).take(prompts)
+            arguments: dict[str, Any] = {"prompt": prompts}
+            if spec.guided and has_argument(type(self.pipeline), "negative_prompt"):
+                arguments["negative_prompt"] = [""] * len(prompts)
+            return arguments
+        rows = (encoded or self.encode(prompts)).take(prompts)
         if spec.guided:
-            text |= {name: repeated(rows, len(prompts)) for name, rows in self._empty().items()}
-        return text
+            unconditional = self._unconditional_embeddings().items()
+            rows |= {name: repeat_row(row, len(prompts)) for name, row in unconditional}
+        return rows
 
-    def _empty(self) -> dict[str, Rows]:
-        """The empty prompt's embeddings, encoded when the first candidate with guidance needs them."""
-        if not self._negative:
-            self._negative = self._encode([""], negative=True)
-        return self._negative
+    def _unconditional_embeddings(self) -> dict[str, Rows]:
+        """Return the embeddings of the empty prompt, encoded on first use."""
+        if not self._unconditional:
+            self._unconditional = self._encode([""], negative=True)
+        return self._unconditional
 
     def _encode(self, prompts: list[str], negative: bool) -> dict[str, Rows]:
         if not self._names:

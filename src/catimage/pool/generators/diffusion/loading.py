@@ -1,6 +1,4 @@
-"""Loads a pipeline from its own weights and the parts that replace some of them; what another
-generator has loaded is shared.
-"""
+"""Loads pipelines from their weights, replaced parts and adapters; generators share parts."""
 
 from __future__ import annotations
 
@@ -8,31 +6,36 @@ import json
 import tempfile
 from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from catimage.errors import error_summary
 from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.diffusion.lora import add_lora, lora_parts
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.generators.diffusion.weights import (
     diffusers_class,
-    lora_place,
-    part_place,
+    lora_file,
+    part_files,
     weights_folder,
 )
 
-_OWN = ("scheduler",)
-"""Parts with a state, which every generator has for itself."""
+_STATEFUL_PARTS = ("scheduler",)
+"""Parts that are not shared, because they have a state."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A part of a pipeline: the class that model_index.json names, its folder, and the file of its
-    weights where that is apart.
+    """One part of a pipeline.
+
+    Attributes:
+        library: library of its class, from model_index.json.
+        class_name: name of its class, from model_index.json.
+        folder: folder of its configuration.
+        file: file of its weights, if that is not in ``folder``.
     """
 
     library: str
@@ -42,10 +45,10 @@ class Component:
 
 
 def components(spec: DiffusersSpec, folder: Path) -> dict[str, Component]:
-    """The parts of a pipeline by name, fetched where they come from the hub.
+    """Return the parts of a pipeline by name, downloaded if necessary.
 
     Raises:
-        InputError: a part is not to be had.
+        InputError: a part is unavailable.
     """
     root = weights_folder(spec, folder)
     index = {
@@ -55,67 +58,68 @@ def components(spec: DiffusersSpec, folder: Path) -> dict[str, Component]:
     }
     if unknown := [name for name in spec.parts if name not in index]:
         raise spec.error(
-            f"parts.{unknown[0]}", f"{spec.pipeline} has no such part; it has {', '.join(index)}."
+            f"parts.{unknown[0]}",
+            f"{spec.pipeline} has no such part. The parts are {', '.join(index)}.",
         )
-    places = {
-        name: part_place(spec, name, folder, root) if name in spec.parts else (root / name, None)
+    files = {
+        name: part_files(spec, name, folder, root) if name in spec.parts else (root / name, None)
         for name in index
     }
-    return {name: Component(entry[0], entry[1], *places[name]) for name, entry in index.items()}
+    return {name: Component(entry[0], entry[1], *files[name]) for name, entry in index.items()}
 
 
 def read_index(root: Path) -> dict[str, Any]:
-    """What model_index.json says: ``[library, class]`` by part, ``[null, null]`` for parts that are
-    not there, and options.
+    """Read model_index.json of a pipeline's folder.
+
+    Returns:
+        ``[library, class]`` by part, ``[None, None]`` for parts that the pipeline does not have,
+        and the pipeline's options.
     """
     index: dict[str, Any] = json.loads((root / "model_index.json").read_text(encoding="utf-8"))
     return index
 
 
 def part_keys(spec: DiffusersSpec, folder: Path) -> dict[str, Hashable]:
-    """What identifies, in a memory, each part that generators may share: its files, and how they
-    are loaded.
+    """Return the key of each part in the parts of a DeviceMemory: its files, variant and dtype.
 
-    A part that an adapter changes is another one than the plain part: its key holds the adapter
-    too, and what else that is added to, so that of the parts of one adapter either all are in a
-    memory or none, and none has it twice.
+    The key of a part that an adapter changes also contains the adapter and all parts that it
+    changes. So device memory has either all parts of one adapter or none, and no part to which the
+    adapter is added twice.
 
     Raises:
-        InputError: a part or the adapter is not to be had.
+        InputError: a part or the adapter is unavailable.
     """
-    found = components(spec, folder)
     keys: dict[str, Hashable] = {
-        n: (c.folder.resolve(), c.file, spec.variant, spec.dtype)
-        for n, c in found.items()
-        if n not in _OWN
+        name: (component.folder.resolve(), component.file, spec.variant, spec.dtype)
+        for name, component in components(spec, folder).items()
+        if name not in _STATEFUL_PARTS
     }
     changed = {name: keys[name] for name in sorted(lora_parts(spec, folder) & keys.keys())}
-    adapter = (lora_place(spec, folder), spec.lora and spec.lora.scale, *changed.values())
+    adapter = (lora_file(spec, folder), spec.lora and spec.lora.scale, *changed.values())
     return keys | {name: (key, adapter) for name, key in changed.items()}
 
 
-def load(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> Any:
-    """The pipeline, silent, from safetensors alone; its parts stay in the memory.
+def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> Any:
+    """Load the parts of the pipeline that are not in ``memory``, from safetensors files only.
+
+    All parts are in ``memory.parts`` afterwards. Progress bars are disabled.
 
     Raises:
-        InputError: weights, configuration or classes are not to be had, or the adapter does not fit
-            them.
+        InputError: weights, configuration or classes are unavailable, or the adapter does not fit.
     """
     cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
-    root, found, keys = (
-        weights_folder(spec, folder),
-        components(spec, folder),
-        part_keys(spec, folder),
-    )
+    root, keys = weights_folder(spec, folder), part_keys(spec, folder)
+    parts = components(spec, folder)
     shared = {name: memory.parts[key] for name, key in keys.items() if key in memory.parts}
-    _silence()
+    _disable_progress_bars()
     try:
-        own = {name: _load_part(spec, found[name]) for name in spec.parts if name not in shared}
+        own = {name: _load_part(spec, parts[name]) for name in spec.parts if name not in shared}
         pipeline = cls.from_pretrained(root, **_options(spec), **shared, **own)
     except (OSError, ValueError, RuntimeError) as error:
         raise spec.error(
             "weights",
-            f"cannot load {spec.pipeline} from {root}: {' '.join(str(error).split()).rstrip('.')}.",
+            f"cannot load {spec.pipeline} from {root} ({error_summary(error)}). Correct the"
+            " weights or the generator's settings.",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     if spec.lora and not shared.keys() & lora_parts(spec, folder):
@@ -126,31 +130,27 @@ def load(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> Any:
 
 
 def _options(spec: DiffusersSpec) -> dict[str, Any]:
-    """Of every ``from_pretrained``."""
+    """Return the arguments of all calls of ``from_pretrained``."""
     return {"dtype": getattr(torch, spec.dtype), "variant": spec.variant, "use_safetensors": True}
 
 
 def _load_part(spec: DiffusersSpec, component: Component) -> Any:
-    """A replaced part: of the class that its own configuration names, in diffusers' format or in
-    transformers'.
-    """
+    """Load a replaced part with the class that its configuration names."""
     config = json.loads((component.folder / "config.json").read_text(encoding="utf-8"))
     cls = getattr(import_module(component.library), config.get("_class_name", component.class_name))
-    read = partial(
-        cls.from_pretrained,
-        **{k: v for k, v in _options(spec).items() if k != "variant" or component.file is None},
-    )
+    options = _options(spec)
     if component.file is None:
-        return read(component.folder)
-    with (
-        tempfile.TemporaryDirectory() as both
-    ):  # the file under the name, and beside the configuration, that the library looks for
-        (Path(both) / "config.json").symlink_to((component.folder / "config.json").resolve())
-        (Path(both) / "diffusion_pytorch_model.safetensors").symlink_to(component.file.resolve())
-        return read(both)
+        return cls.from_pretrained(component.folder, **options)
+    del options["variant"]
+    # The library requires weights with this name in the folder of the configuration.
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").symlink_to((component.folder / "config.json").resolve())
+        weights = Path(folder) / "diffusion_pytorch_model.safetensors"
+        weights.symlink_to(component.file.resolve())
+        return cls.from_pretrained(folder, **options)
 
 
-def _silence() -> None:
+def _disable_progress_bars() -> None:
     import diffusers
     import transformers
 
@@ -160,8 +160,8 @@ def _silence() -> None:
 
 
 def _channels_last(name: str, part: Any) -> Any:
-    """Convolutions of images run 10 to 30 per cent faster in this memory format, on the CPU too;
-    those of video do not have it.
+    """Set the memory format of image convolutions to channels-last, which is 10 to 30 per cent
+    faster, on the CPU too. Convolutions of video do not support it.
     """
-    flat = name in ("unet", "vae") and all(p.dim() < 5 for p in part.parameters())
-    return part.to(memory_format=torch.channels_last) if flat else part
+    is_2d = name in ("unet", "vae") and all(p.dim() < 5 for p in part.parameters())
+    return part.to(memory_format=torch.channels_last) if is_2d else part

@@ -1,6 +1,4 @@
-"""A low-rank adapter: which parts of a pipeline it changes, and how it is added to their weights
-once and for all.
-"""
+"""Low-rank adapters: the parts of a pipeline that one changes, and adding it to their weights."""
 
 from __future__ import annotations
 
@@ -11,125 +9,140 @@ from pathlib import Path
 from typing import Any
 
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.generators.diffusion.weights import diffusers_class, lora_place
+from catimage.pool.generators.diffusion.weights import diffusers_class, lora_file
 
-_OF_DENOISER = ("unet.", "transformer.", "lora_unet_", "diffusion_model.")
-"""How the tensors of a denoiser's adapter are called: by diffusers (the first two), by kohya's
-scripts, by ComfyUI.
+_DENOISER_PREFIXES = ("unet.", "transformer.", "lora_unet_", "diffusion_model.")
+"""Prefixes of the tensors of a denoiser's adapter, in files of diffusers (the first two), of
+kohya's scripts and of ComfyUI.
 """
 
-_LOADERS = ("diffusers.loaders.peft", "diffusers.loaders.lora_base")
-_UNFIT = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
-"""What diffusers and peft raise where an adapter is of another model, or of a make that they do not
-know.
-"""
+_LOADER_LOGGERS = ("diffusers.loaders.peft", "diffusers.loaders.lora_base")
+_LOADING_ERRORS = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
+"""Exceptions of diffusers and peft for an adapter of another model or of an unknown format."""
 
 
 def lora_parts(spec: DiffusersSpec, folder: Path) -> frozenset[str]:
-    """The parts of a pipeline that its adapter may change, which it therefore has for itself; none
-    without an adapter.
+    """Return the parts of the pipeline that its adapter may change; empty without an adapter.
 
-    An adapter whose tensors are all the denoiser's by their names leaves the text encoders to be
-    shared. Of any other, every part that can have an adapter is taken to be changed: at worst a
-    text encoder is loaded once more than needed, and never is another generator's changed.
+    Other generators cannot share these parts. If the names of all tensors of the adapter are those
+    of a denoiser, the text encoders can be shared. For any other adapter, all parts that support
+    adapters are returned, so at worst a text encoder is loaded once more than necessary.
 
     Raises:
-        InputError: the adapter is not to be had or is none, or the pipeline can have none.
+        InputError: the adapter is unavailable or invalid, or the pipeline supports none.
     """
-    file = lora_place(spec, folder)
+    file = lora_file(spec, folder)
     if file is None:
         return frozenset()
     cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
-    if not (loadable := getattr(cls, "_lora_loadable_modules", None)):
-        raise spec.error("lora", f"{spec.pipeline} takes no adapters; leave 'lora' out.")
-    alone = all(name.startswith(_OF_DENOISER) for name in _tensors(spec, file))
-    return frozenset(name for name in loadable if not (alone and name.startswith("text_encoder")))
+    parts = getattr(cls, "_lora_loadable_modules", None)
+    if not parts:
+        raise spec.error("lora", f"{spec.pipeline} does not support adapters. Remove 'lora'.")
+    denoiser_only = all(name.startswith(_DENOISER_PREFIXES) for name in _tensor_names(spec, file))
+    return frozenset(
+        part for part in parts if not (denoiser_only and part.startswith("text_encoder"))
+    )
 
 
-def _tensors(spec: DiffusersSpec, file: Path) -> list[str]:
-    """The names of an adapter's tensors, from the header of its file."""
+def _tensor_names(spec: DiffusersSpec, file: Path) -> list[str]:
+    """Return the names of an adapter's tensors, from the header of its file."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as tensors:
             names = list(tensors.keys())
     except SafetensorError as error:
-        raise spec.error("lora", f"{file} is damaged ({error}); fetch or make it again.") from error
+        raise spec.error("lora", f"{file} is damaged ({error}). Download it again.") from error
     if not any("lora" in name for name in names):
         raise spec.error(
-            "lora", f"{file} is no low-rank adapter: none of its tensors has 'lora' in its name."
+            "lora",
+            f"{file} is not a low-rank adapter: none of its tensors has 'lora' in its name. Set"
+            " the file of an adapter.",
         )
     return names
 
 
 def add_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> None:
-    """Adds the adapter to the weights of ``pipeline``, whose modules are then plain ones again: it
-    costs nothing when images are made.
+    """Add the adapter to the weights of ``pipeline``.
+
+    The pipeline's modules are then plain ones, so the adapter takes no time during generation.
 
     Raises:
-        InputError: the adapter does not fit, or makes weights that are not numbers.
+        InputError: the adapter does not fit the pipeline, or the sum is not finite.
     """
-    changed, file = attach_lora(spec, folder, pipeline), lora_place(spec, folder)
+    parts, file = attach_lora(spec, folder, pipeline), lora_file(spec, folder)
     scale = spec.lora.scale if spec.lora else 0.0
     try:
-        pipeline.fuse_lora(components=changed, lora_scale=scale, safe_fusing=True)
+        pipeline.fuse_lora(components=parts, lora_scale=scale, safe_fusing=True)
     except ValueError as error:  # the sum is not finite in this dtype
         raise spec.error(
-            "lora", f"{file} cannot be added in {spec.dtype}: {_short(error)}."
+            "lora",
+            f"{file} cannot be added in {spec.dtype} ({_relevant_line(error)}). Set another dtype"
+            " or a smaller scale.",
         ) from error
     pipeline.unload_lora_weights()
 
 
 def attach_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> list[str]:
-    """Puts the adapter's layers beside those of ``pipeline``, which may be without weights; returns
-    the parts that have some.
+    """Add the adapter's layers to ``pipeline``, next to those of the model.
+
+    Args:
+        spec: the generator.
+        folder: the folder of the pool file.
+        pipeline: the pipeline, which may be on torch's meta device.
+
+    Returns:
+        The parts that have layers of the adapter.
 
     Raises:
-        InputError: the adapter does not fit.
+        InputError: the adapter does not fit the pipeline.
     """
-    file = lora_place(spec, folder)
+    file = lora_file(spec, folder)
     if file is None:
         return []
     try:
-        with _quiet():
+        with _expected_messages_hidden():
             pipeline.load_lora_weights(
                 str(file.parent), weight_name=file.name, use_safetensors=True
             )
-    except _UNFIT as error:
+    except _LOADING_ERRORS as error:
         raise spec.error(
-            "lora", f"{file} does not fit {spec.pipeline} of these weights: {_short(error)}."
+            "lora",
+            f"{file} does not fit {spec.pipeline} with these weights ({_relevant_line(error)}). Set"
+            " an adapter for this model.",
         ) from error
-    if not (changed := list(pipeline.get_list_adapters())):
+    parts = list(pipeline.get_list_adapters())
+    if not parts:
         raise spec.error(
-            "lora", f"{file} does not fit {spec.pipeline}: it has nothing for any of its parts."
+            "lora",
+            f"{file} does not fit {spec.pipeline}: it has no layers for any part. Set an adapter"
+            " for this model.",
         )
-    return changed
+    return parts
 
 
-def _short(error: Exception) -> str:
-    """The first thing that does not fit, in the library's words: it lists every layer."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [
-        type(error).__name__
-    ]
-    return next((line for line in lines if "size mismatch" in line), lines[0])[:300].rstrip(".")
+def _relevant_line(error: Exception) -> str:
+    """Return the first line on a size mismatch, or the first line; errors list every layer."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    mismatches = [line for line in lines if "size mismatch" in line]
+    relevant = next(iter([*mismatches, *lines]), type(error).__name__)
+    return " ".join(relevant.split())[:300].rstrip(".")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what diffusers logs of parts that an adapter has nothing for, and of errors that are
-    raised beside.
-    """
+def _expected_messages_hidden() -> Iterator[None]:
+    """Hide log messages of diffusers on parts without layers, and on errors that are raised."""
 
-    def kept(record: logging.LogRecord) -> bool:
+    def is_shown(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR and not record.getMessage().startswith(
             "No LoRA keys associated"
         )
 
-    loggers = [logging.getLogger(name) for name in _LOADERS]
+    loggers = [logging.getLogger(name) for name in _LOADER_LOGGERS]
     for logger in loggers:
-        logger.addFilter(kept)
+        logger.addFilter(is_shown)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(kept)
+            logger.removeFilter(is_shown)

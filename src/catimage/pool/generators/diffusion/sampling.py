@@ -1,4 +1,4 @@
-"""How a pipeline samples: its scheduler, and the argument that carries guidance."""
+"""Sampling settings of a pipeline: its scheduler, and the argument that carries guidance."""
 
 from __future__ import annotations
 
@@ -10,53 +10,69 @@ from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.generators.diffusion.weights import diffusers_class
 
 
-def scheduler_of(spec: DiffusersSpec, own: Any) -> Any:
-    """A fresh scheduler of the class and options that ``spec`` names, otherwise configured as the
-    weights' ``own``.
+def new_scheduler(spec: DiffusersSpec, own: Any) -> Any:
+    """Return a new scheduler of the class and options that ``spec`` names.
+
+    Args:
+        spec: the generator.
+        own: the scheduler of the weights, whose class and configuration are the defaults.
 
     Raises:
-        InputError: diffusers has no such scheduler, or the scheduler no such option.
+        InputError: diffusers has no such scheduler, or the scheduler has no such option.
     """
-    cls = (
-        diffusers_class(spec, "scheduler", spec.scheduler, "Scheduler")
-        if spec.scheduler
-        else type(own)
-    )
-    known = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    cls = type(own)
+    if spec.scheduler:
+        cls = diffusers_class(spec, "scheduler", spec.scheduler, "Scheduler")
+    options = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
     for name in spec.scheduler_options:
-        if name not in known:
+        if name not in options:
             raise spec.error(
                 f"scheduler_options.{name}",
-                f"{cls.__name__} has no such option{nearest(name, known)}.",
+                f"{cls.__name__} has no such option{nearest(name, options)}. Correct the name.",
             )
     return cls.from_config(own.config, **spec.scheduler_options)
 
 
-def takes(pipeline: type[Any], argument: str) -> bool:
-    """Whether the pipeline's call has an argument of that name."""
-    return argument in inspect.signature(pipeline.__call__).parameters
+def has_argument(pipeline: type[Any], name: str) -> bool:
+    """Return whether the call of a pipeline class has an argument of that name."""
+    return name in inspect.signature(pipeline.__call__).parameters
 
 
 def guidance_arguments(spec: DiffusersSpec, pipeline: type[Any]) -> dict[str, float]:
-    """The arguments of the call that carry guidance; none for a pipeline without guidance.
+    """Return the arguments of the pipeline's call that carry guidance.
 
     Raises:
-        InputError: the pipeline does not take guidance in this way.
+        InputError: the pipeline does not support guidance of this kind.
     """
     name = "true_cfg_scale" if spec.guidance_kind == "true-cfg" else "guidance_scale"
-    two = takes(pipeline, "negative_prompt") or takes(pipeline, "negative_prompt_embeds")
-    if spec.guided and not (takes(pipeline, name) and two):
+    if spec.guided:
+        _check_guidance(spec, pipeline, name)
+    arguments = {name: spec.guidance} if has_argument(pipeline, name) else {}
+    if spec.guidance_rescale:
+        if not has_argument(pipeline, "guidance_rescale"):
+            raise spec.error(
+                "guidance_rescale",
+                f"{pipeline.__name__} does not support it. Remove the key.",
+            )
+        arguments["guidance_rescale"] = spec.guidance_rescale
+    return arguments
+
+
+def _check_guidance(spec: DiffusersSpec, pipeline: type[Any], name: str) -> None:
+    """Check that the pipeline takes two passes per step with the argument ``name``."""
+    two_passes = any(
+        has_argument(pipeline, negative)
+        for negative in ("negative_prompt", "negative_prompt_embeds")
+    )
+    if not (has_argument(pipeline, name) and two_passes):
         raise spec.error(
             "guidance_kind",
-            f"{pipeline.__name__} takes no guidance of the kind {spec.guidance_kind!r}; say another"
-            " kind.",
+            f"{pipeline.__name__} does not support guidance of the kind {spec.guidance_kind!r}."
+            " Set another kind.",
         )
-    if spec.guided and name == "guidance_scale" and takes(pipeline, "true_cfg_scale"):
+    if name == "guidance_scale" and has_argument(pipeline, "true_cfg_scale"):
         raise spec.error(
             "guidance_kind",
-            f"{pipeline.__name__} takes guidance as 'true-cfg' or 'distilled'; say which.",
+            f"{pipeline.__name__} supports guidance of the kinds 'true-cfg' and 'distilled'. Set"
+            " one of them.",
         )
-    if spec.guidance_rescale and not takes(pipeline, "guidance_rescale"):
-        raise spec.error("guidance_rescale", f"{pipeline.__name__} does not take it; leave it out.")
-    rescale = {"guidance_rescale": spec.guidance_rescale} if spec.guidance_rescale else {}
-    return {**({name: spec.guidance} if takes(pipeline, name) else {}), **rescale}

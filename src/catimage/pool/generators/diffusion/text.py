@@ -1,6 +1,4 @@
-"""Text embeddings of any pipeline of diffusers, encoded once a prompt and given to its call by
-name.
-"""
+"""Text embeddings of any pipeline of diffusers, computed once per prompt."""
 
 from __future__ import annotations
 
@@ -13,59 +11,64 @@ from typing import Any
 import torch
 
 Rows = torch.Tensor | list[torch.Tensor]
-"""One row a prompt; a list where prompts have embeddings of different lengths (Z-Image)."""
+"""One row per prompt; a list if prompts have embeddings of different lengths (Z-Image)."""
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Text embeddings of distinct prompts: ``row[prompt]`` is a prompt's row in each of
-    ``tensors``.
+class TextEmbeddings:
+    """Embeddings of distinct prompts.
+
+    Attributes:
+        row: the row of each prompt.
+        tensors: rows of embeddings, by the argument of the pipeline's call that takes them.
     """
 
     row: dict[str, int]
     tensors: dict[str, Rows]
 
     def take(self, prompts: list[str]) -> dict[str, Rows]:
-        """The embeddings of ``prompts``, one row each, in their order."""
-        rows = [self.row[p] for p in prompts]
-        return {
-            k: (
-                [v[i] for i in rows]
-                if isinstance(v, list)
-                else v[torch.tensor(rows, device=v.device)]
-            )
-            for k, v in self.tensors.items()
-        }
+        """Return the rows of ``prompts``, in their order."""
+        rows = [self.row[prompt] for prompt in prompts]
+        return {name: _take_rows(values, rows) for name, values in self.tensors.items()}
 
 
-def repeated(rows: Rows, n: int) -> Rows:
-    """The only row, n times."""
+def _take_rows(values: Rows, rows: list[int]) -> Rows:
+    if isinstance(values, list):
+        return [values[row] for row in rows]
+    return values[torch.tensor(rows, device=values.device)]
+
+
+def repeat_row(rows: Rows, n: int) -> Rows:
+    """Return ``n`` copies of the only row."""
     return rows * n if isinstance(rows, list) else rows.expand(n, *rows.shape[1:])
 
 
 def embedding_names(pipeline: type[Any]) -> tuple[str, ...]:
-    """The names of what ``encode_prompt`` returns, in order, or none where its call does not take
-    all of the embeddings back.
+    """Return the names of the values that ``encode_prompt`` of a pipeline class returns.
 
-    Families differ in what they return; by the convention of diffusers the variables of the
-    ``return`` statement have the names that the call's arguments have, so the names are read there.
+    Pipelines return different embeddings. By convention of diffusers, the variables in the
+    ``return`` statement are named as the arguments of the call that take them, so this function
+    reads the names from the source code.
+
+    Returns:
+        The names in order; empty if the pipeline's call does not take all embeddings.
     """
     if not hasattr(pipeline, "encode_prompt"):
         return ()
     tree = ast.parse(textwrap.dedent(inspect.getsource(pipeline.encode_prompt)))
     value = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)][-1]
     elements = value.elts if isinstance(value, ast.Tuple) else [value]
-    names = tuple(_name(element) for element in elements)
-    needed = {
-        p
-        for p in inspect.signature(pipeline.__call__).parameters
-        if "prompt_embeds" in p and not p.startswith(("negative_", "ip_"))
+    names = tuple(_variable_name(element) for element in elements)
+    required = {
+        name
+        for name in inspect.signature(pipeline.__call__).parameters
+        if "prompt_embeds" in name and not name.startswith(("negative_", "ip_"))
     }
-    return names if needed and needed <= set(names) else ()
+    return names if required and required <= set(names) else ()
 
 
-def _name(element: ast.expr | None) -> str:
-    """``x``, also of ``x if needed else None``."""
+def _variable_name(element: ast.expr | None) -> str:
+    """Return ``x`` for the expressions ``x`` and ``x if condition else None``, else ``""``."""
     element = element.body if isinstance(element, ast.IfExp) else element
     return element.id if isinstance(element, ast.Name) else ""
 
@@ -79,40 +82,47 @@ def encode(
     options: dict[str, Any],
     device: str,
 ) -> dict[str, Rows]:
-    """Embeddings by the names of the call's arguments, for ``prompts`` or, where ``negative``, for
-    what guidance leads away from.
+    """Encode prompts with the pipeline's text encoders.
 
-    ``names`` are the pipeline's :func:`embedding_names`; ``options`` are arguments of the call:
-    those that encoding has too, and the call's defaults of them, go before encoding's own.
+    Args:
+        pipeline: the pipeline.
+        names: the :func:`embedding_names` of its class.
+        prompts: n prompts.
+        negative: whether the embeddings are for the unconditional pass of guidance.
+        options: arguments of the pipeline's call. Those that ``encode_prompt`` has too, and the
+            call's defaults of them, replace the defaults of ``encode_prompt``.
+        device: a device name of torch.
+
+    Returns:
+        Rows of embeddings, by the argument of the pipeline's call that takes them.
     """
     cls = type(pipeline)
-    call, own = (inspect.signature(f).parameters for f in (cls.__call__, cls.encode_prompt))
-    shared = {
+    call = inspect.signature(cls.__call__).parameters
+    encoding = inspect.signature(cls.encode_prompt).parameters
+    arguments = {
         name: options.get(name, call[name].default)
-        for name in own
+        for name in encoding
         if name in call and name not in ("self", "prompt")
     }
-    told = {"device": device, "do_classifier_free_guidance": negative}
-    made = pipeline.encode_prompt(
-        prompt=list(prompts), **shared, **{k: v for k, v in told.items() if k in own}
-    )
-    named = dict(zip(names, made if isinstance(made, tuple) else (made,), strict=True))
-    if (
-        "prompt_embeds_mask" in named and named["prompt_embeds_mask"] is None
-    ):  # no padding; said, or the call warns every time
-        named["prompt_embeds_mask"] = torch.ones(
-            named["prompt_embeds"].shape[:2], dtype=torch.long, device=device
+    requests = {"device": device, "do_classifier_free_guidance": negative}
+    arguments |= {name: value for name, value in requests.items() if name in encoding}
+    result = pipeline.encode_prompt(prompt=list(prompts), **arguments)
+    values = result if isinstance(result, tuple) else (result,)
+    rows = dict(zip(names, values, strict=True))
+    if "prompt_embeds_mask" in rows and rows["prompt_embeds_mask"] is None:
+        # No padding. Without a mask, the call warns every time.
+        rows["prompt_embeds_mask"] = torch.ones(
+            rows["prompt_embeds"].shape[:2], dtype=torch.long, device=device
         )
-    if (
-        negative and "do_classifier_free_guidance" not in own
-    ):  # FLUX, Qwen-Image: the empty prompt, as any other
-        named = {
-            f"negative_{name}": rows
-            for name, rows in named.items()
+    if negative and "do_classifier_free_guidance" not in encoding:
+        # FLUX and Qwen-Image encode negative prompts like any others.
+        rows = {
+            f"negative_{name}": value
+            for name, value in rows.items()
             if not name.startswith("negative_")
         }
     return {
-        k: rows
-        for k, rows in named.items()
-        if k in call and k.startswith("negative_") == negative and rows is not None
+        name: value
+        for name, value in rows.items()
+        if name in call and name.startswith("negative_") == negative and value is not None
     }

@@ -1,6 +1,4 @@
-"""Where a generator's weights and configuration come from, and what identifies them in a shard's
-plan.
-"""
+"""Files of a diffusion generator's weights and configuration, and their identity."""
 
 from __future__ import annotations
 
@@ -10,219 +8,204 @@ from typing import Any
 
 from catimage.common.hashing import folder_digest
 from catimage.errors import nearest
-from catimage.pool.generators.diffusion.hub import fetched, file_of
-from catimage.pool.generators.diffusion.spec import DiffusersSpec, Lora, PipelinePart, WeightsSource
+from catimage.pool.generators.diffusion.sources import (
+    AnySource,
+    download,
+    download_file,
+    download_files,
+    local_folder,
+)
+from catimage.pool.generators.diffusion.spec import (
+    DiffusersSpec,
+    Lora,
+    PipelinePart,
+    WeightsSource,
+)
 
-_PARTS = (".json", ".safetensors", ".txt", ".model")
-"""What a pipeline's folder is made of; readmes and pictures beside it change nothing."""
-
-
-def local_weights(spec: DiffusersSpec, folder: Path) -> Path | None:
-    """The folder of the weights, or None for a hub id with a revision.
-
-    Raises:
-        InputError: neither.
-    """
-    return _local(spec, "weights", spec, folder)
-
-
-def _local(
-    spec: DiffusersSpec, key: str, source: DiffusersSpec | WeightsSource, folder: Path
-) -> Path | None:
-    path = folder / source.weights
-    if path.is_dir():
-        return path
-    if source.revision is None:
-        raise spec.error(
-            key,
-            f"there is no folder {path}; put the weights there or, for a hub id, add its"
-            " 'revision'.",
-        )
-    return None
+_PIPELINE_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+"""The files of a pipeline's folder that determine its images; readmes and pictures do not."""
+_CONFIGURATION_PATTERNS = ["*.json", "*.txt"]
 
 
 def config_folder(spec: DiffusersSpec, folder: Path) -> Path:
-    """A folder with the pipeline's configuration files; of a hub id, these alone are fetched.
+    """Return a folder with the pipeline's configuration; of a hub id, only these files are
+    downloaded.
 
     Raises:
-        InputError: the folder is not there or is no pipeline, or the hub cannot be reached and has
-            not been before.
+        InputError: the folder is not found or is not a pipeline, or the hub is unavailable and its
+            cache does not have the files.
     """
-    path = local_weights(spec, folder) or _fetched_configuration(spec)
-    return _pipeline_folder(spec, path)
+    local = local_folder(spec, "weights", spec, folder)
+    path = local or download_files(spec, "weights", spec, _CONFIGURATION_PATTERNS)
+    return _checked_pipeline_folder(spec, path)
 
 
-def _pipeline_folder(spec: DiffusersSpec, path: Path) -> Path:
+def weights_folder(spec: DiffusersSpec, folder: Path) -> Path:
+    """Return the pipeline's folder with its weights, downloaded if necessary.
+
+    Weights of the parts that :attr:`DiffusersSpec.parts` replaces are not downloaded.
+
+    Raises:
+        InputError: the folder is not found or is not a pipeline, or the download fails.
+    """
+    local = local_folder(spec, "weights", spec, folder)
+    if local is not None:
+        return _checked_pipeline_folder(spec, local)
+    # A small file first, so that errors of the repository are found before a large download.
+    download_file(spec, "weights", spec, "model_index.json")
+    pipeline = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
+    replaced = dict.fromkeys(spec.parts)
+    options = {"revision": spec.revision, "variant": spec.variant, "use_safetensors": True}
+    return download(
+        spec, "weights", spec, lambda: pipeline.download(spec.weights, **options, **replaced)
+    )
+
+
+def _checked_pipeline_folder(spec: DiffusersSpec, path: Path) -> Path:
     if not (path / "model_index.json").is_file():
         raise spec.error(
             "weights",
-            f"{path} has no model_index.json, so it is not a folder in diffusers' format.",
+            f"{path} has no model_index.json, so it is not in diffusers' format. Set the folder of"
+            " a pipeline.",
         )
     return path
 
 
-def _fetched_configuration(spec: DiffusersSpec) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.txt"]
-    return fetched(
-        spec,
-        "weights",
-        spec,
-        lambda: snapshot_download(spec.weights, revision=spec.revision, allow_patterns=patterns),
-    )
-
-
-def weights_folder(spec: DiffusersSpec, folder: Path) -> Path:
-    """The pipeline's folder with its weights; of a hub id, what :attr:`DiffusersSpec.parts` does
-    not replace is fetched.
-
-    Raises:
-        InputError: there is no such folder, it is no pipeline, or the hub does not give it.
-    """
-    local = local_weights(spec, folder)
-    if local is not None:
-        return _pipeline_folder(spec, local)
-    file_of(
-        spec, "weights", spec, "model_index.json"
-    )  # says what is wrong with the repository before anything large is fetched
-    cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
-    replaced = dict.fromkeys(spec.parts)
-    options = {"revision": spec.revision, "variant": spec.variant, "use_safetensors": True}
-    return fetched(spec, "weights", spec, lambda: cls.download(spec.weights, **options, **replaced))
-
-
-def part_place(
+def part_files(
     spec: DiffusersSpec, name: str, folder: Path, root: Path
 ) -> tuple[Path, Path | None]:
-    """Where a replaced part lies: the folder of its configuration, and the file of its weights
-    where they are apart.
+    """Return the files of a part that has a source of its own, downloaded if necessary.
 
-    ``root`` is the pipeline's own folder, whose configuration a part of one file has.
+    Args:
+        spec: the generator.
+        name: a part of ``spec.parts``.
+        folder: the folder of the pool file.
+        root: the pipeline's own folder, which has the configuration of a part with one file.
+
+    Returns:
+        The folder of the part's configuration, and the file of its weights, which is None if the
+        folder contains the weights.
 
     Raises:
-        InputError: there is no such folder or file, or the hub does not give it.
+        InputError: the folder or file is not found, or the download fails.
     """
     part, key = spec.parts[name], f"parts.{name}.weights"
-    local = _local(spec, key, part, folder)
-    inside = part.subfolder or ""
     if part.file is None:
-        return (local / inside if local else _fetched_part(spec, key, part, inside)), None
-    file = file_place(spec, f"parts.{name}", part, part.file, folder)
-    own = root / name / "config.json"
-    return (
-        own if own.is_file() else file_of(spec, "weights", spec, f"{name}/config.json")
-    ).parent, file
+        return _part_folder(spec, key, part, folder), None
+    file = safetensors_file(spec, f"parts.{name}", part, part.file, folder)
+    configuration = root / name / "config.json"
+    if not configuration.is_file():
+        configuration = download_file(spec, "weights", spec, f"{name}/config.json")
+    return configuration.parent, file
 
 
-def file_place(
+def _part_folder(spec: DiffusersSpec, key: str, part: PipelinePart, folder: Path) -> Path:
+    local, subfolder = local_folder(spec, key, part, folder), part.subfolder or ""
+    if local is not None:
+        return local / subfolder
+    patterns = [f"{subfolder}/*{suffix}".lstrip("/") for suffix in _PIPELINE_SUFFIXES]
+    return download_files(spec, key, part, patterns) / subfolder
+
+
+def safetensors_file(
     spec: DiffusersSpec, key: str, source: WeightsSource, file: str, folder: Path
 ) -> Path:
-    """Where a single file of weights lies, fetched where it comes from the hub; ``key`` is that of
-    ``source`` in the pool.
+    """Return a single file of weights, downloaded if necessary.
+
+    Args:
+        spec: the generator.
+        key: the key of ``source`` in the generator's entry.
+        source: the source that contains the file.
+        file: path of the file in the source's ``subfolder``.
+        folder: the folder of the pool file.
 
     Raises:
-        InputError: it is no safetensors file, there is none, or the hub does not give it.
+        InputError: it is not a safetensors file, it is not found, or the download fails.
     """
     if not file.endswith(".safetensors"):
         raise spec.error(
             f"{key}.file",
-            f"{file!r} is not a safetensors file; loading others can run code, so it is refused.",
+            f"{file!r} is not a safetensors file. Convert it: other formats can run code when they"
+            " are loaded.",
         )
-    local, inside = _local(spec, f"{key}.weights", source, folder), source.subfolder or ""
-    place = (
-        local / inside / file
-        if local
-        else file_of(spec, f"{key}.weights", source, f"{inside}/{file}".lstrip("/"))
-    )
-    if not place.is_file():
-        raise spec.error(f"{key}.file", f"there is no file {place}.")
-    return place
+    local, subfolder = local_folder(spec, f"{key}.weights", source, folder), source.subfolder or ""
+    if local is None:
+        name = f"{subfolder}/{file}".lstrip("/")
+        return download_file(spec, f"{key}.weights", source, name)
+    path = local / subfolder / file
+    if not path.is_file():
+        raise spec.error(f"{key}.file", f"there is no file {path}. Correct 'file' or 'subfolder'.")
+    return path
 
 
-def lora_place(spec: DiffusersSpec, folder: Path) -> Path | None:
-    """The file of the adapter, fetched where it comes from the hub; None without one.
+def lora_file(spec: DiffusersSpec, folder: Path) -> Path | None:
+    """Return the file of the adapter, downloaded if necessary; None if there is no adapter.
 
     Raises:
-        InputError: it is no safetensors file, there is none, or the hub does not give it.
+        InputError: it is not a safetensors file, it is not found, or the download fails.
     """
-    return file_place(spec, "lora", spec.lora, spec.lora.file, folder) if spec.lora else None
-
-
-def _fetched_part(spec: DiffusersSpec, key: str, part: PipelinePart, inside: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = [
-        f"{inside}/{ending}".lstrip("/")
-        for ending in ("*.json", "*.safetensors", "*.txt", "*.model")
-    ]
-    return (
-        fetched(
-            spec,
-            key,
-            part,
-            lambda: snapshot_download(
-                part.weights, revision=part.revision, allow_patterns=patterns
-            ),
-        )
-        / inside
-    )
+    if spec.lora is None:
+        return None
+    return safetensors_file(spec, "lora", spec.lora, spec.lora.file, folder)
 
 
 def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
-    """What identifies the weights in plans: their content (hub ids: their revision); of an adapter,
-    how much of it is added too.
+    """Return what identifies the weights in shard plans: digests of folders, revisions of hub ids.
+
+    The identity of an adapter includes its scale.
 
     Raises:
-        InputError: the weights are not there.
+        InputError: the weights are not found.
     """
-    parts = {
-        name: _identity(spec, f"parts.{name}.weights", part, folder)
-        for name, part in spec.parts.items()
-    }
-    weights = {
-        "weights": _identity(spec, "weights", spec, folder),
-        **({"parts": parts} if parts else {}),
-    }
-    return weights | (
-        {"lora": {"weights": _lora_identity(spec, spec.lora, folder), "scale": spec.lora.scale}}
-        if spec.lora
-        else {}
-    )
+    result: dict[str, Any] = {"weights": _source_identity(spec, "weights", spec, folder)}
+    if spec.parts:
+        result["parts"] = {
+            name: _source_identity(spec, f"parts.{name}.weights", part, folder)
+            for name, part in spec.parts.items()
+        }
+    if spec.lora:
+        weights = _lora_identity(spec, spec.lora, folder)
+        result["lora"] = {"weights": weights, "scale": spec.lora.scale}
+    return result
 
 
-def _identity(
-    spec: DiffusersSpec, key: str, source: DiffusersSpec | WeightsSource, folder: Path
-) -> str:
-    """A folder by its content, a hub id by its revision; and what of it is meant."""
-    path = _local(spec, key, source, folder)
-    meant = [f"{getattr(source, k)}" for k in ("subfolder", "file") if getattr(source, k, None)]
-    return " ".join(
-        [folder_digest(path, _PARTS) if path else f"{source.weights}@{source.revision}", *meant]
+def _source_identity(spec: DiffusersSpec, key: str, source: AnySource, folder: Path) -> str:
+    """Return the digest of a folder or the revision of a hub id, then subfolder and file."""
+    path = local_folder(spec, key, source, folder)
+    weights = (
+        folder_digest(path, _PIPELINE_SUFFIXES) if path else f"{source.weights}@{source.revision}"
     )
+    location = [getattr(source, name, None) for name in ("subfolder", "file")]
+    return " ".join([weights, *(str(value) for value in location if value)])
 
 
 def _lora_identity(spec: DiffusersSpec, lora: Lora, folder: Path) -> str:
-    """Of a folder the adapter's file alone by its content, wherever it lies in there; of a hub id
-    the revision and the file's name.
-    """
-    if _local(spec, "lora.weights", lora, folder) is None:
-        return _identity(spec, "lora.weights", lora, folder)
-    with file_place(spec, "lora", lora, lora.file, folder).open("rb") as file:
+    """Return the digest of the adapter's file or, for a hub id, its revision and path."""
+    if local_folder(spec, "lora.weights", lora, folder) is None:
+        return _source_identity(spec, "lora.weights", lora, folder)
+    with safetensors_file(spec, "lora", lora, lora.file, folder).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def diffusers_class(spec: DiffusersSpec, key: str, name: str, ending: str) -> Any:
-    """The class ``name`` of diffusers, whose name ends in ``ending``.
+def diffusers_class(spec: DiffusersSpec, key: str, name: str, suffix: str) -> Any:
+    """Return a class of diffusers.
+
+    Args:
+        spec: the generator, for error messages.
+        key: the setting that names the class.
+        name: name of the class.
+        suffix: the end of the names of such classes, such as ``Pipeline``.
 
     Raises:
-        InputError: there is none; names the nearest.
+        InputError: diffusers has no such class; the message has the nearest name.
     """
     import diffusers
 
-    known = [n for n in dir(diffusers) if n.endswith(ending)]
-    if name not in known:
+    names = [attribute for attribute in dir(diffusers) if attribute.endswith(suffix)]
+    if name not in names:
         raise spec.error(
-            key, f"diffusers has no {ending.lower()} called {name!r}{nearest(name, known)}."
+            key,
+            f"diffusers has no {suffix.lower()} called {name!r}{nearest(name, names)}. Correct the"
+            " name.",
         )
     return getattr(diffusers, name)

@@ -1,0 +1,126 @@
+"""Counts the operations of a pipeline's models on torch's meta device, call by call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import flop_registry
+
+from catimage.pool.flops import PROJECTIONS
+
+DENOISERS = ("unet", "transformer")
+"""Names of the part that denoises."""
+DECODER = "vae"
+"""Name of the part that decodes latents."""
+
+
+@dataclass(frozen=True)
+class CallCost:
+    """Cost of one call of a model.
+
+    Attributes:
+        projections: TFLOPs of products of activations with weights: projections, convolutions.
+        products: TFLOPs of products of activations with each other: attention.
+        rows: images or prompts in the batch.
+        largest: the largest number of elements that a layer reads and writes.
+    """
+
+    projections: float
+    products: float
+    rows: int
+    largest: int
+
+
+class _OperationCounter(TorchDispatchMode):
+    """Counts the operations within its context. A multiply-add is two operations."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.projections, self.products, self.largest = 0, 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        operation = func._overloadpacket
+        if operation in PROJECTIONS:
+            read = args[1] if operation is torch.ops.aten.addmm else args[0]
+            self.projections += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
+            self.largest = max(self.largest, read.numel() + out.numel())
+        elif operation in flop_registry:
+            self.products += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+class CostMeter:
+    """Runs the models of a pipeline on the meta device and records the cost of each call.
+
+    Calls with inputs of the same shapes are counted once. With a caching method, the cost of a call
+    of the denoiser also depends on its position, so calls are then distinguished by position.
+
+    Attributes:
+        calls: part and cost of each call, in order.
+        cache: name of the caching method in use; empty without one.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, CallCost]] = []
+        self.cache = ""
+        self._counted: dict[str, tuple[CallCost, Any]] = {}
+
+    def attach(self, part: str, model: Any, method: str) -> None:
+        """Replace ``model.method`` by a function that counts, on CPU tensors of zeros."""
+        run = getattr(model, method)
+
+        def counted_method(*args: Any, **kwargs: Any) -> Any:
+            inputs = tree_map(_to_meta, (args, _with_4d_mask(kwargs)))
+            key = self._key(part, inputs)
+            if key not in self._counted:
+                self._counted[key] = _run_and_count(run, *inputs)
+            cost, out = self._counted[key]
+            self.calls.append((part, cost))
+            return tree_map(_to_zeros, out)
+
+        setattr(model, method, counted_method)
+
+    def _key(self, part: str, inputs: Any) -> str:
+        key = f"{part} {inputs}"
+        if self.cache and part in DENOISERS:
+            position = sum(name == part for name, _ in self.calls)
+            key += f" {self.cache} {position}"
+        return key
+
+
+def _run_and_count(
+    run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[CallCost, Any]:
+    with torch.no_grad(), _OperationCounter() as counter:
+        out = run(*args, **kwargs)
+    projections, products = counter.projections / 1e12, counter.products / 1e12
+    return CallCost(projections, products, len(out[0]), counter.largest), out
+
+
+def _to_meta(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+
+def _to_zeros(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        return torch.zeros(value.shape, dtype=value.dtype)
+    return value
+
+
+def _with_4d_mask(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Replace a 2-D padding mask by a 4-D one.
+
+    Language models read the values of a 2-D mask, which meta tensors do not have, and use a 4-D
+    one as it is.
+    """
+    mask = kwargs.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or mask.dim() != 2:
+        return kwargs
+    rows, length = mask.shape
+    return {**kwargs, "attention_mask": torch.zeros(rows, 1, length, length)}
