@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,7 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
     folder = tmp_path / "embeddings"
     made = load_encoder(Encoder()).encode([*train[0], *val[0]])
     made.save(folder)
-    stored, _ = built("knn", embeddings=lambda name: folder)
+    stored, _ = built("knn", embeddings_folder=lambda name: folder)
     fresh, _ = built("knn")
     assert stored.fit(*train).predict(val[0]) == pytest.approx(
         fresh.fit(*train).predict(val[0]), abs=1e-3
@@ -86,6 +88,6 @@ def test_a_type_that_is_not_trusted_is_refused(tmp_path):
 
     (tmp_path / "bad").mkdir()
     dump(Stranger("x"), tmp_path / "bad" / "estimator.skops")
-    (tmp_path / "bad" / "estimator.json").write_text("{}")
-    with pytest.raises(InputError, match="not trusted"):
+    (tmp_path / "bad" / "estimator.json").write_text(json.dumps({"format": store.FORMAT}))
+    with pytest.raises(InputError, match=r"types that are not trusted .* Run 'catimage train'"):
         store.load(tmp_path / "bad")

@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from catimage.data.missing_labels import mean_labels
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
-from catimage.estimators.differences import DifferencesRegressor, join, split
+from catimage.estimators.differences import DifferencesRegressor, join_levels, split_levels
 from catimage.estimators.fitting import difference_error, fit
 from catimage.params import EstimatorParams
 
@@ -24,15 +24,15 @@ def test_it_keeps_scikit_learns_contract(estimator, check):
 def test_split_and_join_are_each_others_reverse(n, m, seed):
     labels = np.random.default_rng(seed).normal(size=(n, m))
     column = mean_labels(labels)
-    targets = split(labels, column)
+    targets = split_levels(labels, column)
     assert targets[:, 1:].sum(axis=1) == pytest.approx(np.zeros(n), abs=1e-9)
-    assert join(targets, column) == pytest.approx(labels)
+    assert join_levels(targets, column) == pytest.approx(labels)
 
 
 def test_a_hole_stays_a_hole_and_moves_no_other_difference():
     labels = np.add.outer([0.0, 5.0, -3.0], [1.0, 2.0, 4.0])
     labels[1, 2] = np.nan
-    targets = split(labels, np.array([1.0, 2.0, 4.0]))
+    targets = split_levels(labels, np.array([1.0, 2.0, 4.0]))
     assert np.isnan(targets[1, 3])
     assert targets[:, 0] == pytest.approx([0, 5, -3])
     assert np.nan_to_num(targets[:, 1:]) == pytest.approx(np.zeros((3, 3)))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from catimage.errors import InputError
 from catimage.estimators.linear import RidgeRegressor
 
 
@@ -54,7 +55,7 @@ def test_the_usual_tolerance_is_fine_enough():
 def test_a_candidate_without_labels_is_an_error():
     x, y = _data(2)
     y[:, 1] = np.nan
-    with pytest.raises(ValueError, match="no label"):
+    with pytest.raises(InputError, match=r"candidate 2 \(by cost\) has no label"):
         RidgeRegressor().fit(x, y)
 
 

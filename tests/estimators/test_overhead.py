@@ -3,7 +3,8 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from catimage.estimators.differences import DifferencesRegressor
-from catimage.estimators.features.steps import PooledEmbedding, feature_step
+from catimage.estimators.features.steps import feature_step
+from catimage.estimators.features.text import PooledEmbedding
 from catimage.estimators.knn import CosineKNNRegressor
 from catimage.estimators.linear import RidgeRegressor
 from catimage.estimators.overhead import decision_ms, decision_tflops, multiply_adds
@@ -79,11 +80,13 @@ def test_joined_features_differences_and_stacks_are_the_sum_of_their_parts():
     one = Pipeline([("features", joined), ("regressor", DifferencesRegressor(RidgeRegressor()))])
     two = Pipeline([("features", PooledEmbedding()), ("regressor", CosineKNNRegressor())])
     stack = StackRegressor([("one", one), ("two", two)], folds=2).fit(PROMPTS, LABELS)
-    kernel = stack.members_[0][0].steps_[1]
-    # three outputs (the mean, two differences) of five words and the kernel's columns; 20 prompts
-    # of width 128
-    views = sum(near.size for near in kernel.near_) + kernel.views_[1].directions_.size
-    expected = 3 * (5 + kernel.map_.shape[1]) + views + kernel.map_.size + 20 * 128
+    features, kernel = stack.members_[0][0].transformer_list[1][1]
+    width = 128 + features.transformer_list[1][1].directions_.shape[1]
+    assert kernel.components_.shape == (20, width)
+    # three outputs (the mean, two differences) of five words and 20 kernel features; 20 prompts of
+    # width 128 for kNN
+    kernel_products = 20 * width + 20 * 20 + features.transformer_list[1][1].directions_.size
+    expected = 3 * (5 + 20) + kernel_products + 20 * 128
     assert multiply_adds(stack, PROMPTS[:1]) == expected
 
 

@@ -1,83 +1,142 @@
-"""What the regressors of this package have in common: several candidates at once, and labels that
-may be missing.
-"""
+"""The base class of the regressors: several candidates at once, and labels that may be missing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
 from catimage.common.arrays import Floats
 from catimage.errors import InputError
+from catimage.estimators.ragged_arrays import Ragged
+
+_LABELS = {"ensure_2d": False, "ensure_all_finite": "allow-nan", "dtype": np.float64}
 
 
-class CandidatesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A regressor of several candidates at once."""
+class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor of labels y (n_prompts, n_candidates) or (n_prompts,), NaN where missing.
 
-    _reads_sparse = False
+    All regressors assume that labels are missing at random: whether a label is missing may depend
+    on the prompt, but not on the value that the label would have had. The labels of a candidate
+    that are present then have the correct mean given the prompt, and a regression on them is
+    unbiased; fewer labels only increase its variance.
 
-    def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks of it."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.input_tags.sparse = self._reads_sparse
-        return tags
-
-
-class LabelRegressor(CandidatesRegressor):
-    """Learns labels y (n_prompts, n_candidates) or (n_prompts,), NaN where a prompt has no label of
-    a candidate.
-
-    What is assumed of the missing ones, here and in every kind: whether a label is missing may
-    depend on the prompt, but not on what the label would have been on that prompt ("missing at
-    random"). Then the labels that are there of a candidate have the right mean at every prompt, and
-    a regression on them aims at the right thing; it is only less sure where few are.
+    Attributes:
+        flat_: whether the labels were 1-D, so that predictions are 1-D too.
     """
 
+    _accepts_sparse = False
     flat_: bool
 
-    def _checked(self, X: Any, y: Any) -> tuple[Any, Floats]:
-        """X (n, width) and y (n, n_candidates)."""
-        if issparse(X):
-            raise InputError(
-                f"{type(self).__name__} reads dense features, and got sparse ones: give it an"
-                " embedding, not words."
-            )
-        X, y = validate_data(
-            self, X, y, validate_separately=({"dtype": [np.float64, np.float32]}, LABELS)
-        )
-        check_consistent_length(X, y)
-        return X, self._labels(y)
+    def __sklearn_tags__(self) -> Any:
+        """Return the tags of scikit-learn's estimator contract."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.input_tags.sparse = self._accepts_sparse
+        return tags
 
-    def _labels(self, y: Any) -> Floats:
-        y = check_labels(y)
+    def _validate_training_data(self, X: Any, y: Any) -> tuple[Any, Floats]:
+        """Return X (n, width), dense or CSR, and y (n, n_candidates).
+
+        Raises:
+            InputError: X is sparse and the regressor needs dense features, or a candidate has no
+                label.
+            ValueError: the shapes are inconsistent, or a value of X is not finite.
+        """
+        if issparse(X) and not self._accepts_sparse:
+            raise InputError(
+                f"train.estimators: {type(self).__name__} needs dense features, and these are"
+                " sparse. Use an embedding instead of TF-IDF."
+            )
+        features = {
+            "dtype": [np.float64, np.float32],
+            "accept_sparse": "csr" if self._accepts_sparse else False,
+        }
+        X, y = validate_data(self, X, y, validate_separately=(features, _LABELS))
+        check_consistent_length(X, y)
+        return X, self._validate_labels(y)
+
+    def _validate_labels(self, y: Any) -> Floats:
+        """Return labels as (n, n_candidates), and remember whether they were 1-D."""
+        y = validate_labels(y)
         self.flat_ = y.ndim == 1
         labels: Floats = y.reshape(len(y), -1)
         return labels
 
-    def _shaped(self, predicted: Floats) -> Floats:
-        """Predictions (n, n_candidates) in the shape that labels came in."""
+    def _restore_shape(self, predicted: Floats) -> Floats:
+        """Return predictions (n, n_candidates) in the shape of the labels that were fitted."""
         return predicted[:, 0] if self.flat_ else predicted
 
 
-LABELS = {"ensure_2d": False, "ensure_all_finite": "allow-nan", "dtype": np.float64}
-
-
-def check_labels(y: Any) -> Floats:
-    """Labels as floats.
+def validate_labels(y: Any) -> Floats:
+    """Return labels as an array of floats, (n_prompts, n_candidates) or (n_prompts,).
 
     Raises:
-        InputError: a candidate has no label at all.
+        InputError: a candidate has no label.
+        ValueError: a label is infinite or not a number in another sense than NaN.
     """
-    labels: Floats = check_array(y, input_name="y", **LABELS)
+    labels: Floats = check_array(y, input_name="y", **_LABELS)
     empty = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).all(axis=0))
     if len(empty):
         raise InputError(
-            f"candidate {empty[0] + 1} (by cost) has no label among {len(labels)} training prompts:"
-            " score it, or leave it out."
+            f"candidate {empty[0] + 1} (by cost) has no label among {len(labels)} training prompts."
+            " Score it, or remove it."
         )
     return labels
+
+
+def missing_label_patterns(
+    labels: Floats,
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
+    """Group the candidates by the prompts that have their label.
+
+    Args:
+        labels: (n_prompts, n_candidates), NaN where missing.
+
+    Yields:
+        For each pattern of missing labels, the mask of the prompts with a label (n_prompts,) and
+        the columns of the candidates with that pattern.
+    """
+    patterns, group = np.unique(~np.isnan(labels), axis=1, return_inverse=True)
+    for number, present in enumerate(patterns.T):
+        yield present, np.flatnonzero(np.ravel(group) == number)
+
+
+class WrapperRegressor(LabelRegressor):
+    """The base class of regressors that fit other regressors, whose features they pass on: prompts
+    (n,), token embeddings (:class:`Ragged`), or columns (n, width), dense or CSR.
+    """
+
+    _accepts_sparse = True
+
+    def _validate_x(self, X: Any, reset: bool) -> Any:
+        """Return ``X``; columns are validated as scikit-learn's contract requires.
+
+        Args:
+            reset: whether the regressor is being fitted, so that the number of columns is stored.
+        """
+        if isinstance(X, Ragged):
+            return X
+        if (isinstance(X, list) or getattr(X, "ndim", 2) == 1) and len(X) and isinstance(X[0], str):
+            return np.asarray(X, object)
+        return validate_data(self, X, accept_sparse="csr", reset=reset)
+
+    def _validate_training_data(self, X: Any, y: Any) -> tuple[Any, Floats]:
+        """Return X, and y in the shape that it has: (n, n_candidates) or (n,)."""
+        X = self._validate_x(X, reset=True)
+        if y is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
+        labels = validate_labels(y)
+        if isinstance(X, Ragged):
+            if len(X) != len(labels):
+                raise ValueError(f"{len(X)} prompts, but {len(labels)} labels")
+        else:
+            check_consistent_length(X, labels)
+        self.flat_ = labels.ndim == 1
+        return X, labels

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from catimage.estimators.features.steps import EmbeddingsFolder
 from catimage.params import Encoder, EstimatorParams
 
 Grid = dict[str, list[Any]]
@@ -22,8 +22,8 @@ class EstimatorContext:
 
     Attributes:
         encoder: the text encoder of the workspace.
-        embeddings: the folder of the embeddings of the prompts by the name of a text encoder; the
-            folder need not exist. None: every prompt is encoded.
+        embeddings_folder: the folder of stored embeddings by the name of a text encoder; it need
+            not exist. None: every prompt is encoded.
         steps: the number of denoising steps of each candidate, in the order of the label columns;
             empty if unknown.
         step_groups: the group of each candidate; the candidates of a group differ only in their
@@ -33,7 +33,7 @@ class EstimatorContext:
     """
 
     encoder: Encoder = field(default_factory=Encoder)
-    embeddings: Callable[[str], Path] | None = None
+    embeddings_folder: EmbeddingsFolder | None = None
     steps: tuple[int, ...] = ()
     step_groups: tuple[str, ...] = ()
     members: Mapping[str, Pipeline] = field(default_factory=dict)

@@ -1,5 +1,5 @@
-"""Predicting differences between candidates instead of levels: equation 3 reads nothing else of an
-estimator.
+"""Predicting the differences between candidates instead of the labels themselves: equation 3 of
+CATImage depends on an estimator only through these differences.
 """
 
 from __future__ import annotations
@@ -12,100 +12,100 @@ from sklearn.utils.validation import check_is_fitted
 
 from catimage.common.arrays import Floats
 from catimage.data.missing_labels import mean_labels
-from catimage.estimators.base import CandidatesRegressor
+from catimage.estimators.base import WrapperRegressor
 from catimage.estimators.context import Grid, UnfittedEstimator
-from catimage.estimators.inputs import checked_x, checked_y
 
 TARGETS = ("levels", "differences")
 
 
-class DifferencesRegressor(CandidatesRegressor):
-    """A regressor of levels, or of a prompt's mean over the candidates and each candidate's
-    difference from it.
+class DifferencesRegressor(WrapperRegressor):
+    """Fit a regressor to the mean over the candidates and to each candidate's difference from it.
 
-    What makes a prompt hard for every candidate is most of what a label varies by and of no use to
-    routing; a regressor that has one capacity for all its outputs (a network, a tree) spends it on
-    the differences once these are outputs of their own, of one scale. Models that are linear in the
-    labels gain nothing by it.
+    Most of the variance of the labels is shared by all candidates (some prompts are difficult for
+    every generator) and is irrelevant to routing. A regressor with a limited capacity for all its
+    outputs, such as a network or a tree, predicts the differences better if they are outputs with
+    the same scale as the mean. Models that are linear in the labels do not change.
 
     Args:
-        regressor: fits labels (n, k), NaN where one is missing.
-        target: ``levels`` leaves all as it is.
+        regressor: fits labels (n, k), NaN where missing.
+        target: ``differences``, or ``levels`` to fit the labels unchanged.
     """
-
-    _reads_sparse = True
 
     def __init__(self, regressor: Any = None, target: str = "differences") -> None:
         self.regressor = regressor
         self.target = target
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from y (n, n_candidates), or (n,), which has no differences."""
+        """Fit labels y (n, n_candidates); labels (n,) have no differences and are fitted unchanged.
+
+        Raises:
+            ValueError: ``target`` is unknown.
+        """
         if self.target not in TARGETS:
             raise ValueError(f"target must be one of {TARGETS}, not {self.target!r}")
-        X = checked_x(self, X, reset=True)
-        y = checked_y(self, X, y)
+        X, y = self._validate_training_data(X, y)
         self.split_ = self.target == "differences" and y.ndim == 2 and y.shape[1] > 1
         targets = y
         if self.split_:
-            self.column_ = mean_labels(y)
-            targets = split(y, self.column_)
-            self.scale_ = np.array([_spread(targets[:, 0]), _spread(targets[:, 1:])])
+            self.means_ = mean_labels(y)
+            targets = split_levels(y, self.means_)
+            self.scale_ = np.array([_scale(targets[:, 0]), _scale(targets[:, 1:])])
             targets = targets / self._scales(y.shape[1])
         self.regressor_ = clone(self.regressor).fit(X, targets)
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Labels (n, n_candidates)."""
+        """Return labels (n, n_candidates)."""
         check_is_fitted(self)
-        predicted = np.asarray(self.regressor_.predict(checked_x(self, X, reset=False)), np.float64)
-        return (
-            join(predicted * self._scales(len(self.column_)), self.column_)
-            if self.split_
-            else predicted
-        )
+        X = self._validate_x(X, reset=False)
+        predicted = np.asarray(self.regressor_.predict(X), np.float64)
+        if not self.split_:
+            return predicted
+        return join_levels(predicted * self._scales(len(self.means_)), self.means_)
 
-    def _scales(self, candidates: int) -> Floats:
-        """Of the mean, and one of all differences: scaling each by itself would weigh candidates
-        that hardly differ as much as others.
+    def _scales(self, n_candidates: int) -> Floats:
+        """Return the scale of each target. All differences have one scale: with a scale each,
+        candidates with small differences would weigh as much as the others.
         """
-        return np.concatenate([self.scale_[:1], np.repeat(self.scale_[1:], candidates)])
+        return np.repeat(self.scale_, [1, n_candidates])
 
 
-def _spread(values: Floats) -> float:
+def _scale(values: Floats) -> float:
     return max(float(np.nanstd(values)), 1e-12)
 
 
-def split(labels: Floats, column: Floats) -> Floats:
-    """Levels to the mean over the candidates and the differences from it: (n, m) to (n, 1 + m),
-    both freed of the ``column`` means (m,).
+def split_levels(labels: Floats, means: Floats) -> Floats:
+    """Return the centred mean of each prompt, and each candidate's difference from it.
 
-    NaN stays where a label is missing; the mean is over those that are there.
+    Args:
+        labels: (n, n_candidates), NaN where missing.
+        means: the mean label of each candidate, (n_candidates,), which is subtracted first.
+
+    Returns:
+        (n, 1 + n_candidates), NaN where a label is missing; the mean is over the labels present.
     """
-    apart = labels - column
-    known = ~np.isnan(apart)
-    mean = np.where(
-        known.any(axis=1), np.nansum(apart, axis=1) / np.maximum(known.sum(axis=1), 1), np.nan
-    )[:, None]
-    return np.concatenate([mean, apart - mean], axis=1)
+    centred = labels - means
+    present = ~np.isnan(centred)
+    count = present.sum(axis=1)
+    mean = np.where(count, np.nansum(centred, axis=1) / np.maximum(count, 1), np.nan)[:, None]
+    return np.concatenate([mean, centred - mean], axis=1)
 
 
-def join(targets: Floats, column: Floats) -> Floats:
-    """The reverse of :func:`split`: (n, 1 + m) to levels (n, m). What predicted differences have in
-    common counts as nothing.
+def join_levels(targets: Floats, means: Floats) -> Floats:
+    """Return the labels (n, n_candidates) of targets (n, 1 + n_candidates), the inverse of
+    :func:`split_levels`. The differences of each prompt are centred first.
     """
-    apart = targets[:, 1:]
-    return np.asarray(
-        column + targets[:, :1] + apart - apart.mean(axis=1, keepdims=True), np.float64
-    )
+    differences = targets[:, 1:] - targets[:, 1:].mean(axis=1, keepdims=True)
+    return np.asarray(means + targets[:, :1] + differences, np.float64)
 
 
-def with_target(made: UnfittedEstimator, target: str) -> UnfittedEstimator:
-    """A kind's regressor that predicts ``levels`` or ``differences``; ``auto``: whichever errs less
-    on the validation split.
+def with_target(unfitted: UnfittedEstimator, target: str) -> UnfittedEstimator:
+    """Return an estimator that predicts ``levels`` or ``differences``; with ``auto``, the one with
+    the smaller error on the validation split is selected.
     """
     if target == "levels":
-        return made
-    grid: Grid = {f"regressor__{key}": values for key, values in made.grid.items()}
-    choice: Grid = {"target": list(TARGETS)} if target == "auto" else {}
-    return UnfittedEstimator(DifferencesRegressor(made.regressor), grid | choice, made.features)
+        return unfitted
+    grid: Grid = {f"regressor__{key}": values for key, values in unfitted.grid.items()}
+    if target == "auto":
+        grid["target"] = list(TARGETS)
+    return UnfittedEstimator(DifferencesRegressor(unfitted.regressor), grid, unfitted.features)

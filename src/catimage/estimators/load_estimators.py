@@ -1,10 +1,10 @@
-"""What stage train has left: estimators, and what they said of the training prompts when they had
-not learned from them.
-"""
+"""The results of stage train: estimators, and their out-of-fold predictions of the train split."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from catimage.common.arrays import Floats
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features.steps import look_up
+from catimage.estimators.features.steps import set_embeddings_folder
 from catimage.workspace import Workspace
 
 OUT_OF_FOLD = "out_of_fold.parquet"
@@ -22,46 +22,84 @@ column ``prompt_id`` and one column per candidate.
 """
 
 
-def trained(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
-    """A trained estimator or spread, which looks embeddings up that the sample stage has made.
+def load_estimator(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
+    """Return a trained estimator or spread, which looks up the embeddings of the workspace.
 
     Raises:
-        InputError: nothing is there, or it was trained on other ``candidates`` than those that are
-            routed to.
+        InputError: the folder has no estimator, or one that was trained on other candidates.
     """
     estimator, meta = store.load(folder)
     if meta["candidates"] != candidates:
         raise InputError(
-            f"{folder} was trained on other candidates: run 'catimage train' and 'catimage"
-            " calibrate' again."
+            f"{folder}: the estimator was trained on other candidates. Run 'catimage train' and"
+            " 'catimage calibrate' again."
         )
-    look_up(estimator, workspace.embeddings)
+    set_embeddings_folder(estimator, workspace.embeddings)
     return estimator
 
 
-def read_out_of_fold(path: Path, prompt_ids: list[str], candidates: list[str]) -> Floats | None:
-    """Out-of-fold predictions (n_prompts, n_candidates) of one estimator; None where there are none
-    (``train.folds: 0``).
+def trained_metrics(workspace: Workspace, routed: str) -> list[str]:
+    """Return the metrics with trained estimators, the routed one first."""
+    names = sorted(path.name for path in workspace.estimators.glob("*") if path.is_dir())
+    return [routed, *(name for name in names if name != routed)]
+
+
+def load_estimators(
+    workspace: Workspace, metric: str, candidates: list[str], first: str = ""
+) -> Iterator[tuple[str, Pipeline]]:
+    """Load the trained estimators of one metric, one at a time.
+
+    Args:
+        workspace: with trained estimators.
+        metric: name of the metric.
+        candidates: names of the candidates that they must have been trained on.
+        first: name of the estimator to load before the others, if it is trained.
+
+    Yields:
+        Names and estimators, sorted by name.
 
     Raises:
-        InputError: they are of other prompts or candidates.
+        InputError: there is no estimator, or one was trained on other candidates.
+    """
+    folder = workspace.estimators / metric
+    paths = [path for path in folder.glob("*") if path.is_dir()]
+    if not paths:
+        raise InputError(f"{folder}: no estimator found. Run 'catimage train' first.")
+    for path in sorted(paths, key=lambda path: (path.name != first, path.name)):
+        yield path.name, load_estimator(workspace, path, candidates)
+
+
+def load_spread(workspace: Workspace, folder: Path) -> tuple[Pipeline, dict[str, Any]] | None:
+    """Return a trained predictive spread and its metadata; None if ``folder`` does not exist."""
+    if not folder.exists():
+        return None
+    spread, meta = store.load(folder)
+    set_embeddings_folder(spread, workspace.embeddings)
+    return spread, meta
+
+
+def read_out_of_fold(path: Path, prompt_ids: list[str], candidates: list[str]) -> Floats | None:
+    """Return the out-of-fold predictions (n_prompts, n_candidates) of an estimator, or None if the
+    file does not exist (``train.folds: 0``).
+
+    Raises:
+        InputError: the file has other prompts or candidates.
     """
     if not path.exists():
         return None
     frame = pd.read_parquet(path).set_index("prompt_id")
-    if (
-        set(frame.columns) != set(candidates)
-        or not frame.index.isin(prompt_ids).all()
-        or len(frame) != len(prompt_ids)
-    ):
+    same_candidates = set(frame.columns) == set(candidates)
+    same_prompts = len(frame) == len(prompt_ids) and frame.index.isin(prompt_ids).all()
+    if not (same_candidates and same_prompts):
         raise InputError(
-            f"{path} is of other prompts or candidates than the tables: run 'catimage train' again."
+            f"{path}: the prompts or candidates differ from those of the tables. Run 'catimage"
+            " train' again."
         )
     return frame.loc[prompt_ids, candidates].to_numpy(np.float64)
 
 
-def tried(folder: Path) -> int:
-    """Among how many estimators this one was chosen by its errors on the validation split:
-    settings, and those of a stack's members.
+def n_settings_tried(folder: Path) -> int:
+    """Return the number of combinations of settings, those of a stack's members included, among
+    which the estimator's were selected on the validation split.
     """
     return int(store.read_meta(folder).get("tried", 1))

@@ -1,6 +1,4 @@
-"""A stack: several estimators, each weighted by what it adds on prompts that it has not learned
-from.
-"""
+"""Stacking: a weighted sum of estimators, with weights fitted on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -16,29 +14,29 @@ from sklearn.utils.validation import check_is_fitted
 from catimage.common.arrays import Floats
 from catimage.data.missing_labels import mean_labels
 from catimage.errors import InputError
-from catimage.estimators.base import CandidatesRegressor
+from catimage.estimators.base import WrapperRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
-from catimage.estimators.differences import split
-from catimage.estimators.inputs import checked_x, checked_y
+from catimage.estimators.differences import split_levels
 from catimage.params import EstimatorParams
 
 
-class StackRegressor(CandidatesRegressor):
-    """The weighted sum of its members' predictions, the weights not negative (Breiman 1996,
+class StackRegressor(WrapperRegressor):
+    """The sum of the predictions of several members with non-negative weights (Breiman 1996,
     "Stacked regressions").
 
-    Weights are fitted by least squares on out-of-fold predictions: one set for the differences
-    between candidates, which routing reads, and one for their mean, since what knows the one best
-    need not know the other. They need not sum to 1: members that boast are shrunk. A candidate's
-    mean label is kept as it is.
+    The weights minimise the squared error of out-of-fold predictions. There is one set of weights
+    for the differences between candidates, which determine the routing, and one for their mean.
+    Weights need not sum to 1, so that overconfident members are shrunk. The mean label of each
+    candidate is kept. (scikit-learn's ``StackingRegressor`` supports one output and no missing
+    labels.)
 
     Args:
-        members: names and estimators, which read the same X (prompts, where they are pipelines) and
-            predict (n, n_candidates).
-        folds: of the out-of-fold predictions, at most the number of prompts.
+        members: pairs of name and estimator. All read the same X (prompts, if they are pipelines)
+            and predict (n, n_candidates).
+        folds: the number of folds of the out-of-fold predictions; reduced to the number of prompts
+            if there are fewer.
+        random_state: seed of the folds.
     """
-
-    _reads_sparse = True
 
     def __init__(
         self, members: Sequence[tuple[str, Any]] = (), folds: int = 5, random_state: int = 0
@@ -48,66 +46,71 @@ class StackRegressor(CandidatesRegressor):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fits each member ``folds`` times without a fold, and once on all prompts; y is (n, m) or
-        (n,), NaN where a label is missing.
+        """Fit each member on the complement of every fold, then on all prompts.
+
+        Args:
+            X: the features of the members, n rows.
+            y: labels (n, n_candidates) or (n,), NaN where missing.
+
+        Raises:
+            ValueError: the stack has no members, or there is only one prompt.
         """
         if not self.members:
-            raise ValueError("a stack needs a member at least")
-        X = checked_x(self, X, reset=True)
-        y = checked_y(self, X, y)
+            raise ValueError("a stack needs at least one member")
+        X, y = self._validate_training_data(X, y)
         if len(y) < 2:
-            raise ValueError("a stack needs two prompts at least, not n_samples=1")
+            raise ValueError("a stack needs at least two prompts, not n_samples=1")
         labels = y.reshape(len(y), -1)
-        held = np.stack(
+        predictions = np.stack(
             [self._out_of_fold(member, X, y).reshape(labels.shape) for _, member in self.members]
         )
-        self.column_ = mean_labels(labels)
-        self.columns_ = np.stack([p.mean(axis=0) for p in held])
-        wanted = split(labels, self.column_)
-        offered = [
-            split(np.where(np.isnan(labels), np.nan, p), column)
-            for p, column in zip(held, self.columns_, strict=True)
+        self.label_means_ = mean_labels(labels)
+        self.member_means_ = predictions.mean(axis=1)
+        target = split_levels(labels, self.label_means_)
+        parts = [
+            split_levels(np.where(np.isnan(labels), np.nan, predicted), means)
+            for predicted, means in zip(predictions, self.member_means_, strict=True)
         ]
-        self.level_weights_ = _weights([o[:, :1] for o in offered], wanted[:, :1])
-        self.weights_ = _weights([o[:, 1:] for o in offered], wanted[:, 1:])
+        self.level_weights_ = _weights([part[:, :1] for part in parts], target[:, :1])
+        self.weights_ = _weights([part[:, 1:] for part in parts], target[:, 1:])
         self.members_ = [clone(member).fit(X, y) for _, member in self.members]
-        self.flat_ = y.ndim == 1
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Labels (n, n_candidates)."""
+        """Return labels (n, n_candidates), or (n,) if the stack was fitted to such labels."""
         check_is_fitted(self)
-        X = checked_x(self, X, reset=False)
-        total: Any = 0.0
-        for member, column, level, weight in zip(
-            self.members_, self.columns_, self.level_weights_, self.weights_, strict=True
+        X = self._validate_x(X, reset=False)
+        total: Any = self.label_means_
+        for member, means, level_weight, weight in zip(
+            self.members_, self.member_means_, self.level_weights_, self.weights_, strict=True
         ):
             predicted = np.asarray(member.predict(X), np.float64)
-            apart = split(predicted.reshape(len(predicted), -1), column)
-            total = total + level * apart[:, :1] + weight * apart[:, 1:]
-        out: Floats = self.column_ + total
-        return out[:, 0] if self.flat_ else out
+            parts = split_levels(predicted.reshape(len(predicted), -1), means)
+            total = total + level_weight * parts[:, :1] + weight * parts[:, 1:]
+        return self._restore_shape(np.asarray(total, np.float64))
 
     def _out_of_fold(self, member: Any, X: Any, y: Floats) -> Floats:
-        out = np.empty(y.shape)
-        for known, held in KFold(
-            min(self.folds, len(y)), shuffle=True, random_state=self.random_state
-        ).split(y):
-            out[held] = np.reshape(
-                clone(member).fit(X[known], y[known]).predict(X[held]), (len(held), *y.shape[1:])
-            )
-        return out
+        predicted = np.empty(y.shape)
+        splitter = KFold(min(self.folds, len(y)), shuffle=True, random_state=self.random_state)
+        for train, held_out in splitter.split(y):
+            fitted = clone(member).fit(X[train], y[train])
+            predicted[held_out] = np.reshape(fitted.predict(X[held_out]), predicted[held_out].shape)
+        return predicted
 
 
-def _weights(offered: list[Floats], wanted: Floats) -> Floats:
-    """The weights, not negative, with which the members (n, k) come nearest to ``wanted`` (n, k)
-    where that is known; 1 over their number each where nothing varies.
+def _weights(predictions: list[Floats], target: Floats) -> Floats:
+    """Return the non-negative least-squares weights of the members, (n_members,).
+
+    Args:
+        predictions: (n, k) for each member.
+        target: (n, k), NaN where unknown. If it or all predictions are constant 0, the weights are
+            equal and sum to 1.
     """
-    known = ~np.isnan(wanted)
-    columns = np.stack([o[known] for o in offered], axis=1)
-    if not np.abs(columns).max(initial=0.0) > 0 or not np.abs(wanted[known]).max(initial=0.0) > 0:
-        return np.full(len(offered), 1 / len(offered))
-    return np.asarray(nnls(columns, wanted[known])[0], np.float64)
+    known = ~np.isnan(target)
+    columns = np.stack([predicted[known] for predicted in predictions], axis=1)
+    if not columns.any() or not target[known].any():
+        return np.full(len(predictions), 1 / len(predictions))
+    return np.asarray(nnls(columns, target[known])[0], np.float64)
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:

@@ -1,10 +1,12 @@
-"""Estimators on disk: skops with a fixed list of trusted types, and a JSON beside it. Nothing is
-ever unpickled.
+"""Saved estimators: a skops file that loads only a fixed list of types, and a JSON file. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED
@@ -13,20 +15,23 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
 from catimage.errors import InputError
-from catimage.estimators.features.steps import set_embeddings_folder, nested_instances
+from catimage.estimators.features.steps import nested_instances, set_embeddings_folder
+from catimage.estimators.features.text import TextFeatures
 
+FORMAT = 2
+"""The version of the saved files; files of other versions are refused."""
 TRUSTED = [
     "catimage.estimators.boosting.BoostingRegressor",
     "catimage.estimators.clusters.ClusterRegressor",
     "catimage.estimators.differences.DifferencesRegressor",
     "catimage.estimators.extended.ExtendedRegressor",
+    "catimage.estimators.features.feature_union.FastFeatureUnion",
+    "catimage.estimators.features.feature_union.GaussianKernelFeatures",
     "catimage.estimators.features.text.LayerMeans",
     "catimage.estimators.features.text.PooledEmbedding",
     "catimage.estimators.features.text.RawPrompts",
     "catimage.estimators.features.text.TokenEmbedding",
     "catimage.estimators.finetuned.FineTunedRegressor",
-    "catimage.estimators.features.feature_union.JoinedFeatures",
-    "catimage.estimators.features.feature_union.KernelMap",
     "catimage.estimators.knn.CosineKNNRegressor",
     "catimage.estimators.linear.RidgeRegressor",
     "catimage.estimators.lstm.regressor.LSTMRegressor",
@@ -37,45 +42,75 @@ TRUSTED = [
     "catimage.estimators.transformer.TokenMLPRegressor",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 ]
+"""The types that a skops file may contain, apart from those that skops trusts itself."""
 
 
 def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
-    """Writes ``folder``; ``meta`` is JSON (``name, metric, candidates, encoder``)."""
+    """Write an estimator to ``folder`` as ``estimator.skops`` and ``estimator.json``.
+
+    Args:
+        estimator: fitted. Folders of stored embeddings are not saved.
+        folder: created if it does not exist.
+        meta: what ``estimator.json`` has besides the format: JSON values by key.
+    """
     from skops.io import dump
 
-    set_embeddings_folder(estimator, None)  # a saved estimator is at home anywhere
-    for words in nested_instances(estimator, TfidfVectorizer):
-        if hasattr(
-            words, "vocabulary_"
-        ):  # skops would write every numpy integer as a file of its own
-            words.vocabulary_ = {word: int(column) for word, column in words.vocabulary_.items()}
+    for vectorizer in nested_instances(estimator, TfidfVectorizer):
+        if hasattr(vectorizer, "vocabulary_"):  # skops writes one file per numpy integer
+            vectorizer.vocabulary_ = {w: int(i) for w, i in vectorizer.vocabulary_.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    dump(estimator, folder / "estimator.skops", compression=ZIP_DEFLATED)
-    (folder / "estimator.json").write_text(json.dumps(meta, indent=2) + "\n")
+    with _without_embeddings_folder(estimator):
+        dump(estimator, folder / "estimator.skops", compression=ZIP_DEFLATED)
+    document = json.dumps({"format": FORMAT, **meta}, indent=2)
+    (folder / "estimator.json").write_text(document + "\n")
+
+
+@contextmanager
+def _without_embeddings_folder(estimator: Pipeline) -> Iterator[None]:
+    stored = [(features, features.stored) for features in nested_instances(estimator, TextFeatures)]
+    set_embeddings_folder(estimator, None)
+    try:
+        yield
+    finally:
+        for features, folder in stored:
+            features.stored = folder
 
 
 def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
-    """Reads what :func:`save` wrote.
+    """Return an estimator and the ``meta`` that :func:`save` wrote.
 
     Raises:
-        InputError: nothing is there, or the file holds a type that is not trusted.
+        InputError: the folder has no estimator, another version wrote it, or the file contains a
+            type that is not trusted.
     """
     from skops.io import load as skops_load
     from skops.io.exceptions import UntrustedTypesFoundException
 
-    if not (folder / "estimator.skops").exists():
-        raise InputError(f"{folder} holds no estimator: run 'catimage train' first.")
+    path = folder / "estimator.skops"
+    if not path.exists():
+        raise InputError(f"{folder}: no estimator found. Run 'catimage train' first.")
+    meta = read_meta(folder)
     try:
-        estimator: Pipeline = skops_load(folder / "estimator.skops", trusted=TRUSTED)
+        estimator: Pipeline = skops_load(path, trusted=TRUSTED)
     except UntrustedTypesFoundException as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{folder / 'estimator.skops'} holds types that are not trusted ({error}): train it"
-            " again."
+            f"{path}: the file contains types that are not trusted ({reason})."
+            " Run 'catimage train' and 'catimage calibrate' again."
         ) from error
-    return estimator, read_meta(folder)
+    return estimator, meta
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What :func:`save` wrote of an estimator beside it."""
+    """Return the ``meta`` of a saved estimator.
+
+    Raises:
+        InputError: another version wrote it.
+    """
     meta: dict[str, Any] = json.loads((folder / "estimator.json").read_text())
+    if meta.pop("format", None) != FORMAT:
+        raise InputError(
+            f"{folder}: another version of CATImage wrote this estimator. Run 'catimage train' and"
+            " 'catimage calibrate' again."
+        )
     return meta

@@ -1,4 +1,4 @@
-"""The feature step of an estimator, built from parameters, and the text encoders in an estimator."""
+"""The feature step of an estimator, and the text encoders within an estimator."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def _existing(embeddings_folder: EmbeddingsFolder | None, encoder: Encoder) -> s
 
 
 def nested_instances(estimator: Any, cls: type[T]) -> Iterator[T]:
-    """Yield every instance of ``cls`` within an estimator, fitted or not, at any depth of pipelines,
-    feature unions and stacks.
+    """Yield every instance of ``cls`` within an estimator, fitted or not: in pipelines, feature
+    unions, stacks, and combinations of these.
     """
     if isinstance(estimator, cls):
         yield estimator
