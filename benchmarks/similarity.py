@@ -1,5 +1,5 @@
-"""Similarity sampling of 100,000 x 512 embeddings, beside the greedy loop that one would write and
-scikit-learn's neighbours.
+"""Similarity sampling of 100,000 x 512 embeddings, compared with a greedy loop and with
+scikit-learn's radius neighbors.
 """
 
 from __future__ import annotations
@@ -11,65 +11,64 @@ from benchmarks.measure import Row, peak_gigabytes, seconds
 from catimage.data.prompts.diversity import select_diverse
 
 N, WIDTH, THRESHOLD = 100_000, 512, 0.75
-FEW = 8_000
-"""Embeddings of the subset on which the others are timed too: their time grows with the square."""
+N_COMPARED = 8_000
+"""Number of embeddings on which the alternatives are timed, because their time is quadratic."""
 
 
 def embeddings(n: int) -> np.ndarray:
-    """Unit vectors, a fifth of them near another: the others are all kept, which is the dearest
-    case.
+    """Return unit vectors, one fifth of them similar to another vector and four fifths dissimilar.
+
+    This is the most expensive case, because most vectors are kept.
     """
     rng = np.random.default_rng(0)
-    made = rng.normal(size=(n, WIDTH)).astype(np.float32)
-    made[n * 4 // 5 :] = made[: n - n * 4 // 5] + 0.3 * made[n * 4 // 5 :]
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    vectors = rng.normal(size=(n, WIDTH)).astype(np.float32)
+    vectors[n * 4 // 5 :] = vectors[: n - n * 4 // 5] + 0.3 * vectors[n * 4 // 5 :]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def loop(vectors: np.ndarray) -> list[int]:
-    """Each prompt against all that were kept before it."""
+def greedy_loop(vectors: np.ndarray) -> list[int]:
+    """Return the kept rows; each vector is compared with all vectors kept before."""
     kept: list[int] = []
-    chosen = np.empty_like(vectors)
+    kept_vectors = np.empty_like(vectors)
     for i, vector in enumerate(vectors):
-        if not kept or (chosen[: len(kept)] @ vector).max() < THRESHOLD:
-            chosen[len(kept)] = vector
+        if not kept or (kept_vectors[: len(kept)] @ vector).max() < THRESHOLD:
+            kept_vectors[len(kept)] = vector
             kept.append(i)
     return kept
 
 
-def neighbours(vectors: np.ndarray) -> list[int]:
-    """All pairs within the threshold by scikit-learn, and then one pass over them."""
-    near = (
+def radius_neighbors(vectors: np.ndarray) -> list[int]:
+    """Return the kept rows, from all similar pairs found by scikit-learn."""
+    neighbors = (
         NearestNeighbors(radius=1 - THRESHOLD, metric="cosine")
         .fit(vectors)
         .radius_neighbors(vectors, return_distance=False)
     )
     kept = np.zeros(len(vectors), bool)
-    for i, others in enumerate(near):
-        kept[i] = not kept[others[others < i]].any()
+    for i, similar in enumerate(neighbors):
+        kept[i] = not kept[similar[similar < i]].any()
     return np.flatnonzero(kept).tolist()
 
 
 def rows() -> list[Row]:
-    few = embeddings(FEW)
-    assert select_diverse(few, THRESHOLD).tolist() == loop(few) == neighbours(few)
-    ours, plain, library = (
-        seconds(lambda f=f: f(few), repeats=1)
-        for f in (lambda x: select_diverse(x, THRESHOLD), loop, neighbours)
+    """Return the rows of the benchmark table."""
+    subset = embeddings(N_COMPARED)
+    expected = select_diverse(subset, THRESHOLD).tolist()
+    assert expected == greedy_loop(subset) == radius_neighbors(subset)
+    package, loop, sklearn = (
+        seconds(lambda f=function: f(subset), repeats=1)
+        for function in (lambda x: select_diverse(x, THRESHOLD), greedy_loop, radius_neighbors)
     )
-    many = embeddings(N)
-    whole = seconds(lambda: select_diverse(many, THRESHOLD), repeats=1)
-    what = f"similarity sampling, {FEW:,} x {WIDTH}"
+    vectors = embeddings(N)
+    total = seconds(lambda: select_diverse(vectors, THRESHOLD), repeats=1)
+    title = f"similarity sampling, {N_COMPARED:,} x {WIDTH}"
+    time = f"{package:.2f} s"
     return [
         Row(
             f"similarity sampling, {N:,} x {WIDTH}",
-            f"{whole:.1f} s, {peak_gigabytes():.1f} GB",
+            f"{total:.1f} s, {peak_gigabytes():.1f} GB",
             target="60 s, 4 GB",
         ),
-        Row(what, f"{ours:.2f} s", f"{plain:.2f} s (greedy loop)", f"{plain / ours:.1f}x"),
-        Row(
-            what,
-            f"{ours:.2f} s",
-            f"{library:.2f} s (scikit-learn, radius)",
-            f"{library / ours:.1f}x",
-        ),
+        Row(title, time, f"{loop:.2f} s (greedy loop)", f"{loop / package:.1f}x"),
+        Row(title, time, f"{sklearn:.2f} s (scikit-learn, radius)", f"{sklearn / package:.1f}x"),
     ]

@@ -1,5 +1,5 @@
-"""What every kind of estimator must do, whatever it is made of: behavioural tests (invariance,
-direction, minimum functionality).
+"""Behavioural tests of every kind of estimator: minimum functionality, directional expectations and
+invariance.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from catimage.estimators.context import EstimatorContext
 from catimage.params import EstimatorParams
 
 QUALITY = {"plain": (0.7, 0.6), "crowded": (0.3, 0.8)}
-"""Of the cheap and of the dear candidate."""
-QUICK = {
+"""Mean quality of the cheap and of the expensive candidate, by type of scene."""
+FAST_SETTINGS = {
     "boosting": {"max_iter": 40, "min_samples_leaf": 5, "learning_rate": 0.2},
     "clusters": {"n_clusters": 4},
     "finetuned": {"max_iter": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2},
@@ -26,10 +26,10 @@ QUICK = {
     },
     "transformer": {"hidden_layer_sizes": 16, "max_iter": 30},
 }
-"""Settings that make a test quick; the defaults are measured elsewhere."""
-EXACT = ("knn", "ridge")
-"""Kinds whose fit does not depend on the order of the prompts at all; others draw batches, starts
-or samples.
+"""Settings that shorten training; the defaults are measured in benchmarks/."""
+ORDER_INDEPENDENT = ("knn", "ridge")
+"""Kinds that do not depend on the order of the training prompts; the other kinds draw batches,
+initial centers or samples.
 """
 COLOURS = ("red", "blue", "green", "purple", "orange", "black", "white", "yellow")
 SIZES = ("tiny", "small", "large", "huge")
@@ -37,22 +37,22 @@ SHAPES = ("ring", "square", "circle", "triangle", "star")
 
 
 def prompts_of(n, seed):
-    """As many plain scenes as crowded ones, in turn, none of them twice."""
-    rng, made = np.random.default_rng(seed), {}
-    while len(made) < n:
+    """Return n different prompts, alternating between plain and crowded scenes."""
+    rng, prompts = np.random.default_rng(seed), {}
+    while len(prompts) < n:
         (a, b), (x, y), size = (
             rng.choice(COLOURS, 2, replace=False),
             rng.choice(SHAPES, 2, replace=False),
             rng.choice(SIZES),
         )
-        made[
+        prompts[
             (
                 f"four small {a} {x}s and five {size} {b} {y}s"
-                if len(made) % 2
+                if len(prompts) % 2
                 else f"a {size} {a} {x} on a plain grey background"
             )
         ] = None
-    return np.array(list(made), object)
+    return np.array(list(prompts), object)
 
 
 def labels_of(n, seed):
@@ -60,11 +60,13 @@ def labels_of(n, seed):
     return truth + np.random.default_rng(seed).normal(0, 0.03, truth.shape)
 
 
-def made(kind):
+def unfitted(kind):
     spec = EstimatorParams(
-        name=kind, settings=QUICK.get(kind, {}), members=("ridge",) if kind == "stack" else ()
+        name=kind,
+        settings=FAST_SETTINGS.get(kind, {}),
+        members=("ridge",) if kind == "stack" else (),
     )
-    members = {"ridge": made("ridge")} if kind == "stack" else {}
+    members = {"ridge": unfitted("ridge")} if kind == "stack" else {}
     return build_estimator(
         spec, EstimatorContext(steps=(1, 8), step_groups=("mini", "mini"), members=members)
     )[0]
@@ -80,33 +82,32 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def fitted(kind):
-    return made(kind).fit(PROMPTS, LABELS)
+    return unfitted(kind).fit(PROMPTS, LABELS)
 
 
-def test_minimum_functionality_it_beats_the_mean_label_on_unseen_prompts(fitted):
+def test_minimum_functionality_predictions_are_better_than_the_mean_label_on_unseen_prompts(fitted):
     predicted, truth = fitted.predict(UNSEEN), labels_of(40, 3)
     assert predicted.shape == truth.shape and np.isfinite(predicted).all()
     assert np.mean((predicted - truth) ** 2) < 0.5 * np.mean((LABELS.mean(axis=0) - truth) ** 2)
 
 
-def test_direction_a_prompt_like_those_where_a_candidate_is_best_gets_that_candidate(fitted):
+def test_direction_each_type_of_scene_is_routed_to_its_best_candidate(fitted):
     choice = fitted.predict(UNSEEN).argmax(axis=1)
-    assert (choice[::2] == 0).mean() >= 0.9, "plain scenes are best by the cheap candidate"
-    assert (choice[1::2] == 1).mean() >= 0.9, "crowded ones by the dear one"
+    assert (choice[::2] == 0).mean() >= 0.9, "the cheap candidate is best on plain scenes"
+    assert (choice[1::2] == 1).mean() >= 0.9, "the expensive candidate is best on crowded scenes"
 
 
-def test_direction_a_candidate_that_is_better_on_every_prompt_is_predicted_better(kind):
-    predicted = made(kind).fit(PROMPTS, LABELS + np.array([0.6, 0.0])).predict(UNSEEN)
+def test_direction_a_candidate_that_is_always_better_has_higher_predictions(kind):
+    predicted = unfitted(kind).fit(PROMPTS, LABELS + np.array([0.6, 0.0])).predict(UNSEEN)
     assert (predicted[:, 0] > predicted[:, 1]).mean() >= 0.9
 
 
-def test_invariance_white_space_says_nothing(fitted):
+def test_invariance_white_space(fitted):
     spaced = np.array([f"  {prompt.replace(' ', '   ')}\n" for prompt in UNSEEN], object)
     assert fitted.predict(spaced) == pytest.approx(fitted.predict(UNSEEN), abs=1e-6)
 
 
-def test_invariance_a_prompt_is_judged_alone(fitted):
-    """Not by its neighbours in a batch (up to rounding)."""
+def test_invariance_the_other_prompts_of_a_batch(fitted):
     one_by_one = np.concatenate([fitted.predict(UNSEEN[i : i + 1]) for i in range(4)])
     assert one_by_one == pytest.approx(fitted.predict(UNSEEN)[:4], abs=1e-4)
 
@@ -114,9 +115,9 @@ def test_invariance_a_prompt_is_judged_alone(fitted):
 def test_invariance_the_order_of_the_training_prompts(kind, fitted):
     order = np.random.default_rng(4).permutation(len(PROMPTS))
     again, before = (
-        made(kind).fit(PROMPTS[order], LABELS[order]).predict(UNSEEN),
+        unfitted(kind).fit(PROMPTS[order], LABELS[order]).predict(UNSEEN),
         fitted.predict(UNSEEN),
     )
-    if kind in EXACT:
+    if kind in ORDER_INDEPENDENT:
         assert again == pytest.approx(before, abs=1e-3)
     assert (again.argmax(axis=1) == before.argmax(axis=1)).mean() >= 0.9

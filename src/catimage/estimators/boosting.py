@@ -26,7 +26,8 @@ class BoostingRegressor(LabelRegressor):
 
     The principal components are used because trees split along the axes of their input, and the
     axes of an embedding have no individual meaning. Each candidate is trained on the prompts that
-    have its label. A prediction for one prompt takes DECISION_MS.
+    have its label. Predicting one prompt takes 0.02 ms per tree: 15 ms for six candidates with 128
+    trees each, measured on one CPU core.
 
     Args:
         n_components: number of principal components; at most the smaller dimension of X is used.
@@ -75,6 +76,7 @@ class BoostingRegressor(LabelRegressor):
                 "train.estimators: boosting needs at least two training prompts, and n_samples = 1."
                 " Add prompts, or remove it from the list."
             )
+        X = X.astype(np.float64)
         n_components = min(self.n_components, *X.shape)
         self.pca_ = PCA(n_components, svd_solver="covariance_eigh").fit(X)
         x = self.pca_.transform(X)
@@ -85,7 +87,7 @@ class BoostingRegressor(LabelRegressor):
     def predict(self, X: Any) -> Floats:
         """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, reset=False, dtype=np.float64)
         x = self.pca_.transform(X)
         return self._restore_shape(np.stack([e.predict(x) for e in self.estimators_], axis=1))
 

@@ -44,11 +44,10 @@ class CosineKNNRegressor(LabelRegressor):
     there are fewer than ``n_neighbors`` such prompts, all of them.
 
     Few training prompts (up to 5,461 of width 768) are searched by brute force. More are searched
-    approximately by an inverted file index (:mod:`~catimage.estimators.ivf`), because the target
-    is a decision within 1 ms among 100,000 prompts of width 768 on one CPU core:
-    scikit-learn's ``KNeighborsRegressor`` needs 295 times as long (it has no approximate search,
-    and its trees do not prune at this width), while this class finds FOUND of the true neighbors
-    (``benchmarks/decision.py``).
+    approximately by an inverted file index (:mod:`~catimage.estimators.ivf`), because a decision
+    among 100,000 prompts of width 768 has to take less than 1 ms on one CPU core. There, this class
+    takes 0.7 ms and finds 93% of the true neighbors; scikit-learn's ``KNeighborsRegressor``, which
+    has no approximate search, takes 300 ms (``benchmarks/decision.py``).
 
     Args:
         n_neighbors: number of neighbors.
@@ -173,7 +172,7 @@ class CosineKNNRegressor(LabelRegressor):
         return _Comparison(np.array([i]), compared, similarity[None])
 
     def _group_candidates(self) -> None:
-        """Group the candidates whose labels are present for the same prompts.
+        """Group the candidates that have labels of the same prompts.
 
         ``columns_`` has the candidates of each group, ``labelled_`` (n_groups, n_prompts) the
         prompts with labels, and ``list_counts_`` (n_groups, n_lists) their number in each list.

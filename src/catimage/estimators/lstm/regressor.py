@@ -44,7 +44,7 @@ class LSTMRegressor(LabelRegressor):
     weight. Labels are scaled to [0, 1] by one minimum and one maximum; missing labels (NaN) do not
     contribute to the loss.
 
-    The following choices are ours, because the paper is silent or ambiguous:
+    The following choices are not specified in the paper, or ambiguous there:
 
     - The LSTM runs over every number of steps from the smallest to the largest of a series, in
       training and in prediction, because the state of a bidirectional LSTM depends on both ends.

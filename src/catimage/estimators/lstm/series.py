@@ -65,7 +65,7 @@ def interpolate_labels(labels: Floats, series: Series) -> Floats:
     """Return labels (n, k) of the candidates of a series at all predicted steps: (n, t).
 
     Labels between two labelled candidates are interpolated linearly ("pseudo-ground-truth scores",
-    BudgetFusion 3.3), also where candidates without a label lie between them. Before the first and
+    BudgetFusion 3.3), also across candidates without a label. Before the first and
     after the last label of a prompt, the result is NaN.
     """
     predicted, steps = series.predicted_steps, series.steps
