@@ -1,5 +1,6 @@
-"""The distrifusion kind with a real worker process behind the real protocol; the backend is a
-stand-in, since the package needs GPUs.
+"""The kind ``distrifusion`` with a real worker process and a fake pipeline.
+
+The package itself needs several GPUs and is not run.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
 from tests.miniature import pool_tree
 
-FAKE = Path(__file__).with_name("fake.py")
+FAKE = Path(__file__).with_name("fake_worker.py")
 
 
 def interpreter(folder: Path, command: str = f'exec {sys.executable} {FAKE} "$@"') -> Path:
-    """In place of the environment's Python: starts the stand-in with the arguments of the worker."""
+    """Write a program that replaces the environment's Python: it starts the fake worker."""
     path = folder / "python"
     path.write_text(f"#!/bin/sh\n{command}\n")
     path.chmod(0o755)
@@ -63,7 +64,9 @@ def weights(miniature_pool: Path) -> Path:
     return miniature_pool.parent / "sd"
 
 
-def opened(folder: Path, weights: Path, **settings: Any) -> tuple[Pool, DistrifusionGenerator]:
+def load_generator(
+    folder: Path, weights: Path, **settings: Any
+) -> tuple[Pool, DistrifusionGenerator]:
     interpreter(folder)
     pool = pool_of(folder, weights, **settings)
     generator = kind_of(pool.generators["d"], folder).load(DeviceMemory())
@@ -71,8 +74,8 @@ def opened(folder: Path, weights: Path, **settings: Any) -> tuple[Pool, Distrifu
     return pool, generator
 
 
-def test_images_come_from_the_worker_in_order(tmp_path: Path, weights: Path):
-    pool, generator = opened(tmp_path, weights)
+def test_images_are_in_the_order_of_the_prompts(tmp_path: Path, weights: Path):
+    pool, generator = load_generator(tmp_path, weights)
     images = generator.generate(
         ["x", "y\nz", "é"], pool.candidate("a"), [1, 2, 3], generator.encode(["x"])
     )
@@ -83,35 +86,38 @@ def test_images_come_from_the_worker_in_order(tmp_path: Path, weights: Path):
     )
 
 
-def test_a_request_that_fails_is_said_and_the_worker_goes_on(tmp_path: Path, weights: Path):
-    pool, generator = opened(tmp_path, weights)
+def test_a_failed_request_is_reported_and_the_worker_continues(tmp_path: Path, weights: Path):
+    pool, generator = load_generator(tmp_path, weights)
     with pytest.raises(
-        InputError, match=r"worker failed at the prompt 'fail': ValueError: CUDA out of memory\.$"
+        InputError,
+        match=r"worker failed at the prompt 'fail' \(ValueError: CUDA out of memory\.\)\. Run",
     ) as caught:
         generator.generate(["fail"], pool.candidate("a"), [0])
     assert "\n" not in str(caught.value)
     assert generator.generate(["x"], pool.candidate("a"), [1]).shape == (1, 64, 64, 3)
 
 
-def test_a_worker_that_dies_is_told_with_its_last_words(tmp_path: Path, weights: Path):
-    pool, generator = opened(tmp_path, weights)
+def test_a_worker_that_exits_is_reported_with_the_end_of_its_log(tmp_path: Path, weights: Path):
+    pool, generator = load_generator(tmp_path, weights)
     with pytest.raises(
         InputError,
-        match=r"died at the prompt 'die' \(exit code 7\), and said last: .*a last word\.$",
+        match=r"exited at the prompt 'die' \(exit code 7; the end of its log: .*end of the log\)\.",
     ):
         generator.generate(["die"], pool.candidate("a"), [0])
-    with pytest.raises(InputError, match=r"died at the prompt 'x'"):
+    with pytest.raises(InputError, match=r"exited at the prompt 'x'"):
         generator.generate(["x"], pool.candidate("a"), [0])
 
 
-def test_a_worker_that_hangs_is_ended(tmp_path: Path, weights: Path):
-    pool, generator = opened(tmp_path, weights, timeout=0.5)
-    with pytest.raises(InputError, match=r"hung for 0\.5 s at the prompt 'hang' and was ended"):
+def test_a_worker_that_does_not_respond_is_terminated(tmp_path: Path, weights: Path):
+    pool, generator = load_generator(tmp_path, weights, timeout=0.5)
+    with pytest.raises(
+        InputError, match=r"did not respond to the prompt 'hang' in 0\.5 s and was terminated"
+    ):
         generator.generate(["hang"], pool.candidate("a"), [0])
-    assert not alive(generator._process.pid)
+    assert not is_running(generator._process.pid)
 
 
-def alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -120,19 +126,19 @@ def alive(pid: int) -> bool:
 
 
 def test_the_worker_ends_with_its_generator(tmp_path: Path, weights: Path):
-    _, generator = opened(tmp_path, weights)
+    _, generator = load_generator(tmp_path, weights)
     pid = generator._process.pid
-    assert alive(pid)
+    assert is_running(pid)
     del generator
     gc.collect()
     end = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < end:
+    while is_running(pid) and time.monotonic() < end:
         time.sleep(0.01)
-    assert not alive(pid)
+    assert not is_running(pid)
 
 
 def test_several_processes_work_on_the_same_request(tmp_path: Path, weights: Path):
-    """Under the real torchrun, with two processes of which one reads and writes."""
+    """Run under torchrun with two processes, of which one reads and writes."""
     run = f"exec {sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2"
     interpreter(tmp_path, f'for last; do :; done\n{run} {FAKE} "$last"')
     pool = pool_of(tmp_path, weights, start_timeout=120)
@@ -144,33 +150,33 @@ def test_several_processes_work_on_the_same_request(tmp_path: Path, weights: Pat
     assert images[:, 0, 0, 0].tolist() == [4, 5]
 
 
-def test_what_keeps_a_worker_from_starting(tmp_path: Path, weights: Path):
+def test_errors_at_the_start_of_a_worker(tmp_path: Path, weights: Path):
     with pytest.raises(
         InputError,
         match=(
-            r"d\.python: DistriFusion's worker cannot start: RuntimeError: Found no NVIDIA driver"
+            r"d\.python: DistriFusion's worker cannot start \(RuntimeError: Found no NVIDIA driver"
         ),
     ):
-        opened(tmp_path, weights, mode="no_sync")
+        load_generator(tmp_path, weights, mode="no_sync")
     interpreter(tmp_path, "echo no such module >&2; exit 3")
     with pytest.raises(
-        InputError, match=r"died at starting \(exit code 3\), and said last: no such module"
+        InputError, match=r"exited at the start \(exit code 3; the end of its log: no such module"
     ):
         kind_of(pool_of(tmp_path, weights).generators["d"], tmp_path).load(DeviceMemory())
     interpreter(tmp_path, "sleep 60")
-    with pytest.raises(InputError, match=r"hung for 0\.2 s at starting"):
+    with pytest.raises(InputError, match=r"did not respond to the start in 0\.2 s"):
         kind_of(pool_of(tmp_path, weights, start_timeout=0.2).generators["d"], tmp_path).load(
             DeviceMemory()
         )
 
 
-def test_what_is_missing_is_said_beforehand(tmp_path: Path, weights: Path):
+def test_missing_files_are_reported_before_loading(tmp_path: Path, weights: Path):
     pool = pool_of(tmp_path, weights)
     spec = pool.generators["d"]
     with pytest.raises(
         InputError,
         match=(
-            r"there is no .*python; make the environment of distrifuser with: uv venv .*"
+            r"there is no file .*python\. Create the environment of distrifuser with: uv venv .*"
             r" distrifuser=="
         ),
     ):
@@ -183,7 +189,9 @@ def test_what_is_missing_is_said_beforehand(tmp_path: Path, weights: Path):
         )
     (tmp_path / "pickled" / "unet").mkdir(parents=True)
     (tmp_path / "pickled" / "unet" / "diffusion_pytorch_model.bin").touch()
-    with pytest.raises(InputError, match=r"holds no safetensors; pickles are refused"):
+    with pytest.raises(
+        InputError, match=r"there is no safetensors file in .*unet\. Convert the weights"
+    ):
         kind_of(pool_of(tmp_path, tmp_path / "pickled").generators["d"], tmp_path).prepare(
             pool.candidates, "cuda"
         )
@@ -193,21 +201,21 @@ def test_what_is_missing_is_said_beforehand(tmp_path: Path, weights: Path):
     ("settings", "message"),
     [({"devices": 3}, "must be a power of two"), ({"guidance": 1}, r"d\.guidance")],
 )
-def test_bad_entries_are_refused(
+def test_invalid_entries_are_refused(
     tmp_path: Path, weights: Path, settings: dict[str, Any], message: str
 ):
     with pytest.raises(InputError, match=message):
         pool_of(tmp_path, weights, **settings)
 
 
-def test_costs_are_the_denoisers_with_text_and_decoder_on_every_gpu(tmp_path: Path, weights: Path):
+def test_text_encoder_and_decoder_are_counted_on_every_gpu(tmp_path: Path, weights: Path):
     tree = pool_tree(str(weights), (3,))
     tree["generators"]["mini"].update(guidance=7.5)  # type: ignore[index]
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(tree))
     plain = candidate_costs(load_pool(str(tmp_path / "plain.yaml"))).iloc[0]
-    spread = candidate_costs(pool_of(tmp_path, weights)).iloc[0]
-    assert spread["denoiser"] == plain["denoiser"] and spread["denoiser_calls"] == 3
-    assert (spread["text_encoder"], spread["decoder"]) == (
+    costs = candidate_costs(pool_of(tmp_path, weights)).iloc[0]
+    assert costs["denoiser"] == plain["denoiser"] and costs["denoiser_calls"] == 3
+    assert (costs["text_encoder"], costs["decoder"]) == (
         4 * plain["text_encoder"],
         4 * plain["decoder"],
     )

@@ -1,4 +1,4 @@
-"""A server of OpenAI's shape on this machine, that answers as a test tells it to."""
+"""A local server with an API like OpenAI's, whose responses a test determines."""
 
 from __future__ import annotations
 
@@ -15,30 +15,35 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-Answer = tuple[int, dict[str, str], bytes]
-"""Status, headers, body."""
+Response = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
 
 
-def picture(prompt: str, size: int = 64) -> np.ndarray:
-    """A flat image whose colour depends on the prompt."""
+def flat_image(prompt: str, size: int = 64) -> np.ndarray:
+    """Return an image of one colour, which depends on the prompt."""
     return np.full((size, size, 3), sum(prompt.encode()) % 256, np.uint8)
 
 
 def png(image: np.ndarray) -> bytes:
+    """Encode an image as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def answered(**data: Any) -> Answer:
+def image_response(**data: Any) -> Response:
+    """Return a response with one entry in ``data``."""
     return 200, {}, json.dumps({"created": 0, "data": [data]}).encode()
 
 
-def drawn(asked: dict[str, Any], size: int = 64) -> Answer:
-    return answered(b64_json=base64.b64encode(png(picture(asked["prompt"], size))).decode())
+def flat_image_response(body: dict[str, Any], size: int = 64) -> Response:
+    """Return a response with the :func:`flat_image` of the requested prompt."""
+    data = base64.b64encode(png(flat_image(body["prompt"], size))).decode()
+    return image_response(b64_json=data)
 
 
-def refused(status: int, message: str, **headers: str) -> Answer:
+def error_response(status: int, message: str, **headers: str) -> Response:
+    """Return an error in OpenAI's format. Underscores in names of headers become hyphens."""
     return (
         status,
         headers,
@@ -49,13 +54,22 @@ def refused(status: int, message: str, **headers: str) -> Answer:
 
 
 class Server:
-    """``answer`` is called with the number of the request (from 0) and its JSON body; ``asked``
-    holds what came in.
+    """The state of a server.
+
+    Attributes:
+        respond: function from the number of the request (from 0) and its JSON body to a response.
+        bodies: JSON bodies of the requests.
+        keys: authorization headers of the requests.
+        paths: paths of the POST requests.
+        times: times of the POST requests in seconds.
+        files: files that GET requests can download, by path.
+        lock: a lock for ``respond``.
+        url: URL of the server.
     """
 
-    def __init__(self, answer: Callable[[int, dict[str, Any]], Answer]) -> None:
-        self.answer = answer
-        self.asked: list[dict[str, Any]] = []
+    def __init__(self, respond: Callable[[int, dict[str, Any]], Response]) -> None:
+        self.respond = respond
+        self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.paths: list[str] = []
         self.times: list[float] = []
@@ -68,18 +82,18 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        server: Server = self.server.told  # type: ignore[attr-defined]
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        server: Server = self.server.state  # type: ignore[attr-defined]
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with server.lock:
-            number = len(server.asked)
-            server.asked.append(asked)
+            number = len(server.bodies)
+            server.bodies.append(body)
             server.keys.append(self.headers["authorization"])
             server.paths.append(self.path)
             server.times.append(time.monotonic())
-        self._send(*server.answer(number, asked))
+        self._send(*server.respond(number, body))
 
     def do_GET(self) -> None:
-        server: Server = self.server.told  # type: ignore[attr-defined]
+        server: Server = self.server.state  # type: ignore[attr-defined]
         server.keys.append(self.headers["authorization"])
         (
             self._send(200, {}, server.files[self.path])
@@ -99,22 +113,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body)
         except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client did not wait
+            self.close_connection = True  # the client has closed the connection
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @contextmanager
-def serving(answer: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Server]:
-    told = Server(answer)
+def serving(respond: Callable[[int, dict[str, Any]], Response]) -> Iterator[Server]:
+    """Run a server in a thread within the context."""
+    state = Server(respond)
     http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    http.told = told  # type: ignore[attr-defined]
-    told.url = f"http://127.0.0.1:{http.server_address[1]}"
+    http.state = state  # type: ignore[attr-defined]
+    state.url = f"http://127.0.0.1:{http.server_address[1]}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield told
+        yield state
     finally:
         http.shutdown()
         http.server_close()

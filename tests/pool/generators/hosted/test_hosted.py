@@ -1,4 +1,4 @@
-"""The hosted kind against a real HTTP server on this machine."""
+"""The kind ``hosted`` with a local HTTP server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate, Pool
 from catimage.stages import generate
 from tests.miniature import pool_tree, workspace_of
-from tests.pool.generators.hosted.server import answered, drawn, picture, png, refused, serving
+from tests.pool.generators.hosted.server import (
+    error_response,
+    flat_image,
+    flat_image_response,
+    image_response,
+    png,
+    serving,
+)
 
 KEY = "CATIMAGE_TEST_KEY"
 
@@ -69,7 +76,7 @@ def pool_of(folder: Path, tree: dict[str, Any]) -> Pool:
     return load_pool(str(path))
 
 
-def made(
+def generate_images(
     folder: Path,
     url: str,
     prompts: list[str],
@@ -82,10 +89,10 @@ def made(
     return generator.generate(prompts, pool.candidate(candidate), seeds, generator.encode(prompts))
 
 
-def test_images_come_in_the_order_that_was_asked_for(tmp_path: Path):
+def test_images_are_in_the_order_of_the_prompts(tmp_path: Path):
     prompts = [f"{n} rings" for n in range(9)]
-    with serving(lambda _, asked: drawn(asked)) as server:
-        images = made(
+    with serving(lambda _, body: flat_image_response(body)) as server:
+        images = generate_images(
             tmp_path,
             server.url,
             prompts,
@@ -94,82 +101,103 @@ def test_images_come_in_the_order_that_was_asked_for(tmp_path: Path):
             options={"background": "opaque"},
         )
     assert images.dtype == np.uint8
-    np.testing.assert_array_equal(images, [picture(p) for p in prompts])
+    np.testing.assert_array_equal(images, [flat_image(p) for p in prompts])
     assert set(server.paths) == {"/v1/images/generations"} and set(server.keys) == {"Bearer secret"}
-    asked = {"model": "painter", "n": 1, "size": "64x64", "quality": "high", "background": "opaque"}
-    assert sorted(server.asked, key=lambda a: a["prompt"]) == [
-        {**asked, "prompt": p} for p in prompts
+    expected = {
+        "model": "painter",
+        "n": 1,
+        "size": "64x64",
+        "quality": "high",
+        "background": "opaque",
+    }
+    assert sorted(server.bodies, key=lambda a: a["prompt"]) == [
+        {**expected, "prompt": p} for p in prompts
     ]
 
 
-def test_the_seed_goes_along_where_the_server_takes_one(tmp_path: Path):
-    with serving(lambda _, asked: drawn(asked)) as server:
-        made(tmp_path, server.url, ["a"], [7], seeded=True, response_format="b64_json")
-        made(tmp_path, server.url, ["a"], [7])
-    assert [a.get("seed") for a in server.asked] == [7, None]
-    assert [a.get("response_format") for a in server.asked] == ["b64_json", None]
+def test_the_seed_is_sent_if_the_server_accepts_one(tmp_path: Path):
+    with serving(lambda _, body: flat_image_response(body)) as server:
+        generate_images(tmp_path, server.url, ["a"], [7], seeded=True, response_format="b64_json")
+        generate_images(tmp_path, server.url, ["a"], [7])
+    assert [a.get("seed") for a in server.bodies] == [7, None]
+    assert [a.get("response_format") for a in server.bodies] == ["b64_json", None]
 
 
-def test_an_image_behind_a_url_is_fetched_without_the_key(tmp_path: Path):
-    with serving(lambda _, __: answered(url=f"{server.url}/a.png")) as server:
-        server.files["/a.png"] = png(picture("a"))
-        np.testing.assert_array_equal(made(tmp_path, server.url, ["a"], [0])[0], picture("a"))
+def test_an_image_at_a_url_is_downloaded_without_the_key(tmp_path: Path):
+    with serving(lambda _, __: image_response(url=f"{server.url}/a.png")) as server:
+        server.files["/a.png"] = png(flat_image("a"))
+        np.testing.assert_array_equal(
+            generate_images(tmp_path, server.url, ["a"], [0])[0], flat_image("a")
+        )
         assert server.keys == ["Bearer secret", None]
         server.files.clear()
         with pytest.raises(
             InputError,
             match=(
-                r"cannot fetch the image of the candidate 'painter-low' for the prompt 'a'"
+                r"cannot download the image of the candidate 'painter-low' for the prompt 'a'"
                 r" .*status 404"
             ),
         ):
-            made(tmp_path, server.url, ["a"], [0])
+            generate_images(tmp_path, server.url, ["a"], [0])
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_busy_servers_are_asked_again(tmp_path: Path, status: int):
+def test_requests_to_a_busy_server_are_retried(tmp_path: Path, status: int):
     with serving(
-        lambda n, asked: refused(status, "busy", retry_after="0.01") if n < 2 else drawn(asked)
+        lambda n, body: (
+            error_response(status, "busy", retry_after="0.01")
+            if n < 2
+            else flat_image_response(body)
+        )
     ) as server:
-        np.testing.assert_array_equal(made(tmp_path, server.url, ["a"], [0])[0], picture("a"))
-    assert len(server.asked) == 3
+        np.testing.assert_array_equal(
+            generate_images(tmp_path, server.url, ["a"], [0])[0], flat_image("a")
+        )
+    assert len(server.bodies) == 3
 
 
-def test_what_retry_after_says_is_waited(tmp_path: Path):
+def test_retries_wait_as_retry_after_requests(tmp_path: Path):
     with serving(
-        lambda n, asked: drawn(asked) if n else refused(429, "slow down", retry_after="0.9")
+        lambda n, body: (
+            flat_image_response(body) if n else error_response(429, "slow down", retry_after="0.9")
+        )
     ) as server:
-        made(tmp_path, server.url, ["a"], [0])
+        generate_images(tmp_path, server.url, ["a"], [0])
     assert server.times[1] - server.times[0] >= 0.9  # without it, half a second at most
 
 
-def test_a_server_that_stays_busy_is_given_up(tmp_path: Path):
+def test_a_server_that_stays_busy_is_an_error(tmp_path: Path):
     with (
-        serving(lambda *_: refused(429, "Rate limit reached.", retry_after="0.01")) as server,
+        serving(
+            lambda *_: error_response(429, "Rate limit reached.", retry_after="0.01")
+        ) as server,
         pytest.raises(
             InputError,
             match=(
-                r"failed the candidate 'painter-low' .* 3 times: Rate limit reached \(status 429\)"
+                r"failed at the candidate 'painter-low' .* in 3 attempts: Rate limit reached"
+                r" \(status 429\)"
             ),
         ),
     ):
-        made(tmp_path, server.url, ["a"], [0])
-    assert len(server.asked) == 3
+        generate_images(tmp_path, server.url, ["a"], [0])
+    assert len(server.bodies) == 3
 
 
-def test_requests_keep_the_rate_limit_retries_too(tmp_path: Path):
+def test_requests_and_retries_observe_the_rate_limit(tmp_path: Path):
     with serving(
-        lambda n, asked: drawn(asked) if n else refused(500, "oops", retry_after="0.01")
+        lambda n, body: (
+            flat_image_response(body) if n else error_response(500, "oops", retry_after="0.01")
+        )
     ) as server:
-        made(tmp_path, server.url, ["a", "b", "c"], [0, 0, 0], requests_a_minute=600)
+        generate_images(tmp_path, server.url, ["a", "b", "c"], [0, 0, 0], requests_a_minute=600)
     assert len(server.times) == 4
     assert min(np.diff(server.times)) > 0.05 and server.times[-1] - server.times[0] >= 0.25
 
 
-def test_no_more_requests_at_once_than_the_account_allows(tmp_path: Path):
+def test_concurrency_limits_simultaneous_requests(tmp_path: Path):
     running, most = 0, 0
 
-    def answer(_: int, asked: dict[str, Any]) -> Any:
+    def respond(_: int, body: dict[str, Any]) -> Any:
         nonlocal running, most
         with server.lock:
             running += 1
@@ -177,133 +205,131 @@ def test_no_more_requests_at_once_than_the_account_allows(tmp_path: Path):
         time.sleep(0.05)
         with server.lock:
             running -= 1
-        return drawn(asked)
+        return flat_image_response(body)
 
-    with serving(answer) as server:
-        made(tmp_path, server.url, ["a"] * 8, [0] * 8, concurrency=3)
+    with serving(respond) as server:
+        generate_images(tmp_path, server.url, ["a"] * 8, [0] * 8, concurrency=3)
     assert most == 3
 
 
-def test_a_server_that_hangs_is_given_up(tmp_path: Path):
-    def hang(_: int, asked: dict[str, Any]) -> Any:
+def test_a_server_that_does_not_respond_is_an_error(tmp_path: Path):
+    def respond_slowly(_: int, body: dict[str, Any]) -> Any:
         time.sleep(0.4)
-        return drawn(asked)
+        return flat_image_response(body)
 
     with (
-        serving(hang) as server,
+        serving(respond_slowly) as server,
         pytest.raises(
-            InputError, match=r"did not answer the candidate 'painter-low' .* in 1 tries of 0\.1 s"
+            InputError,
+            match=r"did not respond to the candidate 'painter-low' .* in 1 attempts of 0\.1 s",
         ),
     ):
-        made(tmp_path, server.url, ["a"], [0], timeout=0.1, retries=0)
+        generate_images(tmp_path, server.url, ["a"], [0], timeout=0.1, retries=0)
 
 
-def test_no_server_at_all(tmp_path: Path):
+def test_an_unavailable_server_is_an_error(tmp_path: Path):
     with pytest.raises(
         InputError,
         match=(
-            r"http://127\.0\.0\.1:9/v1 is not to be had \(.*refused.*\) for the candidate"
+            r"http://127\.0\.0\.1:9/v1 is unavailable \(.*refused.*\) for the candidate"
             r" 'painter-low'"
         ),
     ):
-        made(tmp_path, "http://127.0.0.1:9", ["a"], [0], retries=0)
+        generate_images(tmp_path, "http://127.0.0.1:9", ["a"], [0], retries=0)
 
 
-REFUSALS = {
+REJECTIONS = {
     401: (
-        r"key_variable: .* refuses the key in CATIMAGE_TEST_KEY: Your request was\s*rejected"
+        r"key_variable: .* rejects the key in CATIMAGE_TEST_KEY: Your request was\s*rejected"
         r" \(status 401\)"
     ),
     400: (
-        r"refuses the candidate 'painter-low' for the prompt 'a bad one': Your request was rejected"
-        r" \(status 400\); mend the"
+        r"rejects the candidate 'painter-low' for the prompt 'a bad one': Your request was rejected"
+        r" \(status 400\)\. Correct the"
     ),
-    404: r"refuses the candidate 'painter-low' .* \(status 404\)",
+    404: r"rejects the candidate 'painter-low' .* \(status 404\)",
 }
-"""A content policy comes as a 400."""
+"""Messages by status code. A violation of the content policy has the status 400."""
 
 
-@pytest.mark.parametrize(("status", "message"), REFUSALS.items())
-def test_what_the_server_refuses_is_said_at_once(tmp_path: Path, status: int, message: str):
+@pytest.mark.parametrize(("status", "message"), REJECTIONS.items())
+def test_a_rejected_request_is_reported_immediately(tmp_path: Path, status: int, message: str):
     with (
-        serving(lambda *_: refused(status, "Your request was\nrejected.")) as server,
+        serving(lambda *_: error_response(status, "Your request was\nrejected.")) as server,
         pytest.raises(InputError, match=message) as caught,
     ):
-        made(tmp_path, server.url, ["a bad one"] * 20, [0] * 20, concurrency=1)
-    assert len(server.asked) <= 2, "what was not sent yet is not sent"
+        generate_images(tmp_path, server.url, ["a bad one"] * 20, [0] * 20, concurrency=1)
+    assert len(server.bodies) <= 2, "requests that have not started are cancelled"
     assert "\n" not in str(caught.value) and str(caught.value).startswith(
         f"{tmp_path / 'mixed.yaml'}: generators.painter."
     )
 
 
-BROKEN: dict[str, tuple[Any, str]] = {
-    "no base64": (answered(b64_json="no, no"), "is not base64"),
-    "no image": (answered(b64_json="aGVsbG8="), "is no readable image"),
-    "half an image": (
-        answered(b64_json="iVBORw0KGgoAAAANSUhEUgAAAEAAAABA"),
-        "is no readable image",
+INVALID_RESPONSES: dict[str, tuple[Any, str]] = {
+    "invalid base64": (image_response(b64_json="no, no"), "is not base64"),
+    "no image": (image_response(b64_json="aGVsbG8="), "is not a readable image"),
+    "truncated image": (
+        image_response(b64_json="iVBORw0KGgoAAAANSUhEUgAAAEAAAABA"),
+        "is not a readable image",
     ),
-    "nothing": (answered(), "holds no image"),
-    "no data": ((200, {}, b'{"data": []}'), "holds no image"),
+    "no fields": (image_response(), "has no image"),
+    "no data": ((200, {}, b'{"data": []}'), "has no image"),
     "another size": (
-        drawn({"prompt": "a"}, 32),
-        r"\.size: .* made an image of 32x32 pixels, not 64x64, as the candidate 'painter-low'",
+        flat_image_response({"prompt": "a"}, 32),
+        r"\.size: .* an image of 32x32 pixels, not 64x64, for the candidate 'painter-low'",
     ),
 }
 
 
-@pytest.mark.parametrize(("answer", "message"), BROKEN.values(), ids=BROKEN)
-def test_broken_answers_are_said(tmp_path: Path, answer: Any, message: str):
-    with serving(lambda *_: answer) as server, pytest.raises(InputError, match=message):
-        made(tmp_path, server.url, ["a"], [0])
+@pytest.mark.parametrize(("response", "message"), INVALID_RESPONSES.values(), ids=INVALID_RESPONSES)
+def test_invalid_responses_are_reported(tmp_path: Path, response: Any, message: str):
+    with serving(lambda *_: response) as server, pytest.raises(InputError, match=message):
+        generate_images(tmp_path, server.url, ["a"], [0])
 
 
 def _without(key: str) -> Callable[[dict[str, Any]], None]:
     return lambda tree: tree["candidates"][1].pop(key)
 
 
-BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+INVALID_ENTRIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no price": (
         _without("cost"),
-        (
-            r"the candidate 'painter-high' is hosted and has no price; add 'cost' with its USD an"
-            r" image"
-        ),
+        (r"the hosted candidate 'painter-high' has no price\. Add 'cost', in USD per image"),
     ),
     "a price in TFLOPs": (
         _without("unit"),
-        r"the candidate 'painter-high' is hosted and has no price",
+        r"the hosted candidate 'painter-high' has no price",
     ),
     "steps": (
         lambda t: t["candidates"][0].update(steps=4),
-        r"the candidate 'painter-low' is hosted, and its server counts no steps",
+        r"the hosted candidate 'painter-low' has 'steps', which its server does not support",
     ),
     "a key in the file": (
         lambda t: t["generators"]["painter"].update(key_variable="sk-12"),
         r"generators\.painter\.key_variable",
     ),
-    "twice the same": (
+    "equal candidates": (
         lambda t: t["candidates"][1].update(quality="low"),
         r"'painter-high' is the same as 'painter-low'",
     ),
-    "no server": (
+    "invalid URL": (
         lambda t: t["generators"]["painter"].update(base_url="api"),
         r"generators\.painter\.base_url",
     ),
 }
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD.values(), ids=BAD)
-def test_bad_entries_are_refused(
-    tmp_path: Path, spoil: Callable[[dict[str, Any]], object], message: str
+@pytest.mark.parametrize(("change", "message"), INVALID_ENTRIES.values(), ids=INVALID_ENTRIES)
+def test_invalid_entries_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
 ):
     tree = hosted_tree("http://127.0.0.1")
-    spoil(tree)
+    change(tree)
     with pytest.raises(InputError, match=message):
         pool_of(tmp_path, tree)
 
 
-def test_what_identifies_the_images(tmp_path: Path):
+def test_definition(tmp_path: Path):
     def definition(**settings: Any) -> dict[str, Any]:
         spec = pool_of(tmp_path, hosted_tree("http://127.0.0.1", **settings)).generators["painter"]
         return spec.definition(
@@ -333,7 +359,7 @@ def test_what_identifies_the_images(tmp_path: Path):
         assert definition(**other) != plain
 
 
-def test_a_missing_key_is_said_before_any_work(
+def test_a_missing_key_is_reported_before_generation(
     tmp_path: Path, miniature_pool: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv(KEY)
@@ -353,14 +379,14 @@ def test_a_missing_key_is_said_before_any_work(
 def mixed_pool(
     folder: Path, miniature_pool: Path, url: str, usd_per_tflop: float | None = 0.5
 ) -> Pool:
-    """Two local candidates and a hosted one."""
+    """Return a pool with two local candidates and a hosted one."""
     local, hosted = pool_tree(str(miniature_pool.parent / "sd"), (1, 2)), hosted_tree(url)
     tree: Any = {**local, "generators": local["generators"] | hosted["generators"]}  # type: ignore[operator]
     tree["candidates"] = [*tree["candidates"], hosted["candidates"][0]]
     return pool_of(folder, tree | ({"usd_per_tflop": usd_per_tflop} if usd_per_tflop else {}))
 
 
-def test_a_mixed_pool_is_priced_in_usd(tmp_path: Path, miniature_pool: Path):
+def test_all_candidates_of_a_mixed_pool_have_a_price(tmp_path: Path, miniature_pool: Path):
     pool = mixed_pool(tmp_path, miniature_pool, "http://127.0.0.1")
     costs = all_costs(pool).set_index(["candidate", "unit"])["cost"]
     assert len(costs) == 5 and costs["painter-low", "usd"] == 0.01
@@ -381,15 +407,15 @@ def test_a_mixed_pool_is_priced_in_usd(tmp_path: Path, miniature_pool: Path):
     ]
 
 
-def test_the_whole_stage_over_a_mixed_pool(tmp_path: Path, miniature_pool: Path):
+def test_stage_generate_with_a_mixed_pool(tmp_path: Path, miniature_pool: Path):
     prompts = ["a ring", "two rings"]
-    with serving(lambda _, asked: drawn(asked)) as server:
+    with serving(lambda _, body: flat_image_response(body)) as server:
         pool = mixed_pool(tmp_path, miniature_pool, server.url)
         workspace, params = workspace_of(tmp_path / "work", miniature_pool, prompts)
         params = params.model_copy(update={"pool": str(pool.file), "cost_unit": "usd"})
         generate.run(workspace, params)
-        generate.run(workspace, params)  # takes what is there
-    assert len(server.asked) == 4, "every image was paid for once"
+        generate.run(workspace, params)  # generates nothing again
+    assert len(server.bodies) == 4, "every image was paid for once"
     rows = [
         r
         for e in read_manifest(workspace.images)

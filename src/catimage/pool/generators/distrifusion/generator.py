@@ -1,4 +1,4 @@
-"""Images from a worker process in DistriFusion's own environment."""
+"""The generator of the kind ``distrifusion``: images from a worker process."""
 
 from __future__ import annotations
 
@@ -19,174 +19,196 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from catimage.common.hub_errors import hub_error_message
 from catimage.errors import InputError
 from catimage.pool.generators.distrifusion import worker
 from catimage.pool.generators.distrifusion.spec import DistrifusionSpec
 from catimage.pool.spec import Candidate
 
-PACKAGES = (
+REQUIREMENTS = (
     "distrifuser==0.0.1b1 torch==2.2.2 transformers==4.38.2 huggingface-hub==0.25.2"
     ' accelerate==0.27.2 "numpy<2"'
 )
 """Requirements of the separate environment; distrifuser itself requires diffusers 0.24."""
 
+_WORKER_OPTIONS = (
+    "size",
+    "pipeline",
+    "dtype",
+    "scheduler",
+    "scheduler_options",
+    "warmup_steps",
+    "mode",
+)
+_WEIGHT_PATTERNS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
+_LOG_LENGTH = 400
+
 
 class DistrifusionGenerator:
-    """A running worker; it ends with this object.
+    """A worker process, which ends when this object is deleted.
 
     Raises:
-        InputError: there is no environment, no weights, or the worker does not start; with what it
-            said last.
+        InputError: the environment or the weights are not found, or the worker does not start; the
+            message has the end of its log.
     """
 
     def __init__(self, spec: DistrifusionSpec, folder: Path) -> None:
         self.spec = spec
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
-        self._process = _started(spec, folder, self._log)
-        self._answers: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_read, args=(self._process, self._answers), daemon=True).start()
-        self._stop = weakref.finalize(self, _stopped, self._process)
-        started = self._answer(spec.start_timeout, "starting")
-        if "error" in started:
-            raise self._failed(f"cannot start: {started['error']}")
+        self._process = _start_worker(spec, folder, self._log)
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_read_lines, args=(self._process, self._lines), daemon=True).start()
+        self._stop = weakref.finalize(self, _stop_worker, self._process)
+        response = self._response(spec.start_timeout, "the start")
+        if "error" in response:
+            raise self._error(
+                f"cannot start ({response['error']})", "Check its environment and GPUs"
+            )
 
     def encode(self, prompts: list[str]) -> None:
-        """Nothing: the worker encodes each prompt with its image."""
+        """Do nothing: the worker encodes each prompt with its image."""
 
     def generate(
         self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None
     ) -> np.ndarray:
-        """One image a (prompt, seed) pair, one by one, as the package has it: uint8 (n, size, size,
-        3).
+        """Generate one image per (prompt, seed) pair, one after the other.
+
+        Args:
+            prompts: n prompts.
+            candidate: a candidate of this generator.
+            seeds: n seeds.
+            encoded: ignored.
+
+        Returns:
+            uint8 array of shape (n, size, size, 3).
 
         Raises:
-            ValueError: there are not as many seeds as prompts.
-            InputError: the worker fails, dies or hangs; finished shards are kept, and a further run
-                continues.
+            ValueError: the numbers of prompts and seeds differ.
+            InputError: the worker fails, exits or does not respond. Finished shards are kept, and
+                another run continues after them.
         """
-        settled = self.spec.with_settings_of(candidate)
-        common = {"steps": candidate.steps, "guidance": settled.guidance}
+        guidance = self.spec.with_settings_of(candidate).guidance
+        settings = {"steps": candidate.steps, "guidance": guidance}
         return np.stack(
             [
-                self._image({"prompt": p, "seed": s, **common})
-                for p, s in zip(prompts, seeds, strict=True)
+                self._image({"prompt": prompt, "seed": seed, **settings})
+                for prompt, seed in zip(prompts, seeds, strict=True)
             ]
         )
 
     def _image(self, request: dict[str, Any]) -> np.ndarray:
-        what = f"the prompt {request['prompt']!r}"
-        pipe = self._process.stdin
-        with suppress(OSError):  # a worker that is dead says so when it is read
-            if pipe is not None:
-                pipe.write(json.dumps(request) + "\n")
-                pipe.flush()
-        answer = self._answer(self.spec.timeout, what)
-        if "error" in answer:
-            raise self._failed(f"failed at {what}: {answer['error']}")
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["png"]))).convert("RGB"))
+        description = f"the prompt {request['prompt']!r}"
+        stdin = self._process.stdin
+        with suppress(OSError):  # if the worker has exited, reading its response reports that
+            if stdin is not None:
+                stdin.write(json.dumps(request) + "\n")
+                stdin.flush()
+        response = self._response(self.spec.timeout, description)
+        if "error" in response:
+            raise self._error(
+                f"failed at {description} ({response['error']})", "Run the command again"
+            )
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(response["png"]))).convert("RGB"))
 
-    def _answer(self, seconds: float, what: str) -> dict[str, Any]:
+    def _response(self, seconds: float, description: str) -> dict[str, Any]:
+        """Read the next response; ``description`` names the request in errors."""
         try:
-            line = self._answers.get(timeout=seconds)
+            line = self._lines.get(timeout=seconds)
         except queue.Empty as error:
             self._stop()
-            raise self._failed(f"hung for {seconds:g} s at {what} and was ended") from error
+            raise self._error(
+                f"did not respond to {description} in {seconds:g} s and was terminated",
+                "Raise the timeout, or run the command again",
+            ) from error
         if line is None:
-            self._answers.put(None)  # for the next one who asks
+            self._lines.put(None)  # for the next call
             code = self._process.wait()
-            raise self._failed(
-                f"died at {what} (exit code {code}), and said last: {self._last_words()}"
+            raise self._error(
+                f"exited at {description} (exit code {code}; the end of its log:"
+                f" {self._end_of_log()})",
+                "Run the command again",
             )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        response: dict[str, Any] = json.loads(line)
+        return response
 
-    def _failed(self, message: str) -> InputError:
-        return self.spec.error("python", f"DistriFusion's worker {message.rstrip('.')}.")
+    def _error(self, problem: str, fix: str) -> InputError:
+        return self.spec.error("python", f"DistriFusion's worker {problem}. {fix}.")
 
-    def _last_words(self) -> str:
+    def _end_of_log(self) -> str:
         self._log.seek(0)
         text = " ".join(self._log.read().decode(errors="replace").split())
-        return text[-400:] or "nothing"
+        return text[-_LOG_LENGTH:] or "empty"
 
 
 def interpreter(spec: DistrifusionSpec, folder: Path) -> Path:
     """Return the Python interpreter of the environment of ``distrifuser``.
 
     Raises:
-        InputError: it does not exist; the message has the commands that create the environment.
+        InputError: it is not found; the message has the commands that create the environment.
     """
     path = folder / Path(spec.python).expanduser()
     if not path.is_file():
         home = path.parent.parent
-        commands = f"uv venv --python 3.11 {home} && uv pip install --python {path} {PACKAGES}"
+        commands = f"uv venv --python 3.11 {home} && uv pip install --python {path} {REQUIREMENTS}"
         raise spec.error(
             "python",
-            f"there is no {path}. Create the environment of distrifuser with: {commands}.",
+            f"there is no file {path}. Create the environment of distrifuser with: {commands}.",
         )
     return path
 
 
 def weights_folder(spec: DistrifusionSpec, folder: Path) -> Path:
-    """A folder with the weights as safetensors: the package can neither pin a revision nor refuse
-    pickles.
+    """Return a folder with the weights as safetensors, downloaded if necessary.
+
+    The package ``distrifuser`` can neither select a revision nor refuse pickles.
 
     Raises:
-        InputError: the weights are not to be had, or its denoiser is no safetensors file.
+        InputError: the weights are unavailable, or the denoiser has no safetensors file.
     """
     path = folder / spec.weights
     if not path.is_dir():
-        path = _fetched(spec, path)
+        path = _download_weights(spec, path)
     if not list((path / "unet").glob("*.safetensors")):
         raise spec.error(
             "weights",
-            f"{path / 'unet'} holds no safetensors; pickles are refused, so give weights that have"
-            " them.",
+            f"there is no safetensors file in {path / 'unet'}. Convert the weights; pickles are"
+            " not loaded.",
         )
     return path
 
 
-def _fetched(spec: DistrifusionSpec, path: Path) -> Path:
+def _download_weights(spec: DistrifusionSpec, path: Path) -> Path:
     if spec.revision is None:
         raise spec.error(
             "weights",
-            f"there is no folder {path}; put the weights there or, for a hub id, add its"
+            f"there is no folder {path}. Put the weights there or, for a hub id, add its"
             " 'revision'.",
         )
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
     try:
         return Path(
             snapshot_download(
                 spec.weights,
                 revision=spec.revision,
-                allow_patterns=patterns,
+                allow_patterns=_WEIGHT_PATTERNS,
                 ignore_patterns=["*.fp16.*"],
             )
         )
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise spec.error(
-            "weights", f"cannot fetch {spec.weights!r} at revision {spec.revision!r}: {reason}."
-        ) from error
+        message = hub_error_message(error, spec.weights, spec.revision)
+        raise spec.error("weights", message) from error
 
 
-def _started(spec: DistrifusionSpec, folder: Path, log: Any) -> subprocess.Popen[str]:
-    """The worker, in a session of its own, so that all of its processes can be ended together."""
-    names = ("size", "pipeline", "dtype", "scheduler", "scheduler_options", "warmup_steps", "mode")
+def _start_worker(spec: DistrifusionSpec, folder: Path, log: Any) -> subprocess.Popen[str]:
+    """Start the worker in a session of its own, so that all its processes can be ended."""
     options = {
-        **{name: getattr(spec, name) for name in names},
+        **{name: getattr(spec, name) for name in _WORKER_OPTIONS},
         "weights": str(weights_folder(spec, folder).resolve()),
     }
-    launcher = [
-        str(interpreter(spec, folder)),
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={spec.devices}",
-    ]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={spec.devices}"]
     return subprocess.Popen(
-        [*launcher, worker.__file__, json.dumps(options)],
+        [str(interpreter(spec, folder)), *launcher, worker.__file__, json.dumps(options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -196,20 +218,20 @@ def _started(spec: DistrifusionSpec, folder: Path, log: Any) -> subprocess.Popen
     )
 
 
-def _read(process: subprocess.Popen[str], answers: queue.Queue[str | None]) -> None:
-    """Takes the worker's lines as they come; None is its end."""
+def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    """Put the worker's lines into a queue, and None at the end of its output."""
     if process.stdout is not None:
-        with process.stdout as lines:
-            for line in lines:
-                answers.put(line)
-    answers.put(None)
+        with process.stdout as output:
+            for line in output:
+                lines.put(line)
+    lines.put(None)
 
 
-def _stopped(process: subprocess.Popen[str]) -> None:
-    """Ends the worker and all of its processes."""
+def _stop_worker(process: subprocess.Popen[str]) -> None:
+    """End the worker and all its processes."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    with suppress(OSError):  # what was not sent yet
+    with suppress(OSError):  # unsent requests
         if process.stdin is not None:
             process.stdin.close()

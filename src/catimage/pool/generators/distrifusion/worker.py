@@ -1,10 +1,14 @@
-"""Runs in the environment of the package ``distrifuser``, under torchrun, one process a GPU; knows
-nothing of catimage.
+"""Worker process of a DistriFusion generator.
 
-The first process reads requests from standard input and writes answers to what was standard output,
-both JSON, a line each. It says ``{"ready": true}`` when the pipeline is loaded. A request has
-``prompt, seed, steps, guidance``; its answer is ``{"png": BASE64}`` or ``{"error": MESSAGE}``. What
-libraries print goes to standard error.
+It runs in the environment of the package ``distrifuser``, under torchrun with one process per GPU,
+and does not import catimage. The first process reads requests from standard input and writes
+responses to standard output; both are JSON, one object per line:
+
+- ``{"ready": true}`` after the pipeline is loaded, or ``{"error": MESSAGE}``;
+- a request has ``prompt, seed, steps, guidance``;
+- its response is ``{"png": BASE64}`` or ``{"error": MESSAGE}``.
+
+The output of libraries is redirected to standard error.
 """
 
 from __future__ import annotations
@@ -17,77 +21,99 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-Draw = Callable[[dict[str, Any]], Any]
-"""From a request to a PIL image."""
+Generate = Callable[[dict[str, Any]], Any]
+"""A function from a request to a PIL image."""
+
+_MESSAGE_LENGTH = 500
 
 
-def answers(requests: Iterator[dict[str, Any]], draw: Draw) -> Iterator[dict[str, Any]]:
-    """An answer to each request; a request that fails is answered, and does not end the worker."""
+def responses(requests: Iterator[dict[str, Any]], generate: Generate) -> Iterator[dict[str, Any]]:
+    """Yield the response to each request. A request that fails does not end the worker."""
     for request in requests:
         try:
             buffer = io.BytesIO()
-            draw(request).save(buffer, "PNG")
+            generate(request).save(buffer, "PNG")
             yield {"png": base64.b64encode(buffer.getvalue()).decode()}
-        except Exception as error:  # whatever it is, the other side is to know
-            yield {"error": said(error)}
+        except Exception as error:  # the other process reports any error
+            yield {"error": error_line(error)}
 
 
-def said(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+def error_line(error: BaseException) -> str:
+    """Return type and message of an exception as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:_MESSAGE_LENGTH]}"
 
 
-def own_output() -> TextIO:
-    """What was standard output, for answers alone; from now on whatever else is printed goes to
-    standard error.
-    """
+def redirect_output() -> TextIO:
+    """Redirect standard output to standard error, and return a file for the original output."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return out
 
 
-def tell(out: TextIO, answer: dict[str, Any]) -> None:
-    """Writes one line."""
-    out.write(json.dumps(answer) + "\n")
+def write_line(out: TextIO, response: dict[str, Any]) -> None:
+    """Write a response as one line of JSON."""
+    out.write(json.dumps(response) + "\n")
     out.flush()
 
 
-def serve(load: Callable[[], Draw], out: TextIO) -> None:
-    """Loads, says so, and answers what comes on standard input until it ends. Of several processes,
-    the first alone reads and writes.
+def serve(load: Callable[[], Generate], out: TextIO) -> None:
+    """Load the pipeline, and respond to requests until the end of standard input.
+
+    If there are several processes, only the first one reads and writes.
     """
-    first = int(os.environ.get("RANK", "0")) == 0
+    is_first = int(os.environ.get("RANK", "0")) == 0
     try:
-        draw = load()
+        generate = load()
     except Exception as error:
-        if first:
-            tell(out, {"error": said(error)})
+        if is_first:
+            write_line(out, {"error": error_line(error)})
         raise SystemExit(1) from error
-    if first:
-        tell(out, {"ready": True})
-    for answer in answers(_requests(first), draw):
-        if first:
-            tell(out, answer)
+    if is_first:
+        write_line(out, {"ready": True})
+    for response in responses(_requests(is_first), generate):
+        if is_first:
+            write_line(out, response)
 
 
-def _requests(first: bool) -> Iterator[dict[str, Any]]:
-    """The requests; every process gets each of them, as all work on the same image."""
+def _requests(is_first: bool) -> Iterator[dict[str, Any]]:
+    """Yield the requests in every process, since all of them work on the same image."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield from map(json.loads, sys.stdin)
         return
     import torch.distributed
 
     while True:
-        shared = [sys.stdin.readline() if first else ""]
-        torch.distributed.broadcast_object_list(shared, src=0)
-        if not shared[0]:
+        lines = [sys.stdin.readline() if is_first else ""]
+        torch.distributed.broadcast_object_list(lines, src=0)
+        if not lines[0]:
             return
-        yield json.loads(shared[0])
+        yield json.loads(lines[0])
 
 
-def distrifusion(options: dict[str, Any]) -> Draw:
-    """The pipeline of ``distrifuser`` on a folder of weights, of which it takes safetensors alone."""
+def load_distrifusion(options: dict[str, Any]) -> Generate:
+    """Load the pipeline of ``distrifuser`` from a folder with safetensors files."""
     import diffusers
+    import torch
+
+    pipeline = _load_pipeline(options)
+    own = pipeline.pipeline.scheduler
+    scheduler = getattr(diffusers, options["scheduler"]) if options["scheduler"] else type(own)
+
+    def generate(request: dict[str, Any]) -> Any:
+        pipeline.pipeline.scheduler = scheduler.from_config(
+            own.config, **options["scheduler_options"]
+        )
+        return pipeline(
+            prompt=request["prompt"],
+            generator=torch.Generator().manual_seed(request["seed"]),
+            num_inference_steps=request["steps"],
+            guidance_scale=request["guidance"],
+        ).images[0]
+
+    return generate
+
+
+def _load_pipeline(options: dict[str, Any]) -> Any:
     import torch
     from distrifuser import pipelines  # type: ignore[import-not-found]
     from distrifuser.utils import DistriConfig  # type: ignore[import-not-found]
@@ -96,38 +122,28 @@ def distrifusion(options: dict[str, Any]) -> Draw:
     config = DistriConfig(
         height=size, width=size, warmup_steps=options["warmup_steps"], mode=options["mode"]
     )
-    kinds = {
-        "StableDiffusionPipeline": pipelines.DistriSDPipeline,
-        "StableDiffusionXLPipeline": pipelines.DistriSDXLPipeline,
-    }
-    without = (
-        {"safety_checker": None, "requires_safety_checker": False}
-        if options["pipeline"] == "StableDiffusionPipeline"
-        else {}
-    )
-    pipeline = kinds[options["pipeline"]].from_pretrained(
+    if options["pipeline"] == "StableDiffusionPipeline":
+        cls, parts = (
+            pipelines.DistriSDPipeline,
+            {
+                "safety_checker": None,
+                "requires_safety_checker": False,
+            },
+        )
+    else:
+        cls, parts = pipelines.DistriSDXLPipeline, {}
+    pipeline = cls.from_pretrained(
         distri_config=config,
         pretrained_model_name_or_path=options["weights"],
         torch_dtype=getattr(torch, options["dtype"]),
         use_safetensors=True,
         local_files_only=True,
-        **without,
+        **parts,
     )
     pipeline.set_progress_bar_config(disable=True)
-    own = pipeline.pipeline.scheduler
-    scheduler = getattr(diffusers, options["scheduler"]) if options["scheduler"] else type(own)
-
-    def draw(request: dict[str, Any]) -> Any:
-        pipeline.pipeline.scheduler = scheduler.from_config(
-            own.config, **options["scheduler_options"]
-        )
-        noise = torch.Generator().manual_seed(request["seed"])
-        asked = {"num_inference_steps": request["steps"], "guidance_scale": request["guidance"]}
-        return pipeline(prompt=request["prompt"], generator=noise, **asked).images[0]
-
-    return draw
+    return pipeline
 
 
 if __name__ == "__main__":
-    answering = own_output()
-    serve(lambda: distrifusion(json.loads(sys.argv[1])), answering)
+    output = redirect_output()
+    serve(lambda: load_distrifusion(json.loads(sys.argv[1])), output)

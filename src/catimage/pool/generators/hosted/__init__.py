@@ -1,1 +1,1 @@
-"""Models behind an HTTP API of OpenAI's shape, paid by the image."""
+"""Hosted generators: models behind an HTTP API like OpenAI's, paid per image."""

@@ -1,12 +1,10 @@
-"""Images from an HTTP API of OpenAI's shape; the ``openai`` package does the requests, their
-retries and their timeouts.
+"""The generator of the kind ``hosted``: images from an HTTP API.
+
+The package ``openai`` sends the requests and implements retries and timeouts.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import os
 import threading
 import time
@@ -14,15 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from catimage.errors import InputError
+from catimage.pool.generators.hosted.images import decode_base64, decode_image, download_image
 from catimage.pool.generators.hosted.spec import HostedSpec
 from catimage.pool.spec import Candidate
 
+_MESSAGE_LENGTH = 500
 
-class Pace:
-    """Lets requests start at most so often a minute, evenly spaced, from any number of threads."""
+
+class RateLimiter:
+    """Starts requests at a fixed rate, evenly spaced, from any number of threads.
+
+    Args:
+        requests_a_minute: the rate.
+    """
 
     def __init__(self, requests_a_minute: float) -> None:
         self._gap = 60 / requests_a_minute
@@ -30,7 +34,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def wait(self, _: Any = None) -> None:
-        """Returns when the next request may start."""
+        """Wait until the next request may start."""
         with self._lock:
             start = max(self._next, time.monotonic())
             self._next = start + self._gap
@@ -38,13 +42,13 @@ class Pace:
 
 
 class HostedGenerator:
-    """A server that is asked for one image a request, several requests at a time.
+    """Sends one request per image, several at a time.
 
-    Retries count against the rate limit too. The first request that fails for good ends the batch:
-    what is not sent yet is not sent.
+    Retries count against the rate limit too. After the first request that fails finally, no more
+    requests of the batch are sent.
 
     Raises:
-        InputError: the key or the package ``openai`` is missing.
+        InputError: the API key or the package ``openai`` is missing.
     """
 
     def __init__(self, spec: HostedSpec) -> None:
@@ -53,56 +57,72 @@ class HostedGenerator:
         except ImportError as error:
             raise spec.error(
                 "kind",
-                "hosted models need the package openai; run 'pip install \"catimage[hosted]\"'.",
+                "hosted models need the package openai. Run 'pip install \"catimage[hosted]\"'.",
             ) from error
         self.spec = spec
-        paced = [Pace(spec.requests_a_minute).wait] if spec.requests_a_minute else []
+        limit = spec.requests_a_minute
+        hooks = [RateLimiter(limit).wait] if limit else []
         self._client = openai.OpenAI(
             base_url=spec.base_url,
             api_key=api_key(spec),
             max_retries=spec.retries,
             timeout=spec.timeout,
-            http_client=openai.DefaultHttpxClient(event_hooks={"request": paced}),
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": hooks}),
         )
 
     def encode(self, prompts: list[str]) -> None:
-        """Nothing: the server reads the text itself."""
+        """Do nothing: the server encodes the prompts."""
 
     def generate(
         self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None
     ) -> np.ndarray:
-        """One image a (prompt, seed) pair, each a request of its own: uint8 (n, size, size, 3).
+        """Request one image per (prompt, seed) pair.
+
+        Args:
+            prompts: n prompts.
+            candidate: a candidate of this generator.
+            seeds: n seeds, sent to the server if the generator is ``seeded``.
+            encoded: ignored.
+
+        Returns:
+            uint8 array of shape (n, size, size, 3).
 
         Raises:
-            ValueError: there are not as many seeds as prompts.
-            InputError: the server refuses (with its message and the prompt), does not answer, or
-                answers with something else than an image of the size that was asked for.
+            ValueError: the numbers of prompts and seeds differ.
+            InputError: the server rejects a request or does not respond, or a response has no
+                image of the requested size. The message contains the prompt.
         """
         spec = self.spec.with_settings_of(candidate)
         threads = ThreadPoolExecutor(spec.concurrency)
         try:
             pairs = list(zip(prompts, seeds, strict=True))
-            return np.stack(
-                list(threads.map(lambda pair: self._image(spec, candidate, *pair), pairs))
-            )
+            images = threads.map(lambda pair: self._image(spec, candidate, *pair), pairs)
+            return np.stack(list(images))
         finally:
             threads.shutdown(cancel_futures=True)
 
     def _image(self, spec: HostedSpec, candidate: Candidate, prompt: str, seed: int) -> np.ndarray:
-        where = f"the candidate {candidate.candidate!r} for the prompt {prompt!r}"
-        answer = self._answer(spec, where, prompt, seed)
-        data = answer.data[0] if answer.data else None
+        request = f"the candidate {candidate.candidate!r} for the prompt {prompt!r}"
+        response = self._respond(spec, request, prompt, seed)
+        data = response.data[0] if response.data else None
         if data is not None and data.b64_json:
-            return _pixels(spec, where, _decoded(spec, where, data.b64_json))
+            return decode_image(spec, request, decode_base64(spec, request, data.b64_json))
         if data is not None and data.url:
-            return _pixels(spec, where, _downloaded(spec, where, data.url))
-        raise spec.error("base_url", f"the answer of {spec.base_url} to {where} holds no image.")
+            return decode_image(spec, request, download_image(spec, request, data.url))
+        raise spec.error(
+            "base_url",
+            f"the response of {spec.base_url} to {request} has no image. Check that the server"
+            " supports the model and its options.",
+        )
 
-    def _answer(self, spec: HostedSpec, where: str, prompt: str, seed: int) -> Any:
+    def _respond(self, spec: HostedSpec, request: str, prompt: str, seed: int) -> Any:
+        """Send a request, and return the response of the package."""
         import openai
 
         fields = {"quality": spec.quality, "response_format": spec.response_format}
-        asked: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        arguments: dict[str, Any] = {
+            name: value for name, value in fields.items() if value is not None
+        }
         extra = {**spec.options, **({"seed": seed} if spec.seeded else {})}
         try:
             return self._client.images.generate(
@@ -111,10 +131,10 @@ class HostedGenerator:
                 n=1,
                 size=f"{spec.size}x{spec.size}",
                 extra_body=extra,
-                **asked,
+                **arguments,
             )
         except openai.APIError as error:
-            raise _said(spec, where, error) from error
+            raise _request_error(spec, request, error) from error
 
 
 def api_key(spec: HostedSpec) -> str:
@@ -135,94 +155,41 @@ def api_key(spec: HostedSpec) -> str:
     return key
 
 
-def _said(spec: HostedSpec, where: str, error: Any) -> InputError:
-    """What went wrong with a request, in one sentence."""
+def _request_error(spec: HostedSpec, request: str, error: Any) -> InputError:
+    """Return the error for a request that failed after all retries."""
     import openai
 
+    server = spec.base_url
     if isinstance(error, openai.APITimeoutError):
-        tries = f"in {spec.retries + 1} tries of {spec.timeout:g} s"
-        return spec.error(
-            "base_url",
-            f"{spec.base_url} did not answer {where} {tries}; raise 'timeout', or run again later.",
-        )
+        attempts = f"{spec.retries + 1} attempts of {spec.timeout:g} s"
+        message = f"{server} did not respond to {request} in {attempts}. Raise 'timeout', or retry."
+        return spec.error("base_url", message)
     if not isinstance(error, openai.APIStatusError):
-        reason = _line(str(error.__cause__ or error))
-        return spec.error(
-            "base_url",
-            f"{spec.base_url} is not to be had ({reason}) for {where}; run again when it is.",
-        )
-    message = f"{_message(error)} (status {error.status_code})"
+        reason = _one_line(str(error.__cause__ or error))
+        message = f"{server} is unavailable ({reason}) for {request}. Retry later."
+        return spec.error("base_url", message)
+    reason = f"{_response_message(error)} (status {error.status_code})"
     if isinstance(error, openai.AuthenticationError):
         return spec.error(
-            "key_variable", f"{spec.base_url} refuses the key in {spec.key_variable}: {message}."
+            "key_variable",
+            f"{server} rejects the key in {spec.key_variable}: {reason}. Set a valid key.",
         )
     if isinstance(error, (openai.RateLimitError, openai.InternalServerError)):
-        return spec.error(
-            "base_url",
-            f"{spec.base_url} failed {where} {spec.retries + 1} times: {message}; run again later.",
-        )
+        attempts = f"in {spec.retries + 1} attempts"
+        message = f"{server} failed at {request} {attempts}: {reason}. Retry later."
+        return spec.error("base_url", message)
     return spec.error(
         "base_url",
-        f"{spec.base_url} refuses {where}: {message}; mend the candidate, or leave the prompt out.",
+        f"{server} rejects {request}: {reason}. Correct the candidate, or remove the prompt.",
     )
 
 
-def _message(error: Any) -> str:
+def _response_message(error: Any) -> str:
+    """Return the message in the response's body, or that of the exception."""
     body = error.body
-    return _line(
-        str(body["message"]) if isinstance(body, dict) and body.get("message") else error.message
-    )
+    in_body = isinstance(body, dict) and body.get("message")
+    return _one_line(str(body["message"]) if in_body else error.message)
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")[:500]
-
-
-def _decoded(spec: HostedSpec, where: str, text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise spec.error(
-            "base_url", f"the answer of {spec.base_url} to {where} is not base64 ({error})."
-        ) from error
-
-
-def _downloaded(spec: HostedSpec, where: str, url: str) -> bytes:
-    """The image behind a URL, without the key: it lies on another server as a rule."""
-    import urllib3
-
-    again = urllib3.Retry(
-        spec.retries,
-        backoff_factor=0.5,
-        backoff_jitter=0.5,
-        status_forcelist=(408, 429, 500, 502, 503, 504),
-    )
-    try:
-        answer = urllib3.request("GET", url, retries=again, timeout=spec.timeout)
-    except urllib3.exceptions.HTTPError as error:
-        raise spec.error(
-            "base_url", f"cannot fetch the image of {where} from {url} ({_line(str(error))})."
-        ) from error
-    if answer.status != 200:
-        raise spec.error(
-            "base_url", f"cannot fetch the image of {where} from {url} (status {answer.status})."
-        )
-    return answer.data
-
-
-def _pixels(spec: HostedSpec, where: str, data: bytes) -> np.ndarray:
-    """The image as uint8 (size, size, 3)."""
-    try:
-        image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise spec.error(
-            "base_url",
-            f"the answer of {spec.base_url} to {where} is no readable image ({_line(str(error))}).",
-        ) from error
-    if image.shape != (spec.size, spec.size, 3):
-        sizes = f"{image.shape[1]}x{image.shape[0]} pixels, not {spec.size}x{spec.size}"
-        raise spec.error(
-            "size",
-            f"{spec.base_url} made an image of {sizes}, as {where}; set the size that it makes.",
-        )
-    return image
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")[:_MESSAGE_LENGTH]

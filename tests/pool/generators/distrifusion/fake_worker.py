@@ -1,5 +1,6 @@
-"""The real worker's protocol around a backend that draws flat images, and misbehaves on words in
-the prompt.
+"""The real worker with a fake pipeline.
+
+The pipeline generates images of one colour, and fails if the prompt contains certain words.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ def load() -> Any:
     options = json.loads(sys.argv[-1])
     if options["mode"] == "no_sync":
         raise RuntimeError("Found no NVIDIA driver on your system.")
-    print("libraries print on standard output")
+    print("output of a library")
     if "WORLD_SIZE" in os.environ:
         import torch
 
         torch.distributed.init_process_group("gloo")
 
-    def draw(request: dict[str, Any]) -> Image.Image:
-        print("so do pipelines")
+    def generate(request: dict[str, Any]) -> Image.Image:
+        print("output of a pipeline")
         prompt = request["prompt"]
         if "fail" in prompt:
             raise ValueError("CUDA out\nof memory.")
         if "die" in prompt:
-            print("a last word", file=sys.stderr, flush=True)
+            print("end of the log", file=sys.stderr, flush=True)
             os._exit(7)
         if "hang" in prompt:
             time.sleep(60)
@@ -53,7 +54,7 @@ def load() -> Any:
             import torch
 
             seed = torch.tensor([request["seed"]])
-            torch.distributed.all_reduce(seed)  # every process has to have had the request
+            torch.distributed.all_reduce(seed)  # checks that every process has the request
             assert seed.item() == request["seed"] * (others + 1)
         return Image.new(
             "RGB",
@@ -61,8 +62,7 @@ def load() -> Any:
             (request["seed"], request["steps"], int(10 * request["guidance"])),
         )
 
-    return draw
+    return generate
 
 
-answering = worker.own_output()
-worker.serve(load, answering)
+worker.serve(load, worker.redirect_output())
