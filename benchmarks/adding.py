@@ -19,16 +19,16 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import Row
+from catimage.data.dataset import mean_over_seeds, seed_scores
 from catimage.data.importers.scores import parse_costs, parse_scores
-from catimage.data.schema import labels_of, scores_array
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
-from catimage.estimators.extended import extended
+from catimage.estimators.extended import extend_estimator
 from catimage.estimators.fitting import fit, out_of_fold
 from catimage.estimators.representatives import representatives
 from catimage.evaluation.held_out import mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.policies import outcome_of, routed
+from catimage.evaluation.policies import routed_outcome, routed_policies
 from catimage.params import EstimatorParams
 
 FOLDS, COUNTS, DRAWS = 5, (100, 200, 400), 2000
@@ -53,12 +53,12 @@ def rows() -> list[Row]:
 def _data(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     file = parse_scores(folder / "cems_dev.scores.csv").only("clip_score")
     costs = parse_costs(folder / "cems_dev.costs.csv").sort_values("cost")
-    by_seed = scores_array(
+    by_seed = seed_scores(
         file.scores, "clip_score", file.prompts["prompt_id"].tolist(), costs["candidate"].tolist()
     )
     return (
         file.prompts["prompt"].to_numpy(object),
-        labels_of(by_seed),
+        mean_over_seeds(by_seed),
         costs["cost"].to_numpy(float),
     )
 
@@ -97,7 +97,7 @@ def _fold(
         yield OLD, _quality(predicted[:, old], true[:, old], cost[old], cost)
         for way, some in drawn.items():
             rows = train[some]
-            grown = extended(
+            grown = extend_estimator(
                 base,
                 new,
                 prompts[rows],
@@ -130,9 +130,9 @@ def _quality(
     ``cost`` that one is taken.
     """
     low, high = float(cost.min()), float((cost if span is None else span).max())
-    family = routed(predicted, predicted, predicted, true, cost)
+    family = routed_policies(predicted, predicted, predicted, true, cost)
     return np.column_stack(
-        [outcome_of(predicted, true, cost, 0.0).quality, mean_over_budgets(family, low, high)]
+        [routed_outcome(predicted, true, cost, 0.0).quality, mean_over_budgets(family, low, high)]
     )
 
 

@@ -1,5 +1,5 @@
-"""Successes and failures (CATImage 5.3, figure 4): where the router's choice differs from a fixed
-candidate at the same mean cost.
+"""Successes and failures (CATImage 5.3, figure 4): test prompts for which the router's choice
+differs from a fixed candidate at the same mean cost.
 """
 
 from __future__ import annotations
@@ -8,99 +8,81 @@ from typing import Any
 
 import numpy as np
 
-from catimage.common.arrays import Floats, Ints
+from catimage.common.arrays import Ints
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.methods import Pool
-from catimage.evaluation.samples import Cell, Sample, data_uri
+from catimage.evaluation.samples import Images, PromptResults, Sample
 
-EACH = 3
-"""Successes shown, and failures."""
+MAX_CASES = 3
+"""Successes, and failures, that are listed."""
 
 
 def cases_document(
-    picked: Ints,
-    lam: float,
-    predicted: Floats,
-    labels: Floats,
-    pool: Pool,
-    name: str,
-    prompt_ids: list[str],
-    bootstrap: PairedBootstrap,
+    results: PromptResults, picked: Ints, lam: float, fixed: str, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """``cases`` of ``metrics.json``: the router at the cost of the fixed candidate ``name``, prompt
-    by prompt.
+    """Return ``cases`` of ``metrics.json``: the router compared with a fixed candidate per prompt.
 
-    ``differs``, ``better`` and ``worse`` are shares of the test prompts; ``successes`` and
-    ``failures`` name the prompts that gain and lose most, whose ``predicted_gain`` is what the
-    router expected. They are picked by their labels, so that luck of the seeds is among the
-    reasons.
+    ``differs``, ``better`` and ``worse`` are shares of the test prompts. ``successes`` and
+    ``failures`` are the prompts with the largest gains and losses; ``predicted_gain`` is the gain
+    that the router predicted. They are selected by their labels, so noise of the seeds is among the
+    causes.
 
     Args:
-        picked: the candidate that each test prompt gets from the router, (n_test,), and ``lam`` the
-            largest lambda of its rule.
-        predicted: the router's predictions (n_test, n_candidates); ``labels`` likewise.
-        prompt_ids: of the test prompts.
+        results: predictions and labels of the test prompts.
+        picked: position of the candidate that the router serves each prompt, (n_test,).
+        lam: the largest lambda of the router's rule.
+        fixed: name of the fixed candidate.
+        bootstrap: of the test prompts.
     """
-    fixed, every = pool.candidates.index(name), np.arange(len(labels))
-    gain, expected = (values[every, picked] - values[:, fixed] for values in (labels, predicted))
+    m, costs = results.candidates.names.index(fixed), results.candidates.costs
+    rows = np.arange(len(picked))
+    gain, predicted_gain = (
+        values[rows, picked] - values[:, m] for values in (results.labels, results.predicted)
+    )
     order = np.argsort(gain, kind="stable")
 
     def case(i: int) -> dict[str, Any]:
         return {
-            "prompt_id": prompt_ids[i],
-            "candidate": pool.candidates[picked[i]],
-            "cost": float(pool.cost[picked[i]]),
+            "prompt_id": results.ids[i],
+            "candidate": results.candidates.names[picked[i]],
+            "cost": float(costs[picked[i]]),
             "gain": float(gain[i]),
-            "predicted_gain": float(expected[i]),
+            "predicted_gain": float(predicted_gain[i]),
         }
 
     return {
-        "candidate": name,
-        "cost": float(pool.cost[fixed]),
+        "candidate": fixed,
+        "cost": float(costs[m]),
         "lambda": lam,
-        "mean_cost": float(pool.cost[picked].mean()),
+        "mean_cost": float(costs[picked].mean()),
         "gain": float(gain.mean()),
         "interval": bootstrap.interval(gain),
-        "differs": float((picked != fixed).mean()),
+        "differs": float((picked != m).mean()),
         "better": float((gain > 0).mean()),
         "worse": float((gain < 0).mean()),
-        "successes": [case(i) for i in order[::-1][:EACH].tolist() if gain[i] > 0],
-        "failures": [case(i) for i in order[:EACH].tolist() if gain[i] < 0],
+        "successes": [case(i) for i in order[::-1][:MAX_CASES].tolist() if gain[i] > 0],
+        "failures": [case(i) for i in order[:MAX_CASES].tolist() if gain[i] < 0],
     }
 
 
 def case_samples(
-    cases: list[dict[str, Any]],
-    fixed: str,
-    prompts: dict[str, tuple[int, str]],
-    predicted: Floats,
-    labels: Floats,
-    pool: Pool,
-    images: dict[tuple[str, str], bytes],
+    cases: list[dict[str, Any]], fixed: str, results: PromptResults, images: Images
 ) -> list[Sample]:
-    """The successes or failures for the report: each prompt with the fixed candidate and the routed
-    one.
+    """Return successes or failures for the report: the fixed candidate, then the routed one.
 
     Args:
-        cases: successes or failures; ``fixed`` is the candidate that they were held against.
-        prompts: by prompt_id, the row in ``predicted`` and ``labels``, and the prompt.
-        images: encoded images by prompt_id and candidate; what is missing is left out.
+        cases: ``successes`` or ``failures`` of :func:`cases_document`.
+        fixed: name of the fixed candidate.
+        results: predictions and labels of the test prompts.
+        images: candidates without an image are shown without one.
     """
-
-    def cell(identifier: str, name: str, chosen: bool) -> Cell:
-        i, m = prompts[identifier][0], pool.candidates.index(name)
-        return Cell(
-            name,
-            data_uri(images.get((identifier, name))),
-            float(predicted[i, m]),
-            float(labels[i, m]),
-            chosen,
-        )
-
+    rows = {prompt_id: row for row, prompt_id in enumerate(results.ids)}
+    names = results.candidates.names
     return [
-        Sample(
-            prompts[c["prompt_id"]][1],
-            [cell(c["prompt_id"], fixed, False), cell(c["prompt_id"], c["candidate"], True)],
+        results.sample(
+            rows[case["prompt_id"]],
+            [names.index(fixed), names.index(case["candidate"])],
+            names.index(case["candidate"]),
+            images,
         )
-        for c in cases
+        for case in cases
     ]

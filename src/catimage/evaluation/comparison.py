@@ -1,5 +1,5 @@
-"""Estimators side by side, each judged on every prompt by a router that has not seen it (k-fold,
-with all choices inside the folds).
+"""k-fold comparison of estimators: every prompt is evaluated by routers that were not fitted on it,
+with all choices made inside the folds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats
+from catimage.common.formatting import format_gain, format_number, format_percent, format_share
 from catimage.data.missing_labels import best_single_candidate
 from catimage.evaluation.curve_queries import (
     best_position,
@@ -20,23 +21,33 @@ from catimage.evaluation.curve_queries import (
 )
 from catimage.evaluation.held_out import mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap, gains_over, verdict
-from catimage.evaluation.policies import Family, Outcome, fixed, mix, routed
-from catimage.evaluation.tables import ratio
-from catimage.evaluation.text import gain, number, percent
+from catimage.evaluation.policies import (
+    Outcome,
+    PolicyCurve,
+    fixed_policies,
+    mixed_policies,
+    routed_policies,
+)
+from catimage.evaluation.tables import cost_ratio
 from catimage.routing.curve import deferral_curve
 
 POLICIES = ("max_quality", "at_cost", "match")
-"""Lambda chosen for the best quality, for the best within the best single candidate's cost, and for
-its quality at least cost.
+"""Lambda selected for the best quality, for the best quality within the best single candidate's
+cost, and for that candidate's quality at the least cost.
 """
 BASELINES = ("fixed", "mix", "oracle")
+"""Methods that need no estimator."""
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """A method on all judged prompts: each policy's ``quality`` and ``cost``, (n, 3) in the order
-    of :data:`POLICIES`, and ``curve`` (n,), the quality on average over budgets from the cheapest
-    to the dearest candidate.
+class FoldOutcome:
+    """Quality and cost of one method per evaluated prompt.
+
+    Attributes:
+        quality: by policy, (n, 3) in the order of :data:`POLICIES`.
+        cost: by policy, (n, 3).
+        curve: quality averaged over budgets from the cheapest to the most expensive candidate,
+            (n,).
     """
 
     quality: Floats
@@ -44,120 +55,138 @@ class Pooled:
     curve: Floats
 
 
-def judge_fold(
-    known: Floats, judged: Floats, cost: Floats, predictions: Mapping[str, tuple[Floats, Floats]]
-) -> dict[str, Pooled]:
-    """Every method on one fold's judged prompts, all its choices made on the others; the methods
-    that need no estimator come first.
+def evaluate_fold(
+    known: Floats, test: Floats, costs: Floats, predictions: Mapping[str, tuple[Floats, Floats]]
+) -> dict[str, FoldOutcome]:
+    """Evaluate every method on the test prompts of one fold, the baselines first.
 
     Args:
-        known: labels (n_known, m) of the prompts that choices may see; ``judged`` (n_judged, m).
-        cost: (m,).
-        predictions: by estimator, out-of-fold ones of the known prompts (n_known, m), and those of
-            the judged ones (n_judged, m).
+        known: labels of the prompts that choices may use, (n_known, m).
+        test: labels of the evaluated prompts, (n_test, m).
+        costs: (m,).
+        predictions: by estimator, out-of-fold predictions of the known prompts (n_known, m), and
+            predictions of the evaluated ones (n_test, m).
     """
-    families = {
-        "fixed": fixed(known, judged, cost),
-        "mix": mix(known, judged, cost),
-        "oracle": routed(known, known, judged, judged, cost),
+    methods = {
+        "fixed": fixed_policies(known, test, costs),
+        "mix": mixed_policies(known, test, costs),
+        "oracle": routed_policies(known, known, test, test, costs),
     }
-    families |= {
-        name: routed(held, known, predicted, judged, cost)
-        for name, (held, predicted) in predictions.items()
+    for name, (held_out, predicted) in predictions.items():
+        methods[name] = routed_policies(held_out, known, predicted, test, costs)
+    best = best_single_candidate(known, costs)
+    return {
+        name: _fold_outcome(policies, best, known, test, costs)
+        for name, policies in methods.items()
     }
-    best = best_single_candidate(known, cost)
-    return {name: _pooled(family, best, known, judged, cost) for name, family in families.items()}
 
 
-def found_ratio(predicted: Floats, judged: Floats, cost: Floats, best: int) -> float | None:
-    """The cheapest point of the judged prompts' own curve that is as good as candidate ``best``
-    there, over its cost; else None.
+def in_sample_cost_ratio(
+    predicted: Floats, labels: Floats, costs: Floats, best: int
+) -> float | None:
+    """Return the cost of the cheapest point as good as candidate ``best``, over its cost.
 
-    What the best lambda would have given, as the papers' tables have it; predictions and labels (n,
-    m), cost (m,).
+    Lambda is selected on the evaluated prompts themselves, as in the papers' tables.
+
+    Args:
+        predicted: (n, m).
+        labels: (n, m).
+        costs: (m,).
+        best: index of a candidate.
+
+    Returns:
+        The ratio; None if no point is as good.
     """
-    curve = deferral_curve(predicted, cost, judged)
-    place = position_to_match(curve, float(judged[:, best].mean()))
-    return None if place is None else ratio(cost_at(curve, place), float(cost[best]))
+    curve = deferral_curve(predicted, costs, labels)
+    position = position_to_match(curve, float(labels[:, best].mean()))
+    return None if position is None else cost_ratio(cost_at(curve, position), float(costs[best]))
 
 
-def _pooled(family: Family, best: int, known: Floats, judged: Floats, cost: Floats) -> Pooled:
-    curve, linear = family.curve, family.linear
-    places = (
+def _fold_outcome(
+    policies: PolicyCurve, best: int, known: Floats, test: Floats, costs: Floats
+) -> FoldOutcome:
+    curve, linear = policies.curve, policies.linear
+    positions = (
         best_position(curve),
-        position_at_cost(curve, float(cost[best]), linear),
+        position_at_cost(curve, float(costs[best]), linear),
         position_to_match(curve, float(known[:, best].mean()), linear),
     )
-    single = Outcome(
-        np.full(len(judged), cost[best]), judged[:, best]
-    )  # what is left where no lambda does it
-    outcomes = [single if place is None else family.outcome(place) for place in places]
-    over = mean_over_budgets(family, float(cost.min()), float(cost.max()))
-    return Pooled(
+    # Where no lambda meets the condition, the best single candidate is used.
+    single = Outcome(np.full(len(test), costs[best]), test[:, best])
+    outcomes = [single if p is None else policies.outcome(p) for p in positions]
+    return FoldOutcome(
         np.stack([o.quality for o in outcomes], axis=1),
         np.stack([o.cost for o in outcomes], axis=1),
-        over,
+        mean_over_budgets(policies, float(costs.min()), float(costs.max())),
     )
 
 
-def joined(folds: list[dict[str, Pooled]]) -> dict[str, Pooled]:
-    """The folds, one after the other."""
+def concatenate_folds(folds: list[dict[str, FoldOutcome]]) -> dict[str, FoldOutcome]:
+    """Concatenate the prompts of all folds."""
     return {
-        name: Pooled(
-            *(
-                np.concatenate([getattr(fold[name], part) for fold in folds])
-                for part in ("quality", "cost", "curve")
-            )
+        name: FoldOutcome(
+            np.concatenate([fold[name].quality for fold in folds]),
+            np.concatenate([fold[name].cost for fold in folds]),
+            np.concatenate([fold[name].curve for fold in folds]),
         )
         for name in folds[0]
     }
 
 
 def comparison_rows(
-    methods: Mapping[str, Pooled], rival: Floats, rival_cost: Floats, bootstrap: PairedBootstrap
+    methods: Mapping[str, FoldOutcome],
+    reference: Floats,
+    reference_cost: Floats,
+    bootstrap: PairedBootstrap,
 ) -> list[dict[str, Any]]:
-    """A row a method: gains over the best single candidate, cost ratios and mean curve quality,
-    each with its 95% interval.
+    """Return one row per method: gains over the best single candidate, cost ratios and mean curve
+    quality, each with its 95% interval.
 
     Args:
-        methods: see :func:`joined`; one of them is ``fixed``.
-        rival, rival_cost: (n,), of the candidate that was the best single one among the prompts
-            that a fold's choices may see.
+        methods: see :func:`concatenate_folds`; one of them is ``fixed``.
+        reference: quality of the best single candidate of each prompt's fold, (n,).
+        reference_cost: its cost, (n,).
+        bootstrap: of the prompts.
     """
-    fixed_curve = methods["fixed"].curve
+    fixed = methods["fixed"].curve
     return [
-        {"estimator": name, **_row(method, rival, rival_cost, fixed_curve, bootstrap)}
+        {
+            "estimator": name,
+            **_policy_figures(method, reference, reference_cost, bootstrap),
+            **_curve_figures(method.curve, fixed, bootstrap),
+            "verdict": verdict(bootstrap.interval(gains_over(method.quality[:, 0], reference))),
+        }
         for name, method in methods.items()
     ]
 
 
-def _row(
-    method: Pooled,
-    rival: Floats,
-    rival_cost: Floats,
-    fixed_curve: Floats,
-    bootstrap: PairedBootstrap,
+def _policy_figures(
+    method: FoldOutcome, reference: Floats, reference_cost: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {}
+    figures = {}
     for i, policy in enumerate(POLICIES):
-        gains, cost = gains_over(method.quality[:, i], rival), method.cost[:, i]
-        row[policy] = {
+        gains, cost = gains_over(method.quality[:, i], reference), method.cost[:, i]
+        figures[policy] = {
             "gain": float(gains.mean()),
             "interval": bootstrap.interval(gains),
             "cost": float(cost.mean()),
-            "cost_ratio": ratio(float(cost.mean()), float(rival_cost.mean())),
-            "cost_ratio_interval": bootstrap.ratio_interval(cost, rival_cost),
+            "cost_ratio": cost_ratio(float(cost.mean()), float(reference_cost.mean())),
+            "cost_ratio_interval": bootstrap.ratio_interval(cost, reference_cost),
         }
-    over = method.curve - fixed_curve
-    row["mean_curve_quality"] = float(method.curve.mean())
-    row["mean_curve_quality_interval"] = bootstrap.interval(method.curve)
-    row["mean_curve_gain"] = {"gain": float(over.mean()), "interval": bootstrap.interval(over)}
-    row["verdict"] = verdict(row["max_quality"]["interval"])
-    return row
+    return figures
+
+
+def _curve_figures(curve: Floats, fixed: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    gain = curve - fixed
+    return {
+        "mean_curve_quality": float(curve.mean()),
+        "mean_curve_quality_interval": bootstrap.interval(curve),
+        "mean_curve_gain": {"gain": float(gain.mean()), "interval": bootstrap.interval(gain)},
+    }
 
 
 def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the table that people read."""
+    """Return header and cells of the printed table."""
     header = [
         "estimator",
         "gain [95% interval]",
@@ -174,53 +203,41 @@ def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[s
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    best, at_cost, match, curve = (row[key] for key in (*POLICIES, "mean_curve_gain"))
-    interval = match["cost_ratio_interval"]
-    share = percent(match["cost_ratio"]) + (
-        "" if interval is None else f" [{percent(interval[0])}, {percent(interval[1])}]"
-    )
-    gains = [gain(part["gain"], part["interval"]) for part in (best, at_cost, match, curve)]
-    told = [number(row.get(key), 3) for key in ("fit_seconds", "decision_ms")]
+    figures = [row[key] for key in (*POLICIES, "mean_curve_gain")]
+    best, at_cost, match, curve = (format_gain(f["gain"], f["interval"]) for f in figures)
     return [
         row["estimator"],
-        gains[0],
-        percent(best["cost_ratio"]),
-        gains[1],
-        share,
-        gains[2],
-        gains[3],
-        *told,
+        best,
+        format_percent(row["max_quality"]["cost_ratio"]),
+        at_cost,
+        format_share(row["match"]["cost_ratio"], row["match"]["cost_ratio_interval"]),
+        match,
+        curve,
+        *(format_number(row.get(key), 3) for key in ("fit_seconds", "decision_ms")),
         row["verdict"],
     ]
 
 
-def sentences(rows: list[dict[str, Any]], chosen: str) -> list[str]:
-    """What the row of the estimator that would be ``chosen`` comes to."""
+def comparison_lines(rows: list[dict[str, Any]], chosen: str) -> list[str]:
+    """Describe the gain and the cost of the estimator ``chosen`` in two sentences."""
     row = next(r for r in rows if r["estimator"] == chosen)
     best, match = row["max_quality"], row["match"]
-    said = gain(best["gain"], best["interval"])
+    gain = format_gain(best["gain"], best["interval"])
     first = {
         "better": (
-            f"{chosen} gains {said} over the best single candidate, at"
-            f" {percent(best['cost_ratio'])} of its cost."
+            f"{chosen} gains {gain} over the best single candidate, at"
+            f" {format_percent(best['cost_ratio'])} of its cost."
         ),
-        "worse": f"{chosen} loses to the best single candidate: {said}.",
+        "worse": f"{chosen} loses to the best single candidate: {gain}.",
         "nothing significant": (
-            f"{chosen} gains nothing significant over the best single candidate: {said}."
+            f"{chosen} gains nothing significant over the best single candidate: {gain}."
         ),
     }[row["verdict"]]
-    how = {
-        "worse": (
-            "Aimed at the best single candidate's quality, it falls short by"
-            f" {gain(match['gain'], match['interval'])}"
-        ),
-        "better": (
-            "Aimed at the best single candidate's quality, it surpasses it:"
-            f" {gain(match['gain'], match['interval'])}"
-        ),
-        "nothing significant": (
-            "It matches the best single candidate's quality (difference"
-            f" {gain(match['gain'], match['interval'])})"
-        ),
+    match_gain = format_gain(match["gain"], match["interval"])
+    target = "Calibrated to the best single candidate's quality, it"
+    second = {
+        "worse": f"{target} falls short by {match_gain}",
+        "better": f"{target} exceeds it by {match_gain}",
+        "nothing significant": f"{target} matches it (difference {match_gain})",
     }[verdict(match["interval"])]
-    return [first, f"{how}, at {percent(match['cost_ratio'])} of its cost."]
+    return [first, f"{second}, at {format_percent(match['cost_ratio'])} of its cost."]

@@ -1,10 +1,13 @@
-"""``calibrate.estimator: auto``: the estimator whose deferral curve is best on prompts that it has
-not learned from.
+"""Selection of the estimator that routes (``calibrate.estimator: auto``).
+
+Estimators are compared by the mean quality of their deferral curves over all budgets, on prompts
+that they were not trained on: by out-of-fold predictions of the training prompts if there are any,
+otherwise on the validation split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +15,27 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
+from catimage.data.dataset import Dataset
 from catimage.data.missing_labels import complete_rows
-from catimage.errors import InputError
-from catimage.estimators.load_estimators import read_out_of_fold
+from catimage.errors import InputError, nearest
+from catimage.estimators.load_estimators import OUT_OF_FOLD, load_estimator, read_out_of_fold
 from catimage.routing.curve import deferral_curve
-from catimage.stages.train import OUT_OF_FOLD
+from catimage.workspace import Workspace
 
-GROUPS = 20
-"""Of prompts, for the jackknife."""
+N_GROUPS = 20
+"""Number of groups of prompts of the jackknife."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """An estimator's mean curve quality and how far it is behind the best one, each with its
-    standard error (None for a single prompt).
+class EstimatorResult:
+    """The result of one estimator; standard errors are None with a single prompt.
+
+    Attributes:
+        estimator: name of the estimator.
+        mean_curve_quality: mean quality of the deferral curve over all budgets.
+        se: standard error of ``mean_curve_quality``.
+        behind: difference to the best estimator.
+        behind_se: standard error of ``behind``.
     """
 
     estimator: str
@@ -36,118 +46,183 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All estimators, the best first, and whether they were compared on training prompts,
-    ``independent`` of the validation split.
+class EstimatorComparison:
+    """A comparison of estimators.
+
+    Attributes:
+        rows: one result per estimator, the best first.
+        cross_validated: whether training prompts were used (out of fold), so that the selection is
+            independent of the validation split.
     """
 
-    rows: tuple[Compared, ...]
-    independent: bool
+    rows: tuple[EstimatorResult, ...]
+    cross_validated: bool
 
     @property
     def best(self) -> str:
-        """The name of the one that routes."""
+        """Name of the best estimator."""
         return self.rows[0].estimator
 
     def document(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the comparison as JSON, for ``router.json``."""
         return {
-            "on": "train" if self.independent else "val",
+            "on": "train" if self.cross_validated else "val",
             "estimators": [asdict(row) for row in self.rows],
         }
 
-    def sentence(self, metric: str) -> str:
-        """Why this one."""
+    def summary(self, metric: str) -> str:
+        """Describe the selection in one line."""
         first, *others = self.rows
-        where = "cross-validated" if self.independent else "validation"
-        said = (
-            f"{first.estimator} of {len(self.rows)}: {where} mean curve quality"
-            f" {_with_error(first.mean_curve_quality, first.se)} {metric}"
+        method = "cross-validated" if self.cross_validated else "validation"
+        quality = _with_error(first.mean_curve_quality, first.se)
+        text = (
+            f"{first.estimator} of {len(self.rows)}: {method} mean curve quality {quality} {metric}"
         )
-        return (
-            f"{said}, {_with_error(others[0].behind, others[0].behind_se)} above"
-            f" {others[0].estimator}"
-            if others
-            else said
-        )
+        if not others:
+            return text
+        second = others[0]
+        return f"{text}, {_with_error(second.behind, second.behind_se)} above {second.estimator}"
 
 
 def _with_error(value: float, error: float | None) -> str:
     return f"{value:.5g}" + ("" if error is None else f" (standard error {error:.2g})")
 
 
-def held_out(
-    folder: Path, names: list[str], prompt_ids: list[str], candidates: list[str]
-) -> dict[str, Floats] | None:
-    """Out-of-fold predictions (n_train, n_candidates) of each estimator in ``folder``; None where
-    one has none (``train.folds: 0``).
+def select_estimator(
+    workspace: Workspace, metric: str, estimator: str, data: Dataset
+) -> tuple[str, EstimatorComparison | None]:
+    """Select the estimator that routes by ``metric``.
+
+    Args:
+        workspace: with trained estimators.
+        metric: the routed metric.
+        estimator: the setting ``calibrate.estimator``: ``auto``, or the name of an estimator.
+        data: the whole dataset.
+
+    Returns:
+        The name of the estimator, and for ``auto`` the comparison.
 
     Raises:
-        InputError: they are of other prompts or candidates than the workspace's.
+        InputError: there is no trained estimator, ``estimator`` is not one of them, or no prompt
+            has all of its labels.
     """
-    found: dict[str, Floats] = {}
+    folder, candidates = workspace.estimators / metric, data.candidates
+    names = eligible_estimators(folder, estimator)
+    if estimator != "auto":
+        return names[0], None
+    prompts = data.split("train")
+    predictions = read_all_out_of_fold(folder, names, prompts.ids, candidates.names)
+    cross_validated = predictions is not None
+    if predictions is None:
+        prompts = data.split("val")
+        predictions = {
+            name: load_estimator(workspace, folder / name, candidates.names).predict(prompts.texts)
+            for name in names
+        }
+    labels = prompts.labels(metric)
+    comparison = compare_estimators(predictions, labels, candidates.costs, cross_validated)
+    return comparison.best, comparison
+
+
+def eligible_estimators(folder: Path, estimator: str) -> list[str]:
+    """Return the names of the trained estimators in ``folder`` among which to select.
+
+    Args:
+        folder: ``models/estimators/<metric>/``.
+        estimator: ``auto`` for all, or the name of one.
+
+    Raises:
+        InputError: there is no trained estimator, or ``estimator`` is not one of them.
+    """
+    trained = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if not trained:
+        raise InputError(f"{folder}: no trained estimator found. Run 'catimage train'.")
+    if estimator != "auto" and estimator not in trained:
+        raise InputError(
+            f"calibrate.estimator: {estimator!r} is not trained{nearest(estimator, trained)}. Set"
+            f" it to one of {', '.join(trained)}, or to 'auto'."
+        )
+    return trained if estimator == "auto" else [estimator]
+
+
+def read_all_out_of_fold(
+    folder: Path, names: Sequence[str], prompt_ids: list[str], candidates: list[str]
+) -> dict[str, Floats] | None:
+    """Read the out-of-fold predictions of several estimators.
+
+    Returns:
+        Predictions (n_train, n_candidates) by name; None if an estimator has none
+        (``train.folds: 0``).
+
+    Raises:
+        InputError: the predictions are of other prompts or candidates.
+    """
+    predictions: dict[str, Floats] = {}
     for name in names:
         predicted = read_out_of_fold(folder / name / OUT_OF_FOLD, prompt_ids, candidates)
         if predicted is None:
             return None
-        found[name] = predicted
-    return found
+        predictions[name] = predicted
+    return predictions
 
 
-def compare(
-    predictions: Mapping[str, Floats], labels: Floats, cost: Floats, independent: bool
-) -> Comparison:
-    """Estimators by the mean over budgets of the quality of their routing, with errors by a
-    jackknife over groups of prompts.
+def compare_estimators(
+    predictions: Mapping[str, Floats], labels: Floats, cost: Floats, cross_validated: bool
+) -> EstimatorComparison:
+    """Compare estimators by the mean quality of their deferral curves over all budgets.
+
+    Standard errors are from a jackknife over groups of prompts.
 
     Args:
-        predictions: (n, n_candidates) by estimator; ``cost`` (n_candidates,).
-        labels: (n, n_candidates); prompts that lack one (NaN) do not count.
+        predictions: (n_prompts, n_candidates) by name.
+        labels: (n_prompts, n_candidates); prompts with a missing label (NaN) are ignored.
+        cost: (n_candidates,).
+        cross_validated: whether the predictions are out-of-fold predictions of training prompts.
 
     Raises:
         InputError: no prompt has all of its labels.
     """
-    whole = complete_rows(labels)
-    if not len(whole):
+    complete = complete_rows(labels)
+    if not len(complete):
         raise InputError(
-            "calibrate.estimator: auto compares on prompts with a score of every candidate, and"
-            " there is none: name an estimator."
+            "calibrate.estimator: auto needs prompts with a score of every candidate, and there is"
+            " none. Name an estimator, or score more images."
         )
-    groups = np.random.default_rng(0).permutation(len(whole)) % min(GROUPS, len(whole))
-    found = {
-        name: _estimates(predicted[whole], labels[whole], cost, groups)
+    groups = np.random.default_rng(0).permutation(len(complete)) % min(N_GROUPS, len(complete))
+    estimates = {
+        name: _jackknife_estimates(predicted[complete], labels[complete], cost, groups)
         for name, predicted in predictions.items()
     }
-    names = sorted(found, key=lambda name: (-found[name][0], name))
-    best = found[names[0]]
+    names = sorted(estimates, key=lambda name: (-estimates[name][0], name))
+    best = estimates[names[0]]
     rows = [
-        Compared(
-            n,
-            float(found[n][0]),
-            _error(found[n][1:]),
-            float((best - found[n])[0]),
-            _error((best - found[n])[1:]),
+        EstimatorResult(
+            name,
+            float(estimates[name][0]),
+            _jackknife_error(estimates[name][1:]),
+            float((best - estimates[name])[0]),
+            _jackknife_error((best - estimates[name])[1:]),
         )
-        for n in names
+        for name in names
     ]
-    return Comparison(tuple(rows), independent)
+    return EstimatorComparison(tuple(rows), cross_validated)
 
 
-def _estimates(predicted: Floats, labels: Floats, cost: Floats, groups: Ints) -> Floats:
-    """Mean curve quality on all prompts, then without each group of them."""
+def _jackknife_estimates(predicted: Floats, labels: Floats, cost: Floats, groups: Ints) -> Floats:
+    """Return the mean curve quality of all prompts, and of the prompts without each group."""
     low, high = float(cost.min()), float(cost.max())
-    every = [np.ones(len(groups), bool)] + (
+    subsets = [np.ones(len(groups), bool)] + (
         [groups != g for g in range(groups.max() + 1)] if groups.max() else []
     )
     return np.array(
         [
             deferral_curve(predicted[rows], cost, labels[rows]).mean_quality(low, high)
-            for rows in every
+            for rows in subsets
         ]
     )
 
 
-def _error(without: Floats) -> float | None:
-    """The jackknife's standard error, from the estimates without each group."""
+def _jackknife_error(without: Floats) -> float | None:
+    """Return the standard error from the estimates without each group."""
     g = len(without)
     return float(np.sqrt((g - 1) * without.var())) if g > 1 else None

@@ -8,34 +8,64 @@ from numpy.typing import NDArray
 from catimage.common.arrays import Floats
 
 CHUNK = 128
+"""Resamples that are averaged together."""
 ROUNDING = 1e-12
-"""Relative to the larger of two qualities."""
+"""Differences below this share of the larger quality are rounding errors."""
+TAILS = ((1 - 0.95) / 2, 1 - (1 - 0.95) / 2)
+"""Quantiles at the ends of a 95% interval."""
+
+
+def percentile_interval(draws: Floats) -> list[float]:
+    """Return the 95% percentile interval ``[low, high]`` of resampled values (n_draws,)."""
+    low, high = np.quantile(draws, TAILS)
+    return [float(low), float(high)]
 
 
 class PairedBootstrap:
-    """Resamples of the test prompts, drawn once: whatever is compared is compared on the same
-    resamples.
+    """Resamples of the test prompts, drawn once and used for every comparison.
 
-    A difference between two policies is first taken prompt by prompt and then averaged over
-    resampled prompts, so that what makes a prompt hard or easy for both cancels. Percentile
-    intervals.
+    The difference between two policies is taken per prompt and then averaged over the resampled
+    prompts, so that variation shared by both policies cancels. Intervals are percentile intervals.
 
-    It keeps one byte a prompt and draw: 10 MB for 5,000 prompts and 2,000 draws.
+    The counts take one byte per prompt and draw: 10 MB for 5,000 prompts and 2,000 draws.
+
+    Args:
+        prompts: number of prompts.
+        draws: number of resamples.
+        seed: seed of the random number generator.
+
+    Attributes:
+        counts: how often each resample contains each prompt, (draws, prompts).
+
+    Raises:
+        ValueError: ``prompts`` or ``draws`` is below 1.
     """
 
     def __init__(self, prompts: int, draws: int, seed: int) -> None:
         if prompts < 1 or draws < 1:
             raise ValueError(
-                f"a bootstrap needs a prompt and a draw at least, not {prompts} and {draws}"
+                f"a bootstrap needs at least one prompt and one draw, not {prompts} and {draws}"
             )
+        self._seed = seed
         rng = np.random.default_rng(seed)
         chunks = [
-            _counts(rng, prompts, min(CHUNK, draws - start)) for start in range(0, draws, CHUNK)
+            _resample_counts(rng, prompts, min(CHUNK, draws - start))
+            for start in range(0, draws, CHUNK)
         ]
         self.counts: NDArray[np.uint8] = np.concatenate(chunks)
 
+    def for_prompts(self, prompts: int) -> PairedBootstrap:
+        """Return a bootstrap of another number of prompts with the same draws and seed."""
+        if prompts == self.counts.shape[1]:
+            return self
+        return PairedBootstrap(prompts, len(self.counts), self._seed)
+
     def means(self, values: Floats) -> Floats:
-        """Means (draws, k) of ``values`` (n_prompts, k) over each resample."""
+        """Return the mean of ``values`` (n_prompts, k) in each resample: (draws, k).
+
+        Raises:
+            ValueError: ``values`` has another shape.
+        """
         if values.ndim != 2 or len(values) != self.counts.shape[1]:
             raise ValueError(f"values must be ({self.counts.shape[1]}, k), not {values.shape}")
         pieces = [
@@ -45,68 +75,64 @@ class PairedBootstrap:
         means: Floats = np.concatenate(pieces) / len(values)
         return means
 
-    def intervals(self, values: Floats, level: float = 0.95) -> Floats:
-        """Intervals (k, 2) of the means of ``values`` (n_prompts, k)."""
-        bounds: Floats = np.quantile(self.means(values), _tails(level), axis=0).T
+    def intervals(self, values: Floats) -> Floats:
+        """Return the 95% intervals (k, 2) of the means of ``values`` (n_prompts, k)."""
+        bounds: Floats = np.quantile(self.means(values), TAILS, axis=0).T
         return bounds
 
-    def ratio_interval(
-        self, above: Floats, below: Floats, level: float = 0.95
-    ) -> list[float] | None:
-        """``[low, high]`` of the mean of ``above`` over that of ``below``, both (n_prompts,),
-        resampled together.
-
-        None where the mean of ``below`` is not clearly above 0 (its own interval reaches 0): then
-        the ratio has no bounds.
-        """
-        means = self.means(np.stack([above, below], axis=1))
-        if np.quantile(means[:, 1], _tails(level)[0]) <= 0:
-            return None
-        positive = means[means[:, 1] > 0]
-        low, high = np.quantile(positive[:, 0] / positive[:, 1], _tails(level))
-        return [float(low), float(high)]
-
     def interval(self, values: Floats) -> list[float]:
-        """``[low, high]``, 95%, of the mean of ``values`` (n_prompts,)."""
+        """Return the 95% interval ``[low, high]`` of the mean of ``values`` (n_prompts,)."""
         low, high = self.intervals(values[:, None])[0]
         return [float(low), float(high)]
 
+    def ratio_interval(self, numerator: Floats, denominator: Floats) -> list[float] | None:
+        """Return the 95% interval of the ratio of two means, resampled together.
 
-def _tails(level: float) -> list[float]:
-    return [(1 - level) / 2, 1 - (1 - level) / 2]
+        Args:
+            numerator: (n_prompts,).
+            denominator: (n_prompts,).
+
+        Returns:
+            ``[low, high]``, or None if the interval of the denominator's mean reaches 0: then the
+            ratio is unbounded.
+        """
+        means = self.means(np.stack([numerator, denominator], axis=1))
+        if np.quantile(means[:, 1], TAILS[0]) <= 0:
+            return None
+        positive = means[means[:, 1] > 0]
+        return percentile_interval(positive[:, 0] / positive[:, 1])
 
 
-def _counts(rng: np.random.Generator, prompts: int, draws: int) -> NDArray[np.uint8]:
-    """How often each prompt is drawn: (draws, prompts). A count over 255 has a probability below
-    1e-500.
+def _resample_counts(rng: np.random.Generator, prompts: int, draws: int) -> NDArray[np.uint8]:
+    """Draw how often each resample contains each prompt: (draws, prompts).
+
+    A count above 255 has a probability below 1e-500.
     """
     picks = rng.integers(0, prompts, (draws, prompts)) + prompts * np.arange(draws)[:, None]
-    return (
-        np.bincount(picks.ravel(), minlength=draws * prompts)
-        .reshape(draws, prompts)
-        .astype(np.uint8)
-    )
+    counts = np.bincount(picks.ravel(), minlength=draws * prompts)
+    return counts.reshape(draws, prompts).astype(np.uint8)
 
 
 def standard_error(values: Floats) -> float | None:
-    """The standard error over prompts of the mean of ``values`` (n_prompts,); None for a single
-    prompt.
-    """
+    """Return the standard error of the mean of ``values`` (n_prompts,); None for one prompt."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
-def gains_over(quality: Floats, rival: Floats) -> Floats:
-    """``quality - rival``, prompt by prompt; what is rounding alone, as where both pick the same by
-    other sums, is 0.
+def gains_over(quality: Floats, reference: Floats) -> Floats:
+    """Return ``quality - reference`` per prompt, with rounding errors set to 0.
+
+    Rounding errors occur where two policies choose the same candidate but sum in another order.
     """
-    gains = np.asarray(quality - rival)
-    level = np.maximum(np.abs(quality), np.abs(rival))
+    gains = np.asarray(quality - reference)
+    level = np.maximum(np.abs(quality), np.abs(reference))
     return np.where(np.abs(gains) <= ROUNDING * level, 0.0, gains)
 
 
 def verdict(interval: list[float]) -> str:
-    """What an interval of a gain says: ``better``, ``worse``, or ``nothing significant`` where it
-    contains 0.
+    """Classify the interval of a gain.
+
+    Returns:
+        ``better``, ``worse``, or ``nothing significant`` if the interval contains 0.
     """
     low, high = interval
     if low <= 0 <= high:

@@ -1,20 +1,19 @@
-"""``reports/metrics.json``: every method's deferral curve on the test split, and the honest figures
-(CATImage 5).
+"""Deferral curves and figures of every method, per metric (CATImage 5).
 
-All qualities are higher-is-better; those of a metric that is lower-is-better come negated, and the
-document says so.
+All qualities are higher-is-better. Those of a lower-is-better metric are negated, and the document
+says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.data.missing_labels import best_single_candidate, mean_labels
-from catimage.evaluation.budget import Operating, budget_document
+from catimage.data.dataset import Candidates
+from catimage.data.missing_labels import mean_labels
+from catimage.evaluation.budget import budget_document
 from catimage.evaluation.curve_queries import (
     best_position,
     cost_at,
@@ -22,162 +21,110 @@ from catimage.evaluation.curve_queries import (
     position_to_match,
     quality_at,
 )
-from catimage.evaluation.held_out import NO_MATCH, mean_over_budgets, selected
+from catimage.evaluation.held_out import NO_MATCH, held_out_document, mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap, standard_error
 from catimage.evaluation.noise import noise_document, oracle_on_other_seeds
-from catimage.evaluation.policies import Family, fixed, mix, routed
-from catimage.evaluation.tables import by_candidate, ratio
-from catimage.routing.curve import Curve
+from catimage.evaluation.operating_point import OperatingPoint
+from catimage.evaluation.policies import (
+    Method,
+    PolicyCurve,
+    fixed_policies,
+    mixed_policies,
+    routed_policies,
+)
+from catimage.evaluation.tables import by_candidate, cost_ratio
+from catimage.evaluation.test_data import LabelledPredictions
+from catimage.routing.curve import DeferralCurve
 
-MOST_ROWS = 500
-
-
-@dataclass(frozen=True)
-class MetricData:
-    """Labels of one metric on the three splits, and what each estimator predicts; higher is better.
-
-    Attributes:
-        metric: its name.
-        train, validation, test: labels (n, n_candidates); those of the training prompts are NaN
-            where one is missing, the others are whole.
-        predictions: by estimator, the predictions (n_val, n_candidates) and (n_test, n_candidates).
-        test_by_seed: scores (n_test, n_candidates, n_seeds), NaN where a seed is missing; None
-            where seeds are not known.
-        lower_is_better: whether the values were negated on the way in.
-        left_out: by split (``validation``, ``test``), the number of prompts that were left out
-            because a label of theirs is missing.
-    """
-
-    metric: str
-    train: Floats
-    validation: Floats
-    test: Floats
-    predictions: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
-    test_by_seed: Floats | None = None
-    lower_is_better: bool = False
-    left_out: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The candidates: their names, their costs (n_candidates,), the unit of these, and their
-    generators where those are known.
-    """
-
-    candidates: list[str]
-    cost: Floats
-    unit: str
-    generators: tuple[str, ...] = ()
+MAX_ROWS = 500
+"""Rows of a curve in ``metrics.json``."""
 
 
 def metrics_document(
-    data: MetricData, others: list[MetricData], pool: Pool, router: Operating, draws: int, seed: int
+    metrics: list[LabelledPredictions],
+    candidates: Candidates,
+    point: OperatingPoint,
+    bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """All of ``metrics.json``, ready for JSON (no NaN, no numpy).
+    """Return the core of ``metrics.json``, ready for JSON (no NaN, no numpy types).
 
     Args:
-        data: the routed metric; ``others`` the other trained ones.
-        router: what the calibrated router does.
-        draws, seed: of the paired bootstrap; each metric draws the same resamples.
+        metrics: one per trained metric, the routed one first.
+        candidates: the columns of all labels and predictions.
+        point: the calibrated router on the test prompts of the routed metric.
+        bootstrap: of these prompts; metrics with another number of prompts use the same seed.
     """
-    bootstrap = PairedBootstrap(len(data.test), draws, seed)
-    best = best_single(data, pool.cost)
-    top = metric_document(data, pool, bootstrap)
-    by_metric = {data.metric: top}
-    for other in others:
-        same = len(other.test) == len(data.test)
-        by_metric[other.metric] = metric_document(
-            other, pool, bootstrap if same else PairedBootstrap(len(other.test), draws, seed)
-        )
+    documents = {
+        data.metric: metric_document(data, candidates, bootstrap.for_prompts(len(data.test)))
+        for data in metrics
+    }
+    routed = metrics[0]
+    known, best = mean_labels(routed.known)[None], routed.best_single(candidates.costs)
     return {
-        "metric": data.metric,
-        "cost_unit": pool.unit,
-        "candidates": candidates_document(data.test, pool),
-        "budget": budget_document(
-            router,
-            mean_labels(known_labels(data))[None],
-            data.test,
-            best,
-            pool.candidates,
-            pool.cost,
-            bootstrap,
-        ),
-        **top,
-        "by_metric": by_metric,
+        "metric": routed.metric,
+        "cost_unit": candidates.unit,
+        "candidates": candidates_document(routed.test, candidates),
+        "budget": budget_document(point, known, routed.test, best, candidates, bootstrap),
+        **documents[routed.metric],
+        "by_metric": documents,
     }
 
 
-def metric_document(data: MetricData, pool: Pool, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    """One metric: its best single candidate, its oracle, and all methods."""
-    best = best_single(data, pool.cost)
-    val, test, cost = data.validation, data.test, pool.cost
-    families = {
-        "fixed": (fixed(test, test, cost), fixed(val, test, cost)),
-        "mix": (mix(test, test, cost), mix(val, test, cost)),
-        "oracle": (routed(test, test, test, test, cost), routed(val, val, test, test, cost)),
-    }
-    for name, (_, on_test) in data.predictions.items():
-        families[name] = routed(on_test, test, on_test, test, cost), honest_family(data, name, cost)
-    chosen = {name: _chosen(families[name][1]) for name in data.predictions}
-    rival = mean_over_budgets(families["mix"][1], float(cost.min()), float(cost.max()))
+def metric_document(
+    data: LabelledPredictions, candidates: Candidates, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Return best single candidate, oracle and all methods of one metric."""
+    costs, by_seed = candidates.costs, data.test_by_seed
+    best, methods = data.best_single(costs), methods_of(data, costs)
+    low, high = float(costs.min()), float(costs.max())
+    mix_quality = mean_over_budgets(methods["mix"].held_out, low, high)
+    selected = {name: _best_quality(methods[name].held_out) for name in data.predictions}
     return {
         "lower_is_better": data.lower_is_better,
-        "n_test": len(test),
+        "n_test": len(data.test),
         "left_out": data.left_out,
         "best_single": {
-            "candidate": pool.candidates[best],
-            "cost": float(cost[best]),
-            "quality": float(test[:, best].mean()),
+            "candidate": candidates.names[best],
+            "cost": float(costs[best]),
+            "quality": float(data.test[:, best].mean()),
         },
-        "oracle_quality": float(test.max(axis=1).mean()),
-        "oracle_other_seeds_quality": (
-            None if data.test_by_seed is None else oracle_on_other_seeds(data.test_by_seed)
-        ),
-        "noise": (
-            None
-            if data.test_by_seed is None
-            else noise_document(data.test_by_seed, best, chosen, bootstrap)
-        ),
+        "oracle_quality": float(data.test.max(axis=1).mean()),
+        "oracle_other_seeds_quality": None if by_seed is None else oracle_on_other_seeds(by_seed),
+        "noise": (None if by_seed is None else noise_document(by_seed, best, selected, bootstrap)),
         "methods": {
-            name: method_document(*pair, best, rival, data, pool, bootstrap)
-            for name, pair in families.items()
+            name: method_document(method, mix_quality, data, candidates, bootstrap)
+            for name, method in methods.items()
         },
     }
 
 
-def _chosen(honest: Family) -> Floats:
-    """What the policy of the best validation quality gives each test prompt: (n_test,)."""
-    return honest.outcome(best_position(honest.curve)).quality
+def methods_of(data: LabelledPredictions, costs: Floats) -> dict[str, Method]:
+    """Return the policies of ``fixed``, ``mix``, ``oracle`` and each estimator, by name."""
+    val, test = data.validation, data.test
+    methods = {
+        "fixed": Method(fixed_policies(test, test, costs), fixed_policies(val, test, costs)),
+        "mix": Method(mixed_policies(test, test, costs), mixed_policies(val, test, costs)),
+        "oracle": Method(
+            routed_policies(test, test, test, test, costs),
+            routed_policies(val, val, test, test, costs),
+        ),
+    }
+    for name, (on_val, on_test) in data.predictions.items():
+        methods[name] = Method(
+            routed_policies(on_test, test, on_test, test, costs),
+            routed_policies(on_val, val, on_test, test, costs),
+        )
+    return methods
 
 
-def honest_family(data: MetricData, estimator: str, cost: Floats) -> Family:
-    """An estimator's policies, found on the validation split and judged on the test split."""
-    on_val, on_test = data.predictions[estimator]
-    return routed(on_val, data.validation, on_test, data.test, cost)
+def _best_quality(policies: PolicyCurve) -> Floats:
+    """Return each test prompt's quality under the policy of the best selection quality."""
+    return policies.outcome(best_position(policies.curve)).quality
 
 
-def best_single(data: MetricData, cost: Floats) -> int:
-    """The candidate with the best mean label over the train and validation splits; a tie goes to
-    the cheaper, then the first.
-    """
-    return best_single_candidate(known_labels(data), cost)
-
-
-def known_labels(data: MetricData) -> Floats:
-    """Labels of the train and validation splits, (n, n_candidates): what may be known before the
-    test split is looked at.
-
-    NaN where one is missing; every figure that is drawn from them goes through
-    :func:`catimage.data.missing_labels.mean_labels`.
-    """
-    return np.concatenate([data.train, data.validation])
-
-
-def candidates_document(test: Floats, pool: Pool) -> list[dict[str, Any]]:
-    """Each candidate's cost, and its mean label on test (n_test, n_candidates) with the standard
-    error over prompts.
-    """
-    columns = zip(pool.candidates, pool.cost, test.T, strict=True)
+def candidates_document(test: Floats, candidates: Candidates) -> list[dict[str, Any]]:
+    """Return each candidate's cost, and the mean of its test labels with its standard error."""
+    columns = zip(candidates.names, candidates.costs, test.T, strict=True)
     return [
         {"candidate": name, "cost": float(c), "quality": float(y.mean()), "se": standard_error(y)}
         for name, c, y in columns
@@ -185,78 +132,82 @@ def candidates_document(test: Floats, pool: Pool) -> list[dict[str, Any]]:
 
 
 def method_document(
-    found: Family,
-    honest: Family,
-    best: int,
-    rival: Floats,
-    data: MetricData,
-    pool: Pool,
+    method: Method,
+    mix_quality: Floats,
+    data: LabelledPredictions,
+    candidates: Candidates,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """One method; every figure is computed from the whole curve, which is thinned for the document
-    alone.
+    """Return the figures of one method, computed from the whole curve.
 
-    ``fixed`` has the candidates as its curve, the dearest first, with no lambda. ``mix`` has the
-    vertices of its hull; between them its figures follow the straight edges, and
-    ``mean_curve_quality`` integrates these.
+    The curve of ``fixed`` has one point per candidate, the most expensive first, without lambda.
+    The curve of ``mix`` has the vertices of the hull; between them figures follow the straight
+    edges, and ``mean_curve_quality`` integrates these. Only the rows of ``curve`` are thinned.
 
     Args:
-        found, honest: the method's family found on the test split and on the validation split.
-        best: index of the best single candidate.
-        rival: what the best mix of two fixed candidates gives each test prompt on average over
+        method: its policies.
+        mix_quality: quality of the best mix of two fixed candidates per test prompt, averaged over
             budgets, (n_test,).
+        data: labels.
+        candidates: the columns of the labels.
+        bootstrap: of the test prompts.
     """
-    curve, linear, cost = found.curve, found.linear, pool.cost
+    curve, linear, costs = method.in_sample.curve, method.in_sample.linear, candidates.costs
+    best, low, high = data.best_single(costs), float(costs.min()), float(costs.max())
     top = best_position(curve)
-    afforded = position_at_cost(curve, float(cost[best]), linear)
+    affordable = position_at_cost(curve, float(costs[best]), linear)
     match = position_to_match(curve, float(data.test[:, best].mean()), linear)
-    chosen = selected(honest, best, data.validation, data.test, cost, bootstrap)
+    selected = held_out_document(
+        method.held_out, best, data.validation, data.test, costs, bootstrap
+    )
     return {
         "max_quality": quality_at(curve, top),
         "max_quality_cost": cost_at(curve, top),
-        "quality_at_best_single_cost": None if afforded is None else quality_at(curve, afforded),
+        "quality_at_best_single_cost": (
+            None if affordable is None else quality_at(curve, affordable)
+        ),
         "cost_ratio_to_match_best_single": (
-            None if match is None else ratio(cost_at(curve, match), float(cost[best]))
+            None if match is None else cost_ratio(cost_at(curve, match), float(costs[best]))
         ),
-        "mean_curve_quality": curve.mean_quality(float(cost.min()), float(cost.max()), linear),
-        "selected_mean_curve": _mean_curve(honest, rival, cost, bootstrap),
-        "selected": chosen,
-        "no_match": NO_MATCH if chosen["match"] is None else None,
-        "by_candidate": by_candidate(
-            found, honest, pool.candidates, cost, data.validation, data.test, bootstrap
-        ),
-        "curve": curve_rows(curve, _answers(found, data.test, cost)),
+        "mean_curve_quality": curve.mean_quality(low, high, linear),
+        "selected_mean_curve": _held_out_mean_curve(method, mix_quality, costs, bootstrap),
+        "selected": selected,
+        "no_match": NO_MATCH if selected["match"] is None else None,
+        "by_candidate": by_candidate(method, candidates, data.validation, data.test, bootstrap),
+        "curve": curve_rows(curve, _referenced_points(method.in_sample, data.test, costs)),
     }
 
 
-def _mean_curve(
-    honest: Family, rival: Floats, cost: Floats, bootstrap: PairedBootstrap
+def _held_out_mean_curve(
+    method: Method, mix_quality: Floats, costs: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """The honest counterpart of ``mean_curve_quality``, and its ``gain`` over ``rival`` (n_test,),
-    with their intervals.
-    """
-    quality = mean_over_budgets(honest, float(cost.min()), float(cost.max()))
-    interval, gain = bootstrap.intervals(np.stack([quality, quality - rival], axis=1)).tolist()
+    """Return ``selected_mean_curve``: the held-out counterpart of ``mean_curve_quality``."""
+    quality = mean_over_budgets(method.held_out, float(costs.min()), float(costs.max()))
+    pairs = np.stack([quality, quality - mix_quality], axis=1)
+    interval, gain_interval = bootstrap.intervals(pairs).tolist()
     return {
         "quality": float(quality.mean()),
         "interval": interval,
-        "gain_over_mix": float((quality - rival).mean()),
-        "gain_interval": gain,
+        "gain_over_mix": float((quality - mix_quality).mean()),
+        "gain_interval": gain_interval,
     }
 
 
-def _answers(found: Family, test: Floats, cost: Floats) -> list[int]:
-    """The points of the curve that answer ``by_candidate``."""
-    asked = [position_at_cost(found.curve, float(c), found.linear) for c in cost]
-    asked += [position_to_match(found.curve, float(y.mean()), found.linear) for y in test.T]
-    ends = {int(end) for p in asked if p is not None for end in (np.floor(p), np.ceil(p))}
-    return sorted(ends)
+def _referenced_points(policies: PolicyCurve, test: Floats, costs: Floats) -> list[int]:
+    """Return the points of the curve that the figures of ``by_candidate`` are read from."""
+    curve, linear = policies.curve, policies.linear
+    positions = [position_at_cost(curve, float(c), linear) for c in costs]
+    positions += [policies.position_to_match(float(y.mean())) for y in test.T]
+    return sorted(
+        {int(end) for p in positions if p is not None for end in (np.floor(p), np.ceil(p))}
+    )
 
 
-def curve_rows(curve: Curve, keep: list[int]) -> list[list[float | None]]:
-    """Rows ``[cost, quality, lambda]`` (lambda None where there is none), thinned to 500; the ends,
-    the best and ``keep`` stay.
+def curve_rows(curve: DeferralCurve, keep: list[int]) -> list[list[float | None]]:
+    """Return rows ``[cost, quality, lambda]``, thinned to 500; lambda is None where there is none.
+
+    The ends, the best point and the points in ``keep`` always stay.
     """
-    thin = curve.thinned(MOST_ROWS, np.array(keep[: MOST_ROWS - 3], int))
+    thin = curve.thinned(MAX_ROWS, np.array(keep[: MAX_ROWS - 3], int))
     lam = [None if np.isnan(x) else float(x) for x in thin.lam]
     return [[float(c), float(q), x] for c, q, x in zip(thin.cost, thin.quality, lam, strict=True)]

@@ -1,9 +1,8 @@
-"""How much of the oracle's gain is luck of the seeds, and how much of the rest the estimators
-capture.
+"""How much of the oracle's gain is noise of the seeds, and how much of the rest estimators capture.
 
-An oracle that picks each prompt's best candidate by the very images that it is judged on gains from
-luck: of equal candidates it takes the one whose image came out well. Judged on images that it has
-not seen, only what the prompt determines is left: the *learnable* gain.
+An oracle that selects each prompt's best candidate by the images that it is measured on exploits
+noise: among equal candidates it selects the one whose image turned out well. Measured on images of
+other seeds, it keeps only the gain that the prompt determines: the *learnable* gain.
 """
 
 from __future__ import annotations
@@ -14,92 +13,87 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats
+from catimage.data.dataset import mean_over_seeds
 from catimage.evaluation.intervals import PairedBootstrap
 
-MOST_WAYS = 20
-"""Ways to part many seeds that are looked at; each seed is left out once all the same."""
+MAX_SPLITS = 20
+"""Ways to split many seeds that are used; each seed is left out at least once."""
 
 
-def crossed(by_seed: Floats, picking: int) -> Floats:
-    """What an oracle is worth that picks by some seeds and is judged on the others: (n_prompts,
-    n_ways), NaN where it cannot be told.
+def cross_seed_quality(by_seed: Floats, selecting: int) -> Floats:
+    """Return the quality of an oracle that selects by some seeds and is measured on the others.
 
-    Each column is one way to choose the ``picking`` seeds. The candidate with the best mean over
-    these is taken, and its mean over the other seeds is its worth; a tie goes to the first. A
-    prompt whose candidates do not all have a score on both sides is NaN.
+    Each column is one choice of the ``selecting`` seeds. The candidate with the best mean over
+    these is selected (the first among ties), and its mean over the other seeds is the value. A
+    prompt is NaN if any candidate lacks a score on either side.
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), higher is better, NaN where missing.
-        picking: 1 to n_seeds - 1.
+        selecting: number of seeds to select by, 1 to n_seeds - 1.
+
+    Returns:
+        (n_prompts, n_splits).
     """
     seeds = by_seed.shape[2]
-    ways = [
-        np.isin(np.arange(seeds), way)
-        for way in islice(combinations(range(seeds), picking), max(MOST_WAYS, seeds))
-    ]
+    splits = islice(combinations(range(seeds), selecting), max(MAX_SPLITS, seeds))
     columns = []
-    for seen in ways:
-        known, held = _means(by_seed[:, :, seen]), _means(by_seed[:, :, ~seen])
-        there = ~(np.isnan(known) | np.isnan(held)).any(axis=1)
+    for selected in (np.isin(np.arange(seeds), split) for split in splits):
+        known = mean_over_seeds(by_seed[:, :, selected], complete=False)
+        held_out = mean_over_seeds(by_seed[:, :, ~selected], complete=False)
+        complete = ~(np.isnan(known) | np.isnan(held_out)).any(axis=1)
         picked = np.argmax(np.where(np.isnan(known), -np.inf, known), axis=1)
-        columns.append(np.where(there, held[np.arange(len(held)), picked], np.nan))
+        quality = held_out[np.arange(len(held_out)), picked]
+        columns.append(np.where(complete, quality, np.nan))
     return np.stack(columns, axis=1)
 
 
-def _means(by_seed: Floats) -> Floats:
-    """Means (n_prompts, n_candidates) over the seeds that are there; NaN where there is none."""
-    count = (~np.isnan(by_seed)).sum(axis=2)
-    means: Floats = np.nansum(by_seed, axis=2) / np.where(count, count, np.nan)
-    return means
-
-
 def oracle_on_other_seeds(by_seed: Floats) -> float | None:
-    """What an oracle is worth that has seen all seeds but the one that it is judged on, each in
-    turn; None without a second seed.
+    """Return the quality of an oracle measured on one seed and selecting by all others, in turn.
 
-    A router that predicts from the prompt alone cannot hope for more than an oracle with endless
-    seeds would reach this way.
+    With unlimited seeds it is an upper bound for a router that predicts from the prompt alone.
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
+
+    Returns:
+        The mean, or None if no prompt has two seeds.
     """
-    values = crossed(by_seed, by_seed.shape[2] - 1)
+    values = cross_seed_quality(by_seed, by_seed.shape[2] - 1)
     return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def noise_document(
-    by_seed: Floats, single: int, routed: dict[str, Floats], bootstrap: PairedBootstrap
+    by_seed: Floats, best: int, routed: dict[str, Floats], bootstrap: PairedBootstrap
 ) -> dict[str, Any] | None:
-    """``noise`` of ``metrics.json``; None where fewer than two prompts have two seeds or more.
+    """Return ``noise`` of ``metrics.json``; None if fewer than two prompts have two seeds.
 
-    ``oracle_gain`` is the oracle's over the best single candidate where both are judged on the
-    images that the oracle picks by; ``learnable_gain`` is what is left of it on other images (all
-    seeds but one pick, that one judges, in turn). Their ratio is ``learnable_share``;
-    ``noise_share`` is the rest. An oracle that picks by few seeds errs more than one with many
-    would, so that the learnable gain is a lower bound of what the prompt determines: ``by_seeds``
-    has it for every number of seeds that pick. ``captured`` has, for each estimator, the gain of
-    its honest choice and its share of the learnable gain.
+    ``oracle_gain`` is the oracle's gain over the best single candidate, measured on the images that
+    it selects by. ``learnable_gain`` is measured on other images (all seeds but one select, the
+    remaining one measures, in turn). ``learnable_share`` is their ratio and ``noise_share`` the
+    rest. With few seeds the oracle selects wrongly more often, so the learnable gain is a lower
+    bound; ``by_seeds`` gives it for every number of selecting seeds. ``captured`` has the gain of
+    each estimator's held-out policy and its share of the learnable gain.
 
     Args:
-        by_seed: scores (n_prompts, n_candidates, n_seeds) on test, higher is better, NaN where
+        by_seed: test scores (n_prompts, n_candidates, n_seeds), higher is better, NaN where
             missing.
-        single: index of the best single candidate.
-        routed: by estimator, the label (n_prompts,) of what its honest choice picks (lambda chosen
-            on the validation split).
-        bootstrap: over all test prompts; where some are left out, as many draws of the others.
+        best: index of the best single candidate.
+        routed: by estimator, labels of the candidates that its held-out policy selects,
+            (n_prompts,).
+        bootstrap: of all test prompts. If prompts are left out, as many draws of the others.
     """
     seeds = by_seed.shape[2]
     if seeds < 2:
         return None
-    ways = crossed(by_seed, seeds - 1)
-    rows = np.flatnonzero(~np.isnan(ways).all(axis=1))
+    quality = cross_seed_quality(by_seed, seeds - 1)
+    rows = np.flatnonzero(~np.isnan(quality).all(axis=1))
     if len(rows) < 2:
         return None
     if len(rows) < len(by_seed):
         bootstrap = PairedBootstrap(len(rows), len(bootstrap.counts), 0)
-    labels = _means(by_seed[rows])
-    gain = labels.max(axis=1) - labels[:, single]
-    learnable = np.nanmean(ways[rows], axis=1) - labels[:, single]
+    labels = mean_over_seeds(by_seed[rows], complete=False)
+    gain = labels.max(axis=1) - labels[:, best]
+    learnable = np.nanmean(quality[rows], axis=1) - labels[:, best]
     return {
         "n_test": len(rows),
         "seeds": seeds,
@@ -107,21 +101,20 @@ def noise_document(
         "oracle_gain_interval": bootstrap.interval(gain),
         "learnable_gain": float(learnable.mean()),
         "learnable_gain_interval": bootstrap.interval(learnable),
-        **_share("learnable_share", learnable, gain, bootstrap),
-        **_share("noise_share", gain - learnable, gain, bootstrap),
-        "by_seeds": [
-            [picking, _gain_by(by_seed[rows], single, picking)] for picking in range(1, seeds)
-        ],
+        **_ratio("learnable_share", learnable, gain, bootstrap),
+        **_ratio("noise_share", gain - learnable, gain, bootstrap),
+        "by_seeds": [[n, _learnable_gain(by_seed[rows], best, n)] for n in range(1, seeds)],
         "captured": {
-            name: _captured(quality[rows] - labels[:, single], learnable, bootstrap)
+            name: _captured(quality[rows] - labels[:, best], learnable, bootstrap)
             for name, quality in routed.items()
         },
     }
 
 
-def _gain_by(by_seed: Floats, single: int, picking: int) -> float | None:
-    """The mean gain over the single candidate of picking by ``picking`` seeds, on the others."""
-    gains = crossed(by_seed, picking) - _means(by_seed)[:, [single]]
+def _learnable_gain(by_seed: Floats, best: int, selecting: int) -> float | None:
+    """Return the mean gain over the best single candidate of selecting by ``selecting`` seeds."""
+    means = mean_over_seeds(by_seed, complete=False)
+    gains = cross_seed_quality(by_seed, selecting) - means[:, [best]]
     return None if np.isnan(gains).all() else float(np.nanmean(gains))
 
 
@@ -129,14 +122,14 @@ def _captured(gain: Floats, learnable: Floats, bootstrap: PairedBootstrap) -> di
     return {
         "gain": float(gain.mean()),
         "interval": bootstrap.interval(gain),
-        **_share("share", gain, learnable, bootstrap),
+        **_ratio("share", gain, learnable, bootstrap),
     }
 
 
-def _share(name: str, part: Floats, whole: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    """A ratio of means with its interval; both None where the whole is not clearly above 0."""
-    interval = bootstrap.ratio_interval(part, whole)
+def _ratio(name: str, part: Floats, total: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Return a ratio of means and its interval; both None if the total is not clearly above 0."""
+    interval = bootstrap.ratio_interval(part, total)
     return {
-        name: None if interval is None else float(part.mean() / whole.mean()),
+        name: None if interval is None else float(part.mean() / total.mean()),
         f"{name}_interval": interval,
     }

@@ -1,56 +1,129 @@
-"""A part of stage evaluate: what the calibrated router does with the test prompts."""
+"""The operating point: a calibrated router applied to the test prompts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import pandas as pd
 
-from catimage.common.arrays import Floats
-from catimage.data.schema import labels_of, scores_array
-from catimage.evaluation.budget import Floor, Operating
-from catimage.router import Router, draws_of
-from catimage.routing.randomized import Rule
+from catimage.common.arrays import Floats, Ints
+from catimage.data.dataset import Dataset, mean_over_seeds, seed_scores
+from catimage.data.prompts.identity import prompt_draws
+from catimage.evaluation.policies import Outcome
+from catimage.router import Router
+from catimage.routing.randomized import RoutingRule
 
 
-def operating_point(
-    router: Router, test: pd.DataFrame, predicted: Floats, scores: pd.DataFrame
-) -> Operating:
-    """The router on test prompts, rows of the prompts table, with its predictions (n_test,
-    n_candidates) of them.
+@dataclass(frozen=True)
+class FloorLabels:
+    """The floor of another metric and that metric's labels of the test prompts.
+
+    Attributes:
+        metric: name of the metric.
+        floor: in the metric's own direction (not negated).
+        labels: (n_test, n_candidates), in the metric's own direction, NaN where missing.
+    """
+
+    metric: str
+    floor: float
+    labels: Floats
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A calibrated router and its predictions for the test prompts.
+
+    Attributes:
+        estimator: name of the router's estimator.
+        target: the budget that the router was calibrated for, in the cost unit.
+        rule: the calibrated rule.
+        predicted: predicted qualities, (n_test, n_candidates).
+        scores: input of the rule, (1 + n_floors, n_test, n_candidates).
+        draws: number in [0, 1) per prompt that selects the part of a randomized rule, (n_test,).
+        confidence: confidence with which the budget is kept, or None.
+        quality_floor: mean quality that the rule was calibrated to reach, or None.
+        risk_aversion: predictive standard deviations subtracted from every predicted quality.
+        floors: floors of other metrics, in the order of the rule's multipliers.
+    """
+
+    estimator: str
+    target: float
+    rule: RoutingRule
+    predicted: Floats
+    scores: Floats
+    draws: Floats
+    confidence: float | None = None
+    quality_floor: float | None = None
+    risk_aversion: float = 0.0
+    floors: tuple[FloorLabels, ...] = ()
+
+    @property
+    def lam(self) -> float:
+        """The largest lambda of the rule."""
+        return float(self.rule.lam.max())
+
+    def outcome(self, labels: Floats, costs: Floats) -> Outcome:
+        """Return cost and quality per prompt, in expectation over the draws of a randomized rule.
+
+        Args:
+            labels: (n_test, n_candidates).
+            costs: (n_candidates,).
+        """
+        choices = self.rule.choices(self.scores, costs)
+        cost, quality = self.rule.expected(choices, costs), self.rule.expected(choices, labels)
+        return Outcome(cost, quality, self.lam)
+
+    def served(self, costs: Floats, rule: RoutingRule | None = None) -> Ints:
+        """Return the candidate that each prompt is served, (n_test,).
+
+        Args:
+            costs: (n_candidates,).
+            rule: used in place of the calibrated rule.
+        """
+        rule = rule or self.rule
+        return rule.select(rule.choices(self.scores, costs), self.draws)
+
+
+def operating_point(router: Router, test: Dataset) -> OperatingPoint:
+    """Apply a router to the test prompts.
 
     Args:
-        scores: the scores table, for the labels of the metrics that have floors.
+        router: the calibrated router.
+        test: the test prompts; its scores table provides the labels of the metrics with floors.
     """
-    texts = test["prompt"].tolist()
-    return Operating(
+    texts = test.texts.tolist()
+    predicted = router.predict(texts)
+    return OperatingPoint(
         router.estimator_name,
         router.budget,
         router.rule,
         predicted,
         router.scores(texts, predicted),
-        draws_of(texts),
+        prompt_draws(texts),
         router.confidence,
         router.quality_floor,
         router.risk_aversion,
         tuple(
-            Floor(metric, floor, _labels(router, test, scores, metric))
+            FloorLabels(metric, floor, _labels_if_any(test, metric, router.candidates))
             for metric, floor in router.floors.items()
         ),
     )
 
 
-def rule_at(router: Router, budget: float) -> Rule:
-    """The rule by which the router serves at a budget; where it keeps floors, which it does at its
-    own budget alone, the calibrated one.
+def rule_at(router: Router, budget: float) -> RoutingRule:
+    """Return the rule by which the router serves at a budget.
+
+    A router with floors keeps them only at its own budget, so its calibrated rule is returned.
     """
     return router.rule if router.floors else router.rule_for(budget=budget)
 
 
-def _labels(router: Router, test: pd.DataFrame, scores: pd.DataFrame, metric: str) -> Floats:
-    """Labels (n_test, n_candidates) in the metric's own direction; NaN where one is missing, as all
-    are in a file without the metric.
+def _labels_if_any(test: Dataset, metric: str, candidates: list[str]) -> Floats:
+    """Return labels (n_test, n_candidates) in the metric's own direction; NaN where missing.
+
+    All are NaN if a scores file lacks the metric.
     """
-    if not ((scores["metric"] == metric) & scores["prompt_id"].isin(test["prompt_id"])).any():
-        return np.full((len(test), len(router.candidates)), np.nan)
-    by_seed = scores_array(scores, metric, test["prompt_id"].tolist(), router.candidates)
-    return np.asarray(labels_of(by_seed, whole=False), np.float64)
+    ids, scores = test.ids, test.scores
+    if not ((scores["metric"] == metric) & scores["prompt_id"].isin(ids)).any():
+        return np.full((len(test), len(candidates)), np.nan)
+    return mean_over_seeds(seed_scores(scores, metric, ids, candidates), complete=False)

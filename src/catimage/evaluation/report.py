@@ -1,37 +1,82 @@
-"""``report.html``: one page that needs nothing else, from ``metrics.json`` and a few prompts."""
+"""``report.html``: one self-contained page from ``metrics.json``, figures and a few prompts."""
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from catimage.common.arrays import Floats
-from catimage.evaluation import text as words
-from catimage.evaluation import uncertainty
-from catimage.evaluation.formatting import plateau_lines, relative_gain
+from catimage.common.formatting import (
+    format_gain,
+    format_interval,
+    format_number,
+    format_percent,
+    format_share,
+)
+from catimage.data.shards.images import first_images
+from catimage.evaluation import text
+from catimage.evaluation.cases import case_samples
+from catimage.evaluation.image_sets.document import image_set_lines
 from catimage.evaluation.intervals import verdict
-from catimage.evaluation.samples import Sample
-from catimage.evaluation.sets import sentences
+from catimage.evaluation.operating_point import OperatingPoint
+from catimage.evaluation.plateau.text import plateau_lines, relative_gain
+from catimage.evaluation.samples import PromptResults, Sample, contrasting_prompts, samples
+from catimage.evaluation.uncertainty.document import uncertainty_lines
 
 
-def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[dict[str, Any]]:
-    """How well the router predicts, a row a candidate: root mean squared error, that of the mean
-    label, and correlation.
+@dataclass(frozen=True)
+class ReportPrompts:
+    """The prompts that the report shows, with their images."""
 
-    ``correlation`` (Pearson) is None where either side does not vary. Both arrays are (n_test,
-    n_candidates).
+    samples: list[Sample]
+    successes: list[Sample] = field(default_factory=list)
+    failures: list[Sample] = field(default_factory=list)
+
+
+def report_prompts(
+    results: PromptResults, point: OperatingPoint, cases: dict[str, Any], images: Path | None
+) -> ReportPrompts:
+    """Select the prompts of the report and read their images.
+
+    Args:
+        results: predictions and labels of the test prompts.
+        point: the calibrated router on these prompts.
+        cases: ``cases`` of ``metrics.json``.
+        images: folder of the shards; None if the prompts have no images.
+    """
+    costs = results.candidates.costs
+    rows = contrasting_prompts(results.predicted, costs)
+    listed = cases["successes"] + cases["failures"]
+    ids = [results.ids[row] for row in rows.tolist()] + [case["prompt_id"] for case in listed]
+    found = first_images(images, list(dict.fromkeys(ids))) if images else {}
+    return ReportPrompts(
+        samples(rows, results, point.served(costs), found),
+        *(
+            case_samples(cases[kind], cases["candidate"], results, found)
+            for kind in ("successes", "failures")
+        ),
+    )
+
+
+def error_rows(results: PromptResults) -> list[dict[str, Any]]:
+    """Return the prediction errors, one row per candidate.
+
+    ``error`` is the root mean squared error, ``error_of_mean`` that of predicting the mean label,
+    ``correlation`` Pearson's (None if either side is constant).
     """
     rows = []
-    for name, p, y in zip(candidates, predicted.T, labels.T, strict=True):
-        varies = len(y) > 1 and np.ptp(p) > 0 and np.ptp(y) > 0
+    columns = zip(results.candidates.names, results.predicted.T, results.labels.T, strict=True)
+    for name, predicted, labels in columns:
+        varies = len(labels) > 1 and np.ptp(predicted) > 0 and np.ptp(labels) > 0
         rows.append(
             {
                 "candidate": name,
-                "error": float(np.sqrt(np.mean((p - y) ** 2))),
-                "error_of_mean": float(y.std()),
-                "correlation": float(np.corrcoef(p, y)[0, 1]) if varies else None,
+                "error": float(np.sqrt(np.mean((predicted - labels) ** 2))),
+                "error_of_mean": float(labels.std()),
+                "correlation": float(np.corrcoef(predicted, labels)[0, 1]) if varies else None,
             }
         )
     return rows
@@ -40,16 +85,16 @@ def fit_table(predicted: Floats, labels: Floats, candidates: list[str]) -> list[
 def report(
     document: dict[str, Any],
     figures: dict[str, str],
-    fit: list[dict[str, Any]],
-    shown: dict[str, list[Sample]],
+    errors: list[dict[str, Any]],
+    prompts: ReportPrompts,
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         document: ``metrics.json``.
         figures: SVG texts by name, see :func:`catimage.evaluation.plots.figures`.
-        fit: see :func:`fit_table`.
-        shown: prompts to show, with or without images: ``samples``, ``successes`` and ``failures``.
+        errors: see :func:`error_rows`.
+        prompts: with or without images.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -60,33 +105,44 @@ def report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": words.number, "percent": words.percent}
-    environment.globals |= {
-        "gain": words.gain,
-        "verdict": verdict,
-        "left_out": words.left_out,
-        "why_beside": words.why_beside,
+    environment.filters |= {
+        "number": format_number,
+        "percent": format_percent,
+        "interval": format_interval,
     }
-    environment.globals |= {"plateau_lines": plateau_lines, "relative_gain": relative_gain}
+    environment.globals |= {
+        "gain": format_gain,
+        "share": format_share,
+        "verdict": verdict,
+        "relative_gain": relative_gain,
+        "left_out_line": text.left_out_line,
+        "baselines_line": text.baselines_line,
+    }
     page: str = environment.get_template("report.html.j2").render(
         document=document,
-        headline=words.headline(document),
-        rivals=words.rivals(document),
-        budget=words.budget_line(document),
-        decision=words.decision_line(document),
-        direction=words.direction(document),
-        few=words.few(document),
-        figures={
-            name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-            for name, svg in figures.items()
-        },
-        fit=fit,
-        samples=shown["samples"],
-        successes=shown.get("successes", []),
-        failures=shown.get("failures", []),
-        own_cost_line=words.own_cost(document),
-        noise_line=words.noise_line(document),
-        set_lines=sentences(document.get("sets")),
-        uncertainty_lines=uncertainty.sentences(document.get("uncertainty")),
+        figures={name: _svg_uri(svg) for name, svg in figures.items()},
+        errors=errors,
+        prompts=prompts,
+        **_sentences(document),
     )
     return page
+
+
+def _svg_uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _sentences(document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "headline": text.headline(document),
+        "comparisons": text.further_comparisons(document),
+        "budget_line": text.budget_line(document),
+        "decision_line": text.decision_line(document),
+        "direction": text.direction(document),
+        "few_prompts_line": text.few_prompts_line(document),
+        "router_cost": text.router_cost(document),
+        "noise_line": text.noise_line(document),
+        "image_set_lines": image_set_lines(document.get("sets")),
+        "uncertainty_lines": uncertainty_lines(document.get("uncertainty")),
+        "plateau_lines": plateau_lines(document.get("plateau")),
+    }

@@ -1,24 +1,69 @@
-"""A few prompts of the test split for the report: what the router chose, and what it could have
-had.
-"""
+"""Predictions and labels per test prompt, and the prompts that the report shows as samples."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
-from catimage.evaluation.methods import Pool
+from catimage.data.dataset import Candidates
 
-PROMPTS = 6
-CANDIDATES = 8
+MAX_PROMPTS = 6
+"""Prompts in the report's section of samples."""
+MAX_CANDIDATES = 8
+"""Candidates shown per prompt."""
+
+Images = Mapping[tuple[str, str], bytes]
+"""Encoded images by prompt id and candidate."""
+
+
+@dataclass(frozen=True)
+class PromptResults:
+    """Test prompts with the router's predictions and the labels.
+
+    Attributes:
+        ids: prompt ids.
+        texts: prompts.
+        predicted: predicted qualities, (n_prompts, n_candidates).
+        labels: measured qualities, (n_prompts, n_candidates).
+        candidates: the columns of both arrays.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    predicted: Floats
+    labels: Floats
+    candidates: Candidates
+
+    def sample(self, row: int, columns: list[int], chosen: int, images: Images) -> Sample:
+        """Return the prompt at ``row`` with the candidates at ``columns``, for the report.
+
+        Args:
+            row: position of the prompt.
+            columns: positions of the candidates.
+            chosen: position of the routed candidate.
+            images: candidates without an image are shown without one.
+        """
+        names = self.candidates.names
+        cells = [
+            Cell(
+                names[m],
+                data_uri(images.get((self.ids[row], names[m]))),
+                float(self.predicted[row, m]),
+                float(self.labels[row, m]),
+                m == chosen,
+            )
+            for m in columns
+        ]
+        return Sample(self.texts[row], cells)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One candidate for one prompt; ``image`` is a data URI, or empty."""
+    """One candidate for one prompt in the report; ``image`` is a data URI or empty."""
 
     candidate: str
     image: str
@@ -29,69 +74,49 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt and its candidates, by cost."""
+    """A prompt in the report with its candidates."""
 
     prompt: str
     cells: list[Cell]
 
 
-def telling_prompts(predicted: Floats, cost: Floats, most: int = PROMPTS) -> Ints:
-    """Rows of prompts from the one that gains least by spending more to the one that gains most,
-    evenly spaced by rank.
+def contrasting_prompts(predicted: Floats, costs: Floats, limit: int = MAX_PROMPTS) -> Ints:
+    """Select prompts by their predicted gain from the most expensive candidate.
 
-    What is ranked is the predicted quality of the dearest candidate less that of the cheapest: the
-    effect that routing feeds on (CATImage, figure 1). ``predicted`` is (n_prompts, n_candidates),
-    ``cost`` (n_candidates,).
-    """
-    worth = predicted[:, int(np.argmax(cost))] - predicted[:, int(np.argmin(cost))]
-    order = np.argsort(worth, kind="stable")
-    places = np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int)
-    return np.asarray(order[np.unique(places)], np.int64)
-
-
-def samples(
-    rows: Ints,
-    prompts: list[str],
-    predicted: Floats,
-    labels: Floats,
-    pool: Pool,
-    picked: Ints,
-    images: dict[tuple[int, str], bytes],
-) -> list[Sample]:
-    """The prompts at ``rows``, each with at most eight candidates that span the costs, and always
-    the chosen one.
+    The gain is the predicted quality of the most expensive candidate minus that of the cheapest
+    (CATImage, figure 1). The rows are evenly spaced by rank, from the smallest to the largest gain.
 
     Args:
-        prompts: (n_prompts,); ``predicted`` and ``labels`` (n_prompts, n_candidates).
-        picked: the candidate that each prompt gets, (n_prompts,).
-        images: encoded images by row and candidate; what is missing is left out.
+        predicted: (n_prompts, n_candidates).
+        costs: (n_candidates,).
+        limit: maximum number of rows.
     """
-    order = np.argsort(pool.cost, kind="stable")
-    spanning = order[
-        np.linspace(0, len(order) - 1, min(CANDIDATES, len(order))).round().astype(int)
-    ]
+    gain = predicted[:, int(np.argmax(costs))] - predicted[:, int(np.argmin(costs))]
+    order = np.argsort(gain, kind="stable")
+    ranks = np.linspace(0, len(order) - 1, min(limit, len(order))).round().astype(int)
+    return np.asarray(order[np.unique(ranks)], np.int64)
 
-    def cell(i: int, m: int, chosen: bool) -> Cell:
-        name = pool.candidates[m]
-        return Cell(
-            name,
-            data_uri(images.get((i, name))),
-            float(predicted[i, m]),
-            float(labels[i, m]),
-            chosen,
-        )
 
+def samples(rows: Ints, results: PromptResults, picked: Ints, images: Images) -> list[Sample]:
+    """Return the prompts at ``rows``, each with at most eight candidates and the chosen one.
+
+    Args:
+        rows: positions of the prompts.
+        results: of all prompts.
+        picked: position of the candidate that each prompt is served, (n_prompts,).
+        images: candidates without an image are shown without one.
+    """
+    order = np.argsort(results.candidates.costs, kind="stable")
+    count = min(MAX_CANDIDATES, len(order))
+    shown = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
     return [
-        Sample(
-            prompts[i],
-            [cell(i, m, m == chosen) for m in order.tolist() if m in spanning or m == chosen],
-        )
+        results.sample(i, [m for m in order.tolist() if m in shown or m == chosen], chosen, images)
         for i, chosen in zip(rows.tolist(), picked[rows].tolist(), strict=True)
     ]
 
 
 def data_uri(image: bytes | None) -> str:
-    """An encoded image (PNG, WebP or JPEG) as a ``data:`` URI; an empty text for none."""
+    """Return an encoded image (PNG, WebP or JPEG) as a ``data:`` URI; an empty string for None."""
     if image is None:
         return ""
     kind = "png" if image.startswith(b"\x89PNG") else "webp" if image[8:12] == b"WEBP" else "jpeg"

@@ -1,8 +1,8 @@
-"""Homogeneous against heterogeneous pools (CATImage 5.3, figure 3): what candidates of other
-generators add to one generator's.
+"""Homogeneous and heterogeneous pools (CATImage 5.3, figure 3): the gain from the candidates of
+other generators.
 
-A homogeneous pool is the candidates of one generator: its numbers of steps, mostly. The router's
-predictions are used as they are, for those candidates alone; nothing is trained again.
+A homogeneous pool consists of the candidates of one generator, usually its numbers of steps. The
+router's predictions are restricted to these candidates; nothing is trained again.
 """
 
 from __future__ import annotations
@@ -10,83 +10,93 @@ from __future__ import annotations
 from typing import Any
 
 from catimage.common.arrays import Floats
+from catimage.data.dataset import Candidates
 from catimage.evaluation.held_out import mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.methods import Pool
-from catimage.evaluation.policies import routed
-from catimage.routing.curve import Curve
+from catimage.evaluation.policies import routed_policies
+from catimage.routing.curve import DeferralCurve
 
-FEWEST = 3
-"""Candidates that make a pool of their own worth a curve."""
-ROWS = 200
+MIN_CANDIDATES = 3
+"""Candidates that a homogeneous pool needs."""
+MAX_ROWS = 200
+"""Rows of a curve in ``metrics.json``."""
 
-Judged = tuple[Floats, Floats]
+Split = tuple[Floats, Floats]
 """Predictions and labels of a split, (n_prompts, n_candidates) each."""
 
 
-def homogeneous(generators: tuple[str, ...]) -> dict[str, list[int]]:
-    """By generator, the indices of its candidates, where it has three or more and is not the whole
-    pool.
+def homogeneous_pools(generators: tuple[str, ...]) -> dict[str, list[int]]:
+    """Return, by generator, the indices of its candidates.
+
+    Generators with fewer than three candidates, or with all candidates, are left out.
     """
-    found = {
-        g: [m for m, of in enumerate(generators) if of == g] for g in dict.fromkeys(generators)
+    pools = {
+        generator: [m for m, other in enumerate(generators) if other == generator]
+        for generator in dict.fromkeys(generators)
     }
-    return {g: members for g, members in found.items() if FEWEST <= len(members) < len(generators)}
+    return {
+        generator: columns
+        for generator, columns in pools.items()
+        if MIN_CANDIDATES <= len(columns) < len(generators)
+    }
 
 
 def subsets_document(
-    validation: Judged, test: Judged, pool: Pool, bootstrap: PairedBootstrap
+    validation: Split, test: Split, candidates: Candidates, bootstrap: PairedBootstrap
 ) -> list[dict[str, Any]]:
-    """``subsets`` of ``metrics.json``: a row a homogeneous pool, with the whole pool beside it over
-    the same costs.
+    """Return ``subsets`` of ``metrics.json``: one row per homogeneous pool.
 
-    ``mean_curve_quality`` and ``whole_mean_curve_quality`` read the test curves at their best, from
-    the cost of the homogeneous pool's cheapest candidate to that of its dearest. ``selected`` has
-    the honest counterparts (setting chosen on validation for each budget) and the ``gain`` of the
-    whole pool over the homogeneous one, paired over prompts.
+    ``mean_curve_quality`` and ``whole_mean_curve_quality`` are in-sample figures between the cost
+    of the homogeneous pool's cheapest candidate and that of its most expensive one. ``selected``
+    has the held-out counterparts and the ``gain`` of the whole pool over the homogeneous one,
+    paired over prompts.
 
     Args:
-        validation: the router's predictions and the labels; ``test`` likewise.
+        validation: the router's predictions and the labels.
+        test: the router's predictions and the labels.
+        candidates: the columns of these arrays.
+        bootstrap: of the test prompts.
     """
-    curve, honest = routed(*test, *test, pool.cost).curve, routed(*validation, *test, pool.cost)
+    costs = candidates.costs
+    whole = routed_policies(*test, *test, costs).curve
+    whole_held_out = routed_policies(*validation, *test, costs)
     rows = []
-    for generator, members in homogeneous(pool.generators).items():
-        cost = pool.cost[members]
-        low, high = float(cost.min()), float(cost.max())
-        val, own = (_restricted(split, members) for split in (validation, test))
-        alone = routed(*own, *own, cost).curve
-        one, every = (
-            mean_over_budgets(family, low, high) for family in (routed(*val, *own, cost), honest)
+    for generator, columns in homogeneous_pools(candidates.generators).items():
+        own_costs = costs[columns]
+        low, high = float(own_costs.min()), float(own_costs.max())
+        own_validation, own_test = (
+            (predicted[:, columns], labels[:, columns]) for predicted, labels in (validation, test)
         )
-        row = {
-            "generator": generator,
-            "candidates": [pool.candidates[m] for m in members],
-            "costs": [low, high],
-            "mean_curve_quality": alone.mean_quality(low, high),
-            "whole_mean_curve_quality": curve.mean_quality(low, high),
-        }
-        rows.append(row | {"selected": _compared(one, every, bootstrap), "curve": _rows(alone)})
+        alone = routed_policies(*own_test, *own_test, own_costs).curve
+        alone_held_out = routed_policies(*own_validation, *own_test, own_costs)
+        own_quality = mean_over_budgets(alone_held_out, low, high)
+        whole_quality = mean_over_budgets(whole_held_out, low, high)
+        rows.append(
+            {
+                "generator": generator,
+                "candidates": [candidates.names[m] for m in columns],
+                "costs": [low, high],
+                "mean_curve_quality": alone.mean_quality(low, high),
+                "whole_mean_curve_quality": whole.mean_quality(low, high),
+                "selected": _held_out_gain(own_quality, whole_quality, bootstrap),
+                "curve": _curve_rows(alone),
+            }
+        )
     return rows
 
 
-def _restricted(split: Judged, members: list[int]) -> Judged:
-    return split[0][:, members], split[1][:, members]
-
-
-def _compared(alone: Floats, whole: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    """Both (n_test,), mean over budgets."""
+def _held_out_gain(alone: Floats, whole: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Compare both pools by their quality per test prompt, averaged over budgets, (n_test,)."""
     gain = whole - alone
-    means = {
+    return {
         "quality": float(alone.mean()),
         "whole_quality": float(whole.mean()),
         "gain": float(gain.mean()),
+        "interval": bootstrap.interval(gain),
     }
-    return means | {"interval": bootstrap.interval(gain)}
 
 
-def _rows(curve: Curve) -> list[list[float]]:
-    thin = curve.thinned(ROWS)
-    return [
-        [float(c), float(q), float(lam)]
-        for c, q, lam in zip(thin.cost, thin.quality, thin.lam, strict=True)
-    ]
+def _curve_rows(curve: DeferralCurve) -> list[list[float]]:
+    thin = curve.thinned(MAX_ROWS)
+    rows = zip(thin.cost, thin.quality, thin.lam, strict=True)
+    return [[float(cost), float(quality), float(lam)] for cost, quality, lam in rows]

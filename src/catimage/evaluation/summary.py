@@ -1,4 +1,4 @@
-"""The text that a run ends with: our curve against each fixed candidate at its own cost, and the
+"""The text that stage evaluate prints: the router compared with each fixed candidate, and the
 budget.
 """
 
@@ -6,70 +6,62 @@ from __future__ import annotations
 
 from typing import Any
 
-from catimage.evaluation import text as words
+from catimage.common.formatting import format_gain, format_number, format_table
+from catimage.evaluation import text
+from catimage.evaluation.image_sets.document import image_set_lines
 from catimage.evaluation.intervals import verdict
+from catimage.evaluation.plateau.text import plateau_lines
 
 
 def summary(document: dict[str, Any]) -> str:
-    """``metrics.json`` as a text of at most 120 columns or so.
+    """Summarise ``metrics.json`` in lines of about 120 columns.
 
-    The table's figures are the honest ones: lambda was chosen on the validation split for each
+    The figures of the table are held-out: lambda is selected on the validation split for each
     candidate's cost.
     """
-    method = document["methods"][document["budget"]["estimator"]]
-    rows = [_cells(row) for row in method["by_candidate"]]
+    estimator = document["budget"]["estimator"]
+    rows = document["methods"][estimator]["by_candidate"]
     header = [
         "candidate",
         f"cost ({document['cost_unit']})",
         "quality",
-        "our cost",
-        "our quality",
+        "router cost",
+        "router quality",
         "gain [95% interval]",
         "verdict",
     ]
+    notes = (
+        text.few_prompts_line(document),
+        text.left_out_line(document),
+        text.noise_line(document),
+    )
     return "\n".join(
         [
-            (
-                f"Our curve ({document['budget']['estimator']}) against each fixed candidate at its"
-                f" own cost; {words.direction(document)}"
-            ),
+            f"The router ({estimator}) compared with each fixed candidate at that candidate's cost;"
+            f" {text.direction(document)}",
             "",
-            *table(header, rows),
+            *format_table(header, [_cells(row) for row in rows]),
             "",
-            words.headline(document),
-            *words.rivals(document),
-            words.budget_line(document),
-            *filter(
-                None, (words.few(document), words.left_out(document), words.noise_line(document))
-            ),
-            words.decision_line(document),
+            text.headline(document),
+            *text.further_comparisons(document),
+            text.budget_line(document),
+            *filter(None, notes),
+            text.decision_line(document),
         ]
     )
+
+
+def full_summary(document: dict[str, Any]) -> str:
+    """Summarise ``metrics.json`` with its optional parts: image sets and the plateau rule."""
+    lines = [*image_set_lines(document["sets"]), *plateau_lines(document["plateau"])]
+    return "\n".join([summary(document), *lines])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     figures = [row["cost"], row["fixed_quality"], row["selected_cost"], row["selected_quality"]]
     return [
         row["candidate"],
-        *map(words.number, figures),
-        words.gain(row["gain"], row["interval"]),
+        *map(format_number, figures),
+        format_gain(row["gain"], row["interval"]),
         verdict(row["interval"]),
     ]
-
-
-def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of aligned columns: the first and the last to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [_line(row, widths) for row in (header, ["-" * width for width in widths], *rows)]
-    return [line.rstrip() for line in lines]
-
-
-def _line(row: list[str], widths: list[int]) -> str:
-    first, *middle, last = row
-    return "  ".join(
-        [
-            first.ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)),
-            last,
-        ]
-    )

@@ -1,178 +1,181 @@
-"""A part of stage evaluate: what is judged, and on what: the labels of the three splits, and the
-predictions of the estimators.
+"""The data that methods are evaluated on: labels of the three splits and predictions of the
+estimators.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
-from catimage.common.arrays import Floats
+from catimage.common.arrays import Floats, Ints
+from catimage.data.dataset import Candidates, Dataset, mean_over_seeds
 from catimage.data.importers.scores import parse_scores
-from catimage.data.missing_labels import complete_rows
+from catimage.data.missing_labels import best_single_candidate, complete_rows
 from catimage.data.prompts.identity import folded
-from catimage.data.schema import labels_of, scores_array
+from catimage.data.schema import PROMPTS
 from catimage.errors import InputError
-from catimage.estimators.load_estimators import trained
-from catimage.evaluation.methods import MetricData
-from catimage.metrics import lower_is_better
-from catimage.params import Params
 from catimage.router import Router
-from catimage.stages.train import split_labels
-from catimage.workspace import Workspace
+
+
+def _no_prompts() -> pd.DataFrame:
+    return pd.DataFrame(columns=PROMPTS.names)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the router is judged on: prompts and scores in the schemas of the tables, all of them
-    test prompts.
+class LabelledPredictions:
+    """Labels of one metric on the three splits, and the predictions of its estimators.
+
+    All values are higher-is-better.
+
+    Attributes:
+        metric: name of the metric.
+        train: labels (n_train, n_candidates), NaN where missing.
+        validation: labels (n_val, n_candidates); prompts with a missing label are left out.
+        test: labels (n_test, n_candidates); prompts with a missing label are left out.
+        predictions: by estimator, predictions of the validation and of the test prompts,
+            (n_val, n_candidates) and (n_test, n_candidates).
+        test_by_seed: scores (n_test, n_candidates, n_seeds), NaN where missing; None if the seeds
+            are unknown.
+        lower_is_better: whether the values of the metric were negated.
+        left_out: by split (``validation``, ``test``), the number of prompts that were left out.
+        validation_prompts: rows of the prompts table, one per row of ``validation``.
+        test_prompts: rows of the prompts table, one per row of ``test``.
     """
 
-    prompts: pd.DataFrame
-    scores: pd.DataFrame
+    metric: str
+    train: Floats
+    validation: Floats
+    test: Floats
+    predictions: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    test_by_seed: Floats | None = None
+    lower_is_better: bool = False
+    left_out: dict[str, int] = field(default_factory=dict)
+    validation_prompts: pd.DataFrame = field(default_factory=_no_prompts)
+    test_prompts: pd.DataFrame = field(default_factory=_no_prompts)
 
-    def of(self, metric: str) -> Judged:
-        """The prompts that have a score by ``metric``."""
-        scores = self.scores[self.scores["metric"] == metric]
-        return Judged(
-            self.prompts[self.prompts["prompt_id"].isin(scores["prompt_id"])].reset_index(
-                drop=True
-            ),
-            scores,
-        )
+    @property
+    def known(self) -> Floats:
+        """Labels of the train and validation splits, (n, n_candidates), NaN where missing.
+
+        Their means are those of :func:`catimage.data.missing_labels.mean_labels`.
+        """
+        return np.concatenate([self.train, self.validation])
+
+    def best_single(self, costs: Floats) -> int:
+        """Return the index of the candidate with the best mean known label.
+
+        A tie goes to the cheaper candidate, then to the first.
+        """
+        return best_single_candidate(self.known, costs)
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is known before the test split is looked at: the prompts of the train and validation
-    splits, and the scores table.
-    """
+def labelled_predictions(
+    metric: str, dataset: Dataset, test: Dataset, estimators: Iterable[tuple[str, Pipeline]]
+) -> LabelledPredictions:
+    """Collect the labels of one metric and predict them with its estimators.
 
-    prompts: pd.DataFrame
-    scores: pd.DataFrame
-
-
-def judged_on(
-    prompts: pd.DataFrame, table: pd.DataFrame, router: Router, scores: Path | None, whole: bool
-) -> Judged:
-    """The workspace's own test split, or all prompts of another scores file.
+    Validation and test prompts with a missing label are left out and counted: equation 3 may choose
+    any candidate.
 
     Args:
-        whole: whether every prompt of the file must have a score of the routed metric for every
-            candidate.
+        metric: name of the metric.
+        dataset: its train and validation splits are used.
+        test: the test prompts.
+        estimators: names and fitted estimators; an iterator may load them one at a time.
 
     Raises:
-        InputError: the test split is empty, or the file is not a scores file of the router's
-            candidates and metric.
+        InputError: a split is empty, or no prompt of the validation or test split has a label for
+            every candidate.
     """
-    if scores is None:
-        test = prompts[prompts["split"] == "test"].reset_index(drop=True)
-        if test.empty:
-            raise InputError(
-                "prompts: the test split is empty; more prompts are needed (about 100 at least)."
-            )
-        return Judged(test, table)
-    file = parse_scores(scores)
-    file.check_candidates(router.candidates, "the router")
-    routed = file.only(router.metric)
-    if whole:
-        routed.check_complete([router.metric], router.candidates)
-    known = prompts.loc[prompts["split"] != "test", "prompt"].map(folded)  # in whatever spelling
-    seen = int(file.prompts["prompt"].map(folded).isin(known).sum())
-    if seen:
-        print(
-            f"evaluate: {seen:,} of the {len(file.prompts):,} prompts of {scores} were trained or"
-            " calibrated on: its figures flatter.",
-            flush=True,
-        )
-    return Judged(file.prompts, file.scores)
-
-
-def trained_metrics(workspace: Workspace, routed: str) -> list[str]:
-    """The metrics that have estimators, the routed one first."""
-    return [
-        routed,
-        *sorted(p.name for p in workspace.estimators.glob("*") if p.is_dir() and p.name != routed),
-    ]
-
-
-def metric_data(
-    workspace: Workspace,
-    metric: str,
-    known: Known,
-    judged: Judged,
-    candidates: list[str],
-    params: Params,
-) -> tuple[MetricData, pd.DataFrame]:
-    """Labels of one metric on the three splits and the predictions of its estimators, and the rows
-    of the prompts that it is judged on.
-
-    Validation and test prompts that lack a label are left out, and counted.
-
-    Raises:
-        InputError: no prompt of the validation or the test split has a label for every candidate,
-            or see :func:`predictions`.
-    """
-    lower = lower_is_better(metric, params)
-    _, train = split_labels(known.prompts, known.scores, "train", metric, candidates, params)
-    val_prompts, validation = split_labels(
-        known.prompts, known.scores, "val", metric, candidates, params
+    train, validation = dataset.split("train").labels(metric), dataset.split("val")
+    validation_labels, by_seed = validation.labels(metric), test.seed_scores(metric)
+    test_labels = mean_over_seeds(by_seed, test.complete)
+    rows = _complete_rows(validation_labels, "validation", metric)
+    test_rows = _complete_rows(test_labels, "test", metric)
+    known, evaluated = validation.take(rows), test.take(test_rows)
+    return LabelledPredictions(
+        metric,
+        train,
+        validation_labels[rows],
+        test_labels[test_rows],
+        _predictions(estimators, known, evaluated),
+        by_seed[test_rows],
+        metric in test.lower_is_better,
+        {"validation": len(validation) - len(known), "test": len(test) - len(evaluated)},
+        known.prompts,
+        evaluated.prompts,
     )
-    by_seed = scores_array(judged.scores, metric, judged.prompts["prompt_id"].tolist(), candidates)
-    test = labels_of(by_seed, lower, whole=params.validation.complete_labels)
-    on_val, on_test = (
-        _whole(labels, split, metric)
-        for labels, split in ((validation, "validation"), (test, "test"))
-    )
-    by_seed = -by_seed[on_test] if lower else by_seed[on_test]
-    left_out = {"validation": len(validation) - len(on_val), "test": len(test) - len(on_test)}
-    data = MetricData(
-        metric, train, validation[on_val], test[on_test], {}, by_seed, lower, left_out
-    )
-    prompts = judged.prompts.iloc[on_test].reset_index(drop=True)
-    found = predictions(
-        workspace, metric, candidates, val_prompts[on_val], prompts["prompt"].to_numpy(object)
-    )
-    return replace(data, predictions=found), prompts
 
 
-def _whole(labels: Floats, split: str, metric: str) -> np.ndarray:
+def _complete_rows(labels: Floats, split: str, metric: str) -> Ints:
     rows = complete_rows(labels)
     if not len(rows):
         raise InputError(
             f"scores: no prompt of the {split} split has a {metric} score for every candidate, and"
-            " only such prompts can be judged: generate and label the missing images of that"
+            " the evaluation needs such prompts. Generate and label the missing images of that"
             " split, or route on fewer candidates."
         )
     return rows
 
 
-def predictions(
-    workspace: Workspace,
-    metric: str,
-    candidates: list[str],
-    validation: np.ndarray,
-    test: np.ndarray,
+def _predictions(
+    estimators: Iterable[tuple[str, Pipeline]], validation: Dataset, test: Dataset
 ) -> dict[str, tuple[Floats, Floats]]:
-    """By estimator, what it predicts of the validation and of the test prompts, (n, n_candidates)
-    each.
+    return {
+        name: (
+            np.asarray(estimator.predict(validation.texts), float),
+            np.asarray(estimator.predict(test.texts), float),
+        )
+        for name, estimator in estimators
+    }
+
+
+def router_candidates(router: Router, table: Candidates) -> Candidates:
+    """Return the router's candidates with the generators and steps of ``table``.
+
+    A candidate that ``table`` lacks is its own generator and has 0 steps.
+    """
+    rows = {
+        name: (generator, steps)
+        for name, generator, steps in zip(table.names, table.generators, table.steps, strict=True)
+    }
+    found = [rows.get(name, (name, 0)) for name in router.candidates]
+    generators, steps = zip(*found, strict=True)
+    return Candidates(router.candidates, router.costs, router.cost_unit, generators, steps)
+
+
+def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Dataset:
+    """Read a scores file whose prompts are all test prompts.
+
+    Prints a warning if it contains prompts of the train or validation split.
+
+    Args:
+        path: the scores file.
+        router: the router whose candidates and metric the file must have.
+        dataset: the workspace's prompts, candidates and settings.
 
     Raises:
-        InputError: no estimator is trained on ``metric``, or one was trained on other candidates.
+        InputError: the file is not a scores file of the router's candidates and metric, or a score
+            is missing and ``dataset.complete`` is set.
     """
-    folders = sorted(p for p in (workspace.estimators / metric).glob("*") if p.is_dir())
-    if not folders:
-        raise InputError(
-            f"{workspace.estimators / metric} holds no estimator: run 'catimage train' first."
+    file = parse_scores(path)
+    file.check_candidates(router.candidates, "the router")
+    routed = file.only(router.metric)
+    if dataset.complete:
+        routed.check_complete([router.metric], router.candidates)
+    known = dataset.prompts.loc[dataset.prompts["split"] != "test", "prompt"].map(folded)
+    overlap = int(file.prompts["prompt"].map(folded).isin(known).sum())
+    if overlap:
+        print(
+            f"evaluate: {overlap:,} of the {len(file.prompts):,} prompts of {path} are in the train"
+            " or validation split. The figures are optimistic for them.",
+            flush=True,
         )
-    found = {}
-    for folder in folders:
-        estimator = trained(workspace, folder, candidates)
-        found[folder.name] = (
-            np.asarray(estimator.predict(validation), float),
-            np.asarray(estimator.predict(test), float),
-        )
-    return found
+    return Dataset(
+        file.prompts, file.scores, dataset.candidates, dataset.lower_is_better, dataset.complete
+    )

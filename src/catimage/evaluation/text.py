@@ -1,254 +1,225 @@
-"""``metrics.json`` in sentences. A gain whose interval contains 0 is called nothing significant,
-whatever its sign.
+"""Sentences about ``metrics.json`` for the report and the command line.
+
+A gain whose interval contains 0 is called "nothing significant", whatever its sign.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from catimage.common.formatting import format_gain, format_number, format_percent, format_share
 from catimage.evaluation.intervals import verdict
-from catimage.evaluation.tables import ratio
+from catimage.evaluation.tables import cost_ratio
+
+PAPER_TFLOPS = 0.001
+"""Upper bound of a decision's cost in CATImage 5.1."""
+MIN_PROMPTS = 30
+"""Test prompts below which the bootstrap's intervals are clearly too narrow."""
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """A figure for people: four significant digits, a dash for none."""
-    return "-" if value is None else f"{value:.{digits}g}"
-
-
-def gain(value: float, interval: list[float]) -> str:
-    """``+0.012 [0.008, 0.016]``."""
-    low, high = interval
-    return f"{value:+.3g} [{low:.3g}, {high:.3g}]"
-
-
-def percent(share: float | None) -> str:
-    """``55%``."""
-    return "-" if share is None else f"{100 * share:.3g}%"
-
-
-def compared(figures: dict[str, Any], rival: str) -> str:
-    """What a ``gain`` and its ``interval`` say about a rival, to follow the word "router"."""
-    said = gain(figures["gain"], figures["interval"])
+def compared_with(figures: dict[str, Any], reference: str) -> str:
+    """Describe a ``gain`` and its ``interval`` in words that follow the name of a policy."""
+    gain = format_gain(figures["gain"], figures["interval"])
     return {
-        "better": f"gains {said} over {rival}",
-        "worse": f"loses to {rival}: {said}",
-        "nothing significant": f"gains nothing significant over {rival}: {said}",
+        "better": f"gains {gain} over {reference}",
+        "worse": f"loses to {reference}: {gain}",
+        "nothing significant": f"gains nothing significant over {reference}: {gain}",
     }[verdict(figures["interval"])]
 
 
 def headline(document: dict[str, Any]) -> str:
-    """The calibrated router against the best that its budget buys without one: a fixed candidate."""
+    """Compare the calibrated router with the best fixed candidate within its budget."""
     budget = document["budget"]
     if budget["best_fixed"] is None:
         return against_best_single(document)
-    share = ratio(budget["realised_mean_cost"], budget["best_fixed"]["cost"])
-    return _against("the best fixed candidate within its budget", budget["best_fixed"], share)
+    share = cost_ratio(budget["realised_mean_cost"], budget["best_fixed"]["cost"])
+    return _router_against(
+        "the best fixed candidate within its budget", budget["best_fixed"], share
+    )
 
 
 def against_best_single(document: dict[str, Any]) -> str:
-    """The calibrated router against the best single candidate, whatever that costs."""
+    """Compare the calibrated router with the best single candidate at any cost."""
     figures = document["budget"]["best_single"]
-    return _against("the best single candidate", figures, figures["cost_ratio"])
+    return _router_against("the best single candidate", figures, figures["cost_ratio"])
 
 
-def _against(what: str, figures: dict[str, Any], share: float | None) -> str:
-    of_cost = "" if share is None else f", at {percent(share)} of its cost"
-    rival = f"{what}, {figures['candidate']}"
-    return f"The router {compared(figures, rival)}{of_cost}."
+def _router_against(reference: str, figures: dict[str, Any], share: float | None) -> str:
+    of_cost = "" if share is None else f", at {format_percent(share)} of its cost"
+    named = f"{reference}, {figures['candidate']}"
+    return f"The router {compared_with(figures, named)}{of_cost}."
 
 
-def rivals(document: dict[str, Any]) -> list[str]:
-    """The calibrated router against the best mix of two candidates, and against the best single one
-    where it is not the headline's.
+def further_comparisons(document: dict[str, Any]) -> list[str]:
+    """Compare the router with the best mix, and with the best single candidate if the headline does
+    not.
     """
-    fixed, mix = document["budget"]["best_fixed"], document["budget"]["mix"]
-    said = (
-        [
-            "The router"
-            f" {compared(mix, 'the best random mix of two candidates at the cost that it realised')}."
-        ]
-        if mix
-        else []
-    )
-    if fixed and fixed["candidate"] != document["budget"]["best_single"]["candidate"]:
-        said.append(against_best_single(document))
-    return said
+    budget = document["budget"]
+    lines = []
+    if budget["mix"]:
+        mix = "the best random mix of two candidates at the cost that it realised"
+        lines.append(f"The router {compared_with(budget['mix'], mix)}.")
+    fixed = budget["best_fixed"]
+    if fixed and fixed["candidate"] != budget["best_single"]["candidate"]:
+        lines.append(against_best_single(document))
+    return lines
 
 
 def budget_line(document: dict[str, Any]) -> str:
-    """The calibrated lambda, or lambdas with the shares of the prompts that go by them, and what
-    they spend against the budget or floor.
-    """
+    """Describe the calibrated rule, its realised cost, and the budget or the floors."""
     budget, unit = document["budget"], document["cost_unit"]
-    low, high = map(number, budget["realised_mean_cost_interval"])
-    spent = (
-        f"realised mean cost {number(budget['realised_mean_cost'])} [{low}, {high}] {unit} on"
-        f" {document['n_test']:,} test prompts"
+    low, high = map(format_number, budget["realised_mean_cost_interval"])
+    realised = (
+        f"realised mean cost {format_number(budget['realised_mean_cost'])} [{low}, {high}] {unit}"
+        f" on {document['n_test']:,} test prompts"
     )
     return (
-        f"lambda {_lambdas(budget['rule'])} ({budget['estimator']}): {spent},"
+        f"lambda {_lambdas(budget['rule'])} ({budget['estimator']}): {realised},"
         f" {_target(document)}.{_floors(budget['floors'])}"
     )
 
 
 def _lambdas(rule: list[dict[str, Any]]) -> str:
-    shares = [f" for {percent(part['share'])}" if len(rule) > 1 else "" for part in rule]
-    return " and ".join(
-        number(part["lambda"]) + share for part, share in zip(rule, shares, strict=True)
-    )
+    if len(rule) == 1:
+        return format_number(rule[0]["lambda"])
+    parts = (f"{format_number(p['lambda'])} for {format_percent(p['share'])}" for p in rule)
+    return " and ".join(parts)
 
 
 def _target(document: dict[str, Any]) -> str:
-    budget, unit = document["budget"], document["cost_unit"]
-    target, floor = f"{number(budget['target'])} {unit}", budget["quality_floor"]
+    budget = document["budget"]
+    target = f"{format_number(budget['target'])} {document['cost_unit']}"
+    floor = budget["quality_floor"]
     if floor is None:
         return f"of a budget of {target}"
-    aimed = -floor if document["lower_is_better"] else floor
+    own_direction = -floor if document["lower_is_better"] else floor
     return (
-        f"after {target} on validation, with a quality of {number(budget['realised_quality'])} for"
-        f" a floor of {number(aimed)}"
+        f"after {target} on validation, with a quality of"
+        f" {format_number(budget['realised_quality'])} for a floor of"
+        f" {format_number(own_direction)}"
     )
 
 
 def _floors(floors: list[dict[str, Any]]) -> str:
     return "".join(
-        f" Mean {f['metric']} on test: {number(f['realised'])}, calibrated to {number(f['floor'])}."
-        for f in floors
+        f" Mean {floor['metric']} on test: {format_number(floor['realised'])}, calibrated to"
+        f" {format_number(floor['floor'])}."
+        for floor in floors
     )
 
 
-PAPERS_TFLOPS = 0.001
-"""What a decision costs at most by CATImage 5.1."""
-
-
 def decision_line(document: dict[str, Any]) -> str:
-    """What the router itself costs, beside the cheapest candidate where that is in the same unit."""
+    """Describe the cost of one decision, relative to the cheapest candidate if the unit allows."""
     parts = document["decision_tflops"]
     total = sum(parts.values())
     cheapest = min(row["cost"] for row in document["candidates"])
     share = (
-        f", {percent(total / cheapest)} of the cheapest candidate"
+        f", {format_percent(total / cheapest)} of the cheapest candidate"
         if document["cost_unit"] == "tflops" and cheapest
         else ""
     )
-    encoder = f"text encoder {number(parts['text_encoder'], 2)}, longest test prompt"
-    return f"A decision costs {number(total, 2)} TFLOPs{share} ({encoder}){_ms(document)}."
+    encoder = f"text encoder {format_number(parts['text_encoder'], 2)}, longest test prompt"
+    return f"A decision costs {format_number(total, 2)} TFLOPs{share} ({encoder}){_ms(document)}."
 
 
-def own_cost(document: dict[str, Any]) -> str:
-    """What the router itself costs, to stand under every table."""
+def router_cost(document: dict[str, Any]) -> str:
+    """Describe the cost of one decision in the line below every table of the report."""
     total = sum(document["decision_tflops"].values())
     return (
-        f"The router itself: {number(total, 2)} TFLOPs{_ms(document)} a decision; CATImage's takes"
-        f" less than {PAPERS_TFLOPS} TFLOPs."
+        f"The router itself: {format_number(total, 2)} TFLOPs{_ms(document)} per decision; the"
+        f" paper's takes less than {PAPER_TFLOPS} TFLOPs."
     )
 
 
 def _ms(document: dict[str, Any]) -> str:
     ms = document.get("decision_ms")
+    if not ms:
+        return ""
     return (
-        f" and {number(ms['with_text'], 2)} ms ({number(ms['without_text'], 2)} ms after the text"
-        " encoder)"
-        if ms
-        else ""
+        f" and {format_number(ms['with_text'], 2)} ms ({format_number(ms['without_text'], 2)} ms"
+        " after the text encoder)"
     )
 
 
-def why_beside(methods: dict[str, Any], estimator: str) -> str:
-    """Why Table 3 has the best fixed candidate and the best mix beside the router; ``methods`` of
-    one metric.
+def baselines_line(methods: dict[str, Any], estimator: str) -> str:
+    """Explain why Table 3 also lists the best fixed candidate and the best mix of two.
+
+    Args:
+        methods: of one metric.
+        estimator: the router's.
     """
-    ours, fixed, mix = (methods[name]["by_candidate"] for name in (estimator, "fixed", "mix"))
-    dearer = [m for m in range(len(fixed)) if _share(fixed[m]) < 1 - 1e-9]
-    why = (
-        "Beside the router stand the best fixed candidate and the best random mix of two, which"
-        " route nothing: where a cheap candidate is as good as dearer ones, everybody matches those"
-        " cheaply, and a small share says more of the pool than of the router."
+    routed, fixed, mix = (methods[name]["by_candidate"] for name in (estimator, "fixed", "mix"))
+    reason = (
+        "The best fixed candidate and the best random mix of two do not route. Where a cheap"
+        " candidate is as good as more expensive ones, they match those at a low cost too, and a"
+        " small share of the router is due to the pool."
     )
-    if not dearer:
-        return why
-    undercut = sum(
-        _share(row) < min(_share(fixed[m]), _share(mix[m])) - 1e-9 for m, row in enumerate(ours)
+    matched = sum(_share_to_match(row) < 1 - 1e-9 for row in fixed)
+    if not matched:
+        return reason
+    cheaper = sum(
+        _share_to_match(row) < min(_share_to_match(fixed[m]), _share_to_match(mix[m])) - 1e-9
+        for m, row in enumerate(routed)
     )
     return (
-        f"{why} Here that holds for {len(dearer)} of {len(fixed)} candidates; the router undercuts"
-        f" both for {undercut}."
+        f"{reason} Here this is so for {matched} of {len(fixed)} candidates; the router is cheaper"
+        f" than both for {cheaper}."
     )
 
 
-def _share(row: dict[str, Any]) -> float:
+def _share_to_match(row: dict[str, Any]) -> float:
     share = row["cost_ratio_to_match"]
     return float("inf") if share is None else float(share)
 
 
-FEW = 30
-"""Test prompts below which the bootstrap's intervals cover clearly less than they say."""
-
-
-def few(document: dict[str, Any]) -> str:
-    """A warning where there are few test prompts; else empty. The interval of a single one has no
-    width at all.
-    """
+def few_prompts_line(document: dict[str, Any]) -> str:
+    """Warn about intervals from fewer than 30 test prompts; empty if there are enough."""
     n = document["n_test"]
+    if n >= MIN_PROMPTS:
+        return ""
     return (
-        ""
-        if n >= FEW
-        else (
-            f"Of {n} test prompt{'s' * (n > 1)}, intervals by a bootstrap are too narrow: {FEW} are"
-            " needed at least."
-        )
+        f"The test split has only {n} prompt{'s' * (n > 1)}, so bootstrap intervals are too narrow:"
+        f" use at least {MIN_PROMPTS}."
     )
 
 
-def left_out(document: dict[str, Any]) -> str:
-    """How many prompts were left out of one metric's judgement; empty where none was. ``document``
-    is a metric's part.
-    """
+def left_out_line(document: dict[str, Any]) -> str:
+    """Count the prompts left out of one metric's part of the document; empty if there are none."""
     counts = {split: count for split, count in document.get("left_out", {}).items() if count}
     if not counts:
         return ""
-    said = " and ".join(
-        f"{count:,} {split} prompt{'s' * (count > 1)}" for split, count in counts.items()
-    )
-    return f"Left out, since a candidate has no label there: {said}."
+    parts = (f"{n:,} {split} prompt{'s' * (n > 1)}" for split, n in counts.items())
+    return f"Left out because the label of a candidate is missing: {' and '.join(parts)}."
 
 
 def noise_line(document: dict[str, Any]) -> str:
-    """How much of the oracle's gain is luck, and what the router captures of the rest; empty where
-    it is not known.
+    """Describe the noise in the oracle's gain and the share of the rest that the router captures.
+
+    Empty if the noise is unknown.
     """
     noise = document.get("noise")
     if not noise:
         return ""
     if noise["noise_share"] is None:
-        total = gain(noise["oracle_gain"], noise["oracle_gain_interval"])
+        total = format_gain(noise["oracle_gain"], noise["oracle_gain_interval"])
         return f"The oracle's gain over the best single candidate, {total}, is not clearly above 0."
-    luck, learnable = (
-        _range(noise, "noise_share"),
-        gain(noise["learnable_gain"], noise["learnable_gain_interval"]),
-    )
-    what = (
-        learnable
-        if verdict(noise["learnable_gain_interval"]) == "better"
-        else f"nothing significant ({learnable})"
-    )
-    said = (
-        f"Of the oracle's gain over the best single candidate, {luck} is luck of the seeds, and"
-        f" {what} can be learned"
+    share = format_share(noise["noise_share"], noise["noise_share_interval"])
+    learnable = format_gain(noise["learnable_gain"], noise["learnable_gain_interval"])
+    if verdict(noise["learnable_gain_interval"]) != "better":
+        learnable = f"nothing significant ({learnable})"
+    line = (
+        f"Of the oracle's gain over the best single candidate, {share} is noise of the seeds, and"
+        f" {learnable} can be learned"
     )
     captured = noise["captured"].get(document["budget"]["estimator"])
     if captured is None or captured["share"] is None:
-        return f"{said}."
-    return f"{said}; the router's honest choice captures {_range(captured, 'share')} of that."
-
-
-def _range(figures: dict[str, Any], name: str) -> str:
-    low, high = figures[f"{name}_interval"]
-    return f"{percent(figures[name])} [{percent(low)}, {percent(high)}]"
+        return f"{line}."
+    own = format_share(captured["share"], captured["share_interval"])
+    return f"{line}; the router's held-out policy captures {own} of the learnable gain."
 
 
 def direction(document: dict[str, Any]) -> str:
-    """How to read the qualities."""
+    """State how to read the qualities."""
     if document["lower_is_better"]:
-        return f"{document['metric']}, negated: it is lower-is-better, and higher is better here"
+        return f"{document['metric']}, negated (lower is better), so that higher is better"
     return f"{document['metric']}, higher is better"

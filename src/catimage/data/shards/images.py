@@ -62,8 +62,7 @@ def mean_seconds(folder: Path, prompt_ids: Sequence[str], candidates: Sequence[s
     """
     columns = ["prompt_id", "candidate", "seconds"]
     frames = [
-        read_rows(folder, entry, columns, prompt_ids).to_pandas()
-        for entry in read_manifest(folder)
+        read_rows(folder, entry, columns, prompt_ids).to_pandas() for entry in read_manifest(folder)
     ]
     mean = pd.concat(frames).groupby(["prompt_id", "candidate"])["seconds"].mean().unstack()
     seconds: Floats = mean.reindex(index=prompt_ids, columns=candidates).to_numpy(float)

@@ -1,4 +1,4 @@
-"""Figures of BudgetFusion's evaluation: how t* is distributed, and figure 12's error by step."""
+"""Figures of BudgetFusion's evaluation: the distribution of t*, and errors by step (figure 12)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def step_shares(document: dict[str, Any]) -> Figure:
-    """How many of the test prompts get each number of steps, and how many would if their labels
-    were known.
+def step_share_figure(document: dict[str, Any]) -> Figure:
+    """Draw the share of the test prompts that each number of steps receives, predicted and
+    according to the labels.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.6))
     axes = figure.subplots()
     places, chosen = np.arange(len(document["steps"])), document["chosen"]
+    known = chosen["known"]["share"]
     axes.bar(places - 0.2, chosen["share"], 0.4, color="#33608c", label="OURS")
-    axes.bar(
-        places + 0.2,
-        chosen["known"]["share"],
-        0.4,
-        color="#c9c9c9",
-        label="by the labels themselves",
-    )
+    axes.bar(places + 0.2, known, 0.4, color="#c9c9c9", label="by the labels themselves")
     axes.set_xticks(places, [str(s) for s in document["steps"]])
     axes.set_xlabel("steps")
     axes.set_ylabel("share of the prompts")
@@ -34,8 +29,8 @@ def step_shares(document: dict[str, Any]) -> Figure:
     return figure
 
 
-def step_errors(document: dict[str, Any]) -> Figure:
-    """Figure 12: the mean absolute error at each step, bars a standard error, with that of the
+def step_error_figure(document: dict[str, Any]) -> Figure:
+    """Draw figure 12: the mean absolute error at each step with its standard error, and that of the
     training labels' mean.
     """
     from matplotlib.figure import Figure
@@ -44,21 +39,11 @@ def step_errors(document: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(3.0 * len(by_metric), 2.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(by_metric)))
     for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):
-        steps = [row["steps"] for row in rows]
-        axes.errorbar(
-            steps,
-            [row["mae"] for row in rows],
-            [row["se"] or 0 for row in rows],
-            fmt=".-",
-            label=document["estimator"],
-        )
-        axes.plot(
-            steps,
-            [row["mae_of_mean"] for row in rows],
-            "--",
-            color="#9a9a9a",
-            label="mean of the training labels",
-        )
+        steps, errors = [row["steps"] for row in rows], [row["mae"] for row in rows]
+        bars = [row["se"] or 0 for row in rows]
+        axes.errorbar(steps, errors, bars, fmt=".-", label=document["estimator"])
+        of_mean = [row["mae_of_mean"] for row in rows]
+        axes.plot(steps, of_mean, "--", color="#9a9a9a", label="mean of the training labels")
         axes.set_xscale("log")
         axes.set_xticks(steps, [str(s) for s in steps], fontsize=7)
         axes.minorticks_off()

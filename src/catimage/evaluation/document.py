@@ -1,0 +1,98 @@
+"""All of ``metrics.json``: the core, and the parts that need more than labels and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from catimage.estimators.overhead import decision_ms, decision_tflops
+from catimage.evaluation.cases import cases_document
+from catimage.evaluation.evaluate import Evaluation
+from catimage.evaluation.image_sets.document import ImageSource, image_sets_document
+from catimage.evaluation.operating_point import rule_at
+from catimage.evaluation.plateau.document import PlateauInputs, plateau_document
+from catimage.evaluation.selection import selection_document
+from catimage.evaluation.subsets import subsets_document
+from catimage.evaluation.trials.document import trials_and_reason
+from catimage.evaluation.uncertainty.document import TrainedSpread, uncertainty_document
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Artifacts of a workspace that the optional parts of ``metrics.json`` are computed from.
+
+    Attributes:
+        estimators: names and trained estimators of the routed metric; an iterator may load them on
+            demand.
+        spread: the predictive spread of the router's estimator, or None.
+        plateau: inputs of the plateau rule; its ``reference`` is also the fixed candidate of the
+            cases.
+        images: generated and real images.
+    """
+
+    estimators: Iterable[tuple[str, Pipeline]]
+    spread: TrainedSpread | None
+    plateau: PlateauInputs
+    images: ImageSource
+
+
+def evaluation_document(
+    evaluation: Evaluation, artifacts: Artifacts, selection: pd.DataFrame
+) -> dict[str, Any]:
+    """Return all of ``metrics.json``; docs/evaluation.md explains its keys.
+
+    Args:
+        evaluation: router, labels and predictions.
+        artifacts: of the workspace.
+        selection: see :func:`catimage.evaluation.selection.selection_table`.
+
+    Raises:
+        InputError: the router's estimator is no longer trained, or the settings of an optional part
+            are invalid.
+    """
+    candidates, point = evaluation.candidates, evaluation.point
+    validation = evaluation.validation_predictions, evaluation.routed.validation
+    document = evaluation.core()
+    fixed = _fixed_candidate(artifacts.plateau.reference, document, candidates.names)
+    rule = rule_at(evaluation.router, float(candidates.costs[candidates.names.index(fixed)]))
+    trials, trials_left_out = trials_and_reason(evaluation, artifacts.estimators)
+    document |= _decision_cost(evaluation) | {
+        "trials": trials,
+        "trials_left_out": trials_left_out,
+        "uncertainty": uncertainty_document(evaluation, artifacts.spread),
+        "plateau": plateau_document(evaluation, artifacts.plateau),
+        "subsets": subsets_document(
+            validation,
+            (point.predicted, evaluation.routed.test),
+            candidates,
+            evaluation.bootstrap,
+        ),
+        "selection": selection_document(selection, point, candidates),
+        "cases": cases_document(
+            evaluation.results,
+            point.served(candidates.costs, rule),
+            float(rule.lam.max()),
+            fixed,
+            evaluation.bootstrap,
+        ),
+    }
+    return document | {"sets": image_sets_document(evaluation, artifacts.images, document)}
+
+
+def _fixed_candidate(reference: str | None, document: dict[str, Any], names: list[str]) -> str:
+    """Return the candidate of the cases: the pool's reference, or the best single candidate."""
+    best: str = document["best_single"]["candidate"]
+    return reference if reference is not None and reference in names else best
+
+
+def _decision_cost(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the cost of one decision in TFLOPs and in milliseconds."""
+    texts, estimator = evaluation.results.texts, evaluation.router.estimator
+    return {
+        "decision_tflops": decision_tflops(estimator, max(texts, key=len)),
+        "decision_ms": decision_ms(estimator, texts, evaluation.candidates.costs),
+    }

@@ -1,0 +1,132 @@
+"""Evaluate a calibrated router on the test split of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from catimage.common.arrays import Floats
+from catimage.data.dataset import Candidates, Dataset
+from catimage.errors import InputError
+from catimage.evaluation.intervals import PairedBootstrap
+from catimage.evaluation.methods import metrics_document
+from catimage.evaluation.operating_point import OperatingPoint, operating_point
+from catimage.evaluation.samples import PromptResults
+from catimage.evaluation.test_data import (
+    LabelledPredictions,
+    labelled_predictions,
+    router_candidates,
+)
+from catimage.params import Evaluate
+from catimage.router import Router
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What every part of ``metrics.json`` is computed from.
+
+    Attributes:
+        router: the calibrated router.
+        dataset: its train and validation splits are used; its candidates are the router's.
+        test: the test prompts, with scores of every metric.
+        metrics: labels and predictions of each trained metric, the routed one first.
+        settings: the section ``evaluate`` of ``params.yaml``.
+        external: whether the test prompts come from a scores file of their own.
+    """
+
+    router: Router
+    dataset: Dataset
+    test: Dataset
+    metrics: list[LabelledPredictions]
+    settings: Evaluate = field(default_factory=Evaluate)
+    external: bool = False
+
+    @property
+    def candidates(self) -> Candidates:
+        """The columns of all labels and predictions."""
+        return self.dataset.candidates
+
+    @property
+    def routed(self) -> LabelledPredictions:
+        """Labels and predictions of the metric that the router routes on."""
+        return self.metrics[0]
+
+    @cached_property
+    def bootstrap(self) -> PairedBootstrap:
+        """Resamples of the routed metric's test prompts."""
+        return PairedBootstrap(len(self.routed.test), self.settings.bootstrap, self.settings.seed)
+
+    @cached_property
+    def point(self) -> OperatingPoint:
+        """The router on the routed metric's test prompts."""
+        return operating_point(self.router, replace(self.test, prompts=self.routed.test_prompts))
+
+    @property
+    def validation_predictions(self) -> Floats:
+        """Predictions of the router's estimator for the validation prompts, (n_val, n_candidates).
+
+        Raises:
+            InputError: the estimator is no longer among the trained ones.
+        """
+        name, predictions = self.router.estimator_name, self.routed.predictions
+        if name not in predictions:
+            raise InputError(
+                f"models/router: its estimator {name!r} is no longer trained (trained:"
+                f" {', '.join(predictions)}). Run 'catimage calibrate' again."
+            )
+        return predictions[name][0]
+
+    @cached_property
+    def results(self) -> PromptResults:
+        """The routed metric's test prompts with the router's predictions and the labels."""
+        prompts = self.routed.test_prompts
+        return PromptResults(
+            prompts["prompt_id"].tolist(),
+            prompts["prompt"].tolist(),
+            self.point.predicted,
+            self.routed.test,
+            self.candidates,
+        )
+
+    def core(self) -> dict[str, Any]:
+        """Return the keys of ``metrics.json`` that need only labels and predictions."""
+        return metrics_document(self.metrics, self.candidates, self.point, self.bootstrap)
+
+
+def evaluate(router: Router, dataset: Dataset, settings: Evaluate | None = None) -> dict[str, Any]:
+    """Evaluate a router on the test split of a dataset, without a workspace.
+
+    Args:
+        router: a calibrated router.
+        dataset: prompts of the splits ``train``, ``val`` and ``test`` with scores of the router's
+            metric for the router's candidates.
+        settings: resamples and seed of the bootstrap; the defaults of ``params.yaml`` if omitted.
+
+    Returns:
+        The keys of ``reports/metrics.json`` that docs/evaluation.md lists as its core: ``metric``,
+        ``cost_unit``, ``n_test``, ``candidates``, ``best_single``, ``oracle_quality``, ``budget``,
+        ``methods`` (``fixed``, ``mix``, ``oracle`` and the router's estimator), ``by_metric``.
+
+    Raises:
+        InputError: the dataset lacks a candidate of the router, a split is empty, or a split has no
+            prompt with a label for every candidate.
+
+    Example:
+        >>> from catimage import Dataset, Router, evaluate  # doctest: +SKIP
+        >>> document = evaluate(Router.load(folder), dataset)  # doctest: +SKIP
+        >>> document["budget"]["realised_quality"]  # doctest: +SKIP
+        0.31
+    """
+    missing = [name for name in router.candidates if name not in dataset.candidates.names]
+    if missing:
+        raise InputError(
+            f"dataset: the router's candidates {', '.join(missing)} are missing. Add their scores"
+            " and costs, or calibrate a router for the dataset's candidates."
+        )
+    dataset = replace(dataset, candidates=router_candidates(router, dataset.candidates))
+    test = dataset.split("test")
+    data = labelled_predictions(
+        router.metric, dataset, test, [(router.estimator_name, router.estimator)]
+    )
+    return Evaluation(router, dataset, test, [data], settings or Evaluate()).core()

@@ -1,0 +1,247 @@
+"""The key ``sets`` of ``metrics.json``: set metrics of fixed and routed sets of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catimage.common.arrays import Floats, Ints
+from catimage.common.formatting import format_gain, format_number
+from catimage.data.dataset import Candidates
+from catimage.data.shards.images import complete_prompts
+from catimage.data.shards.manifest import read_manifest
+from catimage.evaluation.evaluate import Evaluation
+from catimage.evaluation.image_sets.features import PromptImages
+from catimage.evaluation.image_sets.jackknife import SetFeatures, SetStatistic, figure
+from catimage.evaluation.intervals import verdict
+from catimage.metrics.metric import MetricContext
+from catimage.metrics.sets.references import scenes_of
+from catimage.metrics.sets.registry import SetMetric, set_metric
+from catimage.routing.policy import choose
+
+MIN_PROMPTS = 4
+"""Prompts that a set needs."""
+RENDERED = "images of the same prompts by the renderer of scenes"
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where generated and real images are read from.
+
+    Attributes:
+        folder: of the shards; None if the test prompts have no images.
+        root: folder that ``evaluate.reference_images`` is relative to.
+        context: encoder, device and weights of the networks.
+    """
+
+    folder: Path | None
+    root: Path
+    context: MetricContext
+
+
+def image_sets_document(
+    evaluation: Evaluation, source: ImageSource, document: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return ``sets`` of ``metrics.json``; None if ``evaluate.set_metrics`` is empty.
+
+    Args:
+        evaluation: of the routed metric.
+        source: of the images.
+        document: the core of ``metrics.json``.
+
+    Raises:
+        InputError: a metric is unknown, weights are not found, a shard is damaged, or reference
+            images cannot be read.
+    """
+    metrics = [set_metric(name) for name in dict.fromkeys(evaluation.settings.set_metrics)]
+    if not metrics:
+        return None
+    images, rows = _test_images(evaluation, source)
+    if images is None:
+        reason = (
+            f"{len(rows)} test prompts have images of every candidate, and at least {MIN_PROMPTS}"
+            " are needed"
+        )
+        return _document(len(rows), 0, None, {}, [f"{_names(metrics)}: {reason}."])
+    possible, left_out = _possible_metrics(metrics, images)
+    picked = evaluation.point.served(evaluation.candidates.costs)[rows]
+    routed = RoutedSets(evaluation.candidates, evaluation.point.predicted[rows], picked)
+    found = {
+        metric.name: {"version": version, **routed.document(metric, features, document)}
+        for metric, version, features in images.features(possible, evaluation.settings.seed)
+    }
+    references = evaluation.settings.reference_images or RENDERED
+    by_metric = {metric.name: found[metric.name] for metric in possible}
+    return _document(len(rows), len(rows) * len(images.seeds), references, by_metric, left_out)
+
+
+def _document(
+    prompts: int, images: int, references: str | None, metrics: dict[str, Any], left_out: list[str]
+) -> dict[str, Any]:
+    return {
+        "n_prompts": prompts,
+        "n_images": images,
+        "references": references,
+        "metrics": metrics,
+        "left_out": left_out,
+    }
+
+
+def _test_images(evaluation: Evaluation, source: ImageSource) -> tuple[PromptImages | None, Ints]:
+    """Return the images and the rows of the prompts that have all of them; None if too few."""
+    results, names = evaluation.results, evaluation.candidates.names
+    folder = source.folder or source.root
+    entries = read_manifest(folder) if source.folder else []
+    seeds, rows = complete_prompts(folder, entries, results.ids, names)
+    if len(rows) < MIN_PROMPTS:
+        return None, rows
+    reference = evaluation.settings.reference_images
+    images = PromptImages(
+        folder,
+        entries,
+        [results.ids[row] for row in rows],
+        [results.texts[row] for row in rows],
+        names,
+        seeds,
+        source.root / reference if reference else None,
+        source.context,
+    )
+    return images, rows
+
+
+def _possible_metrics(
+    metrics: list[SetMetric], images: PromptImages
+) -> tuple[list[SetMetric], list[str]]:
+    """Return the metrics that apply to these prompts, and why the others are left out."""
+    scenes = scenes_of(images.texts)
+    if not isinstance(scenes, str):
+        return metrics, []
+    tiny = [metric for metric in metrics if metric.network == "tiny"]
+    no_reference = [
+        metric
+        for metric in metrics
+        if metric not in tiny and metric.needs_reference and not images.reference_images
+    ]
+    reasons = (
+        (
+            tiny,
+            "the tiny pool's CLIP is trained only on captions of its scenes, and the prompt"
+            f" {scenes!r} is not one",
+        ),
+        (
+            no_reference,
+            "there are no real images to compare with. Set evaluate.reference_images to a folder of"
+            " real images",
+        ),
+    )
+    left_out = [f"{_names(group)}: {reason}." for group, reason in reasons if group]
+    return [metric for metric in metrics if metric not in tiny + no_reference], left_out
+
+
+def _names(metrics: list[SetMetric]) -> str:
+    return ", ".join(metric.name for metric in metrics)
+
+
+@dataclass(frozen=True)
+class RoutedSets:
+    """The router's choices for the prompts of the sets.
+
+    Attributes:
+        candidates: the columns.
+        predicted: the router's predictions, (n_prompts, n_candidates).
+        picked: position of the candidate that the calibrated router serves each prompt,
+            (n_prompts,). A set consists of served images; it has no expectation over a randomized
+            rule.
+    """
+
+    candidates: Candidates
+    predicted: Floats
+    picked: Ints
+
+    def document(
+        self, metric: SetMetric, features: SetFeatures, document: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return one metric of ``sets``.
+
+        ``budget`` is the calibrated router's set, compared with that of the best fixed candidate
+        within the budget. ``by_candidate`` has the set of every fixed candidate, and the routed set
+        whose lambda was selected on the validation split for that candidate's cost. ``gain`` is
+        higher-is-better for every metric.
+
+        Args:
+            metric: the set metric.
+            features: that it reads.
+            document: the core of ``metrics.json``.
+        """
+        statistic, budget = SetStatistic(metric, features), document["budget"]
+        rows = document["methods"][budget["estimator"]]["by_candidate"]
+        return {
+            "higher_is_better": metric.higher_is_better,
+            "real": statistic.real_figure(),
+            "budget": {
+                "lambda": budget["lambda"],
+                "cost": float(self.candidates.costs[self.picked].mean()),
+                **figure(statistic.replicates(self.picked)),
+                "best_fixed": self._best_fixed(statistic, budget["best_fixed"]),
+            },
+            "by_candidate": [
+                self._row(statistic, m, row["selected_lambda"]) for m, row in enumerate(rows)
+            ],
+        }
+
+    def _best_fixed(
+        self, statistic: SetStatistic, best: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        if not best:
+            return None
+        column = self.candidates.names.index(best["candidate"])
+        fixed = np.full(len(self.predicted), column)
+        return {
+            "candidate": best["candidate"],
+            **figure(statistic.replicates(fixed)),
+            **statistic.gain(self.picked, fixed),
+        }
+
+    def _row(self, statistic: SetStatistic, m: int, lam: float) -> dict[str, Any]:
+        """Return the sets of candidate ``m``, and of the router at its cost."""
+        costs = self.candidates.costs
+        fixed, routed = np.full(len(self.predicted), m), choose(self.predicted, costs, lam)
+        return {
+            "candidate": self.candidates.names[m],
+            "cost": float(costs[m]),
+            **figure(statistic.replicates(fixed)),
+            "selected_lambda": lam,
+            "selected_cost": float(costs[routed].mean()),
+            "selected": figure(statistic.replicates(routed)),
+            **statistic.gain(routed, fixed),
+        }
+
+
+def image_set_lines(sets: dict[str, Any] | None) -> list[str]:
+    """Return one sentence per set metric, and the reasons why others are left out."""
+    if sets is None:
+        return []
+    lines = [
+        _metric_line(name, metric, sets["n_images"]) for name, metric in sets["metrics"].items()
+    ]
+    return lines + [f"Left out: {reason}" for reason in sets["left_out"]]
+
+
+def _metric_line(name: str, metric: dict[str, Any], images: int) -> str:
+    budget, real = metric["budget"], metric["real"]
+    better = "higher" if metric["higher_is_better"] else "lower"
+    line = f"{name} ({better} is better) of the routed set of {images:,} images: {_figure(budget)}"
+    fixed = budget["best_fixed"]
+    if fixed:
+        line += (
+            f"; {fixed['candidate']}'s {_figure(fixed)}, a gain of"
+            f" {format_gain(fixed['gain'], fixed['interval'])}: {verdict(fixed['interval'])}"
+        )
+    return line + (f"; other real images' {_figure(real)}." if real else ".")
+
+
+def _figure(values: dict[str, float]) -> str:
+    return f"{format_number(values['value'])} ± {format_number(values['se'], 2)}"

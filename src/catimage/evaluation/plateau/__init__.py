@@ -1,0 +1,1 @@
+"""BudgetFusion's evaluation (section 4) of the plateau rule on the steps of one generator."""

@@ -1,0 +1,218 @@
+"""Step series of the plateau rule: predictions and labels for calibration and for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from catimage.common.arrays import Floats, Ints
+from catimage.data.dataset import Candidates
+from catimage.data.missing_labels import complete_rows
+from catimage.data.shards.images import mean_seconds
+from catimage.errors import InputError
+from catimage.evaluation.plateau.conditions import Baseline, StepData
+from catimage.evaluation.plateau.steps import StepSeries
+from catimage.evaluation.test_data import LabelledPredictions
+from catimage.params import Plateau
+from catimage.routing.plateau import turning_points
+
+
+def series_estimators(settings: Plateau) -> dict[str, str]:
+    """Return, by metric, the estimator that predicts its series."""
+    return {m: metric.estimator or settings.estimator for m, metric in settings.metrics.items()}
+
+
+@dataclass(frozen=True)
+class SeriesData:
+    """The metrics of the plateau rule on one step series.
+
+    Attributes:
+        metrics: labels and predictions, by metric.
+        candidates: the columns.
+        series: the step series.
+        settings: the section ``evaluate.plateau``.
+        upper_ends: upper end of the range of each lower-is-better metric; infinite if unknown.
+        out_of_fold: by metric, out-of-fold predictions of the training prompts by the metric's
+            estimator, (n_train, n_candidates); empty with ``train.folds: 0``.
+        images: folder of the shards, or None.
+    """
+
+    metrics: Mapping[str, LabelledPredictions]
+    candidates: Candidates
+    series: StepSeries
+    settings: Plateau
+    upper_ends: Mapping[str, float]
+    out_of_fold: Mapping[str, Floats]
+    images: Path | None = None
+
+    @property
+    def costs(self) -> Floats:
+        """Costs of the series, (n_steps,)."""
+        return self.candidates.costs[self.series.columns]
+
+    @cached_property
+    def inverted(self) -> dict[str, float]:
+        """The value that each lower-is-better metric is subtracted from.
+
+        It is the upper end of the metric's range, or the largest known label if that is infinite.
+        """
+        lower = {m: data for m, data in self.metrics.items() if data.lower_is_better}
+        return {
+            m: (
+                self.upper_ends[m]
+                if np.isfinite(self.upper_ends[m])
+                else float(-np.nanmin(data.known))
+            )
+            for m, data in lower.items()
+        }
+
+    @property
+    def offsets(self) -> Floats:
+        """What is added to the negated labels of each metric, (1, n_metrics, 1)."""
+        return np.array([self.inverted.get(m, 0.0) for m in self.metrics])[None, :, None]
+
+    def calibration_set(self) -> tuple[Floats, Floats]:
+        """Return predicted and measured series of prompts that the estimators were not fitted on.
+
+        These are the validation prompts and, with ``train.folds``, the training prompts with
+        out-of-fold predictions; only prompts with all labels.
+
+        Returns:
+            Two arrays (n, n_metrics, n_steps).
+
+        Raises:
+            InputError: there is no such prompt.
+        """
+        sets = [self._validation_set()]
+        if len(self.out_of_fold) == len(self.metrics):
+            sets.append(self._train_set())
+        predicted, measured = (np.concatenate(arrays) for arrays in zip(*sets, strict=True))
+        if not len(predicted):
+            raise InputError(
+                "evaluate.plateau: no validation prompt has a label of every plateau metric for"
+                " every candidate. Label more images of that split."
+            )
+        return predicted, measured
+
+    def _validation_set(self) -> tuple[Floats, Floats]:
+        columns, estimators = self.series.columns, series_estimators(self.settings)
+        indexes = [pd.Index(data.validation_prompts["prompt_id"]) for data in self.metrics.values()]
+        common = indexes[0][[all(i in index for index in indexes[1:]) for i in indexes[0]]]
+        rows = [index.get_indexer(common) for index in indexes]
+        predicted = [
+            data.predictions[estimators[m]][0][r][:, columns]
+            for (m, data), r in zip(self.metrics.items(), rows, strict=True)
+        ]
+        measured = [
+            data.validation[r][:, columns]
+            for data, r in zip(self.metrics.values(), rows, strict=True)
+        ]
+        return np.stack(predicted, axis=1), np.stack(measured, axis=1)
+
+    def _train_set(self) -> tuple[Floats, Floats]:
+        columns = self.series.columns
+        labels = np.stack([data.train[:, columns] for data in self.metrics.values()], axis=1)
+        held_out = np.stack([self.out_of_fold[m][:, columns] for m in self.metrics], axis=1)
+        rows = complete_rows(labels.reshape(len(labels), -1))
+        return held_out[rows], labels[rows]
+
+    def step_data(self, omega: Floats) -> StepData:
+        """Return the series of the test prompts that have all labels of all metrics.
+
+        Args:
+            omega: weights of equation 7, for the cost that baselines are compared at.
+
+        Raises:
+            InputError: there is no such prompt.
+        """
+        ids, rows = self._test_rows()
+        columns, candidates = self.series.columns, self.candidates
+        labels = [data.test[r] for data, r in zip(self.metrics.values(), rows, strict=True)]
+        quality = np.stack(labels, axis=1) + self.offsets
+        predicted = self._predicted(rows)
+        own = predicted[self.settings.estimator]
+        stops = turning_points(own, omega, self.settings.literal, self.settings.margin)
+        seconds = mean_seconds(self.images, ids, candidates.names) if self.images else None
+        train = [np.nanmean(data.train[:, columns], axis=0) for data in self.metrics.values()]
+        return StepData(
+            candidates=[candidates.names[c] for c in columns],
+            steps=self.series.steps,
+            cost=self.costs,
+            unit=candidates.unit,
+            metrics=list(self.metrics),
+            inverted=self.inverted,
+            quality=quality[:, :, columns],
+            predicted=predicted,
+            mean=np.stack(train) + self.offsets[0],
+            reference=self.series.reference,
+            seconds=None if seconds is None else _if_complete(seconds[:, columns]),
+            baselines=self._baselines(quality, seconds, float(self.costs[stops].mean())),
+        )
+
+    def _test_rows(self) -> tuple[list[str], list[Ints]]:
+        """Return the ids of the prompts with all labels, and their rows in each metric's data."""
+        indexes = [pd.Index(data.test_prompts["prompt_id"]) for data in self.metrics.values()]
+        common = np.array(indexes[0], str)
+        for index in indexes[1:]:
+            common = np.intersect1d(common, np.array(index, str))
+        if not len(common):
+            raise InputError(
+                "evaluate.plateau: no test prompt has a label of every plateau metric for every"
+                " candidate. Label more images of that split."
+            )
+        ids = common.tolist()
+        return ids, [index.get_indexer(pd.Index(ids)) for index in indexes]
+
+    def _predicted(self, rows: list[Ints]) -> dict[str, Floats]:
+        """Return the predicted series by estimator, (n_test, n_metrics, n_steps).
+
+        The rule's estimator stands for the estimators that are set by metric.
+        """
+        settings, columns = self.settings, self.series.columns
+        trained = (name for data in self.metrics.values() for name in data.predictions)
+        predicted = {}
+        for name in dict.fromkeys([settings.estimator, *trained]):
+            by_metric = (
+                series_estimators(settings)
+                if name == settings.estimator
+                else dict.fromkeys(self.metrics, name)
+            )
+            series = [
+                _test_predictions(data, by_metric[m], r)[:, columns]
+                for (m, data), r in zip(self.metrics.items(), rows, strict=True)
+            ]
+            predicted[name] = np.stack(series, axis=1) + self.offsets
+        return predicted
+
+    def _baselines(self, quality: Floats, seconds: Floats | None, spent: float) -> list[Baseline]:
+        """Return, of every other step group, the candidate nearest in cost to OURS (section 4.2:
+        "for fair comparison").
+        """
+        names, costs = self.candidates.names, self.candidates.costs
+        nearest = [
+            min(group, key=lambda c: abs(float(costs[c]) - spent)) for group in self.series.others
+        ]
+        return [
+            Baseline(
+                names[c],
+                float(costs[c]),
+                quality[:, :, c],
+                None if seconds is None else _if_complete(seconds[:, c]),
+            )
+            for c in sorted(nearest, key=lambda c: float(costs[c]))
+        ]
+
+
+def _test_predictions(data: LabelledPredictions, estimator: str, rows: Ints) -> Floats:
+    if estimator not in data.predictions:
+        return np.full((len(rows), data.test.shape[1]), np.nan)
+    return data.predictions[estimator][1][rows]
+
+
+def _if_complete(values: Floats) -> Floats | None:
+    return values if np.isfinite(values).all() else None

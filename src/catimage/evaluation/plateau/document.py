@@ -1,0 +1,183 @@
+"""The key ``plateau`` of ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from catimage.common.arrays import Floats
+from catimage.errors import InputError, nearest
+from catimage.evaluation.evaluate import Evaluation
+from catimage.evaluation.intervals import PairedBootstrap
+from catimage.evaluation.plateau.conditions import StepData, baseline_condition, conditions
+from catimage.evaluation.plateau.data import SeriesData, series_estimators
+from catimage.evaluation.plateau.figures import (
+    condition_document,
+    condition_gain,
+    error_by_step,
+    prediction_errors,
+    step_distribution,
+)
+from catimage.evaluation.plateau.steps import parse_budget, step_series
+from catimage.evaluation.test_data import LabelledPredictions
+from catimage.params import Plateau
+from catimage.routing.plateau import turning_points
+from catimage.routing.plateau_weights import Weights, calibrate_weights
+
+COMPARED = ("uniform", "uniform_step", "shuffled", "reference")
+"""Conditions that OURS is compared with."""
+
+
+@dataclass(frozen=True)
+class PlateauInputs:
+    """What the plateau rule needs beyond an evaluation.
+
+    Attributes:
+        step_groups: step group of each candidate.
+        reference: the pool's reference condition, or None.
+        upper_ends: upper end of the range of each lower-is-better metric; infinite if unknown.
+        out_of_fold: by metric, out-of-fold predictions (n_train, n_candidates) of the metric's
+            estimator; metrics without any are left out.
+        images: folder of the shards of the test prompts, or None.
+    """
+
+    step_groups: Mapping[str, str]
+    reference: str | None = None
+    upper_ends: Mapping[str, float] = field(default_factory=dict)
+    out_of_fold: Mapping[str, Floats] = field(default_factory=dict)
+    images: Path | None = None
+
+
+@dataclass(frozen=True)
+class CalibratedWeights:
+    """Weights of equation 7, in the order of the metrics.
+
+    Attributes:
+        weights: the weights with their mean cost and gain.
+        found_by: ``given``, ``gain`` or ``budget``.
+        prompts: number of prompts that they were calibrated on.
+    """
+
+    weights: Weights
+    found_by: str
+    prompts: int
+
+
+def plateau_document(evaluation: Evaluation, inputs: PlateauInputs) -> dict[str, Any] | None:
+    """Return ``plateau`` of ``metrics.json``.
+
+    Returns:
+        The document; None if ``evaluate.plateau.metrics`` is empty, or if the test prompts come
+        from a scores file that lacks one of these metrics.
+
+    Raises:
+        InputError: a metric or the estimator is not trained, the candidates have no steps, or the
+            budget is invalid or too low.
+    """
+    settings = evaluation.settings.plateau
+    trained = {data.metric: data for data in evaluation.metrics}
+    if not settings.metrics or (evaluation.external and not set(settings.metrics) <= set(trained)):
+        return None
+    _check_settings(settings, trained)
+    data = SeriesData(
+        {metric: trained[metric] for metric in settings.metrics},
+        evaluation.candidates,
+        step_series(evaluation.candidates, inputs.step_groups, inputs.reference),
+        settings,
+        inputs.upper_ends,
+        inputs.out_of_fold,
+        inputs.images,
+    )
+    calibrated = _calibrate(data)
+    steps = data.step_data(calibrated.weights.omega)
+    bootstrap = evaluation.bootstrap.for_prompts(len(steps.quality))
+    figures = rule_document(steps, settings, calibrated, bootstrap)
+    return {"estimators": series_estimators(settings), **figures}
+
+
+def _check_settings(settings: Plateau, trained: Mapping[str, LabelledPredictions]) -> None:
+    if settings.literal and settings.budget:
+        raise InputError(
+            "evaluate.plateau: with literal the last step always wins, so that no budget can be"
+            " kept. Remove literal or budget."
+        )
+    for metric, estimator in series_estimators(settings).items():
+        if metric not in trained:
+            raise InputError(
+                f"evaluate.plateau.metrics: {metric!r} is not trained"
+                f"{nearest(metric, list(trained))}. Trained metrics are {', '.join(trained)}: add"
+                " it to train.metrics."
+            )
+        names = list(trained[metric].predictions)
+        if estimator not in names:
+            raise InputError(
+                f"evaluate.plateau.estimator: {estimator!r} is not trained on"
+                f" {metric}{nearest(estimator, names)}. Use one of {', '.join(names)}."
+            )
+
+
+def _calibrate(data: SeriesData) -> CalibratedWeights:
+    settings = data.settings
+    predicted, labels = data.calibration_set()
+    given = [metric.weight for metric in settings.metrics.values()]
+    weights = calibrate_weights(
+        predicted,
+        labels + data.offsets,
+        data.costs,
+        given,
+        parse_budget(settings.budget, data.costs),
+        settings.margin,
+    )
+    found_by = "budget" if settings.budget else "gain" if None in given else "given"
+    return CalibratedWeights(weights, found_by, len(labels))
+
+
+def rule_document(
+    data: StepData, settings: Plateau, calibrated: CalibratedWeights, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Return the figures of the plateau rule: Table 1, Table 2, equations 8 and 9, figure 12.
+
+    Args:
+        data: the step series of the test prompts.
+        settings: the section ``evaluate.plateau``.
+        calibrated: weights of equation 7.
+        bootstrap: of these test prompts.
+    """
+    estimator, weights, metrics = settings.estimator, calibrated.weights, data.metrics
+    series = data.predicted[estimator]
+    stops = turning_points(series, weights.omega, settings.literal, settings.margin)
+    found = conditions(data, stops)
+    return {
+        "estimator": estimator,
+        "literal": settings.literal,
+        "margin": settings.margin,
+        "unit": data.unit,
+        "n_test": len(stops),
+        "steps": [int(s) for s in data.steps],
+        "costs": [float(c) for c in data.cost],
+        "reference": data.candidates[data.reference],
+        "weights": {
+            "omega": dict(zip(metrics, weights.omega.tolist(), strict=True)),
+            "found_by": calibrated.found_by,
+            "calibrated_on": calibrated.prompts,
+            "mean_cost": weights.mean_cost,
+            "gain": weights.gain,
+        },
+        "inverted": data.inverted,
+        "errors": {
+            m: prediction_errors(data, i, estimator, bootstrap) for i, m in enumerate(metrics)
+        },
+        "error_by_step": {m: error_by_step(data, i, estimator) for i, m in enumerate(metrics)},
+        "conditions": {n: condition_document(c, metrics, bootstrap) for n, c in found.items()},
+        "baselines": {
+            b.candidate: condition_document(baseline_condition(b), metrics, bootstrap)
+            for b in data.baselines
+        },
+        "gains": {
+            m: {n: condition_gain(found["ours"], found[n], i, bootstrap) for n in COMPARED}
+            for i, m in enumerate(metrics)
+        },
+        "chosen": step_distribution(data, stops, weights.omega, settings, bootstrap),
+    }

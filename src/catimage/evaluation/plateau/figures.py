@@ -1,0 +1,161 @@
+"""BudgetFusion's Table 1, Table 2, equations 8 and 9, and figures 8 and 12, as dictionaries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from catimage.common.arrays import Floats, Ints
+from catimage.evaluation.intervals import PairedBootstrap, gains_over, standard_error, verdict
+from catimage.evaluation.plateau.conditions import Condition, StepData, conditions
+from catimage.params import Plateau
+from catimage.routing.plateau import turning_points
+
+MEAN = "mean of the training labels"
+"""Name of the constant prediction in Table 1."""
+
+
+def prediction_errors(
+    data: StepData, metric: int, estimator: str, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Return Table 1 for one metric: mean absolute errors over prompts and steps.
+
+    Every estimator is listed, and the mean of the training labels. ``difference`` is the error
+    minus that of ``estimator``, with its paired interval.
+    """
+    predicted = {
+        name: p[:, metric] for name, p in data.predicted.items() if not np.isnan(p[:, metric]).any()
+    }
+    predicted[MEAN] = np.broadcast_to(data.mean[metric], data.quality[:, metric].shape)
+    errors = {
+        name: np.abs(p - data.quality[:, metric]).mean(axis=1) for name, p in predicted.items()
+    }
+    return {
+        name: {
+            "mae": float(error.mean()),
+            "se": standard_error(error),
+            "interval": bootstrap.interval(error),
+            "difference": float((error - errors[estimator]).mean()),
+            "difference_interval": bootstrap.interval(error - errors[estimator]),
+        }
+        for name, error in errors.items()
+    }
+
+
+def error_by_step(data: StepData, metric: int, estimator: str) -> list[dict[str, Any]]:
+    """Return figure 12 for one metric: the mean absolute error at each number of steps."""
+    error = np.abs(data.predicted[estimator][:, metric] - data.quality[:, metric])
+    error_of_mean = np.abs(data.mean[metric] - data.quality[:, metric])
+    return [
+        {
+            "steps": int(steps),
+            "mae": float(own.mean()),
+            "se": standard_error(own),
+            "mae_of_mean": float(mean.mean()),
+        }
+        for steps, own, mean in zip(data.steps.tolist(), error.T, error_of_mean.T, strict=True)
+    ]
+
+
+def condition_document(
+    condition: Condition, metrics: list[str], bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Return a row of Table 2: cost, steps, seconds, and quality by metric."""
+    spent, seconds = condition.spent, condition.seconds
+    return {
+        "cost": float(spent.mean()),
+        "cost_interval": bootstrap.interval(spent),
+        "steps": None if condition.steps is None else float(condition.steps.mean()),
+        "seconds": (
+            None
+            if seconds is None
+            else {
+                "mean": float(seconds.mean()),
+                "deviation": float(seconds.std()),
+                "interval": bootstrap.interval(seconds),
+            }
+        ),
+        "metrics": {m: _quality(condition, i, bootstrap) for i, m in enumerate(metrics)},
+    }
+
+
+def _quality(condition: Condition, metric: int, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Return quality, equation 8 (a mean of quotients) and ``per_cost`` (a quotient of means)."""
+    spent = condition.spent
+    quality, efficiency = condition.quality[:, metric], condition.efficiency[:, metric]
+    return {
+        "quality": float(quality.mean()),
+        "interval": bootstrap.interval(quality),
+        "efficiency": float(efficiency.mean()),
+        "efficiency_se": standard_error(efficiency),
+        "efficiency_interval": bootstrap.interval(efficiency),
+        "per_cost": float(quality.mean() / spent.mean()),
+        "per_cost_interval": bootstrap.ratio_interval(quality, spent),
+    }
+
+
+def condition_gain(
+    ours: Condition, other: Condition, metric: int, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Return the gain of OURS over another condition.
+
+    ``gain`` is in quality, ``relative`` is equation 9 (the mean over prompts of the quotient, minus
+    1; None unless every quality of the other condition is positive), ``of_means`` the quotient of
+    the means minus 1, ``efficiency`` the gain in equation 8.
+    """
+    own_quality, other_quality = ours.quality[:, metric], other.quality[:, metric]
+    relative = own_quality / other_quality - 1 if (other_quality > 0).all() else None
+    gains = gains_over(own_quality, other_quality)
+    efficiency = gains_over(ours.efficiency[:, metric], other.efficiency[:, metric])
+    interval = bootstrap.interval(gains)
+    ratio = bootstrap.ratio_interval(own_quality, other_quality)
+    return {
+        "gain": float(gains.mean()),
+        "interval": interval,
+        "verdict": verdict(interval),
+        "relative": None if relative is None else float(relative.mean()),
+        "relative_se": None if relative is None else standard_error(relative),
+        "relative_interval": None if relative is None else bootstrap.interval(relative),
+        "of_means": float(own_quality.mean() / other_quality.mean() - 1) if ratio else None,
+        "of_means_interval": [end - 1 for end in ratio] if ratio else None,
+        "efficiency": float(efficiency.mean()),
+        "efficiency_interval": bootstrap.interval(efficiency),
+    }
+
+
+def step_distribution(
+    data: StepData, stops: Ints, omega: Floats, settings: Plateau, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Return the distribution of t*, and that of t* computed from the labels (``known``).
+
+    ``known`` also has the gains of that t* over its own UNIFORM: an upper bound for any estimator.
+    ``correlation`` is Pearson's correlation of the logarithms of both step numbers, None if either
+    is constant. It shows whether the plateau of a single prompt is predicted.
+
+    Args:
+        data: the step series.
+        stops: index of t* of each prompt, (n_test,).
+        omega: weights of equation 7, (n_metrics,).
+        settings: ``literal`` and ``margin`` of the rule.
+        bootstrap: of the test prompts.
+    """
+    ideal = turning_points(data.quality, omega, settings.literal, settings.margin)
+    shares = [np.bincount(s, minlength=len(data.steps)) / len(stops) for s in (stops, ideal)]
+    best = conditions(data, ideal)
+    gains = {
+        metric: condition_gain(best["ours"], best["uniform"], i, bootstrap)
+        for i, metric in enumerate(data.metrics)
+    }
+    x, y = np.log(data.steps[stops]), np.log(data.steps[ideal])
+    return {
+        "share": shares[0].tolist(),
+        "mean": float(data.steps[stops].mean()),
+        "deviation": float(data.steps[stops].std()),
+        "known": {
+            "share": shares[1].tolist(),
+            "mean": float(data.steps[ideal].mean()),
+            "gains": gains,
+        },
+        "correlation": float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else None,
+    }

@@ -1,0 +1,1 @@
+"""CATImage's Table 1: how many images per training prompt an estimator needs."""

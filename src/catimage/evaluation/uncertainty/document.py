@@ -1,0 +1,124 @@
+"""Coverage of the prediction intervals, and the key ``uncertainty`` of ``metrics.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from catimage.common.arrays import Floats
+from catimage.evaluation.evaluate import Evaluation
+from catimage.evaluation.intervals import PairedBootstrap
+from catimage.evaluation.text import compared_with
+from catimage.evaluation.uncertainty.risk_aversion import PredictedLabels, risk_aversion_rows
+
+LEVELS = {"68": 0.994458, "95": 1.959964}
+"""Half-widths of a normal distribution's intervals in standard deviations, by level in percent."""
+
+TrainedSpread = tuple[Pipeline, dict[str, Any]]
+"""A trained predictive spread and its metadata."""
+
+
+def uncertainty_document(
+    evaluation: Evaluation, trained: TrainedSpread | None
+) -> dict[str, Any] | None:
+    """Return ``uncertainty`` of ``metrics.json``.
+
+    Args:
+        evaluation: of the routed metric.
+        trained: the predictive spread of the router's estimator; None if it was not trained
+            (``train.folds: 0``).
+
+    Returns:
+        The document; None without a spread of the evaluated candidates (a candidate added later has
+        none) or without seeds.
+    """
+    data, candidates = evaluation.routed, evaluation.candidates
+    if trained is None or data.test_by_seed is None:
+        return None
+    spread, meta = trained
+    if meta["candidates"] != candidates.names:
+        return None
+    validation, test = (
+        PredictedLabels(predicted, spread.predict(prompts["prompt"].to_numpy(object)))
+        for predicted, prompts in (
+            (evaluation.validation_predictions, data.validation_prompts),
+            (evaluation.point.predicted, data.test_prompts),
+        )
+    )
+    by_seed, bootstrap, router = data.test_by_seed, evaluation.bootstrap, evaluation.router
+    seed_share = spread.named_steps["regressor"].seed_share_
+    return {
+        "by_prompt": meta["penalty"] is not None,
+        "log_likelihood_gain": meta["log_likelihood_gain"],
+        "by_candidate": coverage_rows(test, by_seed, candidates.names, bootstrap, seed_share),
+        "risk_aversion": risk_aversion_rows(
+            validation, test, by_seed, candidates, router.budget, bootstrap, router.risk_aversion
+        ),
+    }
+
+
+def coverage_rows(
+    test: PredictedLabels,
+    by_seed: Floats,
+    names: list[str],
+    bootstrap: PairedBootstrap,
+    seed_share: Floats | None = None,
+) -> list[dict[str, Any]]:
+    """Return the coverage of the prediction intervals, one row per candidate.
+
+    Args:
+        test: predictions and spreads.
+        by_seed: scores (n_test, n_candidates, n_seeds), NaN where missing; every prompt has at
+            least one for each candidate.
+        names: of the candidates.
+        bootstrap: of the test prompts.
+        seed_share: share of the spread's variance that seeds explain, (n_candidates,), NaN where
+            unknown.
+    """
+    shares = np.full(len(names), np.nan) if seed_share is None else seed_share
+    errors = np.nanmean(by_seed, axis=2) - test.predicted
+    return [
+        coverage(name, error, spread, bootstrap)
+        | {"seed_share": float(share) if np.isfinite(share) else None}
+        for name, error, spread, share in zip(names, errors.T, test.spread.T, shares, strict=True)
+    ]
+
+
+def coverage(
+    name: str, error: Floats, spread: Floats, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Return root mean squares of spread and error, and the coverage of the intervals.
+
+    Args:
+        name: of the candidate.
+        error: label minus prediction, (n,).
+        spread: predictive standard deviation, (n,).
+        bootstrap: of the prompts.
+    """
+    row: dict[str, Any] = {
+        "candidate": name,
+        "spread": float(np.sqrt(np.mean(spread**2))),
+        "error": float(np.sqrt(np.mean(error**2))),
+    }
+    for level, width in LEVELS.items():
+        within = (np.abs(error) <= width * spread).astype(float)
+        row |= {
+            f"coverage_{level}": float(within.mean()),
+            f"interval_{level}": bootstrap.interval(within),
+        }
+    return row
+
+
+def uncertainty_lines(document: dict[str, Any] | None) -> list[str]:
+    """Return one sentence per risk aversion above 0; an empty list without a document."""
+    lines = []
+    for row in document["risk_aversion"][1:] if document else []:
+        worst = {"gain": row["worst_gain"], "interval": row["worst_interval"]}
+        lines.append(
+            f"A risk aversion of {row['risk_aversion']:g}"
+            f" {compared_with(row, 'no risk aversion in mean quality')}. It"
+            f" {compared_with(worst, 'no risk aversion in the worst 5% of the images')}."
+        )
+    return lines
