@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import yaml
 
-from catimage.commands import add_candidate as adding
-from catimage.commands.add_candidate import Asked
-from catimage.commands.candidate_data import of_the_pool
+from catimage.commands import add_candidate
+from catimage.commands.candidate_data import generate_candidate
+from catimage.commands.candidate_request import CandidateRequest
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table, write_table
 from catimage.data.shards.manifest import read_manifest, write_manifest
 from catimage.data.shards.store import read_keys
@@ -31,13 +31,13 @@ def save_pool(workspace, miniature_pool, steps):
 
 
 @pytest.fixture(scope="module")
-def grown(miniature_pool, tmp_path_factory):
-    """A workspace that routes between one and two steps, whose pool has four steps since."""
+def workspace(miniature_pool, tmp_path_factory):
+    """A workspace whose router has 1 and 2 steps, and whose pool also has 4 steps."""
     import pandas as pd
 
     from catimage.data.prompts.identity import prompt_id, split_of
 
-    workspace = Workspace(tmp_path_factory.mktemp("grown"))
+    workspace = Workspace(tmp_path_factory.mktemp("extended"))
     rows = [(prompt_id(p), p, "test", split_of(prompt_id(p))) for p in prompts_of(48)]
     write_table(pd.DataFrame(rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
     save_pool(workspace, miniature_pool, (1, 2))
@@ -64,52 +64,58 @@ def grown(miniature_pool, tmp_path_factory):
     return workspace
 
 
-def test_a_candidate_that_the_pool_lacks(grown):
+def test_candidate_that_is_not_in_the_pool(workspace):
     with pytest.raises(
         InputError, match=r"mine.yaml: no candidate is called 'mini-5' \(did you mean 'mini-"
     ):
-        adding.run(grown, load_params(grown.params), Asked("mini-5", COUNT))
-
-
-def test_files_are_not_for_a_pool(grown, tmp_path):
-    with pytest.raises(
-        InputError, match="--scores and --costs are for a workspace of imported scores"
-    ):
-        adding.run(
-            grown, load_params(grown.params), Asked("mini-4", COUNT, tmp_path / "scores.csv")
+        add_candidate.run(
+            workspace, load_params(workspace.params), CandidateRequest("mini-5", COUNT)
         )
 
 
-def test_only_these_prompts_images_are_made_and_scored_and_once(grown):
-    params = load_params(grown.params)
-    some = read_table(grown.prompts, PROMPTS, "sample").iloc[[3, 5, 8]]
-    manifest = read_manifest(grown.images)
-    profile = of_the_pool(grown, params, "mini-4", some)
+def test_files_are_rejected_with_a_pool(workspace, tmp_path):
+    with pytest.raises(
+        InputError, match="--scores and --costs are for a workspace of imported scores"
+    ):
+        add_candidate.run(
+            workspace,
+            load_params(workspace.params),
+            CandidateRequest("mini-4", COUNT, tmp_path / "scores.csv"),
+        )
+
+
+def test_images_are_generated_once_for_the_given_prompts(workspace):
+    params = load_params(workspace.params)
+    some = read_table(workspace.prompts, PROMPTS, "sample").iloc[[3, 5, 8]]
+    manifest = read_manifest(workspace.images)
+    data = generate_candidate(workspace, params, "mini-4", some)
     keys = [
         tuple(k)
-        for e in profile.entries
-        for k in read_keys(grown.images, e.shard).itertuples(index=False)
+        for e in data.entries
+        for k in read_keys(workspace.images, e.shard).itertuples(index=False)
     ]
     assert sorted(keys) == sorted((i, "mini-4", 0) for i in some["prompt_id"])
-    assert sorted(profile.scores["prompt_id"]) == sorted(some["prompt_id"])
-    assert set(profile.scores["metric"]) == {"sharpness"}
-    assert profile.costs["candidate"].tolist() == ["mini-4"]
-    assert read_manifest(grown.images) == manifest
-    times = {p: p.stat().st_mtime_ns for p in grown.images.glob("*.parquet")}
-    assert of_the_pool(grown, params, "mini-4", some).scores.equals(profile.scores)
-    assert {p: p.stat().st_mtime_ns for p in grown.images.glob("*.parquet")} == times
+    assert sorted(data.scores["prompt_id"]) == sorted(some["prompt_id"])
+    assert set(data.scores["metric"]) == {"sharpness"}
+    assert data.costs["candidate"].tolist() == ["mini-4"]
+    assert read_manifest(workspace.images) == manifest
+    times = {p: p.stat().st_mtime_ns for p in workspace.images.glob("*.parquet")}
+    assert generate_candidate(workspace, params, "mini-4", some).scores.equals(data.scores)
+    assert {p: p.stat().st_mtime_ns for p in workspace.images.glob("*.parquet")} == times
 
 
-def test_the_router_has_it_and_the_images_are_live(grown):
-    before = Router.load(grown.router)
-    manifest = read_manifest(grown.images)
-    adding.run(grown, load_params(grown.params), Asked("mini-4", COUNT))
-    router, params = Router.load(grown.router), load_params(grown.params)
+def test_candidate_is_in_the_router_and_the_manifest(workspace):
+    before = Router.load(workspace.router)
+    manifest = read_manifest(workspace.images)
+    add_candidate.run(workspace, load_params(workspace.params), CandidateRequest("mini-4", COUNT))
+    router, params = Router.load(workspace.router), load_params(workspace.params)
     assert router.candidates == ["mini-1", "mini-2", "mini-4"]
     assert np.array_equal(router.predict(prompts_of(5))[:, :2], before.predict(prompts_of(5)))
-    added = [e for e in read_manifest(grown.images) if e.candidate == "mini-4"]
+    added = [e for e in read_manifest(workspace.images) if e.candidate == "mini-4"]
     assert sum(e.images for e in added) == COUNT
-    assert len(read_table(grown.scores, SCORES, "label").query("candidate == 'mini-4'")) == COUNT
-    assert len(read_table(grown.candidates, CANDIDATES, "generate")) == 3
+    assert (
+        len(read_table(workspace.scores, SCORES, "label").query("candidate == 'mini-4'")) == COUNT
+    )
+    assert len(read_table(workspace.candidates, CANDIDATES, "generate")) == 3
     assert params.validation.complete_labels is False
-    write_manifest(grown.images, manifest)
+    write_manifest(workspace.images, manifest)

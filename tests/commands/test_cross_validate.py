@@ -5,8 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from catimage.cli.app import app
-from catimage.commands import cross_validate as comparing
-from catimage.commands import import_scores as importing
+from catimage.commands import cross_validate, import_scores
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.workspace import Workspace
@@ -14,48 +13,50 @@ from catimage.workspace import Workspace
 COLOURS = ("red", "blue", "green")
 
 
-def _workspace(folder, prompts=120, knowing=True, settings=()):
-    """Scores of which the cheap candidate wins by 0.4 on red and loses by 0.4 on the others, or
-    (not knowing) neither wins on anything.
+def _workspace(folder, prompts=120, learnable=True, settings=()):
+    """Create a workspace of imported scores.
+
+    If ``learnable``, the cheap candidate is better for red prompts and worse for the others;
+    otherwise no candidate is better for any prompt.
     """
     scores, costs = folder / "scores.csv", folder / "costs.csv"
     rows = []
     for i in range(prompts):
         colour = COLOURS[i % 3]
-        apart = (0.4 if colour == "red" else -0.4) if knowing else 0.0
-        for candidate, sign in (("cheap", 1), ("dear", -1)):
+        half_difference = (0.4 if colour == "red" else -0.4) if learnable else 0.0
+        for candidate, sign in (("cheap", 1), ("expensive", -1)):
             rows.append(
                 [
                     f"a {colour} thing {i}",
                     candidate,
                     0,
                     "quality",
-                    5 + sign * apart + (i * 7919 % 97) / 97 + (i * sign * 31 % 13) / 50,
+                    5 + sign * half_difference + (i * 7919 % 97) / 97 + (i * sign * 31 % 13) / 50,
                 ]
             )
-    priced = [["candidate", "cost", "unit"], ["cheap", 1, "seconds"], ["dear", 3, "seconds"]]
+    priced = [["candidate", "cost", "unit"], ["cheap", 1, "seconds"], ["expensive", 3, "seconds"]]
     scored = [["prompt", "candidate", "seed", "metric", "value"], *rows]
     for path, table in ((scores, scored), (costs, priced)):
         with path.open("w", newline="") as file:
             csv.writer(file).writerows(table)
     workspace = Workspace(folder / "workspace")
-    importing.run(workspace, scores, costs, list(settings))
+    import_scores.run(workspace, scores, costs, list(settings))
     return workspace
 
 
 STACK = (
-    "[ridge, {name: words, kind: ridge, features: [tfidf, characters]}, {name: both, kind: stack,"
-    " members: [ridge, words]}]"
+    "[ridge, {name: text, kind: ridge, features: [tfidf, characters]}, {name: both, kind: stack,"
+    " members: [ridge, text]}]"
 )
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     workspace = _workspace(
-        tmp_path_factory.mktemp("comparing"),
+        tmp_path_factory.mktemp("compare"),
         settings=[f"train.estimators={STACK}", "train.folds=2"],
     )
-    document = comparing.run(workspace, load_params(workspace.params, None), folds=3)
+    document = cross_validate.run(workspace, load_params(workspace.params, None), folds=3)
     return workspace, document
 
 
@@ -63,9 +64,9 @@ def test_every_estimator_and_baseline_has_a_row_with_intervals(compared):
     workspace, document = compared
     assert json.loads((workspace.reports / "comparison.json").read_text()) == document
     rows = {row["estimator"]: row for row in document["estimators"]}
-    assert list(rows) == ["fixed", "mix", "oracle", "ridge", "words", "both", "auto"]
+    assert list(rows) == ["fixed", "mix", "oracle", "ridge", "text", "both", "auto"]
     assert document["n_prompts"] == 120
-    for name in ("ridge", "words", "both"):
+    for name in ("ridge", "text", "both"):
         assert rows[name]["max_quality"]["interval"][0] > 0.1
         assert rows[name]["match"]["cost_ratio"] < 1
         assert len(rows[name]["chosen"]) == 3
@@ -74,18 +75,18 @@ def test_every_estimator_and_baseline_has_a_row_with_intervals(compared):
     assert rows["oracle"]["max_quality"]["gain"] >= rows["both"]["max_quality"]["gain"] - 1e-9
 
 
-def test_the_table_is_printed_with_a_verdict(compared):
+def test_text_has_a_verdict(compared):
     _, document = compared
-    text = comparing.printed(document)
+    text = cross_validate.to_text(document)
     assert "auto gains +" in text
     assert "better" in text
     assert text.splitlines()[0].startswith("quality, 120 prompts in 3 folds")
 
 
-def test_no_judged_label_reaches_its_own_prediction(tmp_path):
-    """Labels with no pattern: what leaks would show as a gain."""
-    workspace = _workspace(tmp_path, knowing=False, settings=["train.folds=2"])
-    document = comparing.run(workspace, load_params(workspace.params, None), folds=3)
+def test_test_labels_do_not_leak_into_predictions(tmp_path):
+    """Labels have no pattern, so a leak would show as a gain."""
+    workspace = _workspace(tmp_path, learnable=False, settings=["train.folds=2"])
+    document = cross_validate.run(workspace, load_params(workspace.params, None), folds=3)
     row = next(r for r in document["estimators"] if r["estimator"] == "auto")
     oracle = next(r for r in document["estimators"] if r["estimator"] == "oracle")
     assert row["max_quality"]["gain"] < oracle["max_quality"]["gain"] / 3
@@ -94,25 +95,23 @@ def test_no_judged_label_reaches_its_own_prediction(tmp_path):
 
 def test_json_is_one_document(tmp_path):
     workspace = _workspace(tmp_path, settings=["train.folds=2"])
-    done = CliRunner().invoke(
+    result = CliRunner().invoke(
         app, ["compare", "--workspace", str(workspace.root), "--folds", "2", "--json"]
     )
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["folds"] == 2
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["folds"] == 2
 
 
-def test_folds_that_are_too_many(tmp_path):
+def test_too_many_folds(tmp_path):
     workspace = _workspace(tmp_path, prompts=24)
-    with pytest.raises(InputError, match="so 2 at most"):
-        comparing.run(workspace, load_params(workspace.params, None), folds=5)
+    with pytest.raises(InputError, match="must be between 2 and 2"):
+        cross_validate.run(workspace, load_params(workspace.params, None), folds=5)
 
 
 def test_too_few_prompts_to_compare(tmp_path):
     workspace = _workspace(tmp_path, prompts=12)
-    with pytest.raises(
-        InputError, match="12 prompts have all of their labels, and 20 are needed at least"
-    ):
-        comparing.run(workspace, load_params(workspace.params, None), folds=2)
+    with pytest.raises(InputError, match="12 prompts have all labels, and at least 20 are needed"):
+        cross_validate.run(workspace, load_params(workspace.params, None), folds=2)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +123,13 @@ def test_too_few_prompts_to_compare(tmp_path):
         ),
         (
             "{name: mine, kind: ridge, settings: {alpha: -5}}",
-            r"no finite numbers: correct its settings \(alpha: -5\)",
+            "mine cannot be fitted with the settings alpha: -5",
         ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_settings_that_do_not_work_are_named(estimator, message, tmp_path):
+def test_invalid_settings_are_reported(estimator, message, tmp_path):
     workspace = _workspace(tmp_path, settings=[f"train.estimators=[{estimator}]", "train.folds=2"])
     with pytest.raises(InputError, match=message):
-        comparing.run(workspace, load_params(workspace.params, None), folds=2)
+        cross_validate.run(workspace, load_params(workspace.params, None), folds=2)
     assert not (workspace.reports / "comparison.json").exists()

@@ -112,16 +112,16 @@ def test_no_problems_when_everything_is_available(mini):
             {"label": {"metrics": ["sharpness"]}},
             "the metric 'clip_score' is trained but not labelled",
         ),
-        ({"train": {"estimators": ["knnn"]}}, "no estimator 'knnn' (did you mean 'knn'?)"),
+        ({"train": {"estimators": ["knnn"]}}, "unknown kind 'knnn' (did you mean 'knn'?)"),
         (
             {"train": {"estimators": [{"name": "knn", "settings": {"k": 3}}]}},
-            "knn has no setting 'k'",
+            "knn: unknown setting 'k'",
         ),
         (
             {"calibrate": {"estimator": "ridg"}},
             "calibrate.estimator: 'ridg' is not trained (did you mean 'ridge'?)",
         ),
-        ({"evaluate": {"set_metrics": ["fidd"]}}, "there is no 'fidd'"),
+        ({"evaluate": {"set_metrics": ["fidd"]}}, "unknown metric 'fidd'"),
         (
             {"evaluate": {"plateau": {"metrics": {"sharpness": {}}, "estimator": "knn"}}},
             "'sharpness' is not trained",

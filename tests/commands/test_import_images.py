@@ -218,7 +218,7 @@ BAD_IMAGES = [
     (
         _change_file(5, _widen),
         (
-            r"row 7: .*cheap-1-8.png has 9 x 8 pixels, and .*cheap-0-3.png has 8 x 8: All images of"
+            r"row 7: .*cheap-1-8.png has 9 x 8 pixels, and .*cheap-0-3.png has 8 x 8. All images of"
             r" the candidate 'cheap' must"
         ),
     ),
@@ -326,7 +326,7 @@ def test_invalid_images_can_be_skipped(
         (prompt_id(r[0]), r[1], r[2]) for r in rows if r is not rows[5]
     }
     with pytest.raises(
-        InputError, match="1 of 4 prompts lack images: run 'catimage import-images' first"
+        InputError, match=r"1 of 4 prompts lack images\. Run 'catimage import-images' first"
     ):
         label.run(workspace, load_params(workspace.params))
     label.run(workspace, load_params(workspace.params, ["validate.complete_labels=false"]))
@@ -349,7 +349,7 @@ def test_reference_images_are_those_of_the_reference_candidate(write, workspace,
     with pytest.raises(
         InputError,
         match=(
-            r"'distance' compares with a reference, and params.yaml: import names no"
+            r"'distance' needs a reference image, and params.yaml: import names no"
             r" metric_reference of the c"
         ),
     ):

@@ -1,4 +1,4 @@
-"""What the package stage builds: whole, under a tag that its content decides."""
+"""The Bento of the package stage, and its tag."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def workspace(packaged: Path) -> Workspace:
     return Workspace(packaged)
 
 
-def test_the_bento_is_a_workspace_of_its_own(workspace: Workspace) -> None:
-    inside = workspace.dist / "bento" / "src"
-    tree = yaml.safe_load((inside / "params.yaml").read_text())
+def test_bento_is_a_complete_workspace(workspace: Workspace) -> None:
+    source = workspace.dist / "bento" / "src"
+    tree = yaml.safe_load((source / "params.yaml").read_text())
     assert tree["pool"] == "miniature"
     assert (
-        inside
+        source
         / "pools"
         / "miniature"
         / "mini"
@@ -41,27 +41,27 @@ def test_the_bento_is_a_workspace_of_its_own(workspace: Workspace) -> None:
         "catimage/pools/tiny.yaml",
         "models/router/router.json",
     ):
-        assert (inside / name).is_file()
-    assert not list(inside.rglob("__pycache__"))
+        assert (source / name).is_file()
+    assert not list(source.rglob("__pycache__"))
     assert (
-        "torch" in (inside / "requirements.txt").read_text()
-        and "bentoml" in (inside / "requirements.txt").read_text()
+        "torch" in (source / "requirements.txt").read_text()
+        and "bentoml" in (source / "requirements.txt").read_text()
     )
 
 
-def test_its_router_reads_prompts_with_the_encoder_beside_it(
+def test_router_uses_the_copied_encoder(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inside = workspace.dist / "bento" / "src"
+    source = workspace.dist / "bento" / "src"
     prompts = ["plain amber number 1", "crowded jade number 2"]
     expected = Router.load(workspace.router).predict(prompts)
-    monkeypatch.chdir(inside)
-    moved = Router.load(Path("models/router"))
-    assert moved.estimator.named_steps["features"].get_params()["model"] == "local-dir:encoder"
-    assert moved.predict(prompts) == pytest.approx(expected)
+    monkeypatch.chdir(source)
+    router = Router.load(Path("models/router"))
+    assert router.estimator.named_steps["features"].get_params()["model"] == "local-dir:encoder"
+    assert router.predict(prompts) == pytest.approx(expected)
 
 
-def test_the_same_inputs_have_the_same_tag_and_are_stored_once(workspace: Workspace) -> None:
+def test_equal_inputs_have_the_same_tag_and_are_built_once(workspace: Workspace) -> None:
     document = json.loads((workspace.dist / "bento.json").read_text())
     before = folder_digest(workspace.dist / "bento")
     package.run(workspace, load_params(workspace.params))
@@ -73,7 +73,7 @@ def test_the_same_inputs_have_the_same_tag_and_are_stored_once(workspace: Worksp
     assert [f"catimage:{p.name}" for p in stored] == [document["tag"]]
 
 
-def test_another_router_has_another_tag(workspace: Workspace, tmp_path: Path) -> None:
+def test_different_router_has_a_different_tag(workspace: Workspace, tmp_path: Path) -> None:
     for name in ("models", "params.yaml"):
         source = workspace.root / name
         (
@@ -91,25 +91,25 @@ def test_another_router_has_another_tag(workspace: Workspace, tmp_path: Path) ->
     )
 
 
-def test_a_pool_without_the_routers_candidates_is_refused_and_nothing_is_lost(
+def test_pool_without_the_candidates_of_the_router_is_rejected(
     workspace: Workspace,
 ) -> None:
     before = folder_digest(workspace.dist)
     params = load_params(workspace.params).model_copy(update={"pool": "tiny"})
-    with pytest.raises(InputError, match="the pool 'tiny' cannot make mini-1, mini-2, mini-4"):
+    with pytest.raises(InputError, match="the pool 'tiny' lacks mini-1, mini-2, mini-4"):
         package.run(workspace, params)
     assert folder_digest(workspace.dist) == before
 
 
-def test_a_name_that_cannot_be_is_refused(workspace: Workspace) -> None:
+def test_invalid_name_is_rejected(workspace: Workspace) -> None:
     params = load_params(workspace.params)
     named = params.model_copy(
         update={"package": params.package.model_copy(update={"name": "two words"})}
     )
-    with pytest.raises(InputError, match=r"package\.name: 'two words' cannot name a Bento"):
+    with pytest.raises(InputError, match=r"package\.name: invalid name 'two words'"):
         package.run(workspace, named)
 
 
-def test_nothing_to_package_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="run 'catimage calibrate' first"):
+def test_missing_router(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Run 'catimage calibrate'"):
         package.run(Workspace(tmp_path), load_params(tmp_path / "params.yaml"))

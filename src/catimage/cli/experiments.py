@@ -104,7 +104,8 @@ def add_candidate(
 ) -> None:
     """Add a candidate to the router from scores of a few prompts, without training again."""
     from catimage.commands import add_candidate as command
+    from catimage.commands.candidate_request import CandidateRequest
 
     paths, params = load_workspace(workspace, set_)
-    request = command.CandidateRequest(name, prompts, scores, costs, score_all_splits=judge)
+    request = CandidateRequest(name, prompts, scores, costs, score_all_splits=judge)
     command.run(paths, params, request)

@@ -52,9 +52,10 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif rows:
-        from catimage.evaluation.summary import table
+        from catimage.common.formatting import format_table
 
         cells = [
             [f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
         ]
-        typer.echo("\n".join(table(list(rows[0]), cells)))
+        header = list(rows[0])
+        typer.echo("\n".join(format_table(header, cells, align="l" * len(header), rule=False)))

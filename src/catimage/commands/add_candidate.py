@@ -1,167 +1,95 @@
-"""``catimage add-candidate``: a new generator, profiled on a few hundred prompts, and routed to at
-once: nothing is trained again.
+"""``catimage add-candidate``: add a candidate to a router from scores of a few hundred prompts.
 
-Model routing with models that were not there in training is Jitkrittum et al. 2025; how far it
-falls short of training again is measured by ``benchmarks/adding.py``.
+The trained estimators are extended by the candidate and not trained again (model routing with
+models that are unseen in training: Jitkrittum et al. 2025). ``benchmarks/adding.py`` compares this
+with training again.
 """
 
 from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from catimage.commands.candidate_data import Profile, check_known, of_files, of_the_pool
-from catimage.commands.incremental import Growth, extend_all
-from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, costs_of, read_table, write_table
+from catimage.commands.candidate_data import CandidateData, generate_candidate, read_candidate
+from catimage.commands.candidate_request import CandidateRequest, check_request, has_imported_scores
+from catimage.commands.incremental import Extension, extend_estimators
+from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table, write_table
 from catimage.data.shards.manifest import read_manifest, write_manifest
 from catimage.errors import InputError
-from catimage.estimators.extended import FEWEST
-from catimage.estimators.load_estimators import trained
+from catimage.estimators.extended import MIN_LABELS
+from catimage.estimators.load_estimators import load_estimator
 from catimage.estimators.ragged_arrays import Ragged
 from catimage.estimators.representatives import representatives
 from catimage.params import Params, parse_params, read_tree, save_params
-from catimage.pool.loading import load_pool
 from catimage.router import Router
 from catimage.stages import calibrate
 from catimage.workspace import Workspace, replacing
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What to add: ``count`` representative prompts; ``scores`` and ``costs`` for a workspace of
-    imported scores; ``judge`` makes the validation and test prompts' labels as well, without which
-    evaluate cannot judge the new candidate.
-    """
+def run(workspace: Workspace, params: Params, request: CandidateRequest) -> None:
+    """Add a candidate to the tables, the estimators and the router, or change nothing.
 
-    name: str
-    count: int = 200
-    scores: Path | None = None
-    costs: Path | None = None
-    judge: bool = False
-
-
-def run(workspace: Workspace, params: Params, asked: Asked) -> None:
-    """Adds a candidate to scores, costs, estimators and router: all of them, or none.
-
-    For a pool, only the representative prompts' images are made and scored, after which an
-    interrupted call continues. For imported scores without ``asked.scores``,
-    ``prompts-to-score.csv`` says which prompts to score, and that is all.
-    ``validate.complete_labels`` becomes false, since the other prompts have no label of the new
-    candidate.
+    With a pool, images of the representative prompts are generated and scored; an interrupted call
+    continues. With imported scores and without ``request.scores``, the prompts to score are written
+    to ``prompts-to-score.csv`` and nothing else changes. The other prompts have no label of the
+    candidate, so ``validate.complete_labels`` becomes false.
 
     Raises:
-        InputError: an unknown candidate or one that the router has; a router or estimators of other
-            data; too few prompts or labels; or see :mod:`catimage.commands.candidate_data` and
-            :mod:`catimage.stages.calibrate`.
+        InputError: the request is invalid (:func:`check_request`), its files are invalid
+            (:mod:`catimage.commands.candidate_data`), there are too few prompts or labels, or the
+            calibration fails.
     """
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     router = Router.load(workspace.router)
-    _check(workspace, params, router, asked)
-    chosen = _chosen(workspace, params, router, prompts, asked)
-    if _from_files(params) and asked.scores is None:
-        _write_list(workspace, chosen, asked)
+    check_request(workspace, params, router, request)
+    chosen = _choose_prompts(workspace, params, router, prompts, request)
+    if request.scores is not None:
+        unit = params.cost_unit
+        data = read_candidate(request.name, prompts, unit, request.scores, request.costs)
+    elif has_imported_scores(params):
+        _write_prompt_list(workspace, chosen, request)
         return
-    if asked.scores is not None:
-        profile = of_files(params, asked.name, prompts, asked.scores, asked.costs)
     else:
-        profile = of_the_pool(workspace, params, asked.name, chosen)
-    _add(workspace, params, router, prompts, profile, asked)
+        data = generate_candidate(workspace, params, request.name, chosen)
+    labelled = _add(workspace, params, router, data, request)
+    print(_summary(workspace, params, prompts, request.name, labelled), flush=True)
 
 
-def _from_files(params: Params) -> bool:
-    return params.imported is not None and params.imported.kind == "scores"
-
-
-def _check(workspace: Workspace, params: Params, router: Router, asked: Asked) -> None:
-    if asked.name in router.candidates:
-        raise InputError(
-            f"the router has a candidate {asked.name!r} already: name another, or train again to"
-            " learn more of it."
-        )
-    for key, routed, said in (
-        ("metric", router.metric, params.metric),
-        ("cost_unit", router.cost_unit, params.cost_unit),
-    ):
-        if routed != said:
-            raise InputError(
-                f"params.yaml: {key} is {said!r}, but models/router was calibrated on {routed!r}:"
-                " calibrate again first."
-            )
-    known, _ = costs_of(read_table(workspace.candidates, CANDIDATES, "generate"), params.cost_unit)
-    if known != router.candidates:
-        other = sorted(set(known) ^ set(router.candidates))
-        what = f"models/router is of other data than {workspace.candidates}" + (
-            f" (one has {other[0]!r})" if other else ""
-        )
-        raise InputError(f"{what}: train and calibrate first.")
-    if not (workspace.estimators / params.metric / router.estimator_name).is_dir():
-        raise InputError(
-            f"models/router routes by {router.estimator_name!r}, which is not trained any more:"
-            " calibrate again first."
-        )
-    _check_floors(params, asked)
-    if _from_files(params):
-        return
-    if params.imported is not None:
-        raise InputError(
-            "this workspace was made by 'import-images': add the candidate's images to that file"
-            " and import it again."
-        )
-    if asked.scores is not None or asked.costs is not None:
-        raise InputError(
-            "--scores and --costs are for a workspace of imported scores: here the pool makes and"
-            " scores the images."
-        )
-    check_known(load_pool(params.pool, workspace.pools), asked.name)
-
-
-def _check_floors(params: Params, asked: Asked) -> None:
-    """Before images are made: a floor is judged on the validation split, of which ``judge`` alone
-    makes the scores.
-    """
-    for key in ("floors", "quality_floor"):
-        if (
-            getattr(params.calibrate, key) not in (None, {})
-            and not asked.judge
-            and asked.scores is None
-        ):
-            raise InputError(
-                f"calibrate.{key} is judged by scores of the validation prompts: give --judge, so"
-                " that they are scored too."
-            )
-
-
-def _chosen(
-    workspace: Workspace, params: Params, router: Router, prompts: pd.DataFrame, asked: Asked
+def _choose_prompts(
+    workspace: Workspace,
+    params: Params,
+    router: Router,
+    prompts: pd.DataFrame,
+    request: CandidateRequest,
 ) -> pd.DataFrame:
-    """Rows of the prompts table: the representatives of the train split, and to ``judge`` all of
-    the other splits.
-    """
+    """Return the rows of the prompts to score."""
     train = prompts[prompts["split"] == "train"]
-    if not FEWEST <= asked.count <= len(train):
+    if not MIN_LABELS <= request.count <= len(train):
         raise InputError(
-            f"--prompts {asked.count}: name a number from {FEWEST} to {len(train):,}, the prompts"
-            " of the train split."
+            f"--prompts {request.count}: must be between {MIN_LABELS} and {len(train):,}, the number of"
+            " prompts of the train split. Change it."
         )
-    estimator = trained(
-        workspace, workspace.estimators / params.metric / router.estimator_name, router.candidates
-    )
+    folder = workspace.estimators / params.metric / router.estimator_name
+    estimator = load_estimator(workspace, folder, router.candidates)
     texts = train["prompt"].to_numpy(object)
     vectors = _vectors(estimator.named_steps["features"].transform(texts), texts)
-    rows = train.iloc[representatives(vectors, asked.count, params.train.seed)]
-    return pd.concat([rows, prompts[prompts["split"] != "train"]]) if asked.judge else rows
+    rows = train.iloc[representatives(vectors, request.count, params.train.seed)]
+    if request.score_all_splits:
+        return pd.concat([rows, prompts[prompts["split"] != "train"]])
+    return rows
 
 
-def _vectors(features: Any, prompts: np.ndarray) -> Any:
-    """Rows of numbers by which prompts are compared: an estimator's features, the mean of token
-    embeddings, or else TF-IDF.
+def _vectors(features: Any, prompts: NDArray[np.object_]) -> Any:
+    """Return one vector per prompt for clustering.
+
+    These are the features of the estimator, the mean of its token embeddings, or TF-IDF if its
+    features are not numbers.
     """
     if isinstance(features, Ragged):
         return features.mean(features.values.astype(np.float32))
@@ -172,13 +100,15 @@ def _vectors(features: Any, prompts: np.ndarray) -> Any:
     return TfidfVectorizer(sublinear_tf=True).fit_transform(prompts)
 
 
-def _write_list(workspace: Workspace, chosen: pd.DataFrame, asked: Asked) -> None:
+def _write_prompt_list(
+    workspace: Workspace, chosen: pd.DataFrame, request: CandidateRequest
+) -> None:
     path = workspace.root / "prompts-to-score.csv"
-    with replacing(path) as fresh:
-        chosen[["prompt", "split"]].to_csv(fresh, index=False)
+    with replacing(path) as new:
+        chosen[["prompt", "split"]].to_csv(new, index=False)
     print(
-        f"add-candidate: {path} has the {len(chosen):,} prompts to score: make images of them by"
-        f" {asked.name!r}, score them, and call again with --scores SCORES.csv"
+        f"add-candidate: {path} has the {len(chosen):,} prompts to score: generate their images by"
+        f" {request.name!r}, score them, and call again with --scores SCORES.csv"
         " (prompt,candidate,seed,metric,value) and --costs COSTS.csv (candidate,cost,unit)",
         flush=True,
     )
@@ -188,86 +118,86 @@ def _add(
     workspace: Workspace,
     params: Params,
     router: Router,
-    prompts: pd.DataFrame,
-    profile: Profile,
-    asked: Asked,
-) -> None:
-    """Everything is made in a folder beside the workspace's, and moved when it is whole."""
-    folder = workspace.root / ".catimage" / "adding"
+    data: CandidateData,
+    request: CandidateRequest,
+) -> int:
+    """Write all outputs to a temporary workspace, and move them when they are complete.
+
+    Returns:
+        The number of training prompts that have a label of the candidate.
+    """
+    folder = workspace.root / ".catimage" / "add-candidate"
     shutil.rmtree(folder, ignore_errors=True)
-    stage = Workspace(folder)
+    staged = Workspace(folder)
     try:
-        grown = _tables(workspace, stage, params, prompts, profile)
-        labelled = extend_all(Growth(workspace, stage, grown, router, prompts, asked.name))
-        keeping = grown.calibrate.model_copy(update={"estimator": router.estimator_name})
-        calibrate.run(stage, grown.model_copy(update={"calibrate": keeping}))
-        _move(stage, workspace, profile)
+        new_params = _write_tables(workspace, staged, data)
+        extension = Extension(workspace, staged, new_params, router, request.name)
+        labelled = extend_estimators(extension)
+        section = new_params.calibrate.model_copy(update={"estimator": router.estimator_name})
+        calibrate.run(staged, new_params.model_copy(update={"calibrate": section}))
+        _move(staged, workspace, data)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(_sentence(workspace, grown, prompts, asked.name, labelled), flush=True)
+    return labelled
 
 
-def _tables(
-    workspace: Workspace, stage: Workspace, params: Params, prompts: pd.DataFrame, profile: Profile
-) -> Params:
-    """Prompts, candidates, scores and params.yaml with the new candidate."""
+def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) -> Params:
+    """Write the tables with the candidate and ``params.yaml``, and return the parameters."""
     candidates = read_table(workspace.candidates, CANDIDATES, "generate")
     scores = read_table(workspace.scores, SCORES, "label")
-    write_table(prompts, stage.prompts, PROMPTS)
-    write_table(pd.concat([candidates, profile.costs]), stage.candidates, CANDIDATES)
-    write_table(pd.concat([scores, profile.scores]), stage.scores, SCORES)
+    write_table(read_table(workspace.prompts, PROMPTS, "sample"), staged.prompts, PROMPTS)
+    write_table(pd.concat([candidates, data.costs]), staged.candidates, CANDIDATES)
+    write_table(pd.concat([scores, data.scores]), staged.scores, SCORES)
     tree = read_tree(workspace.params)
     tree["validate"] = {**(tree.get("validate") or {}), "complete_labels": False}
-    save_params(tree, stage.params)
-    for place in ("data/embeddings", "pools"):
-        if (workspace.root / place).is_dir():
-            (stage.root / place).symlink_to((workspace.root / place).resolve())
+    save_params(tree, staged.params)
+    for name in ("data/embeddings", "pools"):
+        if (workspace.root / name).is_dir():
+            (staged.root / name).symlink_to((workspace.root / name).resolve())
     return parse_params(tree, workspace.params)
 
 
-def _move(stage: Workspace, workspace: Workspace, profile: Profile) -> None:
-    """All of them take their places once all are there."""
+def _move(staged: Workspace, workspace: Workspace, data: CandidateData) -> None:
+    """Replace the outputs of the workspace by the staged ones."""
     with ExitStack() as stack:
-        for new, old in (
-            (stage.candidates, workspace.candidates),
-            (stage.scores, workspace.scores),
-            (stage.estimators, workspace.estimators),
-            (stage.router, workspace.router),
-            (stage.params, workspace.params),
+        for source, target in (
+            (staged.candidates, workspace.candidates),
+            (staged.scores, workspace.scores),
+            (staged.estimators, workspace.estimators),
+            (staged.router, workspace.router),
+            (staged.params, workspace.params),
         ):
-            new.rename(stack.enter_context(replacing(old)))
-        if profile.entries:
-            write_manifest(workspace.images, [*read_manifest(workspace.images), *profile.entries])
+            source.rename(stack.enter_context(replacing(target)))
+        if data.entries:
+            write_manifest(workspace.images, [*read_manifest(workspace.images), *data.entries])
 
 
-def _sentence(
+def _summary(
     workspace: Workspace, params: Params, prompts: pd.DataFrame, name: str, labelled: int
 ) -> str:
-    """What was learned from, and whether the new candidate can be judged."""
+    """Return the number of labels, and whether ``evaluate`` can evaluate the candidate."""
     scores = read_table(workspace.scores, SCORES, "label")
-    known = set(
-        scores.loc[(scores["candidate"] == name) & (scores["metric"] == params.metric), "prompt_id"]
-    )
+    rows = scores[(scores["candidate"] == name) & (scores["metric"] == params.metric)]
     test = prompts.loc[prompts["split"] == "test", "prompt_id"]
-    judged = int(test.isin(known).sum())
-    if judged == len(test):
-        judging = "'catimage evaluate' judges it on all test prompts"
-    elif judged:
-        judging = (
-            f"'catimage evaluate' judges on the {judged:,} of {len(test):,} test prompts that have"
-            " its score"
+    scored = int(test.isin(rows["prompt_id"]).sum())
+    if scored == len(test):
+        note = "'catimage evaluate' evaluates it on all test prompts"
+    elif scored:
+        note = (
+            f"'catimage evaluate' uses the {scored:,} of {len(test):,} test prompts that have its"
+            " score"
         )
     else:
-        mend = (
-            "'catimage evaluate --scores OTHER.csv' can"
-            if _from_files(params)
-            else "generate and label make them"
+        fix = (
+            "use 'catimage evaluate --scores OTHER.csv'"
+            if has_imported_scores(params)
+            else "run generate and label"
         )
-        judging = (
-            "no test prompt has its score (--judge makes them), so that 'catimage evaluate' cannot"
-            f" judge it: {mend}"
+        note = (
+            "no test prompt has its score (--judge adds them), so 'catimage evaluate' cannot"
+            f" evaluate it: {fix}"
         )
     return (
-        f"add-candidate: {name} learned from {labelled:,} prompts; the router routes to it now;"
-        f" {judging}"
+        f"add-candidate: {name} was learned from {labelled:,} prompts, and the router uses it;"
+        f" {note}"
     )

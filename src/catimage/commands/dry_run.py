@@ -21,7 +21,7 @@ from catimage.errors import InputError, nearest
 from catimage.estimators.build import build_estimator, in_dependency_order
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import declaration, get_metric, required_metrics
-from catimage.metrics.sets import set_metric
+from catimage.metrics.sets.registry import set_metric
 from catimage.params import FileSource, Params
 from catimage.pool.candidate_images import images_of_pool
 from catimage.pool.loading import load_pool

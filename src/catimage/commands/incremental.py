@@ -1,147 +1,124 @@
-"""A part of ``add-candidate``: the trained estimators, each with the new candidate among the
-others.
-"""
+"""Adds a candidate to the trained estimators, without training them again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from catimage.common.arrays import Floats
-from catimage.data.schema import CANDIDATES, SCORES, costs_of, read_table, scores_array
+from catimage.data.dataset import Dataset
 from catimage.errors import InputError, nearest
 from catimage.estimators import store
-from catimage.estimators.extended import FEWEST, extended
-from catimage.estimators.fitting import Split, out_of_fold
-from catimage.estimators.load_estimators import OUT_OF_FOLD, trained
+from catimage.estimators.extended import MIN_LABELS, extend_estimator
+from catimage.estimators.fitting import out_of_fold
+from catimage.estimators.load_estimators import OUT_OF_FOLD, load_estimator, read_out_of_fold
 from catimage.estimators.spread import save_spreads
-from catimage.evaluation.test_data import trained_metrics
+from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params
 from catimage.router import Router
-from catimage.stages.train import split_labels
 from catimage.workspace import Workspace
 
-FOLDS = 5
-"""Of the cross-validation that an estimator without out-of-fold predictions gets."""
+DEFAULT_FOLDS = 5
+"""The folds of the cross-validation if ``train.folds`` is 0."""
 
 
 @dataclass(frozen=True)
-class Growth:
-    """A workspace, and the ``stage`` that has its tables with the candidate ``name`` and ``params``
-    as they will be.
+class Extension:
+    """A candidate that is added to the estimators of a workspace.
+
+    Attributes:
+        workspace: the workspace, whose estimators do not know the candidate.
+        staged: a workspace whose tables contain the candidate; its estimators are written.
+        params: the parameters of ``staged``.
+        router: the router of ``workspace``.
+        name: the new candidate.
     """
 
     workspace: Workspace
-    stage: Workspace
+    staged: Workspace
     params: Params
     router: Router
-    prompts: pd.DataFrame
     name: str
 
-    @cached_property
-    def candidates(self) -> list[str]:
-        """All names, cheapest first."""
-        return costs_of(
-            read_table(self.stage.candidates, CANDIDATES, "generate"), self.params.cost_unit
-        )[0]
 
-    @cached_property
-    def place(self) -> int:
-        """The column of the new one."""
-        return self.candidates.index(self.name)
+def extend_estimators(extension: Extension) -> int:
+    """Write every estimator of every trained metric, extend_estimator by the candidate, and its spread.
 
-    @cached_property
-    def train_ids(self) -> list[str]:
-        """The prompts of the train split."""
-        return self.prompts.loc[self.prompts["split"] == "train", "prompt_id"].tolist()
-
-
-def extend_all(growth: Growth) -> int:
-    """Writes every estimator of every trained metric, extended, and its predictive spread; returns
-    how many prompts it learned from.
+    Returns:
+        The number of training prompts that have a label of the candidate.
 
     Raises:
-        InputError: the new candidate has no scores by a trained metric, or too few; or an estimator
-            is of other candidates.
+        InputError: the candidate has no scores by a trained metric or too few, or an estimator was
+            trained on other candidates.
     """
-    scores = read_table(growth.stage.scores, SCORES, "label")
-    labelled = []
-    for metric in trained_metrics(growth.workspace, growth.router.metric):
-        _check_metric(scores, metric, growth.name)
-        data = split_labels(
-            growth.prompts, scores, "train", metric, growth.candidates, growth.params
-        )
-        labelled.append(int((~np.isnan(data[1][:, growth.place])).sum()))
-        if labelled[-1] < FEWEST:
-            what = (
-                f"{labelled[-1]} prompts of the train split have a {metric} score of"
-                f" {growth.name!r}"
-            )
-            raise InputError(
-                f"{what}, and {FEWEST} are needed at least: score more of those that the call"
-                " without --scores lists."
-            )
-        for source in sorted(
-            p for p in (growth.workspace.estimators / metric).iterdir() if p.is_dir()
-        ):
-            _extend_one(growth, data, source, growth.stage.estimators / metric / source.name)
-        by_seed = scores_array(scores, metric, growth.train_ids, growth.candidates)
-        save_spreads(
-            sorted((growth.stage.estimators / metric).glob(f"*/{OUT_OF_FOLD}")), data, by_seed
-        )
-    return labelled[0]
+    params, source = extension.params, extension.workspace.estimators
+    metrics = [path.name for path in sorted(source.iterdir()) if path.is_dir()]
+    metrics.sort(key=lambda metric: metric != extension.router.metric)
+    directions = lower_is_better_metrics(metrics, params.label, params.imported)
+    complete = params.validation.complete_labels
+    train = Dataset.read(extension.staged, params.cost_unit, directions, complete).split("train")
+    counts = []
+    for metric in metrics:
+        _check_metric(train, metric, extension.name)
+        labels = train.labels(metric)
+        column = train.candidates.names.index(extension.name)
+        counts.append(_check_count(labels[:, column], metric, extension.name))
+        folder = extension.staged.estimators / metric
+        for path in sorted(path for path in (source / metric).iterdir() if path.is_dir()):
+            _extend(extension, train, labels, path, folder / path.name)
+        predictions = sorted(folder.glob(f"*/{OUT_OF_FOLD}"))
+        save_spreads(predictions, (train.texts, labels), train.seed_scores(metric))
+    return counts[0]
 
 
-def _check_metric(scores: pd.DataFrame, metric: str, name: str) -> None:
-    there = list(scores.loc[scores["candidate"] == name, "metric"].unique())
-    if metric not in there:
-        known = f"{nearest(metric, there)}; it has {', '.join(there)}"
+def _check_metric(train: Dataset, metric: str, name: str) -> None:
+    scores = train.scores
+    metrics = list(scores.loc[scores["candidate"] == name, "metric"].unique())
+    if metric not in metrics:
         raise InputError(
-            f"{name!r} has no score by {metric}, which estimators are trained on{known}: score that"
-            " too."
+            f"scores: no score by {metric}, a trained metric, of the candidate"
+            f" {name!r}{nearest(metric, metrics)}. Add scores by it; there are scores by"
+            f" {', '.join(metrics)}."
         )
 
 
-def _extend_one(growth: Growth, data: Split, source: Path, out: Path) -> None:
-    texts, labels = data
-    place, known = growth.place, np.delete(labels, growth.place, axis=1)
-    estimator = trained(growth.workspace, source, growth.router.candidates)
-    held = _held_out(source, growth)
-    if held is None:
-        held = out_of_fold(
-            estimator, (texts, known), growth.params.train.folds or FOLDS, growth.params.train.seed
+def _check_count(labels: Floats, metric: str, name: str) -> int:
+    """Return the number of labels of the candidate."""
+    count = int((~np.isnan(labels)).sum())
+    if count < MIN_LABELS:
+        raise InputError(
+            f"scores: {count} prompts of the train split have a {metric} score of {name!r}, and at"
+            f" least {MIN_LABELS} are needed. Score more prompts of the list that add-candidate writes"
+            " without --scores."
         )
-    rows = np.flatnonzero(~np.isnan(labels[:, place]))
-    grown = extended(estimator, place, texts[rows], held[rows], known[rows], labels[rows, place])
-    features, regressor = grown.named_steps["features"], grown.named_steps["regressor"]
-    predicted = regressor.added_to(held, features.transform(texts))
-    predicted[rows, place] = regressor.held_out_
-    frame = pd.DataFrame(predicted, columns=growth.candidates)
-    frame.insert(0, "prompt_id", growth.train_ids)
-    _, meta = store.load(source)
-    store.save(
-        grown,
-        out,
-        meta | {"candidates": growth.candidates, "added": [*meta.get("added", []), growth.name]},
+    return count
+
+
+def _extend(
+    extension: Extension, train: Dataset, labels: Floats, source: Path, target: Path
+) -> None:
+    """Extend one estimator; its predictions of the other candidates do not change."""
+    names, column = train.candidates.names, train.candidates.names.index(extension.name)
+    others = np.delete(labels, column, axis=1)
+    estimator = load_estimator(extension.workspace, source, extension.router.candidates)
+    predicted = read_out_of_fold(source / OUT_OF_FOLD, train.ids, extension.router.candidates)
+    if predicted is None:
+        settings = extension.params.train
+        folds = settings.folds or DEFAULT_FOLDS
+        predicted = out_of_fold(estimator, (train.texts, others), folds, settings.seed)
+    rows = np.flatnonzero(~np.isnan(labels[:, column]))
+    result = extend_estimator(
+        estimator, column, train.texts[rows], predicted[rows], others[rows], labels[rows, column]
     )
-    frame.to_parquet(out / OUT_OF_FOLD, index=False)
-
-
-def _held_out(source: Path, growth: Growth) -> Floats | None:
-    """What the estimator said of the training prompts (n, m) when it had not learned from them;
-    None where train kept none.
-    """
-    path = source / OUT_OF_FOLD
-    if not path.exists():
-        return None
-    frame = pd.read_parquet(path).set_index("prompt_id")
-    if not set(growth.train_ids) <= set(frame.index):
-        raise InputError(
-            f"{path} is of other prompts than {growth.workspace.prompts}: train and calibrate"
-            " first."
-        )
-    return frame.loc[growth.train_ids, growth.router.candidates].to_numpy(np.float64)
+    features, regressor = result.named_steps["features"], result.named_steps["regressor"]
+    all_predicted = regressor.insert_candidate(predicted, features.transform(train.texts))
+    all_predicted[rows, column] = regressor.held_out_
+    _, meta = store.load(source)
+    meta |= {"candidates": names, "added": [*meta.get("added", []), extension.name]}
+    store.save(result, target, meta)
+    table = pd.DataFrame(all_predicted, columns=names)
+    table.insert(0, "prompt_id", train.ids)
+    table.to_parquet(target / OUT_OF_FOLD, index=False)

@@ -1,6 +1,4 @@
-"""Stage package: a Bento of the router and its generators, with all that it needs, and exported so
-that ``bentoml serve`` runs it.
-"""
+"""Stage package: build and export a Bento of the router and its generators."""
 
 from __future__ import annotations
 
@@ -8,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+from functools import reduce
 from importlib.metadata import requires
+from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ import yaml
 import catimage
 from catimage.common.hashing import folder_digest
 from catimage.encoders.loading import SENTENCE_TRANSFORMERS_PREFIX
+from catimage.encoders.open_clip import LOCAL_PREFIX
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features.steps import encoders_of, rename_encoder
+from catimage.estimators.features.steps import text_encoders, rename_encoder
 from catimage.params import Params
 from catimage.pool.loading import PACKAGED, load_pool
 from catimage.pool.registry import kind_of
@@ -33,149 +34,117 @@ if TYPE_CHECKING:
 
 SERVICE = "bentos.service:RouterService"
 PACKAGE = Path(catimage.__file__).parent
-LOCAL = "local-dir:"
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
-ABOUT = (
-    "CATImage: routes each prompt to the generator, or number of steps, that is worth its cost."
-    " Serve it with `bentoml serve`.\n"
-)
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "_bentos")
+DESCRIPTION = "CATImage: routes each prompt to a candidate. Serve it with `bentoml serve`.\n"
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Writes ``dist/bento/`` (a Bento's folder) and ``dist/bento.json``, and leaves the Bento in
-    BentoML's store.
+    """Write ``dist/bento/`` and ``dist/bento.json``, and add the Bento to BentoML's store.
 
-    The Bento holds the services, the installed package's source with its pools, the router, and
-    what the workspace has of the pool's weights and of the text encoder. Its tag is a hash of all
-    that, so the same inputs have the same tag, and are built once.
+    The Bento contains the services, the source code and pools of the package, the router, and the
+    local weights of the pool and of the text encoders. Its tag is a hash of its content, so that
+    equal inputs are built once.
 
     Raises:
-        InputError: BentoML is not installed, no router is there, or the pool lacks a candidate that
-            the router knows.
+        InputError: BentoML is not installed, there is no router, or the pool lacks a candidate of
+            the router.
     """
-    router = Router.load(workspace.router)
-    pool = load_pool(params.pool, workspace.pools)
+    router, pool = Router.load(workspace.router), load_pool(params.pool, workspace.pools)
     if missing := sorted(set(router.candidates) - {c.candidate for c in pool.candidates}):
         raise InputError(
-            f"{workspace.router}: the pool {pool.name!r} cannot make {', '.join(missing)}: set"
-            " 'pool' to the one that can."
+            f"{workspace.router}: the pool {pool.name!r} lacks {', '.join(missing)}. Set 'pool' to"
+            " the pool that has them."
         )
-    with TemporaryDirectory() as folder:
-        bento = _built(_stage(Path(folder), workspace, params, pool), params.package.name)
-    with replacing(workspace.dist / "bento") as fresh:
-        shutil.copytree(bento.path, fresh)
+    with TemporaryDirectory() as name:
+        _write_content(Path(name), workspace, params, pool)
+        bento = _build(Path(name), _move_encoders(Path(name)), params.package.name)
     document = {"tag": str(bento.tag), "router": folder_digest(workspace.router), "pool": pool.name}
-    with replacing(workspace.dist / "bento.json") as fresh:
-        fresh.write_text(json.dumps(document, indent=2) + "\n")
+    with replacing(workspace.dist / "bento") as new:
+        shutil.copytree(bento.path, new)
+    with replacing(workspace.dist / "bento.json") as new:
+        new.write_text(json.dumps(document, indent=2) + "\n")
     print(f"package: {bento.tag}, exported to {workspace.dist / 'bento'}", flush=True)
 
 
-def _stage(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> tuple[Path, str]:
-    """Fills ``folder`` with what the Bento holds; returns it and its digest."""
-    shutil.copytree(
-        PACKAGE,
-        folder / "catimage",
-        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "_bentos"),
-    )
-    shutil.copytree(_services(), folder / "bentos", ignore=IGNORED)
+def _write_content(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> None:
+    """Write the content of the Bento, except text encoders, to ``folder``."""
+    shutil.copytree(PACKAGE, folder / "catimage", ignore=IGNORED)
+    services = PACKAGE / "_bentos"
+    if not services.is_dir():  # an editable installation
+        services = PACKAGE.parents[1] / "bentos"
+    shutil.copytree(services, folder / "bentos", ignore=IGNORED)
     shutil.copytree(workspace.router, folder / "models" / "router")
-    name = _stage_pool(folder / "pools", pool) if pool.folder != PACKAGED else pool.file.stem
+    if pool.folder != PACKAGED:
+        _copy_pool(folder / "pools", pool)
     settings = params.model_dump(mode="json", include={"metric", "cost_unit", "budget", "encoder"})
-    tree = {"pool": name, **settings, "generate": {"device": params.generate.device}}
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
-    loaded = {
-        path.parent: store.load(path.parent)
-        for path in sorted((folder / "models" / "router").rglob("estimator.skops"))
-    }
-    models = dict.fromkeys(
-        encoder.model for estimator, _ in loaded.values() for encoder in encoders_of(estimator)
-    )
-    places = _stage_encoders(folder, list(models))
-    digest = folder_digest(folder)
-    for place, (estimator, meta) in loaded.items() if places else ():
-        for old, new in places.items():
-            rename_encoder(estimator, old, new)
-        store.save(estimator, place, meta)
-    return folder, digest
+    settings |= {"pool": pool.file.stem, "generate": {"device": params.generate.device}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    required = [r.replace('"', "'") for r in requires("catimage") or []]
+    lines = [r.split("; extra")[0] for r in required if "extra" not in r or "'serve'" in r]
+    (folder / "requirements.txt").write_text("\n".join(sorted(lines)) + "\n")
 
 
-def _services() -> Path:
-    """``bentos/``: in the package where that was installed from a wheel, at the repository's root
-    where it is editable.
-    """
-    inside = PACKAGE / "_bentos"
-    return inside if inside.is_dir() else PACKAGE.parents[1] / "bentos"
-
-
-def _stage_pool(folder: Path, pool: Pool) -> str:
-    """Copies a pool of the workspace with its local weights; returns its name there."""
+def _copy_pool(folder: Path, pool: Pool) -> None:
+    """Copy a pool of the workspace, and its weights that are in local folders."""
     tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
     for name, spec in pool.generators.items():
         for key, source in kind_of(spec, pool.folder).local_folders().items():
-            place = f"{pool.file.stem}/{name}/{key}"
-            shutil.copytree(source, folder / place)
-            _put(tree["generators"][name], key.split("."), place)
+            copy = f"{pool.file.stem}/{name}/{key}"
+            shutil.copytree(source, folder / copy)
+            *sections, last = key.split(".")
+            reduce(getitem, sections, tree["generators"][name])[last] = copy
     folder.mkdir(exist_ok=True)
     (folder / f"{pool.file.stem}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    return pool.file.stem
 
 
-def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
-    for key in keys[:-1]:
-        tree = tree[key]
-    tree[keys[-1]] = value
+def _move_encoders(folder: Path) -> str:
+    """Copy the text encoders in local folders, make the estimators use the copies, and return the
+    digest of the content before that change, because saved estimators are not reproducible.
+    """
+    paths = sorted((folder / "models" / "router").rglob("estimator.skops"))
+    loaded = {path.parent: store.load(path.parent) for path in paths}
+    models = [e.model for estimator, _ in loaded.values() for e in text_encoders(estimator)]
+    copies = _copy_encoders(folder, list(dict.fromkeys(models)))
+    digest = folder_digest(folder)
+    for path, (estimator, meta) in loaded.items() if copies else ():
+        for old, new in copies.items():
+            rename_encoder(estimator, old, new)
+        store.save(estimator, path, meta)
+    return digest
 
 
-def _stage_encoders(folder: Path, models: list[str]) -> dict[str, str]:
-    """Copies the text encoders that lie in folders; returns how the served router names each."""
-    places: dict[str, str] = {}
+def _copy_encoders(folder: Path, models: list[str]) -> dict[str, str]:
+    """Copy the text encoders in local folders; return the new value of each ``encoder.model``."""
+    copies: dict[str, str] = {}
     for model in models:
-        kind, _, source = model.partition(":")
-        named = (
-            f"{kind}:" == SENTENCE_TRANSFORMERS_PREFIX and not Path(source).is_dir()
-        )  # a model of the hub
-        if f"{kind}:" not in (LOCAL, SENTENCE_TRANSFORMERS_PREFIX) or named:
+        prefix, _, source = model.partition(":")
+        from_hub = f"{prefix}:" == SENTENCE_TRANSFORMERS_PREFIX and not Path(source).is_dir()
+        if f"{prefix}:" not in (LOCAL_PREFIX, SENTENCE_TRANSFORMERS_PREFIX) or from_hub:
             continue
         if not Path(source).is_dir():
-            raise InputError(f"encoder.model: there is no folder {source!r} to put into the Bento.")
-        place = f"encoder-{len(places) + 1}" if places else "encoder"
-        shutil.copytree(source, folder / place, ignore=IGNORED)
-        places[model] = f"{kind}:{place}"
-    return places
+            raise InputError(f"encoder.model: folder {source!r} not found. Correct the path.")
+        name = f"encoder-{len(copies) + 1}" if copies else "encoder"
+        shutil.copytree(source, folder / name, ignore=IGNORED)
+        copies[model] = f"{prefix}:{name}"
+    return copies
 
 
-def _requirements() -> list[str]:
-    """What the package requires, and BentoML of the tested range."""
-    known = requires("catimage") or []
-    serving = [r.split(";")[0].strip() for r in known if "extra == 'serve'" in r.replace('"', "'")]
-    return sorted([*(r for r in known if "extra ==" not in r), *serving])
-
-
-def _built(staged: tuple[Path, str], name: str) -> Bento:
-    """The Bento of a staged folder: from the store where it has been built before."""
+def _build(folder: Path, digest: str, name: str) -> Bento:
+    """Return the Bento of a folder, from BentoML's store if it has been built before."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     try:
         import bentoml
     except ModuleNotFoundError as error:
-        raise InputError("BentoML is not installed: pip install 'catimage[serve]'.") from error
-    folder, digest = staged
-    version = hashlib.sha256(f"{digest} {bentoml.__version__}".encode()).hexdigest()[:16]
+        raise InputError("BentoML is not installed. Run pip install 'catimage[serve]'.") from error
+    content = f"{digest} {bentoml.__version__}".encode()
     try:
-        tag = bentoml.Tag(name, version)
+        tag = bentoml.Tag(name, hashlib.sha256(content).hexdigest()[:16])
     except ValueError as error:
-        raise InputError(
-            f"package.name: {name!r} cannot name a Bento: {str(error).rstrip('.')}."
-        ) from error
+        reason = str(error).rstrip(".")
+        raise InputError(f"package.name: invalid name {name!r} ({reason}). Change it.") from error
     try:
         return bentoml.get(tag)
     except bentoml.exceptions.NotFound:
         python = {"requirements_txt": "requirements.txt", "lock_packages": False}
-        return bentoml.build(
-            SERVICE,
-            name=tag.name,
-            version=version,
-            build_ctx=str(folder),
-            python=python,
-            description=ABOUT,
-        )
+        labels: dict[str, Any] = {"name": name, "version": tag.version, "description": DESCRIPTION}
+        return bentoml.build(SERVICE, build_ctx=str(folder), python=python, **labels)

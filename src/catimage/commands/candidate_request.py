@@ -1,0 +1,110 @@
+"""The request of ``add-candidate``, and the checks before anything is generated or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from catimage.commands.candidate_data import check_pool_has
+from catimage.data.dataset import Candidates
+from catimage.data.schema import CANDIDATES, read_table
+from catimage.errors import InputError
+from catimage.params import Params
+from catimage.pool.loading import load_pool
+from catimage.router import Router
+from catimage.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class CandidateRequest:
+    """A candidate to add.
+
+    Attributes:
+        name: its name in the pool or in ``scores``.
+        count: the number of representative training prompts to score.
+        scores: for a workspace of imported scores, a CSV file of scores of the candidate.
+        costs: for a workspace of imported scores, a CSV file of its costs.
+        score_all_splits: also score the validation and test prompts, which ``evaluate`` needs.
+    """
+
+    name: str
+    count: int = 200
+    scores: Path | None = None
+    costs: Path | None = None
+    score_all_splits: bool = False
+
+
+def has_imported_scores(params: Params) -> bool:
+    """Return whether the workspace was created by ``import-scores``."""
+    return params.imported is not None and params.imported.kind == "scores"
+
+
+def check_request(
+    workspace: Workspace, params: Params, router: Router, request: CandidateRequest
+) -> None:
+    """Check that a candidate can be added.
+
+    Raises:
+        InputError: the router has the candidate, the router was calibrated for other parameters or
+            data, a floor needs scores that are not requested, the pool lacks the candidate, or the
+            options do not fit the kind of workspace.
+    """
+    if request.name in router.candidates:
+        raise InputError(
+            f"models/router: already has a candidate {request.name!r}. Choose another name, or"
+            " train again to use more labels."
+        )
+    _check_router(workspace, params, router)
+    _check_floors(params, request)
+    if has_imported_scores(params):
+        return
+    if params.imported is not None:
+        raise InputError(
+            "params.yaml: the workspace was created by 'import-images'. Add the images of the"
+            " candidate to that file and import it again."
+        )
+    if request.scores is not None or request.costs is not None:
+        raise InputError(
+            "--scores and --costs are for a workspace of imported scores. Leave them out: the pool"
+            " generates the images."
+        )
+    check_pool_has(load_pool(params.pool, workspace.pools), request.name)
+
+
+def _check_router(workspace: Workspace, params: Params, router: Router) -> None:
+    """Check that the router belongs to the parameters and tables of the workspace."""
+    for key, calibrated, current in (
+        ("metric", router.metric, params.metric),
+        ("cost_unit", router.cost_unit, params.cost_unit),
+    ):
+        if calibrated != current:
+            raise InputError(
+                f"params.yaml: {key} is {current!r}, but models/router was calibrated for"
+                f" {calibrated!r}. Run 'catimage calibrate' first."
+            )
+    table = read_table(workspace.candidates, CANDIDATES, "generate")
+    names = Candidates.from_table(table, params.cost_unit).names
+    if names != router.candidates:
+        different = sorted(set(names) ^ set(router.candidates))
+        example = f" (one has {different[0]!r})" if different else ""
+        raise InputError(
+            f"models/router: has other candidates than {workspace.candidates}{example}. Run"
+            " 'catimage train' and 'catimage calibrate' first."
+        )
+    if not (workspace.estimators / params.metric / router.estimator_name).is_dir():
+        raise InputError(
+            f"models/router: its estimator {router.estimator_name!r} is no longer trained. Run"
+            " 'catimage calibrate' first."
+        )
+
+
+def _check_floors(params: Params, request: CandidateRequest) -> None:
+    """Floors are checked on the validation split, which must then have scores of the candidate."""
+    if request.score_all_splits or request.scores is not None:
+        return
+    for key in ("floors", "quality_floor"):
+        if getattr(params.calibrate, key) not in (None, {}):
+            raise InputError(
+                f"calibrate.{key}: needs scores of the validation prompts. Add --judge to score"
+                " them too."
+            )
