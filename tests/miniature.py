@@ -1,6 +1,4 @@
-"""A pipeline and a CLIP of the tiny pool's own make with random weights: real parts that need no
-training.
-"""
+"""A pipeline and a CLIP model with the architectures of the embedded pool and random weights."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ STEPS = (1, 2, 4)
 
 
 def save_clip_folder(folder: Path) -> Path:
-    """An untrained open_clip model with its tokenizer, as ``local-dir:`` reads it."""
+    """Save an untrained open_clip model with its tokenizer, for ``local-dir:``; return the folder."""
     from transformers import CLIPTokenizer
 
     from catimage_tiny.clip import new_clip, save_clip
@@ -33,8 +31,11 @@ def save_clip_folder(folder: Path) -> Path:
 
 
 def save_pipeline(folder: Path, clip: Path) -> Path:
-    """An untrained Stable Diffusion pipeline in diffusers' folder format, around ``clip``'s text
-    tower.
+    """Save an untrained Stable Diffusion pipeline in diffusers' format; return the folder.
+
+    Args:
+        folder: the folder to write.
+        clip: a folder of :func:`save_clip_folder`, whose text encoder the pipeline uses.
     """
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
@@ -60,7 +61,7 @@ def save_pipeline(folder: Path, clip: Path) -> Path:
 
 
 def pool_tree(weights: str, steps: tuple[int, ...] = STEPS) -> dict[str, object]:
-    """What the miniature pool's YAML file says."""
+    """Return the content of the miniature pool's YAML file."""
     generator = {
         "kind": "diffusers",
         "pipeline": "StableDiffusionPipeline",
@@ -77,7 +78,10 @@ def pool_tree(weights: str, steps: tuple[int, ...] = STEPS) -> dict[str, object]
 
 
 def save_pool(folder: Path) -> Path:
-    """``folder/miniature.yaml`` with its weights in ``folder/sd`` and a CLIP in ``folder/clip``."""
+    """Save the miniature pool, and return its YAML file.
+
+    The weights are in ``sd`` and a CLIP model is in ``clip``, in the folder of the file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_pipeline(folder / "sd", save_clip_folder(folder / "clip"))
     (folder / "miniature.yaml").write_text(yaml.safe_dump(pool_tree("sd"), sort_keys=False))
@@ -87,8 +91,13 @@ def save_pool(folder: Path) -> Path:
 def workspace_of(
     root: Path, pool: Path, prompts: list[str], **sections: object
 ) -> tuple[Workspace, Params]:
-    """A workspace with a prompts table, and parameters with the pool's CLIP as encoder and shards
-    of four images.
+    """Create a workspace with a prompts table, and parameters.
+
+    Args:
+        root: the folder of the workspace.
+        pool: the file of a pool, with a CLIP model in ``clip`` in its folder.
+        prompts: the prompts, all in the train split.
+        sections: further sections of the parameters; the default has shards of four images.
     """
     workspace = Workspace(root)
     rows = [(prompt_id(p), p, "test", "train") for p in prompts]

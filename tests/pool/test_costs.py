@@ -14,7 +14,7 @@ from tests.miniature import STEPS, pool_tree
 
 @pytest.fixture(scope="module")
 def bare_pool(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The miniature pool without any weights."""
+    """A folder with the configuration files of the miniature pipeline."""
     folder = tmp_path_factory.mktemp("bare")
     shutil.copytree(
         miniature_pool.parent / "sd", folder / "sd", ignore=shutil.ignore_patterns("*.safetensors")
@@ -36,7 +36,7 @@ def _pool(
     return load_pool(str(path))
 
 
-def test_costs_add_up_and_grow_with_steps(bare_pool: Path):
+def test_terms_add_up_to_the_cost_which_grows_with_steps(bare_pool: Path):
     rows = candidate_costs(_pool(bare_pool))
     assert rows["candidate"].tolist() == [f"mini-{n}" for n in STEPS]
     assert set(rows["unit"]) == {"tflops"}
@@ -46,7 +46,7 @@ def test_costs_add_up_and_grow_with_steps(bare_pool: Path):
     assert rows["denoiser_calls"].tolist() == list(STEPS)
     assert (rows["denoiser"] / rows["steps"]).nunique() == 1
     per_call = rows["denoiser"][0] / 2
-    assert per_call < 0.0003, "the tiny denoiser is to take at most 0.3 GFLOP a forward pass"
+    assert per_call < 0.0003, "the tiny denoiser must take at most 0.3 GFLOP per forward pass"
 
 
 def test_guidance_doubles_denoiser_and_text_encoder(bare_pool: Path):
@@ -59,7 +59,7 @@ def test_guidance_doubles_denoiser_and_text_encoder(bare_pool: Path):
     assert (guided["decoder"] == plain["decoder"]).all()
 
 
-def test_a_scheduler_of_second_order_calls_the_denoiser_oftener(bare_pool: Path):
+def test_a_second_order_scheduler_calls_the_denoiser_more_often(bare_pool: Path):
     rows = candidate_costs(_pool(bare_pool, scheduler="HeunDiscreteScheduler"))
     assert rows["denoiser_calls"].tolist() == [2 * n - 1 for n in STEPS]
 

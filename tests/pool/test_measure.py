@@ -1,69 +1,74 @@
-"""The clock is turned by hand, so that the figures are exact, and NVML needs a GPU, so its counter
-is a stand-in; tests/stages measures.
-"""
+"""Measurements with a fake clock and a fake energy counter; tests/stages has real measurements."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from catimage.pool.measure import EnergyMeter, Measured, energy_meter, measure
+from catimage.pool.measure import EnergyMeter, Measurement, energy_meter, measure
 from catimage.pool.spec import Candidate
 
 CANDIDATE = Candidate(candidate="c", generator="g", steps=3)
 
 
-class Worker:
-    """Takes as long as it is told, image after image, at 360 watts; the last wait goes on."""
+class FakeGenerator:
+    """A generator that advances a clock.
 
-    def __init__(self, waits: list[float]) -> None:
-        self.waits = waits
+    Args:
+        durations: seconds of each image; the last one is that of all further images.
+    """
+
+    def __init__(self, durations: list[float]) -> None:
+        self.durations = durations
         self.seeds: list[int] = []
         self.clock = 50.0
 
     def encode(self, prompts: list[str]) -> None:
-        raise AssertionError("a request encodes its own prompt, within the time that is measured")
+        raise AssertionError("a measured request encodes its own prompt")
 
     def generate(
         self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None
     ) -> np.ndarray:
         assert (len(prompts), candidate, len(seeds)) == (1, CANDIDATE, 1)
-        self.clock += self.waits[min(len(self.seeds), len(self.waits) - 1)]
+        self.clock += self.durations[min(len(self.seeds), len(self.durations) - 1)]
         self.seeds += seeds
         return np.zeros((1, 8, 8, 3), np.uint8)
 
 
-class Counter(EnergyMeter):
-    """A counter that the worker turns."""
+class FakeMeter(EnergyMeter):
+    """The energy of a fake generator at 360 watts."""
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
+    def __init__(self, generator: FakeGenerator) -> None:
+        self.generator = generator
 
     def joules(self) -> float:
-        return 360 * self.worker.clock
+        return 360 * self.generator.clock
 
 
-def working(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> Worker:
-    worker = Worker(waits)
-    monkeypatch.setattr("time.perf_counter", lambda: worker.clock)
-    return worker
+def fake_generator(monkeypatch: pytest.MonkeyPatch, durations: list[float]) -> FakeGenerator:
+    generator = FakeGenerator(durations)
+    monkeypatch.setattr("time.perf_counter", lambda: generator.clock)
+    return generator
 
 
-def test_the_median_after_a_warm_up_with_the_spread_of_the_repeats(monkeypatch: pytest.MonkeyPatch):
-    worker = working(monkeypatch, [9, 8, 2, 4, 6, 8, 20])
-    assert measure(worker, CANDIDATE, repeats=5) == Measured(6, 4, None, None)
-    assert worker.seeds == [0, 0, 0, 1, 2, 3, 4]
+def test_median_and_interquartile_range_after_a_warm_up(monkeypatch: pytest.MonkeyPatch):
+    generator = fake_generator(monkeypatch, [9, 8, 2, 4, 6, 8, 20])
+    assert measure(generator, CANDIDATE, repeats=5) == Measurement(6, 4, None, None)
+    assert generator.seeds == [0, 0, 0, 1, 2, 3, 4]
 
 
-def test_watt_hours_are_read_over_half_a_second_of_images(monkeypatch: pytest.MonkeyPatch):
-    worker = working(monkeypatch, [7, 0.125])
-    made = measure(worker, CANDIDATE, repeats=2, meter=Counter(worker))
-    assert (made.seconds, made.seconds_iqr) == (0.125, 0)
-    assert (made.wh, made.wh_iqr) == (pytest.approx(0.125 * 360 / 3600), pytest.approx(0, abs=1e-9))
-    assert worker.seeds == [0, 0, *range(8)]
+def test_watt_hours_are_means_over_half_a_second_of_images(monkeypatch: pytest.MonkeyPatch):
+    generator = fake_generator(monkeypatch, [7, 0.125])
+    measurement = measure(generator, CANDIDATE, repeats=2, meter=FakeMeter(generator))
+    assert (measurement.seconds, measurement.seconds_iqr) == (0.125, 0)
+    assert (measurement.wh, measurement.wh_iqr) == (
+        pytest.approx(0.125 * 360 / 3600),
+        pytest.approx(0, abs=1e-9),
+    )
+    assert generator.seeds == [0, 0, *range(8)]
 
 
-def test_no_gpu_no_meter():
+def test_without_a_gpu_there_is_no_meter():
     assert energy_meter("cpu") is None
 
 
@@ -87,12 +92,12 @@ def test_the_counters_of_all_cards_are_added(monkeypatch: pytest.MonkeyPatch):
     assert EnergyMeter().joules() == 4.0
 
 
-def test_a_card_without_a_counter_is_no_meter(monkeypatch: pytest.MonkeyPatch):
+def test_without_a_counter_there_is_no_meter(monkeypatch: pytest.MonkeyPatch):
     import pynvml
 
     def refuse(*_: object) -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
-    monkeypatch.setattr("catimage.common.devices.device_of", lambda _: "cuda")
+    monkeypatch.setattr("catimage.pool.measure.device_of", lambda _: "cuda")
     monkeypatch.setattr(pynvml, "nvmlInit", refuse)
     assert energy_meter("auto") is None

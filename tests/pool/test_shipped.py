@@ -1,6 +1,4 @@
-"""The pools of the package: their configurations, what they pin, and what their candidates cost by
-the papers' tables.
-"""
+"""The pools of the package: configurations, pinned revisions, and the papers' costs."""
 
 import json
 import re
@@ -52,10 +50,10 @@ def test_configurations_have_the_parameters_of_the_published_models(model: str, 
     cls: Any = getattr(import_module(library), name)
     with torch.device("meta"):
         if library == "diffusers":
-            made = cls.from_config(cls.load_config(folder / part))
+            model_on_meta = cls.from_config(cls.load_config(folder / part))
         else:
-            made = cls(cls.config_class.from_pretrained(folder / part))
-    assert sum(p.numel() for p in made.parameters()) == PARAMETERS[model, part]
+            model_on_meta = cls(cls.config_class.from_pretrained(folder / part))
+    assert sum(p.numel() for p in model_on_meta.parameters()) == PARAMETERS[model, part]
 
 
 CATIMAGE = {
@@ -71,18 +69,16 @@ CATIMAGE = {
     "sdxl-65": 778.05,
     "sdxl-100": 1197.00,
 }
-"""TFLOPs of Tables 1 and 2."""
+"""TFLOPs in CATImage's Tables 1 and 2."""
 
 
-def test_the_command_gives_the_tflops_of_catimages_tables():
+def test_the_command_costs_reproduces_catimages_tables():
     printed = CliRunner().invoke(
         app, ["costs", "--pool", "sdxl", "--convention", "paper", "--json"]
     )
     assert printed.exit_code == 0
     costs = {row["candidate"]: row["cost"] for row in json.loads(printed.stdout)}
-    assert {name: costs[name] for name in CATIMAGE} == pytest.approx(
-        CATIMAGE, rel=0.005
-    )  # the issue asks for 2 per cent
+    assert {name: costs[name] for name in CATIMAGE} == pytest.approx(CATIMAGE, rel=0.005)
 
 
 @cache
@@ -91,15 +87,16 @@ def _sd2() -> pd.Series:
 
 
 def test_budgetfusions_67_and_394_tflops_are_22_and_129_steps():
-    """Section 4.2 gives its REFERENCE, which it says is 65 steps, 394 TFLOPs, and UNIFORM 67: as
-    many as 129 and 22 guided steps take.
+    """Section 4.2 gives 394 TFLOPs for REFERENCE and 67 for UNIFORM.
+
+    These are the costs of 129 and 22 guided steps; the text says 65 steps for REFERENCE.
     """
     assert _sd2()["sd2-22"] == pytest.approx(67, rel=0.005)
     assert _sd2()["sd2-129"] == pytest.approx(394, rel=0.005)
     assert _sd2()["sd2-65"] == pytest.approx(394 / 2, rel=0.005)
 
 
-def test_sd2s_baselines_have_the_compute_of_uniform_and_their_references_that_of_the_reference_condition():
+def test_baselines_of_sd2_cost_as_much_as_uniform_and_their_references_as_the_reference():
     pool = load_pool("sd2")
     for generator in ("sd2-ddim", "sd2-deepcache", "sd2-euler-ancestral"):
         for candidate in pool.candidates_of(generator):
@@ -109,7 +106,7 @@ def test_sd2s_baselines_have_the_compute_of_uniform_and_their_references_that_of
             )
 
 
-def test_candidates_of_the_papers_are_there():
+def test_the_pools_have_the_candidates_of_the_papers():
     steps = {
         name: [c.steps for c in load_pool(name).candidates_of(name)] for name in ("sdxl", "sd2")
     }
@@ -130,7 +127,7 @@ def test_hub_ids_are_pinned_to_commits_and_have_a_licence_note(name: str):
             assert spec.licence or (pool.folder / spec.weights).is_dir()
 
 
-def test_configurations_are_small_and_hold_no_weights():
+def test_configurations_are_small_and_contain_no_weights():
     files = [path for path in Path(PACKAGED / "configurations").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json"}
     assert sum(path.stat().st_size for path in files) < 100_000

@@ -1,4 +1,4 @@
-"""The shipped pools' entries of the kinds beside diffusers."""
+"""Generators of other kinds than diffusers in the pools of the package."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 
 
-def test_the_hosted_pool_is_routed_over_in_usd():
+def test_all_candidates_of_the_hosted_pool_have_a_cost_in_usd():
     pool = load_pool("hosted")
     assert candidates_without_cost(pool, "usd") == []
     hosted = [c for c in pool.candidates if not is_counted(pool, c)]
@@ -24,7 +24,7 @@ def test_the_hosted_pool_is_routed_over_in_usd():
         ("sd2", "distrifusion", ["sd2-distrifusion-22", "sd2-distrifusion-65"]),
     ],
 )
-def test_members_of_other_kinds_are_pinned(name: str, kind: str, candidates: list[str]):
+def test_weights_of_other_kinds_are_pinned(name: str, kind: str, candidates: list[str]):
     pool = load_pool(name)
     assert [
         c.candidate for c in pool.candidates if pool.generators[c.generator].kind == kind

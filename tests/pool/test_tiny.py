@@ -1,4 +1,4 @@
-"""The tiny pool that the package ships, with its real weights."""
+"""The embedded pool with its trained weights."""
 
 import numpy as np
 import pytest
@@ -19,18 +19,18 @@ def pool() -> Pool:
 
 
 @pytest.fixture(scope="module")
-def opened(pool: Pool) -> GeneratorCache:
-    made = GeneratorCache(pool, "cpu", list(pool.generators))
-    made.prepare()
-    return made
+def cache(pool: Pool) -> GeneratorCache:
+    cache = GeneratorCache(pool, "cpu", list(pool.generators))
+    cache.prepare()
+    return cache
 
 
-def _images(opened: GeneratorCache, pool: Pool, name: str) -> np.ndarray:
+def _images(cache: GeneratorCache, pool: Pool, name: str) -> np.ndarray:
     candidate = pool.candidate(name)
-    return opened.get(candidate.generator).generate(PROMPTS, candidate, SEEDS)
+    return cache.get(candidate.generator).generate(PROMPTS, candidate, SEEDS)
 
 
-def test_it_has_a_member_of_every_family(pool: Pool):
+def test_it_has_a_candidate_of_every_kind_and_sampling_method(pool: Pool):
     names = [c.candidate for c in pool.candidates]
     assert pool.folder == PACKAGED
     assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [
@@ -46,30 +46,30 @@ def test_it_has_a_member_of_every_family(pool: Pool):
     } < set(names)
 
 
-def test_its_weights_take_40_megabytes_at_most_and_none_is_a_pickle():
+def test_its_weights_take_at_most_40_megabytes_and_are_not_pickled():
     files = [f for f in (PACKAGED / "tiny").rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) <= 40e6
     assert {f.suffix for f in files} <= {".json", ".safetensors", ".txt"}
 
 
 @pytest.mark.parametrize("name", [c.candidate for c in load_pool("tiny").candidates])
-def test_every_candidate_makes_the_same_image_twice_and_another_for_another_prompt(
-    opened: GeneratorCache, pool: Pool, name: str
+def test_images_are_reproducible_and_depend_on_the_prompt(
+    cache: GeneratorCache, pool: Pool, name: str
 ):
-    images = _images(opened, pool, name)
+    images = _images(cache, pool, name)
     assert images.shape == (2, 64, 64, 3) and images.dtype == np.uint8
-    assert (images == _images(opened, pool, name)).all()
+    assert (images == _images(cache, pool, name)).all()
     assert np.abs(images[0].astype(int) - images[1]).mean() > 20
 
 
-def test_walls_come_out_in_their_colour(opened: GeneratorCache, pool: Pool):
+def test_walls_have_the_colour_of_the_prompt(cache: GeneratorCache, pool: Pool):
     for name in ("tiny-turbo", "tiny-lightning", "tiny-sd-8", "tiny-infinity"):
-        red, green, blue = _images(opened, pool, name)[1].reshape(-1, 3).mean(0)
+        red, green, blue = _images(cache, pool, name)[1].reshape(-1, 3).mean(0)
         assert green > red + 40 and green > blue + 40, name
 
 
-def test_the_adapter_draws_patterns_and_the_plain_model_the_rest(
-    opened: GeneratorCache, pool: Pool
+def test_the_adapter_is_better_at_patterns_and_the_plain_model_at_other_prompts(
+    cache: GeneratorCache, pool: Pool
 ):
     patterned = [
         "a wall of large red and white diamonds",
@@ -84,7 +84,7 @@ def test_the_adapter_draws_patterns_and_the_plain_model_the_rest(
 
     def mean(name: str, prompts: list[str]) -> float:
         candidate = pool.candidate(name)
-        images = opened.get(candidate.generator).generate(
+        images = cache.get(candidate.generator).generate(
             prompts * 2, candidate, [0] * len(prompts) + [1] * len(prompts)
         )
         return float(metric.score(images, prompts * 2).mean())
@@ -93,15 +93,15 @@ def test_the_adapter_draws_patterns_and_the_plain_model_the_rest(
     assert mean("tiny-sd-16", ordinary) > mean("tiny-patterns-16", ordinary) + 0.1
 
 
-def test_distilled_and_cached_candidates_are_cheaper_than_what_they_stand_for(pool: Pool):
+def test_distilled_and_cached_candidates_are_cheaper_than_the_models_they_replace(pool: Pool):
     cost = candidate_costs(pool).set_index("candidate")["cost"]
     assert cost["tiny-turbo"] < cost["tiny-sd-1"] < cost["tiny-lightning"] < cost["tiny-sd-4"]
     assert cost["tiny-sd-8-unguided"] < 0.6 * cost["tiny-sd-8"]
     assert cost["tiny-deepcache-32"] < 0.5 * cost["tiny-sd-32"]
 
 
-def test_a_prompt_of_any_length_is_taken(opened: GeneratorCache, pool: Pool):
+def test_prompts_can_have_any_length(cache: GeneratorCache, pool: Pool):
     for name in ("tiny-turbo", "tiny-infinity"):
         candidate = pool.candidate(name)
-        long = opened.get(candidate.generator).generate(["red circles and " * 200], candidate, [1])
+        long = cache.get(candidate.generator).generate(["red circles and " * 200], candidate, [1])
         assert long.shape == (1, 64, 64, 3)

@@ -9,17 +9,17 @@ from catimage.errors import InputError
 from catimage.params import parse_params
 from catimage.stages import validate
 from catimage.workspace import Workspace
-from tests.gated import of, tables
+from tests.valid_tables import id_of_prompt, valid_tables
 
 EXPECTATIONS = Path(__file__).parents[2] / "expectations"
 PARAMS = parse_params({}, "here")
 
 
-def written(root, spoil=None):
-    """A workspace with the tables and embeddings of generated data."""
-    workspace, given = Workspace(root), tables()
-    if spoil:
-        spoil(given)
+def write_workspace(root, change=None):
+    """Write the tables and embeddings of generated data."""
+    workspace, given = Workspace(root), valid_tables()
+    if change:
+        change(given)
     write_table(given["prompts"], workspace.prompts, PROMPTS)
     write_table(given["candidates"], workspace.candidates, CANDIDATES)
     write_table(given["scores"], workspace.scores, SCORES)
@@ -27,12 +27,12 @@ def written(root, spoil=None):
     return workspace
 
 
-def no_score(given):
+def remove_score(given):
     given["scores"].loc[5, "value"] = float("nan")
 
 
-def test_valid_data_pass_and_give_the_same_file_again(tmp_path, capsys):
-    workspace = written(tmp_path)
+def test_valid_data_pass_and_give_the_same_report_again(tmp_path, capsys):
+    workspace = write_workspace(tmp_path)
     validate.run(workspace, PARAMS)
     passed = workspace.reports / "validation.json"
     first = passed.read_bytes()
@@ -49,29 +49,29 @@ def test_valid_data_pass_and_give_the_same_file_again(tmp_path, capsys):
     assert passed.read_bytes() == first
 
 
-def test_a_failed_gate_stops_says_which_rows_and_leaves_the_last_good_output(tmp_path):
-    workspace = written(tmp_path, no_score)
+def test_invalid_data_stop_the_run_and_keep_the_last_report(tmp_path):
+    workspace = write_workspace(tmp_path, remove_score)
     workspace.reports.mkdir()
     passed = workspace.reports / "validation.json"
     passed.write_text('{"success": true}')
     with pytest.raises(InputError) as error:
         validate.run(workspace, PARAMS)
-    said = str(error.value)
+    message = str(error.value)
     assert (
         "expect_column_values_to_not_be_null(value) on 1 rows, such as value=nan,"
-        f" prompt_id={of(0)}, candidate=mini-2, seed=0" in said
+        f" prompt_id={id_of_prompt(0)}, candidate=mini-2, seed=0" in message
     )
-    assert "the data fail 1 of 64 expectations" in said
-    assert len(said) < 1500
+    assert "data: 1 of 64 expectations failed: " in message
+    assert len(message) < 1500
     assert passed.read_text() == '{"success": true}'
     page = next(
         (tmp_path / ".catimage" / "data_docs" / "validations" / "generated_scores").rglob("*.html")
     )
-    assert of(0) in page.read_text()
+    assert id_of_prompt(0) in page.read_text()
 
 
-def test_a_workspace_with_its_own_suites_is_held_against_those(tmp_path):
-    workspace = written(tmp_path)
+def test_suites_of_the_workspace_replace_those_of_the_package(tmp_path):
+    workspace = write_workspace(tmp_path)
     shutil.copytree(
         EXPECTATIONS, tmp_path / "expectations", ignore=shutil.ignore_patterns("uncommitted")
     )
@@ -100,18 +100,18 @@ def test_a_workspace_with_its_own_suites_is_held_against_those(tmp_path):
 
 
 def test_imported_data_need_no_embeddings(tmp_path):
-    workspace = written(tmp_path)
+    workspace = write_workspace(tmp_path)
     shutil.rmtree(tmp_path / "data" / "embeddings")
-    with pytest.raises(InputError, match="run 'catimage sample' first"):
+    with pytest.raises(InputError, match="Run 'catimage sample' first"):
         validate.run(workspace, PARAMS)
     validate.run(workspace, parse_params({"import": {}}, "here"))
     assert json.loads((workspace.reports / "validation.json").read_text())["kind"] == "imported"
 
 
-def test_a_missing_table_names_the_stage_that_makes_it(tmp_path):
-    workspace = written(tmp_path)
+def test_a_missing_table_names_the_command_that_writes_it(tmp_path):
+    workspace = write_workspace(tmp_path)
     workspace.scores.unlink()
-    with pytest.raises(InputError, match="run 'catimage label' first"):
+    with pytest.raises(InputError, match=r"[Rr]un 'catimage label' first"):
         validate.run(workspace, PARAMS)
 
 
@@ -119,14 +119,14 @@ class Distance:
     name, range, higher_is_better, needs_reference = "distance", (0.0, 1.0), True, True
 
 
-def test_a_metric_whose_direction_its_references_contradict_fails(tmp_path, monkeypatch):
+def test_a_metric_with_a_wrong_direction_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("catimage.metrics.registry.METRICS", {"distance": f"{__name__}:Distance"})
 
-    def compared(given):
+    def reference_scores(given):
         scores = given["scores"].query("metric == 'clip_score'").assign(metric="distance")
         given["scores"] = scores.assign(value=scores["value"] * (scores["candidate"] == "mini-1"))
 
-    workspace = written(tmp_path, compared)
+    workspace = write_workspace(tmp_path, reference_scores)
     imported = {"kind": "images", "metric_reference": {"mini-1": "mini-2", "mini-2": "mini-2"}}
     params = parse_params(
         {"import": imported, "metric": "distance", "label": {"metrics": ["distance"]}}, "here"

@@ -1,5 +1,6 @@
-"""Floating-point operations of a model, counted while it runs (on torch's meta device: without
-numbers and without weights).
+"""Counts the floating-point operations of a model while it runs.
+
+On torch's meta device, a model runs without weights and without computing numbers.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ import torch
 from catimage.pool.kind import Convention
 
 PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
-"""What the papers' convention counts: products of activations with weights."""
+"""The operations that the papers count: products of activations with weights."""
 
 
 def tflops(run: Callable[..., Any], *inputs: Any, convention: Convention = "full") -> float:
-    """TFLOPs of one call; a multiply-add is two. ``paper`` leaves out the products of activations
-    with each other, those of attention.
+    """Return the TFLOPs of one call. A multiply-add is two operations.
+
+    Args:
+        run: the function or module.
+        inputs: its arguments.
+        convention: ``paper`` omits the products of activations with each other, in attention.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         run(*inputs)
     counts: dict[Any, int] = counter.get_flop_counts()["Global"]
-    return (
-        sum(
-            n for operation, n in counts.items() if convention == "full" or operation in PROJECTIONS
-        )
-        / 1e12
-    )
+    counted = [
+        count
+        for operation, count in counts.items()
+        if convention == "full" or operation in PROJECTIONS
+    ]
+    return sum(counted) / 1e12

@@ -1,6 +1,4 @@
-"""What an image takes on this device: seconds by the clock and, where NVML counts it, watt-hours of
-the GPUs.
-"""
+"""Measures the seconds and the GPU energy of one image on this device."""
 
 from __future__ import annotations
 
@@ -12,20 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from catimage.common.devices import device_of
 from catimage.pool.kind import Generator
 from catimage.pool.spec import Candidate
 
 PROMPT = "two small red rings and a large blue square on a grey background"
-"""The prompt that is drawn, where there is none at hand."""
+"""The default prompt of a measurement."""
 REPEATS = 5
-_WINDOW = 0.5
-"""Seconds of work behind one reading of the energy counter, which moves some ten times a second."""
+_MIN_SECONDS = 0.5
+"""Seconds between two readings of the energy counter, which is updated about ten times per second."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Medians over the repeats, and the distances between their quartiles; watt-hours are None
-    where nothing counts them.
+class Measurement:
+    """Cost of one image.
+
+    Attributes:
+        seconds: median over the repeats.
+        seconds_iqr: interquartile range over the repeats.
+        wh: median of the watt-hours; None without an energy counter.
+        wh_iqr: interquartile range of the watt-hours; None without an energy counter.
     """
 
     seconds: float
@@ -35,11 +39,10 @@ class Measured:
 
 
 class EnergyMeter:
-    """The energy counters of all GPUs that torch sees (``CUDA_VISIBLE_DEVICES`` chooses them),
-    which NVML reads.
+    """Reads the energy counters of all GPUs that are visible to torch (``CUDA_VISIBLE_DEVICES``).
 
-    They count the whole cards since the driver was loaded: what idles is in it, and nothing is
-    subtracted; CPU, memory and the power supply's losses are not.
+    NVML counts the energy of whole cards since the driver was loaded. The energy of idle cards is
+    included; that of the CPU, the host's memory and the power supply is not.
     """
 
     def __init__(self) -> None:
@@ -58,16 +61,16 @@ class EnergyMeter:
         self.joules()
 
     def joules(self) -> float:
-        """The sum of the counters."""
+        """Return the sum of the counters in joules."""
         return sum(self._read(card) for card in self._cards) / 1000
 
 
 def energy_meter(device: str) -> EnergyMeter | None:
-    """A meter for work on ``device`` (torch's name, or ``auto``); None where that is no GPU, or
-    NVML or the card has no counter.
-    """
-    from catimage.common.devices import device_of
+    """Return a meter for a device; None if it is no GPU, or its energy is not counted.
 
+    Args:
+        device: a device name of torch, or ``auto``.
+    """
     if not device_of(device).startswith("cuda"):
         return None
     try:
@@ -86,34 +89,42 @@ def measure(
     prompt: str = PROMPT,
     repeats: int = REPEATS,
     meter: EnergyMeter | None = None,
-) -> Measured:
-    """One image at a time, text encoding included, as a request waits for it; after a warm-up,
-    ``repeats`` times with other seeds.
+) -> Measurement:
+    """Measure the generation of one image at a time, including text encoding, as for a request.
 
-    With a meter, a repeat is as many images as take half a second, and their mean.
+    Args:
+        generator: a loaded generator.
+        candidate: one of its candidates.
+        prompt: the prompt.
+        repeats: number of repeats after a warm-up, each with another seed. With a meter, a repeat
+            is the mean of as many images as take half a second.
+        meter: reads the energy; None measures the time only.
     """
-    _mean(generator, candidate, prompt, 0, 1, meter)
-    once = _mean(generator, candidate, prompt, 0, 1, meter)[0]
-    images = max(1, math.ceil(_WINDOW / once)) if meter else 1
-    made = np.array(
-        [_mean(generator, candidate, prompt, repeat, images, meter) for repeat in range(repeats)]
-    )
-    low, middle, high = np.percentile(made, (25, 50, 75), axis=0)
-    wh = (float(middle[1]), float(high[1] - low[1])) if meter else (None, None)
-    return Measured(float(middle[0]), float(high[0] - low[0]), *wh)
+    _mean_cost(generator, candidate, prompt, range(1), meter)
+    seconds, _ = _mean_cost(generator, candidate, prompt, range(1), meter)
+    images = max(1, math.ceil(_MIN_SECONDS / seconds)) if meter else 1
+    costs = [
+        _mean_cost(
+            generator, candidate, prompt, range(repeat * images, (repeat + 1) * images), meter
+        )
+        for repeat in range(repeats)
+    ]
+    low, median, high = np.percentile(np.array(costs), (25, 50, 75), axis=0)
+    wh = (float(median[1]), float(high[1] - low[1])) if meter else (None, None)
+    return Measurement(float(median[0]), float(high[0] - low[0]), *wh)
 
 
-def _mean(
+def _mean_cost(
     generator: Generator,
     candidate: Candidate,
     prompt: str,
-    seed: int,
-    images: int,
+    seeds: range,
     meter: EnergyMeter | None,
 ) -> tuple[float, float]:
-    """Mean seconds and watt-hours of an image (0 without a meter)."""
+    """Return the mean seconds and watt-hours of one image per seed (0 Wh without a meter)."""
     joules, start = meter.joules() if meter else 0.0, time.perf_counter()
-    for i in range(images):
-        generator.generate([prompt], candidate, [seed * images + i])
+    for seed in seeds:
+        generator.generate([prompt], candidate, [seed])
     seconds = time.perf_counter() - start
-    return seconds / images, ((meter.joules() if meter else 0.0) - joules) / 3600 / images
+    joules = (meter.joules() if meter else 0.0) - joules
+    return seconds / len(seeds), joules / 3600 / len(seeds)

@@ -1,0 +1,65 @@
+"""Small tables that pass validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catimage.data.prompts.identity import prompt_id, split_of
+from catimage.data.schema import CANDIDATES, SCORES
+from catimage.encoders.embeddings import Embeddings
+
+
+def prompt_text(i: int) -> str:
+    """Return the text of prompt ``i``."""
+    return f"a scene number {i}"
+
+
+def id_of_prompt(i: int) -> str:
+    """Return the identifier of prompt ``i``."""
+    return prompt_id(prompt_text(i))
+
+
+def valid_tables(n: int = 40) -> dict[str, Any]:
+    """Return prompts, candidates, scores and embeddings of ``n`` prompts, by name.
+
+    There are two candidates, with costs in two units, two seeds and two metrics.
+    """
+    ids = [id_of_prompt(i) for i in range(n)]
+    prompts = pd.DataFrame(
+        {
+            "prompt_id": ids,
+            "prompt": [prompt_text(i) for i in range(n)],
+            "source": "scenes",
+            "split": [split_of(i) for i in ids],
+        }
+    )
+    candidates = [
+        (f"mini-{steps}", "mini", steps, steps * cost, unit)
+        for unit, cost in (("tflops", 0.1), ("seconds", 2.0))
+        for steps in (1, 2)
+    ]
+    scores = [
+        (i, candidate, seed, metric, "1", 0.25 + seed / 100)
+        for i in ids
+        for candidate in ("mini-1", "mini-2")
+        for seed in (0, 1)
+        for metric in ("clip_score", "sharpness")
+    ]
+    embeddings = Embeddings(
+        ids,
+        np.eye(n, dtype=np.float32),
+        np.zeros((n, 1, 1), np.float16),
+        np.zeros((n, 1), np.float16),
+        np.arange(n + 1),
+        np.zeros(n, bool),
+        "tiny",
+    )
+    return {
+        "prompts": prompts,
+        "candidates": pd.DataFrame(candidates, columns=CANDIDATES.names),
+        "scores": pd.DataFrame(scores, columns=SCORES.names),
+        "embeddings": embeddings,
+    }
