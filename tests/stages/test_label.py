@@ -35,8 +35,8 @@ def _scores(workspace: Workspace) -> pd.DataFrame:
     return read_table(workspace.scores, SCORES, "label")
 
 
-def _counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Counts the images that each metric is asked to score from now on."""
+def _count_scored_images(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Count the images that each metric scores from now on."""
     counts = {"clip_score": 0, "sharpness": 0}
     for cls in (ClipScore, Sharpness):
 
@@ -77,34 +77,34 @@ def test_every_image_is_scored_by_every_metric_in_a_fixed_order(labelled: tuple[
     assert set(scores["version"]) == {m.version for m in metrics.values()}
 
 
-def test_a_second_run_scores_nothing_and_writes_the_same(
+def test_a_second_run_scores_no_image_and_writes_the_same_file(
     labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
     workspace, params = labelled
     before = workspace.scores.read_bytes()
-    counts = _counted(monkeypatch)
+    counts = _count_scored_images(monkeypatch)
     label.run(workspace, params)
     assert counts == {"clip_score": 0, "sharpness": 0}
     assert workspace.scores.read_bytes() == before
 
 
-def test_a_new_version_of_a_metric_relabels_itself_alone(
+def test_only_a_metric_with_a_new_version_is_scored_again(
     labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
     workspace, params = labelled
     files = len(list((workspace.root / "data" / ".labels").iterdir()))
     monkeypatch.setattr(Sharpness, "version", "next")
-    counts = _counted(monkeypatch)
+    counts = _count_scored_images(monkeypatch)
     label.run(workspace, params)
     assert counts == {"clip_score": 0, "sharpness": len(PROMPTS) * len(STEPS) * 2}
     scores = _scores(workspace)
     assert set(scores[scores["metric"] == "sharpness"]["version"]) == {"next"}
     assert len(list((workspace.root / "data" / ".labels").iterdir())) == files, (
-        "scores of the old version are collected"
+        "scores of the old version are deleted"
     )
 
 
-def test_a_run_that_stops_half_way_continues(
+def test_an_interrupted_run_continues(
     made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
     workspace, params = made
@@ -119,7 +119,7 @@ def test_a_run_that_stops_half_way_continues(
     lost = sum(len(np.load(path)) for path in kept[:2])
     kept[0].unlink()
     kept[1].write_bytes(b"not whole")
-    counts = _counted(monkeypatch)
+    counts = _count_scored_images(monkeypatch)
     label.run(workspace, params)
     assert sum(counts.values()) == lost
     assert len(_scores(workspace)) == 2 * len(PROMPTS) * len(STEPS) * 2
@@ -130,20 +130,20 @@ def _set_prompts(workspace: Workspace, prompts: list[str]) -> None:
     write_table(pd.DataFrame(rows, columns=PROMPTS_SCHEMA.names), workspace.prompts, PROMPTS_SCHEMA)
 
 
-def test_images_and_prompts_that_do_not_belong_together_are_refused(
+def test_images_of_other_prompts_are_refused(
     labelled: tuple[Workspace, Params],
 ):
     workspace, params = labelled
     before = workspace.scores.read_bytes()
     _set_prompts(workspace, [*PROMPTS, "a blue moon", "a green moon"])
     with pytest.raises(
-        InputError, match="2 of 5 prompts lack images. Run 'catimage generate' first"
+        InputError, match=r"2 of 5 prompts lack images\. Run 'catimage generate' first"
     ):
         label.run(workspace, params)
     _set_prompts(workspace, PROMPTS[:1])
     with pytest.raises(
         InputError,
-        match="2 prompts with images are not in the prompts table. Run 'catimage generate'",
+        match=r"2 prompts with images are not in the prompts table\. Run 'catimage generate'",
     ):
         label.run(workspace, params)
     assert workspace.scores.read_bytes() == before
@@ -152,17 +152,17 @@ def test_images_and_prompts_that_do_not_belong_together_are_refused(
 def test_a_pool_with_a_new_candidate_is_refused(labelled: tuple[Workspace, Params]):
     workspace, params = labelled
     with pytest.raises(
-        InputError, match="no images of the candidate 'tiny-turbo'. Run 'catimage generate' first"
+        InputError, match=r"no images of the candidate 'tiny-turbo'\. Run 'catimage generate' first"
     ):
         label.run(workspace, params.model_copy(update={"pool": "tiny"}))
 
 
-def test_missing_and_damaged_shards_say_what_to_run(made: tuple[Workspace, Params]):
+def test_missing_and_damaged_shards_are_refused(made: tuple[Workspace, Params]):
     workspace, params = made
     path = shard_path(workspace.images, read_manifest(workspace.images)[0].shard)
     data = path.read_bytes()
-    for spoiled in (data[:-7], data[:400] + bytes(100) + data[500:]):
-        path.write_bytes(spoiled)
+    for damaged in (data[:-7], data[:400] + bytes(100) + data[500:]):
+        path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"damaged .*Run 'catimage generate' again"):
             label.run(workspace, params)
     path.unlink()
@@ -170,7 +170,7 @@ def test_missing_and_damaged_shards_say_what_to_run(made: tuple[Workspace, Param
         label.run(workspace, params)
 
 
-def test_an_unknown_metric_and_a_second_writer(made: tuple[Workspace, Params]):
+def test_an_unknown_metric_and_a_second_writer_are_refused(made: tuple[Workspace, Params]):
     workspace, params = made
     with pytest.raises(InputError, match=r"did you mean 'sharpness'"):
         label.run(
@@ -181,36 +181,34 @@ def test_an_unknown_metric_and_a_second_writer(made: tuple[Workspace, Params]):
         )
     with (
         write_lock(workspace.scores),
-        pytest.raises(InputError, match=r"scores\.parquet another process is writing it"),
+        pytest.raises(InputError, match=r"scores\.parquet: another process is writing it"),
     ):
         label.run(workspace, params)
 
 
 class Level(Metric):
-    """How bright an image is; cannot score those brighter than ``limit``, and counts what it is
-    asked.
-    """
+    """Brightness; fails for images brighter than ``limit``. Counts the images."""
 
     name = "level"
     range = (0.0, 1.0)
     limit: float = 1.0
-    asked: int = 0
+    scored: int = 0
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        type(self).asked += len(images)
+        type(self).scored += len(images)
         levels: np.ndarray = images.mean((1, 2, 3)) / 255
         return np.where(levels > self.limit, np.nan, levels)
 
 
 class Darkness(Level):
-    """The same, of a version that tests change, and lower is better."""
+    """The same, lower is better; tests change its version."""
 
     name = "darkness"
     higher_is_better = False
 
 
 class Distance(ReferenceMetric):
-    """How far an image is from its reference."""
+    """The mean absolute difference of an image and its reference."""
 
     name = "distance"
     range = (0.0, 255.0)
@@ -222,10 +220,10 @@ class Distance(ReferenceMetric):
 
 
 @pytest.fixture
-def own(
+def with_test_metrics(
     made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Workspace, Params]:
-    """The workspace, labelled with the metrics above alone."""
+    """The workspace, whose only metrics are those above."""
     known = {
         "level": f"{__name__}:Level",
         "darkness": f"{__name__}:Darkness",
@@ -233,7 +231,7 @@ def own(
     }
     monkeypatch.setattr("catimage.metrics.registry.METRICS", known)
     for cls in (Level, Darkness):
-        monkeypatch.setattr(cls, "asked", 0)
+        monkeypatch.setattr(cls, "scored", 0)
     return made[0], _labels(made[1], metrics=["level"])
 
 
@@ -244,7 +242,7 @@ def _labels(params: Params, **settings: object) -> Params:
 
 
 def _levels(workspace: Workspace) -> list[float]:
-    """Of all images, ascending."""
+    """Return the brightness of all images, ascending."""
     shards = [
         read_shard(workspace.images, entry.shard)[0] for entry in read_manifest(workspace.images)
     ]
@@ -258,19 +256,19 @@ def _levels(workspace: Workspace) -> list[float]:
 IMAGES = len(PROMPTS) * len(STEPS) * 2
 
 
-def test_adding_a_metric_to_a_finished_run_scores_that_one_alone(own: tuple[Workspace, Params]):
-    workspace, params = own
+def test_an_added_metric_is_scored_without_the_others(with_test_metrics: tuple[Workspace, Params]):
+    workspace, params = with_test_metrics
     label.run(workspace, params)
-    assert (Level.asked, Darkness.asked) == (IMAGES, 0)
+    assert (Level.scored, Darkness.scored) == (IMAGES, 0)
     label.run(workspace, _labels(params, metrics=["level", "darkness"]))
-    assert (Level.asked, Darkness.asked) == (IMAGES, IMAGES)
+    assert (Level.scored, Darkness.scored) == (IMAGES, IMAGES)
     assert len(_scores(workspace)) == 2 * IMAGES
 
 
-def test_a_composite_is_labelled_by_its_terms(
-    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+def test_a_composite_is_computed_from_its_terms(
+    with_test_metrics: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
-    workspace, params = own
+    workspace, params = with_test_metrics
     both = {
         "both": {
             "kind": "product",
@@ -283,7 +281,7 @@ def test_a_composite_is_labelled_by_its_terms(
     assert scores["metric"].value_counts().to_dict() == {
         "both": IMAGES,
         "level": IMAGES,
-    }, "a term that is not asked for is not there"
+    }, "terms that label.metrics does not list are left out"
     wide = scores.pivot(index=["prompt_id", "candidate", "seed"], columns="metric", values="value")
     turned = 1 - ((wide["level"] - 0.1) / 0.8).clip(0, 1)
     assert wide["both"].to_numpy() == pytest.approx(
@@ -292,15 +290,15 @@ def test_a_composite_is_labelled_by_its_terms(
     (version,) = set(scores[scores["metric"] == "both"]["version"])
     monkeypatch.setattr(Darkness, "version", "2")
     label.run(workspace, params)
-    assert (Level.asked, Darkness.asked) == (IMAGES, 2 * IMAGES)
+    assert (Level.scored, Darkness.scored) == (IMAGES, 2 * IMAGES)
     (changed,) = set(_scores(workspace).query("metric == 'both'")["version"])
     assert changed != version
 
 
-def test_a_metric_that_fails_half_way_keeps_what_is_done(
-    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+def test_a_failing_metric_keeps_finished_scores(
+    with_test_metrics: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
-    workspace, params = own
+    workspace, params = with_test_metrics
     label.run(workspace, params)
     before = workspace.scores.read_bytes()
     monkeypatch.setattr(Darkness, "limit", _levels(workspace)[-1] - 1e-9)
@@ -312,28 +310,28 @@ def test_a_metric_that_fails_half_way_keeps_what_is_done(
     assert workspace.scores.read_bytes() == before
     monkeypatch.undo()
     kept = list((workspace.root / "data" / ".labels").glob("*-darkness-1.npy"))
-    Darkness.asked = 0
+    Darkness.scored = 0
     monkeypatch.setattr(
         "catimage.metrics.registry.METRICS",
         {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness"},
     )
     label.run(workspace, _labels(params, metrics=["level", "darkness"]))
-    asked, Darkness.asked = Darkness.asked, 0
-    assert asked == IMAGES - sum(len(np.load(path)) for path in kept)
+    scored, Darkness.scored = Darkness.scored, 0
+    assert scored == IMAGES - sum(len(np.load(path)) for path in kept)
 
 
-def test_skip_leaves_holes_that_a_later_run_tries_again(
-    own: tuple[Workspace, Params],
+def test_skipped_images_are_scored_again_by_the_next_run(
+    with_test_metrics: tuple[Workspace, Params],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    workspace, params = own
+    workspace, params = with_test_metrics
     composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
     params = _labels(
         params, metrics=["level", "darkness", "mean"], on_error="skip", composites=composites
     )
-    with monkeypatch.context() as spoiled:
-        spoiled.setattr(Darkness, "limit", _levels(workspace)[-3] + 1e-9)
+    with monkeypatch.context() as patch:
+        patch.setattr(Darkness, "limit", _levels(workspace)[-3] + 1e-9)
         label.run(workspace, params)
     scores = _scores(workspace)
     assert scores["metric"].value_counts().to_dict() == {
@@ -342,20 +340,20 @@ def test_skip_leaves_holes_that_a_later_run_tries_again(
         "mean": IMAGES - 2,
     }
     assert not scores["value"].isna().any()
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2 and all(
-        line.startswith("label: no score: metric 'darkness', mini-") for line in said
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(
+        line.startswith("label: no score: metric 'darkness', mini-") for line in lines
     )
-    Level.asked = Darkness.asked = 0
+    Level.scored = Darkness.scored = 0
     label.run(workspace, params)
     assert len(_scores(workspace)) == 3 * IMAGES
-    assert Level.asked == 0 < Darkness.asked < IMAGES, "the shards with holes, and no others"
+    assert Level.scored == 0 < Darkness.scored < IMAGES, "only the shards with missing scores"
 
 
-def test_a_metric_that_scores_nothing_at_all_may_be_skipped(
-    own: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+def test_a_metric_that_fails_for_every_image_can_be_skipped(
+    with_test_metrics: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
-    workspace, params = own
+    workspace, params = with_test_metrics
     monkeypatch.setattr(Darkness, "limit", -1.0)
     composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
     label.run(
@@ -366,7 +364,7 @@ def test_a_metric_that_scores_nothing_at_all_may_be_skipped(
 
 
 def _with_reference(workspace: Workspace, params: Params, reference: str) -> Params:
-    """The same pool, which names the reference of its generator."""
+    """Return parameters whose pool names a reference candidate."""
     tree = yaml.safe_load(Path(params.pool).read_text())
     tree["generators"]["mini"]["weights"] = str(Path(params.pool).parent / "sd")
     pool = workspace.root / "pool.yaml"
@@ -374,12 +372,12 @@ def _with_reference(workspace: Workspace, params: Params, reference: str) -> Par
     return _labels(params, metrics=["distance"]).model_copy(update={"pool": str(pool)})
 
 
-def test_references_are_those_of_the_same_prompt_and_seed(own: tuple[Workspace, Params]):
-    workspace, params = own
+def test_references_have_the_same_prompt_and_seed(with_test_metrics: tuple[Workspace, Params]):
+    workspace, params = with_test_metrics
     with pytest.raises(
         InputError,
         match=(
-            "'distance' compares with a reference, and the pool 'miniature' names no"
+            "'distance' needs a reference image, and the pool 'miniature' names no"
             " metric_reference of the"
         ),
     ):
@@ -398,17 +396,17 @@ def test_references_are_those_of_the_same_prompt_and_seed(own: tuple[Workspace, 
     assert (values["mini-4"] == 0).all() and (values["mini-1"] > 0).all()
 
 
-def test_another_reference_is_another_score(own: tuple[Workspace, Params]):
-    workspace, params = own
+def test_another_reference_gives_other_scores(with_test_metrics: tuple[Workspace, Params]):
+    workspace, params = with_test_metrics
     label.run(workspace, _with_reference(workspace, params, "mini-4"))
     label.run(workspace, _with_reference(workspace, params, "mini-1"))
     values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
     assert (values["mini-1"] == 0).all() and (values["mini-4"] > 0).all()
 
 
-def test_composites_that_are_wrong_stop_before_a_score(own: tuple[Workspace, Params]):
-    workspace, params = own
-    for composites, said in (
+def test_invalid_composites_are_refused_before_scoring(with_test_metrics: tuple[Workspace, Params]):
+    workspace, params = with_test_metrics
+    for composites, message in (
         (
             {"it": {"terms": {"levl": {}}}},
             "label.composites.it.terms: metric 'levl': unknown metric",
@@ -422,20 +420,20 @@ def test_composites_that_are_wrong_stop_before_a_score(own: tuple[Workspace, Par
             "label.composites.it.terms.other: a composite cannot be a term",
         ),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             label.run(
                 workspace, _labels(params, metrics=[next(iter(composites))], composites=composites)
             )
-    assert Level.asked == 0 and not workspace.scores.exists()
+    assert Level.scored == 0 and not workspace.scores.exists()
 
 
-def test_imported_scores_are_not_labelled(own: tuple[Workspace, Params]):
-    workspace, params = own
+def test_imported_scores_are_refused(with_test_metrics: tuple[Workspace, Params]):
+    workspace, params = with_test_metrics
     with pytest.raises(InputError, match="the scores were imported"):
         label.run(workspace, params.model_copy(update={"imported": Import()}))
 
 
-def test_ssim_is_of_an_image_and_its_reference_and_made_again_for_another(
+def test_ssim_is_computed_again_for_another_reference(
     made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
     workspace, params = made
@@ -443,20 +441,20 @@ def test_ssim_is_of_an_image_and_its_reference_and_made_again_for_another(
     for entry in read_manifest(workspace.images):
         for row in read_shard(workspace.images, entry.shard)[0].to_pylist():
             images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(row["image"])
-    ssim, asked = get_metric("ssim", device="cpu"), []
+    ssim, batches = get_metric("ssim", device="cpu"), []
     real = type(ssim).score
     monkeypatch.setattr(
         type(ssim),
         "score",
-        lambda self, images, *more: (asked.append(len(images)), real(self, images, *more))[1],
+        lambda self, images, *more: (batches.append(len(images)), real(self, images, *more))[1],
     )
     for reference in ("mini-4", "mini-1"):
-        asked.clear()
+        batches.clear()
         for _ in range(2):
             label.run(
                 workspace, _labels(_with_reference(workspace, params, reference), metrics=["ssim"])
             )
-        assert sum(asked) == IMAGES, "once for each reference"
+        assert sum(batches) == IMAGES, "once for each reference"
         values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
         assert (values[reference] == 1).all()
         for (candidate, prompt, seed), value in values.items():

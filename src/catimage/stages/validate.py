@@ -1,6 +1,4 @@
-"""Stage validate: the gate before training. Data that fail it stop the run, in words and in Data
-Docs.
-"""
+"""Stage validate: checks the tables before training; invalid data stop the run."""
 
 from __future__ import annotations
 
@@ -8,118 +6,119 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
 from catimage.metrics.registry import declaration
 from catimage.params import Params
 from catimage.pool.candidate_images import candidate_images
-from catimage.validation import runner as validation_run
-from catimage.validation import suites as validation
-from catimage.validation.frames import frames
+from catimage.validation.frames import Requirements, ValidationTables, frames
+from catimage.validation.runner import ValidationOutcome
+from catimage.validation.runner import run as run_suites
+from catimage.validation.suites import Kind, load, suites
 from catimage.workspace import Workspace, replacing
 
 ROUNDING = 1e-5
-"""By how much a similarity may be above the threshold that the sample stage kept: other blocks
-round otherwise.
-"""
-MADE_BY: dict[validation.Kind, tuple[str, str, str]] = {
+"""Added to the similarity threshold: stage sample computes similarities in blocks, which round
+differently."""
+COMMANDS: dict[Kind, tuple[str, str, str]] = {
     "generated": ("sample", "generate", "label"),
     "images": ("import-images", "import-images", "label"),
     "imported": ("import-scores", "import-scores", "import-scores"),
 }
-"""The commands that make the tables of prompts, candidates and scores."""
-MOST = 5
-"""Failed expectations that the message names; the Data Docs have all."""
+"""By kind of data, the commands that write the tables of prompts, candidates and scores."""
+MAX_FAILURES = 5
+"""Failed expectations that the error message lists; the Data Docs list all of them."""
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Writes ``reports/validation.json`` if every expectation holds, and Data Docs in any case.
+    """Write ``reports/validation.json`` if every expectation holds, and Data Docs in any case.
 
-    The suites are those in the workspace's ``expectations/`` where that is a context of Great
-    Expectations, and else the package's.
+    The suites are those of the workspace's ``expectations/`` folder if it is a context of Great
+    Expectations, otherwise those of the package.
 
     Raises:
-        InputError: a table is missing, or an expectation fails; the earlier ``validation.json``
-            stays as it was.
+        InputError: a table is missing, or an expectation fails. An earlier ``validation.json`` is
+            then kept.
     """
     kind = _kind(params)
-    made_by = MADE_BY[kind]
-    prompts = read_table(workspace.prompts, PROMPTS, made_by[0])
-    candidates = read_table(workspace.candidates, CANDIDATES, made_by[1])
-    scores = read_table(workspace.scores, SCORES, made_by[2])
-    embeddings = (
-        Embeddings.load(workspace.embeddings(params.encoder.name)) if kind == "generated" else None
-    )
-    compared = kind != "imported" and any(
-        declaration(name, params.label).needs_reference for name in params.label.metrics
-    )
-    references = candidate_images(workspace, params.pool, params.imported).references if compared else {}
+    tables = _read_tables(workspace, params, kind)
     context = workspace.root / "expectations"
-    ours = (context / "great_expectations.yml").exists()
-    suites = validation.load(context / "suites", kind) if ours else validation.suites(kind)
-    docs = (
-        context / "uncommitted" / "data_docs"
-        if ours
-        else workspace.root / ".catimage" / "data_docs"
-    )
-    made = frames(prompts, candidates, scores, params, embeddings, references)
-    outcome = validation_run.run(suites, made, _parameters(candidates, params), docs)
+    if (context / "great_expectations.yml").exists():
+        used, docs = load(context / "suites", kind), context / "uncommitted" / "data_docs"
+    else:
+        used, docs = suites(kind), workspace.root / ".catimage" / "data_docs"
+    required = Requirements.of(params, _references(workspace, params, kind))
+    outcome = run_suites(used, frames(tables, required), _parameters(tables, params), docs)
     print(f"validate: Data Docs in {docs / 'index.html'}", flush=True)
     if outcome.failures:
-        raise InputError(_message(outcome, docs))
-    tables = {"prompts": len(prompts), "candidates": len(candidates), "scores": len(scores)}
-    _write(
-        workspace.reports / "validation.json",
-        kind,
-        outcome,
-        tables,
-        sorted(scores["metric"].unique()),
-    )
+        raise InputError(_message(workspace, outcome, docs))
+    _write(workspace.reports / "validation.json", kind, outcome, tables)
     print(
         f"validate: {sum(outcome.evaluated.values())} expectations hold on {kind} data", flush=True
     )
 
 
-def _kind(params: Params) -> validation.Kind:
+def _kind(params: Params) -> Kind:
     if params.imported is None:
         return "generated"
     return "images" if params.imported.kind == "images" else "imported"
 
 
-def _parameters(candidates: pd.DataFrame, params: Params) -> dict[str, Any]:
+def _read_tables(workspace: Workspace, params: Params, kind: Kind) -> ValidationTables:
+    sample, generate, label = COMMANDS[kind]
+    return ValidationTables(
+        read_table(workspace.prompts, PROMPTS, sample),
+        read_table(workspace.candidates, CANDIDATES, generate),
+        read_table(workspace.scores, SCORES, label),
+        Embeddings.load(workspace.embeddings(params.encoder.name)) if kind == "generated" else None,
+    )
+
+
+def _references(workspace: Workspace, params: Params, kind: Kind) -> dict[str, str]:
+    """Return the reference candidates if a metric compares with them."""
+    declared = (declaration(name, params.label) for name in params.label.metrics)
+    if kind == "imported" or not any(metric.needs_reference for metric in declared):
+        return {}
+    return dict(candidate_images(workspace, params.pool, params.imported).references)
+
+
+def _parameters(tables: ValidationTables, params: Params) -> dict[str, Any]:
     return {
-        "candidates": list(candidates["candidate"].unique()),
+        "candidates": list(tables.candidates["candidate"].unique()),
         "metrics": params.label.metrics,
         "seeds": params.generate.seeds,
         "max_similarity": params.sample.max_similarity + ROUNDING,
     }
 
 
-def _message(outcome: validation_run.Outcome, docs: Path) -> str:
-    first, more = outcome.failures[:MOST], len(outcome.failures) - MOST
+def _message(workspace: Workspace, outcome: ValidationOutcome, docs: Path) -> str:
+    listed, more = outcome.failures[:MAX_FAILURES], len(outcome.failures) - MAX_FAILURES
     rest = f"; and {more} more" if more > 0 else ""
-    failed = f"{len(outcome.failures)} of {sum(outcome.evaluated.values())} expectations"
+    total = sum(outcome.evaluated.values())
     return (
-        f"the data fail {failed}: {'; '.join(first)}{rest}; see {docs / 'index.html'}, and mend the"
-        " data."
+        f"{workspace.scores.parent}: {len(outcome.failures)} of {total} expectations failed:"
+        f" {'; '.join(listed)}{rest}. Correct the data; all failures are listed in"
+        f" {docs / 'index.html'}."
     )
 
 
-def _write(
-    path: Path,
-    kind: str,
-    outcome: validation_run.Outcome,
-    tables: dict[str, int],
-    metrics: list[str],
-) -> None:
-    """Without times, so that valid data give the same file again and DVC sees no change."""
-    counts = {
+def _write(path: Path, kind: Kind, outcome: ValidationOutcome, tables: ValidationTables) -> None:
+    """Write the report. It has no times, so that equal data give an equal file."""
+    suite_counts = {
         name: {"evaluated": n, "successful": outcome.successful[name]}
         for name, n in outcome.evaluated.items()
     }
-    tree = {"success": True, "kind": kind, "suites": counts, "tables": tables, "metrics": metrics}
+    report = {
+        "success": True,
+        "kind": kind,
+        "suites": suite_counts,
+        "tables": {
+            "prompts": len(tables.prompts),
+            "candidates": len(tables.candidates),
+            "scores": len(tables.scores),
+        },
+        "metrics": sorted(tables.scores["metric"].unique()),
+    }
     with replacing(path) as fresh:
-        fresh.write_text(json.dumps(tree, indent=2) + "\n")
+        fresh.write_text(json.dumps(report, indent=2) + "\n")

@@ -1,1 +1,1 @@
-"""Great Expectations suites and their runner."""
+"""Validation of the data before training, with Great Expectations."""

@@ -1,15 +1,14 @@
-"""What the suites look at: the tables, with beside each row what it must agree with, and a few
-tables counted from them.
+"""The data frames that the suites check: the tables with added columns, and summaries of them.
 
-Great Expectations holds a column against constants or against another column; what a rule needs to
-know from elsewhere (another table, a hash, a metric's range) is therefore joined on here, and the
-rules stay plain data.
+Great Expectations compares a column with constants or with another column of the same frame. Values
+from elsewhere (another table, a hash, the range of a metric) are therefore added here as columns.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from catimage.data.schema import SPLITS
 from catimage.encoders.embeddings import Embeddings
 from catimage.metrics.composite import Composite
 from catimage.metrics.registry import declaration, metric_names
-from catimage.params import Params
+from catimage.params import Label, Params
 
 KEYS = {
     "prompts": ["prompt_id"],
@@ -32,53 +31,90 @@ KEYS = {
     "labels": ["prompt_id", "metric"],
     "similarity": ["prompt_id", "nearest"],
 }
-"""The columns that name a row of each frame."""
-ROUNDING = 1e-5
-"""By how much rounding may carry an image's score past that of its reference."""
+"""By frame, the columns that identify a row."""
+TOLERANCE = 1e-5
+"""The largest rounding error in the comparison of an image's score with its reference's."""
 
 
-def frames(
-    prompts: pd.DataFrame,
-    candidates: pd.DataFrame,
-    scores: pd.DataFrame,
-    params: Params,
-    embeddings: Embeddings | None,
-    references: Mapping[str, str] | None = None,
-) -> dict[str, pd.DataFrame]:
-    """The frames by name, as in :data:`KEYS`; ``similarity`` only where there are ``embeddings``.
+@dataclass(frozen=True)
+class ValidationTables:
+    """The tables of a workspace.
 
-    ``references`` gives the reference candidate of each candidate that has one.
+    Attributes:
+        prompts: the prompts table.
+        candidates: the candidates table.
+        scores: the scores table.
+        embeddings: the embeddings of the prompts; None if similarities are not checked.
     """
-    ours = _declared(scores, params)
-    made = {
-        "prompts": _prompts(prompts),
-        "splits": _splits(prompts),
-        "candidates": _candidates(candidates, params.cost_unit),
-        "scores": _scores(scores, prompts, ours),
-        "metrics": _metrics(scores, ours, references or {}),
-        "labels": _labels(scores, prompts["prompt_id"], candidates["candidate"].unique(), params),
+
+    prompts: pd.DataFrame
+    candidates: pd.DataFrame
+    scores: pd.DataFrame
+    embeddings: Embeddings | None = None
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """The parameters that the tables have to match.
+
+    Attributes:
+        cost_unit: the unit in which every candidate needs a cost.
+        trained_metrics: the metrics that estimators are trained on.
+        label: the section ``label``; None if scores were imported, so that metrics of this package
+            do not apply.
+        seeds: the seeds of every prompt and candidate; None if the data were imported.
+        complete_labels: whether every prompt needs a label of every candidate.
+        references: the reference candidate by candidate.
+    """
+
+    cost_unit: str
+    trained_metrics: Sequence[str]
+    label: Label | None
+    seeds: Sequence[int] | None
+    complete_labels: bool
+    references: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, params: Params, references: Mapping[str, str] | None = None) -> Requirements:
+        """Return the requirements of ``params.yaml``."""
+        imported = params.imported
+        scores_imported = imported is not None and imported.kind == "scores"
+        return cls(
+            cost_unit=params.cost_unit,
+            trained_metrics=params.trained_metrics,
+            label=None if scores_imported else params.label,
+            seeds=None if imported is not None else params.generate.seeds,
+            complete_labels=params.validation.complete_labels,
+            references=references or {},
+        )
+
+    def declarations(self, metrics: Sequence[str]) -> dict[str, Any]:
+        """Return the declarations of those of ``metrics`` that this package defines."""
+        if self.label is None:
+            return {}
+        defined = {*metric_names(), *self.label.composites}
+        return {name: declaration(name, self.label) for name in metrics if name in defined}
+
+
+def frames(tables: ValidationTables, required: Requirements) -> dict[str, pd.DataFrame]:
+    """Return the frames by name, as in :data:`KEYS`; ``similarity`` requires embeddings."""
+    scores = tables.scores
+    declarations = required.declarations(list(scores["metric"].unique()))
+    result = {
+        "prompts": _prompts(tables.prompts),
+        "splits": _splits(tables.prompts),
+        "candidates": _candidates(tables.candidates, required.cost_unit),
+        "scores": _scores(scores, tables.prompts, declarations),
+        "metrics": _metrics(scores, declarations, required.references),
+        "labels": _labels(tables, required),
     }
-    return (
-        made
-        if embeddings is None
-        else {**made, "similarity": _similarity(prompts["prompt_id"], embeddings)}
-    )
-
-
-def _declared(scores: pd.DataFrame, params: Params) -> dict[str, Any]:
-    """What declares each metric of the table that is ours; none of them is where scores were
-    imported.
-    """
-    if params.imported is not None and params.imported.kind == "scores":
-        return {}
-    known = {*metric_names(), *params.label.composites}
-    return {name: declaration(name, params.label) for name in scores["metric"].unique() if name in known}
+    if tables.embeddings is not None:
+        result["similarity"] = _similarity(tables.prompts["prompt_id"], tables.embeddings)
+    return result
 
 
 def _prompts(prompts: pd.DataFrame) -> pd.DataFrame:
-    """With the identifier and the split that each must have, and in how many splits there are
-    spellings of its text.
-    """
+    """Add the id and the split of each text, and the number of splits that its spellings have."""
     texts = prompts["prompt"].dropna()
     return prompts.assign(
         id_of_text=texts.map(prompt_id),
@@ -100,116 +136,100 @@ def _candidates(candidates: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def _scores(
-    scores: pd.DataFrame, prompts: pd.DataFrame, declared: Mapping[str, Any]
+    scores: pd.DataFrame, prompts: pd.DataFrame, declarations: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """With the prompt's split (null where the prompt is unknown), the range of the metric, and in
-    how many versions it is there.
-    """
-    ranges = {name: metric.range for name, metric in declared.items()}
-    anything = (-sys.float_info.max, sys.float_info.max)
+    """Add the split of the prompt (null if it is unknown), and the metric's range and versions."""
+    ranges = {name: declared.range for name, declared in declarations.items()}
+    unbounded = (-sys.float_info.max, sys.float_info.max)
+    bounds = [ranges.get(name, unbounded) for name in scores["metric"]]
+    splits = prompts.drop_duplicates("prompt_id").set_index("prompt_id")["split"]
     return scores.assign(
-        split=scores["prompt_id"].map(
-            prompts.drop_duplicates("prompt_id").set_index("prompt_id")["split"]
-        ),
-        lowest=scores["metric"].map(lambda name: ranges.get(name, anything)[0]).astype("float64"),
-        highest=scores["metric"].map(lambda name: ranges.get(name, anything)[1]).astype("float64"),
+        split=scores["prompt_id"].map(splits),
+        lowest=np.array([low for low, _ in bounds], "float64"),
+        highest=np.array([high for _, high in bounds], "float64"),
         versions_of_metric=scores.groupby("metric")["version"].transform("nunique"),
     )
 
 
 def _metrics(
-    scores: pd.DataFrame, declared: Mapping[str, Any], references: Mapping[str, str]
+    scores: pd.DataFrame, declarations: Mapping[str, Any], references: Mapping[str, str]
 ) -> pd.DataFrame:
-    """A row a metric: its ``spread``, and how many images are ``better_than_reference``.
+    """Return one row per metric: its ``spread``, and the images ``better_than_reference``.
 
-    The spread is the distance from the lowest to the highest score, relative to the larger of their
-    magnitudes.
+    The spread is the difference of the highest and the lowest score, relative to the larger of
+    their magnitudes.
     """
     rows = []
     for name, own in scores.groupby("metric"):
         finite = own.loc[np.isfinite(own["value"]), "value"]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
         spread = 0.0 if low == high else (high - low) / max(abs(low), abs(high))
-        rows.append(
-            {
-                "metric": name,
-                "spread": spread,
-                "better_than_reference": _better(own, declared.get(str(name)), references),
-            }
-        )
+        better = _better_than_reference(own, declarations.get(str(name)), references)
+        rows.append({"metric": name, "spread": spread, "better_than_reference": better})
     return pd.DataFrame(rows, columns=["metric", "spread", "better_than_reference"])
 
 
-def _better(scores: pd.DataFrame, metric: Any, references: Mapping[str, str]) -> int:
-    """Images that score better than their reference does against itself: a metric of the declared
-    direction has none.
+def _better_than_reference(
+    scores: pd.DataFrame, declared: Any, references: Mapping[str, str]
+) -> int:
+    """Count the images with a better score than their reference compared with itself.
+
+    There are none if the metric has the declared direction. Composites are not checked, since they
+    can have terms without a reference.
     """
-    if metric is None or isinstance(metric, Composite) or not metric.needs_reference:
-        return 0  # a composite may have terms that compare with nothing
-    values = scores.drop_duplicates(["candidate", "prompt_id", "seed"]).set_index(
-        ["candidate", "prompt_id", "seed"]
-    )["value"]
-    known = scores[[references.get(name) is not None for name in scores["candidate"]]]
-    reference = known["candidate"].map(dict(references))
-    own = reference.map(dict(references)) == reference  # the reference is compared with itself
-    at = pd.MultiIndex.from_arrays(
-        [reference[own], known.loc[own, "prompt_id"], known.loc[own, "seed"]]
-    )
-    gain = known.loc[own, "value"].to_numpy() - values.reindex(at).to_numpy()
-    return int(((gain if metric.higher_is_better else -gain) > ROUNDING).sum())
+    if declared is None or isinstance(declared, Composite) or not declared.needs_reference:
+        return 0
+    keys = ["candidate", "prompt_id", "seed"]
+    values = scores.drop_duplicates(keys).set_index(keys)["value"]
+    compared = scores[scores["candidate"].isin(list(references))]
+    reference = compared["candidate"].map(dict(references))
+    compared = compared[reference.map(dict(references)) == reference]
+    reference = reference[compared.index]
+    index = pd.MultiIndex.from_arrays([reference, compared["prompt_id"], compared["seed"]])
+    gain = compared["value"].to_numpy() - values.reindex(index).to_numpy()
+    return int(((gain if declared.higher_is_better else -gain) > TOLERANCE).sum())
 
 
-def _labels(
-    scores: pd.DataFrame, prompt_ids: pd.Series, candidates: np.ndarray, params: Params
-) -> pd.DataFrame:
-    """For each prompt and metric, how many candidates have a score and how many scores there are,
-    beside how many there must be.
+def _labels(tables: ValidationTables, required: Requirements) -> pd.DataFrame:
+    """Count candidates and scores of every prompt and metric, and those that are needed.
 
-    Where labels need not be complete, a prompt needs one label of a trained metric: estimators
-    train on labels with holes, but not on none.
+    If labels need not be complete, a prompt needs one label of each trained metric: estimators
+    accept missing labels, but not a prompt without any.
     """
-    labelled = (
-        params.label.metrics if params.imported is None or params.imported.kind == "images" else []
-    )
-    expected = [*params.trained_metrics, *labelled]
-    metrics = list(dict.fromkeys([*expected, *scores["metric"].unique()]))
-    known = scores[scores["candidate"].isin(candidates)]
-    pairs = pd.MultiIndex.from_product(
-        [prompt_ids.unique(), metrics], metric_names=["prompt_id", "metric"]
-    )
-    counts = (
-        known.groupby(["prompt_id", "metric"])["candidate"]
-        .agg(candidates="nunique", scores="size")
-        .reindex(pairs, fill_value=0)
-    )
-    labels = counts.reset_index()
-    complete, trained = (
-        params.validation.complete_labels,
-        labels["metric"].isin(params.trained_metrics),
-    )
-    labels["candidates_needed"] = len(candidates) if complete else trained.astype("int64")
-    seeds = (
-        {m: _seeds(scores, m, params) for m in metrics} if complete else dict.fromkeys(metrics, 1)
-    )
+    scores, candidates = tables.scores, tables.candidates["candidate"].unique()
+    labelled = required.label.metrics if required.label else []
+    names = list(dict.fromkeys([*required.trained_metrics, *labelled, *scores["metric"].unique()]))
+    prompts = tables.prompts["prompt_id"].unique()
+    pairs = pd.MultiIndex.from_product([prompts, names], names=["prompt_id", "metric"])
+    groups = scores[scores["candidate"].isin(candidates)].groupby(["prompt_id", "metric"])
+    counts = groups["candidate"].agg(candidates="nunique", scores="size")
+    labels = counts.reindex(pairs, fill_value=0).reset_index()
+    if required.complete_labels:
+        labels["candidates_needed"] = len(candidates)
+        seeds = {name: _seed_count(scores, name, required) for name in names}
+    else:
+        trained = labels["metric"].isin(required.trained_metrics)
+        labels["candidates_needed"] = trained.astype("int64")
+        seeds = dict.fromkeys(names, 1)
     labels["scores_needed"] = labels["candidates_needed"] * labels["metric"].map(seeds)
     return labels
 
 
-def _seeds(scores: pd.DataFrame, metric: str, params: Params) -> int:
-    if params.imported is not None:
+def _seed_count(scores: pd.DataFrame, metric: str, required: Requirements) -> int:
+    if required.seeds is None:
         return int(scores.loc[scores["metric"] == metric, "seed"].nunique())
-    return len(set(params.generate.seeds))
+    return len(set(required.seeds))
 
 
 def _similarity(prompt_ids: pd.Series, embeddings: Embeddings) -> pd.DataFrame:
-    """Each prompt's nearest among those before it; null where the prompt has no embedding."""
-    known = set(embeddings.prompt_ids)
-    ids = [i for i in prompt_ids if i in known]
-    values, places = nearest_earlier(embeddings.take(ids).pooled)
+    """Return each prompt's most similar earlier prompt; null if the prompt has no embedding."""
+    embedded = set(embeddings.prompt_ids)
+    ids = [identifier for identifier in prompt_ids if identifier in embedded]
+    values, indices = nearest_earlier(embeddings.take(ids).pooled)
     nearest = pd.DataFrame(
         {
             "prompt_id": ids,
-            "nearest": [ids[p] if p >= 0 else "" for p in places],
+            "nearest": [ids[i] if i >= 0 else "" for i in indices],
             "max_similarity": values,
         }
     )

@@ -1,4 +1,4 @@
-"""Runs suites over frames in Great Expectations, in memory, and leaves its Data Docs."""
+"""Runs suites on data frames with Great Expectations, in memory, and writes its Data Docs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ from catimage.errors import InputError
 from catimage.validation.frames import KEYS
 from catimage.workspace import replacing
 
-SHOWN = 3
-"""Rows named of each failed expectation."""
+MAX_ROWS = 3
+"""Rows that the message about a failed expectation lists."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """``evaluated`` and ``successful`` expectations by suite, and in words each that failed and on
-    which rows.
+class ValidationOutcome:
+    """The result of running suites.
+
+    Attributes:
+        evaluated: the number of expectations by suite.
+        successful: the number of expectations that hold, by suite.
+        failures: one message per failed expectation, with examples of rows.
     """
 
     evaluated: dict[str, int]
@@ -45,37 +49,40 @@ def run(
     frames: dict[str, pd.DataFrame],
     parameters: dict[str, Any],
     docs: Path,
-) -> Outcome:
-    """Holds each frame against the suite of its name; Data Docs (HTML) replace the folder ``docs``,
-    whatever the outcome.
+) -> ValidationOutcome:
+    """Run each suite on the frame of the same name.
+
+    Args:
+        suites: by frame.
+        frames: see :func:`catimage.validation.frames.frames`.
+        parameters: values of the ``$PARAMETER`` placeholders of the suites.
+        docs: the folder of the Data Docs (HTML), which is replaced whether or not the data pass.
 
     Raises:
-        InputError: a suite asks for a parameter that is not there.
+        InputError: a suite has a placeholder that is not in ``parameters``.
     """
-    outcome = Outcome({}, {}, [])
+    outcome = ValidationOutcome({}, {}, [])
     with replacing(docs) as fresh, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         context = _context(fresh)
         source = context.data_sources.add_pandas("workspace")
         for name, suite in suites.items():
             data = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
-            definition = gx.ValidationDefinition(
-                name=suite.name, data=data, suite=context.suites.add(suite)
+            definition = context.validation_definitions.add(
+                gx.ValidationDefinition(name=suite.name, data=data, suite=context.suites.add(suite))
             )
-            result = _validated(
-                context.validation_definitions.add(definition), frames[name], KEYS[name], parameters
-            )
+            result = _validate(definition, frames[name], KEYS[name], parameters)
             outcome.evaluated[suite.name] = len(result.results)
             outcome.successful[suite.name] = sum(bool(r.success) for r in result.results)
             outcome.failures.extend(
-                f"{suite.name}: {_words(r)}" for r in result.results if not r.success
+                f"{suite.name}: {_message(r)}" for r in result.results if not r.success
             )
         context.build_data_docs()
     return outcome
 
 
 def _context(docs: Path) -> EphemeralDataContext:
-    """A context that keeps nothing but its docs, and neither reports to anybody nor shows bars."""
+    """Return a context in memory that writes ``docs``, without usage statistics and progress."""
     backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
     site = {
         "class_name": "SiteBuilder",
@@ -92,46 +99,48 @@ def _context(docs: Path) -> EphemeralDataContext:
     return gx.get_context(mode="ephemeral", project_config=config)
 
 
-def _validated(
+def _validate(
     definition: gx.ValidationDefinition,
     frame: pd.DataFrame,
     keys: list[str],
     parameters: dict[str, Any],
 ) -> ExpectationSuiteValidationResult:
-    shown = {  # only the complete format names the rows in the Data Docs
-        "result_format": "COMPLETE",
+    result_format = {
+        "result_format": "COMPLETE",  # the only format whose Data Docs list rows
         "unexpected_index_column_names": keys,
-        "partial_unexpected_count": SHOWN,
+        "partial_unexpected_count": MAX_ROWS,
         "return_unexpected_index_query": False,
     }
     try:
         return definition.run(
             batch_parameters={"dataframe": frame},
             expectation_parameters=parameters,
-            result_format=shown,
+            result_format=result_format,
         )
     except GreatExpectationsError as error:
         raise InputError(
-            f"suite {definition.name} cannot be run ({error}): its parameters are"
+            f"suite {definition.name}: cannot be run ({error}). Use only the parameters"
             f" {', '.join(parameters)}."
         ) from error
 
 
-def _words(result: ExpectationValidationResult) -> str:
-    """``expect_x(column) on 3 rows, such as prompt_id=..., candidate=...``."""
+def _message(result: ExpectationValidationResult) -> str:
+    """Return a message such as ``expect_x(column) on 3 rows, such as prompt_id=..., seed=...``."""
     rule = result.expectation_config
-    columns = [v for k, v in rule.kwargs.items() if k.startswith("column")]
-    name = f"{rule.type}({', '.join(', '.join(c) if isinstance(c, list) else c for c in columns)})"
-    found = result.result
-    if found.get("unexpected_count"):
-        rows = found.get("partial_unexpected_index_list") or found.get(
+    columns = [value for key, value in rule.kwargs.items() if key.startswith("column")]
+    arguments = ", ".join(", ".join(c) if isinstance(c, list) else c for c in columns)
+    name, details = f"{rule.type}({arguments})", result.result
+    if details.get("unexpected_count"):
+        rows = details.get("partial_unexpected_index_list") or details.get(
             "partial_unexpected_list", []
         )
-        such = "; ".join(
-            ", ".join(f"{k}={v}" for k, v in row.items()) if isinstance(row, dict) else str(row)
+        examples = "; ".join(
+            ", ".join(f"{key}={value}" for key, value in row.items())
+            if isinstance(row, dict)
+            else str(row)
             for row in rows
         )
-        return f"{name} on {found['unexpected_count']:,} rows, such as {such}"
-    if "observed_value" in found:
-        return f"{name}, found {found['observed_value']}"
+        return f"{name} on {details['unexpected_count']:,} rows, such as {examples}"
+    if "observed_value" in details:
+        return f"{name}, found {details['observed_value']}"
     return f"{name} could not be evaluated"

@@ -1,10 +1,10 @@
-"""The suites of Great Expectations that gate the data, in Python; :func:`export` writes them as the
-JSON in ``expectations/``.
+"""The expectation suites, in Python; :func:`export` writes them to ``expectations/`` as JSON.
 
-There is a suite for each frame of :mod:`catimage.validation.frames` and each kind of data:
-``generated`` by the pool; ``images`` that were imported, which promise no similarity threshold, no
-steps and no seeds of ours; or ``imported`` scores, which do not promise our metrics and their
-ranges either. What differs from workspace to workspace is a ``$PARAMETER``.
+There is one suite per frame of :mod:`catimage.validation.frames` and kind of data. The kind
+``generated`` is data of the pool. Images that were imported (``images``) have no similarity
+threshold and no steps and seeds of the parameters, and ``imported`` scores have no metrics and
+ranges of this package either. Values that differ between workspaces are ``$PARAMETER``
+placeholders.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from catimage.workspace import replacing
 
 Kind = Literal["generated", "images", "imported"]
 KINDS: tuple[Kind, ...] = ("generated", "images", "imported")
-SPREAD = 1e-6
-"""A metric whose scores are all equal, rounding aside, tells no image from another."""
-LARGEST = sys.float_info.max
+MIN_SPREAD = 1e-6
+"""The smallest relative spread of a metric's scores; smaller ones are rounding errors."""
+MAX_FLOAT = sys.float_info.max
 TYPES = {pa.string(): "str", pa.int64(): "int64", pa.float64(): "float64"}
 
 
 def suites(kind: Kind) -> dict[str, ExpectationSuite]:
-    """The suites of a kind of data, by the name of the frame that each is for."""
-    made = {
+    """Return the suites of a kind of data, by frame."""
+    rules: dict[str, list[Expectation]] = {
         "prompts": _prompts(),
         "splits": [gxe.ExpectTableRowCountToEqual(value=len(SPLITS)), _between("prompts", 1)],
         "candidates": _candidates(kind),
         "scores": _scores(kind),
-        "metrics": [_between("spread", SPREAD), _between("better_than_reference", 0, 0)],
+        "metrics": [_between("spread", MIN_SPREAD), _between("better_than_reference", 0, 0)],
         "labels": [
             _at_least("candidates", "candidates_needed"),
             _at_least("scores", "scores_needed"),
         ],
     }
     if kind == "generated":
-        made["similarity"] = [
+        rules["similarity"] = [
             _not_null("max_similarity"),
             _between("max_similarity", -2, {"$PARAMETER": "max_similarity"}),
         ]
     return {
-        frame: ExpectationSuite(name=f"{kind}_{frame}", expectations=rules)
-        for frame, rules in made.items()
+        frame: ExpectationSuite(name=f"{kind}_{frame}", expectations=expectations)
+        for frame, expectations in rules.items()
     }
 
 
@@ -78,7 +78,7 @@ def _candidates(kind: Kind) -> list[Expectation]:
         gxe.ExpectTableRowCountToBeBetween(min_value=1),
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["candidate", "unit"]),
         gxe.ExpectColumnValueLengthsToBeBetween(column="candidate", min_value=1),
-        _between("cost", 0, LARGEST),
+        _between("cost", 0, MAX_FLOAT),
         _between("steps", 1 if kind == "generated" else 0),
         _between("costs_in_routed_unit", 1, 1),
     ]
@@ -86,7 +86,7 @@ def _candidates(kind: Kind) -> list[Expectation]:
 
 def _scores(kind: Kind) -> list[Expectation]:
     seeds = gxe.ExpectColumnValuesToBeInSet(column="seed", value_set={"$PARAMETER": "seeds"})
-    ours = [
+    declared = [
         gxe.ExpectColumnValuesToBeInSet(column="metric", value_set={"$PARAMETER": "metrics"}),
         *([seeds] if kind == "generated" else []),
         _at_least("value", "lowest"),
@@ -100,19 +100,19 @@ def _scores(kind: Kind) -> list[Expectation]:
         ),
         gxe.ExpectColumnValuesToBeInSet(column="candidate", value_set={"$PARAMETER": "candidates"}),
         _not_null("split"),
-        _between("value", -LARGEST, LARGEST),
+        _between("value", -MAX_FLOAT, MAX_FLOAT),
         _between("versions_of_metric", 1, 1),
-        *(ours if kind != "imported" else []),
+        *(declared if kind != "imported" else []),
     ]
 
 
-def _schema(schema: pa.Schema, joined: list[str]) -> list[Expectation]:
-    """The table's columns and then the ``joined`` ones, the table's types, and no nulls in them."""
+def _schema(schema: pa.Schema, added: list[str]) -> list[Expectation]:
+    """Expect the columns of a table followed by ``added`` ones, and its types without nulls."""
     types = [
         gxe.ExpectColumnValuesToBeOfType(column=field.name, type_=TYPES[field.type])
         for field in schema
     ]
-    columns = gxe.ExpectTableColumnsToMatchOrderedList(column_list=[*schema.names, *joined])
+    columns = gxe.ExpectTableColumnsToMatchOrderedList(column_list=[*schema.names, *added])
     return [columns, *types, *(_not_null(name) for name in schema.names)]
 
 
@@ -131,9 +131,7 @@ def _at_least(column: str, other: str) -> Expectation:
 
 
 def export(folder: Path) -> None:
-    """Writes every suite to ``folder/<suite>.json``, with identifiers that depend on what a rule
-    says alone.
-    """
+    """Write every suite to ``folder/<suite>.json``. The id of a rule is a hash of its content."""
     with replacing(folder) as fresh:
         fresh.mkdir()
         for kind in KINDS:
@@ -156,11 +154,11 @@ def _identifier(text: str) -> str:
 
 
 def load(folder: Path, kind: Kind) -> dict[str, ExpectationSuite]:
-    """The suites as a workspace's JSON files have them, which may say more than ours.
+    """Read the suites of a workspace's own JSON files, to which rules may have been added.
 
     Raises:
-        InputError: a file is missing or not JSON, or a rule in it is not one (Great Expectations
-            would leave such a rule out silently).
+        InputError: a file is missing or not JSON, or a rule is unknown or invalid (Great
+            Expectations would ignore such a rule).
     """
     return {frame: _load(folder / f"{suite.name}.json") for frame, suite in suites(kind).items()}
 
@@ -171,24 +169,23 @@ def _load(path: Path) -> ExpectationSuite:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         rules = tree["expectations"]
-        strange = {rule["type"] for rule in rules} - set(
+        unknown = {rule["type"] for rule in rules} - set(
             list_registered_expectation_implementations()
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} cannot be read as a suite ({error}): write it anew with 'python -m"
+            f"{path}: not a valid suite ({error}). Write it again with 'python -m"
             " catimage.validation.suites'."
         ) from error
-    if strange:
+    if unknown:
         raise InputError(
-            f"{path}: Great Expectations has no rule named {', '.join(sorted(strange))}: correct or"
-            " remove it."
+            f"{path}: unknown expectation {', '.join(sorted(unknown))}. Correct or remove the rule."
         )
     suite = ExpectationSuite(name=tree["name"], expectations=rules)
     if len(suite.expectations) != len(rules):
         raise InputError(
-            f"{path}: {len(rules) - len(suite.expectations)} of its rules are not valid: correct or"
-            " remove them."
+            f"{path}: {len(rules) - len(suite.expectations)} rules are invalid. Correct or remove"
+            " them."
         )
     return suite
 

@@ -61,7 +61,7 @@ def test_sizes_and_batches_do_not_matter(tiny):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A folder with random weights of torch-fidelity's InceptionExtractor network."""
+    """A folder with random weights of torch-fidelity's Inception network."""
     from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
     patch = pytest.MonkeyPatch()
@@ -127,7 +127,7 @@ def test_inception_weights_that_are_not_there_or_not_such(tmp_path):
         load()
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / INCEPTION_FILE)
     with pytest.raises(
-        InputError, match="does not contain torch-fidelity's InceptionExtractor network"
+        InputError, match="does not contain torch-fidelity's Inception network"
     ):
         load()
     (tmp_path / INCEPTION_FILE).write_bytes(pickle.dumps(Bomb(), protocol=2))
