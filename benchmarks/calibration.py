@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.measure import Row, peak_gigabytes, seconds
-from catimage.routing.calibration import calibrate
+from catimage.routing.calibration import calibrate_to_budget
 from catimage.routing.policy import choose
 
 
@@ -23,7 +23,7 @@ def rows() -> list[Row]:
     cost = np.sort(rng.random(20) * 10)
     predicted = rng.normal(size=(100_000, 20)) + np.log1p(cost) / 4
     budget = 0.4 * float(cost.max())
-    ours = seconds(lambda: calibrate(predicted, cost, budget))
+    ours = seconds(lambda: calibrate_to_budget(predicted, cost, budget))
     memory = peak_gigabytes()
     few = 50  # the grid's time is proportional to its points: fifty are timed
     grid = seconds(lambda: grid_search(predicted, cost, budget, few), repeats=1) * 1000 / few

@@ -1,4 +1,4 @@
-"""The guarantee of ``calibrate.confidence``: 1,000 simulated calibrations a row, beside the plain
+"""The guarantee of ``calibrate_to_budget.confidence``: 1,000 simulated calibrations a row, beside the plain
 rule.
 
 A calibration sees n prompts, picks its rule, and is judged by the rule's true mean cost, over a
@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.measure import Row
 from catimage.common.arrays import Floats
-from catimage.routing.calibration import calibrate
-from catimage.routing.certificate import Certifier, always_cheapest
+from catimage.routing.calibration import calibrate_to_budget
+from catimage.routing.certificate import Certifier, cheapest_rule
 from catimage.routing.policy import choose
-from catimage.routing.randomized import Rule
+from catimage.routing.randomized import RoutingRule
 
 TIMES, POPULATION, CONFIDENCE = 1000, 4000, 0.95
 SIZES = (50, 200, 1000)
@@ -52,7 +52,7 @@ def rows() -> list[Row]:
         for n in SIZES:
             certain = simulated(_certain(cost, budget), scores, cost, budget, n)
             plain = simulated(
-                lambda seen, c=cost, b=budget: calibrate(seen, c, b).rule, scores, cost, budget, n
+                lambda seen, c=cost, b=budget: calibrate_to_budget(seen, c, b).rule, scores, cost, budget, n
             )
             out.append(
                 Row(
@@ -65,14 +65,14 @@ def rows() -> list[Row]:
     return out
 
 
-def _certain(cost: Floats, budget: float) -> Callable[[Floats], Rule]:
+def _certain(cost: Floats, budget: float) -> Callable[[Floats], RoutingRule]:
     return lambda seen: (
-        Certifier(seen, cost, CONFIDENCE).rule(budget) or always_cheapest(seen, cost)
+        Certifier(seen, cost, CONFIDENCE).rule(budget) or cheapest_rule(seen, cost)
     )
 
 
 def simulated(
-    rule_of: Callable[[Floats], Rule], scores: Floats, cost: Floats, budget: float, n: int
+    rule_of: Callable[[Floats], RoutingRule], scores: Floats, cost: Floats, budget: float, n: int
 ) -> tuple[float, float]:
     """How often the true mean cost was within the budget, and the mean share of it that was spent."""
     rng = np.random.default_rng(1)
@@ -83,7 +83,7 @@ def simulated(
     return float(np.mean(np.array(spent) <= budget)), float(np.mean(spent)) / budget
 
 
-def _true_cost(rule: Rule, scores: Floats, cost: Floats) -> float:
+def _true_cost(rule: RoutingRule, scores: Floats, cost: Floats) -> float:
     return sum(
         float(share * cost[choose(scores, cost, lam)].mean())
         for share, lam in zip(rule.share, rule.lam.tolist(), strict=True)

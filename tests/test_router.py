@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, kstest
 
-from catimage.data.prompts.identity import prompt_id, split_of
+from catimage.data.prompts.identity import prompt_draws, prompt_id, split_of
 from catimage.errors import InputError
-from catimage.router import Certified, Router, draw_of
-from catimage.routing.randomized import Rule
+from catimage.router import Router
+from catimage.routing.certificate import CertifiedRules
+from catimage.routing.randomized import RoutingRule
 from tests.built import COST, build
 
 
@@ -24,7 +25,7 @@ def router(built):
     return Router.load(built.router)
 
 
-def test_crowded_prompts_go_to_the_dear_candidate_and_plain_ones_to_the_cheap(router):
+def test_crowded_prompts_get_the_expensive_candidate_and_plain_ones_the_cheap(router):
     plain, crowded = router.route(["plain sage number 7", "crowded sage number 8"], lam=0.05)
     assert (plain.candidate, crowded.candidate) == ("mini-1", "mini-4")
     assert plain.cost == COST["mini-1"] and set(plain.qualities) == set(COST)
@@ -44,7 +45,7 @@ def test_a_smaller_budget_means_a_larger_lambda(router):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "options", "words"),
+    ("prompts", "options", "message"),
     [
         (["a"], {"budget": 0.5}, "below the cheapest"),
         (["a"], {"budget": 2, "lam": 1}, "not both"),
@@ -54,34 +55,44 @@ def test_a_smaller_budget_means_a_larger_lambda(router):
         (["x" * 100_000], {}, "100,000 characters"),
     ],
 )
-def test_bad_requests_get_one_sentence(router, prompts, options, words):
-    with pytest.raises(InputError, match=words):
+def test_invalid_requests_are_refused(router, prompts, options, message):
+    with pytest.raises(InputError, match=message):
         router.route(prompts, **options)
 
 
-def copied(router_folder, tmp_path, **changed):
+REMOVED = "removed"
+
+
+def copy_router(router_folder, tmp_path, **changed):
     folder = shutil.copytree(router_folder, tmp_path / "router")
     document = json.loads((folder / "router.json").read_text())
     (folder / "router.json").write_text(
-        json.dumps({k: v for k, v in (document | changed).items() if v != "gone"})
+        json.dumps({k: v for k, v in (document | changed).items() if v != REMOVED})
     )
     return folder
 
 
-def test_a_router_of_another_version_is_refused_and_not_misread(built, tmp_path):
-    for i, changed in enumerate(({"format": "gone", "rule": "gone"}, {"format": 1})):
+def test_a_router_of_another_version_is_refused(built, tmp_path):
+    for i, changed in enumerate(
+        (
+            {"format": REMOVED, "rule": REMOVED},
+            {"format": 1},
+            {"format": 2},
+        )
+    ):
         with pytest.raises(
-            InputError, match=r"another version of CATImage.*run 'catimage calibrate' again"
+            InputError,
+            match=r"another version of CATImage.*Run 'catimage train' and 'catimage calib",
         ):
-            Router.load(copied(built.router, tmp_path / str(i), **changed))
+            Router.load(copy_router(built.router, tmp_path / str(i), **changed))
 
 
-def test_mixed_parts_share_the_prompts_and_a_prompt_keeps_its_own(built, tmp_path):
+def test_a_randomized_rule_divides_the_prompts_and_each_prompt_keeps_its_part(built, tmp_path):
     rows = [
         {"share": 0.3, "lambda": 0.0, "multipliers": {}},
         {"share": 0.7, "lambda": 1e9, "multipliers": {}},
     ]
-    router = Router.load(copied(built.router, tmp_path, rule=rows))
+    router = Router.load(copy_router(built.router, tmp_path, rule=rows))
     prompts = [f"crowded number {i}" for i in range(400)]
     lambdas = np.array([d.lam for d in router.route(prompts)])
     assert set(lambdas) == {0.0, 1e9} and np.mean(lambdas == 0) == pytest.approx(0.3, abs=0.08)
@@ -89,29 +100,30 @@ def test_mixed_parts_share_the_prompts_and_a_prompt_keeps_its_own(built, tmp_pat
     assert alone == lambdas[:8].tolist() and router.lam == 1e9
 
 
-def test_the_draw_is_uniform_and_not_that_of_the_split():
+def test_draws_are_uniform_and_independent_of_the_split():
     prompts = [f"number {i}" for i in range(4000)]
-    draws = np.array([draw_of(p) for p in prompts])
+    draws = prompt_draws(prompts)
     assert kstest(draws, "uniform").pvalue > 1e-3
     train = np.array([split_of(prompt_id(p)) == "train" for p in prompts])
     assert ks_2samp(draws[train], draws[~train]).pvalue > 1e-3
 
 
-def test_any_budget_is_mixed_like_the_calibrated_one(router):
-    cheap, dear = (float(router.curve.cost[i]) for i in (5, 4))
-    rule = router.rule_for(budget=cheap + 0.25 * (dear - cheap))
+def test_the_rule_of_any_budget_is_randomized(router):
+    low, high = (float(router.curve.cost[i]) for i in (5, 4))
+    rule = router.rule_for(budget=low + 0.25 * (high - low))
     assert rule.share.tolist() == pytest.approx([0.25, 0.75]) and rule.lam[0] < rule.lam[1]
     assert router.rule_for(budget=router.budget) is router.rule
-    unmixed = dataclasses.replace(router, mix=False).rule_for(budget=cheap + 0.25 * (dear - cheap))
+    unmixed = dataclasses.replace(router, mix=False).rule_for(budget=low + 0.25 * (high - low))
     assert unmixed.lam.tolist() == [rule.lam[1]]
 
 
-def test_a_certified_router_gives_any_budget_the_rule_of_the_nearest_below(router):
-    certified = Certified(
-        np.array([1.0, 2.0, 3.0]), tuple(Rule.of((1.0, lam)) for lam in (9.0, 0.2, 0.1))
+def test_a_certified_router_uses_the_rule_of_the_largest_certified_budget_within(router):
+    certified = CertifiedRules(
+        np.array([1.0, 2.0, 3.0]),
+        tuple(RoutingRule.from_parts((1.0, lam)) for lam in (9.0, 0.2, 0.1)),
     )
-    sure = dataclasses.replace(router, confidence=0.9, certified=certified)
-    assert [sure.rule_for(budget=b).lam.max() for b in (1.0, 1.99, 2.0, 2.5, 99.0)] == [
+    with_confidence = dataclasses.replace(router, confidence=0.9, certified=certified)
+    assert [with_confidence.rule_for(budget=b).lam.max() for b in (1.0, 1.99, 2.0, 2.5, 99.0)] == [
         9.0,
         9.0,
         0.2,
@@ -119,37 +131,44 @@ def test_a_certified_router_gives_any_budget_the_rule_of_the_nearest_below(route
         0.1,
     ]
     with pytest.raises(InputError, match="below the cheapest"):
-        sure.rule_for(budget=0.9)
+        with_confidence.rule_for(budget=0.9)
 
 
-def test_floors_are_of_one_budget_and_multipliers_stay_with_another_lambda(router):
-    rule = Rule(np.array([0.5, 0.5]), np.array([0.1, 0.2]), np.array([[1.0], [3.0]]))
+def test_floors_allow_the_calibrated_budget_only_and_multipliers_apply_to_any_lambda(router):
+    rule = RoutingRule(np.array([0.5, 0.5]), np.array([0.1, 0.2]), np.array([[1.0], [3.0]]))
     floored = dataclasses.replace(
-        router, rule=rule, floors={"sharpness": 0.3}, others={"sharpness": router.estimator}
+        router,
+        rule=rule,
+        floors={"sharpness": 0.3},
+        floor_estimators={"sharpness": router.estimator},
     )
     with pytest.raises(
         InputError,
-        match=r"keeps sharpness 0\.3, as calibrated for 2\.4: set 'budget', and calibrate again",
+        match=r"not the budget 2\.4 for which the floors .*sharpness 0\.3.* Set budget",
     ):
         floored.rule_for(budget=3.0)
     assert floored.rule_for(budget=floored.budget) is rule
     assert floored.rule_for(lam=5.0).multipliers.tolist() == [[2.0]]
-    found = [r.route(["crowded sage number 8"], lam=0.15)[0].candidate for r in (floored, router)]
-    assert found == ["mini-4", "mini-1"]
+    candidates = [
+        r.route(["crowded sage number 8"], lam=0.15)[0].candidate for r in (floored, router)
+    ]
+    assert candidates == ["mini-4", "mini-1"]
 
 
-def test_risk_aversion_takes_spreads_off_but_not_off_what_is_told(router):
+def test_risk_aversion_changes_the_choice_but_not_the_reported_qualities(router):
     class Spread:
         def predict(self, prompts):
             return np.tile([0.0, 0.0, 9.0], (len(prompts), 1))
 
-    bold, shy = router, dataclasses.replace(router, risk_aversion=1.0, spread=Spread())
-    (dear,), (cheap,) = (r.route(["crowded sage number 8"], lam=0.0) for r in (bold, shy))
-    assert dear.candidate == "mini-4" and cheap.candidate == "mini-2"
-    assert cheap.qualities == dear.qualities
+    neutral, averse = router, dataclasses.replace(router, risk_aversion=1.0, spread=Spread())
+    (expensive,), (cheap,) = (
+        r.route(["crowded sage number 8"], lam=0.0) for r in (neutral, averse)
+    )
+    assert expensive.candidate == "mini-4" and cheap.candidate == "mini-2"
+    assert cheap.qualities == expensive.qualities
 
 
-def test_no_router_and_a_damaged_one(tmp_path):
+def test_a_missing_and_a_damaged_router_are_refused(tmp_path):
     with pytest.raises(InputError, match="catimage calibrate"):
         Router.load(tmp_path)
     (tmp_path / "router.json").write_text("{")

@@ -1,13 +1,10 @@
-"""The router: an estimator, the candidates' costs, the rule that calibration found, and what turns
-any other budget into a rule.
-"""
+"""The calibrated router: an estimator, the candidates and their costs, and a routing rule."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +13,28 @@ from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
 from catimage.data.prompts.cleaning import TOO_LONG
-from catimage.data.prompts.identity import prompt_id
+from catimage.data.prompts.identity import prompt_draws
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.routing.curve import Curve
-from catimage.routing.randomized import FORMAT, Rule, check_budget, rule_within
+from catimage.routing.certificate import CertifiedRules
+from catimage.routing.curve import DeferralCurve
+from catimage.routing.randomized import RoutingRule, check_budget, rule_within
+
+FORMAT = 3
+"""Version of the files in ``models/router/``."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the router says of one prompt. ``cost`` is in the router's cost unit, qualities in the
-    metric's.
+    """The routing decision for one prompt.
+
+    Attributes:
+        prompt: the prompt.
+        candidate: name of the selected candidate.
+        cost: its cost, in the router's cost unit.
+        predicted_quality: its predicted quality, in the metric's unit.
+        lam: the lambda that was used.
+        qualities: predicted quality of every candidate, by name.
     """
 
     prompt: str
@@ -38,40 +46,31 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Certified:
-    """Rules that keep the budgets (k,), ascending from the cheapest candidate's cost, with the
-    router's confidence.
-    """
-
-    budgets: Floats
-    rules: tuple[Rule, ...]
-
-    def within(self, budget: float) -> Rule:
-        """The rule of the largest budget that is no more than ``budget``, which is not below the
-        cheapest candidate.
-        """
-        return self.rules[
-            max(int(np.searchsorted(self.budgets, budget * (1 + 1e-12), side="right")) - 1, 0)
-        ]
-
-
-@dataclass(frozen=True)
 class Router:
-    """Routes prompts by equation 3. Made by the calibrate stage; load one with :meth:`load`.
+    """Routes prompts to candidates by equation 3 (CATImage 3.3).
+
+    The calibrate stage writes ``models/router/``; :meth:`load` reads it.
 
     Attributes:
-        candidates: names, cheapest first; ``costs`` (m,) in ``cost_unit``.
-        rule: what was calibrated; ``budget`` is what it was calibrated for.
-        curve: the deferral curve on the validation split; its lambdas lie safely inside their
-            segments.
-        mix: whether two lambdas are mixed so that a budget is used up.
-        confidence: with which the true mean cost keeps the budget, or None; ``certified`` has the
-            rules that do for other budgets.
-        quality_floor: the mean quality that the rule was calibrated to reach, or None.
-        floors: by metric, the mean quality that the rule keeps; ``others`` are the estimators of
-            these metrics.
-        risk_aversion: how many predictive standard deviations, by ``spread``, are taken off the
-            predicted quality.
+        estimator: predicts the quality of every candidate from the prompt.
+        estimator_name: its name in ``train.estimators``.
+        metric: the metric that it predicts.
+        cost_unit: unit of ``costs`` and ``budget``.
+        pool: name of the pool.
+        candidates: names of the candidates, cheapest first.
+        costs: cost of one image of each candidate, (n_candidates,).
+        budget: mean cost per image that ``rule`` was calibrated for.
+        rule: the calibrated rule.
+        curve: deferral curve on the validation split, with lambdas inside their segments.
+        mix: whether two lambdas may be combined to spend a whole budget.
+        confidence: probability that the true mean cost is within the budget, or None.
+        certified: rules for other budgets, if there is a confidence.
+        quality_floor: mean quality that the rule was calibrated to reach, or None.
+        floors: bounds of the mean quality of other metrics, by name.
+        floor_estimators: estimators of these metrics, by name.
+        risk_aversion: number of predictive standard deviations subtracted from the predicted
+            quality.
+        spread: estimator of the predictive standard deviations, if ``risk_aversion`` is not 0.
     """
 
     estimator: Pipeline
@@ -82,200 +81,168 @@ class Router:
     candidates: list[str]
     costs: Floats
     budget: float
-    rule: Rule
-    curve: Curve
+    rule: RoutingRule
+    curve: DeferralCurve
     mix: bool = True
     confidence: float | None = None
-    certified: Certified | None = None
+    certified: CertifiedRules | None = None
     quality_floor: float | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
-    others: Mapping[str, Pipeline] = field(default_factory=dict)
+    floor_estimators: Mapping[str, Pipeline] = field(default_factory=dict)
     risk_aversion: float = 0.0
     spread: Pipeline | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Router:
-        """Reads ``models/router/``.
+        """Read ``models/router/``.
 
         Raises:
-            InputError: no router is there, it is damaged, or an older CATImage wrote it.
+            InputError: the folder has no router, is damaged, or was written by another version.
         """
-        document, table, certified = _read(folder)
-        estimator, _ = store.load(folder / "estimator")
-        names = (
-            "metric",
-            "cost_unit",
-            "pool",
-            "candidates",
-            "budget",
-            "mix",
-            "confidence",
-            "quality_floor",
-            "floors",
-            "risk_aversion",
-        )
+        document, curve, certified = _read(folder)
+        metrics = list(document["floors"])
+        lam, cost, quality = (np.array(curve[k], float) for k in ("lambda", "cost", "quality"))
+        settings = {f.name: document[f.name] for f in fields(cls) if f.name in document}
         return cls(
-            estimator=estimator,
-            estimator_name=document["estimator"],
-            costs=np.array(document["costs"], float),
-            rule=Rule.read(document["rule"], list(document["floors"])),
-            curve=Curve(*(np.array(table[k], float) for k in ("lambda", "cost", "quality"))),
-            certified=certified,
-            others={
-                metric: store.load(folder / "others" / metric)[0] for metric in document["floors"]
-            },
-            spread=store.load(folder / "spread")[0] if document["risk_aversion"] else None,
-            **{k: document[k] for k in names},
+            **settings
+            | {
+                "estimator": store.load(folder / "estimator")[0],
+                "estimator_name": document["estimator"],
+                "costs": np.array(document["costs"], float),
+                "rule": RoutingRule.from_rows(document["rule"], metrics),
+                "curve": DeferralCurve(lam, cost, quality),
+                "certified": CertifiedRules.from_columns(certified) if certified else None,
+                "floor_estimators": {m: store.load(folder / "floors" / m)[0] for m in metrics},
+                "spread": store.load(folder / "spread")[0] if document["risk_aversion"] else None,
+            }
         )
 
     @property
     def lam(self) -> float:
-        """The largest lambda of the calibrated rule: the one that keeps the budget by itself."""
+        """The largest lambda of the calibrated rule: the one that keeps the budget alone."""
         return float(self.rule.lam.max())
 
-    def predict(self, prompts: list[str]) -> Floats:
-        """Expected quality of every candidate: (n_prompts, n_candidates).
+    def predict(self, prompts: Sequence[str]) -> Floats:
+        """Predict the quality of every candidate, (n_prompts, n_candidates).
 
         Raises:
-            InputError: a prompt is empty or has 100,000 characters or more.
+            InputError: a prompt is empty, or has 100,000 or more characters.
         """
         for i, prompt in enumerate(prompts):
             if not prompt.strip():
-                raise InputError(f"prompt {i + 1} is empty: write what the image should show.")
+                raise InputError(f"prompt {i + 1} is empty. Describe the image.")
             if len(prompt) >= TOO_LONG:
                 raise InputError(
-                    f"prompt {i + 1} has {len(prompt):,} characters: {TOO_LONG - 1:,} at most."
+                    f"prompt {i + 1} has {len(prompt):,} characters. Shorten it to at most"
+                    f" {TOO_LONG - 1:,} characters."
                 )
         return np.asarray(self.estimator.predict(np.array(prompts, object)), np.float64)
 
-    def scores(self, prompts: list[str], qualities: Floats) -> Floats:
-        """What the rule reads: (1 + n_floors, n_prompts, n_candidates), from the ``qualities`` that
-        are predicted.
+    def scores(self, prompts: Sequence[str], qualities: Floats) -> Floats:
+        """Compute the input of the routing rule from the output of :meth:`predict`.
+
+        Returns:
+            (1 + n_floors, n_prompts, n_candidates): the quality minus the risk aversion, and the
+            predicted qualities by the metrics with floors.
         """
         texts = np.array(prompts, object)
-        cautious = (
-            qualities
-            if self.spread is None
-            else qualities - self.risk_aversion * self.spread.predict(texts)
-        )
-        return np.stack(
-            [cautious, *(np.asarray(e.predict(texts), np.float64) for e in self.others.values())]
-        )
+        routed = qualities
+        if self.spread is not None:
+            routed = qualities - self.risk_aversion * self.spread.predict(texts)
+        floors = [np.asarray(e.predict(texts), np.float64) for e in self.floor_estimators.values()]
+        return np.stack([routed, *floors])
 
-    def rule_for(self, lam: float | None = None, budget: float | None = None) -> Rule:
-        """The rule of one lambda, of a budget (mean cost), or the calibrated one.
+    def rule_for(self, lam: float | None = None, budget: float | None = None) -> RoutingRule:
+        """Return the rule for a lambda or for a budget, or the calibrated rule.
 
-        With ``calibrate.confidence`` a budget gets the rule of the nearest certified budget below
-        it.
+        With ``calibrate.confidence``, the rule of the largest certified budget within ``budget`` is
+        returned.
+
+        Args:
+            lam: lambda, in quality units per cost unit.
+            budget: mean cost per image.
 
         Raises:
-            InputError: both are given, lambda is negative, the budget is below the cheapest
-                candidate, or the router keeps floors, which were calibrated for one budget.
+            InputError: both are given, lambda is negative, the budget is below the cost of the
+                cheapest candidate, or the router has floors, calibrated for another budget.
         """
         if lam is not None and budget is not None:
             raise InputError("give a budget or a lambda, not both.")
         if lam is not None and not lam >= 0:
             raise InputError(f"lambda must be a number of 0 or more, not {lam}.")
         if lam is not None:
-            return Rule(
-                np.ones(1), np.array([lam]), (self.rule.share @ self.rule.multipliers)[None]
-            )
-        return self.rule if budget is None else self._within(budget)
+            multipliers = (self.rule.share @ self.rule.multipliers)[None]
+            return RoutingRule(np.ones(1), np.array([lam]), multipliers)
+        return self.rule if budget is None else self._rule_within(budget)
 
-    def _within(self, budget: float) -> Rule:
+    def _rule_within(self, budget: float) -> RoutingRule:
         check_budget(budget, float(self.costs.min()))
         if budget == self.budget:
             return self.rule
         if self.floors:
-            kept = " and ".join(f"{metric} {floor:g}" for metric, floor in self.floors.items())
+            floors = " and ".join(f"{metric} {floor:g}" for metric, floor in self.floors.items())
             raise InputError(
-                f"budget {budget:g}: this router keeps {kept}, as calibrated for {self.budget:g}:"
-                " set 'budget', and calibrate again."
+                f"budget: {budget:g} is not the budget {self.budget:g} for which the floors of this"
+                f" router ({floors}) were calibrated. Set budget in params.yaml, and calibrate"
+                " again."
             )
         if self.certified is not None:
             return self.certified.within(budget)
         return rule_within(self.curve, budget, float(self.costs.min()), self.mix)[0]
 
     def route(
-        self, prompts: list[str], lam: float | None = None, budget: float | None = None
+        self, prompts: Sequence[str], lam: float | None = None, budget: float | None = None
     ) -> list[Decision]:
-        """A decision a prompt, by ``lam``, by ``budget`` (mean cost), or by the calibrated rule.
+        """Decide for each prompt, by a lambda, by a budget, or by the calibrated rule.
 
-        Where two lambdas are mixed, a hash of the prompt says by which it goes: the same prompt
-        gets the same candidate.
+        If the rule combines two lambdas, a hash of the prompt selects one of them: the same prompt
+        always gets the same candidate.
 
         Raises:
-            InputError: as :meth:`rule_for`, or a prompt is empty or too long.
+            InputError: see :meth:`rule_for` and :meth:`predict`.
         """
         rule = self.rule_for(lam, budget)
         return self.decide(prompts, self.predict(prompts), rule)
 
-    def decide(self, prompts: list[str], qualities: Floats, rule: Rule) -> list[Decision]:
-        """Decisions from predicted qualities (n_prompts, n_candidates)."""
-        draws = draws_of(prompts)
-        picked = rule.drawn(rule.choices(self.scores(prompts, qualities), self.costs), draws)
-        lambdas = rule.lam[rule.parts_of(draws)].tolist()
+    def decide(
+        self, prompts: Sequence[str], qualities: Floats, rule: RoutingRule
+    ) -> list[Decision]:
+        """Decide for each prompt from predicted qualities (n_prompts, n_candidates)."""
+        draws = prompt_draws(prompts)
+        selected = rule.select(rule.choices(self.scores(prompts, qualities), self.costs), draws)
+        lambdas = rule.lam[rule.assign_parts(draws)].tolist()
         return [
             Decision(
-                p,
+                prompt,
                 self.candidates[m],
                 float(self.costs[m]),
-                float(q[m]),
+                float(quality[m]),
                 lam,
-                dict(zip(self.candidates, q.tolist(), strict=True)),
+                dict(zip(self.candidates, quality.tolist(), strict=True)),
             )
-            for p, q, m, lam in zip(prompts, qualities, picked, lambdas, strict=True)
+            for prompt, quality, m, lam in zip(prompts, qualities, selected, lambdas, strict=True)
         ]
 
 
-def draws_of(prompts: list[str]) -> Floats:
-    """The draw of each prompt, (n_prompts,), which says by which part of a mixed rule it goes."""
-    return np.array([draw_of(p) for p in prompts])
-
-
-def draw_of(prompt: str) -> float:
-    """The draw of a prompt, uniform in [0, 1) over prompts: a hash of its normalised text, and not
-    the one that splits are made by.
-    """
-    return (
-        int.from_bytes(hashlib.sha256(f"draw:{prompt_id(prompt)}".encode()).digest()[:8], "big")
-        / 2**64
-    )
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], Certified | None]:
-    """``router.json``, the curve's columns, and the certified rules where there are any."""
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
+    """Read ``router.json``, the columns of the curve, and those of the certified rules."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    again = "run 'catimage calibrate' again."
     try:
         document: dict[str, Any] = json.loads((folder / "router.json").read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no router: run 'catimage calibrate' first.") from error
-    except (json.JSONDecodeError, OSError) as error:
-        raise InputError(f"{folder} is damaged ({error}): {again}") from error
-    if document.get("format") != FORMAT:
-        raise InputError(
-            f"{folder} was written by another version of CATImage, which kept another kind of rule"
-            f" there: {again}"
-        )
-    try:
+        if document.get("format") != FORMAT:
+            raise InputError(
+                f"{folder}: another version of CATImage wrote this router. Run 'catimage train' and"
+                " 'catimage calibrate' again."
+            )
         curve = pq.read_table(folder / "curve.parquet").to_pydict()
-        rows = (
-            pq.read_table(folder / "certified.parquet").to_pydict()
-            if document["confidence"]
-            else None
-        )
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{folder} is damaged ({error}): {again}") from error
-    return document, curve, None if rows is None else _certified_of(rows)
-
-
-def _certified_of(rows: dict[str, list[float]]) -> Certified:
-    columns = (rows[key] for key in ("share", "dearer_lambda", "lambda"))
-    rules = tuple(
-        Rule.of((share, dearer), (1 - share, lam))
-        for share, dearer, lam in zip(*columns, strict=True)
-    )
-    return Certified(np.array(rows["budget"], float), rules)
+        if document["confidence"] is None:
+            return document, curve, None
+        return document, curve, pq.read_table(folder / "certified.parquet").to_pydict()
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no router found. Run 'catimage calibrate'.") from error
+    except (json.JSONDecodeError, OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{folder}: the router is damaged ({error}). Run 'catimage calibrate' again."
+        ) from error

@@ -3,71 +3,70 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from catimage.evaluation.budget import Floor, Operating, budget_document
+from catimage.data.dataset import Candidates
+from catimage.evaluation.budget import budget_document
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.routing.randomized import Rule
+from catimage.evaluation.operating_point import FloorLabels, OperatingPoint
+from catimage.routing.randomized import RoutingRule
 
 COST = np.array([1.0, 3.0])
+CANDIDATES = Candidates(["a", "b"], COST, "seconds")
 LABELS = np.array([[0.0, 1.0], [0.2, 0.4], [0.1, 0.9], [0.5, 0.5]])
 CHOICES = np.array([[1, 1, 1, 0], [0, 0, 1, 0]])
 """By each part of the rule."""
-RULE = Rule.of((0.25, 0.1), (0.75, 0.3))
+RULE = RoutingRule.from_parts((0.25, 0.1), (0.75, 0.3))
 PREDICTED = np.array([[0.0, 0.5], [0.0, 0.4], [0.0, 0.9], [0.5, 0.5]])
+DRAWS = np.array([0.0, 0.25, 0.9, 0.2])
 
 
-def router(**more):
-    return Operating(
-        "knn", 2.0, RULE, PREDICTED, PREDICTED, np.array([0.0, 0.25, 0.9, 0.2]), **more
-    )
+def point_of(**settings):
+    return OperatingPoint("knn", 2.0, RULE, PREDICTED, PREDICTED, DRAWS, **settings)
 
 
-def document(**more):
-    return budget_document(
-        router(**more), LABELS, LABELS, 1, ["a", "b"], COST, PairedBootstrap(4, 200, 0)
-    )
+def document_of(point):
+    return budget_document(point, LABELS, LABELS, 1, CANDIDATES, PairedBootstrap(4, 200, 0))
 
 
-def test_mixed_rules_are_judged_by_their_expectation():
-    outcome = router().outcome(LABELS, COST)
-    assert outcome.cost.tolist() == [1.5, 1.5, 3, 1] and outcome.quality.tolist() == pytest.approx(
-        [0.25, 0.25, 0.9, 0.5]
-    )
-    found = document()
-    assert found["realised_mean_cost"] == pytest.approx(1.75) and found[
-        "realised_quality"
-    ] == pytest.approx(0.475)
-    assert (found["estimator"], found["target"], found["lambda"]) == ("knn", 2.0, 0.3) and found[
-        "rule"
-    ] == RULE.rows([])
-    assert found["confidence"] is None and found["floors"] == []
+def test_a_randomized_rule_is_evaluated_by_its_expectation():
+    outcome = point_of().outcome(LABELS, COST)
+    assert outcome.cost.tolist() == [1.5, 1.5, 3, 1]
+    assert outcome.quality.tolist() == pytest.approx([0.25, 0.25, 0.9, 0.5])
+    document = document_of(point_of())
+    assert document["realised_mean_cost"] == pytest.approx(1.75)
+    assert document["realised_quality"] == pytest.approx(0.475)
+    assert (document["estimator"], document["target"], document["lambda"]) == ("knn", 2.0, 0.3)
+    assert document["rule"] == RULE.to_rows([])
+    assert document["confidence"] is None
+    assert document["floors"] == []
 
 
-def test_the_draws_average_to_the_expectation():
+def test_the_mean_over_draws_is_the_expectation():
     rng = np.random.default_rng(0)
     part = (rng.random((20_000, 4)) >= 0.25).astype(int)
     drawn = COST[CHOICES[part, np.arange(4)]]
-    assert drawn.mean() == pytest.approx(document()["realised_mean_cost"], abs=0.01)
+    expected = document_of(point_of())["realised_mean_cost"]
+    assert drawn.mean() == pytest.approx(expected, abs=0.01)
 
 
 def test_each_prompt_is_served_by_one_part_or_by_another_rule():
-    assert router().served(COST).tolist() == [1, 0, 1, 0]
-    assert router().served(COST, Rule.of((1.0, 0.1))).tolist() == CHOICES[0].tolist()
+    assert point_of().served(COST).tolist() == [1, 0, 1, 0]
+    other = RoutingRule.from_parts((1.0, 0.1))
+    assert point_of().served(COST, other).tolist() == CHOICES[0].tolist()
 
 
-def test_floors_stand_with_what_they_have_on_test():
-    other = np.array([[0.9, 0.1], [np.nan, 0.3], [0.4, 0.6], [0.8, 0.2]])
-    kept = (Floor("sharpness", 0.5, other), Floor("lpips", 0.1, np.full((4, 2), np.nan)))
-    rule = replace(RULE, multipliers=np.zeros((2, 2)))
-    point = replace(
-        router(confidence=0.9, floors=kept), rule=rule, scores=np.stack([PREDICTED] * 3)
+def test_floors_are_listed_with_their_realised_means():
+    labels = np.array([[0.9, 0.1], [np.nan, 0.3], [0.4, 0.6], [0.8, 0.2]])
+    floors = (
+        FloorLabels("sharpness", 0.5, labels),
+        FloorLabels("lpips", 0.1, np.full((4, 2), np.nan)),
     )
-    found = budget_document(point, LABELS, LABELS, 1, ["a", "b"], COST, PairedBootstrap(4, 200, 0))
-    assert found["rule"] == rule.rows(["sharpness", "lpips"])
-    assert found["confidence"] == 0.9
-    first, second = found["floors"]
-    assert first == {
-        "metric": "sharpness",
-        "floor": 0.5,
-        "realised": pytest.approx(np.mean([0.7, 0.6, 0.8])),
-    }
+    rule = replace(RULE, multipliers=np.zeros((2, 2)))
+    point = point_of(confidence=0.9, floors=floors)
+    point = replace(point, rule=rule, scores=np.stack([PREDICTED] * 3))
+    document = document_of(point)
+    assert document["rule"] == rule.to_rows(["sharpness", "lpips"])
+    assert document["confidence"] == 0.9
+    first, second = document["floors"]
+    realised = pytest.approx(np.mean([0.7, 0.6, 0.8]))
+    assert first == {"metric": "sharpness", "floor": 0.5, "realised": realised}
     assert second == {"metric": "lpips", "floor": 0.1, "realised": None}

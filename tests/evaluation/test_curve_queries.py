@@ -10,94 +10,84 @@ from catimage.evaluation.curve_queries import (
     position_to_match,
     quality_at,
 )
-from catimage.evaluation.policies import fixed, mix, routed
-from catimage.routing.curve import Curve
+from catimage.evaluation.policies import fixed_policies, mixed_policies, routed_policies
+from catimage.routing.curve import DeferralCurve
 from catimage.routing.policy import choose
-from tests.evaluation.worlds import problems
+from tests.evaluation.synthetic import problems
 
-STEPS = Curve(np.array([0.0, 1.0, 2.0]), np.array([10.0, 4.0, 1.0]), np.array([0.8, 0.9, 0.3]))
-LINE = Curve(np.array([0.0, 1.0]), np.array([4.0, 2.0]), np.array([0.9, 0.5]))
+STEPS = DeferralCurve(
+    np.array([0.0, 1.0, 2.0]), np.array([10.0, 4.0, 1.0]), np.array([0.8, 0.9, 0.3])
+)
+LINE = DeferralCurve(np.array([0.0, 1.0]), np.array([4.0, 2.0]), np.array([0.9, 0.5]))
 
 
-def test_positions_on_steps():
+def test_positions_on_a_step_function():
     assert best_position(STEPS) == 1
-    assert (
-        position_at_cost(STEPS, 3.9) == 2
-        and position_at_cost(STEPS, 4.0) == 1
-        and position_at_cost(STEPS, 99) == 1
-    )
+    assert position_at_cost(STEPS, 3.9) == 2
+    assert position_at_cost(STEPS, 4.0) == 1
+    assert position_at_cost(STEPS, 99) == 1
     assert position_at_cost(STEPS, 0.5) is None
-    assert (
-        position_to_match(STEPS, 0.3) == 2
-        and position_to_match(STEPS, 0.31) == 1
-        and position_to_match(STEPS, 0.91) is None
-    )
+    assert position_to_match(STEPS, 0.3) == 2
+    assert position_to_match(STEPS, 0.31) == 1
+    assert position_to_match(STEPS, 0.91) is None
 
 
-def test_rounding_does_not_hide_a_point():
+def test_rounding_errors_do_not_exclude_a_point():
     assert position_at_cost(STEPS, 4.0 - 1e-12) == 1
     assert position_to_match(STEPS, 0.9 + 1e-12) == 1
 
 
 def test_positions_on_a_line():
     assert position_at_cost(LINE, 2.5, linear=True) == pytest.approx(0.75)
-    assert quality_at(LINE, 0.75) == pytest.approx(0.6) and cost_at(LINE, 0.75) == pytest.approx(
-        2.5
-    )
+    assert quality_at(LINE, 0.75) == pytest.approx(0.6)
+    assert cost_at(LINE, 0.75) == pytest.approx(2.5)
     assert position_to_match(LINE, 0.6, linear=True) == pytest.approx(0.75)
-    assert (
-        position_at_cost(LINE, 9, linear=True) == 0
-        and position_at_cost(LINE, 1.9, linear=True) is None
-    )
-    assert (
-        position_to_match(LINE, 0.1, linear=True) == 1
-        and position_to_match(LINE, 1, linear=True) is None
-    )
+    assert position_at_cost(LINE, 9, linear=True) == 0
+    assert position_at_cost(LINE, 1.9, linear=True) is None
+    assert position_to_match(LINE, 0.1, linear=True) == 1
+    assert position_to_match(LINE, 1, linear=True) is None
 
 
 @settings(max_examples=60, deadline=None)
 @given(problems())
-def test_mean_quality_is_the_integral_of_at_cost(problem):
+def test_mean_quality_is_the_integral_of_the_quality_at_each_cost(problem):
     predicted, actual, cost = problem
     low, high = cost.min(), cost.max()
     grid = np.linspace(low, high, 301)[:-1] + (high - low) / 600
-    for family in (
-        routed(predicted, actual, predicted, actual, cost),
-        fixed(actual, actual, cost),
-        mix(actual, actual, cost),
+    costs = grid[:: 1 if high > low else 300]
+    for policies in (
+        routed_policies(predicted, actual, predicted, actual, cost),
+        fixed_policies(actual, actual, cost),
+        mixed_policies(actual, actual, cost),
     ):
-        exact = family.curve.mean_quality(low, high, family.linear)
-        positions = [
-            position_at_cost(family.curve, c, family.linear)
-            for c in grid[:: 1 if high > low else 300]
-        ]
-        summed = np.mean([quality_at(family.curve, p) for p in positions])
+        curve = policies.curve
+        exact = curve.mean_quality(low, high, policies.linear)
+        positions = [position_at_cost(curve, c, policies.linear) for c in costs]
+        summed = np.mean([quality_at(curve, p) for p in positions])
         span = np.ptp(actual) + 1e-9
-        assert exact == pytest.approx(summed, abs=span * len(family.curve) / 150)
-        assert actual.mean(axis=0).min() - span <= exact <= family.curve.quality.max() + 1e-9
+        assert exact == pytest.approx(summed, abs=span * len(curve) / 150)
+        assert actual.mean(axis=0).min() - span <= exact <= curve.quality.max() + 1e-9
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems(), st.floats(0, 10))
-def test_nothing_beats_the_oracle_at_any_lambda(problem, lam):
+def test_nothing_is_better_than_the_oracle_at_any_lambda(problem, lam):
     predicted, actual, cost = problem
-    oracle = routed(actual, actual, actual, actual, cost).curve
+    oracle = routed_policies(actual, actual, actual, actual, cost).curve
     best = (oracle.quality - lam * oracle.cost).max()
     picked = choose(predicted, cost, lam)
     assert best >= (actual[np.arange(len(picked)), picked] - lam * cost[picked]).mean() - 1e-9
-    hull = mix(actual, actual, cost).curve
+    hull = mixed_policies(actual, actual, cost).curve
     assert best >= (hull.quality - lam * hull.cost).max() - 1e-9
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems())
-def test_mix_is_concave_and_above_the_fixed_candidates(problem):
+def test_the_mix_is_concave_and_above_the_fixed_candidates(problem):
     _, actual, cost = problem
-    family = mix(actual, actual, cost)
-    slopes = np.diff(family.curve.quality) / np.diff(family.curve.cost)
+    curve = mixed_policies(actual, actual, cost).curve
+    slopes = np.diff(curve.quality) / np.diff(curve.cost)
     assert (np.diff(slopes) >= -1e-9).all()
     for m, c in enumerate(cost):
-        assert (
-            quality_at(family.curve, position_at_cost(family.curve, c, linear=True))
-            >= actual[:, m].mean() - 1e-9
-        )
+        mixed = quality_at(curve, position_at_cost(curve, c, linear=True))
+        assert mixed >= actual[:, m].mean() - 1e-9

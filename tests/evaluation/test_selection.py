@@ -1,24 +1,24 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.budget import Operating
+from catimage.evaluation.operating_point import OperatingPoint
 from catimage.evaluation.selection import (
     calibrated_rates,
-    rates,
     selection_document,
+    selection_rates,
     selection_table,
 )
 from catimage.routing.policy import choose
-from catimage.routing.randomized import Rule
-from tests.evaluation.worlds import COST, NAMES, operating
+from catimage.routing.randomized import RoutingRule
+from tests.evaluation.synthetic import CANDIDATES, COST, NAMES, operating_point
 
 
-def test_selection_shares_are_what_the_rule_chooses(world):
-    predicted = world.predictions["good"][1] + np.random.default_rng(0).normal(0, 0.05, (300, 3))
-    frame = selection_table(predicted, COST, NAMES)
-    assert (
-        list(frame.columns) == ["lambda", "candidate", "share"] and frame["lambda"].nunique() <= 120
-    )
+def test_the_shares_are_those_of_equation_3(data):
+    noise = np.random.default_rng(0).normal(0, 0.05, (300, 3))
+    predicted = data.predictions["good"][1] + noise
+    frame = selection_table(predicted, CANDIDATES)
+    assert list(frame.columns) == ["lambda", "candidate", "share"]
+    assert frame["lambda"].nunique() <= 120
     assert frame.groupby("lambda")["share"].sum().to_numpy() == pytest.approx(1.0)
     for lam, rows in frame.groupby("lambda"):
         picked = choose(predicted, COST, lam)
@@ -27,19 +27,23 @@ def test_selection_shares_are_what_the_rule_chooses(world):
     assert last["cheap"] == 1
 
 
-def test_the_document_has_the_table_a_row_a_lambda(world):
-    predicted = world.predictions["good"][1]
-    table = selection_table(predicted, COST, NAMES)
-    document = selection_document(table, NAMES)
-    assert document["candidates"] == NAMES and len(document["rows"]) == table["lambda"].nunique()
+def test_the_document_has_one_row_per_lambda(data):
+    predicted = data.predictions["good"][1]
+    table, point = selection_table(predicted, CANDIDATES), operating_point("e", 2, 0.01, predicted)
+    document = selection_document(table, point, CANDIDATES)
+    assert document["candidates"] == NAMES
+    assert len(document["rows"]) == table["lambda"].nunique()
     for lam, *shares in document["rows"]:
-        assert shares == rates(predicted, COST, lam).tolist() and sum(shares) == pytest.approx(1)
+        assert shares == selection_rates(predicted, COST, lam).tolist()
+        assert sum(shares) == pytest.approx(1)
     assert [row[0] for row in document["rows"]] == sorted(table["lambda"].unique())
+    assert document["calibrated"] == calibrated_rates(point, COST)
 
 
 def test_calibrated_rates_are_expectations_over_the_parts_of_the_rule():
     predicted = np.array([[0.0, 1.0], [0.0, 3.0], [0.0, 5.0], [1.0, 0.0]])
     cost = np.array([1.0, 2.0])
-    assert calibrated_rates(operating("e", 2.0, 2.0, predicted), cost) == [0.5, 0.5]
-    mixed = Operating("e", 2.0, Rule.of((0.3, 2.0), (0.7, 9.0)), predicted, predicted, np.zeros(4))
+    assert calibrated_rates(operating_point("e", 2.0, 2.0, predicted), cost) == [0.5, 0.5]
+    rule = RoutingRule.from_parts((0.3, 2.0), (0.7, 9.0))
+    mixed = OperatingPoint("e", 2.0, rule, predicted, predicted, np.zeros(4))
     assert calibrated_rates(mixed, cost) == pytest.approx([0.3 * 0.5 + 0.7, 0.15])

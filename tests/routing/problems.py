@@ -1,4 +1,4 @@
-"""Problems of routing for the tests of this folder."""
+"""Random routing problems for the tests of this folder."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 
 @st.composite
 def problems(draw, metrics=1):
-    """Scores (metrics, n, m) and costs (m,), with ties aplenty."""
+    """Scores (metrics, n, m) and costs (m,), with many ties."""
     n, m = draw(st.integers(1, 10)), draw(st.integers(1, 5))
     scores = draw(
         npst.arrays(float, (metrics, n, m), elements=st.integers(-20, 20).map(lambda v: v / 7))
@@ -16,12 +16,12 @@ def problems(draw, metrics=1):
     return scores, draw(npst.arrays(float, (m,), elements=st.integers(0, 9).map(float)))
 
 
-def programme(scores, cost, budget, floors=()):
-    """Equation 1's relaxation by scipy: the best mean of the first metric, or None where nothing
-    meets budget and floors.
+def relaxed_optimum(scores, cost, budget, floors=()):
+    """The whole linear program in one call of scipy: the best mean of the first metric, or None if
+    it is infeasible.
     """
     n, m = scores.shape[1:]
-    found = linprog(
+    result = linprog(
         -scores[0].ravel() / n,
         A_ub=np.stack([np.tile(cost, n) / n, *(-s.ravel() / n for s in scores[1:])]),
         b_ub=[budget, *(-f for f in floors)],
@@ -29,11 +29,11 @@ def programme(scores, cost, budget, floors=()):
         b_eq=np.ones(n),
         bounds=(0, None),
     )
-    return -found.fun if found.status == 0 else None
+    return -result.fun if result.status == 0 else None
 
 
 def means(rule, scores, cost):
-    """The rule's mean cost and mean of every metric (metrics,), expectations over the draws."""
+    """The expected mean cost of a rule, and the mean of every metric (metrics,)."""
     choices = rule.choices(scores if rule.multipliers.shape[1] else scores[0], cost)
     return rule.expected(choices, cost).mean(), np.array(
         [rule.expected(choices, s).mean() for s in scores]

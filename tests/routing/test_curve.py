@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from catimage.errors import InputError
-from catimage.routing.calibration import calibrate
-from catimage.routing.curve import Curve, deferral_curve, safe_lambda
+from catimage.routing.calibration import calibrate_to_budget
+from catimage.routing.curve import DeferralCurve, deferral_curve, safe_lambda
 from catimage.routing.policy import choose
 
 
@@ -20,31 +20,31 @@ def problems(draw):
     return predicted, cost, actual
 
 
-def brute(predicted, cost, actual, lam):
+def brute_force(predicted, cost, actual, lam):
     picked = choose(predicted, cost, lam)
     return cost[picked].mean(), actual[np.arange(len(picked)), picked].mean()
 
 
 @settings(max_examples=150, deadline=None)
 @given(problems())
-def test_every_point_of_the_curve_is_what_the_rule_gives(problem):
+def test_every_point_of_the_curve_is_the_result_of_equation_3(problem):
     predicted, cost, actual = problem
     curve = deferral_curve(predicted, cost, actual)
     for i in range(len(curve)):
-        assert brute(predicted, cost, actual, safe_lambda(curve, i)) == pytest.approx(
+        assert brute_force(predicted, cost, actual, safe_lambda(curve, i)) == pytest.approx(
             (curve.cost[i], curve.quality[i])
         )
 
 
 @settings(max_examples=150, deadline=None)
 @given(problems(), st.floats(0, 50))
-def test_no_lambda_gives_a_point_that_the_curve_lacks(problem, lam):
+def test_every_lambda_gives_a_point_of_the_curve(problem, lam):
     predicted, cost, actual = problem
     curve = deferral_curve(predicted, cost, actual)
     i = np.searchsorted(curve.lam, lam, side="right") - 1
     near = [j for j in (i - 1, i, i + 1) if 0 <= j < len(curve)]
-    got = brute(predicted, cost, actual, lam)
-    assert any(got == pytest.approx((curve.cost[j], curve.quality[j])) for j in near)
+    point = brute_force(predicted, cost, actual, lam)
+    assert any(point == pytest.approx((curve.cost[j], curve.quality[j])) for j in near)
 
 
 @settings(max_examples=150, deadline=None)
@@ -60,18 +60,18 @@ def test_shape_of_the_curve(problem):
 
 @settings(max_examples=150, deadline=None)
 @given(problems(), st.floats(0, 10))
-def test_calibration_is_the_smallest_lambda_within_the_budget(problem, budget):
+def test_calibration_finds_the_smallest_lambda_within_the_budget(problem, budget):
     predicted, cost, _ = problem
     if budget < cost.min():
         with pytest.raises(InputError, match="below the cheapest"):
-            calibrate(predicted, cost, budget, mix=False)
+            calibrate_to_budget(predicted, cost, budget, mix=False)
         return
-    found = calibrate(predicted, cost, budget, mix=False)
-    realised = cost[choose(predicted, cost, found.lam)].mean()
-    assert realised == pytest.approx(found.mean_cost) and realised <= budget + 1e-6
-    smaller = found.curve.lam[found.curve.lam < found.lam * (1 - 1e-6)]
+    calibrated = calibrate_to_budget(predicted, cost, budget, mix=False)
+    realised = cost[choose(predicted, cost, calibrated.lam)].mean()
+    assert realised == pytest.approx(calibrated.mean_cost) and realised <= budget + 1e-6
+    smaller = calibrated.curve.lam[calibrated.curve.lam < calibrated.lam * (1 - 1e-6)]
     if len(smaller) > 1:
-        just_below = safe_lambda(found.curve, len(smaller) - 2)
+        just_below = safe_lambda(calibrated.curve, len(smaller) - 2)
         assert cost[choose(predicted, cost, just_below)].mean() > budget
 
 
@@ -103,14 +103,16 @@ def test_bad_arrays_are_refused(bad):
 
 
 def test_mean_quality_in_closed_form():
-    steps = Curve(np.array([0.0, 1.0, 2.0]), np.array([10.0, 4.0, 1.0]), np.array([0.8, 0.9, 0.3]))
+    steps = DeferralCurve(
+        np.array([0.0, 1.0, 2.0]), np.array([10.0, 4.0, 1.0]), np.array([0.8, 0.9, 0.3])
+    )
     assert steps.mean_quality(1, 10) == pytest.approx((3 * 0.3 + 6 * 0.9) / 9)
     assert steps.mean_quality(1, 20) == pytest.approx((3 * 0.3 + 16 * 0.9) / 19)
     assert steps.mean_quality(10, 10) == 0.9 and steps.mean_quality(1, 1) == 0.3
-    line = Curve(np.array([0.0, 1.0]), np.array([4.0, 2.0]), np.array([0.9, 0.5]))
+    line = DeferralCurve(np.array([0.0, 1.0]), np.array([4.0, 2.0]), np.array([0.9, 0.5]))
     assert line.mean_quality(2, 6, linear=True) == pytest.approx((2 * 0.7 + 2 * 0.9) / 4)
 
 
-def test_equal_costs_have_one_quality_whatever_the_rounding_of_their_mean():
+def test_equal_costs_have_one_quality_despite_rounding_of_their_mean():
     curve = deferral_curve(np.array([[0.0, 1.0]] * 7), np.full(2, 0.1))
     assert curve.mean_quality(0.1, 0.1) == 1

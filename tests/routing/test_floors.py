@@ -5,16 +5,22 @@ from hypothesis import strategies as st
 
 from catimage.errors import InputError
 from catimage.routing.curve import deferral_curve
-from catimage.routing.floors import best_with_floors, cheapest_reaching, largest, smallest_budget
+from catimage.routing.floors import (
+    FloorProblem,
+    best_with_floors,
+    cheapest_reaching,
+    largest_mean,
+    smallest_budget,
+)
 from catimage.routing.randomized import rule_within
-from tests.routing.problems import means, problems, programme
+from tests.routing.problems import means, problems, relaxed_optimum
 
 COST = np.array([1.0, 2.0, 4.0])
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems(), st.floats(0, 1))
-def test_the_cheapest_routing_of_a_quality_is_the_inverse_of_the_best_of_a_budget(problem, share):
+def test_the_cheapest_rule_for_a_quality_is_the_best_rule_for_its_cost(problem, share):
     scores, cost = problem
     curve = deferral_curve(scores[0], cost)
     floor = curve.quality[-1] + share * (curve.quality[0] - curve.quality[-1])
@@ -23,18 +29,18 @@ def test_the_cheapest_routing_of_a_quality_is_the_inverse_of_the_best_of_a_budge
         pytest.approx(spent, abs=1e-7),
         pytest.approx([floor], abs=1e-6),
     )
-    assert programme(scores, cost, spent + 1e-9) == pytest.approx(floor, abs=1e-6)
+    assert relaxed_optimum(scores, cost, spent + 1e-9) == pytest.approx(floor, abs=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems(metrics=2), st.floats(-4, 4))
-def test_by_labels_it_is_the_cheapest_point_of_the_line_through_the_curve(problem, floor):
+def test_with_labels_it_is_the_cheapest_point_of_the_interpolated_curve(problem, floor):
     (predicted, labels), cost = problem
     curve = deferral_curve(predicted, cost, labels)
     if abs(curve.quality.max() - floor) < 1e-9:
         return
     if curve.quality.max() < floor:
-        with pytest.raises(InputError, match=r"above all that routing reaches .* lower it"):
+        with pytest.raises(InputError, match=r"above the best mean quality .* Lower it"):
             cheapest_reaching(curve, floor)
         return
     rule, spent = cheapest_reaching(curve, floor)
@@ -48,11 +54,19 @@ def test_by_labels_it_is_the_cheapest_point_of_the_line_through_the_curve(proble
         not reached.any()
         or spent <= np.interp(grid, np.arange(len(curve)), curve.cost)[reached].min() + 1e-9
     )
-    alone, dearer = cheapest_reaching(curve, floor, mix=False)
-    assert len(alone.share) == 1 and dearer >= spent - 1e-9
+    unmixed, unmixed_cost = cheapest_reaching(curve, floor, mix=False)
+    assert len(unmixed.share) == 1 and unmixed_cost >= spent - 1e-9
 
 
-def world(n=300, noise=0.1):
+def solve(predicted, labels, budget, floor):
+    return best_with_floors(problem_of(predicted, labels, budget, floor))
+
+
+def problem_of(predicted, labels, budget, floor):
+    return FloorProblem(predicted, labels[1:], COST, budget, np.array([floor]), ["sharpness"])
+
+
+def truth_and_labels(n=300, noise=0.1):
     rng = np.random.default_rng(0)
     truth = np.stack(
         [
@@ -63,66 +77,63 @@ def world(n=300, noise=0.1):
     return truth, truth + noise * rng.normal(size=truth.shape)
 
 
-def test_labels_keep_their_floors_where_predictions_are_off():
-    truth, labels = world()
+def test_labels_reach_their_floors_if_predictions_are_biased():
+    truth, labels = truth_and_labels()
     predicted = (
         truth + np.array([0.0, 0.25])[:, None, None]
-    )  # the other metric is promised a quarter too much
-    found = best_with_floors(predicted, labels[1:], COST, 2.0, np.array([0.3]), ["sharpness"])
-    assert found.kept == pytest.approx([0.3], abs=1e-6) and found.mean_cost == pytest.approx(2.0)
-    free = rule_within(deferral_curve(predicted[0], COST), 2.0, 1.0)[0]
-    assert means(free, labels, COST)[1][1] < 0.2 and (found.rule.multipliers > 0).all()
+    )  # the other metric is predicted 0.25 too high
+    solution = solve(predicted, labels, 2.0, 0.3)
+    assert solution.mean_labels == pytest.approx(
+        [0.3], abs=1e-6
+    ) and solution.mean_cost == pytest.approx(2.0)
+    unconstrained = rule_within(deferral_curve(predicted[0], COST), 2.0, 1.0)[0]
+    assert means(unconstrained, labels, COST)[1][1] < 0.2 and (solution.rule.multipliers > 0).all()
 
 
-def test_a_floor_that_is_kept_anyway_changes_nothing():
-    truth, labels = world()
-    found = best_with_floors(truth, labels[1:], COST, 2.0, np.array([-5.0]), ["sharpness"])
+def test_an_inactive_floor_changes_nothing():
+    truth, labels = truth_and_labels()
+    solution = solve(truth, labels, 2.0, -5.0)
     plain, spent = rule_within(deferral_curve(truth[0], COST), 2.0, 1.0)
-    assert found.mean_cost == pytest.approx(spent) and not found.rule.multipliers.any()
-    assert means(found.rule, truth, COST)[1][0] == pytest.approx(means(plain, truth, COST)[1][0])
+    assert solution.mean_cost == pytest.approx(spent) and not solution.rule.multipliers.any()
+    assert means(solution.rule, truth, COST)[1][0] == pytest.approx(means(plain, truth, COST)[1][0])
 
 
-def test_holes_in_the_labels_of_a_floor():
-    truth, labels = world()
+def test_missing_labels_of_a_floor_are_ignored():
+    truth, labels = truth_and_labels()
     labels[1, :50, 0] = np.nan
-    found = best_with_floors(truth, labels[1:], COST, 2.0, np.array([0.2]), ["sharpness"])
-    choices = found.rule.choices(truth, COST)
+    solution = solve(truth, labels, 2.0, 0.2)
+    choices = solution.rule.choices(truth, COST)
     assert (
-        found.rule.expected(choices, labels[1])[50:].mean()
+        solution.rule.expected(choices, labels[1])[50:].mean()
         == pytest.approx(0.2, abs=1e-6)
-        == found.kept[0]
+        == solution.mean_labels[0]
     )
 
 
-def test_what_cannot_be_met_says_what_can():
-    truth, labels = world()
-    with pytest.raises(InputError) as refused:
-        best_with_floors(truth, labels[1:], COST, 1.2, np.array([0.5]), ["sharpness"])
-    most, least = largest(truth, COST, 1.2, 0), smallest_budget(truth, COST, np.array([0.5]))
-    assert f"sharpness {most:.6g} at most" in str(
-        refused.value
-    ) and f"a budget of {least:.4g} does" in str(refused.value)
-    assert programme(truth[[1]], COST, 1.2) == pytest.approx(most, abs=1e-7)
+def test_an_infeasible_floor_is_refused_with_the_values_that_are_feasible():
+    truth, labels = truth_and_labels()
+    with pytest.raises(InputError) as error:
+        solve(truth, labels, 1.2, 0.5)
+    problem = problem_of(truth, labels, 1.2, 0.5)
+    most, least = largest_mean(problem, 0), smallest_budget(problem)
+    assert f"each alone reaches sharpness {most:.6g}" in str(
+        error.value
+    ) and f"A budget of {least:.4g} reaches them" in str(error.value)
+    assert relaxed_optimum(truth[[1]], COST, 1.2) == pytest.approx(most, abs=1e-7)
     assert (
-        programme(truth, COST, least + 1e-6, [0.5]) is not None
-        and programme(truth, COST, least - 1e-3, [0.5]) is None
+        relaxed_optimum(truth, COST, least + 1e-6, [0.5]) is not None
+        and relaxed_optimum(truth, COST, least - 1e-3, [0.5]) is None
     )
-    with pytest.raises(InputError, match="no budget does: lower the floors"):
-        best_with_floors(truth, labels[1:], COST, 1.2, np.array([50.0]), ["sharpness"])
+    with pytest.raises(InputError, match="No budget reaches them: lower the floors"):
+        solve(truth, labels, 1.2, 50.0)
     with pytest.raises(InputError, match="below the cheapest"):
-        best_with_floors(truth, labels[1:], COST, 0.5, np.array([0.1]), ["sharpness"])
+        solve(truth, labels, 0.5, 0.1)
 
 
-def test_labels_that_never_reach_what_is_predicted_are_told():
-    truth, labels = world()
+def test_labels_far_below_the_predictions_are_reported():
+    truth, labels = truth_and_labels()
     with pytest.raises(
-        InputError, match=r"by what is predicted, has sharpness .*: lower the floors to that"
+        InputError,
+        match=r"by the predictions has sharpness .* by the labels\. Lower the floors",
     ):
-        best_with_floors(
-            truth + np.array([0.0, 9.0])[:, None, None],
-            labels[1:],
-            COST,
-            2.0,
-            np.array([9.0]),
-            ["sharpness"],
-        )
+        solve(truth + np.array([0.0, 9.0])[:, None, None], labels, 2.0, 9.0)

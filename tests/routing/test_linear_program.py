@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.routing.linear_program import optimum
-from tests.routing.problems import means, problems, programme
+from catimage.routing.linear_program import optimal_rule
+from tests.routing.problems import means, problems, relaxed_optimum
 
 
 @settings(max_examples=120, deadline=None)
@@ -13,32 +13,35 @@ from tests.routing.problems import means, problems, programme
     st.floats(0, 9.5),
     st.lists(st.floats(-3, 3), min_size=3, max_size=3),
 )
-def test_it_is_the_optimum_that_scipy_finds(problem, more, levels):
+def test_the_optimum_equals_that_of_one_call_of_scipy(problem, more, levels):
     scores, cost = problem
     budget, floors = cost.min() + more, np.array(levels[: len(scores) - 1])
-    wanted, found = programme(scores, cost, budget, floors), optimum(scores, cost, budget, floors)
-    if wanted is None:
-        assert not found.met or found.missed.max() < 1e-6
+    expected, optimum = (
+        relaxed_optimum(scores, cost, budget, floors),
+        optimal_rule(scores, cost, budget, floors),
+    )
+    if expected is None:
+        assert not optimum.feasible or optimum.violations.max() < 1e-6
         return
-    spent, values = means(found.rule, scores, cost)
-    assert found.met and values[0] == pytest.approx(wanted, abs=1e-6)
+    spent, values = means(optimum.rule, scores, cost)
+    assert optimum.feasible and values[0] == pytest.approx(expected, abs=1e-6)
     assert spent <= budget + 1e-6 and (values[1:] >= floors - 1e-6).all()
 
 
-def test_at_full_size_the_constraints_are_met_exactly_by_few_rules():
+def test_with_many_prompts_few_rules_satisfy_the_constraints_exactly():
     rng = np.random.default_rng(0)
     scores, cost = rng.normal(size=(3, 800, 6)), np.array([1.0, 2, 3, 5, 8, 13])
-    found = optimum(scores, cost, 4.0, np.array([0.4, 0.3]))
-    spent, values = means(found.rule, scores, cost)
+    optimum = optimal_rule(scores, cost, 4.0, np.array([0.4, 0.3]))
+    spent, values = means(optimum.rule, scores, cost)
     assert spent == pytest.approx(4.0, abs=1e-9) and values[1:] == pytest.approx(
         [0.4, 0.3], abs=1e-9
     )
-    assert len(found.rule.share) <= 4 and (found.rule.multipliers > 0).all()
+    assert len(optimum.rule.share) <= 4 and (optimum.rule.multipliers > 0).all()
 
 
 def test_constant_metrics_and_equal_costs():
     scores = np.ones((2, 5, 3))
-    assert optimum(scores, np.ones(3), 1.0, np.array([1.0])).met
-    assert optimum(scores, np.ones(3), 1.0, np.array([1.5])).missed.tolist() == pytest.approx(
-        [0.0, 0.5]
-    )
+    assert optimal_rule(scores, np.ones(3), 1.0, np.array([1.0])).feasible
+    assert optimal_rule(
+        scores, np.ones(3), 1.0, np.array([1.5])
+    ).violations.tolist() == pytest.approx([0.0, 0.5])

@@ -4,26 +4,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catimage.errors import InputError
-from catimage.routing.calibration import calibrate
+from catimage.routing.calibration import calibrate_to_budget
 from catimage.routing.curve import deferral_curve
-from catimage.routing.randomized import Rule, rule_within
-from tests.routing.problems import means, problems, programme
+from catimage.routing.randomized import RoutingRule, rule_within
+from tests.routing.problems import means, problems, relaxed_optimum
 
 
 @settings(max_examples=150, deadline=None)
 @given(problems(), st.floats(0, 9.5))
-def test_the_mix_is_the_optimum_of_the_relaxed_problem(problem, more):
+def test_a_randomized_rule_is_the_optimum_of_the_relaxed_problem(problem, more):
     scores, cost = problem
     budget = cost.min() + more
-    found = calibrate(scores[0], cost, budget)
-    spent, quality = means(found.rule, scores, cost)
-    assert quality[0] == pytest.approx(programme(scores, cost, budget), abs=1e-7)
-    assert spent == pytest.approx(found.mean_cost, abs=1e-9) and spent <= budget + 1e-7
+    calibrated = calibrate_to_budget(scores[0], cost, budget)
+    spent, quality = means(calibrated.rule, scores, cost)
+    assert quality[0] == pytest.approx(relaxed_optimum(scores, cost, budget), abs=1e-7)
+    assert spent == pytest.approx(calibrated.mean_cost, abs=1e-9) and spent <= budget + 1e-7
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems(), st.floats(0, 1))
-def test_what_can_be_spent_is_spent_to_the_last_unit(problem, share):
+def test_the_whole_budget_is_spent(problem, share):
     scores, cost = problem
     curve = deferral_curve(scores[0], cost)
     budget = cost.min() + share * (curve.cost[0] - cost.min())
@@ -35,54 +35,59 @@ def test_what_can_be_spent_is_spent_to_the_last_unit(problem, share):
 
 def test_a_constant_prediction_is_split_between_two_candidates():
     scores = np.tile([0.0, 1.0, 1.5], (10, 1))
-    found = calibrate(scores, np.array([1.0, 2.0, 4.0]), 1.25)
-    assert found.rule.share.tolist() == pytest.approx(
+    calibrated = calibrate_to_budget(scores, np.array([1.0, 2.0, 4.0]), 1.25)
+    assert calibrated.rule.share.tolist() == pytest.approx(
         [0.25, 0.75]
-    ) and found.mean_cost == pytest.approx(1.25)
-    alone = calibrate(scores, np.array([1.0, 2.0, 4.0]), 1.25, mix=False)
-    assert (alone.rule.share.tolist(), alone.mean_cost) == ([1.0], 1.0) and alone.lam == found.lam
+    ) and calibrated.mean_cost == pytest.approx(1.25)
+    unmixed = calibrate_to_budget(scores, np.array([1.0, 2.0, 4.0]), 1.25, mix=False)
+    assert (unmixed.rule.share.tolist(), unmixed.mean_cost) == (
+        [1.0],
+        1.0,
+    ) and unmixed.lam == calibrated.lam
 
 
-def test_the_draw_says_which_part_and_their_shares_are_kept():
-    rule = Rule.of((0.25, 0.0), (0.75, 9.0))
-    assert rule.parts_of(np.array([0.0, 0.2499, 0.25, 0.999])).tolist() == [0, 0, 1, 1]
-    assert rule.drawn(np.array([[1, 1, 1], [0, 2, 0]]), np.array([0.9, 0.3, 0.1])).tolist() == [
+def test_draws_assign_prompts_to_parts_in_proportion_to_the_shares():
+    rule = RoutingRule.from_parts((0.25, 0.0), (0.75, 9.0))
+    assert rule.assign_parts(np.array([0.0, 0.2499, 0.25, 0.999])).tolist() == [0, 0, 1, 1]
+    assert rule.select(np.array([[1, 1, 1], [0, 2, 0]]), np.array([0.9, 0.3, 0.1])).tolist() == [
         0,
         2,
         1,
     ]
-    parts = rule.parts_of(np.random.default_rng(0).random(20_000))
+    parts = rule.assign_parts(np.random.default_rng(0).random(20_000))
     assert np.mean(parts == 0) == pytest.approx(0.25, abs=0.01)
 
 
-def test_a_rule_is_read_as_it_was_written():
-    rule = Rule(np.array([0.3, 0.7]), np.array([0.1, 0.2]), np.array([[1.0, 2.0], [3.0, 4.0]]))
-    rows = rule.rows(["a", "b"])
+def test_a_rule_is_unchanged_by_a_round_trip_through_rows():
+    rule = RoutingRule(
+        np.array([0.3, 0.7]), np.array([0.1, 0.2]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    )
+    rows = rule.to_rows(["a", "b"])
     assert rows[1] == {"share": 0.7, "lambda": 0.2, "multipliers": {"a": 3.0, "b": 4.0}}
-    again = Rule.read(rows, ["b", "a"])
+    again = RoutingRule.from_rows(rows, ["b", "a"])
     assert again.multipliers.tolist() == [[2.0, 1.0], [4.0, 3.0]] and again.lam.tolist() == [
         0.1,
         0.2,
     ]
-    assert Rule.of((0.0, 5.0), (2.0, 1.0)).rows([]) == [
+    assert RoutingRule.from_parts((0.0, 5.0), (2.0, 1.0)).to_rows([]) == [
         {"share": 1.0, "lambda": 1.0, "multipliers": {}}
     ]
 
 
-def test_further_metrics_enter_by_their_multipliers_and_must_be_there():
-    rule, cost = Rule(np.ones(1), np.zeros(1), np.array([[2.0]])), np.array([1.0, 1.0])
+def test_further_metrics_are_weighted_by_their_multipliers_and_required():
+    rule, cost = RoutingRule(np.ones(1), np.zeros(1), np.array([[2.0]])), np.array([1.0, 1.0])
     assert rule.choices(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), cost).tolist() == [[1]]
     with pytest.raises(ValueError, match="of 2 metrics"):
         rule.choices(np.array([[1.0, 0.0]]), cost)
 
 
-def test_below_the_cheapest_candidate_is_refused_and_one_candidate_is_enough():
+def test_a_budget_below_the_cheapest_candidate_is_refused_and_one_candidate_is_enough():
     with pytest.raises(InputError, match="below the cheapest"):
-        calibrate(np.zeros((3, 2)), np.array([1.0, 2.0]), 0.9)
-    assert calibrate(np.zeros((3, 1)), np.array([2.0]), 2.0).mean_cost == 2
+        calibrate_to_budget(np.zeros((3, 2)), np.array([1.0, 2.0]), 0.9)
+    assert calibrate_to_budget(np.zeros((3, 1)), np.array([2.0]), 2.0).mean_cost == 2
 
 
-def test_a_prompt_without_all_labels_counts_for_the_cost_alone():
+def test_a_prompt_without_all_labels_contributes_to_the_cost_only():
     predicted, cost = np.array([[0.0, 1.0], [0.0, 2.0]]), np.array([1.0, 2.0])
     curve = deferral_curve(predicted, cost, np.array([[5.0, 7.0], [np.nan, 9.0]]))
     assert (

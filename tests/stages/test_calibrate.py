@@ -1,4 +1,4 @@
-"""Stage calibrate on scores that are made up: what it writes, and what it refuses."""
+"""Stage calibrate on synthetic scores: outputs and refused settings."""
 
 import json
 import shutil
@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from catimage.data.dataset import Dataset
 from catimage.data.schema import PROMPTS, SCORES, read_table, write_table
 from catimage.errors import InputError
 from catimage.params import Calibrate
 from catimage.router import Router
 from catimage.stages import calibrate
-from catimage.stages.train import split_labels
 from catimage.workspace import Workspace
 from tests.built import build
 
@@ -29,16 +29,9 @@ def trained(tmp_path_factory):
     from catimage.estimators import store
 
     estimator, meta = store.load(folder)
-    prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    texts, labels = split_labels(
-        prompts,
-        read_table(workspace.scores, SCORES, "label"),
-        "train",
-        "sharpness",
-        meta["candidates"],
-        params,
-    )
-    store.save(estimator.fit(texts, labels), folder, meta | {"metric": "sharpness"})
+    train = Dataset.read(workspace, params.cost_unit).split("train")
+    fitted = estimator.fit(train.texts, train.labels("sharpness"))
+    store.save(fitted, folder, meta | {"metric": "sharpness"})
     return workspace, params
 
 
@@ -47,31 +40,26 @@ def place(trained, tmp_path):
     return Workspace(shutil.copytree(trained[0].root, tmp_path / "w")), trained[1]
 
 
-def calibrated(place, budget="60%", **asked):
+def calibrated(place, budget="60%", **settings):
     workspace, params = place
     calibrate.run(
-        workspace, params.model_copy(update={"budget": budget, "calibrate": Calibrate(**asked)})
+        workspace, params.model_copy(update={"budget": budget, "calibrate": Calibrate(**settings)})
     )
     return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())
 
 
 def on_validation(place, router):
-    """Mean cost, mean clip_score and mean sharpness of the router's rule on the validation split."""
+    """Return mean cost, clip_score and sharpness of the router on the validation split."""
     workspace, params = place
-    prompts, scores = (
-        read_table(workspace.prompts, PROMPTS, "sample"),
-        read_table(workspace.scores, SCORES, "label"),
-    )
-    texts, labels = split_labels(prompts, scores, "val", "clip_score", router.candidates, params)
-    choices = router.rule.choices(
-        router.scores(texts.tolist(), router.predict(texts.tolist())), router.costs
-    )
+    val = Dataset.read(workspace, params.cost_unit).split("val")
+    texts, labels = val.texts.tolist(), val.labels("clip_score")
+    choices = router.rule.choices(router.scores(texts, router.predict(texts)), router.costs)
     return tuple(
         router.rule.expected(choices, v).mean() for v in (router.costs, labels, 1 - labels)
     )
 
 
-def test_the_budget_is_used_up_and_why_the_estimator_is_said(place, capsys):
+def test_the_whole_budget_is_spent_and_the_comparison_is_printed(place, capsys):
     router, document = calibrated(place, budget="2.25")
     spent, quality, _ = on_validation(place, router)
     assert spent == pytest.approx(2.25) == document[
@@ -81,15 +69,15 @@ def test_the_budget_is_used_up_and_why_the_estimator_is_said(place, capsys):
         document["compared"]["on"] == "train"
         and document["compared"]["estimators"][0]["estimator"] == "ridge"
     )
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert (
-        "ridge of 1: cross-validated mean curve quality" in said[0]
-        and "mean cost 2.25 of 2.25 tflops" in said[1]
+        "ridge of 1: cross-validated mean curve quality" in lines[0]
+        and "mean cost 2.25 of 2.25 tflops" in lines[1]
     )
     assert not list((place[0].router / "estimator").glob("out_of_fold*"))
 
 
-def test_without_out_of_fold_predictions_the_validation_split_compares(place, capsys):
+def test_without_out_of_fold_predictions_estimators_are_compared_on_validation(place, capsys):
     (place[0].estimators / "clip_score" / "ridge" / "out_of_fold.parquet").unlink()
     _, document = calibrated(place, mix=False)
     assert (
@@ -103,7 +91,7 @@ def test_a_named_estimator_is_not_compared(place):
     assert calibrated(place, estimator="ridge")[1]["compared"] is None
 
 
-def test_a_confidence_allows_for_every_setting_that_was_tried_on_the_validation_split(place):
+def test_a_confidence_is_corrected_for_every_setting_compared_on_the_validation_split(place):
     path = place[0].estimators / "clip_score" / "ridge" / "estimator.json"
     meta = json.loads(path.read_text())
     assert meta["tried"] == 8  # penalties
@@ -114,7 +102,7 @@ def test_a_confidence_allows_for_every_setting_that_was_tried_on_the_validation_
     assert eight["lambda"] == as_eight["lambda"] > one["lambda"]
 
 
-def test_a_confidence_spends_less_and_any_other_budget_has_it_too(place, capsys):
+def test_a_confidence_spends_less_and_applies_to_any_other_budget(place, capsys):
     plain, _ = calibrated(place)
     router, document = calibrated(place, confidence=0.95)
     assert (
@@ -125,12 +113,12 @@ def test_a_confidence_spends_less_and_any_other_budget_has_it_too(place, capsys)
         router.rule_for(budget=3.0).lam.max() > plain.rule_for(budget=3.0).lam.max()
         and router.rule_for(budget=1.0).lam.min() > 1e6
     )
-    sure, document = calibrated(place, budget="1.05", confidence=0.999)
-    assert document["validation_mean_cost"] == 1.0 and sure.lam > 1e6
-    assert "no lambda is certain to keep it" in capsys.readouterr().out
+    certified, document = calibrated(place, budget="1.05", confidence=0.999)
+    assert document["validation_mean_cost"] == 1.0 and certified.lam > 1e6
+    assert "validation prompts are too few to certify a lambda" in capsys.readouterr().out
 
 
-def test_a_quality_floor_takes_the_place_of_the_budget(place):
+def test_a_quality_floor_replaces_the_budget(place):
     router, document = calibrated(place, quality_floor=0.6)
     spent, quality, _ = on_validation(place, router)
     assert (
@@ -139,14 +127,14 @@ def test_a_quality_floor_takes_the_place_of_the_budget(place):
         and document["quality_floor"] == 0.6
     )
     with pytest.raises(
-        InputError, match=r"quality_floor: 0.9 is above all that routing reaches .* 0\.6"
+        InputError, match=r"quality_floor: 0.9 is above the best mean quality .* 0\.6"
     ):
         calibrated(place, quality_floor=0.9)
 
 
-def test_floors_of_another_metric_are_kept_within_the_budget(place, capsys):
-    free = on_validation(place, calibrated(place)[0])
-    router, document = calibrated(place, floors={"sharpness": round(free[2] + 0.03, 4)})
+def test_floors_of_another_metric_are_reached_within_the_budget(place, capsys):
+    unconstrained = on_validation(place, calibrated(place)[0])
+    router, document = calibrated(place, floors={"sharpness": round(unconstrained[2] + 0.03, 4)})
     spent, quality, sharp = on_validation(place, router)
     assert (
         sharp
@@ -155,51 +143,51 @@ def test_floors_of_another_metric_are_kept_within_the_budget(place, capsys):
     )
     assert (
         spent <= 2.4 + 1e-9
-        and quality < free[1]
+        and quality < unconstrained[1]
         and f", sharpness {sharp:.5g}" in capsys.readouterr().out
     )
     with pytest.raises(
         InputError,
         match=(
-            r"keeps sharpness 0\.9 on the validation split, where each by itself reaches sharpness"
-            r" 0\.\d+ at most"
+            r"reaches sharpness 0\.9 on the validation split\. By the predictions, each alone"
+            r" reaches sharpness 0\.\d+\."
         ),
     ):
         calibrated(place, floors={"sharpness": 0.9})
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("settings", "message"),
     [
         (
             {"floors": {"clip_score": 0.5}},
-            "clip_score is the metric that is routed on: set calibrate.quality_floor",
+            r"clip_score is the routed metric\. Set calibrate\.quality_floor",
         ),
-        ({"floors": {"lpips": 0.5}}, "'lpips' has no estimator: add it to train.metrics"),
+        ({"floors": {"lpips": 0.5}}, r"'lpips' has no estimator\. Add it to train\.metrics"),
         (
             {"floors": {"sharpness": 0.5}, "mix": False},
-            "they are kept by mixing rules: leave calibrate.mix true",
+            r"floors need randomized rules\. Set calibrate\.mix to true",
         ),
         (
             {"floors": {"sharpness": 0.5}, "confidence": 0.9},
-            "calibrate.floors and calibrate.confidence cannot both be kept",
+            "calibrate: floors and confidence exclude each other",
         ),
         (
             {"quality_floor": 0.5, "confidence": 0.9},
-            "calibrate.quality_floor and calibrate.confidence cannot both be kept",
+            "calibrate: quality_floor and confidence exclude each other",
         ),
         (
             {"quality_floor": 0.5, "floors": {"sharpness": 0.5}},
-            "calibrate.quality_floor and calibrate.floors cannot both be kept",
+            "calibrate: quality_floor and floors exclude each other",
         ),
     ],
 )
-def test_what_cannot_be_kept_together_is_one_sentence_and_leaves_the_last_router(
-    place, asked, words
+def test_settings_that_exclude_each_other_are_refused_and_the_last_router_is_kept(
+    place, settings, message
 ):
     before = (place[0].router / "router.json").read_text()
-    with pytest.raises(InputError, match=words):
-        calibrated(place, **asked)
+    with pytest.raises(InputError, match=message):
+        calibrated(place, **settings)
     assert (place[0].router / "router.json").read_text() == before
 
 
@@ -214,7 +202,7 @@ def test_risk_aversion_needs_the_spread(place):
         )
         assert document["risk_aversion"] == 1.5
         shutil.rmtree(source)
-    with pytest.raises(InputError, match=r"no predictive spread: set train\.folds to 2 or more"):
+    with pytest.raises(InputError, match=r"no predictive spread\. Set train\.folds to 2 or more"):
         calibrated(place, risk_aversion=1.0)
 
 
@@ -225,7 +213,8 @@ def test_an_estimator_of_other_candidates_is_refused(place):
     estimator, meta = store.load(folder)
     store.save(estimator, folder, meta | {"candidates": ["mini-1", "gone"]})
     with pytest.raises(
-        InputError, match=r"ridge was trained on other candidates: run 'catimage train'"
+        InputError,
+        match=r"ridge: the estimator was trained on other candidates\. Run 'catimage train'",
     ):
         calibrated(place, estimator="ridge")
 
@@ -238,39 +227,32 @@ def test_a_constant_metric_routes_to_the_cheapest(place):
 
     folder = workspace.estimators / "clip_score" / "ridge"
     estimator, meta = store.load(folder)
-    prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    texts, labels = split_labels(
-        prompts,
-        read_table(workspace.scores, SCORES, "label"),
-        "train",
-        "clip_score",
-        meta["candidates"],
-        params,
-    )
-    store.save(estimator.fit(texts, np.full_like(labels, 0.5)), folder, meta)
-    for asked in ({}, {"confidence": 0.95}, {"quality_floor": 0.5}):
-        _, document = calibrated(place, estimator="ridge", **asked)
+    train = Dataset.read(workspace, params.cost_unit).split("train")
+    constant = np.full_like(train.labels("clip_score"), 0.5)
+    store.save(estimator.fit(train.texts, constant), folder, meta)
+    for settings in ({}, {"confidence": 0.95}, {"quality_floor": 0.5}):
+        _, document = calibrated(place, estimator="ridge", **settings)
         assert document["validation_mean_cost"] <= 1.01 or document["validation_quality"] == 0.5
 
 
-def test_prompts_that_lack_labels_still_count_for_the_cost(place):
+def test_prompts_with_missing_labels_contribute_to_the_cost(place):
     workspace, params = place
     scores = read_table(workspace.scores, SCORES, "label")
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     held = prompts.loc[prompts["split"] == "val", "prompt_id"].iloc[::2]
     gone = scores["prompt_id"].isin(held) & (scores["candidate"] == "mini-2")
     write_table(scores[~gone], workspace.scores, SCORES)
-    holes = params.model_copy(
+    incomplete = params.model_copy(
         update={"validation": params.validation.model_copy(update={"complete_labels": False})}
     )
-    whole, _ = calibrated((workspace, holes))
-    assert whole.rule.lam == pytest.approx(
-        calibrated(place_again(workspace, scores, params))[0].rule.lam
+    router, _ = calibrated((workspace, incomplete))
+    assert router.rule.lam == pytest.approx(
+        calibrated(restored(workspace, scores, params))[0].rule.lam
     )
 
 
 @pytest.mark.parametrize(
-    ("metric", "asked", "words"),
+    ("metric", "settings", "message"),
     [
         (
             "clip_score",
@@ -284,15 +266,17 @@ def test_prompts_that_lack_labels_still_count_for_the_cost(place):
         ),
     ],
 )
-def test_a_floor_that_no_label_can_judge_is_refused(place, metric, asked, words):
-    holed = without_whole_validation(place, metric)
-    with pytest.raises(InputError, match=words):
-        calibrated(holed, **asked)
+def test_a_floor_without_complete_labels_is_refused(place, metric, settings, message):
+    incomplete = with_incomplete_validation_labels(place, metric)
+    with pytest.raises(InputError, match=message):
+        calibrated(incomplete, **settings)
 
 
-def test_where_no_prompt_has_all_labels_the_other_metrics_floors_hold_all_the_same(place):
+def test_without_complete_labels_of_the_routed_metric_other_floors_are_reached(place):
     _, document = calibrated(
-        without_whole_validation(place, "clip_score"), estimator="ridge", floors={"sharpness": 0.4}
+        with_incomplete_validation_labels(place, "clip_score"),
+        estimator="ridge",
+        floors={"sharpness": 0.4},
     )
     assert (
         document["validation_quality"] is None
@@ -300,8 +284,8 @@ def test_where_no_prompt_has_all_labels_the_other_metrics_floors_hold_all_the_sa
     )
 
 
-def without_whole_validation(place, metric):
-    """Every validation prompt lacks a candidate's score of the metric."""
+def with_incomplete_validation_labels(place, metric):
+    """Remove one candidate's score of the metric from every validation prompt."""
     workspace, params = place
     scores, prompts = (
         read_table(workspace.scores, SCORES, "label"),
@@ -319,6 +303,6 @@ def without_whole_validation(place, metric):
     )
 
 
-def place_again(workspace, scores, params):
+def restored(workspace, scores, params):
     write_table(scores, workspace.scores, SCORES)
     return workspace, params

@@ -11,7 +11,7 @@ import pytest
 
 from catimage.commands import import_scores as importing
 from catimage.data.schema import IMAGES, PROMPTS, SCORES, read_table, write_table
-from catimage.data.shards.manifest import Entry, write_manifest
+from catimage.data.shards.manifest import ShardEntry, write_manifest
 from catimage.data.shards.plan import ShardPlan
 from catimage.data.shards.store import encode_image, write_shard
 from catimage.errors import InputError
@@ -90,7 +90,7 @@ def own(tmp_path_factory):
             [dict(zip(IMAGES.names, row, strict=True)) for row in rows], schema=IMAGES
         )
         entries.append(
-            Entry(plan.name, name, len(rows), write_shard(workspace.images, plan, table))
+            ShardEntry(plan.name, name, len(rows), write_shard(workspace.images, plan, table))
         )
     write_manifest(workspace.images, entries)
     evaluate.run(workspace, params)
@@ -197,9 +197,9 @@ def test_a_router_that_keeps_floors_has_the_cases_of_its_own_budget(own):
     router = Router.load(own[0].router)
     assert rule_at(replace(router, floors={"sharpness": 0.1}), 3.0) is router.rule
     assert (
-        rule_at(router, 3.0).rows([])
-        == router.rule_for(budget=3.0).rows([])
-        != router.rule.rows([])
+        rule_at(router, 3.0).to_rows([])
+        == router.rule_for(budget=3.0).to_rows([])
+        != router.rule.to_rows([])
     )
 
 

@@ -1,4 +1,4 @@
-"""Bad input to stage train: one sentence that names what is wrong, and the last good output stays."""
+"""Invalid input of stage train: the error names the cause, and the last output is kept."""
 
 import json
 
@@ -14,16 +14,16 @@ from catimage.stages import train
 from catimage.workspace import Workspace
 from tests.built import save_tables
 
-GOOD = "what an earlier run left"
+PREVIOUS = "output of an earlier run"
 
 
-def trained(root, spoil=None, estimators=("ridge",), folds=0, **more):
-    """Runs the stage on 60 prompts; ``spoil(candidates, scores, prompts)`` returns other candidates
+def trained(root, change=None, estimators=("ridge",), folds=0, **more):
+    """Run the stage on 60 prompts. ``change(candidates, scores, prompts)`` returns other candidates
     and scores.
     """
     workspace = Workspace(root)
     save_tables(workspace, 60)
-    if spoil:
+    if change:
         tables = [
             read_table(p, s, "here")
             for p, s in (
@@ -32,13 +32,13 @@ def trained(root, spoil=None, estimators=("ridge",), folds=0, **more):
                 (workspace.prompts, PROMPTS),
             )
         ]
-        candidates, scores = spoil(*tables)
+        candidates, scores = change(*tables)
         write_table(candidates, workspace.candidates, CANDIDATES)
         write_table(scores, workspace.scores, SCORES)
     workspace.reports.mkdir()
     (workspace.reports / "validation.json").write_text(json.dumps({"success": True}))
     workspace.estimators.mkdir(parents=True)
-    (workspace.estimators / "before").write_text(GOOD)
+    (workspace.estimators / "before").write_text(PREVIOUS)
     workspace.params.write_text(
         yaml.safe_dump(
             {"pool": "miniature", "train": {"estimators": list(estimators), "folds": folds}, **more}
@@ -63,7 +63,7 @@ def constant(candidates, scores, prompts):
     return candidates, scores.assign(value=0.3)
 
 
-def constant_but_for_rounding(candidates, scores, prompts):
+def constant_up_to_rounding(candidates, scores, prompts):
     return candidates, scores.assign(value=0.3 + 1e-9 * (np.arange(len(scores)) % 2))
 
 
@@ -75,14 +75,14 @@ def not_scored_in_train(candidates, scores, prompts):
     )
 
 
-def test_one_candidate_leaves_nothing_to_choose_from(tmp_path):
-    refused(tmp_path, "'mini-1' is the only one.*add another", one_candidate)
+def test_a_single_candidate_is_refused(tmp_path):
+    refused(tmp_path, "'mini-1' is the only candidate.*Add another", one_candidate)
 
 
-@pytest.mark.parametrize("spoil", [constant, constant_but_for_rounding])
-def test_a_metric_that_is_constant_teaches_nothing(spoil, tmp_path):
+@pytest.mark.parametrize("change", [constant, constant_up_to_rounding])
+def test_a_constant_metric_is_refused(change, tmp_path):
     refused(
-        tmp_path, "every label of clip_score in the train split is 0.3.*nothing to learn", spoil
+        tmp_path, "every label of clip_score in the train split is 0.3.*nothing to learn", change
     )
 
 
@@ -96,14 +96,24 @@ def test_a_candidate_without_labels_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
-        ("high", "cannot be fitted with the settings alpha: high.*correct them"),
-        (-5, r"no finite numbers: correct its settings \(alpha: -5\)"),
+        ("high", "cannot be fitted with the settings alpha: high.*Correct them"),
+        (-5, "cannot be fitted with the settings alpha: -5.*Correct them"),
     ],
 )
-def test_settings_that_do_not_work_are_named(value, said, tmp_path):
-    refused(tmp_path, f"ridge .*{said}", None, [{"name": "ridge", "settings": {"alpha": value}}])
+def test_invalid_settings_are_named(value, message, tmp_path):
+    refused(tmp_path, f"ridge .*{message}", None, [{"name": "ridge", "settings": {"alpha": value}}])
+
+
+def test_settings_that_give_predictions_that_are_not_finite_are_named(tmp_path, monkeypatch):
+    class Diverged:
+        def predict(self, prompts):
+            return np.full((len(prompts), 3), np.nan)
+
+    monkeypatch.setattr(train, "fit", lambda *_: Diverged())
+    message = r"ridge .*not finite\. Correct its settings \(alpha: 5\)"
+    refused(tmp_path, message, None, [{"name": "ridge", "settings": {"alpha": 5}}])
 
 
 def test_features_that_a_kind_cannot_read_are_named(tmp_path):
@@ -115,9 +125,9 @@ def test_features_that_a_kind_cannot_read_are_named(tmp_path):
     )
 
 
-def test_members_of_what_is_no_stack_are_refused(tmp_path):
+def test_members_of_an_estimator_that_is_not_a_stack_are_refused(tmp_path):
     estimators = ["knn", {"name": "mine", "kind": "ridge", "members": ["knn"]}]
-    refused(tmp_path, "mine is a ridge, and only a stack has members", None, estimators)
+    refused(tmp_path, "mine has 'members', but its kind is ridge", None, estimators)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -130,21 +140,21 @@ def test_settings_are_finite(value, tmp_path):
     )
 
 
-def test_a_fault_of_ours_is_not_put_down_to_the_user(tmp_path, monkeypatch):
+def test_other_errors_are_not_attributed_to_the_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda *_: pd.DataFrame().no_such_thing)
     with pytest.raises(AttributeError):
         trained(tmp_path / "a", None, [{"name": "ridge", "settings": {"alpha": 1.0}}])
 
     def fails(*_):
-        raise ValueError("a fault of ours")
+        raise ValueError("an internal error")
 
     monkeypatch.setattr(train, "fit", fails)
-    with pytest.raises(ValueError, match="a fault of ours") as caught:
+    with pytest.raises(ValueError, match="an internal error") as caught:
         trained(tmp_path / "b")
     assert not isinstance(caught.value, InputError)
 
 
-def test_a_spread_lies_beside_each_estimator_where_there_are_folds(tmp_path):
+def test_with_folds_a_spread_is_saved_with_each_estimator(tmp_path):
     workspace = trained(tmp_path, folds=3)
     from catimage.estimators import store
 
@@ -153,5 +163,5 @@ def test_a_spread_lies_beside_each_estimator_where_there_are_folds(tmp_path):
     assert predicted.shape == (2, 3) and (predicted > 0).all() and np.isfinite(predicted).all()
     assert meta["candidates"] == ["mini-1", "mini-2", "mini-4"]
     assert (spread.named_steps["regressor"].seed_share_ >= 0).all(), (
-        "two seeds: their part is known"
+        "two seeds determine their share of the variance"
     )

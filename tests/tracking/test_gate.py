@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from catimage.router import Router
-from catimage.routing.curve import Curve
-from catimage.routing.randomized import Rule
+from catimage.routing.curve import DeferralCurve
+from catimage.routing.randomized import RoutingRule
 from catimage.tracking.gate import judge
 
 PROMPTS = [f"prompt {i}" for i in range(50)]
@@ -30,7 +30,7 @@ class Told(Pipeline):
 
 
 def router(table: NDArray[np.float64], lam: float = 0.1, **other: object) -> Router:
-    curve = Curve(np.zeros(1), np.ones(1), np.ones(1))
+    curve = DeferralCurve(np.zeros(1), np.ones(1), np.ones(1))
     made = Router(
         Told(table),
         "told",
@@ -40,7 +40,7 @@ def router(table: NDArray[np.float64], lam: float = 0.1, **other: object) -> Rou
         ["cheap", "dear"],
         np.array([1.0, 2.0]),
         1.5,
-        Rule.of((1, lam)),
+        RoutingRule.from_parts((1, lam)),
         curve,
     )
     return replace(made, **other)

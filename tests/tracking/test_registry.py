@@ -145,7 +145,7 @@ def test_a_champion_that_another_version_wrote_is_replaced(
     params = load_params(workspace.params, ["budget=50%"])
     calibrate.run(workspace, params)
     registered = registry.register(workspace, params)
-    assert registered.champion and "was written by another version of CATImage" in registered.reason
+    assert registered.champion and "another version of CATImage wrote this router" in registered.reason
 
 
 def test_nothing_to_register_is_said(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from catimage.errors import InputError
 from catimage.params.data import Encoder
 from catimage.params.section import Section
 
@@ -139,3 +141,50 @@ class Calibrate(Section):
     quality_floor: float | None = Field(None, allow_inf_nan=False)
     floors: dict[str, float] = Field(default_factory=dict)
     risk_aversion: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+    def check(self, metric: str, trained_metrics: Collection[str]) -> None:
+        """Check that the settings do not exclude each other.
+
+        Args:
+            metric: the routed metric.
+            trained_metrics: the metrics that have estimators.
+
+        Raises:
+            InputError: two settings exclude each other, or a floor's metric has no estimator.
+        """
+        for name in self.floors:
+            if name == metric:
+                raise InputError(
+                    f"calibrate.floors: {name} is the routed metric. Set calibrate.quality_floor"
+                    " instead."
+                )
+            if name not in trained_metrics:
+                raise InputError(
+                    f"calibrate.floors: {name!r} has no estimator. Add it to train.metrics, and"
+                    " train again."
+                )
+        if self.floors and not self.mix:
+            raise InputError(
+                "calibrate.floors: floors need randomized rules. Set calibrate.mix to true, or"
+                " remove the floors."
+            )
+        for (first, second), reason in _EXCLUSIVE.items():
+            if getattr(self, first) not in (None, {}) and getattr(self, second) not in (None, {}):
+                raise InputError(
+                    f"calibrate: {first} and {second} exclude each other, as {reason}. Remove one"
+                    " of them."
+                )
+
+
+_EXCLUSIVE = {
+    ("quality_floor", "floors"): (
+        "one minimises the cost and the other maximises quality within the budget"
+    ),
+    ("quality_floor", "confidence"): (
+        "the confidence is that of a budget, and a quality floor has none"
+    ),
+    ("floors", "confidence"): (
+        "the certificate is not valid for multipliers that are fitted to the same prompts"
+    ),
+}
+"""Pairs of settings that cannot be combined, and the reason."""

@@ -1,139 +1,194 @@
-"""Budgets that hold with a stated confidence, in finite samples.
+"""Rules that keep a budget with a stated confidence, in finite samples.
 
-A lambda that keeps the budget on the calibration prompts overspends on new ones about every other
-time. Here the rule is chosen such that its true mean cost, over new prompts of the same kind,
-exceeds the budget with probability at most ``1 - confidence``, whatever the distribution of the
-costs is: all that is used is that calibration prompts are drawn independently, that the estimator
-has not learned from them (if it was chosen on them among several, ``confidence`` must allow for
-each), and that a cost lies between those of the cheapest and of the dearest candidate.
+A lambda that keeps the budget on the calibration prompts exceeds it on new prompts about half of
+the time. Here the rule is chosen such that its true mean cost, over new prompts of the same
+distribution, exceeds the budget with probability at most ``1 - confidence``, for any distribution
+of the costs. The assumptions are: the calibration prompts are independent draws; the estimator was
+not trained on them (if it was selected on them among several, ``confidence`` must be corrected for
+that); a cost is between the costs of the cheapest and the most expensive candidate.
 
-Two steps. (1) Whether one given rule keeps the budget is tested by betting (Waudby-Smith and Ramdas
-2024, "Estimating means of bounded random variables by betting"): a gambler who stakes a fixed share
-of his capital on every cost being below the budget has, if the true mean is the budget or more, an
-expected capital of at most 1, so that it reaches ``1 / (1 - confidence)`` with probability ``1 -
-confidence`` at most (Markov). The capital is split over a few stakes, fit for costs that vary much
-or little, and none depends on the data: so it does not depend on the order of the prompts, and
-falls if any cost rises. (2) Rules are ordered from the cheapest to the dearest, each prompt's cost
-never falls along that order, and the dearest rule is taken at which the test still passes
-(risk-controlling prediction sets; Bates et al. 2021, theorem 1): to fail, the test would have to
-pass for the one rule whose true mean cost equals the budget, so that choosing on the same data
-costs nothing. That asks for an order fixed in advance. Lambdas at which calibration prompts happen
-to switch are not; the rules here are ``2 ** (k / 256)`` for whole k, and the mixes of neighbours
-among these.
+There are two steps.
+
+1. A test by betting decides whether one given rule keeps the budget (Waudby-Smith and Ramdas,
+   "Estimating means of bounded random variables by betting", 2024). A bettor stakes a fixed share
+   of the capital on each cost being below the budget. If the true mean is at least the budget, the
+   expected capital is at most 1, so by Markov's inequality it reaches ``1 / (1 - confidence)`` with
+   probability at most ``1 - confidence``. The capital is divided among a few fixed stakes, suited
+   to high and low variance. The stakes do not depend on the data, so the test does not depend on
+   the order of the prompts and is monotone in every cost.
+2. The rules are ordered from the cheapest to the most expensive, such that the cost of every prompt
+   is monotone, and the most expensive rule that passes the test is selected (risk-controlling
+   prediction sets: Bates et al. 2021, theorem 1). The selection fails only if the test passes for
+   the rule whose true mean cost equals the budget, so no correction for multiple tests is needed.
+   The order has to be fixed in advance, which excludes the breakpoints of the calibration prompts.
+   The rules are the lambdas ``2 ** (k / 256)`` for integers k, and mixtures of neighbours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
 from catimage.routing.curve import deferral_curve
 from catimage.routing.policy import choose
-from catimage.routing.randomized import Rule, check_budget
+from catimage.routing.randomized import RoutingRule, check_budget
 
-OCTAVE = 256
-"""Lambdas between one and its double."""
+LAMBDAS_PER_OCTAVE = 256
+"""Number of lambdas between a lambda and its double."""
 STAKES = (1.0, 0.5, 0.25)
-"""Standard deviations for which the stakes are best, in units of the largest that a mean of the
-budget allows.
+"""Standard deviations for which the stakes are optimal, relative to the largest standard deviation
+of costs whose mean equals the budget.
 """
 
 
 class Certifier:
-    """Finds the dearest rule that is certain enough to keep a budget.
+    """Finds the most expensive rule that is certified to keep a budget.
 
     Args:
-        scores: (n_prompts, n_candidates), what is routed on, of the calibration prompts; ``cost``
-            (n_candidates,).
-        confidence: between 0 and 1.
+        scores: predicted quality of the calibration prompts, (n_prompts, n_candidates).
+        cost: (n_candidates,).
+        confidence: between 0 and 1, exclusive.
+
+    Raises:
+        ValueError: ``confidence`` is out of range.
     """
 
     def __init__(self, scores: Floats, cost: Floats, confidence: float) -> None:
         if not 0 < confidence < 1:
-            raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
+            raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
         self.scores, self.cost, self.confidence = scores, cost, confidence
         self.low, self.high = float(cost.min()), float(cost.max())
         switches = deferral_curve(scores, cost).lam[1:]
         switches = switches[switches > 0] if (switches > 0).any() else np.ones(1)
-        self.first, self.last = (
-            int(np.floor(OCTAVE * np.log2(switches[0]))) - 1,
-            int(np.ceil(OCTAVE * np.log2(switches[-1]))) + 1,
-        )
-        self._chosen: dict[int, Ints] = {}
+        self.first = int(np.floor(LAMBDAS_PER_OCTAVE * np.log2(switches[0]))) - 1
+        self.last = int(np.ceil(LAMBDAS_PER_OCTAVE * np.log2(switches[-1]))) + 1
+        self._choices_by_lambda: dict[int, Ints] = {}
 
-    def rule(self, budget: float, mix: bool = True) -> Rule | None:
-        """The dearest rule that is certified; None where none is, so that only the cheapest
-        candidate for every prompt is safe.
+    def rule(self, budget: float, mix: bool = True) -> RoutingRule | None:
+        """Return the most expensive certified rule.
+
+        Args:
+            budget: mean cost per image.
+            mix: if True, mixtures of two neighbouring lambdas are rules, too.
+
+        Returns:
+            The rule, or None if none is certified; then only :func:`cheapest_rule` is safe.
 
         Raises:
-            InputError: the budget is below the cheapest candidate.
+            InputError: the budget is below the cost of the cheapest candidate.
         """
         check_budget(budget, self.low)
         if budget >= self.high or self.passes(budget, self.first, 0.0):
-            return Rule.of((1.0, 0.0))
+            return RoutingRule.from_parts((1.0, 0.0))
         if not self.passes(budget, self.last, 0.0):
             return None
         k = _first_true(lambda k: self.passes(budget, k, 0.0), self.first, self.last)
-        share = _largest(lambda share: self.passes(budget, k, share)) if mix else 0.0
-        return Rule.of((share, lambda_at(k - 1)), (1 - share, lambda_at(k)))
+        share = _largest_true(lambda share: self.passes(budget, k, share)) if mix else 0.0
+        return RoutingRule.from_parts((share, _lambda(k - 1)), (1 - share, _lambda(k)))
 
     def passes(self, budget: float, k: int, share: float) -> bool:
-        """Whether it is certified that ``share`` of the prompts by lambda ``k - 1``, and the rest
-        by lambda ``k``, keep the budget.
+        """Test the rule that uses the lambda of ``k - 1`` for ``share`` of the prompts, and that of
+        ``k`` for the others.
         """
         m = len(self.cost)
         pairs, count = np.unique(self._choices(k - 1) * m + self._choices(k), return_counts=True)
         spent = share * self.cost[pairs // m] + (1 - share) * self.cost[pairs % m]
-        return certified(spent, count, budget, self.low, self.high, self.confidence)
+        return is_certified(spent, count, budget, (self.low, self.high), self.confidence)
 
     def smallest_budget(self) -> float:
-        """The least budget for which a rule is certified, to a thousandth of the range of costs."""
+        """Return the smallest budget with a certified rule, to 1/1000 of the range of costs."""
         if self.high <= self.low:
             return self.low
         steps = 1000
-        found = _first_true(
+        step = _first_true(
             lambda i: self.passes(self.low + (self.high - self.low) * i / steps, self.last, 0.0),
             0,
             steps,
         )
-        return self.low + (self.high - self.low) * found / steps
+        return self.low + (self.high - self.low) * step / steps
 
     def _choices(self, k: int) -> Ints:
-        if k not in self._chosen:
-            self._chosen[k] = choose(self.scores, self.cost, lambda_at(k))
-        return self._chosen[k]
+        if k not in self._choices_by_lambda:
+            self._choices_by_lambda[k] = choose(self.scores, self.cost, _lambda(k))
+        return self._choices_by_lambda[k]
 
 
-def budgets_and_rules(
-    certifier: Certifier, steps: int, mix: bool = True
-) -> list[tuple[float, Rule]]:
-    """Certified rules for budgets evenly spaced between the cheapest and the dearest candidate,
-    ascending, up to lambda 0.
+@dataclass(frozen=True)
+class CertifiedRules:
+    """Rules that keep a budget with the router's confidence, by budget.
 
-    The first is the cheapest candidate for every prompt, which needs no certificate.
+    Attributes:
+        budgets: (n_rules,), ascending from the cost of the cheapest candidate.
+        rules: one rule per budget, without multipliers.
     """
-    found = [(certifier.low, always_cheapest(certifier.scores, certifier.cost))]
-    for budget in np.linspace(certifier.low, certifier.high, steps + 1)[1:].tolist():
-        rule = certifier.rule(budget, mix)
-        if rule is not None:
-            found.append((budget, rule))
-        if rule is not None and not rule.lam.any():
-            break  # quality alone decides from here on
-    return found
+
+    budgets: Floats
+    rules: tuple[RoutingRule, ...]
+
+    @classmethod
+    def compute(cls, certifier: Certifier, steps: int, mix: bool = True) -> Self:
+        """Certify rules for ``steps`` evenly spaced budgets, up to the first rule of lambda 0.
+
+        The first rule always selects the cheapest candidate, which needs no certificate.
+        """
+        budgets = [certifier.low]
+        rules = [cheapest_rule(certifier.scores, certifier.cost)]
+        for budget in np.linspace(certifier.low, certifier.high, steps + 1)[1:].tolist():
+            rule = certifier.rule(budget, mix)
+            if rule is None:
+                continue
+            budgets.append(budget)
+            rules.append(rule)
+            if not rule.lam.any():
+                break
+        return cls(np.array(budgets), tuple(rules))
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Sequence[float]]) -> Self:
+        """Build the rules from the output of :meth:`to_columns`."""
+        parts = (columns[key] for key in ("share", "lower_lambda", "lambda"))
+        rules = tuple(
+            RoutingRule.from_parts((share, lower), (1 - share, lam))
+            for share, lower, lam in zip(*parts, strict=True)
+        )
+        return cls(np.array(columns["budget"], float), rules)
+
+    def to_columns(self) -> dict[str, list[float]]:
+        """Return the columns of a table: ``budget``, ``share``, ``lower_lambda`` and ``lambda``.
+
+        ``share`` of the prompts use the lower lambda; without a mixture it is 0 and the two lambdas
+        are equal.
+        """
+        return {
+            "budget": self.budgets.tolist(),
+            "share": [float(r.share[0]) if len(r.share) > 1 else 0.0 for r in self.rules],
+            "lower_lambda": [float(r.lam[0]) for r in self.rules],
+            "lambda": [float(r.lam[-1]) for r in self.rules],
+        }
+
+    def within(self, budget: float) -> RoutingRule:
+        """Return the rule of the largest certified budget that is at most ``budget``."""
+        i = int(np.searchsorted(self.budgets, budget * (1 + 1e-12), side="right")) - 1
+        return self.rules[max(i, 0)]
 
 
-def certified(
-    spent: Floats, count: Ints, budget: float, low: float, high: float, confidence: float
+def is_certified(
+    spent: Floats, count: Ints, budget: float, cost_range: tuple[float, float], confidence: float
 ) -> bool:
-    """Whether costs are evidence enough, at this confidence, that their true mean is below
-    ``budget``.
+    """Test whether the true mean of observed costs is below ``budget`` at a confidence.
 
     Args:
-        spent: distinct costs (k,), each between ``low`` and ``high``; ``count`` (k,) says how often
-            each was seen.
+        spent: the distinct costs, (n_costs,).
+        count: number of observations of each cost, (n_costs,).
+        budget: mean cost.
+        cost_range: the lowest and the highest possible cost.
+        confidence: between 0 and 1, exclusive.
     """
+    low, high = cost_range
     if budget >= high:
         return True
     if budget <= low:
@@ -145,32 +200,37 @@ def certified(
     return bool(np.logaddexp.reduce(gains) - np.log(len(stakes)) >= level)
 
 
-def always_cheapest(scores: Floats, cost: Floats) -> Rule:
-    """A lambda so large that no prompt goes to any but the cheapest candidate, unless predictions
-    grow a billion times.
+def cheapest_rule(scores: Floats, cost: Floats) -> RoutingRule:
+    """Return a rule with a lambda so large that it always selects the cheapest candidate.
+
+    This holds for predictions whose range is up to a billion times that of ``scores``.
     """
-    dearer = cost[cost > cost.min()]
-    gap = float(dearer.min() - cost.min()) if len(dearer) else 1.0
-    return Rule.of((1.0, 1e9 * max(float(np.ptp(scores)), 1e-9) / gap))
+    above = cost[cost > cost.min()]
+    gap = float(above.min() - cost.min()) if len(above) else 1.0
+    return RoutingRule.from_parts((1.0, 1e9 * max(float(np.ptp(scores)), 1e-9) / gap))
 
 
-def lambda_at(k: int) -> float:
-    """The lambda of a place in the order."""
-    return float(2.0 ** (k / OCTAVE))
+def _lambda(k: int) -> float:
+    return float(2.0 ** (k / LAMBDAS_PER_OCTAVE))
 
 
 def _first_true(test: Callable[[int], bool], low: int, high: int) -> int:
-    """The first integer for which a monotone test is true; it is at ``high``, and not at ``low``."""
+    """Return the first integer for which a monotone test is true.
+
+    The test must be false for ``low`` and true for ``high``.
+    """
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if test(middle) else (middle, high)
     return high
 
 
-def _largest(test: Callable[[float], bool], rounds: int = 30) -> float:
-    """The largest share, from 0 (where the test is true) up, to a billionth."""
+def _largest_true(test: Callable[[float], bool], iterations: int = 30) -> float:
+    """Return the largest share, to a billionth, for which a monotone test is true; it must be true
+    for 0.
+    """
     low, high = 0.0, 1.0
-    for _ in range(rounds):
+    for _ in range(iterations):
         middle = (low + high) / 2
         low, high = (middle, high) if test(middle) else (low, middle)
     return low

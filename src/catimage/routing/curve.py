@@ -1,9 +1,12 @@
 """The exact deferral curve (CATImage 3.3).
 
-For a prompt, ``quality - lambda * cost`` is a line in lambda for each candidate, and the rule
-follows their upper envelope: the choice changes only where the winning line changes. Walking every
-prompt's envelope from lambda = 0 up gives all breakpoints, and sorting those gives the curve, with
-no grid of lambdas and nothing missed between its points.
+For one prompt, ``quality - lambda * cost`` is a line in lambda for each candidate, and equation 3
+selects the highest line. The selection changes only at breakpoints of this upper envelope.
+:func:`deferral_curve` follows the envelope of every prompt from lambda = 0 upwards and sorts the
+breakpoints of all prompts. The result has every point of the curve; no grid of lambdas is needed.
+
+This is kept instead of a grid because it is exact and faster: 100,000 prompts by 20 candidates take
+0.3 s, a grid of 1,000 lambdas about 100 times as long (``make bench``).
 """
 
 from __future__ import annotations
@@ -17,18 +20,21 @@ from catimage.common.arrays import Floats, Ints
 from catimage.routing.policy import check_shapes
 
 _TOLERANCE = 1e-9
+"""Relative distance below which two lambdas are equal."""
 _BLOCK = 4096
-"""Prompts walked at once: what fits the processor's cache."""
+"""Number of prompts processed together, so that the arrays fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A deferral curve: point ``i`` is what the rule gives for lambda in ``[lam[i], lam[i + 1])``.
+class DeferralCurve:
+    """Mean cost and mean quality as functions of lambda.
+
+    Point ``i`` applies to every lambda in ``[lam[i], lam[i + 1])``.
 
     Attributes:
-        lam: (k,) ascending from 0.
-        cost: (k,) mean cost, descending.
-        quality: (k,) mean quality.
+        lam: lambdas, (n_points,), ascending from 0.
+        cost: mean cost, (n_points,), descending.
+        quality: mean quality, (n_points,).
     """
 
     lam: Floats
@@ -39,16 +45,20 @@ class Curve:
         return len(self.lam)
 
     def mean_quality(self, low: float, high: float, linear: bool = False) -> float:
-        """The mean over cost from ``low`` to ``high`` of the best quality at no more than that
-        cost: an exact integral.
+        """Return the mean over budgets from ``low`` to ``high`` of the best quality within the
+        budget.
+
+        The integral is exact. If ``low`` equals ``high``, the best quality at that cost is
+        returned.
 
         Args:
-            low: a cost that the curve reaches, if it is ``linear`` its least; where it equals
-                ``high``, the best quality there is returned.
-            linear: the curve is a concave line, and beyond its best point level; otherwise it has
-                steps.
+            low: smallest budget; the curve must have a point within it (with ``linear``, ``low``
+                must be the least cost of the curve).
+            high: largest budget.
+            linear: if True, points are connected by straight lines (a concave curve, constant
+                beyond its best point); otherwise the curve is a step function.
         """
-        if not high > low:  # a mean of equal costs may differ from them in the last digit
+        if not high > low:  # a mean of equal costs may differ from them by rounding
             return float(self.quality[self.cost <= high * (1 + 1e-12)].max())
         rows = np.argsort(self.cost, kind="stable")
         best = np.maximum.accumulate(self.quality[rows])
@@ -60,100 +70,108 @@ class Curve:
         )
         return float(area / (high - low))
 
-    def thinned(self, most: int, keep: Ints | None = None) -> Curve:
-        """At most ``most`` points, evenly spaced in cost: the ends, the best point and the rows in
-        ``keep`` always stay.
+    def thinned(self, max_points: int, keep: Ints | None = None) -> DeferralCurve:
+        """Return at most ``max_points`` points, evenly spaced in cost.
+
+        The first, the last and the best point and the positions in ``keep`` are always included.
         """
-        if len(self) <= most:
+        if len(self) <= max_points:
             return self
         ends_and_best = np.array([0, len(self) - 1, int(np.argmax(self.quality))])
-        must = np.unique(ends_and_best if keep is None else np.concatenate([ends_and_best, keep]))
-        targets = np.linspace(self.cost[0], self.cost[-1], most - len(must))
+        kept = np.unique(ends_and_best if keep is None else np.concatenate([ends_and_best, keep]))
+        targets = np.linspace(self.cost[0], self.cost[-1], max_points - len(kept))
         even = np.searchsorted(-self.cost, -targets).clip(0, len(self) - 1)
-        rows = np.unique(np.concatenate([must, even]))
-        return Curve(self.lam[rows], self.cost[rows], self.quality[rows])
+        rows = np.unique(np.concatenate([kept, even]))
+        return DeferralCurve(self.lam[rows], self.cost[rows], self.quality[rows])
 
 
-def deferral_curve(predicted: Floats, cost: Floats, actual: Floats | None = None) -> Curve:
-    """The curve of the rule that routes by ``predicted``, with its quality read from ``actual``.
+def deferral_curve(predicted: Floats, cost: Floats, actual: Floats | None = None) -> DeferralCurve:
+    """Compute the deferral curve of routing by ``predicted``, with its quality from ``actual``.
 
     Args:
-        predicted: (n_prompts, n_candidates) expected quality; ``cost`` (n_candidates,).
-        actual: (n_prompts, n_candidates) labels; ``predicted`` itself where left out. A prompt that
-            lacks a label (NaN) counts for the cost alone.
+        predicted: predicted quality, (n_prompts, n_candidates).
+        cost: (n_candidates,).
+        actual: labels, (n_prompts, n_candidates); ``predicted`` by default. A prompt with a missing
+            label (NaN) contributes to the mean cost only.
 
     Raises:
-        ValueError: shapes differ, no prompt, a value is not finite, or no prompt has all of its
-            labels.
+        ValueError: shapes differ, there is no prompt, a value is not finite, or no prompt has all
+            of its labels.
     """
     check_shapes(predicted, cost)
     if not len(predicted):
-        raise ValueError("a curve needs a prompt at least")
-    actual, whole = (
-        (predicted, len(predicted)) if actual is None else _whole(actual, predicted.shape)
-    )
+        raise ValueError("a curve needs at least one prompt")
+    n = len(predicted)
+    labels, n_labelled = (predicted, n) if actual is None else _labelled(actual, predicted.shape)
     start, lam, row, old, new = _switches(predicted, cost)
-    n, every = len(predicted), np.arange(len(predicted))
     saved = np.cumsum(cost[new] - cost[old])
-    gained = np.cumsum(actual[row, new] - actual[row, old])
+    gained = np.cumsum(labels[row, new] - labels[row, old])
     lam = np.concatenate([[0.0], lam])
     costs = cost[start].mean() + np.concatenate([[0.0], saved]) / n
-    quality = (actual[every, start].sum() + np.concatenate([[0.0], gained])) / whole
-    last = np.append(
-        lam[1:] > lam[:-1] * (1 + 2 * _TOLERANCE), True
-    )  # switches at one lambda, but for rounding, make one point
-    return Curve(lam[last], costs[last], quality[last])
+    first_quality = labels[np.arange(n), start].sum()
+    quality = (first_quality + np.concatenate([[0.0], gained])) / n_labelled
+    # Switches at equal lambdas, up to rounding, are one point.
+    last = np.append(lam[1:] > lam[:-1] * (1 + 2 * _TOLERANCE), True)
+    return DeferralCurve(lam[last], costs[last], quality[last])
 
 
-def _whole(actual: Floats, shape: tuple[int, ...]) -> tuple[Floats, int]:
-    """Labels with those of prompts that lack one as 0, and how many prompts lack none."""
+def _labelled(actual: Floats, shape: tuple[int, ...]) -> tuple[Floats, int]:
+    """Set the labels of incomplete prompts to 0, and count the complete prompts."""
     if actual.shape != shape:
         raise ValueError(
-            f"predicted and actual must be of one shape, not {shape} and {actual.shape}"
+            f"predicted and actual must have the same shape, not {shape} and {actual.shape}"
         )
-    lacking = np.flatnonzero(np.isnan(actual).any(axis=1))
-    if np.isinf(actual).any() or len(lacking) == len(actual):
+    incomplete = np.flatnonzero(np.isnan(actual).any(axis=1))
+    if np.isinf(actual).any() or len(incomplete) == len(actual):
         raise ValueError(
             "actual must be finite, and at least one prompt must have all of its labels"
         )
-    if len(lacking):
+    if len(incomplete):
         actual = actual.copy()
-        actual[lacking] = 0.0
-    return actual, len(actual) - len(lacking)
+        actual[incomplete] = 0.0
+    return actual, len(actual) - len(incomplete)
 
 
 def _switches(predicted: Floats, cost: Floats) -> tuple[Ints, Floats, Ints, Ints, Ints]:
-    """The choices at lambda = 0, and every later switch (lambda, row, old, new), by ascending
-    lambda.
+    """Return the choices at lambda = 0, and all switches sorted by lambda.
+
+    A switch is a lambda, a row, the old and the new candidate.
     """
     order = np.argsort(cost, kind="stable")
-    starts, found = [], [(np.zeros(0), *(np.zeros(0, int) for _ in range(3)))]
+    starts, switches = [], [(np.zeros(0), *(np.zeros(0, int) for _ in range(3)))]
     for first in range(0, len(predicted), _BLOCK):
         value = predicted[first : first + _BLOCK, order]
         choice = np.argmax(value, axis=1)
         starts.append(order[choice])
-        found += [
+        switches += [
             (lam, rows + first, order[old], order[new])
-            for lam, rows, old, new in _walk(value, cost[order], choice)
+            for lam, rows, old, new in _walk_envelopes(value, cost[order], choice)
         ]
-    lam, row, old, new = (np.concatenate(part) for part in zip(*found, strict=True))
-    by_lam = np.argsort(
-        lam
-    )  # in which order those of one lambda come is all the same: they make one point
+    lam, row, old, new = (np.concatenate(part) for part in zip(*switches, strict=True))
+    by_lam = np.argsort(lam)  # the order of equal lambdas is irrelevant: they become one point
     return np.concatenate(starts), lam[by_lam], row[by_lam], old[by_lam], new[by_lam]
 
 
-def _walk(value: Floats, price: Floats, choice: Ints) -> Iterator[tuple[Floats, Ints, Ints, Ints]]:
-    """Down every row's envelope at once, a switch a round, until all rows are at the cheapest
-    price.
+def _walk_envelopes(
+    value: Floats, price: Floats, choice: Ints
+) -> Iterator[tuple[Floats, Ints, Ints, Ints]]:
+    """Follow the envelopes of all rows together, one switch per row and iteration.
+
+    Args:
+        value: quality, (n_rows, n_candidates).
+        price: costs, (n_candidates,), ascending.
+        choice: candidate of each row at lambda = 0.
+
+    Yields:
+        Lambdas, rows, old and new candidates, until every row is at the lowest price.
     """
     saving = price[:, None] - price
     cheaper = saving > 0
     saving, never = np.where(cheaper, saving, 1.0), np.where(cheaper, 0.0, np.inf)
     rows = np.arange(len(value))
     while True:
-        going = price[choice] > price[0]
-        rows, choice = rows[going], choice[going]
+        unfinished = price[choice] > price[0]
+        rows, choice = rows[unfinished], choice[unfinished]
         if not len(rows):
             return
         lam, successor = _next_switch(value[rows], choice, saving, never)
@@ -162,12 +180,17 @@ def _walk(value: Floats, price: Floats, choice: Ints) -> Iterator[tuple[Floats, 
 
 
 def _next_switch(value: Floats, choice: Ints, saving: Floats, never: Floats) -> tuple[Floats, Ints]:
-    """Where each row's present line is first overtaken by a cheaper one, and by which (the cheapest
-    of several).
+    """Find the lambda at which each row's line is first crossed by a cheaper candidate's line.
 
     Args:
-        saving: (m, m), what the column's candidate saves over the row's; ``never`` is infinite
-            where it saves nothing, else 0.
+        value: quality, (n_rows, n_candidates).
+        choice: current candidate of each row.
+        saving: what the column's candidate saves compared with the row's, (n_candidates,
+            n_candidates).
+        never: infinite where nothing is saved, otherwise 0; same shape.
+
+    Returns:
+        The lambdas, and the candidates that are selected next: the cheapest of several.
     """
     every = np.arange(len(value))
     slope = value[every, choice][:, None] - value
@@ -177,9 +200,11 @@ def _next_switch(value: Floats, choice: Ints, saving: Floats, never: Floats) -> 
     return slope[every, successor].clip(0), successor
 
 
-def safe_lambda(curve: Curve, i: int) -> float:
-    """A lambda just inside segment ``i``, so that rounding cannot give
-    :func:`~catimage.routing.policy.choose` the neighbour's choice.
+def safe_lambda(curve: DeferralCurve, i: int) -> float:
+    """Return a lambda just inside segment ``i`` of a curve.
+
+    At the breakpoint itself, rounding could make :func:`~catimage.routing.policy.choose` select the
+    neighbouring segment's candidate.
     """
     low = float(curve.lam[i])
     inside = low * (1 + _TOLERANCE)

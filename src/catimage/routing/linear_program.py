@@ -1,13 +1,20 @@
-"""The linear programme behind routing with floors, solved exactly.
+"""Optimal routing within a budget and with lower bounds on other metrics.
 
-    maximise  mean quality   subject to  mean cost <= budget  and  mean of metric k >= floor k
+The linear program is equation 1 of CATImage (3.1), relaxed and with more constraints::
 
-over all ways to send prompts to candidates, a prompt being split where need be: equation 1's
-relaxation (CATImage 3.1) with more constraints. A revised simplex keeps a basis of rules and
-slacks, one more than there are constraints; the shares of the rules meet these. Given the basis'
-dual prices, the best rule to take in is equation 3 with these multipliers (Dantzig and Wolfe 1960).
-At the optimum all rules of the basis are best at one set of prices, so that they differ in ties
-alone.
+    maximise  mean quality   subject to   mean cost <= budget,   mean of metric k >= floor k
+
+over all assignments of prompts to candidates, where a prompt may be split between candidates.
+
+It is solved by column generation (Dantzig and Wolfe, "Decomposition Principle for Linear Programs",
+1960). The variables of the master program are the shares of routing rules; ``scipy`` (HiGHS) solves
+it. Given its dual prices, the rule with the best reduced cost is equation 3 with these multipliers.
+At the optimum all rules with a positive share are optimal at the same prices, so they differ only
+for tied prompts.
+
+The whole program in one call of ``scipy.optimize.linprog`` has n_prompts * n_candidates variables
+and is too slow: with two floors and 20 candidates it takes 95 s for 10,000 prompts (this module:
+0.4 s; 2.3 s for 100,000 prompts; two cores).
 """
 
 from __future__ import annotations
@@ -15,167 +22,137 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import OptimizeResult, linprog
 
 from catimage.common.arrays import Floats
-from catimage.routing.randomized import Rule
+from catimage.routing.randomized import RoutingRule
 
 _PENALTIES = (1e1, 1e3, 1e5)
-"""Of missing a constraint, in ranges of quality for a range of the constraint, one after the other
-until none is missed.
+"""Prices of violating a constraint, tried in this order until no constraint is violated. The unit
+is the range of the quality per range of the constraint.
 """
-_PIVOTS = 2000
-_TINY = 1e-9
-_NUDGE = 1e-9
-"""Prices are moved by about this, relatively: at a tie the choice would otherwise hang on rounding.
-"""
+_MAX_ITERATIONS = 2000
+_TOLERANCE = 1e-9
+_PERTURBATION = 1e-9
+"""Relative perturbation of the prices, so that ties are not broken by rounding errors."""
+_SOLVER_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
-class Optimum:
-    """The optimal rule, and by how much it misses the budget, in the cost unit, and each floor, in
-    the metric's: (1 + K,).
+class OptimalRule:
+    """The optimal rule, and the violation of each constraint.
+
+    Attributes:
+        rule: the rule.
+        violations: (1 + n_floors,): of the budget, in the cost unit, and of each floor, in the
+            metric's unit; 0 where the constraint is satisfied.
     """
 
-    rule: Rule
-    missed: Floats
+    rule: RoutingRule
+    violations: Floats
 
     @property
-    def met(self) -> bool:
-        """Whether every constraint is met."""
-        return not self.missed.any()
+    def feasible(self) -> bool:
+        """Whether every constraint is satisfied."""
+        return not self.violations.any()
 
 
-def optimum(scores: Floats, cost: Floats, budget: float, floors: Floats) -> Optimum:
-    """Solves the programme; where nothing meets the constraints, the rule that misses them by
-    little in all.
+def optimal_rule(scores: Floats, cost: Floats, budget: float, floors: Floats) -> OptimalRule:
+    """Solve the linear program; if it is infeasible, minimise the violations.
 
     Args:
-        scores: (1 + K, n, m), of the routed metric first; ``cost`` (m,).
-        budget: mean cost; ``floors`` (K,), of the means of the other metrics.
+        scores: predicted quality, (1 + n_floors, n_prompts, n_candidates), the routed metric first.
+        cost: (n_candidates,).
+        budget: upper bound of the mean cost.
+        floors: lower bounds of the means of the other metrics, (n_floors,).
     """
-    simplex = _Simplex(scores, cost, np.concatenate([[-budget], floors]))
+    program = _MasterProgram(scores, cost, np.concatenate([[-budget], floors]))
     for penalty in _PENALTIES:
-        simplex.solve(penalty)
-        if simplex.missed().max(initial=0.0) <= _TINY:
+        share, violations = program.solve(penalty)
+        if violations.max(initial=0.0) <= _TOLERANCE:
             break
-    missed = simplex.missed()
-    return Optimum(simplex.rule(), np.where(missed > _TINY, missed, 0.0) * simplex.unit)
+    violations = np.where(violations > _TOLERANCE, violations, 0.0)
+    return OptimalRule(program.mixture(share), violations * program.unit)
 
 
 @dataclass
-class _Column:
-    """Of a basis: what a unit of it adds to the constraints and to the sum of shares, and its
-    worth; lambda and multipliers of a rule.
+class _MasterProgram:
+    """The rules generated so far, and the linear program over their shares.
+
+    Constraints are in the form ``mean >= bound`` (the mean cost is negated), in units of their
+    range over all prompts and candidates.
+
+    Attributes:
+        bounds: (1 + n_floors,).
+        prices: lambda and multipliers of each rule, (1 + n_floors,) each.
+        means: constrained means of each rule, (1 + n_floors,) each.
+        quality: mean quality of each rule.
     """
-
-    adds: Floats
-    worth: float = 0.0
-    prices: Floats | None = None
-    artificial: bool = False
-
-
-@dataclass
-class _Simplex:
-    """The state: a column a row, and how much of each."""
 
     scores: Floats
     cost: Floats
-    least: Floats
-    basis: list[_Column] = field(default_factory=list)
+    bounds: Floats
+    prices: list[Floats] = field(default_factory=list)
+    means: list[Floats] = field(default_factory=list)
+    quality: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.scale = float(np.ptp(self.scores[0])) or 1.0
         ranges = np.array([np.ptp(self.cost), *(np.ptp(s) for s in self.scores[1:])])
         self.unit = np.where(ranges > 0, ranges, 1.0)
-        self.right = np.append(self.least / self.unit, 1.0)
-        first = self._rule(np.zeros(len(self.least)))
-        enough = first.adds[:-1] >= self.right[:-1]
-        signs = np.where(enough, -1.0, 1.0)
-        sides = [
-            _Column(np.append(row, 0.0), artificial=bool(s > 0))
-            for s, row in zip(signs, np.diag(signs), strict=True)
-        ]
-        self.basis = [first, *sides]
+        self._add_rule(np.zeros(len(self.bounds)))
 
-    def _rule(self, prices: Floats) -> _Column:
-        """Equation 3 with these prices (1 + K,), per range of each constraint."""
-        nudged = (
-            prices
-            * self.scale
-            / self.unit
-            * (1 + _NUDGE * np.sqrt(np.arange(2.0, 2 + len(prices))))
-        )
-        choice = Rule(np.ones(1), nudged[:1], nudged[None, 1:]).choices(self.scores, self.cost)[0]
-        every = np.arange(len(choice))
-        means = np.array(
-            [-self.cost[choice].mean(), *(s[every, choice].mean() for s in self.scores[1:])]
-        )
-        return _Column(
-            np.append(means / self.unit, 1.0),
-            float(self.scores[0][every, choice].mean()) / self.scale,
-            nudged,
-        )
+    def _add_rule(self, prices: Floats) -> float:
+        """Add the rule that is optimal at ``prices``, and return its priced value."""
+        perturbed = 1 + _PERTURBATION * np.sqrt(np.arange(2.0, 2 + len(prices)))
+        unscaled = prices * self.scale / self.unit * perturbed
+        rule = RoutingRule(np.ones(1), unscaled[:1], unscaled[None, 1:])
+        choice = rule.choices(self.scores, self.cost)[0]
+        rows = np.arange(len(choice))
+        means = [-self.cost[choice].mean(), *(s[rows, choice].mean() for s in self.scores[1:])]
+        self.prices.append(unscaled)
+        self.means.append(np.array(means) / self.unit)
+        self.quality.append(float(self.scores[0][rows, choice].mean()) / self.scale)
+        return self.quality[-1] + float(prices @ self.means[-1])
 
-    def solve(self, penalty: float) -> None:
-        """Pivots until no rule and no slack improves the basis."""
-        for _ in range(_PIVOTS):
-            matrix = np.stack([c.adds for c in self.basis], axis=1)
-            worth = np.array([-penalty if c.artificial else c.worth for c in self.basis])
-            dual = np.linalg.solve(matrix.T, worth)
-            entering = self._entering(dual)
-            if entering is None or not self._pivot(matrix, entering):
-                return
+    def solve(self, penalty: float) -> tuple[Floats, Floats]:
+        """Add rules until none improves the optimum.
 
-    def _entering(self, dual: Floats) -> _Column | None:
-        """A column that improves the basis with these dual values (K + 2,)."""
-        slack = int(np.argmax(dual[:-1]))
-        if dual[slack] > _TINY:
-            return _Column(-np.eye(len(dual))[slack])
-        rule = self._rule(np.maximum(-dual[:-1], 0.0))
-        return (
-            rule
-            if rule.worth - dual @ rule.adds > _TINY * (1 + float(np.abs(dual).max()))
-            else None
-        )
+        Args:
+            penalty: price of violating a constraint by its range.
 
-    def _pivot(self, matrix: Floats, entering: _Column) -> bool:
-        """Takes a column in for the one that it first drives to zero; whether there is one."""
-        amounts, falls = np.linalg.solve(matrix, np.stack([self.right, entering.adds], axis=1)).T
-        ratio = np.where(
-            falls > 1e-11, np.maximum(amounts, 0.0) / np.where(falls > 1e-11, falls, 1.0), np.inf
-        )
-        if not np.isfinite(ratio).any():
-            return False
-        near = np.flatnonzero(ratio <= ratio.min() + 1e-12)
-        leaving = max(near.tolist(), key=lambda i: (self.basis[i].artificial, falls[i]))
-        self.basis[leaving] = entering
-        return True
+        Returns:
+            The shares of the rules, and the violations (1 + n_floors,) in ranges.
+        """
+        for _ in range(_MAX_ITERATIONS):
+            n_rules = len(self.quality)
+            optimum = self._solve_master(penalty)
+            prices, level = -optimum.ineqlin.marginals, -float(optimum.eqlin.marginals[0])
+            value = self._add_rule(np.maximum(prices, 0.0))
+            if value - level <= _TOLERANCE * (1 + float(prices.max(initial=0.0)) + abs(level)):
+                break
+        return optimum.x[:n_rules], optimum.x[n_rules:]
 
-    def _amounts(self) -> Floats:
-        return np.maximum(
-            np.linalg.solve(np.stack([c.adds for c in self.basis], axis=1), self.right), 0.0
+    def _solve_master(self, penalty: float) -> OptimizeResult:
+        """Find the best shares of the rules generated so far; constraints may be violated."""
+        n_rules, n_bounds = len(self.quality), len(self.bounds)
+        return linprog(
+            np.concatenate([-np.array(self.quality), np.full(n_bounds, penalty)]),
+            A_ub=np.hstack([-np.array(self.means).T, -np.eye(n_bounds)]),
+            b_ub=-self.bounds / self.unit,
+            A_eq=np.concatenate([np.ones(n_rules), np.zeros(n_bounds)])[None],
+            b_eq=[1.0],
+            method="highs-ds",
+            options={
+                "presolve": False,
+                "primal_feasibility_tolerance": _SOLVER_TOLERANCE,
+                "dual_feasibility_tolerance": _SOLVER_TOLERANCE,
+            },
         )
 
-    def missed(self) -> Floats:
-        """How much is missing of each constraint (1 + K,), in its ranges."""
-        artificial = [
-            (c.adds[:-1], a)
-            for c, a in zip(self.basis, self._amounts(), strict=True)
-            if c.artificial
-        ]
-        return (
-            np.sum([adds * a for adds, a in artificial], axis=0)
-            if artificial
-            else np.zeros(len(self.least))
-        )
-
-    def rule(self) -> Rule:
-        """The mix of the basis' rules, those of small lambda first."""
-        parts = [
-            (a, c.prices)
-            for c, a in zip(self.basis, self._amounts(), strict=True)
-            if c.prices is not None and a > _TINY
-        ]
-        parts.sort(key=lambda part: float(part[1][0]))
-        share, prices = np.array([a for a, _ in parts]), np.stack([p for _, p in parts])
-        return Rule(share / share.sum(), prices[:, 0], prices[:, 1:])
+    def mixture(self, share: Floats) -> RoutingRule:
+        """Combine the rules with a positive share into one, in ascending order of lambda."""
+        kept = np.flatnonzero(share > _TOLERANCE)
+        kept = kept[np.argsort([self.prices[i][0] for i in kept], kind="stable")]
+        prices = np.stack([self.prices[i] for i in kept])
+        return RoutingRule(share[kept] / share[kept].sum(), prices[:, 0], prices[:, 1:])

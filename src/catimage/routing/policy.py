@@ -1,4 +1,4 @@
-"""The routing rule (CATImage, equation 3)."""
+"""The routing policy (CATImage, equation 3): the candidate with the best quality minus cost."""
 
 from __future__ import annotations
 
@@ -9,30 +9,41 @@ from catimage.common.arrays import Floats, Ints
 
 
 def check_shapes(quality: NDArray[np.floating], cost: NDArray[np.floating]) -> None:
-    """Raises ValueError unless ``quality`` is (n, m) and finite and ``cost`` (m,), finite and not
-    negative.
+    """Check arrays of quality and cost.
+
+    Args:
+        quality: (n_prompts, n_candidates), finite.
+        cost: (n_candidates,), finite and not negative.
+
+    Raises:
+        ValueError: a shape or a value is invalid.
     """
     if quality.ndim != 2 or cost.shape != quality.shape[1:]:
         raise ValueError(
-            f"quality must be (prompts, candidates) and cost (candidates,), not {quality.shape} and"
-            f" {cost.shape}"
+            f"quality must be (n_prompts, n_candidates) and cost (n_candidates,), not"
+            f" {quality.shape} and {cost.shape}"
         )
     if not np.isfinite(quality).all() or not np.isfinite(cost).all() or (cost < 0).any():
-        raise ValueError("quality and cost must be finite, and cost not negative")
+        raise ValueError("quality and cost must be finite, and cost must not be negative")
 
 
 def choose(quality: Floats, cost: Floats, lam: float) -> Ints:
-    """The candidate of each prompt: argmax over m of ``quality[:, m] - lam * cost[m]`` (equation
-    3).
+    """Select the candidate of each prompt by equation 3.
+
+    The candidate is the argmax over m of ``quality[:, m] - lam * cost[m]``. The cheapest of tied
+    candidates is selected, and the first of those with equal costs.
 
     Args:
         quality: expected quality, (n_prompts, n_candidates), higher is better.
-        cost: (n_candidates,), in any unit.
-        lam: quality units per cost unit, not negative; infinity means the cheapest candidate.
+        cost: cost of one image, (n_candidates,), in any unit.
+        lam: lambda, in quality units per cost unit, not negative. Infinity selects the cheapest
+            candidate.
 
     Returns:
-        Indices of candidates, (n_prompts,). A tie goes to the cheaper candidate, then to the
-        earlier one.
+        Positions of candidates, (n_prompts,).
+
+    Raises:
+        ValueError: an array is invalid, or ``lam`` is negative or NaN.
     """
     check_shapes(quality, cost)
     if not lam >= 0:

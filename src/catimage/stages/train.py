@@ -1,5 +1,6 @@
-"""Stage train: one estimator a name and metric, fitted on the train split, its parameters chosen on
-the validation split.
+"""Stage train: fit the estimators of each metric on the train split.
+
+The parameters of an estimator are selected on the validation split.
 """
 
 from __future__ import annotations
@@ -40,18 +41,16 @@ from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Writes ``models/estimators/<metric>/<name>/`` for each trained metric and each of
-    ``train.estimators``.
+    """Write ``models/estimators/<metric>/<name>/`` for each trained metric and estimator.
 
-    Beside an estimator lies what it says of the training prompts when it has learned from the other
-    folds alone (:data:`OUT_OF_FOLD`: ``prompt_id`` and a column a candidate), unless
-    ``train.folds`` is 0.
+    Unless ``train.folds`` is 0, the folder also has out-of-fold predictions of the training prompts
+    (:data:`~catimage.estimators.load_estimators.OUT_OF_FOLD`) and the predictive spread.
 
     Raises:
-        InputError: the gate has not passed, a table is missing, an estimator or metric is unknown,
-            or a candidate has no label.
+        InputError: the data have not been validated, a table is missing, an estimator or metric is
+            unknown, or a candidate has no label.
     """
-    check_gate(workspace)
+    _check_validated(workspace)
     metrics = params.trained_metrics
     data = Dataset.read(
         workspace,
@@ -136,45 +135,10 @@ def estimator_context(
     )
 
 
-def candidates_of(table: pd.DataFrame, unit: str) -> Candidates:
-    """The candidates that have a cost in ``unit``, cheapest first."""
-    return Candidates.from_table(table, unit)
-
-
-def check_gate(workspace: Workspace) -> None:
-    """Raises InputError unless the validate stage has passed on this workspace."""
+def _check_validated(workspace: Workspace) -> None:
+    """Raise InputError unless the validate stage has passed on this workspace."""
     report = workspace.reports / "validation.json"
     if not report.exists() or not json.loads(report.read_text()).get("success"):
         raise InputError(
-            f"{report} does not say that the data are valid: run 'catimage validate' first."
+            f"{report}: the data have not passed validation. Run 'catimage validate' first."
         )
-
-
-def split_labels(
-    prompts: pd.DataFrame,
-    scores: pd.DataFrame,
-    split: str,
-    metric: str,
-    candidates: list[str],
-    params: Params,
-) -> tuple[np.ndarray, Floats]:
-    """The prompts (n,) of a split and their labels (n, n_candidates), higher is better.
-
-    With ``validate.complete_labels: false`` a label that is missing is NaN.
-
-    Raises:
-        InputError: the split is empty, or a label is missing that must not be.
-    """
-    rows = prompts[prompts["split"] == split]
-    if rows.empty:
-        raise InputError(
-            f"prompts: the {split} split is empty; more prompts are needed (about 100 at least)."
-        )
-    data = Dataset(
-        rows,
-        scores,
-        Candidates(candidates, np.zeros(len(candidates)), ""),
-        lower_is_better_metrics([metric], params.label, params.imported),
-        params.validation.complete_labels,
-    )
-    return data.texts, data.labels(metric)
