@@ -91,3 +91,31 @@ def test_a_type_that_is_not_trusted_is_refused(tmp_path):
     (tmp_path / "bad" / "estimator.json").write_text(json.dumps({"format": store.FORMAT}))
     with pytest.raises(InputError, match=r"types that are not trusted .* Run 'catimage train'"):
         store.load(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("mlp", "rate", "learning_rate"),
+        ("mlp", "batch", "batch_size"),
+        ("mlp", "hidden", "hidden_layer_sizes"),
+        ("mlp", "networks", "n_estimators"),
+        ("transformer", "epochs", "max_iter"),
+        ("transformer", "patience", "n_iter_no_change"),
+        ("knn", "scanned", "min_compared"),
+        ("knn", "exact", "algorithm"),
+        ("lstm", "hidden", "hidden_size"),
+        ("lstm", "layers", "num_layers"),
+        ("lstm", "head", "head_size"),
+        ("lstm", "encode_steps", "step_encoding"),
+        ("boosting", "trees", "max_iter"),
+        ("boosting", "leaves", "max_leaf_nodes"),
+        ("boosting", "penalty", "l2_regularization"),
+        ("boosting", "components", "n_components"),
+        ("boosting", "feature_share", "max_features"),
+        ("finetuned", "head_rate", "head_learning_rate"),
+    ],
+)
+def test_a_renamed_setting_is_rejected_with_its_new_name(kind, old, new):
+    with pytest.raises(InputError, match=f"mine: the setting '{old}' was renamed. Write '{new}'"):
+        built("mine", kind=kind, settings={old: 1}, steps=(1, 2))

@@ -41,7 +41,7 @@ def test_knn_compares_with_every_training_prompt():
 
 
 def test_the_transformer_reads_every_token():
-    model = fitted("transformer", epochs=1)
+    model = fitted("transformer", max_iter=1)
     one, five = (
         decision_tflops(model, p)["estimator"]
         for p in ("a red moon", "a red moon and a red moon and")
@@ -52,11 +52,11 @@ def test_the_transformer_reads_every_token():
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
-        ("mlp", {"hidden": 8, "networks": 3, "epochs": 1}, 24 * 128 + 24 * 2),
+        ("mlp", {"hidden_layer_sizes": 8, "n_estimators": 3, "max_iter": 1}, 24 * 128 + 24 * 2),
         ("clusters", {"n_clusters": 3}, 3 * 128),
         (
             "boosting",
-            {"components": 2, "trees": 7, "leaves": 2, "min_samples_leaf": 1},
+            {"n_components": 2, "max_iter": 7, "max_leaf_nodes": 2, "min_samples_leaf": 1},
             2 * 128 + 2 * 7 * 1,
         ),
     ],
@@ -69,7 +69,7 @@ def test_every_regressor_says_what_it_multiplies(name, settings, expected):
 
 def test_a_fine_tuned_encoder_is_counted_as_the_encoder_that_it_is():
     frozen = decision_tflops(fitted("knn"), "a red moon")["text_encoder"]
-    tuned = decision_tflops(fitted("finetuned", epochs=0), "a red moon")
+    tuned = decision_tflops(fitted("finetuned", max_iter=0), "a red moon")
     assert tuned == {"text_encoder": pytest.approx(frozen + 2 * 128 * 2 / 1e12), "estimator": 0.0}
 
 

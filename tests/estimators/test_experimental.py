@@ -1,0 +1,26 @@
+import inspect
+import sys
+
+import pytest
+
+from catimage.estimators.build import KINDS
+from catimage.estimators.experimental import EXPERIMENTAL
+from catimage.params.train import Train
+
+
+def test_experimental_kinds_can_be_built_and_are_in_no_default():
+    assert EXPERIMENTAL.keys() <= KINDS.keys()
+    assert not {e.made_as for e in Train().estimators} & EXPERIMENTAL.keys()
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTAL)
+def test_experimental_regressors_are_documented_as_experimental(kind):
+    module = sys.modules[EXPERIMENTAL[kind].__module__]
+    documented = [
+        name
+        for name, cls in inspect.getmembers(module, inspect.isclass)
+        if cls.__module__ == module.__name__
+        and "Experimental: no significant gain on the real data of docs/estimators.md."
+        in cls.__doc__
+    ]
+    assert len(documented) == 1
