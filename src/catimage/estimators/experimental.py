@@ -1,7 +1,8 @@
-"""Experimental estimators: their gain over the best fixed candidate is not significant on any of
-the real data sets of ``docs/estimators.md``.
+"""Experimental estimators, whose gain over the best fixed candidate is not significant on any real
+data set of ``docs/estimators.md``.
 
-They stay available by name, are in no default, and may change or be removed in any release.
+They can be selected by name in ``train.estimators``, are not part of the default list, and may
+change or be removed in any release.
 """
 
 from __future__ import annotations
