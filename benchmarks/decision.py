@@ -12,7 +12,7 @@ from benchmarks.fitting import embeddings, labels
 from benchmarks.measure import Row, seconds
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
-from catimage.params import Encoder, EstimatorParams
+from catimage.params import EncoderParams, EstimatorParams
 from catimage.router import Router
 from catimage.routing.curve import deferral_curve
 from catimage.routing.randomized import RoutingRule
@@ -65,7 +65,7 @@ def _rows_of(router: Router, prompts: list[str]) -> list[Row]:
 
     texts = itertools.cycle(prompts)
     with cached_encoder(
-        Encoder()
+        EncoderParams()
     ).temporarily_cleared():  # every prompt is encoded, as new ones are
         whole = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
     name = router.estimator_name
@@ -73,7 +73,7 @@ def _rows_of(router: Router, prompts: list[str]) -> list[Row]:
         Row(f"decision, {name}, text encoding included", f"{whole:.2f} ms", target="5 ms median")
     ]
     if name != "finetuned":  # which is a text encoder itself
-        cached_encoder(Encoder()).encode(prompts)
+        cached_encoder(EncoderParams()).encode(prompts)
         rest = (
             seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
         )  # words and kernels included

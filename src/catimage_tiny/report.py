@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from catimage.common.arrays import Floats
 from catimage.metrics.registry import get_metric
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 from catimage.pool.costs import candidate_costs
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.loading import load_pool
@@ -121,7 +121,7 @@ def main() -> None:
     args = _parser().parse_args()
     pool, scenes = load_pool(args.pool), held_out_scenes(args.prompts, HELD_OUT_SEED)
     names = [candidate.candidate for candidate in pool.candidates]
-    metric, clip = get_metric(args.metric, Encoder()), get_metric("clip_score", Encoder())
+    metric, clip = get_metric(args.metric, EncoderParams()), get_metric("clip_score", EncoderParams())
     images, seconds = generate_all(pool, scenes.captions, args.seeds)
     scores = np.array(
         [[metric.score(batch, scenes.captions) for batch in by_seed] for by_seed in images]

@@ -7,12 +7,12 @@ from PIL import Image
 from catimage.commands.score import score_rows
 from catimage.errors import InputError
 from catimage.metrics.registry import get_metric
-from catimage.params import Encoder, Params
+from catimage.params import EncoderParams, Params
 
 
 @pytest.fixture
 def params(miniature_pool: Path) -> Params:
-    return Params(encoder=Encoder(model=f"local-dir:{miniature_pool.parent / 'clip'}"))
+    return Params(encoder=EncoderParams(model=f"local-dir:{miniature_pool.parent / 'clip'}"))
 
 
 def test_rows_have_the_scores_of_the_label_stage(tmp_path: Path, params: Params):

@@ -7,7 +7,7 @@ from catimage.data.prompts.identity import prompt_id
 from catimage.encoders import cache
 from catimage.encoders.cache import CachedEncoder, cached_encoder, stored_embeddings
 from catimage.encoders.embeddings import Embeddings
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 
 class RecordingEncoder:
@@ -72,7 +72,7 @@ def test_an_encoder_is_loaded_once_by_concurrent_threads(monkeypatch):
         return RecordingEncoder()
 
     monkeypatch.setattr(cache, "load_encoder", load)
-    spec = Encoder(model="only-in-this-test")
+    spec = EncoderParams(model="only-in-this-test")
     threads = [threading.Thread(target=cached_encoder, args=(spec,)) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -10,7 +10,7 @@ from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.loading import load_encoder
 from catimage.encoders.open_clip import BATCH_SIZE
 from catimage.errors import InputError
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 from tests.miniature import save_clip_folder
 
 PROMPTS = [
@@ -32,7 +32,7 @@ def model(source):
 
 @pytest.fixture(scope="module")
 def encoder(source):
-    return load_encoder(Encoder(model=source))
+    return load_encoder(EncoderParams(model=source))
 
 
 @torch.inference_mode()
@@ -141,7 +141,7 @@ def test_custom_text_models_that_pool_at_an_end_token_id(tmp_path):
     model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False).eval()
     save_file(model.state_dict(), weights)
     ids = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(PROMPTS)
-    pooled = load_encoder(Encoder(model=f"local-dir:{tmp_path}")).encode(PROMPTS).pooled
+    pooled = load_encoder(EncoderParams(model=f"local-dir:{tmp_path}")).encode(PROMPTS).pooled
     np.testing.assert_allclose(pooled, model.encode_text(ids, normalize=True).numpy(), atol=1e-6)
 
 
@@ -149,7 +149,7 @@ def test_an_unknown_model_is_rejected():
     with pytest.raises(
         InputError, match=r"open_clip has no model 'ViT-B-23' \(did you mean 'ViT-B-32'\?\)"
     ):
-        load_encoder(Encoder(model="ViT-B-23"))
+        load_encoder(EncoderParams(model="ViT-B-23"))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_an_unknown_model_is_rejected():
 )
 def test_unknown_weights_are_rejected(weights, message):
     with pytest.raises(InputError, match=message):
-        load_encoder(Encoder(model="ViT-B-32", weights=weights))
+        load_encoder(EncoderParams(model="ViT-B-32", weights=weights))
 
 
 @pytest.mark.parametrize(
@@ -172,13 +172,13 @@ def test_a_folder_without_a_required_file_is_rejected(tmp_path, missing):
         save_clip_folder(tmp_path)
         (tmp_path / missing).unlink()
     with pytest.raises(InputError, match=r"encoder: cannot load local-dir:.*Check encoder.model"):
-        load_encoder(Encoder(model=f"local-dir:{tmp_path if missing else tmp_path / 'none'}"))
+        load_encoder(EncoderParams(model=f"local-dir:{tmp_path if missing else tmp_path / 'none'}"))
 
 
 def test_a_damaged_weights_file_is_rejected(tmp_path):
     (save_clip_folder(tmp_path) / "open_clip_model.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match="cannot load"):
-        load_encoder(Encoder(model=f"local-dir:{tmp_path}"))
+        load_encoder(EncoderParams(model=f"local-dir:{tmp_path}"))
 
 
 def test_a_text_encoder_that_does_not_pool_at_the_end_token_is_rejected(tmp_path):
@@ -188,9 +188,9 @@ def test_a_text_encoder_that_does_not_pool_at_the_end_token_is_rejected(tmp_path
     config["model_cfg"]["text_cfg"]["pool_type"] = "last"
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match="does not pool at an end token"):
-        load_encoder(Encoder(model=f"local-dir:{tmp_path}"))
+        load_encoder(EncoderParams(model=f"local-dir:{tmp_path}"))
 
 
 def test_a_revision_that_cannot_be_downloaded_is_rejected():
     with pytest.raises(InputError, match="cannot download hf-hub:nobody/nothing at revision 'abc'"):
-        load_encoder(Encoder(model="hf-hub:nobody/nothing", revision="abc"))
+        load_encoder(EncoderParams(model="hf-hub:nobody/nothing", revision="abc"))

@@ -7,7 +7,7 @@ import pytest
 
 from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 pytest.importorskip("sentence_transformers")
 VOCABULARY = ["a", "red", "blue", "circle", "square", "on", "grey", "the", "two", "small"]
@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def encoder(folder):
-    return load_encoder(Encoder(model=f"sentence-transformers:{folder}"))
+    return load_encoder(EncoderParams(model=f"sentence-transformers:{folder}"))
 
 
 PROMPTS = ["a red circle", "two small blue square on grey", "the " * 6, "the " * 7]
@@ -61,7 +61,7 @@ def test_lengths_norms_and_truncation(encoder, folder):
     assert embedded.cut.tolist() == [False, False, False, True]
     assert np.linalg.norm(embedded.pooled, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
     assert embedded.tokens.dtype == np.float16
-    assert embedded.encoder == Encoder(model=f"sentence-transformers:{folder}").name
+    assert embedded.encoder == EncoderParams(model=f"sentence-transformers:{folder}").name
 
 
 def test_pooled_embeddings_are_token_means_in_any_batch(encoder):
@@ -96,9 +96,9 @@ def test_layers_are_the_means_over_the_tokens_of_the_hidden_states(encoder, fold
 
 def test_invalid_models_are_rejected(folder, tmp_path):
     with pytest.raises(InputError, match="no weights to choose from"):
-        load_encoder(Encoder(model=f"sentence-transformers:{folder}", weights="openai"))
+        load_encoder(EncoderParams(model=f"sentence-transformers:{folder}", weights="openai"))
     with pytest.raises(InputError, match="there is no folder"):
-        load_encoder(Encoder(model=f"sentence-transformers:{tmp_path}/none"))
+        load_encoder(EncoderParams(model=f"sentence-transformers:{tmp_path}/none"))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot load"):
-        load_encoder(Encoder(model=f"sentence-transformers:{tmp_path}"))
+        load_encoder(EncoderParams(model=f"sentence-transformers:{tmp_path}"))

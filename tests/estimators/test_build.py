@@ -8,7 +8,7 @@ from catimage.estimators import store
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
 from catimage.estimators.fitting import fit
-from catimage.params import Encoder, EstimatorParams
+from catimage.params import EncoderParams, EstimatorParams
 from catimage.scenes.grammar import draw_scene
 
 
@@ -58,7 +58,7 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
 
     train, val = data
     folder = tmp_path / "embeddings"
-    made = load_encoder(Encoder()).encode([*train[0], *val[0]])
+    made = load_encoder(EncoderParams()).encode([*train[0], *val[0]])
     made.save(folder)
     stored, _ = built("knn", embeddings_folder=lambda name: folder)
     fresh, _ = built("knn")

@@ -5,12 +5,12 @@ import pytest
 
 from catimage.estimators.build import KINDS
 from catimage.estimators.experimental import EXPERIMENTAL
-from catimage.params.train import Train
+from catimage.params.train import TrainParams
 
 
 def test_experimental_kinds_can_be_built_and_are_in_no_default():
     assert EXPERIMENTAL.keys() <= KINDS.keys()
-    assert not {e.made_as for e in Train().estimators} & EXPERIMENTAL.keys()
+    assert not {e.made_as for e in TrainParams().estimators} & EXPERIMENTAL.keys()
 
 
 @pytest.mark.parametrize("kind", EXPERIMENTAL)

@@ -6,10 +6,10 @@ from sklearn.pipeline import Pipeline
 from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features.text import PooledEmbedding, RawPrompts
 from catimage.estimators.features.steps import text_encoders
+from catimage.estimators.features.text import PooledEmbedding, RawPrompts
 from catimage.estimators.finetuned import FineTunedRegressor
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 COLOURS = ("red", "blue", "green", "white")
 PROMPTS = np.array(
@@ -36,7 +36,7 @@ def fitted():
 def test_learns_and_changes_the_weights_of_the_text_encoder(fitted):
     assert np.mean((fitted.predict(PROMPTS) - LABELS) ** 2) < 0.7 * LABELS.var(axis=0).mean()
     frozen = (
-        dict(load_encoder(Encoder()).text_tower.named_parameters())["ln_final.weight"]
+        dict(load_encoder(EncoderParams()).text_tower.named_parameters())["ln_final.weight"]
         .detach()
         .numpy()
     )
@@ -46,7 +46,7 @@ def test_learns_and_changes_the_weights_of_the_text_encoder(fitted):
 def test_is_saved_and_loaded_without_pickle(fitted, tmp_path):
     store.save(fitted, tmp_path / "ft", {})
     assert (store.load(tmp_path / "ft")[0].predict(PROMPTS) == fitted.predict(PROMPTS)).all()
-    assert text_encoders(fitted) == [Encoder()]
+    assert text_encoders(fitted) == [EncoderParams()]
 
 
 def test_without_an_epoch_predictions_are_the_mean_labels():

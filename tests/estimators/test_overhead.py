@@ -9,7 +9,7 @@ from catimage.estimators.knn import CosineKNNRegressor
 from catimage.estimators.linear import RidgeRegressor
 from catimage.estimators.overhead import decision_ms, decision_tflops, multiply_adds
 from catimage.estimators.stacking import StackRegressor
-from catimage.params import Encoder, FeatureParams
+from catimage.params import EncoderParams, FeatureParams
 from tests.estimators.test_build import built
 
 PROMPTS = np.array(
@@ -75,7 +75,7 @@ def test_a_fine_tuned_encoder_is_counted_as_the_encoder_that_it_is():
 
 def test_joined_features_differences_and_stacks_are_the_sum_of_their_parts():
     joined = feature_step(
-        [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], Encoder(), None
+        [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], EncoderParams(), None
     )
     one = Pipeline([("features", joined), ("regressor", DifferencesRegressor(RidgeRegressor()))])
     two = Pipeline([("features", PooledEmbedding()), ("regressor", CosineKNNRegressor())])

@@ -13,7 +13,7 @@ from catimage.errors import InputError
 from catimage.metrics.aesthetic import AestheticV1, AestheticV2
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
 LAYERS = {"layers.0": 1024, "layers.2": 128, "layers.4": 64, "layers.6": 16, "layers.7": 1}
 """Names and widths of what sac+logos+ava1-l14-linearMSE.pth holds."""
@@ -62,7 +62,7 @@ def _embeddings(folder: Path) -> np.ndarray:
 def _context(folder: Path) -> MetricContext:
     return MetricContext(
         device="cpu",
-        weights={name: Weights(weights=str(folder)) for name in ("aesthetic_v1", "aesthetic_v2")},
+        weights={name: WeightsParams(weights=str(folder)) for name in ("aesthetic_v1", "aesthetic_v2")},
     )
 
 

@@ -4,16 +4,16 @@ import pytest
 from catimage.metrics.clip import shared_clip
 from catimage.metrics.clip_score import ClipScore
 from catimage.metrics.metric import Metric, MetricContext
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 PROMPTS = ["a red ring", "two blue squares", "a red ring"]
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> EncoderParams:
     from tests.miniature import save_clip_folder
 
-    return Encoder(model=f"local-dir:{save_clip_folder(tmp_path_factory.mktemp('clip'))}")
+    return EncoderParams(model=f"local-dir:{save_clip_folder(tmp_path_factory.mktemp('clip'))}")
 
 
 class Warmth(Metric):
@@ -34,7 +34,7 @@ def _images() -> np.ndarray:
 
 
 def test_the_towers_run_once_for_two_metrics_of_a_batch(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    encoder: EncoderParams, monkeypatch: pytest.MonkeyPatch
 ):
     context = MetricContext(encoder, "cpu")
     metrics = [ClipScore(context), Warmth(context)]
@@ -65,14 +65,14 @@ def test_the_towers_run_once_for_two_metrics_of_a_batch(
 
 
 def test_another_clip_and_another_context_are_loaded_by_themselves(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    encoder: EncoderParams, monkeypatch: pytest.MonkeyPatch
 ):
-    made: list[Encoder] = []
+    made: list[EncoderParams] = []
     monkeypatch.setattr(
         "catimage.metrics.clip._loaded", lambda encoder, device: (made.append(encoder), object())[1]
     )
     context = MetricContext(encoder, "cpu")
-    near = [Encoder(model="local-dir:/a/b"), Encoder(model="local-dir:/a-b")]
+    near = [EncoderParams(model="local-dir:/a/b"), EncoderParams(model="local-dir:/a-b")]
     assert near[0].name == near[1].name
     clips = [shared_clip(context, e) for e in (encoder, *near, encoder, *near)]
     assert made == [encoder, *near]

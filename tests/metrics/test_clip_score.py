@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from catimage.errors import InputError
 from catimage.metrics.clip_score import ClipScore
 from catimage.metrics.registry import get_metric
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 PROMPTS = ["a red ring", "two large blue squares on the left", "a red ring", "many stars " * 40]
 
@@ -23,7 +23,7 @@ def clip_folder(miniature_pool: Path) -> Path:
 
 
 def _metric(folder: Path) -> ClipScore:
-    metric = get_metric("clip_score", Encoder(model=f"local-dir:{folder}"), "cpu")
+    metric = get_metric("clip_score", EncoderParams(model=f"local-dir:{folder}"), "cpu")
     assert isinstance(metric, ClipScore)
     return metric
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.registry import get_metric
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 from catimage_tiny.data import held_out_scenes
 
 NAMES = ["clip_similarity", "clip_patch_similarity"]
@@ -31,7 +31,7 @@ def _score(metric: Metric, images: np.ndarray, references: np.ndarray) -> np.nda
 
 
 def test_they_are_open_clips_own_embeddings_and_tokens(miniature_pool: Path):
-    encoder = Encoder(model=f"local-dir:{miniature_pool.parent / 'clip'}")
+    encoder = EncoderParams(model=f"local-dir:{miniature_pool.parent / 'clip'}")
     images, references = np.random.default_rng(0).integers(0, 256, (2, 4, 50, 64, 3), np.uint8)
     model, _, preprocess = open_clip.create_model_and_transforms(encoder.model)
     middle: list[torch.Tensor] = []

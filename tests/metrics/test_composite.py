@@ -7,7 +7,7 @@ from catimage.errors import InputError
 from catimage.metrics.composite import Composite
 from catimage.metrics.metric import Metric, ReferenceMetric
 from catimage.metrics.registry import declaration, lower_is_better, required_metrics
-from catimage.params import CompositeParams, Label, parse_params
+from catimage.params import CompositeParams, LabelParams, parse_params
 
 
 class Up(Metric):
@@ -112,7 +112,7 @@ def test_version_depends_on_the_definition_and_the_versions_of_the_terms():
     assert composite(up={}, down={}).version({"up": "1", "down": "1", "more": "7"}) == plain
 
 
-def label_of(composites) -> Label:
+def label_of(composites) -> LabelParams:
     return parse_params({"label": {"composites": composites}}, "params.yaml").label
 
 

@@ -27,7 +27,7 @@ from catimage.errors import InputError
 from catimage.metrics.dreamsim import DINO, FILES, DreamSim
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
 WIDTH = 24
 
@@ -124,7 +124,7 @@ def metric(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DreamSim:
 def _metric(folder: Path) -> DreamSim:
     metric = get_metric(
         "dreamsim",
-        context=MetricContext(device="cpu", weights={"dreamsim": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"dreamsim": WeightsParams(weights=str(folder))}),
     )
     assert isinstance(metric, DreamSim)
     return metric

@@ -21,7 +21,7 @@ from catimage.errors import InputError
 from catimage.metrics.hps import HpsV2
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
 PROMPTS = ["a red ring", "two large blue squares on the left", "a red ring", "many stars " * 40]
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -49,7 +49,7 @@ def folder(miniature_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def _metric(folder: Path) -> HpsV2:
     metric = get_metric(
         "hps_v2",
-        context=MetricContext(device="cpu", weights={"hps_v2": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"hps_v2": WeightsParams(weights=str(folder))}),
     )
     assert isinstance(metric, HpsV2)
     return metric
@@ -90,7 +90,7 @@ def test_it_is_the_official_score(folder: Path, shape: tuple[int, int]):
 
 
 def test_its_clip_is_no_other_metrics(folder: Path):
-    context = MetricContext(device="cpu", weights={"hps_v2": Weights(weights=str(folder))})
+    context = MetricContext(device="cpu", weights={"hps_v2": WeightsParams(weights=str(folder))})
     assert (
         get_metric("hps_v2", context=context).version
         != get_metric("clip_score", context=context).version

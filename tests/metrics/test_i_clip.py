@@ -17,7 +17,7 @@ from catimage.metrics.captions import Captioner
 from catimage.metrics.i_clip import IClip
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
-from catimage.params import Encoder, Weights
+from catimage.params import EncoderParams, WeightsParams
 
 WIDTH, LENGTH = 32, 32
 
@@ -82,7 +82,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> d
 
 def _context(folder: Path, clip: Path) -> MetricContext:
     return MetricContext(
-        Encoder(model=f"local-dir:{clip}"), "cpu", {"i_clip": Weights(weights=str(folder))}
+        EncoderParams(model=f"local-dir:{clip}"), "cpu", {"i_clip": WeightsParams(weights=str(folder))}
     )
 
 
@@ -210,4 +210,4 @@ def test_a_folder_that_holds_no_captioner(miniature_pool: Path, tmp_path: Path):
     ):
         get_metric("i_clip", context=_context(tmp_path, clip))
     with pytest.raises(InputError, match=r"label\.weights\.i_clip: the hub does not respond"):
-        get_metric("i_clip", Encoder(model=f"local-dir:{clip}"), "cpu")
+        get_metric("i_clip", EncoderParams(model=f"local-dir:{clip}"), "cpu")

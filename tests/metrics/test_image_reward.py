@@ -18,7 +18,7 @@ from catimage.metrics.image_reward_model import RewardModel, configurations, ren
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
 from catimage.metrics.scoring import ImageBatch, score
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
 WORDS = [
     "[PAD]",
@@ -143,7 +143,7 @@ def save(folder: Path, state: dict[str, torch.Tensor], words: list[str] = WORDS)
 def load(folder: Path) -> ImageReward:
     metric = get_metric(
         "image_reward",
-        context=MetricContext(device="cpu", weights={"image_reward": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"image_reward": WeightsParams(weights=str(folder))}),
     )
     assert isinstance(metric, ImageReward)
     return metric
@@ -239,7 +239,7 @@ def test_by_default_the_hub_gives_both_at_pinned_revisions(
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     assert get_metric("image_reward", context=MetricContext(device="cpu")).version == metric.version
     other = MetricContext(
-        device="cpu", weights={"image_reward": Weights(weights="me/mine", revision="abc")}
+        device="cpu", weights={"image_reward": WeightsParams(weights="me/mine", revision="abc")}
     )
     get_metric("image_reward", context=other)
     words = (VOCABULARY.weights, "vocab.txt", VOCABULARY.revision)

@@ -12,7 +12,7 @@ from catimage.errors import InputError
 from catimage.metrics.lpips import BACKBONES, Lpips
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _metric(folder: Path) -> Lpips:
     metric = get_metric(
         "lpips",
-        context=MetricContext(device="cpu", weights={"lpips": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"lpips": WeightsParams(weights=str(folder))}),
     )
     assert isinstance(metric, Lpips)
     return metric

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from catimage.errors import InputError
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
 PROMPTS = ["a red ring", "Two large,  blue squares on the left!", "a red ring", "many stars " * 60]
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _metric(folder: Path) -> Any:
     return get_metric(
         "pick_score",
-        context=MetricContext(device="cpu", weights={"pick_score": Weights(weights=str(folder))}),
+        context=MetricContext(device="cpu", weights={"pick_score": WeightsParams(weights=str(folder))}),
     )
 
 

@@ -8,7 +8,7 @@ from catimage.metrics.registry import (
     metric_class,
     metric_names,
 )
-from catimage.params import Import, Label
+from catimage.params import ImportParams, LabelParams
 
 
 @pytest.mark.parametrize("name", list(METRICS))
@@ -49,7 +49,7 @@ def test_unknown_metric_suggests_the_most_similar_name():
 
 
 def test_imported_scores_ignore_the_direction_of_built_in_metrics(monkeypatch: pytest.MonkeyPatch):
-    label, imported = Label(), Import(lower_is_better=["fid"])
+    label, imported = LabelParams(), ImportParams(lower_is_better=["fid"])
     assert not lower_is_better("sharpness", label)
     assert lower_is_better("fid", label, imported)
     monkeypatch.setattr(metric_class("sharpness"), "higher_is_better", False)

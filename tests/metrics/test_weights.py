@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from catimage.errors import InputError
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import load_state, read_state, weights_file, weights_folder
-from catimage.params import Weights
+from catimage.params import WeightsParams
 from tests.pool.generators.diffusion.hub import REVISION, hub_of
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(2)}
@@ -53,7 +53,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def _context(weights: str, revision: str | None = None) -> MetricContext:
-    return MetricContext(weights={"mini": Weights(weights=weights, revision=revision)})
+    return MetricContext(weights={"mini": WeightsParams(weights=weights, revision=revision)})
 
 
 def _same(state: dict[str, torch.Tensor]) -> bool:
@@ -150,7 +150,7 @@ def test_files_of_the_hub_are_fetched_once(hub: list[str], monkeypatch: pytest.M
     assert hub == ["mini/head/head.safetensors"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert weights_file(
-        MetricContext(), "mini", "head.safetensors", Weights(weights="mini/head", revision=REVISION)
+        MetricContext(), "mini", "head.safetensors", WeightsParams(weights="mini/head", revision=REVISION)
     ).is_file()
     assert hub == ["mini/head/head.safetensors"]
 

@@ -10,7 +10,7 @@ import pytest
 from catimage.data.dataset import Dataset
 from catimage.data.schema import PROMPTS, SCORES, read_table, write_table
 from catimage.errors import InputError
-from catimage.params import Calibrate
+from catimage.params import CalibrateParams
 from catimage.router import Router
 from catimage.stages import calibrate
 from catimage.workspace import Workspace
@@ -43,7 +43,7 @@ def place(trained, tmp_path):
 def calibrated(place, budget="60%", **settings):
     workspace, params = place
     calibrate.run(
-        workspace, params.model_copy(update={"budget": budget, "calibrate": Calibrate(**settings)})
+        workspace, params.model_copy(update={"budget": budget, "calibrate": CalibrateParams(**settings)})
     )
     return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())
 

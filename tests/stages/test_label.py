@@ -17,7 +17,7 @@ from catimage.metrics.clip_score import ClipScore
 from catimage.metrics.metric import Metric, ReferenceMetric
 from catimage.metrics.registry import get_metric
 from catimage.metrics.sharpness import Sharpness
-from catimage.params import Import, Label, Params
+from catimage.params import ImportParams, LabelParams, Params
 from catimage.stages import label
 from catimage.workspace import Workspace
 from tests.miniature import STEPS
@@ -237,7 +237,7 @@ def with_test_metrics(
 
 def _labels(params: Params, **settings: object) -> Params:
     return params.model_copy(
-        update={"label": Label.model_validate({**params.label.model_dump(), **settings})}
+        update={"label": LabelParams.model_validate({**params.label.model_dump(), **settings})}
     )
 
 
@@ -430,7 +430,7 @@ def test_invalid_composites_are_refused_before_scoring(with_test_metrics: tuple[
 def test_imported_scores_are_refused(with_test_metrics: tuple[Workspace, Params]):
     workspace, params = with_test_metrics
     with pytest.raises(InputError, match="the scores were imported"):
-        label.run(workspace, params.model_copy(update={"imported": Import()}))
+        label.run(workspace, params.model_copy(update={"imported": ImportParams()}))
 
 
 def test_ssim_is_computed_again_for_another_reference(

@@ -6,7 +6,7 @@ import pytest
 from catimage.errors import InputError
 from catimage.estimators.build import in_dependency_order
 from catimage.estimators.load_estimators import OUT_OF_FOLD
-from catimage.params import EstimatorParams, Train, load_params
+from catimage.params import EstimatorParams, TrainParams, load_params
 from catimage.stages import calibrate, train
 from tests.built import build
 
@@ -67,7 +67,7 @@ def test_a_stage_that_fails_leaves_the_last_good_output(built):
     workspace, _ = built
     before = (workspace.estimators / "clip_score" / "ridge" / "estimator.skops").read_bytes()
     bad = load_params(workspace.params).model_copy(
-        update={"train": Train(estimators=["ridge", "nonsense"])}
+        update={"train": TrainParams(estimators=["ridge", "nonsense"])}
     )
     with pytest.raises(InputError, match="unknown kind 'nonsense'"):
         train.run(workspace, bad)

@@ -28,7 +28,7 @@ from catimage.estimators.fitting import (
 )
 from catimage.estimators.overhead import decision_ms
 from catimage.evaluation.comparison import FoldOutcome, evaluate_fold, in_sample_cost_ratio
-from catimage.params import EstimatorParams, Train
+from catimage.params import EstimatorParams, TrainParams
 from catimage.routing.curve import deferral_curve
 
 AUTO = "auto"
@@ -89,7 +89,7 @@ class FoldEvaluator:
     data: Split
     costs: Floats
     context: EstimatorContext
-    settings: Train
+    settings: TrainParams
 
     def evaluate(self, known: Ints, test: Ints) -> FoldResult:
         """Fit all estimators on the prompts ``known`` and evaluate the prompts ``test``."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from catimage.errors import InputError
 from catimage.metrics.metric import MetricContext
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 
 class NotCachedError(InputError):
@@ -33,7 +33,7 @@ class OfflineContext(MetricContext):
         return super().shared(key, load)
 
 
-def check_encoder(spec: Encoder) -> None:
+def check_encoder(spec: EncoderParams) -> None:
     """Check that a text encoder is known and that its weights are on this machine.
 
     Raises:
@@ -64,7 +64,7 @@ def check_encoder(spec: Encoder) -> None:
         )
 
 
-def _tag_is_cached(spec: Encoder) -> bool:
+def _tag_is_cached(spec: EncoderParams) -> bool:
     """Return whether the weights of an open_clip tag are cached.
 
     A tag names a repository of the hub or a file in one. Tags that name other URLs are downloaded

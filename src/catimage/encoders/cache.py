@@ -14,7 +14,7 @@ import numpy as np
 
 from catimage.encoders.embeddings import Embeddings, concatenate
 from catimage.encoders.loading import TextEncoder, load_encoder
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 MAX_BYTES = 512 * 1024**2
 """Memory limit of one encoder's cache; 5,000 prompts take about 100 MB."""
@@ -102,7 +102,7 @@ def _row(embeddings: Embeddings, i: int) -> Embeddings:
     )
 
 
-def cached_encoder(spec: Encoder) -> CachedEncoder:
+def cached_encoder(spec: EncoderParams) -> CachedEncoder:
     """Return the encoder that ``spec`` describes; the three encoders used last stay loaded.
 
     Raises:
@@ -124,7 +124,7 @@ def stored_embeddings(folder: Path) -> Embeddings:
 
 
 @lru_cache(maxsize=3)
-def _cached_encoder(spec: Encoder) -> CachedEncoder:
+def _cached_encoder(spec: EncoderParams) -> CachedEncoder:
     return CachedEncoder(load_encoder(spec))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from catimage.encoders.embeddings import Embeddings
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 SENTENCE_TRANSFORMERS_PREFIX = "sentence-transformers:"
 """Prefix of ``encoder.model`` that selects the sentence-transformers library; models without it are
@@ -17,7 +17,7 @@ class TextEncoder(Protocol):
     """A text encoder that computes :class:`~catimage.encoders.embeddings.Embeddings` of prompts.
 
     Attributes:
-        name: folder name of the stored embeddings, :attr:`catimage.params.Encoder.name`.
+        name: folder name of the stored embeddings, :attr:`catimage.params.EncoderParams.name`.
         context: maximum number of tokens per prompt; longer prompts are truncated.
     """
 
@@ -29,7 +29,7 @@ class TextEncoder(Protocol):
         ...
 
 
-def load_encoder(spec: Encoder) -> TextEncoder:
+def load_encoder(spec: EncoderParams) -> TextEncoder:
     """Return the text encoder that ``spec`` (section ``encoder`` of ``params.yaml``) describes.
 
     Raises:

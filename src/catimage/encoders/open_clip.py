@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.embeddings import Embeddings, encode_in_batches, token_means
 from catimage.errors import InputError, error_summary, nearest
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 TINY = Path(__file__).parent.parent / "pools" / "tiny" / "clip"
 """Folder of the embedded pool's CLIP, in the layout that open_clip's ``local-dir:`` reads."""
@@ -42,7 +42,7 @@ class OpenClipEncoder:
             pool at the end token.
     """
 
-    def __init__(self, spec: Encoder) -> None:
+    def __init__(self, spec: EncoderParams) -> None:
         self.name = spec.name
         model, self._tokenizer = load_clip(spec)
         model.visual = torch.nn.Identity()  # frees the image encoder, which is not used
@@ -130,7 +130,7 @@ class OpenClipEncoder:
         return truncated
 
 
-def load_clip(spec: Encoder) -> tuple[Any, Any]:
+def load_clip(spec: EncoderParams) -> tuple[Any, Any]:
     """Return the frozen CLIP model of ``spec`` (text and image encoder) and its tokenizer.
 
     Raises:
@@ -150,7 +150,7 @@ def load_clip(spec: Encoder) -> tuple[Any, Any]:
     return model.eval().requires_grad_(False), tokenizer
 
 
-def check_open_clip_name(spec: Encoder) -> None:
+def check_open_clip_name(spec: EncoderParams) -> None:
     """Check that open_clip has a model ``spec.model`` and weights ``spec.weights``.
 
     Raises:
@@ -171,7 +171,7 @@ def check_open_clip_name(spec: Encoder) -> None:
         )
 
 
-def _open_clip_name(spec: Encoder) -> str:
+def _open_clip_name(spec: EncoderParams) -> str:
     """Return the model name for open_clip. A repository on the hub is downloaded at its revision
     and passed as a local folder.
     """
@@ -196,7 +196,7 @@ def _open_clip_name(spec: Encoder) -> str:
     return spec.model
 
 
-def _end_token(spec: Encoder, text: Any) -> int | None:
+def _end_token(spec: EncoderParams, text: Any) -> int | None:
     """Return the id of the token at which the text encoder pools, or None if it pools at the first
     occurrence of the prompt's largest id.
     """

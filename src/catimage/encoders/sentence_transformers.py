@@ -15,7 +15,7 @@ from catimage.common.arrays import Ints
 from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.embeddings import Embeddings, encode_in_batches, token_means
 from catimage.errors import InputError, error_summary
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 BATCH_SIZE = 64
 
@@ -35,7 +35,7 @@ class SentenceTransformerEncoder:
             is set.
     """
 
-    def __init__(self, spec: Encoder) -> None:
+    def __init__(self, spec: EncoderParams) -> None:
         self.name = spec.name
         self._model = _load(spec)
         limit = self._model.max_seq_length
@@ -108,7 +108,7 @@ class SentenceTransformerEncoder:
         return truncated
 
 
-def _load(spec: Encoder) -> Any:
+def _load(spec: EncoderParams) -> Any:
     _check(spec)
     try:
         from sentence_transformers import SentenceTransformer
@@ -136,7 +136,7 @@ def _load(spec: Encoder) -> Any:
     return model.float().eval().requires_grad_(False)
 
 
-def _check(spec: Encoder) -> None:
+def _check(spec: EncoderParams) -> None:
     """Check the settings that can be checked without the library.
 
     Raises:
@@ -155,5 +155,5 @@ def _check(spec: Encoder) -> None:
         )
 
 
-def _name_or_folder(spec: Encoder) -> str:
+def _name_or_folder(spec: EncoderParams) -> str:
     return spec.model.partition(":")[2]

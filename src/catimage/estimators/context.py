@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from catimage.estimators.features.steps import EmbeddingsFolder
-from catimage.params import Encoder, EstimatorParams
+from catimage.params import EncoderParams, EstimatorParams
 
 Grid = dict[str, list[Any]]
 """Values by parameter, as for :class:`sklearn.model_selection.ParameterGrid`."""
@@ -32,7 +32,7 @@ class EstimatorContext:
         seed: of the random numbers that a fit needs.
     """
 
-    encoder: Encoder = field(default_factory=Encoder)
+    encoder: EncoderParams = field(default_factory=EncoderParams)
     embeddings_folder: EmbeddingsFolder | None = None
     steps: tuple[int, ...] = ()
     step_groups: tuple[str, ...] = ()

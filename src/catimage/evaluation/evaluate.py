@@ -18,7 +18,7 @@ from catimage.evaluation.test_data import (
     labelled_predictions,
     router_candidates,
 )
-from catimage.params import Evaluate
+from catimage.params import EvaluateParams
 from catimage.router import Router
 
 
@@ -39,7 +39,7 @@ class Evaluation:
     dataset: Dataset
     test: Dataset
     metrics: list[LabelledPredictions]
-    settings: Evaluate = field(default_factory=Evaluate)
+    settings: EvaluateParams = field(default_factory=EvaluateParams)
     external: bool = False
 
     @property
@@ -94,7 +94,7 @@ class Evaluation:
         return metrics_document(self.metrics, self.candidates, self.point, self.bootstrap)
 
 
-def evaluate(router: Router, dataset: Dataset, settings: Evaluate | None = None) -> dict[str, Any]:
+def evaluate(router: Router, dataset: Dataset, settings: EvaluateParams | None = None) -> dict[str, Any]:
     """Evaluate a router on the test split of a dataset, without a workspace.
 
     Args:
@@ -124,9 +124,9 @@ def evaluate(router: Router, dataset: Dataset, settings: Evaluate | None = None)
             f"dataset: the router's candidates {', '.join(missing)} are missing. Add their scores"
             " and costs, or calibrate a router for the dataset's candidates."
         )
-    dataset = replace(dataset, candidates=router_candidates(router, dataset.candidates))
+    dataset = dataset.with_candidates(router_candidates(router, dataset.candidates))
     test = dataset.split("test")
     data = labelled_predictions(
         router.metric, dataset, test, [(router.estimator_name, router.estimator)]
     )
-    return Evaluation(router, dataset, test, [data], settings or Evaluate()).core()
+    return Evaluation(router, dataset, test, [data], settings or EvaluateParams()).core()

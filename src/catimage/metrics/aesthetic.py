@@ -1,6 +1,4 @@
-"""Aesthetic scores of LAION: a head on the embedding of an image by OpenAI's CLIP ViT-L/14
-(CATImage 5.1 uses the first).
-"""
+"""LAION's aesthetic scores: heads on the image embeddings of OpenAI's CLIP ViT-L/14."""
 
 from __future__ import annotations
 
@@ -12,33 +10,29 @@ import numpy as np
 from catimage.metrics.clip import SharedClip, digest_of, shared_clip
 from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.weights import load_state, weights_file
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 if TYPE_CHECKING:
     import torch
 
-VIT_L_14 = Encoder(model="ViT-L-14-quickgelu", weights="openai")
-"""The CLIP that the heads were trained on (OpenAI's models have QuickGELU). The two scores share
-it.
-"""
+VIT_L_14 = EncoderParams(model="ViT-L-14-quickgelu", weights="openai")
+"""The CLIP that the heads were trained on; OpenAI's models use QuickGELU."""
 
 
 class AestheticV1(Metric):
-    """LAION's linear head (github.com/LAION-AI/aesthetic-predictor): w.e + b of the unit embedding
-    e; higher is better.
+    """LAION's linear head w.e + b on the unit embedding e (CATImage 5.1).
 
-    It was fitted to ratings from 1 to 10 and is not cut off there: of the embeddings that LAION
-    publishes beside it, one of rating 0 has
-    -2.5 and one of rating 9 has 11.3. The range is therefore unbounded; in a composite, give its
-    ``scale``.
+    Higher is better. The head was fitted to ratings from 1 to 10 and its output is not clipped: of
+    the embeddings that LAION publishes with it, one of rating 0 scores -2.5 and one of rating 9
+    scores 11.3. The range is therefore unbounded; set ``scale`` if it is a term of a composite.
 
-    The weights are ``sa_0_4_vit_l_14_linear.pth`` in the folder that ``label.weights.aesthetic_v1``
-    names (LAION publishes them on GitHub, so that there is no default). Where that folder holds a
-    CLIP in open_clip's layout too (``open_clip_config.json``), that one is used; otherwise
-    open_clip fetches OpenAI's.
+    The file of weights, ``sa_0_4_vit_l_14_linear.pth`` of
+    github.com/LAION-AI/aesthetic-predictor, must be in the folder ``label.weights.aesthetic_v1``.
+    If that folder also has a CLIP in open_clip's layout (``open_clip_config.json``), it is used;
+    otherwise open_clip downloads OpenAI's.
 
     Raises:
-        InputError: the weights or the device are not to be had.
+        InputError: the weights or the device are unavailable.
     """
 
     name = "aesthetic_v1"
@@ -47,36 +41,35 @@ class AestheticV1(Metric):
 
     def __init__(self, context: MetricContext) -> None:
         path = weights_file(context, self.name, self.file)
-        self._clip = shared_clip(context, _clip_beside(path))
+        self._clip = shared_clip(context, _clip_of(path.parent))
         self._head = self.head(_width(self._clip)).eval().requires_grad_(False)
         load_state(self._head, path, self.name)
         self.version = f"1-{digest_of(self._head, self._clip.digest)}"
 
     @staticmethod
     def head(width: int) -> Any:
-        """The untrained head on embeddings of ``width``, named as in the file."""
+        """Return the untrained head on embeddings of ``width``, with the layer names of the file."""
         from torch import nn
 
         return nn.Linear(width, 1)
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """uint8 (n, h, w, 3) to float64 (n,); the prompts do not matter."""
+        """Score uint8 (n, h, w, 3) images: float64 (n,). The prompts are ignored."""
         import torch
 
         with torch.inference_mode():
-            found: torch.Tensor = self._head(self._clip.images(images).cpu())
-        return np.asarray(found[:, 0].double().numpy())
+            scores: torch.Tensor = self._head(self._clip.images(images).cpu())
+        return np.asarray(scores[:, 0].double().numpy())
 
 
 class AestheticV2(AestheticV1):
-    """The "improved aesthetic predictor"
-    (github.com/christophschuhmann/improved-aesthetic-predictor), by which LAION-Aesthetics was
-    made.
+    """The "improved aesthetic predictor", which was used to select LAION-Aesthetics.
 
-    Five linear layers on the unit embedding with dropout between them, which does nothing at
-    inference, and no activations: they amount to one linear map. Direction and range are those of
-    :class:`AestheticV1` (most images have 4 to 7), and so are the places of its weights,
-    ``sac+logos+ava1-l14-linearMSE.pth``.
+    It has five linear layers without activations on the unit embedding, equivalent to one linear
+    map; the dropout layers between them have no effect at inference. Most images score 4 to 7.
+    Direction, range and location of the weights are those of :class:`AestheticV1`; the file is
+    ``sac+logos+ava1-l14-linearMSE.pth`` of
+    github.com/christophschuhmann/improved-aesthetic-predictor.
     """
 
     name = "aesthetic_v2"
@@ -84,34 +77,30 @@ class AestheticV2(AestheticV1):
 
     @staticmethod
     def head(width: int) -> Any:
-        """The untrained head; the places of the dropouts count in the names of the layers."""
+        """Return the untrained head. The dropout layers are needed for the layer names."""
         from collections import OrderedDict
 
         from torch import nn
 
-        drop = nn.Dropout
         layers = [
             nn.Linear(width, 1024),
-            drop(0.2),
+            nn.Dropout(0.2),
             nn.Linear(1024, 128),
-            drop(0.2),
+            nn.Dropout(0.2),
             nn.Linear(128, 64),
-            drop(0.1),
+            nn.Dropout(0.1),
+            nn.Linear(64, 16),
+            nn.Linear(16, 1),
         ]
-        return nn.Sequential(
-            OrderedDict(layers=nn.Sequential(*layers, nn.Linear(64, 16), nn.Linear(16, 1)))
-        )
+        return nn.Sequential(OrderedDict(layers=nn.Sequential(*layers)))
 
 
-def _clip_beside(path: Path) -> Encoder:
-    folder = path.parent
-    return (
-        Encoder(model=f"local-dir:{folder}")
-        if (folder / "open_clip_config.json").is_file()
-        else VIT_L_14
-    )
+def _clip_of(folder: Path) -> EncoderParams:
+    if (folder / "open_clip_config.json").is_file():
+        return EncoderParams(model=f"local-dir:{folder}")
+    return VIT_L_14
 
 
 def _width(clip: SharedClip) -> int:
-    """Of its embeddings."""
-    return int(clip.texts([""], keep=False).shape[1])
+    """Return the width of the embeddings."""
+    return int(clip.texts([""], cache=False).shape[1])

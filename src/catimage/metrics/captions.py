@@ -1,4 +1,4 @@
-"""Captions of images by open_clip's CoCa (Yu et al. 2022), the same every time."""
+"""Deterministic captions of images by open_clip's CoCa (Yu et al. 2022)."""
 
 from __future__ import annotations
 
@@ -15,35 +15,41 @@ from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import weights_folder
-from catimage.params import Encoder, Weights
+from catimage.params import EncoderParams, WeightsParams
 
 if TYPE_CHECKING:
     import torch
 
-DEFAULT = Weights(
+DEFAULT = WeightsParams(
     weights="laion/mscoco_finetuned_CoCa-ViT-L-14-laion2B-s13B-b90k",
     revision="f895105fb18cf5ea3ba7a1172966e4cc0ad8d743",
 )
-"""CoCa at ViT-L/14, finished on the captions of MS COCO."""
+"""CoCa ViT-L/14, fine-tuned on the captions of MS COCO."""
 CONFIG, PICKLE = "open_clip_config.json", "open_clip_pytorch_model.bin"
 FILES = ["*.json", "*.txt", "*.model", "open_clip*.safetensors", PICKLE]
-LENGTH, LEAST, BATCH = 30, 5, 32
+MAX_LENGTH, MIN_LENGTH = 30, 5
+"""Tokens of a caption with its start and end markers, as in open_clip's ``generate``."""
+BATCH_SIZE = 32
 
 
 class Captioner:
-    """Greedy captions of at most 30 tokens and at least 5, the end markers among them, as
-    open_clip's ``generate`` has them by default.
+    """Captions images with greedy decoding.
 
-    That function is not used: it needs classes which transformers has dropped, and its default is a
-    beam search with them. The likeliest token at every step is what its ``top_k`` of 1 takes.
+    The captions equal those of open_clip's ``generate`` with ``top_k=1``. That function is not
+    used, because it needs classes that transformers has removed, and its default is a beam search
+    with them.
 
     Args:
-        metric: whose ``label.weights`` say where the model is: a folder in open_clip's
-            ``local-dir:`` layout, or one that has the weights alone
-            (``open_clip_pytorch_model.bin``) of ``coca_ViT-L-14``.
+        context: the context with the device and ``label.weights``.
+        metric: the metric whose ``label.weights`` name the model: a folder in open_clip's
+            ``local-dir:`` layout, or a folder with the weights of ``coca_ViT-L-14`` only
+            (``open_clip_pytorch_model.bin``).
+
+    Attributes:
+        digest: identifies the model and the preprocessing.
 
     Raises:
-        InputError: the model or device is not to be had, or it is no CoCa.
+        InputError: the model or the device is unavailable, or the model is not a CoCa.
     """
 
     def __init__(self, context: MetricContext, metric: str) -> None:
@@ -57,94 +63,85 @@ class Captioner:
             PreprocessCfg(**get_model_preprocess_cfg(model)), is_train=False
         )
         self._start, self._end = self._tokenizer([""])[0, :2].tolist()
-        self._known: dict[bytes, str] = {}
+        self._cache: dict[bytes, str] = {}
         self.digest = digest_of(self._model, repr(self._preprocess))
 
     def captions(self, images: np.ndarray) -> list[str]:
-        """Of uint8 (n, h, w, 3)."""
-        parts = range(0, len(images), BATCH)
-        return [
-            self._text(row) for i in parts for row in self.tokens(images[i : i + BATCH]).tolist()
-        ]
+        """Return the captions of uint8 (n, h, w, 3)."""
+        parts = (images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE))
+        return [self._decode(row) for part in parts for row in self.tokens(part).tolist()]
 
-    def known(self, images: np.ndarray) -> list[str]:
-        """The same, of images that come again and again; a caption is made once in a run and kept."""
+    def cached_captions(self, images: np.ndarray) -> list[str]:
+        """Return the captions of images that recur; each is captioned once per run."""
         digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
-        fresh = {digest: i for i, digest in enumerate(digests) if digest not in self._known}
-        if fresh:
-            self._known |= dict(
-                zip(fresh, self.captions(images[list(fresh.values())]), strict=True)
-            )
-        return [self._known[digest] for digest in digests]
+        new = {digest: i for i, digest in enumerate(digests) if digest not in self._cache}
+        if new:
+            captions = self.captions(images[list(new.values())])
+            self._cache |= dict(zip(new, captions, strict=True))
+        return [self._cache[digest] for digest in digests]
 
     def tokens(self, images: np.ndarray) -> torch.Tensor:
-        """Start token, caption, end token, then padding: (n, at most 30)."""
+        """Return start token, caption, end token and padding: (n, at most :data:`MAX_LENGTH`)."""
         import torch
 
-        pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in images]).to(
-            self._device
-        )
+        pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
+        pixels = pixels.to(self._device)
         with torch.inference_mode():
             latent, embedded = self._model._encode_image(pixels)
-            row: torch.Tensor = torch.full((len(images), 1), self._start, device=self._device)
-            while row.shape[1] < LENGTH and not self._ended(row).all():
-                logits = self._model(pixels, row, latent, embedded, output_labels=False)["logits"][
-                    :, -1
-                ]
-                row = torch.cat([row, self._next(logits, row)], 1)
-        return row
+            rows: torch.Tensor = torch.full((len(images), 1), self._start, device=self._device)
+            while rows.shape[1] < MAX_LENGTH and not self._has_ended(rows).all():
+                output = self._model(pixels, rows, latent, embedded, output_labels=False)
+                rows = torch.cat([rows, self._next(output["logits"][:, -1], rows)], 1)
+        return rows
 
-    def _ended(self, row: torch.Tensor) -> torch.Tensor:
-        ended: torch.Tensor = (row[:, -1] == self._end) | (row[:, -1] == self._model.pad_id)
+    def _has_ended(self, rows: torch.Tensor) -> torch.Tensor:
+        ended: torch.Tensor = (rows[:, -1] == self._end) | (rows[:, -1] == self._model.pad_id)
         return ended
 
-    def _next(self, logits: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """The likeliest token of each row, (n, 1): no end before the least length, none but that at
-        the greatest, padding after it.
+    def _next(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return the most likely next token of each row, (n, 1).
+
+        The end token is excluded before the minimum length and forced at the maximum length; ended
+        rows are padded.
         """
-        if row.shape[1] < LEAST:
+        if rows.shape[1] < MIN_LENGTH:
             logits[:, self._end] = float("-inf")
         best = (
             logits.argmax(1)
-            if row.shape[1] + 1 < LENGTH
-            else logits.new_full((len(row),), self._end).long()
+            if rows.shape[1] + 1 < MAX_LENGTH
+            else logits.new_full((len(rows),), self._end).long()
         )
-        best[self._ended(row)] = self._model.pad_id
+        best[self._has_ended(rows)] = self._model.pad_id
         return best[:, None]
 
-    def _text(self, row: list[int]) -> str:
-        words = list(takewhile(lambda token: token not in (self._end, self._model.pad_id), row[1:]))
-        coder = getattr(
-            self._tokenizer, "tokenizer", self._tokenizer
-        )  # open_clip's own, or transformers' inside of it
-        return str(coder.decode(words)).strip()
+    def _decode(self, row: list[int]) -> str:
+        special = (self._end, self._model.pad_id)
+        tokens = list(takewhile(lambda token: token not in special, row[1:]))
+        # The tokenizer is open_clip's own, or one that wraps that of transformers.
+        tokenizer = getattr(self._tokenizer, "tokenizer", self._tokenizer)
+        return str(tokenizer.decode(tokens)).strip()
 
 
 def _load(folder: Path, metric: str) -> tuple[Any, Any]:
-    from catimage.encoders.open_clip import LOCAL_PREFIX, load_clip
+    from catimage.encoders.open_clip import LOCAL, load_clip
 
-    whole = (folder / CONFIG).is_file()
-    source = (
-        Encoder(model=f"{LOCAL_PREFIX}{folder}")
-        if whole
-        else Encoder(model="coca_ViT-L-14", weights=str(folder / PICKLE))
-    )
     where = f"params.yaml: label.weights.{metric}: {folder}"
-    if not whole and not (folder / PICKLE).is_file():
+    if (folder / CONFIG).is_file():
+        source = EncoderParams(model=f"{LOCAL}{folder}")
+    elif (folder / PICKLE).is_file():
+        source = EncoderParams(model="coca_ViT-L-14", weights=str(folder / PICKLE))
+    else:
         raise InputError(
-            f"{where} has neither {CONFIG} nor {PICKLE}; put a CoCa of open_clip's there."
+            f"{where} has neither {CONFIG} nor {PICKLE}. Put a CoCa of open_clip there."
         )
     try:
         model, tokenizer = load_clip(source)
-    except (
-        InputError,
-        TypeError,
-    ) as error:  # the latter of a configuration that is no CoCa's nor another's
+    except (InputError, TypeError) as error:  # TypeError: the configuration of another model
+        reason = str(error).rstrip(".")
         raise InputError(
-            f"{where} holds no model that open_clip loads ({str(error).rstrip('.')})."
+            f"{where} has no model that open_clip can load ({reason}). Put a CoCa of open_clip"
+            " there."
         ) from error
     if not hasattr(model, "text_decoder"):
-        raise InputError(
-            f"{where} holds a model without a text decoder; a captioner is wanted, a CoCa."
-        )
+        raise InputError(f"{where} has a model without a text decoder. Put a CoCa there.")
     return model, tokenizer

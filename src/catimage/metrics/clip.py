@@ -1,6 +1,4 @@
-"""A CLIP that the metrics of one run share: an image is embedded once for all of them, and a prompt
-once in its life.
-"""
+"""A CLIP model that several metrics share, so that images and texts are embedded once."""
 
 from __future__ import annotations
 
@@ -12,59 +10,57 @@ from PIL import Image
 
 from catimage.common.devices import device_of
 from catimage.metrics.metric import MetricContext
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 if TYPE_CHECKING:
     import torch
 
 
-def shared_clip(context: MetricContext, encoder: Encoder) -> SharedClip:
-    """The CLIP of ``encoder``, loaded once in a context.
+def shared_clip(context: MetricContext, encoder: EncoderParams) -> SharedClip:
+    """Return the CLIP of ``encoder``, which is loaded once per context.
 
     Raises:
-        InputError: the model or device is not to be had.
+        InputError: the model or the device is unavailable.
     """
-    clip: SharedClip = context.shared(("clip", encoder), lambda: _loaded(encoder, context.device))
+    clip: SharedClip = context.shared(("clip", encoder), lambda: _load(encoder, context.device))
     return clip
 
 
-def _loaded(encoder: Encoder, device: str) -> SharedClip:
+def _load(encoder: EncoderParams, device: str) -> SharedClip:
     from open_clip import get_model_preprocess_cfg
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     from catimage.encoders.open_clip import load_clip
 
-    device_of(device)  # says what is wrong with it before anything large is loaded
+    device_of(device)  # checks the device before the model is loaded
     model, tokenizer = load_clip(encoder)
-    return SharedClip(
-        model,
-        tokenizer,
-        image_transform_v2(PreprocessCfg(**get_model_preprocess_cfg(model)), is_train=False),
-        device,
+    preprocess = image_transform_v2(
+        PreprocessCfg(**get_model_preprocess_cfg(model)), is_train=False
     )
+    return SharedClip(model, tokenizer, preprocess, device)
 
 
 class SharedClip:
-    """Two towers as open_clip has them. ``digest`` identifies weights and preprocessing; ``scale``
-    is the model's logit scale.
+    """A CLIP with a cache of text embeddings and of the last two batches of images.
 
     Args:
-        model: what embeds images and texts.
-        tokenizer: texts to token ids.
-        preprocess: a PIL image to the pixels that ``model`` takes.
-        device: torch's name, or ``auto``.
+        model: embeds images and texts, with the methods of open_clip's models.
+        tokenizer: maps texts to token ids.
+        preprocess: maps a PIL image to the pixels that ``model`` takes.
+        device: a device of torch, or ``auto``.
+
+    Attributes:
+        scale: the logit scale of the model.
+        digest: identifies the weights and the preprocessing.
 
     Raises:
-        InputError: the device is not to be had.
+        InputError: the device is unavailable.
     """
 
     def __init__(self, model: Any, tokenizer: Any, preprocess: Any, device: str = "auto") -> None:
         self._device = device_of(device)
-        self._model, self._tokenizer, self._preprocess = (
-            model.to(self._device),
-            tokenizer,
-            preprocess,
-        )
+        self._model = model.to(self._device)
+        self._tokenizer, self._preprocess = tokenizer, preprocess
         self._texts: dict[str, torch.Tensor] = {}
         self._last: list[tuple[np.ndarray, torch.Tensor]] = []
         self._depth = 0
@@ -72,84 +68,86 @@ class SharedClip:
         self.digest = digest_of(self._model, repr(self._preprocess))
 
     def images(self, images: np.ndarray) -> torch.Tensor:
-        """Unit embeddings (n, width) of uint8 (n, h, w, 3), float32; of the last two arrays
-        (images, references) they are kept.
+        """Return unit embeddings, float32 (n, width), of uint8 (n, h, w, 3).
+
+        Those of the last two arrays are cached, so that several metrics can use them.
         """
         import torch
 
-        for known, embeddings in self._last:
-            if known is images:
+        for cached, embeddings in self._last:
+            if cached is images:
                 return embeddings
         with torch.inference_mode():
-            made: torch.Tensor = self._model.encode_image(
-                self._pixels(images), normalize=True
-            ).float()
-        self._last = [*self._last[-1:], (images, made)]
-        return made
+            embeddings = self._model.encode_image(self._pixels(images), normalize=True).float()
+        self._last = [*self._last[-1:], (images, embeddings)]
+        return embeddings
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         import torch
 
-        return torch.stack([self._preprocess(Image.fromarray(image)) for image in images]).to(
-            self._device
-        )
+        pixels = [self._preprocess(Image.fromarray(image)) for image in images]
+        return torch.stack(pixels).to(self._device)
 
     def patches(self, images: np.ndarray) -> torch.Tensor:
-        """Tokens of the image's patches after the first half of the image tower's blocks, before
-        any norm: (n, width, rows, columns).
+        """Return patch tokens after the first half of the image encoder's blocks.
+
+        Returns:
+            float32 (n, width, rows, columns), without a final normalisation layer.
         """
         import torch
 
         with torch.inference_mode():
             if not self._depth:
-                every = self._model.forward_intermediates(
+                outputs = self._model.forward_intermediates(
                     self._pixels(images[:1]), intermediates_only=True
                 )
-                self._depth = len(every["image_intermediates"])
-            at = [max(0, self._depth // 2 - 1)]
-            made = self._model.forward_intermediates(
-                self._pixels(images), image_indices=at, stop_early=True, intermediates_only=True
+                self._depth = len(outputs["image_intermediates"])
+            outputs = self._model.forward_intermediates(
+                self._pixels(images),
+                image_indices=[max(0, self._depth // 2 - 1)],
+                stop_early=True,
+                intermediates_only=True,
             )
-        tokens: torch.Tensor = made["image_intermediates"][0]
+        tokens: torch.Tensor = outputs["image_intermediates"][0]
         return tokens.float()
 
-    def texts(self, prompts: list[str], keep: bool = True) -> torch.Tensor:
-        """Unit embeddings (n, width) of the prompts; what is beyond the model's context is cut.
-        ``keep`` them for the next call.
+    def texts(self, prompts: list[str], cache: bool = True) -> torch.Tensor:
+        """Return unit embeddings, float32 (n, width), of texts cut to the model's context length.
+
+        Args:
+            prompts: the n texts.
+            cache: whether to keep the embeddings for later calls.
         """
         import torch
 
-        if not keep:
-            with torch.inference_mode():
-                single: torch.Tensor = self._model.encode_text(
-                    self._tokenizer(prompts).to(self._device), normalize=True
-                ).float()
-            return single
-        fresh = [p for p in dict.fromkeys(prompts) if p not in self._texts]
-        if fresh:
-            with torch.inference_mode():
-                made = self._model.encode_text(
-                    self._tokenizer(fresh).to(self._device), normalize=True
-                ).float()
-            self._texts |= dict(zip(fresh, made, strict=True))
+        if not cache:
+            return self._embed(prompts)
+        new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
+        if new:
+            self._texts |= dict(zip(new, self._embed(new), strict=True))
         return torch.stack([self._texts[p] for p in prompts])
 
-    def cosines(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Of each image and its prompt: float64 (n,) in [-1, 1]."""
+    def _embed(self, prompts: list[str]) -> torch.Tensor:
         import torch
 
         with torch.inference_mode():
-            found: np.ndarray = (
-                (self.images(images) * self.texts(prompts)).sum(1).double().cpu().numpy()
+            embeddings: torch.Tensor = self._model.encode_text(
+                self._tokenizer(prompts).to(self._device), normalize=True
             )
-        return found.clip(-1, 1)
+        return embeddings.float()
+
+    def cosines(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
+        """Return the cosine of each image and its prompt: float64 (n,) in [-1, 1]."""
+        import torch
+
+        with torch.inference_mode():
+            cosines = (self.images(images) * self.texts(prompts)).sum(1)
+        return np.asarray(cosines.double().cpu().numpy().clip(-1, 1))
 
 
-def digest_of(model: torch.nn.Module, more: str = "") -> str:
-    """The first 12 hexadecimal digits of the SHA-256 of a model's weights, as loaded, and of
-    ``more``.
-    """
-    whole = hashlib.sha256(more.encode())
+def digest_of(model: torch.nn.Module, extra: str = "") -> str:
+    """Return 12 hexadecimal digits of the SHA-256 of a model's weights and of ``extra``."""
+    whole = hashlib.sha256(extra.encode())
     for name, tensor in sorted(model.state_dict().items()):
         whole.update(name.encode())
         whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -23,7 +23,7 @@ from catimage.metrics.composite import Composite
 from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.registry import declaration, get_metric, metric_class, required_metrics
 from catimage.metrics.scoring import ImageBatch, score
-from catimage.params import Label
+from catimage.params import LabelParams
 from catimage.pool.candidate_images import CandidateImages
 from catimage.workspace import replacing
 
@@ -63,7 +63,7 @@ class Labeller:
     """
 
     def __init__(
-        self, shards: ShardFolder, cache: Path, settings: Label, context: MetricContext
+        self, shards: ShardFolder, cache: Path, settings: LabelParams, context: MetricContext
     ) -> None:
         required = required_metrics(settings.metrics, settings)
         for name in required:

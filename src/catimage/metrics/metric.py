@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from catimage.params import Encoder, Weights
+from catimage.params import EncoderParams, WeightsParams
 
 
 class MetricContext:
@@ -24,11 +24,11 @@ class MetricContext:
 
     def __init__(
         self,
-        encoder: Encoder | None = None,
+        encoder: EncoderParams | None = None,
         device: str = "auto",
-        weights: Mapping[str, Weights] | None = None,
+        weights: Mapping[str, WeightsParams] | None = None,
     ) -> None:
-        self.encoder = encoder or Encoder()
+        self.encoder = encoder or EncoderParams()
         self.device = device
         self.weights = dict(weights or {})
         self._cache: dict[Hashable, Any] = {}

@@ -15,7 +15,7 @@ from typing import Any
 from catimage.errors import InputError, nearest
 from catimage.metrics.composite import Composite
 from catimage.metrics.metric import Metric, MetricContext
-from catimage.params import Encoder, Import, Label
+from catimage.params import EncoderParams, ImportParams, LabelParams
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -52,7 +52,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 def get_metric(
     name: str,
-    encoder: Encoder | None = None,
+    encoder: EncoderParams | None = None,
     device: str = "auto",
     context: MetricContext | None = None,
 ) -> Metric:
@@ -142,7 +142,7 @@ def _is_ascending(values: Any) -> bool:
         return False
 
 
-def declaration(name: str, label: Label) -> Any:
+def declaration(name: str, label: LabelParams) -> Any:
     """Return the object that declares a metric's range, direction and need of a reference image.
 
     Args:
@@ -157,7 +157,7 @@ def declaration(name: str, label: Label) -> Any:
     return _composite(name, label) if name in label.composites else metric_class(name)
 
 
-def _composite(name: str, label: Label) -> Composite:
+def _composite(name: str, label: LabelParams) -> Composite:
     where, composites = f"params.yaml: label.composites.{name}", label.composites
     if name in metric_names():
         raise InputError(f"{where}: a metric has this name. Give the composite another name.")
@@ -175,7 +175,7 @@ def _composite(name: str, label: Label) -> Composite:
         raise InputError(f"{where}.terms: {error}") from error
 
 
-def required_metrics(metrics: Iterable[str], label: Label) -> list[str]:
+def required_metrics(metrics: Iterable[str], label: LabelParams) -> list[str]:
     """Return the metrics to compute for ``metrics``: composites are replaced by their terms.
 
     Raises:
@@ -189,7 +189,7 @@ def required_metrics(metrics: Iterable[str], label: Label) -> list[str]:
     return list(required)
 
 
-def lower_is_better(name: str, label: Label, imported: Import | None = None) -> bool:
+def lower_is_better(name: str, label: LabelParams, imported: ImportParams | None = None) -> bool:
     """Return whether low scores of a metric are good, so that its labels are negated.
 
     Metrics and composites declare their direction. Imported scores are higher-is-better unless
@@ -204,7 +204,7 @@ def lower_is_better(name: str, label: Label, imported: Import | None = None) -> 
 
 
 def lower_is_better_metrics(
-    metrics: Iterable[str], label: Label, imported: Import | None = None
+    metrics: Iterable[str], label: LabelParams, imported: ImportParams | None = None
 ) -> frozenset[str]:
     """Return the metrics of ``metrics`` whose low scores are good: ``Dataset.lower_is_better``."""
     return frozenset(name for name in metrics if lower_is_better(name, label, imported))

@@ -1,6 +1,4 @@
-"""Where a metric's weights lie (``label.weights``), and state dicts read without running what is in
-them.
-"""
+"""The location of a metric's weights (``label.weights``), and safe reading of state dicts."""
 
 from __future__ import annotations
 
@@ -11,53 +9,57 @@ from typing import TYPE_CHECKING, Any
 from catimage.common.hub_errors import hub_error_message
 from catimage.errors import InputError, error_summary
 from catimage.metrics.metric import MetricContext
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
 if TYPE_CHECKING:
     import torch
 
-PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def weights_file(
-    context: MetricContext, name: str, file: str, default: Weights | None = None
+    context: MetricContext, name: str, file: str, default: WeightsParams | None = None
 ) -> Path:
-    """One file of the weights of the metric ``name``; of a hub id, fetched unless it has been
-    before.
+    """Return the path of one file of a metric's weights, downloaded from the hub if necessary.
 
     Args:
-        file: its path in the folder or repository.
-        default: where ``label.weights`` does not name the metric.
+        context: the context with ``label.weights``.
+        name: the metric.
+        file: the path of the file in the folder or repository.
+        default: the location if ``label.weights`` does not list the metric.
 
     Raises:
-        InputError: nobody says where the weights are, they are not there, or the hub does not give
-            them.
+        InputError: no location is set, the file is not found, or the download fails.
     """
     source = _source(context, name, file, default)
     folder = Path(source.weights)
     if folder.is_dir():
         if not (folder / file).is_file():
             raise InputError(
-                f"{_key(name)}: there is no file {folder / file}; put it there, or name another"
+                f"{_key(name)}: {folder / file} is not found. Put the file there, or set another"
                 " folder."
             )
         return folder / file
     from huggingface_hub import hf_hub_download
 
-    return _fetched(
+    return _download(
         name, source, lambda: hf_hub_download(source.weights, file, revision=source.revision)
     )
 
 
 def weights_folder(
-    context: MetricContext, name: str, files: Sequence[str], default: Weights | None = None
+    context: MetricContext, name: str, files: Sequence[str], default: WeightsParams | None = None
 ) -> Path:
-    """The folder of the weights of the metric ``name``; of a hub id, its files that match the
-    patterns ``files`` are fetched.
+    """Return the folder of a metric's weights, downloaded from the hub if necessary.
+
+    Args:
+        context: the context with ``label.weights``.
+        name: the metric.
+        files: patterns of the files to download.
+        default: the location if ``label.weights`` does not list the metric.
 
     Raises:
-        InputError: nobody says where the weights are, they are not there, or the hub does not give
-            them.
+        InputError: no location is set, the folder is not found, or the download fails.
     """
     source = _source(context, name, ", ".join(files), default)
     folder = Path(source.weights)
@@ -65,7 +67,7 @@ def weights_folder(
         return folder
     from huggingface_hub import snapshot_download
 
-    return _fetched(
+    return _download(
         name,
         source,
         lambda: snapshot_download(
@@ -75,47 +77,49 @@ def weights_folder(
 
 
 def read_state(path: Path, name: str) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, or of a pickled state dict, of which only tensors and
-    plain containers are unpickled.
+    """Read a state dict from a safetensors file or a pickle.
 
-    A state dict that lies under the key ``state_dict``, as trainers save it, is taken from there.
+    Only tensors and plain containers are unpickled. A state dict under the key ``state_dict``, as
+    in checkpoints of trainers, is returned.
 
     Args:
-        name: the metric, for the error.
+        path: the file.
+        name: the metric, for error messages.
 
     Raises:
-        InputError: the file is damaged, of another kind, or a pickle of anything else.
+        InputError: the file is damaged or of an unknown format, or the pickle has other objects.
     """
-    if path.suffix not in (".safetensors", *PICKLES):
+    if path.suffix not in (".safetensors", *PICKLE_SUFFIXES):
         raise InputError(
-            f"{_key(name)}: {path} is no file of weights; give a .safetensors file, or a state dict"
-            f" ({', '.join(PICKLES)})."
+            f"{_key(name)}: {path}: unknown format of weights. Use a .safetensors file or a pickled"
+            f" state dict ({', '.join(PICKLE_SUFFIXES)})."
         )
-    state = _loaded(path, name)
+    state = _read(path, name)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not _is_state(state):
         raise InputError(
-            f"{_key(name)}: {path} holds no state dict (names and tensors); save the model's"
-            " state_dict() there."
+            f"{_key(name)}: {path} does not contain a state dict (names and tensors). Save the"
+            " model's state_dict() there."
         )
     return dict(state)
 
 
 def load_state(model: torch.nn.Module, path: Path, name: str) -> None:
-    """Puts the weights of a file into ``model``, all of them and no others.
+    """Load the weights of a file into ``model``; the names of the tensors must match exactly.
 
     Raises:
-        InputError: the file cannot be read, or holds the weights of another model.
+        InputError: the file cannot be read, or has the weights of another model.
     """
     try:
         model.load_state_dict(read_state(path, name))
     except RuntimeError as error:
         raise InputError(
-            f"{_key(name)}: {path} holds the weights of another model ({error_summary(error)})."
+            f"{_key(name)}: {path} has the weights of another model ({error_summary(error)}). Set"
+            " another file."
         ) from error
 
 
-def _loaded(path: Path, name: str) -> Any:
+def _read(path: Path, name: str) -> Any:
     from pickle import UnpicklingError
 
     import torch
@@ -130,12 +134,12 @@ def _loaded(path: Path, name: str) -> Any:
         )
     except UnpicklingError as error:
         raise InputError(
-            f"{_key(name)}: {path} is damaged, or a pickle of more than tensors, which is not"
-            " loaded."
+            f"{_key(name)}: {path} is damaged, or a pickle with other objects than tensors, which"
+            " is not loaded. Use a safetensors file."
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(
-            f"{_key(name)}: {path} is damaged ({error_summary(error)}); fetch it again."
+            f"{_key(name)}: {path} is damaged ({error_summary(error)}). Download it again."
         ) from error
 
 
@@ -149,28 +153,29 @@ def _is_state(state: Any) -> bool:
     )
 
 
-def _source(context: MetricContext, name: str, files: str, default: Weights | None) -> Weights:
+def _source(
+    context: MetricContext, name: str, files: str, default: WeightsParams | None
+) -> WeightsParams:
     source = context.weights.get(name, default)
     if source is None:
         raise InputError(
-            f"{_key(name)}: say where the weights of {name!r} are: a folder, or a hub id with its"
-            f" 'revision', with {files}."
+            f"{_key(name)}: the location of the weights of {name!r} is not set. Set it to a folder"
+            f" with {files}, or to a hub id with its 'revision'."
         )
     if not Path(source.weights).is_dir() and source.revision is None:
-        there = f"there is no folder {source.weights}"
         raise InputError(
-            f"{_key(name)}: {there}; put the weights there or, for a hub id, add its 'revision'."
+            f"{_key(name)}: no such folder {source.weights}. Put the weights there or, for a hub"
+            " id, add its 'revision'."
         )
     return source
 
 
-def _fetched(name: str, source: Weights, fetch: Callable[[], Any]) -> Path:
+def _download(name: str, source: WeightsParams, fetch: Callable[[], Any]) -> Path:
     try:
         return Path(fetch())
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{_key(name)}: {hub_error_message(error, source.weights, str(source.revision))}"
-        ) from error
+        message = hub_error_message(error, source.weights, str(source.revision))
+        raise InputError(f"{_key(name)}: {message}") from error
 
 
 def _key(name: str) -> str:

@@ -7,10 +7,17 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from catimage.errors import InputError
-from catimage.params.data import Encoder, Generate, Import, Label, Sample, Validate
-from catimage.params.evaluate import Evaluate, Package
+from catimage.params.data import (
+    EncoderParams,
+    GenerateParams,
+    ImportParams,
+    LabelParams,
+    SampleParams,
+    ValidateParams,
+)
+from catimage.params.evaluate import EvaluateParams, PackageParams
 from catimage.params.section import Section
-from catimage.params.train import Calibrate, Train
+from catimage.params.train import CalibrateParams, TrainParams
 
 
 class Params(Section):
@@ -20,16 +27,16 @@ class Params(Section):
     metric: str = "clip_score"
     cost_unit: str = "tflops"
     budget: str = "40%"
-    encoder: Encoder = Encoder()
-    sample: Sample = Sample()
-    generate: Generate = Generate()
-    label: Label = Label()
-    validation: Validate = Field(Validate(), alias="validate")
-    train: Train = Train()
-    calibrate: Calibrate = Calibrate()
-    evaluate: Evaluate = Evaluate()
-    package: Package = Package()
-    imported: Import | None = Field(None, alias="import")
+    encoder: EncoderParams = EncoderParams()
+    sample: SampleParams = SampleParams()
+    generate: GenerateParams = GenerateParams()
+    label: LabelParams = LabelParams()
+    validation: ValidateParams = Field(ValidateParams(), alias="validate")
+    train: TrainParams = TrainParams()
+    calibrate: CalibrateParams = CalibrateParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    package: PackageParams = PackageParams()
+    imported: ImportParams | None = Field(None, alias="import")
 
     @field_validator("budget", mode="before")
     @classmethod

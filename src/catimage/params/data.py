@@ -11,7 +11,7 @@ from catimage.errors import InputError, nearest
 from catimage.params.section import Section
 
 
-class Encoder(Section):
+class EncoderParams(Section):
     """The text encoder of the router.
 
     ``model`` is an open_clip name, ``local-dir:FOLDER``, ``sentence-transformers:NAME_OR_FOLDER``,
@@ -49,7 +49,7 @@ class FileSource(Section):
     limit: int | None = Field(None, ge=1)
 
 
-class Sample(Section):
+class SampleParams(Section):
     """Stage sample."""
 
     sources: tuple[SceneSource | FileSource, ...] = Field((SceneSource(),), min_length=1)
@@ -57,7 +57,7 @@ class Sample(Section):
     max_prompt_length: int = Field(2000, ge=1)
 
 
-class Generate(Section):
+class GenerateParams(Section):
     """Stage generate. ``shard_images`` fixes how many images a shard plans; ``batch`` how many are
     made at once.
     """
@@ -68,14 +68,14 @@ class Generate(Section):
     device: str = "auto"
 
 
-class Weights(Section):
+class WeightsParams(Section):
     """Where a metric's weights come from: a folder, or a hub id with a ``revision``."""
 
     weights: str = Field(min_length=1)
     revision: str | None = None
 
 
-class Term(Section):
+class CompositeTerm(Section):
     """A metric's part in a composite; ``scale`` are the values that count as 0 and 1, by default
     its range.
     """
@@ -97,29 +97,29 @@ class CompositeParams(Section):
     """
 
     kind: Literal["sum", "product"] = "sum"
-    terms: dict[str, Term] = Field(min_length=1)
+    terms: dict[str, CompositeTerm] = Field(min_length=1)
 
 
-class Label(Section):
+class LabelParams(Section):
     """Stage label. ``on_error`` says what happens to an image that a metric cannot score: ``stop``,
     or ``skip`` it and go on.
     """
 
     metrics: list[str] = Field(default_factory=lambda: ["clip_score", "sharpness"], min_length=1)
     composites: dict[str, CompositeParams] = Field(default_factory=dict)
-    weights: dict[str, Weights] = Field(default_factory=dict)
+    weights: dict[str, WeightsParams] = Field(default_factory=dict)
     on_error: Literal["stop", "skip"] = "stop"
     batch: int = Field(256, ge=1)
     device: str = "auto"
 
 
-class Validate(Section):
+class ValidateParams(Section):
     """Stage validate."""
 
     complete_labels: bool = True
 
 
-class Import(Section):
+class ImportParams(Section):
     """What ``import-scores`` or ``import-images`` was told.
 
     Imported scores are in directions of their own, which ``lower_is_better`` tells. Imported images

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from catimage.params.section import Section
 
 
-class PlateauMetric(Section):
+class PlateauMetricParams(Section):
     """A metric of the plateau rule (BudgetFusion, equation 7).
 
     ``weight`` is its omega, calibrated where it is left out; ``estimator`` predicts its series in
@@ -20,7 +20,7 @@ class PlateauMetric(Section):
     estimator: str = ""
 
 
-class Plateau(Section):
+class PlateauParams(Section):
     """BudgetFusion's rule and conditions, judged where ``metrics`` are named.
 
     ``estimator`` predicts the series. ``budget`` is what weights are calibrated to: a mean cost, or
@@ -30,7 +30,7 @@ class Plateau(Section):
     equation 7 as it is.
     """
 
-    metrics: dict[str, PlateauMetric] = Field(default_factory=dict)
+    metrics: dict[str, PlateauMetricParams] = Field(default_factory=dict)
     estimator: str = "lstm"
     budget: str = ""
     literal: bool = False
@@ -42,7 +42,7 @@ class Plateau(Section):
         return "" if value is None else str(value)
 
 
-class Evaluate(Section):
+class EvaluateParams(Section):
     """Stage evaluate.
 
     ``reference_images`` is a folder of real images, which sets of made ones are compared with.
@@ -56,10 +56,10 @@ class Evaluate(Section):
     reference_images: str = ""
     trials: int = Field(100, ge=0)
     trial_seeds: list[int] = Field(default_factory=lambda: [1, 3])
-    plateau: Plateau = Plateau()
+    plateau: PlateauParams = PlateauParams()
 
 
-class Package(Section):
+class PackageParams(Section):
     """Stage package."""
 
     name: str = "catimage"

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from catimage.errors import InputError
-from catimage.params.data import Encoder
+from catimage.params.data import EncoderParams
 from catimage.params.section import Section
 
 
@@ -30,7 +30,7 @@ class FeatureParams(Section):
     """
 
     kind: Literal["tfidf", "characters", "embedding", "layers", "kernel", "tokens", "prompts"]
-    encoder: Encoder | None = None
+    encoder: EncoderParams | None = None
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
 
 
@@ -81,7 +81,7 @@ class EstimatorParams(Section):
         return self.kind or self.name
 
 
-class Train(Section):
+class TrainParams(Section):
     """Stage train. ``metrics`` empty means the routed metric alone; ``folds`` are of the
     cross-validation on the train split (0: none).
     """
@@ -123,7 +123,7 @@ class Train(Section):
         return self
 
 
-class Calibrate(Section):
+class CalibrateParams(Section):
     """Stage calibrate.
 
     ``estimator``: ``auto`` (the best cross-validated mean curve quality) or a name of

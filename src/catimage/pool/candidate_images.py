@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from catimage.data.schema import CANDIDATES, read_table
 from catimage.errors import InputError
-from catimage.params.data import Import
+from catimage.params.data import ImportParams
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
 from catimage.workspace import Workspace
@@ -45,7 +45,7 @@ class CandidateImages:
 
 
 def candidate_images(
-    workspace: Workspace, pool: str, imported: Import | None = None
+    workspace: Workspace, pool: str, imported: ImportParams | None = None
 ) -> CandidateImages:
     """Return the candidates of the pool or, if images were imported, of the candidates table.
 

@@ -23,7 +23,7 @@ from catimage.data.shards.plan import PlannedCandidate, Prompt, PromptBlock, Sha
 from catimage.data.shards.store import encode_image, finished_digest, write_shard
 from catimage.errors import InputError
 from catimage.execution.local import LocalExecutor, Progress
-from catimage.params import Generate
+from catimage.params import GenerateParams
 from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.kind import Generator
@@ -49,7 +49,7 @@ class GeneratedImages:
 
 
 def generate_images(
-    pool: Pool, prompts: Sequence[Prompt], folder: Path, settings: Generate, cost_unit: str
+    pool: Pool, prompts: Sequence[Prompt], folder: Path, settings: GenerateParams, cost_unit: str
 ) -> GeneratedImages:
     """Generate the missing images of every prompt, candidate and seed.
 

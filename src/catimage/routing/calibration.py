@@ -24,7 +24,7 @@ CERTIFIED_BUDGETS = 128
 
 
 @dataclass(frozen=True)
-class Requirements:
+class RuleRequirements:
     """The requirements of a routing rule.
 
     At most one of ``quality_floor``, ``floors`` and ``confidence`` may be set. Qualities are in the
@@ -121,7 +121,7 @@ def calibrate_to_budget(
 
 
 def calibrate(
-    predicted: Floats, labels: Floats, cost: Floats, requirements: Requirements
+    predicted: Floats, labels: Floats, cost: Floats, requirements: RuleRequirements
 ) -> CalibratedRule:
     """Find the rule that meets all requirements.
 
@@ -162,7 +162,7 @@ def _check_complete(labels: Floats, key: str, metric: str) -> None:
 
 
 def _with_floors(
-    predicted: Floats, labels: Floats, cost: Floats, requirements: Requirements
+    predicted: Floats, labels: Floats, cost: Floats, requirements: RuleRequirements
 ) -> CalibratedRule:
     names = list(requirements.floors)
     for name, floor_labels in zip(names, labels[1:], strict=True):
@@ -182,7 +182,7 @@ def _with_floors(
 
 
 def _with_confidence(
-    predicted: Floats, labels: Floats | None, cost: Floats, requirements: Requirements
+    predicted: Floats, labels: Floats | None, cost: Floats, requirements: RuleRequirements
 ) -> CalibratedRule:
     budget, mix = requirements.budget, requirements.mix
     nominal = float(requirements.confidence or 0.0)

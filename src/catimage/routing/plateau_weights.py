@@ -23,7 +23,7 @@ GRID = tuple(round(0.1 * i, 1) for i in range(11))
 
 
 @dataclass(frozen=True)
-class Weights:
+class PlateauWeights:
     """Omegas (n_metrics,), and on the prompts that they were found on the mean cost of t* and the
     mean of equation 9 over the metrics.
     """
@@ -40,7 +40,7 @@ def calibrate_weights(
     given: list[float | None],
     budget: float | None = None,
     margin: float = MARGIN,
-) -> Weights:
+) -> PlateauWeights:
     """Omegas of greatest gain over one step number for all, with ``budget`` at a mean cost of no
     more than that.
 
@@ -60,7 +60,7 @@ def calibrate_weights(
     """
     free = [m for m, weight in enumerate(given) if weight is None]
 
-    def tried(values: dict[int, float]) -> Weights:
+    def tried(values: dict[int, float]) -> PlateauWeights:
         omega = np.array([values.get(m, weight) for m, weight in enumerate(given)], float)
         if budget is not None:
             omega = omega + shift_for(predicted, omega, cost, budget, margin).shift
@@ -81,7 +81,7 @@ def calibrate_weights(
 
 def judged(
     omega: Floats, predicted: Floats, quality: Floats, cost: Floats, margin: float = MARGIN
-) -> Weights:
+) -> PlateauWeights:
     """The mean cost and the mean relative gain of some weights; arguments as
     :func:`calibrate_weights`.
     """
@@ -91,7 +91,7 @@ def judged(
     left, share = neighbours(cost, mean_cost)
     uniform = quality.mean(axis=0)
     uniform = (1 - share) * uniform[:, left] + share * uniform[:, min(left + 1, len(cost) - 1)]
-    return Weights(omega, mean_cost, float(np.mean(ours / uniform - 1)))
+    return PlateauWeights(omega, mean_cost, float(np.mean(ours / uniform - 1)))
 
 
 def at_stops(values: Floats, stops: Ints) -> Floats:

@@ -14,12 +14,12 @@ from catimage.common.arrays import Floats
 from catimage.data.dataset import Candidates, Dataset
 from catimage.errors import InputError
 from catimage.estimators.load_estimators import OUT_OF_FOLD, load_estimator, n_settings_tried
-from catimage.estimators.spread import SPREAD_FOLDER as SPREAD
+from catimage.estimators.spread import SPREAD_FOLDER
 from catimage.evaluation.estimator_choice import EstimatorComparison, select_estimator
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params
 from catimage.router import FORMAT
-from catimage.routing.calibration import CalibratedRule, Requirements, calibrate
+from catimage.routing.calibration import CalibratedRule, RuleRequirements, calibrate
 from catimage.routing.curve import safe_lambda
 from catimage.workspace import Workspace, replacing
 
@@ -56,7 +56,7 @@ def _calibrate(
     compared = [name]
     if comparison is not None and not comparison.cross_validated:
         compared = [row.estimator for row in comparison.rows]
-    requirements = Requirements(
+    requirements = RuleRequirements(
         metric=params.metric,
         budget=params.budget_in(float(val.candidates.costs.max())),
         mix=settings.mix,
@@ -81,12 +81,12 @@ def _predict(workspace: Workspace, params: Params, val: Dataset, name: str) -> F
     candidates, aversion = val.candidates.names, params.calibrate.risk_aversion
     predicted = [load_estimator(workspace, f, candidates).predict(val.texts) for f in folders]
     if aversion:
-        if not (folders[0] / SPREAD).is_dir():
+        if not (folders[0] / SPREAD_FOLDER).is_dir():
             raise InputError(
                 f"calibrate.risk_aversion: {folders[0]} has no predictive spread. Set train.folds"
                 " to 2 or more, and train again."
             )
-        spread = load_estimator(workspace, folders[0] / SPREAD, candidates)
+        spread = load_estimator(workspace, folders[0] / SPREAD_FOLDER, candidates)
         predicted[0] = predicted[0] - aversion * spread.predict(val.texts)
     return np.stack(predicted)
 
@@ -131,7 +131,7 @@ def _write(workspace: Workspace, calibrated: CalibratedRule, document: dict[str,
         for metric in document["floors"]:
             _copy_estimator(workspace.estimators / metric / name, folder / "floors" / metric)
         if document["risk_aversion"]:
-            shutil.copytree(source / SPREAD, folder / SPREAD)
+            shutil.copytree(source / SPREAD_FOLDER, folder / SPREAD_FOLDER)
         pd.DataFrame(rows).to_parquet(folder / "curve.parquet", index=False)
         if calibrated.certified is not None:
             certified = pd.DataFrame(calibrated.certified.to_columns())
@@ -140,4 +140,4 @@ def _write(workspace: Workspace, calibrated: CalibratedRule, document: dict[str,
 
 
 def _copy_estimator(source: Path, folder: Path) -> None:
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(SPREAD, OUT_OF_FOLD))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(SPREAD_FOLDER, OUT_OF_FOLD))

@@ -34,7 +34,7 @@ from catimage.estimators.fitting import (
 from catimage.estimators.load_estimators import OUT_OF_FOLD
 from catimage.estimators.spread import save_spreads
 from catimage.metrics.registry import lower_is_better_metrics
-from catimage.params import Params, Train
+from catimage.params import Params, TrainParams
 from catimage.pool.loading import load_pool
 from catimage.pool.step_groups import step_groups
 from catimage.workspace import Workspace, replacing
@@ -109,7 +109,7 @@ def _report(meta: dict[str, Any]) -> None:
 
 
 def _save_out_of_fold(
-    estimator: Pipeline, train: Dataset, labels: Floats, params: Train, folder: Path
+    estimator: Pipeline, train: Dataset, labels: Floats, params: TrainParams, folder: Path
 ) -> None:
     """Write out-of-fold predictions of the training prompts, unless ``train.folds`` is 0."""
     if not params.folds:

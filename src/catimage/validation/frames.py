@@ -20,7 +20,7 @@ from catimage.data.schema import SPLITS
 from catimage.encoders.embeddings import Embeddings
 from catimage.metrics.composite import Composite
 from catimage.metrics.registry import declaration, metric_names
-from catimage.params import Label, Params
+from catimage.params import LabelParams, Params
 
 KEYS = {
     "prompts": ["prompt_id"],
@@ -69,7 +69,7 @@ class Requirements:
 
     cost_unit: str
     trained_metrics: Sequence[str]
-    label: Label | None
+    label: LabelParams | None
     seeds: Sequence[int] | None
     complete_labels: bool
     references: Mapping[str, str] = field(default_factory=dict)

@@ -8,13 +8,13 @@ from sklearn.pipeline import FeatureUnion
 from catimage.estimators.features.feature_union import GaussianKernelFeatures
 from catimage.estimators.features.steps import feature_step, kernel_features
 from catimage.estimators.features.text import LayerMeans, PooledEmbedding
-from catimage.params import Encoder, FeatureParams
+from catimage.params import EncoderParams, FeatureParams
 
 
 def step_of(*features):
     """The feature step of kinds, or of dictionaries of parameters."""
     params = [FeatureParams(**({"kind": f} if isinstance(f, str) else f)) for f in features]
-    return feature_step(params, Encoder())
+    return feature_step(params, EncoderParams())
 
 
 def test_combined_columns_are_those_of_each_feature_times_its_weight(prompts):

@@ -19,11 +19,11 @@ from catimage.estimators.features.steps import (
 from catimage.estimators.features.text import PooledEmbedding, RawPrompts, TextFeatures
 from catimage.estimators.linear import RidgeRegressor
 from catimage.estimators.stacking import StackRegressor
-from catimage.params import Encoder, FeatureParams
+from catimage.params import EncoderParams, FeatureParams
 
 
 def step_of(*kinds):
-    return feature_step([FeatureParams(kind=kind) for kind in kinds], Encoder())
+    return feature_step([FeatureParams(kind=kind) for kind in kinds], EncoderParams())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def nested_stack() -> Pipeline:
 
 def test_text_encoders_are_found_at_any_depth_and_can_be_changed(tmp_path):
     stack = nested_stack()
-    assert text_encoders(stack) == [Encoder(), Encoder(model="ViT-B-32", weights="openai")]
+    assert text_encoders(stack) == [EncoderParams(), EncoderParams(model="ViT-B-32", weights="openai")]
     (tmp_path / "tiny").mkdir()
     set_embeddings_folder(stack, lambda name: tmp_path / name)
     assert {t.model: t.stored for t in nested_instances(stack, TextFeatures)} == {
@@ -69,10 +69,10 @@ def test_text_encoders_are_found_at_any_depth_and_can_be_changed(tmp_path):
 
 
 def test_a_feature_union_is_saved_without_its_embeddings_folder(tmp_path, prompts):
-    load_encoder(Encoder()).encode(list(prompts)).save(tmp_path / "tiny")
+    load_encoder(EncoderParams()).encode(list(prompts)).save(tmp_path / "tiny")
     y = np.random.default_rng(0).normal(size=(len(prompts), 2))
     features = [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")]
-    step = feature_step(features, Encoder(), lambda name: tmp_path / name)
+    step = feature_step(features, EncoderParams(), lambda name: tmp_path / name)
     pipeline = Pipeline([("features", step), ("regressor", RidgeRegressor())])
     predicted = pipeline.fit(prompts, y).predict(prompts)
     store.save(pipeline, tmp_path / "saved", {})

@@ -3,11 +3,11 @@ import pytest
 
 from catimage.encoders.loading import load_encoder
 from catimage.estimators.features.text import LayerMeans
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 
 def test_layers_are_standardised_and_their_projection_keeps_the_inner_products(prompts):
-    encoded = load_encoder(Encoder()).encode(list(prompts))
+    encoded = load_encoder(EncoderParams()).encode(list(prompts))
     means = encoded.layers.reshape(len(prompts), -1).astype(float)
     z = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)
     z /= np.linalg.norm(z, axis=1, keepdims=True)

@@ -14,7 +14,7 @@ from catimage.metrics.sets.features import (
     TinyClipExtractor,
     class_captions,
 )
-from catimage.params import Weights
+from catimage.params import WeightsParams
 from catimage.scenes.parse import parse
 from catimage.scenes.render import render
 
@@ -89,7 +89,7 @@ def test_inception_is_torchmetrics(weights):
 
     images = np.random.default_rng(0).integers(0, 255, (3, 40, 30, 3), np.uint8)
     ours = InceptionExtractor(
-        MetricContext(device="cpu", weights={"inception": Weights(weights=str(weights))})
+        MetricContext(device="cpu", weights={"inception": WeightsParams(weights=str(weights))})
     )
     features = ours.all_features(images)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -118,7 +118,7 @@ class Bomb:
 def test_inception_weights_that_are_not_there_or_not_such(tmp_path):
     def load():
         return InceptionExtractor(
-            MetricContext(device="cpu", weights={"inception": Weights(weights=str(tmp_path))})
+            MetricContext(device="cpu", weights={"inception": WeightsParams(weights=str(tmp_path))})
         )
 
     with pytest.raises(InputError, match=r"label\.weights\.inception"):

@@ -20,7 +20,7 @@ from catimage.estimators.features.text import (
     TextFeatures,
     TokenEmbedding,
 )
-from catimage.params import Encoder, FeatureParams
+from catimage.params import EncoderParams, FeatureParams
 
 T = TypeVar("T")
 EmbeddingsFolder = Callable[[str], Path]
@@ -29,7 +29,7 @@ EmbeddingsFolder = Callable[[str], Path]
 
 def feature_step(
     features: Sequence[FeatureParams],
-    encoder: Encoder,
+    encoder: EncoderParams,
     embeddings_folder: EmbeddingsFolder | None = None,
 ) -> Any:
     """Return an unfitted transformer of prompts.
@@ -59,7 +59,7 @@ def feature_step(
 
 
 def _transformer(
-    feature: FeatureParams, encoder: Encoder, embeddings_folder: EmbeddingsFolder | None
+    feature: FeatureParams, encoder: EncoderParams, embeddings_folder: EmbeddingsFolder | None
 ) -> Any:
     if feature.kind == "prompts":
         return RawPrompts()
@@ -93,7 +93,7 @@ def kernel_features(embedding: Any, layers: Any) -> Pipeline:
     return Pipeline([("features", both), ("kernel", GaussianKernelFeatures(variance=2.0))])
 
 
-def _existing(embeddings_folder: EmbeddingsFolder | None, encoder: Encoder) -> str | None:
+def _existing(embeddings_folder: EmbeddingsFolder | None, encoder: EncoderParams) -> str | None:
     folder = embeddings_folder(encoder.name) if embeddings_folder else None
     return str(folder) if folder is not None and folder.exists() else None
 
@@ -113,7 +113,7 @@ def nested_instances(estimator: Any, cls: type[T]) -> Iterator[T]:
             yield from nested_instances(part, cls)
 
 
-def text_encoders(estimator: Any) -> list[Encoder]:
+def text_encoders(estimator: Any) -> list[EncoderParams]:
     """Return the text encoders that an estimator uses, without duplicates."""
     return list(dict.fromkeys(t.encoder for t in nested_instances(estimator, TextFeatures)))
 

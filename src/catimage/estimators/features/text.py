@@ -19,7 +19,7 @@ from catimage.common.arrays import Float32
 from catimage.data.prompts.identity import prompt_id
 from catimage.estimators.ivf import normalize_rows
 from catimage.estimators.ragged_arrays import Ragged
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 
 
 class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -41,9 +41,9 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.stored = stored
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> EncoderParams:
         """The parameters of the text encoder."""
-        return Encoder(model=self.model, weights=self.weights, revision=self.revision)
+        return EncoderParams(model=self.model, weights=self.weights, revision=self.revision)
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
         """Do nothing: the encoder is frozen."""

@@ -18,11 +18,11 @@ from catimage.errors import InputError
 from catimage.evaluation.plateau.conditions import Baseline, StepData
 from catimage.evaluation.plateau.steps import StepSeries
 from catimage.evaluation.test_data import LabelledPredictions
-from catimage.params import Plateau
+from catimage.params import PlateauParams
 from catimage.routing.plateau import turning_points
 
 
-def series_estimators(settings: Plateau) -> dict[str, str]:
+def series_estimators(settings: PlateauParams) -> dict[str, str]:
     """Return, by metric, the estimator that predicts its series."""
     return {m: metric.estimator or settings.estimator for m, metric in settings.metrics.items()}
 
@@ -45,7 +45,7 @@ class SeriesData:
     metrics: Mapping[str, LabelledPredictions]
     candidates: Candidates
     series: StepSeries
-    settings: Plateau
+    settings: PlateauParams
     upper_ends: Mapping[str, float]
     out_of_fold: Mapping[str, Floats]
     images: Path | None = None

@@ -22,9 +22,9 @@ from catimage.evaluation.plateau.figures import (
 )
 from catimage.evaluation.plateau.steps import parse_budget, step_series
 from catimage.evaluation.test_data import LabelledPredictions
-from catimage.params import Plateau
+from catimage.params import PlateauParams
 from catimage.routing.plateau import turning_points
-from catimage.routing.plateau_weights import Weights, calibrate_weights
+from catimage.routing.plateau_weights import PlateauWeights, calibrate_weights
 
 COMPARED = ("uniform", "uniform_step", "shuffled", "reference")
 """Conditions that OURS is compared with."""
@@ -52,7 +52,7 @@ class PlateauInputs:
 
 @dataclass(frozen=True)
 class CalibratedWeights:
-    """Weights of equation 7, in the order of the metrics.
+    """PlateauWeights of equation 7, in the order of the metrics.
 
     Attributes:
         weights: the weights with their mean cost and gain.
@@ -60,7 +60,7 @@ class CalibratedWeights:
         prompts: number of prompts that they were calibrated on.
     """
 
-    weights: Weights
+    weights: PlateauWeights
     found_by: str
     prompts: int
 
@@ -97,7 +97,7 @@ def plateau_document(evaluation: Evaluation, inputs: PlateauInputs) -> dict[str,
     return {"estimators": series_estimators(settings), **figures}
 
 
-def _check_settings(settings: Plateau, trained: Mapping[str, LabelledPredictions]) -> None:
+def _check_settings(settings: PlateauParams, trained: Mapping[str, LabelledPredictions]) -> None:
     if settings.literal and settings.budget:
         raise InputError(
             "evaluate.plateau: with literal the last step always wins, so that no budget can be"
@@ -135,7 +135,7 @@ def _calibrate(data: SeriesData) -> CalibratedWeights:
 
 
 def rule_document(
-    data: StepData, settings: Plateau, calibrated: CalibratedWeights, bootstrap: PairedBootstrap
+    data: StepData, settings: PlateauParams, calibrated: CalibratedWeights, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
     """Return the figures of the plateau rule: Table 1, Table 2, equations 8 and 9, figure 12.
 

@@ -9,7 +9,7 @@ import numpy as np
 from catimage.common.arrays import Floats, Ints
 from catimage.evaluation.intervals import PairedBootstrap, gains_over, standard_error, verdict
 from catimage.evaluation.plateau.conditions import Condition, StepData, conditions
-from catimage.params import Plateau
+from catimage.params import PlateauParams
 from catimage.routing.plateau import turning_points
 
 MEAN = "mean of the training labels"
@@ -125,7 +125,7 @@ def condition_gain(
 
 
 def step_distribution(
-    data: StepData, stops: Ints, omega: Floats, settings: Plateau, bootstrap: PairedBootstrap
+    data: StepData, stops: Ints, omega: Floats, settings: PlateauParams, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
     """Return the distribution of t*, and that of t* computed from the labels (``known``).
 

@@ -18,7 +18,7 @@ from catimage.errors import InputError
 from catimage.metrics.clip import digest_of, shared_clip
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import read_state, weights_file
-from catimage.params import Encoder
+from catimage.params import EncoderParams
 from catimage.scenes.grammar import draw_scene
 
 BATCH_SIZE = 32
@@ -83,7 +83,7 @@ class TinyClipExtractor(Extractor):
     """
 
     def __init__(self, context: MetricContext) -> None:
-        self._clip = shared_clip(context, Encoder())
+        self._clip = shared_clip(context, EncoderParams())
         identity = f"{self._clip.digest} {class_captions()}"
         self.version = f"1-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         self._classes: Floats = self._clip.texts(class_captions()).double().cpu().numpy()
