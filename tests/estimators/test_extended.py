@@ -10,15 +10,15 @@ from catimage.estimators import extended as module
 from catimage.estimators import store
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
-from catimage.estimators.extended import ExtendedRegressor, extended
+from catimage.estimators.extended import ExtendedRegressor, extend_estimator
 from catimage.params import EstimatorParams
 
 SHAPES = ("ring", "square", "star", "disc", "cross")
 
 
 def world(n=300, width=6, noise=0.05, seed=0):
-    """Features, true qualities (n, 3) of which the last is the first two's and the features'
-    affair, and labels of them.
+    """Features, true qualities (n, 3), and noisy labels of them. The quality of the third candidate
+    is linear in the first two and the features.
     """
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, width))
@@ -28,45 +28,48 @@ def world(n=300, width=6, noise=0.05, seed=0):
     return X, true, true + rng.normal(0, noise, true.shape)
 
 
-def grown(X, labels, rows, place=2, base=None):
-    known = np.delete(labels, place, axis=1)
-    base = base or Ridge(1e-3).fit(X, known)
-    return ExtendedRegressor(base, place).extend(
-        X[rows], base.predict(X[rows]), known[rows], labels[rows, place]
+def extended_ridge(X, labels, rows, column=2, base=None):
+    """A ridge regression of the other candidates, extended by ``column`` with ``rows``."""
+    others = np.delete(labels, column, axis=1)
+    base = base or Ridge(1e-3).fit(X, others)
+    return ExtendedRegressor(base, column).extend(
+        X[rows], base.predict(X[rows]), others[rows], labels[rows, column]
     )
 
 
-def test_the_old_candidates_are_predicted_as_before():
+def test_predictions_of_the_other_candidates_do_not_change():
     X, _, labels = world()
-    for place in (0, 1, 2):
-        made = grown(X, labels, np.arange(60), place)
-        assert np.array_equal(np.delete(made.predict(X), place, axis=1), made.base.predict(X))
+    for column in (0, 1, 2):
+        extended = extended_ridge(X, labels, np.arange(60), column)
+        assert np.array_equal(
+            np.delete(extended.predict(X), column, axis=1), extended.base.predict(X)
+        )
 
 
-def test_a_linear_addition_is_found_from_few_labels():
+def test_a_linear_quality_is_learned_from_few_labels():
     X, true, labels = world()
-    error = grown(X, labels, np.arange(60)).predict(X[60:])[:, 2] - true[60:, 2]
+    error = extended_ridge(X, labels, np.arange(60)).predict(X[60:])[:, 2] - true[60:, 2]
     assert np.sqrt((error**2).mean()) < 0.1 < true[:, 2].std()
 
 
-def test_without_anything_to_learn_the_difference_is_a_constant():
+def test_the_difference_is_constant_if_nothing_predicts_it():
     rng = np.random.default_rng(0)
     X, old = rng.normal(size=(200, 4)), rng.normal(size=(200, 2))
     base = Ridge(1e-3).fit(X, old)
     labels = np.column_stack([old, old.mean(axis=1) + 3])
-    made = grown(X, labels, np.arange(50), base=base)
-    assert made.predict(X)[:, 2] == pytest.approx(base.predict(X).mean(axis=1) + 3)
+    extended = extended_ridge(X, labels, np.arange(50), base=base)
+    assert extended.predict(X)[:, 2] == pytest.approx(base.predict(X).mean(axis=1) + 3)
 
 
-def test_a_prompt_left_out_is_predicted_as_when_it_was_never_there(monkeypatch):
-    """The closed form of leaving one out, against leaving it out, with the penalty held fixed."""
+def test_the_leave_one_out_predictions_equal_those_of_refitting(monkeypatch):
+    """The closed form compared with refitting without the prompt, with a fixed penalty."""
     X, _, labels = world(n=30)
-    monkeypatch.setattr(module, "PENALTIES", np.array([0.3]))
+    monkeypatch.setattr(module, "ALPHAS", np.array([0.3]))
     monkeypatch.setattr(module, "SHARES", (0.5,))
     blocks, y = [labels[:, :2] - labels[:, :2].mean(axis=0), X - X.mean(axis=0)], labels[:, 2]
-    scales = [module._kernel(b)[1] for b in blocks]
+    scales = [module._centred_kernel(b)[1] for b in blocks]
     kernel = sum(0.5 * b @ b.T / s for b, s in zip(blocks, scales, strict=True))
-    left_out = module._chosen(blocks, y).left_out
+    left_out = module._select(blocks, y).left_out
     for i in (0, 7, 29):
         rest = np.delete(np.arange(30), i)
         system = np.block(
@@ -79,59 +82,62 @@ def test_a_prompt_left_out_is_predicted_as_when_it_was_never_there(monkeypatch):
         assert left_out[i] == pytest.approx(kernel[i, rest] @ solved[:-1] + solved[-1])
 
 
-def test_missing_labels_of_the_others_are_made_up_for_by_predictions():
+def test_missing_labels_of_the_other_candidates_are_replaced_by_predictions():
     X, true, labels = world()
     labels[:60:3, 0] = np.nan
     base = Ridge(1e-3).fit(X, true[:, :2])
-    error = grown(X, labels, np.arange(60), base=base).predict(X[60:])[:, 2] - true[60:, 2]
+    error = extended_ridge(X, labels, np.arange(60), base=base).predict(X[60:])[:, 2] - true[60:, 2]
     assert np.sqrt((error**2).mean()) < 0.1
 
 
-def test_differences_do_not_run_away():
+def test_differences_are_clipped_to_their_range_in_training():
     X, _, labels = world()
-    made = grown(X, labels, np.arange(60))
+    extended = extended_ridge(X, labels, np.arange(60))
     difference = labels[:60, 2] - labels[:60, :2].mean(axis=1)
-    far = made.predict(100 * X)
+    far = extended.predict(100 * X)
     assert np.ptp(far[:, 2] - far[:, :2].mean(axis=1)) <= np.ptp(difference) + 1e-9
 
 
-def test_sparse_features_are_as_good():
+def test_sparse_features_give_the_same_predictions():
     X, _, labels = world()
     base = Ridge(1e-3).fit(X, labels[:, :2])
-    dense = grown(X, labels, np.arange(60), base=base).predict(X)
-    sparse = grown(csr_matrix(X), labels, np.arange(60), base=base).predict(csr_matrix(X))
+    dense = extended_ridge(X, labels, np.arange(60), base=base).predict(X)
+    sparse = extended_ridge(csr_matrix(X), labels, np.arange(60), base=base).predict(csr_matrix(X))
     assert sparse == pytest.approx(dense)
 
 
-def test_it_clones_and_fits_anew():
+def test_a_clone_can_be_fitted_to_all_candidates():
     X, true, labels = world()
-    made = grown(X, labels, np.arange(60))
-    holes = labels.copy()
-    holes[80:, 2] = np.nan
-    again = clone(made).fit(X[:200], holes[:200])
-    assert np.sqrt(((again.predict(X[200:]) - true[200:]) ** 2).mean()) < 0.1
+    extended = extended_ridge(X, labels, np.arange(60))
+    incomplete = labels.copy()
+    incomplete[80:, 2] = np.nan
+    refitted = clone(extended).fit(X[:200], incomplete[:200])
+    assert np.sqrt(((refitted.predict(X[200:]) - true[200:]) ** 2).mean()) < 0.1
 
 
-def test_another_candidate_can_follow(tmp_path):
-    """A second addition on the first, saved and loaded again."""
+def test_an_extended_estimator_can_be_extended_saved_and_loaded(tmp_path):
     X, _, labels = world()
     base = Ridge(1e-3).fit(X, labels[:, :2])
     pipeline = Pipeline([("features", FunctionTransformer()), ("regressor", base)])
-    first = extended(pipeline, 2, X[:60], base.predict(X[:60]), labels[:60, :2], labels[:60, 2])
-    second = extended(first, 0, X[:60], first.predict(X[:60]), labels[:60], labels[:60, 2] - 1)
+    first = extend_estimator(
+        pipeline, 2, X[:60], base.predict(X[:60]), labels[:60, :2], labels[:60, 2]
+    )
+    second = extend_estimator(
+        first, 0, X[:60], first.predict(X[:60]), labels[:60], labels[:60, 2] - 1
+    )
     store.save(second, tmp_path / "e", {"candidates": ["d", "a", "b", "c"]})
     loaded, _ = store.load(tmp_path / "e")
     assert np.array_equal(loaded.predict(X), second.predict(X))
     assert np.array_equal(loaded.predict(X)[:, 1:], first.predict(X))
 
 
-def test_one_label_is_too_few():
+def test_one_label_is_not_enough():
     X, _, labels = world()
-    with pytest.raises(ValueError, match="two labelled prompts at least, not 1"):
-        grown(X, labels, np.array([0]))
+    with pytest.raises(ValueError, match="at least two labelled prompts, not 1"):
+        extended_ridge(X, labels, np.array([0]))
 
 
-KINDS = [
+SPECS = [
     {"name": "knn"},
     {"name": "kernel_ridge"},
     {"name": "transformer", "settings": {"max_iter": 1}},
@@ -144,8 +150,8 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec["name"])
-def test_estimators_of_every_kind_take_a_candidate_and_survive_the_disk(spec, tmp_path):
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec["name"])
+def test_every_kind_can_be_extended_saved_and_loaded(spec, tmp_path):
     prompts = np.array(
         [
             f"{n} {c} {s}"
@@ -162,12 +168,12 @@ def test_estimators_of_every_kind_take_a_candidate_and_survive_the_disk(spec, tm
     }
     context = EstimatorContext(steps=(1, 4), step_groups=("sd", "sd"), members=members)
     base = build_estimator(EstimatorParams(**spec), context)[0].fit(prompts, labels[:, [0, 2]])
-    added = extended(
+    extended = extend_estimator(
         base, 1, prompts[:20], base.predict(prompts[:20]), labels[:20, [0, 2]], labels[:20, 1]
     )
-    predicted = added.predict(prompts)
+    predicted = extended.predict(prompts)
     assert np.array_equal(predicted[:, [0, 2]], base.predict(prompts))
     assert predicted[:, 1] == pytest.approx(0.5, abs=0.25)
-    store.save(added, tmp_path / "grown", {})
-    assert store.load(tmp_path / "grown")[0].predict(prompts) == pytest.approx(predicted)
-    assert clone(added).fit(prompts, labels).predict(prompts[:2]).shape == (2, 3)
+    store.save(extended, tmp_path / "extended", {})
+    assert store.load(tmp_path / "extended")[0].predict(prompts) == pytest.approx(predicted)
+    assert clone(extended).fit(prompts, labels).predict(prompts[:2]).shape == (2, 3)

@@ -2,26 +2,26 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from catimage.estimators.representatives import dense_units, representatives
+from catimage.estimators.representatives import dense_unit_vectors, representatives
 
 
 def clustered(each=(50, 30, 20), width=8, seed=0):
-    """Unit vectors about orthogonal directions, and which direction each is about."""
+    """Unit vectors around orthogonal directions, and the number of each vector's direction."""
     rng = np.random.default_rng(seed)
     parts = [np.eye(width)[i] + rng.normal(0, 0.02, (n, width)) for i, n in enumerate(each)]
     return np.concatenate(parts), np.repeat(np.arange(len(each)), each)
 
 
-def test_every_cluster_has_its_representative():
-    vectors, of = clustered()
-    assert sorted(of[representatives(vectors, 3)]) == [0, 1, 2]
+def test_every_cluster_has_one_representative():
+    vectors, cluster = clustered()
+    assert sorted(cluster[representatives(vectors, 3)]) == [0, 1, 2]
 
 
-def test_a_representative_is_the_nearest_to_its_centre():
-    vectors, of = clustered()
-    units = dense_units(vectors)
+def test_a_representative_is_the_nearest_prompt_to_the_centre():
+    vectors, cluster = clustered()
+    units = dense_unit_vectors(vectors)
     for row in representatives(vectors, 3):
-        own = units[of == of[row]]
+        own = units[cluster == cluster[row]]
         distance = ((own - own.mean(axis=0)) ** 2).sum(axis=1)
         assert ((units[row] - own.mean(axis=0)) ** 2).sum() == pytest.approx(
             distance.min(), rel=1e-6
@@ -29,7 +29,7 @@ def test_a_representative_is_the_nearest_to_its_centre():
 
 
 @pytest.mark.parametrize("count", [1, 20, 99])
-def test_as_many_as_asked_for_each_once_and_the_same_ones_again(count):
+def test_rows_are_distinct_sorted_and_reproducible(count):
     vectors, _ = clustered()
     rows = representatives(vectors, count)
     assert len(np.unique(rows)) == len(rows) == count
@@ -37,15 +37,15 @@ def test_as_many_as_asked_for_each_once_and_the_same_ones_again(count):
     assert (representatives(vectors, count) == rows).all()
 
 
-def test_all_where_there_are_no_more():
+def test_all_rows_are_returned_if_there_are_no_more():
     vectors, _ = clustered()
     assert representatives(vectors, 500).tolist() == list(range(100))
 
 
-def test_equal_prompts_do_not_take_each_others_place():
+def test_equal_prompts_are_distinct_representatives():
     assert representatives(np.ones((10, 3)), 4).shape == (4,)
 
 
-def test_sparse_features_are_as_good():
-    vectors, of = clustered(width=40)
-    assert sorted(of[representatives(csr_matrix(vectors), 3)]) == [0, 1, 2]
+def test_sparse_features_are_clustered_too():
+    vectors, cluster = clustered(width=40)
+    assert sorted(cluster[representatives(csr_matrix(vectors), 3)]) == [0, 1, 2]

@@ -7,14 +7,13 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.estimators import store
+from catimage.estimators.features.text_statistics import TextStatistics
 from catimage.estimators.spread import (
-    FOLDER,
+    SPREAD_FOLDER,
     SpreadRegressor,
-    TextShape,
     fit_spread,
     label_noise,
     save_spreads,
-    spread_parts,
 )
 
 SCALE = np.array([1.0, 3.0])
@@ -26,14 +25,14 @@ def test_scikit_learn_contract(estimator, check):
 
 
 def prompts_of(n):
-    """Every other prompt is hard to foretell."""
+    """Prompts of which every other one is difficult to predict."""
     return np.array(
         [f"{'plain' if i % 2 else 'crowded'} thing number {i % 20}" for i in range(n)], object
     )
 
 
 def residuals_of(n, factor, seed=0):
-    """Normal ones, two candidates; those of the hard prompts are ``factor`` times as wide."""
+    """Normal residuals of two candidates, ``factor`` times as wide for the difficult prompts."""
     wide = np.where(np.arange(n) % 2, 1.0, factor)[:, None]
     return np.random.default_rng(seed).normal(size=(n, 2)) * SCALE * wide
 
@@ -43,7 +42,7 @@ def uneven():
     return fit_spread(prompts_of(600), residuals_of(600, 4.0))
 
 
-def test_a_prompt_that_is_harder_to_foretell_has_a_wider_spread(uneven):
+def test_a_prompt_that_is_more_difficult_to_predict_has_a_wider_spread(uneven):
     plain, crowded = uneven.predict(
         np.array(["plain thing number 11", "crowded thing number 10"], object)
     )
@@ -51,7 +50,7 @@ def test_a_prompt_that_is_harder_to_foretell_has_a_wider_spread(uneven):
     assert crowded == pytest.approx(4 * SCALE, rel=0.35)
 
 
-def test_its_intervals_cover_new_labels_for_both_kinds_of_prompts(uneven):
+def test_intervals_have_the_nominal_coverage_for_both_kinds_of_prompts(uneven):
     spread = uneven.predict(prompts_of(600))
     inside = np.mean(
         [np.abs(residuals_of(600, 4.0, seed)) <= 1.96 * spread for seed in range(1, 9)], axis=0
@@ -60,32 +59,34 @@ def test_its_intervals_cover_new_labels_for_both_kinds_of_prompts(uneven):
     assert inside[1::2].mean(axis=0) == pytest.approx([0.95, 0.95], abs=0.04)
 
 
-def test_where_prompts_do_not_differ_the_spread_is_the_root_mean_square_of_each_candidate():
+def test_the_spread_of_equally_difficult_prompts_is_the_root_mean_square_of_each_candidate():
     residuals = residuals_of(600, 1.0)
     spread = fit_spread(prompts_of(600), residuals)
-    assert spread.named_steps["regressor"].penalty_ is None
+    assert spread.named_steps["regressor"].alpha_ is None
     assert spread.predict(prompts_of(3)) == pytest.approx(
         np.tile(np.sqrt((residuals**2).mean(axis=0)), (3, 1))
     )
 
 
-def test_the_factor_must_pay_in_other_folds():
-    """On residuals of one width, none but a few of many draws may find a factor."""
-    found = [
-        fit_spread(prompts_of(120), residuals_of(120, 1.0, seed)).named_steps["regressor"].penalty_
+def test_a_factor_is_only_used_if_it_improves_the_out_of_fold_likelihood():
+    """On residuals of equal width, at most a few of many draws may have a factor."""
+    alphas = [
+        fit_spread(prompts_of(120), residuals_of(120, 1.0, seed)).named_steps["regressor"].alpha_
         for seed in range(20)
     ]
-    assert sum(penalty is not None for penalty in found) <= 6
+    assert sum(alpha is not None for alpha in alphas) <= 6
     assert (
-        fit_spread(prompts_of(600), residuals_of(600, 4.0)).named_steps["regressor"].penalty_
+        fit_spread(prompts_of(600), residuals_of(600, 4.0)).named_steps["regressor"].alpha_
         is not None
     )
 
 
-def test_labels_that_are_missing_are_left_out():
+def test_missing_labels_are_ignored():
     residuals = residuals_of(600, 4.0)
-    holes = np.random.default_rng(2).random(residuals.shape) < 0.3
-    spread = fit_spread(prompts_of(600), np.where(holes, np.nan, residuals)).predict(prompts_of(2))
+    missing = np.random.default_rng(2).random(residuals.shape) < 0.3
+    spread = fit_spread(prompts_of(600), np.where(missing, np.nan, residuals)).predict(
+        prompts_of(2)
+    )
     assert spread == pytest.approx(np.array([4 * SCALE, SCALE]), rel=0.3)
     few = residuals[:40].copy()
     few[7:, 1] = np.nan
@@ -97,28 +98,29 @@ def test_labels_that_are_missing_are_left_out():
         fit_spread(prompts_of(40), np.where([True, False], few, np.nan))
 
 
-def test_an_estimator_that_was_never_wrong_has_a_spread_above_0():
+def test_the_spread_is_positive_if_all_residuals_are_zero():
     assert (fit_spread(prompts_of(80), np.zeros((80, 2))).predict(prompts_of(5)) > 0).all()
 
 
-def test_the_seeds_share_of_the_variance_is_found():
+def test_the_share_of_the_variance_that_seeds_explain():
     """Labels are means of four seeds of standard deviation 2 (variance of the mean: 1) and the
     estimator errs by a variance of 3.
     """
     rng = np.random.default_rng(0)
     error, by_seed = rng.normal(0, np.sqrt(3), (2000, 2)), rng.normal(0, 2, (2000, 2, 4))
     spread = fit_spread(prompts_of(2000), by_seed.mean(axis=2) + error, by_seed)
-    estimator, seeds = spread_parts(spread, prompts_of(1))
-    assert seeds[0] == pytest.approx([1, 1], rel=0.1)
-    assert estimator[0] == pytest.approx([np.sqrt(3)] * 2, rel=0.1)
-    assert estimator**2 + seeds**2 == pytest.approx(spread.predict(prompts_of(1)) ** 2)
+    variance = spread.predict(prompts_of(1))[0] ** 2
+    share = spread.named_steps["regressor"].seed_share_
+    assert np.sqrt(share * variance) == pytest.approx([1, 1], rel=0.1)
+    assert np.sqrt((1 - share) * variance) == pytest.approx([np.sqrt(3)] * 2, rel=0.1)
 
 
-def test_with_one_seed_its_noise_is_part_of_the_estimators_error():
+def test_the_share_is_unknown_with_one_seed():
     residuals = residuals_of(100, 1.0)
     spread = fit_spread(prompts_of(100), residuals, residuals[:, :, None])
-    estimator, seeds = spread_parts(spread, prompts_of(4))
-    assert np.isnan(seeds).all() and estimator == pytest.approx(spread.predict(prompts_of(4)))
+    assert np.isnan(spread.named_steps["regressor"].seed_share_).all()
+    without = fit_spread(prompts_of(100), residuals)
+    assert (spread.predict(prompts_of(4)) == without.predict(prompts_of(4))).all()
 
 
 @given(
@@ -131,11 +133,11 @@ def test_with_one_seed_its_noise_is_part_of_the_estimators_error():
 def test_label_noise_is_the_squared_standard_error_of_each_mean(by_seed):
     noise = label_noise(by_seed)
     for i, j in np.ndindex(by_seed.shape[:2]):
-        there = by_seed[i, j][~np.isnan(by_seed[i, j])]
-        if noise is None or len(there) < 2:
-            assert len(there) < 2 and (noise is None or np.isnan(noise[i, j]))
+        present = by_seed[i, j][~np.isnan(by_seed[i, j])]
+        if noise is None or len(present) < 2:
+            assert len(present) < 2 and (noise is None or np.isnan(noise[i, j]))
         else:
-            assert noise[i, j] == pytest.approx(there.var(ddof=1) / len(there))
+            assert noise[i, j] == pytest.approx(present.var(ddof=1) / len(present))
 
 
 @settings(max_examples=25, deadline=None)
@@ -154,27 +156,27 @@ def test_any_prompt_has_features_and_a_spread(uneven, prompts):
     spread = uneven.predict(prompts)
     scale = uneven.named_steps["regressor"].scale_
     assert (spread >= scale / 4 - 1e-12).all() and (spread <= 4 * scale + 1e-12).all()
-    assert TextShape().fit(prompts).transform(prompts).shape[0] == len(prompts)
+    assert TextStatistics().fit(prompts).transform(prompts).shape[0] == len(prompts)
 
 
-def test_clones_and_refits_to_the_same(uneven):
-    again = clone(uneven).fit(prompts_of(600), residuals_of(600, 4.0))
-    assert (again.predict(prompts_of(9)) == uneven.predict(prompts_of(9))).all()
+def test_a_clone_fits_to_the_same_spread(uneven):
+    refitted = clone(uneven).fit(prompts_of(600), residuals_of(600, 4.0))
+    assert (refitted.predict(prompts_of(9)) == uneven.predict(prompts_of(9))).all()
 
 
-def test_it_lies_beside_the_estimator_and_comes_back_whole(tmp_path):
+def test_spreads_are_saved_beside_the_estimators(tmp_path):
     import pandas as pd
 
     labels, by_seed = residuals_of(300, 4.0), np.random.default_rng(3).normal(size=(300, 2, 2))
-    held = pd.DataFrame({"prompt_id": "x", "cheap": np.zeros(300), "dear": np.ones(300)})
+    predicted = pd.DataFrame({"prompt_id": "x", "cheap": np.zeros(300), "expensive": np.ones(300)})
     (tmp_path / "ridge").mkdir()
-    held.to_parquet(tmp_path / "ridge" / "out_of_fold.parquet")
+    predicted.to_parquet(tmp_path / "ridge" / "out_of_fold.parquet")
     save_spreads(tmp_path.glob("*/out_of_fold.parquet"), (prompts_of(300), labels), by_seed)
-    spread, meta = store.load(tmp_path / "ridge" / FOLDER)
+    spread, meta = store.load(tmp_path / "ridge" / SPREAD_FOLDER)
     expected = fit_spread(prompts_of(300), labels - [0, 1], by_seed)
     assert (spread.predict(prompts_of(7)) == expected.predict(prompts_of(7))).all()
     assert (
-        meta["candidates"] == ["cheap", "dear"]
-        and meta["penalty"] == expected.named_steps["regressor"].penalty_
+        meta["candidates"] == ["cheap", "expensive"]
+        and meta["alpha"] == expected.named_steps["regressor"].alpha_
     )
     assert meta["log_likelihood_gain"] > 0

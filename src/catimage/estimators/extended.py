@@ -1,212 +1,218 @@
-"""A candidate that is added to a trained estimator: its quality learned from a few hundred prompts,
-those of the others left as they are.
+"""Adding a candidate to a fitted estimator: its quality is learned from a few hundred prompts, and
+the predictions of the other candidates do not change.
 
-What the estimator says of the old candidates tells much of a new one, as model routing with models
-unseen in training has it (Jitkrittum et al. 2025, who keep a new model's mean quality a cluster of
-prompts). Here it is a small linear model of what the others are worth.
+As in model routing with models that were not seen in training (Jitkrittum et al. 2025), the
+predictions of the other candidates are features of the new one's quality.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from catimage.common.arrays import Floats
+from catimage.common.arrays import Floats, Ints
 from catimage.estimators.ragged_arrays import Ragged
 
-FEWEST = 20
-"""Labelled prompts below which a new candidate is not added."""
+MIN_LABELS = 20
+"""The number of labelled prompts that a new candidate needs at least."""
 SHARES = (0.0, 0.1, 0.5, 1.0)
-"""How much of the kernel is of the prompts' features; the rest is of the others' predictions."""
-PENALTIES = np.logspace(-2, 6, 17)
+"""Weights of the kernel of the prompts' features; the kernel of the predictions has the rest."""
+ALPHAS = np.logspace(-2, 6, 17)
+"""Penalties of the kernel ridge regression."""
 _FOLDS = 5
 
 
 class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A fitted regressor of m candidates, and a new one in column ``place`` of what it predicts.
+    """A fitted regressor of m candidates, extended by a new candidate.
 
-    The new candidate is the mean of the others and its difference from that. The difference is
-    learned from labels of the same prompts, so that what makes a prompt hard for all drops out; it
-    is a ridge regression on the others' predictions and the prompt's features, whose penalty and
-    mixture err least on each prompt left out. With the largest penalty it is a constant: a new
-    candidate is as good as the others and a bit, which is what a few labels can tell at worst.
-    Differences beyond those that were seen are cut off.
+    The label of the new candidate is predicted as the mean of the other candidates plus a
+    difference, because the labels of a prompt share most of their variance. The difference is a
+    kernel ridge regression on the predictions of the other candidates and the features of the
+    prompt, whose penalty and kernel have the smallest leave-one-out error. With the largest penalty
+    it is a constant, so that a few uninformative labels do no harm. Predicted differences are
+    clipped to the range of the training labels.
 
     Args:
-        base: predicts (n, m).
-        place: the column, from 0, of the new candidate among the m + 1.
+        base: a regressor that predicts (n, m).
+        column: the column, from 0, of the new candidate among the m + 1.
     """
 
-    def __init__(self, base: Any = None, place: int = 0) -> None:
+    def __init__(self, base: Any = None, column: int = 0) -> None:
         self.base = base
-        self.place = place
+        self.column = column
 
     def fit(self, X: Any, y: Floats) -> Self:
-        """Learns base and addition anew from labels y (n, m + 1); that of the new candidate may be
-        NaN for most prompts.
-        """
-        added = np.asarray(y, np.float64)[:, self.place]
-        known = np.delete(np.asarray(y, np.float64), self.place, axis=1)
-        rows = np.flatnonzero(~np.isnan(added))
-        held = np.full(known.shape, np.nan)
-        for learned, left in KFold(min(_FOLDS, len(known)), shuffle=True, random_state=0).split(
-            known
-        ):
-            held[left] = (
-                clone(self.base).fit(_taken(X, learned), known[learned]).predict(_taken(X, left))
-            )
-        self.base = clone(self.base).fit(X, known)
-        return self.extend(_taken(X, rows), held[rows], known[rows], added[rows])
-
-    def extend(self, X: Any, predicted: Floats, known: Floats, added: Floats) -> Self:
-        """Learns the addition; the base stays as it is.
+        """Fit the base and the extension.
 
         Args:
-            X: of n prompts, as the base reads them.
-            predicted: what the base says of them when it has not learned from them, (n, m).
-            known: their labels (n, m); where one is NaN, what is predicted takes its place.
-            added: labels of the new candidate (n,).
+            X: features of n prompts, as the base reads them.
+            y: labels (n, m + 1), NaN where missing; the new candidate may have few.
+        """
+        y = np.asarray(y, np.float64)
+        new_labels, labels = y[:, self.column], np.delete(y, self.column, axis=1)
+        predicted = np.full(labels.shape, np.nan)
+        folds = KFold(min(_FOLDS, len(labels)), shuffle=True, random_state=0)
+        for train, held_out in folds.split(labels):
+            fitted = clone(self.base).fit(_take(X, train), labels[train])
+            predicted[held_out] = fitted.predict(_take(X, held_out))
+        self.base = clone(self.base).fit(X, labels)
+        rows = np.flatnonzero(~np.isnan(new_labels))
+        return self.extend(_take(X, rows), predicted[rows], labels[rows], new_labels[rows])
+
+    def extend(self, X: Any, predicted: Floats, labels: Floats, new_labels: Floats) -> Self:
+        """Fit the extension; the base does not change.
+
+        Args:
+            X: features of n prompts, as the base reads them.
+            predicted: out-of-fold predictions of the base, (n, m).
+            labels: of the other candidates, (n, m); missing ones are replaced by predictions.
+            new_labels: of the new candidate, (n,).
 
         Raises:
-            ValueError: fewer than two labels.
+            ValueError: there are fewer than two labels.
         """
-        if len(added) < 2:
+        if len(new_labels) < 2:
             raise ValueError(
-                f"a new candidate needs two labelled prompts at least, not {len(added)}"
+                f"a new candidate needs at least two labelled prompts, not {len(new_labels)}"
             )
         self.base_ = self.base
-        self.center_, self.scale_ = (
-            predicted.mean(axis=0),
-            max(float(predicted.std(axis=0).mean()), 1e-12),
-        )
-        level = np.where(np.isnan(known), predicted, known).mean(axis=1)
-        difference = added - level
-        blocks = [(predicted - self.center_) / self.scale_, *([X] if _linear(X) else [])]
-        chosen = _chosen(blocks, difference)
-        self.share_, self.penalty_ = chosen.share, chosen.penalty
-        weights = [
-            w * np.asarray(block.T @ chosen.dual).ravel()
-            for w, block in zip(chosen.weights, blocks, strict=True)
+        self.center_ = predicted.mean(axis=0)
+        self.scale_ = max(float(predicted.std(axis=0).mean()), 1e-12)
+        difference = new_labels - np.where(np.isnan(labels), predicted, labels).mean(axis=1)
+        blocks = [(predicted - self.center_) / self.scale_, *([X] if _has_columns(X) else [])]
+        selected = _select(blocks, difference)
+        self.share_, self.alpha_ = selected.share, selected.alpha
+        coefs = [
+            weight * np.asarray(block.T @ selected.dual).ravel()
+            for weight, block in zip(selected.weights, blocks, strict=True)
         ]
-        self.of_predictions_ = weights[0]
-        self.of_features_ = weights[1] if len(weights) > 1 and chosen.share else None
+        self.prediction_coef_ = coefs[0]
+        self.feature_coef_ = coefs[1] if len(coefs) > 1 and selected.share else None
         self.low_, self.high_ = float(difference.min()), float(difference.max())
         self.intercept_ = 0.0
-        self.intercept_ = float(difference.mean() - self._linear(X, predicted).mean())
-        self.held_out_ = predicted.mean(axis=1) + np.clip(chosen.left_out, self.low_, self.high_)
+        self.intercept_ = float(difference.mean() - self._difference(X, predicted).mean())
+        left_out = np.clip(selected.left_out, self.low_, self.high_)
+        self.held_out_ = predicted.mean(axis=1) + left_out
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Expected quality (n, m + 1); the old candidates' is the base's."""
+        """Return labels (n, m + 1); those of the other candidates are the base's predictions."""
         check_is_fitted(self, "intercept_")
-        return self.added_to(np.asarray(self.base_.predict(X), np.float64), X)
+        return self.insert_candidate(np.asarray(self.base_.predict(X), np.float64), X)
 
-    def added_to(self, predicted: Floats, X: Any) -> Floats:
-        """The base's predictions (n, m) for ``X``, and the new candidate's among them: (n, m + 1)."""
-        added = predicted.mean(axis=1) + np.clip(self._linear(X, predicted), self.low_, self.high_)
-        return np.insert(predicted, self.place, added, axis=1)
+    def insert_candidate(self, predicted: Floats, X: Any) -> Floats:
+        """Insert the new candidate into the base's predictions for X: (n, m) to (n, m + 1)."""
+        difference = np.clip(self._difference(X, predicted), self.low_, self.high_)
+        return np.insert(predicted, self.column, predicted.mean(axis=1) + difference, axis=1)
 
     def multiply_adds(self, X: Any) -> int:
-        """Of the addition alone, for the prompts of ``X``; zeros of sparse features are skipped."""
-        sparse = issparse(X)
-        read = 0 if self.of_features_ is None else X.nnz if sparse else X.size
-        return int(len(self.of_predictions_) * _count(X) + read)
+        """Return the multiply-adds of the extension alone, zeros of sparse features excluded."""
+        n_prompts = len(X) if isinstance(X, Ragged) else int(X.shape[0])
+        products = len(self.prediction_coef_) * n_prompts
+        if self.feature_coef_ is not None:
+            products += X.nnz if issparse(X) else X.size
+        return int(products)
 
-    def _linear(self, X: Any, predicted: Floats) -> Floats:
-        found = self.intercept_ + (predicted - self.center_) / self.scale_ @ self.of_predictions_
-        return np.asarray(
-            (
-                found
-                if self.of_features_ is None
-                else found + np.asarray(X @ self.of_features_).ravel()
-            ),
-            np.float64,
-        )
+    def _difference(self, X: Any, predicted: Floats) -> Floats:
+        standardised = (predicted - self.center_) / self.scale_
+        difference = self.intercept_ + standardised @ self.prediction_coef_
+        if self.feature_coef_ is not None:
+            difference = difference + np.asarray(X @ self.feature_coef_).ravel()
+        return np.asarray(difference, np.float64)
+
+
+def _take(X: Any, rows: Ints) -> Any:
+    """Return rows of an array, a sparse array or token embeddings."""
+    return X.take(rows) if isinstance(X, Ragged) else X[rows]
+
+
+def _has_columns(X: Any) -> bool:
+    """Return whether a linear model can read the features, which are not tokens or text."""
+    return issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f")
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _KernelRidge:
+    """A fitted kernel ridge regression.
+
+    Attributes:
+        share: the weight of the kernel of the features.
+        alpha: the penalty.
+        weights: of the blocks' inner products in the kernel.
+        dual: the dual coefficients (n,).
+        left_out: the leave-one-out predictions (n,).
+    """
+
     share: float
-    penalty: float
+    alpha: float
     weights: tuple[float, ...]
     dual: Floats
     left_out: Floats
 
 
-def _taken(X: Any, rows: NDArray[np.int64]) -> Any:
-    """These rows of what a regressor reads: an array, sparse or not, or token embeddings."""
-    return X.take(rows) if isinstance(X, Ragged) else X[rows]
+def _select(blocks: Sequence[Any], y: Floats) -> _KernelRidge:
+    """Return the kernel ridge regression of y (n,) with the smallest leave-one-out error, among
+    weighted sums of the blocks' kernels and penalties; the largest penalty predicts a constant.
 
-
-def _count(X: Any) -> int:
-    return len(X) if isinstance(X, Ragged) else int(X.shape[0])
-
-
-def _linear(X: Any) -> bool:
-    """Whether features are rows of numbers, so that a linear model can read them (token embeddings
-    are not).
+    (scikit-learn's ``KernelRidge`` has no closed form of the leave-one-out error; ``RidgeCV`` has,
+    for one kernel.)
     """
-    return issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f")
-
-
-def _chosen(blocks: list[Any], y: Floats) -> _Chosen:
-    """The kernel ridge regression of y (n,) that errs least on each prompt left out, over mixtures
-    of the blocks' kernels and penalties.
-
-    Kernels are centred, which an intercept without penalty amounts to, and scaled to a mean
-    diagonal of 1. Where nothing is better than a constant, the largest penalty has the least error.
-    """
-    kernels, scales = zip(*(_kernel(block) for block in blocks), strict=True)
-    best: tuple[float, _Chosen] | None = None
+    kernels, scales = zip(*(_centred_kernel(block) for block in blocks), strict=True)
+    best, smallest = None, np.inf
     for share in SHARES if len(blocks) > 1 else (0.0,):
-        parts = (1 - share, share)[: len(blocks)]
-        values, vectors = np.linalg.eigh(sum(p * k for p, k in zip(parts, kernels, strict=True)))
-        values, turned = values.clip(0), vectors.T @ (y - y.mean())
-        for penalty in PENALTIES:
-            kept = values / (values + penalty)
+        shares = (1 - share, share)[: len(blocks)]
+        weights = tuple(s / scale for s, scale in zip(shares, scales, strict=True))
+        kernel = sum(s * k for s, k in zip(shares, kernels, strict=True))
+        values, vectors = np.linalg.eigh(kernel)
+        values, projected = values.clip(0), vectors.T @ (y - y.mean())
+        for alpha in ALPHAS:
+            kept = values / (values + alpha)
             leverage = np.einsum("ij,j,ij->i", vectors, kept, vectors) + 1 / len(y)
-            error = (y - y.mean() - vectors @ (kept * turned)) / (1 - leverage).clip(1e-9)
-            if best is None or (error**2).mean() < best[0]:
-                weights = tuple(p / s for p, s in zip(parts, scales, strict=True))
-                best = (
-                    float((error**2).mean()),
-                    _Chosen(
-                        share,
-                        float(penalty),
-                        weights,
-                        vectors @ (turned / (values + penalty)),
-                        y - error,
-                    ),
-                )
+            residual = (y - y.mean() - vectors @ (kept * projected)) / (1 - leverage).clip(1e-9)
+            if (error := float((residual**2).mean())) < smallest:
+                dual = vectors @ (projected / (values + alpha))
+                best = _KernelRidge(share, float(alpha), weights, dual, y - residual)
+                smallest = error
     assert best is not None
-    return best[1]
+    return best
 
 
-def _kernel(block: Any) -> tuple[Floats, float]:
-    """The centred linear kernel (n, n) of features, over its scale, and that scale."""
-    kernel, sparse = block @ block.T, issparse(block)
-    kernel = np.asarray(kernel.todense() if sparse else kernel, np.float64)
+def _centred_kernel(block: Any) -> tuple[Floats, float]:
+    """Return the centred inner products (n, n) of features, scaled to a mean diagonal of 1, and the
+    scale. Centring amounts to an intercept without penalty.
+    """
+    kernel = block @ block.T
+    kernel = np.asarray(kernel.todense() if issparse(kernel) else kernel, np.float64)
     kernel = kernel - kernel.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + kernel.mean()
     scale = max(float(np.trace(kernel)) / len(kernel), 1e-12)
     return kernel / scale, scale
 
 
-def extended(
-    estimator: Pipeline, place: int, prompts: Any, predicted: Floats, known: Floats, added: Floats
+def extend_estimator(
+    estimator: Pipeline,
+    column: int,
+    prompts: Any,
+    predicted: Floats,
+    labels: Floats,
+    new_labels: Floats,
 ) -> Pipeline:
-    """A fitted estimator with a new candidate in column ``place``; arguments as of
-    :meth:`ExtendedRegressor.extend`, ``prompts`` (n,).
+    """Return a fitted estimator with a new candidate in ``column``.
+
+    Args:
+        estimator: fitted to the other candidates; it is not changed.
+        column: from 0, among the m + 1 candidates.
+        prompts: (n,), those with a label of the new candidate.
+        predicted, labels, new_labels: as in :meth:`ExtendedRegressor.extend`.
     """
     features, regressor = (estimator.named_steps[step] for step in ("features", "regressor"))
-    grown = ExtendedRegressor(regressor, place).extend(
-        features.transform(prompts), predicted, known, added
-    )
-    return Pipeline([("features", features), ("regressor", grown)])
+    x = features.transform(prompts)
+    extended = ExtendedRegressor(regressor, column).extend(x, predicted, labels, new_labels)
+    return Pipeline([("features", features), ("regressor", extended)])

@@ -50,7 +50,7 @@ def uncertainty_document(
     by_seed, bootstrap, router = data.test_by_seed, evaluation.bootstrap, evaluation.router
     seed_share = spread.named_steps["regressor"].seed_share_
     return {
-        "by_prompt": meta["penalty"] is not None,
+        "by_prompt": meta["alpha"] is not None,
         "log_likelihood_gain": meta["log_likelihood_gain"],
         "by_candidate": coverage_rows(test, by_seed, candidates.names, bootstrap, seed_share),
         "risk_aversion": risk_aversion_rows(
