@@ -17,9 +17,17 @@ class DistrifusionKind(GeneratorKind[DistrifusionSpec]):
     """A diffusion model that the package ``distrifuser`` runs on several GPUs (Li et al. 2024).
 
     Costs, memory and weights are those of the same model in the kind ``diffusers``.
+
+    The package needs several GPUs, which were not available during development, so this kind has
+    never generated an image with it. Tests run the worker, its protocol and torchrun with two
+    processes, with a fake pipeline in place of that of the package.
     """
 
     schema: ClassVar[type[GeneratorSpec]] = DistrifusionSpec
+    verification: ClassVar[str] = (
+        "costs and the protocol of the worker, with a fake pipeline, have been run; the package"
+        " distrifuser, which needs several GPUs, has not generated an image."
+    )
 
     @property
     def _on_one_gpu(self) -> DiffusersKind:

@@ -12,9 +12,19 @@ from catimage.pool.spec import Candidate, GeneratorSpec
 
 
 class InfinityKind(GeneratorKind[InfinitySpec]):
-    """Infinity-2B (CATImage, section 5.1; Han et al. 2024)."""
+    """Infinity-2B (CATImage, section 5.1; Han et al. 2024).
+
+    The package of its authors is not in a package index, and the published weights were not
+    available during development, so this kind has never generated an image with them. Costs are
+    counted from the architecture. Tests convert and load checkpoints with random weights, and
+    replace the package by a class with the same interface.
+    """
 
     schema: ClassVar[type[GeneratorSpec]] = InfinitySpec
+    verification: ClassVar[str] = (
+        "costs and the loading of checkpoints with random weights have been run; the authors'"
+        " package, which is not in a package index, and the published weights have not."
+    )
 
     def check(self, candidate: Candidate) -> None:
         """Check that the candidate has no steps: the size determines the scales."""
