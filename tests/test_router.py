@@ -78,6 +78,7 @@ def test_a_router_of_another_version_is_refused(built, tmp_path):
             {"format": REMOVED, "rule": REMOVED},
             {"format": 1},
             {"format": 2},
+            {"format": 3},
         )
     ):
         with pytest.raises(

@@ -20,7 +20,7 @@ from catimage.routing.certificate import CertifiedRules
 from catimage.routing.curve import DeferralCurve
 from catimage.routing.randomized import RoutingRule, check_budget, rule_within
 
-FORMAT = 3
+FORMAT = 4
 """Version of the files in ``models/router/``."""
 
 

@@ -87,7 +87,7 @@ class TrainParams(Section):
     """
 
     estimators: tuple[EstimatorParams, ...] = Field(
-        ("knn", "transformer", "ridge", "kernel_ridge"), min_length=1, validate_default=True
+        ("knn", "ridge", "kernel_ridge"), min_length=1, validate_default=True
     )
     metrics: list[str] = Field(default_factory=list)
     folds: int = Field(5, ge=0)
