@@ -1,1 +1,1 @@
-"""Speed and memory, side by side with what a user would pick instead, as ratios in one run."""
+"""Benchmarks of speed and memory, compared with alternatives in the same run."""

@@ -1,6 +1,4 @@
-"""``make bench``: every benchmark in a process of its own, so that none pays for another's memory;
-prints the table.
-"""
+"""``make bench``: run benchmarks, each in its own process, and print the table."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-MODULES = (
+DEFAULT = (
     "commands",
     "decision",
     "fitting",
@@ -22,8 +20,8 @@ MODULES = (
     "label",
     "dvc_noop",
 )
-LONG = ("adding", "guarantee")
-"""Minutes each, and about accuracy or coverage: run by name alone."""
+ON_REQUEST = ("add_candidate", "guarantee")
+"""Benchmarks of accuracy and coverage, which take minutes and run only by name."""
 
 
 def main() -> None:
@@ -31,27 +29,27 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        default=MODULES,
-        help=f"of {', '.join(MODULES)} (all by default), or {', '.join(LONG)}",
+        default=DEFAULT,
+        help=f"default: {', '.join(DEFAULT)}; others: {', '.join(ON_REQUEST)}",
     )
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.one:
-        for row in import_module(f"benchmarks.{args.one}").rows():
-            print(
-                f"| {row.what} | {row.ours} | {row.other} | {row.ratio} | {row.target} |",
-                flush=True,
-            )
+    arguments = parser.parse_args()
+    if arguments.one:
+        for row in import_module(f"benchmarks.{arguments.one}").rows():
+            print(row, flush=True)
         return
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
-    print("| what | CATImage | instead | ratio | target |\n|---|---|---|---|---|", flush=True)
-    failed = [
-        name
-        for name in args.names
-        if subprocess.run([sys.executable, "-m", "benchmarks", "--one", name]).returncode
-    ]
+    print("| measurement | CATImage | alternative | ratio | target |", flush=True)
+    print("|---|---|---|---|---|", flush=True)
+    failed = [name for name in arguments.names if not _run(name)]
     if failed:
-        sys.exit(f"benchmarks: {', '.join(failed)} failed; their words are above.")
+        sys.exit(f"benchmarks: {', '.join(failed)} failed; see the errors above.")
+
+
+def _run(name: str) -> bool:
+    """Run a benchmark in its own process; return whether it succeeded."""
+    command = [sys.executable, "-m", "benchmarks", "--one", name]
+    return subprocess.run(command).returncode == 0
 
 
 if __name__ == "__main__":

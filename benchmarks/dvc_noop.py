@@ -1,6 +1,4 @@
-"""``dvc repro`` with nothing to do: the eight stages of ``dvc.yaml`` over outputs of the demo's
-size.
-"""
+"""``dvc repro`` when all stages are up to date, with outputs of the size of the demo."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from benchmarks.measure import Row, seconds
 
 ROOT = Path(__file__).parents[1]
 SHARDS, SHARD_BYTES = 32, 4_000_000
-"""About what 1,400 prompts, 6 candidates and 2 seeds come to."""
-FILL = f"""
+"""Approximately the shards of 1,400 prompts, 6 candidates and 2 seeds."""
+WRITE_OUTPUTS = f"""
 import os, pathlib, sys
 for name in map(pathlib.Path, sys.argv[1:]):
     folder = not name.suffix
@@ -26,50 +24,49 @@ for name in map(pathlib.Path, sys.argv[1:]):
     for path in [name / f"shard-{{i}}.parquet" for i in range(shards)] if folder else [name]:
         path.write_text(os.urandom({SHARD_BYTES // 2} if shards > 1 else 50_000).hex())
 """
+"""A script that writes random text to the outputs of a stage."""
 
 
 def rows() -> list[Row]:
     dvc = [sys.executable, "-m", "dvc"]
     with TemporaryDirectory() as name:
         folder = Path(name)
-        stages = _project(folder)
+        stages = _create_project(folder)
         subprocess.run([*dvc, "repro", "-q"], cwd=folder, check=True)
-        ours = seconds(
-            lambda: subprocess.run([*dvc, "repro"], cwd=folder, check=True, capture_output=True), 3
-        )
-        flow = seconds(
-            lambda: [
-                subprocess.run([*dvc, "repro", s], cwd=folder, check=True, capture_output=True)
-                for s in stages
-            ],
-            1,
-        )
-    bare = seconds(lambda: subprocess.run([sys.executable, "-c", "import dvc.repo"], check=True), 3)
+
+        def repro(*arguments: str) -> None:
+            subprocess.run([*dvc, "repro", *arguments], cwd=folder, check=True, capture_output=True)
+
+        together = seconds(repro, 3)
+        one_by_one = seconds(lambda: [repro(stage) for stage in stages], 1)
+    importing = [sys.executable, "-c", "import dvc.repo"]
+    import_time = seconds(lambda: subprocess.run(importing, check=True), 3)
     return [
         Row(
-            "`dvc repro`, nothing to do",
-            f"{ours:.1f} s",
-            f"{bare:.1f} s (importing DVC)",
-            f"{ours / bare:.1f}x its time",
+            "`dvc repro`, all stages up to date",
+            f"{together:.1f} s",
+            f"{import_time:.1f} s (importing DVC)",
+            f"{together / import_time:.1f}x its time",
         ),
         Row(
-            "the same a stage at a time, as the flow does",
-            f"{flow:.1f} s",
-            f"{ours:.1f} s (at once)",
-            f"{flow / ours:.1f}x its time",
+            "the same, one call per stage as in the flow",
+            f"{one_by_one:.1f} s",
+            f"{together:.1f} s (one call)",
+            f"{one_by_one / together:.1f}x its time",
         ),
     ]
 
 
-def _project(folder: Path) -> list[str]:
-    """A git repository with this project's code and pipeline, whose stages write random text;
-    returns their names.
+def _create_project(folder: Path) -> list[str]:
+    """Create a git repository with the code and ``dvc.yaml`` of this project; return its stages.
+
+    The commands of the stages write random text to their outputs.
     """
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    (folder / "fill.py").write_text(FILL)
+    (folder / "write_outputs.py").write_text(WRITE_OUTPUTS)
     for stage in pipeline["stages"].values():
         outs = [name for kind in ("outs", "metrics") for out in stage.get(kind, []) for name in out]
-        stage["cmd"] = f"{sys.executable} fill.py {' '.join(outs)}"
+        stage["cmd"] = f"{sys.executable} write_outputs.py {' '.join(outs)}"
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
     for name in ("src", "bentos", "expectations", "pools", ".dvc/plots"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

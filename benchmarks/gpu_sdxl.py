@@ -1,12 +1,11 @@
-"""SDXL at its true size with random weights: images a second through CATImage and through the plain
-diffusers pipeline, in one run.
+"""Throughput of SDXL at full size with random weights: CATImage and plain diffusers in one run.
 
     python -m benchmarks.gpu_sdxl [--miniature] [--device cuda] [--steps 20] [--batches 1 4]
 
-Needs a GPU with 40 GB and 10 GB of disk; ``--miniature`` runs the same on a pipeline of a few
-thousand numbers, anywhere. The share of the peak is the counted cost (full convention) times images
-a second, over the card's data sheet or, for cards that are not listed, over what one large matrix
-product reaches in the same run.
+It needs a GPU with 40 GB of memory and 10 GB of disk space; ``--miniature`` uses a pipeline of a
+few thousand parameters on any machine. The utilisation is the counted cost (convention ``full``)
+times images per second, divided by the peak of the data sheet or, for GPUs that are not listed, by
+the measured speed of a large matrix product.
 """
 
 from __future__ import annotations
@@ -30,15 +29,14 @@ from catimage.pool.loading import PACKAGED, load_pool
 from catimage.pool.spec import Pool
 
 DENSE_BF16 = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
-"""TFLOPs a second of dense bfloat16 products on NVIDIA's data sheets, by what the card's name
-holds.
-"""
+"""Peak TFLOPs per second of dense bfloat16 products, from NVIDIA's data sheets, by GPU name."""
 PROMPT, ROUNDS = "a photograph of an astronaut riding a horse on the moon", 3
 
 
-def save_true_size(folder: Path, device: str) -> Path:
-    """SDXL of its shipped configuration with random bfloat16 weights. The last layer is zero, so
-    that no number overflows.
+def save_full_size(folder: Path, device: str) -> None:
+    """Save SDXL with its configuration and random bfloat16 weights.
+
+    The last layer is zero, so that no value overflows.
     """
     import diffusers
 
@@ -47,32 +45,27 @@ def save_true_size(folder: Path, device: str) -> Path:
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
         parts = {
-            name: _model(*index[name], root / name)
+            name: _create_model(*index[name], root / name)
             for name in ("unet", "vae", "text_encoder", "text_encoder_2")
         }
     torch.set_default_dtype(torch.float32)
     torch.nn.init.zeros_(parts["unet"].conv_out.weight)
     scheduler = diffusers.EulerDiscreteScheduler.from_pretrained(root / "scheduler")
     tokenizers = {
-        name: clip_tokenizer(folder / "made" / name) for name in ("tokenizer", "tokenizer_2")
+        name: clip_tokenizer(folder / "tokenizers" / name) for name in ("tokenizer", "tokenizer_2")
     }
-    diffusers.StableDiffusionXLPipeline(**parts, scheduler=scheduler, **tokenizers).save_pretrained(
-        folder
-    )
-    return folder
+    pipeline = diffusers.StableDiffusionXLPipeline(**parts, scheduler=scheduler, **tokenizers)
+    pipeline.save_pretrained(folder)
 
 
-def _model(library: str, name: str, folder: Path) -> Any:
+def _create_model(library: str, name: str, folder: Path) -> Any:
     cls = getattr(import_module(library), name)
-    made = (
-        cls.from_config(cls.load_config(folder))
-        if library == "diffusers"
-        else cls(cls.config_class.from_pretrained(folder))
-    )
-    return made.eval()
+    if library == "diffusers":
+        return cls.from_config(cls.load_config(folder)).eval()
+    return cls(cls.config_class.from_pretrained(folder)).eval()
 
 
-def pool_of(folder: Path, size: int, steps: int) -> Pool:
+def create_pool(folder: Path, size: int, steps: int) -> Pool:
     settings = {
         "pipeline": "StableDiffusionXLPipeline",
         "weights": folder.name,
@@ -88,45 +81,47 @@ def pool_of(folder: Path, size: int, steps: int) -> Pool:
     return load_pool(str(path))
 
 
-def plain(folder: Path, size: int, steps: int, device: str) -> Callable[[int], Any]:
-    """What one would write with diffusers alone."""
+def diffusers_runner(folder: Path, size: int, steps: int, device: str) -> Callable[[int], Any]:
+    """Return a function that generates a batch with diffusers only."""
     from diffusers import StableDiffusionXLPipeline
 
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder, dtype=torch.bfloat16, use_safetensors=True
     ).to(device)
     pipeline.set_progress_bar_config(disable=True)
+    options = {
+        "num_inference_steps": steps,
+        "guidance_scale": 5.0,
+        "height": size,
+        "width": size,
+        "output_type": "np",
+    }
 
     def run(batch: int) -> Any:
         noise = [torch.Generator().manual_seed(seed) for seed in range(batch)]
-        options = {
-            "num_inference_steps": steps,
-            "guidance_scale": 5.0,
-            "height": size,
-            "width": size,
-            "output_type": "np",
-        }
         return pipeline([PROMPT] * batch, generator=noise, **options).images
 
     return run
 
 
-def ours(pool: Pool, device: str) -> Callable[[int], Any]:
-    opened = GeneratorCache(pool, device)
-    opened.prepare()
-    generator = opened.get("sdxl")
+def catimage_runner(pool: Pool, device: str) -> Callable[[int], Any]:
+    """Return a function that generates a batch with CATImage."""
+    cache = GeneratorCache(pool, device)
+    cache.prepare()
+    generator = cache.get("sdxl")
     return lambda batch: generator.generate(
         [PROMPT] * batch, pool.candidates[0], list(range(batch))
     )
 
 
-def images_per_second(ways: dict[str, Callable[[int], Any]], batch: int) -> dict[str, float]:
-    """The best of three rounds after one to warm up, in which the ways take turns; images are on
-    the host at the end of each.
+def images_per_second(runners: dict[str, Callable[[int], Any]], batch: int) -> dict[str, float]:
+    """Return the best of three rounds, after one that is not measured; runners alternate.
+
+    At the end of a round, the images are in the memory of the host.
     """
-    best = dict.fromkeys(ways, 0.0)
+    best = dict.fromkeys(runners, 0.0)
     for round_ in range(ROUNDS + 1):
-        for name, run in ways.items():
+        for name, run in runners.items():
             start = time.perf_counter()
             run(batch)
             if round_:
@@ -135,19 +130,19 @@ def images_per_second(ways: dict[str, Callable[[int], Any]], batch: int) -> dict
 
 
 def peak(device: str) -> tuple[float, str]:
-    """TFLOPs a second that the device can do, and who says so."""
+    """Return the peak TFLOPs per second of the device, and the source of the figure."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    for card, tflops in DENSE_BF16.items():
-        if card in name.split():
+    for gpu, tflops in DENSE_BF16.items():
+        if gpu in name.split():
             return tflops, f"{name}, data sheet"
     n = 8192 if device.startswith("cuda") else 512
-    a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
-    spent = []
+    matrix = torch.randn(n, n, device=device, dtype=torch.bfloat16)
+    times = []
     for _ in range(5):
         start = time.perf_counter()
-        (a @ a).sum().item()
-        spent.append(time.perf_counter() - start)
-    return 2 * n**3 / min(spent) / 1e12, f"{name}, a product of {n} x {n}"
+        (matrix @ matrix).sum().item()
+        times.append(time.perf_counter() - start)
+    return 2 * n**3 / min(times) / 1e12, f"{name}, a product of {n} x {n} matrices"
 
 
 def main() -> None:
@@ -158,33 +153,39 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        folder, size = Path(root) / "sdxl", SIZE if asked.miniature else 1024
-        save_architecture("sdxl", folder) if asked.miniature else save_true_size(folder, asked.device)
-        pool = pool_of(folder, size, asked.steps)
-        cost, (most, who) = float(candidate_costs(pool)["cost"].iloc[0]), peak(asked.device)
+        folder, size = Path(root) / "sdxl", SIZE if arguments.miniature else 1024
+        if arguments.miniature:
+            save_architecture("sdxl", folder)
+        else:
+            save_full_size(folder, arguments.device)
+        print_table(folder, size, arguments)
+
+
+def print_table(folder: Path, size: int, arguments: argparse.Namespace) -> None:
+    """Measure all batch sizes and print a row for each."""
+    steps, device = arguments.steps, arguments.device
+    pool = create_pool(folder, size, steps)
+    cost, (peak_tflops, source) = float(candidate_costs(pool)["cost"].iloc[0]), peak(device)
+    print(
+        f"{steps} steps at {size} px, {cost:.3g} TFLOPs per image; peak {peak_tflops:.4g} TFLOPs/s"
+        f" ({source})"
+    )
+    print("| batch | CATImage | utilisation | plain diffusers | ratio |")
+    print("|---|---|---|---|---|", flush=True)
+    runners = {
+        "catimage": catimage_runner(pool, device),
+        "diffusers": diffusers_runner(folder, size, steps, device),
+    }
+    for batch in arguments.batches:
+        best = images_per_second(runners, batch)
+        utilisation = f"{best['catimage'] * cost / peak_tflops:.1%}"
         print(
-            f"{asked.steps} steps at {size} px, {cost:.3g} TFLOPs an image; {most:.4g} TFLOPs/s"
-            f" ({who})"
-        )
-        print(
-            "| batch | CATImage | share of the peak | plain diffusers | ratio"
-            " |\n|---|---|---|---|---|",
+            f"| {batch} | {best['catimage']:.3g} images/s | {utilisation} |"
+            f" {best['diffusers']:.3g} | {best['catimage'] / best['diffusers']:.2f}x |",
             flush=True,
         )
-        ways = {
-            "ours": ours(pool, asked.device),
-            "plain": plain(folder, size, asked.steps, asked.device),
-        }
-        for batch in asked.batches:
-            best = images_per_second(ways, batch)
-            share = f"{best['ours'] * cost / most:.1%}"
-            print(
-                f"| {batch} | {best['ours']:.3g} images/s | {share} | {best['plain']:.3g} |"
-                f" {best['ours'] / best['plain']:.2f}x |",
-                flush=True,
-            )
 
 
 if __name__ == "__main__":

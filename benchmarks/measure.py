@@ -1,4 +1,4 @@
-"""One way to time, one way to measure memory, one row of the table."""
+"""Measurement of time and memory, and the rows of the table."""
 
 from __future__ import annotations
 
@@ -12,28 +12,38 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: what was measured, ours, the other way, and the target that the project
-    set itself.
+    """A row of the table.
+
+    Attributes:
+        name: the measured operation.
+        value: the figure of CATImage.
+        alternative: the figure of the alternative, with its name.
+        ratio: the ratio of the two figures.
+        target: the target of the project.
     """
 
-    what: str
-    ours: str
-    other: str = ""
+    name: str
+    value: str
+    alternative: str = ""
     ratio: str = ""
     target: str = ""
 
+    def __str__(self) -> str:
+        cells = (self.name, self.value, self.alternative, self.ratio, self.target)
+        return f"| {' | '.join(cells)} |"
+
 
 def seconds(call: Callable[[], object], repeats: int = 5) -> float:
-    """The median seconds of a call, after one to warm up."""
+    """Return the median time of a call in seconds, after one call that is not measured."""
     call()
-    spent = []
+    times = []
     for _ in range(repeats):
         start = time.perf_counter()
         call()
-        spent.append(time.perf_counter() - start)
-    return float(np.median(spent))
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
 
 
 def peak_gigabytes() -> float:
-    """The most memory that this process has held so far."""
+    """Return the peak memory of this process in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

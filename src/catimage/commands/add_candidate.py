@@ -1,8 +1,8 @@
 """``catimage add-candidate``: add a candidate to a router from scores of a few hundred prompts.
 
 The trained estimators are extended by the candidate and not trained again (model routing with
-models that are unseen in training: Jitkrittum et al. 2025). ``benchmarks/adding.py`` compares this
-with training again.
+models that are unseen in training: Jitkrittum et al. 2025). ``benchmarks/add_candidate.py``
+compares this with training again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from catimage.data.shards.manifest import read_manifest, write_manifest
 from catimage.errors import InputError
 from catimage.estimators.extended import MIN_LABELS
 from catimage.estimators.load_estimators import load_estimator
-from catimage.estimators.ragged_arrays import Ragged
+from catimage.estimators.ragged_arrays import RaggedArray
 from catimage.estimators.representatives import representatives
 from catimage.params import Params, parse_params, read_tree, save_params
 from catimage.router import Router
@@ -72,8 +72,8 @@ def _choose_prompts(
     train = prompts[prompts["split"] == "train"]
     if not MIN_LABELS <= request.count <= len(train):
         raise InputError(
-            f"--prompts {request.count}: must be between {MIN_LABELS} and {len(train):,}, the number of"
-            " prompts of the train split. Change it."
+            f"--prompts {request.count}: must be between {MIN_LABELS} and {len(train):,}, the number"
+            " of prompts of the train split. Change it."
         )
     folder = workspace.estimators / params.metric / router.estimator_name
     estimator = load_estimator(workspace, folder, router.candidates)
@@ -91,7 +91,7 @@ def _vectors(features: Any, prompts: NDArray[np.object_]) -> Any:
     These are the features of the estimator, the mean of its token embeddings, or TF-IDF if its
     features are not numbers.
     """
-    if isinstance(features, Ragged):
+    if isinstance(features, RaggedArray):
         return features.mean(features.values.astype(np.float32))
     if issparse(features) or np.ndim(features) == 2:
         return features

@@ -187,7 +187,7 @@ def _check_estimators(workspace: Workspace, params: Params, pool: Pool | None) -
         except InputError as error:
             yield Finding("train", "problem", str(error))
             continue
-        yield Finding("train", "ok", f"{spec.name}: a {spec.made_as}")
+        yield Finding("train", "ok", f"{spec.name}: a {spec.resolved_kind}")
 
 
 def _check_names(params: Params) -> Iterator[Finding]:

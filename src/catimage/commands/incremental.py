@@ -45,7 +45,7 @@ class Extension:
 
 
 def extend_estimators(extension: Extension) -> int:
-    """Write every estimator of every trained metric, extend_estimator by the candidate, and its spread.
+    """Write every estimator of every trained metric, extended by the candidate, and its spread.
 
     Returns:
         The number of training prompts that have a label of the candidate.
@@ -91,8 +91,8 @@ def _check_count(labels: Floats, metric: str, name: str) -> int:
     if count < MIN_LABELS:
         raise InputError(
             f"scores: {count} prompts of the train split have a {metric} score of {name!r}, and at"
-            f" least {MIN_LABELS} are needed. Score more prompts of the list that add-candidate writes"
-            " without --scores."
+            f" least {MIN_LABELS} are needed. Score more prompts of the list that add-candidate"
+            " writes without --scores."
         )
     return count
 

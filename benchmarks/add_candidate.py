@@ -1,0 +1,147 @@
+"""``add-candidate`` compared with training again, on the clip_score labels of cems_dev.
+
+Each candidate is removed and added again, in a five-fold cross-validation with ridge on TF-IDF.
+The two figures of a prompt are the quality of the best predicted candidate (lambda 0) and the mean
+quality over 100 budgets; lambda is selected from predictions only, so no test label is used.
+Intervals are from a paired bootstrap over prompts. The scores are in ``CATIMAGE_SHARED``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline
+
+from benchmarks.measure import Row
+from catimage.common.arrays import Floats, Ints
+from catimage.data.dataset import mean_over_seeds, seed_scores
+from catimage.data.importers.scores import parse_costs, parse_scores
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
+from catimage.estimators.extended import extend_estimator
+from catimage.estimators.fitting import fit, out_of_fold
+from catimage.estimators.representatives import representatives
+from catimage.evaluation.held_out import mean_over_budgets
+from catimage.evaluation.intervals import PairedBootstrap
+from catimage.evaluation.policies import routed_outcome, routed_policies
+from catimage.params import EstimatorParams
+
+FOLDS, COUNTS, DRAWS = 5, (100, 200, 400), 2000
+NOT_ADDED, TRAINED_AGAIN, BEST_SINGLE = "not added", "trained again", "best single"
+Figures = Floats
+"""The two figures of each prompt, (n_prompts, 2)."""
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Prompts (n,), labels (n, n_candidates) and costs (n_candidates,)."""
+
+    prompts: np.ndarray
+    labels: Floats
+    costs: Floats
+
+
+def rows() -> list[Row]:
+    folder = Path(os.environ.get("CATIMAGE_SHARED", "../shared")) / "data" / "scores"
+    if not folder.is_dir():
+        return [Row("adding a candidate", f"skipped: {folder} not found")]
+    data = _read(folder)
+    parts: dict[str, list[Figures]] = defaultdict(list)
+    for known, test in KFold(FOLDS, shuffle=True, random_state=0).split(data.prompts):
+        for method, figures in _evaluate_fold(data, known, test):
+            parts[method].append(figures)
+    figures = {method: np.concatenate(folds) for method, folds in parts.items()}
+    return [
+        _row(method, figures) for method in figures if method not in (TRAINED_AGAIN, BEST_SINGLE)
+    ]
+
+
+def _read(folder: Path) -> _Data:
+    file = parse_scores(folder / "cems_dev.scores.csv").only("clip_score")
+    costs = parse_costs(folder / "cems_dev.costs.csv").sort_values("cost")
+    ids, names = file.prompts["prompt_id"].tolist(), costs["candidate"].tolist()
+    labels = mean_over_seeds(seed_scores(file.scores, "clip_score", ids, names))
+    return _Data(file.prompts["prompt"].to_numpy(object), labels, costs["cost"].to_numpy(float))
+
+
+def _evaluate_fold(data: _Data, known: Ints, test: Ints) -> Iterator[tuple[str, Figures]]:
+    """Yield the figures of the test prompts for each method and each removed candidate."""
+    val, train = np.split(known, [len(known) // 9])
+    prompts, labels, costs = data.prompts, data.labels, data.costs
+    pipeline, grid = build_estimator(EstimatorParams(name="ridge"), EstimatorContext())
+    trained = fit(pipeline, grid, (prompts[train], labels[train]), (prompts[val], labels[val]))
+    held_out = out_of_fold(trained, (prompts[train], labels[train]), 5, 0)
+    predicted, test_labels = trained.predict(prompts[test]), labels[test]
+    best = int(labels[train].mean(axis=0).argmax())
+    samples = _samples(trained.named_steps["features"].transform(prompts[train]))
+    for new in range(labels.shape[1]):
+        old = np.delete(np.arange(labels.shape[1]), new)
+        base = _fit_without(trained, new, prompts[train], labels[train])
+        yield BEST_SINGLE, test_labels[:, [best, best]]
+        yield TRAINED_AGAIN, _figures(predicted, test_labels, costs)
+        yield NOT_ADDED, _figures(predicted[:, old], test_labels[:, old], costs[old], costs)
+        for method, sample in samples.items():
+            rows = train[sample]
+            extended = extend_estimator(
+                base,
+                new,
+                prompts[rows],
+                held_out[sample][:, old],
+                labels[rows][:, old],
+                labels[rows, new],
+            )
+            yield method, _figures(extended.predict(prompts[test]), test_labels, costs)
+
+
+def _samples(features: object) -> dict[str, Ints]:
+    """Return the prompts that are scored, as positions in the training split, by method."""
+    n = features.shape[0]  # type: ignore[attr-defined]
+    samples = {f"{k} prompts nearest to centres": representatives(features, k) for k in COUNTS}
+    for k in COUNTS:
+        random = np.random.default_rng(0)
+        samples[f"{k} prompts at random"] = random.choice(n, k, replace=False)
+    return samples
+
+
+def _fit_without(estimator: Pipeline, new: int, prompts: np.ndarray, labels: Floats) -> Pipeline:
+    """Fit the regressor of an estimator, with its parameters, without one candidate."""
+    features = estimator.named_steps["features"]
+    regressor = clone(estimator.named_steps["regressor"])
+    regressor.fit(features.transform(prompts), np.delete(labels, new, axis=1))
+    return Pipeline([("features", features), ("regressor", regressor)])
+
+
+def _figures(
+    predicted: Floats, labels: Floats, costs: Floats, all_costs: Floats | None = None
+) -> Figures:
+    """Return both figures; budgets go up to the most expensive of ``all_costs``."""
+    low, high = float(costs.min()), float((costs if all_costs is None else all_costs).max())
+    policies = routed_policies(predicted, predicted, predicted, labels, costs)
+    best_quality = routed_outcome(predicted, labels, costs, 0.0).quality
+    return np.column_stack([best_quality, mean_over_budgets(policies, low, high)])
+
+
+def _row(method: str, figures: dict[str, Figures]) -> Row:
+    """Return the gains over the best single candidate, and the loss to training again."""
+    added, again, single = figures[method], figures[TRAINED_AGAIN], figures[BEST_SINGLE]
+    differences = np.column_stack(
+        [added[:, 0] - single[:, 0], again[:, 0] - single[:, 0], added - again]
+    )
+    intervals = PairedBootstrap(len(again), DRAWS, 0).intervals(differences)
+    gain, gain_again, loss, curve_loss = (
+        f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        for mean, (low, high) in zip(differences.mean(axis=0), intervals, strict=True)
+    )
+    return Row(
+        f"new candidate, {method}: gain over best single",
+        gain,
+        f"{gain_again} (trained again)",
+        f"{loss}; mean curve quality {curve_loss}",
+    )
