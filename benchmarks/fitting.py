@@ -85,14 +85,14 @@ def features(name: str) -> Any:
 
         return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts(PROMPTS))
     if name == "transformer":
-        from catimage.estimators.ragged_arrays import Ragged
+        from catimage.estimators.ragged_arrays import RaggedArray
 
         x = embeddings(PROMPTS)
         tokens = (
             np.repeat(x, 12, axis=0)
             + np.random.default_rng(1).normal(size=(12 * PROMPTS, WIDTH)).astype(np.float32) / 30
         )
-        return Ragged(tokens.astype(np.float16), np.arange(0, 12 * PROMPTS + 1, 12))
+        return RaggedArray(tokens.astype(np.float16), np.arange(0, 12 * PROMPTS + 1, 12))
     return embeddings(PROMPTS)
 
 

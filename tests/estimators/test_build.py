@@ -5,7 +5,7 @@ import pytest
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import build_estimator
+from catimage.estimators.build import build_estimator, in_dependency_order
 from catimage.estimators.context import EstimatorContext
 from catimage.estimators.fitting import fit
 from catimage.params import EncoderParams, EstimatorParams
@@ -13,13 +13,14 @@ from catimage.scenes.grammar import draw_scene
 
 
 def built(name, **more):
+    """An unfitted estimator and its grid; ``more`` are attributes of its parameters or context."""
     spec = {k: more.pop(k) for k in ("kind", "features", "settings") if k in more}
     return build_estimator(EstimatorParams(name=name, **spec), EstimatorContext(**more))
 
 
 @pytest.fixture(scope="module")
 def data():
-    """Captions of the scene grammar, and labels that depend on how crowded the scene is."""
+    """Captions of the scene grammar, and labels that depend on the number of objects."""
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng) for _ in range(300)]
     crowd = np.array([sum(g.count for g in s.groups) for s in scenes], float)
@@ -29,21 +30,21 @@ def data():
 
 
 @pytest.mark.parametrize("name", ["boosting", "clusters", "knn", "mlp", "ridge", "transformer"])
-def test_every_estimator_learns_and_survives_the_disk(name, data, tmp_path):
+def test_every_estimator_learns_and_can_be_saved_and_loaded(name, data, tmp_path):
     train, val = data
     pipeline, grid = built(name)
     fitted = fit(pipeline, grid, train, val)
     predicted = fitted.predict(val[0])
     assert predicted.shape == val[1].shape
-    learned = 0.8 if name == "clusters" else 0.7  # a mean over a cluster tells less
-    assert np.mean((predicted - val[1]) ** 2) < learned * np.mean((val[1] - train[1].mean(0)) ** 2)
+    limit = 0.8 if name == "clusters" else 0.7  # a mean over a cluster is less precise
+    assert np.mean((predicted - val[1]) ** 2) < limit * np.mean((val[1] - train[1].mean(0)) ** 2)
     store.save(fitted, tmp_path / name, {"name": name})
     loaded, meta = store.load(tmp_path / name)
     assert meta == {"name": name}
     assert loaded.predict(val[0]) == pytest.approx(predicted, abs=1e-6)
 
 
-def test_knn_is_the_mean_of_the_nearest_by_cosine(data):
+def test_knn_predicts_the_mean_label_of_the_prompts_with_the_largest_cosine_similarity(data):
     train, val = data
     pipeline, grid = built("knn")
     fitted = fit(pipeline, grid, train, val)
@@ -58,8 +59,8 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
 
     train, val = data
     folder = tmp_path / "embeddings"
-    made = load_encoder(EncoderParams()).encode([*train[0], *val[0]])
-    made.save(folder)
+    embeddings = load_encoder(EncoderParams()).encode([*train[0], *val[0]])
+    embeddings.save(folder)
     stored, _ = built("knn", embeddings_folder=lambda name: folder)
     fresh, _ = built("knn")
     assert stored.fit(*train).predict(val[0]) == pytest.approx(
@@ -69,25 +70,25 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
     assert store.load(tmp_path / "knn")[0].named_steps["features"].stored is None
 
 
-def test_an_unknown_estimator_is_refused_with_the_nearest():
+def test_unknown_kinds_and_settings_are_refused_with_a_suggestion():
     with pytest.raises(InputError, match=r"unknown kind 'rigde' .did you mean 'ridge'"):
         built("rigde")
     with pytest.raises(InputError, match=r"mine: unknown setting 'alhpa' .did you mean 'alpha'"):
         built("mine", kind="ridge", settings={"alhpa": 3})
 
 
-def test_a_setting_is_kept_and_not_searched():
+def test_a_given_setting_is_fixed_and_not_in_the_grid():
     pipeline, grid = built("mine", kind="ridge", settings={"alpha": 3.0})
     assert pipeline.named_steps["regressor"].alpha == 3.0 and grid == {}
 
 
-def test_a_type_that_is_not_trusted_is_refused(tmp_path):
+def test_an_untrusted_type_is_refused(tmp_path):
     from skops.io import dump
 
-    from catimage.errors import InputError as Stranger
+    from catimage.errors import InputError as UntrustedType
 
     (tmp_path / "bad").mkdir()
-    dump(Stranger("x"), tmp_path / "bad" / "estimator.skops")
+    dump(UntrustedType("x"), tmp_path / "bad" / "estimator.skops")
     (tmp_path / "bad" / "estimator.json").write_text(json.dumps({"format": store.FORMAT}))
     with pytest.raises(InputError, match=r"types that are not trusted .* Run 'catimage train'"):
         store.load(tmp_path / "bad")
@@ -100,6 +101,11 @@ def test_a_type_that_is_not_trusted_is_refused(tmp_path):
         ("mlp", "batch", "batch_size"),
         ("mlp", "hidden", "hidden_layer_sizes"),
         ("mlp", "networks", "n_estimators"),
+        ("mlp", "epochs", "max_iter"),
+        ("mlp", "patience", "n_iter_no_change"),
+        ("transformer", "hidden", "hidden_layer_sizes"),
+        ("transformer", "rate", "learning_rate"),
+        ("boosting", "rate", "learning_rate"),
         ("transformer", "epochs", "max_iter"),
         ("transformer", "patience", "n_iter_no_change"),
         ("knn", "scanned", "min_compared"),
@@ -117,5 +123,19 @@ def test_a_type_that_is_not_trusted_is_refused(tmp_path):
     ],
 )
 def test_a_renamed_setting_is_rejected_with_its_new_name(kind, old, new):
-    with pytest.raises(InputError, match=f"mine: the setting '{old}' was renamed. Write '{new}'"):
+    with pytest.raises(InputError) as error:
         built("mine", kind=kind, settings={old: 1}, steps=(1, 2))
+    message = f"train.estimators: mine: the setting {old!r} was renamed. Write {new!r}."
+    assert str(error.value) == message
+
+
+def test_members_of_a_stack_come_before_the_stack():
+    both = EstimatorParams(name="both", kind="stack", members=("knn", "ridge"))
+    knn, ridge = EstimatorParams(name="knn"), EstimatorParams(name="ridge")
+    assert in_dependency_order([both, knn, ridge]) == [knn, ridge, both]
+    with pytest.raises(InputError, match=r"knn has 'members', but its kind is knn"):
+        in_dependency_order([EstimatorParams(name="knn", members=("ridge",)), ridge])
+    first = EstimatorParams(name="a", kind="stack", members=("b",))
+    second = EstimatorParams(name="b", kind="stack", members=("a",))
+    with pytest.raises(InputError, match="a and b are members of each other"):
+        in_dependency_order([first, second])

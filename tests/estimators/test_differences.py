@@ -16,20 +16,20 @@ from catimage.params import EstimatorParams
 
 
 @parametrize_with_checks([DifferencesRegressor(LinearRegression())])
-def test_it_keeps_scikit_learns_contract(estimator, check):
+def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
 @given(n=st.integers(1, 6), m=st.integers(2, 5), seed=st.integers(0, 1000))
-def test_split_and_join_are_each_others_reverse(n, m, seed):
+def test_join_levels_is_the_inverse_of_split_levels(n, m, seed):
     labels = np.random.default_rng(seed).normal(size=(n, m))
-    column = mean_labels(labels)
-    targets = split_levels(labels, column)
+    means = mean_labels(labels)
+    targets = split_levels(labels, means)
     assert targets[:, 1:].sum(axis=1) == pytest.approx(np.zeros(n), abs=1e-9)
-    assert join_levels(targets, column) == pytest.approx(labels)
+    assert join_levels(targets, means) == pytest.approx(labels)
 
 
-def test_a_hole_stays_a_hole_and_moves_no_other_difference():
+def test_a_missing_label_stays_missing_and_changes_no_other_difference():
     labels = np.add.outer([0.0, 5.0, -3.0], [1.0, 2.0, 4.0])
     labels[1, 2] = np.nan
     targets = split_levels(labels, np.array([1.0, 2.0, 4.0]))
@@ -38,14 +38,14 @@ def test_a_hole_stays_a_hole_and_moves_no_other_difference():
     assert np.nan_to_num(targets[:, 1:]) == pytest.approx(np.zeros((3, 3)))
 
 
-def test_a_linear_model_gains_nothing():
+def test_a_linear_model_does_not_change():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 4))
     levels = LinearRegression().fit(x, y).predict(x)
     assert DifferencesRegressor(LinearRegression()).fit(x, y).predict(x) == pytest.approx(levels)
 
 
-def test_a_shallow_tree_gains_where_levels_drown_the_differences():
+def test_a_shallow_tree_improves_if_levels_vary_more_than_differences():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(400, 2))
     y = (
@@ -55,8 +55,8 @@ def test_a_shallow_tree_gains_where_levels_drown_the_differences():
     )
     tree = DecisionTreeRegressor(max_depth=1, random_state=0)
     levels = difference_error(tree.fit(x, y).predict(x), y)
-    apart = difference_error(DifferencesRegressor(tree).fit(x, y).predict(x), y)
-    assert apart < levels / 10
+    differences = difference_error(DifferencesRegressor(tree).fit(x, y).predict(x), y)
+    assert differences < levels / 10
 
 
 def test_target_is_a_parameter_of_every_kind():
@@ -73,7 +73,7 @@ def test_target_is_a_parameter_of_every_kind():
     assert clone(fitted).get_params()["regressor__target"] in ("levels", "differences")
 
 
-def test_an_unknown_target():
+def test_an_unknown_target_is_refused():
     with pytest.raises(ValueError, match="target"):
         DifferencesRegressor(LinearRegression(), target="ratios").fit(
             np.ones((3, 1)), np.ones((3, 2))

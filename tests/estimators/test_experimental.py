@@ -9,8 +9,9 @@ from catimage.params.train import TrainParams
 
 
 def test_experimental_kinds_can_be_built_and_are_in_no_default():
-    assert EXPERIMENTAL.keys() <= KINDS.keys()
-    assert not {e.made_as for e in TrainParams().estimators} & EXPERIMENTAL.keys()
+    assert set(EXPERIMENTAL) == {"boosting", "clusters", "finetuned"}
+    assert EXPERIMENTAL.items() <= KINDS.items()
+    assert not {e.resolved_kind for e in TrainParams().estimators} & EXPERIMENTAL.keys()
 
 
 @pytest.mark.parametrize("kind", EXPERIMENTAL)

@@ -71,15 +71,15 @@ def test_the_leave_one_out_predictions_equal_those_of_refitting(monkeypatch):
     kernel = sum(0.5 * b @ b.T / s for b, s in zip(blocks, scales, strict=True))
     left_out = module._select(blocks, y).left_out
     for i in (0, 7, 29):
-        rest = np.delete(np.arange(30), i)
+        others = np.delete(np.arange(30), i)
         system = np.block(
             [
-                [kernel[np.ix_(rest, rest)] + 0.3 * np.eye(29), np.ones((29, 1))],
+                [kernel[np.ix_(others, others)] + 0.3 * np.eye(29), np.ones((29, 1))],
                 [np.ones((1, 29)), np.zeros((1, 1))],
             ]
         )
-        solved = np.linalg.solve(system, np.append(y[rest], 0))
-        assert left_out[i] == pytest.approx(kernel[i, rest] @ solved[:-1] + solved[-1])
+        solved = np.linalg.solve(system, np.append(y[others], 0))
+        assert left_out[i] == pytest.approx(kernel[i, others] @ solved[:-1] + solved[-1])
 
 
 def test_missing_labels_of_the_other_candidates_are_replaced_by_predictions():

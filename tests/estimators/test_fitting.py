@@ -15,7 +15,7 @@ def numbers(prompts):
 
 
 def line(n, seed=0, noise=0.1):
-    """Prompts that are numbers, and labels linear in them."""
+    """Prompts that are three numbers each, and labels that are linear in them."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 3)).round(3)
     return np.array([" ".join(map(str, row)) for row in x], object), x @ rng.normal(
@@ -27,7 +27,7 @@ PIPELINE = Pipeline([("features", FunctionTransformer(numbers)), ("regressor", R
 GRID = {"alpha": [0.01, 1.0, 1000.0]}
 
 
-def test_the_parameter_is_the_one_that_errs_least_on_the_validation_split():
+def test_the_parameter_with_the_smallest_validation_error_is_selected():
     train, val = line(60), line(40, noise=0.0)
     errors = {
         a: difference_error(
@@ -45,23 +45,23 @@ def test_the_parameter_is_the_one_that_errs_least_on_the_validation_split():
     )
 
 
-def test_out_of_fold_predictions_have_not_seen_the_prompt():
+def test_out_of_fold_predictions_are_those_of_estimators_fitted_without_the_prompt():
     prompts, labels = line(30)
-    held = out_of_fold(PIPELINE, (prompts, labels), folds=30, seed=0)
+    predicted = out_of_fold(PIPELINE, (prompts, labels), folds=30, seed=0)
     for i in (0, 7, 29):
-        rest = np.arange(30) != i
-        assert held[i] == pytest.approx(
-            clone(PIPELINE).fit(prompts[rest], labels[rest]).predict(prompts[i : i + 1])[0]
+        others = np.arange(30) != i
+        assert predicted[i] == pytest.approx(
+            clone(PIPELINE).fit(prompts[others], labels[others]).predict(prompts[i : i + 1])[0]
         )
-    assert held == pytest.approx(out_of_fold(PIPELINE, (prompts, labels), folds=99, seed=5)), (
-        "more folds than prompts leave one out"
+    assert predicted == pytest.approx(out_of_fold(PIPELINE, (prompts, labels), folds=99, seed=5)), (
+        "at most one fold per prompt"
     )
 
 
 @given(st.integers(1, 6), st.integers(2, 4), st.integers(0, 10_000))
-def test_the_error_of_differences_is_that_of_all_pairs(n, m, seed):
-    """The mean over a prompt's candidates of squared centred errors is that over pairs of
-    candidates, halved.
+def test_the_difference_error_is_half_the_mean_squared_error_over_pairs(n, m, seed):
+    """The mean of the squared centred errors is half the mean of the squared differences of errors
+    over all pairs of candidates.
     """
     rng = np.random.default_rng(seed)
     predicted, labels = rng.normal(size=(2, n, m))
@@ -70,10 +70,10 @@ def test_the_error_of_differences_is_that_of_all_pairs(n, m, seed):
     assert difference_error(predicted, labels) == pytest.approx(pairs.mean() / 2)
     assert difference_error(predicted + rng.normal(size=(n, 1)), labels) == pytest.approx(
         difference_error(predicted, labels)
-    ), "levels do not count"
+    ), "levels are ignored"
 
 
-def test_holes_are_left_out_of_the_error():
+def test_missing_labels_are_ignored_in_the_difference_error():
     labels = np.array([[1.0, 2.0, np.nan], [np.nan, 5.0, np.nan], [1.0, 1.0, 4.0]])
     predicted = np.array([[1.0, 4.0, 9.0], [3.0, 0.0, 3.0], [1.0, 1.0, 4.0]])
     assert difference_error(predicted, labels) == pytest.approx((1 + 1 + 0 + 0 + 0) / 5)

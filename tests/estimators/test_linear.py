@@ -11,15 +11,15 @@ from catimage.estimators.linear import RidgeRegressor
 
 
 @parametrize_with_checks([RidgeRegressor()])
-def test_it_keeps_scikit_learns_contract(estimator, check):
+def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
-def _data(seed: int, holes: float = 0.0):
+def _data(seed: int, missing: float = 0.0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(40, 12)) * (rng.random((40, 12)) < 0.4)
     y = x[:, :3] @ rng.normal(size=(3, 4)) + 5 + rng.normal(size=(40, 4))
-    y[1:, :][rng.random((39, 4)) < holes] = np.nan
+    y[1:, :][rng.random((39, 4)) < missing] = np.nan
     return x, y
 
 
@@ -27,39 +27,41 @@ def _data(seed: int, holes: float = 0.0):
 @given(
     seed=st.integers(0, 10**6),
     alpha=st.sampled_from([0.01, 1.0, 100.0]),
-    holes=st.sampled_from([0.0, 0.4]),
+    missing=st.sampled_from([0.0, 0.4]),
 )
-def test_against_scikit_learn_candidate_by_candidate(seed, alpha, holes):
-    x, y = _data(seed, holes)
+def test_predictions_equal_those_of_one_ridge_regression_per_candidate(seed, alpha, missing):
+    x, y = _data(seed, missing)
     for features in (
         x,
         sp.csr_matrix(x),
         sp.hstack([sp.csr_matrix(x), np.ones((40, 1)) * x[:, :1] + 1]).tocsr(),
     ):
         dense = features.toarray() if sp.issparse(features) else features
-        found = RidgeRegressor(alpha=alpha, tol=1e-10).fit(features, y)
+        fitted = RidgeRegressor(alpha=alpha, tol=1e-10).fit(features, y)
         for m in range(4):
-            known = ~np.isnan(y[:, m])
-            wanted = Ridge(alpha=alpha).fit(dense[known], y[known, m])
-            assert found.predict(features)[:, m] == pytest.approx(wanted.predict(dense), abs=1e-6)
-            assert found.coef_[m] == pytest.approx(wanted.coef_, abs=1e-6)
+            present = ~np.isnan(y[:, m])
+            expected = Ridge(alpha=alpha).fit(dense[present], y[present, m])
+            assert fitted.predict(features)[:, m] == pytest.approx(
+                expected.predict(dense), abs=1e-6
+            )
+            assert fitted.coef_[m] == pytest.approx(expected.coef_, abs=1e-6)
 
 
-def test_the_usual_tolerance_is_fine_enough():
+def test_the_default_tolerance_is_precise_enough():
     x, y = _data(1)
     assert RidgeRegressor().fit(x, y).predict(x) == pytest.approx(
         Ridge(alpha=2.0).fit(x, y).predict(x), abs=1e-2
     )
 
 
-def test_a_candidate_without_labels_is_an_error():
+def test_a_candidate_without_labels_is_refused():
     x, y = _data(2)
     y[:, 1] = np.nan
     with pytest.raises(InputError, match=r"candidate 2 \(by cost\) has no label"):
         RidgeRegressor().fit(x, y)
 
 
-def test_constant_labels_are_predicted_as_such():
+def test_constant_labels_are_predicted_exactly():
     x, _ = _data(3)
     assert RidgeRegressor().fit(x, np.full((40, 2), 7.0)).predict(x) == pytest.approx(
         np.full((40, 2), 7.0)

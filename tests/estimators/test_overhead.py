@@ -23,7 +23,7 @@ def fitted(name, **settings):
     return built(name, settings=settings)[0].fit(PROMPTS, LABELS)
 
 
-def test_ridge_has_no_text_encoder():
+def test_ridge_on_tfidf_needs_no_text_encoder():
     cost = decision_tflops(fitted("ridge"), "a red moon")
     assert cost == {
         "text_encoder": 0.0,
@@ -31,7 +31,7 @@ def test_ridge_has_no_text_encoder():
     }  # three words, two pairs, two candidates
 
 
-def test_knn_compares_with_every_training_prompt():
+def test_knn_computes_the_similarity_to_every_training_prompt():
     cost = decision_tflops(fitted("knn"), "a red moon")
     assert cost["estimator"] == pytest.approx(2 * 20 * 128 / 1e12)
     layers = (
@@ -40,7 +40,7 @@ def test_knn_compares_with_every_training_prompt():
     assert layers < cost["text_encoder"] * 1e12 < 1.5 * layers
 
 
-def test_the_transformer_reads_every_token():
+def test_the_cost_of_the_transformer_grows_with_the_number_of_tokens():
     model = fitted("transformer", max_iter=1)
     one, five = (
         decision_tflops(model, p)["estimator"]
@@ -61,23 +61,23 @@ def test_the_transformer_reads_every_token():
         ),
     ],
 )
-def test_every_regressor_says_what_it_multiplies(name, settings, expected):
+def test_every_regressor_counts_its_multiply_adds(name, settings, expected):
     assert decision_tflops(fitted(name, **settings), "a red moon")["estimator"] == pytest.approx(
         2 * expected / 1e12
     )
 
 
-def test_a_fine_tuned_encoder_is_counted_as_the_encoder_that_it_is():
+def test_a_fine_tuned_encoder_counts_as_a_text_encoder():
     frozen = decision_tflops(fitted("knn"), "a red moon")["text_encoder"]
     tuned = decision_tflops(fitted("finetuned", max_iter=0), "a red moon")
     assert tuned == {"text_encoder": pytest.approx(frozen + 2 * 128 * 2 / 1e12), "estimator": 0.0}
 
 
-def test_joined_features_differences_and_stacks_are_the_sum_of_their_parts():
-    joined = feature_step(
+def test_unions_differences_and_stacks_count_the_sum_of_their_parts():
+    union = feature_step(
         [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], EncoderParams(), None
     )
-    one = Pipeline([("features", joined), ("regressor", DifferencesRegressor(RidgeRegressor()))])
+    one = Pipeline([("features", union), ("regressor", DifferencesRegressor(RidgeRegressor()))])
     two = Pipeline([("features", PooledEmbedding()), ("regressor", CosineKNNRegressor())])
     stack = StackRegressor([("one", one), ("two", two)], folds=2).fit(PROMPTS, LABELS)
     features, kernel = stack.members_[0][0].transformer_list[1][1]
@@ -90,10 +90,10 @@ def test_joined_features_differences_and_stacks_are_the_sum_of_their_parts():
     assert multiply_adds(stack, PROMPTS[:1]) == expected
 
 
-def test_what_an_encoder_remembers_does_not_make_a_decision_look_free():
+def test_cached_embeddings_are_not_used_in_the_measurement():
     model = fitted("knn")
-    again = model[0].transform(PROMPTS)  # by now the encoder knows them all
+    cached = model[0].transform(PROMPTS)
     assert decision_tflops(model, PROMPTS[0])["text_encoder"] > 0
     spent = decision_ms(model, list(PROMPTS), np.array([1.0, 2.0]))
     assert spent["with_text"] > 2 * spent["without_text"] > 0
-    assert (model[0].transform(PROMPTS) == again).all(), "and what it knew it knows again"
+    assert (model[0].transform(PROMPTS) == cached).all(), "the cache is restored"

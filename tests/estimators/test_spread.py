@@ -25,7 +25,7 @@ def test_scikit_learn_contract(estimator, check):
 
 
 def prompts_of(n):
-    """Prompts of which every other one is difficult to predict."""
+    """Prompts, alternately difficult and easy to predict."""
     return np.array(
         [f"{'plain' if i % 2 else 'crowded'} thing number {i % 20}" for i in range(n)], object
     )

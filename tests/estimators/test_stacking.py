@@ -17,7 +17,7 @@ CHECKED = StackRegressor([("a", Ridge()), ("b", DummyRegressor())], folds=2)
 
 
 @parametrize_with_checks([CHECKED])
-def test_it_keeps_scikit_learns_contract(estimator, check):
+def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
@@ -32,20 +32,20 @@ def _data(n: int = 300, seed: int = 0):
     return x, y
 
 
-def test_what_knows_nothing_has_no_weight_and_what_knows_has_one():
+def test_an_uninformative_member_has_no_weight():
     x, y = _data()
-    stack = StackRegressor([("good", LinearRegression()), ("none", DummyRegressor())]).fit(x, y)
+    stack = StackRegressor([("good", LinearRegression()), ("constant", DummyRegressor())]).fit(x, y)
     assert stack.weights_ == pytest.approx([1, 0], abs=0.05)
     assert stack.level_weights_ == pytest.approx([1, 0], abs=0.05)
 
 
-def test_weights_are_those_of_least_squares_on_out_of_fold_predictions():
+def test_weights_minimise_the_squared_error_of_out_of_fold_predictions():
     x, y = _data(60)
     y += np.random.default_rng(5).normal(size=y.shape)
     members = [("a", Ridge(alpha=1.0)), ("b", Ridge(alpha=200.0))]
     stack = StackRegressor(members, folds=3).fit(x, y)
-    held = [stack._out_of_fold(member, x, y) for _, member in members]
-    apart = [(p - p.mean(0)) - (p - p.mean(0)).mean(1, keepdims=True) for p in (*held, y)]
+    out_of_fold = [stack._out_of_fold(member, x, y) for _, member in members]
+    apart = [(p - p.mean(0)) - (p - p.mean(0)).mean(1, keepdims=True) for p in (*out_of_fold, y)]
 
     def error(weights):
         return ((weights[0] * apart[0] + weights[1] * apart[1] - apart[2]) ** 2).sum()
@@ -55,7 +55,7 @@ def test_weights_are_those_of_least_squares_on_out_of_fold_predictions():
     assert (stack.weights_ >= 0).all()
 
 
-def test_two_halves_make_a_whole():
+def test_members_that_know_different_features_are_combined():
     x, y = _data()
 
     class First(LinearRegression):
@@ -71,16 +71,16 @@ def test_two_halves_make_a_whole():
     assert np.mean((stack.predict(x) - y) ** 2) < 0.1
 
 
-def test_holes():
+def test_missing_labels():
     x, y = _data()
-    whole = StackRegressor([("a", LinearRegression())]).fit(x, y).predict(x)
+    complete = StackRegressor([("a", LinearRegression())]).fit(x, y).predict(x)
     rng = np.random.default_rng(3)
     y[rng.random(y.shape) < 0.2] = np.nan
     from catimage.estimators.linear import RidgeRegressor
 
-    holed = StackRegressor([("a", RidgeRegressor(alpha=1e-3, tol=1e-8))]).fit(x, y).predict(x)
-    assert np.isfinite(holed).all()
-    assert holed == pytest.approx(whole, abs=0.3)
+    incomplete = StackRegressor([("a", RidgeRegressor(alpha=1e-3, tol=1e-8))]).fit(x, y).predict(x)
+    assert np.isfinite(incomplete).all()
+    assert incomplete == pytest.approx(complete, abs=0.3)
 
 
 def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
@@ -103,14 +103,14 @@ def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
     )
 
 
-def test_a_stack_of_nothing():
+def test_a_stack_without_members_is_refused():
     with pytest.raises(InputError, match="stack is a stack without members"):
         build_estimator(EstimatorParams(name="stack"), EstimatorContext())
     with pytest.raises(ValueError, match="member"):
         StackRegressor().fit(np.ones((4, 1)), np.ones(4))
 
 
-def test_a_stack_reads_no_features_of_its_own():
+def test_a_stack_with_features_is_refused():
     spec = EstimatorParams(name="both", kind="stack", members=("knn",), features=("embedding",))
     member = build_estimator(EstimatorParams(name="knn"), EstimatorContext())[0]
     with pytest.raises(

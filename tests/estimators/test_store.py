@@ -1,4 +1,4 @@
-"""Saved estimators of older versions are refused with one sentence that says what to do."""
+"""Saved estimators of older versions are refused with an instruction to train again."""
 
 import json
 from zipfile import ZipFile

@@ -3,7 +3,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from catimage.estimators.ragged_arrays import Ragged, as_ragged
+from catimage.estimators.ragged_arrays import RaggedArray, as_ragged_array
 from catimage.estimators.transformer import TokenMLPRegressor
 
 
@@ -16,7 +16,7 @@ def tokens(n=300, width=6, seed=0):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 9, n)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Ragged(rng.normal(size=(offsets[-1], width)).astype(np.float16), offsets)
+    return RaggedArray(rng.normal(size=(offsets[-1], width)).astype(np.float16), offsets)
 
 
 def labels(x):
@@ -82,7 +82,7 @@ def test_learns_from_labels_with_random_missing_values():
 
 
 def test_ragged_take_and_mean():
-    x = Ragged(np.arange(12.0).reshape(6, 2), np.array([0, 1, 3, 6]))
+    x = RaggedArray(np.arange(12.0).reshape(6, 2), np.array([0, 1, 3, 6]))
     assert x.take(np.array([2, 0])).values.tolist() == [[6, 7], [8, 9], [10, 11], [0, 1]]
     assert x.mean(x.values).tolist() == [[0, 1], [3, 4], [8, 9]]
-    assert as_ragged(np.zeros((3, 2))).lengths.tolist() == [1, 1, 1]
+    assert as_ragged_array(np.zeros((3, 2))).lengths.tolist() == [1, 1, 1]

@@ -26,7 +26,7 @@ from catimage.estimators.extended import MIN_LABELS
 from catimage.estimators.load_estimators import load_estimator
 from catimage.estimators.ragged_arrays import RaggedArray
 from catimage.estimators.representatives import representatives
-from catimage.params import Params, parse_params, read_tree, save_params
+from catimage.params import Params, apply_setting, parse_params, read_tree, save_params
 from catimage.router import Router
 from catimage.stages import calibrate
 from catimage.workspace import Workspace, replacing
@@ -72,8 +72,8 @@ def _choose_prompts(
     train = prompts[prompts["split"] == "train"]
     if not MIN_LABELS <= request.count <= len(train):
         raise InputError(
-            f"--prompts {request.count}: must be between {MIN_LABELS} and {len(train):,}, the number"
-            " of prompts of the train split. Change it."
+            f"--prompts {request.count}: must be between {MIN_LABELS} and {len(train):,}, the"
+            " number of prompts of the train split. Change it."
         )
     folder = workspace.estimators / params.metric / router.estimator_name
     estimator = load_estimator(workspace, folder, router.candidates)
@@ -149,7 +149,7 @@ def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) 
     write_table(pd.concat([candidates, data.costs]), staged.candidates, CANDIDATES)
     write_table(pd.concat([scores, data.scores]), staged.scores, SCORES)
     tree = read_tree(workspace.params)
-    tree["validate"] = {**(tree.get("validate") or {}), "complete_labels": False}
+    apply_setting(tree, "validate.complete_labels=false")
     save_params(tree, staged.params)
     for name in ("data/embeddings", "pools"):
         if (workspace.root / name).is_dir():

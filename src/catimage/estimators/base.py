@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, valid
 
 from catimage.common.arrays import Floats
 from catimage.errors import InputError
-from catimage.estimators.ragged_arrays import Ragged
+from catimage.estimators.ragged_arrays import RaggedArray
 
 _LABELS = {"ensure_2d": False, "ensure_all_finite": "allow-nan", "dtype": np.float64}
 
@@ -62,7 +62,7 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return X, self._validate_labels(y)
 
     def _validate_labels(self, y: Any) -> Floats:
-        """Return labels as (n, n_candidates), and remember whether they were 1-D."""
+        """Return labels as (n, n_candidates), and store in ``flat_`` whether they were 1-D."""
         y = validate_labels(y)
         self.flat_ = y.ndim == 1
         labels: Floats = y.reshape(len(y), -1)
@@ -78,7 +78,7 @@ def validate_labels(y: Any) -> Floats:
 
     Raises:
         InputError: a candidate has no label.
-        ValueError: a label is infinite or not a number in another sense than NaN.
+        ValueError: a label is infinite.
     """
     labels: Floats = check_array(y, input_name="y", **_LABELS)
     empty = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).all(axis=0))
@@ -109,7 +109,7 @@ def missing_label_patterns(
 
 class WrapperRegressor(LabelRegressor):
     """The base class of regressors that fit other regressors, whose features they pass on: prompts
-    (n,), token embeddings (:class:`Ragged`), or columns (n, width), dense or CSR.
+    (n,), token embeddings (:class:`RaggedArray`), or columns (n, width), dense or CSR.
     """
 
     _accepts_sparse = True
@@ -120,7 +120,7 @@ class WrapperRegressor(LabelRegressor):
         Args:
             reset: whether the regressor is being fitted, so that the number of columns is stored.
         """
-        if isinstance(X, Ragged):
+        if isinstance(X, RaggedArray):
             return X
         if (isinstance(X, list) or getattr(X, "ndim", 2) == 1) and len(X) and isinstance(X[0], str):
             return np.asarray(X, object)
@@ -133,7 +133,7 @@ class WrapperRegressor(LabelRegressor):
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
         labels = validate_labels(y)
-        if isinstance(X, Ragged):
+        if isinstance(X, RaggedArray):
             if len(X) != len(labels):
                 raise ValueError(f"{len(X)} prompts, but {len(labels)} labels")
         else:

@@ -50,7 +50,7 @@ RENAMED_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "text": ("embedding",),
     "trees": ("max_iter",),
 }
-"""New names of settings by the names that they had in versions before 2."""
+"""New names of settings by the names that they had in earlier versions."""
 
 
 def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[Pipeline, Grid]:
@@ -62,16 +62,17 @@ def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[P
     Raises:
         InputError: the kind is unknown, or its regressor does not have one of the settings.
     """
-    if spec.made_as not in KINDS:
+    kind = spec.resolved_kind
+    if kind not in KINDS:
         raise InputError(
-            f"train.estimators: unknown kind {spec.made_as!r}{nearest(spec.made_as, tuple(KINDS))}."
+            f"train.estimators: unknown kind {kind!r}{nearest(kind, tuple(KINDS))}."
             f" Use one of {', '.join(KINDS)}."
         )
-    unfitted = KINDS[spec.made_as](spec, context)
+    unfitted = KINDS[kind](spec, context)
     _apply_settings(unfitted.regressor, spec)
     free = {key: values for key, values in unfitted.grid.items() if key not in spec.settings}
     unfitted = with_target(replace(unfitted, grid=free), spec.target)
-    features = spec.features or tuple(FeatureParams(kind=kind) for kind in unfitted.features)
+    features = spec.features or tuple(FeatureParams(kind=name) for name in unfitted.features)
     step = feature_step(features, context.encoder, context.embeddings_folder)
     return Pipeline([("features", step), ("regressor", unfitted.regressor)]), unfitted.grid
 
@@ -101,10 +102,10 @@ def in_dependency_order(estimators: Sequence[EstimatorParams]) -> list[Estimator
             members.
     """
     for spec in estimators:
-        if spec.members and spec.made_as != "stack":
+        if spec.members and spec.resolved_kind != "stack":
             raise InputError(
-                f"train.estimators: {spec.name} has 'members', but its kind is {spec.made_as}."
-                " Remove 'members', or set its kind to 'stack'."
+                f"train.estimators: {spec.name} has 'members', but its kind is"
+                f" {spec.resolved_kind}. Remove 'members', or set its kind to 'stack'."
             )
     ordered: list[EstimatorParams] = []
     waiting = list(estimators)

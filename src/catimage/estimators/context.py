@@ -9,8 +9,12 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from catimage.data.dataset import Candidates
 from catimage.estimators.features.steps import EmbeddingsFolder
-from catimage.params import EncoderParams, EstimatorParams
+from catimage.params import EncoderParams, EstimatorParams, TrainParams
+from catimage.pool.loading import load_pool
+from catimage.pool.step_groups import step_groups
+from catimage.workspace import Workspace
 
 Grid = dict[str, list[Any]]
 """Values by parameter, as for :class:`sklearn.model_selection.ParameterGrid`."""
@@ -57,3 +61,33 @@ class UnfittedEstimator:
 
 
 Builder = Callable[[EstimatorParams, EstimatorContext], UnfittedEstimator]
+
+
+def workspace_context(
+    workspace: Workspace,
+    encoder: EncoderParams,
+    train: TrainParams,
+    candidates: Candidates,
+    pool: str | None,
+) -> EstimatorContext:
+    """Return the context of the estimators of a workspace, without members.
+
+    Args:
+        workspace: the workspace.
+        encoder: the section ``encoder`` of params.yaml.
+        train: the section ``train``.
+        candidates: the candidates with their generators and steps.
+        pool: name or file of the pool; None if scores or images were imported.
+
+    Raises:
+        InputError: an estimator needs the step groups of the pool, and the pool is invalid.
+    """
+    groups: tuple[str, ...] = ()
+    if any(spec.resolved_kind == "lstm" for spec in train.estimators):
+        loaded = None if pool is None else load_pool(pool, workspace.pools)
+        generators = dict(zip(candidates.names, candidates.generators, strict=True))
+        by_name = step_groups(loaded, generators)
+        groups = tuple(by_name[name] for name in candidates.names)
+    return EstimatorContext(
+        encoder, workspace.embeddings, candidates.steps, groups, seed=train.seed
+    )

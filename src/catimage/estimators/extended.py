@@ -19,12 +19,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from catimage.common.arrays import Floats, Ints
-from catimage.estimators.ragged_arrays import Ragged
+from catimage.estimators.ragged_arrays import RaggedArray
 
 MIN_LABELS = 20
 """The number of labelled prompts that a new candidate needs at least."""
 SHARES = (0.0, 0.1, 0.5, 1.0)
-"""Weights of the kernel of the prompts' features; the kernel of the predictions has the rest."""
+"""Weights of the features' kernel; the predictions' kernel has the remaining weight."""
 ALPHAS = np.logspace(-2, 6, 17)
 """Penalties of the kernel ridge regression."""
 _FOLDS = 5
@@ -115,7 +115,7 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def multiply_adds(self, X: Any) -> int:
         """Return the multiply-adds of the extension alone, zeros of sparse features excluded."""
-        n_prompts = len(X) if isinstance(X, Ragged) else int(X.shape[0])
+        n_prompts = len(X) if isinstance(X, RaggedArray) else int(X.shape[0])
         products = len(self.prediction_coef_) * n_prompts
         if self.feature_coef_ is not None:
             products += X.nnz if issparse(X) else X.size
@@ -131,7 +131,7 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _take(X: Any, rows: Ints) -> Any:
     """Return rows of an array, a sparse array or token embeddings."""
-    return X.take(rows) if isinstance(X, Ragged) else X[rows]
+    return X.take(rows) if isinstance(X, RaggedArray) else X[rows]
 
 
 def _has_columns(X: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from catimage.common.arrays import Floats
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
-from catimage.estimators.ragged_arrays import Ragged
+from catimage.estimators.ragged_arrays import RaggedArray
 from catimage.estimators.training import CROSS_ENTROPY, SQUARED_ERROR
 from catimage.estimators.transformer import TokenMLPRegressor, Weights
 from catimage.params import EstimatorParams
@@ -79,7 +79,7 @@ class MLPRegressor(TokenMLPRegressor):
 
         return nn.Sequential(nn.Dropout(self.input_dropout), *super()._network(width, n_candidates))
 
-    def _train(self, tokens: Ragged, target: Floats, seed: int) -> Weights:
+    def _train(self, tokens: RaggedArray, target: Floats, seed: int) -> Weights:
         """Return the weights of one network that computes the mean of the networks' logits."""
         seeds = np.random.SeedSequence(seed).generate_state(self.n_estimators)
         networks, n_iter = [], []

@@ -1,4 +1,4 @@
-"""Ragged arrays: token embeddings of prompts of different lengths, in one array with offsets."""
+"""Token embeddings of prompts of different lengths, as one array with offsets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from catimage.common.arrays import Ints
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedArray:
     """Prompts as sequences of token vectors.
 
     Attributes:
@@ -31,12 +31,12 @@ class Ragged:
         """The number of tokens of each prompt, (n_prompts,)."""
         return np.diff(self.offsets)
 
-    def take(self, rows: Ints) -> Ragged:
+    def take(self, rows: Ints) -> RaggedArray:
         """Return the prompts in ``rows``, in that order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Ragged(self.values[index], offsets)
+        return RaggedArray(self.values[index], offsets)
 
     def mean(self, per_token: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the mean over the tokens of each prompt, (n_prompts, k).
@@ -47,6 +47,6 @@ class Ragged:
         return np.add.reduceat(per_token, self.offsets[:-1], axis=0) / self.lengths[:, None]
 
 
-def as_ragged(x: Any) -> Ragged:
+def as_ragged_array(x: Any) -> RaggedArray:
     """Return a ragged array unchanged, and a 2-D array as prompts of one token each."""
-    return x if isinstance(x, Ragged) else Ragged(np.asarray(x), np.arange(len(x) + 1))
+    return x if isinstance(x, RaggedArray) else RaggedArray(np.asarray(x), np.arange(len(x) + 1))

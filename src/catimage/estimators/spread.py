@@ -168,7 +168,7 @@ def _scale(residuals: Floats, factor: Floats) -> Floats:
 
 
 def _mean_log_squares(residuals: Floats, scale: Floats) -> Floats:
-    """Return the mean log squared scaled residual of each prompt, centred, (n,); 0 if it has none."""
+    """Return the mean log squared scaled residual of each prompt, centred, (n,); 0 if none."""
     logs = np.log((residuals / scale) ** 2 + 1e-3)
     present = ~np.isnan(logs)
     centred = np.where(present, logs - np.nanmean(logs), 0.0)

@@ -42,7 +42,7 @@ TRUSTED = [
     "catimage.estimators.transformer.TokenMLPRegressor",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 ]
-"""The types that a skops file may contain, apart from those that skops trusts itself."""
+"""The types that a skops file may contain, in addition to those that skops trusts by default."""
 
 
 def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
     Args:
         estimator: fitted. Folders of stored embeddings are not saved.
         folder: created if it does not exist.
-        meta: what ``estimator.json`` has besides the format: JSON values by key.
+        meta: the content of ``estimator.json`` in addition to the format; JSON values by key.
     """
     from skops.io import dump
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from catimage.common.arrays import Float32, Floats
 from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
-from catimage.estimators.ragged_arrays import Ragged, as_ragged
+from catimage.estimators.ragged_arrays import RaggedArray, as_ragged_array
 from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scale_labels, train
 from catimage.params import EstimatorParams
 
@@ -29,7 +29,7 @@ class TokenMLPRegressor(LabelRegressor):
     this class uses AdamW with early stopping and keeps the weights of the epoch with the lowest
     validation loss.
 
-    X is :class:`~catimage.estimators.ragged_arrays.Ragged`, or a 2-D array that is read as one
+    X is :class:`~catimage.estimators.ragged_arrays.RaggedArray`, or a 2-D array that is read as one
     token per prompt.
 
     Args:
@@ -89,7 +89,8 @@ class TokenMLPRegressor(LabelRegressor):
     def predict(self, X: Any) -> Floats:
         """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
         check_is_fitted(self)
-        tokens = X if isinstance(X, Ragged) else as_ragged(validate_data(self, X, reset=False))
+        X = X if isinstance(X, RaggedArray) else validate_data(self, X, reset=False)
+        tokens = as_ragged_array(X)
         mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)
         x = (np.asarray(tokens.values, np.float32) - mean) / scale
         w = self.weights_
@@ -100,17 +101,17 @@ class TokenMLPRegressor(LabelRegressor):
 
     def multiply_adds(self, X: Any) -> int:
         """Return the number of multiply-adds of ``predict(X)``: both layers on every token."""
-        n_tokens = len(as_ragged(X).values)
+        n_tokens = len(as_ragged_array(X).values)
         return n_tokens * int(self.weights_["first"].size + self.weights_["second"].size)
 
-    def _validate(self, X: Any, y: Any) -> tuple[Ragged, Floats]:
-        if isinstance(X, Ragged):
+    def _validate(self, X: Any, y: Any) -> tuple[RaggedArray, Floats]:
+        if isinstance(X, RaggedArray):
             self.n_features_in_ = X.values.shape[1]
             return X, self._validate_labels(y)
         X, y = self._validate_training_data(X, y)
-        return as_ragged(X), y
+        return as_ragged_array(X), y
 
-    def _train(self, tokens: Ragged, target: Floats, seed: int) -> Weights:
+    def _train(self, tokens: RaggedArray, target: Floats, seed: int) -> Weights:
         """Return the weights of the epoch with the lowest validation loss."""
         import torch
 
@@ -143,7 +144,7 @@ class TokenMLPRegressor(LabelRegressor):
             nn.Linear(self.hidden_layer_sizes, n_candidates),
         )
 
-    def _loss(self, net: Any, tokens: Ragged, target: Floats) -> Any:
+    def _loss(self, net: Any, tokens: RaggedArray, target: Floats) -> Any:
         """Return :func:`~catimage.estimators.training.label_loss` of the mean output over each
         prompt's tokens.
         """

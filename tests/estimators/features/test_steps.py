@@ -53,7 +53,10 @@ def nested_stack() -> Pipeline:
 
 def test_text_encoders_are_found_at_any_depth_and_can_be_changed(tmp_path):
     stack = nested_stack()
-    assert text_encoders(stack) == [EncoderParams(), EncoderParams(model="ViT-B-32", weights="openai")]
+    assert text_encoders(stack) == [
+        EncoderParams(),
+        EncoderParams(model="ViT-B-32", weights="openai"),
+    ]
     (tmp_path / "tiny").mkdir()
     set_embeddings_folder(stack, lambda name: tmp_path / name)
     assert {t.model: t.stored for t in nested_instances(stack, TextFeatures)} == {

@@ -1,1 +1,1 @@
-"""Feature steps: from prompts to what a regressor reads."""
+"""Feature steps: transformers of prompts to the input of a regressor."""

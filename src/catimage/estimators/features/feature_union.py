@@ -60,10 +60,10 @@ class GaussianKernelFeatures(Nystroem):  # type: ignore[misc]
 
     Args:
         gamma: of the kernel.
-        n_components: the number of training prompts, drawn at random, that the features are the
-            kernel values with; reduced to the number of training prompts.
+        n_components: the number of training prompts that are selected at random as components, and
+            of features; reduced to the number of training prompts.
         variance: the squared length of the features.
-        random_state: seed of the draw.
+        random_state: seed of the selection.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class GaussianKernelFeatures(Nystroem):  # type: ignore[misc]
         self.variance = variance
 
     def fit(self, X: Float32, y: Any = None) -> Self:
-        """Draw the components from X (n, width) and compute the normalisation."""
+        """Select the components from X (n, width) and compute the normalisation."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="n_components > n_samples")
             super().fit(X, y)

@@ -39,7 +39,7 @@ def feature_step(
     Args:
         features: at least one.
         encoder: the text encoder of features that do not name one.
-        embeddings_folder: of stored embeddings; None if there are none.
+        embeddings_folder: of stored embeddings; None: every prompt is encoded.
 
     Raises:
         InputError: tokens or prompts, which have no columns, are combined with other features.

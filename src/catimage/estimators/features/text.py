@@ -18,7 +18,7 @@ from sklearn.utils.extmath import randomized_svd
 from catimage.common.arrays import Float32
 from catimage.data.prompts.identity import prompt_id
 from catimage.estimators.ivf import normalize_rows
-from catimage.estimators.ragged_arrays import Ragged
+from catimage.estimators.ragged_arrays import RaggedArray
 from catimage.params import EncoderParams
 
 
@@ -72,13 +72,13 @@ class PooledEmbedding(TextFeatures):
 
 class TokenEmbedding(TextFeatures):
     """The embedding of every token of a prompt, as
-    :class:`~catimage.estimators.ragged_arrays.Ragged`.
+    :class:`~catimage.estimators.ragged_arrays.RaggedArray`.
     """
 
-    def transform(self, prompts: Sequence[str]) -> Ragged:
+    def transform(self, prompts: Sequence[str]) -> RaggedArray:
         """Return the embeddings of the tokens of the prompts."""
         embedded = self._embed(prompts)
-        return Ragged(embedded.tokens, embedded.offsets)
+        return RaggedArray(embedded.tokens, embedded.offsets)
 
 
 class LayerMeans(TextFeatures):

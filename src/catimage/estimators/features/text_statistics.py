@@ -18,7 +18,7 @@ from catimage.common.arrays import Floats
 class TextStatistics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """TF-IDF and standardised statistics of a prompt, sparse (n_prompts, n_words + 5).
 
-    Every estimator can use these features, whatever features it is trained on.
+    They are available for the spread of every estimator, also of one that needs no text encoder.
 
     Args:
         max_features: the number of the most frequent words that have a column.

@@ -241,9 +241,9 @@ def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator
     """
     if not context.steps or min(context.steps) < 1:
         raise InputError(
-            f"train.estimators: {spec.name} ({spec.made_as}) predicts series over denoising steps,"
-            " and these candidates have none (imported scores have no numbers of steps). Remove it"
-            " from the list."
+            f"train.estimators: {spec.name} ({spec.resolved_kind}) predicts series over denoising"
+            " steps, and these candidates have none (imported scores have no numbers of steps)."
+            " Remove it from the list."
         )
     steps = [int(s) for s in context.steps]
     groups = [str(g) for g in context.step_groups or [""] * len(steps)]
