@@ -17,7 +17,7 @@ STEPS = (1, 2, 4)
 
 
 def save_clip_folder(folder: Path) -> Path:
-    """Save an untrained open_clip model with its tokenizer, for ``local-dir:``; return the folder."""
+    """Save an untrained open_clip model with its tokenizer, and return the folder."""
     from transformers import CLIPTokenizer
 
     from catimage_tiny.clip import new_clip, save_clip
@@ -40,8 +40,8 @@ def save_pipeline(folder: Path, clip: Path) -> Path:
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
     from catimage_tiny.autoencoder import new_autoencoder
-    from catimage_tiny.noise import NOISE
     from catimage_tiny.denoiser import new_denoiser
+    from catimage_tiny.noise import NOISE
     from catimage_tiny.text_encoder import text_encoder_from
 
     text, tokenizer = text_encoder_from(clip)
@@ -106,7 +106,7 @@ def workspace_of(
     tree = {
         "pool": str(pool),
         "encoder": encoder,
-        "generate": {"seeds": [0, 1], "batch": 3, "shard_images": 4},
+        "generate": {"seeds": [0, 1], "batch_size": 3, "shard_images": 4},
         **sections,
     }
     return workspace, parse_params(tree, "params.yaml")

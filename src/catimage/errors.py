@@ -14,12 +14,18 @@ class InputError(ValueError):
     """
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return `` (did you mean X?)`` for the most similar of the ``known`` names, or ``""``."""
+def closest(name: str, known: Sequence[str]) -> str | None:
+    """Return the most similar of the ``known`` names, or None if none is similar."""
     from difflib import get_close_matches
 
     matches = get_close_matches(name, known, n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    return matches[0] if matches else None
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return `` (did you mean X?)`` for the most similar of the ``known`` names, or ``""``."""
+    suggestion = closest(name, known)
+    return f" (did you mean {suggestion!r}?)" if suggestion else ""
 
 
 def error_summary(error: Exception) -> str:

@@ -48,7 +48,7 @@ def workspace(miniature_pool, tmp_path_factory):
         "budget": "80%",
     }
     tree |= {
-        "generate": {"seeds": [0], "batch": 8, "shard_images": 16},
+        "generate": {"seeds": [0], "batch_size": 8, "shard_images": 16},
         "label": {"metrics": ["sharpness"]},
     }
     tree |= {"train": {"estimators": ["ridge"], "folds": 3}}

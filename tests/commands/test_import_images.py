@@ -272,11 +272,11 @@ def test_invalid_input_is_rejected_and_nothing_is_written(
         (["cost_unit=seconds"], "no cost in the unit 'seconds'. Give --costs COSTS.csv"),
         (
             ["import.metric_reference={cheap: expensiv}"],
-            "import.metric_reference: 'expensiv' is no candidate .did you mean 'expensive'",
+            "import.metric_reference: unknown candidate 'expensiv' .did you mean 'expensive'",
         ),
         (
             ["import.lower_is_better=[level]"],
-            "lower_is_better is for imported scores, and these are images",
+            "lower_is_better applies to imported scores only, but kind is images",
         ),
         (["bugdet=2"], "unknown key 'bugdet'"),
     ],
@@ -379,8 +379,8 @@ def test_sample_and_generate_are_rejected(write, workspace):
         with pytest.raises(
             InputError,
             match=(
-                r"this workspace was made by 'import-images', and stage (sample|generate) would"
-                r" replace its data"
+                r"stage (sample|generate) would replace the data of this workspace, which"
+                r" 'import-images' imported"
             ),
         ):
             stage.run(workspace, params)

@@ -20,7 +20,7 @@ def generated(
     """A workspace after an undisturbed run."""
     root = tmp_path_factory.mktemp("generated")
     workspace, params = workspace_of(
-        root, miniature_pool, request.module.PROMPTS, label={"batch": 3}
+        root, miniature_pool, request.module.PROMPTS, label={"batch_size": 3}
     )
     generate.run(workspace, params)
     return workspace, params

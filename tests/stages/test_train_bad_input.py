@@ -134,7 +134,7 @@ def test_members_of_an_estimator_that_is_not_a_stack_are_refused(tmp_path):
 def test_settings_are_finite(value, tmp_path):
     refused(
         tmp_path,
-        "alpha is (nan|inf): give it a finite number",
+        "the setting alpha must be finite, not (nan|inf)",
         None,
         [{"name": "ridge", "settings": {"alpha": value}}],
     )

@@ -19,6 +19,7 @@ from catimage.data.prompts.sources import read_source
 from catimage.data.schema import PROMPTS, read_table
 from catimage.errors import InputError, nearest
 from catimage.estimators.build import build_estimator, in_dependency_order
+from catimage.estimators.context import workspace_context
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import declaration, get_metric, required_metrics
 from catimage.metrics.sets.registry import set_metric
@@ -26,7 +27,6 @@ from catimage.params import FileSource, Params
 from catimage.pool.candidate_images import images_of_pool
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
-from catimage.stages.train import estimator_context
 from catimage.workspace import Workspace
 
 Level = Literal["ok", "note", "problem"]
@@ -176,7 +176,9 @@ def _check_estimators(workspace: Workspace, params: Params, pool: Pool | None) -
     )
     try:
         order = in_dependency_order(params.train.estimators)
-        context = estimator_context(workspace, params, candidates)
+        context = workspace_context(
+            workspace, params.encoder, params.train, candidates, params.pool
+        )
     except InputError as error:
         yield Finding("train", "problem", str(error))
         return

@@ -1,7 +1,7 @@
 """Scores the images of shards by several metrics, and caches the scores.
 
 Scores are cached per shard, metric and version of the metric, so that an interrupted run continues
-and a metric whose version changed is computed again without the others.
+and only metrics with a new version are computed again.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Labeller:
         ]
         prompts = [self._shards.texts[i] for i in keys["prompt_id"]]
         encoded = self._encoded_references(keys) if with_references else None
-        size = self._settings.batch
+        size = self._settings.batch_size
         for start in range(0, len(images), size):
             part = slice(start, start + size)
             pixels = np.stack([decode_image(data) for data in images[part]])
@@ -185,7 +185,7 @@ class Labeller:
 
 
 def _read_scores(path: Path, count: int) -> np.ndarray | None:
-    """Return cached scores, or None if there are none or the file is damaged."""
+    """Return cached scores, or None if the file is missing or damaged."""
     try:
         values: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -16,18 +16,20 @@ from catimage.params.data import (
     ValidateParams,
     WeightsParams,
 )
+from catimage.params.editing import apply_setting, read_tree, save_params
 from catimage.params.evaluate import (
     EvaluateParams,
     PackageParams,
     PlateauMetricParams,
     PlateauParams,
 )
-from catimage.params.loading import apply_setting, load_params, parse_params, read_tree, save_params
+from catimage.params.loading import load_params, parse_params
 from catimage.params.train import CalibrateParams, EstimatorParams, FeatureParams, TrainParams
 
 __all__ = [
     "CalibrateParams",
     "CompositeParams",
+    "CompositeTerm",
     "EncoderParams",
     "EstimatorParams",
     "EvaluateParams",
@@ -38,11 +40,10 @@ __all__ = [
     "LabelParams",
     "PackageParams",
     "Params",
-    "PlateauParams",
     "PlateauMetricParams",
+    "PlateauParams",
     "SampleParams",
     "SceneSource",
-    "CompositeTerm",
     "TrainParams",
     "ValidateParams",
     "WeightsParams",

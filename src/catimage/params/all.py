@@ -1,4 +1,4 @@
-"""Typed parameters: ``params.yaml``, its defaults, and ``--set key=value``."""
+"""All parameters of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ from catimage.params.train import CalibrateParams, TrainParams
 
 
 class Params(Section):
-    """All of ``params.yaml``. Sections are named after the stages."""
+    """All parameters. Sections are named after the stages.
+
+    Attributes:
+        pool: name or path of the pool's YAML file.
+        metric: the metric that the router maximises.
+        cost_unit: unit of the costs: ``tflops``, ``seconds``, ``usd`` or ``wh``.
+        budget: mean cost per image, in ``cost_unit`` or in percent of the most expensive candidate.
+        encoder: the text encoder of the router.
+        imported: properties of imported data; None in a workspace that was not imported.
+    """
 
     pool: str = "tiny"
     metric: str = "clip_score"
@@ -53,28 +62,28 @@ class Params(Section):
             )
         return text
 
-    def budget_in(self, dearest: float) -> float:
-        """The budget in the cost unit; a percentage is of the ``dearest`` candidate's cost."""
+    def budget_in(self, most_expensive: float) -> float:
+        """Return the budget in the cost unit.
+
+        Args:
+            most_expensive: cost of the most expensive candidate, for a budget in percent.
+        """
         return (
-            float(self.budget[:-1]) / 100 * dearest
+            float(self.budget[:-1]) / 100 * most_expensive
             if self.budget.endswith("%")
             else float(self.budget)
         )
 
     def check_not_imported(self, stage: str) -> None:
-        """Stops a stage that would replace what was imported.
-
-        Raises:
-            InputError: the workspace was imported.
-        """
+        """Raise InputError if the data were imported, as ``stage`` would replace them."""
         if self.imported is not None:
-            what = f"this workspace was made by 'import-{self.imported.kind}'"
             raise InputError(
-                f"params.yaml: {what}, and stage {stage} would replace its data: leave the stage"
-                " out, or remove 'import'."
+                f"params.yaml: stage {stage} would replace the data of this workspace, which"
+                f" 'import-{self.imported.kind}' imported. Do not run the stage, or remove the key"
+                " 'import'."
             )
 
     @property
     def trained_metrics(self) -> list[str]:
-        """The routed metric first, then the others of ``train.metrics``."""
+        """The metrics to train: the routed metric, then the others of ``train.metrics``."""
         return [self.metric, *(m for m in self.train.metrics if m != self.metric)]

@@ -1,4 +1,4 @@
-"""Sections of the stages that make and check data, and of what was imported instead."""
+"""Sections of ``params.yaml`` for the stages that create and check data, and for imported data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from catimage.params.section import Section
 class EncoderParams(Section):
     """The text encoder of the router.
 
-    ``model`` is an open_clip name, ``local-dir:FOLDER``, ``sentence-transformers:NAME_OR_FOLDER``,
-    or ``tiny`` (the embedded CLIP).
+    Attributes:
+        model: an open_clip model name, ``local-dir:FOLDER``,
+            ``sentence-transformers:NAME_OR_FOLDER``, or ``tiny`` (the embedded CLIP).
+        weights: name of open_clip's pretrained weights.
+        revision: git revision of the model on the Hugging Face hub.
     """
 
     model: str = "tiny"
@@ -24,16 +27,18 @@ class EncoderParams(Section):
 
     @property
     def name(self) -> str:
-        """The folder name of its embeddings."""
-        return re.sub(
-            r"[^A-Za-z0-9_.-]+",
-            "-",
-            "-".join(x for x in (self.model, self.weights, self.revision) if x),
-        ).strip("-")
+        """Name of the folder of the embeddings."""
+        parts = "-".join(part for part in (self.model, self.weights, self.revision) if part)
+        return re.sub(r"[^A-Za-z0-9_.-]+", "-", parts).strip("-")
 
 
 class SceneSource(Section):
-    """Captions of the tiny pool's scene grammar."""
+    """Captions of the embedded pool's scene grammar.
+
+    Attributes:
+        count: number of captions.
+        seed: seed of the random captions.
+    """
 
     kind: Literal["scenes"] = "scenes"
     count: int = Field(1400, ge=1)
@@ -41,7 +46,13 @@ class SceneSource(Section):
 
 
 class FileSource(Section):
-    """Prompts of a file: csv, tsv, jsonl or parquet with a ``column``, or txt with a prompt a line."""
+    """Prompts of a file.
+
+    Attributes:
+        path: a csv, tsv, jsonl or parquet file, or a txt file with one prompt per line.
+        column: name of the column of the prompts.
+        limit: maximum number of prompts.
+    """
 
     kind: Literal["file"] = "file"
     path: str
@@ -50,7 +61,13 @@ class FileSource(Section):
 
 
 class SampleParams(Section):
-    """Stage sample."""
+    """Stage sample.
+
+    Attributes:
+        sources: the prompt sources.
+        max_similarity: maximum cosine similarity of two prompts, in the encoder's embedding space.
+        max_prompt_length: maximum number of characters; longer prompts are omitted.
+    """
 
     sources: tuple[SceneSource | FileSource, ...] = Field((SceneSource(),), min_length=1)
     max_similarity: float = Field(0.75, gt=0, le=1)
@@ -58,26 +75,39 @@ class SampleParams(Section):
 
 
 class GenerateParams(Section):
-    """Stage generate. ``shard_images`` fixes how many images a shard plans; ``batch`` how many are
-    made at once.
+    """Stage generate.
+
+    Attributes:
+        seeds: seeds of the images of each prompt and candidate.
+        batch_size: number of images generated together.
+        shard_images: number of images per shard; changing it generates all images again.
+        device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     seeds: list[int] = Field(default_factory=lambda: [0, 1], min_length=1)
-    batch: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1)
     shard_images: int = Field(512, ge=1)
     device: str = "auto"
 
 
 class WeightsParams(Section):
-    """Where a metric's weights come from: a folder, or a hub id with a ``revision``."""
+    """The weights of a metric.
+
+    Attributes:
+        weights: a folder, or an id on the Hugging Face hub.
+        revision: git revision on the hub.
+    """
 
     weights: str = Field(min_length=1)
     revision: str | None = None
 
 
 class CompositeTerm(Section):
-    """A metric's part in a composite; ``scale`` are the values that count as 0 and 1, by default
-    its range.
+    """A metric in a composite.
+
+    Attributes:
+        weight: weight of the metric.
+        scale: the values that are scaled to 0 and 1; the metric's range by default.
     """
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -92,8 +122,12 @@ class CompositeTerm(Section):
 
 
 class CompositeParams(Section):
-    """A metric made of others: a weighted mean (``sum``) or geometric mean (``product``) of scaled
-    ones.
+    """A metric computed from the scores of other metrics.
+
+    Attributes:
+        kind: weighted arithmetic mean (``sum``) or weighted geometric mean (``product``) of the
+            scaled scores.
+        terms: the metrics, by name.
     """
 
     kind: Literal["sum", "product"] = "sum"
@@ -101,30 +135,43 @@ class CompositeParams(Section):
 
 
 class LabelParams(Section):
-    """Stage label. ``on_error`` says what happens to an image that a metric cannot score: ``stop``,
-    or ``skip`` it and go on.
+    """Stage label.
+
+    Attributes:
+        metrics: names of the metrics and composites.
+        composites: definitions of the composites, by name.
+        weights: weights of metrics that differ from the default, by name.
+        on_error: for an image that a metric cannot score, ``stop``, or ``skip`` the image.
+        batch_size: number of images scored together.
+        device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     metrics: list[str] = Field(default_factory=lambda: ["clip_score", "sharpness"], min_length=1)
     composites: dict[str, CompositeParams] = Field(default_factory=dict)
     weights: dict[str, WeightsParams] = Field(default_factory=dict)
     on_error: Literal["stop", "skip"] = "stop"
-    batch: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1)
     device: str = "auto"
 
 
 class ValidateParams(Section):
-    """Stage validate."""
+    """Stage validate.
+
+    Attributes:
+        complete_labels: whether every prompt must have a score for every candidate and seed.
+    """
 
     complete_labels: bool = True
 
 
 class ImportParams(Section):
-    """What ``import-scores`` or ``import-images`` was told.
+    """Properties of imported data, written by ``import-scores`` and ``import-images``.
 
-    Imported scores are in directions of their own, which ``lower_is_better`` tells. Imported images
-    are scored by our metrics, which declare theirs; ``metric_reference`` gives, by candidate, the
-    one whose image of the same prompt and seed is its reference.
+    Attributes:
+        kind: what was imported.
+        lower_is_better: for imported scores, the metrics whose low values are good.
+        metric_reference: for imported images, the candidate whose image of the same prompt and seed
+            is the reference image, by candidate.
     """
 
     kind: Literal["scores", "images"] = "scores"
@@ -132,27 +179,21 @@ class ImportParams(Section):
     metric_reference: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _of_its_kind(self) -> Self:
+    def _settings_of_kind(self) -> Self:
         key, kind = (
             ("metric_reference", "images")
             if self.kind == "scores"
             else ("lower_is_better", "scores")
         )
         if getattr(self, key):
-            raise ValueError(
-                f"{key} is for imported {kind}, and these are {self.kind}; leave it out"
-            )
+            raise ValueError(f"{key} applies to imported {kind} only, but kind is {self.kind}")
         return self
 
     def check_references(self, candidates: list[str]) -> None:
-        """``metric_reference`` names none but ``candidates``.
-
-        Raises:
-            InputError: naming the first that is none.
-        """
+        """Raise InputError if ``metric_reference`` names an unknown candidate."""
         for name in (*self.metric_reference, *self.metric_reference.values()):
             if name not in candidates:
-                known = f"{nearest(name, candidates)}; there are {', '.join(candidates)}"
                 raise InputError(
-                    f"params.yaml: import.metric_reference: {name!r} is no candidate{known}."
+                    f"params.yaml: import.metric_reference: unknown candidate"
+                    f" {name!r}{nearest(name, candidates)}. Use one of {', '.join(candidates)}."
                 )

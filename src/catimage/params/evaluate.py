@@ -1,4 +1,4 @@
-"""Sections of the stages that judge and pack."""
+"""Sections of ``params.yaml`` for the stages evaluate and package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from catimage.params.section import Section
 class PlateauMetricParams(Section):
     """A metric of the plateau rule (BudgetFusion, equation 7).
 
-    ``weight`` is its omega, calibrated where it is left out; ``estimator`` predicts its series in
-    place of the rule's (I-CLIP has another number of epochs, section 3.3).
+    Attributes:
+        weight: the weight omega; calibrated by default.
+        estimator: the estimator that predicts the metric at every step count; the rule's estimator
+            by default. (I-CLIP is trained for another number of epochs, BudgetFusion 3.3.)
     """
 
     weight: float | None = Field(None, allow_inf_nan=False)
@@ -21,13 +23,16 @@ class PlateauMetricParams(Section):
 
 
 class PlateauParams(Section):
-    """BudgetFusion's rule and conditions, judged where ``metrics`` are named.
+    """BudgetFusion's rule and experimental conditions; evaluated if ``metrics`` is not empty.
 
-    ``estimator`` predicts the series. ``budget`` is what weights are calibrated to: a mean cost, or
-    a share of the dearest step count (``40%``); empty: the most quality for the compute.
-    ``literal`` reads equation 7 to the letter, where the last step always wins. ``margin`` is the
-    share of a series' range, below its best, that counts as reached whatever the threshold; 0:
-    equation 7 as it is.
+    Attributes:
+        metrics: the metrics of the rule, by name.
+        estimator: the estimator that predicts the metrics at every step count.
+        budget: budget to which weights are calibrated: a mean cost, or a percentage of the cost of
+            the most steps (``40%``). Empty: weights maximise the gain in quality at equal cost.
+        literal: apply equation 7 literally, which always selects the last step.
+        margin: a series reaches its plateau at the latest when it is within this share of its range
+            from its best value; 0 disables this.
     """
 
     metrics: dict[str, PlateauMetricParams] = Field(default_factory=dict)
@@ -45,9 +50,15 @@ class PlateauParams(Section):
 class EvaluateParams(Section):
     """Stage evaluate.
 
-    ``reference_images`` is a folder of real images, which sets of made ones are compared with.
-    ``trials`` are of CATImage's Table 1, with ``trial_seeds`` images a prompt drawn from those that
-    there are; 0 leaves the table out.
+    Attributes:
+        bootstrap: number of bootstrap resamples.
+        seed: seed of the resamples.
+        set_metrics: metrics of whole sets of images, such as ``fid``.
+        reference_images: folder of real images that generated sets are compared with. Empty: scenes
+            are rendered from their captions.
+        trials: number of trials of CATImage's Table 1; 0 omits the table.
+        trial_seeds: numbers of images per prompt from which a trial's labels are computed.
+        plateau: BudgetFusion's rule.
     """
 
     bootstrap: int = Field(2000, ge=100)
@@ -60,6 +71,10 @@ class EvaluateParams(Section):
 
 
 class PackageParams(Section):
-    """Stage package."""
+    """Stage package.
+
+    Attributes:
+        name: name of the Bento.
+    """
 
     name: str = "catimage"

@@ -1,4 +1,4 @@
-"""What every section of ``params.yaml`` is: typed, frozen, and with no key that is not known."""
+"""The base class of the sections of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A mapping of ``params.yaml``."""
+    """An immutable mapping of typed keys; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -1,4 +1,4 @@
-"""Sections of the stages that learn: estimators, and the operating rule that calibration finds."""
+"""Sections of ``params.yaml`` for the stages train and calibrate."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ from catimage.params.section import Section
 
 
 class FeatureParams(Section):
-    """What a regressor reads of a prompt; ``encoder`` is the workspace's where it is left out
-    (TF-IDF has none).
+    """Features of a prompt.
 
-    ``tfidf`` are words and pairs of words, ``characters`` runs of 2 to 5 characters; ``embedding``
-    the encoder's of the whole prompt, ``layers`` what each of its layers says on average over the
-    tokens, ``kernel`` the sum of a Gaussian kernel of either, ``tokens`` the embedding of each
-    token; ``prompts`` the text itself. ``weight`` counts where several are joined.
+    Attributes:
+        kind: one of
+
+            - ``tfidf``: TF-IDF of words and pairs of words
+            - ``characters``: TF-IDF of sequences of 2 to 5 characters
+            - ``embedding``: the text encoder's embedding of the prompt
+            - ``layers``: the mean over the tokens of each layer of the text encoder
+            - ``kernel``: the sum of Gaussian kernels of ``embedding`` and ``layers``
+            - ``tokens``: the text encoder's embedding of each token
+            - ``prompts``: the text
+        encoder: the text encoder; the workspace's by default.
+        weight: weight of these features if there are several kinds.
     """
 
     kind: Literal["tfidf", "characters", "embedding", "layers", "kernel", "tokens", "prompts"]
@@ -35,13 +42,17 @@ class FeatureParams(Section):
 
 
 class EstimatorParams(Section):
-    """An estimator: a kind by its name alone, or with features, settings and a name of its own.
+    """An estimator. In ``params.yaml``, a name alone is the estimator of that kind.
 
-    ``features`` empty means the kind's own; several are joined. ``members`` are names of other
-    estimators (of a stack). ``target`` says what is predicted: the labels themselves (``levels``),
-    or their mean over the candidates and each one's difference from it (``differences``), which is
-    all that routing reads; ``auto`` takes what errs less in the differences. ``settings`` are
-    parameters of the regressor's constructor.
+    Attributes:
+        name: unique name.
+        kind: kind of the estimator; the name by default.
+        features: the features; those of the kind by default. Several are concatenated.
+        members: names of the estimators that a stack combines.
+        target: ``levels`` predicts the labels; ``differences`` predicts the mean label over the
+            candidates and each candidate's difference from it, which routing depends on; ``auto``
+            selects the target with the smaller error of differences.
+        settings: constructor parameters of the regressor.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -53,7 +64,7 @@ class EstimatorParams(Section):
 
     @field_validator("features", mode="before")
     @classmethod
-    def _by_kind(cls, features: Any) -> Any:
+    def _expand_names(cls, features: Any) -> Any:
         return (
             [{"kind": f} if isinstance(f, str) else f for f in features]
             if isinstance(features, list | tuple)
@@ -66,24 +77,29 @@ class EstimatorParams(Section):
         for key, value in settings.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(
-                    f"{key} is {value}: give it a finite number, or leave it out for its default"
+                    f"the setting {key} must be finite, not {value}; omit it for its default"
                 )
         return settings
 
     @model_serializer(mode="wrap")
-    def _shortest(self, whole: SerializerFunctionWrapHandler) -> Any:
-        """The name alone where nothing else is said."""
-        return self.name if self == EstimatorParams(name=self.name) else whole(self)
+    def _shortest(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        """Return the name alone if every other value is the default."""
+        return self.name if self == EstimatorParams(name=self.name) else serialize(self)
 
     @property
-    def made_as(self) -> str:
-        """The kind; an estimator of no kind is of the kind that it is named after."""
+    def resolved_kind(self) -> str:
+        """The kind, or the name if no kind is set."""
         return self.kind or self.name
 
 
 class TrainParams(Section):
-    """Stage train. ``metrics`` empty means the routed metric alone; ``folds`` are of the
-    cross-validation on the train split (0: none).
+    """Stage train.
+
+    Attributes:
+        estimators: the estimators, in any order.
+        metrics: metrics to train in addition to the routed metric.
+        folds: number of folds of the cross-validation on the train split; 0 disables it.
+        seed: seed of the fits and of the assignment to folds.
     """
 
     estimators: tuple[EstimatorParams, ...] = Field(
@@ -102,7 +118,7 @@ class TrainParams(Section):
 
     @field_validator("estimators", mode="before")
     @classmethod
-    def _by_name(cls, estimators: Any) -> Any:
+    def _expand_names(cls, estimators: Any) -> Any:
         return (
             [{"name": e} if isinstance(e, str) else e for e in estimators]
             if isinstance(estimators, list | tuple)
@@ -110,15 +126,14 @@ class TrainParams(Section):
         )
 
     @model_validator(mode="after")
-    def _names(self) -> Self:
+    def _check_names(self) -> Self:
         names = [e.name for e in self.estimators]
         for e in self.estimators:
             if names.count(e.name) > 1:
-                raise ValueError(f"two estimators are named {e.name!r}: give one another 'name'")
+                raise ValueError(f"two estimators have the name {e.name!r}")
             if unknown := [m for m in e.members if m not in names or m == e.name]:
                 raise ValueError(
-                    f"{e.name} is to be made of {unknown[0]!r}, which is no other estimator of the"
-                    " list"
+                    f"the member {unknown[0]!r} of {e.name} is not another estimator of the list"
                 )
         return self
 
@@ -126,13 +141,15 @@ class TrainParams(Section):
 class CalibrateParams(Section):
     """Stage calibrate.
 
-    ``estimator``: ``auto`` (the best cross-validated mean curve quality) or a name of
-    ``train.estimators``. ``mix``: where lambda jumps over the budget, a share of the prompts goes
-    by the rule on its other side, so that the budget is used up. ``confidence``: the probability
-    with which the true mean cost keeps the budget. ``quality_floor``: the cheapest routing of at
-    least this mean quality takes the place of the budget. ``floors``: mean qualities that other
-    trained metrics keep. ``risk_aversion``: how many predictive standard deviations are taken off
-    the predicted quality.
+    Attributes:
+        estimator: name of the estimator that routes, or ``auto`` for the one with the best
+            cross-validated mean curve quality.
+        mix: whether a share of the prompts may use a second lambda, to spend the whole budget.
+        confidence: probability that the true mean cost is within the budget.
+        quality_floor: mean quality to reach at the lowest cost, instead of the budget.
+        floors: mean qualities that other trained metrics have to reach, by metric.
+        risk_aversion: number of predictive standard deviations subtracted from the predicted
+            quality.
     """
 
     estimator: str = "auto"

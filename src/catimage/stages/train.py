@@ -17,11 +17,11 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
-from catimage.data.dataset import Candidates, Dataset
+from catimage.data.dataset import Dataset
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.build import build_estimator, in_dependency_order
-from catimage.estimators.context import EstimatorContext
+from catimage.estimators.context import workspace_context
 from catimage.estimators.fitting import (
     check_finite,
     check_labels,
@@ -35,8 +35,6 @@ from catimage.estimators.load_estimators import OUT_OF_FOLD
 from catimage.estimators.spread import save_spreads
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params, TrainParams
-from catimage.pool.loading import load_pool
-from catimage.pool.step_groups import step_groups
 from catimage.workspace import Workspace, replacing
 
 
@@ -77,7 +75,8 @@ def _train_metric(
     data = (train.texts, train.labels(metric)), (val.texts, val.labels(metric))
     fitted: dict[str, Pipeline] = {}
     tried: dict[str, int] = {}
-    context = estimator_context(workspace, params, train.candidates)
+    pool = None if params.imported else params.pool
+    context = workspace_context(workspace, params.encoder, params.train, train.candidates, pool)
     for spec in in_dependency_order(params.train.estimators):
         pipeline, grid = build_estimator(spec, replace(context, members=fitted))
         with settings_named_in_errors(spec):
@@ -118,21 +117,6 @@ def _save_out_of_fold(
     frame = pd.DataFrame(predicted, columns=train.candidates.names)
     frame.insert(0, "prompt_id", train.ids)
     frame.to_parquet(folder / OUT_OF_FOLD, index=False)
-
-
-def estimator_context(
-    workspace: Workspace, params: Params, candidates: Candidates
-) -> EstimatorContext:
-    """Return the context in which the estimators of a workspace are built, without members."""
-    groups: tuple[str, ...] = ()
-    if any(spec.made_as == "lstm" for spec in params.train.estimators):
-        imported = params.imported is not None
-        pool = None if imported else load_pool(params.pool, workspace.pools)
-        by_name = step_groups(pool, dict(zip(candidates.names, candidates.generators, strict=True)))
-        groups = tuple(by_name[name] for name in candidates.names)
-    return EstimatorContext(
-        params.encoder, workspace.embeddings, candidates.steps, groups, seed=params.train.seed
-    )
 
 
 def _check_validated(workspace: Workspace) -> None:

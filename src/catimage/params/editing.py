@@ -1,0 +1,146 @@
+"""Reading and changing ``params.yaml`` without losing its comments."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import CommentMark, YAMLError
+from ruamel.yaml.tokens import CommentToken
+
+from catimage.errors import InputError, error_summary
+from catimage.workspace import replacing
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read the keys and values of ``params.yaml``, without defaults and unchecked.
+
+    The tree also holds the comments, so that :func:`save_params` can write them.
+
+    Returns:
+        The tree; empty if the file does not exist.
+
+    Raises:
+        InputError: the file is not YAML, or is not a mapping.
+    """
+    if not path.exists():
+        return CommentedMap()
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = _yaml().load(text)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not readable as YAML ({error_summary(error)}). Correct the syntax."
+        ) from error
+    if tree is None:
+        return CommentedMap()
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: must be a mapping. Write 'key: value' lines.")
+    return tree
+
+
+def save_params(tree: dict[str, Any], path: Path) -> None:
+    """Write a tree of parameters and its comments as YAML.
+
+    The previous file is replaced only after the new one is complete.
+    """
+    text = StringIO()
+    _yaml().dump(tree, text)
+    with replacing(path) as fresh:
+        fresh.write_text(text.getvalue(), encoding="utf-8")
+
+
+def apply_setting(tree: dict[str, Any], setting: str) -> None:
+    """Change one value of a tree, and keep its comment.
+
+    Args:
+        tree: changed in place.
+        setting: ``key=value``. A dotted key is that of a value in a section, such as
+            ``calibrate.estimator``; the value is YAML.
+
+    Raises:
+        InputError: there is no ``=``, the value is not YAML, or a part of the key is not a section.
+    """
+    key, sign, text = setting.partition("=")
+    if not sign or not key.strip():
+        raise InputError(f"--set {setting!r}: no value. Write key=value, such as --set budget=40%.")
+    *sections, last = key.strip().split(".")
+    section = tree
+    for name in sections:
+        section = section.setdefault(name, CommentedMap())
+        if not isinstance(section, dict):
+            raise InputError(
+                f"--set {setting!r}: {name!r} is a value, not a section. Check the key."
+            )
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise InputError(
+            f"--set {setting!r}: the value is not readable as YAML. Quote it."
+        ) from error
+    comment = _comment(section, last)
+    section[last] = _flow_style(value)
+    if isinstance(section, CommentedMap):
+        section.ca.items.pop(last, None)
+        if comment is not None:
+            section.ca.items[last] = [None, None, comment, None]
+
+
+def plain(value: Any) -> Any:
+    """Convert a tree that was read to the built-in types of Python."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _yaml() -> YAML:
+    """Return a parser and writer that keeps comments, quotes and long lines."""
+    yaml = YAML(pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    return yaml
+
+
+def _flow_style(value: Any) -> Any:
+    """Convert lists and mappings to those that are written on one line."""
+    if not isinstance(value, dict | list):
+        return value
+    converted: Any = (
+        CommentedMap((key, _flow_style(item)) for key, item in value.items())
+        if isinstance(value, dict)
+        else CommentedSeq(_flow_style(item) for item in value)
+    )
+    converted.fa.set_flow_style()
+    return converted
+
+
+def _comment(section: dict[str, Any], key: str) -> CommentToken | None:
+    """Return the comment on the line of ``key``, and the lines of comments after its value."""
+    if not isinstance(section, CommentedMap):
+        return None
+    entry = section.ca.items.get(key)
+    token = entry[2] if entry else None
+    text = (token.value if token else "\n") + _comment_lines_after(section.get(key))
+    column = token.start_mark.column if token else 0
+    return CommentToken(text, CommentMark(column), None) if text != "\n" else None
+
+
+def _comment_lines_after(value: Any) -> str:
+    """Return the lines of comments after a list or mapping; the parser stores them at its last
+    item.
+    """
+    text = ""
+    while isinstance(value, CommentedMap | CommentedSeq) and len(value):
+        last, slot = (len(value) - 1, 0) if isinstance(value, CommentedSeq) else ([*value][-1], 2)
+        entry = value.ca.items.get(last)
+        text = entry[slot].value if entry and entry[slot] else ""
+        value = value[last]
+    return text.partition("\n")[2]
