@@ -121,7 +121,10 @@ def main() -> None:
     args = _parser().parse_args()
     pool, scenes = load_pool(args.pool), held_out_scenes(args.prompts, HELD_OUT_SEED)
     names = [candidate.candidate for candidate in pool.candidates]
-    metric, clip = get_metric(args.metric, EncoderParams()), get_metric("clip_score", EncoderParams())
+    metric, clip = (
+        get_metric(args.metric, EncoderParams()),
+        get_metric("clip_score", EncoderParams()),
+    )
     images, seconds = generate_all(pool, scenes.captions, args.seeds)
     scores = np.array(
         [[metric.score(batch, scenes.captions) for batch in by_seed] for by_seed in images]

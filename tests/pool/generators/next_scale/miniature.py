@@ -1,6 +1,4 @@
-"""A next-scale model with random weights and a text encoder beside it: real parts that need no
-training.
-"""
+"""A small next-scale model and its text encoder, with random weights."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ SHAPE = Architecture(
 
 
 def random_model(seed: int = 0, shape: Architecture = SHAPE) -> NextScaleModel:
-    """No weight is zero, so that every part of the model has a say."""
+    """Return a model without zero weights, so that every part affects the output."""
     torch.manual_seed(seed)
     model = NextScaleModel(shape).eval()
     for parameter in model.parameters():
@@ -36,7 +34,7 @@ def random_model(seed: int = 0, shape: Architecture = SHAPE) -> NextScaleModel:
 
 
 def save_generator(folder: Path) -> Path:
-    """``folder/bits`` with a model, ``folder/sd`` with text encoder and tokenizer."""
+    """Write a model to ``folder/bits``, and text encoder and tokenizer to ``folder/sd``."""
     from catimage_tiny.text_encoder import text_encoder_from
 
     torch.manual_seed(1)
@@ -48,7 +46,7 @@ def save_generator(folder: Path) -> Path:
 
 
 def spec_of(**settings: Any) -> NextScaleSpec:
-    """What the pool's file says of it."""
+    """Return the model's entry in a pool file."""
     return NextScaleSpec.model_validate(
         {"kind": "next-scale", "weights": "bits", "text": "sd", "size": 32, **settings}
     )

@@ -1,4 +1,4 @@
-"""Counted TFLOPs against closed forms."""
+"""Counted TFLOPs compared with closed forms."""
 
 import pytest
 from transformers import CLIPTextModel
@@ -12,7 +12,7 @@ CONTEXT, TEXT_LAYERS, BITS, WIDTH = 40, 3, SHAPE.bits, SHAPE.width
 
 
 def _projections(steps):
-    """Of the transformer: the text's once, the tokens' in every layer."""
+    """FLOPs of the transformer's projections: of the text once, of the tokens per layer."""
     tokens = sum(side * side for side in SHAPE.scales[:steps])
     text = 2 * SHAPE.text_width * WIDTH + SHAPE.layers * CONTEXT * 2 * SHAPE.text_width * 2 * WIDTH
     inner = (4 + 2 + 2 * SHAPE.expansion) * 2 * WIDTH * WIDTH
@@ -20,7 +20,7 @@ def _projections(steps):
 
 
 def _products(steps):
-    """Of attention: each scale with all so far, and with the text."""
+    """FLOPs of attention: each scale with all scales so far, and with the text."""
     seen, total = 0, 0
     for side in SHAPE.scales[:steps]:
         seen += side * side
@@ -70,10 +70,10 @@ def test_full_count(folder):
     assert (guided.decoder, guided.passes) == (plain.decoder, 2)
 
 
-def test_papers_convention_counts_projections_alone(folder):
-    (made,) = kind_of(spec_of(), folder).count_costs(_candidates((3, {})), "paper")
-    assert made.denoiser == pytest.approx(2 * _projections(3) / 1e12, rel=1e-9)
-    assert made.text_encoder == made.decoder == 0
+def test_the_papers_convention_counts_projections_only(folder):
+    (terms,) = kind_of(spec_of(), folder).count_costs(_candidates((3, {})), "paper")
+    assert terms.denoiser == pytest.approx(2 * _projections(3) / 1e12, rel=1e-9)
+    assert terms.text_encoder == terms.decoder == 0
 
 
 def test_no_weights_are_needed(folder, tmp_path):
@@ -90,7 +90,7 @@ def test_no_weights_are_needed(folder, tmp_path):
 
 def test_more_steps_than_scales(folder):
     with pytest.raises(
-        InputError, match="'c0' has 4 steps, but the model has 3 scales; write 1 to 3"
+        InputError, match=r"'c0' has 4 steps, but the model has 3 scales\. Set 'steps' to 1 to 3"
     ):
         kind_of(spec_of(), folder).count_costs(_candidates((4, {})), "full")
 
@@ -100,13 +100,13 @@ def test_facts(folder, tmp_path):
         p.numel()
         for p in CLIPTextModel.from_pretrained(folder / "sd" / "text_encoder").parameters()
     )
-    made = kind_of(spec_of(), folder).facts()
-    assert made.weight_bytes == 4 * weights and made.missing == ""
-    assert made.memory_bytes == 4 * weights + 4 * 2 * 8 * 16 * 16, (
-        "the decoder's finest convolution takes more than the cache"
+    facts = kind_of(spec_of(), folder).facts()
+    assert facts.weight_bytes == 4 * weights and facts.missing == ""
+    assert facts.memory_bytes == 4 * weights + 4 * 2 * 8 * 16 * 16, (
+        "the decoder's finest convolution has more activations than the keys and values"
     )
     assert (
-        kind_of(spec_of(), folder).identity()["weights"].startswith(made.revision)
-        and len(made.revision) == 12
+        kind_of(spec_of(), folder).identity()["weights"].startswith(facts.revision)
+        and len(facts.revision) == 12
     )
-    assert "there is no file" in kind_of(spec_of(), tmp_path).facts().missing
+    assert "config.json not found" in kind_of(spec_of(), tmp_path).facts().missing

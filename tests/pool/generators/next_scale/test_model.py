@@ -1,10 +1,15 @@
-"""Sampling against a plain loop without a cache, and the shapes that a model can have."""
+"""Sampling compared with a loop without cache, and validation of architectures."""
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from catimage.pool.generators.next_scale.model import Architecture, Sampling, sample, thresholds_of
+from catimage.pool.generators.next_scale.model import (
+    Architecture,
+    Sampling,
+    draw_thresholds,
+    sample,
+)
 from catimage.pool.generators.next_scale.quantiser import codes, downscale, upscale
 from catimage.pool.generators.next_scale.transformer import tokens_of
 from tests.pool.generators.next_scale.miniature import SHAPE, random_model
@@ -15,7 +20,7 @@ def _texts(n):
 
 
 def _uncached(model, text, empty, thresholds, sampling):
-    """Works out all scales so far again for every scale, and each of the two passes on its own."""
+    """Compute all scales so far again for each scale, in one pass per text."""
     inputs, total, first = [], torch.zeros(len(text), SHAPE.bits, 4, 4), 0
     for side in SHAPE.scales[: sampling.steps]:
         inputs.append(tokens_of(downscale(total, side)))
@@ -37,38 +42,38 @@ def _uncached(model, text, empty, thresholds, sampling):
 def test_cached_sampling_equals_uncached(sampling):
     model, text = random_model().transformer, _texts(3)
     empty = _texts(4)[3:].expand_as(text)
-    thresholds = thresholds_of([5, 6, 7], SHAPE.tokens(sampling.steps), SHAPE.bits)
+    thresholds = draw_thresholds([5, 6, 7], SHAPE.tokens(sampling.steps), SHAPE.bits)
     given = torch.cat([text, empty]) if sampling.guided else text
-    made = sample(model, SHAPE.scales, given, thresholds, sampling)
-    assert torch.allclose(made, _uncached(model, text, empty, thresholds, sampling), atol=1e-5)
+    sums = sample(model, SHAPE.scales, given, thresholds, sampling)
+    assert torch.allclose(sums, _uncached(model, text, empty, thresholds, sampling), atol=1e-5)
 
 
 @torch.no_grad()
-def test_a_temperature_near_zero_takes_the_likelier_bit():
+def test_a_temperature_near_zero_takes_the_more_probable_bit():
     model, text = random_model().transformer, _texts(2)
     cold = Sampling(3, 1.0, 1e-6)
-    made = [
-        sample(model, SHAPE.scales, text, thresholds_of(s, 21, SHAPE.bits), cold)
+    sums = [
+        sample(model, SHAPE.scales, text, draw_thresholds(s, 21, SHAPE.bits), cold)
         for s in ([1, 2], [3, 4])
     ]
-    assert torch.equal(*made)
+    assert torch.equal(*sums)
 
 
-def test_fewer_scales_draw_the_same_coarse_bits():
-    assert torch.equal(thresholds_of([9], 5, 4), thresholds_of([9], 21, 4)[:, :5])
+def test_fewer_scales_have_the_same_coarse_thresholds():
+    assert torch.equal(draw_thresholds([9], 5, 4), draw_thresholds([9], 21, 4)[:, :5])
     assert SHAPE.tokens(1) == 1 and SHAPE.tokens(3) == 21 and SHAPE.size == 32
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"scales": (1, 4, 2)}, "scales must be whole numbers from 1 that rise"),
-        ({"scales": (0, 2)}, "scales must be whole numbers from 1 that rise"),
+        ({"scales": (1, 4, 2)}, "scales must be positive integers in ascending order"),
+        ({"scales": (0, 2)}, "scales must be positive integers in ascending order"),
         ({"heads": 5}, "width must be a multiple of heads"),
         ({"decoder_widths": (16, 8, 4)}, "decoder_widths must be multiples of 8"),
         ({"layer": 3}, "Extra inputs"),
     ],
 )
-def test_shapes_that_cannot_be(change, told):
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_architectures(change, message):
+    with pytest.raises(ValidationError, match=message):
         Architecture.model_validate(SHAPE.model_dump() | change)

@@ -1,4 +1,4 @@
-"""Bits scale by scale against loops over numbers, and what the sums and gradients must be."""
+"""Quantization compared with loops over numbers; sums and gradients."""
 
 import numpy as np
 import torch
@@ -35,49 +35,51 @@ def _linear_up(grid):
     return out
 
 
-def test_bits_are_the_signs_of_what_coarser_scales_left_over():
+def test_bits_are_the_signs_of_the_residuals():
     features = _features()
-    made = quantise(features, SCALES)
+    quantised = quantise(features, SCALES)
     for image in range(2):
         for channel in range(3):
             grid, total = features[image, channel].double().numpy(), np.zeros((4, 4))
             for k, side in enumerate(SCALES):
                 signs = np.where(_mean_down(grid - total, side) > 0, 1.0, -1.0)
-                assert np.array_equal(made.bits[k][image, channel].numpy(), signs > 0)
+                assert np.array_equal(quantised.bits[k][image, channel].numpy(), signs > 0)
                 total = total + _linear_up(signs / 3**0.5)
-                np.testing.assert_allclose(made.sums[k][image, channel].numpy(), total, atol=1e-5)
+                np.testing.assert_allclose(
+                    quantised.sums[k][image, channel].numpy(), total, atol=1e-5
+                )
 
 
-def test_sums_are_made_of_the_bits_alone():
-    made = quantise(_features(), SCALES)
-    again = sum(upscale(codes(bits), 4) for bits in made.bits)
-    assert torch.allclose(made.sums[-1], again, atol=1e-6)
+def test_sums_depend_on_the_bits_only():
+    quantised = quantise(_features(), SCALES)
+    again = sum(upscale(codes(bits), 4) for bits in quantised.bits)
+    assert torch.allclose(quantised.sums[-1], again, atol=1e-6)
 
 
-def test_every_scale_brings_the_sum_nearer():
+def test_the_error_falls_with_every_scale():
     features = 0.5 * _features(n=8)
     errors = [(features - s).square().mean().item() for s in quantise(features, SCALES).sums]
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_the_last_sum_passes_the_gradient_on_as_it_is():
+def test_the_gradient_of_the_last_sum_passes_straight_through():
     features = _features().requires_grad_()
-    wanted = torch.randn(features.shape)
-    (quantise(features, SCALES).sums[-1] * wanted).sum().backward()
-    assert torch.allclose(features.grad, wanted, atol=1e-6)
+    weights = torch.randn(features.shape)
+    (quantise(features, SCALES).sums[-1] * weights).sum().backward()
+    assert torch.allclose(features.grad, weights, atol=1e-6)
 
 
-def test_flipped_bits_are_seen_and_later_scales_encode_what_they_spoilt():
+def test_later_scales_encode_the_error_of_flipped_bits():
     features = _features()
-    made = quantise(features, SCALES, flips=torch.tensor([0.0, 1.0]))
-    assert torch.allclose(made.sums[0][0], upscale(codes(made.bits[0]), 4)[0])
-    assert torch.allclose(made.sums[0][1], upscale(codes(~made.bits[0]), 4)[1])
-    left = torch.nn.functional.adaptive_avg_pool2d(features - made.sums[0], 2)
-    assert torch.equal(made.bits[1], left > 0)
-    assert torch.equal(made.bits[0], quantise(features, SCALES).bits[0])
+    quantised = quantise(features, SCALES, flips=torch.tensor([0.0, 1.0]))
+    assert torch.allclose(quantised.sums[0][0], upscale(codes(quantised.bits[0]), 4)[0])
+    assert torch.allclose(quantised.sums[0][1], upscale(codes(~quantised.bits[0]), 4)[1])
+    left = torch.nn.functional.adaptive_avg_pool2d(features - quantised.sums[0], 2)
+    assert torch.equal(quantised.bits[1], left > 0)
+    assert torch.equal(quantised.bits[0], quantise(features, SCALES).bits[0])
 
 
-def test_codes_lie_on_the_unit_sphere():
+def test_codes_have_unit_norm():
     bits = torch.rand(2, 7, 3, 3) > 0.5
     assert torch.allclose(codes(bits).norm(dim=1), torch.ones(2, 3, 3))
     assert torch.equal(codes(bits) > 0, bits)

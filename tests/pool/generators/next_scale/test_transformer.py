@@ -1,4 +1,4 @@
-"""Who sees whom: a scale sees the text, coarser scales and itself."""
+"""Attention masks: a scale attends to the text, coarser scales and itself."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def given():
 
 
 @torch.no_grad()
-def test_later_scales_change_no_earlier_prediction(given):
+def test_predictions_do_not_depend_on_later_scales(given):
     model, inputs, text = given
     before, _ = model(inputs, model.read(text))
     for k, first in enumerate((0, 1, 5)):
@@ -30,28 +30,26 @@ def test_later_scales_change_no_earlier_prediction(given):
         after, _ = model(changed, model.read(text))
         assert torch.equal(after[:, :first], before[:, :first])
         assert not torch.isclose(after[:, first:], before[:, first:]).all(-1).any(), (
-            "all of its own scale and of later ones see it"
+            "all positions of its scale and of later ones attend to it"
         )
 
 
 @torch.no_grad()
-def test_scale_by_scale_over_the_cache_equals_all_at_once(given):
+def test_cached_prediction_equals_one_pass(given):
     model, inputs, text = given
-    wanted, _ = model(inputs, model.read(text))
-    known, past, made = model.read(text), None, []
+    expected, _ = model(inputs, model.read(text))
+    context, past, parts = model.read(text), None, []
     for part in inputs.split(SIDES, 1):
-        logits, past = model(part, known, past)
-        made.append(logits)
-    assert torch.allclose(torch.cat(made, 1), wanted, atol=1e-5)
+        logits, past = model(part, context, past)
+        parts.append(logits)
+    assert torch.allclose(torch.cat(parts, 1), expected, atol=1e-5)
 
 
 @torch.no_grad()
-def test_the_text_is_read_word_by_word(given):
+def test_predictions_depend_on_single_text_tokens(given):
     model, inputs, text = given
     swapped = torch.cat([text[:, 1:2] + text[:, :1], torch.zeros_like(text[:, :1]), text[:, 2:]], 1)
-    assert torch.allclose(text.mean(1), swapped.mean(1), atol=1e-6), (
-        "the mean alone cannot tell them apart"
-    )
+    assert torch.allclose(text.mean(1), swapped.mean(1), atol=1e-6), "both texts have the same mean"
     assert not torch.allclose(
         model(inputs, model.read(text))[0], model(inputs, model.read(swapped))[0], atol=1e-3
     )

@@ -1,3 +1,1 @@
-"""Next-scale autoregressive generators over bits, after Infinity (Han et al. 2024, arXiv
-2412.04431).
-"""
+"""Next-scale autoregressive generators after Infinity (Han et al. 2024, arXiv 2412.04431)."""

@@ -1,6 +1,4 @@
-"""TFLOPs and memory of a next-scale generator, counted from its configuration on torch's meta
-device: no weights needed.
-"""
+"""TFLOPs and memory of a next-scale generator, from its configuration on torch's meta device."""
 
 from __future__ import annotations
 
@@ -28,82 +26,80 @@ from catimage.pool.spec import Candidate
 def count_costs(
     spec: NextScaleSpec, folder: Path, candidates: list[Candidate], convention: Convention
 ) -> list[CostTerms]:
-    """TFLOPs of one image of each candidate.
+    """Count the TFLOPs of one image of each candidate.
 
-    ``denoiser`` is the transformer over the candidate's scales, with cached keys and values,
-    doubled by guidance; with the ``paper`` convention its projections alone, without text encoder
-    and decoder.
+    The term ``denoiser`` is the transformer over the candidate's scales with cached keys and
+    values, doubled by guidance. The ``paper`` convention counts its projections only, without text
+    encoder and decoder.
 
     Raises:
-        InputError: configuration files are not to be had, or a candidate wants more scales than the
-            model has.
+        InputError: The configuration files are not found, or a candidate has more steps than the
+            model has scales.
     """
-    model, text = _models(spec, folder)
+    model, text_encoder = _models(spec, folder)
     with torch.device("meta"), torch.inference_mode():
-        return [_terms(spec, candidate, model, text, convention) for candidate in candidates]
+        return [_terms(spec, c, model, text_encoder, convention) for c in candidates]
 
 
 def _models(spec: NextScaleSpec, folder: Path) -> tuple[NextScaleModel, Any]:
-    """Model and text encoder, without weights."""
+    """Return the model and the text encoder on the meta device."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     shape = read_architecture(spec, folder)
     config = CLIPTextConfig.from_pretrained(text_folder(spec, folder) / "text_encoder")
     check_text_width(spec, config.hidden_size, shape)
     with torch.device("meta"):
-        text: Any = CLIPTextModel(config)
-        return NextScaleModel(shape).eval(), text.eval()
+        text_encoder: Any = CLIPTextModel(config)
+        return NextScaleModel(shape).eval(), text_encoder.eval()
 
 
 def _terms(
     spec: NextScaleSpec,
     candidate: Candidate,
     model: NextScaleModel,
-    text: Any,
+    text_encoder: Any,
     convention: Convention,
 ) -> CostTerms:
-    full, shape = convention == "full", model.architecture
+    shape, passes = model.architecture, 2 if spec.with_settings_of(candidate).guidance > 1 else 1
     check_steps(spec, candidate, shape)
-    passes = 2 if spec.with_settings_of(candidate).guidance > 1 else 1
-    context = text.config.max_position_embeddings
-    drawn = torch.empty(1, shape.tokens(candidate.steps), shape.bits)
-    inputs = (
+    context = text_encoder.config.max_position_embeddings
+    transformer = tflops(
+        sample,
         model.transformer,
         shape.scales,
         torch.empty(1, context, shape.text_width),
-        drawn,
+        torch.empty(1, shape.tokens(candidate.steps), shape.bits),
         Sampling(candidate.steps, 1.0, 1.0),
+        convention=convention,
     )
+    text = decoder = 0.0
+    if convention == "full":
+        side = shape.scales[-1]
+        text = tflops(text_encoder, torch.zeros(1, context, dtype=torch.long))
+        decoder = tflops(model.decoder, torch.empty(1, shape.bits, side, side))
     return CostTerms(
-        denoiser=passes * tflops(sample, *inputs, convention=convention),
-        text_encoder=(
-            passes * tflops(text, torch.zeros(1, context, dtype=torch.long)) if full else 0.0
-        ),
-        decoder=(
-            tflops(model.decoder, torch.empty(1, shape.bits, shape.scales[-1], shape.scales[-1]))
-            if full
-            else 0.0
-        ),
+        denoiser=passes * transformer,
+        text_encoder=passes * text,
+        decoder=decoder,
         denoiser_calls=candidate.steps,
         passes=passes,
     )
 
 
 def generator_facts(spec: NextScaleSpec, folder: Path) -> GeneratorFacts:
-    """Revision (of the content, where all files are there), and bytes in fp32: of the weights, and
-    with the largest activations.
+    """Return the digest of the weights, and the bytes that the model takes in fp32.
 
     The largest activations of one image are the keys and values of both passes over all scales, or
-    input and output of the decoder's finest convolution.
+    the input and output of the decoder's finest convolution.
     """
     try:
         check_files(spec, folder)
         revision = identity(spec, folder)["weights"][:12]
     except InputError as error:
         return GeneratorFacts("", None, None, str(error))
-    model, text = _models(spec, folder)
+    model, text_encoder = _models(spec, folder)
     shape = model.architecture
-    weights = 4 * sum(p.numel() for part in (model, text) for p in part.parameters())
-    cache = 2 * 2 * shape.layers * shape.tokens(len(shape.scales)) * shape.width
+    weights = 4 * sum(p.numel() for part in (model, text_encoder) for p in part.parameters())
+    keys_values = 2 * 2 * shape.layers * shape.tokens(len(shape.scales)) * shape.width
     finest = 2 * shape.decoder_widths[2] * (shape.size // 2) ** 2
-    return GeneratorFacts(revision, weights, weights + 4 * max(cache, finest), "")
+    return GeneratorFacts(revision, weights, weights + 4 * max(keys_values, finest), "")

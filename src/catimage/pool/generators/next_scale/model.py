@@ -1,4 +1,4 @@
-"""The whole model: its shape as ``config.json`` tells it, its weights, and how it samples."""
+"""The next-scale model: its architecture as stored in ``config.json``, and sampling."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ from catimage.pool.spec import PoolSection
 
 
 class Architecture(PoolSection):
-    """Shape of a model: ``bits`` of a position, sides of the ``scales``, and the layers of
-    transformer and decoder.
+    """The architecture of a model.
 
-    ``decoder_widths`` are the decoder's channels at 1, 2 and 4 times the finest scale,
-    ``text_width`` those of the text encoder.
+    Attributes:
+        bits: Bits per position.
+        scales: Side lengths of the scales, ascending.
+        width: Channels of the transformer.
+        layers: Layers of the transformer.
+        heads: Attention heads.
+        expansion: Width of the feed-forward networks, as a multiple of ``width``.
+        text_width: Channels of the text encoder's hidden states.
+        decoder_widths: Channels of the decoder at 1, 2 and 4 times the finest scale.
     """
 
     bits: int = Field(ge=1)
@@ -38,9 +44,9 @@ class Architecture(PoolSection):
     decoder_widths: tuple[int, int, int]
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check(self) -> Self:
         if list(self.scales) != sorted(set(self.scales)) or self.scales[0] < 1:
-            raise ValueError("scales must be whole numbers from 1 that rise")
+            raise ValueError("scales must be positive integers in ascending order")
         if self.width % self.heads:
             raise ValueError("width must be a multiple of heads")
         if any(width % GROUPS for width in self.decoder_widths):
@@ -53,7 +59,7 @@ class Architecture(PoolSection):
         return PATCH * self.scales[-1]
 
     def tokens(self, steps: int) -> int:
-        """Positions in the first ``steps`` scales."""
+        """Return the number of positions in the first ``steps`` scales."""
         return sum(side * side for side in self.scales[:steps])
 
 
@@ -71,10 +77,13 @@ class NextScaleModel(nn.Module):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How bits are drawn: from logits ``empty + guidance * (text - empty)``, divided by
-    ``temperature``.
+    """Sampling settings.
 
-    Where ``guidance`` is at most 1, from the text's alone. ``steps`` is how many scales are drawn.
+    Attributes:
+        steps: Number of scales to sample.
+        guidance: Above 1, logits are ``empty + guidance * (text - empty)`` (classifier-free
+            guidance); otherwise those of the text.
+        temperature: Divides the logits.
     """
 
     steps: int
@@ -94,30 +103,29 @@ def sample(
     thresholds: torch.Tensor,
     sampling: Sampling,
 ) -> torch.Tensor:
-    """Draws bits scale by scale, each scale in one pass over the cached keys and values of those
-    before.
+    """Sample bits scale by scale, each in one pass with cached keys and values.
 
     Args:
-        text: Hidden states (n, tokens, text_width); with guidance (2n, ...), the empty caption's
-            behind.
-        thresholds: (n, positions of the first ``steps`` scales, bits), uniform on [0, 1): a bit is
-            set where its probability is above.
+        transformer: The model's transformer.
+        scales: Its scales.
+        text: Hidden states (n, tokens, text_width); with guidance (2n, ...), with those of the
+            empty caption in the second half.
+        thresholds: (n, positions of the first ``steps`` scales, bits), uniform on [0, 1). A bit is
+            set if its probability is above its threshold.
+        sampling: Number of scales, guidance and temperature.
 
     Returns:
-        The sum of the codes, (n, bits, h, h); of the first ``steps`` scales alone where these are
-        not all.
+        Sums of the codes of the first ``steps`` scales, (n, bits, h, h).
     """
-    known = transformer.read(text)
+    context = transformer.read(text)
     total = thresholds.new_zeros(len(thresholds), thresholds.shape[2], scales[-1], scales[-1])
     past: list[KeysValues] | None = None
-    for side, drawn in zip(
-        scales,
-        thresholds.split([side * side for side in scales[: sampling.steps]], 1),
-        strict=False,
-    ):
+    sides = scales[: sampling.steps]
+    by_scale = thresholds.split([side * side for side in sides], 1)
+    for side, threshold in zip(sides, by_scale, strict=True):
         inputs = tokens_of(downscale(total, side))
-        logits, past = transformer(inputs.repeat(len(text) // len(inputs), 1, 1), known, past)
-        bits = drawn < torch.sigmoid(_guide(logits, sampling) / sampling.temperature)
+        logits, past = transformer(inputs.repeat(len(text) // len(inputs), 1, 1), context, past)
+        bits = threshold < torch.sigmoid(_guide(logits, sampling) / sampling.temperature)
         total = total + upscale(codes(bits.transpose(1, 2).unflatten(2, (side, side))), scales[-1])
     return total
 
@@ -125,17 +133,11 @@ def sample(
 def _guide(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     if not sampling.guided:
         return logits
-    with_text, empty = logits.chunk(2)
-    return empty + sampling.guidance * (with_text - empty)
+    conditional, empty = logits.chunk(2)
+    return empty + sampling.guidance * (conditional - empty)
 
 
-def thresholds_of(seeds: Sequence[int], positions: int, bits: int) -> torch.Tensor:
-    """What decides the bits of each seed's image: (n, positions, bits), drawn on the CPU from the
-    seed alone.
-    """
-    return torch.stack(
-        [
-            torch.rand(positions, bits, generator=torch.Generator().manual_seed(seed))
-            for seed in seeds
-        ]
-    )
+def draw_thresholds(seeds: Sequence[int], positions: int, bits: int) -> torch.Tensor:
+    """Draw the uniform numbers of each seed's image on the CPU: (n, positions, bits)."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.rand(positions, bits, generator=g) for g in generators])

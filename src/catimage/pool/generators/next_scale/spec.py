@@ -1,4 +1,4 @@
-"""What the file of a pool says of a next-scale generator."""
+"""The entry of a next-scale generator in a pool file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from catimage.pool.spec import GeneratorSpec
 
 
 class NextScaleSpec(GeneratorSpec):
-    """A bitwise next-scale autoregressive model of our own make, after Infinity (Han et al. 2024,
-    arXiv 2412.04431).
+    """A bitwise next-scale autoregressive model, this project's small version of Infinity.
 
-    ``weights`` is a folder, relative to the pool's file, with ``config.json`` and
-    ``model.safetensors``; ``text`` one in diffusers' format whose ``text_encoder`` (transformers'
-    CLIP) and ``tokenizer`` it reads prompts with. A candidate's ``steps`` are the scales it draws:
-    all of them, or so many of the coarsest. ``guidance`` of at most 1 means no classifier-free
-    guidance; ``temperature`` divides the logits of the bits.
+    A candidate's ``steps`` is the number of scales that are sampled: all, or only the coarsest.
+
+    Attributes:
+        weights: Folder with ``config.json`` and ``model.safetensors``, relative to the pool file.
+        text: Folder in diffusers' format with ``text_encoder`` (transformers' CLIP) and
+            ``tokenizer``, relative to the pool file.
+        guidance: Classifier-free guidance scale; at most 1 turns guidance off.
+        temperature: Divides the logits of the bits.
     """
 
     overridable: ClassVar[tuple[str, ...]] = ("guidance", "temperature")

@@ -1,4 +1,4 @@
-"""The convolutional encoder and decoder around the bits: 8x8 pixels a position of the finest scale."""
+"""Convolutional encoder and decoder; a position of the finest scale covers 8x8 pixels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn import functional as F
 
 GROUPS = 8
+"""Groups of the group normalizations."""
 PATCH = 8
-"""Pixels along a side of what one position of the finest scale covers."""
+"""Pixels per side of a position of the finest scale."""
 
 
 class Block(nn.Module):
-    """A residual block: twice normalisation, SiLU and a 3x3 convolution."""
+    """A residual block: twice normalization, SiLU and a 3x3 convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -23,7 +24,7 @@ class Block(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, width, h, h) to the same shape."""
+        """Map (n, width, h, h) to the same shape."""
         y = x
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             y = convolution(F.silu(norm(y)))
@@ -31,9 +32,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pixels (n, 3, 8h, 8h) in [-1, 1] to features (n, bits, h, h). Training needs it; generation
-    does not.
-    """
+    """Maps pixels (n, 3, 8h, 8h) in [-1, 1] to features (n, bits, h, h). Used in training only."""
 
     def __init__(self, bits: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -49,20 +48,22 @@ class Encoder(nn.Module):
         self.last = nn.Conv2d(coarse, bits, 1)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The features that :func:`~catimage.pool.generators.next_scale.quantiser.quantise` takes."""
+        """Return features for :func:`~catimage.pool.generators.next_scale.quantiser.quantise`."""
         return cast(torch.Tensor, self.last(self.layers(self.first(F.pixel_unshuffle(pixels, 4)))))
 
 
 class Decoder(nn.Module):
-    """Sums of codes (n, bits, h, h) to pixels (n, 3, 8h, 8h) in about [-1, 1].
+    """Maps sums of codes (n, bits, h, h) to pixels (n, 3, 8h, 8h), about in [-1, 1].
 
-    ``widths`` are the channels at h, 2h and 4h; the last step to 8h is a rearrangement of channels.
+    Args:
+        bits: Bits per position.
+        widths: Channels at h, 2h and 4h; the last step to 8h rearranges channels.
     """
 
     def __init__(self, bits: int, widths: Sequence[int]) -> None:
         super().__init__()
         coarse, middle, fine = widths
-        self.scale = bits**0.5
+        self.scale = bits**0.5  # codes are multiples of 1/sqrt(bits)
         self.first = nn.Conv2d(bits, coarse, 3, padding=1)
         self.layers = nn.Sequential(
             Block(coarse),
@@ -79,5 +80,5 @@ class Decoder(nn.Module):
         self.last = nn.Conv2d(fine, 12, 3, padding=1)
 
     def forward(self, sums: torch.Tensor) -> torch.Tensor:
-        """Codes come in units of 1/sqrt(bits), and are brought to units of 1."""
+        """Return the pixels."""
         return F.pixel_shuffle(self.last(self.layers(self.first(self.scale * sums))), 2)

@@ -1,5 +1,6 @@
-"""The next-scale transformer: from a text and the codes of all coarser scales to the bits of the
-next (Infinity, section 3.3).
+"""The next-scale transformer: predicts the bits of a scale from text and the coarser scales.
+
+Infinity (Han et al. 2024), section 3.3.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 class Attention(nn.Module):
-    """Multi-head attention of ``width`` channels over a memory of ``source`` channels (its own
-    tokens, or the text's).
+    """Multi-head attention.
+
+    Args:
+        width: Channels of the queries and of the output.
+        source: Channels of the tokens attended to: the image's or the text's.
+        heads: Number of heads.
     """
 
     def __init__(self, width: int, source: int, heads: int) -> None:
@@ -30,24 +35,31 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def keys_values(self, source: torch.Tensor) -> KeysValues:
-        """Of (n, tokens, source)."""
+        """Return keys and values of (n, tokens, source)."""
         keys, values = self.memory(source).chunk(2, dim=-1)
         return self._split(keys), self._split(values)
 
     def forward(
         self, x: torch.Tensor, memory: KeysValues, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(n, t, width) to the same; ``mask`` (t, tokens) is true where a token may look."""
-        made = F.scaled_dot_product_attention(self._split(self.query(x)), *memory, attn_mask=mask)
-        return cast(torch.Tensor, self.out(made.transpose(1, 2).flatten(2)))
+        """Map (n, t, width) to the same shape.
+
+        Args:
+            x: The tokens.
+            memory: Keys and values of the tokens attended to.
+            mask: (t, tokens), true where a token attends.
+        """
+        output = F.scaled_dot_product_attention(self._split(self.query(x)), *memory, attn_mask=mask)
+        return cast(torch.Tensor, self.out(output.transpose(1, 2).flatten(2)))
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, x.unflatten(-1, (self.heads, -1))).transpose(1, 2)
 
 
 class Layer(nn.Module):
-    """Attention over the scales so far, attention over the text, and a feed-forward part, each
-    residual behind a normalisation.
+    """Self-attention, cross-attention to the text, and a feed-forward network.
+
+    Each has a normalization before it and a residual connection.
     """
 
     def __init__(self, width: int, text_width: int, heads: int, expansion: int) -> None:
@@ -63,7 +75,7 @@ class Layer(nn.Module):
     def forward(
         self, x: torch.Tensor, text: KeysValues, past: KeysValues | None, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, KeysValues]:
-        """The new (n, t, width), and the keys and values of ``past`` and these tokens."""
+        """Return the output (n, t, width), and keys and values of ``past`` and these tokens."""
         y = self.norms[0](x)
         memory = self.own.keys_values(y)
         if past is not None:
@@ -78,8 +90,11 @@ class Layer(nn.Module):
 
 @dataclass(frozen=True)
 class Text:
-    """A batch of texts as the transformer reads them: ``topic`` (n, 1, width), and of every layer
-    the keys and values.
+    """A batch of texts as the transformer reads them.
+
+    Attributes:
+        topic: Projected mean of the hidden states, (n, 1, width).
+        memories: Keys and values of the cross-attention of each layer.
     """
 
     topic: torch.Tensor
@@ -87,18 +102,20 @@ class Text:
 
 
 class NextScaleTransformer(nn.Module):
-    """Predicts every bit of a scale at once, each for itself (the infinite-vocabulary classifier),
-    from the scales before it.
+    """Predicts all bits of a scale independently (infinite-vocabulary classifier).
 
-    A position of a scale sees the text, all positions of coarser scales and of its own (the
-    block-wise causal mask). What it gets is the sum of the coarser codes, averaged down to its own
-    scale; at the first scale that is nothing.
+    A position attends to the text and to all positions of its own scale and of coarser scales
+    (block-wise causal mask). Its input is the sum of the coarser codes, averaged down to its scale;
+    zeros at the first scale.
 
     Args:
-        bits: Bits of one position, d.
-        scales: Sides, rising.
+        bits: Bits per position, d.
+        scales: Side lengths, ascending.
+        width: Channels.
+        layers: Number of layers.
+        heads: Number of attention heads.
         text_width: Channels of the text's hidden states.
-        expansion: Width of the feed-forward part, in widths.
+        expansion: Width of the feed-forward networks, as a multiple of ``width``.
     """
 
     mask: torch.Tensor
@@ -127,9 +144,7 @@ class NextScaleTransformer(nn.Module):
         self.register_buffer("mask", block_mask(scales), persistent=False)
 
     def read(self, text: torch.Tensor) -> Text:
-        """What every scale needs of the text's hidden states (n, tokens, text_width), worked out
-        once.
-        """
+        """Project hidden states (n, tokens, text_width) once for all scales."""
         layers = cast(list[Layer], list(self.layers))
         return Text(
             self.topic(text.mean(1, keepdim=True)),
@@ -139,16 +154,16 @@ class NextScaleTransformer(nn.Module):
     def forward(
         self, inputs: torch.Tensor, text: Text, past: list[KeysValues] | None = None
     ) -> tuple[torch.Tensor, list[KeysValues]]:
-        """Logits of the bits of some scales, and the cache to predict the next with.
+        """Return the logits of the bits of one or more scales, and the cache for the next scale.
 
         Args:
-            inputs: (n, t, bits) from :func:`tokens_of`: all scales at once, or those behind
+            inputs: (n, t, bits) from :func:`tokens_of`: all scales at once, or the scale after
                 ``past``.
             text: From :meth:`read`.
-            past: What this method returned for all scales before; None at the first.
+            past: The cache returned for all scales before; None at the first scale.
 
         Returns:
-            Logits (n, t, bits), and for every layer the keys and values so far.
+            Logits (n, t, bits), and keys and values of every layer so far.
         """
         first = past[0][0].shape[2] if past else 0
         here = slice(first, first + inputs.shape[1])
@@ -163,11 +178,11 @@ class NextScaleTransformer(nn.Module):
 
 
 def block_mask(scales: Sequence[int]) -> torch.Tensor:
-    """Booleans (tokens, tokens): row i is true at the tokens of its own scale and of coarser ones."""
+    """Return booleans (tokens, tokens): a row is true at its own scale and at coarser ones."""
     scale = torch.cat([torch.full((side * side,), i) for i, side in enumerate(scales)])
     return scale[:, None] >= scale[None, :]
 
 
 def tokens_of(maps: torch.Tensor) -> torch.Tensor:
-    """(n, d, s, s) to (n, s * s, d), row by row."""
+    """Flatten (n, d, s, s) to (n, s * s, d), row by row."""
     return maps.flatten(2).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Reading and writing the folder of a next-scale model, and the text encoder beside it."""
+"""Files of a next-scale generator: configuration, weights, and its text encoder."""
 
 from __future__ import annotations
 
@@ -10,85 +10,81 @@ import torch
 from pydantic import ValidationError
 
 from catimage.common.hashing import folder_digest
+from catimage.errors import error_summary
 from catimage.pool.generators.next_scale.model import Architecture, NextScaleModel
 from catimage.pool.generators.next_scale.spec import NextScaleSpec
 from catimage.pool.spec import Candidate
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 TEXT_PARTS = ("text_encoder", "tokenizer")
-_ENDINGS = (".json", ".safetensors", ".txt")
+_SUFFIXES = (".json", ".safetensors", ".txt")
 
 
 def save_model(model: NextScaleModel, folder: Path) -> None:
-    """Writes configuration and weights, these in fp16."""
+    """Write the configuration, and the weights in fp16."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(
-        json.dumps(model.architecture.model_dump(mode="json"), indent=2) + "\n"
-    )
-    save_file(
-        {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()},
-        folder / MODEL,
-    )
+    architecture = model.architecture.model_dump(mode="json")
+    (folder / CONFIG).write_text(json.dumps(architecture, indent=2) + "\n")
+    weights = {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}
+    save_file(weights, folder / MODEL)
 
 
 def load_model(spec: NextScaleSpec, folder: Path) -> NextScaleModel:
-    """The model in fp32 on the CPU, ready to sample.
+    """Load the model in fp32 on the CPU.
 
     Raises:
-        InputError: a file is missing or is not what it should be.
+        InputError: A file is missing or invalid.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     check_files(spec, folder)
-    model, file = (
-        NextScaleModel(read_architecture(spec, folder)).eval(),
-        folder / spec.weights / MODEL,
-    )
+    model, file = NextScaleModel(read_architecture(spec, folder)), folder / spec.weights / MODEL
     try:
         model.load_state_dict({k: v.float() for k, v in load_file(file).items()})
     except (SafetensorError, RuntimeError) as error:
         raise spec.error(
-            "weights", f"{file} does not hold the model of its {CONFIG}: {_one_line(error)}."
+            "weights",
+            f"{file} does not match its {CONFIG}: {error_summary(error)}. Copy both files from"
+            " the same model.",
         ) from error
-    return model
+    return model.eval()
 
 
 def read_architecture(spec: NextScaleSpec, folder: Path) -> Architecture:
-    """The model's shape, from its ``config.json``.
+    """Read the model's architecture from its ``config.json``.
 
     Raises:
-        InputError: the file is missing, is not what it should be, or makes images of another size.
+        InputError: The file is missing or invalid, or the model's image size is not ``size``.
     """
     file = folder / spec.weights / CONFIG
     if not file.is_file():
         raise spec.error(
-            "weights", f"there is no file {file}; name the folder of a next-scale model."
+            "weights", f"{file} not found. Set 'weights' to the folder of a next-scale model."
         )
     try:
         shape = Architecture.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
-        raise spec.error(
-            "weights", f"{file}: {key}: {first['msg'][0].lower() + first['msg'][1:]}."
-        ) from error
+        key = ".".join(map(str, first["loc"])) or "the file"
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise spec.error("weights", f"{file}: {key}: {message}. Correct the file.") from error
     if shape.size != spec.size:
         raise spec.error(
             "size",
-            f"the model in {file.parent} makes images of {shape.size} pixels, not {spec.size};"
-            f" write {shape.size}.",
+            f"the model in {file.parent} generates images of {shape.size} pixels, not"
+            f" {spec.size}. Set 'size' to {shape.size}.",
         )
     return shape
 
 
 def check_files(spec: NextScaleSpec, folder: Path) -> None:
-    """Looks for all files that a run needs.
+    """Check that all files exist and that the configuration is valid.
 
     Raises:
-        InputError: one is not there, or the configuration is not what it should be.
+        InputError: A file is missing or invalid.
     """
     read_architecture(spec, folder)
     text_folder(spec, folder)
@@ -96,91 +92,86 @@ def check_files(spec: NextScaleSpec, folder: Path) -> None:
     if not file.is_file():
         raise spec.error(
             "weights",
-            f"there is no file {file}; train it with 'python -m catimage_tiny', or put it there.",
+            f"{file} not found. Copy it there, or train it with 'python -m catimage_tiny'.",
         )
 
 
 def check_steps(spec: NextScaleSpec, candidate: Candidate, shape: Architecture) -> None:
-    """Looks at how many scales a candidate wants.
+    """Check that the model has as many scales as a candidate has steps.
 
     Raises:
-        InputError: more than the model has.
+        InputError: It has fewer.
     """
-    most = len(shape.scales)
-    if candidate.steps > most:
-        told = (
-            f"the candidate {candidate.candidate!r} has {candidate.steps} steps, but the model has"
-            f" {most} scales; write 1 to {most}."
+    scales = len(shape.scales)
+    if candidate.steps > scales:
+        raise spec.error(
+            "weights",
+            f"candidate {candidate.candidate!r} has {candidate.steps} steps, but the model has"
+            f" {scales} scales. Set 'steps' to 1 to {scales}.",
         )
-        raise spec.error("weights", told)
 
 
 def text_folder(spec: NextScaleSpec, folder: Path) -> Path:
-    """The folder of text encoder and tokenizer.
+    """Return the folder of text encoder and tokenizer.
 
     Raises:
-        InputError: one of the two is not in it.
+        InputError: One of them is missing.
     """
     for part in TEXT_PARTS:
-        if not (folder / spec.text / part).is_dir():
+        path = folder / spec.text / part
+        if not path.is_dir():
             raise spec.error(
-                "text",
-                f"there is no folder {folder / spec.text / part}; name the folder of a pipeline"
-                " that has one.",
+                "text", f"folder {path} not found. Set 'text' to the folder of a pipeline with it."
             )
     return folder / spec.text
 
 
 def load_text(spec: NextScaleSpec, folder: Path, shape: Architecture) -> tuple[Any, Any]:
-    """Text encoder, in fp32 on the CPU from safetensors alone, and tokenizer.
+    """Load the text encoder, in fp32 on the CPU and from safetensors only, and the tokenizer.
 
     Raises:
-        InputError: they are not there, cannot be read, or are of another width than the model
-            reads.
+        InputError: A file is missing or invalid, or the encoder's width does not fit the model.
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
     path = text_folder(spec, folder)
     try:
         tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
-        text: Any = CLIPTextModel.from_pretrained(
+        text_encoder: Any = CLIPTextModel.from_pretrained(
             path / "text_encoder", use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError) as error:
         raise spec.error(
-            "text", f"cannot load the text encoder of {path}: {_one_line(error)}."
+            "text",
+            f"cannot load the text encoder in {path}: {error_summary(error)}. Replace its files.",
         ) from error
-    check_text_width(spec, text.config.hidden_size, shape)
-    return text.eval(), tokenizer
+    check_text_width(spec, text_encoder.config.hidden_size, shape)
+    return text_encoder.eval(), tokenizer
 
 
 def check_text_width(spec: NextScaleSpec, width: int, shape: Architecture) -> None:
-    """Looks at the channels of the text encoder.
+    """Check that the text encoder has as many channels as the model reads.
 
     Raises:
-        InputError: they are not those that the model reads.
+        InputError: It has more or fewer.
     """
     if width != shape.text_width:
-        told = (
-            f"its text encoder has {width} channels, but the model reads {shape.text_width}; name"
-            " the one that it was trained with."
+        raise spec.error(
+            "text",
+            f"the text encoder has {width} channels, but the model reads {shape.text_width}. Use"
+            " the text encoder that the model was trained with.",
         )
-        raise spec.error("text", told)
 
 
 def identity(spec: NextScaleSpec, folder: Path) -> dict[str, Any]:
-    """What identifies weights, text encoder and tokenizer in plans: their content.
+    """Return the digests of weights, text encoder and tokenizer.
 
     Raises:
-        InputError: one is not there.
+        InputError: A file is missing or invalid.
     """
     check_files(spec, folder)
     text = text_folder(spec, folder)
     return {
-        "weights": folder_digest(folder / spec.weights, _ENDINGS),
-        **{p: folder_digest(text / p, _ENDINGS) for p in TEXT_PARTS},
+        "weights": folder_digest(folder / spec.weights, _SUFFIXES),
+        **{part: folder_digest(text / part, _SUFFIXES) for part in TEXT_PARTS},
     }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
