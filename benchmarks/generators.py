@@ -27,7 +27,7 @@ PAIRS: tuple[tuple[str, str, float], ...] = (
 BATCH, ROUNDS = 16, 2
 
 
-def images_per_second(opened: GeneratorCache, names: list[str]) -> dict[str, float]:
+def images_per_second(cache: GeneratorCache, names: list[str]) -> dict[str, float]:
     """Of each candidate, for a batch of captions with one seed each; the best of two rounds, in
     which they take turns.
     """
@@ -35,8 +35,8 @@ def images_per_second(opened: GeneratorCache, names: list[str]) -> dict[str, flo
     prompts, seeds = [draw_scene(rng).caption() for _ in range(BATCH)], list(range(BATCH))
     best = dict.fromkeys(names, 0.0)
     for round_ in range(ROUNDS + 1):
-        for candidate in map(opened.pool.candidate, names):
-            generator = opened.get(candidate.generator)
+        for candidate in map(cache.pool.candidate, names):
+            generator = cache.get(candidate.generator)
             encoded = generator.encode(prompts)
             start = time.perf_counter()
             generator.generate(prompts, candidate, seeds, encoded)
@@ -50,12 +50,12 @@ def images_per_second(opened: GeneratorCache, names: list[str]) -> dict[str, flo
 def switching(pool: Pool) -> Row:
     """From one candidate to another of the same, open generator, against loading that generator."""
     name = pool.candidates[0].generator
-    candidates, opened = pool.candidates_of(name), GeneratorCache(pool, "cpu")
-    generator = opened.get(name)
+    candidates, cache = pool.candidates_of(name), GeneratorCache(pool, "cpu")
+    generator = cache.get(name)
     assert isinstance(generator, DiffusionGenerator)
 
     def switch() -> None:
-        assert opened.get(name) is generator
+        assert cache.get(name) is generator
         new_scheduler(generator.spec.with_settings_of(candidates[-1]), generator.pipeline.scheduler)
 
     ours, fresh = seconds(switch), seconds(lambda: GeneratorCache(pool, "cpu").get(name), repeats=3)

@@ -48,7 +48,17 @@ def valid_tables(n: int = 40) -> dict[str, Any]:
         for seed in (0, 1)
         for metric in ("clip_score", "sharpness")
     ]
-    embeddings = Embeddings(
+    return {
+        "prompts": prompts,
+        "candidates": pd.DataFrame(candidates, columns=CANDIDATES.names),
+        "scores": pd.DataFrame(scores, columns=SCORES.names),
+        "embeddings": _embeddings(ids),
+    }
+
+
+def _embeddings(ids: list[str]) -> Embeddings:
+    n = len(ids)
+    return Embeddings(
         ids,
         np.eye(n, dtype=np.float32),
         np.zeros((n, 1, 1), np.float16),
@@ -57,9 +67,3 @@ def valid_tables(n: int = 40) -> dict[str, Any]:
         np.zeros(n, bool),
         "tiny",
     )
-    return {
-        "prompts": prompts,
-        "candidates": pd.DataFrame(candidates, columns=CANDIDATES.names),
-        "scores": pd.DataFrame(scores, columns=SCORES.names),
-        "embeddings": embeddings,
-    }

@@ -19,9 +19,9 @@ from catimage.pool.loading import load_pool
 from catimage.pool.registry import (
     BUILT_IN_KINDS,
     candidate_definitions,
+    generator_kinds,
     kind_class,
     kind_names,
-    kinds_of,
 )
 from catimage.pool.spec import GeneratorSpec
 from tests.miniature import pool_tree
@@ -74,7 +74,7 @@ def test_definitions_of_all_candidates(miniature_pool: Path):
     definitions = candidate_definitions(pool)
     assert list(definitions) == [c.candidate for c in pool.candidates]
     assert definitions["mini-1"]["kind"] == "diffusers"
-    assert definitions["mini-1"]["weights"] == kinds_of(pool)["mini"].identity()["weights"]
+    assert definitions["mini-1"]["weights"] == generator_kinds(pool)["mini"].identity()["weights"]
 
 
 def test_the_example_in_the_documentation_is_a_kind(install: Install, tmp_path: Path):

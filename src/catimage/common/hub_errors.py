@@ -31,10 +31,8 @@ def hub_error_message(error: Exception, repository: str, revision: str) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository!r} has no revision {revision!r}. Set another 'revision'."
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return (
-            f"{repository!r} lacks a file at revision {revision!r} ({error_summary(error)})."
-            " Correct the file's name, or set another 'revision'."
-        )
+        problem = f"{repository!r} lacks a file at revision {revision!r} ({error_summary(error)})"
+        return f"{problem}. Correct the file's name, or set another 'revision'."
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
             f"the hub does not respond, and {repository!r} at revision {revision!r} is not in the"
@@ -45,7 +43,5 @@ def hub_error_message(error: Exception, repository: str, revision: str) -> str:
             f"{repository!r} has pickled weights only, which can run code when they are loaded."
             " Set a revision with safetensors files."
         )
-    return (
-        f"cannot download {repository!r} at revision {revision!r} ({error_summary(error)})."
-        " Check the network and the revision."
-    )
+    problem = f"cannot download {repository!r} at revision {revision!r} ({error_summary(error)})"
+    return f"{problem}. Check the network and the revision."

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.kind import Generator
-from catimage.pool.registry import kinds_of
+from catimage.pool.registry import generator_kinds
 from catimage.pool.spec import Pool
 
 
@@ -41,7 +41,7 @@ class GeneratorCache:
     ) -> None:
         self.pool = pool
         self.memory = DeviceMemory(device, limit)
-        self._kinds = kinds_of(pool)
+        self._kinds = generator_kinds(pool)
         self._names = list(pool.generators if names is None else names)
         self._loaded: dict[str, Generator] = {}
 

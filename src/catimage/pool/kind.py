@@ -50,7 +50,8 @@ class GeneratorFacts:
     Attributes:
         revision: revision or digest of the weights.
         weight_bytes: bytes of the weights in memory; None if they cannot be counted.
-        memory_bytes: ``weight_bytes`` plus the largest activations of one image; None likewise.
+        memory_bytes: ``weight_bytes`` plus the largest activations of one image; None if they
+            cannot be counted.
         missing: which files or settings are missing on this machine; empty if a run can start.
     """
 
@@ -160,7 +161,7 @@ class GeneratorKind(ABC, Generic[SpecT]):
         return GeneratorFacts("", None, None, "")
 
     def sources(self) -> dict[str, str]:
-        """Return folders and hub ids of the weights by their key, such as ``parts.unet.weights``."""
+        """Return folders and hub ids of weights by their key, such as ``parts.unet.weights``."""
         return {}
 
     def local_folders(self) -> dict[str, Path]:

@@ -18,7 +18,7 @@ PROMPT = "two small red rings and a large blue square on a grey background"
 """The default prompt of a measurement."""
 REPEATS = 5
 _MIN_SECONDS = 0.5
-"""Seconds between two readings of the energy counter, which is updated about ten times per second."""
+"""Seconds between readings of the energy counter, which is updated about ten times per second."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def kind_of(spec: GeneratorSpec, folder: Path) -> GeneratorKind[Any]:
     return kind_class(spec.kind)(spec, folder)
 
 
-def kinds_of(pool: Pool) -> dict[str, GeneratorKind[Any]]:
+def generator_kinds(pool: Pool) -> dict[str, GeneratorKind[Any]]:
     """Return the kind objects of all generators of a pool, by name."""
     return {name: kind_of(spec, pool.folder) for name, spec in pool.generators.items()}
 
@@ -73,7 +73,9 @@ def candidate_definitions(pool: Pool) -> dict[str, dict[str, Any]]:
         InputError: the weights of a generator are not found.
     """
     used = {c.generator for c in pool.candidates}
-    identities = {name: kind.identity() for name, kind in kinds_of(pool).items() if name in used}
+    identities = {
+        name: kind.identity() for name, kind in generator_kinds(pool).items() if name in used
+    }
     return {
         c.candidate: pool.generators[c.generator].definition(c, identities[c.generator])
         for c in pool.candidates

@@ -121,7 +121,7 @@ def _check_call(spec: DiffusersSpec, pipeline: type[Any]) -> None:
 
 
 def _check_lora(spec: DiffusersSpec, parts: dict[str, Component], folder: Path) -> None:
-    """Attach the adapter to a pipeline on the meta device, which checks the shapes of all layers."""
+    """Attach the adapter to a pipeline on the meta device, which checks its shapes."""
     if not lora_parts(spec, folder):
         return
     own_parts = {

@@ -96,12 +96,30 @@ class DiffusionGenerator:
             raise ValueError(
                 f"{len(prompts)} prompts and {len(seeds)} seeds. Pass one seed per prompt."
             )
+        images = self._run_pipeline(prompts, candidate, seeds, encoded)
+        if not np.isfinite(images).all():
+            raise self.spec.error(
+                "dtype",
+                f"the images of the candidate {candidate.candidate!r} are not finite. Set dtype"
+                " bfloat16 or float32, or another number of steps.",
+            )
+        pixels: np.ndarray = (images * 255).round().astype(np.uint8)
+        return pixels
+
+    def _run_pipeline(
+        self,
+        prompts: list[str],
+        candidate: Candidate,
+        seeds: list[int],
+        encoded: TextEmbeddings | None,
+    ) -> np.ndarray:
+        """Return floating-point images of shape (n, size, size, 3)."""
         spec = self.spec.with_settings_of(candidate)
         text = self._text_arguments(spec, prompts, encoded)
         self._memory.load(self.modules)
         self.pipeline.scheduler = new_scheduler(spec, self._scheduler)
         with caching(spec, self.pipeline, candidate.steps):
-            images = self.pipeline(
+            images: np.ndarray = self.pipeline(
                 **text,
                 **guidance_arguments(spec, type(self.pipeline)),
                 **spec.call,
@@ -111,14 +129,7 @@ class DiffusionGenerator:
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 output_type="np",
             ).images
-        if not np.isfinite(images).all():
-            raise self.spec.error(
-                "dtype",
-                f"the images of the candidate {candidate.candidate!r} are not finite. Set dtype"
-                " bfloat16 or float32, or another number of steps.",
-            )
-        pixels: np.ndarray = (images * 255).round().astype(np.uint8)
-        return pixels
+        return images
 
     def _text_arguments(
         self, spec: DiffusersSpec, prompts: list[str], encoded: TextEmbeddings | None

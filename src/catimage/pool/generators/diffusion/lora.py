@@ -1,4 +1,4 @@
-"""Low-rank adapters: the parts of a pipeline that one changes, and adding it to their weights."""
+"""Low-rank adapters: which parts of a pipeline they change, and adding them to the weights."""
 
 from __future__ import annotations
 

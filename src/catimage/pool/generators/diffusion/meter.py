@@ -116,8 +116,8 @@ def _to_zeros(value: Any) -> Any:
 def _with_4d_mask(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Replace a 2-D padding mask by a 4-D one.
 
-    Language models read the values of a 2-D mask, which meta tensors do not have, and use a 4-D
-    one as it is.
+    Language models read the values of a 2-D mask, which meta tensors do not have. They use a 4-D
+    mask without reading its values.
     """
     mask = kwargs.get("attention_mask")
     if not isinstance(mask, torch.Tensor) or mask.dim() != 2:

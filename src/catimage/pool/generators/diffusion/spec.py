@@ -79,7 +79,7 @@ class DiffusersSpec(GeneratorSpec):
         steps: smallest and largest number of steps that the model supports.
         guidance: guidance scale.
         guidance_kind: how the model takes the scale. ``classifier-free``: two passes per step if
-            the scale is above 1 (argument ``guidance_scale``). ``true-cfg``: likewise, for models
+            the scale is above 1 (argument ``guidance_scale``). ``true-cfg``: the same, for models
             that also have a distilled guidance (argument ``true_cfg_scale``; Qwen-Image).
             ``distilled``: an input of the denoiser, one pass per step (FLUX.1-dev, latent
             consistency models).

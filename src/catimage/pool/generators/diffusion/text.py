@@ -89,40 +89,55 @@ def encode(
         names: the :func:`embedding_names` of its class.
         prompts: n prompts.
         negative: whether the embeddings are for the unconditional pass of guidance.
-        options: arguments of the pipeline's call. Those that ``encode_prompt`` has too, and the
-            call's defaults of them, replace the defaults of ``encode_prompt``.
+        options: arguments of the pipeline's call; they and the call's defaults replace the
+            defaults of ``encode_prompt``.
         device: a device name of torch.
 
     Returns:
-        Rows of embeddings, by the argument of the pipeline's call that takes them.
+        Rows of embeddings, by the argument of the call that takes them.
     """
     cls = type(pipeline)
     call = inspect.signature(cls.__call__).parameters
     encoding = inspect.signature(cls.encode_prompt).parameters
-    arguments = {
-        name: options.get(name, call[name].default)
-        for name in encoding
-        if name in call and name not in ("self", "prompt")
-    }
-    requests = {"device": device, "do_classifier_free_guidance": negative}
-    arguments |= {name: value for name, value in requests.items() if name in encoding}
+    arguments = _shared_arguments(cls, options)
+    fixed = {"device": device, "do_classifier_free_guidance": negative}
+    arguments |= {name: value for name, value in fixed.items() if name in encoding}
     result = pipeline.encode_prompt(prompt=list(prompts), **arguments)
     values = result if isinstance(result, tuple) else (result,)
-    rows = dict(zip(names, values, strict=True))
-    if "prompt_embeds_mask" in rows and rows["prompt_embeds_mask"] is None:
-        # No padding. Without a mask, the call warns every time.
-        rows["prompt_embeds_mask"] = torch.ones(
-            rows["prompt_embeds"].shape[:2], dtype=torch.long, device=device
-        )
+    rows = _with_mask(dict(zip(names, values, strict=True)))
     if negative and "do_classifier_free_guidance" not in encoding:
-        # FLUX and Qwen-Image encode negative prompts like any others.
-        rows = {
-            f"negative_{name}": value
-            for name, value in rows.items()
-            if not name.startswith("negative_")
-        }
+        rows = _as_negative(rows)
     return {
         name: value
         for name, value in rows.items()
         if name in call and name.startswith("negative_") == negative and value is not None
+    }
+
+
+def _shared_arguments(pipeline: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``encode_prompt`` that the pipeline's call has too."""
+    call = inspect.signature(pipeline.__call__).parameters
+    encoding = inspect.signature(pipeline.encode_prompt).parameters
+    return {
+        name: options.get(name, call[name].default)
+        for name in encoding
+        if name in call and name not in ("self", "prompt")
+    }
+
+
+def _with_mask(rows: dict[str, Any]) -> dict[str, Any]:
+    """Replace a mask that is None, for embeddings without padding, as the call warns of it."""
+    if "prompt_embeds_mask" not in rows or rows["prompt_embeds_mask"] is not None:
+        return rows
+    embeddings = rows["prompt_embeds"]
+    mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
+    return {**rows, "prompt_embeds_mask": mask}
+
+
+def _as_negative(rows: dict[str, Any]) -> dict[str, Any]:
+    """Rename embeddings to negative ones: FLUX and Qwen-Image encode both in the same way."""
+    return {
+        f"negative_{name}": value
+        for name, value in rows.items()
+        if not name.startswith("negative_")
     }
