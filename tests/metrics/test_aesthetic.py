@@ -1,4 +1,4 @@
-"""The aesthetic heads against plain numpy on the embeddings of an untrained CLIP."""
+"""The aesthetic heads compared with numpy, on the embeddings of an untrained CLIP."""
 
 import shutil
 from pathlib import Path
@@ -16,22 +16,22 @@ from catimage.metrics.registry import get_metric
 from catimage.params import WeightsParams
 
 LAYERS = {"layers.0": 1024, "layers.2": 128, "layers.4": 64, "layers.6": 16, "layers.7": 1}
-"""Names and widths of what sac+logos+ava1-l14-linearMSE.pth holds."""
+"""Names and widths of the layers in sac+logos+ava1-l14-linearMSE.pth."""
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
 PROMPTS = ["x"] * len(IMAGES)
 
 
-def _linear(width: int, made: int, seed: int) -> dict[str, torch.Tensor]:
+def _linear(width: int, outputs: int, seed: int) -> dict[str, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     return {
-        "weight": torch.randn(made, width, generator=rng) / width**0.5,
-        "bias": torch.randn(made, generator=rng),
+        "weight": torch.randn(outputs, width, generator=rng) / width**0.5,
+        "bias": torch.randn(outputs, generator=rng),
     }
 
 
 @pytest.fixture(scope="module")
 def folder(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP, and both heads on its embeddings."""
+    """Save a CLIP and both heads on its embeddings."""
     place = tmp_path_factory.mktemp("aesthetic") / "clip"
     shutil.copytree(miniature_pool.parent / "clip", place)
     width = _embeddings(place).shape[1]
@@ -47,7 +47,7 @@ def folder(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def _embeddings(folder: Path) -> np.ndarray:
-    """By open_clip alone, float64."""
+    """Return embeddings by open_clip, float64."""
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     with torch.no_grad():
         raw = (
@@ -62,11 +62,13 @@ def _embeddings(folder: Path) -> np.ndarray:
 def _context(folder: Path) -> MetricContext:
     return MetricContext(
         device="cpu",
-        weights={name: WeightsParams(weights=str(folder)) for name in ("aesthetic_v1", "aesthetic_v2")},
+        weights={
+            name: WeightsParams(weights=str(folder)) for name in ("aesthetic_v1", "aesthetic_v2")
+        },
     )
 
 
-def test_v1_is_the_linear_head_on_unit_embeddings(folder: Path):
+def test_v1_is_a_linear_head_on_unit_embeddings(folder: Path):
     state = torch.load(folder / AestheticV1.file, weights_only=True)
     expected = _embeddings(folder) @ state["weight"].double().numpy()[0] + state["bias"].item()
     assert get_metric("aesthetic_v1", context=_context(folder)).score(
@@ -74,7 +76,7 @@ def test_v1_is_the_linear_head_on_unit_embeddings(folder: Path):
     ) == pytest.approx(expected, abs=1e-6)
 
 
-def test_v2_is_the_five_layers_one_after_the_other(folder: Path):
+def test_v2_is_five_linear_layers(folder: Path):
     state = torch.load(folder / AestheticV2.file, weights_only=True)
     expected = _embeddings(folder)
     for name in LAYERS:
@@ -87,9 +89,7 @@ def test_v2_is_the_five_layers_one_after_the_other(folder: Path):
     assert (metric.score(IMAGES, PROMPTS) == metric.score(IMAGES, PROMPTS)).all()
 
 
-def test_both_share_one_clip_that_embeds_a_batch_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_both_share_one_clip_and_its_embeddings(folder: Path, monkeypatch: pytest.MonkeyPatch):
     context, calls = _context(folder), []
     first, second = (get_metric(name, context=context) for name in ("aesthetic_v1", "aesthetic_v2"))
     assert isinstance(first, AestheticV1)
@@ -104,7 +104,7 @@ def test_both_share_one_clip_that_embeds_a_batch_once(
     assert len(calls) == 1
 
 
-def test_a_tie_of_scores_goes_with_the_embedding_alone(folder: Path):
+def test_the_score_depends_on_the_embedding_only(folder: Path):
     values = get_metric("aesthetic_v1", context=_context(folder)).score(
         IMAGES[[0, 1, 0]], PROMPTS[:3]
     )
@@ -112,7 +112,7 @@ def test_a_tie_of_scores_goes_with_the_embedding_alone(folder: Path):
     assert values[0] != pytest.approx(values[1], abs=1e-6)
 
 
-def test_the_version_is_of_head_and_clip(folder: Path, tmp_path: Path):
+def test_the_version_depends_on_head_and_clip(folder: Path, tmp_path: Path):
     version = get_metric("aesthetic_v1", context=_context(folder)).version
     assert version == get_metric("aesthetic_v1", context=_context(folder)).version
     assert version != get_metric("aesthetic_v2", context=_context(folder)).version
@@ -122,24 +122,32 @@ def test_the_version_is_of_head_and_clip(folder: Path, tmp_path: Path):
     assert get_metric("aesthetic_v1", context=_context(other)).version != version
 
 
-def test_the_published_heads_load_into_theirs():
-    heads = {AestheticV1: {"": 1}, AestheticV2: {f"{name}.": made for name, made in LAYERS.items()}}
+def test_the_heads_have_the_layers_of_the_published_files():
+    heads = {
+        AestheticV1: {"": 1},
+        AestheticV2: {f"{name}.": outputs for name, outputs in LAYERS.items()},
+    }
     for metric, layers in heads.items():
         seen = [768, *layers.values()]
-        shapes = {f"{name}weight": (made, seen[i]) for i, (name, made) in enumerate(layers.items())}
-        shapes |= {f"{name}bias": (made,) for name, made in layers.items()}
+        shapes = {
+            f"{name}weight": (outputs, seen[i]) for i, (name, outputs) in enumerate(layers.items())
+        }
+        shapes |= {f"{name}bias": (outputs,) for name, outputs in layers.items()}
         assert {k: tuple(v.shape) for k, v in metric.head(768).state_dict().items()} == shapes
 
 
-def test_weights_that_are_not_there_or_anothers(folder: Path, tmp_path: Path):
+def test_missing_and_other_weights_are_refused(folder: Path, tmp_path: Path):
     with pytest.raises(
         InputError,
-        match=r"label.weights.aesthetic_v1: say where .* with sa_0_4_vit_l_14_linear\.pth",
+        match=(
+            r"label.weights.aesthetic_v1: the location .* is not set\. .* with"
+            r" sa_0_4_vit_l_14_linear\.pth"
+        ),
     ):
         get_metric("aesthetic_v1")
     other = shutil.copytree(folder, tmp_path / "other")
     torch.save(_linear(768, 1, 0), other / AestheticV1.file)
     with pytest.raises(
-        InputError, match=r"label.weights.aesthetic_v1: .* holds the weights of another model"
+        InputError, match=r"label.weights.aesthetic_v1: .* has the weights of another model"
     ):
         get_metric("aesthetic_v1", context=_context(other))

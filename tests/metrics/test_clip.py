@@ -17,7 +17,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> EncoderParams:
 
 
 class Warmth(Metric):
-    """Another metric of the same CLIP."""
+    """A second metric with the same CLIP."""
 
     name = "warmth"
     range = (-1.0, 1.0)
@@ -33,7 +33,7 @@ def _images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (len(PROMPTS), 64, 64, 3), np.uint8)
 
 
-def test_the_towers_run_once_for_two_metrics_of_a_batch(
+def test_two_metrics_share_the_embeddings_of_a_batch(
     encoder: EncoderParams, monkeypatch: pytest.MonkeyPatch
 ):
     context = MetricContext(encoder, "cpu")
@@ -57,25 +57,25 @@ def test_the_towers_run_once_for_two_metrics_of_a_batch(
     assert counts == {
         "images": 2 * len(PROMPTS),
         "texts": 3,
-    }, "an image once a batch, a prompt once"
+    }, "one call per image and batch, one per prompt"
     alone = ClipScore(MetricContext(encoder, "cpu"))
     assert scores[0][0] == pytest.approx(alone.score(first, PROMPTS), abs=1e-6)
     assert scores[1][0] == pytest.approx(alone.score(second, PROMPTS), abs=1e-6)
     assert scores[1][1] == pytest.approx(scores[0][1][::-1], abs=1e-6)
 
 
-def test_another_clip_and_another_context_are_loaded_by_themselves(
+def test_each_clip_is_loaded_once_per_context(
     encoder: EncoderParams, monkeypatch: pytest.MonkeyPatch
 ):
-    made: list[EncoderParams] = []
+    loaded: list[EncoderParams] = []
     monkeypatch.setattr(
-        "catimage.metrics.clip._loaded", lambda encoder, device: (made.append(encoder), object())[1]
+        "catimage.metrics.clip._load", lambda encoder, device: (loaded.append(encoder), object())[1]
     )
     context = MetricContext(encoder, "cpu")
-    near = [EncoderParams(model="local-dir:/a/b"), EncoderParams(model="local-dir:/a-b")]
-    assert near[0].name == near[1].name
-    clips = [shared_clip(context, e) for e in (encoder, *near, encoder, *near)]
-    assert made == [encoder, *near]
+    similar = [EncoderParams(model="local-dir:/a/b"), EncoderParams(model="local-dir:/a-b")]
+    assert similar[0].name == similar[1].name
+    clips = [shared_clip(context, e) for e in (encoder, *similar, encoder, *similar)]
+    assert loaded == [encoder, *similar]
     assert clips[:3] == clips[3:]
     shared_clip(MetricContext(encoder, "cpu"), encoder)
-    assert len(made) == 4
+    assert len(loaded) == 4

@@ -21,7 +21,7 @@ def scenes() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, Metric]:
-    """By the tiny pool's CLIP."""
+    """Both metrics with the embedded CLIP."""
     context = MetricContext(device="cpu")
     return {name: get_metric(name, context=context) for name in NAMES}
 
@@ -30,14 +30,14 @@ def _score(metric: Metric, images: np.ndarray, references: np.ndarray) -> np.nda
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_they_are_open_clips_own_embeddings_and_tokens(miniature_pool: Path):
+def test_the_scores_are_cosines_of_open_clips_embeddings_and_tokens(miniature_pool: Path):
     encoder = EncoderParams(model=f"local-dir:{miniature_pool.parent / 'clip'}")
     images, references = np.random.default_rng(0).integers(0, 256, (2, 4, 50, 64, 3), np.uint8)
     model, _, preprocess = open_clip.create_model_and_transforms(encoder.model)
     middle: list[torch.Tensor] = []
     model.visual.transformer.resblocks[1].register_forward_hook(
         lambda _, __, tokens: middle.append(tokens)
-    )  # the second of four
+    )  # the second of four blocks
     with torch.no_grad():
         whole = [
             model.eval().encode_image(torch.stack([preprocess(Image.fromarray(i)) for i in part]))
@@ -55,19 +55,19 @@ def test_they_are_open_clips_own_embeddings_and_tokens(miniature_pool: Path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_is_like_itself_and_the_order_does_not_matter(
+def test_equal_images_score_1_and_the_metric_is_symmetric(
     metrics: dict[str, Metric], scenes: np.ndarray, name: str
 ):
     metric, others = metrics[name], np.roll(scenes, 1, axis=0)
     assert _score(metric, scenes, scenes.copy()) == pytest.approx(np.ones(len(scenes)), abs=1e-12)
-    there, back = _score(metric, scenes, others), _score(metric, others, scenes)
-    assert there == pytest.approx(back, abs=1e-12)
-    assert (there < 0.95).all()
-    assert _score(metric, scenes[:1], others[:1]) == pytest.approx(there[:1], abs=1e-5)
+    forward, backward = _score(metric, scenes, others), _score(metric, others, scenes)
+    assert forward == pytest.approx(backward, abs=1e-12)
+    assert (forward < 0.95).all()
+    assert _score(metric, scenes[:1], others[:1]) == pytest.approx(forward[:1], abs=1e-5)
 
 
-def _spoilt(scenes: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """Scenes under more and more noise, blur, and shift to the right."""
+def _degraded(scenes: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """Return the scenes with increasing noise, blur, and shift to the right."""
     noise = np.random.default_rng(1).normal(0, 1, scenes.shape)
     return {
         "noise": [np.clip(scenes + s * noise, 0, 255).astype(np.uint8) for s in (0, 15, 60)],
@@ -82,18 +82,20 @@ def _spoilt(scenes: np.ndarray) -> dict[str, list[np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("way", ["noise", "blur", "shift"])
-def test_noise_blur_and_shift_lower_them(
-    metrics: dict[str, Metric], scenes: np.ndarray, name: str, way: str
+@pytest.mark.parametrize("change", ["noise", "blur", "shift"])
+def test_noise_blur_and_shift_lower_the_scores(
+    metrics: dict[str, Metric], scenes: np.ndarray, name: str, change: str
 ):
-    means = [_score(metrics[name], spoilt, scenes).mean() for spoilt in _spoilt(scenes)[way]]
+    means = [
+        _score(metrics[name], degraded, scenes).mean() for degraded in _degraded(scenes)[change]
+    ]
     assert means[0] > means[1] > means[2]
 
 
-def test_the_patches_see_layout_where_the_whole_sees_content(
+def test_patch_similarity_depends_on_layout_more_than_similarity_does(
     metrics: dict[str, Metric], scenes: np.ndarray
 ):
-    """Two patches to the right: the same things, elsewhere."""
+    """Shift the scenes by two patches: the same objects at other positions."""
     means = {
         name: _score(metric, np.roll(scenes, 16, axis=2), scenes).mean()
         for name, metric in metrics.items()
@@ -101,16 +103,20 @@ def test_the_patches_see_layout_where_the_whole_sees_content(
     assert means["clip_patch_similarity"] < means["clip_similarity"] - 0.1
 
 
-def test_embeddings_are_shared_in_a_run(scenes: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+def test_embeddings_are_shared_with_clip_score(scenes: np.ndarray, monkeypatch: pytest.MonkeyPatch):
     context = MetricContext(device="cpu")
-    alike, score = (get_metric(name, context=context) for name in ("clip_similarity", "clip_score"))
-    references, seen = scenes.copy(), []
-    real = alike._clip._model.encode_image
+    similarity, score = (
+        get_metric(name, context=context) for name in ("clip_similarity", "clip_score")
+    )
+    references, calls = scenes.copy(), []
+    real = similarity._clip._model.encode_image
     monkeypatch.setattr(
-        alike._clip._model, "encode_image", lambda x, **k: (seen.append(len(x)), real(x, **k))[1]
+        similarity._clip._model,
+        "encode_image",
+        lambda x, **k: (calls.append(len(x)), real(x, **k))[1],
     )
     prompts = ["a red ring"] * len(scenes)
-    alike.score(scenes, prompts, references)
+    similarity.score(scenes, prompts, references)
     score.score(scenes, prompts)
-    alike.score(scenes, prompts, references)
-    assert seen == [len(scenes)] * 2, "images and references once each"
+    similarity.score(scenes, prompts, references)
+    assert calls == [len(scenes)] * 2, "one call for the images and one for the references"

@@ -167,8 +167,8 @@ def test_an_unbounded_term_needs_a_scale(monkeypatch):
     with pytest.raises(
         InputError,
         match=(
-            r"^params.yaml: label.composites.it.terms.open: the range of the metric is unbounded\. Set"
-            r" 'scale' to the two scores that count as 0 and 1\.$"
+            r"^params.yaml: label.composites.it.terms.open: the range of the metric is unbounded\."
+            r" Set 'scale' to the two scores that count as 0 and 1\.$"
         ),
     ):
         declaration("it", label_of({"it": {"terms": {"open": {}}}}))

@@ -44,8 +44,8 @@ def _vit(patch_size: int = 16, **_: object) -> Any:
     return vision_transformer.VisionTransformer(patch_size=patch_size, **settings)
 
 
-def _shaken(module: Any) -> dict[str, torch.Tensor]:
-    """Random weights; as they are initialised, all images would be nearly alike."""
+def _randomised(module: Any) -> dict[str, torch.Tensor]:
+    """Return random weights; the default initialisation gives nearly equal embeddings."""
     return {
         name: torch.randn_like(value) * 0.3 + (value == 1)
         for name, value in module.state_dict().items()
@@ -55,16 +55,16 @@ def _shaken(module: Any) -> dict[str, torch.Tensor]:
 def _clip_state() -> dict[str, Any]:
     vit = _vit()
     vit.pos_drop = torch.nn.LayerNorm(WIDTH)
-    return {"state_dict": _shaken(vit) | {"proj": torch.randn(WIDTH, 8)}}
+    return {"state_dict": _randomised(vit) | {"proj": torch.randn(WIDTH, 8)}}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the package's ``cache_dir`` holds after its first run, but for code."""
+    """Write the files in the package's ``cache_dir`` after its first run."""
     folder = tmp_path_factory.mktemp("dreamsim")
     torch.manual_seed(0)
     (folder / DINO).parent.mkdir()
-    torch.save(_shaken(_vit()), folder / DINO)
+    torch.save(_randomised(_vit()), folder / DINO)
     head = _head()
     layers = {f"module.head.{name}": value for name, value in head.state_dict().items()}
     torch.save(
@@ -124,7 +124,9 @@ def metric(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DreamSim:
 def _metric(folder: Path) -> DreamSim:
     metric = get_metric(
         "dreamsim",
-        context=MetricContext(device="cpu", weights={"dreamsim": WeightsParams(weights=str(folder))}),
+        context=MetricContext(
+            device="cpu", weights={"dreamsim": WeightsParams(weights=str(folder))}
+        ),
     )
     assert isinstance(metric, DreamSim)
     return metric
@@ -138,7 +140,7 @@ def _score(metric: DreamSim, images: np.ndarray, references: np.ndarray) -> np.n
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_it_is_the_published_packages_own_on_the_same_weights(
+def test_the_score_equals_the_package_with_the_same_weights(
     metric: DreamSim, folder: Path, capsys: pytest.CaptureFixture[str]
 ):
     model, preprocess = official(pretrained=True, device="cpu", cache_dir=str(folder))
@@ -149,13 +151,13 @@ def test_it_is_the_published_packages_own_on_the_same_weights(
             for pair in zip(images, references, strict=True)
         ]
         expected = [float(model(*pair)) for pair in pairs]
-    found = _score(metric, images, references)
-    assert found == pytest.approx(expected, abs=1e-6)
-    assert np.ptp(found) > 1e-3
+    scores = _score(metric, images, references)
+    assert scores == pytest.approx(expected, abs=1e-6)
+    assert np.ptp(scores) > 1e-3
     assert "Using cached" in capsys.readouterr().out
 
 
-def test_the_adapter_is_in_and_the_hub_is_not_asked(
+def test_the_adapter_is_merged_without_torch_hub(
     metric: DreamSim, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("the hub was asked"))
@@ -168,7 +170,7 @@ def test_the_adapter_is_in_and_the_hub_is_not_asked(
     assert PerceptualModel.forward is plain
 
 
-def test_an_image_is_at_no_distance_from_itself_whatever_its_size(metric: DreamSim):
+def test_an_image_and_its_enlargement_have_distance_0(metric: DreamSim):
     images, references = _images()
     assert _score(metric, images, images) == pytest.approx([0, 0, 0], abs=1e-12)
     assert _score(metric, images, references) == pytest.approx(
@@ -183,28 +185,29 @@ def test_an_image_is_at_no_distance_from_itself_whatever_its_size(metric: DreamS
     assert _score(metric, images, larger) == pytest.approx([0, 0, 0], abs=1e-6)
 
 
-def test_weights_that_are_not_there_or_another_models(
+def test_missing_and_other_weights_are_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with pytest.raises(
-        InputError, match=r"label\.weights\.dreamsim: say where the weights of 'dreamsim' are"
+        InputError,
+        match=r"label\.weights\.dreamsim: the location of the weights of 'dreamsim' is not set",
     ):
         get_metric("dreamsim", device="cpu")
     with pytest.raises(
         InputError,
         match=(
-            r"label\.weights\.dreamsim: .* lacks checkpoints/dino_vitbase16_pretrain\.pth; see"
-            r" docs/metrics\.md"
+            r"label\.weights\.dreamsim: .*: the file checkpoints/dino_vitbase16_pretrain\.pth is"
+            r" missing\. Put it there; docs/metrics\.md"
         ),
     ):
         _metric(tmp_path)
     _shrink(monkeypatch, folder)
-    spoilt = shutil.copytree(folder, tmp_path / "spoilt")
-    (spoilt / FILES[2]).write_bytes(b"no weights")
+    damaged = shutil.copytree(folder, tmp_path / "damaged")
+    (damaged / FILES[2]).write_bytes(b"no weights")
     with pytest.raises(InputError, match=r"label\.weights\.dreamsim: .* cannot be loaded"):
-        _metric(spoilt)
-    torch.save({"cls_token": torch.zeros(1)}, spoilt / DINO)
+        _metric(damaged)
+    torch.save({"cls_token": torch.zeros(1)}, damaged / DINO)
     with pytest.raises(
-        InputError, match=r"dino_vitbase16_pretrain\.pth holds the weights of another model"
+        InputError, match=r"dino_vitbase16_pretrain\.pth has the weights of another model"
     ):
-        _metric(spoilt)
+        _metric(damaged)

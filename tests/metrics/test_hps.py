@@ -29,7 +29,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 @pytest.fixture
 def folder(miniature_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint as it is published, and the metric with the untrained CLIP's architecture."""
+    """Save a checkpoint in the published format, and use the architecture of the small CLIP."""
     clip = shutil.copytree(miniature_pool.parent / "clip", tmp_path / "clip")
     config = json.loads((clip / "open_clip_config.json").read_text())
     (clip / "open_clip_config.json").write_text(
@@ -62,7 +62,7 @@ def _official(folder: Path, images: np.ndarray) -> list[float]:
     model, _, _ = open_clip.create_model_and_transforms(HpsV2.architecture)
     model.load_state_dict(torch.load(folder / HpsV2.file, weights_only=True)["state_dict"])
     tokenizer = open_clip.get_tokenizer(HpsV2.architecture)
-    side, made = model.visual.image_size[0], []
+    side, scores = model.visual.image_size[0], []
     mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
     for image, prompt in zip(images, PROMPTS, strict=True):
         pixels = to_tensor(Image.fromarray(image))
@@ -75,21 +75,21 @@ def _official(folder: Path, images: np.ndarray) -> list[float]:
         pixels = (pixels[:, :, top : top + side, left : left + side] - mean) / std
         with torch.no_grad():
             seen, read = model.eval().encode_image(pixels), model.encode_text(tokenizer([prompt]))
-        made.append(
+        scores.append(
             float(functional.normalize(seen, dim=-1) @ functional.normalize(read, dim=-1).T)
         )
-    return made
+    return scores
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (40, 40), (96, 128), (256, 256)])
-def test_it_is_the_official_score(folder: Path, shape: tuple[int, int]):
+def test_the_score_equals_the_official_one(folder: Path, shape: tuple[int, int]):
     images = np.random.default_rng(0).integers(0, 256, (len(PROMPTS), *shape, 3), np.uint8)
     assert _metric(folder).score(images, PROMPTS) == pytest.approx(
         _official(folder, images), abs=1e-5
     )
 
 
-def test_its_clip_is_no_other_metrics(folder: Path):
+def test_the_clip_is_not_shared_with_other_metrics(folder: Path):
     context = MetricContext(device="cpu", weights={"hps_v2": WeightsParams(weights=str(folder))})
     assert (
         get_metric("hps_v2", context=context).version
@@ -97,14 +97,15 @@ def test_its_clip_is_no_other_metrics(folder: Path):
     )
 
 
-def test_a_checkpoint_of_another_model_and_none(folder: Path):
+def test_missing_and_other_weights_are_refused(folder: Path):
     torch.save({"state_dict": {"logit_scale": torch.ones(())}}, folder / HpsV2.file)
     with pytest.raises(
         InputError,
-        match=r"label.weights.hps_v2: .*HPS_v2.1_compressed.pt holds the weights of another model",
+        match=r"label.weights.hps_v2: .*HPS_v2.1_compressed.pt has the weights of another model",
     ):
         _metric(folder)
     with pytest.raises(
-        InputError, match=r"label.weights.hps_v2: say where the weights of 'hps_v2' are"
+        InputError,
+        match=r"label.weights.hps_v2: the location of the weights of 'hps_v2' is not set",
     ):
         get_metric("hps_v2")

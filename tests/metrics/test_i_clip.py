@@ -23,7 +23,7 @@ WIDTH, LENGTH = 32, 32
 
 
 def _configuration(vocabulary: int) -> dict[str, Any]:
-    tower = {
+    text = {
         "context_length": LENGTH,
         "vocab_size": vocabulary,
         "width": WIDTH,
@@ -41,20 +41,22 @@ def _configuration(vocabulary: int) -> dict[str, Any]:
     return {
         "embed_dim": WIDTH,
         "vision_cfg": {**image, "attn_pooler_heads": 2, "output_tokens": True},
-        "text_cfg": {**tower, "embed_cls": True, "output_tokens": True},
-        "multimodal_cfg": tower,
+        "text_cfg": {**text, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": text,
     }
 
 
 def _save(folder: Path, tokenizer: str | None, vocabulary: int, end: int) -> Path:
-    """A miniature CoCa with random weights, large enough that its captions differ and end."""
+    """Save a small CoCa with random weights that give different captions of different length."""
     torch.manual_seed(0)
     configuration = _configuration(vocabulary)
     model = open_clip.CoCa(**configuration)
     for value in model.parameters():
-        if value.ndim > 1:  # the decoder's projection is not initialised by open_clip at all
+        if value.ndim > 1:  # open_clip does not initialise the decoder's projection
             torch.nn.init.normal_(value, std=0.4)
-    model.text_decoder.text_projection.data[:, end] *= 3  # the end token is likely here and there
+    model.text_decoder.text_projection.data[:, end] *= (
+        3  # makes the end token likely for some images
+    )
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()},
@@ -70,19 +72,21 @@ def _save(folder: Path, tokenizer: str | None, vocabulary: int, end: int) -> Pat
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> dict[str, Path]:
-    """A CoCa with a tokenizer of transformers', and one with open_clip's own."""
+    """Return a CoCa with a tokenizer of transformers, and one with that of open_clip."""
     root = tmp_path_factory.mktemp("coca")
     shutil.copytree(miniature_pool.parent / "clip", root / "hf")
-    words = open_clip.get_tokenizer(f"local-dir:{root / 'hf'}").tokenizer
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{root / 'hf'}").tokenizer
     return {
-        "hf": _save(root / "hf", "any", len(words), words.eos_token_id),
+        "hf": _save(root / "hf", "any", len(tokenizer), tokenizer.eos_token_id),
         "own": _save(root / "own", None, 49408, 49407),
     }
 
 
 def _context(folder: Path, clip: Path) -> MetricContext:
     return MetricContext(
-        EncoderParams(model=f"local-dir:{clip}"), "cpu", {"i_clip": WeightsParams(weights=str(folder))}
+        EncoderParams(model=f"local-dir:{clip}"),
+        "cpu",
+        {"i_clip": WeightsParams(weights=str(folder))},
     )
 
 
@@ -93,8 +97,9 @@ def _images(n: int = 6) -> np.ndarray:
 def _open_clips_generate(
     patch: pytest.MonkeyPatch, folder: Path, images: np.ndarray
 ) -> torch.Tensor:
-    """open_clip's own, with the classes put back that it misses with today's transformers because
-    one other is gone.
+    """Run open_clip's ``generate``.
+
+    Its imports from transformers are restored, which fail because one class was removed.
     """
     names = (
         "LogitsProcessorList",
@@ -109,14 +114,14 @@ def _open_clips_generate(
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     start, end = open_clip.get_tokenizer(f"local-dir:{folder}")([""])[0, :2].tolist()
     pixels = torch.stack([preprocess(Image.fromarray(image)) for image in images])
-    found: torch.Tensor = model.eval().generate(
+    tokens: torch.Tensor = model.eval().generate(
         pixels, generation_type="top_k", top_k=1, sot_token_id=start, eos_token_id=end
     )
-    return found
+    return tokens
 
 
 @pytest.mark.parametrize("kind", ["hf", "own"])
-def test_captions_are_open_clips_greedy_ones(
+def test_captions_equal_those_of_open_clips_greedy_decoding(
     folders: dict[str, Path], miniature_pool: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     captioner = Captioner(_context(folders[kind], miniature_pool.parent / "clip"), "i_clip")
@@ -125,52 +130,56 @@ def test_captions_are_open_clips_greedy_ones(
     assert (tokens == _open_clips_generate(monkeypatch, folders[kind], images)).all()
     assert len({tuple(row) for row in tokens.tolist()}) > 1, "the captions differ"
     if kind == "hf":
-        assert len({row.index(captioner._end) for row in tokens.tolist()}) > 1, "and in length"
+        assert len({row.index(captioner._end) for row in tokens.tolist()}) > 1, (
+            "the lengths of the captions differ"
+        )
     if kind == "own":
-        words = [
+        texts = [
             open_clip.decode(row).split("<end_of_text>")[0].replace("<start_of_text>", "")
             for row in tokens
         ]
-        assert captioner.captions(images) == [text.split("!!")[0].strip() for text in words]
+        assert captioner.captions(images) == [text.split("!!")[0].strip() for text in texts]
 
 
-def test_it_is_the_cosine_of_the_captions_embeddings(
+def test_the_score_is_the_cosine_of_the_embeddings_of_captions(
     folders: dict[str, Path], miniature_pool: Path
 ):
     clip = miniature_pool.parent / "clip"
     metric = get_metric("i_clip", context=_context(folders["hf"], clip))
     assert isinstance(metric, IClip)
     images, references = _images()[:3], _images()[3:]
-    found = metric.score(images, ["x"] * 3, references)
+    scores = metric.score(images, ["x"] * 3, references)
     model, tokenizer = (
         open_clip.create_model(f"local-dir:{clip}").eval(),
         open_clip.get_tokenizer(f"local-dir:{clip}"),
     )
     with torch.no_grad():
-        said = [
+        embeddings = [
             model.encode_text(tokenizer(metric._captioner.captions(part)))
             for part in (images, references)
         ]
-    assert found == pytest.approx(torch.nn.functional.cosine_similarity(*said).numpy(), abs=1e-6)
+    assert scores == pytest.approx(
+        torch.nn.functional.cosine_similarity(*embeddings).numpy(), abs=1e-6
+    )
     assert metric.score(images, ["x"] * 3, images) == pytest.approx([1, 1, 1], abs=1e-12)
 
 
-def test_a_references_caption_is_made_once_in_a_run(
+def test_each_reference_is_captioned_once(
     folders: dict[str, Path], miniature_pool: Path, monkeypatch: pytest.MonkeyPatch
 ):
     metric = get_metric("i_clip", context=_context(folders["hf"], miniature_pool.parent / "clip"))
-    captioner, made = metric._captioner, []
+    captioner, calls = metric._captioner, []
     real = captioner.captions
     monkeypatch.setattr(
-        captioner, "captions", lambda images: (made.append(len(images)), real(images))[1]
+        captioner, "captions", lambda images: (calls.append(len(images)), real(images))[1]
     )
     first = metric.score(_images(2), ["x"] * 2, _images()[[3, 3]])
     assert (metric.score(_images(2), ["x"] * 2, _images()[[3, 3]]) == first).all()
     assert metric.score(_images(1), ["x"], _images()[3:4]) == pytest.approx(first[:1], abs=1e-6)
-    assert made == [2, 1, 2, 1], "images each time, the one reference once"
+    assert calls == [2, 1, 2, 1], "images in every call, the reference once"
 
 
-def test_the_version_is_of_captioner_and_clip(
+def test_the_version_depends_on_captioner_and_clip(
     folders: dict[str, Path], miniature_pool: Path, tmp_path: Path
 ):
     clip = miniature_pool.parent / "clip"
@@ -184,11 +193,13 @@ def test_the_version_is_of_captioner_and_clip(
     (smaller / "open_clip_config.json").write_text(
         json.dumps(config | {"preprocess_cfg": {"mean": [0.4] * 3}})
     )
-    places = [(folders["hf"], clip), (other, clip), (folders["hf"], smaller)]
-    assert len({get_metric("i_clip", context=_context(*place)).version for place in places}) == 3
+    folder_pairs = [(folders["hf"], clip), (other, clip), (folders["hf"], smaller)]
+    assert (
+        len({get_metric("i_clip", context=_context(*pair)).version for pair in folder_pairs}) == 3
+    )
 
 
-def test_a_folder_that_holds_no_captioner(miniature_pool: Path, tmp_path: Path):
+def test_a_folder_without_a_captioner_is_refused(miniature_pool: Path, tmp_path: Path):
     clip = miniature_pool.parent / "clip"
     with pytest.raises(
         InputError,
@@ -199,14 +210,14 @@ def test_a_folder_that_holds_no_captioner(miniature_pool: Path, tmp_path: Path):
     ):
         get_metric("i_clip", context=_context(tmp_path, clip))
     with pytest.raises(
-        InputError, match=r"label\.weights\.i_clip: .* holds a model without a text decoder"
+        InputError, match=r"label\.weights\.i_clip: .* has a model without a text decoder"
     ):
         get_metric("i_clip", context=_context(clip, clip))
     (tmp_path / "open_clip_config.json").write_text(
         json.dumps({"model_cfg": _configuration(100) | {"custom_text": True}})
     )
     with pytest.raises(
-        InputError, match=r"label\.weights\.i_clip: .* holds no model that open_clip loads"
+        InputError, match=r"label\.weights\.i_clip: .* has no model that open_clip can load"
     ):
         get_metric("i_clip", context=_context(tmp_path, clip))
     with pytest.raises(InputError, match=r"label\.weights\.i_clip: the hub does not respond"):

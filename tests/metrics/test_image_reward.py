@@ -14,7 +14,7 @@ import torch
 
 from catimage.errors import InputError
 from catimage.metrics.image_reward import CHECKPOINT, VOCABULARY, ImageReward
-from catimage.metrics.image_reward_model import RewardModel, configurations, renamed
+from catimage.metrics.image_reward_model import RewardModel, model_configs, rename_state
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import get_metric
 from catimage.metrics.scoring import ImageBatch, score
@@ -143,7 +143,9 @@ def save(folder: Path, state: dict[str, torch.Tensor], words: list[str] = WORDS)
 def load(folder: Path) -> ImageReward:
     metric = get_metric(
         "image_reward",
-        context=MetricContext(device="cpu", weights={"image_reward": WeightsParams(weights=str(folder))}),
+        context=MetricContext(
+            device="cpu", weights={"image_reward": WeightsParams(weights=str(folder))}
+        ),
     )
     assert isinstance(metric, ImageReward)
     return metric
@@ -165,21 +167,21 @@ def metric(folder: Path) -> ImageReward:
 
 
 @pytest.mark.parametrize("size", OFFICIAL)
-def test_it_is_the_official_reward(metric: ImageReward, size: tuple[int, int]):
+def test_the_score_equals_the_official_reward(metric: ImageReward, size: tuple[int, int]):
     rewards = metric.score(images(*size), PROMPTS)
     assert rewards.dtype == np.float64
     assert rewards == pytest.approx(
         OFFICIAL[size], abs=1e-5
-    )  # an epsilon of 1e-5 for 1e-6 in the image encoder makes 1.8e-5
+    )  # an epsilon of 1e-5 instead of 1e-6 in the image encoder changes it by 1.8e-5
 
 
-def test_the_official_checkpoint_fits_the_model():
+def test_the_model_has_the_tensors_of_the_official_checkpoint():
     shapes = official(**LARGE)
     lines = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
     assert hashlib.sha256(lines.encode()).hexdigest() == LARGE_KEYS
-    used = renamed({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
-    assert len(used) == len(shapes) - 5  # without the positions' numbers and the two projections
-    vision, text = configurations(used)
+    used = rename_state({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    assert len(used) == len(shapes) - 5  # without position_ids and the two projections
+    vision, text = model_configs(used)
     with torch.device("meta"):
         model = RewardModel(vision, text)
     model.load_state_dict(used, strict=True, assign=True)
@@ -191,15 +193,15 @@ def test_the_official_checkpoint_fits_the_model():
     ) == (224, 16, 16, 12)
 
 
-def test_a_reward_is_the_same_in_any_batch(metric: ImageReward, monkeypatch: pytest.MonkeyPatch):
+def test_scores_do_not_depend_on_the_batch(metric: ImageReward, monkeypatch: pytest.MonkeyPatch):
     given = images(64, 64)
-    monkeypatch.setattr("catimage.metrics.image_reward.BATCH", 3)
+    monkeypatch.setattr("catimage.metrics.image_reward.BATCH_SIZE", 3)
     assert metric.score(given[::-1], PROMPTS[::-1]) == pytest.approx(
         OFFICIAL[64, 64][::-1], abs=1e-5
     )
 
 
-def test_what_a_prompt_says_beyond_35_tokens_and_in_capitals_does_not_matter(metric: ImageReward):
+def test_case_and_tokens_after_the_35th_do_not_matter(metric: ImageReward):
     given = images(64, 64)[[3, 3, 0, 0]]
     long, longer, small, large = metric.score(
         given, ["many stars " * 20, "many stars " * 20 + "a red cat", "a red ring", "A RED Ring"]
@@ -207,14 +209,14 @@ def test_what_a_prompt_says_beyond_35_tokens_and_in_capitals_does_not_matter(met
     assert (long, small) == pytest.approx((longer, large), abs=1e-6)
 
 
-def test_rewards_have_no_bounds(metric: ImageReward):
-    found = score(metric, ImageBatch(images(64, 64), PROMPTS, list("abcd")))
-    assert np.isfinite(found).all()
+def test_rewards_are_unbounded(metric: ImageReward):
+    scores = score(metric, ImageBatch(images(64, 64), PROMPTS, list("abcd")))
+    assert np.isfinite(scores).all()
     assert metric.range == (-np.inf, np.inf)
     assert metric.higher_is_better
 
 
-def test_the_version_is_of_the_weights_used_and_of_the_vocabulary(
+def test_the_version_depends_on_the_used_weights_and_the_vocabulary(
     metric: ImageReward, state: dict[str, torch.Tensor], tmp_path: Path
 ):
     unused = state | {
@@ -227,7 +229,7 @@ def test_the_version_is_of_the_weights_used_and_of_the_vocabulary(
     assert len({metric.version, weights, words}) == 3
 
 
-def test_by_default_the_hub_gives_both_at_pinned_revisions(
+def test_by_default_both_files_come_from_the_hub_at_pinned_revisions(
     metric: ImageReward, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked = []
@@ -251,18 +253,18 @@ def test_by_default_the_hub_gives_both_at_pinned_revisions(
     ]
 
 
-def test_weights_that_are_not_there(tmp_path: Path):
+def test_missing_weights_are_refused(tmp_path: Path):
     with pytest.raises(
-        InputError, match=r"label\.weights\.image_reward: there is no file .*ImageReward\.pt"
+        InputError, match=r"label\.weights\.image_reward: .*ImageReward\.pt is not found"
     ):
         load(tmp_path)
     (tmp_path / "ImageReward.pt").touch()
     with pytest.raises(
-        InputError, match=r"label\.weights\.image_reward: there is no file .*vocab\.txt"
+        InputError, match=r"label\.weights\.image_reward: .*vocab\.txt is not found"
     ):
         load(tmp_path)
     with pytest.raises(
-        InputError, match=r"'THUDM/ImageReward' at revision '9fabc279.*has not been fetched before"
+        InputError, match=r"'THUDM/ImageReward' at revision '9fabc279.*is not in the cache"
     ):
         get_metric("image_reward", context=MetricContext(device="cpu"))
 
@@ -276,19 +278,19 @@ def test_weights_that_are_not_there(tmp_path: Path):
         {"mlp.layers.7.bias": torch.ones(2)},
     ],
 )
-def test_weights_of_another_model(
+def test_the_weights_of_another_model_are_refused(
     state: dict[str, torch.Tensor], tmp_path: Path, change: dict[str, torch.Tensor | None]
 ):
     changed = {name: value for name, value in {**state, **change}.items() if value is not None}
-    with pytest.raises(InputError, match=r"ImageReward\.pt holds the weights of another model"):
+    with pytest.raises(InputError, match=r"ImageReward\.pt has the weights of another model"):
         load(save(tmp_path / "weights", changed))
 
 
-def test_the_vocabulary_of_another_model(state: dict[str, torch.Tensor], tmp_path: Path):
+def test_the_vocabulary_of_another_model_is_refused(state: dict[str, torch.Tensor], tmp_path: Path):
     with pytest.raises(
         InputError,
         match=(
-            r"vocab\.txt and BLIP's two tokens make 19 tokens, where the model has 18; put the"
+            r"vocab\.txt and BLIP's two tokens make 19 tokens, but the model has 18\. Put the"
             r" vocab\.txt of"
         ),
     ):

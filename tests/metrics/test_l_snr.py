@@ -1,4 +1,4 @@
-"""L-SNR against its formula by scipy, and what noise, blur and more denoising steps do to it."""
+"""L-SNR compared with its formula in scipy, and the effect of noise, blur and contrast."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def _noisy(image: np.ndarray, deviation: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
-    """Two photographs, cut and halved, and three scenes."""
+    """Return two photographs, cropped and scaled to half their size, and three scenes."""
     photos = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")]
     scenes = [scene for caption in CAPTIONS if (scene := parse(caption)) is not None]
     assert len(scenes) == len(CAPTIONS)
@@ -59,14 +59,14 @@ def pictures() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("shape", [(70, 64, 64), (2, 600, 450), (2, 3, 70), (3, 1, 1), (0, 64, 64)])
-def test_it_is_its_formula_by_scipy_in_any_size_and_number(shape: tuple[int, int, int]):
+def test_the_score_equals_the_formula_in_scipy(shape: tuple[int, int, int]):
     noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     smooth = np.stack([gaussian_filter(i, (3, 3, 0)) for i in noise]) if len(noise) else noise
     for images in (noise, smooth):
         assert _score(images) == pytest.approx([_by_scipy(i) for i in images], abs=1e-6)
 
 
-def test_photographs_and_scenes_have_the_formulas_value(pictures: list[np.ndarray]):
+def test_photographs_and_scenes_score_the_value_of_the_formula(pictures: list[np.ndarray]):
     assert [_score(p[None])[0] for p in pictures] == pytest.approx(
         [_by_scipy(p) for p in pictures], abs=1e-6
     )
@@ -74,14 +74,14 @@ def test_photographs_and_scenes_have_the_formulas_value(pictures: list[np.ndarra
 
 @settings(max_examples=60, deadline=None)
 @given(IMAGES)
-def test_it_stays_in_its_range_and_a_flip_changes_nothing(images: np.ndarray):
+def test_scores_lie_in_the_range_and_do_not_change_with_a_flip(images: np.ndarray):
     values = _score(images)
     assert ((values >= 0) & (values <= 1)).all()
     assert values == pytest.approx(_score(images[:, :, ::-1]), abs=1e-5)
     assert values[1] == pytest.approx(_score(images[1:])[0], abs=1e-5)
 
 
-def test_lower_is_better_and_noise_and_blur_raise_it(pictures: list[np.ndarray]):
+def test_noise_and_blur_raise_the_score(pictures: list[np.ndarray]):
     assert get_metric("l_snr").higher_is_better is False
     for picture in pictures:
         blurred = _score(np.stack([picture, *(_blurred(picture, s) for s in (0.5, 1, 2, 4))]))
@@ -91,11 +91,11 @@ def test_lower_is_better_and_noise_and_blur_raise_it(pictures: list[np.ndarray])
         assert _score(_noisy(picture, 80)[None])[0] > noisy[0]
 
 
-def test_an_image_of_one_colour_has_no_detail():
+def test_an_image_of_one_colour_scores_1():
     images = np.stack([np.full((20, 30, 3), value, np.uint8) for value in (0, 77, 255)])
     assert (_score(images) == 1).all()
 
 
-def test_contrast_does_not_matter():
+def test_contrast_does_not_change_the_score():
     image = np.random.default_rng(2).integers(0, 100, (1, 32, 32, 3), np.uint8)
     assert _score(2 * image) == pytest.approx(_score(image), abs=1e-6)

@@ -17,7 +17,7 @@ from catimage.params import WeightsParams
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
-    """AlexNet's classifier, which nobody uses, is not filled with random numbers each time."""
+    """Skip the initialisation of AlexNet's classifier, which is not used."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.Linear, "reset_parameters", lambda _: None)
         yield
@@ -25,7 +25,7 @@ def _quick():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of AlexNet's features under torchvision's file name."""
+    """Save random weights of AlexNet's features under torchvision's file name."""
     folder = tmp_path_factory.mktemp("lpips")
     torch.manual_seed(3)
     state = {
@@ -59,7 +59,7 @@ def _score(metric: Lpips, images: np.ndarray, references: np.ndarray) -> np.ndar
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_it_is_torchmetrics_own_on_the_same_weights(
+def test_the_score_equals_torchmetrics_with_the_same_weights(
     folder: Path, metric: Lpips, monkeypatch: pytest.MonkeyPatch
 ):
     backbone = alexnet(weights=None)
@@ -74,7 +74,7 @@ def test_it_is_torchmetrics_own_on_the_same_weights(
     assert _score(metric, *_images()) == pytest.approx(expected.numpy(), rel=1e-6)
 
 
-def test_an_image_is_at_no_distance_from_itself_and_noise_carries_it_away(metric: Lpips):
+def test_equal_images_score_0_and_noise_raises_the_score(metric: Lpips):
     image = np.kron(np.random.default_rng(1).integers(0, 256, (8, 8, 3)), np.ones((8, 8, 1)))
     noise = np.random.default_rng(2).normal(0, 1, image.shape)
     spoilt = np.stack([np.clip(image + s * noise, 0, 255) for s in (0, 5, 20, 80)]).astype(np.uint8)
@@ -85,7 +85,7 @@ def test_an_image_is_at_no_distance_from_itself_and_noise_carries_it_away(metric
     assert _score(metric, image, spoilt) == pytest.approx(values, rel=1e-5)
 
 
-def test_the_version_is_of_the_weights(folder: Path, metric: Lpips, tmp_path: Path):
+def test_the_version_depends_on_the_weights(folder: Path, metric: Lpips, tmp_path: Path):
     path = shutil.copytree(folder, tmp_path / "other") / BACKBONES["alex"]
     state = torch.load(path, weights_only=True)
     state["features.0.bias"] += 1
@@ -93,22 +93,23 @@ def test_the_version_is_of_the_weights(folder: Path, metric: Lpips, tmp_path: Pa
     assert _metric(folder).version == metric.version != _metric(path.parent).version
 
 
-def test_weights_that_are_not_there_or_another_models(folder: Path, tmp_path: Path):
+def test_missing_and_other_weights_are_refused(folder: Path, tmp_path: Path):
     with pytest.raises(
-        InputError, match=r"label\.weights\.lpips: say where the weights of 'lpips' are"
+        InputError,
+        match=r"label\.weights\.lpips: the location of the weights of 'lpips' is not set",
     ):
         get_metric("lpips", device="cpu")
     with pytest.raises(
         InputError,
         match=(
-            r"lpips: .* has neither alexnet-owt-7be5be79\.pth nor vgg16-397923af\.pth; put one"
-            r" there"
+            r"lpips: .* has neither alexnet-owt-7be5be79\.pth nor vgg16-397923af\.pth\. Put"
+            r" one of them there"
         ),
     ):
         _metric(tmp_path)
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / BACKBONES["alex"])
     with pytest.raises(
-        InputError, match=r"label\.weights\.lpips: .* holds the weights of another model"
+        InputError, match=r"label\.weights\.lpips: .* has the weights of another model"
     ):
         _metric(tmp_path)
 

@@ -1,4 +1,4 @@
-"""PickScore against the official example's steps on an untrained CLIP of transformers."""
+"""PickScore compared with the steps of the official example, on an untrained CLIP."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _metric(folder: Path) -> Any:
     return get_metric(
         "pick_score",
-        context=MetricContext(device="cpu", weights={"pick_score": WeightsParams(weights=str(folder))}),
+        context=MetricContext(
+            device="cpu", weights={"pick_score": WeightsParams(weights=str(folder))}
+        ),
     )
 
 
@@ -46,7 +48,7 @@ def metric(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def processor() -> Any:
-    """CLIP ViT-H/14's: transformers' tokenizer with OpenAI's vocabulary, and its image processor."""
+    """Return transformers' processor of CLIP ViT-H/14, with OpenAI's vocabulary."""
     from transformers import CLIPTokenizer
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -65,7 +67,7 @@ def _official(folder: Path, processor: Any, images: np.ndarray) -> list[float]:
 
     model = CLIPModel.from_pretrained(folder).eval()
     tokenizer, pixels = processor
-    made = []
+    scores = []
     for image, prompt in zip(images, PROMPTS, strict=True):
         seen = pixels(images=[Image.fromarray(image)], return_tensors="pt")
         read = tokenizer(
@@ -75,12 +77,12 @@ def _official(folder: Path, processor: Any, images: np.ndarray) -> list[float]:
             both = model(**seen, **read)
             image_embs = both.image_embeds / torch.norm(both.image_embeds, dim=-1, keepdim=True)
             text_embs = both.text_embeds / torch.norm(both.text_embeds, dim=-1, keepdim=True)
-            made.append(float((model.logit_scale.exp() * (text_embs @ image_embs.T))[0]))
-    return made
+            scores.append(float((model.logit_scale.exp() * (text_embs @ image_embs.T))[0]))
+    return scores
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (24, 24), (90, 128)])
-def test_it_is_the_official_score(
+def test_the_score_equals_the_official_one(
     metric: Any, folder: Path, processor: Any, shape: tuple[int, int]
 ):
     images = np.random.default_rng(0).integers(0, 256, (len(PROMPTS), *shape, 3), np.uint8)
@@ -89,38 +91,41 @@ def test_it_is_the_official_score(
     )
 
 
-def test_a_prompt_has_its_score_in_any_batch(metric: Any):
+def test_scores_do_not_depend_on_the_batch(metric: Any):
     images = np.random.default_rng(1).integers(0, 256, (len(PROMPTS), 32, 32, 3), np.uint8)
     whole = metric.score(images, PROMPTS)
     alone = [metric.score(images[i : i + 1], PROMPTS[i : i + 1])[0] for i in range(len(PROMPTS))]
     assert whole == pytest.approx(alone, abs=1e-5)
 
 
-def test_weights_that_lack_something_or_are_not_there(folder: Path, tmp_path: Path):
+def test_missing_and_incomplete_weights_are_refused(folder: Path, tmp_path: Path):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(
-        InputError, match=r"label.weights.pick_score: .* holds no CLIP of transformers"
+        InputError, match=r"label.weights.pick_score: .* has no CLIP of transformers"
     ):
         _metric(tmp_path)
     state = load_file(folder / "model.safetensors")
-    lacking = {k: v for k, v in state.items() if k != "visual_projection.weight"}
-    save_file(lacking, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    incomplete = {k: v for k, v in state.items() if k != "visual_projection.weight"}
+    save_file(incomplete, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
         InputError,
         match=(
-            r"label.weights.pick_score: .* lack 'visual_projection.weight': they are another"
-            r" model's"
+            r"label.weights.pick_score: .* the weights of another model; the tensor"
+            r" 'visual_projection\.weight' is missing"
         ),
     ):
         _metric(tmp_path)
     with pytest.raises(
         InputError,
-        match=r"label.weights.pick_score: say where .* with config.json, model.safetensors",
+        match=(
+            r"label.weights.pick_score: the location .* is not set\. .* with config\.json,"
+            r" model\.safetensors"
+        ),
     ):
         get_metric("pick_score")
 
 
-def test_the_version_is_of_the_weights(metric: Any, folder: Path, tmp_path: Path):
+def test_the_version_depends_on_the_weights(metric: Any, folder: Path, tmp_path: Path):
     state = load_file(folder / "model.safetensors")
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     save_file(

@@ -27,7 +27,7 @@ TRUTH = {
         _scene(Group(1, "large", "", "red", "square")),
         _scene(Group(1, "large", "striped", "red", "square")),
     ),
-    "place": (_scene(LEFT), _scene(Group(1, "large", "", "red", "square", "on the right"))),
+    "position": (_scene(LEFT), _scene(Group(1, "large", "", "red", "square", "on the right"))),
     "background": (_scene(RINGS), _scene(RINGS, ground=Background("plain", "green"))),
     "direction": (
         _scene(ground=Background("half", "red", "blue", "side by side")),
@@ -36,15 +36,15 @@ TRUTH = {
 }
 
 
-@pytest.mark.parametrize(("told", "other"), TRUTH.values(), ids=TRUTH)
-def test_an_image_scores_better_for_what_it_shows_than_for_what_it_does_not(told, other):
+@pytest.mark.parametrize(("described", "other"), TRUTH.values(), ids=TRUTH)
+def test_an_image_scores_higher_for_its_own_caption(described, other):
     for seed in range(5):
-        image = render(told, np.random.default_rng(seed))
-        assert faithfulness(image, told) > 0.93
-        assert faithfulness(image, other) < faithfulness(image, told) - 0.05
+        image = render(described, np.random.default_rng(seed))
+        assert faithfulness(image, described) > 0.93
+        assert faithfulness(image, other) < faithfulness(image, described) - 0.05
 
 
-def test_the_renderers_images_score_nearly_one_and_other_captions_little():
+def test_rendered_images_score_nearly_1_and_low_for_other_captions():
     held, metric = held_out_scenes(40, seed=3), SceneFaithfulness()
     own = metric.score(held.images, held.captions)
     others = metric.score(np.roll(held.images, 1, axis=0), held.captions)
@@ -57,7 +57,7 @@ def test_the_renderers_images_score_nearly_one_and_other_captions_little():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_noise_makes_it_worse_and_the_range_holds(seed):
+def test_noise_lowers_the_score_and_scores_lie_in_the_range(seed):
     rng = np.random.default_rng(seed)
     image = render(_scene(RINGS), rng)
     noisy = np.clip(image + rng.normal(0, 90, image.shape), 0, 255).astype(np.uint8)
@@ -65,17 +65,17 @@ def test_noise_makes_it_worse_and_the_range_holds(seed):
     assert 0 <= spoilt < clean <= 1
 
 
-def test_a_flat_image_shows_no_object():
+def test_an_image_of_one_colour_has_no_objects():
     assert faithfulness(np.zeros((64, 64, 3), np.uint8), _scene(RINGS)) == 0
     assert faithfulness(np.full((64, 64, 3), (140, 140, 145), np.uint8), _scene(RINGS)) == 0.5
 
 
-def test_what_it_cannot_judge_is_said():
+def test_other_prompts_and_sizes_are_refused():
     metric = SceneFaithfulness()
     with pytest.raises(
         InputError,
-        match=r"'a cat' is no caption of the tiny pool's scene grammar; leave the metric out",
+        match=r"'a cat' is not a caption of the scene grammar\. Remove the metric",
     ):
         metric.score(np.zeros((1, 64, 64, 3), np.uint8), ["a cat"])
-    with pytest.raises(InputError, match="judges images of 64x64 pixels, not 32x32"):
+    with pytest.raises(InputError, match="the images have 32x32 pixels, not 64x64"):
         metric.score(np.zeros((1, 32, 32, 3), np.uint8), ["an empty red wall"])

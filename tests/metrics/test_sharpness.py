@@ -37,7 +37,7 @@ def _score(images: np.ndarray) -> np.ndarray:
     return get_metric("sharpness").score(images, ["x"] * len(images))
 
 
-def test_it_is_the_papers_formula_by_an_independent_convolution():
+def test_the_score_equals_the_formula_of_the_paper():
     images = np.random.default_rng(0).integers(0, 256, (4, 31, 17, 3), np.uint8)
     images[1] = images[1] // 40
     assert _score(images) == pytest.approx([_by_convolution(i) for i in images], rel=1e-6)
@@ -46,7 +46,7 @@ def test_it_is_the_papers_formula_by_an_independent_convolution():
 @pytest.mark.parametrize(
     "shape", [(700, 64, 64), (2, 600, 450), (2, 3, 70), (3, 1, 1), (0, 64, 64)]
 )
-def test_it_is_scipys_filter_in_any_size_and_number(shape: tuple[int, int, int]):
+def test_the_score_equals_that_of_scipys_filter(shape: tuple[int, int, int]):
     noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     smooth = np.stack([gaussian_filter(i, (3, 3, 0)) for i in noise]) if len(noise) else noise
     for images in (noise, smooth):
@@ -55,7 +55,7 @@ def test_it_is_scipys_filter_in_any_size_and_number(shape: tuple[int, int, int])
 
 @settings(max_examples=60, deadline=None)
 @given(IMAGES)
-def test_it_stays_in_its_range_and_images_do_not_influence_each_other(images: np.ndarray):
+def test_scores_lie_in_the_range_and_do_not_depend_on_the_batch(images: np.ndarray):
     low, high = get_metric("sharpness").range
     values = _score(images)
     assert ((values >= low) & (values <= high)).all()
@@ -64,12 +64,12 @@ def test_it_stays_in_its_range_and_images_do_not_influence_each_other(images: np
     assert values == pytest.approx(_score(images[:, :, ::-1]), rel=1e-6, abs=1e-12)
 
 
-def test_a_black_image_has_none_and_a_plain_one_neither():
+def test_images_of_one_colour_score_0():
     images = np.stack([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 200, np.uint8)])
     assert _score(images) == pytest.approx([0.0, 0.0], abs=1e-20)
 
 
-def test_blur_lowers_it():
+def test_blur_lowers_the_score():
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8))
     blurred = [image.filter(ImageFilter.GaussianBlur(radius)) for radius in (0, 1, 2)]
     values = _score(np.stack([np.asarray(i) for i in blurred]))

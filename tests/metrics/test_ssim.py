@@ -37,10 +37,10 @@ def _by_filters(image: np.ndarray, reference: np.ndarray) -> float:
     )
 
 
-def test_it_is_the_papers_formula_by_independent_filters_and_torchmetrics():
+def test_the_score_equals_the_formula_and_torchmetrics():
     rng = np.random.default_rng(0)
     references = rng.integers(0, 256, (3, 31, 17, 3), np.uint8)
-    references[1] //= 40  # a range of its own, which is not its scale
+    references[1] //= 40  # a smaller range of values
     images = np.clip(references + rng.normal(0, 25, references.shape), 0, 255).astype(np.uint8)
     expected = [_by_filters(i, r) for i, r in zip(images, references, strict=True)]
     assert _score(images, references) == pytest.approx(expected, abs=1e-12)
@@ -48,30 +48,30 @@ def test_it_is_the_papers_formula_by_independent_filters_and_torchmetrics():
     theirs = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")
     assert _score(images, references) == pytest.approx(
         theirs.numpy(), abs=1e-6
-    )  # the window is of single precision there
+    )  # torchmetrics has a window in single precision
 
 
 @settings(max_examples=15, deadline=None)
 @given(IMAGES)
-def test_an_image_is_like_itself_and_the_order_does_not_matter(images: np.ndarray):
+def test_equal_images_score_1_and_the_metric_is_symmetric(images: np.ndarray):
     a, b = images[:2], images[2:]
     assert (_score(a, a) == 1).all()
     assert _score(a, b) == pytest.approx(_score(b, a), abs=1e-12)
     assert (np.abs(_score(a, b)) <= 1).all()
 
 
-def test_images_do_not_influence_each_other_whatever_goes_through_at_once(
+def test_scores_do_not_depend_on_the_batch(
     monkeypatch: pytest.MonkeyPatch,
 ):
     images, references = np.random.default_rng(1).integers(0, 256, (2, 5, 16, 16, 3), np.uint8)
     references[2] = 0
     together = _score(images, references)
-    monkeypatch.setattr(pairs, "PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr(pairs, "MAX_PIXELS", 2 * 16 * 16)
     assert _score(images, references) == pytest.approx(together, abs=1e-12)
     assert _score(images[2:3], references[2:3]) == pytest.approx(together[2:3], abs=1e-12)
 
 
-def test_noise_and_blur_lower_it():
+def test_noise_and_blur_lower_the_score():
     rng = np.random.default_rng(2)
     image = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     noisy = [
@@ -90,8 +90,8 @@ def test_a_reference_of_another_size_is_refused():
     with pytest.raises(
         InputError,
         match=(
-            r"'ssim': the image has 20x16 pixels and its reference 32x16; it compares images of one"
-            r" size"
+            r"'ssim': the image has 20x16 pixels and its reference 32x16\. Give both candidates"
+            r" one image size"
         ),
     ):
         _score(np.zeros((1, 16, 20, 3), np.uint8), np.zeros((1, 16, 32, 3), np.uint8))

@@ -20,7 +20,7 @@ STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(2)}
 
 
 class Dangerous:
-    """What a pickle would run when it is loaded."""
+    """An object whose pickle would run code when it is loaded."""
 
     def __reduce__(self) -> Any:
         return Path.touch, (Path("touched"),)
@@ -28,7 +28,7 @@ class Dangerous:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """``mini/head`` and the gated ``mini/gated``; yields the files sent."""
+    """Serve ``mini/head`` and the gated ``mini/gated``; yield the paths of sent files."""
     from huggingface_hub import constants, hf_api
 
     folder = tmp_path / "repository"
@@ -77,39 +77,42 @@ def test_state_dicts_of_every_format_are_read(tmp_path: Path, name: str):
     )
 
 
-def test_a_trainers_checkpoint_has_its_state_dict_inside(tmp_path: Path):
+def test_the_state_dict_of_a_trainers_checkpoint_is_read(tmp_path: Path):
     torch.save({"epoch": 3, "state_dict": STATE}, tmp_path / "a.pt")
     model = torch.nn.Linear(3, 2)
     load_state(model, tmp_path / "a.pt", "mini")
     assert torch.equal(model.weight, STATE["weight"])
 
 
-def test_a_pickle_of_more_than_tensors_is_refused_and_runs_nothing(
+def test_a_pickle_with_other_objects_is_refused_and_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": Dangerous()}, tmp_path / "a.pt")
     with pytest.raises(
         InputError,
-        match=r"label.weights.mini: .*a\.pt is damaged, or a pickle of more than tensors",
+        match=(
+            r"label.weights.mini: .*a\.pt is damaged, or a pickle with other objects than tensors,"
+            r" which is not loaded"
+        ),
     ):
         read_state(tmp_path / "a.pt", "mini")
     assert not (tmp_path / "touched").exists()
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "absent.pt"])
-def test_damaged_files_are_named(tmp_path: Path, name: str):
+def test_damaged_files_are_refused(tmp_path: Path, name: str):
     if name != "absent.pt":
         (tmp_path / name).write_bytes(b"\x05" * 40)
     with pytest.raises(InputError, match=rf"label.weights.mini: .*{name} is damaged"):
         read_state(tmp_path / name, "mini")
 
 
-def test_what_is_no_state_dict_is_refused(tmp_path: Path):
+def test_other_content_than_a_state_dict_is_refused(tmp_path: Path):
     torch.save({"epoch": 3}, tmp_path / "a.pt")
-    with pytest.raises(InputError, match="holds no state dict"):
+    with pytest.raises(InputError, match="does not contain a state dict"):
         read_state(tmp_path / "a.pt", "mini")
-    with pytest.raises(InputError, match=r"a\.onnx is no file of weights"):
+    with pytest.raises(InputError, match=r"a\.onnx: unknown format of weights"):
         read_state(tmp_path / "a.onnx", "mini")
 
 
@@ -117,27 +120,30 @@ def test_weights_of_another_model_are_refused(tmp_path: Path):
     torch.save(STATE, tmp_path / "a.pt")
     with pytest.raises(
         InputError,
-        match=r"label.weights.mini: .*holds the weights of another model \(.*size mismatch",
+        match=r"label.weights.mini: .*has the weights of another model \(.*size mismatch",
     ):
         load_state(torch.nn.Linear(4, 2), tmp_path / "a.pt", "mini")
 
 
-def test_nothing_said_and_no_default(tmp_path: Path):
+def test_a_missing_location_is_refused(tmp_path: Path):
     with pytest.raises(
         InputError,
-        match=r"label.weights.mini: say where the weights of 'mini' are: .* with head.pth",
+        match=(
+            r"label.weights.mini: the location of the weights of 'mini' is not set\. Set it to a"
+            r" folder with head\.pth"
+        ),
     ):
         weights_file(MetricContext(), "mini", "head.pth")
     with pytest.raises(
         InputError,
-        match=r"label.weights.mini: there is no folder .*absent; put the weights there or",
+        match=r"label.weights.mini: no such folder .*absent\. Put the weights there or",
     ):
         weights_folder(_context(str(tmp_path / "absent")), "mini", ["*.json"])
-    with pytest.raises(InputError, match=r"label.weights.mini: there is no file .*head.pth"):
+    with pytest.raises(InputError, match=r"label.weights.mini: .*head\.pth is not found"):
         weights_file(_context(str(tmp_path)), "mini", "head.pth")
 
 
-def test_files_of_the_hub_are_fetched_once(hub: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_files_are_downloaded_from_the_hub_once(hub: list[str], monkeypatch: pytest.MonkeyPatch):
     context = _context("mini/head", REVISION)
     assert _same(
         dict(
@@ -150,19 +156,22 @@ def test_files_of_the_hub_are_fetched_once(hub: list[str], monkeypatch: pytest.M
     assert hub == ["mini/head/head.safetensors"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert weights_file(
-        MetricContext(), "mini", "head.safetensors", WeightsParams(weights="mini/head", revision=REVISION)
+        MetricContext(),
+        "mini",
+        "head.safetensors",
+        WeightsParams(weights="mini/head", revision=REVISION),
     ).is_file()
     assert hub == ["mini/head/head.safetensors"]
 
 
-def test_of_a_repository_only_what_is_asked_for_is_fetched(hub: list[str]):
+def test_only_the_requested_files_of_a_repository_are_downloaded(hub: list[str]):
     folder = weights_folder(_context("mini/head", REVISION), "mini", ["*.json", "head.safetensors"])
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "head.safetensors"]
     assert not any("readme" in path for path in hub)
 
 
 @pytest.mark.parametrize(
-    ("repository", "revision", "file", "said"),
+    ("repository", "revision", "file", "message"),
     [
         (
             "mini/absent",
@@ -175,15 +184,15 @@ def test_of_a_repository_only_what_is_asked_for_is_fetched(hub: list[str]):
         ("mini/head", REVISION, "tail.safetensors", "'mini/head' lacks a file at revision"),
     ],
 )
-def test_what_the_hub_refuses_is_one_sentence(
-    hub: list[str], repository: str, revision: str, file: str, said: str
+def test_errors_of_the_hub_are_reported(
+    hub: list[str], repository: str, revision: str, file: str, message: str
 ):
-    with pytest.raises(InputError, match=f"^params.yaml: label.weights.mini: {said}") as caught:
+    with pytest.raises(InputError, match=f"^params.yaml: label.weights.mini: {message}") as caught:
         weights_file(_context(repository, revision), "mini", file)
     assert "\n" not in str(caught.value)
 
 
-def test_a_hub_out_of_reach(hub: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_hub_is_reported(hub: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"label.weights.mini: the hub does not respond"):
         weights_file(_context("mini/head", REVISION), "mini", "head.safetensors")

@@ -304,7 +304,7 @@ def test_a_failing_metric_keeps_finished_scores(
     monkeypatch.setattr(Darkness, "limit", _levels(workspace)[-1] - 1e-9)
     with pytest.raises(
         InputError,
-        match=r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: its score is nan",
+        match=r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: the score nan is outside",
     ):
         label.run(workspace, _labels(params, metrics=["level", "darkness"]))
     assert workspace.scores.read_bytes() == before

@@ -48,7 +48,7 @@ class AestheticV1(Metric):
 
     @staticmethod
     def head(width: int) -> Any:
-        """Return the untrained head on embeddings of ``width``, with the layer names of the file."""
+        """Return the untrained head on embeddings of ``width``, with the names of the file."""
         from torch import nn
 
         return nn.Linear(width, 1)

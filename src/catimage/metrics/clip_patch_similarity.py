@@ -1,6 +1,4 @@
-"""A mid-level distance for pools that have no DreamSim at hand: how alike a CLIP finds an image and
-its reference, place by place.
-"""
+"""Similarity of the layout of an image and its reference by CLIP."""
 
 from __future__ import annotations
 
@@ -8,21 +6,21 @@ import numpy as np
 
 from catimage.metrics.clip import shared_clip
 from catimage.metrics.metric import MetricContext, ReferenceMetric
-from catimage.metrics.pairs import cosines
+from catimage.metrics.pairs import row_cosines
 
 
 class ClipPatchSimilarity(ReferenceMetric):
-    """The mean over patches of the cosine of image's and reference's tokens, after half of the
-    blocks of ``params.encoder``'s CLIP.
+    """The mean cosine of the patch tokens of image and reference in the middle of a CLIP.
 
-    It stands where BudgetFusion 3.2 has DreamSim (equation 3): half-way tokens know what is at
-    their place and around it, so that a moved object costs even where the whole image means the
-    same. Tokens are those between two blocks, without a norm; where the image tower is a
-    convolutional network, its half-way features at each place. ``version`` holds a digest of the
-    weights and preprocessing.
+    The CLIP is that of the setting ``encoder``. The metric replaces DreamSim (BudgetFusion 3.2,
+    equation 3) if its weights are unavailable. Tokens after half of the blocks describe the content
+    of their patch and its surroundings, so that a moved object lowers the score even if the meaning
+    of the image is the same. They are taken between two blocks, without a normalisation layer; for
+    a convolutional image encoder, they are its features at each position. ``version`` has a digest
+    of the weights and of the preprocessing.
 
     Raises:
-        InputError: the model or device is not to be had.
+        InputError: the model or the device is unavailable.
     """
 
     name = "clip_patch_similarity"
@@ -33,10 +31,7 @@ class ClipPatchSimilarity(ReferenceMetric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n references, which may have another size, to float64 (n,); the
-        prompts do not matter.
-        """
+        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
         a, b = (self._clip.patches(part) for part in (images, references))
         rows = [tokens.permute(0, 2, 3, 1).flatten(0, 2) for tokens in (a, b)]
-        found: np.ndarray = cosines(*rows).reshape(len(images), -1).mean(1)
-        return found
+        return np.asarray(row_cosines(*rows).reshape(len(images), -1).mean(1))

@@ -9,14 +9,14 @@ from catimage.metrics.metric import Metric, MetricContext
 
 
 class ClipScore(Metric):
-    """The plain cosine, neither clipped at 0 nor times 100 (0.28 in the paper's Table 1), by the
-    CLIP of ``params.encoder``.
+    """The plain cosine of an image and its prompt, by the CLIP of the setting ``encoder``.
 
-    Images are resized and normalised as the model's configuration says. ``version`` holds a digest
-    of the weights and of that configuration.
+    It is neither clipped at 0 nor multiplied by 100; CATImage's Table 1 reports about 0.28. Images
+    are resized and normalised by the configuration of the model. ``version`` has a digest of the
+    weights and of that configuration.
 
     Raises:
-        InputError: the model or device is not to be had.
+        InputError: the model or the device is unavailable.
     """
 
     name = "clip_score"
@@ -27,5 +27,5 @@ class ClipScore(Metric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n prompts to float64 (n,), in [-1, 1]."""
+        """Score uint8 (n, h, w, 3) images against n prompts: float64 (n,) in [-1, 1]."""
         return self._clip.cosines(images, prompts)

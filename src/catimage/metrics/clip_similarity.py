@@ -1,6 +1,4 @@
-"""A high-level distance for pools that have no captioner at hand: how alike a CLIP finds an image
-and its reference.
-"""
+"""Semantic similarity of an image and its reference by CLIP."""
 
 from __future__ import annotations
 
@@ -8,17 +6,18 @@ import numpy as np
 
 from catimage.metrics.clip import shared_clip
 from catimage.metrics.metric import MetricContext, ReferenceMetric
-from catimage.metrics.pairs import cosines
+from catimage.metrics.pairs import row_cosines
 
 
 class ClipSimilarity(ReferenceMetric):
-    """The cosine of the embeddings of image and reference, by the CLIP of ``params.encoder``.
+    """The cosine of the embeddings of image and reference, by the CLIP of the setting ``encoder``.
 
-    It stands where BudgetFusion 3.2 has I-CLIP (equation 4), and compares images where that
-    compares their captions. ``version`` holds a digest of the weights and of the preprocessing.
+    It replaces I-CLIP (BudgetFusion 3.2, equation 4) if no captioner is available: it compares the
+    images, where I-CLIP compares their captions. ``version`` has a digest of the weights and of the
+    preprocessing.
 
     Raises:
-        InputError: the model or device is not to be had.
+        InputError: the model or the device is unavailable.
     """
 
     name = "clip_similarity"
@@ -29,7 +28,5 @@ class ClipSimilarity(ReferenceMetric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n references, which may have another size, to float64 (n,); the
-        prompts do not matter.
-        """
-        return cosines(self._clip.images(images), self._clip.images(references))
+        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
+        return row_cosines(self._clip.images(images), self._clip.images(references))

@@ -1,6 +1,4 @@
-"""DreamSim, BudgetFusion 3.2 (equation 3): a learned distance that sees layout, pose and content
-(Fu et al. 2023).
-"""
+"""DreamSim (BudgetFusion 3.2, equation 3): a learned distance of layout, pose and content."""
 
 from __future__ import annotations
 
@@ -25,23 +23,22 @@ FILES = (
     "open_clip_vitb16_pretrain.pth.tar",
     "ensemble_lora/adapter_config.json",
 )
-"""What the package reads of its ensemble, where it puts it: ``label.weights.dreamsim`` is its
-``cache_dir`` after it has run once.
-"""
-BATCH = 32
+"""Files of the package's ``cache_dir`` that are read; ``label.weights.dreamsim`` names the folder
+after the package has run once."""
+BATCH_SIZE = 32
 
 
 class DreamSim(ReferenceMetric):
-    """The published package's ensemble (DINO, CLIP and OpenCLIP, ViT-B/16, with its adapter): one
-    less the cosine of centred embeddings.
+    """One minus the cosine of embeddings by the ensemble of the ``dreamsim`` package.
 
-    Images are brought to 224 x 224 pixels by bicubic interpolation, whatever their shape, as by the
-    package. It would take DINO from ``torch.hub``, which runs code that it downloads; here the same
-    network is the package's own, with DINO's published weights. The paper has the range [0, 1];
-    cosines below 0 are possible, and so are distances up to 2.
+    The ensemble (Fu et al. 2023) is DINO, CLIP and OpenCLIP, each ViT-B/16, with an adapter. Images
+    are resized to 224 x 224 pixels by bicubic interpolation regardless of their aspect ratio, as in
+    the package. The package loads DINO through ``torch.hub``, which runs downloaded code; here
+    DINO's published weights are loaded into the package's own network. The paper gives the range
+    [0, 1], but cosines can be negative, so that distances up to 2 are possible.
 
     Raises:
-        InputError: the weights or the device are not to be had.
+        InputError: the weights or the device are unavailable.
     """
 
     name = "dreamsim"
@@ -50,19 +47,14 @@ class DreamSim(ReferenceMetric):
 
     def __init__(self, context: MetricContext) -> None:
         self.device = device_of(context.device)
-        self._model = load_dreamsim(
-            weights_folder(context, self.name, [*FILES, "ensemble_lora/*"]), self.device
-        )
+        folder = weights_folder(context, self.name, [*FILES, "ensemble_lora/*"])
+        self._model = load_dreamsim(folder, self.device)
         self.version = f"1-{digest_of(self._model)}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and references, which may have another size, to float64 (n,); the
-        prompts do not matter.
-        """
-        parts = range(0, len(images), BATCH)
-        return np.concatenate(
-            [self._compare(images[i : i + BATCH], references[i : i + BATCH]) for i in parts]
-        )
+        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
+        parts = [slice(i, i + BATCH_SIZE) for i in range(0, len(images), BATCH_SIZE)]
+        return np.concatenate([self._compare(images[part], references[part]) for part in parts])
 
     def _compare(self, images: np.ndarray, references: np.ndarray) -> np.ndarray:
         import torch
@@ -72,14 +64,12 @@ class DreamSim(ReferenceMetric):
                 self._model.embed(_pixels(part).to(self.device)).double()
                 for part in (images, references)
             )
-            found: np.ndarray = (
-                (1 - torch.nn.functional.cosine_similarity(a, b, dim=-1)).cpu().numpy()
-            )
-        return found.clip(0, 2)
+            distances = 1 - torch.nn.functional.cosine_similarity(a, b, dim=-1)
+        return np.asarray(distances.cpu().numpy().clip(0, 2))
 
 
 def _pixels(images: np.ndarray) -> Any:
-    """The package's preprocessing: (n, 3, 224, 224) in [0, 1]."""
+    """Apply the preprocessing of the package: (n, 3, 224, 224) in [0, 1]."""
     import torch
     from torchvision.transforms import InterpolationMode, Resize
     from torchvision.transforms.functional import to_tensor
@@ -89,11 +79,10 @@ def _pixels(images: np.ndarray) -> Any:
 
 
 def load_dreamsim(folder: Path, device: str) -> Any:
-    """The package's ``PerceptualModel`` of its ensemble, adapter merged, from a folder and without
-    a network.
+    """Load the package's ``PerceptualModel`` with a merged adapter, without a network.
 
     Raises:
-        InputError: files are missing, damaged or another model's.
+        InputError: files are missing, damaged or of another model.
     """
     from pickle import UnpicklingError
 
@@ -101,45 +90,46 @@ def load_dreamsim(folder: Path, device: str) -> Any:
     from dreamsim.config import dreamsim_args
     from peft import PeftModel
 
-    adapters = [f"ensemble_lora/adapter_model.{kind}" for kind in ("safetensors", "bin")]
-    lacking = [file for file in FILES if not (folder / file).is_file()]
-    if lacking or not any((folder / file).is_file() for file in adapters):
+    where = f"params.yaml: label.weights.dreamsim: {folder}"
+    adapters = [f"ensemble_lora/adapter_model.{suffix}" for suffix in ("safetensors", "bin")]
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if not any((folder / file).is_file() for file in adapters):
+        missing.append(adapters[0])
+    if missing:
         raise InputError(
-            f"params.yaml: label.weights.dreamsim: {folder} lacks {[*lacking, adapters[0]][0]}; see"
-            " docs/metrics.md."
+            f"{where}: the file {missing[0]} is missing. Put it there; docs/metrics.md lists the"
+            " files."
         )
-    settings, dino = dreamsim_args["model_config"]["ensemble"], _dino(folder / DINO)
+    settings, dino = dreamsim_args["model_config"]["ensemble"], _load_dino(folder / DINO)
     try:
-        with _taking(dino):
+        with _replace_dino(dino):
             model = PerceptualModel(
                 **settings, device=device, load_dir=str(folder), normalize_embeds=True
             )
         merged = PeftModel.from_pretrained(model, str(folder / "ensemble_lora")).merge_and_unload()
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError) as error:
         raise InputError(
-            f"params.yaml: label.weights.dreamsim: {folder} cannot be loaded ({error_summary(error)})."
+            f"{where} cannot be loaded ({error_summary(error)}). Download the files again."
         ) from error
     return merged.to(device).eval().requires_grad_(False)
 
 
 @contextmanager
-def _taking(dino: Any) -> Iterator[None]:
-    """While it lasts, the package takes this network for DINO's ViT-B/16 instead of asking
-    ``torch.hub``.
-    """
+def _replace_dino(dino: Any) -> Iterator[None]:
+    """Make the package use ``dino`` as its DINO ViT-B/16, instead of loading it by torch.hub."""
     from dreamsim.feature_extraction.extractor import ViTExtractor
 
-    real = ViTExtractor.create_model
+    original = ViTExtractor.create_model
     ViTExtractor.create_model = staticmethod(
-        lambda kind, folder: dino if kind == "dino_vitb16" else real(kind, folder)
+        lambda kind, folder: dino if kind == "dino_vitb16" else original(kind, folder)
     )
     try:
         yield
     finally:
-        ViTExtractor.create_model = staticmethod(real)
+        ViTExtractor.create_model = staticmethod(original)
 
 
-def _dino(path: Path) -> Any:
+def _load_dino(path: Path) -> Any:
     from dreamsim.feature_extraction.vision_transformer import vit_base
 
     model = vit_base(patch_size=16)

@@ -1,6 +1,4 @@
-"""HPSv2.1 (Wu et al. 2023, github.com/tgxs002/HPSv2): a CLIP ViT-H/14 fine-tuned on which of two
-images people prefer for a prompt.
-"""
+"""HPSv2.1 (Wu et al. 2023): a CLIP ViT-H/14 fine-tuned on human preferences between two images."""
 
 from __future__ import annotations
 
@@ -15,26 +13,26 @@ from catimage.metrics.weights import load_state, weights_file
 
 
 class HpsV2(Metric):
-    """The plain cosine of image and prompt, as the official ``hpsv2.score`` returns it (0.2 to
-    0.35; its benchmark's table is times 100).
+    """The plain cosine of image and prompt, as the official ``hpsv2.score`` returns it.
 
-    Images are scaled as floating-point tensors, bicubic and antialiased, as the official transform
-    does with torchvision 0.17 or later (earlier ones did not antialias tensors), and not as 8-bit
-    images, as other CLIPs have it.
+    Most images score 0.2 to 0.35; the table of its benchmark is multiplied by 100. Images are
+    resized as floating-point tensors, bicubic and antialiased, as in the official code
+    (github.com/tgxs002/HPSv2) with torchvision 0.17 or later, and not as 8-bit images like in other
+    CLIP models.
 
-    The weights are ``HPS_v2.1_compressed.pt`` (of ``xswu/HPSv2`` on the hub):
-    ``label.weights.hps_v2`` names a folder with that file, or the repository with a revision. There
-    is no default, since no revision of it is published anywhere that could be held against it.
+    The file of weights is ``HPS_v2.1_compressed.pt`` (``xswu/HPSv2`` on the hub).
+    ``label.weights.hps_v2`` names a folder with it, or the repository with a revision. There is no
+    default, because no revision is published that the file could be verified against.
 
     Raises:
-        InputError: the weights or the device are not to be had.
+        InputError: the weights or the device are unavailable.
     """
 
     name = "hps_v2"
     range = (-1.0, 1.0)
     file: ClassVar[str] = "HPS_v2.1_compressed.pt"
     architecture: ClassVar[str] = "ViT-H-14"
-    """open_clip's name of it."""
+    """The name of the architecture in open_clip."""
 
     def __init__(self, context: MetricContext) -> None:
         from open_clip import create_model, get_tokenizer
@@ -52,12 +50,12 @@ class HpsV2(Metric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n prompts to float64 (n,), in [-1, 1]."""
+        """Score uint8 (n, h, w, 3) images against n prompts: float64 (n,) in [-1, 1]."""
         return self._clip.cosines(images, prompts)
 
 
 def _preprocess(size: int | tuple[int, int]) -> Any:
-    """The official transform of an image: to a tensor first, then scaled and cropped."""
+    """Return the official transform: conversion to a tensor, then resizing and cropping."""
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     from torchvision.transforms import (
         CenterCrop,

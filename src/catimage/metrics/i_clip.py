@@ -1,6 +1,4 @@
-"""I-CLIP, BudgetFusion 3.2 (equation 4): do an image and its reference get captions that mean the
-same?
-"""
+"""I-CLIP (BudgetFusion 3.2, equation 4): similarity of the captions of two images."""
 
 from __future__ import annotations
 
@@ -11,18 +9,18 @@ import numpy as np
 from catimage.metrics.captions import Captioner
 from catimage.metrics.clip import shared_clip
 from catimage.metrics.metric import MetricContext, ReferenceMetric
-from catimage.metrics.pairs import cosines
+from catimage.metrics.pairs import row_cosines
 
 
 class IClip(ReferenceMetric):
-    """The cosine of the text embeddings of two captions, the image's and its reference's.
+    """The cosine of the text embeddings of two captions: those of the image and its reference.
 
-    The paper names no captioner ("CLIP captioning"); here it is open_clip's CoCa, greedily.
-    Captions are embedded by the CLIP of ``params.encoder``. Those of references are made once in a
-    run. ``version`` holds a digest of both models.
+    The paper names no captioner ("CLIP captioning"); here it is open_clip's CoCa with greedy
+    decoding. Captions are embedded by the CLIP of the setting ``encoder``. Captions of references
+    are cached. ``version`` has a digest of both models.
 
     Raises:
-        InputError: a model or device is not to be had.
+        InputError: a model or the device is unavailable.
     """
 
     name = "i_clip"
@@ -33,12 +31,10 @@ class IClip(ReferenceMetric):
             (Captioner, self.name), lambda: Captioner(context, self.name)
         )
         self._clip = shared_clip(context, context.encoder)
-        both = f"{self._captioner.digest} {self._clip.digest}"
-        self.version = f"1-{hashlib.sha256(both.encode()).hexdigest()[:12]}"
+        digests = f"{self._captioner.digest} {self._clip.digest}"
+        self.version = f"1-{hashlib.sha256(digests.encode()).hexdigest()[:12]}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n references, which may have another size, to float64 (n,); the
-        prompts do not matter.
-        """
-        said = self._captioner.captions(images), self._captioner.known(references)
-        return cosines(*(self._clip.texts(captions, keep=False) for captions in said))
+        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
+        captions = self._captioner.captions(images), self._captioner.cached_captions(references)
+        return row_cosines(*(self._clip.texts(texts, cache=False) for texts in captions))

@@ -1,6 +1,4 @@
-"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a reward model of human preference for an image
-of a prompt.
-"""
+"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a reward model of human preference."""
 
 from __future__ import annotations
 
@@ -16,34 +14,32 @@ from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
 from catimage.metrics.metric import Metric, MetricContext
 from catimage.metrics.weights import weights_file
-from catimage.params import Weights
+from catimage.params import WeightsParams
 
-CHECKPOINT = Weights(
+CHECKPOINT = WeightsParams(
     weights="THUDM/ImageReward", revision="9fabc279a94f082f9eb130070cac021569dd16dc"
 )
-VOCABULARY = Weights(
+VOCABULARY = WeightsParams(
     weights="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"
 )
-BATCH = 32
-"""Images that pass through the model at once, so that memory does not grow with the batch of the
-label stage.
-"""
-TOKENS = 35
+BATCH_SIZE = 32
+"""Images per pass of the model, so that memory does not depend on ``label.batch_size``."""
+MAX_TOKENS = 35
 SIZE = 224
 
 
 class ImageReward(Metric):
-    """ImageReward-v1.0: a reward by the authors' model, standardised: mostly within a few units of
-    0, but without bounds.
+    """ImageReward-v1.0: the standardised output of the authors' model.
 
-    The shorter side is resized to 224 pixels (bicubic) and the middle taken; a prompt is cut after
-    35 tokens. ``label.weights`` may name a folder with the official ``ImageReward.pt`` and, beside
-    it, ``vocab.txt`` of bert-base-uncased; otherwise the hub gives both. ``version`` holds a digest
-    of both.
+    Rewards are unbounded and mostly within a few units of 0. The shorter side of an image is
+    resized to 224 pixels (bicubic) and the centre cropped; a prompt is cut after 35 tokens.
+    ``label.weights.image_reward`` may name a folder with the official ``ImageReward.pt`` and the
+    ``vocab.txt`` of bert-base-uncased; by default both are downloaded from the hub. ``version`` has
+    a digest of both.
 
     Raises:
-        InputError: the weights, the vocabulary or the device are not to be had, or do not belong
-            together.
+        InputError: the weights, the vocabulary or the device are unavailable, or the vocabulary
+            does not match the weights.
     """
 
     name = "image_reward"
@@ -62,59 +58,56 @@ class ImageReward(Metric):
         self._preprocess = _preprocess()
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n prompts to float64 (n,)."""
-        parts = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
-        return np.concatenate([self._batch(images[part], prompts[part]) for part in parts])
+        """Score uint8 (n, h, w, 3) images against n prompts: float64 (n,)."""
+        parts = [slice(start, start + BATCH_SIZE) for start in range(0, len(images), BATCH_SIZE)]
+        return np.concatenate([self._score_batch(images[part], prompts[part]) for part in parts])
 
-    def _batch(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
+    def _score_batch(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
         import torch
 
         pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
         text = self._tokenizer(
-            prompts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
+            prompts,
+            padding="max_length",
+            truncation=True,
+            max_length=MAX_TOKENS,
+            return_tensors="pt",
         )
-        given = (
-            tensor.to(self._device)
-            for tensor in (pixels, text["input_ids"], text["attention_mask"])
-        )
+        inputs = (pixels, text["input_ids"], text["attention_mask"])
         with torch.inference_mode():
-            rewards: np.ndarray = self._model(*given).double().cpu().numpy()
-        return rewards
+            rewards = self._model(*(tensor.to(self._device) for tensor in inputs))
+        return np.asarray(rewards.double().cpu().numpy())
 
 
 def _vocabulary(context: MetricContext) -> Path:
-    """The words of BERT: beside the weights where those are a folder, else from the hub."""
-    place = context.weights.get(ImageReward.name)
-    beside = place is not None and Path(place.weights).is_dir()
-    return weights_file(
-        context if beside else MetricContext(), ImageReward.name, "vocab.txt", VOCABULARY
-    )
+    """Return BERT's vocabulary: in the folder of the weights if there is one, or from the hub."""
+    source = context.weights.get(ImageReward.name)
+    is_folder = source is not None and Path(source.weights).is_dir()
+    used = context if is_folder else MetricContext()
+    return weights_file(used, ImageReward.name, "vocab.txt", VOCABULARY)
 
 
-def _tokenizer(vocabulary: Path, words: int) -> Any:
-    """BERT's, with BLIP's two tokens, for a model that knows ``words`` tokens.
+def _tokenizer(vocabulary: Path, vocabulary_size: int) -> Any:
+    """Return BERT's tokenizer with the two additional tokens of BLIP.
 
     Raises:
-        InputError: it has another number of tokens.
+        InputError: it does not have ``vocabulary_size`` tokens, the number of the model.
     """
     from transformers import BertTokenizer
 
     tokenizer = BertTokenizer.from_pretrained(vocabulary.parent)
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
-    if len(tokenizer) != words:
-        given = (
-            f"{vocabulary} and BLIP's two tokens make {len(tokenizer):,} tokens, where the model"
-            f" has {words:,}"
-        )
+    if len(tokenizer) != vocabulary_size:
         raise InputError(
-            f"params.yaml: label.weights.{ImageReward.name}: {given}; put the vocab.txt of"
-            " bert-base-uncased there."
+            f"params.yaml: label.weights.{ImageReward.name}: {vocabulary} and BLIP's two tokens"
+            f" make {len(tokenizer):,} tokens, but the model has {vocabulary_size:,}. Put the"
+            " vocab.txt of bert-base-uncased there."
         )
     return tokenizer
 
 
 def _preprocess() -> Any:
-    """An image of PIL to normalised pixels (3, 224, 224)."""
+    """Return the transform from a PIL image to normalised pixels (3, 224, 224)."""
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     from torchvision.transforms import (
         CenterCrop,

@@ -1,5 +1,7 @@
-"""ImageReward's model (Xu et al. 2023, arXiv 2304.05977) on transformers' BLIP: the official
-checkpoint's keys put into it.
+"""The model of ImageReward (Xu et al. 2023, arXiv 2304.05977), built on transformers' BLIP.
+
+The official package does not work with current versions of transformers; here the names in its
+checkpoint are mapped to those of transformers.
 """
 
 from __future__ import annotations
@@ -14,16 +16,12 @@ from catimage.errors import InputError, error_summary
 from catimage.metrics.weights import read_state
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
-"""The authors' mean and standard deviation of the head's output; a reward is that output
-standardised by them.
-"""
-HEAD = 64
-"""Width of an attention head, in BERT and in ViT up to L: a checkpoint's shapes tell all but that.
-"""
+"""The authors' mean and standard deviation of the head's output, which standardise the reward."""
+HEAD_WIDTH = 64
+"""Width of an attention head in BERT and in ViT up to size L; the shapes of a checkpoint determine
+all other sizes."""
 PARTS = ("blip.visual_encoder.", "blip.text_encoder.", "mlp.")
-"""What of a checkpoint is used; BLIP's projections for contrastive training, which are in there
-too, are not.
-"""
+"""The used parts of a checkpoint. BLIP's projections for contrastive training are not used."""
 RENAMED = {
     "visual_encoder.cls_token": "visual_encoder.embeddings.class_embedding",
     "visual_encoder.pos_embed": "visual_encoder.embeddings.position_embedding",
@@ -37,15 +35,11 @@ RENAMED = {
     "mlp.layers.": "mlp.",
     "blip.": "",
 }
-"""Parts of the official names and what they are in :class:`RewardModel`; the text encoder's are the
-same but for the first.
-"""
+"""Parts of official names, and those of :class:`RewardModel` that replace them."""
 
 
 class RewardModel(nn.Module):
-    """BLIP's image encoder, its text encoder with cross-attention to the image, and on the state of
-    [CLS] the head.
-    """
+    """BLIP's image encoder, its text encoder with cross-attention, and a head on [CLS]."""
 
     def __init__(self, vision: BlipVisionConfig, text: BlipTextConfig) -> None:
         super().__init__()
@@ -63,8 +57,12 @@ class RewardModel(nn.Module):
         )
 
     def forward(self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (n, 3, h, w), tokens (n, length) and which of them are not padding:
-        rewards float32 (n,).
+        """Return rewards, float32 (n,).
+
+        Args:
+            pixels: normalised pixels, (n, 3, h, w).
+            ids: token ids, (n, length).
+            mask: 0 for padding and 1 otherwise, (n, length).
         """
         image = self.visual_encoder(pixels).last_hidden_state
         text = self.text_encoder(
@@ -75,80 +73,77 @@ class RewardModel(nn.Module):
 
 
 def load_reward_model(path: Path, name: str) -> RewardModel:
-    """The frozen model of a checkpoint with the official names; its sizes are those of the tensors.
+    """Load an official checkpoint. The sizes of the model are those of the tensors.
 
     Args:
-        name: the metric, for errors.
+        path: the checkpoint.
+        name: the metric, for error messages.
 
     Raises:
-        InputError: the file cannot be read, or holds the weights of another model.
+        InputError: the file cannot be read, or has the weights of another model.
     """
-    state = renamed(read_state(path, name))
+    state = rename_state(read_state(path, name))
     try:
-        vision, text = configurations(state)
-        with torch.device("meta"):  # neither memory nor time for random weights
+        vision, text = model_configs(state)
+        with torch.device("meta"):  # allocates no memory for initial weights
             model = RewardModel(vision, text)
         model.load_state_dict(state, assign=True)
     except (LookupError, ArithmeticError, RuntimeError, ValueError) as error:
-        what = f"{path} holds the weights of another model ({error_summary(error)})"
         raise InputError(
-            f"params.yaml: label.weights.{name}: {what}; take the official ImageReward.pt."
+            f"params.yaml: label.weights.{name}: {path} has the weights of another model"
+            f" ({error_summary(error)}). Use the official ImageReward.pt."
         ) from error
-    places = torch.arange(text.max_position_embeddings)[None]
-    model.text_encoder.embeddings.position_ids = nn.Buffer(
-        places, persistent=False
-    )  # no weight, so that it is on no device yet
+    # This buffer is not in the checkpoint, so it is still on the meta device.
+    positions = torch.arange(text.max_position_embeddings)[None]
+    model.text_encoder.embeddings.position_ids = nn.Buffer(positions, persistent=False)
     return model.eval().requires_grad_(False)
 
 
-def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """An official state dict under the names of :class:`RewardModel`, in float32."""
-    used = {
-        key: value
+def rename_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return an official state dict with the names of :class:`RewardModel`, in float32."""
+    return {
+        _rename(key): value.float()
         for key, value in state.items()
         if key.startswith(PARTS) and not key.endswith(".position_ids")
     }
-    return {_name(key): value.float() for key, value in used.items()}
 
 
-def _name(key: str) -> str:
-    for official, ours in RENAMED.items():
-        key = key.replace(official, ours)
+def _rename(key: str) -> str:
+    for official, new in RENAMED.items():
+        key = key.replace(official, new)
     return key
 
 
-def configurations(state: dict[str, torch.Tensor]) -> tuple[BlipVisionConfig, BlipTextConfig]:
-    """Of the two encoders, read off the shapes of a state dict of :class:`RewardModel`.
+def model_configs(state: dict[str, torch.Tensor]) -> tuple[BlipVisionConfig, BlipTextConfig]:
+    """Return the configurations of the encoders that match the shapes of a state dict.
 
     Raises:
-        KeyError: a tensor that tells a size is missing.
+        KeyError: a tensor is missing.
     """
     patches = state["visual_encoder.embeddings.patch_embedding.weight"]
     positions = state["visual_encoder.embeddings.position_embedding"].shape[1] - 1
     vision = BlipVisionConfig(
         hidden_size=patches.shape[0],
         intermediate_size=state["visual_encoder.encoder.layers.0.mlp.fc1.weight"].shape[0],
-        num_hidden_layers=_layers(state, "visual_encoder.encoder.layers."),
-        num_attention_heads=patches.shape[0] // HEAD,
+        num_hidden_layers=_layer_count(state, "visual_encoder.encoder.layers."),
+        num_attention_heads=patches.shape[0] // HEAD_WIDTH,
         image_size=round(positions**0.5) * patches.shape[-1],
         patch_size=patches.shape[-1],
         layer_norm_eps=1e-6,
     )
-    words = state["text_encoder.embeddings.word_embeddings.weight"]
+    tokens = state["text_encoder.embeddings.word_embeddings.weight"]
     text = BlipTextConfig(
-        vocab_size=words.shape[0],
-        hidden_size=words.shape[1],
+        vocab_size=tokens.shape[0],
+        hidden_size=tokens.shape[1],
         encoder_hidden_size=patches.shape[0],
         intermediate_size=state["text_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0],
-        num_hidden_layers=_layers(state, "text_encoder.encoder.layer."),
-        num_attention_heads=words.shape[1] // HEAD,
-        max_position_embeddings=state["text_encoder.embeddings.position_embeddings.weight"].shape[
-            0
-        ],
+        num_hidden_layers=_layer_count(state, "text_encoder.encoder.layer."),
+        num_attention_heads=tokens.shape[1] // HEAD_WIDTH,
+        max_position_embeddings=len(state["text_encoder.embeddings.position_embeddings.weight"]),
         layer_norm_eps=1e-12,
     )
     return vision, text
 
 
-def _layers(state: dict[str, torch.Tensor], prefix: str) -> int:
+def _layer_count(state: dict[str, torch.Tensor], prefix: str) -> int:
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})

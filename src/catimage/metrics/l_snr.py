@@ -1,38 +1,35 @@
-"""L-SNR, BudgetFusion 3.2: how little of an image is detail, without a reference."""
+"""L-SNR (BudgetFusion 3.2): the share of an image's variance that is not detail."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from catimage.metrics.blur import Level, mean, of_levels, power
+from catimage.metrics.blur import LumaDetail, mean, power, score_detail
 from catimage.metrics.metric import Metric
 
 
 class LSnr(Metric):
-    """1 - S / var(I): S is the power of the detail in L = I - G*I that is not noise; lower is
-    better, in [0, 1].
+    """1 - S / var(I), with S the power of the detail in L = I - G*I that is not noise.
 
-    Equation 2 says SNR(I, G*I) with a Gaussian G of standard deviation 1, the text says
-    "Laplacian-filtered", and neither what the SNR is. What is settled here, and why:
+    Lower is better. Equation 2 of the paper is SNR(I, G*I), with a Gaussian G of standard deviation
+    1. The text says "Laplacian-filtered", and neither defines SNR. These choices are made:
 
-    - Gaussian or Laplacian: both. I - G*I is the finest level of the Laplacian pyramid (Paris et
-    al., whom the paper cites) that G makes.
-    - Direction. The arrow and Table 2 say lower is better; the text wants noisy images (3.2) and
-    blurry ones (figure 6) to score worse.
-      (Figure 6 calls a blurry image's L-SNR and a distorted one's D-SIM "low": it means the
-      quality, since D-SIM is a distance.) No ratio of the powers of I, G*I and L does that, since
-      noise and blur move them in opposite ways. The power of L is therefore split: L's mean square
-      is detail plus noise.
-    - Noise, white and Gaussian, has a mean square of pi/2 times the square of its mean absolute
-    value (the estimator of Immerkaer, 1996).
-      Detail is sparse and adds little to the latter. So S = max(0, mean(L^2) - pi/2 mean(|L|)^2).
-    - Range. The gain of 1 - G lies between 0 and 1 and is 0 for the mean, so that S <= mean(L^2) <=
-    var(I). An image of one colour, 0/0, is
-      the limit of blurring and scores 1.
+    - Filter: I - G*I is both, as it is the finest level of the Laplacian pyramid of G (Paris et
+      al., whom the paper cites).
+    - Direction: the arrow in Table 2 says lower is better, and noisy images (3.2) and blurry ones
+      (figure 6) must score worse. (Figure 6 calls the L-SNR of a blurry image and the D-SIM of a
+      distorted one "low". It means their quality, since D-SIM is a distance.) No ratio of the
+      powers of I, G*I and L has this property, because noise and blur change them in opposite
+      directions. The mean square of L is therefore split into detail and noise.
+    - Noise: white Gaussian noise has a mean square of pi/2 times the square of its mean absolute
+      value (Immerkaer 1996). Detail is sparse and adds little to the latter. Therefore
+      S = max(0, mean(L^2) - pi/2 mean(|L|)^2).
+    - Range: the gain of 1 - G is between 0 and 1, and 0 for the mean, so that
+      S <= mean(L^2) <= var(I). An image of one colour (0/0) scores 1, the limit of blurring.
 
     I is the luma (ITU-R 601) and borders are mirrored, as in sharpness. Values are near 1
-    (photographs 0.96 to 0.99): differences count. Texture as fine and dense as noise is taken for
-    noise. Computed in float32, equal to float64 to about 1e-6.
+    (photographs: 0.96 to 0.99), so differences matter. Texture that is as fine and dense as noise
+    counts as noise. Scores are computed in float32 and equal float64 to about 1e-6.
     """
 
     name = "l_snr"
@@ -40,14 +37,13 @@ class LSnr(Metric):
     higher_is_better = False
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """uint8 (n, h, w, 3) to float64 (n,); the prompts do not matter."""
-        return of_levels(images, _l_snr)
+        """Score uint8 (n, h, w, 3) images: float64 (n,). The prompts are ignored."""
+        return score_detail(images, _l_snr)
 
 
-def _l_snr(level: Level) -> np.ndarray:
-    whole = power(level.detail)
-    noise = np.pi / 2 * mean(np.abs(level.detail, out=level.detail)) ** 2
-    detail = np.clip(whole - noise, 0, level.variance)
-    return np.asarray(
-        1 - np.divide(detail, level.variance, out=np.zeros_like(detail), where=level.variance > 0)
-    )
+def _l_snr(images: LumaDetail) -> np.ndarray:
+    total = power(images.detail)
+    noise = np.pi / 2 * mean(np.abs(images.detail, out=images.detail)) ** 2
+    detail = np.clip(total - noise, 0, images.variance)
+    share = np.divide(detail, images.variance, out=np.zeros_like(detail), where=images.variance > 0)
+    return np.asarray(1 - share)

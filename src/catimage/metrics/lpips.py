@@ -12,27 +12,26 @@ from catimage.common.devices import device_of
 from catimage.errors import InputError
 from catimage.metrics.clip import digest_of
 from catimage.metrics.metric import MetricContext, ReferenceMetric
-from catimage.metrics.pairs import compared, tensor_of
+from catimage.metrics.pairs import compare_in_parts, to_tensor
 from catimage.metrics.weights import read_state, weights_folder
 
 BACKBONES: Mapping[Literal["alex", "vgg"], str] = MappingProxyType(
     {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 )
-"""torchvision's files of its ImageNet weights, as it names them; torch keeps them in
-``~/.cache/torch/hub/checkpoints``.
-"""
+"""torchvision's files of ImageNet weights. torch stores downloads of them in
+``~/.cache/torch/hub/checkpoints``."""
 
 
 class Lpips(ReferenceMetric):
-    """torchmetrics' LPIPS at the images' own size: squared distances of unit features of five
-    layers, weighted by its trained heads.
+    """torchmetrics' LPIPS at the original size of the images.
 
-    The heads come with torchmetrics. The backbone is AlexNet, as LPIPS's authors have it for a
-    metric, or VGG-16 where the folder of ``label.weights.lpips`` has that alone. A distance has no
-    upper bound by definition; between photographs it is mostly below 1.
+    It is a weighted sum of squared distances of normalised features in five layers; the weights
+    (heads) are part of torchmetrics. The backbone is AlexNet, as its authors recommend, or VGG-16
+    if the folder ``label.weights.lpips`` has that only. The distance is unbounded by definition and
+    mostly below 1 between photographs.
 
     Raises:
-        InputError: the backbone's weights or the device are not to be had.
+        InputError: the weights of the backbone or the device are unavailable.
     """
 
     name = "lpips"
@@ -45,25 +44,24 @@ class Lpips(ReferenceMetric):
         self.version = f"1-{digest_of(self._net)}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and references of the same shape to float64 (n,); the prompts do not
-        matter.
+        """Score uint8 (n, h, w, 3) images against references of the same shape: float64 (n,).
 
         Raises:
             InputError: the references have another size.
         """
-        return compared(self.name, images, references, self._compare)
+        return compare_in_parts(self.name, images, references, self._compare)
 
     def _compare(self, images: np.ndarray, references: np.ndarray) -> np.ndarray:
         import torch
 
-        pair = [tensor_of(part, self.device, torch.float32) for part in (images, references)]
+        pair = [to_tensor(part, self.device, torch.float32) for part in (images, references)]
         with torch.inference_mode():
-            found: np.ndarray = self._net(*pair, normalize=True).reshape(len(images)).cpu().numpy()
-        return found
+            distances = self._net(*pair, normalize=True).reshape(len(images))
+        return np.asarray(distances.cpu().numpy())
 
 
 def _network(context: MetricContext) -> Any:
-    """torchmetrics' network with the backbone of the weights' folder."""
+    """Return torchmetrics' network with the backbone in the folder of the weights."""
     from torchmetrics.functional.image.lpips import _NoTrainLpips
 
     folder = weights_folder(context, Lpips.name, list(BACKBONES.values()))
@@ -71,11 +69,10 @@ def _network(context: MetricContext) -> Any:
     if kind is None:
         raise InputError(
             f"params.yaml: label.weights.lpips: {folder} has neither"
-            f" {' nor '.join(BACKBONES.values())}; put one there."
+            f" {' nor '.join(BACKBONES.values())}. Put one of them there."
         )
-    network = _NoTrainLpips(
-        net=kind, pnet_rand=True
-    )  # its own way to weights is a download and a full unpickling
+    # With pnet_rand=False, torchmetrics would download weights and unpickle them unrestrictedly.
+    network = _NoTrainLpips(net=kind, pnet_rand=True)
     state = read_state(folder / BACKBONES[kind], Lpips.name)
     try:
         network.net.load_state_dict(
@@ -83,7 +80,7 @@ def _network(context: MetricContext) -> Any:
         )
     except (KeyError, RuntimeError) as error:
         raise InputError(
-            f"params.yaml: label.weights.lpips: {folder / BACKBONES[kind]} holds the weights of"
-            " another model."
+            f"params.yaml: label.weights.lpips: {folder / BACKBONES[kind]} has the weights of"
+            " another model. Download torchvision's file."
         ) from error
     return network

@@ -80,7 +80,7 @@ class Metric(ABC):
         Args:
             images: uint8 (n, h, w, 3).
             prompts: the n prompts.
-            args, kwargs: the reference images of a :class:`ReferenceMetric`; nothing otherwise.
+            args, kwargs: used by subclasses; a :class:`ReferenceMetric` takes reference images.
 
         Returns:
             float64 (n,), within :attr:`range`.

@@ -103,7 +103,7 @@ def metric_class(name: str) -> Any:
 
 
 def _installed_class(name: str, point: EntryPoint) -> Any:
-    """Import the class of an installed package's metric and check what it declares."""
+    """Import the class of an installed package's metric and check its attributes."""
     where = f"metric {name!r} (entry point {point.value})"
     try:
         cls = point.load()
@@ -192,8 +192,8 @@ def required_metrics(metrics: Iterable[str], label: LabelParams) -> list[str]:
 def lower_is_better(name: str, label: LabelParams, imported: ImportParams | None = None) -> bool:
     """Return whether low scores of a metric are good, so that its labels are negated.
 
-    Metrics and composites declare their direction. Imported scores are higher-is-better unless
-    ``import.lower_is_better`` lists their metric, whatever a built-in metric of that name declares.
+    Metrics and composites declare their direction. For imported scores, only
+    ``import.lower_is_better`` counts, also if a built-in metric has the same name.
 
     Raises:
         InputError: see :func:`declaration`.
@@ -206,5 +206,5 @@ def lower_is_better(name: str, label: LabelParams, imported: ImportParams | None
 def lower_is_better_metrics(
     metrics: Iterable[str], label: LabelParams, imported: ImportParams | None = None
 ) -> frozenset[str]:
-    """Return the metrics of ``metrics`` whose low scores are good: ``Dataset.lower_is_better``."""
+    """Return the lower-is-better ones of ``metrics``, for ``Dataset.lower_is_better``."""
     return frozenset(name for name in metrics if lower_is_better(name, label, imported))

@@ -1,8 +1,8 @@
-"""Does an image show what a caption of the tiny pool's scene grammar says? Measured on the pixels,
-in the spirit of GenEval.
+"""Agreement of an image with its caption of the scene grammar, measured on the pixels.
 
-The scenes are flat shapes in ten colours, so that a detector needs no network: a pixel has the
-nearest of the ten colours, and an object is a connected patch of its group's colour.
+The metric follows GenEval (Ghosh et al. 2023). Scenes consist of flat shapes in ten colours, so
+that objects can be detected without a network: every pixel is assigned to the nearest of the ten
+colours, and an object is a connected patch of the colour of its group.
 """
 
 from __future__ import annotations
@@ -20,37 +20,43 @@ from catimage.scenes.render import SIZE, render_background, silhouette
 from catimage.scenes.vocabulary import COLOURS, MANY, POSITIONS, RADIUS, SHAPES
 
 _NAMES = tuple(COLOURS)
-_EIGHT = np.ones((3, 3), bool)
+_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 _CELLS = 16
-"""Objects are compared with silhouettes stretched to this many cells a side."""
+"""Width and height to which objects and silhouettes are resized for comparison."""
+_MIN_PATCH = 0.2
+"""Patches below this share of the area of one object are ignored."""
+_MAX_SINGLE = 1.6
+"""Patches above this share of the area of one object are several merged objects."""
+_MIN_TEXTURE = 0.12
+"""Share of a second colour inside an object from which it counts as textured."""
+_MAX_DISTANCE = 0.15
+"""Largest distance of an object from the position in its caption, in image widths."""
 
 
 class SceneFaithfulness(Metric):
-    """The share of what a caption says that the image shows: the mean over its background and its
-    groups of objects.
+    """The mean agreement of the background and of each group of objects with the caption.
 
-    A background counts by the share of its pixels, away from objects, that have the colour it would
-    be drawn in. A group counts by the mean of: number (1 less the relative error), shapes, sizes,
-    textures and places (the share of its objects for which each is right). Objects of a group that
-    have grown together are counted by their area, and where the caption says "overlapping" their
-    shape and size are not judged. The renderer's own images score nearly 1, crowded ones less,
-    since objects hide each other.
+    The background scores the share of its pixels that have the rendered colour, excluding objects
+    and their borders. A group scores the mean of number (1 minus the relative error), shape, size,
+    texture, and position if the caption has one (the share of objects that agree). Merged objects
+    of a group are counted by their area; if the caption has "overlapping", their shape and size are
+    not checked. Rendered images score nearly 1, or less if many objects hide each other.
     """
 
     name = "scene_faithfulness"
     range = (0.0, 1.0)
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """uint8 (n, h, w, 3) and n captions to float64 (n,).
+        """Score uint8 (n, 64, 64, 3) images against n captions: float64 (n,).
 
         Raises:
-            InputError: a prompt is not a caption of the scene grammar, or the images are not of 64
-                x 64 pixels.
+            InputError: a prompt is not a caption of the scene grammar, or the images have another
+                size.
         """
         if images.shape[1:3] != (SIZE, SIZE):
             raise InputError(
-                f"metric {self.name!r}: judges images of {SIZE}x{SIZE} pixels, not"
-                f" {images.shape[2]}x{images.shape[1]}."
+                f"metric {self.name!r}: the images have {images.shape[2]}x{images.shape[1]} pixels,"
+                f" not {SIZE}x{SIZE}. Remove the metric from label.metrics."
             )
         return np.array(
             [
@@ -66,14 +72,14 @@ def _scene(prompt: str) -> Scene:
     scene = parse(prompt)
     if scene is None:
         raise InputError(
-            f"metric 'scene_faithfulness': {prompt!r} is no caption of the tiny pool's scene"
-            " grammar; leave the metric out."
+            f"metric 'scene_faithfulness': {prompt!r} is not a caption of the scene grammar. Remove"
+            " the metric from label.metrics."
         )
     return scene
 
 
 def faithfulness(image: np.ndarray, scene: Scene) -> float:
-    """The score of one image, uint8 (64, 64, 3)."""
+    """Return the score of one image, uint8 (64, 64, 3)."""
     names = _nearest_colours(image)
     masks = [_mask(names, group) for group in scene.groups]
     free = (
@@ -81,8 +87,8 @@ def faithfulness(image: np.ndarray, scene: Scene) -> float:
         if masks
         else np.ones(names.shape, bool)
     )
-    wanted = _nearest_colours(render_background(scene.background))
-    background = float((names == wanted)[free].mean()) if free.any() else 0.0
+    expected = _nearest_colours(render_background(scene.background))
+    background = float((names == expected)[free].mean()) if free.any() else 0.0
     groups = [
         _group_score(names, mask, group, scene)
         for mask, group in zip(masks, scene.groups, strict=True)
@@ -91,109 +97,111 @@ def faithfulness(image: np.ndarray, scene: Scene) -> float:
 
 
 def _nearest_colours(image: np.ndarray) -> np.ndarray:
-    """The index of the nearest colour of every pixel: int (h, w)."""
+    """Return the index of the nearest colour of every pixel, int (h, w)."""
     palette = np.array(list(COLOURS.values()), np.float32)
-    apart = np.square(image[:, :, None].astype(np.float32) - palette).sum(3)
-    return np.asarray(apart.argmin(2))
+    distances = np.square(image[:, :, None].astype(np.float32) - palette).sum(3)
+    return np.asarray(distances.argmin(2))
 
 
 def _mask(names: np.ndarray, group: Group) -> np.ndarray:
-    """Where the group's objects are: patches of its colour, closed over the second colour of a
-    texture; specks left out.
+    """Return the pixels of the group's objects: patches of its colour without small ones.
+
+    The second colour of a texture is included.
     """
     mask = names == _NAMES.index(group.colour)
     if group.texture:
         mask = _closed(mask)
-    labels, count = ndimage.label(mask, _EIGHT)
+    labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0
-    return np.asarray((areas >= 0.2 * _area(group))[labels])
+    return np.asarray((areas >= _MIN_PATCH * _area(group))[labels])
 
 
 def _closed(mask: np.ndarray) -> np.ndarray:
-    """Gaps of up to four pixels filled, as between the stripes, spots and checks of a texture."""
-    return np.asarray(ndimage.binary_closing(np.pad(mask, 4), _EIGHT, iterations=2)[4:-4, 4:-4])
+    """Fill gaps of up to four pixels, such as those between the stripes of a texture."""
+    return np.asarray(
+        ndimage.binary_closing(np.pad(mask, 4), _EIGHT_NEIGHBOURS, iterations=2)[4:-4, 4:-4]
+    )
 
 
 def _area(group: Group) -> float:
-    """Pixels of one object as the caption has it."""
+    """Return the pixels of one object of the group's shape and size."""
     return float(silhouette(group.shape, RADIUS[group.size]).sum())
 
 
 def _group_score(names: np.ndarray, mask: np.ndarray, group: Group, scene: Scene) -> float:
-    labels, found = ndimage.label(mask, _EIGHT)
-    if not found:
+    labels, patch_count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    if not patch_count:
         return 0.0
     slices = ndimage.find_objects(labels)
     patches = [labels[s] == i + 1 for i, s in enumerate(slices)]
-    whole = [p.sum() < 1.6 * _area(group) for p in patches]  # not several objects grown together
+    single = [p.sum() < _MAX_SINGLE * _area(group) for p in patches]
     number = sum(
-        1 if alone else max(1, round(p.sum() / _area(group)))
-        for p, alone in zip(patches, whole, strict=True)
+        1 if is_single else max(1, round(p.sum() / _area(group)))
+        for p, is_single in zip(patches, single, strict=True)
     )
-    judged = [
-        p for p, alone in zip(patches, whole, strict=True) if alone or not scene.overlap
+    checked = [
+        p for p, is_single in zip(patches, single, strict=True) if is_single or not scene.overlap
     ] or patches
-    marks = [
-        _number(number, group.count),
-        _shapes(judged, group),
-        _sizes(judged, group),
-        _texture(names, mask, group),
+    scores = [
+        _number_score(number, group.count),
+        _shape_score(checked, group),
+        _size_score(checked, group),
+        _texture_score(names, mask, group),
     ]
     if group.position:
-        marks.append(float(np.mean([_placed(s, group) for s in slices])))
-    return float(np.mean(marks))
+        scores.append(float(np.mean([_is_at_position(s, group) for s in slices])))
+    return float(np.mean(scores))
 
 
-def _number(found: int, wanted: int) -> float:
-    if wanted >= MANY and found >= MANY - 1:
+def _number_score(number: int, expected: int) -> float:
+    if expected >= MANY and number >= MANY - 1:
         return 1.0
-    return max(0.0, 1 - abs(found - wanted) / wanted)
+    return max(0.0, 1 - abs(number - expected) / expected)
 
 
 @cache
 def _templates() -> np.ndarray:
-    """Silhouettes of all shapes, stretched: bool (n_shapes, cells, cells)."""
-    return np.stack([_stretched(_cropped(silhouette(shape, 20.0))) for shape in SHAPES])
+    """Return resized silhouettes of all shapes, bool (n_shapes, cells, cells)."""
+    return np.stack([_resized(_cropped(silhouette(shape, 20.0))) for shape in SHAPES])
 
 
 def _cropped(mask: np.ndarray) -> np.ndarray:
     return np.asarray(mask[ndimage.find_objects(mask.astype(int))[0]])
 
 
-def _stretched(mask: np.ndarray) -> np.ndarray:
+def _resized(mask: np.ndarray) -> np.ndarray:
     rows, columns = (
         np.minimum((np.arange(_CELLS) + 0.5) * n / _CELLS, n - 1).astype(int) for n in mask.shape
     )
     return np.asarray(mask[np.ix_(rows, columns)])
 
 
-def _shapes(patches: list[np.ndarray], group: Group) -> float:
-    """The share of patches that are more like the group's shape than like any other (intersection
-    over union).
-    """
-    cells = np.stack([_stretched(p) for p in patches])[:, None]
+def _shape_score(patches: list[np.ndarray], group: Group) -> float:
+    """Return the share of patches that are most similar (by IoU) to the shape of the group."""
+    cells = np.stack([_resized(p) for p in patches])[:, None]
     overlap = (cells & _templates()).sum((2, 3)) / (cells | _templates()).sum((2, 3))
     return float((overlap.argmax(1) == SHAPES.index(group.shape)).mean())
 
 
-def _sizes(patches: list[np.ndarray], group: Group) -> float:
-    """The share of patches whose area is nearest to that of the size which is told, of all sizes."""
+def _size_score(patches: list[np.ndarray], group: Group) -> float:
+    """Return the share of patches with an area nearest to that of the group's size."""
     areas = np.array([float(silhouette(group.shape, r).sum()) for r in RADIUS.values()])
     nearest = np.abs(np.log(np.array([p.sum() for p in patches])[:, None] / areas)).argmin(1)
     return float((nearest == list(RADIUS).index(group.size)).mean())
 
 
-def _texture(names: np.ndarray, mask: np.ndarray, group: Group) -> float:
-    """Whether the patches hold a second colour exactly if a texture is told; which texture it is,
-    is not looked at.
+def _texture_score(names: np.ndarray, mask: np.ndarray, group: Group) -> float:
+    """Return 1 if the patches have a second colour exactly if the group has a texture, else 0.
+
+    The kind of texture is not checked.
     """
     inside = ndimage.binary_erosion(_closed(mask), iterations=1)
     share = float((names != _NAMES.index(group.colour))[inside].mean()) if inside.any() else 0.0
-    return float((share > 0.12) == bool(group.texture))
+    return float((share > _MIN_TEXTURE) == bool(group.texture))
 
 
-def _placed(where: tuple[slice, ...], group: Group) -> bool:
+def _is_at_position(where: tuple[slice, ...], group: Group) -> bool:
     x, y = POSITIONS[group.position]
     centre = [(s.start + s.stop) / 2 / SIZE for s in where]
-    return bool(np.hypot(centre[0] - y, centre[1] - x) < 0.15)
+    return bool(np.hypot(centre[0] - y, centre[1] - x) < _MAX_DISTANCE)

@@ -1,4 +1,4 @@
-"""Scores of a batch of images by one metric, held against what the metric declares."""
+"""Scoring of one batch of images by one metric, with checks of the scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ import numpy as np
 from catimage.errors import InputError
 from catimage.metrics.metric import Metric
 
-_SLACK = 1e-6
-"""How far rounding may carry a score out of its metric's range."""
+_TOLERANCE = 1e-6
+"""The largest rounding error by which a score may exceed the range of its metric."""
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images uint8 (n, h, w, 3), their prompts, what errors call them, and their references (None
-    for one that is not there).
+    """Images to score.
+
+    Attributes:
+        images: uint8 (n, h, w, 3).
+        prompts: the n prompts.
+        names: names of the n images for error messages.
+        references: the n reference images, None for a missing one; None if no metric needs them.
     """
 
     images: np.ndarray
@@ -27,105 +32,114 @@ class ImageBatch:
     references: Sequence[np.ndarray | None] | None = None
 
     def halves(self) -> list[ImageBatch]:
-        """The batch in two; of one image, none."""
+        """Return the two halves of the batch; an empty list for a single image."""
         n = len(self.names)
         return [self._part(slice(0, n // 2)), self._part(slice(n // 2, n))] if n > 1 else []
 
-    def _part(self, s: slice) -> ImageBatch:
+    def _part(self, part: slice) -> ImageBatch:
         return ImageBatch(
-            self.images[s],
-            self.prompts[s],
-            self.names[s],
-            None if self.references is None else self.references[s],
+            self.images[part],
+            self.prompts[part],
+            self.names[part],
+            None if self.references is None else self.references[part],
         )
 
 
 def score(
     metric: Metric, batch: ImageBatch, on_error: Literal["stop", "skip"] = "stop"
 ) -> np.ndarray:
-    """float64 (n,); with ``skip``, NaN for images that the metric cannot score, each of which is
-    named on standard output.
+    """Score a batch and check the scores.
+
+    If the metric fails, the batch is halved until the failing images are found.
+
+    Args:
+        metric: the metric.
+        batch: the images.
+        on_error: ``stop`` raises an error for the first failing image. ``skip`` prints a message
+            for each of them.
+
+    Returns:
+        float64 (n,), NaN for skipped images.
 
     Raises:
-        InputError: with ``stop``, the metric fails, has no reference image, or returns the wrong
-            length, no finite number or one outside of its range; says for which image, or for which
-            images if each by itself is scored well.
+        InputError: with ``stop``: the metric raises an exception, lacks a reference image, or
+            returns a wrong number of scores, or a score that is not finite or out of range. The
+            message names the image, or the batch if each of its images can be scored alone.
     """
     try:
-        return _checked(metric, batch)
+        return _checked_scores(metric, batch)
     except InputError as error:
         if on_error == "stop":
-            raise _narrowed(metric, batch, error) from error
+            raise _first_error(metric, batch, error) from error
         if len(batch.names) == 1:
             print(f"label: no score: {error}", flush=True)
             return np.full(1, np.nan)
     return np.concatenate([score(metric, half, on_error) for half in batch.halves()])
 
 
-def _narrowed(metric: Metric, batch: ImageBatch, error: InputError) -> InputError:
-    """What is wrong with the first image that fails by itself; ``error``, which is about all of
-    them, where none does.
-    """
+def _first_error(metric: Metric, batch: ImageBatch, error: InputError) -> InputError:
+    """Return the error of the first image that fails alone, or ``error`` if there is none."""
     for half in batch.halves():
         try:
-            _checked(metric, half)
-        except InputError as found:
-            return _narrowed(metric, half, found)
+            _checked_scores(metric, half)
+        except InputError as error_of_half:
+            return _first_error(metric, half, error_of_half)
     return error
 
 
-def _checked(metric: Metric, batch: ImageBatch) -> np.ndarray:
-    """The metric's values for the whole batch.
+def _checked_scores(metric: Metric, batch: ImageBatch) -> np.ndarray:
+    """Score the whole batch.
 
     Raises:
-        InputError: it has not scored each image properly.
+        InputError: the metric fails, or a score is invalid.
     """
-    where = f"metric {metric.name!r}, {batch.names[0]}" + (
-        f" to {batch.names[-1]}" if len(batch.names) > 1 else ""
-    )
+    where = f"metric {metric.name!r}, {batch.names[0]}"
+    if len(batch.names) > 1:
+        where += f" to {batch.names[-1]}"
     try:
         values = np.asarray(_call(metric, batch), float)
-    except Exception as error:  # whatever a metric of a user's raises
-        said = f"{error}" if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        raise InputError(f"{where}: {' '.join(said.split()).rstrip('.')}.") from error
+    except Exception as error:  # any exception that a user's metric can raise
+        message = (
+            str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        )
+        raise InputError(f"{where}: {' '.join(message.split()).rstrip('.')}.") from error
     if values.shape != (len(batch.names),):
         raise InputError(
-            f"{where}: it returned scores of shape {values.shape} for {len(batch.names)} images;"
-            " return one number an image."
+            f"{where}: the metric returned an array of shape {values.shape} for"
+            f" {len(batch.names)} images. Return one number per image."
         )
     low, high = metric.range
-    bad = ~((values >= low - _SLACK) & (values <= high + _SLACK) & np.isfinite(values))
-    if bad.any():
-        i = int(np.argmax(bad))
+    valid = (values >= low - _TOLERANCE) & (values <= high + _TOLERANCE) & np.isfinite(values)
+    if not valid.all():
+        i = int(np.argmin(valid))
         raise InputError(
-            f"metric {metric.name!r}, {batch.names[i]}: its score is {values[i]}, its range {low:g}"
-            f" to {high:g}."
+            f"metric {metric.name!r}, {batch.names[i]}: the score {values[i]} is outside the range"
+            f" {low:g} to {high:g}. Correct the metric, or set label.on_error to skip."
         )
     return values
 
 
 def _call(metric: Any, batch: ImageBatch) -> Any:
-    """Hands over the references where the metric wants them."""
     if not metric.needs_reference:
         return metric.score(batch.images, batch.prompts)
     return metric.score(batch.images, batch.prompts, _references(batch))
 
 
 def _references(batch: ImageBatch) -> np.ndarray:
-    """uint8 (n, h, w, 3), which may be of another size than the images.
+    """Return the references, uint8 (n, h, w, 3); they may differ from the images in size.
 
     Raises:
-        InputError: one is not there, or of another size than the first.
+        InputError: a reference is missing, or the references differ in size.
     """
-    found = [image for image in batch.references or () if image is not None]
-    if len(found) < len(batch.names):
+    references = [image for image in batch.references or () if image is not None]
+    if len(references) < len(batch.names):
         raise InputError(
-            "there is no reference image to compare with: make that of its metric_reference, same"
-            " prompt and seed"
+            "the reference image is missing. Generate the image of the metric_reference candidate"
+            " with the same prompt and seed"
         )
-    if len({image.shape for image in found}) > 1:
+    if len({image.shape for image in references}) > 1:
         raise InputError(
-            "the reference images of a batch are of several sizes: all images of a candidate must"
-            " have one size"
+            "the reference images of a batch differ in size. All images of a candidate must have"
+            " one size"
         )
-    return np.stack(found)
+    return np.stack(references)

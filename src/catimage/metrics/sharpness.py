@@ -1,22 +1,22 @@
-"""Sharpness, CATImage 5.1: how far an image is from itself under a Gaussian blur."""
+"""Sharpness (CATImage 5.1): the relative power that a Gaussian blur removes from an image."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from catimage.metrics.blur import Level, of_levels, power
+from catimage.metrics.blur import LumaDetail, power, score_detail
 from catimage.metrics.metric import Metric
 
 
 class Sharpness(Metric):
     """sum_ij (i - i*G)^2 / sum_ij i^2, with G a Gaussian of standard deviation 1 pixel.
 
-    The paper leaves open: the pixel intensity i, here the luma (ITU-R 601) in [0, 1], not rounded;
-    the kernel's extent, here 4 pixels to each side, its weights summing to one; the border, here
-    mirrored at the pixels' edges (both are what ``scipy.ndimage.gaussian_filter`` does by default);
-    and a wholly black image, which is 0/0 and here 0: nothing is sharp. The range is that of the
-    filter 1 - G, whose gain lies between 0 and 1. Computed in float32 (since version 2), equal to
-    scipy's float64 to about 1e-6 of the score.
+    The paper leaves some choices open. Here the intensity i is the luma (ITU-R 601) in [0, 1],
+    without rounding; the kernel has a radius of 4 pixels and weights of sum one, and borders are
+    mirrored at the edges of the pixels, as by default in ``scipy.ndimage.gaussian_filter``; and a
+    black image (0/0) has the score 0. The gain of the filter 1 - G is between 0 and 1, and so
+    is the score. Scores are computed in float32 since version 2, and equal those of scipy's float64
+    filter to about 1e-6 of the score.
     """
 
     name = "sharpness"
@@ -24,12 +24,12 @@ class Sharpness(Metric):
     version = "2"
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """uint8 (n, h, w, 3) to float64 (n,); the prompts do not matter."""
-        return of_levels(images, _sharpness)
+        """Score uint8 (n, h, w, 3) images: float64 (n,). The prompts are ignored."""
+        return score_detail(images, _sharpness)
 
 
-def _sharpness(level: Level) -> np.ndarray:
-    whole = level.variance + level.mean**2
+def _sharpness(images: LumaDetail) -> np.ndarray:
+    total = images.variance + images.mean**2
     return np.asarray(
-        np.divide(power(level.detail), whole, out=np.zeros_like(whole), where=whole > 0)
+        np.divide(power(images.detail), total, out=np.zeros_like(total), where=total > 0)
     )

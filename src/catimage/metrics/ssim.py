@@ -8,7 +8,7 @@ import numpy as np
 
 from catimage.common.devices import device_of
 from catimage.metrics.metric import MetricContext, ReferenceMetric
-from catimage.metrics.pairs import compared, tensor_of
+from catimage.metrics.pairs import compare_in_parts, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -16,23 +16,22 @@ if TYPE_CHECKING:
 RADIUS = 5
 C1, C2 = 0.01**2, 0.03**2
 _NUMBERS = 2**18
-"""Of images that are worked on at once: what fits a core's cache, since a blur reads its whole
-input eleven times.
-"""
+"""Numbers of image data processed at once: about the cache of a core. A blur reads its input eleven
+times."""
 
 
 class Ssim(ReferenceMetric):
-    """Equation 13 with a Gaussian window of standard deviation 1.5 and 11 x 11 pixels, borders
-    mirrored, mean over pixels and RGB.
+    """Equation 13 with a Gaussian window of 11 x 11 pixels and a standard deviation of 1.5.
 
-    The values are those of ``torchmetrics`` with ``data_range=1``: an image's range is [0, 1]
-    whatever it holds, or its score would depend on its neighbours in the batch. They are computed
-    here because double precision is wanted, in which an image is exactly 1 like itself, flat areas
-    included; torchmetrics' whole (not separable) filter takes 35 times as long in that as in single
+    Borders are mirrored, and the score is the mean over pixels and RGB. Scores equal those of
+    ``torchmetrics`` with ``data_range=1``: the range of pixels is [0, 1] for every image, so that a
+    score does not depend on the other images of the batch. This implementation is used because
+    SSIM needs double precision, in which equal images score exactly 1, also in constant areas;
+    the non-separable filter of ``torchmetrics`` is 35 times slower in double than in single
     precision.
 
     Raises:
-        InputError: the device is not to be had.
+        InputError: the device is unavailable.
     """
 
     name = "ssim"
@@ -42,19 +41,18 @@ class Ssim(ReferenceMetric):
         self.device = device_of(context.device)
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3) and references of the same shape to float64 (n,); the prompts do not
-        matter.
+        """Score uint8 (n, h, w, 3) images against references of the same shape: float64 (n,).
 
         Raises:
             InputError: the references have another size.
         """
-        return compared(self.name, images, references, self._compare)
+        return compare_in_parts(self.name, images, references, self._compare)
 
     def _compare(self, images: np.ndarray, references: np.ndarray) -> np.ndarray:
         at_once = max(1, _NUMBERS // images[0].size) if len(images) else 1
-        starts = range(0, len(images), at_once)
         parts = [
-            self._similarity(images[i : i + at_once], references[i : i + at_once]) for i in starts
+            self._similarity(images[i : i + at_once], references[i : i + at_once])
+            for i in range(0, len(images), at_once)
         ]
         return np.concatenate(parts).clip(-1, 1) if parts else np.zeros(0)
 
@@ -62,18 +60,19 @@ class Ssim(ReferenceMetric):
         import torch
 
         with torch.inference_mode():
-            a, b = (tensor_of(part, self.device, torch.float64) for part in (images, references))
+            a, b = (to_tensor(part, self.device, torch.float64) for part in (images, references))
             ma, mb = _blurred(a), _blurred(b)
             squares, product = ma * ma + mb * mb, ma * mb
             variances = _blurred(a * a + b * b) - squares
             covariance = _blurred(a * b) - product
-            every = (2 * product + C1) * (2 * covariance + C2) / ((squares + C1) * (variances + C2))
-            found: np.ndarray = every.mean((1, 2, 3)).cpu().numpy()
-        return found
+            similarity = (
+                (2 * product + C1) * (2 * covariance + C2) / ((squares + C1) * (variances + C2))
+            )
+        return np.asarray(similarity.mean((1, 2, 3)).cpu().numpy())
 
 
 def _blurred(x: torch.Tensor) -> torch.Tensor:
-    """Gaussian means of (n, channels, h, w), by columns and then by rows."""
+    """Return Gaussian means of (n, channels, h, w), along columns and then rows."""
     import torch
 
     window = torch.exp(-0.5 * (torch.arange(-RADIUS, RADIUS + 1, dtype=x.dtype) / 1.5) ** 2)

@@ -25,7 +25,7 @@ def two(n, m, width, seed=0):
 
 
 def with_moments(mean, covariance, n=50, seed=0):
-    """Features whose mean and covariance are exactly these."""
+    """Return features with exactly this mean and covariance."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 1, (n, len(mean)))
     noise -= noise.mean(0)
@@ -41,66 +41,64 @@ def test_frechet_of_gaussians_in_closed_form():
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 40), (40, 60), (9, 12)])
-def test_frechet_is_that_of_the_matrix_root_and_of_torchmetrics(n, m):
+def test_frechet_equals_the_matrix_root_and_torchmetrics(n, m):
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     one, other = two(n, m, 12)
     s, w = np.cov(one.values, rowvar=False), np.cov(other.values, rowvar=False)
     shift = one.values.mean(0) - other.values.mean(0)
-    if min(n, m) > 12:  # a singular product has no root that sqrtm finds
+    if min(n, m) > 12:  # sqrtm fails for a singular product
         root = shift @ shift + np.trace(s + w - 2 * sqrtm(s @ w).real)
         assert frechet_distance(one, other) == pytest.approx(root, rel=1e-9)
     network = torch.nn.Identity()
     network.num_features = 12
-    theirs = FrechetInceptionDistance(feature=network)
-    theirs.update(torch.from_numpy(other.values), real=True)
-    theirs.update(torch.from_numpy(one.values), real=False)
-    assert frechet_distance(one, other) == pytest.approx(float(theirs.compute()), rel=1e-6)
+    reference = FrechetInceptionDistance(feature=network)
+    reference.update(torch.from_numpy(other.values), real=True)
+    reference.update(torch.from_numpy(one.values), real=False)
+    assert frechet_distance(one, other) == pytest.approx(float(reference.compute()), rel=1e-6)
     assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one), rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel:UserWarning")
-def test_kernel_is_torchmetrics_where_all_prompts_differ():
+def test_kernel_equals_torchmetrics_if_all_prompts_differ():
     from torchmetrics.image.kid import KernelInceptionDistance
 
     one, other = two(40, 40, 12)
-    theirs = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=1, subset_size=40)
-    theirs.update(torch.from_numpy(other.values), real=True)
-    theirs.update(torch.from_numpy(one.values), real=False)
-    assert kernel_distance(one, other) == pytest.approx(float(theirs.compute()[0]), rel=1e-10)
+    reference = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=1, subset_size=40)
+    reference.update(torch.from_numpy(other.values), real=True)
+    reference.update(torch.from_numpy(one.values), real=False)
+    assert kernel_distance(one, other) == pytest.approx(float(reference.compute()[0]), rel=1e-10)
 
 
-def test_kernel_counts_pairs_of_different_prompts():
-    made = ImageSet(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([0, 0, 1]))
+def test_kernel_counts_pairs_of_different_prompts_only():
+    generated = ImageSet(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([0, 0, 1]))
     real = ImageSet(np.array([[3.0, 0.0], [0.0, 1.0]]), np.array([0, 1]))
 
     def k(x, y):
         return (np.dot(x, y) / 2 + 1) ** 3
 
-    a, b, c = made.values
+    a, b, c = generated.values
     p, q = real.values
     expected = (k(a, c) + k(b, c)) / 2 + k(p, q) - 2 * (k(a, q) + k(b, q) + k(c, p)) / 3
-    assert kernel_distance(made, real) == pytest.approx(expected)
+    assert kernel_distance(generated, real) == pytest.approx(expected)
 
 
-def test_kernel_is_unbiased_where_the_real_images_are_of_the_same_prompts():
-    """Draws of one distribution, whose prompts account for most of the spread: 0 on average, which
-    the usual estimate is not.
-    """
+def test_kernel_is_unbiased_if_the_real_images_have_the_same_prompts():
+    """Both sets have one distribution, so that the mean is 0; that of the usual estimate is not."""
     rng = np.random.default_rng(0)
-    ours, usual = [], []
+    unbiased, usual = [], []
     for _ in range(300):
         prompts = rng.normal(0, 1, (12, 4))
-        made, real = (
+        generated, real = (
             ImageSet(prompts + rng.normal(0, 0.3, prompts.shape), np.arange(12)) for _ in range(2)
         )
-        ours.append(kernel_distance(made, real))
-        usual.append(kernel_distance(made, ImageSet(real.values, real.prompt - 12)))
-    assert abs(np.mean(ours)) < 3 * np.std(ours) / 300**0.5
+        unbiased.append(kernel_distance(generated, real))
+        usual.append(kernel_distance(generated, ImageSet(real.values, real.prompt - 12)))
+    assert abs(np.mean(unbiased)) < 3 * np.std(unbiased) / 300**0.5
     assert np.mean(usual) < -10 * np.std(usual) / 300**0.5
 
 
-def test_blocks_do_not_matter(monkeypatch):
+def test_the_block_size_does_not_change_the_result(monkeypatch):
     from catimage.metrics.sets import distances
 
     one, other = two(30, 20, 5)
@@ -111,13 +109,15 @@ def test_blocks_do_not_matter(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Metric `InceptionScore:UserWarning", "ignore:std:UserWarning")
-def test_inception_score_is_torchmetrics():
+def test_inception_score_equals_torchmetrics():
     from torchmetrics.image.inception import InceptionScore
 
     logits = np.random.default_rng(0).normal(0, 3, (40, 7))
-    theirs = InceptionScore(feature=torch.nn.Identity(), splits=1)
-    theirs.update(torch.from_numpy(logits))
-    assert inception_score(images(logits)) == pytest.approx(float(theirs.compute()[0]), rel=1e-12)
+    reference = InceptionScore(feature=torch.nn.Identity(), splits=1)
+    reference.update(torch.from_numpy(logits))
+    assert inception_score(images(logits)) == pytest.approx(
+        float(reference.compute()[0]), rel=1e-12
+    )
 
 
 def test_inception_score_in_closed_form():
@@ -132,13 +132,13 @@ def test_inception_score_in_closed_form():
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000))
-def test_noise_and_lost_variety_move_them_the_right_way(seed):
+def test_noise_and_lost_diversity_worsen_the_values(seed):
     rng = np.random.default_rng(seed)
     real, good = (images(rng.normal(0, 1, (80, 6)), 80 * i) for i in range(2))
     noisy = images(good.values + rng.normal(0, 3, good.values.shape), 80)
-    alike = images(np.tile(good.values[:4], (20, 1)), 80)
+    repeated = images(np.tile(good.values[:4], (20, 1)), 80)
     for statistic in (frechet_distance, kernel_distance):
-        assert statistic(good, real) < min(statistic(noisy, real), statistic(alike, real))
+        assert statistic(good, real) < min(statistic(noisy, real), statistic(repeated, real))
     sharp, flat = images(5 * good.values), images(0.2 * good.values)
     assert 1 <= inception_score(flat) < inception_score(sharp) <= 6
     assert inception_score(images(good.values + 7.0)) == pytest.approx(inception_score(good))
@@ -149,7 +149,7 @@ def test_a_distance_without_real_images_is_refused():
         frechet_distance(two(3, 3, 2)[0], None)
 
 
-def test_without_leaves_whole_prompts_out():
+def test_without_removes_all_images_of_a_prompt():
     some = ImageSet(np.arange(8.0).reshape(4, 2), np.array([0, 0, 1, 2]))
     left = some.without(np.array([0, 2]))
     assert left.values.tolist() == [[4.0, 5.0]] and left.prompt.tolist() == [1]

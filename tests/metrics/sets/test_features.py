@@ -29,7 +29,7 @@ def rendered(prompts, seed=0):
     return [render(parse(prompt), rng) for prompt in prompts]
 
 
-def test_features_of_the_tiny_clip_are_its_embeddings_of_length_the_root_of_their_width(tiny):
+def test_features_of_the_tiny_clip_are_scaled_embeddings(tiny):
     images = rendered(class_captions()[:5])
     features = tiny.all_features(images)
     assert features.dtype == np.float64 and features.shape == (5, 128)
@@ -41,7 +41,7 @@ def test_features_of_the_tiny_clip_are_its_embeddings_of_length_the_root_of_thei
     assert (features * texts).sum(1) / 128**0.5 == pytest.approx(cosines, abs=1e-6)
 
 
-def test_the_tiny_classifier_knows_its_scenes(tiny):
+def test_the_zero_shot_classifier_recognises_rendered_scenes(tiny):
     assert len(set(class_captions())) == N_CLASSES and class_captions() == class_captions()
     logits = tiny.logits(tiny.all_features(rendered(class_captions()[::3])))
     assert (
@@ -50,7 +50,7 @@ def test_the_tiny_classifier_knows_its_scenes(tiny):
     )
 
 
-def test_sizes_and_batches_do_not_matter(tiny):
+def test_features_do_not_depend_on_sizes_and_batches(tiny):
     images = rendered(class_captions()[:40])
     assert len(images) > BATCH_SIZE
     large = np.zeros((80, 96, 3), np.uint8)
@@ -61,17 +61,17 @@ def test_sizes_and_batches_do_not_matter(tiny):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A folder with random weights of torch-fidelity's Inception network."""
-    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+    """Save random weights of torch-fidelity's Inception network."""
+    from torch_fidelity import feature_extractor_inceptionv3 as inception
 
     patch = pytest.MonkeyPatch()
     with patch.context() as m:
-        m.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        m.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
         m.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
         m.setattr(
             torch.nn.init, "kaiming_uniform_", lambda tensor, **_: tensor
-        )  # as ours below, and in half the time
-        network = theirs.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+        )  # replaced below; saves half the time
+        network = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     torch.manual_seed(0)
     for p in network.parameters():
         p.data = (
@@ -84,17 +84,17 @@ def weights(tmp_path_factory):
     return folder
 
 
-def test_inception_is_torchmetrics(weights):
+def test_features_and_logits_of_inception_equal_torchmetrics(weights):
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     images = np.random.default_rng(0).integers(0, 255, (3, 40, 30, 3), np.uint8)
-    ours = InceptionExtractor(
+    extractor = InceptionExtractor(
         MetricContext(device="cpu", weights={"inception": WeightsParams(weights=str(weights))})
     )
-    features = ours.all_features(images)
+    features = extractor.all_features(images)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-    for layer, found in (("2048", features), ("logits_unbiased", ours.logits(features))):
-        theirs = (
+    for layer, values in (("2048", features), ("logits_unbiased", extractor.logits(features))):
+        expected = (
             NoTrainInceptionV3("inception-v3-compat", [layer], str(weights / INCEPTION_FILE))(
                 pixels
             )
@@ -102,20 +102,20 @@ def test_inception_is_torchmetrics(weights):
             .numpy()
         )
         assert (
-            found == pytest.approx(theirs, rel=1e-4, abs=1e-4 * abs(theirs).max())
-            and theirs.std() > 0
+            values == pytest.approx(expected, rel=1e-4, abs=1e-4 * abs(expected).max())
+            and expected.std() > 0
         )
-    assert ours.version.startswith("1-")
+    assert extractor.version.startswith("1-")
 
 
 class Bomb:
-    """Fails the test if it is unpickled."""
+    """Fail the test if it is unpickled."""
 
     def __reduce__(self):
         return pytest.fail, ("a pickle was run",)
 
 
-def test_inception_weights_that_are_not_there_or_not_such(tmp_path):
+def test_missing_and_other_weights_are_refused(tmp_path):
     def load():
         return InceptionExtractor(
             MetricContext(device="cpu", weights={"inception": WeightsParams(weights=str(tmp_path))})
@@ -123,12 +123,10 @@ def test_inception_weights_that_are_not_there_or_not_such(tmp_path):
 
     with pytest.raises(InputError, match=r"label\.weights\.inception"):
         InceptionExtractor(MetricContext(device="cpu"))
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="is not found"):
         load()
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / INCEPTION_FILE)
-    with pytest.raises(
-        InputError, match="does not contain torch-fidelity's Inception network"
-    ):
+    with pytest.raises(InputError, match="does not contain torch-fidelity's Inception network"):
         load()
     (tmp_path / INCEPTION_FILE).write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(InputError, match="which is not loaded"):

@@ -39,10 +39,10 @@ class ImageSet:
 def frechet_distance(images: ImageSet, real: ImageSet | None) -> float:
     """Return the Fréchet distance of two sets of features (Heusel et al. 2017, equation 6).
 
-    It is |m - w|^2 + tr(S + W - 2 (S W)^(1/2)) for means m, w and covariances S, W. With S = A'A and
-    W = B'B, tr (S W)^(1/2) is the sum of the singular values of A B', so that no root of a matrix
-    is needed, which is singular for few images. The estimate is biased upwards, more for fewer
-    images: only sets of the same size are comparable.
+    For means m, w and covariances S, W, it is |m - w|^2 + tr(S + W - 2 (S W)^(1/2)). With S = A'A
+    and W = B'B, tr (S W)^(1/2) is the sum of the singular values of A B'. The root of S W, which is
+    singular for few images, is not computed. The estimate is biased upwards, more for fewer images:
+    only sets of the same size are comparable.
     """
     real = _required(real)
     shift = images.values.mean(0) - real.values.mean(0)
