@@ -1,44 +1,53 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.methods import MetricData, Pool, metrics_document
 from catimage.evaluation.plots import figures
+from catimage.evaluation.samples import PromptResults
 from catimage.evaluation.selection import selection_table
-from tests.evaluation.worlds import COST, NAMES, operating, routed_world
+from catimage.evaluation.test_data import LabelledPredictions
+from tests.evaluation.synthetic import CANDIDATES, document_of, noisy_labels, operating_point
+
+DECISION = {"decision_tflops": {"text_encoder": 3e-5, "estimator": 1e-6}}
 
 
 @pytest.fixture(scope="session")
-def world():
+def data():
+    """Labels, an estimator that knows the truth and one that knows only the means."""
     (_, train), (val_truth, val), (test_truth, test) = (
-        routed_world(n, seed) for seed, n in enumerate((200, 300, 300))
+        noisy_labels(n, seed) for seed, n in enumerate((200, 300, 300))
     )
-    blind = np.tile(train.mean(axis=0), (300, 1))
+    constant = np.tile(train.mean(axis=0), (300, 1))
+    predictions = {"good": (val_truth, test_truth), "constant": (constant, constant)}
     by_seed = np.stack([test, test_truth * 2 - test], axis=2)
-    return MetricData(
-        "quality",
-        train,
-        val,
-        test,
-        {"good": (val_truth, test_truth), "blind": (blind, blind)},
-        by_seed,
-    )
+    return LabelledPredictions("quality", train, val, test, predictions, by_seed)
 
 
 @pytest.fixture(scope="session")
-def document(world):
-    router = operating("good", 6.0, 0.01, world.predictions["good"][1])
-    document = metrics_document(world, [], Pool(NAMES, COST, "seconds"), router, draws=400, seed=0)
-    return document | {"decision_tflops": {"text_encoder": 3e-5, "estimator": 1e-6}}
+def results(data):
+    """The test prompts with the predictions of the good estimator."""
+    ids = [f"id {i}" for i in range(300)]
+    texts = [f"prompt number {i}" for i in range(300)]
+    return PromptResults(ids, texts, data.predictions["good"][1], data.test, CANDIDATES)
 
 
 @pytest.fixture(scope="session")
-def blind_document(world):
-    router = operating("blind", 10.0, 0.0, world.predictions["blind"][1])
-    document = metrics_document(world, [], Pool(NAMES, COST, "seconds"), router, draws=400, seed=0)
-    return document | {"decision_tflops": {"text_encoder": 3e-5, "estimator": 1e-6}}
+def document(data):
+    point = operating_point("good", 6.0, 0.01, data.predictions["good"][1])
+    return document_of([data], CANDIDATES, point, draws=400) | DECISION
 
 
 @pytest.fixture(scope="session")
-def drawn(document, world):
-    predicted = world.predictions["good"][1]
-    return figures(document, selection_table(predicted, COST, NAMES), predicted, world.test)
+def constant_document(data):
+    """The document of a router that predicts the same for every prompt."""
+    point = operating_point("constant", 10.0, 0.0, data.predictions["constant"][1])
+    return document_of([data], CANDIDATES, point, draws=400) | DECISION
+
+
+@pytest.fixture(scope="session")
+def selection(results):
+    return selection_table(results.predicted, CANDIDATES)
+
+
+@pytest.fixture(scope="session")
+def drawn(document, selection, results):
+    return figures(document, selection, results)

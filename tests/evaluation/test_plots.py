@@ -1,13 +1,15 @@
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 
+from catimage.data.dataset import Candidates
 from catimage.evaluation.plots import deferral_table, figures
+from catimage.evaluation.samples import PromptResults
 from catimage.evaluation.selection import selection_table
-from tests.evaluation.worlds import COST, NAMES
 
 
-def test_deferral_table_is_the_documents_curves(document):
+def test_the_deferral_table_has_the_curves_of_the_document(document):
     frame = deferral_table(document)
     assert list(frame.columns) == ["method", "cost", "quality", "lambda"]
     rows = frame[frame["method"] == "good"].drop(columns="method").to_numpy().tolist()
@@ -15,9 +17,7 @@ def test_deferral_table_is_the_documents_curves(document):
     assert frame.loc[frame["method"] == "fixed", "lambda"].isna().all()
 
 
-def test_figures_are_svg_with_nothing_from_outside_and_repeatable(document, world, drawn):
-    predicted = world.predictions["good"][1]
-    selection = selection_table(predicted, COST, NAMES)
+def test_figures_are_self_contained_svg_and_repeatable(document, selection, results, drawn):
     assert set(drawn) == {"deferral", "selection", "predicted"}
     for svg in drawn.values():
         root = ET.fromstring(svg)
@@ -28,43 +28,38 @@ def test_figures_are_svg_with_nothing_from_outside_and_repeatable(document, worl
             if key.endswith("href")
         ]
         assert all(link.startswith(("#", "data:")) for link in links)
-    assert "mean quality" in drawn["deferral"] and "cost (seconds)" in drawn["deferral"]
-    assert drawn == figures(document, selection, predicted, world.test)
+    assert "mean quality" in drawn["deferral"]
+    assert "cost (seconds)" in drawn["deferral"]
+    assert drawn == figures(document, selection, results)
 
 
-def test_odd_names_and_constant_costs_are_drawn(document, world):
+def test_names_with_special_characters_and_equal_costs_are_drawn(document, results):
     names = ["_hidden", "$x$", "<b>&amp;"]
     rows = [
         row | {"candidate": name, "cost": 0.0}
         for row, name in zip(document["candidates"], names, strict=True)
     ]
-    odd = document | {"candidates": rows}
-    predicted = world.test
-    drawn = figures(odd, selection_table(predicted, np.ones(3), names), predicted, world.test)
+    candidates = Candidates(names, np.ones(3), "seconds")
+    odd = replace(results, predicted=results.labels, candidates=candidates)
+    selection = selection_table(odd.predicted, candidates)
+    drawn = figures(document | {"candidates": rows}, selection, odd)
     text = "".join(ET.fromstring(drawn["selection"]).itertext())
     assert all(name in text.replace("\u200b", "") for name in names)
 
 
-def test_many_candidates_make_twelve_panels(document):
+def test_many_candidates_are_drawn_in_twelve_panels(document):
     rng = np.random.default_rng(0)
-    names, cost, predicted = (
-        [f"c{i}" for i in range(16)],
-        np.arange(1.0, 17.0),
-        rng.random((40, 16)),
-    )
+    names = [f"c{i}" for i in range(16)]
+    candidates = Candidates(names, np.arange(1.0, 17.0), "s")
+    predicted = rng.random((40, 16))
     rows = [
-        {"candidate": name, "cost": c, "quality": 0.5, "se": 0.1}
-        for name, c in zip(names, cost, strict=True)
+        {"candidate": name, "cost": cost, "quality": 0.5, "se": 0.1}
+        for name, cost in zip(names, candidates.costs, strict=True)
     ]
-    drawn = figures(
-        document | {"candidates": rows},
-        selection_table(predicted, cost, names),
-        predicted,
-        predicted,
-    )
-    text = "".join(ET.fromstring(drawn["predicted"]).itertext())
-    assert (
-        sum(name in text.split() for name in names) == 12
-        and "c0" in text.split()
-        and "c15" in text.split()
-    )
+    results = PromptResults([""] * 40, [""] * 40, predicted, predicted, candidates)
+    selection = selection_table(predicted, candidates)
+    drawn = figures(document | {"candidates": rows}, selection, results)
+    words = "".join(ET.fromstring(drawn["predicted"]).itertext()).split()
+    assert sum(name in words for name in names) == 12
+    assert "c0" in words
+    assert "c15" in words

@@ -1,16 +1,17 @@
 import numpy as np
 
+from catimage.data.dataset import Candidates
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.policies import mix
+from catimage.evaluation.policies import Method, mixed_policies
 from catimage.evaluation.tables import by_candidate
 
 
-def test_a_mix_that_is_a_candidate_alone_gains_exactly_nothing_over_it():
+def test_a_mix_that_consists_of_one_candidate_gains_exactly_nothing_over_it():
     rng = np.random.default_rng(0)
     for _ in range(30):
         labels, cost = rng.random((30, 4)), np.sort(rng.random(4) + 0.1)
-        family = mix(labels, labels, cost)
-        for row in by_candidate(
-            family, family, list("abcd"), cost, labels, labels, PairedBootstrap(30, 100, 0)
-        ):
+        mixed = mixed_policies(labels, labels, cost)
+        candidates = Candidates(list("abcd"), cost, "s")
+        bootstrap = PairedBootstrap(30, 100, 0)
+        for row in by_candidate(Method(mixed, mixed), candidates, labels, labels, bootstrap):
             assert row["gain"] == 0 or abs(row["gain"]) > 1e-12

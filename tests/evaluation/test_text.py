@@ -1,154 +1,135 @@
 import copy
 
-from catimage.evaluation import text as words
-from catimage.evaluation.summary import summary, table
+from catimage.evaluation import text
+from catimage.evaluation.summary import summary
 
 
-def rows_of(text):
+def table_rows(lines):
+    """Return the lines of the table by candidate."""
     return {
         line.split()[0]: line
-        for line in text.splitlines()
-        if line.startswith(("cheap ", "middle ", "dear "))
+        for line in lines.splitlines()
+        if line.startswith(("cheap ", "middle ", "expensive "))
     }
 
 
-def test_a_router_that_gains_says_so(document):
-    text = summary(document)
-    assert (
-        "The router gains +0.13" in text
-        and "over the best fixed candidate within its budget, middle, at 91.7% of its cost" in text
-    )
-    assert (
-        "over the best single candidate, dear: " not in text
-        and "over the best single candidate, dear, at 55% of its cost" in text
-    )
-    assert "over the best random mix of two candidates" in text
-    assert (
-        "lambda 0.01 (good): realised mean cost 5.5 [" in text
-        and "of a budget of 6 seconds" in text
-    )
-    assert len(rows_of(text)) == 3 and rows_of(text)["middle"].endswith("better")
+def test_a_router_with_a_gain(document):
+    lines = summary(document)
+    assert "The router gains +0.13" in lines
+    assert "over the best fixed candidate within its budget, middle, at 91.7% of its cost" in lines
+    assert "over the best single candidate, expensive: " not in lines
+    assert "over the best single candidate, expensive, at 55% of its cost" in lines
+    assert "over the best random mix of two candidates" in lines
+    assert "lambda 0.01 (good): realised mean cost 5.5 [" in lines
+    assert "of a budget of 6 seconds" in lines
+    rows = table_rows(lines)
+    assert len(rows) == 3
+    assert rows["middle"].endswith("better")
 
 
-def test_lambdas_that_are_mixed_are_said_with_their_shares(document):
+def test_the_lambdas_of_a_randomized_rule_are_listed_with_their_shares(document):
     rule = [
         {"share": 0.25, "lambda": 0.01, "multipliers": {}},
         {"share": 0.75, "lambda": 0.02, "multipliers": {}},
     ]
-    said = words.budget_line(document | {"budget": document["budget"] | {"rule": rule}})
-    assert said.startswith("lambda 0.01 for 25% and 0.02 for 75% (good): realised mean cost 5.5 [")
+    line = text.budget_line(document | {"budget": document["budget"] | {"rule": rule}})
+    assert line.startswith("lambda 0.01 for 25% and 0.02 for 75% (good): realised mean cost 5.5 [")
 
 
-def test_floors_are_told_with_what_they_came_to(document):
-    other = [
+def test_floors_are_listed_with_their_realised_means(document):
+    floors = [
         {"metric": "lpips", "floor": 0.3, "realised": 0.25},
         {"metric": "hps", "floor": 0.2, "realised": None},
     ]
-    floored = document | {"budget": document["budget"] | {"floors": other}}
-    assert words.budget_line(floored).endswith(
+    with_floors = document | {"budget": document["budget"] | {"floors": floors}}
+    assert text.budget_line(with_floors).endswith(
         "of a budget of 6 seconds. Mean lpips on test: 0.25, calibrated to 0.3. Mean hps on test:"
         " -, calibrated to 0.2."
     )
-    least = document | {
-        "budget": document["budget"] | {"quality_floor": 0.6, "realised_quality": 0.61234}
-    }
-    assert words.budget_line(least).endswith(
+    quality_floor = {"quality_floor": 0.6, "realised_quality": 0.61234}
+    with_floor = document | {"budget": document["budget"] | quality_floor}
+    assert text.budget_line(with_floor).endswith(
         "after 6 seconds on validation, with a quality of 0.6123 for a floor of 0.6."
     )
-    assert words.budget_line(least | {"lower_is_better": True}).endswith("for a floor of -0.6.")
+    negated = with_floor | {"lower_is_better": True}
+    assert text.budget_line(negated).endswith("for a floor of -0.6.")
 
 
-def test_a_router_that_gains_nothing_significant_says_so(blind_document):
-    text = summary(blind_document)
-    assert text.count("gains nothing significant over") == 2 and "The router gains +" not in text
-    assert (
-        "over the best single candidate, dear" not in text
-    )  # it is the best fixed candidate within the budget, and named once
-    rows = rows_of(text)
-    assert rows["cheap"].endswith("nothing significant") and rows["dear"].endswith(
-        "nothing significant"
-    )
-    assert rows["middle"].endswith(
-        "worse"
-    )  # blind, the router can only mix the two ends of the hull
+def test_a_router_without_a_significant_gain(constant_document):
+    lines = summary(constant_document)
+    assert lines.count("gains nothing significant over") == 2
+    assert "The router gains +" not in lines
+    # The best single candidate is also the best fixed one within the budget, and named once.
+    assert "over the best single candidate, expensive" not in lines
+    rows = table_rows(lines)
+    assert rows["cheap"].endswith("nothing significant")
+    assert rows["expensive"].endswith("nothing significant")
+    # With constant predictions the router can only mix the two ends of the hull.
+    assert rows["middle"].endswith("worse")
 
 
-def test_a_router_that_loses_says_so(document):
+def test_a_router_with_a_loss(document):
     worse = copy.deepcopy(document)
     worse["budget"]["best_fixed"] |= {"gain": -0.1, "interval": [-0.2, -0.05]}
-    assert (
-        words.headline(worse)
-        == "The router loses to the best fixed candidate within its budget, middle: -0.1 [-0.2,"
+    assert text.headline(worse) == (
+        "The router loses to the best fixed candidate within its budget, middle: -0.1 [-0.2,"
         " -0.05], at 91.7% of its cost."
     )
     worse["budget"]["best_fixed"] = None
-    assert words.headline(worse) == words.against_best_single(worse)
+    assert text.headline(worse) == text.against_best_single(worse)
 
 
-def test_negated_qualities_are_announced(document):
-    assert "higher is better" in words.direction(document) and "negated" not in words.direction(
-        document
-    )
-    assert "negated" in words.direction(document | {"lower_is_better": True})
+def test_the_direction_of_negated_qualities_is_stated(document):
+    assert "higher is better" in text.direction(document)
+    assert "negated" not in text.direction(document)
+    assert "negated" in text.direction(document | {"lower_is_better": True})
 
 
-def test_missing_figures_are_dashes():
-    assert (
-        words.number(None) == "-"
-        and words.percent(None) == "-"
-        and words.percent(0.5512) == "55.1%"
-        and words.number(1234567.0) == "1.235e+06"
-    )
-
-
-def test_columns_are_aligned():
-    lines = table(["a", "b", "c"], [["x", "1", "yes"], ["long", "12345", "no"]])
-    assert lines == ["a         b  c", "----  -----  ---", "x         1  yes", "long  12345  no"]
-
-
-def test_the_routers_own_cost_stands_beside_the_papers(document):
-    assert (
-        words.own_cost(document)
-        == "The router itself: 3.1e-05 TFLOPs a decision; CATImage's takes less than 0.001 TFLOPs."
+def test_the_routers_own_cost_is_compared_with_the_papers(document):
+    assert text.router_cost(document) == (
+        "The router itself: 3.1e-05 TFLOPs per decision; the paper's takes less than 0.001 TFLOPs."
     )
     timed = document | {"decision_ms": {"with_text": 4.21, "without_text": 0.123}}
-    assert (
-        "3.1e-05 TFLOPs and 4.2 ms (0.12 ms after the text encoder) a decision"
-        in words.own_cost(timed)
-    )
-    assert words.decision_line(timed).endswith(
+    expected = "3.1e-05 TFLOPs and 4.2 ms (0.12 ms after the text encoder) per decision"
+    assert expected in text.router_cost(timed)
+    assert text.decision_line(timed).endswith(
         "longest test prompt) and 4.2 ms (0.12 ms after the text encoder)."
     )
 
 
-def rows(*shares):
+def by_candidate(*shares):
     return {"by_candidate": [{"cost_ratio_to_match": share} for share in shares]}
 
 
-def test_a_pool_whose_cheap_candidate_is_good_is_said_to_be_that():
+def test_candidates_that_a_cheaper_one_matches_are_counted():
     methods = {
-        "e": rows(1.0, 0.4, 0.2, None),
-        "fixed": rows(1.0, 0.5, 0.2, 1.0),
-        "mix": rows(1.0, 0.45, 0.2, 1.0),
+        "e": by_candidate(1.0, 0.4, 0.2, None),
+        "fixed": by_candidate(1.0, 0.5, 0.2, 1.0),
+        "mix": by_candidate(1.0, 0.45, 0.2, 1.0),
     }
-    assert words.why_beside(methods, "e").endswith(
-        "Here that holds for 2 of 4 candidates; the router undercuts both for 1."
+    assert text.baselines_line(methods, "e").endswith(
+        "Here this is so for 2 of 4 candidates; the router is cheaper than both for 1."
     )
-    free = {"e": rows(0.0, 0.0), "fixed": rows(None, 0.0), "mix": rows(None, 0.0)}
-    assert words.why_beside(free, "e").endswith(
-        "Here that holds for 1 of 2 candidates; the router undercuts both for 1."
+    free = {
+        "e": by_candidate(0.0, 0.0),
+        "fixed": by_candidate(None, 0.0),
+        "mix": by_candidate(None, 0.0),
+    }
+    assert text.baselines_line(free, "e").endswith(
+        "Here this is so for 1 of 2 candidates; the router is cheaper than both for 1."
     )
-    methods["fixed"] = rows(1.0, 1.0, 1.0, 1.0)
-    assert "Here" not in words.why_beside(methods, "e")
+    methods["fixed"] = by_candidate(1.0, 1.0, 1.0, 1.0)
+    assert "Here" not in text.baselines_line(methods, "e")
 
 
-def test_what_was_left_out_is_counted():
-    assert words.left_out({"left_out": {"validation": 0, "test": 0}}) == "" == words.left_out({})
-    said = words.left_out({"left_out": {"validation": 1, "test": 1200}})
-    assert said.endswith("no label there: 1 validation prompt and 1,200 test prompts.")
+def test_prompts_that_were_left_out_are_counted():
+    assert text.left_out_line({"left_out": {"validation": 0, "test": 0}}) == ""
+    assert text.left_out_line({}) == ""
+    line = text.left_out_line({"left_out": {"validation": 1, "test": 1200}})
+    assert line.endswith("is missing: 1 validation prompt and 1,200 test prompts.")
 
 
-def test_luck_of_the_seeds_in_words(document):
+def test_the_noise_of_the_seeds_in_a_sentence(document):
     noise = {
         "noise_share": 0.4,
         "noise_share_interval": [0.3, 0.5],
@@ -158,24 +139,26 @@ def test_luck_of_the_seeds_in_words(document):
         "learnable_gain_interval": [0.5, 0.7],
         "captured": {"good": {"share": 0.5, "share_interval": [0.4, 0.6]}},
     }
-    said = words.noise_line(document | {"noise": noise})
-    assert "40% [30%, 50%] is luck of the seeds, and +0.6 [0.5, 0.7] can be learned" in said
-    assert said.endswith("the router's honest choice captures 50% [40%, 60%] of that.")
-    nothing = noise | {"captured": {"good": {"share": None, "share_interval": None}}}
-    assert words.noise_line(document | {"noise": nothing}).endswith("can be learned.")
-    worse = noise | {"learnable_gain": -0.1, "learnable_gain_interval": [-0.3, 0.1]}
-    assert "and nothing significant (-0.1 [-0.3, 0.1]) can be learned" in words.noise_line(
-        document | {"noise": worse}
-    )
-    assert "not clearly above 0" in words.noise_line(
-        document | {"noise": noise | {"noise_share": None}}
-    )
-    assert words.noise_line(document | {"noise": None}) == ""
+
+    def line_of(**changes):
+        return text.noise_line(document | {"noise": noise | changes})
+
+    line = line_of()
+    assert "40% [30%, 50%] is noise of the seeds, and +0.6 [0.5, 0.7] can be learned" in line
+    captured = "the router's held-out policy captures 50% [40%, 60%] of the learnable gain."
+    assert line.endswith(captured)
+    unknown = line_of(captured={"good": {"share": None, "share_interval": None}})
+    assert unknown.endswith("can be learned.")
+    insignificant = line_of(learnable_gain=-0.1, learnable_gain_interval=[-0.3, 0.1])
+    assert "and nothing significant (-0.1 [-0.3, 0.1]) can be learned" in insignificant
+    assert "not clearly above 0" in line_of(noise_share=None)
+    assert text.noise_line(document | {"noise": None}) == ""
 
 
-def test_few_test_prompts_are_a_warning(document):
-    assert words.few(document) == "" == words.few({"n_test": 30})
-    assert words.few({"n_test": 1}).startswith(
-        "Of 1 test prompt, intervals by a bootstrap are too narrow"
-    )
-    assert words.few(document | {"n_test": 7}) in summary(document | {"n_test": 7})
+def test_few_test_prompts_give_a_warning(document):
+    assert text.few_prompts_line(document) == ""
+    assert text.few_prompts_line({"n_test": 30}) == ""
+    warning = text.few_prompts_line({"n_test": 1})
+    assert warning.startswith("The test split has only 1 prompt, so bootstrap intervals are too")
+    few = document | {"n_test": 7}
+    assert text.few_prompts_line(few) in summary(few)

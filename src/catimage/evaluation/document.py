@@ -80,7 +80,11 @@ def evaluation_document(
             evaluation.bootstrap,
         ),
     }
-    return document | {"sets": image_sets_document(evaluation, artifacts.images, document)}
+    picked = point.served(candidates.costs)
+    sets = image_sets_document(
+        evaluation.results, picked, evaluation.settings, artifacts.images, document
+    )
+    return document | {"sets": sets}
 
 
 def _fixed_candidate(reference: str | None, document: dict[str, Any], names: list[str]) -> str:

@@ -94,7 +94,9 @@ class Evaluation:
         return metrics_document(self.metrics, self.candidates, self.point, self.bootstrap)
 
 
-def evaluate(router: Router, dataset: Dataset, settings: EvaluateParams | None = None) -> dict[str, Any]:
+def evaluate(
+    router: Router, dataset: Dataset, settings: EvaluateParams | None = None
+) -> dict[str, Any]:
     """Evaluate a router on the test split of a dataset, without a workspace.
 
     Args:

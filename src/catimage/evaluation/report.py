@@ -19,7 +19,7 @@ from catimage.common.formatting import (
 from catimage.data.shards.images import first_images
 from catimage.evaluation import text
 from catimage.evaluation.cases import case_samples
-from catimage.evaluation.image_sets.document import image_set_lines
+from catimage.evaluation.image_sets.text import image_set_lines
 from catimage.evaluation.intervals import verdict
 from catimage.evaluation.operating_point import OperatingPoint
 from catimage.evaluation.plateau.text import plateau_lines, relative_gain

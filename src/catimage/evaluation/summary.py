@@ -8,7 +8,7 @@ from typing import Any
 
 from catimage.common.formatting import format_gain, format_number, format_table
 from catimage.evaluation import text
-from catimage.evaluation.image_sets.document import image_set_lines
+from catimage.evaluation.image_sets.text import image_set_lines
 from catimage.evaluation.intervals import verdict
 from catimage.evaluation.plateau.text import plateau_lines
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from catimage.estimators.load_estimators import (
     read_out_of_fold,
     trained_metrics,
 )
-from catimage.estimators.spread import FOLDER as SPREAD
+from catimage.estimators.spread import SPREAD_FOLDER
 from catimage.evaluation.document import Artifacts, evaluation_document
 from catimage.evaluation.evaluate import Evaluation
 from catimage.evaluation.image_sets.document import ImageSource
@@ -100,7 +99,7 @@ def _read_evaluation(
     lower = lower_is_better_metrics(metrics, params.label, params.imported)
     complete = params.validation.complete_labels
     dataset = Dataset.read(workspace, router.cost_unit, lower, complete)
-    dataset = replace(dataset, candidates=router_candidates(router, dataset.candidates))
+    dataset = dataset.with_candidates(router_candidates(router, dataset.candidates))
     test = external_test_dataset(scores, router, dataset) if scores else dataset.split("test")
     data = []
     for metric in metrics:
@@ -119,7 +118,7 @@ def _read_artifacts(
     context = MetricContext(params.encoder, params.label.device, params.label.weights)
     return Artifacts(
         load_estimators(workspace, metric, names, first="knn"),
-        load_spread(workspace, folder / SPREAD),
+        load_spread(workspace, folder / SPREAD_FOLDER),
         _plateau_inputs(workspace, params, evaluation, images),
         ImageSource(images, workspace.root, context),
     )

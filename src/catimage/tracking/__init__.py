@@ -1,1 +1,1 @@
-"""MLflow: registered routers, aliases and the promotion gate."""
+"""MLflow: runs, registered routers, their aliases, and the promotion gate."""

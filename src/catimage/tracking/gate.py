@@ -1,81 +1,157 @@
-"""The gate in front of ``champion``: a new router replaces it only if it is not worse on the same
-test prompts.
+"""The promotion gate: a router becomes champion only if it is not worse than the current champion
+on the same test prompts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from catimage.common.arrays import Floats
+from catimage.data.dataset import Candidates, Dataset
+from catimage.data.missing_labels import complete_rows
+from catimage.errors import InputError
 from catimage.evaluation.intervals import PairedBootstrap
+from catimage.metrics.registry import lower_is_better_metrics
+from catimage.params import Params
 from catimage.router import Router
+from catimage.tracking.client import CHAMPION, MODEL
+from catimage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether the challenger becomes champion, and why, in words."""
+class GateDecision:
+    """The decision of the gate.
 
-    moves: bool
+    Attributes:
+        promoted: whether the challenger becomes champion.
+        reason: one sentence.
+    """
+
+    promoted: bool
     reason: str
 
 
-def judge(
+def gate_decision(
+    client: MlflowClient, version: str, router: Router, workspace: Workspace, params: Params
+) -> GateDecision:
+    """Compare a model version with the champion on the workspace's test split.
+
+    A champion that this version of CATImage cannot load cannot be served either, so it is replaced.
+
+    Args:
+        client: of MLflow.
+        version: the challenger's model version.
+        router: the challenger.
+        workspace: its tables provide the test prompts and labels.
+        params: of the workspace.
+
+    Raises:
+        InputError: the champion's files cannot be read.
+    """
+    from mlflow.exceptions import MlflowException
+
+    champion = client.get_registered_model(MODEL).aliases.get(CHAMPION)
+    if champion is None:
+        return GateDecision(True, "there was no champion")
+    if str(champion) == str(version):
+        return GateDecision(True, "it is the champion already")
+    try:
+        current = _load_champion()
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"MLflow: the champion, version {champion} of {MODEL!r}, cannot be read ({error})."
+            " Restore its files or delete the alias."
+        ) from error
+    except InputError as error:
+        return GateDecision(True, f"the champion cannot be compared: {error}")
+    texts, labels = _test_labels(workspace, params, router)
+    return compare_routers(current, router, texts, labels)
+
+
+def _load_champion() -> Router:
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL}@{CHAMPION}")
+    router: Router = model.unwrap_python_model().router
+    return router
+
+
+def _test_labels(workspace: Workspace, params: Params, router: Router) -> tuple[list[str], Floats]:
+    """Return the test prompts with all labels, and their labels (n, n_candidates)."""
+    lower = lower_is_better_metrics([router.metric], params.label, params.imported)
+    data = Dataset.read(workspace, router.cost_unit, lower, params.validation.complete_labels)
+    candidates = Candidates(router.candidates, router.costs, router.cost_unit)
+    test = data.with_candidates(candidates).split("test")
+    labels = test.labels(router.metric)
+    rows = complete_rows(labels)
+    return test.texts[rows].tolist(), labels[rows]
+
+
+def compare_routers(
     champion: Router,
     challenger: Router,
-    prompts: list[str],
+    prompts: Sequence[str],
     labels: Floats,
     draws: int = 2000,
     seed: int = 0,
-) -> Verdict:
-    """Compares two routers on the challenger's test prompts, each routing with its own lambda.
+) -> GateDecision:
+    """Compare two routers on the challenger's test prompts, each with its own calibrated rule.
 
-    What is compared is what equation 3 maximises, the mean of quality minus lambda times cost, with
-    the challenger's lambda and costs: today's price of quality. *Not worse* is read strictly: the
-    mean difference, paired over prompts, is 0 or more; its 95% interval is told beside it. Asking
-    only that the difference be not significantly negative would let quality slide, a little at each
-    retraining. A champion of another metric or cost unit, or with a candidate that is not in the
-    pool any more, cannot be compared; nor can it serve this pool, so it is replaced.
+    The criterion is the objective of equation 3, the mean of quality minus lambda times cost, with
+    the challenger's lambda and costs. The challenger is *not worse* if the mean difference, paired
+    over prompts, is 0 or more; its 95% interval is reported. Requiring only that the difference is
+    not significantly negative would let the quality fall a little with each retraining. A champion
+    of another metric or cost unit, or with a candidate that was removed from the pool, cannot be
+    compared and cannot serve this pool, so it is replaced.
 
     Args:
-        prompts: (n,) of the test split; ``labels`` (n, challenger's candidates), higher is better.
-        draws, seed: of the bootstrap.
+        champion: the current champion.
+        challenger: the new router.
+        prompts: test prompts, (n,).
+        labels: of the challenger's candidates, (n, n_candidates), higher is better.
+        draws: resamples of the bootstrap.
+        seed: of the bootstrap.
     """
     obstacle = _obstacle(champion, challenger)
     if obstacle:
-        return Verdict(True, f"the champion cannot be compared, nor serve this pool: {obstacle}")
-    old, new = (
-        _outcome(champion, challenger, prompts, labels),
-        _outcome(challenger, challenger, prompts, labels),
-    )
-    gain = (new[0] - old[0]) - challenger.lam * (new[1] - old[1])
+        return GateDecision(
+            True, f"the champion cannot be compared, nor serve this pool: {obstacle}"
+        )
+    old_quality, old_cost = _outcome(champion, challenger, prompts, labels)
+    quality, cost = _outcome(challenger, challenger, prompts, labels)
+    gain = (quality - old_quality) - challenger.lam * (cost - old_cost)
     low, high = PairedBootstrap(len(prompts), draws, seed).interval(gain)
-    moves = bool(gain.mean() >= -1e-12)
+    promoted = bool(gain.mean() >= -1e-12)
     reason = (
-        f"{'not worse' if moves else 'worse'} than the champion on {len(prompts)} test prompts:"
-        f" {challenger.metric} {new[0].mean():.5g} at {new[1].mean():.4g} {challenger.cost_unit}"
-        f" against {old[0].mean():.5g} at {old[1].mean():.4g}; with lambda {challenger.lam:.4g}"
-        f" that is {gain.mean():+.3g} [{low:+.3g}, {high:+.3g}]"
+        f"{'not worse' if promoted else 'worse'} than the champion on {len(prompts)} test prompts:"
+        f" {challenger.metric} {quality.mean():.5g} at {cost.mean():.4g} {challenger.cost_unit},"
+        f" compared with {old_quality.mean():.5g} at {old_cost.mean():.4g}; the difference with"
+        f" lambda {challenger.lam:.4g} is {gain.mean():+.3g} [{low:+.3g}, {high:+.3g}]"
     )
-    return Verdict(moves, reason)
+    return GateDecision(promoted, reason)
 
 
 def _obstacle(champion: Router, challenger: Router) -> str:
-    """Why the two cannot be compared, or an empty string."""
+    """Return why two routers cannot be compared, or an empty string."""
     if champion.metric != challenger.metric:
         return f"it routes on {champion.metric}, not {challenger.metric}"
     if champion.cost_unit != challenger.cost_unit:
         return f"its costs are in {champion.cost_unit}, not {challenger.cost_unit}"
-    gone = [c for c in champion.candidates if c not in challenger.candidates]
-    return f"its candidates {', '.join(gone)} are not in the pool any more" if gone else ""
+    removed = [name for name in champion.candidates if name not in challenger.candidates]
+    return f"its candidates {', '.join(removed)} are no longer in the pool" if removed else ""
 
 
 def _outcome(
-    router: Router, pool: Router, prompts: list[str], labels: Floats
+    router: Router, pool: Router, prompts: Sequence[str], labels: Floats
 ) -> tuple[Floats, Floats]:
-    """Quality and cost (n,) of a router's decisions, by ``labels`` and costs of ``pool``'s
-    candidates.
-    """
-    chosen = np.array([pool.candidates.index(d.candidate) for d in router.route(prompts)])
+    """Return quality and cost (n,) of a router's decisions, by the labels and costs of ``pool``."""
+    decisions = router.route(prompts)
+    chosen = np.array([pool.candidates.index(decision.candidate) for decision in decisions])
     return labels[np.arange(len(prompts)), chosen], pool.costs[chosen]

@@ -1,7 +1,7 @@
-"""The router as an MLflow pyfunc, stored as this code and the folder ``models/router``
-(models-from-code: no pickle).
+"""The router as an MLflow pyfunc model from code.
 
-MLflow copies this file into the model and runs it on loading; nothing else imports it.
+MLflow stores this file and the folder ``models/router`` with the model, and runs the file when the
+model is loaded. No pickle is used, and no other module imports this one.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ from catimage.router import Router
 
 
 class RoutingModel(PythonModel):
-    """``predict(DataFrame(prompt), params={"budget": B} or {"lambda": L})``: a row a prompt;
-    neither means the calibrated lambda.
+    """Routes prompts: ``model.predict(DataFrame({"prompt": [...]}), params={"budget": 2.0})``.
+
+    ``params`` may have ``budget`` (mean cost) or ``lambda``; without either, the calibrated rule is
+    used.
     """
 
     def load_context(self, context: Any) -> None:
-        """Loads the router from the model's artifact."""
+        """Load the router from the model's artifact."""
         self.router = Router.load(Path(context.artifacts["router"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Columns ``prompt, candidate, cost, predicted_quality, lambda``.
+        """Return one row per prompt: ``prompt, candidate, cost, predicted_quality, lambda``.
 
         Raises:
-            InputError: as :meth:`catimage.router.Router.route`.
+            InputError: see :meth:`catimage.router.Router.route`.
         """
-        given = params or {}
+        settings = params or {}
         decisions = self.router.route(
-            model_input["prompt"].tolist(), given.get("lambda"), given.get("budget")
+            model_input["prompt"].tolist(), settings.get("lambda"), settings.get("budget")
         )
         rows = [(d.prompt, d.candidate, d.cost, d.predicted_quality, d.lam) for d in decisions]
-        return pd.DataFrame(
-            rows, columns=["prompt", "candidate", "cost", "predicted_quality", "lambda"]
-        )
+        columns = ["prompt", "candidate", "cost", "predicted_quality", "lambda"]
+        return pd.DataFrame(rows, columns=columns)
 
 
 set_model(RoutingModel())

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
-from catimage.common.formatting import format_gain, format_number
 from catimage.data.dataset import Candidates
 from catimage.data.shards.images import complete_prompts
 from catimage.data.shards.manifest import read_manifest
-from catimage.evaluation.evaluate import Evaluation
 from catimage.evaluation.image_sets.features import PromptImages
 from catimage.evaluation.image_sets.jackknife import SetFeatures, SetStatistic, figure
-from catimage.evaluation.intervals import verdict
+from catimage.evaluation.samples import PromptResults
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.sets.references import scenes_of
 from catimage.metrics.sets.registry import SetMetric, set_metric
+from catimage.params import EvaluateParams
 from catimage.routing.policy import choose
 
 MIN_PROMPTS = 4
@@ -43,12 +42,18 @@ class ImageSource:
 
 
 def image_sets_document(
-    evaluation: Evaluation, source: ImageSource, document: dict[str, Any]
+    results: PromptResults,
+    picked: Ints,
+    settings: EvaluateParams,
+    source: ImageSource,
+    document: dict[str, Any],
 ) -> dict[str, Any] | None:
     """Return ``sets`` of ``metrics.json``; None if ``evaluate.set_metrics`` is empty.
 
     Args:
-        evaluation: of the routed metric.
+        results: the test prompts with the router's predictions.
+        picked: position of the candidate that the calibrated router serves each prompt, (n_test,).
+        settings: the section ``evaluate``.
         source: of the images.
         document: the core of ``metrics.json``.
 
@@ -56,10 +61,10 @@ def image_sets_document(
         InputError: a metric is unknown, weights are not found, a shard is damaged, or reference
             images cannot be read.
     """
-    metrics = [set_metric(name) for name in dict.fromkeys(evaluation.settings.set_metrics)]
+    metrics = [set_metric(name) for name in dict.fromkeys(settings.set_metrics)]
     if not metrics:
         return None
-    images, rows = _test_images(evaluation, source)
+    images, rows = _test_images(results, settings, source)
     if images is None:
         reason = (
             f"{len(rows)} test prompts have images of every candidate, and at least {MIN_PROMPTS}"
@@ -67,13 +72,12 @@ def image_sets_document(
         )
         return _document(len(rows), 0, None, {}, [f"{_names(metrics)}: {reason}."])
     possible, left_out = _possible_metrics(metrics, images)
-    picked = evaluation.point.served(evaluation.candidates.costs)[rows]
-    routed = RoutedSets(evaluation.candidates, evaluation.point.predicted[rows], picked)
+    routed = RoutedSets(results.candidates, results.predicted[rows], picked[rows])
     found = {
         metric.name: {"version": version, **routed.document(metric, features, document)}
-        for metric, version, features in images.features(possible, evaluation.settings.seed)
+        for metric, version, features in images.features(possible, settings.seed)
     }
-    references = evaluation.settings.reference_images or RENDERED
+    references = settings.reference_images or RENDERED
     by_metric = {metric.name: found[metric.name] for metric in possible}
     return _document(len(rows), len(rows) * len(images.seeds), references, by_metric, left_out)
 
@@ -90,15 +94,16 @@ def _document(
     }
 
 
-def _test_images(evaluation: Evaluation, source: ImageSource) -> tuple[PromptImages | None, Ints]:
+def _test_images(
+    results: PromptResults, settings: EvaluateParams, source: ImageSource
+) -> tuple[PromptImages | None, Ints]:
     """Return the images and the rows of the prompts that have all of them; None if too few."""
-    results, names = evaluation.results, evaluation.candidates.names
-    folder = source.folder or source.root
+    names, folder = results.candidates.names, source.folder or source.root
     entries = read_manifest(folder) if source.folder else []
     seeds, rows = complete_prompts(folder, entries, results.ids, names)
     if len(rows) < MIN_PROMPTS:
         return None, rows
-    reference = evaluation.settings.reference_images
+    reference = settings.reference_images
     images = PromptImages(
         folder,
         entries,
@@ -218,30 +223,3 @@ class RoutedSets:
             "selected": figure(statistic.replicates(routed)),
             **statistic.gain(routed, fixed),
         }
-
-
-def image_set_lines(sets: dict[str, Any] | None) -> list[str]:
-    """Return one sentence per set metric, and the reasons why others are left out."""
-    if sets is None:
-        return []
-    lines = [
-        _metric_line(name, metric, sets["n_images"]) for name, metric in sets["metrics"].items()
-    ]
-    return lines + [f"Left out: {reason}" for reason in sets["left_out"]]
-
-
-def _metric_line(name: str, metric: dict[str, Any], images: int) -> str:
-    budget, real = metric["budget"], metric["real"]
-    better = "higher" if metric["higher_is_better"] else "lower"
-    line = f"{name} ({better} is better) of the routed set of {images:,} images: {_figure(budget)}"
-    fixed = budget["best_fixed"]
-    if fixed:
-        line += (
-            f"; {fixed['candidate']}'s {_figure(fixed)}, a gain of"
-            f" {format_gain(fixed['gain'], fixed['interval'])}: {verdict(fixed['interval'])}"
-        )
-    return line + (f"; other real images' {_figure(real)}." if real else ".")
-
-
-def _figure(values: dict[str, float]) -> str:
-    return f"{format_number(values['value'])} ± {format_number(values['se'], 2)}"

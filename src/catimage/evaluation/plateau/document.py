@@ -24,7 +24,11 @@ from catimage.evaluation.plateau.steps import parse_budget, step_series
 from catimage.evaluation.test_data import LabelledPredictions
 from catimage.params import PlateauParams
 from catimage.routing.plateau import turning_points
-from catimage.routing.plateau_weights import PlateauWeights, calibrate_weights
+from catimage.routing.plateau_weights import (
+    PlateauCalibration,
+    PlateauWeights,
+    calibrate_weights,
+)
 
 COMPARED = ("uniform", "uniform_step", "shuffled", "reference")
 """Conditions that OURS is compared with."""
@@ -52,7 +56,7 @@ class PlateauInputs:
 
 @dataclass(frozen=True)
 class CalibratedWeights:
-    """PlateauWeights of equation 7, in the order of the metrics.
+    """Weights of equation 7, in the order of the metrics.
 
     Attributes:
         weights: the weights with their mean cost and gain.
@@ -122,20 +126,18 @@ def _calibrate(data: SeriesData) -> CalibratedWeights:
     settings = data.settings
     predicted, labels = data.calibration_set()
     given = [metric.weight for metric in settings.metrics.values()]
-    weights = calibrate_weights(
-        predicted,
-        labels + data.offsets,
-        data.costs,
-        given,
-        parse_budget(settings.budget, data.costs),
-        settings.margin,
-    )
+    calibration = PlateauCalibration(predicted, labels + data.offsets, data.costs, settings.margin)
+    budget = parse_budget(settings.budget, data.costs)
+    weights = calibrate_weights(calibration, given, budget)
     found_by = "budget" if settings.budget else "gain" if None in given else "given"
     return CalibratedWeights(weights, found_by, len(labels))
 
 
 def rule_document(
-    data: StepData, settings: PlateauParams, calibrated: CalibratedWeights, bootstrap: PairedBootstrap
+    data: StepData,
+    settings: PlateauParams,
+    calibrated: CalibratedWeights,
+    bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
     """Return the figures of the plateau rule: Table 1, Table 2, equations 8 and 9, figure 12.
 

@@ -1,0 +1,39 @@
+"""A synthetic step series."""
+
+import numpy as np
+
+from catimage.evaluation.plateau.conditions import Baseline, StepData
+from catimage.routing.plateau import turning_points
+
+STEPS = np.array([1, 2, 4, 8, 16])
+COST = STEPS + 1.0
+
+
+def step_data(n=200, noise=0.0, seed=0):
+    """Half of the prompts need 2 steps, the others 16.
+
+    ``lstm`` predicts the labels with noise, ``constant`` their mean.
+    """
+    rng = np.random.default_rng(seed)
+    pace = np.where(np.arange(n) % 2, 0.5, 5.0)[:, None, None] * np.array([1.0, 1.5])[None, :, None]
+    quality = 1.2 - np.exp(-STEPS / pace) + 0.01 * rng.standard_normal((n, 2, 1))
+    predicted = quality + noise * rng.standard_normal(quality.shape)
+    constant = np.broadcast_to(quality.mean(axis=0), quality.shape)
+    return StepData(
+        candidates=[f"sd-{s}" for s in STEPS],
+        steps=STEPS,
+        cost=COST,
+        unit="tflops",
+        metrics=["sharp", "alike"],
+        inverted={"sharp": 1.0},
+        quality=quality,
+        predicted={"lstm": predicted, "constant": constant},
+        mean=quality.mean(axis=0),
+        reference=3,
+        seconds=np.broadcast_to(0.1 * STEPS, (n, 5)),
+        baselines=[Baseline("ddim-4", 5.0, quality[:, :, 2] - 0.1)],
+    )
+
+
+def predicted_stops(data, omega=(0.3, 0.3)):
+    return turning_points(data.predicted["lstm"], np.array(omega))

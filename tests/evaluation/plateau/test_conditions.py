@@ -1,0 +1,50 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from catimage.evaluation.plateau.conditions import baseline_condition, conditions
+from tests.evaluation.plateau.step_data import COST, STEPS, predicted_stops, step_data
+
+
+def test_uniform_has_the_cost_of_ours_and_mixes_neighbouring_steps():
+    data = step_data()
+    found = conditions(data, predicted_stops(data))
+    ours, uniform = found["ours"], found["uniform"]
+    assert uniform.spent.mean() == pytest.approx(ours.spent.mean())
+    used = np.flatnonzero(uniform.share[0])
+    assert len(used) == 2
+    assert np.diff(used) == [1]
+    assert uniform.steps.mean() == pytest.approx(ours.steps.mean())
+    single = np.flatnonzero(found["uniform_step"].share[0])
+    distances = np.abs(STEPS - ours.steps.mean())
+    assert distances[single[0]] == distances.min()
+    assert found["shuffled"].spent.mean() == pytest.approx(ours.spent.mean())
+    assert found["reference"].cost[found["reference"].share[0].argmax()] == 9.0
+
+
+def test_ours_has_each_prompts_own_step():
+    data = step_data()
+    stops = predicted_stops(data)
+    ours = conditions(data, stops)["ours"]
+    for p in (0, 1, 17):
+        quality = data.quality[p, :, stops[p]]
+        assert ours.quality[p] == pytest.approx(quality)
+        assert ours.efficiency[p] == pytest.approx(quality / COST[stops[p]])
+        assert ours.seconds[p] == pytest.approx(0.1 * STEPS[stops[p]])
+
+
+def test_shuffled_is_the_mean_over_all_assignments_of_the_steps():
+    data = replace(step_data(4), seconds=None)
+    stops = np.array([0, 0, 1, 3])
+    shuffled = conditions(data, stops)["shuffled"]
+    assert shuffled.seconds is None
+    assigned = [[data.quality[p, :, s] for p in range(4)] for s in stops]
+    assert shuffled.quality == pytest.approx(np.mean(assigned, axis=0))
+
+
+def test_a_baseline_is_one_candidate_for_all_prompts():
+    data = step_data()
+    condition = baseline_condition(data.baselines[0])
+    assert (condition.spent == 5.0).all()
+    assert condition.steps is None
