@@ -1,5 +1,5 @@
-"""One decision with a loaded router, with and without encoding the text, and of k nearest
-neighbours among 100,000.
+"""The time of one routing decision, with and without the text encoder, and of the k nearest
+neighbours among 100,000 prompts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from benchmarks.fitting import embeddings, labels
 from benchmarks.measure import Row, seconds
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
+from catimage.estimators.knn import CosineKNNRegressor
 from catimage.params import EncoderParams, EstimatorParams
 from catimage.router import Router
 from catimage.routing.curve import deferral_curve
@@ -29,104 +30,99 @@ KINDS = {
     "lstm": {"max_iter": 1},
     "finetuned": {"max_iter": 0},
 }
-"""With settings that make training short; they leave the size of what is trained as it is."""
+"""Kinds with settings that shorten the training without changing the size of the model."""
 STEPS = (1, 2, 4, 8, 16, 32)
-MANY, WIDTH, NEIGHBOURS = 100_000, 768, 20
+PROMPTS, WIDTH, NEIGHBOURS = 100_000, 768, 20
 
 
 def rows() -> list[Row]:
+    """Return two rows per kind (one for ``finetuned``, a text encoder), and three rows of kNN."""
     rng = np.random.default_rng(0)
     prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(1200)))
-    cost, quality = np.array(STEPS, float), rng.random((len(prompts), len(STEPS)))
-    out = []
+    table = []
     for name, settings in KINDS.items():
-        context = EstimatorContext(steps=STEPS, step_groups=("g",) * len(STEPS))
-        spec = EstimatorParams(name=name, settings=settings)
-        pipeline = build_estimator(spec, context)[0].fit(np.array(prompts, object), quality)
-        curve = deferral_curve(quality, cost)
-        router = Router(
-            pipeline,
-            name,
-            "q",
-            "tflops",
-            "tiny",
-            [str(c) for c in cost],
-            cost,
-            8.0,
-            RoutingRule.from_parts((1, 0.01)),
-            curve,
-        )
-        out += _rows_of(router, prompts)
-    return [*out, *_many_neighbours()]
+        router = _router(EstimatorParams(name=name, settings=settings), prompts, rng)
+        table += _decision_rows(router, prompts)
+    return [*table, *_neighbour_rows()]
 
 
-def _rows_of(router: Router, prompts: list[str]) -> list[Row]:
+def _router(spec: EstimatorParams, prompts: list[str], rng: np.random.Generator) -> Router:
+    costs, quality = np.array(STEPS, float), rng.random((len(prompts), len(STEPS)))
+    context = EstimatorContext(steps=STEPS, step_groups=("g",) * len(STEPS))
+    pipeline = build_estimator(spec, context)[0].fit(np.array(prompts, object), quality)
+    return Router(
+        pipeline,
+        spec.name,
+        "q",
+        "tflops",
+        "tiny",
+        [str(cost) for cost in costs],
+        costs,
+        8.0,
+        RoutingRule.from_parts((1, 0.01)),
+        deferral_curve(quality, costs),
+    )
+
+
+def _decision_rows(router: Router, prompts: list[str]) -> list[Row]:
     from catimage.encoders.cache import cached_encoder
 
-    texts = itertools.cycle(prompts)
-    with cached_encoder(
-        EncoderParams()
-    ).temporarily_cleared():  # every prompt is encoded, as new ones are
-        whole = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
-    name = router.estimator_name
-    out = [
-        Row(f"decision, {name}, text encoding included", f"{whole:.2f} ms", target="5 ms median")
-    ]
-    if name != "finetuned":  # which is a text encoder itself
-        cached_encoder(EncoderParams()).encode(prompts)
-        rest = (
-            seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
-        )  # words and kernels included
-        out.append(
-            Row(f"decision, {name}, without text encoding", f"{rest:.2f} ms", target="1 ms median")
-        )
-    return out
+    name, texts = router.estimator_name, itertools.cycle(prompts)
+    encoder = cached_encoder(EncoderParams())
+    with encoder.temporarily_cleared():  # so that every prompt is encoded, as in a server
+        with_text = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
+    table = [_decision_row(f"{name}, text encoding included", with_text, 5)]
+    if name != "finetuned":
+        encoder.encode(prompts)
+        without_text = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
+        table.append(_decision_row(f"{name}, without text encoding", without_text, 1))
+    return table
 
 
-def _many_neighbours() -> list[Row]:
+def _decision_row(name: str, milliseconds: float, target: int) -> Row:
+    return Row(f"decision, {name}", f"{milliseconds:.2f} ms", target=f"{target} ms median")
+
+
+def _neighbour_rows() -> list[Row]:
     from sklearn.neighbors import KNeighborsRegressor
 
-    from catimage.estimators.knn import CosineKNNRegressor
-
-    x, new = embeddings(MANY, WIDTH), embeddings(1000, WIDTH, seed=1)
+    x, new = embeddings(PROMPTS, WIDTH), embeddings(1000, WIDTH, seed=1)
     y = labels(x)
-    ours = CosineKNNRegressor(NEIGHBOURS)
-    fit = seconds(lambda: ours.fit(x, y), repeats=1)
-    singles, others = (itertools.cycle(new[:, None]) for _ in range(2))
-    spent = seconds(lambda: ours.predict(next(singles)), repeats=500) * 1e3
-    recall, likeness = _recall(ours, x, y, new)
-    theirs = KNeighborsRegressor(NEIGHBOURS, algorithm="brute", metric="cosine").fit(x, y)
-    slow = seconds(lambda: theirs.predict(next(others)), repeats=10) * 1e3
-    size = f"{MANY:,} x {WIDTH}"
+    index = CosineKNNRegressor(NEIGHBOURS)
+    fit = seconds(lambda: index.fit(x, y), repeats=1)
+    brute = KNeighborsRegressor(NEIGHBOURS, algorithm="brute", metric="cosine").fit(x, y)
+    first, second = (itertools.cycle(new[:, None]) for _ in range(2))
+    spent = seconds(lambda: index.predict(next(first)), repeats=500) * 1e3
+    alternative = seconds(lambda: brute.predict(next(second)), repeats=10) * 1e3
+    recall, correlation = _recall(index, x, y, new)
+    size = f"{PROMPTS:,} x {WIDTH}"
     return [
         Row(
             f"decision, knn among {size}",
             f"{spent:.2f} ms",
-            f"{slow:.1f} ms (scikit-learn)",
-            f"{slow / spent:.0f}x",
+            f"{alternative:.1f} ms (scikit-learn)",
+            f"{alternative / spent:.0f}x",
             "1 ms median",
         ),
         Row(
             "the same: true neighbours found",
-            f"{recall:.1%}; predictions correlate {likeness:.3f} with exact ones",
+            f"{recall:.1%}; predictions correlate {correlation:.3f} with exact ones",
         ),
         Row(f"fit, knn, {size}", f"{fit:.1f} s"),
     ]
 
 
-def _recall(fitted: object, x: np.ndarray, y: np.ndarray, new: np.ndarray) -> tuple[float, float]:
-    """The share of the true nearest that are found, and the correlation of the predictions with
-    those of all prompts compared.
+def _recall(
+    index: CosineKNNRegressor, x: np.ndarray, y: np.ndarray, new: np.ndarray
+) -> tuple[float, float]:
+    """Return the share of the true nearest neighbours that the index finds, and the correlation of
+    its predictions with those of an exact search.
     """
-    from catimage.estimators.knn import CosineKNNRegressor
-
-    assert isinstance(fitted, CosineKNNRegressor)
     exact = CosineKNNRegressor(NEIGHBOURS, algorithm="brute").fit(x, y)
-    pairs = zip(fitted.neighbors(new), exact.neighbors(new), strict=True)
-    shared = [
-        len(set(fitted.labels_[a, 0]) & set(exact.labels_[b, 0])) for a, b in pairs
-    ]  # labels are all different
-    both = np.concatenate([fitted.predict(new), exact.predict(new)], axis=1)
-    return float(np.mean(shared)) / NEIGHBOURS, float(
-        np.mean(np.diag(np.corrcoef(both.T)[: y.shape[1], y.shape[1] :]))
-    )
+    pairs = zip(index.neighbors(new), exact.neighbors(new), strict=True)
+    shared = [  # all labels differ, so that they identify the prompts
+        len(set(index.labels_[a, 0]) & set(exact.labels_[b, 0])) for a, b in pairs
+    ]
+    both = np.concatenate([index.predict(new), exact.predict(new)], axis=1)
+    correlation = np.diag(np.corrcoef(both.T)[: y.shape[1], y.shape[1] :])
+    return float(np.mean(shared)) / NEIGHBOURS, float(np.mean(correlation))

@@ -118,7 +118,8 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_prompts = len(X) if isinstance(X, RaggedArray) else int(X.shape[0])
         products = len(self.prediction_coef_) * n_prompts
         if self.feature_coef_ is not None:
-            products += X.nnz if issparse(X) else X.size
+            sparse = issparse(X)
+            products += X.nnz if sparse else X.size
         return int(products)
 
     def _difference(self, X: Any, predicted: Floats) -> Floats:
@@ -189,8 +190,8 @@ def _centred_kernel(block: Any) -> tuple[Floats, float]:
     """Return the centred inner products (n, n) of features, scaled to a mean diagonal of 1, and the
     scale. Centring amounts to an intercept without penalty.
     """
-    kernel = block @ block.T
-    kernel = np.asarray(kernel.todense() if issparse(kernel) else kernel, np.float64)
+    kernel, sparse = block @ block.T, issparse(block)
+    kernel = np.asarray(kernel.todense() if sparse else kernel, np.float64)
     kernel = kernel - kernel.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + kernel.mean()
     scale = max(float(np.trace(kernel)) / len(kernel), 1e-12)
     return kernel / scale, scale

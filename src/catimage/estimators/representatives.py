@@ -40,7 +40,8 @@ def dense_unit_vectors(features: Any, seed: int = 0) -> Floats:
     """Return features as dense vectors of length 1, float64; sparse ones are first reduced by a
     truncated singular value decomposition.
     """
-    if issparse(features):
+    sparse = issparse(features)
+    if sparse:
         from sklearn.decomposition import TruncatedSVD
 
         width = min(SPARSE_COMPONENTS, features.shape[0] - 1, features.shape[1] - 1)
