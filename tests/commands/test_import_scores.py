@@ -138,7 +138,7 @@ def test_second_import_keeps_parameters(files, workspace):
         ({}, ["train.metrics=[other]"], "no metric 'other'"),
         ({}, ["import.lower_is_better=[other]"], "no metric 'other'"),
         ({}, ["cost_unit=second"], "no cost in the unit 'second' .did you mean 'seconds'"),
-        ({}, ["bugdet=2"], "unknown key 'bugdet' .did you mean 'budget'"),
+        ({}, ["bugdet=2"], r"unknown key 'bugdet'\. Did you mean 'budget'"),
         ({"priced": ("cheap",)}, [], "row 4: candidate 'expensive' is not in .*costs.csv"),
         (
             {"priced": ("cheap", "expensive", "other")},

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from catimage.errors import InputError
-from catimage.routing.plateau import metric_turning_points, reserves, shift_for, turning_points
+from catimage.routing.plateau import metric_turning_points, shift_for, slacks, turning_points
 
 VALUES = st.integers(-4, 4).map(lambda v: v / 4)
 
@@ -16,8 +16,8 @@ def series_of(n=3, metrics=2, steps=4):
     )
 
 
-def slowly(series, weights, literal=False, margin=0.0):
-    """The rule by its words, a prompt and metric at a time."""
+def by_definition(series, weights, literal=False, margin=0.0):
+    """Apply the definition of the rule to one prompt and metric at a time."""
     out = []
     for prompt in series:
         stops = []
@@ -37,17 +37,17 @@ WEIGHTS = arrays(float, 2, elements=st.sampled_from([-1.37, -0.71, -0.013, 0.29,
 
 
 @given(series_of(), WEIGHTS, st.booleans(), st.sampled_from([0.0, 0.06, 0.27]))
-def test_the_rule_is_equation_7_word_by_word(series, weights, literal, margin):
+def test_the_rule_is_that_of_equation_7(series, weights, literal, margin):
     flat = np.ptp(series, axis=2) == 0
     if literal and flat.any():
-        return  # a flat series reaches a positive omega nowhere: what it is then is the test below
+        return  # a constant series never reaches a positive omega; see the test below
     assert (
         turning_points(series, weights, literal, margin).tolist()
-        == slowly(series, weights, literal, margin).tolist()
+        == by_definition(series, weights, literal, margin).tolist()
     )
 
 
-def test_read_literally_the_last_step_of_a_rising_series_always_wins():
+def test_literally_an_increasing_series_always_stops_at_the_last_step():
     rising = 1 - np.exp(-np.array([1, 2, 3, 5, 9, 17, 33]) / 4)[None, None]
     for omega in (-1.0, 0.2, 0.5):
         assert turning_points(rising, np.array([omega]), literal=True).tolist() == [6]
@@ -55,7 +55,7 @@ def test_read_literally_the_last_step_of_a_rising_series_always_wins():
     assert turning_points(rising, np.array([0.3])).tolist() == [4]
 
 
-def test_a_flat_series_stops_at_once_whatever_omega():
+def test_a_constant_series_stops_at_the_first_step_for_any_omega():
     flat = np.full((1, 1, 5), 0.1 + 0.2)
     for omega in (-2.0, 0.0, 3.0):
         assert turning_points(flat, np.array([omega])).tolist() == [0]
@@ -63,7 +63,7 @@ def test_a_flat_series_stops_at_once_whatever_omega():
     assert turning_points(with_rising, np.array([3.0, 0.0])).tolist() == [2]
 
 
-def test_a_series_that_never_reaches_its_threshold_stops_where_it_is_highest():
+def test_a_series_that_never_reaches_its_threshold_stops_at_its_highest_value():
     series = np.array([[[0.0, 3.0, 1.0, 3.0]]])
     assert turning_points(series, np.array([9.0]), margin=0.0).tolist() == [1]
     assert turning_points(series, np.array([9.0]), literal=True).tolist() == [1]
@@ -73,7 +73,7 @@ def test_a_series_that_plateaus_early_stops_early():
     easy = 1.1 - np.exp(-np.array([1, 2, 3, 5, 9, 17, 33]) / 0.7)[None, None]
     assert turning_points(easy, np.array([0.3]), margin=0.0).tolist() == [
         6
-    ]  # median 1.099, sigma .09: above all that it reaches
+    ]  # median 1.099, sigma .09: the threshold is above the highest value
     assert turning_points(easy, np.array([0.3])).tolist() == [3]  # 1.099, within .012 of 1.1
 
 
@@ -84,7 +84,7 @@ def test_t_star_is_the_largest_over_the_metrics():
 
 
 @given(arrays(float, 6, elements=VALUES), st.sampled_from([-0.71, 0.29, 0.53]))
-def test_it_is_the_first_crossing_of_the_interpolated_series_rounded_up(values, omega):
+def test_t_star_is_the_first_crossing_of_the_interpolated_series_rounded_up(values, omega):
     steps = np.array([1, 2, 3, 5, 9, 17])
     if np.ptp(values) == 0:
         return
@@ -103,21 +103,21 @@ def test_it_is_the_first_crossing_of_the_interpolated_series_rounded_up(values, 
 def test_the_shift_is_the_largest_that_keeps_the_budget(series, weights, share):
     cost = np.array([1.0, 2.0, 4.0, 9.0])
     budget = 1 + share * 8
-    found = shift_for(series, weights, cost, budget)
-    assert cost[turning_points(series, weights + found.shift)].mean() == pytest.approx(
-        found.mean_cost
+    result = shift_for(series, weights, cost, budget)
+    assert cost[turning_points(series, weights + result.shift)].mean() == pytest.approx(
+        result.mean_cost
     )
-    assert found.mean_cost <= budget + 1e-9
-    places = reserves(series, weights)
-    every = np.unique(places[np.isfinite(places)])
+    assert result.mean_cost <= budget + 1e-9
+    slack = slacks(series, weights)
+    finite = np.unique(slack[np.isfinite(slack)])
     for shift in np.concatenate(
-        [every - 1e-7, every + 1e-7]
-    ):  # on either side of every place where anything changes
+        [finite - 1e-7, finite + 1e-7]
+    ):  # on both sides of every shift at which a choice changes
         mean = cost[turning_points(series, weights + shift)].mean()
-        assert mean > budget + 1e-9 or mean <= found.mean_cost + 1e-9
+        assert mean > budget + 1e-9 or mean <= result.mean_cost + 1e-9
 
 
-def test_costs_rise_with_the_shift_from_the_first_step_to_the_best_one():
+def test_costs_increase_with_the_budget_from_the_first_step_to_the_best_one():
     rng = np.random.default_rng(0)
     series, cost = rng.random((50, 3, 7)), np.array([1.0, 2, 3, 5, 9, 17, 33])
     means = [
@@ -129,16 +129,16 @@ def test_costs_rise_with_the_shift_from_the_first_step_to_the_best_one():
     assert means[-1] == cost[turning_points(series, np.full(3, 99.0))].mean()
 
 
-def test_one_step_needs_no_search_and_a_budget_below_it_is_refused():
+def test_a_single_step_and_a_budget_below_its_cost():
     assert shift_for(np.zeros((2, 1, 1)), np.zeros(1), np.array([3.0]), 3.0).mean_cost == 3.0
-    with pytest.raises(InputError, match="fewest steps, which cost 3"):
+    with pytest.raises(InputError, match="below the cost of the fewest steps, 3"):
         shift_for(np.zeros((2, 1, 1)), np.zeros(1), np.array([3.0]), 2.9)
 
 
-def test_shapes_and_holes_are_refused():
-    with pytest.raises(ValueError, match="prompts, metrics, steps"):
+def test_invalid_arrays_are_refused():
+    with pytest.raises(ValueError, match="n_prompts, n_metrics, n_steps"):
         turning_points(np.zeros((2, 3)), np.zeros(3))
     with pytest.raises(ValueError, match="finite"):
         turning_points(np.full((1, 1, 2), np.nan), np.zeros(1))
-    with pytest.raises(ValueError, match="not descend"):
+    with pytest.raises(ValueError, match="must not descend"):
         shift_for(np.zeros((1, 1, 2)), np.zeros(1), np.array([2.0, 1.0]), 3.0)

@@ -1,21 +1,20 @@
-"""The plateau rule (BudgetFusion 3.4, equation 7): the fewest steps beyond which a prompt's image
-hardly gains.
+"""The plateau rule (BudgetFusion 3.4, equation 7): the fewest steps after which an image gains
+little.
 
-Equation 7 reads: the largest t at which a metric is at least its median plus omega times its
-standard deviation, both over the sampled steps. Metrics rise with steps, so that the largest such t
-is the last step there is, whatever omega. What the text wants is the "turning" point, after which
-steps gain marginally: the first such t. That is the rule here, and ``literal=True`` is the
-equation's.
+Equation 7 defines t* as the largest step t at which a metric is at least its median plus omega
+times its standard deviation, both over the sampled steps. Metrics increase with the number of
+steps, so the largest such t is the last step for any omega. The text describes a turning point
+after which further steps gain marginally: the *first* such t. This module implements the first;
+with ``literal=True`` it implements the equation as printed.
 
-A series is given at the pool's steps. Between two of them the paper's are linear, so that the first
-crossing lies between the last step below the threshold and the first one that reaches it, and the
-latter is that crossing rounded up to a step of the pool.
+The steps are those of the pool. The paper interpolates linearly between sampled steps; then the
+first crossing lies between the last step below the threshold and the first step that reaches it,
+and the latter is the crossing rounded up to a step of the pool.
 
-The threshold has a fault of its own. A series that is on its plateau at its median already, as that
-of an easy prompt is, lies less than omega sigma above it for good, and would be given the most
-steps that there are. So the threshold lies below the series' highest value by :data:`MARGIN` of its
-range at least: what is left beyond is the marginal gain that the text means. A margin of 0 leaves
-equation 7 as it is.
+The threshold has a further problem. The series of an easy prompt is on its plateau at its median;
+it never exceeds the median by omega standard deviations and would get the most steps. The threshold
+is therefore at most the highest value minus :data:`MARGIN` of the range of the series: what remains
+is the marginal gain of the text. A margin of 0 gives equation 7 unchanged.
 """
 
 from __future__ import annotations
@@ -29,32 +28,34 @@ from catimage.common.arrays import Floats, Ints
 from catimage.errors import InputError
 
 MARGIN = 0.05
-"""The share of a series' range that counts as marginal."""
+"""Share of the range of a series that is a marginal gain."""
 _ROUNDING = 1e-12
-"""Relative to a series' largest value: a spread below this is none."""
-
+"""A standard deviation below this share of the largest value is 0."""
 _INSIDE = 1e-9
-"""How far inside its interval a shift lies, so that rounding cannot carry it over the end."""
+"""Distance of a shift from the end of its interval, to be safe from rounding errors."""
 
 
 def turning_points(
     series: Floats, weights: Floats, literal: bool = False, margin: float = MARGIN
 ) -> Ints:
-    """t* of each prompt (equation 7), as an index of a step: (n_prompts,).
+    """Return t* of each prompt (equation 7): the largest over the metrics.
 
     Args:
-        series: predicted metrics by step, (n_prompts, n_metrics, n_steps), higher is better, steps
+        series: predicted metrics, (n_prompts, n_metrics, n_steps), higher is better, steps
             ascending.
         weights: omega of each metric, (n_metrics,).
-        literal: the last t that reaches the median plus omega sigma, not the first; the best place
-            where none does.
-        margin: how far below its highest value, as a share of its range, a series' threshold lies
-            at least.
+        literal: if True, use the last step that reaches the threshold instead of the first, and the
+            best step if none does.
+        margin: minimum distance of the threshold from the highest value, as a share of the range of
+            the series.
 
     Returns:
-        The largest over the metrics. With a margin of 0, a metric that does not reach its threshold
-        (a large omega) plateaus where it is highest, at the first place of several. One that is
-        flat plateaus at the first step.
+        Positions of steps, (n_prompts,). With a margin of 0, a metric that does not reach its
+        threshold (a large omega) stops at its highest value, the first of several. A constant
+        series stops at the first step.
+
+    Raises:
+        ValueError: a shape differs, or a value is not finite.
     """
     return np.asarray(metric_turning_points(series, weights, literal, margin).max(axis=1))
 
@@ -62,28 +63,30 @@ def turning_points(
 def metric_turning_points(
     series: Floats, weights: Floats, literal: bool = False, margin: float = MARGIN
 ) -> Ints:
-    """t*_m of each prompt and metric: (n_prompts, n_metrics); see :func:`turning_points`."""
+    """Return t* of each prompt and metric, (n_prompts, n_metrics); see :func:`turning_points`."""
     _check(series, weights)
     if literal:
         reached, best = standardised(series) >= weights[:, None], series.argmax(axis=2)
         last = series.shape[2] - 1 - reached[:, :, ::-1].argmax(axis=2)
         return np.asarray(np.where(reached.any(axis=2), last, best))
-    return np.asarray((heights(series, margin) >= weights[:, None]).argmax(axis=2))
+    return np.asarray((reached_weights(series, margin) >= weights[:, None]).argmax(axis=2))
 
 
 def standardised(series: Floats) -> Floats:
-    """How many standard deviations each value lies above its series' median; that of a flat series
-    is infinite.
+    """Return the distance of each value from the median of its series, in standard deviations.
+
+    The distance in a constant series is infinite.
     """
-    middle = np.median(series, axis=-1, keepdims=True)
-    spread = series.std(axis=-1, keepdims=True)
-    flat = spread <= _ROUNDING * np.abs(series).max(axis=-1, keepdims=True)
-    return np.where(flat, np.inf, (series - middle) / np.where(flat, 1.0, spread))
+    median = np.median(series, axis=-1, keepdims=True)
+    deviation = series.std(axis=-1, keepdims=True)
+    constant = deviation <= _ROUNDING * np.abs(series).max(axis=-1, keepdims=True)
+    return np.where(constant, np.inf, (series - median) / np.where(constant, 1.0, deviation))
 
 
-def heights(series: Floats, margin: float = MARGIN) -> Floats:
-    """The largest omega that a series has reached by each step: ascending, and infinite once it is
-    within the margin of its best.
+def reached_weights(series: Floats, margin: float = MARGIN) -> Floats:
+    """Return the largest omega whose threshold is reached by each step, in the shape of ``series``.
+
+    It ascends with the steps, and is infinite from the first value within the margin of the best.
     """
     highest = np.maximum.accumulate(standardised(series), axis=-1)
     top, bottom = series.max(axis=-1, keepdims=True), series.min(axis=-1, keepdims=True)
@@ -92,8 +95,8 @@ def heights(series: Floats, margin: float = MARGIN) -> Floats:
 
 
 @dataclass(frozen=True)
-class Shift:
-    """What is added to every omega, and the mean cost that this gives where it was found."""
+class WeightShift:
+    """A number added to every omega, and the resulting mean cost on the calibration prompts."""
 
     shift: float
     mean_cost: float
@@ -101,71 +104,73 @@ class Shift:
 
 def shift_for(
     series: Floats, weights: Floats, cost: Floats, budget: float, margin: float = MARGIN
-) -> Shift:
-    """The largest number, added to all weights, with which the mean cost of t* is no more than
-    ``budget``.
+) -> WeightShift:
+    """Find the largest shift of all weights with which the mean cost of t* is within a budget.
 
-    One number for all metrics, added and not multiplied: from minus to plus infinity it takes every
-    prompt from the first step to its best one, where a factor could not go below the medians, nor
-    move a weight of 0. The weights' differences stay what they are. Exact: a prompt's t* is the
-    first step whose least reserve (over the metrics, of what is reached above omega) is at least
-    the shift, so that only reserves are places where the mean cost changes.
+    The shift is added, not multiplied: as it goes from minus to plus infinity, every prompt goes
+    from the first step to its best one. A factor could not go below the medians, and would not
+    change a weight of 0. The differences between the weights are unchanged. The search is exact:
+    t* of a prompt is the first step whose slack (:func:`slacks`) is at least the shift, so the mean
+    cost changes only at slacks.
 
     Args:
-        series: (n_prompts, n_metrics, n_steps); ``weights`` (n_metrics,).
-        cost: (n_steps,) of one image, not descending; ``budget`` in the same unit.
+        series: predicted metrics, (n_prompts, n_metrics, n_steps).
+        weights: omega of each metric, (n_metrics,).
+        cost: cost of one image, (n_steps,), not descending.
+        budget: mean cost per image.
         margin: see :func:`turning_points`.
 
     Raises:
         InputError: the budget is below the cost of the fewest steps.
+        ValueError: a shape differs, a value is not finite, or costs descend.
     """
     _check(series, weights)
     if cost.shape != series.shape[2:] or (np.diff(cost) < 0).any():
         raise ValueError(
-            f"cost must be ({series.shape[2]},) and not descend with the steps, not {cost}"
+            f"cost must be ({series.shape[2]},) and must not descend with the steps, not {cost}"
         )
     slack = _ROUNDING * max(abs(budget), float(np.abs(cost).max()))
     if budget < cost[0] - slack:
         raise InputError(
-            f"budget {budget:g} is below the fewest steps, which cost {cost[0]:g}: raise it to that"
-            " at least."
+            f"budget: {budget:g} is below the cost of the fewest steps, {cost[0]:g}. Raise it to at"
+            " least that cost."
         )
-    return _largest(reserves(series, weights, margin), cost, budget + slack)
+    return _largest_shift(slacks(series, weights, margin), cost, budget + slack)
 
 
-def reserves(series: Floats, weights: Floats, margin: float = MARGIN) -> Floats:
-    """By how much every metric's omega could still rise before a step is no longer enough:
-    (n_prompts, n_steps), ascending in steps.
+def slacks(series: Floats, weights: Floats, margin: float = MARGIN) -> Floats:
+    """Return the largest shift of all weights at which each step still reaches all thresholds.
+
+    Returns:
+        (n_prompts, n_steps), ascending with the steps.
     """
-    return np.asarray((heights(series, margin) - weights[:, None]).min(axis=1))
+    return np.asarray((reached_weights(series, margin) - weights[:, None]).min(axis=1))
 
 
-def _largest(reserve: Floats, cost: Floats, budget: float) -> Shift:
-    """Every step that is passed at a reserve adds the cost of the next; going through them in order
-    finds the last affordable.
+def _largest_shift(slack: Floats, cost: Floats, budget: float) -> WeightShift:
+    """Find the largest shift within a budget.
+
+    Each slack that the shift exceeds moves one prompt to the next step and adds the difference of
+    their costs.
     """
-    passed = (
-        np.isfinite(reserve[:, :-1]) if reserve.shape[1] > 1 else np.zeros((len(reserve), 0), bool)
-    )
-    added = np.broadcast_to(np.diff(cost), passed.shape)[passed]
-    at = reserve[:, :-1][passed]
+    finite = np.isfinite(slack[:, :-1]) if slack.shape[1] > 1 else np.zeros((len(slack), 0), bool)
+    added = np.broadcast_to(np.diff(cost), finite.shape)[finite]
+    at = slack[:, :-1][finite]
     order = np.argsort(at, kind="stable")
-    at, mean = at[order], cost[0] + np.concatenate([[0.0], np.cumsum(added[order])]) / len(reserve)
+    at, mean = at[order], cost[0] + np.concatenate([[0.0], np.cumsum(added[order])]) / len(slack)
     if mean[-1] <= budget:
-        return Shift(float(at[-1] + 1) if len(at) else 0.0, float(mean[-1]))
-    first = int(np.searchsorted(mean, budget, side="right")) - 1  # steps passed that are affordable
-    first = int(
-        np.searchsorted(at, at[first], side="left")
-    )  # those at one reserve are passed together
+        return WeightShift(float(at[-1] + 1) if len(at) else 0.0, float(mean[-1]))
+    first = int(np.searchsorted(mean, budget, side="right")) - 1  # number of affordable moves
+    first = int(np.searchsorted(at, at[first], side="left"))  # equal slacks are exceeded together
     below = at[first] - at[first - 1] if first else np.inf
-    return Shift(float(at[first] - min(_INSIDE, below / 2)), float(mean[first]))
+    return WeightShift(float(at[first] - min(_INSIDE, below / 2)), float(mean[first]))
 
 
 def _check(series: Floats, weights: NDArray[np.floating]) -> None:
     if series.ndim != 3 or not series.size or weights.shape != series.shape[1:2]:
         raise ValueError(
-            f"series must be (prompts, metrics, steps) and weights (metrics,), not {series.shape}"
-            f" and {weights.shape}"
+            "series must be (n_prompts, n_metrics, n_steps) and weights (n_metrics,), not"
+            f" {series.shape} and {weights.shape}"
         )
     if not np.isfinite(series).all() or not np.isfinite(weights).all():
         raise ValueError("series and weights must be finite")

@@ -1,16 +1,16 @@
-"""The weights of the plateau rule (BudgetFusion 3.4: omega "using the efficiency measurement as
-detailed in Section 4.2").
+"""Calibration of the weights omega of the plateau rule.
 
-Of the two measurements of section 4.2, quality a TFLOP (equation 8) is highest at the fewest steps
-for any metric that starts above 0, so that it cannot choose weights. Equation 9 can: how much
-better images get than with one step number for all at the same compute. The weights are those with
-which the mean over the metrics of that gain is greatest on prompts whose labels are known. Those
-that are left to it lie between 0 and 1 as the paper's do, so that t* is where a metric has passed
-its median: without a floor, compute would be free to shrink to nothing.
+BudgetFusion 3.4 chooses them "using the efficiency measurement as detailed in Section 4.2". Of the
+two measurements of section 4.2, quality per TFLOP (equation 8) is largest at the fewest steps for
+any metric that starts above 0, so it cannot be used. Equation 9 can: the gain over one step count
+for all prompts at the same cost. The weights maximise the mean of this gain over the metrics, on
+prompts with labels. Free weights are between 0 and 1, as in the paper, so that t* is after the
+median; without the lower bound, the cost could decrease without limit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,18 @@ from catimage.common.arrays import Floats, Ints
 from catimage.routing.plateau import MARGIN, shift_for, turning_points
 
 GRID = tuple(round(0.1 * i, 1) for i in range(11))
-"""The weights that are tried, to one digit, as the paper gives them."""
+"""Values of a free weight, with one decimal as in the paper."""
+_MIN_GAIN = 1e-12
 
 
 @dataclass(frozen=True)
 class PlateauWeights:
-    """Omegas (n_metrics,), and on the prompts that they were found on the mean cost of t* and the
-    mean of equation 9 over the metrics.
+    """Weights, and their results on the calibration prompts.
+
+    Attributes:
+        omega: (n_metrics,).
+        mean_cost: mean cost of t*.
+        gain: equation 9, the mean over the metrics.
     """
 
     omega: Floats
@@ -33,83 +38,88 @@ class PlateauWeights:
     gain: float
 
 
-def calibrate_weights(
-    predicted: Floats,
-    quality: Floats,
-    cost: Floats,
-    given: list[float | None],
-    budget: float | None = None,
-    margin: float = MARGIN,
-) -> PlateauWeights:
-    """Omegas of greatest gain over one step number for all, with ``budget`` at a mean cost of no
-    more than that.
+@dataclass(frozen=True)
+class PlateauCalibration:
+    """The data on which weights are calibrated.
 
-    A weight that is given stays; those that are not are tried on :data:`GRID`, first one value for
-    all of them and then each in turn until none gains. With a budget, each trial is shifted
-    (:func:`~catimage.routing.plateau.shift_for`), given weights too, so that it is their
-    differences that are given.
+    Attributes:
+        predicted: predicted metrics, (n_prompts, n_metrics, n_steps), input of the rule.
+        quality: labels in the same shape, with positive means.
+        cost: cost of one image, (n_steps,), not descending.
+        margin: see :func:`~catimage.routing.plateau.turning_points`.
+    """
+
+    predicted: Floats
+    quality: Floats
+    cost: Floats
+    margin: float = MARGIN
+
+    def evaluate(self, omega: Floats) -> PlateauWeights:
+        """Return the mean cost and the gain of weights."""
+        stops = turning_points(self.predicted, omega, margin=self.margin)
+        mean_cost = float(self.cost[stops].mean())
+        mean_quality = values_at(self.quality, stops).mean(axis=0)
+        left, share = neighbours(self.cost, mean_cost)
+        right = min(left + 1, len(self.cost) - 1)
+        by_step = self.quality.mean(axis=0)
+        uniform = (1 - share) * by_step[:, left] + share * by_step[:, right]
+        return PlateauWeights(omega, mean_cost, float(np.mean(mean_quality / uniform - 1)))
+
+
+def calibrate_weights(
+    data: PlateauCalibration, given: Sequence[float | None], budget: float | None = None
+) -> PlateauWeights:
+    """Find the weights with the largest gain over one step count for all prompts.
+
+    A given weight is kept. Free weights are searched on :data:`GRID`: first one value for all of
+    them, then one weight at a time until there is no gain. With a budget, all weights of each
+    trial, given ones included, are shifted (:func:`~catimage.routing.plateau.shift_for`), so only
+    the differences between given weights are kept.
 
     Args:
-        predicted: series (n_prompts, n_metrics, n_steps), which the rule reads; ``quality``, the
-            labels, likewise, positive in the mean.
-        cost: (n_steps,), not descending.
-        margin: of the rule, see :func:`~catimage.routing.plateau.turning_points`.
+        data: the calibration prompts.
+        given: the weight of each metric, or None if it is free.
+        budget: upper bound of the mean cost.
 
     Raises:
         InputError: the budget is below the cost of the fewest steps.
     """
     free = [m for m, weight in enumerate(given) if weight is None]
 
-    def tried(values: dict[int, float]) -> PlateauWeights:
+    def evaluate(values: dict[int, float]) -> PlateauWeights:
         omega = np.array([values.get(m, weight) for m, weight in enumerate(given)], float)
         if budget is not None:
-            omega = omega + shift_for(predicted, omega, cost, budget, margin).shift
-        return judged(omega, predicted, quality, cost, margin)
+            shift = shift_for(data.predicted, omega, data.cost, budget, data.margin)
+            omega = omega + shift.shift
+        return data.evaluate(omega)
 
-    values = (
-        max((dict.fromkeys(free, w) for w in GRID), key=lambda v: tried(v).gain) if free else {}
-    )
-    best = tried(values)
+    values: dict[int, float] = {}
+    if free:
+        values = max((dict.fromkeys(free, w) for w in GRID), key=lambda v: evaluate(v).gain)
+    best = evaluate(values)
     while free:
-        around = [{**values, m: w} for m in free for w in GRID]
-        found, better = max(((tried(v), v) for v in around), key=lambda pair: pair[0].gain)
-        if not found.gain > best.gain + 1e-12:
+        trials = [{**values, m: w} for m in free for w in GRID]
+        result, trial = max(((evaluate(v), v) for v in trials), key=lambda pair: pair[0].gain)
+        if not result.gain > best.gain + _MIN_GAIN:
             break
-        best, values = found, better
+        best, values = result, trial
     return best
 
 
-def judged(
-    omega: Floats, predicted: Floats, quality: Floats, cost: Floats, margin: float = MARGIN
-) -> PlateauWeights:
-    """The mean cost and the mean relative gain of some weights; arguments as
-    :func:`calibrate_weights`.
+def values_at(values: Floats, stops: Ints) -> Floats:
+    """Return the values (n_prompts, n_metrics, n_steps) at each prompt's step, (n_prompts,
+    n_metrics).
     """
-    stops = turning_points(predicted, omega, margin=margin)
-    mean_cost = float(cost[stops].mean())
-    ours = at_stops(quality, stops).mean(axis=0)
-    left, share = neighbours(cost, mean_cost)
-    uniform = quality.mean(axis=0)
-    uniform = (1 - share) * uniform[:, left] + share * uniform[:, min(left + 1, len(cost) - 1)]
-    return PlateauWeights(omega, mean_cost, float(np.mean(ours / uniform - 1)))
-
-
-def at_stops(values: Floats, stops: Ints) -> Floats:
-    """The values (n_prompts, n_metrics, n_steps) at each prompt's step: (n_prompts, n_metrics)."""
     return np.take_along_axis(values, stops[:, None, None], axis=2)[:, :, 0]
 
 
 def neighbours(cost: Floats, mean_cost: float) -> tuple[int, float]:
-    """The step below a mean cost, and the share of prompts that must go to the next one so that the
+    """Return the step below a mean cost, and the share of prompts at the next step with which the
     mean is reached.
     """
-    left = int(
-        np.clip(
-            np.searchsorted(cost, mean_cost * (1 + 1e-12), side="right") - 1,
-            0,
-            max(len(cost) - 2, 0),
-        )
-    )
+    last = max(len(cost) - 2, 0)
+    below = np.searchsorted(cost, mean_cost * (1 + 1e-12), side="right") - 1
+    left = int(np.clip(below, 0, last))
     right = min(left + 1, len(cost) - 1)
     if cost[right] <= cost[left]:
         return left, 0.0

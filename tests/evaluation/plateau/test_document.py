@@ -181,7 +181,7 @@ def test_weights_are_calibrated_to_a_budget_on_held_out_prompts(workspace):
     assert document["weights"]["mean_cost"] <= 2.0
     splits = pd.read_parquet(workspace.prompts)["split"].value_counts()
     assert document["weights"]["calibrated_on"] == splits["train"] + splits["val"]
-    with pytest.raises(InputError, match=r"0\.04 is below the fewest steps, which cost 1"):
+    with pytest.raises(InputError, match=r"0\.04 is below the cost of the fewest steps, 1"):
         evaluated(workspace, "evaluate.plateau.budget=1%")
     load_params(workspace.params, ["evaluate.plateau.budget="])
 
