@@ -123,11 +123,11 @@ class Captioner:
 
 
 def _load(folder: Path, metric: str) -> tuple[Any, Any]:
-    from catimage.encoders.open_clip import , load_clip
+    from catimage.encoders.open_clip import LOCAL_PREFIX, load_clip
 
     where = f"params.yaml: label.weights.{metric}: {folder}"
     if (folder / CONFIG).is_file():
-        source = EncoderParams(model=f"{}{folder}")
+        source = EncoderParams(model=f"{LOCAL_PREFIX}{folder}")
     elif (folder / PICKLE).is_file():
         source = EncoderParams(model="coca_ViT-L-14", weights=str(folder / PICKLE))
     else:
