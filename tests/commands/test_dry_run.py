@@ -106,7 +106,7 @@ def test_no_problems_when_everything_is_available(mini):
         ({"label": {"metrics": ["clip_score", "ssim"]}}, "names no metric_reference"),
         (
             {"label": {"metrics": ["clip_score", "aesthetic_v1"]}},
-            "label.weights.aesthetic_v1: say where the weights",
+            "label.weights.aesthetic_v1: the location of the weights of 'aesthetic_v1' is not set",
         ),
         (
             {"label": {"metrics": ["sharpness"]}},

@@ -18,6 +18,7 @@ from catimage.common.formatting import format_table
 from catimage.data.dataset import Dataset
 from catimage.data.missing_labels import complete_rows
 from catimage.errors import InputError
+from catimage.estimators.context import workspace_context
 from catimage.estimators.fitting import check_labels
 from catimage.evaluation.comparison import (
     BASELINES,
@@ -29,7 +30,6 @@ from catimage.evaluation.comparison import (
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params
-from catimage.stages.train import estimator_context
 from catimage.workspace import Workspace, replacing
 
 PROMPTS_PER_FOLD = 10
@@ -54,7 +54,8 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     texts, labels = data.texts[labelled], labels[labelled]
     check_labels(labels, data.candidates.names, params.metric)
     _check_folds(folds, len(complete_rows(labels)))
-    context = estimator_context(workspace, params, data.candidates)
+    pool = None if params.imported else params.pool
+    context = workspace_context(workspace, params.encoder, params.train, data.candidates, pool)
     fold = FoldEvaluator((texts, labels), data.candidates.costs, context, params.train)
     results = []
     splitter = KFold(folds, shuffle=True, random_state=params.train.seed)
