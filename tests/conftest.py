@@ -29,12 +29,12 @@ def packaged(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     ``bentoml`` in it.
     """
     from catimage.stages import package
-    from tests.built import build
+    from tests.trained_workspace import train_workspace
 
     root = tmp_path_factory.mktemp("packaged")
     os.environ["BENTOML_HOME"] = str(root / "bentoml")
     encoder = {"model": f"local-dir:{miniature_pool.parent / 'clip'}"}
-    workspace, params = build(
+    workspace, params = train_workspace(
         root, pool=str(miniature_pool), encoder=encoder, train={"estimators": ["knn"]}
     )
     package.run(workspace, params)

@@ -12,12 +12,12 @@ from catimage.errors import InputError
 from catimage.router import Router
 from catimage.routing.certificate import CertifiedRules
 from catimage.routing.randomized import RoutingRule
-from tests.built import COST, build
+from tests.trained_workspace import COSTS, train_workspace
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("router"))[0]
+    return train_workspace(tmp_path_factory.mktemp("router"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def router(built):
 def test_crowded_prompts_get_the_expensive_candidate_and_plain_ones_the_cheap(router):
     plain, crowded = router.route(["plain sage number 7", "crowded sage number 8"], lam=0.05)
     assert (plain.candidate, crowded.candidate) == ("mini-1", "mini-4")
-    assert plain.cost == COST["mini-1"] and set(plain.qualities) == set(COST)
+    assert plain.cost == COSTS["mini-1"] and set(plain.qualities) == set(COSTS)
     assert crowded.predicted_quality == crowded.qualities["mini-4"]
 
 

@@ -19,7 +19,7 @@ from prefect.testing.utilities import prefect_test_harness
 from catimage.stages import evaluate
 from catimage.workspace import STAGES
 from flows import retrain
-from tests.built import build
+from tests.trained_workspace import train_workspace
 
 ROOT = Path(__file__).parents[2]
 FAKE = Path(__file__).with_name("fake_stage.py")
@@ -34,7 +34,7 @@ def prefect() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with every output of the eight stages."""
-    workspace, params = build(tmp_path_factory.mktemp("prepared"))
+    workspace, params = train_workspace(tmp_path_factory.mktemp("prepared"))
     evaluate.run(workspace, params)
     for name in ("data/embeddings/tiny", "data/images", "dist/bento"):
         (workspace.root / name).mkdir(parents=True)

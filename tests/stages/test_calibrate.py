@@ -14,13 +14,13 @@ from catimage.params import CalibrateParams
 from catimage.router import Router
 from catimage.stages import calibrate
 from catimage.workspace import Workspace
-from tests.built import build
+from tests.trained_workspace import train_workspace
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Estimators of two metrics; sharpness falls as clip_score rises."""
-    workspace, params = build(tmp_path_factory.mktemp("calibrate"))
+    workspace, params = train_workspace(tmp_path_factory.mktemp("calibrate"))
     scores = read_table(workspace.scores, SCORES, "label")
     sharp = scores.assign(metric="sharpness", value=1 - scores["value"])
     write_table(pd.concat([scores, sharp]), workspace.scores, SCORES)

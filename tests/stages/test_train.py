@@ -8,12 +8,12 @@ from catimage.estimators.build import in_dependency_order
 from catimage.estimators.load_estimators import OUT_OF_FOLD
 from catimage.params import EstimatorParams, TrainParams, load_params
 from catimage.stages import calibrate, train
-from tests.built import build
+from tests.trained_workspace import train_workspace
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("train"))
+    return train_workspace(tmp_path_factory.mktemp("train"))
 
 
 def test_a_folder_for_each_metric_and_estimator(built):

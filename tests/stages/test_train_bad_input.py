@@ -12,7 +12,7 @@ from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.stages import train
 from catimage.workspace import Workspace
-from tests.built import save_tables
+from tests.trained_workspace import save_tables
 
 PREVIOUS = "output of an earlier run"
 

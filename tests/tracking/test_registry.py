@@ -16,7 +16,7 @@ from catimage.router import Router
 from catimage.stages import calibrate, evaluate
 from catimage.tracking import registry
 from catimage.workspace import Workspace
-from tests.built import build
+from tests.trained_workspace import train_workspace
 
 PROMPT = "crowded amber basil number 4"
 
@@ -24,7 +24,7 @@ PROMPT = "crowded amber basil number 4"
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Params]]:
     remote = os.environ.pop("MLFLOW_TRACKING_URI", None)
-    workspace, params = build(tmp_path_factory.mktemp("registry"))
+    workspace, params = train_workspace(tmp_path_factory.mktemp("registry"))
     evaluate.run(workspace, params)
     (workspace.root / "dvc.lock").write_text(
         "stages:\n  train:\n    outs:\n    - {path: models/estimators, md5: abc.dir}\n"

@@ -26,8 +26,8 @@ from catimage.pool.step_groups import step_groups
 from catimage.routing.plateau_weights import PlateauWeights
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
-from tests.built import prompts_of
 from tests.evaluation.plateau.step_data import step_data
+from tests.trained_workspace import prompts_of
 
 COST = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0, "ddim-2": 2.5}
 QUALITY = {"plain": (0.60, 0.61, 0.61, 0.6), "crowded": (0.30, 0.45, 0.70, 0.4)}

@@ -1,6 +1,4 @@
-"""A small workspace with a calibrated router over the miniature pool's candidates: real stages on
-scores that are made up.
-"""
+"""A small workspace with synthetic scores of the miniature pool, trained and calibrated."""
 
 from __future__ import annotations
 
@@ -18,13 +16,14 @@ from catimage.stages import calibrate, train
 from catimage.workspace import Workspace
 from tests.miniature import pool_tree
 
-COST = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0}
-"""TFLOPs, by fiat."""
+COSTS = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0}
+"""Cost of each candidate in TFLOPs."""
 QUALITY = {"plain": (0.62, 0.61, 0.61), "crowded": (0.30, 0.45, 0.70)}
-"""What the candidates are worth to the two kinds of prompts, so that the right answer is known."""
+"""True quality of each candidate for the two kinds of prompts."""
 
 
 def prompts_of(n: int) -> list[str]:
+    """Return ``n`` prompts, crowded and plain ones alternately."""
     words = ["amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heath", "iris", "jade"]
     return [
         f"{'plain' if i % 2 else 'crowded'} {words[i % 10]} {words[i // 10 % 10]} number {i}"
@@ -33,31 +32,30 @@ def prompts_of(n: int) -> list[str]:
 
 
 def save_tables(workspace: Workspace, n: int = 400, noise: float = 0.02, seed: int = 0) -> None:
+    """Write the tables of ``n`` prompts with two seeds, scored by clip_score."""
     rng = np.random.default_rng(seed)
     texts = prompts_of(n)
-    ids = [prompt_id(t) for t in texts]
+    ids = [prompt_id(text) for text in texts]
+    splits = [split_of(identifier) for identifier in ids]
     frame = pd.DataFrame(
-        {
-            "prompt_id": ids,
-            "prompt": texts,
-            "source": "made up",
-            "split": [split_of(i) for i in ids],
-        }
+        {"prompt_id": ids, "prompt": texts, "source": "synthetic", "split": splits}
     )
     write_table(frame, workspace.prompts, PROMPTS)
-    rows = [(c, "mini", int(c[-1]), cost, "tflops") for c, cost in COST.items()]
+    rows = [(c, "mini", int(c[-1]), cost, "tflops") for c, cost in COSTS.items()]
     write_table(pd.DataFrame(rows, columns=CANDIDATES.names), workspace.candidates, CANDIDATES)
     scores = [
         (i, c, s, "clip_score", "1", q + noise * rng.standard_normal())
         for i, t in zip(ids, texts, strict=True)
-        for c, q in zip(COST, QUALITY[t.split()[0]], strict=True)
+        for c, q in zip(COSTS, QUALITY[t.split()[0]], strict=True)
         for s in (0, 1)
     ]
     write_table(pd.DataFrame(scores, columns=SCORES.names), workspace.scores, SCORES)
 
 
-def build(root: Path, pool: str = "miniature", **settings: object) -> tuple[Workspace, Params]:
-    """Tables, a gate that passed, and what train and calibrate make of them with ridge."""
+def train_workspace(
+    root: Path, pool: str = "miniature", **settings: object
+) -> tuple[Workspace, Params]:
+    """Write tables and a passed validation, and run stages train and calibrate with ridge."""
     workspace = Workspace(root)
     save_tables(workspace)
     workspace.reports.mkdir()
