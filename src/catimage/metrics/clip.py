@@ -78,9 +78,10 @@ class SharedClip:
             if cached is images:
                 return embeddings
         with torch.inference_mode():
-            embeddings = self._model.encode_image(self._pixels(images), normalize=True).float()
-        self._last = [*self._last[-1:], (images, embeddings)]
-        return embeddings
+            new: torch.Tensor = self._model.encode_image(self._pixels(images), normalize=True)
+            new = new.float()
+        self._last = [*self._last[-1:], (images, new)]
+        return new
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         import torch

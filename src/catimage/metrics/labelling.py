@@ -162,9 +162,7 @@ class Labeller:
         for start in range(0, len(images), size):
             part = slice(start, start + size)
             pixels = np.stack([decode_image(data) for data in images[part]])
-            references = encoded and [
-                None if data is None else decode_image(data) for data in encoded[part]
-            ]
+            references = None if encoded is None else _decode_references(encoded[part])
             yield ImageBatch(pixels, prompts[part], names[part], references)
 
     def _encoded_references(self, keys: pd.DataFrame) -> list[bytes | None]:
@@ -182,6 +180,10 @@ class Labeller:
         """
         reference = f"{self._references.digest(entry)}-" if metric.needs_reference else ""
         return self._cache / f"{entry.digest[:32]}-{reference}{metric.name}-{metric.version}.npy"
+
+
+def _decode_references(encoded: list[bytes | None]) -> list[np.ndarray | None]:
+    return [None if data is None else decode_image(data) for data in encoded]
 
 
 def _read_scores(path: Path, count: int) -> np.ndarray | None:

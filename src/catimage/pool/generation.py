@@ -70,7 +70,11 @@ def generate_images(
     meter = check_cost_unit(pool, cost_unit, settings.device)
     costs = candidates_table(pool)
     blocks = plan_blocks(
-        planned_candidates(pool), prompts, settings.seeds, settings.batch_size, settings.shard_images
+        planned_candidates(pool),
+        prompts,
+        settings.seeds,
+        settings.batch_size,
+        settings.shard_images,
     )
     folder.mkdir(parents=True, exist_ok=True)
     unit = cost_unit if cost_unit in MEASURED_UNITS else None
