@@ -20,7 +20,7 @@ DEFAULT = (
     "label",
     "dvc_noop",
 )
-ON_REQUEST = ("add_candidate", "guarantee")
+ON_REQUEST = ("add_candidate", "certificate")
 """Benchmarks of accuracy and coverage, which take minutes and run only by name."""
 
 

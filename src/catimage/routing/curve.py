@@ -5,8 +5,8 @@ selects the highest line. The selection changes only at breakpoints of this uppe
 :func:`deferral_curve` follows the envelope of every prompt from lambda = 0 upwards and sorts the
 breakpoints of all prompts. The result has every point of the curve; no grid of lambdas is needed.
 
-This is kept instead of a grid because it is exact and faster: 100,000 prompts by 20 candidates take
-0.3 s, a grid of 1,000 lambdas about 100 times as long (``make bench``).
+This is exact, and faster than a grid: 100,000 prompts and 20 candidates take 0.15 s, a grid of
+1,000 lambdas takes 36 s (``make bench``).
 """
 
 from __future__ import annotations
