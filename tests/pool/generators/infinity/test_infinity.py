@@ -1,8 +1,7 @@
-"""The adapter's own part of the work, against a stand-in for the official package that has its
-interface and records its calls.
+"""The adapter of the official package, tested with a fake of the package that records its calls.
 
-The package and its checkpoints need CUDA and are not to be had in a test; that the stand-in's
-interface is theirs was read from their code.
+The package needs CUDA, and its checkpoints are unavailable in a test. The interface of the fake
+follows the package's source code.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ import yaml
 from catimage.errors import InputError
 from catimage.pool.costs import candidate_costs
 from catimage.pool.device_memory import DeviceMemory
-from catimage.pool.generators.infinity.architecture import EDGES
+from catimage.pool.generators.infinity.architecture import SIDES
 from catimage.pool.generators.infinity.weights import TOKENIZER, TRANSFORMER
 from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
 
-SCALES = [(t, edge, edge) for t, edge in enumerate(EDGES[:7], 1)]
+SCALES = [(t, side, side) for t, side in enumerate(SIDES[:7], 1)]
 
 
 class Infinity(torch.nn.Module):
-    """Draws noise from the seed, a shade from the text, and blue from the guidance."""
+    """Returns noise that depends on the seed and the text; the blue channel is the guidance."""
 
     calls: ClassVar[list[dict[str, Any]]] = []
 
@@ -40,14 +39,14 @@ class Infinity(torch.nn.Module):
         self.unregistered_blocks = [self.block]
         self.rng = torch.Generator()
 
-    def autoregressive_infer_cfg(self, **asked: Any) -> tuple[None, None, torch.Tensor]:
+    def autoregressive_infer_cfg(self, **arguments: Any) -> tuple[None, None, torch.Tensor]:
         assert self.block.weight.dtype == torch.bfloat16 and not self.training
-        Infinity.calls.append(asked)
-        self.rng.manual_seed(asked["g_seed"])
-        edge = 16 * asked["scale_schedule"][-1][1]
-        image = torch.randint(0, 100, (1, edge, edge, 3), generator=self.rng)
-        image += int(10_000 * asked["label_B_or_BLT"][0].abs().mean()) % 100
-        image[..., 0] = int(asked["cfg_list"][0])  # blue comes first
+        Infinity.calls.append(arguments)
+        self.rng.manual_seed(arguments["g_seed"])
+        side = 16 * arguments["scale_schedule"][-1][1]
+        image = torch.randint(0, 100, (1, side, side, 3), generator=self.rng)
+        image += int(10_000 * arguments["label_B_or_BLT"][0].abs().mean()) % 100
+        image[..., 0] = int(arguments["cfg_list"][0])  # BGR
         return None, None, image.to(torch.uint8)
 
 
@@ -58,7 +57,7 @@ def vae_model(state: Any, *shape: Any, **settings: Any) -> torch.nn.Module:
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in under the official names."""
+    """Install the fake under the official module names."""
     Infinity.calls.clear()
     modules = {
         "infinity": {},
@@ -132,7 +131,7 @@ def pool_of(
     return load_pool(str(path))
 
 
-def test_images_depend_on_prompt_seed_and_settings_alone(
+def test_images_depend_on_prompt_seed_and_settings_only(
     tmp_path: Path, text_encoder: Path, package: None
 ):
     save_checkpoints(tmp_path / "infinity")
@@ -150,11 +149,11 @@ def test_images_depend_on_prompt_seed_and_settings_alone(
     calls = Infinity.calls
     lengths = [call["label_B_or_BLT"][1] for call in calls[:3]]
     assert lengths[0] == lengths[2] < lengths[1] and len(encoded) == 2, (
-        "padding is cut off, and each prompt encoded once"
+        "padding is removed, and each prompt is encoded once"
     )
     kv, lens, offsets, longest = calls[0]["label_B_or_BLT"]
     assert kv.shape == (longest, 16) and lens == [longest] and offsets.tolist() == [0, longest]
-    assert calls[0]["scale_schedule"] == [(1, edge, edge) for edge in EDGES[:7]]
+    assert calls[0]["scale_schedule"] == [(1, side, side) for side in SIDES[:7]]
     assert (
         calls[0]["cfg_list"] == [3.0] * 7
         and calls[0]["tau_list"] == [0.5] * 7
@@ -195,27 +194,27 @@ class Evil:
         return print, ("unpickled",)
 
 
-def test_a_pickle_with_more_than_tensors_is_refused(
+def test_a_pickle_with_more_than_tensors_is_rejected(
     tmp_path: Path, text_encoder: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = save_checkpoints(tmp_path / "infinity")
     torch.save({"block.weight": torch.ones(1), "evil": Evil()}, folder / f"{TRANSFORMER}.pth")
     with pytest.raises(
         InputError,
-        match=r"infinity-2b\.weights: .*infinity_2b_reg\.pth is damaged or holds more than tensors",
+        match=r"infinity-2b\.weights: .*2b_reg\.pth is damaged or contains more than tensors",
     ):
         kind_of(pool_of(tmp_path, text_encoder).generators["infinity-2b"], tmp_path).identity()
     assert "unpickled" not in capsys.readouterr().out
     assert not list(folder.glob("*.safetensors"))
 
 
-def test_what_is_missing_is_said(tmp_path: Path, text_encoder: Path):
+def test_errors_name_what_is_missing(tmp_path: Path, text_encoder: Path):
     pool = pool_of(tmp_path, text_encoder)
     spec = pool.generators["infinity-2b"]
     with pytest.raises(
         InputError,
         match=(
-            r"kind: the official package of Infinity cannot be imported \(No module.*clone"
+            r"kind: the official package of Infinity cannot be imported \(No module.*Clone"
             r" FoundationVision"
         ),
     ):
@@ -223,7 +222,7 @@ def test_what_is_missing_is_said(tmp_path: Path, text_encoder: Path):
     with pytest.raises(
         InputError,
         match=(
-            r"weights: there is no folder .*infinity; put it there or, for a hub id, add 'revision'"
+            r"weights: folder .*infinity not found\. Copy it there or, for a hub id, add 'revision'"
         ),
     ):
         kind_of(spec, tmp_path).identity()
@@ -243,18 +242,20 @@ def test_what_is_missing_is_said(tmp_path: Path, text_encoder: Path):
     assert kind_of(hub, tmp_path).facts().missing.endswith(f"{TOKENIZER}, google/flan-t5-xl")
 
 
-def test_the_package_wants_a_gpu_and_whole_weights(
+def test_the_package_needs_a_gpu_and_complete_weights(
     tmp_path: Path, text_encoder: Path, package: None, monkeypatch: pytest.MonkeyPatch
 ):
     save_checkpoints(tmp_path / "infinity")
     pool = pool_of(tmp_path, text_encoder)
     spec = pool.generators["infinity-2b"]
-    with pytest.raises(InputError, match=r"runs on CUDA alone, not on 'cpu'"):
+    with pytest.raises(InputError, match=r"requires CUDA, but the device is 'cpu'"):
         kind_of(spec, tmp_path).prepare(pool.candidates, "cpu")
     kind_of(spec, tmp_path).prepare(pool.candidates, "cuda:0")
-    lacking = SimpleNamespace(missing_keys=["head.weight", "head.bias"])
-    monkeypatch.setattr(Infinity, "load_state_dict", lambda *_: lacking)
-    with pytest.raises(InputError, match=r"lacks 2 tensors of Infinity-2B, such as head\.weight"):
+    missing = SimpleNamespace(missing_keys=["head.weight", "head.bias"])
+    monkeypatch.setattr(Infinity, "load_state_dict", lambda *_: missing)
+    with pytest.raises(
+        InputError, match=r"2 tensors of Infinity-2B are missing, such as head\.weight"
+    ):
         kind_of(spec, tmp_path).load(DeviceMemory("cpu"))
 
 
@@ -263,7 +264,7 @@ BAD = {
     "steps": (
         {},
         [{"candidate": "x", "steps": 4}],
-        "'x' says 'steps', but Infinity's scales follow from its size",
+        "'x' has 'steps', but the size determines Infinity's scales",
     ),
     "guidance": ({"guidance": 0.5}, None, r"infinity-2b\.guidance"),
     "same": ({}, [{"candidate": "x"}, {"candidate": "y", "guidance": 3}], "'y' is the same as 'x'"),
@@ -272,7 +273,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("settings", "candidates", "message"), BAD.values(), ids=BAD)
-def test_bad_entries_are_refused(
+def test_invalid_entries_are_rejected(
     tmp_path: Path, settings: dict[str, Any], candidates: list[dict[str, Any]] | None, message: str
 ):
     with pytest.raises(InputError, match=message):
