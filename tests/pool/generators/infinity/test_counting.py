@@ -1,10 +1,10 @@
-"""The cost of Infinity-2B, which needs neither its package nor its weights."""
+"""Costs of Infinity-2B, counted without its package and weights."""
 
 import pytest
 import torch
 
 from catimage.pool.generators.infinity import counting
-from catimage.pool.generators.infinity.architecture import DEPTH, EDGES, SCALES, WIDTH, Transformer
+from catimage.pool.generators.infinity.architecture import DEPTH, SCALES, SIDES, WIDTH, Transformer
 
 
 def test_the_architecture_is_a_model_of_two_billion_parameters():
@@ -14,28 +14,29 @@ def test_the_architecture_is_a_model_of_two_billion_parameters():
 
 
 @pytest.mark.parametrize("size", SCALES)
-def test_the_count_agrees_with_its_closed_form(size: int):
-    """Projections: 14 width squared a token and block, and 2 a text token, block and scale;
-    attention: 4 width a query and key.
+def test_the_count_equals_its_closed_form(size: int):
+    """Projections: 14 width^2 per token and block, and 2 per text token, block and scale.
+
+    Attention: 4 width per pair of query and key.
     """
-    edges, text, seen, products = EDGES[: SCALES[size]], counting.PROMPT_TOKENS, 0, 0.0
-    tokens = sum(edge**2 for edge in edges)
-    projections = 2.0 * DEPTH * WIDTH**2 * (14 * tokens + 2 * text * len(edges))
-    for edge in edges:
-        seen += edge**2
-        products += 4 * DEPTH * WIDTH * edge**2 * (seen + text)
+    sides, text, seen, products = SIDES[: SCALES[size]], counting.PROMPT_TOKENS, 0, 0.0
+    tokens = sum(side**2 for side in sides)
+    projections = 2.0 * DEPTH * WIDTH**2 * (14 * tokens + 2 * text * len(sides))
+    for side in sides:
+        seen += side**2
+        products += 4 * DEPTH * WIDTH * side**2 * (seen + text)
     paper, full = (
         counting.transformer_tflops(size, convention) for convention in ("paper", "full")
     )
     assert paper * 1e12 == pytest.approx(
         projections, rel=0.005
-    )  # the rest: heads, levels and the pooled text
+    )  # heads, levels and pooled text add a little
     assert (full - paper) * 1e12 == pytest.approx(products, rel=0.001)
-    assert edges[-1] * 16 == size
+    assert sides[-1] * 16 == size
 
 
-def test_no_resolution_takes_the_papers_tflops():
-    """CATImage 5.1 says 1.5 for Infinity-2B, without a resolution."""
+def test_no_resolution_has_the_cost_stated_in_the_paper():
+    """CATImage (5.1) states 1.5 for Infinity-2B, without a resolution."""
     guided = [counting.count_terms(size, True, "paper").denoiser for size in SCALES]
     assert guided == pytest.approx([4.50, 19.78, 80.17], abs=0.01)
     assert min(guided) / 2 > 1.5 * 1.4

@@ -1,3 +1,1 @@
-"""Infinity (Han et al. 2024), run by its authors' package where that is installed; its cost is
-counted without it.
-"""
+"""Infinity-2B (Han et al. 2024), run by the package of its authors."""

@@ -1,8 +1,8 @@
-"""Infinity-2B's transformer as far as its cost goes: every layer with weights and every product of
-attention, no norms or activations.
+"""The layers of Infinity-2B's transformer that determine its cost.
 
-The sizes are those of the authors' configuration of their 2B model (Han et al. 2024, section 4.1
-and Table 2; their released code).
+It has every layer with weights and every attention product, but no normalizations or activations.
+The sizes are those of the authors' 2B configuration (Han et al. 2024, section 4.1 and Table 2; the
+released code).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-EDGES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)
-"""The scales of a square image: tokens along an edge, 16 pixels each at the last."""
+SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)
+"""Tokens per side of each scale of a square image; at the last scale a token is 16 pixels."""
 SCALES = {256: 7, 512: 10, 1024: 13}
-"""Image size in pixels: how many of the scales are taken."""
+"""Number of scales by image size in pixels."""
 WIDTH, HEADS, DEPTH, BITS = 2048, 16, 32, 32
 TEXT_WIDTH, TEXT_CONTEXT = 2048, 512
-"""Flan-T5-XL's width, and the length that prompts are padded to for it."""
+"""Width of Flan-T5-XL, and the length to which prompts are padded."""
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -27,9 +27,7 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
 
 
 class Block(nn.Module):
-    """Self-attention over this scale and those before it, cross-attention to the text, and a
-    feed-forward network.
-    """
+    """Self-attention, cross-attention to the text, and a feed-forward network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,9 +35,7 @@ class Block(nn.Module):
         self.query, self.text = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2 * WIDTH, bias=False)
         self.text_out, self.text_norm = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
         self.wide, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-        self.biases = nn.Parameter(
-            torch.empty(3 * WIDTH)
-        )  # of queries and values; of the text's values
+        self.biases = nn.Parameter(torch.empty(3 * WIDTH))  # queries, values, the text's values
         self.modulation, self.sharpness = (
             nn.Parameter(torch.empty(6 * WIDTH)),
             nn.Parameter(torch.empty(HEADS)),
@@ -48,8 +44,12 @@ class Block(nn.Module):
     def forward(
         self, x: torch.Tensor, text: torch.Tensor, past: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``x`` (1, tokens of the scale, width); returns it with the keys and values so far (1,
-        tokens so far, 2 width).
+        """Return the output (1, t, width), and the keys and values so far (1, tokens, 2 width).
+
+        Args:
+            x: Tokens of one scale, (1, t, width).
+            text: (1, text tokens, width).
+            past: Keys and values of all scales before.
         """
         query, new = self.qkv(x).split((WIDTH, 2 * WIDTH), -1)
         past = torch.cat((past, new), 1)
@@ -59,9 +59,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """All scales of one image from one prompt, without guidance; keys and values are cached from
-    scale to scale.
-    """
+    """All scales of one image from one prompt, without guidance, with cached keys and values."""
 
     def __init__(self, depth: int = DEPTH) -> None:
         super().__init__()
@@ -83,16 +81,19 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block() for _ in range(depth))
         self.head_modulation, self.head = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, 2 * BITS)
 
-    def forward(self, text: torch.Tensor, edges: tuple[int, ...]) -> torch.Tensor:
-        """``text`` (1, tokens, text width) and the edges of the scales; returns the last scale's
-        logits (1, edge squared, 2 x bits).
+    def forward(self, text: torch.Tensor, sides: tuple[int, ...]) -> torch.Tensor:
+        """Return the logits of the last scale, (1, side squared, 2 x bits).
+
+        Args:
+            text: (1, tokens, text width).
+            sides: Tokens per side of each scale.
         """
         pooled = self.pool_out(_attend(self.pool_query, *self.pool(text).chunk(2, -1)))
         self.modulation(pooled)
         text, x, logits = self.text(text), pooled, torch.empty(0)
         past = [text.new_empty(1, 0, 2 * WIDTH)] * len(self.blocks)
-        for edge in edges:
-            x = pooled if edge == 1 else self.bits(text.new_empty(1, edge**2, BITS))
+        for side in sides:
+            x = pooled if side == 1 else self.bits(text.new_empty(1, side**2, BITS))
             for i, block in enumerate(self.blocks):
                 x, past[i] = block(x, text, past[i])
             self.head_modulation(pooled)

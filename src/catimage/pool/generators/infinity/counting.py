@@ -1,11 +1,10 @@
-"""TFLOPs of Infinity-2B, counted on torch's meta device from its architecture: no weights and no
-package of its own needed.
+"""TFLOPs of Infinity-2B, counted from its architecture on torch's meta device.
 
-Which of its resolutions do CATImage's 1.5 TFLOPs belong to? None, in either convention. With
-guidance, as the authors sample it, the transformer's projections take 4.5 TFLOPs at 256 pixels,
-19.8 at 512 and 80.2 at 1024 (``catimage costs --convention paper``); without guidance half of that:
-2.25 at 256 pixels is the nearest (1.96 of them for the image's own tokens). The router uses the
-count.
+CATImage states 1.5 TFLOPs without a resolution. No resolution has this cost in either convention.
+With guidance, as the authors sample, the transformer's projections take 4.5 TFLOPs at 256 pixels,
+19.8 at 512 and 80.2 at 1024 (``catimage costs --convention paper``), and without guidance half of
+that; the nearest is 2.25 at 256 pixels, of which 1.96 are for the image's tokens. The router uses
+the counted cost.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from catimage.pool.flops import tflops
 from catimage.pool.generators.infinity.architecture import (
     BITS,
     DEPTH,
-    EDGES,
     SCALES,
+    SIDES,
     TEXT_CONTEXT,
     TEXT_WIDTH,
     WIDTH,
@@ -29,18 +28,18 @@ from catimage.pool.generators.infinity.architecture import (
 from catimage.pool.kind import Convention, CostTerms
 
 PROMPT_TOKENS = 77
-"""Text tokens that the transformer attends to in a count: the context of CLIP, which the other
-generators pad every prompt to.
-"""
+"""Text tokens in a count: the context of CLIP, to which the other generators pad every prompt."""
 
 
 def count_terms(size: int, guided: bool, convention: Convention) -> CostTerms:
-    """What an image of ``size`` pixels costs; every pass goes through all scales, whose keys and
-    values are cached.
+    """Count the cost of one image; every pass runs all scales with cached keys and values.
 
-    ``full``: transformer with the products of attention x passes, text encoder once (the empty
-    prompt is learned) over its padded context, decoder once. ``paper``: the transformer's
-    projections alone.
+    Args:
+        size: Width and height in pixels.
+        guided: Whether there are two passes.
+        convention: ``full`` counts the transformer with attention products per pass, the text
+            encoder once over its padded context (the empty prompt is learned), and the decoder
+            once. ``paper`` counts the transformer's projections only.
     """
     passes, full = (2 if guided else 1), convention == "full"
     return CostTerms(
@@ -54,9 +53,9 @@ def count_terms(size: int, guided: bool, convention: Convention) -> CostTerms:
 
 @lru_cache
 def transformer_tflops(size: int, convention: Convention) -> float:
-    """One pass through all scales. All blocks take the same, so two of them are run."""
+    """Count one pass through all scales, from models of one and two blocks."""
     with torch.device("meta"), torch.no_grad():
-        inputs = torch.empty(1, PROMPT_TOKENS, TEXT_WIDTH), EDGES[: SCALES[size]]
+        inputs = torch.empty(1, PROMPT_TOKENS, TEXT_WIDTH), SIDES[: SCALES[size]]
         one, two = (tflops(Transformer(depth), *inputs, convention=convention) for depth in (1, 2))
     return one + (DEPTH - 1) * (two - one)
 
@@ -74,7 +73,7 @@ def _decoder_tflops(size: int) -> float:
 
 
 def _text_encoder() -> Any:
-    """The encoder of Flan-T5-XL."""
+    """Return the encoder of Flan-T5-XL."""
     from transformers import T5Config, T5EncoderModel
 
     shape: dict[str, Any] = {
@@ -91,9 +90,7 @@ def _text_encoder() -> Any:
 
 
 def _autoencoder() -> Any:
-    """The tokenizer's convolutional part: five levels, the design of FLUX's autoencoder, which
-    diffusers has.
-    """
+    """Return the tokenizer's convolutional part, which has the design of FLUX's autoencoder."""
     from diffusers import AutoencoderKL
 
     levels = (128, 256, 512, 512, 512)
@@ -110,16 +107,17 @@ def _autoencoder() -> Any:
 
 
 def memory(size: int, guided: bool) -> tuple[int, int]:
-    """Bytes of the weights as they are loaded (transformer and text encoder at two bytes, tokenizer
-    at four), and of the keys and values of an image, which are the largest thing that it holds
-    beside them.
+    """Return the bytes of the weights, and of the keys and values of one image.
+
+    Transformer and text encoder have two bytes per weight, the tokenizer four. Keys and values are
+    the largest activations.
     """
     with torch.device("meta"):
         halves, whole = (
             [_parameters(Transformer()), _parameters(_text_encoder())],
             _parameters(_autoencoder()),
         )
-    tokens = sum(edge**2 for edge in EDGES[: SCALES[size]])
+    tokens = sum(side**2 for side in SIDES[: SCALES[size]])
     return 2 * sum(halves) + 4 * whole, 2 * (2 if guided else 1) * tokens * 2 * WIDTH * DEPTH
 
 

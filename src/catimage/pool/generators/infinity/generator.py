@@ -1,5 +1,6 @@
-"""Infinity-2B by its authors' package (FoundationVision/Infinity), called as their own inference
-calls it.
+"""Image generation with the package of Infinity's authors (FoundationVision/Infinity).
+
+The calls have the arguments of the authors' own inference script.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from catimage.common.devices import device_of
+from catimage.errors import error_summary
 from catimage.pool.generators.infinity.architecture import (
     BITS,
     DEPTH,
@@ -26,17 +28,17 @@ from catimage.pool.generators.infinity.weights import checkpoints
 from catimage.pool.spec import Candidate
 
 _INSTALL = (
-    "clone FoundationVision/Infinity (commit 4c27bbb54a9918847a2fe56b0fbe31a8523791a1), install its"
-    " requirements, flash-attn among them but not its pin of torch, and put the clone's folder on"
-    " PYTHONPATH"
+    "Clone FoundationVision/Infinity (commit 4c27bbb54a9918847a2fe56b0fbe31a8523791a1), install its"
+    " requirements (with flash-attn, but without its version of torch), and add the clone's folder"
+    " to PYTHONPATH"
 )
 _PIXELS = {256: "0.06M", 512: "0.25M", 1024: "1M"}
-"""The package's names of the resolutions."""
+"""The package's name of each resolution."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is used of the official package."""
+    """The classes and tables of the official package that are used."""
 
     transformer: Any
     tokenizer: Any
@@ -44,10 +46,10 @@ class Package:
 
 
 def official(spec: InfinitySpec) -> Package:
-    """The official package.
+    """Import the official package.
 
     Raises:
-        InputError: it is not installed, or one of its requirements is not.
+        InputError: The package, or one of its requirements, is not installed.
     """
     try:
         return Package(
@@ -56,18 +58,21 @@ def official(spec: InfinitySpec) -> Package:
             import_module("infinity.utils.dynamic_resolution").dynamic_resolution_h_w,
         )
     except (ImportError, AttributeError) as error:
-        reason = " ".join(str(error).split())
         raise spec.error(
-            "kind", f"the official package of Infinity cannot be imported ({reason}): {_INSTALL}."
+            "kind",
+            f"the official package of Infinity cannot be imported ({error_summary(error)})."
+            f" {_INSTALL}.",
         ) from error
 
 
 class InfinityGenerator:
-    """Infinity-2B. Images are made one by one, since the package draws every bit of a batch from
-    one generator: so an image depends on its prompt, its seed and its settings alone.
+    """Infinity-2B, loaded with the official package.
+
+    Images are generated one by one, because the package draws all bits of a batch from one random
+    generator. An image therefore depends on its prompt, seed and settings only.
 
     Raises:
-        InputError: the package, the weights or the device are not to be had.
+        InputError: The package, the weights or the device are unavailable.
     """
 
     def __init__(self, spec: InfinitySpec, folder: Path, device: str = "auto") -> None:
@@ -76,28 +81,29 @@ class InfinityGenerator:
         package = official(spec)
         scales = package.resolutions[1.0][_PIXELS[spec.size]]["scales"]
         self._scales = [(1, height, width) for _, height, width in scales]
-        self._tokenizer, self._transformer = _models(spec, folder, package, self.device)
-        self._words, self._text = _text_encoder(spec, folder, self.device)
+        self._tokenizer, self._transformer = _load_models(spec, folder, package, self.device)
+        self._text_tokenizer, self._text_encoder = _load_text(spec, folder, self.device)
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> dict[str, torch.Tensor]:
-        """The text features (tokens, width) of each distinct prompt; prompts longer than 512 tokens
-        are cut.
+        """Return the text features (tokens, width) of each distinct prompt.
+
+        Prompts of more than 512 tokens are truncated.
         """
         return {prompt: self._features(prompt) for prompt in dict.fromkeys(prompts)}
 
     def _features(self, prompt: str) -> torch.Tensor:
-        words = self._words(
+        tokens = self._text_tokenizer(
             [prompt],
             max_length=TEXT_CONTEXT,
             padding="max_length",
             truncation=True,
             return_tensors="pt",
         ).to(self.device)
-        hidden: torch.Tensor = self._text(
-            input_ids=words.input_ids, attention_mask=words.attention_mask
+        hidden: torch.Tensor = self._text_encoder(
+            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
         ).last_hidden_state
-        return hidden[0, : int(words.attention_mask.sum())].float()
+        return hidden[0, : int(tokens.attention_mask.sum())].float()
 
     def generate(
         self,
@@ -106,10 +112,10 @@ class InfinityGenerator:
         seeds: list[int],
         encoded: dict[str, torch.Tensor] | None = None,
     ) -> np.ndarray:
-        """One image a (prompt, seed) pair: uint8 (n, size, size, 3).
+        """Generate one image per (prompt, seed) pair: uint8 (n, size, size, 3).
 
         Raises:
-            ValueError: there are not as many seeds as prompts.
+            ValueError: The numbers of prompts and seeds differ.
         """
         spec, text = self.spec.with_settings_of(candidate), encoded or self.encode(prompts)
         return np.stack(
@@ -142,55 +148,61 @@ class InfinityGenerator:
                 trunk_scale=1000,
                 inference_mode=True,
             )[2]
-        image: np.ndarray = images[0].cpu().numpy()[..., ::-1]  # the package gives blue first
+        image: np.ndarray = images[0].cpu().numpy()[..., ::-1]  # the package returns BGR
         return image
 
 
-def _models(spec: InfinitySpec, folder: Path, package: Package, device: str) -> tuple[Any, Any]:
-    """Tokenizer and transformer, the transformer's blocks in bfloat16 as the authors run them."""
+_MULTIPLIERS = [1, 2, 4, 4, 4]
+_TRANSFORMER_SETTINGS = {
+    "text_channels": TEXT_WIDTH,
+    "text_maxlen": TEXT_CONTEXT,
+    "depth": DEPTH,
+    "embed_dim": WIDTH,
+    "num_heads": HEADS,
+    "drop_path_rate": 0.1,
+    "mlp_ratio": 4,
+    "block_chunks": 8,
+    "shared_aln": True,
+    "checkpointing": "full-block",
+    "fused_norm": True,
+    "pad_to_multiplier": 128,
+    "add_lvl_embeding_only_first_block": 1,
+    "use_bit_label": 1,
+    "rope2d_each_sa_layer": 1,
+    "rope2d_normalized_by_hw": 2,
+    "apply_spatial_patchify": 0,
+    "inference_mode": True,
+    "train_h_div_w_list": [1.0],
+}
+"""Arguments of the authors' inference script for the 2B model."""
+
+
+def _load_models(
+    spec: InfinitySpec, folder: Path, package: Package, device: str
+) -> tuple[Any, Any]:
+    """Load tokenizer and transformer; the blocks are bfloat16, as in the authors' script."""
     from safetensors.torch import load_file
 
-    weights, tokens = checkpoints(spec, folder)
-    multipliers = [1, 2, 4, 4, 4]
+    weights, tokenizer_weights = checkpoints(spec, folder)
     tokenizer = package.tokenizer(
-        {"vae": load_file(tokens)},
+        {"vae": load_file(tokenizer_weights)},
         "dynamic",
         BITS,
         2**BITS,
         patch_size=16,
-        encoder_ch_mult=multipliers,
-        decoder_ch_mult=multipliers,
+        encoder_ch_mult=_MULTIPLIERS,
+        decoder_ch_mult=_MULTIPLIERS,
         test_mode=True,
     ).to(device)
     transformer = package.transformer(
-        vae_local=tokenizer,
-        text_channels=TEXT_WIDTH,
-        text_maxlen=TEXT_CONTEXT,
-        depth=DEPTH,
-        embed_dim=WIDTH,
-        num_heads=HEADS,
-        drop_path_rate=0.1,
-        mlp_ratio=4,
-        block_chunks=8,
-        shared_aln=True,
-        checkpointing="full-block",
-        fused_norm=True,
-        pad_to_multiplier=128,
-        add_lvl_embeding_only_first_block=1,
-        use_bit_label=1,
-        rope2d_each_sa_layer=1,
-        rope2d_normalized_by_hw=2,
-        pn=_PIXELS[spec.size],
-        apply_spatial_patchify=0,
-        inference_mode=True,
-        train_h_div_w_list=[1.0],
+        vae_local=tokenizer, pn=_PIXELS[spec.size], **_TRANSFORMER_SETTINGS
     )
-    lacking = transformer.load_state_dict(load_file(weights)).missing_keys
-    if lacking:
+    missing = transformer.load_state_dict(load_file(weights)).missing_keys
+    if missing:
         raise spec.error(
             "weights",
-            f"{weights} lacks {len(lacking)} tensors of Infinity-2B, such as {lacking[0]}; fetch it"
-            " again.",
+            f"{weights}: {len(missing)} tensors of Infinity-2B are missing, such as {missing[0]}."
+            " Download it again.",
         )
     transformer.to(device).eval().requires_grad_(False)
     for block in transformer.unregistered_blocks:
@@ -199,21 +211,23 @@ def _models(spec: InfinitySpec, folder: Path, package: Package, device: str) -> 
     return tokenizer, transformer
 
 
-def _text_encoder(spec: InfinitySpec, folder: Path, device: str) -> tuple[Any, Any]:
-    """Flan-T5's tokenizer and encoder, in half precision on a GPU."""
+def _load_text(spec: InfinitySpec, folder: Path, device: str) -> tuple[Any, Any]:
+    """Load Flan-T5's tokenizer and encoder, in half precision on a GPU."""
     from transformers import AutoTokenizer, T5EncoderModel
 
     encoder: Any
     local = folder / spec.text_encoder
     source = str(local) if local.is_dir() else spec.text_encoder
-    revision = spec.text_encoder_revision or "main"  # a hub id without one has been refused by then
+    revision = spec.text_encoder_revision or "main"  # unused: a hub id must have a revision
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     try:
-        words = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         encoder = T5EncoderModel.from_pretrained(
             source, revision=revision, dtype=dtype, use_safetensors=True
         )
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise spec.error("text_encoder", f"cannot load Flan-T5 from {source}: {reason}.") from error
-    return words, encoder.to(device).eval()
+        raise spec.error(
+            "text_encoder",
+            f"cannot load Flan-T5 from {source}: {error_summary(error)}. Check its files.",
+        ) from error
+    return tokenizer, encoder.to(device).eval()

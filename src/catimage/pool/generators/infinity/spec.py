@@ -1,4 +1,4 @@
-"""What the file of a pool says of Infinity-2B."""
+"""The entry of Infinity-2B in a pool file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from catimage.pool.spec import GeneratorSpec
 
 
 class InfinitySpec(GeneratorSpec):
-    """Infinity-2B with its tokenizer of 32 bits (CATImage 5.1) at one of the three resolutions that
-    its authors trained.
+    """Infinity-2B with the 32-bit tokenizer (CATImage, section 5.1).
 
-    ``weights`` is a folder (relative to the pool's file) with ``infinity_2b_reg`` and
-    ``infinity_vae_d32reg``, or a hub id with a ``revision``; ``text_encoder`` is a folder or hub id
-    of Flan-T5-XL. The checkpoints are published as pickles: each is read once, as tensors alone,
-    and written as safetensors beside itself. ``guidance`` of 1 means none; ``temperature`` divides
-    the logits (the authors' ``tau``). Both may be a candidate's own.
+    The published checkpoints are pickles. Each is read once, as tensors only, and saved in the same
+    folder as safetensors.
+
+    Attributes:
+        size: Width and height in pixels: one of the three resolutions of the published model.
+        weights: Folder (relative to the pool file) with ``infinity_2b_reg`` and
+            ``infinity_vae_d32reg``, or a hub id.
+        revision: Revision of the hub id ``weights``.
+        text_encoder: Folder or hub id of Flan-T5-XL.
+        text_encoder_revision: Revision of the hub id ``text_encoder``.
+        guidance: Classifier-free guidance scale; 1 turns guidance off.
+        temperature: Divides the logits (``tau`` in the authors' package).
     """
 
     overridable: ClassVar[tuple[str, ...]] = ("guidance", "temperature")

@@ -1,4 +1,4 @@
-"""Infinity's checkpoints: published as pickles, read once as tensors alone and kept as safetensors."""
+"""Infinity's checkpoints: pickles that are converted to safetensors once."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from catimage.common.hashing import folder_digest
+from catimage.errors import error_summary
 from catimage.pool.generators.infinity.spec import InfinitySpec
 from catimage.workspace import replacing
 
 TRANSFORMER, TOKENIZER = "infinity_2b_reg", "infinity_vae_d32reg"
-"""Names of the two checkpoints, without ending."""
+"""Names of the two checkpoints, without suffix."""
 
 
 def checkpoints(spec: InfinitySpec, folder: Path) -> tuple[Path, Path]:
-    """The safetensors files of transformer and tokenizer, fetched and converted where they are not
-    there yet.
+    """Return the safetensors files of transformer and tokenizer.
+
+    They are downloaded and converted if they do not exist.
 
     Raises:
-        InputError: they are not to be had, or hold anything else than tensors.
+        InputError: They are unavailable, or contain anything but tensors.
     """
     transformer, tokenizer = (
-        _safe(spec, _found(spec, folder, name)) for name in (TRANSFORMER, TOKENIZER)
+        _converted(spec, _published(spec, folder, name)) for name in (TRANSFORMER, TOKENIZER)
     )
     return transformer, tokenizer
 
 
-def _found(spec: InfinitySpec, folder: Path, name: str) -> Path:
-    """Where a checkpoint lies, as it is published."""
+def _published(spec: InfinitySpec, folder: Path, name: str) -> Path:
+    """Return the path of a published checkpoint, and download it from the hub if necessary."""
     local = folder / spec.weights
     if local.is_dir():
         return local / f"{name}.pth"
@@ -39,15 +41,15 @@ def _found(spec: InfinitySpec, folder: Path, name: str) -> Path:
     try:
         return Path(hf_hub_download(spec.weights, f"{name}.pth", revision=revision))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise spec.error(
             "weights",
-            f"cannot fetch {name}.pth of {spec.weights!r} at revision {revision!r}: {reason}.",
+            f"cannot download {name}.pth of {spec.weights!r} at revision {revision!r}:"
+            f" {error_summary(error)}. Check the id and the connection.",
         ) from error
 
 
-def _safe(spec: InfinitySpec, path: Path) -> Path:
-    """The safetensors file beside a pickled checkpoint, made from it once."""
+def _converted(spec: InfinitySpec, path: Path) -> Path:
+    """Return the safetensors file of a pickled checkpoint, and convert it on the first call."""
     safe = path.with_suffix(".safetensors")
     if safe.is_file():
         return safe
@@ -59,32 +61,31 @@ def _safe(spec: InfinitySpec, path: Path) -> Path:
     except FileNotFoundError as error:
         raise spec.error(
             "weights",
-            f"neither {path.name} nor {safe.name} is in {path.parent}; put one of them there.",
+            f"neither {path.name} nor {safe.name} is in {path.parent}. Copy one of them there.",
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise spec.error(
             "weights",
-            f"{path} is damaged or holds more than tensors, and is refused; fetch it again.",
+            f"{path} is damaged or contains more than tensors. Download it again.",
         ) from error
-    state = state.get("vae", state)  # the tokenizer's lie under that key
+    state = state.get("vae", state)  # the key of the tokenizer's tensors
     tensors = {
         name: value.clone().contiguous()
         for name, value in state.items()
         if isinstance(value, torch.Tensor)
     }
     if not tensors:
-        raise spec.error("weights", f"{path} holds no tensors; fetch it again.")
+        raise spec.error("weights", f"{path} contains no tensors. Download it again.")
     with replacing(safe) as fresh:
         save_file(tensors, fresh)
     return safe
 
 
 def identity(spec: InfinitySpec, folder: Path) -> dict[str, Any]:
-    """What identifies the weights in plans: content where they are in a folder, the revision of a
-    hub id.
+    """Return digests of folders, and the revisions of hub ids.
 
     Raises:
-        InputError: the weights are not there, or a hub id has no revision.
+        InputError: The weights are not found, or a hub id has no revision.
     """
     local, text = folder / spec.weights, folder / spec.text_encoder
     if local.is_dir():
@@ -98,34 +99,35 @@ def identity(spec: InfinitySpec, folder: Path) -> dict[str, Any]:
 
 
 def _pinned(spec: InfinitySpec, folder: Path, key: str, revision_key: str) -> str:
+    """Return the revision of a hub id."""
     revision: str | None = getattr(spec, revision_key)
     if revision is None:
         raise spec.error(
             key,
-            f"there is no folder {folder / getattr(spec, key)}; put it there or, for a hub id, add"
+            f"folder {folder / getattr(spec, key)} not found. Copy it there or, for a hub id, add"
             f" {revision_key!r}.",
         )
     return revision
 
 
 def missing(spec: InfinitySpec, folder: Path) -> str:
-    """What is not on this machine, in words; empty where a run can start."""
+    """Return the names of what is missing on this machine; empty if a run can start."""
     package = [] if find_spec("infinity") else ["the official package"]
     files = [
         n
         for n in (TRANSFORMER, TOKENIZER)
-        if not _at_hand(folder, spec.weights, spec.revision, f"{n}.safetensors", f"{n}.pth")
+        if not _is_local(folder, spec.weights, spec.revision, f"{n}.safetensors", f"{n}.pth")
     ]
     text = (
         []
-        if _at_hand(folder, spec.text_encoder, spec.text_encoder_revision, "config.json")
+        if _is_local(folder, spec.text_encoder, spec.text_encoder_revision, "config.json")
         else [spec.text_encoder]
     )
     return ", ".join([*package, *files, *text])
 
 
-def _at_hand(folder: Path, source: str, revision: str | None, *names: str) -> bool:
-    """Whether one of the files is in the folder ``source`` or, of a hub id, in the hub's cache."""
+def _is_local(folder: Path, source: str, revision: str | None, *names: str) -> bool:
+    """Whether one of the files is in the folder ``source``, or in the cache of a hub id."""
     from huggingface_hub import try_to_load_from_cache
 
     if (folder / source).is_dir():
