@@ -4,59 +4,22 @@ import json
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from catimage.data.dataset import Dataset
-from catimage.data.schema import PROMPTS, SCORES, read_table, write_table
+from catimage.data.schema import SCORES, read_table, write_table
 from catimage.errors import InputError
-from catimage.params import CalibrateParams
-from catimage.router import Router
-from catimage.stages import calibrate
-from catimage.workspace import Workspace
-from tests.trained_workspace import train_workspace
+from tests.stages.calibration import calibrated, copy_workspace, on_validation, train_two_metrics
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Estimators of two metrics; sharpness falls as clip_score rises."""
-    workspace, params = train_workspace(tmp_path_factory.mktemp("calibrate"))
-    scores = read_table(workspace.scores, SCORES, "label")
-    sharp = scores.assign(metric="sharpness", value=1 - scores["value"])
-    write_table(pd.concat([scores, sharp]), workspace.scores, SCORES)
-    folder = workspace.estimators / "sharpness" / "ridge"
-    shutil.copytree(workspace.estimators / "clip_score" / "ridge", folder)
-    from catimage.estimators import store
-
-    estimator, meta = store.load(folder)
-    train = Dataset.read(workspace, params.cost_unit).split("train")
-    fitted = estimator.fit(train.texts, train.labels("sharpness"))
-    store.save(fitted, folder, meta | {"metric": "sharpness"})
-    return workspace, params
+    return train_two_metrics(tmp_path_factory.mktemp("calibrate"))
 
 
 @pytest.fixture
 def place(trained, tmp_path):
-    return Workspace(shutil.copytree(trained[0].root, tmp_path / "w")), trained[1]
-
-
-def calibrated(place, budget="60%", **settings):
-    workspace, params = place
-    calibrate.run(
-        workspace, params.model_copy(update={"budget": budget, "calibrate": CalibrateParams(**settings)})
-    )
-    return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())
-
-
-def on_validation(place, router):
-    """Return mean cost, clip_score and sharpness of the router on the validation split."""
-    workspace, params = place
-    val = Dataset.read(workspace, params.cost_unit).split("val")
-    texts, labels = val.texts.tolist(), val.labels("clip_score")
-    choices = router.rule.choices(router.scores(texts, router.predict(texts)), router.costs)
-    return tuple(
-        router.rule.expected(choices, v).mean() for v in (router.costs, labels, 1 - labels)
-    )
+    return copy_workspace(trained, tmp_path / "w")
 
 
 def test_the_whole_budget_is_spent_and_the_comparison_is_printed(place, capsys):
@@ -233,76 +196,3 @@ def test_a_constant_metric_routes_to_the_cheapest(place):
     for settings in ({}, {"confidence": 0.95}, {"quality_floor": 0.5}):
         _, document = calibrated(place, estimator="ridge", **settings)
         assert document["validation_mean_cost"] <= 1.01 or document["validation_quality"] == 0.5
-
-
-def test_prompts_with_missing_labels_contribute_to_the_cost(place):
-    workspace, params = place
-    scores = read_table(workspace.scores, SCORES, "label")
-    prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    held = prompts.loc[prompts["split"] == "val", "prompt_id"].iloc[::2]
-    gone = scores["prompt_id"].isin(held) & (scores["candidate"] == "mini-2")
-    write_table(scores[~gone], workspace.scores, SCORES)
-    incomplete = params.model_copy(
-        update={"validation": params.validation.model_copy(update={"complete_labels": False})}
-    )
-    router, _ = calibrated((workspace, incomplete))
-    assert router.rule.lam == pytest.approx(
-        calibrated(restored(workspace, scores, params))[0].rule.lam
-    )
-
-
-@pytest.mark.parametrize(
-    ("metric", "settings", "message"),
-    [
-        (
-            "clip_score",
-            {"quality_floor": 0.5},
-            "quality_floor: no validation prompt has a clip_score score of every candidate",
-        ),
-        (
-            "sharpness",
-            {"floors": {"sharpness": 0.4}},
-            "floors: no validation prompt has a sharpness score of every candidate",
-        ),
-    ],
-)
-def test_a_floor_without_complete_labels_is_refused(place, metric, settings, message):
-    incomplete = with_incomplete_validation_labels(place, metric)
-    with pytest.raises(InputError, match=message):
-        calibrated(incomplete, **settings)
-
-
-def test_without_complete_labels_of_the_routed_metric_other_floors_are_reached(place):
-    _, document = calibrated(
-        with_incomplete_validation_labels(place, "clip_score"),
-        estimator="ridge",
-        floors={"sharpness": 0.4},
-    )
-    assert (
-        document["validation_quality"] is None
-        and document["validation_floors"]["sharpness"] >= 0.4 - 1e-9
-    )
-
-
-def with_incomplete_validation_labels(place, metric):
-    """Remove one candidate's score of the metric from every validation prompt."""
-    workspace, params = place
-    scores, prompts = (
-        read_table(workspace.scores, SCORES, "label"),
-        read_table(workspace.prompts, PROMPTS, "sample"),
-    )
-    held = prompts.loc[prompts["split"] == "val", "prompt_id"]
-    gone = (
-        scores["prompt_id"].isin(held)
-        & (scores["candidate"] == "mini-2")
-        & (scores["metric"] == metric)
-    )
-    write_table(scores[~gone], workspace.scores, SCORES)
-    return workspace, params.model_copy(
-        update={"validation": params.validation.model_copy(update={"complete_labels": False})}
-    )
-
-
-def restored(workspace, scores, params):
-    write_table(scores, workspace.scores, SCORES)
-    return workspace, params

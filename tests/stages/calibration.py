@@ -1,0 +1,55 @@
+"""A workspace with estimators of two metrics, for the tests of stage calibrate."""
+
+import json
+import shutil
+
+import pandas as pd
+
+from catimage.data.dataset import Dataset
+from catimage.data.schema import SCORES, read_table, write_table
+from catimage.estimators import store
+from catimage.params import CalibrateParams
+from catimage.router import Router
+from catimage.stages import calibrate
+from catimage.workspace import Workspace
+from tests.trained_workspace import train_workspace
+
+
+def train_two_metrics(root):
+    """Train clip_score and sharpness, which decreases as clip_score increases."""
+    workspace, params = train_workspace(root)
+    scores = read_table(workspace.scores, SCORES, "label")
+    sharpness = scores.assign(metric="sharpness", value=1 - scores["value"])
+    write_table(pd.concat([scores, sharpness]), workspace.scores, SCORES)
+    folder = workspace.estimators / "sharpness" / "ridge"
+    shutil.copytree(workspace.estimators / "clip_score" / "ridge", folder)
+    estimator, meta = store.load(folder)
+    train = Dataset.read(workspace, params.cost_unit).split("train")
+    fitted = estimator.fit(train.texts, train.labels("sharpness"))
+    store.save(fitted, folder, meta | {"metric": "sharpness"})
+    return workspace, params
+
+
+def copy_workspace(trained, folder):
+    """Copy a workspace, and return it with its parameters."""
+    workspace, params = trained
+    return Workspace(shutil.copytree(workspace.root, folder)), params
+
+
+def calibrated(place, budget="60%", **settings):
+    """Run the stage, and return the router and the content of router.json."""
+    workspace, params = place
+    changed = {"budget": budget, "calibrate": CalibrateParams(**settings)}
+    calibrate.run(workspace, params.model_copy(update=changed))
+    return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())
+
+
+def on_validation(place, router):
+    """Return mean cost, clip_score and sharpness of the router on the validation split."""
+    workspace, params = place
+    val = Dataset.read(workspace, params.cost_unit).split("val")
+    texts, labels = val.texts.tolist(), val.labels("clip_score")
+    choices = router.rule.choices(router.scores(texts, router.predict(texts)), router.costs)
+    return tuple(
+        router.rule.expected(choices, v).mean() for v in (router.costs, labels, 1 - labels)
+    )
