@@ -1,1 +1,1 @@
-"""Pools of candidates and the generators behind them."""
+"""Pools: candidates, the generators that make their images, and their costs."""
