@@ -231,7 +231,8 @@ def test_prompts_with_missing_labels_are_left_out_and_counted(own, tmp_path):
     of_one = scores["candidate"] == "mini-2"
     missing = scores["prompt_id"].isin(val + test + train_ids) & of_one
     write_table(scores[~missing], workspace.scores, SCORES)
-    with pytest.raises(InputError, match=r"have no score for at least one.*complete_labels"):
+    message = r"lack a score for at least one candidate.*complete_labels"
+    with pytest.raises(InputError, match=message):
         evaluate.run(workspace, params)
     params = without_complete_labels(params)
     n_before = document_of(workspace)["n_test"]

@@ -1,4 +1,4 @@
-"""The gate, against what it should say by arithmetic."""
+"""The promotion gate, compared with figures in closed form."""
 
 from __future__ import annotations
 
@@ -12,79 +12,83 @@ from sklearn.pipeline import Pipeline
 from catimage.router import Router
 from catimage.routing.curve import DeferralCurve
 from catimage.routing.randomized import RoutingRule
-from catimage.tracking.gate import judge
+from catimage.tracking.gate import compare_routers
 
 PROMPTS = [f"prompt {i}" for i in range(50)]
 LABELS = np.stack([np.full(50, 0.4), np.linspace(0.3, 0.7, 50)], axis=1)
 GAIN = LABELS[:, 1] - LABELS[:, 0]
 
 
-class Told(Pipeline):
-    """An estimator that predicts what it was told."""
+class TableEstimator(Pipeline):
+    """An estimator that looks up the predictions of the prompts ``prompt 0``, ``prompt 1``..."""
 
     def __init__(self, table: NDArray[np.float64]) -> None:
         self.table = table
 
     def predict(self, prompts: NDArray[np.object_]) -> NDArray[np.float64]:
-        return self.table[[int(p.split()[1]) for p in prompts]]
+        return self.table[[int(prompt.split()[1]) for prompt in prompts]]
 
 
-def router(table: NDArray[np.float64], lam: float = 0.1, **other: object) -> Router:
-    curve = DeferralCurve(np.zeros(1), np.ones(1), np.ones(1))
-    made = Router(
-        Told(table),
-        "told",
+def router(table: NDArray[np.float64], lam: float = 0.1, **changes: object) -> Router:
+    built = Router(
+        TableEstimator(table),
+        "table",
         "clip_score",
         "tflops",
         "made up",
-        ["cheap", "dear"],
+        ["cheap", "expensive"],
         np.array([1.0, 2.0]),
         1.5,
         RoutingRule.from_parts((1, lam)),
-        curve,
+        DeferralCurve(np.zeros(1), np.ones(1), np.ones(1)),
     )
-    return replace(made, **other)
+    return replace(built, **changes)
 
 
 def test_the_same_router_is_not_worse() -> None:
-    verdict = judge(router(LABELS), router(LABELS), PROMPTS, LABELS)
-    assert verdict.moves and verdict.reason.startswith("not worse")
-    assert "+0 [+0, +0]" in verdict.reason
+    decision = compare_routers(router(LABELS), router(LABELS), PROMPTS, LABELS)
+    assert decision.promoted
+    assert decision.reason.startswith("not worse")
+    assert "+0 [+0, +0]" in decision.reason
 
 
-def test_a_worse_router_does_not_move_and_a_better_one_does() -> None:
-    knows, wrong = router(LABELS), router(LABELS[:, ::-1])
-    assert not judge(knows, wrong, PROMPTS, LABELS).moves
-    assert judge(wrong, knows, PROMPTS, LABELS).moves
+def test_a_better_router_is_promoted_and_a_worse_one_is_not() -> None:
+    right, wrong = router(LABELS), router(LABELS[:, ::-1])
+    assert not compare_routers(right, wrong, PROMPTS, LABELS).promoted
+    assert compare_routers(wrong, right, PROMPTS, LABELS).promoted
 
 
-def test_quality_is_priced_with_the_challengers_lambda() -> None:
-    """Sending everything to the dear candidate is worth the mean gain minus the challenger's
-    lambda, whatever the champion's.
+def test_quality_is_weighed_with_the_challengers_lambda() -> None:
+    """Serving the expensive candidate to every prompt is worth the mean gain minus the challenger's
+    lambda, independently of the champion's.
     """
-    spends = np.tile([0.0, 1.0], (50, 1))
-    saves = spends[:, ::-1]
-    for lam, moves in [(GAIN.mean() - 0.01, True), (GAIN.mean() + 0.01, False)]:
-        verdict = judge(router(saves, lam=5.0), router(spends, lam=lam), PROMPTS, LABELS)
-        assert verdict.moves == moves
-        assert f"that is {GAIN.mean() - lam:+.3g}" in verdict.reason
+    expensive = np.tile([0.0, 1.0], (50, 1))
+    cheap = expensive[:, ::-1]
+    for lam, promoted in [(GAIN.mean() - 0.01, True), (GAIN.mean() + 0.01, False)]:
+        champion, challenger = router(cheap, lam=5.0), router(expensive, lam=lam)
+        decision = compare_routers(champion, challenger, PROMPTS, LABELS)
+        assert decision.promoted == promoted
+        assert f"with lambda {lam:.4g} is {GAIN.mean() - lam:+.3g}" in decision.reason
 
 
 @pytest.mark.parametrize(
-    ("champion", "said"),
+    ("changes", "reason"),
     [
         ({"metric": "sharpness"}, "it routes on sharpness, not clip_score"),
         ({"cost_unit": "usd"}, "its costs are in usd, not tflops"),
-        ({"candidates": ["cheap", "gone"]}, "its candidates gone are not in the pool any more"),
+        ({"candidates": ["cheap", "gone"]}, "its candidates gone are no longer in the pool"),
     ],
 )
-def test_what_cannot_be_compared_is_replaced_in_words(
-    champion: dict[str, object], said: str
+def test_a_champion_that_cannot_be_compared_is_replaced_with_a_reason(
+    changes: dict[str, object], reason: str
 ) -> None:
-    verdict = judge(router(LABELS[:, ::-1], **champion), router(LABELS[:, ::-1]), PROMPTS, LABELS)
-    assert verdict.moves and said in verdict.reason
+    champion = router(LABELS[:, ::-1], **changes)
+    decision = compare_routers(champion, router(LABELS[:, ::-1]), PROMPTS, LABELS)
+    assert decision.promoted
+    assert reason in decision.reason
 
 
-def test_a_champion_of_a_smaller_pool_is_compared_at_todays_costs() -> None:
-    alone = router(LABELS[:, :1], candidates=["cheap"], costs=np.array([9.0]))
-    assert "0.4 at 1;" in judge(alone, router(LABELS), PROMPTS, LABELS).reason
+def test_a_champion_of_a_smaller_pool_is_compared_at_the_challengers_costs() -> None:
+    champion = router(LABELS[:, :1], candidates=["cheap"], costs=np.array([9.0]))
+    decision = compare_routers(champion, router(LABELS), PROMPTS, LABELS)
+    assert "compared with 0.4 at 1;" in decision.reason

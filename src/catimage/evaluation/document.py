@@ -57,7 +57,7 @@ def evaluation_document(
     candidates, point = evaluation.candidates, evaluation.point
     validation = evaluation.validation_predictions, evaluation.routed.validation
     document = evaluation.core()
-    fixed = _fixed_candidate(artifacts.plateau.reference, document, candidates.names)
+    fixed = cases_candidate(artifacts.plateau.reference, document, candidates.names)
     rule = rule_at(evaluation.router, float(candidates.costs[candidates.names.index(fixed)]))
     trials, trials_left_out = trials_and_reason(evaluation, artifacts.estimators)
     document |= _decision_cost(evaluation) | {
@@ -87,7 +87,7 @@ def evaluation_document(
     return document | {"sets": sets}
 
 
-def _fixed_candidate(reference: str | None, document: dict[str, Any], names: list[str]) -> str:
+def cases_candidate(reference: str | None, document: dict[str, Any], names: list[str]) -> str:
     """Return the candidate of the cases: the pool's reference, or the best single candidate."""
     best: str = document["best_single"]["candidate"]
     return reference if reference is not None and reference in names else best
