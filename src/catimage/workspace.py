@@ -80,11 +80,11 @@ class Workspace:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replace the file or folder ``path`` by what the ``with`` block writes, or not at all.
+    """Replace the file or folder ``path`` if the ``with`` block succeeds.
 
     Yields:
-        A temporary path beside ``path``. It is renamed to ``path`` at the end of the block. If the
-        block raises an exception, it is removed and ``path`` keeps its content.
+        A temporary path in the same folder, for the new content. It is renamed to ``path`` at the
+        end of the block. If the block raises an exception, it is removed and ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from catimage.cli.app import app
-from catimage.commands.pool_check import check_rows, summary
+from catimage.commands.pool_check import check_rows, summary, verification_lines
 from catimage.errors import InputError
 from catimage.pool.loading import PACKAGED
 from tests.miniature import pool_tree
@@ -132,3 +132,10 @@ def test_problem_is_reported_with_exit_status_1(miniature_pool: Path, tmp_path: 
 def test_invalid_pool_file(tmp_path: Path):
     with pytest.raises(InputError, match="unknown key 'colour'"):
         check_rows(_file(tmp_path, {}, colour="red"), None)
+
+
+def test_kinds_that_have_not_been_run_completely_are_listed():
+    kinds = ("diffusers", "infinity", "infinity", "distrifusion", "hosted")
+    lines = verification_lines([{"kind": kind} for kind in kinds])
+    assert [line.partition(":")[0] for line in lines] == ["infinity", "distrifusion"]
+    assert all(line.endswith(".") for line in lines)

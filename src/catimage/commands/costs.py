@@ -30,8 +30,8 @@ def cost_rows(
         pool: the name or file of a pool.
         workspace_pools: the folder of the workspace's pools.
         convention: ``full`` or ``paper``; see :func:`catimage.pool.costs.candidate_costs`.
-        repeats: measure this many images of every candidate; None for no measurement. Images of
-            hosted candidates cost money.
+        repeats: the number of measured images per candidate, or None; those of hosted candidates
+            cost money.
         device: the device of the measurement.
 
     Returns:
@@ -41,8 +41,7 @@ def cost_rows(
         (:func:`catimage.pool.measure.measure`).
 
     Raises:
-        InputError: the convention is unknown, the pool is invalid, or configuration files or, for
-            a measurement, weights are unavailable.
+        InputError: the convention is unknown, the pool is invalid, or files are unavailable.
     """
     conventions = get_args(Convention)
     if convention not in conventions:

@@ -1,7 +1,7 @@
 """``catimage compare``: k-fold cross-validation of the estimators over all prompts.
 
-It is meant for workspaces with few prompts. Every prompt is evaluated by routers of which nothing
-(parameters, estimator, lambda, best single candidate) was fitted or selected on that prompt.
+It is meant for workspaces with few prompts. The parameters, the estimator, lambda and the best
+single candidate that a prompt is evaluated with are fitted and selected on other prompts.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def verification_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """Return one line for each kind of generator of which some parts have not been run."""
+    """Return a line for each kind of generator that has not been run completely."""
     kinds = dict.fromkeys(row["kind"] for row in rows)
     return [
         f"{kind}: {kind_class(kind).verification}"
