@@ -2,7 +2,7 @@
 
 Each calibration draws n prompts from a population and selects a rule, whose true mean cost is that
 of the population. The rows give how often it is within the budget (required: 95%), and the mean
-share of the budget that is spent, beside those of a rule without a confidence.
+share of the budget that is spent, next to those of a rule without a confidence.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def rows() -> list[Row]:
             return calibrate_to_budget(sample, cost, budget).rule
 
         for n in SIZES:
-            ours, other = (
+            value, alternative = (
                 _formatted(*simulate(calibrate, scores, cost, budget, n))
                 for calibrate in (certified, plain)
             )
             name = f"budget of {population.__name__} costs, {n} prompts"
-            table.append(Row(name, ours, other, target="95% within"))
+            table.append(Row(name, value, alternative, target="95% within"))
     return table
 
 

@@ -36,17 +36,17 @@ def copy_workspace(trained, folder):
     return Workspace(shutil.copytree(workspace.root, folder)), params
 
 
-def calibrated(place, budget="60%", **settings):
+def calibrated(trained_copy, budget="60%", **settings):
     """Run the stage, and return the router and the content of router.json."""
-    workspace, params = place
+    workspace, params = trained_copy
     changed = {"budget": budget, "calibrate": CalibrateParams(**settings)}
     calibrate.run(workspace, params.model_copy(update=changed))
     return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())
 
 
-def on_validation(place, router):
+def on_validation(trained_copy, router):
     """Return mean cost, clip_score and sharpness of the router on the validation split."""
-    workspace, params = place
+    workspace, params = trained_copy
     val = Dataset.read(workspace, params.cost_unit).split("val")
     texts, labels = val.texts.tolist(), val.labels("clip_score")
     choices = router.rule.choices(router.scores(texts, router.predict(texts)), router.costs)

@@ -18,13 +18,13 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def place(trained, tmp_path):
+def trained_copy(trained, tmp_path):
     return copy_workspace(trained, tmp_path / "w")
 
 
-def test_the_whole_budget_is_spent_and_the_comparison_is_printed(place, capsys):
-    router, document = calibrated(place, budget="2.25")
-    spent, quality, _ = on_validation(place, router)
+def test_the_whole_budget_is_spent_and_the_comparison_is_printed(trained_copy, capsys):
+    router, document = calibrated(trained_copy, budget="2.25")
+    spent, quality, _ = on_validation(trained_copy, router)
     assert spent == pytest.approx(2.25) == document[
         "validation_mean_cost"
     ] and quality == pytest.approx(document["validation_quality"])
@@ -37,12 +37,14 @@ def test_the_whole_budget_is_spent_and_the_comparison_is_printed(place, capsys):
         "ridge of 1: cross-validated mean curve quality" in lines[0]
         and "mean cost 2.25 of 2.25 tflops" in lines[1]
     )
-    assert not list((place[0].router / "estimator").glob("out_of_fold*"))
+    assert not list((trained_copy[0].router / "estimator").glob("out_of_fold*"))
 
 
-def test_without_out_of_fold_predictions_estimators_are_compared_on_validation(place, capsys):
-    (place[0].estimators / "clip_score" / "ridge" / "out_of_fold.parquet").unlink()
-    _, document = calibrated(place, mix=False)
+def test_without_out_of_fold_predictions_estimators_are_compared_on_validation(
+    trained_copy, capsys
+):
+    (trained_copy[0].estimators / "clip_score" / "ridge" / "out_of_fold.parquet").unlink()
+    _, document = calibrated(trained_copy, mix=False)
     assert (
         document["compared"]["on"] == "val"
         and "ridge of 1: validation mean curve quality" in capsys.readouterr().out
@@ -50,24 +52,24 @@ def test_without_out_of_fold_predictions_estimators_are_compared_on_validation(p
     assert len(document["rule"]) == 1 and document["validation_mean_cost"] < 2.4
 
 
-def test_a_named_estimator_is_not_compared(place):
-    assert calibrated(place, estimator="ridge")[1]["compared"] is None
+def test_a_named_estimator_is_not_compared(trained_copy):
+    assert calibrated(trained_copy, estimator="ridge")[1]["compared"] is None
 
 
-def test_a_confidence_is_corrected_for_every_setting_compared_on_the_validation_split(place):
-    path = place[0].estimators / "clip_score" / "ridge" / "estimator.json"
+def test_a_confidence_is_corrected_for_every_setting_compared_on_the_validation_split(trained_copy):
+    path = trained_copy[0].estimators / "clip_score" / "ridge" / "estimator.json"
     meta = json.loads(path.read_text())
     assert meta["tried"] == 8  # penalties
-    _, eight = calibrated(place, confidence=0.95)
+    _, eight = calibrated(trained_copy, confidence=0.95)
     path.write_text(json.dumps(meta | {"tried": 1}))
-    _, one = calibrated(place, confidence=0.95)
-    _, as_eight = calibrated(place, confidence=1 - 0.05 / 8)
+    _, one = calibrated(trained_copy, confidence=0.95)
+    _, as_eight = calibrated(trained_copy, confidence=1 - 0.05 / 8)
     assert eight["lambda"] == as_eight["lambda"] > one["lambda"]
 
 
-def test_a_confidence_spends_less_and_applies_to_any_other_budget(place, capsys):
-    plain, _ = calibrated(place)
-    router, document = calibrated(place, confidence=0.95)
+def test_a_confidence_spends_less_and_applies_to_any_other_budget(trained_copy, capsys):
+    plain, _ = calibrated(trained_copy)
+    router, document = calibrated(trained_copy, confidence=0.95)
     assert (
         document["validation_mean_cost"] < 2.3
         and "kept with a confidence of 0.95" in capsys.readouterr().out
@@ -76,14 +78,14 @@ def test_a_confidence_spends_less_and_applies_to_any_other_budget(place, capsys)
         router.rule_for(budget=3.0).lam.max() > plain.rule_for(budget=3.0).lam.max()
         and router.rule_for(budget=1.0).lam.min() > 1e6
     )
-    certified, document = calibrated(place, budget="1.05", confidence=0.999)
+    certified, document = calibrated(trained_copy, budget="1.05", confidence=0.999)
     assert document["validation_mean_cost"] == 1.0 and certified.lam > 1e6
     assert "validation prompts are too few to certify a lambda" in capsys.readouterr().out
 
 
-def test_a_quality_floor_replaces_the_budget(place):
-    router, document = calibrated(place, quality_floor=0.6)
-    spent, quality, _ = on_validation(place, router)
+def test_a_quality_floor_replaces_the_budget(trained_copy):
+    router, document = calibrated(trained_copy, quality_floor=0.6)
+    spent, quality, _ = on_validation(trained_copy, router)
     assert (
         quality == pytest.approx(0.6)
         and router.budget == pytest.approx(spent)
@@ -92,13 +94,15 @@ def test_a_quality_floor_replaces_the_budget(place):
     with pytest.raises(
         InputError, match=r"quality_floor: 0.9 is above the best mean quality .* 0\.6"
     ):
-        calibrated(place, quality_floor=0.9)
+        calibrated(trained_copy, quality_floor=0.9)
 
 
-def test_floors_of_another_metric_are_reached_within_the_budget(place, capsys):
-    unconstrained = on_validation(place, calibrated(place)[0])
-    router, document = calibrated(place, floors={"sharpness": round(unconstrained[2] + 0.03, 4)})
-    spent, quality, sharp = on_validation(place, router)
+def test_floors_of_another_metric_are_reached_within_the_budget(trained_copy, capsys):
+    unconstrained = on_validation(trained_copy, calibrated(trained_copy)[0])
+    router, document = calibrated(
+        trained_copy, floors={"sharpness": round(unconstrained[2] + 0.03, 4)}
+    )
+    spent, quality, sharp = on_validation(trained_copy, router)
     assert (
         sharp
         == pytest.approx(router.floors["sharpness"], abs=1e-4)
@@ -116,7 +120,7 @@ def test_floors_of_another_metric_are_reached_within_the_budget(place, capsys):
             r" reaches sharpness 0\.\d+\."
         ),
     ):
-        calibrated(place, floors={"sharpness": 0.9})
+        calibrated(trained_copy, floors={"sharpness": 0.9})
 
 
 @pytest.mark.parametrize(
@@ -146,18 +150,18 @@ def test_floors_of_another_metric_are_reached_within_the_budget(place, capsys):
     ],
 )
 def test_settings_that_exclude_each_other_are_refused_and_the_last_router_is_kept(
-    place, settings, message
+    trained_copy, settings, message
 ):
-    before = (place[0].router / "router.json").read_text()
+    before = (trained_copy[0].router / "router.json").read_text()
     with pytest.raises(InputError, match=message):
-        calibrated(place, **settings)
-    assert (place[0].router / "router.json").read_text() == before
+        calibrated(trained_copy, **settings)
+    assert (trained_copy[0].router / "router.json").read_text() == before
 
 
-def test_risk_aversion_needs_the_spread(place):
-    source = place[0].estimators / "clip_score" / "ridge" / "spread"
+def test_risk_aversion_needs_the_spread(trained_copy):
+    source = trained_copy[0].estimators / "clip_score" / "ridge" / "spread"
     if source.exists():
-        router, document = calibrated(place, risk_aversion=1.5)
+        router, document = calibrated(trained_copy, risk_aversion=1.5)
         prompts = ["crowded amber number 3", "plain dune number 5"]
         spread = router.spread.predict(np.array(prompts, object))
         assert router.scores(prompts, router.predict(prompts))[0] == pytest.approx(
@@ -166,24 +170,24 @@ def test_risk_aversion_needs_the_spread(place):
         assert document["risk_aversion"] == 1.5
         shutil.rmtree(source)
     with pytest.raises(InputError, match=r"no predictive spread\. Set train\.folds to 2 or more"):
-        calibrated(place, risk_aversion=1.0)
+        calibrated(trained_copy, risk_aversion=1.0)
 
 
-def test_an_estimator_of_other_candidates_is_refused(place):
+def test_an_estimator_of_other_candidates_is_refused(trained_copy):
     from catimage.estimators import store
 
-    folder = place[0].estimators / "clip_score" / "ridge"
+    folder = trained_copy[0].estimators / "clip_score" / "ridge"
     estimator, meta = store.load(folder)
     store.save(estimator, folder, meta | {"candidates": ["mini-1", "gone"]})
     with pytest.raises(
         InputError,
         match=r"ridge: the estimator was trained on other candidates\. Run 'catimage train'",
     ):
-        calibrated(place, estimator="ridge")
+        calibrated(trained_copy, estimator="ridge")
 
 
-def test_a_constant_metric_routes_to_the_cheapest(place):
-    workspace, params = place
+def test_a_constant_metric_routes_to_the_cheapest(trained_copy):
+    workspace, params = trained_copy
     scores = read_table(workspace.scores, SCORES, "label")
     write_table(scores.assign(value=0.5), workspace.scores, SCORES)
     from catimage.estimators import store
@@ -194,5 +198,5 @@ def test_a_constant_metric_routes_to_the_cheapest(place):
     constant = np.full_like(train.labels("clip_score"), 0.5)
     store.save(estimator.fit(train.texts, constant), folder, meta)
     for settings in ({}, {"confidence": 0.95}, {"quality_floor": 0.5}):
-        _, document = calibrated(place, estimator="ridge", **settings)
+        _, document = calibrated(trained_copy, estimator="ridge", **settings)
         assert document["validation_mean_cost"] <= 1.01 or document["validation_quality"] == 0.5

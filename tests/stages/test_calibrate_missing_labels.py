@@ -13,12 +13,12 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def place(trained, tmp_path):
+def trained_copy(trained, tmp_path):
     return copy_workspace(trained, tmp_path / "w")
 
 
-def test_prompts_with_missing_labels_contribute_to_the_cost(place):
-    workspace, params = place
+def test_prompts_with_missing_labels_contribute_to_the_cost(trained_copy):
+    workspace, params = trained_copy
     scores = read_table(workspace.scores, SCORES, "label")
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     held = prompts.loc[prompts["split"] == "val", "prompt_id"].iloc[::2]
@@ -48,15 +48,15 @@ def test_prompts_with_missing_labels_contribute_to_the_cost(place):
         ),
     ],
 )
-def test_a_floor_without_complete_labels_is_refused(place, metric, settings, message):
-    incomplete = with_incomplete_validation_labels(place, metric)
+def test_a_floor_without_complete_labels_is_refused(trained_copy, metric, settings, message):
+    incomplete = with_incomplete_validation_labels(trained_copy, metric)
     with pytest.raises(InputError, match=message):
         calibrated(incomplete, **settings)
 
 
-def test_without_complete_labels_of_the_routed_metric_other_floors_are_reached(place):
+def test_without_complete_labels_of_the_routed_metric_other_floors_are_reached(trained_copy):
     _, document = calibrated(
-        with_incomplete_validation_labels(place, "clip_score"),
+        with_incomplete_validation_labels(trained_copy, "clip_score"),
         estimator="ridge",
         floors={"sharpness": 0.4},
     )
@@ -66,9 +66,9 @@ def test_without_complete_labels_of_the_routed_metric_other_floors_are_reached(p
     )
 
 
-def with_incomplete_validation_labels(place, metric):
+def with_incomplete_validation_labels(trained_copy, metric):
     """Remove one candidate's score of the metric from every validation prompt."""
-    workspace, params = place
+    workspace, params = trained_copy
     scores, prompts = (
         read_table(workspace.scores, SCORES, "label"),
         read_table(workspace.prompts, PROMPTS, "sample"),

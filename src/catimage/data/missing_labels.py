@@ -13,8 +13,8 @@ _RELATIVE_TIE = 1e-12
 def complete_rows(labels: Floats) -> Ints:
     """Return the positions of the prompts that have a label for every candidate.
 
-    Equation 3 may select any candidate, so only these prompts can be used to evaluate a routing
-    method. To use every prompt whose selected candidate has a label would compare methods on
+    Only these prompts can be used to evaluate routing methods, because equation 3 may select any
+    candidate. If the prompts depended on the selected candidates, methods would be compared on
     different prompts.
 
     Args:

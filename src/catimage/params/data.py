@@ -168,7 +168,7 @@ class ImportParams(Section):
     """Properties of imported data, written by ``import-scores`` and ``import-images``.
 
     Attributes:
-        kind: what was imported.
+        kind: ``scores`` or ``images``.
         lower_is_better: for imported scores, the metrics whose low values are good.
         metric_reference: for imported images, the candidate whose image of the same prompt and seed
             is the reference image, by candidate.

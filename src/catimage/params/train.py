@@ -29,7 +29,7 @@ class FeatureParams(Section):
             - ``characters``: TF-IDF of sequences of 2 to 5 characters
             - ``embedding``: the text encoder's embedding of the prompt
             - ``layers``: the mean over the tokens of each layer of the text encoder
-            - ``kernel``: the sum of Gaussian kernels of ``embedding`` and ``layers``
+            - ``kernel``: features of a Gaussian kernel on ``embedding`` and ``layers``
             - ``tokens``: the text encoder's embedding of each token
             - ``prompts``: the text
         encoder: the text encoder; the workspace's by default.

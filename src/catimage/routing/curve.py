@@ -203,7 +203,7 @@ def _next_switch(value: Floats, choice: Ints, saving: Floats, never: Floats) -> 
 def safe_lambda(curve: DeferralCurve, i: int) -> float:
     """Return a lambda just inside segment ``i`` of a curve.
 
-    At the breakpoint itself, rounding could make :func:`~catimage.routing.policy.choose` select the
+    At the breakpoint, rounding could make :func:`~catimage.routing.policy.choose` select the
     neighbouring segment's candidate.
     """
     low = float(curve.lam[i])

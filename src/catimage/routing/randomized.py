@@ -1,4 +1,4 @@
-"""Randomized routing rules: a share of the prompts uses one lambda, the rest another.
+"""Randomized routing rules: a share of the prompts uses one lambda, the others a second one.
 
 Equation 1 of CATImage maximises quality within a budget. A single lambda cannot always spend the
 whole budget: at a lambda where prompts switch candidates, the mean cost jumps. The linear
