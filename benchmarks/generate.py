@@ -1,7 +1,7 @@
-"""Images a second of the generate stage against a plain loop over the diffusers pipeline, one image
-at a time and in batches.
+"""Images per second of stage generate, compared with a loop over a diffusers pipeline.
 
-The pool is tiny-sd of the tiny pool at its step counts: what a plain loop can make.
+The loop generates one image at a time, and in batches. The pool is tiny-sd of the embedded pool at
+all of its step counts, without other settings, which the loop can generate too.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from catimage.workspace import Workspace
 PROMPT_COUNT, SEEDS, ROUNDS = 16, [0, 1], 2
 
 
-def _stage(prompts: list[str], pool: Pool) -> None:
-    """The stage, from loading the weights to the manifest."""
+def _run_stage(prompts: list[str], pool: Pool) -> None:
+    """Run the stage, from loading the weights to writing the manifest."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         rows = [(prompt_id(p), p, "benchmark", "train") for p in prompts]
@@ -45,73 +45,70 @@ def _stage(prompts: list[str], pool: Pool) -> None:
         )
 
 
-def _loop(batch: int) -> Callable[[list[str], Pool], None]:
-    """What one would write without the stage: load the pipeline, call it for every prompt, seed and
-    step count, save PNG files.
-    """
+def _loop(batch_size: int) -> Callable[[list[str], Pool], None]:
+    """Return a loop that loads the pipeline, generates all images, and saves PNG files."""
 
     def run(prompts: list[str], pool: Pool) -> None:
         import torch
         from diffusers import StableDiffusionPipeline
 
         spec = pool.generators[pool.candidates[0].generator]
+        assert isinstance(spec, DiffusersSpec)
         pipeline: Any = StableDiffusionPipeline.from_pretrained(spec.weights, dtype=torch.float32)
         pipeline.set_progress_bar_config(disable=True)
         pairs = [(p, s) for p in prompts for s in SEEDS]
         with tempfile.TemporaryDirectory() as folder:
             for candidate in pool.candidates:
-                for start in range(0, len(pairs), batch):
-                    texts, seeds = zip(*pairs[start : start + batch], strict=True)
+                for start in range(0, len(pairs), batch_size):
+                    texts, seeds = zip(*pairs[start : start + batch_size], strict=True)
                     noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-                    made = pipeline(
+                    output = pipeline(
                         list(texts),
                         num_inference_steps=candidate.steps,
                         guidance_scale=spec.guidance,
                         generator=noise,
                     )
-                    for i, image in enumerate(made.images):
+                    for i, image in enumerate(output.images):
                         image.save(f"{folder}/{candidate.candidate}-{start + i}.png")
 
     return run
 
 
 def _plain_pool() -> Pool:
-    tiny = load_pool("tiny")
+    """Return the candidates of tiny-sd that differ in their number of steps only."""
+    tiny = load_pool("tiny-full")
     spec = tiny.generators["tiny-sd"]
     assert isinstance(spec, DiffusersSpec)
-    own = [c for c in tiny.candidates_of("tiny-sd") if not c.settings]
-    there = spec.model_copy(update={"weights": str(tiny.folder / spec.weights)})
-    return Pool(name="tiny-sd", generators={"tiny-sd": there}, candidates=own)
+    candidates = [c for c in tiny.candidates_of("tiny-sd") if not c.settings]
+    absolute = spec.model_copy(update={"weights": str(tiny.folder / spec.weights)})
+    return Pool(name="tiny-sd", generators={"tiny-sd": absolute}, candidates=candidates)
 
 
 def rows() -> list[Row]:
-    """Every candidate, 16 prompts and two seeds each; the best of two rounds, taken in turn."""
+    """Generate 16 prompts with two seeds by every candidate; the best of two alternating rounds."""
     pool = _plain_pool()
     rng = np.random.default_rng(0)
     prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(PROMPT_COUNT)))
     images = len(prompts) * len(SEEDS) * len(pool.candidates)
-    ways = {"stage": _stage, "one at a time": _loop(1), "batches of 16": _loop(16)}
-    spent: dict[str, list[float]] = {name: [] for name in ways}
+    methods = {"stage": _run_stage, "one at a time": _loop(1), "batches of 16": _loop(16)}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(ROUNDS):
-        for name, way in ways.items():
+        for name, method in methods.items():
             start = time.perf_counter()
-            way(prompts, pool)
-            spent[name].append(time.perf_counter() - start)
-    best = {name: images / min(times) for name, times in spent.items()}
-    what, ours = (
-        f"generate, {images} images of the pool {pool.name}",
-        f"{best['stage']:.1f} images/s",
-    )
-    others = {"one at a time": "1.2x", "batches of 16": ""}
+            method(prompts, pool)
+            seconds[name].append(time.perf_counter() - start)
+    best = {name: images / min(times) for name, times in seconds.items()}
+    what = f"generate, {images} images of the pool {pool.name}"
+    targets = {"one at a time": "1.2x", "batches of 16": ""}
     return [
         Row(
             what,
-            ours,
-            f"{best[o]:.1f} (plain loop, {o})",
-            f"{best['stage'] / best[o]:.2f}x",
+            f"{best['stage']:.1f} images/s",
+            f"{best[name]:.1f} (plain loop, {name})",
+            f"{best['stage'] / best[name]:.2f}x",
             target,
         )
-        for o, target in others.items()
+        for name, target in targets.items()
     ]
 
 

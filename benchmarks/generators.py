@@ -1,5 +1,4 @@
-"""Members of the tiny pool against its many-step one at equal batches, and what switching between
-candidates takes.
+"""Speed of the fast generators of the embedded pool, and of switching between candidates.
 
 python -m benchmarks.generators [POOL]
 """
@@ -23,16 +22,15 @@ PAIRS: tuple[tuple[str, str, float], ...] = (
     ("tiny-turbo", "tiny-sd-32", 8),
     ("tiny-deepcache-32", "tiny-sd-32", 1.5),
 )
-"""The faster candidate, the one that it is compared with, and the target."""
-BATCH, ROUNDS = 16, 2
+"""The fast candidate, the candidate that it is compared with, and the target ratio."""
+BATCH_SIZE, ROUNDS = 16, 2
 
 
 def images_per_second(cache: GeneratorCache, names: list[str]) -> dict[str, float]:
-    """Of each candidate, for a batch of captions with one seed each; the best of two rounds, in
-    which they take turns.
-    """
+    """Return the speed of each candidate for one batch; the best of two alternating rounds."""
     rng = np.random.default_rng(0)
-    prompts, seeds = [draw_scene(rng).caption() for _ in range(BATCH)], list(range(BATCH))
+    prompts = [draw_scene(rng).caption() for _ in range(BATCH_SIZE)]
+    seeds = list(range(BATCH_SIZE))
     best = dict.fromkeys(names, 0.0)
     for round_ in range(ROUNDS + 1):
         for candidate in map(cache.pool.candidate, names):
@@ -40,15 +38,14 @@ def images_per_second(cache: GeneratorCache, names: list[str]) -> dict[str, floa
             encoded = generator.encode(prompts)
             start = time.perf_counter()
             generator.generate(prompts, candidate, seeds, encoded)
-            if round_:  # the first one warms up
-                best[candidate.candidate] = max(
-                    best[candidate.candidate], BATCH / (time.perf_counter() - start)
-                )
+            speed = BATCH_SIZE / (time.perf_counter() - start)
+            if round_:  # the first round is a warm-up
+                best[candidate.candidate] = max(best[candidate.candidate], speed)
     return best
 
 
 def switching(pool: Pool) -> Row:
-    """From one candidate to another of the same, open generator, against loading that generator."""
+    """Measure switching between candidates of a loaded generator, compared with loading it."""
     name = pool.candidates[0].generator
     candidates, cache = pool.candidates_of(name), GeneratorCache(pool, "cpu")
     generator = cache.get(name)
@@ -58,35 +55,35 @@ def switching(pool: Pool) -> Row:
         assert cache.get(name) is generator
         new_scheduler(generator.spec.with_settings_of(candidates[-1]), generator.pipeline.scheduler)
 
-    ours, fresh = seconds(switch), seconds(lambda: GeneratorCache(pool, "cpu").get(name), repeats=3)
-    what = f"switching between candidates of {name}"
+    switched = seconds(switch)
+    loaded = seconds(lambda: GeneratorCache(pool, "cpu").get(name), repeats=3)
     return Row(
-        what,
-        f"{1000 * ours:.2f} ms",
-        f"{1000 * fresh:.0f} ms (loading it)",
-        f"{fresh / ours:.0f}x",
+        f"switching between candidates of {name}",
+        f"{1000 * switched:.2f} ms",
+        f"{1000 * loaded:.0f} ms (loading it)",
+        f"{loaded / switched:.0f}x",
         "loads nothing",
     )
 
 
-def rows(pool_name: str = "tiny") -> list[Row]:
+def rows(pool_name: str = "tiny-full") -> list[Row]:
+    """Measure switching, and the pairs of candidates."""
     pool = load_pool(pool_name)
-    best = images_per_second(
-        GeneratorCache(pool, "cpu"), sorted({name for pair in PAIRS for name in pair[:2]})
-    )
-    out = [switching(pool)]
-    for fast, slow, target in PAIRS:
-        what, ratio = f"{fast}, batches of {BATCH}, text encoding left out", best[fast] / best[slow]
-        out.append(
+    names = sorted({name for pair in PAIRS for name in pair[:2]})
+    best = images_per_second(GeneratorCache(pool, "cpu"), names)
+    return [
+        switching(pool),
+        *(
             Row(
-                what,
+                f"{fast}, batches of {BATCH_SIZE}, without text encoding",
                 f"{best[fast]:.1f} images/s",
                 f"{best[slow]:.1f} ({slow})",
-                f"{ratio:.2f}x",
+                f"{best[fast] / best[slow]:.2f}x",
                 f"{target:g}x",
             )
-        )
-    return out
+            for fast, slow, target in PAIRS
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The label stage: several metrics against the slowest of them alone, memory against the number of
-images, and filters against scipy.
+"""Stage label: the time of several metrics, memory, and the filters of sharpness and L-SNR.
+
+Several metrics are compared with the slowest of them alone, and the filters with scipy's.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import contextlib
 import io
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.measure import Row, peak_gigabytes, seconds
-from catimage.commands import import_images as importing_images
+from catimage.commands import import_images
 from catimage.metrics.registry import get_metric
 from catimage.params import load_params
 from catimage.scenes.grammar import draw_scene
@@ -29,9 +31,7 @@ LUMA = np.array([0.299, 0.587, 0.114]) / 255
 
 
 def _workspace(root: Path, scenes: int) -> Workspace:
-    """Rendered scenes as images that somebody has: two candidates, of which the second is the
-    reference of both.
-    """
+    """Import rendered scenes as images of two candidates; the second is the reference of both."""
     rng, rows = np.random.default_rng(0), []
     root.mkdir()
     for i in range(scenes):
@@ -48,82 +48,71 @@ def _workspace(root: Path, scenes: int) -> Workspace:
         "generate.shard_images=256",
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        importing_images.run(Workspace(root / "workspace"), root / "images.csv", None, settings)
+        import_images.run(Workspace(root / "workspace"), root / "images.csv", None, settings)
     return Workspace(root / "workspace")
 
 
 def _label(workspace: Workspace, metrics: list[str]) -> float:
-    """Seconds of the stage, from loading its models to the table; nothing is kept from other runs."""
+    """Return the seconds of the stage without cached scores, model loading included."""
     params = load_params(workspace.params)
     label_params = params.label.model_copy(update={"metrics": metrics})
-    for kept in workspace.scores.with_name(".labels").glob("*"):
-        kept.unlink()
+    for cached in workspace.scores.with_name(".labels").glob("*"):
+        cached.unlink()
     start = time.perf_counter()
     label.run(workspace, params.model_copy(update={"label": label_params}))
     return time.perf_counter() - start
 
 
 def _filters() -> list[Row]:
-    """Sharpness and L-SNR of a batch, against a loop over scipy's filter."""
-    found = []
+    """Measure sharpness and L-SNR of a batch, compared with a loop over scipy's filter."""
+    table = []
     for size, count in ((64, 256), (512, 8)):
         images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-
-        def loop(images: np.ndarray = images) -> list[float]:
-            grey = [image @ LUMA for image in images]
-            return [
-                float(np.square(g - gaussian_filter(g, 1.0)).sum() / np.square(g).sum())
-                for g in grey
-            ]
-
-        plain = count / seconds(loop, 3)
+        plain = count / seconds(partial(_scipy_sharpness, images), 3)
         for name in ("sharpness", "l_snr"):
-            ours = count / seconds(
-                lambda name=name, images=images: get_metric(name).score(
-                    images, ["x"] * len(images)
-                ),
-                3,
-            )
-            what = f"{name}, {size} x {size} pixels"
-            found.append(
+            score = partial(get_metric(name).score, images, ["x"] * count)
+            speed = count / seconds(score, 3)
+            table.append(
                 Row(
-                    what,
-                    f"{ours:.0f} images/s",
+                    f"{name}, {size} x {size} pixels",
+                    f"{speed:.0f} images/s",
                     f"{plain:.0f} (scipy, an image at a time)",
-                    f"{ours / plain:.1f}x",
+                    f"{speed / plain:.1f}x",
                     "5x",
                 )
             )
-    return found
+    return table
+
+
+def _scipy_sharpness(images: np.ndarray) -> list[float]:
+    luma = [image @ LUMA for image in images]
+    return [float(np.square(g - gaussian_filter(g, 1.0)).sum() / np.square(g).sum()) for g in luma]
 
 
 def rows() -> list[Row]:
-    """A thousand images, and then four thousand for the memory."""
+    """Measure 1,000 images, and then the memory for 4,000."""
     with tempfile.TemporaryDirectory() as folder:
-        small, large = (
-            _workspace(Path(folder) / "small", 500),
-            _workspace(Path(folder) / "large", 2000),
-        )
-        _label(small, METRICS)  # loads libraries
+        small = _workspace(Path(folder) / "small", 500)
+        large = _workspace(Path(folder) / "large", 2000)
+        _label(small, METRICS)  # imports libraries
         alone = {name: _label(small, [name]) for name in METRICS}
         together = _label(small, METRICS)
-        first = peak_gigabytes()
+        before = peak_gigabytes()
         _label(large, METRICS)
-        grown = peak_gigabytes() - first
+        growth = peak_gigabytes() - before
     slowest = max(alone, key=alone.__getitem__)
-    other = f"{alone[slowest]:.2f} s ({slowest} alone)"
     return [
         Row(
             f"label, {len(METRICS)} metrics, 1,000 images",
             f"{together:.2f} s",
-            other,
+            f"{alone[slowest]:.2f} s ({slowest} alone)",
             f"{together / alone[slowest]:.2f}x",
             "1.5x its time",
         ),
         Row(
             "label, memory for 4,000 images after 1,000",
-            f"{grown * 1000:+.0f} MB",
-            f"{first:.2f} GB at 1,000",
+            f"{growth * 1000:+.0f} MB",
+            f"{before:.2f} GB at 1,000",
             "",
             "no growth",
         ),

@@ -48,6 +48,6 @@ class LocalExecutor:
         """Return ``function(shard, progress)`` for every shard, in order.
 
         The function calls ``progress`` with the number of images after each batch. An exception
-        ends the iteration; what the function has written for earlier shards stays.
+        ends the iteration.
         """
         return [function(shard, self._bar.update) for shard in shards]

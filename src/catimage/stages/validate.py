@@ -35,7 +35,7 @@ def run(workspace: Workspace, params: Params) -> None:
     """Write ``reports/validation.json`` if every expectation holds, and Data Docs in any case.
 
     The suites are those of the workspace's ``expectations/`` folder if it is a context of Great
-    Expectations, otherwise those of the package.
+    Expectations, and else those of the package.
 
     Raises:
         InputError: a table is missing, or an expectation fails. An earlier ``validation.json`` is
@@ -94,11 +94,11 @@ def _parameters(tables: ValidationTables, params: Params) -> dict[str, Any]:
 
 def _message(workspace: Workspace, outcome: ValidationOutcome, docs: Path) -> str:
     listed, more = outcome.failures[:MAX_FAILURES], len(outcome.failures) - MAX_FAILURES
-    rest = f"; and {more} more" if more > 0 else ""
+    omitted = f"; and {more} more" if more > 0 else ""
     total = sum(outcome.evaluated.values())
     return (
         f"{workspace.scores.parent}: {len(outcome.failures)} of {total} expectations failed:"
-        f" {'; '.join(listed)}{rest}. Correct the data; all failures are listed in"
+        f" {'; '.join(listed)}{omitted}. Correct the data; all failures are listed in"
         f" {docs / 'index.html'}."
     )
 

@@ -172,10 +172,10 @@ def _metrics(
 def _better_than_reference(
     scores: pd.DataFrame, declared: Any, references: Mapping[str, str]
 ) -> int:
-    """Count the images with a better score than their reference compared with itself.
+    """Count the images that score better than their reference does, compared with itself.
 
-    There are none if the metric has the declared direction. Composites are not checked, since they
-    can have terms without a reference.
+    The count is 0 if the declared direction of the metric is right. Composites are not checked,
+    since they can have terms without a reference.
     """
     if declared is None or isinstance(declared, Composite) or not declared.needs_reference:
         return 0

@@ -6,7 +6,7 @@ from catimage.data.prompts.identity import normalise
 from catimage.errors import InputError
 
 TOO_LONG = 100_000
-"""The number of characters from which a text is refused, whatever its source."""
+"""The number of characters from which a text of any source is refused."""
 
 
 def clean(text: str, where: str, max_length: int = TOO_LONG - 1) -> str:

@@ -21,7 +21,7 @@ from catimage.params import FileSource, SceneSource
 from catimage.scenes.grammar import draw_scene
 
 MAX_DRAWS = 100
-"""Scenes drawn per requested caption before the grammar is considered exhausted."""
+"""Draws per requested caption before the grammar is considered exhausted."""
 
 
 @dataclass(frozen=True)

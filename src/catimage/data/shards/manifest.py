@@ -116,27 +116,32 @@ def check_prompts(
         InputError: a shard is missing or damaged, images belong to other prompts, or a prompt
             lacks images and ``complete``.
     """
-    count, candidates, seeds = Counter[str](), set[str](), set[int]()
     try:
-        for entry in entries:
-            keys = read_keys(folder, entry.shard)
-            count.update(keys["prompt_id"])
-            candidates |= set(keys["candidate"])
-            seeds |= set(keys["seed"])
+        counts, expected = _count_images(folder, entries)
     except (FileNotFoundError, DamagedShard) as error:
         raise InputError(
             f"{folder}: a shard is missing or damaged ({error}). Run 'catimage {command}' again."
         ) from error
-    expected = len(candidates) * len(seeds)
-    incomplete = sum(count[i] < expected for i in prompt_ids)
+    incomplete = sum(counts[identifier] < expected for identifier in prompt_ids)
     if incomplete and complete:
         raise InputError(
             f"{folder}: {incomplete} of {len(prompt_ids)} prompts lack images. Run 'catimage"
             f" {command}' first."
         )
-    unknown = len(set(count) - set(prompt_ids))
+    unknown = len(set(counts) - set(prompt_ids))
     if unknown:
         raise InputError(
             f"{folder}: {unknown} prompts with images are not in the prompts table. Run 'catimage"
             f" {command}' again."
         )
+
+
+def _count_images(folder: Path, entries: Sequence[ShardEntry]) -> tuple[Counter[str], int]:
+    """Return the number of images by prompt, and the number of candidates times seeds."""
+    counts, candidates, seeds = Counter[str](), set[str](), set[int]()
+    for entry in entries:
+        keys = read_keys(folder, entry.shard)
+        counts.update(keys["prompt_id"])
+        candidates |= set(keys["candidate"])
+        seeds |= set(keys["seed"])
+    return counts, len(candidates) * len(seeds)

@@ -25,7 +25,7 @@ Prompt = tuple[str, str]
 
 @dataclass(frozen=True)
 class PlannedCandidate:
-    """A candidate whose images are planned.
+    """A candidate to plan images of.
 
     Attributes:
         candidate: its name.
@@ -101,7 +101,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class PromptBlock:
-    """The shards of one generator over the same prompts, whose texts are encoded once for all."""
+    """The shards of one generator with the same prompts, so that texts are encoded once."""
 
     generator: str
     prompts: tuple[Prompt, ...]
@@ -115,18 +115,14 @@ def plan_blocks(
     batch_size: int,
     shard_images: int,
 ) -> list[PromptBlock]:
-    """Plan the images of every prompt, candidate and seed.
+    """Plan the images of every prompt, candidate and seed, by generator and then by prompt.
 
     Args:
         candidates: the candidates; those of one generator must follow each other.
         prompts: the prompts. Prompts added at the end leave the plans of full shards unchanged.
         seeds: the seeds of every prompt.
         batch_size: images generated at once.
-        shard_images: the largest number of images per shard. A shard has
-            ``shard_images // len(seeds)`` prompts, and at least one.
-
-    Returns:
-        Blocks ordered by generator, then by prompt.
+        shard_images: images per shard, which has ``shard_images // len(seeds)`` prompts, or one.
 
     Raises:
         InputError: a seed is listed twice.
@@ -138,16 +134,13 @@ def plan_blocks(
         )
     size = max(1, shard_images // len(seeds))
     parts = [tuple(prompts[start : start + size]) for start in range(0, len(prompts), size)]
-    return [
-        PromptBlock(
-            generator,
-            part,
-            tuple(
+    blocks = []
+    for generator, group in groupby(candidates, lambda c: c.generator):
+        own = list(group)
+        for part in parts:
+            plans = (
                 ShardPlan(c.candidate, c.definition, c.steps, part, tuple(seeds), batch_size)
                 for c in own
-            ),
-        )
-        for generator, group in groupby(candidates, lambda c: c.generator)
-        for own in [list(group)]
-        for part in parts
-    ]
+            )
+            blocks.append(PromptBlock(generator, part, tuple(plans)))
+    return blocks
