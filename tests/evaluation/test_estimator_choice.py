@@ -78,5 +78,5 @@ def test_out_of_fold_predictions_are_read_by_prompt_and_checked(tmp_path):
     ]
     assert read_all_out_of_fold(tmp_path, ["knn", "ridge"], ["a", "b"], ["x", "y"]) is None
     for ids, names in ((["a", "c"], ["x", "y"]), (["a"], ["x", "y"]), (["a", "b"], ["x", "z"])):
-        with pytest.raises(InputError, match="other prompts or candidates"):
+        with pytest.raises(InputError, match="the prompts or candidates differ"):
             read_all_out_of_fold(tmp_path, ["knn"], ids, names)

@@ -29,9 +29,8 @@ def budget_document(
 
     ``best_fixed`` is the candidate with the best mean known label within the budget. ``mix`` sends
     random shares of the prompts to two candidates, selected by the known labels, at the cost that
-    the router realised. ``gain`` and ``interval`` beside each are the router's over it, paired over
-    prompts. ``rule`` lists the parts of the calibrated rule, and ``floors`` the realised means of
-    the metrics with floors.
+    the router realised. ``gain`` and ``interval`` are the router's gain over each, paired over
+    prompts. ``floors`` lists the realised means of the metrics with floors.
 
     Args:
         point: the router on the test prompts.
@@ -43,7 +42,8 @@ def budget_document(
     """
     costs = candidates.costs
     outcome = point.outcome(test, costs)
-    single = compare_outcomes({"": outcome}, test[:, best], float(costs[best]), bootstrap)[""]
+    compared = compare_outcomes({"": outcome}, test[:, best], float(costs[best]), bootstrap)[""]
+    single = {key: compared[key] for key in ("gain", "interval", "cost_ratio")}
     return {
         "estimator": point.estimator,
         "target": float(point.target),
@@ -51,17 +51,21 @@ def budget_document(
         "realised_mean_cost": float(outcome.cost.mean()),
         "realised_mean_cost_interval": bootstrap.interval(outcome.cost),
         "realised_quality": float(outcome.quality.mean()),
+        **_calibration(point),
+        "floors": [_realised_floor(point, floor, costs) for floor in point.floors],
+        "best_single": {"candidate": candidates.names[best], **single},
+        "best_fixed": _best_fixed(outcome, point.target, known, test, candidates, bootstrap),
+        "mix": _best_mix(outcome, known, test, costs, bootstrap),
+    }
+
+
+def _calibration(point: OperatingPoint) -> dict[str, Any]:
+    """Return the calibrated rule and the settings that it was calibrated with."""
+    return {
         "rule": point.rule.to_rows([floor.metric for floor in point.floors]),
         "confidence": point.confidence,
         "quality_floor": point.quality_floor,
         "risk_aversion": point.risk_aversion,
-        "floors": [_realised_floor(point, floor, costs) for floor in point.floors],
-        "best_single": {
-            "candidate": candidates.names[best],
-            **{key: single[key] for key in ("gain", "interval", "cost_ratio")},
-        },
-        "best_fixed": _best_fixed(outcome, point.target, known, test, candidates, bootstrap),
-        "mix": _best_mix(outcome, known, test, costs, bootstrap),
     }
 
 

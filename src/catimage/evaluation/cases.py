@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from catimage.common.arrays import Ints
+from catimage.common.arrays import Floats, Ints
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.samples import Images, PromptResults, Sample
 
@@ -33,35 +33,44 @@ def cases_document(
         fixed: name of the fixed candidate.
         bootstrap: of the test prompts.
     """
-    m, costs = results.candidates.names.index(fixed), results.candidates.costs
+    column, costs = results.candidates.names.index(fixed), results.candidates.costs
     rows = np.arange(len(picked))
     gain, predicted_gain = (
-        values[rows, picked] - values[:, m] for values in (results.labels, results.predicted)
+        values[rows, picked] - values[:, column] for values in (results.labels, results.predicted)
     )
-    order = np.argsort(gain, kind="stable")
-
-    def case(i: int) -> dict[str, Any]:
-        return {
-            "prompt_id": results.ids[i],
-            "candidate": results.candidates.names[picked[i]],
-            "cost": float(costs[picked[i]]),
-            "gain": float(gain[i]),
-            "predicted_gain": float(predicted_gain[i]),
-        }
-
+    cases = _cases(results, picked, gain, predicted_gain)
     return {
         "candidate": fixed,
-        "cost": float(costs[m]),
+        "cost": float(costs[column]),
         "lambda": lam,
         "mean_cost": float(costs[picked].mean()),
         "gain": float(gain.mean()),
         "interval": bootstrap.interval(gain),
-        "differs": float((picked != m).mean()),
+        "differs": float((picked != column).mean()),
         "better": float((gain > 0).mean()),
         "worse": float((gain < 0).mean()),
-        "successes": [case(i) for i in order[::-1][:MAX_CASES].tolist() if gain[i] > 0],
-        "failures": [case(i) for i in order[:MAX_CASES].tolist() if gain[i] < 0],
+        "successes": [case for case in cases[::-1][:MAX_CASES] if case["gain"] > 0],
+        "failures": [case for case in cases[:MAX_CASES] if case["gain"] < 0],
     }
+
+
+def _cases(
+    results: PromptResults, picked: Ints, gain: Floats, predicted_gain: Floats
+) -> list[dict[str, Any]]:
+    """Return the prompts with the smallest and the largest gains, by ascending gain."""
+    names, costs = results.candidates.names, results.candidates.costs
+    order = np.argsort(gain, kind="stable").tolist()
+    ends = order if len(order) <= 2 * MAX_CASES else order[:MAX_CASES] + order[-MAX_CASES:]
+    return [
+        {
+            "prompt_id": results.ids[i],
+            "candidate": names[picked[i]],
+            "cost": float(costs[picked[i]]),
+            "gain": float(gain[i]),
+            "predicted_gain": float(predicted_gain[i]),
+        }
+        for i in ends
+    ]
 
 
 def case_samples(

@@ -56,35 +56,32 @@ def evaluation_document(
     """
     candidates, point = evaluation.candidates, evaluation.point
     validation = evaluation.validation_predictions, evaluation.routed.validation
+    test = point.predicted, evaluation.routed.test
     document = evaluation.core()
     fixed = cases_candidate(artifacts.plateau.reference, document, candidates.names)
-    rule = rule_at(evaluation.router, float(candidates.costs[candidates.names.index(fixed)]))
     trials, trials_left_out = trials_and_reason(evaluation, artifacts.estimators)
     document |= _decision_cost(evaluation) | {
         "trials": trials,
         "trials_left_out": trials_left_out,
         "uncertainty": uncertainty_document(evaluation, artifacts.spread),
         "plateau": plateau_document(evaluation, artifacts.plateau),
-        "subsets": subsets_document(
-            validation,
-            (point.predicted, evaluation.routed.test),
-            candidates,
-            evaluation.bootstrap,
-        ),
+        "subsets": subsets_document(validation, test, candidates, evaluation.bootstrap),
         "selection": selection_document(selection, point, candidates),
-        "cases": cases_document(
-            evaluation.results,
-            point.served(candidates.costs, rule),
-            float(rule.lam.max()),
-            fixed,
-            evaluation.bootstrap,
-        ),
+        "cases": _cases(evaluation, fixed),
     }
-    picked = point.served(candidates.costs)
-    sets = image_sets_document(
-        evaluation.results, picked, evaluation.settings, artifacts.images, document
-    )
-    return document | {"sets": sets}
+    results, picked = evaluation.results, point.served(candidates.costs)
+    settings, images = evaluation.settings, artifacts.images
+    return document | {"sets": image_sets_document(results, picked, settings, images, document)}
+
+
+def _cases(evaluation: Evaluation, fixed: str) -> dict[str, Any]:
+    """Compare the router at the cost of the candidate ``fixed`` with that candidate."""
+    candidates = evaluation.candidates
+    cost = float(candidates.costs[candidates.names.index(fixed)])
+    rule = rule_at(evaluation.router, cost)
+    picked = evaluation.point.served(candidates.costs, rule)
+    largest = float(rule.lam.max())
+    return cases_document(evaluation.results, picked, largest, fixed, evaluation.bootstrap)
 
 
 def cases_candidate(reference: str | None, document: dict[str, Any], names: list[str]) -> str:

@@ -18,7 +18,6 @@ from catimage.evaluation.curve_queries import (
     best_position,
     cost_at,
     position_at_cost,
-    position_to_match,
     quality_at,
 )
 from catimage.evaluation.held_out import NO_MATCH, held_out_document, mean_over_budgets
@@ -152,14 +151,32 @@ def method_document(
         candidates: the columns of the labels.
         bootstrap: of the test prompts.
     """
-    curve, linear, costs = method.in_sample.curve, method.in_sample.linear, candidates.costs
-    best, low, high = data.best_single(costs), float(costs.min()), float(costs.max())
-    top = best_position(curve)
-    affordable = position_at_cost(curve, float(costs[best]), linear)
-    match = position_to_match(curve, float(data.test[:, best].mean()), linear)
+    costs, policies = candidates.costs, method.in_sample
+    best = data.best_single(costs)
     selected = held_out_document(
         method.held_out, best, data.validation, data.test, costs, bootstrap
     )
+    return {
+        **_in_sample_figures(policies, float(data.test[:, best].mean()), float(costs[best])),
+        "mean_curve_quality": policies.curve.mean_quality(
+            float(costs.min()), float(costs.max()), policies.linear
+        ),
+        "selected_mean_curve": _held_out_mean_curve(method, mix_quality, costs, bootstrap),
+        "selected": selected,
+        "no_match": NO_MATCH if selected["match"] is None else None,
+        "by_candidate": by_candidate(method, candidates, data.validation, data.test, bootstrap),
+        "curve": curve_rows(policies.curve, _referenced_points(policies, data.test, costs)),
+    }
+
+
+def _in_sample_figures(policies: PolicyCurve, quality: float, cost: float) -> dict[str, Any]:
+    """Return the best point of the test curve, and its points at the best single candidate's cost
+    and quality.
+    """
+    curve = policies.curve
+    top = best_position(curve)
+    affordable = position_at_cost(curve, cost, policies.linear)
+    match = policies.position_to_match(quality)
     return {
         "max_quality": quality_at(curve, top),
         "max_quality_cost": cost_at(curve, top),
@@ -167,14 +184,8 @@ def method_document(
             None if affordable is None else quality_at(curve, affordable)
         ),
         "cost_ratio_to_match_best_single": (
-            None if match is None else cost_ratio(cost_at(curve, match), float(costs[best]))
+            None if match is None else cost_ratio(cost_at(curve, match), cost)
         ),
-        "mean_curve_quality": curve.mean_quality(low, high, linear),
-        "selected_mean_curve": _held_out_mean_curve(method, mix_quality, costs, bootstrap),
-        "selected": selected,
-        "no_match": NO_MATCH if selected["match"] is None else None,
-        "by_candidate": by_candidate(method, candidates, data.validation, data.test, bootstrap),
-        "curve": curve_rows(curve, _referenced_points(method.in_sample, data.test, costs)),
     }
 
 

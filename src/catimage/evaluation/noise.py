@@ -70,13 +70,12 @@ def noise_document(
     ``oracle_gain`` is the oracle's gain over the best single candidate, measured on the images that
     it selects by. ``learnable_gain`` is measured on other images (all seeds but one select, the
     remaining one measures, in turn). ``learnable_share`` is their ratio and ``noise_share`` the
-    rest. With few seeds the oracle selects wrongly more often, so the learnable gain is a lower
-    bound; ``by_seeds`` gives it for every number of selecting seeds. ``captured`` has the gain of
-    each estimator's held-out policy and its share of the learnable gain.
+    rest. ``by_seeds`` gives the learnable gain for every number of selecting seeds: it is a lower
+    bound, since few seeds select wrongly more often. ``captured`` has the gain of each estimator's
+    held-out policy and its share of the learnable gain.
 
     Args:
-        by_seed: test scores (n_prompts, n_candidates, n_seeds), higher is better, NaN where
-            missing.
+        by_seed: test scores (n_prompts, n_candidates, n_seeds), NaN where missing.
         best: index of the best single candidate.
         routed: by estimator, labels of the candidates that its held-out policy selects,
             (n_prompts,).
@@ -92,22 +91,28 @@ def noise_document(
     if len(rows) < len(by_seed):
         bootstrap = PairedBootstrap(len(rows), len(bootstrap.counts), 0)
     labels = mean_over_seeds(by_seed[rows], complete=False)
-    gain = labels.max(axis=1) - labels[:, best]
     learnable = np.nanmean(quality[rows], axis=1) - labels[:, best]
     return {
         "n_test": len(rows),
         "seeds": seeds,
+        **_oracle_figures(labels.max(axis=1) - labels[:, best], learnable, bootstrap),
+        "by_seeds": [[n, _learnable_gain(by_seed[rows], best, n)] for n in range(1, seeds)],
+        "captured": {
+            name: _captured(quality[rows] - labels[:, best], learnable, bootstrap)
+            for name, quality in routed.items()
+        },
+    }
+
+
+def _oracle_figures(gain: Floats, learnable: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Return gains and shares from the oracle's gain and the learnable gain per prompt, (n,)."""
+    return {
         "oracle_gain": float(gain.mean()),
         "oracle_gain_interval": bootstrap.interval(gain),
         "learnable_gain": float(learnable.mean()),
         "learnable_gain_interval": bootstrap.interval(learnable),
         **_ratio("learnable_share", learnable, gain, bootstrap),
         **_ratio("noise_share", gain - learnable, gain, bootstrap),
-        "by_seeds": [[n, _learnable_gain(by_seed[rows], best, n)] for n in range(1, seeds)],
-        "captured": {
-            name: _captured(quality[rows] - labels[:, best], learnable, bootstrap)
-            for name, quality in routed.items()
-        },
     }
 
 

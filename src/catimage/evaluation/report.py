@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from catimage.common.formatting import (
     format_gain,
-    format_interval,
     format_number,
     format_percent,
     format_share,
@@ -25,6 +24,9 @@ from catimage.evaluation.operating_point import OperatingPoint
 from catimage.evaluation.plateau.text import plateau_lines, relative_gain
 from catimage.evaluation.samples import PromptResults, Sample, contrasting_prompts, samples
 from catimage.evaluation.uncertainty.document import uncertainty_lines
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,22 @@ def report(
         errors: see :func:`error_rows`.
         prompts: with or without images.
     """
+    page: str = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            document=document,
+            figures={name: _svg_uri(svg) for name, svg in figures.items()},
+            errors=errors,
+            prompts=prompts,
+            **_sentences(document),
+        )
+    )
+    return page
+
+
+def _environment() -> Environment:
+    """Return the templates of the page with their filters and functions."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -105,11 +123,7 @@ def report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": format_number,
-        "percent": format_percent,
-        "interval": format_interval,
-    }
+    environment.filters |= {"number": format_number, "percent": format_percent}
     environment.globals |= {
         "gain": format_gain,
         "share": format_share,
@@ -118,14 +132,7 @@ def report(
         "left_out_line": text.left_out_line,
         "baselines_line": text.baselines_line,
     }
-    page: str = environment.get_template("report.html.j2").render(
-        document=document,
-        figures={name: _svg_uri(svg) for name, svg in figures.items()},
-        errors=errors,
-        prompts=prompts,
-        **_sentences(document),
-    )
-    return page
+    return environment
 
 
 def _svg_uri(svg: str) -> str:

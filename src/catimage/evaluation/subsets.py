@@ -13,7 +13,7 @@ from catimage.common.arrays import Floats
 from catimage.data.dataset import Candidates
 from catimage.evaluation.held_out import mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.policies import routed_policies
+from catimage.evaluation.policies import Method, routed_policies
 from catimage.routing.curve import DeferralCurve
 
 MIN_CANDIDATES = 3
@@ -58,31 +58,33 @@ def subsets_document(
         bootstrap: of the test prompts.
     """
     costs = candidates.costs
-    whole = routed_policies(*test, *test, costs).curve
-    whole_held_out = routed_policies(*validation, *test, costs)
+    whole = Method(routed_policies(*test, *test, costs), routed_policies(*validation, *test, costs))
     rows = []
     for generator, columns in homogeneous_pools(candidates.generators).items():
-        own_costs = costs[columns]
-        low, high = float(own_costs.min()), float(own_costs.max())
         own_validation, own_test = (
             (predicted[:, columns], labels[:, columns]) for predicted, labels in (validation, test)
         )
-        alone = routed_policies(*own_test, *own_test, own_costs).curve
-        alone_held_out = routed_policies(*own_validation, *own_test, own_costs)
-        own_quality = mean_over_budgets(alone_held_out, low, high)
-        whole_quality = mean_over_budgets(whole_held_out, low, high)
-        rows.append(
-            {
-                "generator": generator,
-                "candidates": [candidates.names[m] for m in columns],
-                "costs": [low, high],
-                "mean_curve_quality": alone.mean_quality(low, high),
-                "whole_mean_curve_quality": whole.mean_quality(low, high),
-                "selected": _held_out_gain(own_quality, whole_quality, bootstrap),
-                "curve": _curve_rows(alone),
-            }
-        )
+        names = [candidates.names[m] for m in columns]
+        figures = _compare_pools(own_validation, own_test, costs[columns], whole, bootstrap)
+        rows.append({"generator": generator, "candidates": names, **figures})
     return rows
+
+
+def _compare_pools(
+    validation: Split, test: Split, costs: Floats, whole: Method, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """Compare a homogeneous pool with the whole one, between the homogeneous pool's costs."""
+    low, high = float(costs.min()), float(costs.max())
+    alone = routed_policies(*test, *test, costs).curve
+    quality = mean_over_budgets(routed_policies(*validation, *test, costs), low, high)
+    whole_quality = mean_over_budgets(whole.held_out, low, high)
+    return {
+        "costs": [low, high],
+        "mean_curve_quality": alone.mean_quality(low, high),
+        "whole_mean_curve_quality": whole.in_sample.curve.mean_quality(low, high),
+        "selected": _held_out_gain(quality, whole_quality, bootstrap),
+        "curve": _curve_rows(alone),
+    }
 
 
 def _held_out_gain(alone: Floats, whole: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:

@@ -27,23 +27,20 @@ def by_candidate(
     test: Floats,
     bootstrap: PairedBootstrap,
 ) -> list[dict[str, Any]]:
-    """Return ``by_candidate`` of ``metrics.json``: one row per candidate.
+    """Return ``by_candidate`` of ``metrics.json``.
 
     In-sample figures, as in the paper: ``quality_at_cost`` (Table 2) is the best point of the test
-    curve at no more than the candidate's cost, with its standard error ``se`` over prompts;
-    ``cost_ratio_to_match`` (Table 3) is the cost of the cheapest point at least as good as the
-    candidate, divided by the candidate's cost (None if there is none).
-
-    Held-out figures: ``selected_lambda``, ``selected_cost``, ``selected_quality``, ``gain`` over
-    the candidate and its paired 95% ``interval`` describe the policy with the best validation
-    quality at no more than the candidate's cost. ``selected_match`` is the cheapest policy that is
-    as good as the candidate on validation (None if there is none).
+    curve at no more than the candidate's cost, ``se`` its standard error over prompts, and
+    ``cost_ratio_to_match`` (Table 3) the cost of the cheapest point at least as good as the
+    candidate, divided by the candidate's cost. Held-out figures: ``selected_*``, ``gain`` over the
+    candidate and its paired 95% ``interval`` describe the policy with the best validation quality
+    at no more than the candidate's cost, ``selected_match`` the cheapest policy that is as good as
+    the candidate on validation. Where no policy matches, the value is None.
 
     Args:
         method: the policies.
         candidates: the columns of the labels.
-        validation: labels (n_val, n_candidates).
-        test: labels (n_test, n_candidates).
+        validation, test: labels (n_prompts, n_candidates).
         bootstrap: of the test prompts.
     """
     costs, held_out = candidates.costs, method.held_out
@@ -56,15 +53,21 @@ def by_candidate(
             "candidate": name,
             "cost": float(costs[m]),
             **_in_sample_row(method.in_sample, float(costs[m]), test[:, m]),
-            "selected_lambda": within[m].lam,
-            "selected_cost": float(within[m].cost.mean()),
-            "selected_quality": float(within[m].quality.mean()),
+            **_held_out_row(within[m]),
             "gain": float(gains[:, m].mean()),
             "interval": intervals[m],
             "selected_match": matches[m],
         }
         for m, name in enumerate(candidates.names)
     ]
+
+
+def _held_out_row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "selected_lambda": outcome.lam,
+        "selected_cost": float(outcome.cost.mean()),
+        "selected_quality": float(outcome.quality.mean()),
+    }
 
 
 def _matching_outcomes(policies: PolicyCurve, validation: Floats) -> list[Outcome | None]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
+TOLERANCE = 1e-12
+"""Rounding error of the mean difference."""
+
+
 @dataclass(frozen=True)
 class GateDecision:
     """The decision of the gate.
@@ -108,29 +112,27 @@ def compare_routers(
     the challenger's lambda and costs. The challenger is *not worse* if the mean difference, paired
     over prompts, is 0 or more; its 95% interval is reported. Requiring only that the difference is
     not significantly negative would let the quality fall a little with each retraining. A champion
-    of another metric or cost unit, or with a candidate that was removed from the pool, cannot be
-    compared and cannot serve this pool, so it is replaced.
+    of another metric or cost unit, or with a removed candidate, cannot serve this pool, so it is
+    replaced.
 
     Args:
         champion: the current champion.
         challenger: the new router.
         prompts: test prompts, (n,).
         labels: of the challenger's candidates, (n, n_candidates), higher is better.
-        draws: resamples of the bootstrap.
-        seed: of the bootstrap.
+        draws, seed: resamples and seed of the bootstrap.
     """
-    obstacle = _obstacle(champion, challenger)
-    if obstacle:
-        return GateDecision(
-            True, f"the champion cannot be compared, nor serve this pool: {obstacle}"
-        )
+    if obstacle := _obstacle(champion, challenger):
+        reason = f"the champion cannot be compared, nor serve this pool: {obstacle}"
+        return GateDecision(True, reason)
     old_quality, old_cost = _outcome(champion, challenger, prompts, labels)
     quality, cost = _outcome(challenger, challenger, prompts, labels)
     gain = (quality - old_quality) - challenger.lam * (cost - old_cost)
     low, high = PairedBootstrap(len(prompts), draws, seed).interval(gain)
-    promoted = bool(gain.mean() >= -1e-12)
+    promoted = bool(gain.mean() >= -TOLERANCE)
+    verdict = "not worse" if promoted else "worse"
     reason = (
-        f"{'not worse' if promoted else 'worse'} than the champion on {len(prompts)} test prompts:"
+        f"{verdict} than the champion on {len(prompts)} test prompts:"
         f" {challenger.metric} {quality.mean():.5g} at {cost.mean():.4g} {challenger.cost_unit},"
         f" compared with {old_quality.mean():.5g} at {old_cost.mean():.4g}; the difference with"
         f" lambda {challenger.lam:.4g} is {gain.mean():+.3g} [{low:+.3g}, {high:+.3g}]"

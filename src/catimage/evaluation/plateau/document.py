@@ -151,35 +151,43 @@ def rule_document(
     series = data.predicted[estimator]
     stops = turning_points(series, weights.omega, settings.literal, settings.margin)
     found = conditions(data, stops)
+    baselines = {b.candidate: baseline_condition(b) for b in data.baselines}
     return {
-        "estimator": estimator,
-        "literal": settings.literal,
-        "margin": settings.margin,
-        "unit": data.unit,
-        "n_test": len(stops),
-        "steps": [int(s) for s in data.steps],
-        "costs": [float(c) for c in data.cost],
-        "reference": data.candidates[data.reference],
-        "weights": {
-            "omega": dict(zip(metrics, weights.omega.tolist(), strict=True)),
-            "found_by": calibrated.found_by,
-            "calibrated_on": calibrated.prompts,
-            "mean_cost": weights.mean_cost,
-            "gain": weights.gain,
-        },
+        **_rule_settings(data, settings, calibrated),
         "inverted": data.inverted,
         "errors": {
             m: prediction_errors(data, i, estimator, bootstrap) for i, m in enumerate(metrics)
         },
         "error_by_step": {m: error_by_step(data, i, estimator) for i, m in enumerate(metrics)},
         "conditions": {n: condition_document(c, metrics, bootstrap) for n, c in found.items()},
-        "baselines": {
-            b.candidate: condition_document(baseline_condition(b), metrics, bootstrap)
-            for b in data.baselines
-        },
+        "baselines": {n: condition_document(c, metrics, bootstrap) for n, c in baselines.items()},
         "gains": {
             m: {n: condition_gain(found["ours"], found[n], i, bootstrap) for n in COMPARED}
             for i, m in enumerate(metrics)
         },
         "chosen": step_distribution(data, stops, weights.omega, settings, bootstrap),
+    }
+
+
+def _rule_settings(
+    data: StepData, settings: PlateauParams, calibrated: CalibratedWeights
+) -> dict[str, Any]:
+    """Return the settings of the rule, the step series and the calibrated weights."""
+    weights = calibrated.weights
+    return {
+        "estimator": settings.estimator,
+        "literal": settings.literal,
+        "margin": settings.margin,
+        "unit": data.unit,
+        "n_test": len(data.quality),
+        "steps": [int(s) for s in data.steps],
+        "costs": [float(c) for c in data.cost],
+        "reference": data.candidates[data.reference],
+        "weights": {
+            "omega": dict(zip(data.metrics, weights.omega.tolist(), strict=True)),
+            "found_by": calibrated.found_by,
+            "calibrated_on": calibrated.prompts,
+            "mean_cost": weights.mean_cost,
+            "gain": weights.gain,
+        },
     }

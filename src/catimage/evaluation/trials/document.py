@@ -55,11 +55,7 @@ def trials_and_reason(
     seeds = int(complete_seeds(by_seed).sum(axis=1).max())
     sizes = possible_sizes(settings.trial_seeds, seeds)
     if not sizes:
-        requested = ", ".join(map(str, settings.trial_seeds)) or "none"
-        return None, (
-            f"the training prompts have {seeds} seed{'s' * (seeds != 1)}, and S ({requested}) must"
-            " be smaller"
-        )
+        return None, _too_few_seeds(seeds, settings.trial_seeds)
     found = next((e for e in estimators if isinstance(e[1][-1], CosineKNNRegressor)), None)
     if found is None:
         return None, (
@@ -67,14 +63,22 @@ def trials_and_reason(
             " train.estimators"
         )
     name, pipeline = found
-    trial_data = _trial_data(pipeline, train, by_seed, data, evaluation.candidates.costs)
-    names = evaluation.candidates.names
+    candidates = evaluation.candidates
+    trial_data = _trial_data(pipeline, train, by_seed, data, candidates.costs)
     return {
         "estimator": name,
         "n_neighbors": int(pipeline[-1].n_neighbors),
         "left_out": [size for size in settings.trial_seeds if size not in sizes],
-        **trials_document(trial_data, names, sizes, settings.trials, settings.seed),
+        **trials_document(trial_data, candidates.names, sizes, settings.trials, settings.seed),
     }, None
+
+
+def _too_few_seeds(seeds: int, sizes: list[int]) -> str:
+    requested = ", ".join(map(str, sizes)) or "none"
+    return (
+        f"the training prompts have {seeds} seed{'s' * (seeds != 1)}, and S ({requested}) must be"
+        " smaller"
+    )
 
 
 def _trial_data(

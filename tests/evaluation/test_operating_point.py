@@ -1,0 +1,78 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.pipeline import Pipeline
+
+from catimage.data.dataset import Candidates, Dataset
+from catimage.data.prompts.identity import prompt_draws
+from catimage.data.schema import PROMPTS, SCORES
+from catimage.evaluation.operating_point import operating_point, rule_at
+from catimage.router import Router
+from catimage.routing.curve import DeferralCurve
+from catimage.routing.randomized import RoutingRule
+
+TEXTS = ["a red circle", "two blue squares"]
+PREDICTED = np.array([[0.2, 0.6], [0.5, 0.4]])
+
+
+class ConstantTable(Pipeline):
+    """An estimator that returns the same table for any prompts."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def predict(self, prompts):
+        return self.table
+
+
+@pytest.fixture
+def router():
+    curve = DeferralCurve(np.array([0.0, 0.2]), np.array([1.5, 1.0]), np.array([0.55, 0.35]))
+    rule = RoutingRule(np.ones(1), np.array([0.1]), np.array([[0.5]]))
+    candidates, costs = ["a", "b"], np.array([1.0, 2.0])
+    return Router(
+        ConstantTable(PREDICTED),
+        "table",
+        "quality",
+        "seconds",
+        "pool",
+        candidates,
+        costs,
+        1.5,
+        rule,
+        curve,
+        floors={"sharpness": 0.3},
+        floor_estimators={"sharpness": ConstantTable(PREDICTED / 2)},
+    )
+
+
+def dataset(rows):
+    prompts = [(f"id {i}", text, "made up", "test") for i, text in enumerate(TEXTS)]
+    candidates = Candidates(["a", "b"], np.array([1.0, 2.0]), "seconds")
+    frames = (
+        pd.DataFrame(prompts, columns=PROMPTS.names),
+        pd.DataFrame(rows, columns=SCORES.names),
+    )
+    return Dataset(*frames, candidates, lower_is_better={"sharpness"})
+
+
+def test_the_point_has_the_routers_predictions_and_draws(router):
+    point = operating_point(router, dataset([]))
+    assert point.predicted.tolist() == PREDICTED.tolist()
+    assert point.scores.tolist() == [PREDICTED.tolist(), (PREDICTED / 2).tolist()]
+    assert point.draws.tolist() == prompt_draws(TEXTS).tolist()
+    assert (point.estimator, point.target, point.lam) == ("table", 1.5, 0.1)
+
+
+def test_labels_of_floors_are_not_negated_and_missing_ones_are_nan(router):
+    rows = [("id 0", "a", seed, "sharpness", "1", value) for seed, value in enumerate((0.2, 0.4))]
+    (floor,) = operating_point(router, dataset(rows)).floors
+    assert (floor.metric, floor.floor) == ("sharpness", 0.3)
+    assert floor.labels[0, 0] == pytest.approx(0.3)
+    assert np.isnan(floor.labels).sum() == 3
+    (without_scores,) = operating_point(router, dataset([])).floors
+    assert np.isnan(without_scores.labels).all()
+
+
+def test_a_router_with_floors_has_one_rule(router):
+    assert rule_at(router, 1.2) is router.rule
