@@ -15,7 +15,7 @@ SEEDS = [0, 3]
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    return load_pool("tiny")
+    return load_pool("tiny-full")
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,32 @@ def test_it_has_a_candidate_of_every_kind_and_sampling_method(pool: Pool):
     } < set(names)
 
 
+def test_the_pool_tiny_is_a_selection_of_all_candidates(pool: Pool):
+    selection = load_pool("tiny")
+    assert selection.generators.keys() == pool.generators.keys()
+    for name, spec in selection.generators.items():
+        assert spec.model_dump() == pool.generators[name].model_dump()
+    assert [c for c in selection.candidates if c != pool.candidate(c.candidate)] == []
+    names = [c.candidate for c in selection.candidates]
+    assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [
+        f"tiny-sd-{n}" for n in (2, 4, 8, 16)
+    ]
+    others = {"tiny-turbo", "tiny-lightning", "tiny-ddim-8", "tiny-deepcache-32", "tiny-infinity"}
+    assert {*others, "tiny-patterns-4"} < set(names)
+
+
+def test_the_candidates_of_the_pool_tiny_are_in_order_of_cost():
+    costs = candidate_costs(load_pool("tiny"))["cost"].tolist()
+    assert costs == sorted(costs) and costs[-1] > 10 * costs[0]
+
+
 def test_its_weights_take_at_most_40_megabytes_and_are_not_pickled():
     files = [f for f in (PACKAGED / "tiny").rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) <= 40e6
     assert {f.suffix for f in files} <= {".json", ".safetensors", ".txt"}
 
 
-@pytest.mark.parametrize("name", [c.candidate for c in load_pool("tiny").candidates])
+@pytest.mark.parametrize("name", [c.candidate for c in load_pool("tiny-full").candidates])
 def test_images_are_reproducible_and_depend_on_the_prompt(
     cache: GeneratorCache, pool: Pool, name: str
 ):
