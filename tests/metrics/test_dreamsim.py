@@ -1,6 +1,4 @@
-"""On a miniature of the ensemble: the package's own networks with 24 channels instead of 768, and
-random weights.
-"""
+"""DreamSim on a small ensemble: the networks of the package with 24 channels and random weights."""
 
 import json
 import shutil
@@ -160,7 +158,7 @@ def test_the_score_equals_the_package_with_the_same_weights(
 def test_the_adapter_is_merged_without_torch_hub(
     metric: DreamSim, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("torch.hub was called"))
     again = _metric(folder)
     assert again.version == metric.version
     plain = PerceptualModel.forward

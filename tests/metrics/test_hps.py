@@ -1,7 +1,7 @@
-"""HPSv2.1 against the official steps on an untrained CLIP.
+"""HPSv2.1 compared with the steps of the official code, on an untrained CLIP.
 
-The official code itself (its CLIP, transform and tokenizer at 866735e, run unchanged) gave the same
-to 2e-7 on random weights.
+The official code (its CLIP, transform and tokenizer at 866735e, run unchanged) gave the same scores
+to 2e-7 with random weights.
 """
 
 import json

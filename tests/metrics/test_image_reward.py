@@ -42,27 +42,28 @@ PROMPTS = ["A red ring", "cats on the left, many stars", "", "many stars " * 40]
 MINIATURE = {"vision": (192, 768, 2), "text": (128, 192, 2), "words": len(WORDS) + 2, "places": 40}
 LARGE = {"vision": (1024, 4096, 24), "text": (768, 3072, 12), "words": 30524, "places": 512}
 
-# What model.score(prompt, image) of the official code (github.com/THUDM/ImageReward at
-# c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) returns for PROMPTS and images(height, width), each by
-# itself, with the state dict filled(official(**MINIATURE)). That code ran unchanged, with stand-ins
-# for what transformers 5.23 and timm 1.0 no longer export, and the encoders' sizes and BERT's
-# vocabulary replaced by those here (attention heads are 64 wide in both).
+# The results of model.score(prompt, image) of the official code (github.com/THUDM/ImageReward at
+# c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) for each of PROMPTS and images(height, width), with the
+# state dict filled(official(**MINIATURE)). The code ran unchanged, with replacements for the names
+# that transformers 5.23 and timm 1.0 no longer export, and with the sizes of the encoders and the
+# vocabulary of this module (attention heads are 64 wide in both).
 OFFICIAL = {
     (64, 64): [0.7540680170059204, 0.7967556118965149, 1.1641631126403809, 0.8676131963729858],
     (96, 64): [0.9033172726631165, 0.7165496349334717, 0.9301273226737976, 0.9504042267799377],
     (256, 320): [0.7653274536132812, 0.721863865852356, 0.9782688021659851, 0.7483038902282715],
 }
-# SHA-256 of the sorted names and shapes that the official code's model has in its own
-# configuration. They are what is published: 625 tensors of 1,786,667,908 bytes, where
-# ImageReward.pt has 1,786,880,927, so 341 bytes a tensor for the archive around them.
+# SHA-256 of the sorted names and shapes of the official code's model in its original
+# configuration: 625 tensors of 1,786,667,908 bytes. The published ImageReward.pt has 1,786,880,927
+# bytes, so that the archive format takes 341 bytes per tensor.
 LARGE_KEYS = "d8f54ba359bd353a4e66c8a95ce53c8c646f4902e5f833c959c1753cf43be853"
 
 
 def official(
     vision: tuple[int, int, int], text: tuple[int, int, int], words: int, places: int
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the official state dict; an encoder is its width, its inner width and its
-    layers.
+    """Return the names and shapes of the official state dict.
+
+    An encoder is given as its width, its inner width and its number of layers.
     """
     (seen, seen_inner, blocks), (width, inner, layers) = vision, text
     sees, reads = "blip.visual_encoder", "blip.text_encoder"
@@ -114,8 +115,9 @@ def official(
 
 
 def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """A state dict of numbers that hang on the names alone: uniform, and of a size at which
-    attention is neither flat nor hard.
+    """Return uniform random weights that depend on the names of the tensors only.
+
+    Their scale gives attention weights between uniform and one-hot.
     """
     return {name: torch.from_numpy(_values(name, shape)).float() for name, shape in shapes.items()}
 
@@ -232,10 +234,10 @@ def test_the_version_depends_on_the_used_weights_and_the_vocabulary(
 def test_by_default_both_files_come_from_the_hub_at_pinned_revisions(
     metric: ImageReward, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    asked = []
+    requests = []
 
     def fetch(repository: str, file: str, revision: str) -> str:
-        asked.append((repository, file, revision))
+        requests.append((repository, file, revision))
         return str(folder / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
@@ -245,7 +247,7 @@ def test_by_default_both_files_come_from_the_hub_at_pinned_revisions(
     )
     get_metric("image_reward", context=other)
     words = (VOCABULARY.weights, "vocab.txt", VOCABULARY.revision)
-    assert asked == [
+    assert requests == [
         (CHECKPOINT.weights, "ImageReward.pt", CHECKPOINT.revision),
         words,
         ("me/mine", "ImageReward.pt", "abc"),

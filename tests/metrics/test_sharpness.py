@@ -18,7 +18,7 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 def _by_convolution(image: np.ndarray) -> float:
-    """CATImage 5.1 as it stands: a two-dimensional convolution with an explicit Gaussian kernel of
+    """The formula of CATImage 5.1: a two-dimensional convolution with an explicit Gaussian kernel of
     standard deviation 1.
     """
     i = _luma(image)

@@ -1,6 +1,4 @@
-"""Weights of metrics from folders and from the hub: the real client against a real server on this
-machine.
-"""
+"""Weights of metrics from folders and from the hub, with the real client and a local server."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Workspaces of the miniature pool with images, of the prompts that the module of tests has as
-``PROMPTS``.
-"""
+"""Workspaces with images of the miniature pool; the test module lists the ``PROMPTS``."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +15,7 @@ from tests.miniature import workspace_of
 def generated(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path
 ) -> tuple[Workspace, Params]:
-    """A workspace after an undisturbed run."""
+    """A workspace after stage generate, shared by the tests of a module."""
     root = tmp_path_factory.mktemp("generated")
     workspace, params = workspace_of(
         root, miniature_pool, request.module.PROMPTS, label={"batch_size": 3}
@@ -27,6 +25,6 @@ def generated(
 
 
 @pytest.fixture
-def made(generated: tuple[Workspace, Params], tmp_path: Path) -> tuple[Workspace, Params]:
-    """A copy to spoil."""
-    return Workspace(shutil.copytree(generated[0].root, tmp_path / "made")), generated[1]
+def generated_copy(generated: tuple[Workspace, Params], tmp_path: Path) -> tuple[Workspace, Params]:
+    """A copy that a test may change."""
+    return Workspace(shutil.copytree(generated[0].root, tmp_path / "copy")), generated[1]

@@ -61,8 +61,8 @@ def _changed(params: Params, **generation: object) -> Params:
     return parse_params({**tree, "generate": {**tree["generate"], **generation}}, "params.yaml")
 
 
-def test_one_image_per_prompt_candidate_and_seed(made: tuple[Workspace, Params]):
-    workspace, _ = made
+def test_one_image_per_prompt_candidate_and_seed(generated_copy: tuple[Workspace, Params]):
+    workspace, _ = generated_copy
     keys = [row[:3] for row in _images(workspace)]
     assert sorted(keys) == sorted(
         product([prompt_id(p) for p in PROMPTS], [f"mini-{n}" for n in STEPS], [0, 1])
@@ -75,25 +75,25 @@ def test_one_image_per_prompt_candidate_and_seed(made: tuple[Workspace, Params])
     }
 
 
-def test_the_candidates_table_has_counted_tflops(made: tuple[Workspace, Params]):
-    table = read_table(made[0].candidates, CANDIDATES, "generate")
+def test_the_candidates_table_has_counted_tflops(generated_copy: tuple[Workspace, Params]):
+    table = read_table(generated_copy[0].candidates, CANDIDATES, "generate")
     assert table["candidate"].tolist() == [f"mini-{n}" for n in STEPS]
     assert set(table["unit"]) == {"tflops"}
     assert table["cost"].is_monotonic_increasing
 
 
 def test_a_second_run_loads_no_generator_and_changes_no_byte(
-    made: tuple[Workspace, Params], no_generator: None
+    generated_copy: tuple[Workspace, Params], no_generator: None
 ):
-    before = {name: data for name, (_, data) in _files(made[0]).items()}
-    generate.run(*made)
-    assert {name: data for name, (_, data) in _files(made[0]).items()} == before
+    before = {name: data for name, (_, data) in _files(generated_copy[0]).items()}
+    generate.run(*generated_copy)
+    assert {name: data for name, (_, data) in _files(generated_copy[0]).items()} == before
 
 
 def test_a_damaged_shard_is_generated_again_with_a_warning(
-    made: tuple[Workspace, Params], capsys: pytest.CaptureFixture[str]
+    generated_copy: tuple[Workspace, Params], capsys: pytest.CaptureFixture[str]
 ):
-    workspace, _ = made
+    workspace, _ = generated_copy
     before, images, manifest = (
         _files(workspace),
         _images(workspace),
@@ -102,7 +102,7 @@ def test_a_damaged_shard_is_generated_again_with_a_warning(
     damaged = read_manifest(workspace.images)[3]
     path = shard_path(workspace.images, damaged.shard)
     path.write_bytes(path.read_bytes()[:-9])
-    generate.run(*made)
+    generate.run(*generated_copy)
     assert (
         f"warning: {workspace.images / damaged.shard}.parquet: the shard is damaged ("
         in capsys.readouterr().err
@@ -117,9 +117,9 @@ def test_a_damaged_shard_is_generated_again_with_a_warning(
 
 
 def test_a_changed_pool_keeps_the_shards_of_unchanged_candidates(
-    made: tuple[Workspace, Params], miniature_pool: Path
+    generated_copy: tuple[Workspace, Params], miniature_pool: Path
 ):
-    workspace, params = made
+    workspace, params = generated_copy
     before = _files(workspace)
     tree = pool_tree(str(miniature_pool.parent / "sd"), (1, 4, 8))
     path = workspace.pools / "other.yaml"
@@ -136,9 +136,9 @@ def test_a_changed_pool_keeps_the_shards_of_unchanged_candidates(
 
 
 def test_a_failed_run_keeps_the_previous_output(
-    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+    generated_copy: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
-    workspace, params = made
+    workspace, params = generated_copy
     before, candidates = _files(workspace), workspace.candidates.read_bytes()
     write, count = generation.write_shard, 0
 
@@ -158,8 +158,8 @@ def test_a_failed_run_keeps_the_previous_output(
     assert workspace.candidates.read_bytes() == candidates
 
 
-def test_seconds_are_measured_if_they_are_the_cost_unit(made: tuple[Workspace, Params]):
-    workspace, params = made
+def test_seconds_are_measured_if_they_are_the_cost_unit(generated_copy: tuple[Workspace, Params]):
+    workspace, params = generated_copy
     generate.run(workspace, params.model_copy(update={"cost_unit": "seconds"}))
     table = read_table(workspace.candidates, CANDIDATES, "generate")
     seconds = table[table["unit"] == "seconds"].set_index("candidate")["cost"]
@@ -168,23 +168,26 @@ def test_seconds_are_measured_if_they_are_the_cost_unit(made: tuple[Workspace, P
 
 
 def test_a_candidate_without_a_cost_in_the_cost_unit_is_refused_first(
-    made: tuple[Workspace, Params], no_generator: None
+    generated_copy: tuple[Workspace, Params], no_generator: None
 ):
     with pytest.raises(
         InputError,
-        match=r"the candidate 'mini-1' has no cost in 'usd', the cost_unit of params\.yaml\. Add one",
+        match=(
+            r"the candidate 'mini-1' has no cost in 'usd', the cost_unit of params\.yaml\. Add"
+            r" one"
+        ),
     ):
-        generate.run(made[0], made[1].model_copy(update={"cost_unit": "usd"}))
+        generate.run(generated_copy[0], generated_copy[1].model_copy(update={"cost_unit": "usd"}))
 
 
 def test_watt_hours_need_a_gpu_with_an_energy_counter(
-    made: tuple[Workspace, Params], no_generator: None
+    generated_copy: tuple[Workspace, Params], no_generator: None
 ):
     with pytest.raises(
         InputError,
         match=r"no cost in 'wh', .*, since NVML counts no GPU energy on this machine\. Add one",
     ):
-        generate.run(made[0], made[1].model_copy(update={"cost_unit": "wh"}))
+        generate.run(generated_copy[0], generated_copy[1].model_copy(update={"cost_unit": "wh"}))
 
 
 def test_explicit_costs_are_added_to_the_counted_ones(tmp_path: Path, miniature_pool: Path):
@@ -199,12 +202,12 @@ def test_explicit_costs_are_added_to_the_counted_ones(tmp_path: Path, miniature_
     assert list(table.columns) == CANDIDATES.names
 
 
-def test_a_second_writer_is_refused(made: tuple[Workspace, Params]):
+def test_a_second_writer_is_refused(generated_copy: tuple[Workspace, Params]):
     with (
-        write_lock(made[0].images),
+        write_lock(generated_copy[0].images),
         pytest.raises(InputError, match="another process is writing it"),
     ):
-        generate.run(*made)
+        generate.run(*generated_copy)
 
 
 def test_a_prompts_table_without_rows_is_refused(tmp_path: Path, miniature_pool: Path):

@@ -26,9 +26,9 @@ PROMPTS = ["a red ring", "an empty white wall", "two large stars"]
 
 
 @pytest.fixture
-def labelled(made: tuple[Workspace, Params]) -> tuple[Workspace, Params]:
-    label.run(*made)
-    return made
+def labelled(generated_copy: tuple[Workspace, Params]) -> tuple[Workspace, Params]:
+    label.run(*generated_copy)
+    return generated_copy
 
 
 def _scores(workspace: Workspace) -> pd.DataFrame:
@@ -105,9 +105,9 @@ def test_only_a_metric_with_a_new_version_is_scored_again(
 
 
 def test_an_interrupted_run_continues(
-    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+    generated_copy: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
-    workspace, params = made
+    workspace, params = generated_copy
     monkeypatch.setattr(
         label, "write_frames", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
     )
@@ -157,8 +157,8 @@ def test_a_pool_with_a_new_candidate_is_refused(labelled: tuple[Workspace, Param
         label.run(workspace, params.model_copy(update={"pool": "tiny"}))
 
 
-def test_missing_and_damaged_shards_are_refused(made: tuple[Workspace, Params]):
-    workspace, params = made
+def test_missing_and_damaged_shards_are_refused(generated_copy: tuple[Workspace, Params]):
+    workspace, params = generated_copy
     path = shard_path(workspace.images, read_manifest(workspace.images)[0].shard)
     data = path.read_bytes()
     for damaged in (data[:-7], data[:400] + bytes(100) + data[500:]):
@@ -170,8 +170,10 @@ def test_missing_and_damaged_shards_are_refused(made: tuple[Workspace, Params]):
         label.run(workspace, params)
 
 
-def test_an_unknown_metric_and_a_second_writer_are_refused(made: tuple[Workspace, Params]):
-    workspace, params = made
+def test_an_unknown_metric_and_a_second_writer_are_refused(
+    generated_copy: tuple[Workspace, Params],
+):
+    workspace, params = generated_copy
     with pytest.raises(InputError, match=r"did you mean 'sharpness'"):
         label.run(
             workspace,
@@ -221,9 +223,9 @@ class Distance(ReferenceMetric):
 
 @pytest.fixture
 def with_test_metrics(
-    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+    generated_copy: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Workspace, Params]:
-    """The workspace, whose only metrics are those above."""
+    """The workspace with the metrics above only."""
     known = {
         "level": f"{__name__}:Level",
         "darkness": f"{__name__}:Darkness",
@@ -232,7 +234,7 @@ def with_test_metrics(
     monkeypatch.setattr("catimage.metrics.registry.METRICS", known)
     for cls in (Level, Darkness):
         monkeypatch.setattr(cls, "scored", 0)
-    return made[0], _labels(made[1], metrics=["level"])
+    return generated_copy[0], _labels(generated_copy[1], metrics=["level"])
 
 
 def _labels(params: Params, **settings: object) -> Params:
@@ -304,7 +306,10 @@ def test_a_failing_metric_keeps_finished_scores(
     monkeypatch.setattr(Darkness, "limit", _levels(workspace)[-1] - 1e-9)
     with pytest.raises(
         InputError,
-        match=r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: the score nan is outside",
+        match=(
+            r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: the score nan is"
+            r" outside"
+        ),
     ):
         label.run(workspace, _labels(params, metrics=["level", "darkness"]))
     assert workspace.scores.read_bytes() == before
@@ -364,7 +369,7 @@ def test_a_metric_that_fails_for_every_image_can_be_skipped(
 
 
 def _with_reference(workspace: Workspace, params: Params, reference: str) -> Params:
-    """Return parameters whose pool names a reference candidate."""
+    """Return parameters with a pool that names a reference candidate."""
     tree = yaml.safe_load(Path(params.pool).read_text())
     tree["generators"]["mini"]["weights"] = str(Path(params.pool).parent / "sd")
     pool = workspace.root / "pool.yaml"
@@ -434,9 +439,9 @@ def test_imported_scores_are_refused(with_test_metrics: tuple[Workspace, Params]
 
 
 def test_ssim_is_computed_again_for_another_reference(
-    made: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+    generated_copy: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
-    workspace, params = made
+    workspace, params = generated_copy
     images = {}
     for entry in read_manifest(workspace.images):
         for row in read_shard(workspace.images, entry.shard)[0].to_pylist():

@@ -44,7 +44,7 @@ def test_a_second_writer_is_refused_and_killing_the_holder_releases_the_lock(tmp
         assert not output.exists()
 
 
-def test_it_is_let_go_of_after_an_error_too(tmp_path: Path):
+def test_an_error_releases_the_lock(tmp_path: Path):
     with pytest.raises(ValueError, match="inside"), write_lock(tmp_path / "x"):
         raise ValueError("inside")
     with write_lock(tmp_path / "x"), pytest.raises(InputError), write_lock(tmp_path / "x"):

@@ -5,6 +5,7 @@ import pytest
 from catimage.data.shards.manifest import (
     NAME,
     ShardEntry,
+    check_candidates,
     delete_stale_files,
     read_manifest,
     write_manifest,
@@ -18,7 +19,7 @@ ENTRIES = [
 ]
 
 
-def test_its_bytes_do_not_depend_on_the_order_of_making(tmp_path: Path):
+def test_the_file_does_not_depend_on_the_order_of_entries(tmp_path: Path):
     write_manifest(tmp_path, ENTRIES)
     first = (tmp_path / NAME).read_bytes()
     write_manifest(tmp_path, ENTRIES[::-1])
@@ -28,20 +29,28 @@ def test_its_bytes_do_not_depend_on_the_order_of_making(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"shards": [{"shard": "a"}]}', '{"shards": []}'])
-def test_an_unreadable_or_empty_manifest_says_what_to_run(tmp_path: Path, text: str):
+def test_an_unreadable_or_empty_manifest_is_refused(tmp_path: Path, text: str):
     (tmp_path / NAME).write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json: .*\. Run 'catimage generate' again"):
         read_manifest(tmp_path)
 
 
-def test_a_missing_manifest_says_what_to_run(tmp_path: Path):
+def test_a_missing_manifest_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="Run 'catimage generate' first"):
         read_manifest(tmp_path)
 
 
-def test_collecting_deletes_what_is_not_live_and_nothing_else(tmp_path: Path):
+def test_stale_shards_and_temporary_files_are_deleted(tmp_path: Path):
     live = ["aa.parquet", "bb.parquet", "cc.parquet", NAME, "notes.txt"]
     for name in [*live, "old.parquet", ".aa.123.new", ".manifest.json.99.new"]:
         (tmp_path / name).write_text("x")
     assert delete_stale_files(tmp_path, ENTRIES) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(live)
+
+
+def test_a_candidate_without_images_is_refused(tmp_path: Path):
+    check_candidates(tmp_path, ENTRIES, ["mini-2", "mini-1"], "generate")
+    with pytest.raises(
+        InputError, match=r"no images of the candidate 'mini-4'\. Run 'catimage generate' first"
+    ):
+        check_candidates(tmp_path, ENTRIES, ["mini-1", "mini-4"], "generate")

@@ -35,8 +35,8 @@ def _shard(folder: Path, candidate: str, prompts: tuple[Prompt, ...], salt: int 
 
 @pytest.fixture
 def entries(tmp_path: Path) -> list[ShardEntry]:
-    """Two shards of each candidate; those of mini-4 are cut elsewhere than those of mini-2."""
-    cuts = {"mini-2": 2, "mini-4": 1, "other": 2, "lone": 3}
+    """Write two shards per candidate; those of mini-4 start with other prompts than mini-2's."""
+    cuts = {"mini-2": 2, "mini-4": 1, "other": 2, "single": 3}
     return [
         _shard(tmp_path, name, part)
         for name, n in cuts.items()
@@ -49,7 +49,7 @@ def _keys(*pairs: tuple[str, int]) -> pd.DataFrame:
     return pd.DataFrame(pairs, columns=["prompt_id", "seed"])
 
 
-def test_a_reference_has_the_same_prompt_and_seed_whatever_shard_it_is_in(
+def test_a_reference_has_the_same_prompt_and_seed_in_any_shard(
     tmp_path: Path, entries: list[ShardEntry], monkeypatch
 ):
     references, read = References(tmp_path, entries, NAMED), []
@@ -60,24 +60,26 @@ def test_a_reference_has_the_same_prompt_and_seed_whatever_shard_it_is_in(
     keys = _keys(("p2", 1), ("p1", 0), ("p3", 1), ("p1", 1))
     expected = [_image(prompt, "mini-4", seed) for prompt, seed in keys.itertuples(index=False)]
     assert references.images("mini-2", keys) == expected
-    assert references.images("mini-4", keys) == expected, "the reference candidate is its own"
-    assert len(read) == 4, "each shard once a call, however its images lie"
+    assert references.images("mini-4", keys) == expected, (
+        "the reference candidate is its own reference"
+    )
+    assert len(read) == 4, "each shard is read once per call"
 
 
-def test_what_has_no_reference(tmp_path: Path, entries: list[ShardEntry]):
+def test_images_without_a_reference(tmp_path: Path, entries: list[ShardEntry]):
     references = References(tmp_path, entries, NAMED)
-    assert references.images("lone", _keys(("p1", 0))) == [None]
+    assert references.images("single", _keys(("p1", 0))) == [None]
     assert references.images("other", _keys(("p1", 0), ("p9", 0), ("p1", 7))) == [
         _image("p1", "other", 0),
         None,
         None,
     ]
-    absent = References(tmp_path, entries, {"mini-2": "nobody"})
+    absent = References(tmp_path, entries, {"mini-2": "absent"})
     assert absent.images("mini-2", _keys(("p1", 0))) == [None]
-    assert [references.digest(e) for e in entries if e.candidate == "lone"] == [""]
+    assert [references.digest(e) for e in entries if e.candidate == "single"] == [""]
 
 
-def test_the_digest_is_of_the_references_that_a_shard_needs(
+def test_the_digest_covers_the_references_of_the_shard_only(
     tmp_path: Path, entries: list[ShardEntry]
 ):
     before = References(tmp_path, entries, NAMED)
@@ -86,12 +88,14 @@ def test_the_digest_is_of_the_references_that_a_shard_needs(
     fresh = _shard(tmp_path, "mini-4", PROMPTS[:1], salt=1)
     after = References(tmp_path, [fresh if e.shard == fresh.shard else e for e in entries], NAMED)
     assert after.digest(first) != before.digest(first)
-    assert after.digest(second) == before.digest(second), "its references are in another shard"
+    assert after.digest(second) == before.digest(second), "its references are in an unchanged shard"
     other = References(tmp_path, entries, NAMED | {"mini-2": "other"})
     assert other.digest(second) not in (before.digest(second), "")
 
 
-def test_a_spoiled_shard_is_not_taken_for_references(tmp_path: Path, entries: list[ShardEntry]):
+def test_altered_damaged_and_missing_shards_of_references_are_refused(
+    tmp_path: Path, entries: list[ShardEntry]
+):
     shard = next(e for e in entries if e.candidate == "mini-4" and e.images == 2)
     _shard(tmp_path, "mini-4", PROMPTS[:1], salt=1)
     with pytest.raises(DamagedShard, match="the shard does not match the manifest"):

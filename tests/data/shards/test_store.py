@@ -15,6 +15,7 @@ from catimage.data.shards.store import (
     decode_image,
     digest_of,
     encode_image,
+    finished_digest,
     read_keys,
     read_shard,
     shard_path,
@@ -45,11 +46,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @settings(max_examples=30, deadline=None)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
-def test_images_are_kept_without_loss(image: np.ndarray):
+def test_images_are_encoded_without_loss(image: np.ndarray):
     assert (decode_image(encode_image(image)) == image).all()
 
 
-def test_what_is_written_is_read_and_nothing_lies_beside_it(tmp_path: Path):
+def test_a_written_shard_can_be_read_and_leaves_no_other_file(tmp_path: Path):
     digest = write_shard(tmp_path, PLAN, _rows())
     rows, again = read_shard(tmp_path, PLAN.name)
     assert rows.equals(_rows())
@@ -63,7 +64,7 @@ def test_what_is_written_is_read_and_nothing_lies_beside_it(tmp_path: Path):
     ]
 
 
-def test_the_digest_is_of_images_and_not_of_seconds():
+def test_the_digest_covers_images_but_not_seconds():
     rows = _rows()
     assert digest_of(_rows(seconds=9.0)) == digest_of(rows)
     assert digest_of(rows.slice(1)) != digest_of(rows)
@@ -73,14 +74,14 @@ def test_the_digest_is_of_images_and_not_of_seconds():
     )
 
 
-def test_a_missing_shard_is_not_a_damaged_one(tmp_path: Path):
+def test_a_missing_shard_is_not_reported_as_damaged(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         read_shard(tmp_path, PLAN.name)
 
 
 @settings(max_examples=40, deadline=None)
 @given(part=st.floats(0, 1, exclude_max=True))
-def test_a_shard_cut_short_anywhere_is_damaged(
+def test_a_truncated_shard_is_damaged(
     tmp_path_factory: pytest.TempPathFactory, written: bytes, part: float
 ):
     folder = tmp_path_factory.mktemp("cut")
@@ -93,7 +94,7 @@ def test_a_shard_cut_short_anywhere_is_damaged(
 
 @settings(max_examples=60, deadline=None)
 @given(part=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
-def test_an_altered_byte_never_passes_for_other_images(
+def test_an_altered_byte_is_detected_or_changes_no_image(
     tmp_path_factory: pytest.TempPathFactory, written: bytes, part: float, flip: int
 ):
     folder = tmp_path_factory.mktemp("flip")
@@ -107,7 +108,7 @@ def test_an_altered_byte_never_passes_for_other_images(
     assert digest == digest_of(rows) == digest_of(_rows())
 
 
-def test_another_plans_file_under_this_name_is_damaged(tmp_path: Path):
+def test_the_file_of_another_plan_is_damaged(tmp_path: Path):
     other = ShardPlan("mini-4", {"weights": "abc"}, 4, PLAN.prompts, PLAN.seeds, 3)
     write_shard(tmp_path, other, _rows())
     shard_path(tmp_path, other.name).rename(shard_path(tmp_path, PLAN.name))
@@ -115,7 +116,7 @@ def test_another_plans_file_under_this_name_is_damaged(tmp_path: Path):
         read_shard(tmp_path, PLAN.name)
 
 
-def test_rows_that_were_exchanged_are_noticed(tmp_path: Path):
+def test_exchanged_rows_are_detected(tmp_path: Path):
     write_shard(tmp_path, PLAN, _rows())
     path = shard_path(tmp_path, PLAN.name)
     rows = pq.read_table(path)
@@ -124,7 +125,7 @@ def test_rows_that_were_exchanged_are_noticed(tmp_path: Path):
         read_shard(tmp_path, PLAN.name)
 
 
-def test_a_write_that_fails_leaves_the_old_shard_and_no_other_file(
+def test_a_failed_write_keeps_the_old_shard_and_leaves_no_other_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write_shard(tmp_path, PLAN, _rows())
@@ -137,3 +138,18 @@ def test_a_write_that_fails_leaves_the_old_shard_and_no_other_file(
         write_shard(tmp_path, PLAN, _rows(seconds=9.0))
     assert [p.name for p in tmp_path.iterdir()] == [f"{PLAN.name}.parquet"]
     assert read_shard(tmp_path, PLAN.name)[0].equals(_rows())
+
+
+def test_only_an_undamaged_shard_with_all_images_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert finished_digest(tmp_path, PLAN) is None
+    digest = write_shard(tmp_path, PLAN, _rows())
+    assert finished_digest(tmp_path, PLAN) == digest
+    assert capsys.readouterr().err == ""
+    write_shard(tmp_path, PLAN, _rows().slice(1))
+    assert finished_digest(tmp_path, PLAN) is None
+    path = shard_path(tmp_path, PLAN.name)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert finished_digest(tmp_path, PLAN) is None
+    assert capsys.readouterr().err.startswith(f"warning: {path}: the shard is damaged (")
