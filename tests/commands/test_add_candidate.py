@@ -171,49 +171,28 @@ def test_invalid_requests(workspace, request_, message):
         add_candidate.run(workspace, load_params(workspace.params), request_)
 
 
-def test_invalid_files_change_nothing(workspace):
-    train_prompts = (
-        read_table(workspace.prompts, PROMPTS, "sample")
-        .query("split == 'train'")["prompt"]
-        .tolist()
-    )
-    params, before = load_params(workspace.params), workspace.scores.read_bytes()
-    costs = write(
-        workspace.root / "cost.csv", [["new", 3, "seconds"]], ("candidate", "cost", "unit")
-    )
-    dollars = write(workspace.root / "usd.csv", [["new", 3, "usd"]], ("candidate", "cost", "unit"))
-    good = write(
-        workspace.root / "good.csv", rows_of(train_prompts[:40], ["new"], ("quality", "error"))
-    )
-    cases = [
-        (
-            write(workspace.root / "a.csv", rows_of(train_prompts[:40], ["expensive"])),
-            costs,
-            "no scores of the candidate 'new'",
-        ),
-        (
-            write(workspace.root / "b.csv", rows_of(["an unknown prompt"], ["new"])),
-            costs,
-            "row 2: the workspace has no such prompt",
-        ),
-        (
-            write(workspace.root / "c.csv", rows_of(train_prompts[:40], ["new"])),
-            costs,
-            "no score by error",
-        ),
-        (
-            write(
-                workspace.root / "d.csv", rows_of(train_prompts[:9], ["new"], ("quality", "error"))
-            ),
-            costs,
-            "and at least 20 are needed",
-        ),
-        (good, dollars, "no cost of 'new' in the unit 'seconds' .it has usd"),
-        (good, None, "--costs is missing: 'new' needs a cost in 'seconds'"),
-    ]
-    for scores, prices, message in cases:
-        with pytest.raises(InputError, match=message):
-            add_candidate.run(workspace, params, CandidateRequest("new", 40, scores, prices))
+BOTH = ("quality", "error")
+INVALID_FILES = [
+    (slice(40), "expensive", BOTH, "seconds", "no scores of the candidate 'new'"),
+    (None, "new", BOTH, "seconds", "row 2: the workspace has no such prompt"),
+    (slice(40), "new", ("quality",), "seconds", "no score by error"),
+    (slice(9), "new", BOTH, "seconds", "and at least 20 are needed"),
+    (slice(40), "new", BOTH, "usd", "no cost of 'new' in the unit 'seconds' .it has usd"),
+    (slice(40), "new", BOTH, None, "--costs is missing: 'new' needs a cost in 'seconds'"),
+]
+
+
+@pytest.mark.parametrize(("rows", "candidate", "metrics", "unit", "message"), INVALID_FILES)
+def test_invalid_files_change_nothing(workspace, rows, candidate, metrics, unit, message):
+    table = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'train'")
+    prompts = table["prompt"].tolist()[rows] if rows else ["an unknown prompt"]
+    scores = write(workspace.root / "new.csv", rows_of(prompts, [candidate], metrics))
+    costs = workspace.root / "cost.csv"
+    write(costs, [["new", 3, unit]], ("candidate", "cost", "unit"))
+    before = workspace.scores.read_bytes()
+    request = CandidateRequest("new", 40, scores, costs if unit else None)
+    with pytest.raises(InputError, match=message):
+        add_candidate.run(workspace, load_params(workspace.params), request)
     assert workspace.scores.read_bytes() == before
     assert Router.load(workspace.router).candidates == ["cheap", "expensive"]
 
