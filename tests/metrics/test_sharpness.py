@@ -18,9 +18,7 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 def _by_convolution(image: np.ndarray) -> float:
-    """The formula of CATImage 5.1: a two-dimensional convolution with an explicit Gaussian kernel of
-    standard deviation 1.
-    """
+    """The formula of CATImage 5.1, with an explicit two-dimensional Gaussian kernel."""
     i = _luma(image)
     y, x = np.mgrid[-4:5, -4:5]
     kernel = np.exp(-(x**2 + y**2) / 2)
