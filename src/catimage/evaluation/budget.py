@@ -19,7 +19,7 @@ from catimage.evaluation.policies import Outcome, mixed_policies
 
 def budget_document(
     point: OperatingPoint,
-    known: Floats,
+    known_labels: Floats,
     test: Floats,
     best: int,
     candidates: Candidates,
@@ -34,7 +34,7 @@ def budget_document(
 
     Args:
         point: the router on the test prompts.
-        known: labels of the train and validation splits, (n, n_candidates).
+        known_labels: labels of the train and validation splits, (n, n_candidates).
         test: labels (n_test, n_candidates).
         best: index of the best single candidate.
         candidates: the columns of the labels.
@@ -54,8 +54,8 @@ def budget_document(
         **_calibration(point),
         "floors": [_realised_floor(point, floor, costs) for floor in point.floors],
         "best_single": {"candidate": candidates.names[best], **single},
-        "best_fixed": _best_fixed(outcome, point.target, known, test, candidates, bootstrap),
-        "mix": _best_mix(outcome, known, test, costs, bootstrap),
+        "best_fixed": _best_fixed(outcome, point.target, known_labels, test, candidates, bootstrap),
+        "mix": _best_mix(outcome, known_labels, test, costs, bootstrap),
     }
 
 
@@ -80,7 +80,7 @@ def _realised_floor(point: OperatingPoint, floor: FloorLabels, costs: Floats) ->
 def _best_fixed(
     outcome: Outcome,
     target: float,
-    known: Floats,
+    known_labels: Floats,
     test: Floats,
     candidates: Candidates,
     bootstrap: PairedBootstrap,
@@ -88,15 +88,15 @@ def _best_fixed(
     within = np.flatnonzero(candidates.costs <= target * (1 + 1e-9))
     if not len(within):
         return None
-    m = int(within[np.argmax(known[:, within].mean(axis=0))])
+    m = int(within[np.argmax(known_labels[:, within].mean(axis=0))])
     fixed = Outcome(np.full(len(test), candidates.costs[m]), test[:, m])
     return {"candidate": candidates.names[m], **_compared_with(fixed, outcome, bootstrap)}
 
 
 def _best_mix(
-    outcome: Outcome, known: Floats, test: Floats, costs: Floats, bootstrap: PairedBootstrap
+    outcome: Outcome, known_labels: Floats, test: Floats, costs: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any] | None:
-    policies = mixed_policies(known, test, costs)
+    policies = mixed_policies(known_labels, test, costs)
     position = position_at_cost(policies.curve, float(outcome.cost.mean()), linear=True)
     if position is None:
         return None

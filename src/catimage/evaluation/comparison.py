@@ -1,5 +1,7 @@
-"""k-fold comparison of estimators: every prompt is evaluated by routers that were not fitted on it,
-with all choices made inside the folds.
+"""Comparison of estimators by k-fold cross-validation.
+
+Every prompt is evaluated by routers that were not fitted on it. Parameters, lambda and the best
+single candidate are selected inside the folds.
 """
 
 from __future__ import annotations
@@ -56,27 +58,30 @@ class FoldOutcome:
 
 
 def evaluate_fold(
-    known: Floats, test: Floats, costs: Floats, predictions: Mapping[str, tuple[Floats, Floats]]
+    known_labels: Floats,
+    test: Floats,
+    costs: Floats,
+    predictions: Mapping[str, tuple[Floats, Floats]],
 ) -> dict[str, FoldOutcome]:
     """Evaluate every method on the test prompts of one fold, the baselines first.
 
     Args:
-        known: labels of the prompts that choices may use, (n_known, m).
+        known_labels: labels of the prompts that choices may use, (n_known, m).
         test: labels of the evaluated prompts, (n_test, m).
         costs: (m,).
         predictions: by estimator, out-of-fold predictions of the known prompts (n_known, m), and
             predictions of the evaluated ones (n_test, m).
     """
     methods = {
-        "fixed": fixed_policies(known, test, costs),
-        "mix": mixed_policies(known, test, costs),
-        "oracle": routed_policies(known, known, test, test, costs),
+        "fixed": fixed_policies(known_labels, test, costs),
+        "mix": mixed_policies(known_labels, test, costs),
+        "oracle": routed_policies(known_labels, known_labels, test, test, costs),
     }
     for name, (held_out, predicted) in predictions.items():
-        methods[name] = routed_policies(held_out, known, predicted, test, costs)
-    best = best_single_candidate(known, costs)
+        methods[name] = routed_policies(held_out, known_labels, predicted, test, costs)
+    best = best_single_candidate(known_labels, costs)
     return {
-        name: _fold_outcome(policies, best, known, test, costs)
+        name: _fold_outcome(policies, best, known_labels, test, costs)
         for name, policies in methods.items()
     }
 
@@ -103,13 +108,13 @@ def in_sample_cost_ratio(
 
 
 def _fold_outcome(
-    policies: PolicyCurve, best: int, known: Floats, test: Floats, costs: Floats
+    policies: PolicyCurve, best: int, known_labels: Floats, test: Floats, costs: Floats
 ) -> FoldOutcome:
     curve, linear = policies.curve, policies.linear
     positions = (
         best_position(curve),
         position_at_cost(curve, float(costs[best]), linear),
-        position_to_match(curve, float(known[:, best].mean()), linear),
+        position_to_match(curve, float(known_labels[:, best].mean()), linear),
     )
     # Where no lambda meets the condition, the best single candidate is used.
     single = Outcome(np.full(len(test), costs[best]), test[:, best])

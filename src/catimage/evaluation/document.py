@@ -1,4 +1,4 @@
-"""All of ``metrics.json``: the core, and the parts that need more than labels and predictions."""
+"""The complete ``metrics.json``: the core, and the parts that need further artifacts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from catimage.router import Router
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What every part of ``metrics.json`` is computed from.
+    """The inputs that all parts of ``metrics.json`` share.
 
     Attributes:
         router: the calibrated router.
@@ -32,7 +32,7 @@ class Evaluation:
         test: the test prompts, with scores of every metric.
         metrics: labels and predictions of each trained metric, the routed one first.
         settings: the section ``evaluate`` of ``params.yaml``.
-        external: whether the test prompts come from a scores file of their own.
+        external: whether the test prompts come from a separate scores file.
     """
 
     router: Router

@@ -160,17 +160,17 @@ def prediction_figure(results: PromptResults) -> Figure:
     """Draw measured against predicted quality, one panel per candidate, at most twelve."""
     predicted, labels, names = results.predicted, results.labels, results.candidates.names
     count = min(MAX_PANELS, len(names))
-    shown = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
+    drawn = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
+    columns = min(4, len(drawn))
+    rows = -(-len(drawn) // columns)
     figure, panels = _new_figure(1.9 * columns, 1.9 * rows, rows, columns)
     ends = [min(predicted.min(), labels.min()), max(predicted.max(), labels.max())]
     points = {"s": 4, "alpha": 0.35, "color": "#33608c", "linewidths": 0, "rasterized": True}
-    for axes, m in zip(panels, shown, strict=False):
+    for axes, m in zip(panels, drawn, strict=False):
         axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8)
         axes.scatter(predicted[:, m], labels[:, m], **points)
         axes.set_title(names[m], fontsize=8, parse_math=False)
-    for axes in panels[len(shown) :]:
+    for axes in panels[len(drawn) :]:
         axes.set_visible(False)
     figure.supxlabel("predicted", fontsize=9)
     figure.supylabel("measured (mean over seeds)", fontsize=9)

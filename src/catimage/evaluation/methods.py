@@ -1,7 +1,7 @@
 """Deferral curves and figures of every method, per metric (CATImage 5).
 
-All qualities are higher-is-better. Those of a lower-is-better metric are negated, and the document
-says so.
+All qualities are higher-is-better. Those of a lower-is-better metric are negated, and
+``lower_is_better`` is true.
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ def metrics_document(
         for data in metrics
     }
     routed = metrics[0]
-    known, best = mean_labels(routed.known)[None], routed.best_single(candidates.costs)
+    known_labels = mean_labels(routed.known_labels)[None]
+    best = routed.best_single(candidates.costs)
     return {
         "metric": routed.metric,
         "cost_unit": candidates.unit,
         "candidates": candidates_document(routed.test, candidates),
-        "budget": budget_document(point, known, routed.test, best, candidates, bootstrap),
+        "budget": budget_document(point, known_labels, routed.test, best, candidates, bootstrap),
         **documents[routed.metric],
         "by_metric": documents,
     }

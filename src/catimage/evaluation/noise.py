@@ -1,4 +1,4 @@
-"""How much of the oracle's gain is noise of the seeds, and how much of the rest estimators capture.
+"""Noise of the seeds in the oracle's gain, and the share of the rest that estimators capture.
 
 An oracle that selects each prompt's best candidate by the images that it is measured on exploits
 noise: among equal candidates it selects the one whose image turned out well. Measured on images of
@@ -38,11 +38,11 @@ def cross_seed_quality(by_seed: Floats, selecting: int) -> Floats:
     splits = islice(combinations(range(seeds), selecting), max(MAX_SPLITS, seeds))
     columns = []
     for selected in (np.isin(np.arange(seeds), split) for split in splits):
-        known = mean_over_seeds(by_seed[:, :, selected], complete=False)
-        held_out = mean_over_seeds(by_seed[:, :, ~selected], complete=False)
-        complete = ~(np.isnan(known) | np.isnan(held_out)).any(axis=1)
-        picked = np.argmax(np.where(np.isnan(known), -np.inf, known), axis=1)
-        quality = held_out[np.arange(len(held_out)), picked]
+        selecting_means = mean_over_seeds(by_seed[:, :, selected], complete=False)
+        other_means = mean_over_seeds(by_seed[:, :, ~selected], complete=False)
+        complete = ~(np.isnan(selecting_means) | np.isnan(other_means)).any(axis=1)
+        picked = np.argmax(np.where(np.isnan(selecting_means), -np.inf, selecting_means), axis=1)
+        quality = other_means[np.arange(len(other_means)), picked]
         columns.append(np.where(complete, quality, np.nan))
     return np.stack(columns, axis=1)
 

@@ -53,11 +53,11 @@ def report_prompts(
     rows = contrasting_prompts(results.predicted, costs)
     listed = cases["successes"] + cases["failures"]
     ids = [results.ids[row] for row in rows.tolist()] + [case["prompt_id"] for case in listed]
-    found = first_images(images, list(dict.fromkeys(ids))) if images else {}
+    encoded = first_images(images, list(dict.fromkeys(ids))) if images else {}
     return ReportPrompts(
-        samples(rows, results, point.served(costs), found),
+        samples(rows, results, point.served(costs), encoded),
         *(
-            case_samples(cases[kind], cases["candidate"], results, found)
+            case_samples(cases[kind], cases["candidate"], results, encoded)
             for kind in ("successes", "failures")
         ),
     )

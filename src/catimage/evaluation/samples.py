@@ -108,9 +108,11 @@ def samples(rows: Ints, results: PromptResults, picked: Ints, images: Images) ->
     """
     order = np.argsort(results.candidates.costs, kind="stable")
     count = min(MAX_CANDIDATES, len(order))
-    shown = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
+    spanning = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
     return [
-        results.sample(i, [m for m in order.tolist() if m in shown or m == chosen], chosen, images)
+        results.sample(
+            i, [m for m in order.tolist() if m in spanning or m == chosen], chosen, images
+        )
         for i, chosen in zip(rows.tolist(), picked[rows].tolist(), strict=True)
     ]
 

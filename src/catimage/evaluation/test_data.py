@@ -59,7 +59,7 @@ class LabelledPredictions:
     test_prompts: pd.DataFrame = field(default_factory=_no_prompts)
 
     @property
-    def known(self) -> Floats:
+    def known_labels(self) -> Floats:
         """Labels of the train and validation splits, (n, n_candidates), NaN where missing.
 
         Their means are those of :func:`catimage.data.missing_labels.mean_labels`.
@@ -71,7 +71,7 @@ class LabelledPredictions:
 
         A tie goes to the cheaper candidate, then to the first.
         """
-        return best_single_candidate(self.known, costs)
+        return best_single_candidate(self.known_labels, costs)
 
 
 def labelled_predictions(
@@ -97,18 +97,18 @@ def labelled_predictions(
     test_labels = mean_over_seeds(by_seed, test.complete)
     rows = _complete_rows(validation_labels, "validation", metric)
     test_rows = _complete_rows(test_labels, "test", metric)
-    known, evaluated = validation.take(rows), test.take(test_rows)
+    val_prompts, test_prompts = validation.take(rows), test.take(test_rows)
     return LabelledPredictions(
         metric,
         train,
         validation_labels[rows],
         test_labels[test_rows],
-        _predictions(estimators, known, evaluated),
+        _predictions(estimators, val_prompts, test_prompts),
         by_seed[test_rows],
         metric in test.lower_is_better,
-        {"validation": len(validation) - len(known), "test": len(test) - len(evaluated)},
-        known.prompts,
-        evaluated.prompts,
+        {"validation": len(validation) - len(val_prompts), "test": len(test) - len(test_prompts)},
+        val_prompts.prompts,
+        test_prompts.prompts,
     )
 
 
@@ -144,8 +144,8 @@ def router_candidates(router: Router, table: Candidates) -> Candidates:
         name: (generator, steps)
         for name, generator, steps in zip(table.names, table.generators, table.steps, strict=True)
     }
-    found = [rows.get(name, (name, 0)) for name in router.candidates]
-    generators, steps = zip(*found, strict=True)
+    columns = [rows.get(name, (name, 0)) for name in router.candidates]
+    generators, steps = zip(*columns, strict=True)
     return Candidates(router.candidates, router.costs, router.cost_unit, generators, steps)
 
 
@@ -168,8 +168,8 @@ def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Datas
     routed = file.only(router.metric)
     if dataset.complete:
         routed.check_complete([router.metric], router.candidates)
-    known = dataset.prompts.loc[dataset.prompts["split"] != "test", "prompt"].map(folded)
-    overlap = int(file.prompts["prompt"].map(folded).isin(known).sum())
+    other_prompts = dataset.prompts.loc[dataset.prompts["split"] != "test", "prompt"].map(folded)
+    overlap = int(file.prompts["prompt"].map(folded).isin(other_prompts).sum())
     if overlap:
         print(
             f"evaluate: {overlap:,} of the {len(file.prompts):,} prompts of {path} are in the train"

@@ -214,8 +214,8 @@ def noise_line(document: dict[str, Any]) -> str:
     captured = noise["captured"].get(document["budget"]["estimator"])
     if captured is None or captured["share"] is None:
         return f"{line}."
-    own = format_share(captured["share"], captured["share_interval"])
-    return f"{line}; the router's held-out policy captures {own} of the learnable gain."
+    share_captured = format_share(captured["share"], captured["share_interval"])
+    return f"{line}; the router's held-out policy captures {share_captured} of the learnable gain."
 
 
 def direction(document: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from tests.evaluation.uncertainty.conftest import CANDIDATES, predictions_and_sc
 def rows():
     validation, test = predictions_and_scores(200, 0)[0], predictions_and_scores(400, 1)
     bootstrap = PairedBootstrap(400, 500, 0)
-    return risk_aversion_rows(validation, *test, CANDIDATES, 1.0, bootstrap, own=0.25)
+    return risk_aversion_rows(validation, *test, CANDIDATES, 1.0, bootstrap, router_aversion=0.25)
 
 
 def test_risk_aversion_avoids_the_variable_candidate_at_a_lower_mean(rows):

@@ -73,12 +73,12 @@ def image_sets_document(
         return _document(len(rows), 0, None, {}, [f"{_names(metrics)}: {reason}."])
     possible, left_out = _possible_metrics(metrics, images)
     routed = RoutedSets(results.candidates, results.predicted[rows], picked[rows])
-    found = {
+    documents = {
         metric.name: {"version": version, **routed.document(metric, features, document)}
         for metric, version, features in images.features(possible, settings.seed)
     }
     references = settings.reference_images or RENDERED
-    by_metric = {metric.name: found[metric.name] for metric in possible}
+    by_metric = {metric.name: documents[metric.name] for metric in possible}
     return _document(len(rows), len(rows) * len(images.seeds), references, by_metric, left_out)
 
 

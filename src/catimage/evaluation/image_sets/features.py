@@ -58,10 +58,10 @@ class PromptImages:
         groups = prompt_groups(len(self.prompt_ids), group_seed)
         for network in dict.fromkeys(metric.network for metric in metrics):
             extractor = load_extractor(network, self.context)
-            own = [metric for metric in metrics if metric.network == network]
+            of_network = [metric for metric in metrics if metric.network == network]
             generated = self._generated(extractor)
-            real = self._real(extractor, any(metric.needs_reference for metric in own))
-            for metric in own:
+            real = self._real(extractor, any(metric.needs_reference for metric in of_network))
+            for metric in of_network:
                 first, second = (_read_set(metric, extractor, images) for images in real)
                 values = _read(metric, extractor, generated)
                 yield metric, extractor.version, SetFeatures(values, first, second, groups)
@@ -112,7 +112,7 @@ def _read_set(metric: SetMetric, extractor: Extractor, images: ImageSet | None) 
 
 
 def _read(metric: SetMetric, extractor: Extractor, features: Floats) -> Floats:
-    """Return what the metric reads: the features (..., width), or their logits (..., classes)."""
+    """Return the input of the metric: the features (..., width) or their logits (..., classes)."""
     if metric.output == "features":
         return features
     logits = extractor.logits(features.reshape(-1, features.shape[-1]))

@@ -73,7 +73,7 @@ class SetStatistic:
         return self._cache[key]
 
     def real_figure(self) -> dict[str, float] | None:
-        """Return the metric of other real images, or None if there are none."""
+        """Return the metric of further real images, or None without any."""
         more = self._features.more_real
         return None if more is None else figure(self._replicates(more))
 
@@ -90,7 +90,7 @@ class SetStatistic:
 
         Args:
             picks: position of the candidate per prompt, (n_prompts,).
-            reference: likewise, of the set that is compared with.
+            reference: positions of the candidates of the other set, (n_prompts,).
         """
         sign = 1 if self._metric.higher_is_better else -1
         gains = sign * (self.replicates(picks) - self.replicates(reference)) + 0.0  # no -0.0

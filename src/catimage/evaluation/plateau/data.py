@@ -66,14 +66,14 @@ class SeriesData:
             m: (
                 self.upper_ends[m]
                 if np.isfinite(self.upper_ends[m])
-                else float(-np.nanmin(data.known))
+                else float(-np.nanmin(data.known_labels))
             )
             for m, data in lower.items()
         }
 
     @property
     def offsets(self) -> Floats:
-        """What is added to the negated labels of each metric, (1, n_metrics, 1)."""
+        """Constants that are added to the labels of each metric, (1, n_metrics, 1)."""
         return np.array([self.inverted.get(m, 0.0) for m in self.metrics])[None, :, None]
 
     def calibration_set(self) -> tuple[Floats, Floats]:
@@ -135,8 +135,8 @@ class SeriesData:
         labels = [data.test[r] for data, r in zip(self.metrics.values(), rows, strict=True)]
         quality = np.stack(labels, axis=1) + self.offsets
         predicted = self._predicted(rows)
-        own = predicted[self.settings.estimator]
-        stops = turning_points(own, omega, self.settings.literal, self.settings.margin)
+        series = predicted[self.settings.estimator]
+        stops = turning_points(series, omega, self.settings.literal, self.settings.margin)
         seconds = mean_seconds(self.images, ids, candidates.names) if self.images else None
         train = [np.nanmean(data.train[:, columns], axis=0) for data in self.metrics.values()]
         return StepData(
@@ -171,7 +171,7 @@ class SeriesData:
     def _predicted(self, rows: list[Ints]) -> dict[str, Floats]:
         """Return the predicted series by estimator, (n_test, n_metrics, n_steps).
 
-        The rule's estimator stands for the estimators that are set by metric.
+        Under the name of the rule's estimator, each metric has the estimator that is set for it.
         """
         settings, columns = self.settings, self.series.columns
         trained = (name for data in self.metrics.values() for name in data.predictions)

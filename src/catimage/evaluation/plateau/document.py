@@ -36,7 +36,7 @@ COMPARED = ("uniform", "uniform_step", "shuffled", "reference")
 
 @dataclass(frozen=True)
 class PlateauInputs:
-    """What the plateau rule needs beyond an evaluation.
+    """Inputs of the plateau rule in addition to an :class:`Evaluation`.
 
     Attributes:
         step_groups: step group of each candidate.
@@ -150,7 +150,7 @@ def rule_document(
     estimator, weights, metrics = settings.estimator, calibrated.weights, data.metrics
     series = data.predicted[estimator]
     stops = turning_points(series, weights.omega, settings.literal, settings.margin)
-    found = conditions(data, stops)
+    by_condition = conditions(data, stops)
     baselines = {b.candidate: baseline_condition(b) for b in data.baselines}
     return {
         **_rule_settings(data, settings, calibrated),
@@ -159,10 +159,15 @@ def rule_document(
             m: prediction_errors(data, i, estimator, bootstrap) for i, m in enumerate(metrics)
         },
         "error_by_step": {m: error_by_step(data, i, estimator) for i, m in enumerate(metrics)},
-        "conditions": {n: condition_document(c, metrics, bootstrap) for n, c in found.items()},
+        "conditions": {
+            n: condition_document(c, metrics, bootstrap) for n, c in by_condition.items()
+        },
         "baselines": {n: condition_document(c, metrics, bootstrap) for n, c in baselines.items()},
         "gains": {
-            m: {n: condition_gain(found["ours"], found[n], i, bootstrap) for n in COMPARED}
+            m: {
+                n: condition_gain(by_condition["ours"], by_condition[n], i, bootstrap)
+                for n in COMPARED
+            }
             for i, m in enumerate(metrics)
         },
         "chosen": step_distribution(data, stops, weights.omega, settings, bootstrap),

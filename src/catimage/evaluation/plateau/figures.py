@@ -50,11 +50,13 @@ def error_by_step(data: StepData, metric: int, estimator: str) -> list[dict[str,
     return [
         {
             "steps": int(steps),
-            "mae": float(own.mean()),
-            "se": standard_error(own),
-            "mae_of_mean": float(mean.mean()),
+            "mae": float(errors.mean()),
+            "se": standard_error(errors),
+            "mae_of_mean": float(errors_of_mean.mean()),
         }
-        for steps, own, mean in zip(data.steps.tolist(), error.T, error_of_mean.T, strict=True)
+        for steps, errors, errors_of_mean in zip(
+            data.steps.tolist(), error.T, error_of_mean.T, strict=True
+        )
     ]
 
 

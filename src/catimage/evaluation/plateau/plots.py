@@ -19,9 +19,9 @@ def step_share_figure(document: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(7.2, 2.6))
     axes = figure.subplots()
     places, chosen = np.arange(len(document["steps"])), document["chosen"]
-    known = chosen["known"]["share"]
+    share_by_labels = chosen["known"]["share"]
     axes.bar(places - 0.2, chosen["share"], 0.4, color="#33608c", label="OURS")
-    axes.bar(places + 0.2, known, 0.4, color="#c9c9c9", label="by the labels themselves")
+    axes.bar(places + 0.2, share_by_labels, 0.4, color="#c9c9c9", label="by the labels themselves")
     axes.set_xticks(places, [str(s) for s in document["steps"]])
     axes.set_xlabel("steps")
     axes.set_ylabel("share of the prompts")

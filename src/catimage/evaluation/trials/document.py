@@ -56,13 +56,13 @@ def trials_and_reason(
     sizes = possible_sizes(settings.trial_seeds, seeds)
     if not sizes:
         return None, _too_few_seeds(seeds, settings.trial_seeds)
-    found = next((e for e in estimators if isinstance(e[1][-1], CosineKNNRegressor)), None)
-    if found is None:
+    nearest = next((e for e in estimators if isinstance(e[1][-1], CosineKNNRegressor)), None)
+    if nearest is None:
         return None, (
             f"no k-nearest-neighbours estimator is trained on {data.metric}: add knn to"
             " train.estimators"
         )
-    name, pipeline = found
+    name, pipeline = nearest
     candidates = evaluation.candidates
     trial_data = _trial_data(pipeline, train, by_seed, data, candidates.costs)
     return {

@@ -44,7 +44,7 @@ def risk_aversion_rows(
     candidates: Candidates,
     budget: float,
     bootstrap: PairedBootstrap,
-    own: float = 0.0,
+    router_aversion: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Return one row per risk aversion, starting with 0, each calibrated for the same budget.
 
@@ -57,10 +57,10 @@ def risk_aversion_rows(
         candidates: the columns.
         budget: mean cost on the validation split.
         bootstrap: of the test prompts.
-        own: the router's own risk aversion, evaluated beside :data:`AVERSIONS`.
+        router_aversion: the router's risk aversion, evaluated in addition to :data:`AVERSIONS`.
     """
     costs, choices = candidates.costs, {}
-    for k in sorted({*AVERSIONS, own}):
+    for k in sorted({*AVERSIONS, router_aversion}):
         lam = calibrate_to_budget(validation.lower_bound(k), costs, budget, mix=False).lam
         choices[k] = lam, choose(test.lower_bound(k), costs, lam)
     rows, neutral = np.arange(len(by_seed)), choices[0.0][1]

@@ -1,0 +1,73 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from catimage.data.schema import IMAGES
+from catimage.data.shards.images import (
+    complete_prompts,
+    decode_images,
+    first_images,
+    mean_seconds,
+    read_rows,
+)
+from catimage.data.shards.manifest import ShardEntry, read_manifest, write_manifest
+from catimage.data.shards.plan import ShardPlan
+from catimage.data.shards.store import encode_image, write_shard
+from catimage.errors import InputError
+
+
+def grey(level):
+    return encode_image(np.full((2, 2, 3), level, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Candidate ``a`` has images of two prompts at seeds 1 and 0, ``b`` of the first prompt."""
+    entries = []
+    for candidate, ids in (("a", ("x", "y")), ("b", ("x",))):
+        prompts = tuple((i, f"prompt {i}") for i in ids)
+        plan = ShardPlan(candidate, {}, 1, prompts, (1, 0), 4)
+        rows = [(i, candidate, s, grey(10 * s), 0.1 + s) for i in ids for s in (1, 0)]
+        records = [dict(zip(IMAGES.names, row, strict=True)) for row in rows]
+        digest = write_shard(tmp_path, plan, pa.Table.from_pylist(records, schema=IMAGES))
+        entries.append(ShardEntry(plan.name, candidate, len(rows), digest))
+    write_manifest(tmp_path, entries)
+    return tmp_path
+
+
+def test_first_images_have_the_lowest_seed(folder):
+    images = first_images(folder, ["x", "y"])
+    assert set(images) == {("x", "a"), ("y", "a"), ("x", "b")}
+    assert images["x", "a"] == grey(0)
+    assert set(first_images(folder, ["y"])) == {("y", "a")}
+
+
+def test_seconds_are_means_over_seeds_and_nan_without_an_image(folder):
+    seconds = mean_seconds(folder, ["y", "x"], ["a", "b"])
+    assert seconds[1].tolist() == pytest.approx([0.6, 0.6])
+    assert seconds[0, 0] == pytest.approx(0.6)
+    assert np.isnan(seconds[0, 1])
+
+
+def test_a_complete_prompt_has_an_image_of_every_candidate_and_seed(folder):
+    entries = read_manifest(folder)
+    seeds, rows = complete_prompts(folder, entries, ["x", "y"], ["a", "b"])
+    assert (seeds, rows.tolist()) == ([0, 1], [0])
+    seeds, rows = complete_prompts(folder, entries, ["y", "x"], ["a"])
+    assert rows.tolist() == [0, 1]
+    seeds, rows = complete_prompts(folder, [], ["x"], ["a"])
+    assert (seeds, rows.tolist()) == ([], [])
+
+
+def test_a_damaged_shard_is_reported(folder):
+    entry = read_manifest(folder)[0]
+    path = folder / f"{entry.shard}.parquet"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match="missing or damaged"):
+        read_rows(folder, entry, ["seed"], ["x"])
+
+
+def test_an_image_that_cannot_be_decoded_is_named():
+    assert next(decode_images([grey(7)], ["first"])).max() == 7
+    with pytest.raises(InputError, match="the image second cannot be decoded"):
+        list(decode_images([grey(7), b"no image"], ["first", "second"]))
