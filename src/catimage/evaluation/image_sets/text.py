@@ -1,0 +1,35 @@
+"""Sentences about the key ``sets`` of ``metrics.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from catimage.common.formatting import format_gain, format_number
+from catimage.evaluation.intervals import verdict
+
+
+def image_set_lines(sets: dict[str, Any] | None) -> list[str]:
+    """Return one sentence per set metric, and the reasons why others are left out."""
+    if sets is None:
+        return []
+    lines = [
+        _metric_line(name, metric, sets["n_images"]) for name, metric in sets["metrics"].items()
+    ]
+    return lines + [f"Left out: {reason}" for reason in sets["left_out"]]
+
+
+def _metric_line(name: str, metric: dict[str, Any], images: int) -> str:
+    budget, real = metric["budget"], metric["real"]
+    better = "higher" if metric["higher_is_better"] else "lower"
+    line = f"{name} ({better} is better) of the routed set of {images:,} images: {_figure(budget)}"
+    fixed = budget["best_fixed"]
+    if fixed:
+        line += (
+            f"; {fixed['candidate']}'s {_figure(fixed)}, a gain of"
+            f" {format_gain(fixed['gain'], fixed['interval'])}: {verdict(fixed['interval'])}"
+        )
+    return line + (f"; other real images' {_figure(real)}." if real else ".")
+
+
+def _figure(values: dict[str, float]) -> str:
+    return f"{format_number(values['value'])} ± {format_number(values['se'], 2)}"
