@@ -39,3 +39,13 @@ def packaged(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     package.run(workspace, params)
     return root
+
+
+@pytest.fixture(scope="session")
+def calibrated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a workspace with tables, trained estimators and a calibrated router."""
+    from tests.trained_workspace import train_workspace
+
+    root = tmp_path_factory.mktemp("calibrated")
+    train_workspace(root)
+    return root

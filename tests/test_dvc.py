@@ -1,8 +1,9 @@
-"""``dvc.yaml`` and ``params.yaml`` against the code: what a stage reads is what DVC watches."""
+"""``dvc.yaml`` and ``params.yaml`` compared with the code: DVC watches everything a stage reads."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from catimage.params import Params, load_params
 from catimage.workspace import STAGES
 
 ROOT = Path(__file__).parents[1]
-PLUMBING = {"__init__.py", "errors.py", "workspace.py"}
-"""What every stage uses and whose change makes nothing out of date by itself."""
+PACKAGE = ROOT / "src" / "catimage"
+NOT_WATCHED = {"__init__.py", "errors.py", "workspace.py", "params"}
+"""Modules that every stage uses, and the parameters, which DVC watches by their values."""
+ENTRY = re.compile(r"(catimage(?:\.\w+)+):\w+")
+"""A class that a registry imports by name."""
 
 
 @pytest.fixture(scope="module")
@@ -23,30 +27,15 @@ def stages() -> dict[str, Any]:
     return tree
 
 
-def used_by(stage: str) -> set[Path]:
-    """The package's files that a stage imports, directly or not, wherever the import stands."""
-    seen: set[Path] = set()
-    left = [ROOT / "src" / "catimage" / "stages" / f"{stage}.py"]
-    while left:
-        path = left.pop()
-        if path not in seen:
-            seen.add(path)
-            left += [p for m in imports(path) for p in files_of(m)]
-    return seen
-
-
-def imports(path: Path) -> set[str]:
-    nodes = [
-        n
-        for n in ast.walk(ast.parse(path.read_text()))
-        if isinstance(n, ast.ImportFrom) and n.module
-    ]
-    return {
-        name
-        for n in nodes
-        for name in (n.module, *(f"{n.module}.{a.name}" for a in n.names))
-        if name.startswith("catimage")
-    }
+def imported_modules(path: Path) -> set[str]:
+    """Modules of the package that a file imports, in functions and by a registry's names too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and (match := ENTRY.fullmatch(str(node.value))):
+            names.add(match[1])
+    return {name for name in names if name.split(".")[0] == "catimage"}
 
 
 def files_of(module: str) -> list[Path]:
@@ -54,25 +43,46 @@ def files_of(module: str) -> list[Path]:
     return [p for p in (path / "__init__.py", path.with_suffix(".py")) if p.exists()]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_dvc_watches_the_code_that_a_stage_uses(stages: dict[str, Any], stage: str) -> None:
-    watched = [ROOT / d for d in stages[stage]["deps"]]
-    used = {
-        p
-        for p in used_by(stage)
-        if p.relative_to(ROOT / "src" / "catimage").as_posix() not in PLUMBING
-        and p.parent.name != "params"
-    }
-    assert len(used) > 1
-    assert not {
-        p.relative_to(ROOT).as_posix()
-        for p in used
-        if not any(p.is_relative_to(w) for w in watched)
-    }
+def import_closure(stage: str) -> set[Path]:
+    """Files of the package that a stage imports, directly or indirectly."""
+    closure: set[Path] = set()
+    pending = [PACKAGE / "stages" / f"{stage}.py"]
+    while pending:
+        path = pending.pop()
+        if path not in closure and path != PACKAGE / "__init__.py":
+            closure.add(path)
+            pending += [file for module in imported_modules(path) for file in files_of(module)]
+    return closure
+
+
+def code_dependencies(stage: str) -> set[str]:
+    """Layers of the package that a stage imports; pools are data of the layer ``pool``."""
+    paths = set()
+    for path in import_closure(stage):
+        parts = path.relative_to(PACKAGE).parts
+        if parts[0] == "stages":
+            paths |= {f"stages/{parts[1]}"} - {"stages/__init__.py"}
+        elif parts[0] not in NOT_WATCHED:
+            paths.add(parts[0])
+    return {f"src/catimage/{path}" for path in paths | ({"pools"} if "pool" in paths else set())}
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "package"])
+def test_dvc_watches_exactly_the_layers_that_a_stage_imports(
+    stages: dict[str, Any], stage: str
+) -> None:
+    watched = {path for path in stages[stage]["deps"] if path.startswith("src/")}
+    expected = code_dependencies(stage)
+    assert len(expected) > 3
+    assert watched - {"src/catimage/pools/tiny/clip"} == expected
+
+
+def test_stage_package_watches_the_whole_package(stages: dict[str, Any]) -> None:
+    assert {"src/catimage", "bentos", "pools"} <= set(stages["package"]["deps"])
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_dvc_watches_is_there_or_made_by_an_earlier_stage(
+def test_dependencies_exist_or_are_outputs_of_an_earlier_stage(
     stages: dict[str, Any], stage: str
 ) -> None:
     earlier = {
@@ -85,17 +95,15 @@ def test_what_dvc_watches_is_there_or_made_by_an_earlier_stage(
     assert not [d for d in stages[stage]["deps"] if d not in earlier and not (ROOT / d).exists()]
 
 
-def test_the_stages_are_the_eight_and_keep_their_last_good_output(stages: dict[str, Any]) -> None:
-    assert list(stages) == list(STAGES) and [s["cmd"] for s in stages.values()] == [
-        f"catimage {s}" for s in STAGES
-    ]
+def test_dvc_has_the_eight_stages_and_keeps_their_previous_outputs(stages: dict[str, Any]) -> None:
+    assert list(stages) == list(STAGES)
+    assert [s["cmd"] for s in stages.values()] == [f"catimage {s}" for s in STAGES]
     outs = [o for s in stages.values() for kind in ("outs", "metrics") for o in s.get(kind, [])]
-    assert len(outs) == 13 and all(
-        settings == {"persist": True} for o in outs for settings in o.values()
-    )
+    assert len(outs) == 13
+    assert all(settings == {"persist": True} for o in outs for settings in o.values())
 
 
-def test_params_yaml_lists_every_parameter_and_each_is_watched(stages: dict[str, Any]) -> None:
+def test_params_yaml_lists_every_parameter_and_dvc_watches_each(stages: dict[str, Any]) -> None:
     written = yaml.safe_load((ROOT / "params.yaml").read_text())
     known = Params().model_dump(by_alias=True, exclude={"imported"})
     assert written.keys() == known.keys()
