@@ -84,8 +84,8 @@ def validate_labels(y: Any) -> Floats:
     empty = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).all(axis=0))
     if len(empty):
         raise InputError(
-            f"candidate {empty[0] + 1} (by cost) has no label among {len(labels)} training prompts."
-            " Score it, or remove it."
+            f"scores: candidate {empty[0] + 1} (by cost) has no label for any of {len(labels)}"
+            " training prompts. Score it, or remove it."
         )
     return labels
 
