@@ -75,7 +75,7 @@ def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator
 def build_kernel_ridge(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """Return a ridge regression on words and on the kernel of the text encoder's features.
 
-    Except for stacks, this has the largest gain on real scores (docs/estimators.md).
+    Of all kinds, this one has the largest gain on real scores (docs/estimators.md).
     """
     grid = {"alpha": [1.0, 2.0, 4.0, 8.0, 16.0, 64.0]}
     return UnfittedEstimator(RidgeRegressor(alpha=4.0), grid, ("tfidf", "kernel"))
