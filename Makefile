@@ -1,4 +1,4 @@
-# Every target sets up what it needs: a machine with Python 3.11+, git and make is enough.
+# Every target installs its requirements. The machine needs Python 3.11 or newer, git and make.
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -10,10 +10,10 @@ export DO_NOT_TRACK = 1
 
 .PHONY: help setup demo test lint format bench serve weights clean
 
-help: ## What there is to make
+help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: .venv/.ready ## Make .venv from requirements.lock; nothing to do when it is up to date
+setup: .venv/.ready ## Create .venv from requirements.lock, unless it is up to date
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,29 +23,29 @@ setup: .venv/.ready ## Make .venv from requirements.lock; nothing to do when it 
 	$(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@
 
-demo: setup ## The whole loop on the tiny pool: sample to package, register, and a table of results
+demo: setup ## Run all stages on the embedded pool, register the router, print the results
 	$(BIN)/python -m flows.retrain
 
-test: setup ## The tests, a file at a time on each core
+test: setup ## Run the tests, one file per core at a time
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-lint: setup ## ruff (lint and format) and mypy
+lint: setup ## Run ruff (linter and formatter) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup ## Let ruff mend what it can
+format: setup ## Format the code and apply the automatic fixes of ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Speed and memory beside what a user would pick instead (benchmarks/README.md)
+bench: setup ## Measure speed and memory against alternatives (benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
-serve: setup ## Serve the Bento that the package stage built, on port 3000
+serve: setup ## Serve the Bento of stage package on port 3000
 	$(BIN)/bentoml serve $$($(BIN)/python -c 'import json; print(json.load(open("dist/bento.json"))["tag"])') --port 3000
 
-weights: setup ## Train the tiny pool from scratch into build/ and copy it to the package (half a day on two cores, less on a GPU)
+weights: setup ## Train the embedded pool into build/ and copy it into the package (minutes on a GPU, days on a CPU)
 	$(BIN)/python -m catimage_tiny
 
-clean: ## Remove what was built, keep the environment
+clean: ## Remove all outputs, but not the environment
 	rm -rf build data models reports dist mlflow.db mlruns
