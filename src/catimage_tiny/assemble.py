@@ -25,8 +25,8 @@ def assemble(build: Build, out: Path) -> None:
     - ``patterns``: a low-rank adapter;
     - ``next_scale``: the next-scale generator.
 
-    Denoisers and autoencoder are stored in fp16. The pipeline's text encoder stays in fp32, because
-    transformers would load it in fp16 beside a denoiser in fp32.
+    Denoisers and autoencoder are stored in fp16. The pipeline's text encoder is stored in fp32,
+    because transformers keeps the stored precision, and generators run in fp32.
     """
     from diffusers import UNet2DConditionModel
 

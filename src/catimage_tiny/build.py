@@ -16,7 +16,7 @@ from catimage_tiny.autoencoder import encode_latents
 from catimage_tiny.data import Scenes, training_scenes
 from catimage_tiny.denoiser import Examples
 from catimage_tiny.next_scale import ImageTokenizer, encode_features
-from catimage_tiny.recipe import Recipe, TrainingRecord, TrainingSettings
+from catimage_tiny.recipe import PartSettings, Recipe, TrainingRecord
 from catimage_tiny.text_encoder import encode_captions, text_encoder_from
 
 
@@ -67,7 +67,7 @@ class Build:
             for part, settings in self.recipe.parts.items()
         ]
 
-    def settings(self, part: str) -> TrainingSettings:
+    def settings(self, part: str) -> PartSettings:
         """Return the settings of a part."""
         return self.recipe.parts[part]
 

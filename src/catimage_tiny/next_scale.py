@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from catimage.pool.generators.next_scale.model import Architecture, NextScaleModel
+from catimage.pool.generators.next_scale.model import NextScaleArchitecture, NextScaleModel
 from catimage.pool.generators.next_scale.quantiser import Quantised, downscale, quantise
 from catimage.pool.generators.next_scale.tokenizer import Decoder, Encoder
 from catimage.pool.generators.next_scale.transformer import NextScaleTransformer, tokens_of
@@ -21,7 +21,7 @@ from catimage_tiny.clip import WIDTH
 from catimage_tiny.data import normalize_pixels
 from catimage_tiny.training import mixed_precision
 
-SHAPE = Architecture(
+SHAPE = NextScaleArchitecture(
     bits=24,
     scales=(1, 2, 3, 4, 6, 8),
     width=160,
@@ -44,7 +44,7 @@ class ImageTokenizer(torch.nn.Module):
     """An untrained encoder and decoder; with :data:`SHAPE`, 0.18 and 0.26 GFLOP per image."""
 
     def __init__(
-        self, shape: Architecture = SHAPE, encoder_widths: tuple[int, int] = ENCODER_WIDTHS
+        self, shape: NextScaleArchitecture = SHAPE, encoder_widths: tuple[int, int] = ENCODER_WIDTHS
     ) -> None:
         super().__init__()
         self.scales = shape.scales
@@ -142,7 +142,7 @@ def bit_loss(
 
     Up to 0.3 of an image's bits are flipped for the self-correction of Infinity (section 3.4). A
     scale's weight is its side, not its area, so that the few tokens that place the objects count
-    (Infinity reweights likewise).
+    (Infinity also reweights the scales).
 
     Args:
         model: The transformer.

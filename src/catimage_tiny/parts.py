@@ -139,4 +139,4 @@ TRAINERS: dict[str, Callable[[Build], TrainingRecord]] = {
     "tokenizer": train_image_tokenizer,
     "transformer": train_transformer,
 }
-"""The training function of each part, in an order in which each finds what it needs."""
+"""The training function of each part, in the order of training."""

@@ -1,6 +1,6 @@
 """The training recipe of the embedded pool: every setting of every part, as data.
 
-:data:`RECIPE` made the weights that the package ships (see ``pools/tiny/recipe.json``).
+The defaults are the settings of the packaged weights (``pools/tiny/recipe.json``).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ORDINARY_KINDS = tuple(kind for kind in KINDS if kind != PATTERNED)
 class SceneSet:
     """One set of rendered training scenes.
 
-    Scenes are rendered in :data:`CHUNKS` chunks, each with a seed of its own, so that the set does
-    not depend on the number of worker processes.
+    Scenes are rendered in :data:`CHUNKS` chunks with different seeds. The set therefore does not
+    depend on the number of worker processes.
 
     Attributes:
         name: Name of the set, and stem of its files in the build folder.
@@ -52,7 +52,7 @@ SCENE_SETS = (
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class PartSettings:
     """How one part is trained: AdamW, a linear warm-up, and a cosine decay of the learning rate.
 
     Attributes:
@@ -72,15 +72,15 @@ class TrainingSettings:
     betas: tuple[float, float] = (0.9, 0.99)
 
 
-PARTS: dict[str, TrainingSettings] = {
-    "clip": TrainingSettings(2073, 1024, 1e-3, weight_decay=0.1, betas=(0.9, 0.98)),
-    "vae": TrainingSettings(1951, 128, 2e-3, weight_decay=1e-4),
-    "unet": TrainingSettings(10_750, 512, 2e-3, averaging=0.9995),
-    "lightning": TrainingSettings(524, 256, 5e-4),
-    "turbo": TrainingSettings(1234, 256, 1e-3),
-    "patterns": TrainingSettings(2125, 256, 2e-3, averaging=0.998),
-    "tokenizer": TrainingSettings(2601, 128, 2e-3),
-    "transformer": TrainingSettings(2659, 256, 1e-3),
+PARTS: dict[str, PartSettings] = {
+    "clip": PartSettings(2073, 1024, 1e-3, weight_decay=0.1, betas=(0.9, 0.98)),
+    "vae": PartSettings(1951, 128, 2e-3, weight_decay=1e-4),
+    "unet": PartSettings(10_750, 512, 2e-3, averaging=0.9995),
+    "lightning": PartSettings(524, 256, 5e-4),
+    "turbo": PartSettings(1234, 256, 1e-3),
+    "patterns": PartSettings(2125, 256, 2e-3, averaging=0.998),
+    "tokenizer": PartSettings(2601, 128, 2e-3),
+    "transformer": PartSettings(2659, 256, 1e-3),
 }
 """Settings by part, in the order of training: a part needs only parts above it."""
 
@@ -97,7 +97,7 @@ class Recipe:
     """
 
     scene_sets: tuple[SceneSet, ...] = SCENE_SETS
-    parts: dict[str, TrainingSettings] = field(default_factory=lambda: dict(PARTS))
+    parts: dict[str, PartSettings] = field(default_factory=lambda: dict(PARTS))
     vocabulary_captions: int = 20_000
     guidance: float = 3.0
 
@@ -135,13 +135,13 @@ class TrainingRecord:
     """
 
     part: str
-    settings: TrainingSettings
+    settings: PartSettings
     loss: float
     seconds: float
 
 
 def write_recipe(file: Path, recipe: Recipe, records: list[TrainingRecord], device: str) -> None:
-    """Write what was run as JSON: scenes, settings, losses, device and library versions."""
+    """Write scenes, settings, losses, device and library versions as JSON."""
     parts = [
         {
             "part": r.part,

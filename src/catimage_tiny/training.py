@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from catimage_tiny.recipe import TrainingRecord, TrainingSettings
+from catimage_tiny.recipe import PartSettings, TrainingRecord
 
 WARM_UP = 200
 """Updates of the linear warm-up."""
@@ -48,7 +48,7 @@ class Update:
 
     Attributes:
         learning_rate: 0-dimensional tensor on the device, to be set before each update.
-        decay: Decay of the moving average, likewise.
+        decay: Decay of the moving average; also a tensor, to be set before each update.
         loss: Exponential moving average of the loss, on the device.
     """
 
@@ -56,7 +56,7 @@ class Update:
         self,
         net: torch.nn.Module,
         loss_function: LossFunction,
-        settings: TrainingSettings,
+        settings: PartSettings,
         after_update: Callable[[], None] | None = None,
     ) -> None:
         self.parameters = [p for p in net.parameters() if p.requires_grad]
@@ -68,7 +68,7 @@ class Update:
         self._loss_function, self._after_update = loss_function, after_update
         self._optimizer = self._adamw(settings)
 
-    def _adamw(self, settings: TrainingSettings) -> torch.optim.AdamW:
+    def _adamw(self, settings: PartSettings) -> torch.optim.AdamW:
         matrices = [p for p in self.parameters if p.ndim >= 2]
         vectors = [p for p in self.parameters if p.ndim < 2]
         groups = [
@@ -125,7 +125,7 @@ class Update:
 def fit(
     net: torch.nn.Module,
     loss_function: LossFunction,
-    settings: TrainingSettings,
+    settings: PartSettings,
     name: str,
     after_update: Callable[[], None] | None = None,
 ) -> TrainingRecord:

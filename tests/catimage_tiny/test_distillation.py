@@ -30,12 +30,12 @@ def test_the_path_is_that_of_diffusers_ddim():
     scheduler.set_timesteps(4)
     assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
     torch.manual_seed(0)
-    x = ours = torch.randn(2, 6, 4, 4)
+    x = expected = torch.randn(2, 6, 4, 4)
     for time in scheduler.timesteps:
         velocity = torch.randn_like(x)
-        x = scheduler.step(velocity, time, x, eta=0.0).prev_sample
-        ours = path.move(ours, velocity, time.repeat(2), time.repeat(2) - 250)
-        torch.testing.assert_close(ours, x, rtol=1e-3, atol=1e-4)
+        expected = scheduler.step(velocity, time, expected, eta=0.0).prev_sample
+        x = path.move(x, velocity, time.repeat(2), time.repeat(2) - 250)
+        torch.testing.assert_close(x, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_path_ends_in_pure_noise_and_in_the_clean_image():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from catimage.pool.device_memory import DeviceMemory
-from catimage.pool.generators.next_scale.model import Architecture, NextScaleModel
+from catimage.pool.generators.next_scale.model import NextScaleArchitecture, NextScaleModel
 from catimage.pool.generators.next_scale.quantiser import quantise
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate
@@ -23,11 +23,11 @@ from catimage_tiny.next_scale import (
     sums_to_decode,
     tokenizer_loss,
 )
-from catimage_tiny.recipe import TrainingSettings
+from catimage_tiny.recipe import PartSettings
 from catimage_tiny.training import fit
 from tests.pool.generators.next_scale.miniature import save_generator, spec_of
 
-SMALL = Architecture(
+SMALL = NextScaleArchitecture(
     bits=6,
     scales=(1, 2, 4, 8),
     width=32,
@@ -55,7 +55,7 @@ def test_the_tokenizer_learns(images):
     torch.manual_seed(0)
     tokenizer = ImageTokenizer(SMALL, (16, 8))
     before = _error(tokenizer, images)
-    settings = TrainingSettings(updates=40, batch_size=4, learning_rate=1e-2)
+    settings = PartSettings(updates=40, batch_size=4, learning_rate=1e-2)
     fit(tokenizer, lambda: tokenizer_loss(tokenizer, images, 4), settings, "tokenizer")
     assert _error(tokenizer, images) < 0.75 * before
 
@@ -64,7 +64,7 @@ def test_the_transformer_learns_bits_from_text():
     torch.manual_seed(0)
     features, text = torch.randn(8, SMALL.bits, 8, 8), torch.randn(8, 5, SMALL.text_width)
     model = NextScaleModel(SMALL).transformer
-    settings = TrainingSettings(updates=40, batch_size=8, learning_rate=1e-2)
+    settings = PartSettings(updates=40, batch_size=8, learning_rate=1e-2)
     fit(model, lambda: bit_loss(model, features, text, SMALL.scales), settings, "transformer")
     with torch.no_grad():
         loss = bit_loss(model, features, text, SMALL.scales).item()

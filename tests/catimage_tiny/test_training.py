@@ -12,7 +12,7 @@ from catimage_tiny.denoiser import Examples, batched, new_denoiser, velocity_los
 from catimage_tiny.distillation import guided_velocity, one_step_loss, progressive_loss
 from catimage_tiny.next_scale import SHAPE, ImageTokenizer, bit_loss, tokenizer_loss
 from catimage_tiny.noise import noise_path
-from catimage_tiny.recipe import TrainingSettings
+from catimage_tiny.recipe import PartSettings
 from catimage_tiny.training import Update, cosine_learning_rate, fit
 
 
@@ -34,7 +34,7 @@ def _regression():
 def test_training_minimizes_the_loss_and_returns_a_record():
     net, loss = _regression()
     before = loss().item()
-    record = fit(net, loss, TrainingSettings(300, 64, 0.05, weight_decay=0.0), "regression")
+    record = fit(net, loss, PartSettings(300, 64, 0.05, weight_decay=0.0), "regression")
     assert loss().item() < 0.01 * before
     assert record.part == "regression" and record.loss < 0.05 * before and record.seconds > 0
 
@@ -42,7 +42,7 @@ def test_training_minimizes_the_loss_and_returns_a_record():
 def test_the_network_ends_with_its_average_weights():
     net, loss = _regression()
     first = net.weight.detach().clone()
-    update = Update(net, loss, TrainingSettings(1, 64, 0.1))
+    update = Update(net, loss, PartSettings(1, 64, 0.1))
     update.learning_rate.fill_(0.1)
     update.decay.fill_(0.75)
     update.run()
@@ -55,7 +55,7 @@ def test_without_a_learning_rate_the_weights_stay():
     """As in the updates that precede the recording of a CUDA graph."""
     net, loss = _regression()
     first = net.weight.detach().clone()
-    update = Update(net, loss, TrainingSettings(1, 64, 0.1))
+    update = Update(net, loss, PartSettings(1, 64, 0.1))
     update.run()
     update.take_averages()
     assert torch.equal(net.weight, first)
@@ -65,7 +65,7 @@ def test_only_matrices_decay():
     net = torch.nn.Linear(2, 2)
     torch.nn.init.ones_(net.bias)
     first = net.weight.detach().clone()
-    update = Update(net, lambda: 0 * net(torch.zeros(1, 2)).sum(), TrainingSettings(1, 1, 0.1))
+    update = Update(net, lambda: 0 * net(torch.zeros(1, 2)).sum(), PartSettings(1, 1, 0.1))
     update.learning_rate.fill_(0.1)
     update.run()
     assert torch.allclose(net.weight, first * (1 - 0.1 * 0.01))
@@ -78,7 +78,7 @@ def test_a_constraint_runs_after_every_update():
     def clamp():
         net.weight.data.clamp_(0, 0.1)
 
-    settings = TrainingSettings(5, 64, 0.1, averaging=0.0)
+    settings = PartSettings(5, 64, 0.1, averaging=0.0)
     fit(net, loss, settings, "clamped", after_update=clamp)
     assert net.weight.min() >= 0 and net.weight.max() <= 0.1
 
@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_finite_is_an_error():
     net, _ = _regression()
     nan = torch.tensor(float("nan"))
     with pytest.raises(FloatingPointError, match=r"broken: the loss is nan after 2 updates\."):
-        fit(net, lambda: net.weight.sum() * nan, TrainingSettings(2, 1, 0.1), "broken")
+        fit(net, lambda: net.weight.sum() * nan, PartSettings(2, 1, 0.1), "broken")
 
 
 class OnOneDevice(TorchDispatchMode):

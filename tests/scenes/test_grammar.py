@@ -12,7 +12,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.sampled_from(KINDS))
-def test_every_scene_has_a_caption_and_an_image_and_both_follow_the_seed(seed, kind):
+def test_scenes_and_images_are_reproducible(seed, kind):
     scene = draw_scene(np.random.default_rng(seed), kind)
     image = render(scene, np.random.default_rng(seed))
     assert scene == draw_scene(np.random.default_rng(seed), kind) and scene.kind == kind
@@ -32,7 +32,7 @@ def test_a_neighbour_keeps_kind_and_background(seed):
         assert other.background == scene.background
 
 
-def test_captions_read_as_english():
+def test_captions_are_english():
     ground = Background("plain", "grey")
     scene = Scene(
         "middling",
@@ -49,28 +49,28 @@ def test_captions_read_as_english():
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_an_empty_wall_is_its_colour(colour):
+def test_an_empty_wall_has_its_colour(colour):
     image = render(Scene("simple", Background("plain", colour)), np.random.default_rng(0))
     assert (image == np.array(COLOURS[colour])).all()
 
 
 @pytest.mark.parametrize("kind", PATTERNS)
 def test_a_pattern_has_two_colours_and_its_ways_differ(kind):
-    made = [
+    images = [
         render(
             Scene("patterned", Background(kind, "black", "white", way)), np.random.default_rng(0)
         ).astype(int)
         for way in WAYS[kind]
     ]
-    for image in made:
+    for image in images:
         dark, light = (
             np.abs(image - np.array(COLOURS[name])).sum(2) < 40 for name in ("black", "white")
         )
         assert 0.2 < dark.mean() < 0.8 and (dark | light).mean() > 0.5
-    assert np.abs(made[0] - made[1]).mean() > 40
+    assert np.abs(images[0] - images[1]).mean() > 40
 
 
-def test_an_object_is_where_the_caption_says():
+def test_an_object_is_at_the_position_of_the_caption():
     scene = Scene(
         "simple",
         Background("plain", "white"),
@@ -96,7 +96,7 @@ def test_the_number_of_objects_is_the_number_in_the_caption():
         assert label(abs(image - np.array(COLOURS["red"])).sum(2) < 60)[1] == 4
 
 
-def test_complexity_ranges_widely():
+def test_kinds_differ_in_complexity():
     rng = np.random.default_rng(0)
     edges = {
         kind: np.mean(

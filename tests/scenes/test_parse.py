@@ -11,7 +11,7 @@ from catimage.scenes.parse import parse
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS))
-def test_every_caption_says_its_scene(seed, kind):
+def test_parsing_is_the_inverse_of_the_caption(seed, kind):
     scene = draw_scene(np.random.default_rng(seed), kind)
     assert parse(scene.caption()) == replace(scene, kind="")
 
@@ -26,7 +26,7 @@ def test_every_caption_says_its_scene(seed, kind):
         "rings on a plain red background",
     ],
 )
-def test_what_is_no_caption_has_no_scene(text):
+def test_other_texts_have_no_scene(text):
     assert parse(text) is None
 
 

@@ -3,7 +3,7 @@
 A :class:`Scene` is the content of a caption; :func:`catimage.scenes.render.render` draws one of the
 many images that match it. Captions range from an empty wall to a crowded picture. The less a
 caption determines (positions, texture phase, many objects), the more a generator has to choose,
-and the more denoising steps it needs. This spread of difficulty is what a router can learn.
+and the more denoising steps it needs. A router can learn these differences.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Background:
         kind: A key of :data:`~catimage.scenes.vocabulary.BACKGROUND_CAPTIONS`.
         colour: Name of the first colour.
         other: Name of the second colour; empty where there is one colour.
-        way: One of the kind's :data:`~catimage.scenes.vocabulary.WAYS`; empty likewise.
+        way: One of the kind's :data:`~catimage.scenes.vocabulary.WAYS`; empty if it has none.
     """
 
     kind: str

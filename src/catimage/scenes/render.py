@@ -31,8 +31,8 @@ def render(scene: Scene, rng: np.random.Generator) -> Pixels:
 
     Args:
         scene: Its caption determines a part of the image.
-        rng: Determines the rest: free positions, texture phases, sizes within a few per cent, the
-            number of "many" objects, and which object is in front.
+        rng: Determines free positions, texture phases, sizes within a few per cent, the number of
+            "many" objects, and which object is in front.
     """
     canvas = Image.fromarray(_draw_background(scene.background, rng))
     objects = [g for g in scene.groups for _ in range(_count(g, rng))]

@@ -1,4 +1,4 @@
-"""The words of the scene grammar, with the colours, sizes and positions that they stand for."""
+"""The words of the scene grammar, with their colours, sizes and positions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTURES = ("striped", "spotted", "checkered")
 NUMBERS = ("", "a", "two", "three", "four", "five", "six")
 """The word for each number of objects."""
 MANY = 7
-"""The count that stands for "many": that many objects, or up to three more."""
+"""The count of a group of "many" objects, which has 7 to 10."""
 RADIUS = {"small": 6.0, "": 9.0, "large": 13.0, "huge": 20.0}
 """Radius in pixels by size; the empty string is an object without a size."""
 POSITIONS: dict[str, tuple[float, float]] = {

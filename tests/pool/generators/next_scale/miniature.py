@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from catimage.pool.generators.next_scale.model import Architecture, NextScaleModel
+from catimage.pool.generators.next_scale.model import NextScaleArchitecture, NextScaleModel
 from catimage.pool.generators.next_scale.spec import NextScaleSpec
 from catimage.pool.generators.next_scale.weights import save_model
 from tests.miniature import save_clip_folder
 
-SHAPE = Architecture(
+SHAPE = NextScaleArchitecture(
     bits=5,
     scales=(1, 2, 4),
     width=24,
@@ -24,7 +24,7 @@ SHAPE = Architecture(
 )
 
 
-def random_model(seed: int = 0, shape: Architecture = SHAPE) -> NextScaleModel:
+def random_model(seed: int = 0, shape: NextScaleArchitecture = SHAPE) -> NextScaleModel:
     """Return a model without zero weights, so that every part affects the output."""
     torch.manual_seed(seed)
     model = NextScaleModel(shape).eval()

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from catimage.pool.generators.next_scale.model import (
-    Architecture,
+    NextScaleArchitecture,
     Sampling,
     draw_thresholds,
     sample,
@@ -76,4 +76,4 @@ def test_fewer_scales_have_the_same_coarse_thresholds():
 )
 def test_invalid_architectures(change, message):
     with pytest.raises(ValidationError, match=message):
-        Architecture.model_validate(SHAPE.model_dump() | change)
+        NextScaleArchitecture.model_validate(SHAPE.model_dump() | change)

@@ -26,7 +26,7 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     return out
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Self-attention, cross-attention to the text, and a feed-forward network."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Transformer(nn.Module):
         self.text = nn.Sequential(nn.Linear(TEXT_WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH))
         self.start, self.levels = nn.Parameter(torch.empty(WIDTH)), nn.Embedding(15, WIDTH)
         self.bits, self.modulation = nn.Linear(BITS, WIDTH), nn.Linear(WIDTH, 6 * WIDTH)
-        self.blocks = nn.ModuleList(Block() for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock() for _ in range(depth))
         self.head_modulation, self.head = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, 2 * BITS)
 
     def forward(self, text: torch.Tensor, sides: tuple[int, ...]) -> torch.Tensor:

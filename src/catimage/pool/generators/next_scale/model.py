@@ -20,7 +20,7 @@ from catimage.pool.generators.next_scale.transformer import (
 from catimage.pool.spec import PoolSection
 
 
-class Architecture(PoolSection):
+class NextScaleArchitecture(PoolSection):
     """The architecture of a model.
 
     Attributes:
@@ -66,7 +66,7 @@ class Architecture(PoolSection):
 class NextScaleModel(nn.Module):
     """Transformer and decoder of one architecture, with random weights."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: NextScaleArchitecture) -> None:
         super().__init__()
         a = self.architecture = architecture
         self.transformer = NextScaleTransformer(

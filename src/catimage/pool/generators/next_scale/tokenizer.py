@@ -15,7 +15,7 @@ PATCH = 8
 """Pixels per side of a position of the finest scale."""
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block: twice normalization, SiLU and a 3x3 convolution."""
 
     def __init__(self, width: int) -> None:
@@ -39,9 +39,9 @@ class Encoder(nn.Module):
         coarse, middle = widths
         self.first = nn.Conv2d(48, middle, 3, padding=1)
         self.layers = nn.Sequential(
-            Block(middle),
+            ResidualBlock(middle),
             nn.Conv2d(middle, coarse, 3, stride=2, padding=1),
-            Block(coarse),
+            ResidualBlock(coarse),
             nn.GroupNorm(GROUPS, coarse),
             nn.SiLU(),
         )
@@ -66,14 +66,14 @@ class Decoder(nn.Module):
         self.scale = bits**0.5  # codes are multiples of 1/sqrt(bits)
         self.first = nn.Conv2d(bits, coarse, 3, padding=1)
         self.layers = nn.Sequential(
-            Block(coarse),
+            ResidualBlock(coarse),
             nn.Conv2d(coarse, 4 * middle, 1),
             nn.PixelShuffle(2),
-            Block(middle),
-            Block(middle),
+            ResidualBlock(middle),
+            ResidualBlock(middle),
             nn.Conv2d(middle, 4 * fine, 1),
             nn.PixelShuffle(2),
-            Block(fine),
+            ResidualBlock(fine),
             nn.GroupNorm(GROUPS, fine),
             nn.SiLU(),
         )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from catimage.common.hashing import folder_digest
 from catimage.errors import error_summary
-from catimage.pool.generators.next_scale.model import Architecture, NextScaleModel
+from catimage.pool.generators.next_scale.model import NextScaleArchitecture, NextScaleModel
 from catimage.pool.generators.next_scale.spec import NextScaleSpec
 from catimage.pool.spec import Candidate
 
@@ -53,7 +53,7 @@ def load_model(spec: NextScaleSpec, folder: Path) -> NextScaleModel:
     return model.eval()
 
 
-def read_architecture(spec: NextScaleSpec, folder: Path) -> Architecture:
+def read_architecture(spec: NextScaleSpec, folder: Path) -> NextScaleArchitecture:
     """Read the model's architecture from its ``config.json``.
 
     Raises:
@@ -65,7 +65,7 @@ def read_architecture(spec: NextScaleSpec, folder: Path) -> Architecture:
             "weights", f"{file} not found. Set 'weights' to the folder of a next-scale model."
         )
     try:
-        shape = Architecture.model_validate_json(file.read_bytes())
+        shape = NextScaleArchitecture.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
@@ -96,7 +96,7 @@ def check_files(spec: NextScaleSpec, folder: Path) -> None:
         )
 
 
-def check_steps(spec: NextScaleSpec, candidate: Candidate, shape: Architecture) -> None:
+def check_steps(spec: NextScaleSpec, candidate: Candidate, shape: NextScaleArchitecture) -> None:
     """Check that the model has as many scales as a candidate has steps.
 
     Raises:
@@ -126,7 +126,7 @@ def text_folder(spec: NextScaleSpec, folder: Path) -> Path:
     return folder / spec.text
 
 
-def load_text(spec: NextScaleSpec, folder: Path, shape: Architecture) -> tuple[Any, Any]:
+def load_text(spec: NextScaleSpec, folder: Path, shape: NextScaleArchitecture) -> tuple[Any, Any]:
     """Load the text encoder, in fp32 on the CPU and from safetensors only, and the tokenizer.
 
     Raises:
@@ -149,7 +149,7 @@ def load_text(spec: NextScaleSpec, folder: Path, shape: Architecture) -> tuple[A
     return text_encoder.eval(), tokenizer
 
 
-def check_text_width(spec: NextScaleSpec, width: int, shape: Architecture) -> None:
+def check_text_width(spec: NextScaleSpec, width: int, shape: NextScaleArchitecture) -> None:
     """Check that the text encoder has as many channels as the model reads.
 
     Raises:
