@@ -19,13 +19,12 @@ from catimage.routing.curve import deferral_curve
 from catimage.routing.randomized import RoutingRule
 from catimage.scenes.grammar import draw_scene
 
-KINDS = {
+ESTIMATORS = {
     "transformer": {"max_iter": 2},
     "knn": {},
     "ridge": {},
     "kernel_ridge": {},
     "mlp": {"max_iter": 2},
-    "boosting": {},
     "clusters": {},
     "lstm": {"max_iter": 1},
     "finetuned": {"max_iter": 0},
@@ -40,7 +39,7 @@ def rows() -> list[Row]:
     rng = np.random.default_rng(0)
     prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(1200)))
     table = []
-    for name, settings in KINDS.items():
+    for name, settings in ESTIMATORS.items():
         router = _router(EstimatorParams(name=name, settings=settings), prompts, rng)
         table += _decision_rows(router, prompts)
     return [*table, *_neighbour_rows()]

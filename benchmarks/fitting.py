@@ -60,7 +60,6 @@ def regressors() -> dict[str, tuple[Any, Any]]:
     from sklearn.linear_model import Ridge
     from sklearn.neighbors import KNeighborsRegressor
 
-    from catimage.estimators.boosting import BoostingRegressor
     from catimage.estimators.clusters import ClusterRegressor
     from catimage.estimators.knn import CosineKNNRegressor
     from catimage.estimators.linear import RidgeRegressor
@@ -77,7 +76,6 @@ def regressors() -> dict[str, tuple[Any, Any]]:
         "ridge on words and kernel": (RidgeRegressor(), None),
         "clusters": (ClusterRegressor(), None),
         "mlp": (MLPRegressor(), None),
-        "boosting": (BoostingRegressor(), None),
         "transformer": (TokenMLPRegressor(), None),
     }
 
@@ -87,7 +85,7 @@ def features(name: str) -> Any:
     prompt, or embeddings.
     """
     if name.startswith("ridge on words"):
-        return _words(KERNEL_COMPONENTS if name.endswith("kernel") else 0)
+        return _word_features(KERNEL_COMPONENTS if name.endswith("kernel") else 0)
     if name == "transformer":
         from catimage.estimators.ragged_arrays import RaggedArray
 
@@ -98,15 +96,15 @@ def features(name: str) -> Any:
     return embeddings(PROMPTS)
 
 
-def _words(dense_columns: int) -> Any:
+def _word_features(dense_columns: int) -> Any:
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
-    words = vectorizer.fit_transform(texts(PROMPTS))
+    counts = vectorizer.fit_transform(texts(PROMPTS))
     if not dense_columns:
-        return words
-    return hstack([words, csr_matrix(embeddings(PROMPTS, dense_columns))], "csr")
+        return counts
+    return hstack([counts, csr_matrix(embeddings(PROMPTS, dense_columns))], "csr")
 
 
 def measure(name: str) -> tuple[float, float, float]:

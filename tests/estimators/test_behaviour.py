@@ -5,14 +5,13 @@ invariance.
 import numpy as np
 import pytest
 
-from catimage.estimators.build import KINDS, build_estimator
+from catimage.estimators.build import BUILDERS, build_estimator
 from catimage.estimators.context import EstimatorContext
 from catimage.params import EstimatorParams
 
 QUALITY = {"plain": (0.7, 0.6), "crowded": (0.3, 0.8)}
 """Mean quality of the cheap and of the expensive candidate, by type of scene."""
 FAST_SETTINGS = {
-    "boosting": {"max_iter": 40, "min_samples_leaf": 5, "learning_rate": 0.2},
     "clusters": {"n_clusters": 4},
     "finetuned": {"max_iter": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2},
     "lstm": {"hidden_size": 16, "head_size": 16, "max_iter": 30, "learning_rate": 1e-2},
@@ -75,7 +74,7 @@ def unfitted(kind):
 PROMPTS, LABELS, UNSEEN = prompts_of(200, 0), labels_of(200, 1), prompts_of(40, 2)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=BUILDERS)
 def kind(request):
     return request.param
 

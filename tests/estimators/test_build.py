@@ -29,7 +29,7 @@ def data():
     return (prompts[:240], labels[:240]), (prompts[240:], labels[240:])
 
 
-@pytest.mark.parametrize("name", ["boosting", "clusters", "knn", "mlp", "ridge", "transformer"])
+@pytest.mark.parametrize("name", ["clusters", "knn", "mlp", "ridge", "transformer"])
 def test_every_estimator_learns_and_can_be_saved_and_loaded(name, data, tmp_path):
     train, val = data
     pipeline, grid = built(name)
@@ -105,7 +105,6 @@ def test_an_untrusted_type_is_refused(tmp_path):
         ("mlp", "patience", "n_iter_no_change"),
         ("transformer", "hidden", "hidden_layer_sizes"),
         ("transformer", "rate", "learning_rate"),
-        ("boosting", "rate", "learning_rate"),
         ("transformer", "epochs", "max_iter"),
         ("transformer", "patience", "n_iter_no_change"),
         ("knn", "scanned", "min_compared"),
@@ -114,11 +113,6 @@ def test_an_untrusted_type_is_refused(tmp_path):
         ("lstm", "layers", "num_layers"),
         ("lstm", "head", "head_size"),
         ("lstm", "encode_steps", "step_encoding"),
-        ("boosting", "trees", "max_iter"),
-        ("boosting", "leaves", "max_leaf_nodes"),
-        ("boosting", "penalty", "l2_regularization"),
-        ("boosting", "components", "n_components"),
-        ("boosting", "feature_share", "max_features"),
         ("finetuned", "head_rate", "head_learning_rate"),
     ],
 )

@@ -3,14 +3,14 @@ import sys
 
 import pytest
 
-from catimage.estimators.build import KINDS
+from catimage.estimators.build import BUILDERS
 from catimage.estimators.experimental import EXPERIMENTAL
 from catimage.params.train import TrainParams
 
 
 def test_experimental_kinds_can_be_built_and_are_in_no_default():
-    assert set(EXPERIMENTAL) == {"boosting", "clusters", "finetuned"}
-    assert EXPERIMENTAL.items() <= KINDS.items()
+    assert set(EXPERIMENTAL) == {"clusters", "finetuned"}
+    assert EXPERIMENTAL.items() <= BUILDERS.items()
     assert not {e.resolved_kind for e in TrainParams().estimators} & EXPERIMENTAL.keys()
 
 

@@ -143,7 +143,6 @@ SPECS = [
     {"name": "transformer", "settings": {"max_iter": 1}},
     {"name": "mlp", "settings": {"max_iter": 1, "n_estimators": 1}},
     {"name": "clusters"},
-    {"name": "boosting", "settings": {"max_iter": 3}},
     {"name": "lstm", "settings": {"max_iter": 1, "hidden_size": 8}},
     {"name": "both", "kind": "stack", "members": ["knn", "ridge"]},
     {"name": "words", "kind": "ridge", "features": ["tfidf", "kernel"]},

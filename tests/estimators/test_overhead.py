@@ -54,11 +54,6 @@ def test_the_cost_of_the_transformer_grows_with_the_number_of_tokens():
     [
         ("mlp", {"hidden_layer_sizes": 8, "n_estimators": 3, "max_iter": 1}, 24 * 128 + 24 * 2),
         ("clusters", {"n_clusters": 3}, 3 * 128),
-        (
-            "boosting",
-            {"n_components": 2, "max_iter": 7, "max_leaf_nodes": 2, "min_samples_leaf": 1},
-            2 * 128 + 2 * 7 * 1,
-        ),
     ],
 )
 def test_every_regressor_counts_its_multiply_adds(name, settings, expected):

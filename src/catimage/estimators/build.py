@@ -1,4 +1,4 @@
-"""The kinds of estimators by name, and their assembly into scikit-learn pipelines."""
+"""The kinds of estimators, and their assembly into scikit-learn pipelines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from catimage.estimators.features.steps import feature_step
 from catimage.estimators.lstm import regressor as lstm
 from catimage.params import EstimatorParams, FeatureParams
 
-KINDS: Mapping[str, Builder] = {
+BUILDERS: Mapping[str, Builder] = {
     "kernel_ridge": linear.build_kernel_ridge,
     "knn": knn.build,
     "lstm": lstm.build,
@@ -30,45 +30,44 @@ KINDS: Mapping[str, Builder] = {
 """The functions that build estimators, by kind."""
 RENAMED_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "batch": ("batch_size",),
-    "components": ("n_components",),
     "encode_steps": ("step_encoding",),
     "epochs": ("max_iter",),
     "exact": ("algorithm",),
-    "feature_share": ("max_features",),
     "generators": ("step_groups",),
     "head": ("head_size",),
     "head_rate": ("head_learning_rate",),
     "hidden": ("hidden_layer_sizes", "hidden_size"),
     "layers": ("num_layers",),
-    "leaves": ("max_leaf_nodes",),
-    "most_words": ("max_features",),
     "networks": ("n_estimators",),
     "patience": ("n_iter_no_change",),
-    "penalty": ("l2_regularization",),
     "rate": ("learning_rate",),
     "scanned": ("min_compared",),
     "text": ("embedding",),
-    "trees": ("max_iter",),
 }
-"""New names of settings by the names that they had in earlier versions."""
+"""The new names of settings, by their names in earlier versions."""
 
 
 def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[Pipeline, Grid]:
     """Return the unfitted pipeline of an estimator, and the grid of its regressor's parameters.
 
-    The pipeline has the steps ``features`` and ``regressor``. The validation split selects among
-    the values of the grid; parameters that ``spec.settings`` fixes are not in it.
+    The pipeline has the steps ``features`` and ``regressor``. One combination of the values in the
+    grid is selected on the validation split; the grid does not contain the parameters that
+    ``spec.settings`` sets.
+
+    Args:
+        spec: an entry of ``train.estimators``.
+        context: the properties of the workspace.
 
     Raises:
         InputError: the kind is unknown, or its regressor does not have one of the settings.
     """
     kind = spec.resolved_kind
-    if kind not in KINDS:
+    if kind not in BUILDERS:
         raise InputError(
-            f"train.estimators: unknown kind {kind!r}{nearest(kind, tuple(KINDS))}."
-            f" Use one of {', '.join(KINDS)}."
+            f"train.estimators: unknown kind {kind!r}{nearest(kind, tuple(BUILDERS))}."
+            f" Use one of {', '.join(BUILDERS)}."
         )
-    unfitted = KINDS[kind](spec, context)
+    unfitted = BUILDERS[kind](spec, context)
     _apply_settings(unfitted.regressor, spec)
     free = {key: values for key, values in unfitted.grid.items() if key not in spec.settings}
     unfitted = with_target(replace(unfitted, grid=free), spec.target)
@@ -78,17 +77,20 @@ def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[P
 
 
 def _apply_settings(regressor: BaseEstimator, spec: EstimatorParams) -> None:
+    """Set the parameters in ``spec.settings``; raise InputError if the regressor has no such
+    parameter.
+    """
     parameters = regressor.get_params()
     settings = sorted(key for key in parameters if "__" not in key)
     for key in spec.settings:
         if key in parameters:
             continue
-        where = f"train.estimators: {spec.name}"
+        prefix = f"train.estimators: {spec.name}"
         for new in RENAMED_SETTINGS.get(key, ()):
             if new in settings:
-                raise InputError(f"{where}: the setting {key!r} was renamed. Write {new!r}.")
+                raise InputError(f"{prefix}: the setting {key!r} was renamed. Write {new!r}.")
         raise InputError(
-            f"{where}: unknown setting {key!r}{nearest(key, settings)}."
+            f"{prefix}: unknown setting {key!r}{nearest(key, settings)}."
             f" Use one of {', '.join(settings)}."
         )
     regressor.set_params(**spec.settings)

@@ -1,7 +1,7 @@
-"""Experimental estimators, whose gain over the best fixed candidate is not significant on any real
-data set of ``docs/estimators.md``.
+"""Experimental kinds of estimators. Their quality is not significantly higher than that of the best
+single candidate on any real data set in ``docs/estimators.md``.
 
-They can be selected by name in ``train.estimators``, are not part of the default list, and may
+Experimental kinds can be listed in ``train.estimators``, are not in the default list, and may
 change or be removed in any release.
 """
 
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from catimage.estimators import boosting, clusters, finetuned
+from catimage.estimators import clusters, finetuned
 from catimage.estimators.context import Builder
 
 EXPERIMENTAL: Mapping[str, Builder] = {
-    "boosting": boosting.build,
     "clusters": clusters.build,
     "finetuned": finetuned.build,
 }
-"""The functions that build experimental estimators, by kind."""
+"""The functions that build experimental estimators, by kind of estimator."""

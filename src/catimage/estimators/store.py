@@ -1,5 +1,7 @@
-"""Saved estimators: a skops file that loads only a fixed list of types, and a JSON file. Nothing is
-unpickled.
+"""Saving and loading of estimators.
+
+A saved estimator consists of a skops file, from which only a fixed list of types is loaded, and a
+JSON file with metadata. Pickle is not used.
 """
 
 from __future__ import annotations
@@ -19,9 +21,8 @@ from catimage.estimators.features.steps import nested_instances, set_embeddings_
 from catimage.estimators.features.text import TextFeatures
 
 FORMAT = 2
-"""The version of the saved files; files of other versions are refused."""
+"""The version of the file format; files of other versions are rejected."""
 TRUSTED = [
-    "catimage.estimators.boosting.BoostingRegressor",
     "catimage.estimators.clusters.ClusterRegressor",
     "catimage.estimators.differences.DifferencesRegressor",
     "catimage.estimators.extended.ExtendedRegressor",
@@ -40,7 +41,6 @@ TRUSTED = [
     "catimage.estimators.spread.SpreadRegressor",
     "catimage.estimators.stacking.StackRegressor",
     "catimage.estimators.transformer.TokenMLPRegressor",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 ]
 """The types that a skops file may contain, in addition to those that skops trusts by default."""
 
@@ -49,9 +49,9 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
     """Write an estimator to ``folder`` as ``estimator.skops`` and ``estimator.json``.
 
     Args:
-        estimator: fitted. Folders of stored embeddings are not saved.
-        folder: created if it does not exist.
-        meta: the content of ``estimator.json`` in addition to the format; JSON values by key.
+        estimator: the fitted estimator. Its folders of stored embeddings are not saved.
+        folder: the output folder, which is created if it does not exist.
+        meta: the metadata in ``estimator.json``: JSON values by key.
     """
     from skops.io import dump
 
@@ -67,6 +67,7 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
 
 @contextmanager
 def _without_embeddings_folder(estimator: Pipeline) -> Iterator[None]:
+    """Remove the folders of stored embeddings inside the ``with`` block, and restore them after."""
     stored = [(features, features.stored) for features in nested_instances(estimator, TextFeatures)]
     set_embeddings_folder(estimator, None)
     try:
@@ -77,11 +78,11 @@ def _without_embeddings_folder(estimator: Pipeline) -> Iterator[None]:
 
 
 def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
-    """Return an estimator and the ``meta`` that :func:`save` wrote.
+    """Return an estimator and the metadata that :func:`save` wrote to ``folder``.
 
     Raises:
-        InputError: the folder has no estimator, another version wrote it, or the file contains a
-            type that is not trusted.
+        InputError: the folder contains no estimator, the format is that of another version, or the
+            skops file contains a type that is not in ``TRUSTED``.
     """
     from skops.io import load as skops_load
     from skops.io.exceptions import UntrustedTypesFoundException
@@ -102,10 +103,10 @@ def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Return the ``meta`` of a saved estimator.
+    """Return the metadata of the estimator that is saved in ``folder``.
 
     Raises:
-        InputError: another version wrote it.
+        InputError: the format is that of another version.
     """
     meta: dict[str, Any] = json.loads((folder / "estimator.json").read_text())
     if meta.pop("format", None) != FORMAT:
