@@ -87,6 +87,7 @@ def save_autoencoder(vae: Any, images: torch.Tensor, folder: Path) -> None:
 def encode_latents(vae: Any, images: torch.Tensor, batch_size: int = 1024) -> torch.Tensor:
     """Return the scaled posterior means of uint8 (n, 64, 64, 3): fp16 (n, 6, 16, 16)."""
     means = (
-        vae.encode(normalize_pixels(batch)).latent_dist.mean for batch in images.split(batch_size)
+        vae.encode(normalize_pixels(image_batch)).latent_dist.mean
+        for image_batch in images.split(batch_size)
     )
     return torch.cat([(mean * vae.config.scaling_factor).half() for mean in means])

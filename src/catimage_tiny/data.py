@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catimage.scenes.grammar import KINDS, draw_scene, neighbour
+from catimage.scenes.grammar import SCENE_KINDS, draw_scene, neighbour
 from catimage.scenes.render import render
 from catimage_tiny.recipe import CHUNKS, SceneSet
 
@@ -31,12 +31,12 @@ class Scenes:
     captions: list[str]
 
 
-def render_scenes(seed: int, pairs: int, kinds: tuple[str, ...] = KINDS) -> Scenes:
+def render_scenes(seed: int, pairs: int, scene_kinds: tuple[str, ...] = SCENE_KINDS) -> Scenes:
     """Draw and render ``pairs`` scenes of the given kinds, each with its neighbour."""
     rng = np.random.default_rng(seed)
     scenes = []
     for _ in range(pairs):
-        scene = draw_scene(rng, *kinds)
+        scene = draw_scene(rng, *scene_kinds)
         scenes += [scene, neighbour(scene, rng)]
     images = np.stack([render(scene, rng) for scene in scenes])
     return Scenes(images, [scene.caption() for scene in scenes])
@@ -60,7 +60,9 @@ def training_scenes(folder: Path, scene_set: SceneSet, workers: int = 1) -> Scen
 
 
 def _render_chunks(scene_set: SceneSet, workers: int) -> list[Scenes]:
-    chunk = partial(render_scenes, pairs=scene_set.pairs_per_chunk, kinds=scene_set.kinds)
+    chunk = partial(
+        render_scenes, pairs=scene_set.pairs_per_chunk, scene_kinds=scene_set.scene_kinds
+    )
     seeds = range(scene_set.first_seed, scene_set.first_seed + CHUNKS)
     if workers == 1:
         return [chunk(seed) for seed in seeds]
@@ -79,12 +81,12 @@ class HeldOutScenes:
     """Scenes that training has not seen, one row per scene.
 
     Attributes:
-        kinds: (n,), the kind of each scene.
+        scene_kinds: (n,), the kind of each scene.
         captions: n distinct captions.
         images: uint8 (n, 64, 64, 3), rendered from the scenes.
     """
 
-    kinds: NDArray[np.str_]
+    scene_kinds: NDArray[np.str_]
     captions: list[str]
     images: NDArray[np.uint8]
 
@@ -98,10 +100,10 @@ def held_out_scenes(per_kind: int, seed: int) -> HeldOutScenes:
     """
     rng = np.random.default_rng(seed)
     rows: dict[str, tuple[str, NDArray[np.uint8]]] = {}
-    for kind in KINDS:
+    for kind in SCENE_KINDS:
         first = len(rows)
         while len(rows) < first + per_kind:
             scene = draw_scene(rng, kind)
             rows.setdefault(scene.caption(), (kind, render(scene, rng)))
-    kinds, images = zip(*rows.values(), strict=True)
-    return HeldOutScenes(np.array(kinds), list(rows), np.stack(images))
+    scene_kinds, images = zip(*rows.values(), strict=True)
+    return HeldOutScenes(np.array(scene_kinds), list(rows), np.stack(images))

@@ -55,12 +55,12 @@ class Examples:
     text: torch.Tensor
     empty: torch.Tensor
 
-    def batch(self, size: int, drop: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def sample(self, size: int, caption_dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw ``size`` examples with replacement.
 
         Args:
             size: Examples in the batch.
-            drop: Probability with which the empty caption replaces a caption.
+            caption_dropout: Probability with which the empty caption replaces a caption.
 
         Returns:
             Inputs and hidden states, float32.
@@ -68,8 +68,8 @@ class Examples:
         device = self.inputs.device
         rows = torch.randint(0, len(self.inputs), (size,), device=device)
         text = self.text[rows].float()
-        if drop:
-            dropped = torch.rand(size, 1, 1, device=device) < drop
+        if caption_dropout:
+            dropped = torch.rand(size, 1, 1, device=device) < caption_dropout
             text = torch.where(dropped, self.empty.float(), text)
         return self.inputs[rows].float(), text
 
@@ -93,10 +93,10 @@ def velocity_loss(path: NoisePath) -> DenoiserLoss:
 
 
 def batched(
-    loss: DenoiserLoss, net: Any, examples: Examples, batch_size: int, drop: float = 0.0
+    loss: DenoiserLoss, net: Any, examples: Examples, batch_size: int, caption_dropout: float = 0.0
 ) -> LossFunction:
     """Return a loss function that draws batches of ``examples`` for ``net``."""
-    return lambda: loss(net, *examples.batch(batch_size, drop))
+    return lambda: loss(net, *examples.sample(batch_size, caption_dropout))
 
 
 def with_lora(net: Any, rank: int = LORA_RANK) -> Any:

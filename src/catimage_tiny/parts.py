@@ -85,9 +85,13 @@ def train_turbo(build: Build) -> TrainingRecord:
     return _train_unet(build, "turbo", build.denoiser("lightning"), loss)
 
 
-def _train_unet(build: Build, part: str, net: Any, loss: Any, drop: float = 0.0) -> TrainingRecord:
+def _train_unet(
+    build: Build, part: str, net: Any, loss: Any, caption_dropout: float = 0.0
+) -> TrainingRecord:
     settings = build.settings(part)
-    batch_loss = batched(loss, net, build.examples("ordinary"), settings.batch_size, drop)
+    batch_loss = batched(
+        loss, net, build.examples("ordinary"), settings.batch_size, caption_dropout
+    )
     record = fit(net, batch_loss, settings, part)
     net.save_pretrained(build.folder / part)
     return record
@@ -121,7 +125,7 @@ def train_transformer(build: Build) -> TrainingRecord:
     model = NextScaleModel(SHAPE).transformer.to(build.device)
 
     def loss() -> torch.Tensor:
-        features, text = examples.batch(settings.batch_size, DROP_CAPTION)
+        features, text = examples.sample(settings.batch_size, DROP_CAPTION)
         return bit_loss(model, features, text, SHAPE.scales)
 
     record = fit(model, loss, settings, "transformer")

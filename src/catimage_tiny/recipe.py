@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from catimage.scenes.grammar import KINDS
+from catimage.scenes.grammar import SCENE_KINDS
 
 PATTERNED = "patterned"
-ORDINARY_KINDS = tuple(kind for kind in KINDS if kind != PATTERNED)
+ORDINARY_KINDS = tuple(kind for kind in SCENE_KINDS if kind != PATTERNED)
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class SceneSet:
 
     Attributes:
         name: Name of the set, and stem of its files in the build folder.
-        kinds: Kinds of scene, each equally likely.
+        scene_kinds: Kinds of scene, each equally likely.
         pairs_per_chunk: Pairs of a scene and its neighbour in each chunk.
         first_seed: Seed of the first chunk; the following chunks take the following integers.
     """
 
     name: str
-    kinds: tuple[str, ...]
+    scene_kinds: tuple[str, ...]
     pairs_per_chunk: int
     first_seed: int
 
@@ -45,7 +45,7 @@ class SceneSet:
 
 CHUNKS = 32
 SCENE_SETS = (
-    SceneSet("scenes", KINDS, 625, 1000),  # 40,000 scenes
+    SceneSet("scenes", SCENE_KINDS, 625, 1000),  # 40,000 scenes
     SceneSet("ordinary", ORDINARY_KINDS, 1406, 1100),  # 89,984 scenes
     SceneSet(PATTERNED, (PATTERNED,), 375, 1200),  # 24,000 scenes
 )

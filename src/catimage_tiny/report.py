@@ -26,7 +26,7 @@ from catimage.pool.costs import candidate_costs
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Candidate, Pool
-from catimage.scenes.grammar import KINDS
+from catimage.scenes.grammar import SCENE_KINDS
 from catimage_tiny.data import HeldOutScenes, held_out_scenes
 
 HELD_OUT_SEED = 999
@@ -127,13 +127,16 @@ def main() -> None:
     )
     images, seconds = generate_all(pool, scenes.captions, args.seeds)
     scores = np.array(
-        [[metric.score(batch, scenes.captions) for batch in by_seed] for by_seed in images]
+        [
+            [metric.score(image_batch, scenes.captions) for image_batch in by_seed]
+            for by_seed in images
+        ]
     ).transpose(2, 0, 1)
     costs = candidate_costs(pool)["cost"].to_numpy()
     if args.scores:
-        np.savez(args.scores, scores=scores, kinds=scenes.kinds, names=names, costs=costs)
+        np.savez(args.scores, scores=scores, kinds=scenes.scene_kinds, names=names, costs=costs)
     table = quality_table(scenes, scores, names)
-    table.loc["rendered"] = _means(scenes.kinds, metric.score(scenes.images, scenes.captions))
+    table.loc["rendered"] = _means(scenes.scene_kinds, metric.score(scenes.images, scenes.captions))
     table["GFLOP"] = pd.Series(dict(zip(names, costs * 1e3, strict=True)))
     table["CPU ms"] = pd.Series(dict(zip(names, seconds * 1e3, strict=True)))
     n = len(scenes.captions)
@@ -172,12 +175,15 @@ def quality_table(scenes: HeldOutScenes, scores: Floats, names: list[str]) -> pd
         scores: (n_prompts, n_candidates, n_seeds).
         names: n_candidates names.
     """
-    rows = [_means(scenes.kinds, scores[:, i].mean(1)) for i in range(len(names))]
-    return pd.DataFrame(rows, index=names, columns=[*KINDS, "all"])
+    rows = [_means(scenes.scene_kinds, scores[:, i].mean(1)) for i in range(len(names))]
+    return pd.DataFrame(rows, index=names, columns=[*SCENE_KINDS, "all"])
 
 
-def _means(kinds: NDArray[np.str_], scores: Floats) -> list[float]:
-    return [*(float(scores[kinds == kind].mean()) for kind in KINDS), float(scores.mean())]
+def _means(scene_kinds: NDArray[np.str_], scores: Floats) -> list[float]:
+    return [
+        *(float(scores[scene_kinds == kind].mean()) for kind in SCENE_KINDS),
+        float(scores.mean()),
+    ]
 
 
 def gain_table(scores: Floats, costs: Floats) -> pd.DataFrame:
@@ -202,7 +208,9 @@ def image_grid(
         names: n_candidates names.
         per_kind: Rows per kind of prompt.
     """
-    rows = [i for kind in KINDS for i in np.flatnonzero(scenes.kinds == kind)[:per_kind]]
+    rows = [
+        i for kind in SCENE_KINDS for i in np.flatnonzero(scenes.scene_kinds == kind)[:per_kind]
+    ]
     lines = [np.concatenate([*images[:, i], scenes.images[i]], axis=1) for i in rows]
     titles = [_title(name, images.shape[3]) for name in [*names, "rendered"]]
     return np.concatenate([np.concatenate(titles, axis=1), *lines], axis=0)

@@ -82,4 +82,4 @@ def encode_captions(
         captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
     ).input_ids
     batches = ids.to(model.device).split(batch_size)
-    return torch.cat([model(batch).last_hidden_state.half() for batch in batches])
+    return torch.cat([model(token_batch).last_hidden_state.half() for token_batch in batches])

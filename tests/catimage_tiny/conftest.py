@@ -18,7 +18,7 @@ class TrainedPool:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedPool:
+def trained_pool(tmp_path_factory: pytest.TempPathFactory) -> TrainedPool:
     folder = tmp_path_factory.mktemp("weights")
     build, out = folder / "build", folder / "tiny"
     arguments = ["--build", str(build), "--out", str(out), "--device", "cpu", "--workers", "1"]

@@ -12,8 +12,8 @@ from catimage_tiny.__main__ import main
 from catimage_tiny.recipe import PARTS
 
 
-def test_a_pool_of_the_trained_weights_generates_images(trained, tmp_path):
-    shutil.copytree(trained.out, tmp_path / "tiny")
+def test_a_pool_of_the_trained_weights_generates_images(trained_pool, tmp_path):
+    shutil.copytree(trained_pool.out, tmp_path / "tiny")
     shutil.copy(PACKAGED / "tiny.yaml", tmp_path / "tiny.yaml")
     cache = GeneratorCache(load_pool(str(tmp_path / "tiny.yaml")), "cpu")
     cache.prepare()
@@ -23,19 +23,21 @@ def test_a_pool_of_the_trained_weights_generates_images(trained, tmp_path):
         assert images.shape == (1, 64, 64, 3) and images.dtype == np.uint8, name
 
 
-def test_files_have_the_names_of_the_packaged_weights(trained):
+def test_files_have_the_names_of_the_packaged_weights(trained_pool):
     packaged = PACKAGED / "tiny"
     names = {f.relative_to(packaged) for f in packaged.rglob("*") if f.is_file()}
-    assert {f.relative_to(trained.out) for f in trained.out.rglob("*") if f.is_file()} == names
+    assert {
+        f.relative_to(trained_pool.out) for f in trained_pool.out.rglob("*") if f.is_file()
+    } == names
 
 
-def test_no_configuration_names_the_build_folder(trained):
-    for file in trained.out.rglob("*.json"):
-        assert str(trained.build) not in file.read_text(), file
+def test_no_configuration_names_the_build_folder(trained_pool):
+    for file in trained_pool.out.rglob("*.json"):
+        assert str(trained_pool.build) not in file.read_text(), file
 
 
-def test_the_recipe_is_written_beside_the_weights(trained):
-    recipe = json.loads((trained.out / "recipe.json").read_text())
+def test_the_recipe_is_written_beside_the_weights(trained_pool):
+    recipe = json.loads((trained_pool.out / "recipe.json").read_text())
     assert [row["part"] for row in recipe["parts"]] == list(PARTS)
     assert recipe["optimizer"] == "AdamW" and recipe["device"] == "CPU"
     assert recipe["scenes"] == {"scenes": 64, "ordinary": 64, "patterned": 64}
@@ -58,13 +60,13 @@ def test_the_packaged_recipe_equals_the_default_settings():
     assert recipe["scenes"] == {"scenes": 40_000, "ordinary": 89_984, "patterned": 24_000}
 
 
-def test_finished_parts_are_not_trained_again(trained, capsys):
-    record = (trained.build / "unet.record.json").read_bytes()
-    main(trained.arguments)
+def test_finished_parts_are_not_trained_again(trained_pool, capsys):
+    record = (trained_pool.build / "unet.record.json").read_bytes()
+    main(trained_pool.arguments)
     assert capsys.readouterr().out.count("already trained") == len(PARTS)
-    assert (trained.build / "unet.record.json").read_bytes() == record
+    assert (trained_pool.build / "unet.record.json").read_bytes() == record
 
 
-def test_a_build_folder_of_another_recipe_is_refused(trained):
+def test_a_build_folder_of_another_recipe_is_refused(trained_pool):
     with pytest.raises(SystemExit, match="has parts trained with another recipe"):
-        main([*trained.arguments, "--scale", "0.002"])
+        main([*trained_pool.arguments, "--scale", "0.002"])

@@ -19,14 +19,14 @@ def scenes():
 
 
 @pytest.fixture(scope="module")
-def text(trained, scenes):
-    return encode_captions(*text_encoder_from(trained.build / "clip"), scenes.captions)
+def text(trained_pool, scenes):
+    return encode_captions(*text_encoder_from(trained_pool.build / "clip"), scenes.captions)
 
 
-def test_shapes_of_training_examples(trained, scenes, text):
+def test_shapes_of_training_examples(trained_pool, scenes, text):
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(trained.build / "vae")
+    vae = AutoencoderKL.from_pretrained(trained_pool.build / "vae")
     latents = encode_latents(vae, torch.from_numpy(scenes.images), batch_size=5)
     assert latents.shape == (16, 6, 16, 16) and torch.isfinite(latents).all()
     assert latents.dtype == text.dtype == torch.float16
@@ -42,10 +42,10 @@ def test_training_scenes_do_not_depend_on_the_number_of_workers(tmp_path):
     assert (one.images == two.images).all() and (one.images == again.images).all()
 
 
-def test_transformers_text_encoder_equals_open_clips(trained, scenes, text):
+def test_transformers_text_encoder_equals_open_clips(trained_pool, scenes, text):
     import open_clip
 
-    name = f"local-dir:{trained.build / 'clip'}"
+    name = f"local-dir:{trained_pool.build / 'clip'}"
     model, tokenizer = open_clip.create_model(name).eval(), open_clip.get_tokenizer(name)
     ids = tokenizer(scenes.captions)
     with torch.no_grad():
@@ -59,35 +59,35 @@ def _generate(pipeline, **settings):
     return pipeline(PROMPT, output_type="np", **settings).images
 
 
-def test_stable_diffusion_loads_the_pipeline(trained):
+def test_stable_diffusion_loads_the_pipeline(trained_pool):
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(trained.out / "sd")
+    pipeline = StableDiffusionPipeline.from_pretrained(trained_pool.out / "sd")
     images = _generate(pipeline, num_inference_steps=2, guidance_scale=3.0)
     assert images.shape == (1, 64, 64, 3) and np.isfinite(images).all()
 
 
 @pytest.mark.parametrize("name", ["lightning", "turbo"])
-def test_a_distilled_denoiser_fits_the_pipeline(trained, name):
+def test_a_distilled_denoiser_fits_the_pipeline(trained_pool, name):
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-    unet = UNet2DConditionModel.from_pretrained(trained.out / name, torch_dtype=torch.float32)
-    pipeline = StableDiffusionPipeline.from_pretrained(trained.out / "sd", unet=unet)
+    unet = UNet2DConditionModel.from_pretrained(trained_pool.out / name, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(trained_pool.out / "sd", unet=unet)
     images = _generate(pipeline, num_inference_steps=1, guidance_scale=1.0)
     assert np.isfinite(images).all()
 
 
-def test_the_adapter_is_trained_and_fits_the_pipeline(trained):
+def test_the_adapter_is_trained_and_fits_the_pipeline(trained_pool):
     from diffusers import StableDiffusionPipeline
     from safetensors.torch import load_file
 
-    folder = trained.out / "patterns"
+    folder = trained_pool.out / "patterns"
     weights = load_file(folder / "pytorch_lora_weights.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float16}
     assert all(".lora_A." in name or ".lora_B." in name for name in weights)
     second = [w for name, w in weights.items() if ".lora_B." in name]  # zeros before training
     assert any(w.abs().max() > 0 for w in second)
-    StableDiffusionPipeline.from_pretrained(trained.out / "sd").load_lora_weights(folder)
+    StableDiffusionPipeline.from_pretrained(trained_pool.out / "sd").load_lora_weights(folder)
 
 
 def test_an_adapter_is_small_and_freezes_the_other_weights(tmp_path):

@@ -99,9 +99,9 @@ def test_the_commitment_loss_is_in_units_of_a_code():
 
 def test_a_share_of_images_is_decoded_from_coarse_scales():
     quantised = quantise(torch.randn(400, 6, 8, 8), SMALL.scales)
-    whole = (sums_to_decode(quantised, 0.25) == quantised.sums[-1]).flatten(1).all(1)
+    is_complete = (sums_to_decode(quantised, 0.25) == quantised.sums[-1]).flatten(1).all(1)
     assert (
-        0.6 < whole.float().mean() < 0.9
+        0.6 < is_complete.float().mean() < 0.9
         and (sums_to_decode(quantised, 0) == quantised.sums[-1]).all()
     )
     first = sums_to_decode(quantised, 1)

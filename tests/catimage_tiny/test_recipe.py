@@ -17,6 +17,6 @@ def test_the_smallest_scale_trains_every_part_once():
 
 
 def test_generators_but_the_adapter_see_no_patterned_scene():
-    kinds = {s.name: s.kinds for s in Recipe().scene_sets}
-    assert kinds["ordinary"] == ORDINARY_KINDS == ("simple", "middling", "crowded")
-    assert kinds["patterned"] == ("patterned",)
+    scene_kinds = {s.name: s.scene_kinds for s in Recipe().scene_sets}
+    assert scene_kinds["ordinary"] == ORDINARY_KINDS == ("simple", "middling", "crowded")
+    assert scene_kinds["patterned"] == ("patterned",)

@@ -42,7 +42,7 @@ def test_the_price_of_cost_is_subtracted():
 def test_held_out_scenes_are_distinct_and_balanced():
     scenes = held_out_scenes(5, seed=1)
     assert len(set(scenes.captions)) == 20 == len(scenes.images)
-    assert set(np.unique(scenes.kinds, return_counts=True)[1]) == {5}
+    assert set(np.unique(scenes.scene_kinds, return_counts=True)[1]) == {5}
 
 
 def test_every_candidate_generates_every_prompt_and_seed(miniature_pool: Path):

@@ -109,9 +109,11 @@ IMAGES = _meta(8, 64, 64, 3, dtype=torch.uint8)
 TEXT, EMPTY = _meta(8, 40, 128), _meta(40, 128)
 
 
-def _denoiser_loss(make_loss, net=None, drop=0.0):
+def _denoiser_loss(make_loss, net=None, caption_dropout=0.0):
     net = net or new_denoiser().to("meta")
-    return net, batched(make_loss, net, Examples(_meta(8, 6, 16, 16), TEXT, EMPTY), 4, drop)
+    return net, batched(
+        make_loss, net, Examples(_meta(8, 6, 16, 16), TEXT, EMPTY), 4, caption_dropout
+    )
 
 
 def _teacher(guidance):
@@ -145,7 +147,7 @@ def _transformer():
 LOSSES = {
     "clip": _clip,
     "vae": _autoencoder,
-    "unet": lambda: _denoiser_loss(velocity_loss(noise_path("meta")), drop=0.1),
+    "unet": lambda: _denoiser_loss(velocity_loss(noise_path("meta")), caption_dropout=0.1),
     "lightning": lambda: _denoiser_loss(progressive_loss(noise_path("meta"), _teacher(3.0), 4)),
     "turbo": lambda: _denoiser_loss(one_step_loss(noise_path("meta"), _teacher(1), 4)),
     "patterns": _patterns,

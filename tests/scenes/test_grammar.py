@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.scenes.grammar import KINDS, Background, Group, Scene, draw_scene, neighbour
+from catimage.scenes.grammar import SCENE_KINDS, Background, Group, Scene, draw_scene, neighbour
 from catimage.scenes.render import SIZE, render
 from catimage.scenes.vocabulary import COLOURS, PATTERNS, WAYS
 
@@ -11,7 +11,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @settings(max_examples=60, deadline=None)
-@given(seeds, st.sampled_from(KINDS))
+@given(seeds, st.sampled_from(SCENE_KINDS))
 def test_scenes_and_images_are_reproducible(seed, kind):
     scene = draw_scene(np.random.default_rng(seed), kind)
     image = render(scene, np.random.default_rng(seed))
@@ -105,7 +105,7 @@ def test_kinds_differ_in_complexity():
                 for _ in range(40)
             ]
         )
-        for kind in KINDS
+        for kind in SCENE_KINDS
     }
     assert edges["crowded"] > 1.5 * edges["middling"] and edges["crowded"] > 3 * edges["simple"]
 

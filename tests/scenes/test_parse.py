@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.scenes.grammar import KINDS, draw_scene
+from catimage.scenes.grammar import SCENE_KINDS, draw_scene
 from catimage.scenes.parse import parse
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(SCENE_KINDS))
 def test_parsing_is_the_inverse_of_the_caption(seed, kind):
     scene = draw_scene(np.random.default_rng(seed), kind)
     assert parse(scene.caption()) == replace(scene, kind="")

@@ -84,7 +84,7 @@ class Scene:
     """A background and groups of objects.
 
     Attributes:
-        kind: One of :data:`KINDS`; empty for a parsed caption.
+        kind: One of :data:`SCENE_KINDS`; empty for a parsed caption.
         background: Behind the objects.
         groups: Groups of objects; empty for a wall.
         overlap: Whether the objects may overlap.
@@ -114,9 +114,11 @@ _SIMPLE_BACKGROUNDS = ("plain", "fading", "half", "banded", "striped", "checkere
 
 
 def _draw_background(
-    rng: np.random.Generator, kinds: tuple[str, ...], weights: tuple[float, ...] | None = None
+    rng: np.random.Generator,
+    background_kinds: tuple[str, ...],
+    weights: tuple[float, ...] | None = None,
 ) -> Background:
-    kind = str(rng.choice(kinds, p=weights))
+    kind = str(rng.choice(background_kinds, p=weights))
     colour = _pick(rng, _COLOUR_NAMES)
     way = _pick(rng, WAYS[kind]) if kind in WAYS else ""
     return Background(kind, colour, _pick(rng, _COLOUR_NAMES, (colour,)) if way else "", way)
@@ -164,8 +166,8 @@ def _simple(rng: np.random.Generator) -> Scene:
 
 def _middling(rng: np.random.Generator) -> Scene:
     """One or two small groups at free positions."""
-    kinds = ("plain", "fading", "half", "striped", "starry")
-    background = _draw_background(rng, kinds, (0.55, 0.15, 0.1, 0.1, 0.1))
+    background_kinds = ("plain", "fading", "half", "striped", "starry")
+    background = _draw_background(rng, background_kinds, (0.55, 0.15, 0.1, 0.1, 0.1))
     counts = [int(rng.integers(1, 4)) for _ in range(int(rng.integers(1, 3)))]
     sizes = ("small", "", "large") if sum(counts) < 4 else ("small", "")
     return Scene("middling", background, _draw_groups(rng, background, counts, sizes, plain=0.6))
@@ -173,8 +175,8 @@ def _middling(rng: np.random.Generator) -> Scene:
 
 def _crowded(rng: np.random.Generator) -> Scene:
     """Several groups, with textures, overlap and busy backgrounds."""
-    kinds = ("plain", "fading", "half", "striped", "checkered", "starry")
-    background = _draw_background(rng, kinds, (0.35, 0.15, 0.1, 0.1, 0.1, 0.2))
+    background_kinds = ("plain", "fading", "half", "striped", "checkered", "starry")
+    background = _draw_background(rng, background_kinds, (0.35, 0.15, 0.1, 0.1, 0.1, 0.2))
     overlap = bool(rng.random() < 0.4)
     if rng.random() < 0.35:
         counts = [MANY] + [int(rng.integers(1, 4)) for _ in range(int(rng.integers(0, 2)))]
@@ -200,12 +202,12 @@ _DRAW: dict[str, Callable[[np.random.Generator], Scene]] = {
     "crowded": _crowded,
     "patterned": _patterned,
 }
-KINDS = tuple(_DRAW)
+SCENE_KINDS = tuple(_DRAW)
 
 
-def draw_scene(rng: np.random.Generator, *kinds: str) -> Scene:
+def draw_scene(rng: np.random.Generator, *scene_kinds: str) -> Scene:
     """Draw a scene of one of the given kinds, or of all; each kind is equally likely."""
-    return _DRAW[_pick(rng, kinds or KINDS)](rng)
+    return _DRAW[_pick(rng, scene_kinds or SCENE_KINDS)](rng)
 
 
 def neighbour(scene: Scene, rng: np.random.Generator) -> Scene:

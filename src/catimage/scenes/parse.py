@@ -57,8 +57,8 @@ def parse(caption: str) -> Scene | None:
     wall = _parse_background(text)
     if wall is not None:
         return Scene("", wall)
-    objects, _, rest = text.rpartition(" on a")
-    background = _parse_background("a" + rest)
+    objects, _, background_text = text.rpartition(" on a")
+    background = _parse_background("a" + background_text)
     overlap = objects.endswith(" overlapping")
     parts = re.split(", | and ", objects.removesuffix(" overlapping"))
     groups = [_parse_group(part) for part in parts]

@@ -35,11 +35,11 @@ def _equal(a, b):
 
 
 def test_an_image_depends_on_its_prompt_and_seed_only(generator):
-    batch = generator.generate([*PROMPTS, PROMPTS[0]], _candidate(), [1, 1, 2])
-    assert batch.shape == (3, 32, 32, 3) and batch.dtype == np.uint8
+    images = generator.generate([*PROMPTS, PROMPTS[0]], _candidate(), [1, 1, 2])
+    assert images.shape == (3, 32, 32, 3) and images.dtype == np.uint8
     for i, (prompt, seed) in enumerate(zip([*PROMPTS, PROMPTS[0]], [1, 1, 2], strict=True)):
-        assert _equal(generator.generate([prompt], _candidate(), [seed])[0], batch[i])
-    assert not _equal(batch[0], batch[1]) and not _equal(batch[0], batch[2])
+        assert _equal(generator.generate([prompt], _candidate(), [seed])[0], images[i])
+    assert not _equal(images[0], images[1]) and not _equal(images[0], images[2])
 
 
 def test_prompts_encoded_in_advance_give_the_same_images(generator):

@@ -25,8 +25,10 @@ def _uncached(model, text, empty, thresholds, sampling):
     for side in SHAPE.scales[: sampling.steps]:
         inputs.append(tokens_of(downscale(total, side)))
         own, _ = model(torch.cat(inputs, 1), model.read(text))
-        none, _ = model(torch.cat(inputs, 1), model.read(empty))
-        logits = (none + sampling.guidance * (own - none))[:, first:] / sampling.temperature
+        unconditional, _ = model(torch.cat(inputs, 1), model.read(empty))
+        logits = (unconditional + sampling.guidance * (own - unconditional))[
+            :, first:
+        ] / sampling.temperature
         bits = thresholds[:, first : first + side * side] < 1 / (1 + torch.exp(-logits))
         maps = torch.stack([bits[:, i * side : (i + 1) * side] for i in range(side)], 1).permute(
             0, 3, 1, 2
