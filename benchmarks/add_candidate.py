@@ -64,7 +64,7 @@ def rows() -> list[Row]:
 
 
 def _read(folder: Path) -> _Data:
-    file = parse_scores(folder / "cems_dev.scores.csv").only("clip_score")
+    file = parse_scores(folder / "cems_dev.scores.csv").select_metric("clip_score")
     costs = parse_costs(folder / "cems_dev.costs.csv").sort_values("cost")
     ids, names = file.prompts["prompt_id"].tolist(), costs["candidate"].tolist()
     labels = mean_over_seeds(seed_scores(file.scores, "clip_score", ids, names))
@@ -76,14 +76,14 @@ def _evaluate_fold(data: _Data, known: Ints, test: Ints) -> Iterator[tuple[str, 
     val, train = np.split(known, [len(known) // 9])
     prompts, labels, costs = data.prompts, data.labels, data.costs
     pipeline, grid = build_estimator(EstimatorParams(name="ridge"), EstimatorContext())
-    trained = fit(pipeline, grid, (prompts[train], labels[train]), (prompts[val], labels[val]))
-    held_out = out_of_fold(trained, (prompts[train], labels[train]), 5, 0)
-    predicted, test_labels = trained.predict(prompts[test]), labels[test]
+    fitted = fit(pipeline, grid, (prompts[train], labels[train]), (prompts[val], labels[val]))
+    held_out = out_of_fold(fitted, (prompts[train], labels[train]), 5, 0)
+    predicted, test_labels = fitted.predict(prompts[test]), labels[test]
     best = int(labels[train].mean(axis=0).argmax())
-    samples = _samples(trained.named_steps["features"].transform(prompts[train]))
+    samples = _samples(fitted.named_steps["features"].transform(prompts[train]))
     for new in range(labels.shape[1]):
         old = np.delete(np.arange(labels.shape[1]), new)
-        base = _fit_without(trained, new, prompts[train], labels[train])
+        base = _fit_without(fitted, new, prompts[train], labels[train])
         yield BEST_SINGLE, test_labels[:, [best, best]]
         yield TRAINED_AGAIN, _figures(predicted, test_labels, costs)
         yield NOT_ADDED, _figures(predicted[:, old], test_labels[:, old], costs[old], costs)

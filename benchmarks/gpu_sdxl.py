@@ -97,9 +97,9 @@ def diffusers_runner(folder: Path, size: int, steps: int, device: str) -> Callab
         "output_type": "np",
     }
 
-    def run(batch: int) -> Any:
-        noise = [torch.Generator().manual_seed(seed) for seed in range(batch)]
-        return pipeline([PROMPT] * batch, generator=noise, **options).images
+    def run(batch_size: int) -> Any:
+        noise = [torch.Generator().manual_seed(seed) for seed in range(batch_size)]
+        return pipeline([PROMPT] * batch_size, generator=noise, **options).images
 
     return run
 
@@ -109,12 +109,14 @@ def catimage_runner(pool: Pool, device: str) -> Callable[[int], Any]:
     cache = GeneratorCache(pool, device)
     cache.prepare()
     generator = cache.get("sdxl")
-    return lambda batch: generator.generate(
-        [PROMPT] * batch, pool.candidates[0], list(range(batch))
+    return lambda batch_size: generator.generate(
+        [PROMPT] * batch_size, pool.candidates[0], list(range(batch_size))
     )
 
 
-def images_per_second(runners: dict[str, Callable[[int], Any]], batch: int) -> dict[str, float]:
+def images_per_second(
+    runners: dict[str, Callable[[int], Any]], batch_size: int
+) -> dict[str, float]:
     """Return the best of three rounds, after one that is not measured; runners alternate.
 
     At the end of a round, the images are in the memory of the host.
@@ -123,9 +125,9 @@ def images_per_second(runners: dict[str, Callable[[int], Any]], batch: int) -> d
     for round_ in range(ROUNDS + 1):
         for name, run in runners.items():
             start = time.perf_counter()
-            run(batch)
+            run(batch_size)
             if round_:
-                best[name] = max(best[name], batch / (time.perf_counter() - start))
+                best[name] = max(best[name], batch_size / (time.perf_counter() - start))
     return best
 
 
@@ -178,11 +180,11 @@ def print_table(folder: Path, size: int, arguments: argparse.Namespace) -> None:
         "catimage": catimage_runner(pool, device),
         "diffusers": diffusers_runner(folder, size, steps, device),
     }
-    for batch in arguments.batches:
-        best = images_per_second(runners, batch)
+    for batch_size in arguments.batches:
+        best = images_per_second(runners, batch_size)
         utilisation = f"{best['catimage'] * cost / peak_tflops:.1%}"
         print(
-            f"| {batch} | {best['catimage']:.3g} images/s | {utilisation} |"
+            f"| {batch_size} | {best['catimage']:.3g} images/s | {utilisation} |"
             f" {best['diffusers']:.3g} | {best['catimage'] / best['diffusers']:.2f}x |",
             flush=True,
         )

@@ -24,9 +24,9 @@ QUALITY = {"plain": (0.62, 0.61, 0.61), "crowded": (0.30, 0.45, 0.70)}
 
 def prompts_of(n: int) -> list[str]:
     """Return ``n`` prompts, crowded and plain ones alternately."""
-    words = ["amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heath", "iris", "jade"]
+    plants = ["amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heath", "iris", "jade"]
     return [
-        f"{'plain' if i % 2 else 'crowded'} {words[i % 10]} {words[i // 10 % 10]} number {i}"
+        f"{'plain' if i % 2 else 'crowded'} {plants[i % 10]} {plants[i // 10 % 10]} number {i}"
         for i in range(n)
     ]
 

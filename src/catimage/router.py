@@ -209,7 +209,9 @@ class Router:
     ) -> list[Decision]:
         """Decide for each prompt from predicted qualities (n_prompts, n_candidates)."""
         draws = prompt_draws(prompts)
-        selected = rule.select(rule.choices(self.scores(prompts, qualities), self.costs), draws)
+        chosen = rule.select(
+            rule.choose_by_part(self.scores(prompts, qualities), self.costs), draws
+        )
         lambdas = rule.lam[rule.assign_parts(draws)].tolist()
         return [
             Decision(
@@ -220,7 +222,7 @@ class Router:
                 lam,
                 dict(zip(self.candidates, quality.tolist(), strict=True)),
             )
-            for prompt, quality, m, lam in zip(prompts, qualities, selected, lambdas, strict=True)
+            for prompt, quality, m, lam in zip(prompts, qualities, chosen, lambdas, strict=True)
         ]
 
 

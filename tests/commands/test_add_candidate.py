@@ -38,7 +38,7 @@ def write(path, rows, header=("prompt", "candidate", "seed", "metric", "value"))
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def calibrated_workspace(tmp_path_factory):
     """A workspace that routes between two candidates."""
     root = tmp_path_factory.mktemp("trained")
     write(
@@ -68,10 +68,10 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def workspace(trained, tmp_path):
+def workspace(calibrated_workspace, tmp_path):
     import shutil
 
-    return Workspace(shutil.copytree(trained.root, tmp_path / "w"))
+    return Workspace(shutil.copytree(calibrated_workspace.root, tmp_path / "w"))
 
 
 def add(workspace, count=40, metrics=("quality", "error"), prompts=None, **options):

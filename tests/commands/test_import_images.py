@@ -60,8 +60,8 @@ def test_other_formats_are_encoded_as_png(write, workspace, tmp_path):
     manifest = write(rows)
     Image.new("RGBA", (8, 8), (9, 8, 7, 100)).save(tmp_path / "images" / "d.png")
     import_images.run(workspace, manifest, None, [])
-    kinds = {image[:4]: image for image in images_of(workspace).values()}
-    assert sorted(kinds) == [b"RIFF", b"\x89PNG", b"\xff\xd8\xff\xe0"]
+    image_by_signature = {image[:4]: image for image in images_of(workspace).values()}
+    assert sorted(image_by_signature) == [b"RIFF", b"\x89PNG", b"\xff\xd8\xff\xe0"]
     by_name = {(r[0], r[1]): r[3] for r in rows}
     for (identifier, candidate, _), image in images_of(workspace).items():
         name = next(

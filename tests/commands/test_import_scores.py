@@ -56,7 +56,7 @@ def tables(workspace):
     return [read_table(path, schema, "import-scores") for path, schema in paths]
 
 
-def trained(params):
+def estimator_names(params):
     return [e.name for e in params.train.estimators]
 
 
@@ -73,7 +73,7 @@ def test_tables_and_parameters_are_written(files, workspace):
     labels = Dataset(prompts, scores, priced).labels("quality")
     assert labels.tolist() == [[i + 0.5, i + 0.5] for i in range(4)]
     params = load_params(workspace.params)
-    assert (params.metric, params.cost_unit, params.budget, trained(params)) == (
+    assert (params.metric, params.cost_unit, params.budget, estimator_names(params)) == (
         "quality",
         "seconds",
         "40%",
@@ -113,7 +113,7 @@ def test_settings_take_precedence(files, workspace):
     import_scores.run(workspace, *files(metrics=("a", "b"), units=("seconds", "usd")), settings)
     params = load_params(workspace.params)
     assert (params.metric, params.cost_unit, params.budget) == ("b", "usd", "60%")
-    assert (trained(params), params.imported.lower_is_better) == (["ridge", "knn"], ["b"])
+    assert (estimator_names(params), params.imported.lower_is_better) == (["ridge", "knn"], ["b"])
 
 
 def test_second_import_keeps_parameters(files, workspace):
@@ -122,7 +122,7 @@ def test_second_import_keeps_parameters(files, workspace):
     )
     import_scores.run(workspace, *files(metrics=("a", "b")), [])
     params = load_params(workspace.params)
-    assert (params.metric, trained(params), params.budget) == ("b", ["knn"], "2")
+    assert (params.metric, estimator_names(params), params.budget) == ("b", ["knn"], "2")
 
 
 @pytest.mark.parametrize(

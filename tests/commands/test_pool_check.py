@@ -135,7 +135,7 @@ def test_invalid_pool_file(tmp_path: Path):
 
 
 def test_kinds_that_have_not_been_run_completely_are_listed():
-    kinds = ("diffusers", "infinity", "infinity", "distrifusion", "hosted")
-    lines = verification_lines([{"kind": kind} for kind in kinds])
+    generator_kinds = ("diffusers", "infinity", "infinity", "distrifusion", "hosted")
+    lines = verification_lines([{"kind": kind} for kind in generator_kinds])
     assert [line.partition(":")[0] for line in lines] == ["infinity", "distrifusion"]
     assert all(line.endswith(".") for line in lines)

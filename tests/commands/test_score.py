@@ -55,9 +55,9 @@ def test_invalid_input(tmp_path: Path, params: Params):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(
         tmp_path / "good.png"
     )
-    whole = (tmp_path / "good.png").read_bytes()
-    (tmp_path / "short.png").write_bytes(whole[:500])
-    (tmp_path / "broken.png").write_bytes(whole[:300] + bytes(8) + whole[308:])
+    png = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "short.png").write_bytes(png[:500])
+    (tmp_path / "broken.png").write_bytes(png[:300] + bytes(8) + png[308:])
     for name in ("text.png", "short.png", "broken.png"):
         with pytest.raises(InputError, match=rf"{name}: cannot read the image file"):
             score_rows([tmp_path / "good.png", tmp_path / name], "x", ["sharpness"], params)

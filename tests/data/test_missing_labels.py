@@ -22,11 +22,11 @@ def test_without_missing_labels_it_is_the_mean():
 @given(st.integers(3, 30), st.integers(2, 5), st.integers(0, 10**6))
 def test_missing_labels_do_not_change_the_means_of_additive_labels(n, m, seed):
     rng = np.random.default_rng(seed)
-    whole = rng.normal(size=(n, 1)) + rng.normal(size=m)
-    labels = np.where(rng.random((n, m)) < 0.4, np.nan, whole)
-    labels[:, 0] = whole[:, 0]  # every candidate is compared with the first on some prompt
-    labels[0] = whole[0]
-    assert mean_labels(labels) == pytest.approx(whole.mean(axis=0))
+    complete = rng.normal(size=(n, 1)) + rng.normal(size=m)
+    labels = np.where(rng.random((n, m)) < 0.4, np.nan, complete)
+    labels[:, 0] = complete[:, 0]  # every candidate is compared with the first on some prompt
+    labels[0] = complete[0]
+    assert mean_labels(labels) == pytest.approx(complete.mean(axis=0))
 
 
 @settings(max_examples=30, deadline=None)

@@ -30,15 +30,15 @@ def tokens_of(embeddings, i):
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
 def test_take_returns_the_requested_rows_in_order(lengths, data):
-    whole = random_embeddings(lengths)
+    embeddings = random_embeddings(lengths)
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=10))
-    taken = whole.take([f"p{i}" for i in rows])
+    taken = embeddings.take([f"p{i}" for i in rows])
     assert len(taken) == len(rows)
     for position, row in enumerate(rows):
-        np.testing.assert_array_equal(taken.pooled[position], whole.pooled[row])
-        np.testing.assert_array_equal(taken.layers[position], whole.layers[row])
+        np.testing.assert_array_equal(taken.pooled[position], embeddings.pooled[row])
+        np.testing.assert_array_equal(taken.layers[position], embeddings.layers[row])
         assert taken.cut[position] == (row == 0)
-        np.testing.assert_array_equal(tokens_of(taken, position), tokens_of(whole, row))
+        np.testing.assert_array_equal(tokens_of(taken, position), tokens_of(embeddings, row))
 
 
 def test_saved_embeddings_are_loaded_unchanged(tmp_path):
@@ -66,10 +66,10 @@ def test_embeddings_are_concatenated():
 def test_batches_contain_prompts_of_similar_length_and_results_keep_the_order(prompts, size):
     batch_lengths = []
 
-    def encode(batch):
-        batch_lengths.append([len(p) for p in batch])
+    def encode(texts):
+        batch_lengths.append([len(p) for p in texts])
         lengths = np.array(batch_lengths[-1], np.float32)[:, None]
-        ids, n = [prompt_id(p) for p in batch], len(batch)
+        ids, n = [prompt_id(p) for p in texts], len(texts)
         return Embeddings(
             ids,
             lengths,

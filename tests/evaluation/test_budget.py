@@ -12,7 +12,7 @@ from catimage.routing.randomized import RoutingRule
 COST = np.array([1.0, 3.0])
 CANDIDATES = Candidates(["a", "b"], COST, "seconds")
 LABELS = np.array([[0.0, 1.0], [0.2, 0.4], [0.1, 0.9], [0.5, 0.5]])
-CHOICES = np.array([[1, 1, 1, 0], [0, 0, 1, 0]])
+CHOSEN_BY_PART = np.array([[1, 1, 1, 0], [0, 0, 1, 0]])
 """By each part of the rule."""
 RULE = RoutingRule.from_parts((0.25, 0.1), (0.75, 0.3))
 PREDICTED = np.array([[0.0, 0.5], [0.0, 0.4], [0.0, 0.9], [0.5, 0.5]])
@@ -43,7 +43,7 @@ def test_a_randomized_rule_is_evaluated_by_its_expectation():
 def test_the_mean_over_draws_is_the_expectation():
     rng = np.random.default_rng(0)
     part = (rng.random((20_000, 4)) >= 0.25).astype(int)
-    drawn = COST[CHOICES[part, np.arange(4)]]
+    drawn = COST[CHOSEN_BY_PART[part, np.arange(4)]]
     expected = document_of(point_of())["realised_mean_cost"]
     assert drawn.mean() == pytest.approx(expected, abs=0.01)
 
@@ -51,7 +51,7 @@ def test_the_mean_over_draws_is_the_expectation():
 def test_each_prompt_is_served_by_one_part_or_by_another_rule():
     assert point_of().served(COST).tolist() == [1, 0, 1, 0]
     other = RoutingRule.from_parts((1.0, 0.1))
-    assert point_of().served(COST, other).tolist() == CHOICES[0].tolist()
+    assert point_of().served(COST, other).tolist() == CHOSEN_BY_PART[0].tolist()
 
 
 def test_floors_are_listed_with_their_realised_means():

@@ -98,18 +98,18 @@ def test_constant_predictions_gain_nothing(document):
 
 def test_the_selected_lambda_gives_the_figures_beside_it(data, document):
     on_val, on_test = data.predictions["good"]
-    selected = document["methods"]["good"]["selected"]["match"]
-    picked = choose(on_test, COST, selected["lambda"])
-    assert COST[picked].mean() == pytest.approx(selected["cost"])
+    match = document["methods"]["good"]["selected"]["match"]
+    picked = choose(on_test, COST, match["lambda"])
+    assert COST[picked].mean() == pytest.approx(match["cost"])
     quality = data.test[np.arange(len(picked)), picked].mean()
-    assert quality == pytest.approx(selected["quality"])
+    assert quality == pytest.approx(match["quality"])
     matching = []
     for lam in np.geomspace(1e-4, 1, 400):
         picked = choose(on_val, COST, lam)
         quality = data.validation[np.arange(len(picked)), picked].mean()
         if quality >= data.validation[:, 2].mean():
             matching.append(COST[picked].mean())
-    cost = COST[choose(on_val, COST, selected["lambda"])].mean()
+    cost = COST[choose(on_val, COST, match["lambda"])].mean()
     assert cost == pytest.approx(min(matching))
 
 

@@ -26,9 +26,9 @@ def test_cross_seed_quality_agrees_with_a_loop_over_prompts(n, m, seeds, seed, m
         assert quality.shape == (n, len(splits))
         for i in range(n):
             for column, split in enumerate(splits):
-                rest = [s for s in range(seeds) if s not in split]
+                other_seeds = [s for s in range(seeds) if s not in split]
                 known = [[v for v in by_seed[i, c, list(split)] if v == v] for c in range(m)]
-                held_out = [[v for v in by_seed[i, c, rest] if v == v] for c in range(m)]
+                held_out = [[v for v in by_seed[i, c, other_seeds] if v == v] for c in range(m)]
                 if not all(known) or not all(held_out):
                     assert np.isnan(quality[i, column])
                 else:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 
 from catimage.data.dataset import Candidates
-from catimage.evaluation.plots import deferral_table, figures
+from catimage.evaluation.plots import deferral_table, draw_figures
 from catimage.evaluation.samples import PromptResults
 from catimage.evaluation.selection import selection_table
 
@@ -30,7 +30,7 @@ def test_figures_are_self_contained_svg_and_repeatable(document, selection, resu
         assert all(link.startswith(("#", "data:")) for link in links)
     assert "mean quality" in drawn["deferral"]
     assert "cost (seconds)" in drawn["deferral"]
-    assert drawn == figures(document, selection, results)
+    assert drawn == draw_figures(document, selection, results)
 
 
 def test_names_with_special_characters_and_equal_costs_are_drawn(document, results):
@@ -42,7 +42,7 @@ def test_names_with_special_characters_and_equal_costs_are_drawn(document, resul
     candidates = Candidates(names, np.ones(3), "seconds")
     odd = replace(results, predicted=results.labels, candidates=candidates)
     selection = selection_table(odd.predicted, candidates)
-    drawn = figures(document | {"candidates": rows}, selection, odd)
+    drawn = draw_figures(document | {"candidates": rows}, selection, odd)
     text = "".join(ET.fromstring(drawn["selection"]).itertext())
     assert all(name in text.replace("\u200b", "") for name in names)
 
@@ -58,8 +58,8 @@ def test_many_candidates_are_drawn_in_twelve_panels(document):
     ]
     results = PromptResults([""] * 40, [""] * 40, predicted, predicted, candidates)
     selection = selection_table(predicted, candidates)
-    drawn = figures(document | {"candidates": rows}, selection, results)
-    words = "".join(ET.fromstring(drawn["predicted"]).itertext()).split()
-    assert sum(name in words for name in names) == 12
-    assert "c0" in words
-    assert "c15" in words
+    drawn = draw_figures(document | {"candidates": rows}, selection, results)
+    labels = "".join(ET.fromstring(drawn["predicted"]).itertext()).split()
+    assert sum(name in labels for name in names) == 12
+    assert "c0" in labels
+    assert "c15" in labels

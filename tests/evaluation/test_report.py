@@ -9,8 +9,8 @@ from catimage.data.dataset import Candidates
 from catimage.estimators.knn import CosineKNNRegressor
 from catimage.evaluation.cases import case_samples, cases_document
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.plots import figures
-from catimage.evaluation.report import ReportPrompts, error_rows, report
+from catimage.evaluation.plots import draw_figures
+from catimage.evaluation.report import ReportPrompts, error_rows, render_report
 from catimage.evaluation.samples import PromptResults, contrasting_prompts, data_uri, samples
 from catimage.evaluation.subsets import subsets_document
 from catimage.evaluation.trials.document import trials_document
@@ -49,7 +49,7 @@ def render(results, drawn):
         rows = contrasting_prompts(results.predicted, COST, 2)
         picked = choose(results.predicted, COST, 0.01)
         prompts = ReportPrompts(samples(rows, shown, picked, images or {}), **cases)
-        return report(document, figures, error_rows(results), prompts)
+        return render_report(document, figures, error_rows(results), prompts)
 
     return page_of
 
@@ -70,7 +70,7 @@ def test_the_page_is_well_formed_and_self_contained(document, render):
 def test_insignificant_gains_are_marked(constant_document, render):
     page = render(constant_document)
     assert "gains nothing significant over the best fixed candidate" in page
-    assert 'class="better"' not in page.split('id="tables"')[1].split("(Table 3)")[0]
+    assert 'class="better"' not in page.split('id="tables"')[1].split("(Table 3 of")[0]
 
 
 def test_prompts_and_names_are_escaped(document, render):
@@ -92,8 +92,8 @@ def test_images_are_embedded(document, results, render):
 def test_other_metrics_have_a_section(document, render):
     sharpness = document["by_metric"]["quality"] | {"lower_is_better": True}
     both = document | {"by_metric": {**document["by_metric"], "sharpness": sharpness}}
-    assert "Trained on sharpness (negated)" in render(both)
-    assert "Trained on" not in render(document)
+    assert "Estimators of sharpness (negated)" in render(both)
+    assert "Estimators of" not in render(document)
 
 
 def test_errors_of_prediction_in_closed_form():
@@ -151,12 +151,12 @@ def image_sets(names):
 
 def test_image_sets_have_a_section_and_a_figure(document, selection, results, render):
     both = document | {"sets": image_sets(["fid_tiny", "kid_tiny"])}
-    drawn = figures(both, selection, results)
+    drawn = draw_figures(both, selection, results)
     page = render(both, drawn)
     assert BalancedParser(page).seen.count("img") == 4
     assert page.count("fid_tiny (lower is better)") == 2
     assert "Left out: fid: no weights." in page
-    assert "nothing significant; other real images" in page
+    assert "nothing significant; a second set of real images: " in page
     without = {name: svg for name, svg in drawn.items() if name != "sets"}
     page = render(document | {"sets": image_sets([])}, without)
     assert "Left out: fid: no weights." in page
@@ -183,15 +183,15 @@ def optional_parts(data, results):
 
 
 def test_trials_noise_subsets_and_cases_have_sections(document, data, selection, results, render):
-    whole = document | optional_parts(data, results)
-    cases = whole["cases"]
-    drawn = figures(whole, selection, results)
+    full_document = document | optional_parts(data, results)
+    cases = full_document["cases"]
+    drawn = draw_figures(full_document, selection, results)
     assert "g alone" in drawn["subsets"]
     assert "whole pool" in drawn["subsets"]
     shown = {
         kind: case_samples(cases[kind], "middle", results, {}) for kind in ("successes", "failures")
     }
-    page = render(whole, drawn, **shown)
+    page = render(full_document, drawn, **shown)
     assert not BalancedParser(page).open
     for section in ("trials", "noise", "subsets", "cases"):
         assert page.count(f'<section id="{section}">') == 1
@@ -205,7 +205,7 @@ def test_trials_noise_subsets_and_cases_have_sections(document, data, selection,
 
 
 def test_only_the_best_value_of_table_2_is_bold(document, render):
-    table = render(document).split('id="tables"')[1].split("(Table 3)")[0]
+    table = render(document).split('id="tables"')[1].split("(Table 3 of")[0]
     bold = re.findall(r"<b>([0-9.]+)</b>", table)
     assert bold
     assert set(bold) == {f"{document['methods']['good']['max_quality']:.4g}"}

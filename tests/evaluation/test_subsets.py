@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from catimage.data.dataset import Candidates
-from catimage.evaluation.held_out import BUDGETS, mean_over_budgets
+from catimage.evaluation.held_out import N_BUDGETS, mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.policies import fixed_policies, mixed_policies, routed_policies
 from catimage.evaluation.subsets import homogeneous_pools, subsets_document
@@ -35,12 +35,12 @@ def test_a_subset_is_the_router_without_the_other_candidates(splits):
     predicted, labels = splits[1]
     sd = [0, 2, 4]
     alone = deferral_curve(predicted[:, sd], COST[sd], labels[:, sd])
-    whole = deferral_curve(predicted, COST, labels)
+    pool_curve = deferral_curve(predicted, COST, labels)
     assert row["generator"] == "sd"
     assert row["candidates"] == ["a", "c", "e"]
     assert row["costs"] == [1, 8]
     assert row["mean_curve_quality"] == pytest.approx(alone.mean_quality(1, 8))
-    assert row["whole_mean_curve_quality"] == pytest.approx(whole.mean_quality(1, 8))
+    assert row["whole_mean_curve_quality"] == pytest.approx(pool_curve.mean_quality(1, 8))
     assert row["curve"] == np.stack([alone.cost, alone.quality, alone.lam], axis=1).tolist()
     restricted = [values[:, sd] for split in splits for values in split]
     own, every = (
@@ -58,11 +58,11 @@ def test_mean_over_budgets_is_the_mean_of_the_quality_within_each_budget(splits)
     policies = routed_policies(*splits[0], *splits[1], COST)
     curve = policies.curve
     total = np.zeros(80)
-    for budget in 1 + 7 * (np.arange(BUDGETS) + 0.5) / BUDGETS:
+    for budget in 1 + 7 * (np.arange(N_BUDGETS) + 0.5) / N_BUDGETS:
         within = np.flatnonzero(curve.cost <= budget + 1e-9)
         best = within[curve.quality[within] >= curve.quality[within].max() - 1e-12]
         total += policies.outcome(float(best[-1])).quality  # the cheapest among ties
-    assert mean_over_budgets(policies, 1, 8) == pytest.approx(total / BUDGETS)
+    assert mean_over_budgets(policies, 1, 8) == pytest.approx(total / N_BUDGETS)
 
 
 def test_on_the_selection_split_it_is_close_to_mean_curve_quality(splits):
@@ -84,5 +84,5 @@ def test_equal_costs_have_one_budget():
 
 def test_a_budget_below_every_policy_is_refused(splits):
     policies = routed_policies(*splits[0], *splits[1], COST)
-    with pytest.raises(ValueError, match="above the cost 0"):
+    with pytest.raises(ValueError, match="low: 0 is below the lowest cost of the curve"):
         mean_over_budgets(policies, 0, 8)

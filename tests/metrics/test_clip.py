@@ -53,7 +53,7 @@ def test_two_metrics_share_the_embeddings_of_a_batch(
         lambda x, **k: (counts.update(texts=counts["texts"] + len(x)), text(x, **k))[1],
     )
     first, second = _images(), _images()[::-1].copy()
-    scores = [[m.score(batch, PROMPTS) for m in metrics] for batch in (first, second)]
+    scores = [[m.score(images, PROMPTS) for m in metrics] for images in (first, second)]
     assert counts == {
         "images": 2 * len(PROMPTS),
         "texts": 3,

@@ -39,13 +39,13 @@ def test_the_scores_are_cosines_of_open_clips_embeddings_and_tokens(miniature_po
         lambda _, __, tokens: middle.append(tokens)
     )  # the second of four blocks
     with torch.no_grad():
-        whole = [
+        embeddings = [
             model.eval().encode_image(torch.stack([preprocess(Image.fromarray(i)) for i in part]))
             for part in (images, references)
         ]
     similarity = torch.nn.functional.cosine_similarity
     expected = {
-        "clip_similarity": similarity(*whole),
+        "clip_similarity": similarity(*embeddings),
         "clip_patch_similarity": similarity(*(tokens[:, 1:] for tokens in middle), dim=2).mean(1),
     }
     for name, values in expected.items():

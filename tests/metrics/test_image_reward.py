@@ -20,7 +20,7 @@ from catimage.metrics.registry import get_metric
 from catimage.metrics.scoring import ImageBatch, score
 from catimage.params import WeightsParams
 
-WORDS = [
+VOCABULARY_WORDS = [
     "[PAD]",
     "[UNK]",
     "[CLS]",
@@ -39,8 +39,18 @@ WORDS = [
     "stars",
 ]
 PROMPTS = ["A red ring", "cats on the left, many stars", "", "many stars " * 40]
-MINIATURE = {"vision": (192, 768, 2), "text": (128, 192, 2), "words": len(WORDS) + 2, "places": 40}
-LARGE = {"vision": (1024, 4096, 24), "text": (768, 3072, 12), "words": 30524, "places": 512}
+MINIATURE = {
+    "vision": (192, 768, 2),
+    "text": (128, 192, 2),
+    "vocabulary_size": len(VOCABULARY_WORDS) + 2,
+    "places": 40,
+}
+LARGE = {
+    "vision": (1024, 4096, 24),
+    "text": (768, 3072, 12),
+    "vocabulary_size": 30524,
+    "places": 512,
+}
 
 # The results of model.score(prompt, image) of the official code (github.com/THUDM/ImageReward at
 # c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) for each of PROMPTS and images(height, width), with the
@@ -59,7 +69,7 @@ LARGE_KEYS = "d8f54ba359bd353a4e66c8a95ce53c8c646f4902e5f833c959c1753cf43be853"
 
 
 def official(
-    vision: tuple[int, int, int], text: tuple[int, int, int], words: int, places: int
+    vision: tuple[int, int, int], text: tuple[int, int, int], vocabulary_size: int, places: int
 ) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the official state dict.
 
@@ -76,7 +86,7 @@ def official(
         f"{sees}.patch_embed.proj.weight": (seen, 3, 16, 16),
         f"{sees}.patch_embed.proj.bias": (seen,),
     }
-    shapes |= {f"{reads}.embeddings.word_embeddings.weight": (words, width)}
+    shapes |= {f"{reads}.embeddings.word_embeddings.weight": (vocabulary_size, width)}
     shapes |= {f"{reads}.embeddings.position_embeddings.weight": (places, width)}
     norms = [(f"{sees}.norm", seen), (f"{reads}.embeddings.LayerNorm", width)]
     linear = [("blip.vision_proj", 256, seen), ("blip.text_proj", 256, width)]
@@ -135,10 +145,12 @@ def images(height: int, width: int) -> np.ndarray:
     return (raw >> np.uint64(56)).astype(np.uint8).reshape(len(PROMPTS), height, width, 3)
 
 
-def save(folder: Path, state: dict[str, torch.Tensor], words: list[str] = WORDS) -> Path:
+def save(
+    folder: Path, state: dict[str, torch.Tensor], vocabulary: list[str] = VOCABULARY_WORDS
+) -> Path:
     folder.mkdir()
     torch.save(state, folder / "ImageReward.pt")
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     return folder
 
 
@@ -227,8 +239,10 @@ def test_the_version_depends_on_the_used_weights_and_the_vocabulary(
     }
     assert load(save(tmp_path / "unused", unused)).version == metric.version
     weights = load(save(tmp_path / "weights", state | {"mlp.layers.7.bias": torch.ones(1)})).version
-    words = load(save(tmp_path / "words", state, [*WORDS[:-2], "stars", "many"])).version
-    assert len({metric.version, weights, words}) == 3
+    other_vocabulary = load(
+        save(tmp_path / "words", state, [*VOCABULARY_WORDS[:-2], "stars", "many"])
+    ).version
+    assert len({metric.version, weights, other_vocabulary}) == 3
 
 
 def test_by_default_both_files_come_from_the_hub_at_pinned_revisions(
@@ -246,12 +260,12 @@ def test_by_default_both_files_come_from_the_hub_at_pinned_revisions(
         device="cpu", weights={"image_reward": WeightsParams(weights="me/mine", revision="abc")}
     )
     get_metric("image_reward", context=other)
-    words = (VOCABULARY.weights, "vocab.txt", VOCABULARY.revision)
+    vocabulary_file = (VOCABULARY.weights, "vocab.txt", VOCABULARY.revision)
     assert requests == [
         (CHECKPOINT.weights, "ImageReward.pt", CHECKPOINT.revision),
-        words,
+        vocabulary_file,
         ("me/mine", "ImageReward.pt", "abc"),
-        words,
+        vocabulary_file,
     ]
 
 
@@ -296,4 +310,4 @@ def test_the_vocabulary_of_another_model_is_refused(state: dict[str, torch.Tenso
             r" vocab\.txt of"
         ),
     ):
-        load(save(tmp_path / "weights", state, [*WORDS, "more"]))
+        load(save(tmp_path / "weights", state, [*VOCABULARY_WORDS, "more"]))

@@ -93,9 +93,9 @@ def test_the_score_equals_the_official_one(
 
 def test_scores_do_not_depend_on_the_batch(metric: Any):
     images = np.random.default_rng(1).integers(0, 256, (len(PROMPTS), 32, 32, 3), np.uint8)
-    whole = metric.score(images, PROMPTS)
+    together = metric.score(images, PROMPTS)
     alone = [metric.score(images[i : i + 1], PROMPTS[i : i + 1])[0] for i in range(len(PROMPTS))]
-    assert whole == pytest.approx(alone, abs=1e-5)
+    assert together == pytest.approx(alone, abs=1e-5)
 
 
 def test_missing_and_incomplete_weights_are_refused(folder: Path, tmp_path: Path):

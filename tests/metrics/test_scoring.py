@@ -15,7 +15,7 @@ def images(n=N, size=4):
     ).copy()
 
 
-def batch(n=N, references=None):
+def image_batch(n=N, references=None):
     return ImageBatch(
         images(n), [f"prompt {i}" for i in range(n)], [f"image {i}" for i in range(n)], references
     )
@@ -67,26 +67,26 @@ BAD = [
 
 def test_valid_scores_are_computed_in_one_call():
     metric = Level()
-    values = score(metric, batch())
+    values = score(metric, image_batch())
     assert values.dtype == float
     assert values == pytest.approx(np.arange(N) / 10)
     assert metric.batches == [N]
 
 
 def test_rounding_errors_outside_the_range_are_accepted():
-    assert score(Level(replace_score(1 + 1e-7)), batch())[5] == 1 + 1e-7
+    assert score(Level(replace_score(1 + 1e-7)), image_batch())[5] == 1 + 1e-7
 
 
 @pytest.mark.parametrize(("bad", "message"), BAD)
 def test_stop_raises_an_error_for_the_failing_image(bad, message):
     with pytest.raises(InputError) as error:
-        score(Level(bad), batch())
+        score(Level(bad), image_batch())
     assert str(error.value) == f"metric 'level', image 5: {message}."
 
 
 @pytest.mark.parametrize(("bad", "message"), BAD)
 def test_skip_leaves_out_the_failing_image_and_prints_it(bad, message, capsys):
-    values = score(Level(bad), batch(), "skip")
+    values = score(Level(bad), image_batch(), "skip")
     assert np.isnan(values).tolist() == [i == 5 for i in range(N)]
     assert np.delete(values, 5) == pytest.approx(np.delete(np.arange(N), 5) / 10)
     assert capsys.readouterr().out == f"label: no score: metric 'level', image 5: {message}.\n"
@@ -106,9 +106,11 @@ def test_several_or_all_images_fail(capsys):
     def odd(values):
         return np.where(np.round(values * 10) % 2 == 1, np.nan, values)
 
-    assert np.isnan(score(Level(odd), batch(), "skip")).tolist() == [i % 2 == 1 for i in range(N)]
+    assert np.isnan(score(Level(odd), image_batch(), "skip")).tolist() == [
+        i % 2 == 1 for i in range(N)
+    ]
     assert capsys.readouterr().out.count("\n") == N // 2
-    assert np.isnan(score(Level(lambda v: v + np.nan), batch(), "skip")).all()
+    assert np.isnan(score(Level(lambda v: v + np.nan), image_batch(), "skip")).all()
 
 
 @pytest.mark.parametrize(
@@ -117,13 +119,13 @@ def test_several_or_all_images_fail(capsys):
 )
 def test_an_array_of_the_wrong_shape_is_refused(wrong, shape):
     with pytest.raises(InputError, match="metric 'level', image 0") as error:
-        score(Level(wrong), batch())
+        score(Level(wrong), image_batch())
     assert shape in str(error.value) or "for 1 images" in str(error.value)
 
 
 def test_text_instead_of_numbers_is_refused():
     with pytest.raises(InputError, match="metric 'level', image 0: ValueError: could not convert"):
-        score(Level(lambda v: np.array(["good"] * len(v))), batch())
+        score(Level(lambda v: np.array(["good"] * len(v))), image_batch())
 
 
 class Distance(ReferenceMetric):
@@ -138,7 +140,7 @@ class Distance(ReferenceMetric):
 
 def test_a_reference_metric_receives_the_references():
     assert score(
-        Distance(MetricContext()), batch(references=list(images()[::-1]))
+        Distance(MetricContext()), image_batch(references=list(images()[::-1]))
     ) == pytest.approx(np.abs(np.arange(N) - np.arange(N)[::-1]))
 
 
@@ -148,19 +150,19 @@ def test_missing_references_and_references_of_another_size_are_refused(capsys):
     with pytest.raises(
         InputError, match="metric 'distance', image 2: the reference image is missing"
     ):
-        score(Distance(MetricContext()), batch(references=incomplete))
+        score(Distance(MetricContext()), image_batch(references=incomplete))
     assert np.isnan(
-        score(Distance(MetricContext()), batch(references=incomplete), "skip")
+        score(Distance(MetricContext()), image_batch(references=incomplete), "skip")
     ).tolist() == [i in (2, 7) for i in range(N)]
     other = [*complete[:4], np.zeros((8, 6, 3), np.uint8), *complete[5:]]
     with pytest.raises(
         InputError, match="metric 'distance', image 4: AssertionError"
     ):  # an error of the metric
-        score(Distance(MetricContext()), batch(references=other))
+        score(Distance(MetricContext()), image_batch(references=other))
     with pytest.raises(
         InputError, match="metric 'distance', image 0: the reference image is missing"
     ):
-        score(Distance(MetricContext()), batch())
-    assert score(Level(), batch(references=incomplete)) == pytest.approx(np.arange(N) / 10), (
+        score(Distance(MetricContext()), image_batch())
+    assert score(Level(), image_batch(references=incomplete)) == pytest.approx(np.arange(N) / 10), (
         "a metric without references ignores them"
     )

@@ -34,7 +34,7 @@ def relaxed_optimum(scores, cost, budget, floors=()):
 
 def means(rule, scores, cost):
     """The expected mean cost of a rule, and the mean of every metric (metrics,)."""
-    choices = rule.choices(scores if rule.multipliers.shape[1] else scores[0], cost)
-    return rule.expected(choices, cost).mean(), np.array(
-        [rule.expected(choices, s).mean() for s in scores]
+    chosen_by_part = rule.choose_by_part(scores if rule.multipliers.shape[1] else scores[0], cost)
+    return rule.expected(chosen_by_part, cost).mean(), np.array(
+        [rule.expected(chosen_by_part, s).mean() for s in scores]
     )

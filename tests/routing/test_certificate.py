@@ -20,7 +20,7 @@ def heavy_tailed(rng, n):
 
 
 def mean_cost(rule, scores):
-    return rule.expected(rule.choices(scores, COST), COST).mean()
+    return rule.expected(rule.choose_by_part(scores, COST), COST).mean()
 
 
 @pytest.mark.parametrize("n", [60, 250])
@@ -74,7 +74,7 @@ def test_the_rule_passes_the_test_and_a_more_expensive_one_does_not(problem, mor
     if rule is None or not rule.lam.any():
         assert rule is not None or not certifier.passes(budget, certifier.last, 0.0)
         return
-    values = rule.expected(rule.choices(scores, cost), cost)
+    values = rule.expected(rule.choose_by_part(scores, cost), cost)
 
     def passes(spent):
         count = np.ones(len(spent), int)
@@ -137,7 +137,7 @@ def test_certified_rules_are_unchanged_by_a_round_trip_through_columns():
 
 
 def test_invalid_input_and_pools_of_equal_candidates():
-    with pytest.raises(InputError, match="below the cheapest"):
+    with pytest.raises(InputError, match="below the cost of the cheapest"):
         Certifier(heavy_tailed(np.random.default_rng(0), 20), COST, 0.9).rule(0.5)
     with pytest.raises(ValueError, match="confidence"):
         Certifier(np.zeros((3, 4)), COST, 1.0)

@@ -40,13 +40,13 @@ def test_with_labels_it_is_the_cheapest_point_of_the_interpolated_curve(problem,
     if abs(curve.quality.max() - floor) < 1e-9:
         return
     if curve.quality.max() < floor:
-        with pytest.raises(InputError, match=r"above the best mean quality .* Lower it"):
+        with pytest.raises(InputError, match=r"above the best mean quality .* Lower the floor to"):
             cheapest_reaching(curve, floor)
         return
     rule, spent = cheapest_reaching(curve, floor)
-    choices = rule.choices(predicted, cost)
-    assert rule.expected(choices, labels).mean() >= floor - 1e-6 and rule.expected(
-        choices, cost
+    chosen_by_part = rule.choose_by_part(predicted, cost)
+    assert rule.expected(chosen_by_part, labels).mean() >= floor - 1e-6 and rule.expected(
+        chosen_by_part, cost
     ).mean() == pytest.approx(spent, abs=1e-6)
     grid = np.linspace(0, len(curve) - 1, 400)
     reached = np.interp(grid, np.arange(len(curve)), curve.quality) >= floor + 1e-9
@@ -102,9 +102,9 @@ def test_missing_labels_of_a_floor_are_ignored():
     truth, labels = truth_and_labels()
     labels[1, :50, 0] = np.nan
     solution = solve(truth, labels, 2.0, 0.2)
-    choices = solution.rule.choices(truth, COST)
+    chosen_by_part = solution.rule.choose_by_part(truth, COST)
     assert (
-        solution.rule.expected(choices, labels[1])[50:].mean()
+        solution.rule.expected(chosen_by_part, labels[1])[50:].mean()
         == pytest.approx(0.2, abs=1e-6)
         == solution.mean_labels[0]
     )
@@ -116,17 +116,17 @@ def test_an_infeasible_floor_is_refused_with_the_values_that_are_feasible():
         solve(truth, labels, 1.2, 0.5)
     problem = problem_of(truth, labels, 1.2, 0.5)
     most, least = largest_mean(problem, 0), smallest_budget(problem)
-    assert f"each alone reaches sharpness {most:.6g}" in str(
+    assert f"of each metric within the budget is sharpness {most:.6g}" in str(
         error.value
-    ) and f"A budget of {least:.4g} reaches them" in str(error.value)
+    ) and f"Raise the budget to {least:.4g}, or" in str(error.value)
     assert relaxed_optimum(truth[[1]], COST, 1.2) == pytest.approx(most, abs=1e-7)
     assert (
         relaxed_optimum(truth, COST, least + 1e-6, [0.5]) is not None
         and relaxed_optimum(truth, COST, least - 1e-3, [0.5]) is None
     )
-    with pytest.raises(InputError, match="No budget reaches them: lower the floors"):
+    with pytest.raises(InputError, match=r"No budget is high enough\. Lower the floors"):
         solve(truth, labels, 1.2, 50.0)
-    with pytest.raises(InputError, match="below the cheapest"):
+    with pytest.raises(InputError, match="below the cost of the cheapest"):
         solve(truth, labels, 0.5, 0.1)
 
 
@@ -134,6 +134,6 @@ def test_labels_far_below_the_predictions_are_reported():
     truth, labels = truth_and_labels()
     with pytest.raises(
         InputError,
-        match=r"by the predictions has sharpness .* by the labels\. Lower the floors",
+        match=r"predictions reach the floors has mean labels of sharpness .*\. Lower the floors",
     ):
         solve(truth + np.array([0.0, 9.0])[:, None, None], labels, 2.0, 9.0)

@@ -76,13 +76,13 @@ def test_a_rule_is_unchanged_by_a_round_trip_through_rows():
 
 def test_further_metrics_are_weighted_by_their_multipliers_and_required():
     rule, cost = RoutingRule(np.ones(1), np.zeros(1), np.array([[2.0]])), np.array([1.0, 1.0])
-    assert rule.choices(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), cost).tolist() == [[1]]
+    assert rule.choose_by_part(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), cost).tolist() == [[1]]
     with pytest.raises(ValueError, match="of 2 metrics"):
-        rule.choices(np.array([[1.0, 0.0]]), cost)
+        rule.choose_by_part(np.array([[1.0, 0.0]]), cost)
 
 
 def test_a_budget_below_the_cheapest_candidate_is_refused_and_one_candidate_is_enough():
-    with pytest.raises(InputError, match="below the cheapest"):
+    with pytest.raises(InputError, match="below the cost of the cheapest"):
         calibrate_to_budget(np.zeros((3, 2)), np.array([1.0, 2.0]), 0.9)
     assert calibrate_to_budget(np.zeros((3, 1)), np.array([2.0]), 2.0).mean_cost == 2
 

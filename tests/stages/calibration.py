@@ -30,9 +30,9 @@ def train_two_metrics(root):
     return workspace, params
 
 
-def copy_workspace(trained, folder):
+def copy_workspace(trained_workspace, folder):
     """Copy a workspace, and return it with its parameters."""
-    workspace, params = trained
+    workspace, params = trained_workspace
     return Workspace(shutil.copytree(workspace.root, folder)), params
 
 
@@ -49,7 +49,9 @@ def on_validation(trained_copy, router):
     workspace, params = trained_copy
     val = Dataset.read(workspace, params.cost_unit).split("val")
     texts, labels = val.texts.tolist(), val.labels("clip_score")
-    choices = router.rule.choices(router.scores(texts, router.predict(texts)), router.costs)
+    chosen_by_part = router.rule.choose_by_part(
+        router.scores(texts, router.predict(texts)), router.costs
+    )
     return tuple(
-        router.rule.expected(choices, v).mean() for v in (router.costs, labels, 1 - labels)
+        router.rule.expected(chosen_by_part, v).mean() for v in (router.costs, labels, 1 - labels)
     )

@@ -13,13 +13,13 @@ from tests.stages.calibration import calibrated, copy_workspace, on_validation, 
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained_workspace(tmp_path_factory):
     return train_two_metrics(tmp_path_factory.mktemp("calibrate"))
 
 
 @pytest.fixture
-def trained_copy(trained, tmp_path):
-    return copy_workspace(trained, tmp_path / "w")
+def trained_copy(trained_workspace, tmp_path):
+    return copy_workspace(trained_workspace, tmp_path / "w")
 
 
 def test_the_whole_budget_is_spent_and_the_comparison_is_printed(trained_copy, capsys):
@@ -116,8 +116,8 @@ def test_floors_of_another_metric_are_reached_within_the_budget(trained_copy, ca
     with pytest.raises(
         InputError,
         match=(
-            r"reaches sharpness 0\.9 on the validation split\. By the predictions, each alone"
-            r" reaches sharpness 0\.\d+\."
+            r"reaches sharpness 0\.9 on the validation split\. The largest mean prediction of each"
+            r" metric within the budget is sharpness 0\.\d+\."
         ),
     ):
         calibrated(trained_copy, floors={"sharpness": 0.9})

@@ -8,13 +8,13 @@ from tests.stages.calibration import calibrated, copy_workspace, train_two_metri
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained_workspace(tmp_path_factory):
     return train_two_metrics(tmp_path_factory.mktemp("calibrate"))
 
 
 @pytest.fixture
-def trained_copy(trained, tmp_path):
-    return copy_workspace(trained, tmp_path / "w")
+def trained_copy(trained_workspace, tmp_path):
+    return copy_workspace(trained_workspace, tmp_path / "w")
 
 
 def test_prompts_with_missing_labels_contribute_to_the_cost(trained_copy):

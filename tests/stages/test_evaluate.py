@@ -108,13 +108,15 @@ def test_the_figures_of_the_document_are_those_of_the_router(own):
     document, router = document_of(workspace), Router.load(workspace.router)
     test = prompts_in_test(workspace)
     texts = test["prompt"].tolist()
-    choices = router.rule.choices(router.scores(texts, router.predict(texts)), router.costs)
+    chosen_by_part = router.rule.choose_by_part(
+        router.scores(texts, router.predict(texts)), router.costs
+    )
     scores = read_table(workspace.scores, SCORES, "label")
     means = scores.groupby(["prompt_id", "candidate"])["value"].mean().unstack()
     labels = means.loc[test["prompt_id"], router.candidates].to_numpy()
-    quality = router.rule.expected(choices, labels)
-    cost = router.rule.expected(choices, router.costs)
-    shares = router.rule.share @ (choices[:, :, None] == np.arange(3)).mean(axis=1)
+    quality = router.rule.expected(chosen_by_part, labels)
+    cost = router.rule.expected(chosen_by_part, router.costs)
+    shares = router.rule.share @ (chosen_by_part[:, :, None] == np.arange(3)).mean(axis=1)
     assert document["n_test"] == len(test)
     assert document["budget"]["realised_mean_cost"] == pytest.approx(cost.mean())
     assert document["selection"]["calibrated"] == pytest.approx(shares.tolist())
@@ -257,7 +259,7 @@ def test_a_router_whose_estimator_was_removed_is_refused(own, tmp_path):
     workspace = copy_of(own, tmp_path / "removed")
     folder = workspace.estimators / "clip_score"
     (folder / "ridge").rename(folder / "other")
-    message = r"its estimator 'ridge' is no longer trained \(trained: other\)"
+    message = r"its estimator 'ridge' is no longer trained \(trained estimators: other\)"
     with pytest.raises(InputError, match=message):
         evaluate.run(workspace, own[1])
 

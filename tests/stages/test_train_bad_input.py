@@ -17,7 +17,7 @@ from tests.trained_workspace import save_tables
 PREVIOUS = "output of an earlier run"
 
 
-def trained(root, change=None, estimators=("ridge",), folds=0, **more):
+def train_on_tables(root, change=None, estimators=("ridge",), folds=0, **more):
     """Run the stage on 60 prompts. ``change(candidates, scores, prompts)`` returns other candidates
     and scores.
     """
@@ -50,7 +50,7 @@ def trained(root, change=None, estimators=("ridge",), folds=0, **more):
 
 def refused(root, match, *args, **more):
     with pytest.raises(InputError, match=match) as caught:
-        trained(root, *args, **more)
+        train_on_tables(root, *args, **more)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
     assert [p.name for p in Workspace(root).estimators.iterdir()] == ["before"]
 
@@ -143,19 +143,19 @@ def test_settings_are_finite(value, tmp_path):
 def test_other_errors_are_not_attributed_to_the_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda *_: pd.DataFrame().no_such_thing)
     with pytest.raises(AttributeError):
-        trained(tmp_path / "a", None, [{"name": "ridge", "settings": {"alpha": 1.0}}])
+        train_on_tables(tmp_path / "a", None, [{"name": "ridge", "settings": {"alpha": 1.0}}])
 
     def fails(*_):
         raise ValueError("an internal error")
 
     monkeypatch.setattr(train, "fit", fails)
     with pytest.raises(ValueError, match="an internal error") as caught:
-        trained(tmp_path / "b")
+        train_on_tables(tmp_path / "b")
     assert not isinstance(caught.value, InputError)
 
 
 def test_with_folds_a_spread_is_saved_with_each_estimator(tmp_path):
-    workspace = trained(tmp_path, folds=3)
+    workspace = train_on_tables(tmp_path, folds=3)
     from catimage.estimators import store
 
     spread, meta = store.load(workspace.estimators / "clip_score" / "ridge" / "spread")

@@ -43,7 +43,7 @@ def outcome(frame, data, tmp_path, kind="generated", **more):
     return run({frame: suite}, frames_of(data, kind, **more), PARAMETERS, tmp_path / "docs")
 
 
-@pytest.mark.parametrize("kind", validation.KINDS)
+@pytest.mark.parametrize("kind", validation.SUITE_KINDS)
 def test_valid_data_pass_every_expectation(kind, tmp_path, capsys):
     frames_by_name = frames_of(valid_tables(), kind)
     result = run(validation.suites(kind), frames_by_name, PARAMETERS, tmp_path / "docs")
@@ -240,7 +240,7 @@ def test_a_prompt_in_two_splits_fails(tmp_path):
     assert any("(split, split_of_id) on 1 rows" in f for f in failures)
 
 
-@pytest.mark.parametrize("kind", validation.KINDS)
+@pytest.mark.parametrize("kind", validation.SUITE_KINDS)
 def test_spellings_of_one_prompt_in_two_splits_fail(kind, tmp_path):
     data = valid_tables()
     texts = [*data["prompts"]["prompt"], "A scene, number 5."]
@@ -304,7 +304,7 @@ def test_imported_images_may_have_any_seeds_and_need_declared_metrics(tmp_path):
     )
 
 
-@pytest.mark.parametrize("kind", validation.KINDS)
+@pytest.mark.parametrize("kind", validation.SUITE_KINDS)
 @pytest.mark.parametrize("noise", [0, 1e-9])
 def test_a_metric_with_equal_scores_for_all_images_fails(kind, noise, tmp_path):
     data = valid_tables()
@@ -370,7 +370,7 @@ def test_great_expectations_loads_the_exported_suites(tmp_path):
     loaded = {suite.name: len(suite.expectations) for suite in context.suites.all()}
     expected = {
         s.name: len(s.expectations)
-        for kind in validation.KINDS
+        for kind in validation.SUITE_KINDS
         for s in validation.suites(kind).values()
     }
     assert loaded == expected

@@ -1,7 +1,8 @@
 """``catimage compare``: k-fold cross-validation of the estimators over all prompts.
 
-It is meant for workspaces with few prompts. The parameters, the estimator, lambda and the best
-single candidate that a prompt is evaluated with are fitted and selected on other prompts.
+The command is meant for workspaces with few prompts. Each prompt is a test prompt in one fold. The
+estimators, their parameters, lambda and the best single candidate of a fold are fitted or selected
+on the prompts of the other folds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from catimage.params import Params
 from catimage.workspace import Workspace, replacing
 
 PROMPTS_PER_FOLD = 10
-"""The smallest number of prompts per fold that have all labels."""
+"""The smallest number of prompts with all labels per fold."""
 
 
 def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
@@ -56,11 +57,11 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     _check_folds(folds, len(complete_rows(labels)))
     pool = None if params.imported else params.pool
     context = workspace_context(workspace, params.encoder, params.train, data.candidates, pool)
-    fold = FoldEvaluator((texts, labels), data.candidates.costs, context, params.train)
+    evaluator = FoldEvaluator((texts, labels), data.candidates.costs, context, params.train)
     results = []
     splitter = KFold(folds, shuffle=True, random_state=params.train.seed)
     for number, (known, test) in enumerate(splitter.split(texts), 1):
-        results.append(fold.evaluate(known, test))
+        results.append(evaluator.evaluate(known, test))
         _print_progress(number, folds, results[-1])
     document = _document(results, params, lower_is_better=params.metric in directions)
     with replacing(workspace.reports / "comparison.json") as new:
@@ -68,65 +69,70 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     return document
 
 
-def _check_folds(folds: int, prompts: int) -> None:
-    """Check that there are enough prompts with all labels."""
-    most = prompts // PROMPTS_PER_FOLD
-    if most < 2:
+def _check_folds(folds: int, n_prompts: int) -> None:
+    """Check that there are enough prompts with all labels for the folds."""
+    max_folds = n_prompts // PROMPTS_PER_FOLD
+    if max_folds < 2:
         raise InputError(
-            f"scores: {prompts} prompts have all labels, and at least {2 * PROMPTS_PER_FOLD} are"
+            f"scores: {n_prompts} prompts have all labels, and at least {2 * PROMPTS_PER_FOLD} are"
             " needed. Score more prompts."
         )
-    if not 2 <= folds <= most:
+    if not 2 <= folds <= max_folds:
         raise InputError(
-            f"--folds {folds}: must be between 2 and {most}, because each fold needs"
-            f" {PROMPTS_PER_FOLD} prompts with all labels. Change it."
+            f"--folds {folds}: must be between 2 and {max_folds}, because each fold needs"
+            f" {PROMPTS_PER_FOLD} prompts with all labels. Give another number."
         )
 
 
 def _print_progress(number: int, folds: int, result: FoldResult) -> None:
-    parts = [f"{name} {one.parameters or ''}".strip() for name, one in result.estimators.items()]
+    parts = [
+        f"{name} {fitted.parameters or ''}".strip() for name, fitted in result.estimators.items()
+    ]
     message = f"compare: fold {number} of {folds}: {', '.join(parts)}"
     print(message, file=sys.stderr, flush=True)
 
 
 def _document(results: list[FoldResult], params: Params, lower_is_better: bool) -> dict[str, Any]:
     """Return the content of ``reports/comparison.json``."""
-    reference = np.concatenate([result.reference for result in results])
-    reference_cost = np.concatenate([result.reference_cost for result in results])
-    bootstrap = PairedBootstrap(len(reference), params.evaluate.bootstrap, params.evaluate.seed)
+    best_quality = np.concatenate([result.best_single_quality for result in results])
+    best_cost = np.concatenate([result.best_single_cost for result in results])
+    bootstrap = PairedBootstrap(len(best_quality), params.evaluate.bootstrap, params.evaluate.seed)
     methods = concatenate_folds([result.outcomes for result in results])
-    rows = comparison_rows(methods, reference, reference_cost, bootstrap)
+    rows = comparison_rows(methods, best_quality, best_cost, bootstrap)
     return {
         "metric": params.metric,
         "lower_is_better": lower_is_better,
         "cost_unit": params.cost_unit,
-        "n_prompts": len(reference),
+        "n_prompts": len(best_quality),
         "folds": len(results),
-        "best_single": {"quality": float(reference.mean()), "cost": float(reference_cost.mean())},
-        "auto": [result.selected for result in results],
+        "best_single": {"quality": float(best_quality.mean()), "cost": float(best_cost.mean())},
+        "auto": [result.auto_estimator for result in results],
         "estimators": [row | _fit_figures(row["estimator"], results) for row in rows],
     }
 
 
 def _fit_figures(name: str, results: list[FoldResult]) -> dict[str, Any]:
-    """Return times, and by fold the parameters and the in-sample cost ratio of an estimator."""
+    """Return the times of an estimator, and its parameters and in-sample cost ratio per fold.
+
+    The result is empty for the baselines and for ``auto``.
+    """
     if name in (*BASELINES, AUTO):
         return {}
-    folds = [result.estimators[name] for result in results]
+    fits = [result.estimators[name] for result in results]
     return {
-        "fit_seconds": float(np.mean([fold.seconds for fold in folds])),
-        "decision_ms": float(np.median([fold.milliseconds for fold in folds])),
-        "chosen": [fold.parameters for fold in folds],
+        "fit_seconds": float(np.mean([fitted.fit_seconds for fitted in fits])),
+        "decision_ms": float(np.median([fitted.decision_ms for fitted in fits])),
+        "chosen": [fitted.parameters for fitted in fits],
         "cost_ratio_to_match_best_single": [result.cost_ratios[name] for result in results],
     }
 
 
 def to_text(document: dict[str, Any]) -> str:
-    """Return the document as a table and sentences."""
+    """Return the content of ``reports/comparison.json`` as a table and sentences."""
     header, cells = comparison_table(document["estimators"])
-    selected = document["auto"]
-    counts = ", ".join(f"{name} in {selected.count(name)}" for name in dict.fromkeys(selected))
-    negated = " (negated: it is lower-is-better)" if document["lower_is_better"] else ""
+    auto_names = document["auto"]
+    counts = ", ".join(f"{name} in {auto_names.count(name)}" for name in dict.fromkeys(auto_names))
+    negated = " (values are negated: lower is better)" if document["lower_is_better"] else ""
     title = (
         f"{document['metric']}, {document['n_prompts']:,} prompts in {document['folds']} folds;"
         f" gains are over the best single candidate{negated}"

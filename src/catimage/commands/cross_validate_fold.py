@@ -1,4 +1,8 @@
-"""One fold of the cross-validation of ``catimage compare``."""
+"""One fold of the cross-validation of ``catimage compare``.
+
+The *test prompts* are the prompts of the fold, on which the methods are evaluated. The *known
+prompts* are those of the other folds, on which everything is fitted and selected.
+"""
 
 from __future__ import annotations
 
@@ -37,21 +41,21 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class FoldEstimator:
-    """An estimator of one fold.
+    """The predictions and times of one estimator in one fold.
 
     Attributes:
         held_out: out-of-fold predictions of the known prompts, (n_known, n_candidates).
-        predicted: predictions of the evaluated prompts, (n_test, n_candidates).
-        parameters: the selected parameters.
-        seconds: the time to select the parameters and to fit.
-        milliseconds: the median time of a decision, without text encoding.
+        predicted: predictions of the test prompts, (n_test, n_candidates).
+        parameters: the selected parameters, by name.
+        fit_seconds: the time to select the parameters and to fit, in seconds.
+        decision_ms: the median time of a decision without text encoding, in milliseconds.
     """
 
     held_out: Floats
     predicted: Floats
     parameters: dict[str, Any]
-    seconds: float
-    milliseconds: float
+    fit_seconds: float
+    decision_ms: float
 
 
 @dataclass(frozen=True)
@@ -59,29 +63,31 @@ class FoldResult:
     """The results of one fold.
 
     Attributes:
-        outcomes: quality and cost of each method.
-        estimators: the estimators by name.
-        cost_ratios: ``cost_ratio_to_match_best_single`` of each estimator on the fold's own curve.
-        selected: the estimator with the best mean curve quality on the known prompts.
-        reference: labels of the best single candidate of the known prompts, (n_test,).
-        reference_cost: its cost, (n_test,).
+        outcomes: the quality and cost of the test prompts, by method.
+        estimators: the results of the estimators, by name.
+        cost_ratios: ``cost_ratio_to_match_best_single`` on the deferral curve of the test prompts,
+            by estimator.
+        auto_estimator: the name of the estimator with the best curve on the known prompts.
+        best_single_quality: the labels of the test prompts for the best single candidate of the
+            known prompts, (n_test,).
+        best_single_cost: the cost of this candidate, repeated for each test prompt, (n_test,).
     """
 
     outcomes: dict[str, FoldOutcome]
     estimators: dict[str, FoldEstimator]
     cost_ratios: dict[str, float | None]
-    selected: str
-    reference: Floats
-    reference_cost: Floats
+    auto_estimator: str
+    best_single_quality: Floats
+    best_single_cost: Floats
 
 
 @dataclass(frozen=True)
 class FoldEvaluator:
-    """Fits and evaluates the estimators on one fold after the other.
+    """Fits the estimators on the known prompts of a fold and evaluates them on its test prompts.
 
     Attributes:
-        data: all prompts and their labels.
-        costs: (n_candidates,).
+        data: the texts of all prompts, (n_prompts,), and their labels, (n_prompts, n_candidates).
+        costs: the costs of the candidates, (n_candidates,).
         context: the context in which the estimators are built.
         settings: the section ``train`` of ``params.yaml``.
     """
@@ -92,36 +98,45 @@ class FoldEvaluator:
     settings: TrainParams
 
     def evaluate(self, known: Ints, test: Ints) -> FoldResult:
-        """Fit all estimators on the prompts ``known`` and evaluate the prompts ``test``."""
+        """Fit all estimators on the known prompts and evaluate them on the test prompts.
+
+        Args:
+            known: the positions of the known prompts in ``data``, (n_known,).
+            test: the positions of the test prompts, of which those with missing labels are left
+                out, (n_test,).
+        """
         texts, labels = self.data
         test = test[complete_rows(labels[test])]
         estimators = dict(self._fit_all((texts[known], labels[known]), texts[test]))
         complete = complete_rows(labels[known])
         known_labels, test_labels = labels[known][complete], labels[test]
-        held_out = {name: one.held_out[complete] for name, one in estimators.items()}
-        selected = best_curve(held_out, known_labels, self.costs)
-        predictions = {name: (held_out[name], one.predicted) for name, one in estimators.items()}
+        held_out = {name: fitted.held_out[complete] for name, fitted in estimators.items()}
+        auto_estimator = estimator_with_best_curve(held_out, known_labels, self.costs)
+        predictions = {
+            name: (held_out[name], fitted.predicted) for name, fitted in estimators.items()
+        }
         best = best_single_candidate(known_labels, self.costs)
         return FoldResult(
             outcomes=evaluate_fold(
                 known_labels,
                 test_labels,
                 self.costs,
-                predictions | {AUTO: predictions[selected]},
+                predictions | {AUTO: predictions[auto_estimator]},
             ),
             estimators=estimators,
             cost_ratios={
-                name: in_sample_cost_ratio(one.predicted, test_labels, self.costs, best)
-                for name, one in estimators.items()
+                name: in_sample_cost_ratio(fitted.predicted, test_labels, self.costs, best)
+                for name, fitted in estimators.items()
             },
-            selected=selected,
-            reference=test_labels[:, best],
-            reference_cost=np.full(len(test), self.costs[best]),
+            auto_estimator=auto_estimator,
+            best_single_quality=test_labels[:, best],
+            best_single_cost=np.full(len(test), self.costs[best]),
         )
 
     def _fit_all(
         self, known: Split, test: NDArray[np.object_]
     ) -> Iterator[tuple[str, FoldEstimator]]:
+        """Yield the name and the results of each estimator, fitted on the known prompts."""
         fitted: dict[str, Pipeline] = {}
         settings = self.settings
         folds = max(settings.folds, 2)
@@ -132,7 +147,7 @@ class FoldEvaluator:
             seconds = perf_counter() - start
             predicted = np.asarray(estimator.predict(test), float)
             check_finite(predicted, spec)
-            new_texts = [f"{text} now" for text in test[:30]]  # stored embeddings take no time
+            new_texts = [f"{text} now" for text in test[:30]]  # without stored embeddings
             yield (
                 spec.name,
                 FoldEstimator(
@@ -157,13 +172,13 @@ class FoldEvaluator:
             return clone(pipeline).fit(texts, labels)
 
 
-def best_curve(predictions: dict[str, Floats], labels: Floats, costs: Floats) -> str:
-    """Return the estimator with the best mean curve quality.
+def estimator_with_best_curve(predictions: dict[str, Floats], labels: Floats, costs: Floats) -> str:
+    """Return the name of the estimator whose deferral curve has the best mean quality.
 
     Args:
-        predictions: by estimator, (n_prompts, n_candidates).
-        labels: (n_prompts, n_candidates).
-        costs: (n_candidates,).
+        predictions: the predicted labels by estimator, (n_prompts, n_candidates).
+        labels: the labels, (n_prompts, n_candidates).
+        costs: the costs of the candidates, (n_candidates,).
     """
     low, high = float(costs.min()), float(costs.max())
     qualities = {

@@ -13,13 +13,14 @@ from catimage.params import EncoderParams
 
 
 class NotCachedError(InputError):
-    """Weights that a run would download from the model hub."""
+    """Weights are not on this machine, and a run would download them from the model hub."""
 
 
 class OfflineContext(MetricContext):
-    """A context that refuses to construct a CLIP model whose weights are not on this machine.
+    """A context of metrics that loads no CLIP model whose weights are not on this machine.
 
-    Without it, open_clip constructs the model, which takes a minute, before it looks for weights.
+    An ordinary context takes a minute to fail: open_clip constructs the model before it looks for
+    the weights.
     """
 
     def shared(self, key: Hashable, load: Callable[[], Any]) -> Any:
@@ -67,14 +68,14 @@ def check_encoder(spec: EncoderParams) -> None:
 def _tag_is_cached(spec: EncoderParams) -> bool:
     """Return whether the weights of an open_clip tag are cached.
 
-    A tag names a repository of the hub or a file in one. Tags that name other URLs are downloaded
-    without the hub, and count as not cached.
+    A tag refers to a repository of the model hub, to a file in a repository, or to another URL.
+    Weights at other URLs count as not cached, because they are not downloaded through the hub.
     """
     from open_clip import get_pretrained_cfg
 
     location = get_pretrained_cfg(spec.model, spec.weights).get("hf_hub", "")
-    owner, _, rest = location.partition("/")
-    name, _, file = rest.partition("/")
+    owner, _, remainder = location.partition("/")
+    name, _, file = remainder.partition("/")
     files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     return bool(location) and any(_is_cached(f"{owner}/{name}", f, "") for f in files)
 
@@ -86,7 +87,7 @@ def _is_cached(repository: str, file: str, revision: str) -> bool:
 
 
 def is_not_cached(error: BaseException) -> bool:
-    """Return whether the cause of an error is a file that a run with network access downloads."""
+    """Return whether an error is due to a file that a run with network access would download."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     chain: list[BaseException] = []
@@ -94,8 +95,8 @@ def is_not_cached(error: BaseException) -> bool:
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    missing = (LocalEntryNotFoundError, OfflineModeIsEnabled, NotCachedError)
-    return any(isinstance(link, missing) for link in chain)
+    not_cached_errors = (LocalEntryNotFoundError, OfflineModeIsEnabled, NotCachedError)
+    return any(isinstance(link, not_cached_errors) for link in chain)
 
 
 @contextmanager

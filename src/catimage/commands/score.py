@@ -21,9 +21,9 @@ def score_rows(
     """Return one row ``image, metric, value`` per image and metric.
 
     Args:
-        images: image files, which may differ in size; transparency is removed.
+        images: the image files, which may differ in size; transparency is removed.
         prompt: the prompt of all images.
-        metrics: names of metrics or of ``label.composites``.
+        metrics: the names of metrics or of composites in ``label.composites``.
         params: the parameters of the workspace.
 
     Raises:
@@ -31,30 +31,35 @@ def score_rows(
             needs a reference image, or fails.
     """
     if not prompt.strip():
-        raise InputError("--prompt is empty. Describe the content of the images.")
+        raise InputError("--prompt: the prompt is empty. Describe the content of the images.")
     declarations = {name: declaration(name, params.label) for name in dict.fromkeys(metrics)}
     for name, declared in declarations.items():
         if declared.needs_reference:
             raise InputError(
                 f"--metrics: {name!r} needs a reference image, which only 'catimage label' has."
-                " Remove it."
+                " Remove this metric."
             )
     batches = [ImageBatch(read_image(path)[1][None], [prompt], [str(path)]) for path in images]
     context = MetricContext(params.encoder, params.label.device, params.label.weights)
     required = required_metrics(declarations, params.label)
-    loaded = [get_metric(name, context=context) for name in required]
+    loaded_metrics = [get_metric(name, context=context) for name in required]
     rows = []
-    for batch in batches:
-        values = {metric.name: score(metric, batch) for metric in loaded}
+    for image_batch in batches:
+        values = {metric.name: score(metric, image_batch) for metric in loaded_metrics}
         rows += [
-            {"image": batch.names[0], "metric": name, "value": _value(declared, values)}
+            {"image": image_batch.names[0], "metric": name, "value": _value(declared, values)}
             for name, declared in declarations.items()
         ]
     return rows
 
 
 def _value(declared: Any, values: dict[str, Floats]) -> float:
-    """Return the value of a metric or of a composite, from the values of all loaded metrics."""
+    """Return the value of one metric or composite for one image.
+
+    Args:
+        declared: the class of the metric, or the composite.
+        values: the values of all loaded metrics by name, each (1,).
+    """
     if isinstance(declared, Composite):
         return float(declared.combine(values)[0])
     return float(values[declared.name][0])

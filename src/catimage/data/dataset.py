@@ -24,11 +24,12 @@ class Candidates:
     """The candidates of a dataset, in ascending order of cost and then of name.
 
     Attributes:
-        names: names of the candidates: the columns of every array of labels or predictions.
-        costs: cost of one image, (n_candidates,), in ``unit``.
-        unit: unit of the costs, such as ``tflops``.
-        generators: generator of each candidate; empty if unknown.
-        steps: number of denoising steps of each candidate; empty if unknown.
+        names: the names of the candidates, in the order of the columns of every array of labels or
+            predictions.
+        costs: the cost of one image of each candidate, (n_candidates,), in ``unit``.
+        unit: the unit of the costs, such as ``tflops``.
+        generators: the generator of each candidate; empty if unknown.
+        steps: the number of denoising steps of each candidate; empty if unknown.
     """
 
     names: list[str]
@@ -46,7 +47,7 @@ class Candidates:
 
         Args:
             table: a table with the schema ``CANDIDATES``.
-            unit: unit of the costs.
+            unit: the unit of the costs.
 
         Raises:
             InputError: no candidate has a cost in ``unit``.
@@ -72,11 +73,11 @@ class Dataset:
     """Prompts, candidates and scores of a workspace or of a scores file.
 
     Attributes:
-        prompts: table with the schema ``PROMPTS``; every array has one row per prompt, in this
-            order.
-        scores: table with the schema ``SCORES``; rows of other prompts or candidates are ignored.
-        candidates: columns of every array.
-        lower_is_better: names of the metrics whose low values are good.
+        prompts: a table with the schema ``PROMPTS``; every array has one row per prompt, in the
+            order of this table.
+        scores: a table with the schema ``SCORES``; rows of other prompts or candidates are ignored.
+        candidates: the candidates; every array has one column per candidate, in their order.
+        lower_is_better: the names of the metrics whose low values are good.
         complete: if True, a missing label is an error; otherwise it is NaN.
     """
 
@@ -98,8 +99,8 @@ class Dataset:
 
         Args:
             workspace: the workspace.
-            unit: unit of the costs.
-            lower_is_better: names of the metrics whose low values are good.
+            unit: the unit of the costs.
+            lower_is_better: the names of the metrics whose low values are good.
             complete: if True, a missing label is an error; otherwise it is NaN.
 
         Raises:
@@ -135,13 +136,13 @@ class Dataset:
         Raises:
             InputError: these splits have no prompt.
         """
-        selected = self.take(np.flatnonzero(self.prompts["split"].isin(names)))
-        if not len(selected):
+        subset = self.take(np.flatnonzero(self.prompts["split"].isin(names)))
+        if not len(subset):
             raise InputError(
-                f"prompts: the {' and '.join(names)} split is empty. Add prompts (about 100 at"
-                " least)."
+                f"prompts: the {' and '.join(names)} split is empty. Add prompts: about"
+                " 100 are needed."
             )
-        return selected
+        return subset
 
     def take(self, rows: Ints) -> Dataset:
         """Select the prompts at the positions ``rows``, in that order."""
@@ -153,14 +154,14 @@ class Dataset:
         return self.take(np.flatnonzero(self.prompts["prompt_id"].isin(scored)))
 
     def with_candidates(self, candidates: Candidates) -> Dataset:
-        """Replace the candidates, for example by those of a router trained before one was added."""
+        """Replace the candidates, for example by the candidates that a router was trained on."""
         return replace(self, candidates=candidates)
 
     def seed_scores(self, metric: str) -> Floats:
-        """Return the score of every prompt, candidate and seed, higher is better.
+        """Return the score of every prompt, candidate and seed, negated if lower is better.
 
         Returns:
-            Scores (n_prompts, n_candidates, n_seeds), NaN where one is missing.
+            Scores (n_prompts, n_candidates, n_seeds), NaN where a score is missing.
 
         Raises:
             InputError: no prompt of this dataset has a score by ``metric``.
@@ -169,13 +170,17 @@ class Dataset:
         return -values if metric in self.lower_is_better else values
 
     def labels(self, metric: str) -> Floats:
-        """Return the labels: the mean score over the seeds (CATImage 3.2), higher is better.
+        """Return the labels: mean scores over the seeds, negated if lower is better.
+
+        See the CATImage paper, section 3.2.
 
         Returns:
-            Labels (n_prompts, n_candidates); without ``complete``, NaN where one is missing.
+            Labels (n_prompts, n_candidates); NaN where a label is missing and ``complete`` is
+            False.
 
         Raises:
-            InputError: no prompt has a score, or one lacks a label and the dataset is ``complete``.
+            InputError: no prompt of this dataset has a score by ``metric``, or ``complete`` is True
+                and a label is missing.
         """
         return mean_over_seeds(self.seed_scores(metric), self.complete)
 
@@ -183,19 +188,20 @@ class Dataset:
 def seed_scores(
     scores: pd.DataFrame, metric: str, prompt_ids: Sequence[str], candidates: Sequence[str]
 ) -> Floats:
-    """Return the scores of one metric as an array, in the metric's own direction.
+    """Return the scores of one metric as an array, without negating them.
 
     Args:
-        scores: table with the schema ``SCORES``.
-        metric: name of the metric.
-        prompt_ids: the rows.
-        candidates: the columns.
+        scores: a table with the schema ``SCORES``.
+        metric: the name of the metric.
+        prompt_ids: the ids of the prompts, one per row of the array.
+        candidates: the names of the candidates, one per column of the array.
 
     Returns:
-        Scores (n_prompts, n_candidates, n_seeds) with seeds ascending, NaN where one is missing.
+        Scores (n_prompts, n_candidates, n_seeds) with seeds ascending, NaN where a score is
+        missing.
 
     Raises:
-        InputError: the table has no score of ``metric`` for these prompts and candidates.
+        InputError: the table has no score by ``metric`` for these prompts and candidates.
     """
     prompts, names = pd.Index(prompt_ids), pd.Index(candidates)
     rows = scores[
@@ -206,8 +212,8 @@ def seed_scores(
     if rows.empty:
         metrics = sorted(scores["metric"].unique())
         raise InputError(
-            f"scores: no score of the metric {metric!r} for these prompts. The metrics in the"
-            f" table are {metrics}."
+            f"scores: no score of the metric {metric!r} for these prompts. Use a metric of the"
+            f" table: {metrics}."
         )
     seeds = np.sort(rows["seed"].unique())
     values = np.full((len(prompts), len(names), len(seeds)), np.nan)
@@ -218,10 +224,10 @@ def seed_scores(
 
 
 def mean_over_seeds(by_seed: Floats, complete: bool = True) -> Floats:
-    """Return labels: the mean of the scores that are present.
+    """Return the labels: the mean over the seeds of the scores that are present.
 
     Args:
-        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where one is missing.
+        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where a score is missing.
         complete: if True, every prompt must have a score for every candidate; otherwise a missing
             label is NaN.
 
@@ -229,7 +235,7 @@ def mean_over_seeds(by_seed: Floats, complete: bool = True) -> Floats:
         Labels (n_prompts, n_candidates).
 
     Raises:
-        InputError: ``complete``, and a label is missing.
+        InputError: ``complete`` is True and a label is missing.
     """
     count = (~np.isnan(by_seed)).sum(axis=2)
     if complete and not count.all():

@@ -1,8 +1,8 @@
-"""Adding a candidate to a fitted estimator: its quality is learned from a few hundred prompts, and
-the predictions of the other candidates do not change.
+"""Addition of a candidate to a fitted estimator. The quality of the new candidate is learned from a
+few hundred prompts, and the predictions of the other candidates do not change.
 
-As in model routing with models that were not seen in training (Jitkrittum et al. 2025), the
-predictions of the other candidates are features of the new one's quality.
+The quality of the new candidate is predicted from the predictions of the other candidates, as in
+"Universal Model Routing for Efficient LLM Inference" (Jitkrittum et al. 2025).
 """
 
 from __future__ import annotations
@@ -22,27 +22,34 @@ from catimage.common.arrays import Floats, Ints
 from catimage.estimators.ragged_arrays import RaggedArray
 
 MIN_LABELS = 20
-"""The number of labelled prompts that a new candidate needs at least."""
+"""The minimum number of labelled prompts of a new candidate."""
 SHARES = (0.0, 0.1, 0.5, 1.0)
-"""Weights of the features' kernel; the predictions' kernel has the remaining weight."""
+"""Possible weights of the kernel on the features; the kernel on the predictions has the remaining
+weight.
+"""
 ALPHAS = np.logspace(-2, 6, 17)
-"""Penalties of the kernel ridge regression."""
+"""Possible penalties of the kernel ridge regression."""
 _FOLDS = 5
 
 
 class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A fitted regressor of m candidates, extended by a new candidate.
 
-    The label of the new candidate is predicted as the mean of the other candidates plus a
-    difference, because the labels of a prompt share most of their variance. The difference is a
-    kernel ridge regression on the predictions of the other candidates and the features of the
-    prompt, whose penalty and kernel have the smallest leave-one-out error. With the largest penalty
-    it is a constant, so that a few uninformative labels do no harm. Predicted differences are
-    clipped to the range of the training labels.
+    The label of the new candidate is predicted as the mean prediction of the other candidates plus
+    a difference, because the labels of a prompt share most of their variance. The difference is
+    predicted by kernel ridge regression from the predictions of the other candidates and the
+    features of the prompt. The penalty and the kernel with the smallest leave-one-out error are
+    selected; with the largest penalty, the predicted difference is constant, so that a few
+    uninformative labels do not degrade it. Predicted differences are clipped to the range of the
+    differences in the training labels.
 
     Args:
-        base: a regressor that predicts (n, m).
-        column: the column, from 0, of the new candidate among the m + 1.
+        base: the regressor of the m other candidates, which predicts labels (n, m).
+        column: the index (from 0) of the new candidate among the m + 1 candidates.
+
+    Attributes:
+        held_out_: leave-one-out predictions of the new candidate for the prompts of :meth:`extend`,
+            (n,).
     """
 
     def __init__(self, base: Any = None, column: int = 0) -> None:
@@ -50,11 +57,11 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.column = column
 
     def fit(self, X: Any, y: Floats) -> Self:
-        """Fit the base and the extension.
+        """Fit the base regressor and the extension.
 
         Args:
-            X: features of n prompts, as the base reads them.
-            y: labels (n, m + 1), NaN where missing; the new candidate may have few.
+            X: features of n prompts, as the base regressor reads them.
+            y: labels (n, m + 1), NaN where missing; the new candidate may have few labels.
         """
         y = np.asarray(y, np.float64)
         new_labels, labels = y[:, self.column], np.delete(y, self.column, axis=1)
@@ -68,16 +75,17 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self.extend(_take(X, rows), predicted[rows], labels[rows], new_labels[rows])
 
     def extend(self, X: Any, predicted: Floats, labels: Floats, new_labels: Floats) -> Self:
-        """Fit the extension; the base does not change.
+        """Fit the extension; the base regressor does not change.
 
         Args:
-            X: features of n prompts, as the base reads them.
-            predicted: out-of-fold predictions of the base, (n, m).
-            labels: of the other candidates, (n, m); missing ones are replaced by predictions.
-            new_labels: of the new candidate, (n,).
+            X: features of n prompts, as the base regressor reads them.
+            predicted: out-of-fold predictions of the base regressor, (n, m).
+            labels: labels of the other candidates (n, m), NaN where missing; a missing label is
+                replaced by the prediction.
+            new_labels: labels of the new candidate, (n,).
 
         Raises:
-            ValueError: there are fewer than two labels.
+            ValueError: there are fewer than two prompts.
         """
         if len(new_labels) < 2:
             raise ValueError(
@@ -88,33 +96,44 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.scale_ = max(float(predicted.std(axis=0).mean()), 1e-12)
         difference = new_labels - np.where(np.isnan(labels), predicted, labels).mean(axis=1)
         blocks = [(predicted - self.center_) / self.scale_, *([X] if _has_columns(X) else [])]
-        selected = _select(blocks, difference)
-        self.share_, self.alpha_ = selected.share, selected.alpha
+        solution = _select_kernel_ridge(blocks, difference)
+        self.share_, self.alpha_ = solution.share, solution.alpha
         coefs = [
-            weight * np.asarray(block.T @ selected.dual).ravel()
-            for weight, block in zip(selected.weights, blocks, strict=True)
+            weight * np.asarray(block.T @ solution.dual).ravel()
+            for weight, block in zip(solution.weights, blocks, strict=True)
         ]
         self.prediction_coef_ = coefs[0]
-        self.feature_coef_ = coefs[1] if len(coefs) > 1 and selected.share else None
+        self.feature_coef_ = coefs[1] if len(coefs) > 1 and solution.share else None
         self.low_, self.high_ = float(difference.min()), float(difference.max())
         self.intercept_ = 0.0
         self.intercept_ = float(difference.mean() - self._difference(X, predicted).mean())
-        left_out = np.clip(selected.left_out, self.low_, self.high_)
-        self.held_out_ = predicted.mean(axis=1) + left_out
+        leave_one_out = np.clip(solution.leave_one_out, self.low_, self.high_)
+        self.held_out_ = predicted.mean(axis=1) + leave_one_out
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Return labels (n, m + 1); those of the other candidates are the base's predictions."""
+        """Return labels (n, m + 1); the base regressor predicts those of the other candidates."""
         check_is_fitted(self, "intercept_")
         return self.insert_candidate(np.asarray(self.base_.predict(X), np.float64), X)
 
     def insert_candidate(self, predicted: Floats, X: Any) -> Floats:
-        """Insert the new candidate into the base's predictions for X: (n, m) to (n, m + 1)."""
+        """Insert the predictions of the new candidate into those of the base regressor.
+
+        Args:
+            predicted: predictions of the base regressor for X, (n, m).
+            X: features of n prompts.
+
+        Returns:
+            Predictions of all candidates, (n, m + 1).
+        """
         difference = np.clip(self._difference(X, predicted), self.low_, self.high_)
         return np.insert(predicted, self.column, predicted.mean(axis=1) + difference, axis=1)
 
     def multiply_adds(self, X: Any) -> int:
-        """Return the multiply-adds of the extension alone, zeros of sparse features excluded."""
+        """Return the number of multiply-adds of the extension, without those of the base regressor.
+
+        Zeros of sparse features are not counted.
+        """
         n_prompts = len(X) if isinstance(X, RaggedArray) else int(X.shape[0])
         products = len(self.prediction_coef_) * n_prompts
         if self.feature_coef_ is not None:
@@ -123,6 +142,7 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return int(products)
 
     def _difference(self, X: Any, predicted: Floats) -> Floats:
+        """Return the predicted differences (n,) between the new candidate and the mean."""
         standardised = (predicted - self.center_) / self.scale_
         difference = self.intercept_ + standardised @ self.prediction_coef_
         if self.feature_coef_ is not None:
@@ -131,12 +151,12 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _take(X: Any, rows: Ints) -> Any:
-    """Return rows of an array, a sparse array or token embeddings."""
+    """Return the rows with the given indices of a dense or sparse array, or of token embeddings."""
     return X.take(rows) if isinstance(X, RaggedArray) else X[rows]
 
 
 def _has_columns(X: Any) -> bool:
-    """Return whether a linear model can read the features, which are not tokens or text."""
+    """Return whether the features are a numeric matrix, and not token embeddings or prompts."""
     return issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f")
 
 
@@ -145,26 +165,30 @@ class _KernelRidge:
     """A fitted kernel ridge regression.
 
     Attributes:
-        share: the weight of the kernel of the features.
+        share: the weight of the kernel on the features.
         alpha: the penalty.
-        weights: of the blocks' inner products in the kernel.
+        weights: the weight of the inner products of each block in the kernel.
         dual: the dual coefficients (n,).
-        left_out: the leave-one-out predictions (n,).
+        leave_one_out: the leave-one-out predictions (n,).
     """
 
     share: float
     alpha: float
     weights: tuple[float, ...]
     dual: Floats
-    left_out: Floats
+    leave_one_out: Floats
 
 
-def _select(blocks: Sequence[Any], y: Floats) -> _KernelRidge:
-    """Return the kernel ridge regression of y (n,) with the smallest leave-one-out error, among
-    weighted sums of the blocks' kernels and penalties; the largest penalty predicts a constant.
+def _select_kernel_ridge(blocks: Sequence[Any], y: Floats) -> _KernelRidge:
+    """Return the kernel ridge regression with the smallest leave-one-out error.
 
-    (scikit-learn's ``KernelRidge`` has no closed form of the leave-one-out error; ``RidgeCV`` has,
-    for one kernel.)
+    Every penalty in ``ALPHAS`` is tried with every weight in ``SHARES``. With the largest penalty,
+    the prediction is constant. scikit-learn's ``KernelRidge`` does not compute the leave-one-out
+    error, and ``RidgeCV`` computes it only for a single kernel.
+
+    Args:
+        blocks: predictions (n, m), and optionally features (n, width), dense or sparse.
+        y: the target (n,).
     """
     kernels, scales = zip(*(_centred_kernel(block) for block in blocks), strict=True)
     best, smallest = None, np.inf
@@ -175,9 +199,10 @@ def _select(blocks: Sequence[Any], y: Floats) -> _KernelRidge:
         values, vectors = np.linalg.eigh(kernel)
         values, projected = values.clip(0), vectors.T @ (y - y.mean())
         for alpha in ALPHAS:
-            kept = values / (values + alpha)
-            leverage = np.einsum("ij,j,ij->i", vectors, kept, vectors) + 1 / len(y)
-            residual = (y - y.mean() - vectors @ (kept * projected)) / (1 - leverage).clip(1e-9)
+            shrinkage = values / (values + alpha)
+            leverage = np.einsum("ij,j,ij->i", vectors, shrinkage, vectors) + 1 / len(y)
+            fitted = vectors @ (shrinkage * projected)
+            residual = (y - y.mean() - fitted) / (1 - leverage).clip(1e-9)
             if (error := float((residual**2).mean())) < smallest:
                 dual = vectors @ (projected / (values + alpha))
                 best = _KernelRidge(share, float(alpha), weights, dual, y - residual)
@@ -187,8 +212,8 @@ def _select(blocks: Sequence[Any], y: Floats) -> _KernelRidge:
 
 
 def _centred_kernel(block: Any) -> tuple[Floats, float]:
-    """Return the centred inner products (n, n) of features, scaled to a mean diagonal of 1, and the
-    scale. Centring amounts to an intercept without penalty.
+    """Return the centred inner products (n, n) of the rows of a block, divided by the mean of their
+    diagonal, and this mean. Centring is equivalent to an unpenalised intercept.
     """
     kernel, sparse = block @ block.T, issparse(block)
     kernel = np.asarray(kernel.todense() if sparse else kernel, np.float64)
@@ -208,10 +233,12 @@ def extend_estimator(
     """Return a fitted estimator with a new candidate in ``column``.
 
     Args:
-        estimator: fitted to the other candidates; it is not changed.
-        column: from 0, among the m + 1 candidates.
-        prompts: (n,), those with a label of the new candidate.
-        predicted, labels, new_labels: as in :meth:`ExtendedRegressor.extend`.
+        estimator: an estimator that is fitted to the m other candidates; it is not changed.
+        column: the index (from 0) of the new candidate among the m + 1 candidates.
+        prompts: the prompts that have a label of the new candidate, (n,).
+        predicted: out-of-fold predictions of ``estimator``, (n, m).
+        labels: labels of the other candidates (n, m), NaN where missing.
+        new_labels: labels of the new candidate, (n,).
     """
     features, regressor = (estimator.named_steps[step] for step in ("features", "regressor"))
     x = features.transform(prompts)

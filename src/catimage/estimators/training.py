@@ -1,4 +1,4 @@
-"""The training loop and the loss that the neural estimators share."""
+"""The training loop and the loss function that several neural estimators share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CROSS_ENTROPY, SQUARED_ERROR = "cross_entropy", "squared_error"
 _MIN_PROMPTS = 10
-"""With no more prompts than this, the training loss replaces the loss on held-out prompts."""
+"""Up to this number of prompts, all prompts are used both for training and for validation."""
 _VALIDATION_BATCH = 512
 
 
@@ -42,7 +42,7 @@ class TrainingResult(NamedTuple):
     """The outcome of :func:`train`.
 
     Attributes:
-        validation_loss: loss of the best epoch on the held-out prompts.
+        validation_loss: loss of the best epoch on the held-out prompts; infinite without an epoch.
         n_iter: number of epochs run.
     """
 
@@ -54,7 +54,7 @@ def train(
     net: Any,
     optimizer: Any,
     loss: Callable[[Ints], Any],
-    n: int,
+    n_prompts: int,
     schedule: Schedule,
     rng: np.random.Generator,
 ) -> TrainingResult:
@@ -63,19 +63,22 @@ def train(
 
     Args:
         net: the module.
-        optimizer: a torch optimizer of its parameters.
-        loss: returns the mean loss of ``net`` on the prompts with the given indices, a tensor.
-        n: number of prompts.
+        optimizer: a torch optimizer of the parameters of ``net``.
+        loss: a function from the indices of prompts to the mean loss of ``net`` on them, a tensor.
+        n_prompts: number of prompts.
         schedule: batch size and early stopping.
-        rng: draws the validation prompts and the batches.
+        rng: random generator that draws the validation prompts and the batches.
+
+    Returns:
+        The validation loss of the restored weights, and the number of epochs.
     """
-    order = rng.permutation(n)
-    n_validation = max(1, int(schedule.validation_fraction * n))
-    validation, training = (
-        (order[:n_validation], order[n_validation:]) if n > _MIN_PROMPTS else (order, order)
-    )
-    best, lowest, n_iter, unchanged = deepcopy(net.state_dict()), np.inf, 0, 0
-    while n_iter < schedule.max_iter and unchanged < schedule.n_iter_no_change:
+    order = rng.permutation(n_prompts)
+    n_validation = max(1, int(schedule.validation_fraction * n_prompts))
+    validation, training = order[:n_validation], order[n_validation:]
+    if n_prompts <= _MIN_PROMPTS:
+        validation = training = order
+    best, lowest, n_iter, no_change = deepcopy(net.state_dict()), np.inf, 0, 0
+    while n_iter < schedule.max_iter and no_change < schedule.n_iter_no_change:
         net.train()
         n_batches = max(1, len(training) // schedule.batch_size)
         for rows in np.array_split(rng.permutation(training), n_batches):
@@ -83,9 +86,9 @@ def train(
             loss(rows).backward()
             optimizer.step()
         validation_loss = _validation_loss(net, loss, validation)
-        n_iter, unchanged = n_iter + 1, unchanged + 1
+        n_iter, no_change = n_iter + 1, no_change + 1
         if validation_loss < lowest:
-            best, lowest, unchanged = deepcopy(net.state_dict()), validation_loss, 0
+            best, lowest, no_change = deepcopy(net.state_dict()), validation_loss, 0
     net.load_state_dict(best)
     return TrainingResult(float(lowest), n_iter)
 
@@ -96,19 +99,19 @@ def _validation_loss(net: Any, loss: Callable[[Ints], Any], rows: Ints) -> float
     net.eval()
     batches = np.array_split(rows, max(1, len(rows) // _VALIDATION_BATCH))
     with torch.no_grad():
-        return sum(float(loss(batch)) * len(batch) for batch in batches) / len(rows)
+        return sum(float(loss(minibatch)) * len(minibatch) for minibatch in batches) / len(rows)
 
 
 def label_loss(
     logits: torch.Tensor, target: NDArray[np.floating], kind: str = CROSS_ENTROPY
 ) -> torch.Tensor:
-    """Return the loss summed over the candidates and averaged over the prompts; missing labels do
-    not contribute (CATImage 5.1).
+    """Return the loss summed over the candidates and averaged over the prompts (CATImage paper,
+    section 5.1); missing labels do not contribute.
 
     Args:
         logits: (n_prompts, n_candidates); the predictions are their sigmoids.
         target: labels (n_prompts, n_candidates) in [0, 1], NaN if missing.
-        kind: ``cross_entropy`` (CATImage 5.1) or ``squared_error``.
+        kind: ``cross_entropy``, the loss of the paper, or ``squared_error``.
     """
     import torch
 
@@ -125,10 +128,14 @@ def label_loss(
 
 
 def scale_labels(y: Floats) -> tuple[Floats, float, float]:
-    """Return labels scaled to [0, 1], and their minimum and maximum (CATImage 5.1).
+    """Return labels scaled to [0, 1], and their minimum and maximum before scaling (CATImage paper,
+    section 5.1).
 
-    All candidates share one minimum and one maximum, because equation 3 compares the predictions of
-    different candidates.
+    All candidates share one minimum and one maximum, because the routing decision (equation 3 of
+    the paper) compares the predictions of different candidates.
+
+    Args:
+        y: labels (n_prompts, n_candidates), NaN if missing.
     """
     low, high = float(np.nanmin(y)), float(np.nanmax(y))
     return (y - low) / max(high - low, 1e-12), low, high

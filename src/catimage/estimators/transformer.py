@@ -1,5 +1,5 @@
-"""The Transformer-based estimator of CATImage 5.1: a two-layer MLP with one output per candidate,
-applied to each token of a frozen text encoder.
+"""The Transformer-based estimator (CATImage paper, section 5.1): a two-layer MLP with one output
+per candidate, applied to each token embedding of a frozen text encoder.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, sc
 from catimage.params import EstimatorParams
 
 Weights = dict[str, Float32]
+"""Arrays of weights and biases by name (see the attribute ``weights_``)."""
 
 
 class TokenMLPRegressor(LabelRegressor):
     """Two-layer MLP on each token, followed by the mean over the tokens and a sigmoid (CATImage
-    5.1).
+    paper, section 5.1).
 
     The loss is the sigmoid cross-entropy summed over the candidates; missing labels (NaN) do not
     contribute. Labels are scaled to [0, 1] by one minimum and one maximum over all candidates, and
@@ -29,13 +30,13 @@ class TokenMLPRegressor(LabelRegressor):
     this class uses AdamW with early stopping and keeps the weights of the epoch with the lowest
     validation loss.
 
-    X is :class:`~catimage.estimators.ragged_arrays.RaggedArray`, or a 2-D array that is read as one
-    token per prompt.
+    X is a :class:`~catimage.estimators.ragged_arrays.RaggedArray` of token embeddings, or a 2-D
+    array with one token embedding per prompt.
 
     Args:
-        hidden_layer_sizes: number of units of the hidden layer, an integer.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
+        hidden_layer_sizes: number of units of the only hidden layer, an integer.
+        learning_rate: learning rate of AdamW.
+        weight_decay: weight decay of AdamW.
         dropout: dropout probability of the hidden units.
         batch_size: number of prompts per update.
         max_iter: maximum number of epochs.
@@ -47,9 +48,9 @@ class TokenMLPRegressor(LabelRegressor):
         weights_: arrays ``first`` (width, hidden units), ``first_bias``, ``second`` (hidden units,
             n_candidates) and ``second_bias``.
         mean_, scale_: mean and standard deviation of each input feature over all tokens, (width,).
-        low_, high_: minimum and maximum of the labels.
+        low_, high_: minimum and maximum of the training labels.
         n_iter_: number of epochs run.
-        validation_loss_: validation loss of the weights.
+        validation_loss_: validation loss of ``weights_``.
     """
 
     loss: str = CROSS_ENTROPY
@@ -94,17 +95,18 @@ class TokenMLPRegressor(LabelRegressor):
         mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)
         x = (np.asarray(tokens.values, np.float32) - mean) / scale
         w = self.weights_
-        hidden = np.maximum(x @ w["first"] + w["first_bias"], 0)
-        logits = tokens.mean(hidden @ w["second"] + w["second_bias"])
+        activations = np.maximum(x @ w["first"] + w["first_bias"], 0)
+        logits = tokens.mean(activations @ w["second"] + w["second_bias"])
         probability = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
         return self._restore_shape(self.low_ + probability * (self.high_ - self.low_))
 
     def multiply_adds(self, X: Any) -> int:
-        """Return the number of multiply-adds of ``predict(X)``: both layers on every token."""
+        """Return the number of multiply-adds of both layers for all tokens of X."""
         n_tokens = len(as_ragged_array(X).values)
         return n_tokens * int(self.weights_["first"].size + self.weights_["second"].size)
 
     def _validate(self, X: Any, y: Any) -> tuple[RaggedArray, Floats]:
+        """Validate and return X as a ragged array, and y (n_prompts, n_candidates)."""
         if isinstance(X, RaggedArray):
             self.n_features_in_ = X.values.shape[1]
             return X, self._validate_labels(y)
@@ -145,8 +147,8 @@ class TokenMLPRegressor(LabelRegressor):
         )
 
     def _loss(self, net: Any, tokens: RaggedArray, target: Floats) -> Any:
-        """Return :func:`~catimage.estimators.training.label_loss` of the mean output over each
-        prompt's tokens.
+        """Return the loss (:func:`~catimage.estimators.training.label_loss`) of the outputs of
+        ``net``, averaged over the tokens of each prompt.
         """
         import torch
 
@@ -169,5 +171,5 @@ class TokenMLPRegressor(LabelRegressor):
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return the Transformer-based estimator of CATImage 5.1."""
+    """Return the Transformer-based estimator (CATImage paper, section 5.1)."""
     return UnfittedEstimator(TokenMLPRegressor(random_state=context.seed), features=("tokens",))

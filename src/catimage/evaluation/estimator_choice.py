@@ -1,8 +1,8 @@
-"""Selection of the estimator that routes (``calibrate.estimator: auto``).
+"""Selection of the router's estimator if ``calibrate.estimator`` is ``auto``.
 
-Estimators are compared by the mean quality of their deferral curves over all budgets, on prompts
-that they were not trained on: by out-of-fold predictions of the training prompts if there are any,
-otherwise on the validation split.
+Estimators are compared by their mean curve quality, the mean over all budgets of the best quality
+within the budget. It is measured on prompts that they were not fitted on: with out-of-fold
+predictions for the training prompts if there are any, otherwise on the validation split.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ N_GROUPS = 20
 
 @dataclass(frozen=True)
 class EstimatorResult:
-    """The result of one estimator; standard errors are None with a single prompt.
+    """The result of one estimator.
 
     Attributes:
-        estimator: name of the estimator.
-        mean_curve_quality: mean quality of the deferral curve over all budgets.
-        se: standard error of ``mean_curve_quality``.
-        behind: difference to the best estimator.
-        behind_se: standard error of ``behind``.
+        estimator: the name of the estimator.
+        mean_curve_quality: the mean quality of the deferral curve over all budgets.
+        se: the standard error of ``mean_curve_quality``; None with a single prompt.
+        behind: the mean curve quality of the best estimator minus that of this one.
+        behind_se: the standard error of ``behind``; None with a single prompt.
     """
 
     estimator: str
@@ -51,8 +51,8 @@ class EstimatorComparison:
 
     Attributes:
         rows: one result per estimator, the best first.
-        cross_validated: whether training prompts were used (out of fold), so that the selection is
-            independent of the validation split.
+        cross_validated: whether the estimators were compared on training prompts, by out-of-fold
+            predictions; if not, they were compared on validation prompts.
     """
 
     rows: tuple[EstimatorResult, ...]
@@ -60,18 +60,18 @@ class EstimatorComparison:
 
     @property
     def best(self) -> str:
-        """Name of the best estimator."""
+        """The name of the best estimator."""
         return self.rows[0].estimator
 
     def document(self) -> dict[str, Any]:
-        """Return the comparison as JSON, for ``router.json``."""
+        """Return the comparison as a JSON document for ``router.json``."""
         return {
             "on": "train" if self.cross_validated else "val",
             "estimators": [asdict(row) for row in self.rows],
         }
 
     def summary(self, metric: str) -> str:
-        """Describe the selection in one line."""
+        """Return one line about the best estimator and its distance to the second best."""
         first, *others = self.rows
         method = "cross-validated" if self.cross_validated else "validation"
         quality = _with_error(first.mean_curve_quality, first.se)
@@ -91,16 +91,17 @@ def _with_error(value: float, error: float | None) -> str:
 def select_estimator(
     workspace: Workspace, metric: str, estimator: str, data: Dataset
 ) -> tuple[str, EstimatorComparison | None]:
-    """Select the estimator that routes by ``metric``.
+    """Select the estimator of a router.
 
     Args:
-        workspace: with trained estimators.
-        metric: the routed metric.
+        workspace: a workspace with trained estimators.
+        metric: the metric that the router maximizes.
         estimator: the setting ``calibrate.estimator``: ``auto``, or the name of an estimator.
-        data: the whole dataset.
+        data: a dataset with the train and validation splits.
 
     Returns:
-        The name of the estimator, and for ``auto`` the comparison.
+        The name of the estimator, and the comparison of the estimators (None unless ``estimator``
+        is ``auto``).
 
     Raises:
         InputError: there is no trained estimator, ``estimator`` is not one of them, or no prompt
@@ -125,37 +126,43 @@ def select_estimator(
 
 
 def eligible_estimators(folder: Path, estimator: str) -> list[str]:
-    """Return the names of the trained estimators in ``folder`` among which to select.
+    """Return the names of the estimators among which to select.
 
     Args:
-        folder: ``models/estimators/<metric>/``.
-        estimator: ``auto`` for all, or the name of one.
+        folder: the folder ``models/estimators/<metric>/`` of the trained estimators.
+        estimator: ``auto`` for all of them, or the name of one.
 
     Raises:
         InputError: there is no trained estimator, or ``estimator`` is not one of them.
     """
-    trained = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    if not trained:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if not names:
         raise InputError(f"{folder}: no trained estimator found. Run 'catimage train'.")
-    if estimator != "auto" and estimator not in trained:
+    if estimator != "auto" and estimator not in names:
         raise InputError(
-            f"calibrate.estimator: {estimator!r} is not trained{nearest(estimator, trained)}. Set"
-            f" it to one of {', '.join(trained)}, or to 'auto'."
+            f"calibrate.estimator: {estimator!r} is not trained"
+            f"{nearest(estimator, names)}. Set it to one of {', '.join(names)}, or to 'auto'."
         )
-    return trained if estimator == "auto" else [estimator]
+    return names if estimator == "auto" else [estimator]
 
 
 def read_all_out_of_fold(
     folder: Path, names: Sequence[str], prompt_ids: list[str], candidates: list[str]
 ) -> dict[str, Floats] | None:
-    """Read the out-of-fold predictions of several estimators.
+    """Read the out-of-fold predictions of several estimators for the training prompts.
+
+    Args:
+        folder: the folder of the trained estimators.
+        names: the names of the estimators.
+        prompt_ids: the ids of the training prompts.
+        candidates: the names of the candidates.
 
     Returns:
-        Predictions (n_train, n_candidates) by name; None if an estimator has none
-        (``train.folds: 0``).
+        By estimator, predictions (n_train, n_candidates); None if an estimator has no out-of-fold
+        predictions, as with ``train.folds: 0``.
 
     Raises:
-        InputError: the predictions are of other prompts or candidates.
+        InputError: the stored predictions have other prompts or candidates.
     """
     predictions: dict[str, Floats] = {}
     for name in names:
@@ -171,13 +178,14 @@ def compare_estimators(
 ) -> EstimatorComparison:
     """Compare estimators by the mean quality of their deferral curves over all budgets.
 
-    Standard errors are from a jackknife over groups of prompts.
+    Standard errors are estimated by a jackknife over groups of prompts.
 
     Args:
-        predictions: (n_prompts, n_candidates) by name.
-        labels: (n_prompts, n_candidates); prompts with a missing label (NaN) are ignored.
-        cost: (n_candidates,).
-        cross_validated: whether the predictions are out-of-fold predictions of training prompts.
+        predictions: by estimator, predicted qualities, (n_prompts, n_candidates).
+        labels: measured qualities, (n_prompts, n_candidates); prompts with a missing label (NaN)
+            are ignored.
+        cost: the candidates' costs, (n_candidates,).
+        cross_validated: whether the predictions are out-of-fold predictions for training prompts.
 
     Raises:
         InputError: no prompt has all of its labels.
@@ -185,8 +193,8 @@ def compare_estimators(
     complete = complete_rows(labels)
     if not len(complete):
         raise InputError(
-            "calibrate.estimator: auto needs prompts with a score of every candidate, and there is"
-            " none. Name an estimator, or score more images."
+            "calibrate.estimator: 'auto' needs prompts with a score of every candidate, and there"
+            " is none. Name an estimator, or generate and label more images."
         )
     groups = np.random.default_rng(0).permutation(len(complete)) % min(N_GROUPS, len(complete))
     estimates = {
@@ -209,7 +217,10 @@ def compare_estimators(
 
 
 def _jackknife_estimates(predicted: Floats, labels: Floats, cost: Floats, groups: Ints) -> Floats:
-    """Return the mean curve quality of all prompts, and of the prompts without each group."""
+    """Return the mean curve quality on all prompts, and on all prompts but one group.
+
+    The result has the shape (1 + n_groups,), or (1,) if there is only one group.
+    """
     low, high = float(cost.min()), float(cost.max())
     subsets = [np.ones(len(groups), bool)] + (
         [groups != g for g in range(groups.max() + 1)] if groups.max() else []
@@ -222,7 +233,7 @@ def _jackknife_estimates(predicted: Floats, labels: Floats, cost: Floats, groups
     )
 
 
-def _jackknife_error(without: Floats) -> float | None:
-    """Return the standard error from the estimates without each group."""
-    g = len(without)
-    return float(np.sqrt((g - 1) * without.var())) if g > 1 else None
+def _jackknife_error(estimates: Floats) -> float | None:
+    """Return the standard error from the estimates without one group, (n_groups,)."""
+    g = len(estimates)
+    return float(np.sqrt((g - 1) * estimates.var())) if g > 1 else None

@@ -1,7 +1,8 @@
-"""Deferral curves and figures of every method, per metric (CATImage 5).
+"""Deferral curves and figures of every method, per metric (CATImage paper, section 5).
 
-All qualities are higher-is-better. Those of a lower-is-better metric are negated, and
-``lower_is_better`` is true.
+A *method* is an estimator that routes or a baseline (``fixed``, ``mix`` and ``oracle``, see
+:mod:`catimage.evaluation.policies`). All qualities are higher-is-better. The qualities of a
+lower-is-better metric are negated, and ``lower_is_better`` is true.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from catimage.evaluation.test_data import LabelledPredictions
 from catimage.routing.curve import DeferralCurve
 
 MAX_ROWS = 500
-"""Rows of a curve in ``metrics.json``."""
+"""Maximum number of rows of a curve in ``metrics.json``."""
 
 
 def metrics_document(
@@ -48,10 +49,12 @@ def metrics_document(
     """Return the core of ``metrics.json``, ready for JSON (no NaN, no numpy types).
 
     Args:
-        metrics: one per trained metric, the routed one first.
-        candidates: the columns of all labels and predictions.
-        point: the calibrated router on the test prompts of the routed metric.
-        bootstrap: of these prompts; metrics with another number of prompts use the same seed.
+        metrics: labels and predictions of each trained metric; the first is the metric that the
+            router maximizes.
+        candidates: the candidates, in the order of the columns of all labels and predictions.
+        point: the calibrated router on the test prompts of the first metric.
+        bootstrap: resamples of these prompts. For a metric with another number of test prompts,
+            resamples are drawn with the same seed.
     """
     documents = {
         data.metric: metric_document(data, candidates, bootstrap.for_prompts(len(data.test)))
@@ -73,12 +76,12 @@ def metrics_document(
 def metric_document(
     data: LabelledPredictions, candidates: Candidates, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """Return best single candidate, oracle and all methods of one metric."""
+    """Return the figures of one metric: the best single candidate, the oracle and all methods."""
     costs, by_seed = candidates.costs, data.test_by_seed
     best, methods = data.best_single(costs), methods_of(data, costs)
     low, high = float(costs.min()), float(costs.max())
     mix_quality = mean_over_budgets(methods["mix"].held_out, low, high)
-    selected = {name: _best_quality(methods[name].held_out) for name in data.predictions}
+    best_qualities = {name: _best_quality(methods[name].held_out) for name in data.predictions}
     return {
         "lower_is_better": data.lower_is_better,
         "n_test": len(data.test),
@@ -90,7 +93,9 @@ def metric_document(
         },
         "oracle_quality": float(data.test.max(axis=1).mean()),
         "oracle_other_seeds_quality": None if by_seed is None else oracle_on_other_seeds(by_seed),
-        "noise": (None if by_seed is None else noise_document(by_seed, best, selected, bootstrap)),
+        "noise": (
+            None if by_seed is None else noise_document(by_seed, best, best_qualities, bootstrap)
+        ),
         "methods": {
             name: method_document(method, mix_quality, data, candidates, bootstrap)
             for name, method in methods.items()
@@ -99,7 +104,7 @@ def metric_document(
 
 
 def methods_of(data: LabelledPredictions, costs: Floats) -> dict[str, Method]:
-    """Return the policies of ``fixed``, ``mix``, ``oracle`` and each estimator, by name."""
+    """Return the policies of the baselines and of each estimator, by name."""
     val, test = data.validation, data.test
     methods = {
         "fixed": Method(fixed_policies(test, test, costs), fixed_policies(val, test, costs)),
@@ -118,12 +123,15 @@ def methods_of(data: LabelledPredictions, costs: Floats) -> dict[str, Method]:
 
 
 def _best_quality(policies: PolicyCurve) -> Floats:
-    """Return each test prompt's quality under the policy of the best selection quality."""
+    """Return the qualities of the test prompts with the policy that is the best on its curve.
+
+    The shape is (n_test,).
+    """
     return policies.outcome(best_position(policies.curve)).quality
 
 
 def candidates_document(test: Floats, candidates: Candidates) -> list[dict[str, Any]]:
-    """Return each candidate's cost, and the mean of its test labels with its standard error."""
+    """Return each candidate's cost, its mean label on the test split and the standard error."""
     columns = zip(candidates.names, candidates.costs, test.T, strict=True)
     return [
         {"candidate": name, "cost": float(c), "quality": float(y.mean()), "se": standard_error(y)}
@@ -138,23 +146,24 @@ def method_document(
     candidates: Candidates,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """Return the figures of one method, computed from the whole curve.
+    """Return the figures of one method.
 
-    The curve of ``fixed`` has one point per candidate, the most expensive first, without lambda.
-    The curve of ``mix`` has the vertices of the hull; between them figures follow the straight
-    edges, and ``mean_curve_quality`` integrates these. Only the rows of ``curve`` are thinned.
+    The curve of ``fixed`` has one point per candidate in order of descending cost, without lambda.
+    The curve of ``mix`` has the vertices of the upper hull of these points; figures between two
+    vertices, such as ``mean_curve_quality``, are computed from the straight edges. The key
+    ``curve`` has at most 500 points, but the figures are computed from all points.
 
     Args:
-        method: its policies.
-        mix_quality: quality of the best mix of two fixed candidates per test prompt, averaged over
-            budgets, (n_test,).
-        data: labels.
-        candidates: the columns of the labels.
-        bootstrap: of the test prompts.
+        method: the policies of the method.
+        mix_quality: the quality of the best mix of two fixed candidates, averaged over budgets, of
+            each test prompt, (n_test,).
+        data: the labels of the metric.
+        candidates: the candidates, in the order of the columns of the labels.
+        bootstrap: resamples of the test prompts.
     """
     costs, policies = candidates.costs, method.in_sample
     best = data.best_single(costs)
-    selected = held_out_document(
+    held_out = held_out_document(
         method.held_out, best, data.validation, data.test, costs, bootstrap
     )
     return {
@@ -163,16 +172,18 @@ def method_document(
             float(costs.min()), float(costs.max()), policies.linear
         ),
         "selected_mean_curve": _held_out_mean_curve(method, mix_quality, costs, bootstrap),
-        "selected": selected,
-        "no_match": NO_MATCH if selected["match"] is None else None,
+        "selected": held_out,
+        "no_match": NO_MATCH if held_out["match"] is None else None,
         "by_candidate": by_candidate(method, candidates, data.validation, data.test, bootstrap),
         "curve": curve_rows(policies.curve, _referenced_points(policies, data.test, costs)),
     }
 
 
 def _in_sample_figures(policies: PolicyCurve, quality: float, cost: float) -> dict[str, Any]:
-    """Return the best point of the test curve, and its points at the best single candidate's cost
-    and quality.
+    """Return figures of the curve on the test split.
+
+    They describe its best point, and its points at the cost and at the quality of the best single
+    candidate, ``cost`` and ``quality``.
     """
     curve = policies.curve
     top = best_position(curve)
@@ -206,7 +217,7 @@ def _held_out_mean_curve(
 
 
 def _referenced_points(policies: PolicyCurve, test: Floats, costs: Floats) -> list[int]:
-    """Return the points of the curve that the figures of ``by_candidate`` are read from."""
+    """Return the indices of the points from which the figures of ``by_candidate`` are computed."""
     curve, linear = policies.curve, policies.linear
     positions = [position_at_cost(curve, float(c), linear) for c in costs]
     positions += [policies.position_to_match(float(y.mean())) for y in test.T]
@@ -216,9 +227,10 @@ def _referenced_points(policies: PolicyCurve, test: Floats, costs: Floats) -> li
 
 
 def curve_rows(curve: DeferralCurve, keep: list[int]) -> list[list[float | None]]:
-    """Return rows ``[cost, quality, lambda]``, thinned to 500; lambda is None where there is none.
+    """Return at most 500 points of a curve as rows ``[cost, quality, lambda]``.
 
-    The ends, the best point and the points in ``keep`` always stay.
+    The ends, the best point and the points with the indices ``keep`` are always among them. The
+    lambda of a policy without lambda is None.
     """
     thin = curve.thinned(MAX_ROWS, np.array(keep[: MAX_ROWS - 3], int))
     lam = [None if np.isnan(x) else float(x) for x in thin.lam]

@@ -1,8 +1,9 @@
-"""Noise of the seeds in the oracle's gain, and the share of the rest that estimators capture.
+"""The share of the oracle's gain that is noise of the seeds, and the share that can be learned.
 
-An oracle that selects each prompt's best candidate by the images that it is measured on exploits
-noise: among equal candidates it selects the one whose image turned out well. Measured on images of
-other seeds, it keeps only the gain that the prompt determines: the *learnable* gain.
+The oracle selects the candidate with the best score for each prompt. If it selects by the images
+that it is measured on, it exploits noise: among equal candidates it selects the one with the
+luckiest seed. If it is measured on images of other seeds, it keeps only the *learnable gain*, which
+the prompt determines.
 """
 
 from __future__ import annotations
@@ -17,29 +18,30 @@ from catimage.data.dataset import mean_over_seeds
 from catimage.evaluation.intervals import PairedBootstrap
 
 MAX_SPLITS = 20
-"""Ways to split many seeds that are used; each seed is left out at least once."""
+"""Maximum number of divisions of the seeds into two parts, unless there are more seeds than that."""
 
 
-def cross_seed_quality(by_seed: Floats, selecting: int) -> Floats:
+def cross_seed_quality(by_seed: Floats, n_selecting: int) -> Floats:
     """Return the quality of an oracle that selects by some seeds and is measured on the others.
 
-    Each column is one choice of the ``selecting`` seeds. The candidate with the best mean over
-    these is selected (the first among ties), and its mean over the other seeds is the value. A
-    prompt is NaN if any candidate lacks a score on either side.
+    A split divides the seeds into selecting seeds and measuring seeds. The candidate with the best
+    mean score over the selecting seeds is selected, the first one among ties. Its quality is its
+    mean score over the measuring seeds.
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), higher is better, NaN where missing.
-        selecting: number of seeds to select by, 1 to n_seeds - 1.
+        n_selecting: the number of selecting seeds, from 1 to n_seeds - 1.
 
     Returns:
-        (n_prompts, n_splits).
+        The qualities, (n_prompts, n_splits). A quality is NaN if a candidate has no score with the
+        selecting seeds or none with the measuring seeds.
     """
     seeds = by_seed.shape[2]
-    splits = islice(combinations(range(seeds), selecting), max(MAX_SPLITS, seeds))
+    splits = islice(combinations(range(seeds), n_selecting), max(MAX_SPLITS, seeds))
     columns = []
-    for selected in (np.isin(np.arange(seeds), split) for split in splits):
-        selecting_means = mean_over_seeds(by_seed[:, :, selected], complete=False)
-        other_means = mean_over_seeds(by_seed[:, :, ~selected], complete=False)
+    for is_selecting in (np.isin(np.arange(seeds), split) for split in splits):
+        selecting_means = mean_over_seeds(by_seed[:, :, is_selecting], complete=False)
+        other_means = mean_over_seeds(by_seed[:, :, ~is_selecting], complete=False)
         complete = ~(np.isnan(selecting_means) | np.isnan(other_means)).any(axis=1)
         picked = np.argmax(np.where(np.isnan(selecting_means), -np.inf, selecting_means), axis=1)
         quality = other_means[np.arange(len(other_means)), picked]
@@ -48,15 +50,16 @@ def cross_seed_quality(by_seed: Floats, selecting: int) -> Floats:
 
 
 def oracle_on_other_seeds(by_seed: Floats) -> float | None:
-    """Return the quality of an oracle measured on one seed and selecting by all others, in turn.
+    """Return the quality of an oracle that is measured on one seed and selects by all others.
 
-    With unlimited seeds it is an upper bound for a router that predicts from the prompt alone.
+    It is the mean over prompts and over the choices of the measuring seed. If the number of seeds
+    were unlimited, it would be an upper bound for a router that knows only the prompt.
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
 
     Returns:
-        The mean, or None if no prompt has two seeds.
+        The mean quality; None if no prompt has two seeds.
     """
     values = cross_seed_quality(by_seed, by_seed.shape[2] - 1)
     return None if np.isnan(values).all() else float(np.nanmean(values))
@@ -65,21 +68,22 @@ def oracle_on_other_seeds(by_seed: Floats) -> float | None:
 def noise_document(
     by_seed: Floats, best: int, routed: dict[str, Floats], bootstrap: PairedBootstrap
 ) -> dict[str, Any] | None:
-    """Return ``noise`` of ``metrics.json``; None if fewer than two prompts have two seeds.
+    """Return the key ``noise`` of ``metrics.json``; None if fewer than two prompts have two seeds.
 
     ``oracle_gain`` is the oracle's gain over the best single candidate, measured on the images that
-    it selects by. ``learnable_gain`` is measured on other images (all seeds but one select, the
-    remaining one measures, in turn). ``learnable_share`` is their ratio and ``noise_share`` the
-    rest. ``by_seeds`` gives the learnable gain for every number of selecting seeds: it is a lower
-    bound, since few seeds select wrongly more often. ``captured`` has the gain of each estimator's
-    held-out policy and its share of the learnable gain.
+    the oracle selects by. ``learnable_gain`` is its gain if it selects by all seeds but one and is
+    measured on that one. ``learnable_share`` is the learnable gain over the oracle's gain, and
+    ``noise_share`` is 1 minus this share. ``by_seeds`` has the learnable gain for every number of
+    selecting seeds. These gains are lower bounds, because an oracle with few seeds often selects a
+    worse candidate. ``captured`` has, for each estimator, the gain of the policy that is selected
+    on the validation split, and its share of the learnable gain.
 
     Args:
-        by_seed: test scores (n_prompts, n_candidates, n_seeds), NaN where missing.
-        best: index of the best single candidate.
-        routed: by estimator, labels of the candidates that its held-out policy selects,
-            (n_prompts,).
-        bootstrap: of all test prompts. If prompts are left out, as many draws of the others.
+        by_seed: scores of the test prompts, (n_prompts, n_candidates, n_seeds), NaN where missing.
+        best: the index of the best single candidate.
+        routed: by estimator, the labels of the candidates that its policy selects, (n_prompts,).
+        bootstrap: resamples of all test prompts. If prompts with one seed are left out, the other
+            prompts are resampled again.
     """
     seeds = by_seed.shape[2]
     if seeds < 2:
@@ -116,14 +120,15 @@ def _oracle_figures(gain: Floats, learnable: Floats, bootstrap: PairedBootstrap)
     }
 
 
-def _learnable_gain(by_seed: Floats, best: int, selecting: int) -> float | None:
-    """Return the mean gain over the best single candidate of selecting by ``selecting`` seeds."""
+def _learnable_gain(by_seed: Floats, best: int, n_selecting: int) -> float | None:
+    """Return the learnable gain of an oracle that selects by ``n_selecting`` seeds."""
     means = mean_over_seeds(by_seed, complete=False)
-    gains = cross_seed_quality(by_seed, selecting) - means[:, [best]]
+    gains = cross_seed_quality(by_seed, n_selecting) - means[:, [best]]
     return None if np.isnan(gains).all() else float(np.nanmean(gains))
 
 
 def _captured(gain: Floats, learnable: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Return the gain of an estimator and its share of the learnable gain."""
     return {
         "gain": float(gain.mean()),
         "interval": bootstrap.interval(gain),

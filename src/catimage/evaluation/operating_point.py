@@ -1,4 +1,9 @@
-"""The operating point: a calibrated router applied to the test prompts."""
+"""The operating point: a calibrated router applied to the test prompts.
+
+A calibrated rule has one part, or several parts of which a random draw per prompt selects one (a
+*randomized rule*). Each part has a lambda, and a multiplier for each *floor*, the mean of another
+metric that the router must reach.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,12 @@ from catimage.routing.randomized import RoutingRule
 
 @dataclass(frozen=True)
 class FloorLabels:
-    """The floor of another metric and that metric's labels of the test prompts.
+    """The floor of another metric, and the labels of the test prompts for that metric.
 
     Attributes:
-        metric: name of the metric.
-        floor: in the metric's own direction (not negated).
-        labels: (n_test, n_candidates), in the metric's own direction, NaN where missing.
+        metric: the name of the metric.
+        floor: the mean that the router must reach, in the metric's own direction (not negated).
+        labels: the labels in the metric's own direction, (n_test, n_candidates), NaN where missing.
     """
 
     metric: str
@@ -34,16 +39,19 @@ class OperatingPoint:
     """A calibrated router and its predictions for the test prompts.
 
     Attributes:
-        estimator: name of the router's estimator.
+        estimator: the name of the router's estimator.
         target: the budget that the router was calibrated for, in the cost unit.
         rule: the calibrated rule.
         predicted: predicted qualities, (n_test, n_candidates).
-        scores: input of the rule, (1 + n_floors, n_test, n_candidates).
-        draws: number in [0, 1) per prompt that selects the part of a randomized rule, (n_test,).
-        confidence: confidence with which the budget is kept, or None.
-        quality_floor: mean quality that the rule was calibrated to reach, or None.
-        risk_aversion: predictive standard deviations subtracted from every predicted quality.
-        floors: floors of other metrics, in the order of the rule's multipliers.
+        scores: the input of the rule, (1 + n_floors, n_test, n_candidates): the predicted
+            qualities, then the predictions for the metric of each floor.
+        draws: a number in [0, 1) per prompt, which selects the part of a randomized rule,
+            (n_test,).
+        confidence: the confidence with which the budget is kept, or None.
+        quality_floor: the mean quality that the rule was calibrated to reach, or None.
+        risk_aversion: the number of predictive standard deviations that are subtracted from every
+            predicted quality.
+        floors: the floors of other metrics, in the order of the rule's multipliers.
     """
 
     estimator: str
@@ -66,22 +74,25 @@ class OperatingPoint:
         """Return cost and quality per prompt, in expectation over the draws of a randomized rule.
 
         Args:
-            labels: (n_test, n_candidates).
-            costs: (n_candidates,).
+            labels: the labels of the test prompts, (n_test, n_candidates).
+            costs: the candidates' costs, (n_candidates,).
         """
-        choices = self.rule.choices(self.scores, costs)
-        cost, quality = self.rule.expected(choices, costs), self.rule.expected(choices, labels)
+        chosen_by_part = self.rule.choose_by_part(self.scores, costs)
+        cost, quality = (
+            self.rule.expected(chosen_by_part, costs),
+            self.rule.expected(chosen_by_part, labels),
+        )
         return Outcome(cost, quality, self.lam)
 
     def served(self, costs: Floats, rule: RoutingRule | None = None) -> Ints:
-        """Return the candidate that each prompt is served, (n_test,).
+        """Return the position of the candidate that each prompt is served, (n_test,).
 
         Args:
-            costs: (n_candidates,).
-            rule: used in place of the calibrated rule.
+            costs: the candidates' costs, (n_candidates,).
+            rule: the rule to apply; the calibrated rule if omitted.
         """
         rule = rule or self.rule
-        return rule.select(rule.choices(self.scores, costs), self.draws)
+        return rule.select(rule.choose_by_part(self.scores, costs), self.draws)
 
 
 def operating_point(router: Router, test: Dataset) -> OperatingPoint:
@@ -111,17 +122,18 @@ def operating_point(router: Router, test: Dataset) -> OperatingPoint:
 
 
 def rule_at(router: Router, budget: float) -> RoutingRule:
-    """Return the rule by which the router serves at a budget.
+    """Return the router's rule for a budget, a mean cost.
 
-    A router with floors keeps them only at its own budget, so its calibrated rule is returned.
+    A router with floors keeps them only at its own budget. For such a router, the result is the
+    calibrated rule.
     """
     return router.rule if router.floors else router.rule_for(budget=budget)
 
 
 def _labels_if_any(test: Dataset, metric: str, candidates: list[str]) -> Floats:
-    """Return labels (n_test, n_candidates) in the metric's own direction; NaN where missing.
+    """Return labels (n_test, n_candidates) in the metric's own direction, NaN where missing.
 
-    All are NaN if a scores file lacks the metric.
+    All labels are NaN if the test prompts have no score of the metric.
     """
     ids, scores = test.ids, test.scores
     if not ((scores["metric"] == metric) & scores["prompt_id"].isin(ids)).any():

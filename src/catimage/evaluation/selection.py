@@ -1,4 +1,8 @@
-"""Selection rates (CATImage, appendix H): the share of the prompts that each candidate receives."""
+"""Selection rates: the share of the prompts that each candidate receives.
+
+CATImage paper, appendix H. *Equation 3* is that of the CATImage paper: it chooses the candidate with
+the highest quality minus lambda times cost.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,25 @@ import pandas as pd
 from catimage.common.arrays import Floats
 from catimage.data.dataset import Candidates
 from catimage.evaluation.operating_point import OperatingPoint
-from catimage.routing.curve import deferral_curve, safe_lambda
+from catimage.routing.curve import deferral_curve, lambda_of_point
 from catimage.routing.policy import choose
 
 MAX_LAMBDAS = 120
-"""Values of lambda in the table."""
+"""Maximum number of values of lambda in the table."""
 
 
 def selection_table(predicted: Floats, candidates: Candidates) -> pd.DataFrame:
-    """Return columns ``lambda, candidate, share`` for the lambdas at which a choice changes.
+    """Return a table of the selection rates for the lambdas at which a choice changes.
 
     Args:
-        predicted: (n_prompts, n_candidates).
-        candidates: the columns of ``predicted``.
+        predicted: predicted qualities, (n_prompts, n_candidates).
+        candidates: the candidates, in the order of the columns of ``predicted``.
+
+    Returns:
+        A table with the columns ``lambda``, ``candidate`` and ``share``.
     """
     curve = deferral_curve(predicted, candidates.costs).thinned(MAX_LAMBDAS)
-    lambdas = [safe_lambda(curve, i) for i in range(len(curve))]
+    lambdas = [lambda_of_point(curve, i) for i in range(len(curve))]
     index = pd.MultiIndex.from_product([lambdas, candidates.names], names=["lambda", "candidate"])
     shares = np.concatenate([selection_rates(predicted, candidates.costs, lam) for lam in lambdas])
     return pd.DataFrame({"share": shares}, index=index).reset_index()
@@ -35,12 +42,12 @@ def selection_rates(predicted: Floats, costs: Floats, lam: float) -> Floats:
     """Return the share of the prompts that each candidate receives at one lambda.
 
     Args:
-        predicted: (n_prompts, n_candidates).
-        costs: (n_candidates,).
-        lam: lambda of equation 3.
+        predicted: predicted qualities, (n_prompts, n_candidates).
+        costs: the candidates' costs, (n_candidates,).
+        lam: the lambda of equation 3.
 
     Returns:
-        (n_candidates,), sum 1.
+        The shares, (n_candidates,), whose sum is 1.
     """
     counts = np.bincount(choose(predicted, costs, lam), minlength=len(costs))
     shares: Floats = counts / len(predicted)
@@ -50,26 +57,26 @@ def selection_rates(predicted: Floats, costs: Floats, lam: float) -> Floats:
 def calibrated_rates(point: OperatingPoint, costs: Floats) -> list[float]:
     """Return the share of the test prompts that each candidate receives from the calibrated router.
 
-    For a randomized rule it is an expectation over the draws.
+    For a randomized rule, the shares are expectations over its random draws.
     """
-    choices = point.rule.choices(point.scores, costs)
-    weights = np.repeat(point.rule.share, choices.shape[1])
-    totals = np.bincount(choices.ravel(), weights, len(costs))
-    return [float(total) / choices.shape[1] for total in totals]
+    chosen_by_part = point.rule.choose_by_part(point.scores, costs)
+    weights = np.repeat(point.rule.share, chosen_by_part.shape[1])
+    totals = np.bincount(chosen_by_part.ravel(), weights, len(costs))
+    return [float(total) / chosen_by_part.shape[1] for total in totals]
 
 
 def selection_document(
     table: pd.DataFrame, point: OperatingPoint, candidates: Candidates
 ) -> dict[str, Any]:
-    """Return ``selection`` of ``metrics.json``.
+    """Return the key ``selection`` of ``metrics.json``.
 
-    ``rows`` are ``[lambda, share of each candidate]``; ``calibrated`` has the shares of the
-    calibrated router.
+    ``rows`` has rows ``[lambda, share of the first candidate, ...]``. ``calibrated`` has the shares
+    of the calibrated router.
 
     Args:
-        table: of :func:`selection_table`.
+        table: the table of :func:`selection_table`.
         point: the calibrated router on the test prompts.
-        candidates: the columns.
+        candidates: the candidates of the table and the router.
     """
     shares = table.pivot(index="lambda", columns="candidate", values="share")[candidates.names]
     rows = zip(shares.index, shares.to_numpy(), strict=True)

@@ -148,8 +148,8 @@ class SharedClip:
 
 def digest_of(model: torch.nn.Module, extra: str = "") -> str:
     """Return 12 hexadecimal digits of the SHA-256 of a model's weights and of ``extra``."""
-    whole = hashlib.sha256(extra.encode())
+    digest = hashlib.sha256(extra.encode())
     for name, tensor in sorted(model.state_dict().items()):
-        whole.update(name.encode())
-        whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return whole.hexdigest()[:12]
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -145,9 +145,9 @@ class Labeller:
         """Compute scores, each float64 (n_images,). Every image is decoded once."""
         parts: dict[Metric, list[np.ndarray]] = {metric: [] for metric in metrics}
         with_references = any(metric.needs_reference for metric in metrics)
-        for batch in self._batches(images, keys, with_references):
+        for image_batch in self._batches(images, keys, with_references):
             for metric in metrics:
-                parts[metric].append(score(metric, batch, self._settings.on_error))
+                parts[metric].append(score(metric, image_batch, self._settings.on_error))
         return {metric: np.concatenate(values) for metric, values in parts.items()}
 
     def _batches(

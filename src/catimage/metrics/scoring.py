@@ -46,7 +46,7 @@ class ImageBatch:
 
 
 def score(
-    metric: Metric, batch: ImageBatch, on_error: Literal["stop", "skip"] = "stop"
+    metric: Metric, image_batch: ImageBatch, on_error: Literal["stop", "skip"] = "stop"
 ) -> np.ndarray:
     """Score a batch and check the scores.
 
@@ -54,7 +54,7 @@ def score(
 
     Args:
         metric: the metric.
-        batch: the images.
+        image_batch: the images.
         on_error: ``stop`` raises an error for the first failing image. ``skip`` prints a message
             for each of them.
 
@@ -67,19 +67,19 @@ def score(
             message names the image, or the batch if each of its images can be scored alone.
     """
     try:
-        return _checked_scores(metric, batch)
+        return _checked_scores(metric, image_batch)
     except InputError as error:
         if on_error == "stop":
-            raise _first_error(metric, batch, error) from error
-        if len(batch.names) == 1:
+            raise _first_error(metric, image_batch, error) from error
+        if len(image_batch.names) == 1:
             print(f"label: no score: {error}", flush=True)
             return np.full(1, np.nan)
-    return np.concatenate([score(metric, half, on_error) for half in batch.halves()])
+    return np.concatenate([score(metric, half, on_error) for half in image_batch.halves()])
 
 
-def _first_error(metric: Metric, batch: ImageBatch, error: InputError) -> InputError:
+def _first_error(metric: Metric, image_batch: ImageBatch, error: InputError) -> InputError:
     """Return the error of the first image that fails alone, or ``error`` if there is none."""
-    for half in batch.halves():
+    for half in image_batch.halves():
         try:
             _checked_scores(metric, half)
         except InputError as error_of_half:
@@ -87,52 +87,52 @@ def _first_error(metric: Metric, batch: ImageBatch, error: InputError) -> InputE
     return error
 
 
-def _checked_scores(metric: Metric, batch: ImageBatch) -> np.ndarray:
+def _checked_scores(metric: Metric, image_batch: ImageBatch) -> np.ndarray:
     """Score the whole batch.
 
     Raises:
         InputError: the metric fails, or a score is invalid.
     """
-    where = f"metric {metric.name!r}, {batch.names[0]}"
-    if len(batch.names) > 1:
-        where += f" to {batch.names[-1]}"
+    where = f"metric {metric.name!r}, {image_batch.names[0]}"
+    if len(image_batch.names) > 1:
+        where += f" to {image_batch.names[-1]}"
     try:
-        values = np.asarray(_call(metric, batch), float)
+        values = np.asarray(_call(metric, image_batch), float)
     except Exception as error:  # any exception that a user's metric can raise
         message = (
             str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         )
         raise InputError(f"{where}: {' '.join(message.split()).rstrip('.')}.") from error
-    if values.shape != (len(batch.names),):
+    if values.shape != (len(image_batch.names),):
         raise InputError(
             f"{where}: the metric returned an array of shape {values.shape} for"
-            f" {len(batch.names)} images. Return one number per image."
+            f" {len(image_batch.names)} images. Return one number per image."
         )
     low, high = metric.range
     valid = (values >= low - _TOLERANCE) & (values <= high + _TOLERANCE) & np.isfinite(values)
     if not valid.all():
         i = int(np.argmin(valid))
         raise InputError(
-            f"metric {metric.name!r}, {batch.names[i]}: the score {values[i]} is outside the range"
-            f" {low:g} to {high:g}. Correct the metric, or set label.on_error to skip."
+            f"metric {metric.name!r}, {image_batch.names[i]}: the score {values[i]} is outside the"
+            f" range {low:g} to {high:g}. Correct the metric, or set label.on_error to skip."
         )
     return values
 
 
-def _call(metric: Any, batch: ImageBatch) -> Any:
+def _call(metric: Any, image_batch: ImageBatch) -> Any:
     if not metric.needs_reference:
-        return metric.score(batch.images, batch.prompts)
-    return metric.score(batch.images, batch.prompts, _references(batch))
+        return metric.score(image_batch.images, image_batch.prompts)
+    return metric.score(image_batch.images, image_batch.prompts, _references(image_batch))
 
 
-def _references(batch: ImageBatch) -> np.ndarray:
+def _references(image_batch: ImageBatch) -> np.ndarray:
     """Return the references, uint8 (n, h, w, 3); they may differ from the images in size.
 
     Raises:
         InputError: a reference is missing, or the references differ in size.
     """
-    references = [image for image in batch.references or () if image is not None]
-    if len(references) < len(batch.names):
+    references = [image for image in image_batch.references or () if image is not None]
+    if len(references) < len(image_batch.names):
         raise InputError(
             "the reference image is missing. Generate the image of the metric_reference candidate"
             " with the same prompt and seed"

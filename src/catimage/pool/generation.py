@@ -1,7 +1,7 @@
 """Generates the images of a pool in shards, and measures costs.
 
-Shards of an earlier run are reused if their plan has not changed and the file is undamaged, so a
-run can be interrupted at any time.
+A shard is a parquet file of images. Shards of an earlier run are reused if their plan has not
+changed and their file is undamaged, so a run can be interrupted at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from catimage.pool.registry import candidate_definitions
 from catimage.pool.spec import Candidate, Pool
 
 MEASURED_UNITS = ("seconds", "wh")
-"""Cost units that are measured on this machine, by ``cost_unit`` only, as timings vary."""
+"""Cost units that are measured during generation.
+
+Only the unit in ``cost_unit`` is measured, since timings differ between runs.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class GeneratedImages:
     """The result of :func:`generate_images`.
 
     Attributes:
-        entries: the manifest entries of all shards of the pool.
-        candidates: the candidates table, with measured costs in their own rows.
+        entries: the manifest entries (name, candidate, images and digest) of all shards.
+        candidates: the candidates table. Measured costs are additional rows.
     """
 
     entries: list[ShardEntry]
@@ -54,14 +57,14 @@ def generate_images(
     """Generate the missing images of every prompt, candidate and seed.
 
     Every generator is checked before the first image is generated. Generators are loaded one after
-    the other. The manifest is not written.
+    the other. The caller writes the manifest, which lists the shards.
 
     Args:
         pool: the pool.
         prompts: pairs of ``prompt_id`` and text.
         folder: the folder of the shards.
         settings: the section ``generate`` of params.yaml.
-        cost_unit: the unit that is routed on; ``seconds`` and ``wh`` are measured.
+        cost_unit: the unit of the router's costs; ``seconds`` and ``wh`` are measured.
 
     Raises:
         InputError: weights, classes or the device are unavailable, or a candidate has no cost in
@@ -84,12 +87,12 @@ def generate_images(
 
 
 def candidates_table(pool: Pool) -> pd.DataFrame:
-    """Return the candidates table of a pool: counted TFLOPs and the costs that the pool gives."""
+    """Return the candidates table of a pool: counted TFLOPs and the costs in the pool file."""
     return all_costs(pool)[list(CANDIDATES.names)]
 
 
 def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
-    """Return the candidates of a pool with the definitions of their images, by generator.
+    """Return the candidates of a pool with the definitions of their images, grouped by generator.
 
     Raises:
         InputError: the weights of a generator are unavailable.
@@ -109,7 +112,7 @@ def check_cost_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
         The energy meter if ``unit`` is watt-hours and the device has one.
 
     Raises:
-        InputError: a candidate has no cost in ``unit``, and it cannot be measured here.
+        InputError: a candidate has no cost in ``unit``, and the cost cannot be measured here.
     """
     meter = energy_meter(device) if unit == "wh" else None
     missing = [
@@ -119,7 +122,7 @@ def check_cost_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
     ]
     if missing:
         reason = (
-            ", and it cannot be measured, since NVML counts no GPU energy on this machine"
+            ", and the cost cannot be measured, since NVML counts no GPU energy on this machine"
             if unit == "wh"
             else ""
         )
@@ -131,7 +134,10 @@ def check_cost_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
 
 
 def _is_measurable(pool: Pool, candidate: Candidate, unit: str, meter: EnergyMeter | None) -> bool:
-    """Seconds are measured for any candidate, watt-hours for those generated on this machine."""
+    """Return whether the cost can be measured.
+
+    Seconds are measured for any candidate, watt-hours for candidates that run on this machine.
+    """
     return unit == "seconds" or (meter is not None and is_counted(pool, candidate))
 
 
@@ -143,33 +149,36 @@ def _generate_blocks(
     unit: str | None,
     meter: EnergyMeter | None,
 ) -> tuple[list[ShardEntry], list[pd.DataFrame]]:
-    """Generate the unfinished shards; return the entries of all shards, and measured costs."""
+    """Generate the unfinished shards; return the entries of all shards and the measured costs."""
     plans = [plan for block in blocks for plan in block.plans]
     digests = {plan.name: digest for plan in plans if (digest := finished_digest(folder, plan))}
     unfinished = {
-        name: _unfinished(list(own), digests)
-        for name, own in groupby(blocks, lambda b: b.generator)
+        name: _unfinished_blocks(list(group), digests)
+        for name, group in groupby(blocks, lambda b: b.generator)
     }
-    cache = GeneratorCache(pool, device, [name for name, own in unfinished.items() if own or unit])
+    used = [name for name, remaining in unfinished.items() if remaining or unit]
+    cache = GeneratorCache(pool, device, used)
     cache.prepare()
     measured: list[pd.DataFrame] = []
-    finished = sum(plan.images for plan in plans if plan.name in digests)
-    with LocalExecutor("generate", sum(plan.images for plan in plans), finished) as executor:
+    finished = sum(plan.image_count for plan in plans if plan.name in digests)
+    with LocalExecutor("generate", sum(plan.image_count for plan in plans), finished) as executor:
         for name in cache.names:
             generator = cache.get(name)
             write_block = partial(_write_block, pool, generator, folder)
-            for part in executor.map(write_block, unfinished[name]):
-                digests |= part
+            for block_digests in executor.map(write_block, unfinished[name]):
+                digests |= block_digests
             if unit:
                 prompt = blocks[0].prompts[0][1]
                 measured.append(_measure(generator, pool.candidates_of(name), prompt, unit, meter))
             cache.release(name)
-    entries = [ShardEntry(p.name, p.candidate, p.images, digests[p.name]) for p in plans]
+    entries = [ShardEntry(p.name, p.candidate, p.image_count, digests[p.name]) for p in plans]
     return entries, measured
 
 
-def _unfinished(blocks: Sequence[PromptBlock], finished: dict[str, str]) -> list[PromptBlock]:
-    """Return the blocks with unfinished shards, without the finished ones."""
+def _unfinished_blocks(
+    blocks: Sequence[PromptBlock], finished: dict[str, str]
+) -> list[PromptBlock]:
+    """Return the blocks that have unfinished shards, reduced to the plans of these shards."""
     reduced = (
         replace(block, plans=tuple(plan for plan in block.plans if plan.name not in finished))
         for block in blocks
@@ -180,7 +189,7 @@ def _unfinished(blocks: Sequence[PromptBlock], finished: dict[str, str]) -> list
 def _write_block(
     pool: Pool, generator: Generator, folder: Path, block: PromptBlock, progress: Progress
 ) -> dict[str, str]:
-    """Generate the shards of a block; return their digests by name. Texts are encoded once."""
+    """Generate and write the shards of a block, and return their digests by name of the shard."""
     encoded = generator.encode([text for _, text in block.prompts])
     digests = {}
     for plan in block.plans:
@@ -193,18 +202,18 @@ def _write_block(
 def _generate_shard(
     generator: Generator, candidate: Candidate, plan: ShardPlan, encoded: Any, progress: Progress
 ) -> pa.Table:
-    """Generate the images of one plan: a table in the schema ``IMAGES``."""
+    """Generate the images of one shard, and return them as a table with the schema ``IMAGES``."""
     columns: dict[str, list[Any]] = {name: [] for name in IMAGES.names}
-    for batch in plan.batches():
-        identifiers, texts, seeds = (list(column) for column in zip(*batch, strict=True))
+    for plan_batch in plan.batches():
+        identifiers, texts, seeds = (list(column) for column in zip(*plan_batch, strict=True))
         start = time.perf_counter()
         images = generator.generate(texts, candidate, seeds, encoded)
-        columns["seconds"] += [(time.perf_counter() - start) / len(batch)] * len(batch)
+        columns["seconds"] += [(time.perf_counter() - start) / len(plan_batch)] * len(plan_batch)
         columns["prompt_id"] += identifiers
-        columns["candidate"] += [plan.candidate] * len(batch)
+        columns["candidate"] += [plan.candidate] * len(plan_batch)
         columns["seed"] += seeds
         columns["image"] += [encode_image(image) for image in images]
-        progress(len(batch))
+        progress(len(plan_batch))
     return pa.table(columns, schema=IMAGES)
 
 
@@ -215,9 +224,12 @@ def _measure(
     unit: str,
     meter: EnergyMeter | None,
 ) -> pd.DataFrame:
-    """Measure the median seconds or watt-hours of one image at a time, text encoding included.
+    """Measure the median seconds or watt-hours per image, including text encoding.
 
-    Candidates with a given cost in ``unit`` are left out.
+    Candidates with a cost in ``unit`` in the pool file are not measured.
+
+    Returns:
+        One row of the candidates table per measured candidate.
     """
     rows = []
     for candidate in candidates:

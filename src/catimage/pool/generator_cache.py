@@ -11,8 +11,9 @@ from catimage.pool.spec import Pool
 
 
 class GeneratorCache:
-    """Loads the generators of a pool on first use. Generators share the parts that they have in
-    common.
+    """Loads the generators of a pool on first use.
+
+    Generators with common parts, such as the same text encoder, share these parts.
 
     Example::
 
@@ -25,7 +26,7 @@ class GeneratorCache:
     Args:
         pool: the pool.
         device: a device name of torch, or ``auto``.
-        names: the generators that will be used; by default all of the pool.
+        names: names of the generators that will be used; by default all of the pool.
         limit: bytes that weights may occupy on the device; see :class:`DeviceMemory`.
 
     Raises:
@@ -41,37 +42,37 @@ class GeneratorCache:
     ) -> None:
         self.pool = pool
         self.memory = DeviceMemory(device, limit)
-        self._kinds = generator_kinds(pool)
+        self._kind_by_generator = generator_kinds(pool)
         self._names = list(pool.generators if names is None else names)
         self._loaded: dict[str, Generator] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The generators that have not been released."""
+        """Names of the generators that have not been released."""
         return tuple(self._names)
 
     def prepare(self) -> None:
-        """Download missing files, and check every generator and candidate without loading any.
+        """Download missing files, and check all generators and candidates before loading.
 
         Raises:
             InputError: a file is unavailable, or a candidate or the device is not supported.
         """
         for name in self._names:
-            self._kinds[name].prepare(self.pool.candidates_of(name), self.memory.device)
+            self._kind_by_generator[name].prepare(self.pool.candidates_of(name), self.memory.device)
 
     def get(self, name: str) -> Generator:
-        """Return a generator, and load it first if necessary.
+        """Return a generator, which is loaded on the first call.
 
         Raises:
-            InputError: its weights, classes or packages are unavailable.
+            InputError: the weights, classes or packages of the generator are unavailable.
         """
         if name not in self._loaded:
-            self._loaded[name] = self._kinds[name].load(self.memory)
+            self._loaded[name] = self._kind_by_generator[name].load(self.memory)
         return self._loaded[name]
 
     def release(self, name: str) -> None:
-        """Remove a generator, and those of its parts that no remaining generator uses."""
+        """Remove a generator from memory, with the parts that no remaining generator uses."""
         self._loaded.pop(name, None)
         self._names.remove(name)
-        used = {key for other in self._names for key in self._kinds[other].part_keys()}
-        self.memory.evict(self._kinds[name].part_keys() - used)
+        used = {key for other in self._names for key in self._kind_by_generator[other].part_keys()}
+        self.memory.evict(self._kind_by_generator[name].part_keys() - used)

@@ -1,7 +1,7 @@
 """Calibration: find the routing rule that meets requirements on the validation prompts.
 
-:func:`calibrate` handles every setting of the section ``calibrate`` of ``params.yaml``;
-:func:`calibrate_to_budget` is the plain case (CATImage, equations 1 and 3).
+:func:`calibrate` applies every setting of the section ``calibrate`` of ``params.yaml``;
+:func:`calibrate_to_budget` applies a budget only (CATImage paper, equations 1 and 3).
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from catimage.routing.floors import FloorProblem, best_with_floors, cheapest_rea
 from catimage.routing.randomized import RoutingRule, rule_within
 
 CERTIFIED_BUDGETS = 128
-"""Number of other budgets for which a rule is certified."""
+"""Number of budgets, besides the budget of the router, for which a certified rule is saved."""
 
 
 @dataclass(frozen=True)
 class RuleRequirements:
     """The requirements of a routing rule.
 
-    At most one of ``quality_floor``, ``floors`` and ``confidence`` may be set. Qualities are in the
-    direction of their metric.
+    At most one of ``quality_floor``, ``floors`` and ``confidence`` may be set. A floor is a lower
+    bound, or an upper bound if low values of its metric are good.
 
     Attributes:
         metric: name of the routed metric.
         budget: upper bound of the mean cost per image; ignored with ``quality_floor``.
         mix: whether two lambdas may be combined to spend the whole budget.
-        quality_floor: mean quality of the routed metric that the cheapest rule has to reach.
-        floors: bounds of the mean quality of other metrics, by name.
-        confidence: probability that the true mean cost is within the budget.
-        n_compared: number of estimators (settings included) among which the estimator was selected
-            on the same prompts; ``confidence`` is corrected for it (Bonferroni).
+        quality_floor: bound of the mean score of the routed metric. The rule reaches it at the
+            lowest mean cost.
+        floors: bounds of the mean scores of other metrics, by name.
+        confidence: minimum probability that the true mean cost is within the budget.
+        n_compared: number of pairs of an estimator and its settings that were compared on the
+            calibration prompts to select the estimator. ``confidence`` is corrected for this
+            number (Bonferroni).
         lower_is_better: names of the metrics whose low values are good.
     """
 
@@ -52,7 +54,7 @@ class RuleRequirements:
     lower_is_better: Collection[str] = ()
 
     def sign(self, metric: str) -> float:
-        """Return -1 if the metric is lower-is-better, otherwise 1."""
+        """Return -1 if low values of the metric are good, otherwise 1."""
         return -1.0 if metric in self.lower_is_better else 1.0
 
 
@@ -62,14 +64,16 @@ class CalibratedRule:
 
     Attributes:
         rule: the rule.
-        budget: the budget that it was calibrated for; with a quality floor, its mean cost.
+        budget: the budget of the calibration; with a quality floor, the mean cost of the rule.
         mean_cost: mean cost per image.
-        curve: deferral curve of the routed metric's predictions; with floors, of their sum with the
-            other metrics', weighted by the rule's multipliers.
-        quality: mean label of the prompts that have all labels; None if there is no such prompt.
-        floor_qualities: mean score of each floor's metric, by name, in the metric's direction.
-        certified: certified rules for other budgets, if there is a confidence.
-        note: additional text for :meth:`summary`.
+        curve: deferral curve of the predictions of the routed metric. With floors, of a weighted
+            sum: the predictions of the other metrics are multiplied by the multipliers of the rule
+            and added.
+        quality: mean label (score averaged over seeds) of the prompts that have a label for every
+            candidate; None if there is no such prompt.
+        floor_qualities: mean score of the metric of each floor, by name.
+        certified: certified rules for other budgets; None without a confidence.
+        note: text that :meth:`summary` appends.
     """
 
     rule: RoutingRule
@@ -83,11 +87,11 @@ class CalibratedRule:
 
     @property
     def lam(self) -> float:
-        """The smallest lambda that keeps the budget alone: the largest of the rule's lambdas."""
+        """The largest lambda of the rule, with which a rule of one part keeps the budget."""
         return float(self.rule.lam.max())
 
     def summary(self, unit: str) -> str:
-        """Describe the rule in one line, with costs in ``unit``."""
+        """Describe the rule in one line; ``unit`` is the cost unit."""
         parts = zip(self.rule.share.tolist(), self.rule.lam.tolist(), strict=True)
         lam = " and ".join(
             f"{lam:.6g} ({share:.1%})" if len(self.rule.lam) > 1 else f"{lam:.6g}"
@@ -103,14 +107,15 @@ class CalibratedRule:
 def calibrate_to_budget(
     predicted: Floats, cost: Floats, budget: float, labels: Floats | None = None, mix: bool = True
 ) -> CalibratedRule:
-    """Find the rule with the best predicted quality whose mean cost is within a budget.
+    """Find the rule with the best predicted quality among those that keep a budget.
 
     Args:
         predicted: predicted quality of the validation prompts, (n_prompts, n_candidates).
-        cost: (n_candidates,).
+        cost: cost of one image, (n_candidates,).
         budget: mean cost per image, in the unit of ``cost``.
-        labels: (n_prompts, n_candidates), for the quality of the curve; ``predicted`` by default.
-        mix: whether two neighbouring lambdas may be combined to spend the whole budget.
+        labels: labels from which the quality of the curve is computed, (n_prompts, n_candidates);
+            ``predicted`` by default.
+        mix: whether two lambdas may be combined to spend the whole budget.
 
     Raises:
         InputError: the budget is below the cost of the cheapest candidate.
@@ -126,34 +131,36 @@ def calibrate(
     """Find the rule that meets all requirements.
 
     Args:
-        predicted: predicted quality of the validation prompts, (1 + n_floors, n_prompts,
-            n_candidates), the routed metric first and then the floors' metrics in their order.
-        labels: labels, in the same shape, NaN where one is missing.
-        cost: (n_candidates,).
+        predicted: predicted metrics of the validation prompts, (1 + n_floors, n_prompts,
+            n_candidates), the routed metric first and then the metrics of ``requirements.floors``
+            in their order.
+        labels: labels, (1 + n_floors, n_prompts, n_candidates), NaN where a label is missing.
+        cost: cost of one image, (n_candidates,).
         requirements: the requirements.
 
     Raises:
         InputError: no rule meets the budget or a floor.
     """
     if requirements.floors:
-        calibrated = _with_floors(predicted, labels, cost, requirements)
+        calibrated = _calibrate_to_floors(predicted, labels, cost, requirements)
         return _with_results(calibrated, predicted, labels[0], cost)
     routed, mix = predicted[0], requirements.mix
-    usable = labels[0] if len(complete_rows(labels[0])) else None
+    curve_labels = labels[0] if len(complete_rows(labels[0])) else None
     if requirements.quality_floor is not None:
-        _check_complete(labels[0], "quality_floor", requirements.metric)
-        curve = deferral_curve(routed, cost, usable)
+        _check_any_complete(labels[0], "quality_floor", requirements.metric)
+        curve = deferral_curve(routed, cost, curve_labels)
         floor = requirements.sign(requirements.metric) * requirements.quality_floor
         rule, spent = cheapest_reaching(curve, floor, mix)
         calibrated = CalibratedRule(rule, spent, spent, curve)
     elif requirements.confidence is not None:
-        calibrated = _with_confidence(routed, usable, cost, requirements)
+        calibrated = _calibrate_with_confidence(routed, curve_labels, cost, requirements)
     else:
-        calibrated = calibrate_to_budget(routed, cost, requirements.budget, usable, mix)
+        calibrated = calibrate_to_budget(routed, cost, requirements.budget, curve_labels, mix)
     return _with_results(calibrated, routed, labels[0], cost)
 
 
-def _check_complete(labels: Floats, key: str, metric: str) -> None:
+def _check_any_complete(labels: Floats, key: str, metric: str) -> None:
+    """Raise InputError unless a prompt has a label for every candidate."""
     if not len(complete_rows(labels)):
         raise InputError(
             f"calibrate.{key}: no validation prompt has a {metric} score of every candidate. Score"
@@ -161,12 +168,13 @@ def _check_complete(labels: Floats, key: str, metric: str) -> None:
         )
 
 
-def _with_floors(
+def _calibrate_to_floors(
     predicted: Floats, labels: Floats, cost: Floats, requirements: RuleRequirements
 ) -> CalibratedRule:
+    """Find the rule with the best predicted quality within the budget and with all floors."""
     names = list(requirements.floors)
     for name, floor_labels in zip(names, labels[1:], strict=True):
-        _check_complete(floor_labels, "floors", name)
+        _check_any_complete(floor_labels, "floors", name)
     signs = np.array([requirements.sign(name) for name in names])
     floors = signs * np.array([requirements.floors[name] for name in names])
     best = best_with_floors(
@@ -181,9 +189,10 @@ def _with_floors(
     )
 
 
-def _with_confidence(
+def _calibrate_with_confidence(
     predicted: Floats, labels: Floats | None, cost: Floats, requirements: RuleRequirements
 ) -> CalibratedRule:
+    """Find the most expensive certified rule of the budget, and those of further budgets."""
     budget, mix = requirements.budget, requirements.mix
     nominal = float(requirements.confidence or 0.0)
     certifier = Certifier(predicted, cost, 1 - (1 - nominal) / requirements.n_compared)
@@ -204,11 +213,11 @@ def _with_confidence(
 def _with_results(
     calibrated: CalibratedRule, predicted: Floats, labels: Floats, cost: Floats
 ) -> CalibratedRule:
-    """Set the mean cost and quality of the rule on the calibration prompts."""
+    """Return a copy with the mean cost and the quality of the rule on the calibration prompts."""
     rule, complete = calibrated.rule, complete_rows(labels)
-    choices = rule.choices(predicted, cost)
-    mean_cost = float(rule.expected(choices, cost).mean())
+    chosen_by_part = rule.choose_by_part(predicted, cost)
+    mean_cost = float(rule.expected(chosen_by_part, cost).mean())
     if not len(complete):
         return replace(calibrated, mean_cost=mean_cost, quality=None)
-    quality = float(rule.expected(choices[:, complete], labels[complete]).mean())
+    quality = float(rule.expected(chosen_by_part[:, complete], labels[complete]).mean())
     return replace(calibrated, mean_cost=mean_cost, quality=quality)

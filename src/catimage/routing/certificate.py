@@ -1,27 +1,29 @@
-"""Rules that keep a budget with a stated confidence, in finite samples.
+"""Routing rules that keep a budget with a stated confidence, for any number of prompts.
 
-A lambda that keeps the budget on the calibration prompts exceeds it on new prompts about half of
-the time. Here the rule is chosen such that its true mean cost, over new prompts of the same
-distribution, exceeds the budget with probability at most ``1 - confidence``, for any distribution
-of the costs. The assumptions are: the calibration prompts are independent draws; the estimator was
-not trained on them (if it was selected on them among several, ``confidence`` must be corrected for
-that); a cost is between the costs of the cheapest and the most expensive candidate.
+A lambda whose mean cost on the calibration prompts equals the budget exceeds the budget on new
+prompts about half of the time. The rules of this module have a certificate: the true mean cost,
+over new prompts of the same distribution, exceeds the budget with probability at most
+``1 - confidence``, for any distribution of the costs. The assumptions are: the calibration prompts
+are independent draws; the estimator was not trained on these prompts (if it was selected on them
+among several estimators, ``confidence`` must be corrected for this selection); a cost is between
+the costs of the cheapest and the most expensive candidate.
 
-There are two steps.
+A rule is selected in two steps:
 
-1. A test by betting decides whether one given rule keeps the budget (Waudby-Smith and Ramdas,
-   "Estimating means of bounded random variables by betting", 2024). A bettor stakes a fixed share
-   of the capital on each cost being below the budget. If the true mean is at least the budget, the
-   expected capital is at most 1, so by Markov's inequality it reaches ``1 / (1 - confidence)`` with
-   probability at most ``1 - confidence``. The capital is divided among a few fixed stakes, suited
-   to high and low variance. The stakes do not depend on the data, so the test does not depend on
-   the order of the prompts and is monotone in every cost.
-2. The rules are ordered from the cheapest to the most expensive, such that the cost of every prompt
-   is monotone, and the most expensive rule that passes the test is selected (risk-controlling
-   prediction sets: Bates et al. 2021, theorem 1). The selection fails only if the test passes for
-   the rule whose true mean cost equals the budget, so no correction for multiple tests is needed.
-   The order has to be fixed in advance, which excludes the breakpoints of the calibration prompts.
-   The rules are the lambdas ``2 ** (k / 256)`` for integers k, and mixtures of neighbours.
+1. A test by betting decides whether one rule keeps the budget (Waudby-Smith and Ramdas, "Estimating
+   means of bounded random variables by betting", 2024). A bettor starts with a capital of 1 and
+   bets a fixed share of the capital (the stake) that the next cost is below the budget. If the true
+   mean cost is at least the budget, the expected capital is at most 1, so by Markov's inequality
+   the capital reaches ``1 / (1 - confidence)`` with probability at most ``1 - confidence``. The
+   rule passes the test if the capital reaches this value. The capital is divided equally among a
+   few stakes, which suit costs of high and of low variance. The stakes do not depend on the costs,
+   so the result does not depend on the order of the prompts and is monotone in every cost.
+2. The rules are ordered such that the cost of every prompt increases or stays equal. The most
+   expensive rule that passes the test is selected (risk-controlling prediction sets: Bates et al.
+   2021, theorem 1). The selected rule exceeds the budget only if the test passes for the rule whose
+   true mean cost equals the budget, so no correction for multiple tests is needed. The rules must
+   not depend on the calibration prompts, so the breakpoints of their deferral curve are not used:
+   the rules are the lambdas ``2 ** (k / 256)`` for integers k, and mixtures of successive lambdas.
 """
 
 from __future__ import annotations
@@ -38,10 +40,10 @@ from catimage.routing.policy import choose
 from catimage.routing.randomized import RoutingRule, check_budget
 
 LAMBDAS_PER_OCTAVE = 256
-"""Number of lambdas between a lambda and its double."""
+"""Number of lambdas per factor of 2."""
 STAKES = (1.0, 0.5, 0.25)
-"""Standard deviations for which the stakes are optimal, relative to the largest standard deviation
-of costs whose mean equals the budget.
+"""Standard deviations of costs for which the stakes are optimal, as shares of the largest one that
+costs with a mean equal to the budget can have.
 """
 
 
@@ -49,34 +51,35 @@ class Certifier:
     """Finds the most expensive rule that is certified to keep a budget.
 
     Args:
-        scores: predicted quality of the calibration prompts, (n_prompts, n_candidates).
-        cost: (n_candidates,).
-        confidence: between 0 and 1, exclusive.
+        predicted: predicted quality of the calibration prompts, (n_prompts, n_candidates).
+        cost: cost of one image, (n_candidates,).
+        confidence: minimum probability that the true mean cost is within the budget, between 0 and
+            1, exclusive.
 
     Raises:
         ValueError: ``confidence`` is out of range.
     """
 
-    def __init__(self, scores: Floats, cost: Floats, confidence: float) -> None:
+    def __init__(self, predicted: Floats, cost: Floats, confidence: float) -> None:
         if not 0 < confidence < 1:
             raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
-        self.scores, self.cost, self.confidence = scores, cost, confidence
+        self.predicted, self.cost, self.confidence = predicted, cost, confidence
         self.low, self.high = float(cost.min()), float(cost.max())
-        switches = deferral_curve(scores, cost).lam[1:]
+        switches = deferral_curve(predicted, cost).lam[1:]
         switches = switches[switches > 0] if (switches > 0).any() else np.ones(1)
         self.first = int(np.floor(LAMBDAS_PER_OCTAVE * np.log2(switches[0]))) - 1
         self.last = int(np.ceil(LAMBDAS_PER_OCTAVE * np.log2(switches[-1]))) + 1
-        self._choices_by_lambda: dict[int, Ints] = {}
+        self._chosen_by_lambda: dict[int, Ints] = {}
 
     def rule(self, budget: float, mix: bool = True) -> RoutingRule | None:
-        """Return the most expensive certified rule.
+        """Return the most expensive rule that is certified to keep a budget.
 
         Args:
             budget: mean cost per image.
-            mix: if True, mixtures of two neighbouring lambdas are rules, too.
+            mix: whether the rule may be a mixture of two successive lambdas.
 
         Returns:
-            The rule, or None if none is certified; then only :func:`cheapest_rule` is safe.
+            The rule, or None if no rule passes the test; then use :func:`cheapest_rule`.
 
         Raises:
             InputError: the budget is below the cost of the cheapest candidate.
@@ -91,11 +94,15 @@ class Certifier:
         return RoutingRule.from_parts((share, _lambda(k - 1)), (1 - share, _lambda(k)))
 
     def passes(self, budget: float, k: int, share: float) -> bool:
-        """Test the rule that uses the lambda of ``k - 1`` for ``share`` of the prompts, and that of
-        ``k`` for the others.
+        """Test whether a mixture of two successive lambdas is certified to keep a budget.
+
+        Args:
+            budget: mean cost per image.
+            k: number of the larger lambda, ``2 ** (k / 256)``.
+            share: share of the prompts that use the smaller lambda, ``2 ** ((k - 1) / 256)``.
         """
         m = len(self.cost)
-        pairs, count = np.unique(self._choices(k - 1) * m + self._choices(k), return_counts=True)
+        pairs, count = np.unique(self._chosen(k - 1) * m + self._chosen(k), return_counts=True)
         spent = share * self.cost[pairs // m] + (1 - share) * self.cost[pairs % m]
         return is_certified(spent, count, budget, (self.low, self.high), self.confidence)
 
@@ -111,19 +118,20 @@ class Certifier:
         )
         return self.low + (self.high - self.low) * step / steps
 
-    def _choices(self, k: int) -> Ints:
-        if k not in self._choices_by_lambda:
-            self._choices_by_lambda[k] = choose(self.scores, self.cost, _lambda(k))
-        return self._choices_by_lambda[k]
+    def _chosen(self, k: int) -> Ints:
+        if k not in self._chosen_by_lambda:
+            self._chosen_by_lambda[k] = choose(self.predicted, self.cost, _lambda(k))
+        return self._chosen_by_lambda[k]
 
 
 @dataclass(frozen=True)
 class CertifiedRules:
-    """Rules that keep a budget with the router's confidence, by budget.
+    """Certified rules of several budgets.
 
     Attributes:
-        budgets: (n_rules,), ascending from the cost of the cheapest candidate.
-        rules: one rule per budget, without multipliers.
+        budgets: mean costs per image, (n_rules,), ascending from the cost of the cheapest
+            candidate.
+        rules: one certified rule per budget, without multipliers.
     """
 
     budgets: Floats
@@ -131,12 +139,13 @@ class CertifiedRules:
 
     @classmethod
     def compute(cls, certifier: Certifier, steps: int, mix: bool = True) -> Self:
-        """Certify rules for ``steps`` evenly spaced budgets, up to the first rule of lambda 0.
+        """Find the certified rules of ``steps`` evenly spaced budgets; see :meth:`Certifier.rule`.
 
-        The first rule always selects the cheapest candidate, which needs no certificate.
+        The first rule always selects the cheapest candidate, which keeps every budget. Budgets
+        without a certified rule, and those above the first rule with lambda 0, are omitted.
         """
         budgets = [certifier.low]
-        rules = [cheapest_rule(certifier.scores, certifier.cost)]
+        rules = [cheapest_rule(certifier.predicted, certifier.cost)]
         for budget in np.linspace(certifier.low, certifier.high, steps + 1)[1:].tolist():
             rule = certifier.rule(budget, mix)
             if rule is None:
@@ -160,8 +169,8 @@ class CertifiedRules:
     def to_columns(self) -> dict[str, list[float]]:
         """Return the columns of a table: ``budget``, ``share``, ``lower_lambda`` and ``lambda``.
 
-        ``share`` of the prompts use the lower lambda; without a mixture it is 0 and the two lambdas
-        are equal.
+        ``share`` is the share of the prompts that use ``lower_lambda``. For a rule with one lambda,
+        it is 0 and the two lambdas are equal.
         """
         return {
             "budget": self.budgets.tolist(),
@@ -179,14 +188,18 @@ class CertifiedRules:
 def is_certified(
     spent: Floats, count: Ints, budget: float, cost_range: tuple[float, float], confidence: float
 ) -> bool:
-    """Test whether the true mean of observed costs is below ``budget`` at a confidence.
+    """Test whether the true mean of observed costs is below a budget.
 
     Args:
-        spent: the distinct costs, (n_costs,).
-        count: number of observations of each cost, (n_costs,).
-        budget: mean cost.
+        spent: distinct values of the observed costs, (n_values,).
+        count: number of observations of each value, (n_values,).
+        budget: mean cost per image.
         cost_range: the lowest and the highest possible cost.
-        confidence: between 0 and 1, exclusive.
+        confidence: minimum probability that the test fails if the true mean is at least the budget,
+            between 0 and 1, exclusive.
+
+    Returns:
+        Whether the test passes.
     """
     low, high = cost_range
     if budget >= high:
@@ -200,14 +213,15 @@ def is_certified(
     return bool(np.logaddexp.reduce(gains) - np.log(len(stakes)) >= level)
 
 
-def cheapest_rule(scores: Floats, cost: Floats) -> RoutingRule:
-    """Return a rule with a lambda so large that it always selects the cheapest candidate.
+def cheapest_rule(predicted: Floats, cost: Floats) -> RoutingRule:
+    """Return a rule with a lambda so large that it selects the cheapest candidate of each prompt.
 
-    This holds for predictions whose range is up to a billion times that of ``scores``.
+    The lambda is large enough for predictions whose range is up to a billion times the range of
+    ``predicted``, (n_prompts, n_candidates).
     """
     above = cost[cost > cost.min()]
     gap = float(above.min() - cost.min()) if len(above) else 1.0
-    return RoutingRule.from_parts((1.0, 1e9 * max(float(np.ptp(scores)), 1e-9) / gap))
+    return RoutingRule.from_parts((1.0, 1e9 * max(float(np.ptp(predicted)), 1e-9) / gap))
 
 
 def _lambda(k: int) -> float:
@@ -226,9 +240,7 @@ def _first_true(test: Callable[[int], bool], low: int, high: int) -> int:
 
 
 def _largest_true(test: Callable[[float], bool], iterations: int = 30) -> float:
-    """Return the largest share, to a billionth, for which a monotone test is true; it must be true
-    for 0.
-    """
+    """Return the largest share for which a monotone test is true; it must be true for 0."""
     low, high = 0.0, 1.0
     for _ in range(iterations):
         middle = (low + high) / 2

@@ -1,8 +1,10 @@
 """Lower bounds ("floors") on mean quality.
 
-:func:`cheapest_reaching` finds the cheapest rule that reaches a floor of the routed metric;
-:func:`best_with_floors` maximises the routed metric while other metrics keep their floors. A floor
-bounds the mean label of the prompts used for calibration; for a randomized rule, its expectation.
+:func:`cheapest_reaching` finds the cheapest rule that reaches a floor of the routed metric.
+:func:`best_with_floors` finds the rule with the best predicted quality that reaches floors of other
+metrics. A floor is a lower bound of the mean label (mean score over seeds) over the calibration
+prompts; for a randomized rule, of the expectation of this mean. Higher values are better in all
+arrays: metrics whose low values are good are negated by the caller.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ _ROUNDING = 1e-9
 def cheapest_reaching(
     curve: DeferralCurve, floor: float, mix: bool = True
 ) -> tuple[RoutingRule, float]:
-    """Find the cheapest rule of a curve whose mean quality is at least ``floor``.
+    """Find the cheapest rule whose mean quality is at least ``floor``.
 
     Args:
-        curve: a deferral curve with its quality from labels.
-        floor: mean quality.
-        mix: if True, combine the two points of the curve on either side of the floor.
+        curve: a deferral curve whose quality is that of labels.
+        floor: the mean quality to reach.
+        mix: if True, combine the two points of the curve whose qualities enclose the floor.
 
     Returns:
         The rule and its mean cost.
@@ -39,13 +41,14 @@ def cheapest_reaching(
     Raises:
         InputError: no point of the curve reaches the floor.
     """
-    slack = _ROUNDING * max(float(np.abs(curve.quality).max()), abs(floor))
-    reached = np.flatnonzero(curve.quality >= floor - slack)
+    tolerance = _ROUNDING * max(float(np.abs(curve.quality).max()), abs(floor))
+    reached = np.flatnonzero(curve.quality >= floor - tolerance)
     if not len(reached):
         best = int(np.argmax(curve.quality))
         raise InputError(
             f"calibrate.quality_floor: {floor:g} is above the best mean quality on the validation"
-            f" split, {curve.quality[best]:.6g} at a mean cost of {curve.cost[best]:.4g}. Lower it."
+            f" split, {curve.quality[best]:.6g} at a mean cost of {curve.cost[best]:.4g}. Lower the"
+            " floor to at most this value."
         )
     i = int(reached[-1])
     if not mix or i + 1 == len(curve):
@@ -55,35 +58,41 @@ def cheapest_reaching(
 
 @dataclass(frozen=True)
 class FloorProblem:
-    """The problem of :func:`best_with_floors`.
+    """The input of :func:`best_with_floors`.
 
     Attributes:
-        scores: predicted quality, (1 + n_floors, n_prompts, n_candidates), the routed metric first.
-        labels: labels of the other metrics, (n_floors, n_prompts, n_candidates), NaN where one is
-            missing.
-        cost: (n_candidates,).
-        budget: upper bound of the mean cost.
+        predicted: predicted metrics, (1 + n_floors, n_prompts, n_candidates), the routed metric
+            first and then the metrics of the floors.
+        labels: labels of the metrics of the floors, (n_floors, n_prompts, n_candidates), NaN where
+            a label is missing.
+        cost: cost of one image, (n_candidates,).
+        budget: upper bound of the mean cost per image.
         floors: lower bounds of the mean labels, (n_floors,).
-        names: names of the other metrics, for error messages.
+        names: names of the metrics of the floors, for error messages.
     """
 
-    scores: Floats
+    predicted: Floats
     labels: Floats
     cost: Floats
     budget: float
     floors: Floats
     names: Sequence[str]
 
-    def listed(self, values: Floats, digits: str = "g") -> str:
-        """Format one value per floor, with the names of the metrics."""
+    def format_values(self, values: Floats, number_format: str = "g") -> str:
+        """Format one value per floor, (n_floors,), with the names of the metrics."""
         pairs = zip(self.names, values.tolist(), strict=True)
-        return " and ".join(f"{name} {value:{digits}}" for name, value in pairs)
+        return " and ".join(f"{name} {value:{number_format}}" for name, value in pairs)
 
 
 @dataclass(frozen=True)
 class FloorSolution:
-    """A rule, its mean cost, its mean predicted quality, and the mean labels of the floors' metrics
-    (n_floors,).
+    """A rule, and its results on the calibration prompts.
+
+    Attributes:
+        rule: the rule.
+        mean_cost: mean cost per image.
+        quality: mean predicted value of the routed metric.
+        mean_labels: mean labels of the metrics of the floors, (n_floors,).
     """
 
     rule: RoutingRule
@@ -93,11 +102,12 @@ class FloorSolution:
 
 
 def best_with_floors(problem: FloorProblem) -> FloorSolution:
-    """Find the rule with the best predicted quality within the budget and above the floors.
+    """Find the rule with the best predicted quality that keeps the budget and reaches the floors.
 
-    The linear program is defined on predictions, but a floor applies to labels. While a floor is
-    missed by the labels, or exceeded at the expense of quality, the program is solved again with
-    that floor moved by the difference.
+    The constraints of the linear program (:mod:`~catimage.routing.linear_program`) are those of
+    predictions, but a floor applies to labels. If a mean label is below its floor, or above it
+    although the floor reduces the quality, the program is solved again with the constraint
+    changed by the difference. At most 12 programs are solved.
 
     Raises:
         InputError: no rule within the budget reaches the floors.
@@ -106,78 +116,82 @@ def best_with_floors(problem: FloorProblem) -> FloorSolution:
     floors, target, best = problem.floors, problem.floors.copy(), None
     last: FloorSolution | None = None
     for _ in range(_MAX_ROUNDS):
-        optimum = optimal_rule(problem.scores, problem.cost, problem.budget, target)
+        optimum = optimal_rule(problem.predicted, problem.cost, problem.budget, target)
         if not optimum.feasible:
             break
         last = _evaluate_rule(optimum.rule, problem)
-        short = floors - last.mean_labels
-        short[np.abs(short) <= _ROUNDING * np.maximum(np.abs(floors), 1e-300)] = 0.0
-        if (short <= 0).all() and (best is None or last.quality > best.quality):
+        shortfall = floors - last.mean_labels
+        shortfall[np.abs(shortfall) <= _ROUNDING * np.maximum(np.abs(floors), 1e-300)] = 0.0
+        if (shortfall <= 0).all() and (best is None or last.quality > best.quality):
             best = last
-        active = (short > 0) | (optimum.rule.multipliers > 0).any(axis=0)
-        move = np.where(active, short, 0.0)
-        if not move.any():
+        active = (shortfall > 0) | (optimum.rule.multipliers > 0).any(axis=0)
+        change = np.where(active, shortfall, 0.0)
+        if not change.any():
             break
-        target = target + move
+        target = target + change
     if best is None:
         raise InputError(_infeasible_message(problem, last))
     return best
 
 
 def _evaluate_rule(rule: RoutingRule, problem: FloorProblem) -> FloorSolution:
-    choices = rule.choices(problem.scores, problem.cost)
+    chosen_by_part = rule.choose_by_part(problem.predicted, problem.cost)
     return FloorSolution(
         rule,
-        float(rule.expected(choices, problem.cost).mean()),
-        float(rule.expected(choices, problem.scores[0]).mean()),
-        np.array([_mean_label(rule, choices, labels) for labels in problem.labels]),
+        float(rule.expected(chosen_by_part, problem.cost).mean()),
+        float(rule.expected(chosen_by_part, problem.predicted[0]).mean()),
+        np.array([_mean_label(rule, chosen_by_part, labels) for labels in problem.labels]),
     )
 
 
-def _mean_label(rule: RoutingRule, choices: Ints, labels: Floats) -> float:
-    """Return the expected mean label of the prompts that have all labels."""
+def _mean_label(rule: RoutingRule, chosen_by_part: Ints, labels: Floats) -> float:
+    """Return the expected mean label over the prompts that have a label for every candidate."""
     complete = complete_rows(labels)
-    return float(rule.expected(choices[:, complete], labels[complete]).mean())
+    return float(rule.expected(chosen_by_part[:, complete], labels[complete]).mean())
 
 
 def _infeasible_message(problem: FloorProblem, last: FloorSolution | None) -> str:
-    """Name the floors that cannot be reached, and the values that can."""
+    """Describe the floors that no rule reaches, and the largest values that a rule reaches."""
     message = (
         f"calibrate.floors: no rule within a budget of {problem.budget:.4g} reaches"
-        f" {problem.listed(problem.floors)} on the validation split"
+        f" {problem.format_values(problem.floors)} on the validation split"
     )
     if last is not None:
         return (
-            f"{message}. The rule that reaches them by the predictions has"
-            f" {problem.listed(last.mean_labels, '.6g')} by the labels. Lower the floors to these"
-            " values, or raise the budget."
+            f"{message}. A rule whose mean predictions reach the floors has mean labels of"
+            f" {problem.format_values(last.mean_labels, '.6g')}. Lower the floors to these values,"
+            " or raise the budget."
         )
     largest = np.array([largest_mean(problem, k) for k in range(len(problem.floors))])
     least = smallest_budget(problem)
     fix = (
-        "No budget reaches them: lower the floors."
+        "No budget is high enough. Lower the floors."
         if least is None
-        else f"A budget of {least:.4g} reaches them: raise it, or lower the floors."
+        else f"Raise the budget to {least:.4g}, or lower the floors."
     )
     return (
-        f"{message}. By the predictions, each alone reaches {problem.listed(largest, '.6g')}. {fix}"
+        f"{message}. The largest mean prediction of each metric within the budget is"
+        f" {problem.format_values(largest, '.6g')}. {fix}"
     )
 
 
 def largest_mean(problem: FloorProblem, k: int) -> float:
-    """Return the largest mean prediction of the k-th floor's metric within the budget."""
-    scores = problem.scores[[1 + k]]
-    rule = optimal_rule(scores, problem.cost, problem.budget, np.zeros(0)).rule
-    return float(rule.expected(rule.choices(scores, problem.cost), scores[0]).mean())
+    """Return the largest mean prediction of the metric of floor ``k`` within the budget."""
+    predicted = problem.predicted[[1 + k]]
+    rule = optimal_rule(predicted, problem.cost, problem.budget, np.zeros(0)).rule
+    return float(rule.expected(rule.choose_by_part(predicted, problem.cost), predicted[0]).mean())
 
 
 def smallest_budget(problem: FloorProblem) -> float | None:
-    """Return the least mean cost at which the predictions reach all floors, or None."""
-    cost, scores = problem.cost, problem.scores
-    negated = np.broadcast_to(-cost, scores.shape[1:])[None]
-    objective = np.concatenate([negated, scores[1:]])
+    """Return the smallest mean cost of a rule whose mean predictions reach all floors.
+
+    None is returned if there is no such rule.
+    """
+    cost, predicted = problem.cost, problem.predicted
+    negated = np.broadcast_to(-cost, predicted.shape[1:])[None]
+    objective = np.concatenate([negated, predicted[1:]])
     optimum = optimal_rule(objective, cost, float(cost.max()), problem.floors)
     if not optimum.feasible:
         return None
     rule = optimum.rule
-    return float(rule.expected(rule.choices(objective, cost), cost).mean())
+    return float(rule.expected(rule.choose_by_part(objective, cost), cost).mean())

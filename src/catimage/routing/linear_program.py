@@ -1,20 +1,21 @@
-"""Optimal routing within a budget and with lower bounds on other metrics.
+"""Optimal routing within a budget and with lower bounds ("floors") on other metrics.
 
-The linear program is equation 1 of CATImage (3.1), relaxed and with more constraints::
+The linear program is the relaxation of equation 1 (CATImage paper, section 3.1) with one further
+constraint per floor::
 
     maximise  mean quality   subject to   mean cost <= budget,   mean of metric k >= floor k
 
 over all assignments of prompts to candidates, where a prompt may be split between candidates.
 
 It is solved by column generation (Dantzig and Wolfe, "Decomposition Principle for Linear Programs",
-1960). The variables of the master program are the shares of routing rules; ``scipy`` (HiGHS) solves
-it. Given its dual prices, the rule with the best reduced cost is equation 3 with these multipliers.
-At the optimum all rules with a positive share are optimal at the same prices, so they differ only
-for tied prompts.
+1960). The variables of the master problem are the shares of routing rules; ``scipy`` (HiGHS) solves
+the master problem. Its dual prices are lambda and one multiplier per floor. The rule with the best
+reduced cost is equation 3 with these values. At the optimum, all rules with a positive share are
+optimal at the same dual prices, so they differ only for prompts with tied candidates.
 
-The whole program in one call of ``scipy.optimize.linprog`` has n_prompts * n_candidates variables
-and is too slow: with two floors and 20 candidates it takes 95 s for 10,000 prompts, column
-generation 0.3 s (100,000 prompts: 3.8 s; one core).
+Without column generation, one call of ``scipy.optimize.linprog`` has n_prompts * n_candidates
+variables and is too slow: with two floors, 20 candidates and 10,000 prompts it takes 95 s on one
+core, and column generation takes 0.3 s (3.8 s for 100,000 prompts).
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from scipy.optimize import OptimizeResult, linprog
 from catimage.common.arrays import Floats
 from catimage.routing.randomized import RoutingRule
 
-_PENALTIES = (1e1, 1e3, 1e5)
-"""Prices of violating a constraint, tried in this order until no constraint is violated. The unit
-is the range of the quality per range of the constraint.
+_VIOLATION_PRICES = (1e1, 1e3, 1e5)
+"""Prices of violating a constraint, tried in this order until no constraint is violated. A price
+of 1 makes a violation by the whole range of the constrained metric (or cost) as bad as a loss of
+the whole range of quality.
 """
 _MAX_ITERATIONS = 2000
 _TOLERANCE = 1e-9
@@ -40,12 +42,12 @@ _SOLVER_TOLERANCE = 1e-10
 
 @dataclass(frozen=True)
 class OptimalRule:
-    """The optimal rule, and the violation of each constraint.
+    """The optimal rule, and the amount by which it violates each constraint.
 
     Attributes:
         rule: the rule.
-        violations: (1 + n_floors,): of the budget, in the cost unit, and of each floor, in the
-            metric's unit; 0 where the constraint is satisfied.
+        violations: violation of the budget, in the cost unit, and of each floor, in the unit of
+            its metric, (1 + n_floors,); 0 where the constraint is satisfied.
     """
 
     rule: RoutingRule
@@ -57,39 +59,44 @@ class OptimalRule:
         return not self.violations.any()
 
 
-def optimal_rule(scores: Floats, cost: Floats, budget: float, floors: Floats) -> OptimalRule:
+def optimal_rule(predicted: Floats, cost: Floats, budget: float, floors: Floats) -> OptimalRule:
     """Solve the linear program; if it is infeasible, minimise the violations.
 
     Args:
-        scores: predicted quality, (1 + n_floors, n_prompts, n_candidates), the routed metric first.
-        cost: (n_candidates,).
-        budget: upper bound of the mean cost.
-        floors: lower bounds of the means of the other metrics, (n_floors,).
+        predicted: predicted metrics, (1 + n_floors, n_prompts, n_candidates), the routed metric
+            first and then the metrics of the floors.
+        cost: cost of one image, (n_candidates,).
+        budget: upper bound of the mean cost per image.
+        floors: lower bounds of the means of the metrics of the floors, (n_floors,).
     """
-    program = _MasterProgram(scores, cost, np.concatenate([[-budget], floors]))
-    for penalty in _PENALTIES:
-        share, violations = program.solve(penalty)
+    master = _MasterProblem(predicted, cost, np.concatenate([[-budget], floors]))
+    for violation_price in _VIOLATION_PRICES:
+        share, violations = master.solve(violation_price)
         if violations.max(initial=0.0) <= _TOLERANCE:
             break
     violations = np.where(violations > _TOLERANCE, violations, 0.0)
-    return OptimalRule(program.mixture(share), violations * program.unit)
+    return OptimalRule(master.combined_rule(share), violations * master.unit)
 
 
 @dataclass
-class _MasterProgram:
+class _MasterProblem:
     """The rules generated so far, and the linear program over their shares.
 
-    Constraints are in the form ``mean >= bound`` (the mean cost is negated), in units of their
-    range over all prompts and candidates.
+    A constraint has the form ``mean >= bound``; the cost and the budget are negated. The costs and
+    each metric are divided by their range over all prompts and candidates.
 
     Attributes:
-        bounds: (1 + n_floors,).
-        prices: lambda and multipliers of each rule, (1 + n_floors,) each.
-        means: constrained means of each rule, (1 + n_floors,) each.
-        quality: mean quality of each rule.
+        predicted: predicted metrics, (1 + n_floors, n_prompts, n_candidates).
+        cost: cost of one image, (n_candidates,).
+        bounds: lower bounds of the negated mean cost and of the metrics of the floors,
+            (1 + n_floors,), not divided.
+        prices: lambda and multipliers of each rule, (1 + n_floors,) each, not divided.
+        means: means of the negated cost and of the metrics of the floors under each rule,
+            (1 + n_floors,) each, divided by the ranges.
+        quality: mean quality of each rule, divided by the range.
     """
 
-    scores: Floats
+    predicted: Floats
     cost: Floats
     bounds: Floats
     prices: list[Floats] = field(default_factory=list)
@@ -97,47 +104,56 @@ class _MasterProgram:
     quality: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.scale = float(np.ptp(self.scores[0])) or 1.0
-        ranges = np.array([np.ptp(self.cost), *(np.ptp(s) for s in self.scores[1:])])
+        self.scale = float(np.ptp(self.predicted[0])) or 1.0
+        ranges = np.array([np.ptp(self.cost), *(np.ptp(s) for s in self.predicted[1:])])
         self.unit = np.where(ranges > 0, ranges, 1.0)
         self._add_rule(np.zeros(len(self.bounds)))
 
     def _add_rule(self, prices: Floats) -> float:
-        """Add the rule that is optimal at ``prices``, and return its priced value."""
+        """Add the rule that is optimal at dual prices.
+
+        Args:
+            prices: dual prices of the constraints, (1 + n_floors,), of the divided means.
+
+        Returns:
+            The divided quality of the rule plus the sum of prices times divided means.
+        """
         perturbed = 1 + _PERTURBATION * np.sqrt(np.arange(2.0, 2 + len(prices)))
         unscaled = prices * self.scale / self.unit * perturbed
         rule = RoutingRule(np.ones(1), unscaled[:1], unscaled[None, 1:])
-        choice = rule.choices(self.scores, self.cost)[0]
+        choice = rule.choose_by_part(self.predicted, self.cost)[0]
         rows = np.arange(len(choice))
-        means = [-self.cost[choice].mean(), *(s[rows, choice].mean() for s in self.scores[1:])]
+        means = [-self.cost[choice].mean(), *(s[rows, choice].mean() for s in self.predicted[1:])]
         self.prices.append(unscaled)
         self.means.append(np.array(means) / self.unit)
-        self.quality.append(float(self.scores[0][rows, choice].mean()) / self.scale)
+        self.quality.append(float(self.predicted[0][rows, choice].mean()) / self.scale)
         return self.quality[-1] + float(prices @ self.means[-1])
 
-    def solve(self, penalty: float) -> tuple[Floats, Floats]:
-        """Add rules until none improves the optimum.
+    def solve(self, violation_price: float) -> tuple[Floats, Floats]:
+        """Add rules until no further rule improves the optimum.
 
         Args:
-            penalty: price of violating a constraint by its range.
+            violation_price: see :data:`_VIOLATION_PRICES`.
 
         Returns:
-            The shares of the rules, and the violations (1 + n_floors,) in ranges.
+            The shares of the rules, (n_rules,), and the violations of the constraints,
+            (1 + n_floors,), divided by the ranges.
         """
         for _ in range(_MAX_ITERATIONS):
             n_rules = len(self.quality)
-            optimum = self._solve_master(penalty)
-            prices, level = -optimum.ineqlin.marginals, -float(optimum.eqlin.marginals[0])
+            optimum = self._solve_master(violation_price)
+            prices, optimal_value = -optimum.ineqlin.marginals, -float(optimum.eqlin.marginals[0])
             value = self._add_rule(np.maximum(prices, 0.0))
-            if value - level <= _TOLERANCE * (1 + float(prices.max(initial=0.0)) + abs(level)):
+            magnitude = 1 + float(prices.max(initial=0.0)) + abs(optimal_value)
+            if value - optimal_value <= _TOLERANCE * magnitude:
                 break
         return optimum.x[:n_rules], optimum.x[n_rules:]
 
-    def _solve_master(self, penalty: float) -> OptimizeResult:
-        """Find the best shares of the rules generated so far; constraints may be violated."""
+    def _solve_master(self, violation_price: float) -> OptimizeResult:
+        """Find the optimal shares of the rules generated so far, and the violations."""
         n_rules, n_bounds = len(self.quality), len(self.bounds)
         return linprog(
-            np.concatenate([-np.array(self.quality), np.full(n_bounds, penalty)]),
+            np.concatenate([-np.array(self.quality), np.full(n_bounds, violation_price)]),
             A_ub=np.hstack([-np.array(self.means).T, -np.eye(n_bounds)]),
             b_ub=-self.bounds / self.unit,
             A_eq=np.concatenate([np.ones(n_rules), np.zeros(n_bounds)])[None],
@@ -150,8 +166,8 @@ class _MasterProgram:
             },
         )
 
-    def mixture(self, share: Floats) -> RoutingRule:
-        """Combine the rules with a positive share into one, in ascending order of lambda."""
+    def combined_rule(self, share: Floats) -> RoutingRule:
+        """Return one rule whose parts are the rules with a positive share, by ascending lambda."""
         kept = np.flatnonzero(share > _TOLERANCE)
         kept = kept[np.argsort([self.prices[i][0] for i in kept], kind="stable")]
         prices = np.stack([self.prices[i] for i in kept])

@@ -1,10 +1,11 @@
-"""Randomized routing rules: a share of the prompts uses one lambda, the others a second one.
+"""Randomized routing rules: some prompts are routed with one lambda, the others with another.
 
-Equation 1 of CATImage maximises quality within a budget. A single lambda cannot always spend the
-whole budget: at a lambda where prompts switch candidates, the mean cost jumps. The linear
-relaxation of equation 1, in which a prompt may be split between candidates, has an optimum between
-the two rules on either side of the jump. If each prompt is assigned to one of these two rules at
-random, the expected cost equals the budget exactly.
+Equation 1 of the CATImage paper maximises quality within a budget. A single lambda cannot always
+spend the whole budget: at a lambda where prompts switch candidates, the mean cost jumps. Of the two
+rules on either side of the jump, one costs less than the budget and the other more. If each prompt
+is assigned to one of these two rules at random, with suitable probabilities, the expected cost
+equals the budget. This combination is an optimum of the linear relaxation of equation 1, in which
+a prompt may be split between candidates.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ import numpy as np
 
 from catimage.common.arrays import Floats, Ints
 from catimage.errors import InputError
-from catimage.routing.curve import DeferralCurve, safe_lambda
+from catimage.routing.curve import DeferralCurve, lambda_of_point
 from catimage.routing.policy import choose
 
 _MIN_SHARE = 1e-12
-"""Smaller shares are rounding errors."""
+"""Shares below this value are rounding errors and are treated as 0."""
 
 
 @dataclass(frozen=True)
 class RoutingRule:
-    """Equation 3 with one or more lambdas ("parts"), each for a share of the prompts.
+    """A routing rule of one or more parts: equation 3 with one lambda for a share of the prompts.
 
-    Further metrics may contribute to the quality: part j routes by the routed metric plus
-    ``multipliers[j, k]`` times the k-th further metric.
+    Further metrics may contribute to the quality in equation 3: the quality of part j is the
+    predicted routed metric plus ``multipliers[j, k]`` times the k-th predicted further metric.
 
     Attributes:
-        share: share of the prompts of each part, (n_parts,), positive, with sum 1.
-        lam: lambda of each part, (n_parts,).
-        multipliers: value of one unit of each further metric in units of the routed metric,
+        share: share of the prompts that each part routes, (n_parts,), positive, with sum 1.
+        lam: lambda of each part, (n_parts,), in units of the routed metric per cost unit.
+        multipliers: value of one unit of each further metric, in units of the routed metric,
             (n_parts, n_further_metrics).
     """
 
@@ -51,39 +52,46 @@ class RoutingRule:
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> Self:
-        """Build a rule from the output of :meth:`to_rows`, with the further ``metrics`` in this
-        order.
+        """Build a rule from the output of :meth:`to_rows`.
+
+        Args:
+            rows: one row per part.
+            metrics: names of the further metrics, in the order of the columns of ``multipliers``.
         """
         share, lam = (np.array([row[key] for row in rows], float) for key in ("share", "lambda"))
         values = [[row["multipliers"][metric] for metric in metrics] for row in rows]
         return cls(share, lam, np.array(values, float).reshape(len(rows), len(metrics)))
 
     def to_rows(self, metrics: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the parts as JSON: ``share``, ``lambda`` and ``multipliers`` by metric name."""
+        """Return one row per part, for JSON: ``share``, ``lambda``, and ``multipliers`` by metric.
+
+        Args:
+            metrics: names of the further metrics, in the order of the columns of ``multipliers``.
+        """
         parts = zip(self.share.tolist(), self.lam.tolist(), self.multipliers.tolist(), strict=True)
         return [
             {"share": share, "lambda": lam, "multipliers": dict(zip(metrics, values, strict=True))}
             for share, lam, values in parts
         ]
 
-    def choices(self, scores: Floats, cost: Floats) -> Ints:
-        """Select the candidate of each prompt for each part.
+    def choose_by_part(self, predicted: Floats, cost: Floats) -> Ints:
+        """Select the candidate of each prompt by each part of the rule.
 
         Args:
-            scores: predicted quality, (1 + n_further_metrics, n_prompts, n_candidates), the routed
-                metric first; or (n_prompts, n_candidates) without further metrics.
-            cost: (n_candidates,).
+            predicted: predicted metrics, (1 + n_further_metrics, n_prompts, n_candidates), the
+                routed metric first; or (n_prompts, n_candidates) without further metrics.
+            cost: cost of one image, (n_candidates,).
 
         Returns:
-            Positions of candidates, (n_parts, n_prompts).
+            The positions of the selected candidates, (n_parts, n_prompts).
 
         Raises:
-            ValueError: the number of metrics differs from the rule's.
+            ValueError: the number of metrics differs from that of the rule.
         """
-        by_metric = scores[None] if scores.ndim == 2 else scores
+        by_metric = predicted[None] if predicted.ndim == 2 else predicted
         if by_metric.shape[0] != 1 + self.multipliers.shape[1]:
             raise ValueError(
-                f"the rule needs scores of {1 + self.multipliers.shape[1]} metrics, not of"
+                f"the rule needs predictions of {1 + self.multipliers.shape[1]} metrics, not of"
                 f" {by_metric.shape[0]}"
             )
         quality = [
@@ -94,41 +102,54 @@ class RoutingRule:
         )
 
     def assign_parts(self, draws: Floats) -> Ints:
-        """Return the part of each prompt, from uniform ``draws`` (n_prompts,) in [0, 1)."""
+        """Assign each prompt to a part, with probabilities equal to the shares of the parts.
+
+        Args:
+            draws: uniform random numbers in [0, 1), (n_prompts,).
+
+        Returns:
+            The positions of the parts, (n_prompts,).
+        """
         return np.searchsorted(np.cumsum(self.share)[:-1], draws, side="right")
 
-    def select(self, choices: Ints, draws: Floats) -> Ints:
-        """Return the candidate of each prompt, (n_prompts,): the choice of its assigned part.
+    def select(self, chosen_by_part: Ints, draws: Floats) -> Ints:
+        """Return the position of each prompt's candidate: that selected by its assigned part.
 
         Args:
-            choices: the output of :meth:`choices`.
-            draws: uniform numbers in [0, 1), (n_prompts,).
-        """
-        return choices[self.assign_parts(draws), np.arange(len(draws))]
+            chosen_by_part: the output of :meth:`choose_by_part`, (n_parts, n_prompts).
+            draws: uniform random numbers in [0, 1), (n_prompts,).
 
-    def expected(self, choices: Ints, values: Floats) -> Floats:
-        """Return the expected value of each prompt over the assignment to parts, (n_prompts,).
+        Returns:
+            The positions of the candidates, (n_prompts,).
+        """
+        return chosen_by_part[self.assign_parts(draws), np.arange(len(draws))]
+
+    def expected(self, chosen_by_part: Ints, values: Floats) -> Floats:
+        """Return the mean value of each prompt over the random assignment of prompts to parts.
 
         Args:
-            choices: the output of :meth:`choices`.
-            values: (n_prompts, n_candidates) or (n_candidates,).
+            chosen_by_part: the output of :meth:`choose_by_part`, (n_parts, n_prompts).
+            values: costs or labels, (n_prompts, n_candidates) or (n_candidates,).
+
+        Returns:
+            The expected values, (n_prompts,).
         """
-        table = np.broadcast_to(values, (choices.shape[1], values.shape[-1]))
-        expected: Floats = self.share @ table[np.arange(choices.shape[1]), choices]
+        table = np.broadcast_to(values, (chosen_by_part.shape[1], values.shape[-1]))
+        expected: Floats = self.share @ table[np.arange(chosen_by_part.shape[1]), chosen_by_part]
         return expected
 
 
 def rule_within(
     curve: DeferralCurve, budget: float, cheapest: float, mix: bool = True
 ) -> tuple[RoutingRule, float]:
-    """Find the rule with the best quality whose mean cost is within a budget.
+    """Find the rule with the best quality among those whose mean cost is within a budget.
 
     Args:
         curve: deferral curve of the predicted quality.
         budget: mean cost per image.
         cheapest: cost of the cheapest candidate.
-        mix: if True, combine the two points of the curve on either side of the budget; otherwise
-            use the smallest lambda within the budget.
+        mix: if True, combine the two points of the curve whose costs enclose the budget; otherwise
+            use the smallest lambda whose mean cost is within the budget.
 
     Returns:
         The rule and its mean cost.
@@ -136,39 +157,44 @@ def rule_within(
     Raises:
         InputError: the budget is below the cost of the cheapest candidate.
     """
-    slack = check_budget(budget, cheapest)
-    i = int(np.argmax(curve.cost <= max(budget, cheapest) * (1 + 1e-12) + slack))
+    tolerance = check_budget(budget, cheapest)
+    i = int(np.argmax(curve.cost <= max(budget, cheapest) * (1 + 1e-12) + tolerance))
     return mixed_rule(curve, i, (budget - float(curve.cost[i])) if mix else 0.0, curve.cost)
 
 
 def check_budget(budget: float, cheapest: float) -> float:
     """Check that a budget is not below the cost of the cheapest candidate.
 
+    Args:
+        budget: mean cost per image.
+        cheapest: cost of the cheapest candidate.
+
     Returns:
-        The rounding error that is allowed.
+        The tolerance of the check, in the cost unit.
 
     Raises:
-        InputError: it is below.
+        InputError: the budget is below the cost of the cheapest candidate.
     """
-    slack = 1e-9 * max(abs(cheapest), 1e-300)
-    if not budget >= cheapest - slack:
+    tolerance = 1e-9 * max(abs(cheapest), 1e-300)
+    if not budget >= cheapest - tolerance:
         raise InputError(
-            f"budget: {budget:g} is below the cheapest candidate, which costs {cheapest:g}. Raise"
-            " it to at least that cost."
+            f"budget: {budget:g} is below the cost of the cheapest candidate, {cheapest:g}. Raise"
+            " the budget to at least that cost."
         )
-    return slack
+    return tolerance
 
 
 def mixed_rule(
     curve: DeferralCurve, i: int, increase: float, values: Floats
 ) -> tuple[RoutingRule, float]:
-    """Combine point ``i`` of a curve with the point before it.
+    """Combine point ``i`` of a curve with the point before it, so that a mean increases.
 
     Args:
         curve: a deferral curve.
         i: position of the point.
-        increase: increase of the mean of ``values`` over point ``i`` that the rule has to reach.
-        values: the curve's cost or quality, (n_points,).
+        increase: difference between the mean of ``values`` under the rule and ``values[i]``;
+            limited to the difference between the two points.
+        values: ``curve.cost`` or ``curve.quality``, (n_points,).
 
     Returns:
         The rule and its mean cost.
@@ -176,6 +202,6 @@ def mixed_rule(
     step = float(values[i - 1] - values[i]) if i else 0.0
     share = min(max(increase / step, 0.0), 1.0) if step > 0 else 0.0
     share = share if share > _MIN_SHARE else 0.0
-    parts = [(share, safe_lambda(curve, i - 1))] if share else []
+    parts = [(share, lambda_of_point(curve, i - 1))] if share else []
     cost = (1 - share) * float(curve.cost[i]) + (share * float(curve.cost[i - 1]) if share else 0.0)
-    return RoutingRule.from_parts(*parts, (1 - share, safe_lambda(curve, i))), cost
+    return RoutingRule.from_parts(*parts, (1 - share, lambda_of_point(curve, i))), cost

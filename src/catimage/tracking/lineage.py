@@ -44,13 +44,13 @@ def run_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     These are the figures of the budget, of the best single candidate and of the oracle, and the
     held-out figures of each estimator.
     """
-    selected = {key: metrics[key] for key in ("budget", "best_single", "oracle_quality")}
+    documents = {key: metrics[key] for key in ("budget", "best_single", "oracle_quality")}
     for name, method in metrics["methods"].items():
         keys = ("mean_curve_quality", "max_quality", "selected")
-        selected[name] = {key: method[key] for key in keys}
+        documents[name] = {key: method[key] for key in keys}
     return {
         key: float(value)
-        for key, value in flatten(selected).items()
+        for key, value in flatten(documents).items()
         if isinstance(value, int | float)
         and not isinstance(value, bool)
         and not key.startswith("fixed.")

@@ -208,8 +208,8 @@ def _labels(tables: ValidationTables, required: Requirements) -> pd.DataFrame:
         labels["candidates_needed"] = len(candidates)
         seeds = {name: _seed_count(scores, name, required) for name in names}
     else:
-        trained = labels["metric"].isin(required.trained_metrics)
-        labels["candidates_needed"] = trained.astype("int64")
+        is_trained = labels["metric"].isin(required.trained_metrics)
+        labels["candidates_needed"] = is_trained.astype("int64")
         seeds = dict.fromkeys(names, 1)
     labels["scores_needed"] = labels["candidates_needed"] * labels["metric"].map(seeds)
     return labels

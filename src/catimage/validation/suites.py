@@ -26,7 +26,7 @@ from catimage.errors import InputError
 from catimage.workspace import replacing
 
 Kind = Literal["generated", "images", "imported"]
-KINDS: tuple[Kind, ...] = ("generated", "images", "imported")
+SUITE_KINDS: tuple[Kind, ...] = ("generated", "images", "imported")
 MIN_SPREAD = 1e-6
 """The smallest relative spread of a metric's scores; smaller ones are rounding errors."""
 MAX_FLOAT = sys.float_info.max
@@ -134,7 +134,7 @@ def export(folder: Path) -> None:
     """Write every suite to ``folder/<suite>.json``. The id of a rule is a hash of its content."""
     with replacing(folder) as fresh:
         fresh.mkdir()
-        for kind in KINDS:
+        for kind in SUITE_KINDS:
             for suite in suites(kind).values():
                 (fresh / f"{suite.name}.json").write_text(json.dumps(_tree(suite), indent=2) + "\n")
 

@@ -24,13 +24,13 @@ def _prompts(count: int) -> list[tuple[str, str]]:
 @given(
     count=st.integers(0, 30),
     seeds=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True),
-    batch=st.integers(1, 9),
+    batch_size=st.integers(1, 9),
     size=st.integers(1, 20),
 )
 def test_every_prompt_candidate_and_seed_is_planned_once(
-    count: int, seeds: list[int], batch: int, size: int
+    count: int, seeds: list[int], batch_size: int, size: int
 ):
-    blocks = plan_blocks(CANDIDATES, _prompts(count), seeds, batch, size)
+    blocks = plan_blocks(CANDIDATES, _prompts(count), seeds, batch_size, size)
     plans = [plan for block in blocks for plan in block.plans]
     planned = Counter(
         (i, p.candidate, seed) for p in plans for rows in p.batches() for i, _, seed in rows
@@ -41,8 +41,8 @@ def test_every_prompt_candidate_and_seed_is_planned_once(
     assert len({p.name for p in plans}) == len(plans)
     for plan in plans:
         sizes = [len(rows) for rows in plan.batches()]
-        assert sum(sizes) == plan.images <= max(size, len(seeds))
-        assert all(n == batch for n in sizes[:-1])
+        assert sum(sizes) == plan.image_count <= max(size, len(seeds))
+        assert all(n == batch_size for n in sizes[:-1])
 
 
 @settings(max_examples=30, deadline=None)
@@ -50,7 +50,7 @@ def test_every_prompt_candidate_and_seed_is_planned_once(
 def test_prompts_added_at_the_end_keep_the_full_shards(before: int, more: int, size: int):
     def full(count: int) -> set[str]:
         blocks = plan_blocks(CANDIDATES, _prompts(count), [0], 4, size)
-        return {plan.name for block in blocks for plan in block.plans if plan.images == size}
+        return {plan.name for block in blocks for plan in block.plans if plan.image_count == size}
 
     assert full(before) <= full(before + more)
 

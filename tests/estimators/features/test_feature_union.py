@@ -35,10 +35,10 @@ def test_features_are_those_of_scikit_learns_feature_union(prompts):
 
 def test_one_prompt_has_the_same_row_alone_and_in_a_batch(prompts):
     step = step_of("tfidf", "kernel", "characters").fit(prompts)
-    batch = step.transform(prompts)
+    features = step.transform(prompts)
     alone = step.transform(prompts[3:4])
-    assert sp.issparse(alone) and alone.format == batch.format and alone.dtype == batch.dtype
-    assert alone.toarray() == pytest.approx(batch[[3]].toarray(), abs=1e-5)
+    assert sp.issparse(alone) and alone.format == features.format and alone.dtype == features.dtype
+    assert alone.toarray() == pytest.approx(features[[3]].toarray(), abs=1e-5)
 
 
 def test_dense_features_stay_dense(prompts):

@@ -22,8 +22,8 @@ from catimage.estimators.stacking import StackRegressor
 from catimage.params import EncoderParams, FeatureParams
 
 
-def step_of(*kinds):
-    return feature_step([FeatureParams(kind=kind) for kind in kinds], EncoderParams())
+def step_of(*feature_kinds):
+    return feature_step([FeatureParams(kind=kind) for kind in feature_kinds], EncoderParams())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def step_data(n=200, noise=0.0, seed=0):
         cost=COST,
         unit="tflops",
         metrics=["sharp", "alike"],
-        inverted={"sharp": 1.0},
+        inversion_constants={"sharp": 1.0},
         quality=quality,
         predicted={"lstm": predicted, "constant": constant},
         mean=quality.mean(axis=0),

@@ -102,10 +102,10 @@ def test_the_block_size_does_not_change_the_result(monkeypatch):
     from catimage.metrics.sets import distances
 
     one, other = two(30, 20, 5)
-    whole = kernel_distance(one, other)
+    expected = kernel_distance(one, other)
     real = distances._mean_kernel
     monkeypatch.setattr(distances, "_mean_kernel", lambda a, b: real(a, b, block=7))
-    assert kernel_distance(one, other) == pytest.approx(whole, rel=1e-12)
+    assert kernel_distance(one, other) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:Metric `InceptionScore:UserWarning", "ignore:std:UserWarning")

@@ -1,8 +1,8 @@
-"""The network of BudgetFusion (section 3.3, figure 4), in torch for training and in NumPy for
-prediction.
+"""The LSTM network (BudgetFusion paper, section 3.3 and figure 4), implemented in torch for training
+and in NumPy for prediction.
 
-Weights are float32 arrays by torch's parameter names, so that an estimator is saved without a torch
-module.
+Weights are stored as float32 arrays by the parameter names of torch, so that a saved estimator
+contains no torch module.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 Weights = dict[str, Float32]
+"""Arrays by the parameter names of torch."""
 LSTM, MLP_TANH = "lstm", "mlp_tanh"
-LEARNED, SINUSOIDAL, NONE = "learned", "sinusoidal", "none"
+LEARNED, SINUSOIDAL, NO_ENCODING = "learned", "sinusoidal", "none"
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,18 @@ class Architecture:
     """The settings that determine the shapes of a network's weights.
 
     Attributes:
-        network: ``lstm``, or ``mlp_tanh``: an MLP applied to each step (ablation of Table 1).
-        step_encoding: encoding of the number of steps: ``learned``, ``sinusoidal``, or ``none``
-            (ablation of Table 1).
+        network: ``lstm``, or ``mlp_tanh``, an MLP applied to each number of steps separately (an
+            ablation in table 1 of the paper).
+        step_encoding: encoding of the number of steps: ``learned``, ``sinusoidal``, or ``none`` (an
+            ablation in table 1 of the paper).
         width: width of the prompt embeddings.
         hidden_size: LSTM units per direction; ``mlp_tanh`` has twice as many units per layer.
         num_layers: number of layers of the LSTM or of ``mlp_tanh``.
-        head_size: units of the hidden layer of the MLP that follows.
-        n_encodings: number of rows of the table of step encodings, the largest number of steps plus
-            one; 0 without encoding.
-        n_series: number of series; with one series there is no series embedding.
+        head_size: units of the hidden layer of the output MLP, which follows the LSTM or ``mlp_tanh``.
+        n_encodings: number of step encodings, which is the largest number of steps plus one; 0
+            without encoding.
+        n_series: number of series of candidates (:mod:`~catimage.estimators.lstm.series`); if it is
+            greater than 1, a learned vector per series is added to the input.
     """
 
     network: str
@@ -61,7 +64,12 @@ def sinusoidal_encoding(n_encodings: int, width: int) -> Float32:
 
 
 def torch_network(architecture: Architecture, dropout: float) -> torch.nn.ModuleDict:
-    """Return the modules of a network, initialised from torch's random generator."""
+    """Return the modules of a network with random weights from torch's global generator.
+
+    Args:
+        architecture: the architecture of the network.
+        dropout: dropout probability of the output of the LSTM or ``mlp_tanh``.
+    """
     from torch import nn
 
     a = architecture
@@ -93,11 +101,11 @@ def torch_forward(
     steps: torch.Tensor,
     series: int,
 ) -> torch.Tensor:
-    """Return scores in (0, 1) (BudgetFusion, equation 6): (n, t).
+    """Return the predicted scores in (0, 1) of one series, (n, t) (BudgetFusion paper, equation 6).
 
     Args:
         net: a network returned by :func:`torch_network`.
-        architecture: its architecture.
+        architecture: the architecture of ``net``.
         prompts: embeddings of the prompts (n, width).
         steps: numbers of steps (t,).
         series: index of the series.
@@ -120,10 +128,17 @@ def torch_forward(
 def forward(
     weights: Weights, architecture: Architecture, prompts: Float32, steps: Ints, series: int
 ) -> Floats:
-    """Return the same scores as :func:`torch_forward` without dropout, computed by NumPy: (n, t).
+    """Return the same scores as :func:`torch_forward` without dropout, computed by NumPy, (n, t).
 
-    The first layer is linear in the sum of prompt embedding and step encoding, so its products with
-    the prompts and with the encodings are computed separately and then added.
+    The first layer is linear in the sum of prompt embedding and step encoding. Therefore its products
+    with the embeddings and with the encodings are computed separately and then added.
+
+    Args:
+        weights: the weights by torch's parameter names.
+        architecture: the architecture of the network.
+        prompts: embeddings of the prompts (n, width).
+        steps: numbers of steps (t,).
+        series: index of the series.
     """
     encodings = np.zeros((len(steps), architecture.width), np.float32)
     if architecture.step_encoding == LEARNED:
@@ -135,12 +150,13 @@ def forward(
         encodings = encodings + weights["series.weight"][series]
     body = _lstm if architecture.network == LSTM else _mlp_tanh
     x = body(weights, architecture.num_layers, prompts, encodings)
-    hidden = np.maximum(x @ weights["head.0.weight"].T + weights["head.0.bias"], 0)
-    logits = (hidden @ weights["head.2.weight"].T + weights["head.2.bias"])[:, :, 0]
+    activations = np.maximum(x @ weights["head.0.weight"].T + weights["head.0.bias"], 0)
+    logits = (activations @ weights["head.2.weight"].T + weights["head.2.bias"])[:, :, 0]
     return _sigmoid(logits.astype(np.float64))
 
 
 def _mlp_tanh(weights: Weights, num_layers: int, prompts: Float32, encodings: Float32) -> Float32:
+    """Return the output of the layers with tanh activations, (n, t, 2 * hidden_size)."""
     first = _project_sums(prompts, encodings, weights["mlp.0.weight"])
     x: Float32 = np.tanh(first + weights["mlp.0.bias"])
     for layer in range(1, num_layers):
@@ -149,6 +165,7 @@ def _mlp_tanh(weights: Weights, num_layers: int, prompts: Float32, encodings: Fl
 
 
 def _lstm(weights: Weights, num_layers: int, prompts: Float32, encodings: Float32) -> Float32:
+    """Return the output of the bidirectional LSTM, (n, t, 2 * hidden_size)."""
     x: Float32 | None = None
     for layer in range(num_layers):
         directions = []
@@ -176,25 +193,25 @@ def _project_sums(prompts: Float32, encodings: Float32, weight: Float32) -> Floa
 
 
 def _lstm_direction(inputs: Float32, weight: Float32, backwards: bool) -> Float32:
-    """Return the hidden states (n, t, hidden) of one direction of an LSTM layer.
+    """Return the hidden states (n, t, hidden_size) of one direction of an LSTM layer.
 
     Args:
-        inputs: projected inputs plus biases (n, t, 4 hidden), gates in torch's order: input,
-            forget, cell, output.
-        weight: recurrent weights (4 hidden, hidden).
-        backwards: process the steps in descending order.
+        inputs: projected inputs plus biases (n, t, 4 * hidden_size), with the gates in torch's order:
+            input, forget, cell, output.
+        weight: recurrent weights (4 * hidden_size, hidden_size).
+        backwards: whether to process the steps in descending order.
     """
     n, t, units = inputs.shape
     size = units // 4
-    out = np.empty((n, t, size), np.float32)
+    states = np.empty((n, t, size), np.float32)
     state, cell = np.zeros((n, size), np.float32), np.zeros((n, size), np.float32)
     for position in range(t - 1, -1, -1) if backwards else range(t):
         gates = inputs[:, position] + state @ weight.T
         activations = _sigmoid(gates)
         input_gate, forget_gate = activations[:, :size], activations[:, size : 2 * size]
         cell = forget_gate * cell + input_gate * np.tanh(gates[:, 2 * size : 3 * size])
-        state = out[:, position] = activations[:, 3 * size :] * np.tanh(cell)
-    return out
+        state = states[:, position] = activations[:, 3 * size :] * np.tanh(cell)
+    return states
 
 
 def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from catimage.estimators.lstm.network import (
     LEARNED,
     LSTM,
     MLP_TANH,
-    NONE,
+    NO_ENCODING,
     SINUSOIDAL,
     Architecture,
     Weights,
@@ -159,12 +159,12 @@ class LSTMRegressor(LabelRegressor):
         return int(len(X) * per_step * sum(len(s.predicted_steps) for s in self._fitted_series()))
 
     def _check_settings(self) -> None:
-        for name, value, choices in (
+        for name, value, allowed in (
             ("network", self.network, (LSTM, MLP_TANH)),
-            ("step_encoding", self.step_encoding, (LEARNED, SINUSOIDAL, NONE)),
+            ("step_encoding", self.step_encoding, (LEARNED, SINUSOIDAL, NO_ENCODING)),
         ):
-            if value not in choices:
-                raise ValueError(f"{name}: must be one of {', '.join(choices)}, not {value!r}.")
+            if value not in allowed:
+                raise ValueError(f"{name}: must be one of {', '.join(allowed)}, not {value!r}.")
 
     def _validate_training_data(self, X: Any, y: Any) -> tuple[Floats, Floats]:
         if y is None:
@@ -202,7 +202,7 @@ class LSTMRegressor(LabelRegressor):
             hidden_size=self.hidden_size,
             num_layers=self.num_layers,
             head_size=self.head_size,
-            n_encodings=0 if self.step_encoding == NONE else most_steps + 1,
+            n_encodings=0 if self.step_encoding == NO_ENCODING else most_steps + 1,
             n_series=len(self.series_),
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
-from catimage.routing.plateau_weights import neighbours
+from catimage.routing.plateau_weights import neighbouring_steps
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class StepData:
         cost: ascending, (n_steps,), in ``unit``.
         unit: of the costs.
         metrics: names.
-        inverted: upper end of each lower-is-better metric; its quality is this end minus the value
-            (Table 2: "we inverted them").
+        inversion_constants: upper end of each lower-is-better metric; its quality is this end minus
+            the value (Table 2: "we inverted them").
         quality: labels (n_test, n_metrics, n_steps), usually positive.
         predicted: by estimator, (n_test, n_metrics, n_steps); NaN for a metric that it is not
             trained on.
@@ -55,7 +55,7 @@ class StepData:
     cost: Floats
     unit: str
     metrics: list[str]
-    inverted: dict[str, float]
+    inversion_constants: dict[str, float]
     quality: Floats
     predicted: dict[str, Floats]
     mean: Floats
@@ -124,10 +124,10 @@ def conditions(data: StepData, stops: Ints) -> dict[str, Condition]:
 
 
 def _uniform_share(costs: Floats, mean_cost: float) -> Floats:
-    """Return the share of each step, (n_steps,), with which two neighbours give ``mean_cost``."""
+    """Return the share of each step, (n_steps,), with which two neighbouring_steps give ``mean_cost``."""
     k = len(costs)
     share = np.zeros(k)
-    left, right_share = neighbours(costs, mean_cost)
+    left, right_share = neighbouring_steps(costs, mean_cost)
     share[left], share[min(left + 1, k - 1)] = 1 - right_share, right_share
     return np.ones(1) if k == 1 else share
 

@@ -56,7 +56,7 @@ class SeriesData:
         return self.candidates.costs[self.series.columns]
 
     @cached_property
-    def inverted(self) -> dict[str, float]:
+    def inversion_constants(self) -> dict[str, float]:
         """The value that each lower-is-better metric is subtracted from.
 
         It is the upper end of the metric's range, or the largest known label if that is infinite.
@@ -74,7 +74,7 @@ class SeriesData:
     @property
     def offsets(self) -> Floats:
         """Constants that are added to the labels of each metric, (1, n_metrics, 1)."""
-        return np.array([self.inverted.get(m, 0.0) for m in self.metrics])[None, :, None]
+        return np.array([self.inversion_constants.get(m, 0.0) for m in self.metrics])[None, :, None]
 
     def calibration_set(self) -> tuple[Floats, Floats]:
         """Return predicted and measured series of prompts that the estimators were not fitted on.
@@ -145,7 +145,7 @@ class SeriesData:
             cost=self.costs,
             unit=candidates.unit,
             metrics=list(self.metrics),
-            inverted=self.inverted,
+            inversion_constants=self.inversion_constants,
             quality=quality[:, :, columns],
             predicted=predicted,
             mean=np.stack(train) + self.offsets[0],
@@ -174,9 +174,9 @@ class SeriesData:
         Under the name of the rule's estimator, each metric has the estimator that is set for it.
         """
         settings, columns = self.settings, self.series.columns
-        trained = (name for data in self.metrics.values() for name in data.predictions)
+        estimator_names = (name for data in self.metrics.values() for name in data.predictions)
         predicted = {}
-        for name in dict.fromkeys([settings.estimator, *trained]):
+        for name in dict.fromkeys([settings.estimator, *estimator_names]):
             by_metric = (
                 series_estimators(settings)
                 if name == settings.estimator

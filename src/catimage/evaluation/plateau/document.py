@@ -81,12 +81,14 @@ def plateau_document(evaluation: Evaluation, inputs: PlateauInputs) -> dict[str,
             budget is invalid or too low.
     """
     settings = evaluation.settings.plateau
-    trained = {data.metric: data for data in evaluation.metrics}
-    if not settings.metrics or (evaluation.external and not set(settings.metrics) <= set(trained)):
+    data_by_metric = {data.metric: data for data in evaluation.metrics}
+    if not settings.metrics or (
+        evaluation.external and not set(settings.metrics) <= set(data_by_metric)
+    ):
         return None
-    _check_settings(settings, trained)
+    _check_settings(settings, data_by_metric)
     data = SeriesData(
-        {metric: trained[metric] for metric in settings.metrics},
+        {metric: data_by_metric[metric] for metric in settings.metrics},
         evaluation.candidates,
         step_series(evaluation.candidates, inputs.step_groups, inputs.reference),
         settings,
@@ -101,20 +103,22 @@ def plateau_document(evaluation: Evaluation, inputs: PlateauInputs) -> dict[str,
     return {"estimators": series_estimators(settings), **figures}
 
 
-def _check_settings(settings: PlateauParams, trained: Mapping[str, LabelledPredictions]) -> None:
+def _check_settings(
+    settings: PlateauParams, data_by_metric: Mapping[str, LabelledPredictions]
+) -> None:
     if settings.literal and settings.budget:
         raise InputError(
             "evaluate.plateau: with literal the last step always wins, so that no budget can be"
             " kept. Remove literal or budget."
         )
     for metric, estimator in series_estimators(settings).items():
-        if metric not in trained:
+        if metric not in data_by_metric:
             raise InputError(
                 f"evaluate.plateau.metrics: {metric!r} is not trained"
-                f"{nearest(metric, list(trained))}. Trained metrics are {', '.join(trained)}: add"
-                " it to train.metrics."
+                f"{nearest(metric, list(data_by_metric))}. Trained metrics are"
+                f" {', '.join(data_by_metric)}: add it to train.metrics."
             )
-        names = list(trained[metric].predictions)
+        names = list(data_by_metric[metric].predictions)
         if estimator not in names:
             raise InputError(
                 f"evaluate.plateau.estimator: {estimator!r} is not trained on"
@@ -154,7 +158,7 @@ def rule_document(
     baselines = {b.candidate: baseline_condition(b) for b in data.baselines}
     return {
         **_rule_settings(data, settings, calibrated),
-        "inverted": data.inverted,
+        "inverted": data.inversion_constants,
         "errors": {
             m: prediction_errors(data, i, estimator, bootstrap) for i, m in enumerate(metrics)
         },

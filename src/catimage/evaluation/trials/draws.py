@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 
 from catimage.common.arrays import Floats, Ints
 
-BATCH = 10
+BATCH_SIZE = 10
 """Trials that are fitted at once: their labels are the outputs of one fit, so that the neighbours
 are searched once.
 """
@@ -95,8 +95,10 @@ def trial_predictions(
         Per trial, predictions of the validation and of the test prompts, (n, n_candidates) each.
     """
     rng, candidates = np.random.default_rng([seed, size]), len(data.costs)
-    for first in range(0, trials, BATCH):
-        draws = [drawn_labels(data.by_seed, size, rng) for _ in range(min(BATCH, trials - first))]
+    for first in range(0, trials, BATCH_SIZE):
+        draws = [
+            drawn_labels(data.by_seed, size, rng) for _ in range(min(BATCH_SIZE, trials - first))
+        ]
         rows, labels = draws[0][0], np.concatenate([labels for _, labels in draws], axis=1)
         fitted = clone(data.regressor).fit(data.features[0][rows], labels)
         validation, test = (np.asarray(fitted.predict(x), float) for x in data.features[1:])

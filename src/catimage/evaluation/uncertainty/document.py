@@ -21,13 +21,13 @@ TrainedSpread = tuple[Pipeline, dict[str, Any]]
 
 
 def uncertainty_document(
-    evaluation: Evaluation, trained: TrainedSpread | None
+    evaluation: Evaluation, trained_spread: TrainedSpread | None
 ) -> dict[str, Any] | None:
     """Return ``uncertainty`` of ``metrics.json``.
 
     Args:
         evaluation: of the routed metric.
-        trained: the predictive spread of the router's estimator; None if it was not trained
+        trained_spread: the predictive spread of the router's estimator; None if it was not trained
             (``train.folds: 0``).
 
     Returns:
@@ -35,9 +35,9 @@ def uncertainty_document(
         none) or without seeds.
     """
     data, candidates = evaluation.routed, evaluation.candidates
-    if trained is None or data.test_by_seed is None:
+    if trained_spread is None or data.test_by_seed is None:
         return None
-    spread, meta = trained
+    spread, meta = trained_spread
     if meta["candidates"] != candidates.names:
         return None
     validation, test = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from catimage.common.arrays import Floats
 from catimage.data.dataset import Candidates
-from catimage.evaluation.intervals import CHUNK, PairedBootstrap, percentile_interval
+from catimage.evaluation.intervals import CHUNK_SIZE, PairedBootstrap, percentile_interval
 from catimage.routing.calibration import calibrate_to_budget
 from catimage.routing.policy import choose
 
@@ -59,11 +59,11 @@ def risk_aversion_rows(
         bootstrap: of the test prompts.
         router_aversion: the router's risk aversion, evaluated in addition to :data:`AVERSIONS`.
     """
-    costs, choices = candidates.costs, {}
+    costs, routed_by_aversion = candidates.costs, {}
     for k in sorted({*AVERSIONS, router_aversion}):
         lam = calibrate_to_budget(validation.lower_bound(k), costs, budget, mix=False).lam
-        choices[k] = lam, choose(test.lower_bound(k), costs, lam)
-    rows, neutral = np.arange(len(by_seed)), choices[0.0][1]
+        routed_by_aversion[k] = lam, choose(test.lower_bound(k), costs, lam)
+    rows, neutral = np.arange(len(by_seed)), routed_by_aversion[0.0][1]
     return [
         {
             "risk_aversion": k,
@@ -72,7 +72,7 @@ def risk_aversion_rows(
             "changed": float((picks != neutral).mean()),
         }
         | compare_with_neutral(by_seed[rows, picks], by_seed[rows, neutral], bootstrap)
-        for k, (lam, picks) in choices.items()
+        for k, (lam, picks) in routed_by_aversion.items()
     ]
 
 
@@ -143,8 +143,8 @@ def worst_means(images: Floats, counts: NDArray[np.uint8]) -> Floats:
     order = np.argsort(images[prompt, seed], kind="stable")
     owner, values = prompt[order], images[prompt, seed][order]
     means = []
-    for i in range(0, len(counts), CHUNK):
-        weight = counts[i : i + CHUNK][:, owner].astype(float)
+    for i in range(0, len(counts), CHUNK_SIZE):
+        weight = counts[i : i + CHUNK_SIZE][:, owner].astype(float)
         total = TAIL * weight.sum(axis=1, keepdims=True)
         taken = np.clip(total - (np.cumsum(weight, axis=1) - weight), 0, weight)
         means.append(taken @ values / total[:, 0])

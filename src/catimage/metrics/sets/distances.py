@@ -91,8 +91,8 @@ def inception_score(images: ImageSet, real: ImageSet | None = None) -> float:
     ignored.
     """
     each = log_softmax(images.values, axis=1)
-    whole = logsumexp(each, axis=0) - np.log(len(each))
-    return float(np.exp((np.exp(each) * (each - whole)).sum(1).mean()))
+    log_marginal = logsumexp(each, axis=0) - np.log(len(each))
+    return float(np.exp((np.exp(each) * (each - log_marginal)).sum(1).mean()))
 
 
 def _required(real: ImageSet | None) -> ImageSet:

@@ -50,19 +50,23 @@ class Extractor(ABC):
 
         At most one batch of images is in memory at a time.
         """
-        batches = (batch for _, same in groupby(images, key=np.shape) for batch in _batches(same))
-        return np.concatenate([self.features(batch) for batch in batches])
+        batches = (
+            image_batch
+            for _, same in groupby(images, key=np.shape)
+            for image_batch in _batches(same)
+        )
+        return np.concatenate([self.features(image_batch) for image_batch in batches])
 
 
 def _batches(images: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    batch: list[np.ndarray] = []
+    image_batch: list[np.ndarray] = []
     for image in images:
-        batch.append(image)
-        if len(batch) == BATCH_SIZE:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
+        image_batch.append(image)
+        if len(image_batch) == BATCH_SIZE:
+            yield np.stack(image_batch)
+            image_batch = []
+    if image_batch:
+        yield np.stack(image_batch)
 
 
 def load_extractor(network: Literal["tiny", "inception"], context: MetricContext) -> Extractor:

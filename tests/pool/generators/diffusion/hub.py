@@ -51,8 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self) -> None:
         parts = self.path.split("?")[0].strip("/").split("/")
         is_api = parts[:2] == ["api", "models"]
-        owner, name, kind, revision, *rest = (parts[2:] if is_api else parts) + [""] * 4
-        repository, path = f"{owner}/{name}", "/".join(filter(None, rest))
+        owner, name, kind, revision, *path_parts = (parts[2:] if is_api else parts) + [""] * 4
+        repository, path = f"{owner}/{name}", "/".join(filter(None, path_parts))
         folder = self.server.repositories.get(repository)
         if folder is None:
             return self._send_error_code(401, "RepoNotFound")

@@ -153,9 +153,9 @@ def test_releasing_a_generator_keeps_the_parts_that_others_use(pool: Pool, loads
     cache = GeneratorCache(pool, "cpu", ["lightning", "sdxl"])
     cache.get("lightning")
     cache.release("lightning")
-    kinds = {type(part).__name__ for part in cache.memory.parts.values()}
-    assert "UNet2DConditionModel" not in kinds
-    assert "CLIPTextModel" in kinds
+    part_types = {type(part).__name__ for part in cache.memory.parts.values()}
+    assert "UNet2DConditionModel" not in part_types
+    assert "CLIPTextModel" in part_types
     loads.clear()
     cache.get("sdxl")
     assert loads == ["UNet2DConditionModel"]

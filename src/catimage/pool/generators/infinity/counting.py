@@ -113,12 +113,11 @@ def memory(size: int, guided: bool) -> tuple[int, int]:
     the largest activations.
     """
     with torch.device("meta"):
-        halves, whole = (
-            [_parameters(Transformer()), _parameters(_text_encoder())],
-            _parameters(_autoencoder()),
-        )
+        half_precision = _parameters(Transformer()) + _parameters(_text_encoder())
+        full_precision = _parameters(_autoencoder())
     tokens = sum(side**2 for side in SIDES[: SCALES[size]])
-    return 2 * sum(halves) + 4 * whole, 2 * (2 if guided else 1) * tokens * 2 * WIDTH * DEPTH
+    cached_tokens = (2 if guided else 1) * tokens
+    return 2 * half_precision + 4 * full_precision, 2 * cached_tokens * 2 * WIDTH * DEPTH
 
 
 def _parameters(model: torch.nn.Module) -> int:

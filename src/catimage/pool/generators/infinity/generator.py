@@ -100,10 +100,10 @@ class InfinityGenerator:
             truncation=True,
             return_tensors="pt",
         ).to(self.device)
-        hidden: torch.Tensor = self._text_encoder(
+        hidden_states: torch.Tensor = self._text_encoder(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
         ).last_hidden_state
-        return hidden[0, : int(tokens.attention_mask.sum())].float()
+        return hidden_states[0, : int(tokens.attention_mask.sum())].float()
 
     def generate(
         self,
