@@ -47,7 +47,7 @@ def test_a_smaller_budget_means_a_larger_lambda(router):
 @pytest.mark.parametrize(
     ("prompts", "options", "message"),
     [
-        (["a"], {"budget": 0.5}, "below the cheapest"),
+        (["a"], {"budget": 0.5}, "below the cost of the cheapest"),
         (["a"], {"budget": 2, "lam": 1}, "not both"),
         (["a"], {"lam": -1}, "0 or more"),
         (["a"], {"lam": math.nan}, "0 or more"),
@@ -131,7 +131,7 @@ def test_a_certified_router_uses_the_rule_of_the_largest_certified_budget_within
         0.2,
         0.1,
     ]
-    with pytest.raises(InputError, match="below the cheapest"):
+    with pytest.raises(InputError, match="below the cost of the cheapest"):
         with_confidence.rule_for(budget=0.9)
 
 

@@ -138,7 +138,7 @@ def test_openai_client(url: str) -> None:
     ).model_extra["catimage"]
     assert (forced["candidate"], forced["cost"], forced["lambda"]) == ("mini-2", 2.0, None)
     assert [m.id for m in client.models.list()] == ["catimage", "mini-1", "mini-2", "mini-4"]
-    with pytest.raises(BadRequestError, match="below the cheapest") as error:
+    with pytest.raises(BadRequestError, match="below the cost of the cheapest") as error:
         client.images.generate(model="catimage", prompt=PROMPT, extra_body={"budget": 0.5})
     assert (error.value.param, error.value.type) == ("budget", "invalid_request_error")
 

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as npst
 
 from catimage.errors import InputError
 from catimage.routing.calibration import calibrate_to_budget
-from catimage.routing.curve import DeferralCurve, deferral_curve, safe_lambda
+from catimage.routing.curve import DeferralCurve, deferral_curve, lambda_of_point
 from catimage.routing.policy import choose
 
 
@@ -31,7 +31,7 @@ def test_every_point_of_the_curve_is_the_result_of_equation_3(problem):
     predicted, cost, actual = problem
     curve = deferral_curve(predicted, cost, actual)
     for i in range(len(curve)):
-        assert brute_force(predicted, cost, actual, safe_lambda(curve, i)) == pytest.approx(
+        assert brute_force(predicted, cost, actual, lambda_of_point(curve, i)) == pytest.approx(
             (curve.cost[i], curve.quality[i])
         )
 
@@ -63,7 +63,7 @@ def test_shape_of_the_curve(problem):
 def test_calibration_finds_the_smallest_lambda_within_the_budget(problem, budget):
     predicted, cost, _ = problem
     if budget < cost.min():
-        with pytest.raises(InputError, match="below the cheapest"):
+        with pytest.raises(InputError, match="below the cost of the cheapest"):
             calibrate_to_budget(predicted, cost, budget, mix=False)
         return
     calibrated = calibrate_to_budget(predicted, cost, budget, mix=False)
@@ -71,7 +71,7 @@ def test_calibration_finds_the_smallest_lambda_within_the_budget(problem, budget
     assert realised == pytest.approx(calibrated.mean_cost) and realised <= budget + 1e-6
     smaller = calibrated.curve.lam[calibrated.curve.lam < calibrated.lam * (1 - 1e-6)]
     if len(smaller) > 1:
-        just_below = safe_lambda(calibrated.curve, len(smaller) - 2)
+        just_below = lambda_of_point(calibrated.curve, len(smaller) - 2)
         assert cost[choose(predicted, cost, just_below)].mean() > budget
 
 

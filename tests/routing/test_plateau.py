@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from catimage.errors import InputError
-from catimage.routing.plateau import metric_turning_points, shift_for, slacks, turning_points
+from catimage.routing.plateau import (
+    largest_shifts,
+    metric_turning_points,
+    shift_for,
+    turning_points,
+)
 
 VALUES = st.integers(-4, 4).map(lambda v: v / 4)
 
@@ -108,7 +113,7 @@ def test_the_shift_is_the_largest_that_keeps_the_budget(series, weights, share):
         result.mean_cost
     )
     assert result.mean_cost <= budget + 1e-9
-    slack = slacks(series, weights)
+    slack = largest_shifts(series, weights)
     finite = np.unique(slack[np.isfinite(slack)])
     for shift in np.concatenate(
         [finite - 1e-7, finite + 1e-7]

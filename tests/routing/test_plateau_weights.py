@@ -8,7 +8,7 @@ from catimage.routing.plateau_weights import (
     GRID,
     PlateauCalibration,
     calibrate_weights,
-    neighbours,
+    neighbouring_steps,
 )
 
 STEPS = np.array([1.0, 2, 3, 5, 9, 17, 33])
@@ -77,7 +77,7 @@ def test_informative_predictions_gain_and_shuffled_ones_do_not():
 
 
 def test_neighbours_of_a_mean_cost():
-    assert neighbours(STEPS, 9.0) == (4, 0.0)
-    assert neighbours(STEPS, 7.0) == (3, 0.5)
-    assert neighbours(STEPS, 33.0) == (5, 1.0)
-    assert neighbours(np.array([3.0]), 3.0) == (0, 0.0)
+    assert neighbouring_steps(STEPS, 9.0) == (4, 0.0)
+    assert neighbouring_steps(STEPS, 7.0) == (3, 0.5)
+    assert neighbouring_steps(STEPS, 33.0) == (5, 1.0)
+    assert neighbouring_steps(np.array([3.0]), 3.0) == (0, 0.0)

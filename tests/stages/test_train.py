@@ -93,6 +93,6 @@ def test_calibration_refuses_an_untrained_estimator_and_a_budget_that_is_too_low
                 update={"calibrate": params.calibrate.model_copy(update={"estimator": "knn"})}
             ),
         )
-    with pytest.raises(InputError, match="below the cheapest"):
+    with pytest.raises(InputError, match="below the cost of the cheapest"):
         calibrate.run(workspace, params.model_copy(update={"budget": "0.5"}))
     assert (workspace.router / "router.json").read_text() == before

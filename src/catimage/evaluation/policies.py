@@ -1,4 +1,7 @@
-"""The policies that are compared. Each kind has one parameter that trades quality for cost.
+"""The kinds of policies that are compared. A policy selects a candidate for each prompt.
+
+The policies of a kind differ in one parameter, which trades quality for cost. *Equation 3* is that
+of the CATImage paper: the candidate with the highest quality minus lambda times cost.
 
 ======== ============================================================= =====================
 kind     policy                                                        parameter
@@ -9,9 +12,10 @@ fixed    one candidate for every prompt                                the candi
 mix      two candidates, each for a random share of the prompts        the share
 ======== ============================================================= =====================
 
-The parameter is selected on one split, and the policy is measured on the test split. Selected on
-the test split itself (*in-sample*), a figure is the best that any parameter would have given, as in
-the papers' tables. Selected on the validation split (*held-out*), it is what a user can expect.
+The parameter is selected on one split, and the policy is measured on the test split. If the
+parameter is selected on the test split itself (*in-sample*), a figure is the best that any
+parameter gives, as in the papers' tables. If it is selected on the validation split (*held-out*), a
+figure estimates the performance on new prompts.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import numpy as np
 
 from catimage.common.arrays import Floats
 from catimage.evaluation.curve_queries import position_at_cost, position_to_match
-from catimage.routing.curve import DeferralCurve, deferral_curve, safe_lambda
+from catimage.routing.curve import DeferralCurve, deferral_curve, lambda_of_point
 from catimage.routing.policy import choose
 
 
@@ -32,9 +36,9 @@ class Outcome:
     """Cost and quality of one policy on the test split.
 
     Attributes:
-        cost: per prompt, (n_test,).
-        quality: per prompt, (n_test,).
-        lam: lambda, or None if the policy has none.
+        cost: the cost of each prompt, (n_test,).
+        quality: the quality of each prompt, (n_test,).
+        lam: the policy's lambda; None if it has none.
     """
 
     cost: Floats
@@ -47,10 +51,11 @@ class PolicyCurve:
     """All policies of one kind.
 
     Attributes:
-        curve: mean cost and quality on the split that parameters are selected on, by descending
-            cost; lambda is NaN where a policy has none.
-        outcome: maps a position on ``curve`` to the policy's outcome on the test split.
-        linear: whether the policies between two points of the curve exist.
+        curve: mean cost and quality of each policy on the split that parameters are selected on, in
+            order of descending cost; lambda is NaN where a policy has none.
+        outcome: a function that returns, for a position on ``curve`` (see
+            :mod:`catimage.evaluation.curve_queries`), the policy's outcome on the test split.
+        linear: whether there are policies between two points of the curve.
     """
 
     curve: DeferralCurve
@@ -66,19 +71,22 @@ class PolicyCurve:
         position = position_at_cost(self.curve, cost, self.linear)
         if position is None:
             raise ValueError(
-                f"the curve ends at {self.curve.cost.min()}, above the cost {cost}; it must reach"
-                " the cheapest candidate"
+                f"cost: {cost} is below the lowest cost of the curve. Use {self.curve.cost.min()}"
+                " or more."
             )
         return position
 
     def position_to_match(self, quality: float) -> float | None:
-        """Return the position of the cheapest policy with at least ``quality``, or None."""
+        """Return the position of the cheapest policy with a quality of at least ``quality``.
+
+        The result is None if every policy has a lower quality.
+        """
         return position_to_match(self.curve, quality, self.linear)
 
 
 @dataclass(frozen=True)
 class Method:
-    """The policies of one method with parameters selected on two different splits.
+    """The policies of one method, with parameters selected on two different splits.
 
     Attributes:
         in_sample: parameters are selected on the test split itself.
@@ -92,34 +100,42 @@ class Method:
 def routed_policies(
     predicted: Floats, labels: Floats, test_predicted: Floats, test_labels: Floats, costs: Floats
 ) -> PolicyCurve:
-    """Return equation 3 for every lambda.
+    """Return the policies of equation 3, one for each range of lambda with the same choices.
 
     Args:
-        predicted: predicted qualities of the selection split, (n, n_candidates).
-        labels: labels of the selection split, (n, n_candidates).
-        test_predicted: predicted qualities of the test split, (n_test, n_candidates).
+        predicted: predicted qualities on the split that lambda is selected on, (n, n_candidates).
+        labels: labels of the split that lambda is selected on, (n, n_candidates).
+        test_predicted: predicted qualities on the test split, (n_test, n_candidates).
         test_labels: labels of the test split, (n_test, n_candidates).
-        costs: (n_candidates,).
+        costs: the candidates' costs, (n_candidates,).
     """
     curve = deferral_curve(predicted, costs, labels)
 
     def outcome(position: float) -> Outcome:
-        lam = safe_lambda(curve, int(position))
+        lam = lambda_of_point(curve, int(position))
         return routed_outcome(test_predicted, test_labels, costs, lam)
 
     return PolicyCurve(curve, outcome)
 
 
 def routed_outcome(predicted: Floats, labels: Floats, costs: Floats, lam: float) -> Outcome:
-    """Apply equation 3 at one lambda: predictions and labels (n, m), costs (m,)."""
+    """Return the outcome of equation 3 at one lambda.
+
+    Args:
+        predicted: predicted qualities, (n_test, n_candidates).
+        labels: measured qualities, (n_test, n_candidates).
+        costs: the candidates' costs, (n_candidates,).
+        lam: the lambda of equation 3.
+    """
     picked = choose(predicted, costs, lam)
     return Outcome(costs[picked], labels[np.arange(len(picked)), picked], lam)
 
 
 def fixed_policies(labels: Floats, test_labels: Floats, costs: Floats) -> PolicyCurve:
-    """Return one policy per candidate: that candidate for every prompt, the most expensive first.
+    """Return one policy per candidate, which selects this candidate for every prompt.
 
-    Arguments as :func:`routed_policies`.
+    The policies are in order of descending cost. The arguments are those of
+    :func:`routed_policies`.
     """
     mean = labels.mean(axis=0)
     order = np.lexsort((-mean, costs))[::-1]
@@ -133,16 +149,20 @@ def fixed_policies(labels: Floats, test_labels: Floats, costs: Floats) -> Policy
 
 
 def mixed_policies(labels: Floats, test_labels: Floats, costs: Floats) -> PolicyCurve:
-    """Return the best mixes of two fixed candidates: the upper concave hull of the fixed points.
+    """Return the best mixes of two fixed candidates.
 
-    The hull is the deferral curve of a single prompt whose qualities are the candidates' means: its
-    points are the vertices from the best candidate down to the cheapest, each with the lambda from
-    which it is chosen. On an edge, cost and quality of a prompt are expectations over the random
-    draw. Arguments as :func:`routed_policies`.
+    They form the upper concave hull of the fixed candidates' points (mean cost, mean quality). The
+    hull is computed as the deferral curve of a single prompt whose qualities are the candidates'
+    means. Its points are the vertices of the hull, from the best candidate down to the cheapest,
+    each with the smallest lambda at which it is selected. On an edge, the cost and the quality of a
+    prompt are expectations over the random draw. The arguments are those of
+    :func:`routed_policies`.
     """
     mean = labels.mean(axis=0, keepdims=True)
     curve = deferral_curve(mean, costs)
-    vertices = np.array([choose(mean, costs, safe_lambda(curve, i))[0] for i in range(len(curve))])
+    vertices = np.array(
+        [choose(mean, costs, lambda_of_point(curve, i))[0] for i in range(len(curve))]
+    )
 
     def outcome(position: float) -> Outcome:
         i = int(position)

@@ -1,1 +1,1 @@
-"""The routing rule, the exact deferral curve and the calibration of lambda: numpy alone."""
+"""Routing policy, exact deferral curve and calibration of lambda, with numpy and scipy."""

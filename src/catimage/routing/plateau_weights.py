@@ -1,11 +1,12 @@
-"""Calibration of the weights omega of the plateau rule.
+"""Calibration of the weights omega of the plateau rule (:mod:`catimage.routing.plateau`).
 
-BudgetFusion 3.4 chooses them "using the efficiency measurement as detailed in Section 4.2". Of the
-two measurements of section 4.2, quality per TFLOP (equation 8) is largest at the fewest steps for
-any metric that starts above 0, so it cannot be used. Equation 9 can: the gain over one step count
-for all prompts at the same cost. The weights maximise the mean of this gain over the metrics, on
-prompts with labels. Free weights are between 0 and 1, as in the paper, so that t* is after the
-median; without the lower bound, the cost could decrease without limit.
+The BudgetFusion paper (section 3.4) chooses the weights "using the efficiency measurement as
+detailed in Section 4.2". That section has two measurements. Quality per TFLOP (equation 8) is not
+suitable, as it is largest at the fewest steps for any metric that is positive there. This module
+uses equation 9: the relative gain in quality over the use of one step count for all prompts at the
+same mean cost. The weights maximise the mean of this gain over the metrics, on prompts with labels.
+A weight that is not set is between 0 and 1, as in the paper, so that the threshold of equation 7 is
+at least the median; without this limit, t* could be the first step count for all prompts.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from catimage.common.arrays import Floats, Ints
 from catimage.routing.plateau import MARGIN, shift_for, turning_points
 
 GRID = tuple(round(0.1 * i, 1) for i in range(11))
-"""Values of a free weight, with one decimal as in the paper."""
-_MIN_GAIN = 1e-12
+"""Values of a weight that is not set, with one decimal as in the paper."""
+_MIN_IMPROVEMENT = 1e-12
+"""Smaller improvements of the gain are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class PlateauWeights:
     """Weights, and their results on the calibration prompts.
 
     Attributes:
-        omega: (n_metrics,).
-        mean_cost: mean cost of t*.
-        gain: equation 9, the mean over the metrics.
+        omega: the weights, (n_metrics,).
+        mean_cost: mean cost of t* per image.
+        gain: gain of equation 9 as a fraction, averaged over the metrics.
     """
 
     omega: Floats
@@ -43,9 +45,10 @@ class PlateauCalibration:
     """The data on which weights are calibrated.
 
     Attributes:
-        predicted: predicted metrics, (n_prompts, n_metrics, n_steps), input of the rule.
-        quality: labels in the same shape, with positive means.
-        cost: cost of one image, (n_steps,), not descending.
+        predicted: predicted metrics, (n_prompts, n_metrics, n_steps), from which the rule computes
+            t*.
+        quality: labels, (n_prompts, n_metrics, n_steps), with positive means.
+        cost: cost of one image for each step count, (n_steps,), not descending.
         margin: see :func:`~catimage.routing.plateau.turning_points`.
     """
 
@@ -55,11 +58,11 @@ class PlateauCalibration:
     margin: float = MARGIN
 
     def evaluate(self, omega: Floats) -> PlateauWeights:
-        """Return the mean cost and the gain of weights."""
+        """Compute the mean cost and the gain of weights ``omega``, (n_metrics,)."""
         stops = turning_points(self.predicted, omega, margin=self.margin)
         mean_cost = float(self.cost[stops].mean())
-        mean_quality = values_at(self.quality, stops).mean(axis=0)
-        left, share = neighbours(self.cost, mean_cost)
+        mean_quality = _values_at(self.quality, stops).mean(axis=0)
+        left, share = neighbouring_steps(self.cost, mean_cost)
         right = min(left + 1, len(self.cost) - 1)
         by_step = self.quality.mean(axis=0)
         uniform = (1 - share) * by_step[:, left] + share * by_step[:, right]
@@ -71,18 +74,19 @@ def calibrate_weights(
 ) -> PlateauWeights:
     """Find the weights with the largest gain over one step count for all prompts.
 
-    A given weight is kept. Free weights are searched on :data:`GRID`: first one value for all of
-    them, then one weight at a time until there is no gain. With a budget, all weights of each
-    trial, given ones included, are shifted (:func:`~catimage.routing.plateau.shift_for`), so only
-    the differences between given weights are kept.
+    Weights that are not given are searched on :data:`GRID`: first one value for all of them, then
+    one weight at a time until the gain does not improve. Given weights are not changed without a
+    budget. With a budget, a number is added to all weights, including the given ones, so that the
+    mean cost is within the budget (:func:`~catimage.routing.plateau.shift_for`); only the
+    differences between given weights are then unchanged.
 
     Args:
-        data: the calibration prompts.
-        given: the weight of each metric, or None if it is free.
-        budget: upper bound of the mean cost.
+        data: the calibration data.
+        given: the weight of each metric, or None to search for the weight.
+        budget: upper bound of the mean cost per image.
 
     Raises:
-        InputError: the budget is below the cost of the fewest steps.
+        InputError: the budget is below the cost of the smallest step count.
     """
     free = [m for m, weight in enumerate(given) if weight is None]
 
@@ -100,22 +104,34 @@ def calibrate_weights(
     while free:
         trials = [{**values, m: w} for m in free for w in GRID]
         result, trial = max(((evaluate(v), v) for v in trials), key=lambda pair: pair[0].gain)
-        if not result.gain > best.gain + _MIN_GAIN:
+        if not result.gain > best.gain + _MIN_IMPROVEMENT:
             break
         best, values = result, trial
     return best
 
 
-def values_at(values: Floats, stops: Ints) -> Floats:
-    """Return the values (n_prompts, n_metrics, n_steps) at each prompt's step, (n_prompts,
-    n_metrics).
+def _values_at(values: Floats, stops: Ints) -> Floats:
+    """Return the value of each prompt and metric at the step count of the prompt.
+
+    Args:
+        values: (n_prompts, n_metrics, n_steps).
+        stops: positions of the step counts, (n_prompts,).
+
+    Returns:
+        The values, (n_prompts, n_metrics).
     """
     return np.take_along_axis(values, stops[:, None, None], axis=2)[:, :, 0]
 
 
-def neighbours(cost: Floats, mean_cost: float) -> tuple[int, float]:
-    """Return the step below a mean cost, and the share of prompts at the next step with which the
-    mean is reached.
+def neighbouring_steps(cost: Floats, mean_cost: float) -> tuple[int, float]:
+    """Find the two successive step counts whose mixture has a mean cost.
+
+    Args:
+        cost: cost of one image for each step count, (n_steps,), not descending.
+        mean_cost: mean cost per image.
+
+    Returns:
+        The position of the smaller step count, and the share of the prompts with the larger one.
     """
     last = max(len(cost) - 2, 0)
     below = np.searchsorted(cost, mean_cost * (1 + 1e-12), side="right") - 1

@@ -1,4 +1,4 @@
-"""The routing policy (CATImage, equation 3): the candidate with the best quality minus cost."""
+"""The routing policy (CATImage paper, equation 3): quality minus lambda times cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from catimage.common.arrays import Floats, Ints
 
 
 def check_shapes(quality: NDArray[np.floating], cost: NDArray[np.floating]) -> None:
-    """Check arrays of quality and cost.
+    """Check the shapes and the values of quality and cost.
 
     Args:
         quality: (n_prompts, n_candidates), finite.
@@ -28,26 +28,26 @@ def check_shapes(quality: NDArray[np.floating], cost: NDArray[np.floating]) -> N
 
 
 def choose(quality: Floats, cost: Floats, lam: float) -> Ints:
-    """Select the candidate of each prompt by equation 3.
+    """Select the candidate of each prompt (CATImage paper, equation 3).
 
-    The candidate is the argmax over m of ``quality[:, m] - lam * cost[m]``. The cheapest of tied
-    candidates is selected, and the first of those with equal costs.
+    The selected candidate m maximises ``quality[:, m] - lam * cost[m]``. If several candidates are
+    tied, the cheapest of them is selected; if their costs are equal, the first one.
 
     Args:
-        quality: expected quality, (n_prompts, n_candidates), higher is better.
+        quality: predicted quality, (n_prompts, n_candidates), higher is better.
         cost: cost of one image, (n_candidates,), in any unit.
         lam: lambda, in quality units per cost unit, not negative. Infinity selects the cheapest
             candidate.
 
     Returns:
-        Positions of candidates, (n_prompts,).
+        The positions of the selected candidates, (n_prompts,).
 
     Raises:
         ValueError: an array is invalid, or ``lam`` is negative or NaN.
     """
     check_shapes(quality, cost)
     if not lam >= 0:
-        raise ValueError(f"lambda must not be negative, not {lam}")
+        raise ValueError(f"lambda must be 0 or more, not {lam}")
     order = np.argsort(cost, kind="stable")
     if np.isinf(lam):
         cheapest = order[cost[order] == cost[order[0]]]

@@ -20,7 +20,7 @@ from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params
 from catimage.router import FORMAT
 from catimage.routing.calibration import CalibratedRule, RuleRequirements, calibrate
-from catimage.routing.curve import safe_lambda
+from catimage.routing.curve import lambda_of_point
 from catimage.workspace import Workspace, replacing
 
 
@@ -121,7 +121,7 @@ def _document(
 def _write(workspace: Workspace, calibrated: CalibratedRule, document: dict[str, Any]) -> None:
     curve, name = calibrated.curve, document["estimator"]
     rows = {
-        "lambda": [safe_lambda(curve, i) for i in range(len(curve))],
+        "lambda": [lambda_of_point(curve, i) for i in range(len(curve))],
         "cost": curve.cost,
         "quality": curve.quality,
     }

@@ -124,7 +124,7 @@ def conditions(data: StepData, stops: Ints) -> dict[str, Condition]:
 
 
 def _uniform_share(costs: Floats, mean_cost: float) -> Floats:
-    """Return the share of each step, (n_steps,), with which two neighbouring_steps give ``mean_cost``."""
+    """Return the share of each step, (n_steps,): two neighbouring steps give ``mean_cost``."""
     k = len(costs)
     share = np.zeros(k)
     left, right_share = neighbouring_steps(costs, mean_cost)
