@@ -51,7 +51,7 @@ class _Data:
 def rows() -> list[Row]:
     folder = Path(os.environ.get("CATIMAGE_SHARED", "../shared")) / "data" / "scores"
     if not folder.is_dir():
-        return [Row("adding a candidate", f"skipped: {folder} not found")]
+        return [Row("add-candidate", f"skipped: {folder} not found")]
     data = _read(folder)
     parts: dict[str, list[Figures]] = defaultdict(list)
     for known, test in KFold(FOLDS, shuffle=True, random_state=0).split(data.prompts):

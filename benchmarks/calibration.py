@@ -13,7 +13,7 @@ TIMED_POINTS = 50
 
 
 def grid_search(predicted: np.ndarray, cost: np.ndarray, budget: float, points: int) -> float:
-    """Return the first lambda of a grid whose mean cost is within the budget."""
+    """Return the first lambda of a grid that has a mean cost within the budget."""
     grid = np.geomspace(1e-4, 1e2, points)
     means = [cost[choose(predicted, cost, float(lam))].mean() for lam in grid]
     return float(grid[int(np.argmax(np.array(means) <= budget))])

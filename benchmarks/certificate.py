@@ -1,8 +1,9 @@
 """Coverage of ``calibrate.confidence``: 1,000 simulated calibrations per row.
 
-Each calibration draws n prompts from a population and selects a rule, whose true mean cost is that
-of the population. The rows give how often it is within the budget (required: 95%), and the mean
-share of the budget that is spent, next to those of a rule without a confidence.
+Each calibration samples n prompts from a population and selects a rule. The true mean cost of the
+rule is its mean cost over the population. Each row has the share of calibrations with a true mean
+cost within the budget (required: 95%), and the mean share of the budget that is spent, with a
+confidence and without one.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def _neighbour_rows() -> list[Row]:
             "1 ms median",
         ),
         Row(
-            "the same: true neighbours found",
+            f"knn among {size}: true neighbours found",
             f"{recall:.1%}; predictions correlate {correlation:.3f} with exact ones",
         ),
         Row(f"fit, knn, {size}", f"{fit:.1f} s"),

@@ -125,7 +125,7 @@ def _seconds(regressor: Any, x: Any, y: np.ndarray) -> float:
 
 
 def rows() -> list[Row]:
-    """Return one row per regressor; each is fitted in a process of its own, for its memory."""
+    """Return one row per regressor. Each is fitted in a separate process, to measure its memory."""
     table = []
     for name in regressors():
         with get_context("spawn").Pool(1) as process:

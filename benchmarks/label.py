@@ -76,7 +76,7 @@ def _filters() -> list[Row]:
                 Row(
                     f"{name}, {size} x {size} pixels",
                     f"{speed:.0f} images/s",
-                    f"{plain:.0f} (scipy, an image at a time)",
+                    f"{plain:.0f} (scipy, one image at a time)",
                     f"{speed / plain:.1f}x",
                     "5x",
                 )

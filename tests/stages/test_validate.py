@@ -111,7 +111,9 @@ def test_imported_data_need_no_embeddings(tmp_path):
 def test_a_missing_table_names_the_command_that_writes_it(tmp_path):
     workspace = write_workspace(tmp_path)
     workspace.scores.unlink()
-    with pytest.raises(InputError, match=r"[Rr]un 'catimage label' first"):
+    with pytest.raises(
+        InputError, match=r"scores\.parquet: the file does not exist\. Run 'catimage label' first\."
+    ):
         validate.run(workspace, PARAMS)
 
 
