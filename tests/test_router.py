@@ -48,10 +48,10 @@ def test_a_smaller_budget_means_a_larger_lambda(router):
     ("prompts", "options", "message"),
     [
         (["a"], {"budget": 0.5}, "below the cost of the cheapest"),
-        (["a"], {"budget": 2, "lam": 1}, "not both"),
+        (["a"], {"budget": 2, "lam": 1}, "together with lambda"),
         (["a"], {"lam": -1}, "0 or more"),
         (["a"], {"lam": math.nan}, "0 or more"),
-        (["a", "  "], {}, "prompt 2 is empty"),
+        (["a", "  "], {}, "prompt 2: the text is empty"),
         (["x" * 100_000], {}, "100,000 characters"),
     ],
 )
@@ -145,7 +145,7 @@ def test_floors_allow_the_calibrated_budget_only_and_multipliers_apply_to_any_la
     )
     with pytest.raises(
         InputError,
-        match=r"not the budget 2\.4 for which the floors .*sharpness 0\.3.* Set budget",
+        match=r"not the budget 2\.4 for which the floors .*sharpness 0\.3.* Set 'budget'",
     ):
         floored.rule_for(budget=3.0)
     assert floored.rule_for(budget=floored.budget) is rule

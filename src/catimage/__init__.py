@@ -1,6 +1,7 @@
 """CATImage: cost-aware routing for text-to-image models.
 
-The public API; each name is imported when it is first used, so that ``import catimage`` is fast.
+This module is the public API. A name is imported when it is first used, so that
+``import catimage`` is fast.
 """
 
 from importlib import import_module
@@ -52,4 +53,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """Return the names of the module, including those that have not been imported."""
     return sorted([*globals(), *__all__])

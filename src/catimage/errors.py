@@ -10,12 +10,12 @@ class InputError(ValueError):
 
     The message has the form ``<file or key>: <problem>. <fix>.``, for example
     ``costs.csv: row 3: the unit is empty. Fill it in or remove the row.`` The command line prints
-    it and exits with status 2; the service responds with a 4xx status.
+    this message and exits with status 2; the service responds with a 4xx status.
     """
 
 
 def closest(name: str, known: Sequence[str]) -> str | None:
-    """Return the most similar of the ``known`` names, or None if none is similar."""
+    """Return the name in ``known`` that is most similar to ``name``; None if no name is similar."""
     from difflib import get_close_matches
 
     matches = get_close_matches(name, known, n=1)
@@ -23,7 +23,7 @@ def closest(name: str, known: Sequence[str]) -> str | None:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return `` (did you mean X?)`` for the most similar of the ``known`` names, or ``""``."""
+    """Return `` (did you mean 'X'?)`` with the most similar name in ``known``, or ``""``."""
     suggestion = closest(name, known)
     return f" (did you mean {suggestion!r}?)" if suggestion else ""
 

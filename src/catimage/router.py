@@ -21,7 +21,7 @@ from catimage.routing.curve import DeferralCurve
 from catimage.routing.randomized import RoutingRule, check_budget, rule_within
 
 FORMAT = 4
-"""Version of the files in ``models/router/``."""
+"""Version of the file format of ``models/router/``."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Decision:
     Attributes:
         prompt: the prompt.
         candidate: name of the selected candidate.
-        cost: its cost, in the router's cost unit.
-        predicted_quality: its predicted quality, in the metric's unit.
-        lam: the lambda that was used.
+        cost: cost of one image of the selected candidate, in the cost unit of the router.
+        predicted_quality: predicted quality of the selected candidate, in the unit of the metric.
+        lam: the lambda of equation 3 for this prompt.
         qualities: predicted quality of every candidate, by name.
     """
 
@@ -47,30 +47,30 @@ class Decision:
 
 @dataclass(frozen=True)
 class Router:
-    """Routes prompts to candidates by equation 3 (CATImage 3.3).
+    """Routes prompts to candidates by equation 3 (CATImage paper, section 3.3).
 
-    The calibrate stage writes ``models/router/``; :meth:`load` reads it.
+    The stage calibrate writes a router to ``models/router/``; :meth:`load` reads it.
 
     Attributes:
         estimator: predicts the quality of every candidate from the prompt.
-        estimator_name: its name in ``train.estimators``.
-        metric: the metric that it predicts.
+        estimator_name: name of the estimator in ``train.estimators``.
+        metric: name of the metric that the estimator predicts (the routed metric).
         cost_unit: unit of ``costs`` and ``budget``.
-        pool: name of the pool.
+        pool: name of the pool of the candidates.
         candidates: names of the candidates, cheapest first.
         costs: cost of one image of each candidate, (n_candidates,).
-        budget: mean cost per image that ``rule`` was calibrated for.
+        budget: mean cost per image for which ``rule`` was calibrated.
         rule: the calibrated rule.
-        curve: deferral curve on the validation split, with lambdas inside their segments.
-        mix: whether two lambdas may be combined to spend a whole budget.
-        confidence: probability that the true mean cost is within the budget, or None.
-        certified: rules for other budgets, if there is a confidence.
+        curve: deferral curve on the validation split.
+        mix: whether two lambdas may be combined to spend the whole budget.
+        confidence: minimum probability that the true mean cost is within the budget, or None.
+        certified: certified rules for other budgets; None without a confidence.
         quality_floor: mean quality that the rule was calibrated to reach, or None.
-        floors: bounds of the mean quality of other metrics, by name.
-        floor_estimators: estimators of these metrics, by name.
-        risk_aversion: number of predictive standard deviations subtracted from the predicted
+        floors: bounds of the mean scores of other metrics, by name.
+        floor_estimators: the estimators of the metrics of ``floors``, by metric.
+        risk_aversion: number of predictive standard deviations to subtract from the predicted
             quality.
-        spread: estimator of the predictive standard deviations, if ``risk_aversion`` is not 0.
+        spread: estimator of the predictive standard deviations; None if ``risk_aversion`` is 0.
     """
 
     estimator: Pipeline
@@ -94,10 +94,10 @@ class Router:
 
     @classmethod
     def load(cls, folder: Path) -> Router:
-        """Read ``models/router/``.
+        """Read a router from its folder, ``models/router/`` in a workspace.
 
         Raises:
-            InputError: the folder has no router, is damaged, or was written by another version.
+            InputError: there is no router, it is damaged, or another version wrote it.
         """
         document, curve, certified = _read(folder)
         metrics = list(document["floors"])
@@ -119,31 +119,31 @@ class Router:
 
     @property
     def lam(self) -> float:
-        """The largest lambda of the calibrated rule: the one that keeps the budget alone."""
+        """The largest lambda of the calibrated rule."""
         return float(self.rule.lam.max())
 
     def predict(self, prompts: Sequence[str]) -> Floats:
-        """Predict the quality of every candidate, (n_prompts, n_candidates).
+        """Predict the quality of every candidate for each prompt, (n_prompts, n_candidates).
 
         Raises:
             InputError: a prompt is empty, or has 100,000 or more characters.
         """
         for i, prompt in enumerate(prompts):
             if not prompt.strip():
-                raise InputError(f"prompt {i + 1} is empty. Describe the image.")
+                raise InputError(f"prompt {i + 1}: the text is empty. Describe the image.")
             if len(prompt) >= TOO_LONG:
                 raise InputError(
-                    f"prompt {i + 1} has {len(prompt):,} characters. Shorten it to at most"
-                    f" {TOO_LONG - 1:,} characters."
+                    f"prompt {i + 1}: the text has {len(prompt):,} characters. Shorten it to at"
+                    f" most {TOO_LONG - 1:,} characters."
                 )
         return np.asarray(self.estimator.predict(np.array(prompts, object)), np.float64)
 
-    def scores(self, prompts: Sequence[str], qualities: Floats) -> Floats:
+    def rule_inputs(self, prompts: Sequence[str], qualities: Floats) -> Floats:
         """Compute the input of the routing rule from the output of :meth:`predict`.
 
         Returns:
-            (1 + n_floors, n_prompts, n_candidates): the quality minus the risk aversion, and the
-            predicted qualities by the metrics with floors.
+            Predictions, (1 + n_floors, n_prompts, n_candidates): ``qualities`` minus
+            ``risk_aversion`` predictive standard deviations, then the metrics of ``floors``.
         """
         texts = np.array(prompts, object)
         routed = qualities
@@ -153,23 +153,23 @@ class Router:
         return np.stack([routed, *floors])
 
     def rule_for(self, lam: float | None = None, budget: float | None = None) -> RoutingRule:
-        """Return the rule for a lambda or for a budget, or the calibrated rule.
+        """Return the rule for a lambda or for a budget; the calibrated rule without arguments.
 
-        With ``calibrate.confidence``, the rule of the largest certified budget within ``budget`` is
-        returned.
+        If the router has a confidence, the rule for a budget is that of the largest certified
+        budget that is at most ``budget``.
 
         Args:
             lam: lambda, in quality units per cost unit.
-            budget: mean cost per image.
+            budget: mean cost per image, in the cost unit of the router.
 
         Raises:
             InputError: both are given, lambda is negative, the budget is below the cost of the
-                cheapest candidate, or the router has floors, calibrated for another budget.
+                cheapest candidate, or the floors were calibrated for another budget.
         """
         if lam is not None and budget is not None:
-            raise InputError("give a budget or a lambda, not both.")
+            raise InputError("budget: cannot be set together with lambda. Remove one of them.")
         if lam is not None and not lam >= 0:
-            raise InputError(f"lambda must be a number of 0 or more, not {lam}.")
+            raise InputError(f"lambda: must be a number of 0 or more, not {lam}. Correct it.")
         if lam is not None:
             multipliers = (self.rule.share @ self.rule.multipliers)[None]
             return RoutingRule(np.ones(1), np.array([lam]), multipliers)
@@ -183,8 +183,8 @@ class Router:
             floors = " and ".join(f"{metric} {floor:g}" for metric, floor in self.floors.items())
             raise InputError(
                 f"budget: {budget:g} is not the budget {self.budget:g} for which the floors of this"
-                f" router ({floors}) were calibrated. Set budget in params.yaml, and calibrate"
-                " again."
+                f" router ({floors}) were calibrated. Set 'budget' in params.yaml, and run"
+                " 'catimage calibrate' again."
             )
         if self.certified is not None:
             return self.certified.within(budget)
@@ -193,10 +193,10 @@ class Router:
     def route(
         self, prompts: Sequence[str], lam: float | None = None, budget: float | None = None
     ) -> list[Decision]:
-        """Decide for each prompt, by a lambda, by a budget, or by the calibrated rule.
+        """Select a candidate for each prompt with the rule of :meth:`rule_for`.
 
-        If the rule combines two lambdas, a hash of the prompt selects one of them: the same prompt
-        always gets the same candidate.
+        If the rule has several lambdas, a hash of the prompt selects one of them, so that the same
+        prompt always gets the same candidate.
 
         Raises:
             InputError: see :meth:`rule_for` and :meth:`predict`.
@@ -207,10 +207,10 @@ class Router:
     def decide(
         self, prompts: Sequence[str], qualities: Floats, rule: RoutingRule
     ) -> list[Decision]:
-        """Decide for each prompt from predicted qualities (n_prompts, n_candidates)."""
+        """Select a candidate for each prompt from the output of :meth:`predict`."""
         draws = prompt_draws(prompts)
         chosen = rule.select(
-            rule.choose_by_part(self.scores(prompts, qualities), self.costs), draws
+            rule.choose_by_part(self.rule_inputs(prompts, qualities), self.costs), draws
         )
         lambdas = rule.lam[rule.assign_parts(draws)].tolist()
         return [
@@ -227,7 +227,7 @@ class Router:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
-    """Read ``router.json``, the columns of the curve, and those of the certified rules."""
+    """Read ``router.json`` and the columns of ``curve.parquet`` and ``certified.parquet``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

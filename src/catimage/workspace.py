@@ -30,46 +30,46 @@ class Workspace:
 
     @property
     def pools(self) -> Path:
-        """The pools of the workspace, which take precedence over those of the package."""
+        """The folder of the pools of the workspace, which take precedence over packaged pools."""
         return self.root / "pools"
 
     @property
     def prompts(self) -> Path:
-        """The prompts table."""
+        """The prompts table, ``data/prompts.parquet``."""
         return self.root / "data" / "prompts.parquet"
 
     @property
     def candidates(self) -> Path:
-        """The candidates table."""
+        """The candidates table, ``data/candidates.parquet``."""
         return self.root / "data" / "candidates.parquet"
 
     @property
     def scores(self) -> Path:
-        """The scores table."""
+        """The scores table, ``data/scores.parquet``."""
         return self.root / "data" / "scores.parquet"
 
     @property
     def images(self) -> Path:
-        """The folder of the image shards and their manifest."""
+        """The folder of the image shards and of the manifest that lists them."""
         return self.root / "data" / "images"
 
     def embeddings(self, encoder: str) -> Path:
-        """Return the folder of the embeddings of the prompts by the text encoder ``encoder``."""
+        """Return the folder of the prompt embeddings of the text encoder with a name."""
         return self.root / "data" / "embeddings" / encoder
 
     @property
     def estimators(self) -> Path:
-        """The trained estimators, in subfolders ``<metric>/<name>/``."""
+        """The folder of the trained estimators; their subfolders are ``<metric>/<name>/``."""
         return self.root / "models" / "estimators"
 
     @property
     def router(self) -> Path:
-        """The calibrated router."""
+        """The folder of the calibrated router."""
         return self.root / "models" / "router"
 
     @property
     def reports(self) -> Path:
-        """The results of validation and evaluation: JSON files, plots and the report."""
+        """The folder of the results of validation and evaluation: JSON files, plots and report."""
         return self.root / "reports"
 
     @property
@@ -83,8 +83,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Replace the file or folder ``path`` if the ``with`` block succeeds.
 
     Yields:
-        A temporary path in the same folder, for the new content. It is renamed to ``path`` at the
-        end of the block. If the block raises an exception, it is removed and ``path`` is unchanged.
+        A temporary path in the same folder, to which the block writes the new content. At the end
+        of the block, the temporary path is renamed to ``path``. If the block raises an exception,
+        the temporary path is removed and ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -103,6 +104,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder; do nothing if the path does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

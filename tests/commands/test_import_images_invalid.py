@@ -22,6 +22,8 @@ def workspace(tmp_path):
 
 
 def _set_cell(row, column, value):
+    """Return a function that changes a cell of the list."""
+
     def damage(rows, folder):
         rows[row][column] = value
 
@@ -29,6 +31,8 @@ def _set_cell(row, column, value):
 
 
 def _change_file(row, change):
+    """Return a function that calls ``change`` with the path of the image of a row."""
+
     def damage(rows, folder):
         change(folder / rows[row][3])
 
@@ -43,7 +47,7 @@ def _widen(path):
     Image.new("RGB", (9, 8)).save(path)
 
 
-BAD_IMAGES = [
+BAD_IMAGES = [  # a function that changes the files, and the message; row 5 is line 7 of the file
     (_change_file(5, Path.unlink), r"images.csv: row 7: .*cheap-1-8.png: image file not found"),
     (_change_file(5, _truncate), r"images.csv: row 7: .*cheap-1-8.png: cannot read the image file"),
     (
@@ -53,8 +57,8 @@ BAD_IMAGES = [
     (
         _change_file(5, _widen),
         (
-            r"row 7: .*cheap-1-8.png has 9 x 8 pixels, and .*cheap-0-3.png has 8 x 8. All images of"
-            r" the candidate 'cheap' must"
+            r"row 7: .*cheap-1-8.png has 9 x 8 pixels, but .*cheap-0-3.png has 8 x 8. Resize or"
+            r" remove it: all images of the candidate 'cheap' must"
         ),
     ),
 ]
@@ -111,7 +115,7 @@ def test_invalid_input_is_rejected_and_nothing_is_written(
         ),
         (
             ["import.lower_is_better=[level]"],
-            "lower_is_better applies to imported scores only, but kind is images",
+            "lower_is_better is for imported scores only, but kind is images",
         ),
         (["bugdet=2"], "unknown key 'bugdet'"),
     ],
@@ -142,7 +146,7 @@ def test_invalid_images_can_be_skipped(
     write, workspace, tmp_path, metrics, damage, message, capsys
 ):
     rows = rows_of()
-    manifest = write(rows)
+    images_csv = write(rows)
     damage(rows, tmp_path)
     settings = [
         "label.on_error=skip",
@@ -150,11 +154,12 @@ def test_invalid_images_can_be_skipped(
         "label.metrics=[level]",
         "metric=level",
     ]
-    import_images.run(workspace, manifest, None, settings)
+    import_images.run(workspace, images_csv, None, settings)
     out = capsys.readouterr().out
     assert (
         "import-images: skipped: " in out
-        and "15 images; 1 skipped; 'label' continues with --set validate.complete_labels=false"
+        and "15 images, 1 skipped. Run 'catimage label --set validate.complete_labels=false' to"
+        " continue without the skipped images."
         in out
     )
     assert set(images_of(workspace)) == {
@@ -169,9 +174,9 @@ def test_invalid_images_can_be_skipped(
 
 
 def test_candidate_without_a_valid_image_is_rejected(write, workspace, tmp_path):
-    manifest = write(rows_of())
+    images_csv = write(rows_of())
     for path in (tmp_path / "images").glob("expensive-*"):
         path.unlink()
     with pytest.raises(InputError, match="the candidate 'expensive' has no valid image"):
-        import_images.run(workspace, manifest, None, ["label.on_error=skip"])
+        import_images.run(workspace, images_csv, None, ["label.on_error=skip"])
     assert files_of(workspace.root) == {}

@@ -11,29 +11,35 @@ from catimage.params import CompositeParams, LabelParams, parse_params
 
 
 class Up(Metric):
+    """A bounded metric, higher is better."""
+
     name = "up"
     range = (0.0, 10.0)
 
 
 class Down(ReferenceMetric):
+    """A metric with a reference image, lower is better."""
+
     name = "down"
     range = (-1.0, 1.0)
     higher_is_better = False
 
 
-class Open(Metric):
-    name = "open"
+class Unbounded(Metric):
+    """A metric without an upper bound."""
+
+    name = "unbounded"
     range = (0.0, float("inf"))
 
 
-KNOWN = {"up": Up, "down": Down, "open": Open}
+CLASSES = {"up": Up, "down": Down, "unbounded": Unbounded}
 NUMBERS = st.floats(-20, 20)
 WEIGHTS = st.floats(0.01, 100)
 
 
 def composite(kind="sum", **terms):
     return Composite(
-        "both", CompositeParams.model_validate({"kind": kind, "terms": terms}), KNOWN.__getitem__
+        "both", CompositeParams.model_validate({"kind": kind, "terms": terms}), CLASSES.__getitem__
     )
 
 
@@ -41,25 +47,25 @@ def combine(metric, **values):
     return metric.combine({name: np.array(v, float) for name, v in values.items()})
 
 
-def test_sum_is_the_weighted_mean_of_the_scaled_scores():
+def test_a_sum_is_the_weighted_mean_of_the_scaled_scores():
     metric = composite(up={"weight": 3}, down={})
     assert combine(metric, up=[0, 5, 10, 2], down=[1, 0, -1, 0.5]) == pytest.approx(
         [0, 0.5, 1, (3 * 0.2 + 0.25) / 4]
     )
 
 
-def test_product_is_the_weighted_geometric_mean():
+def test_a_product_is_the_weighted_geometric_mean():
     metric = composite("product", up={"weight": 2}, down={"weight": 1})
     values = combine(metric, up=[8, 0, 10, 10], down=[0, -1, 1, -1])
     assert values == pytest.approx([np.exp((2 * np.log(0.8) + np.log(0.5)) / 3), 0, 0, 1])
 
 
 def test_scores_outside_the_scale_are_clipped_to_0_and_1():
-    metric = composite(open={"scale": [2, 4]})
-    assert combine(metric, open=[0, 2, 3, 4, 100]) == pytest.approx([0, 0, 0.5, 1, 1])
+    metric = composite(unbounded={"scale": [2, 4]})
+    assert combine(metric, unbounded=[0, 2, 3, 4, 100]) == pytest.approx([0, 0, 0.5, 1, 1])
 
 
-def test_a_missing_score_of_a_term_is_a_missing_score():
+def test_the_score_is_missing_if_the_score_of_a_term_is_missing():
     for kind in ("sum", "product"):
         assert np.isnan(
             combine(composite(kind, up={}, down={}), up=[0, 1], down=[np.nan, 1])
@@ -67,14 +73,14 @@ def test_a_missing_score_of_a_term_is_a_missing_score():
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, WEIGHTS, WEIGHTS, st.sampled_from(["sum", "product"]))
-def test_composite_lies_in_0_to_1_and_improves_with_each_term(up, down, step, w, v, kind):
+def test_a_composite_lies_in_0_to_1_and_improves_with_each_term(up, down, step, w, v, kind):
     metric = composite(kind, up={"weight": w}, down={"weight": v})
-    here, more_up, more_down = combine(
+    base, higher_up, higher_down = combine(
         metric, up=[up, up + abs(step), up], down=[down, down, down + abs(step)]
     )
-    assert 0 <= here <= 1
-    assert more_up >= here - 1e-12
-    assert more_down <= here + 1e-12
+    assert 0 <= base <= 1
+    assert higher_up >= base - 1e-12
+    assert higher_down <= base + 1e-12
 
 
 @given(
@@ -89,7 +95,7 @@ def test_weights_are_relative(up, down, w, v, factor, kind):
     )
 
 
-def test_composite_declares_range_direction_and_reference():
+def test_a_composite_declares_range_direction_and_need_of_a_reference():
     metric = composite(up={}, down={})
     assert (metric.terms, metric.range, metric.higher_is_better, metric.needs_reference) == (
         ["up", "down"],
@@ -100,7 +106,7 @@ def test_composite_declares_range_direction_and_reference():
     assert not composite(up={}).needs_reference
 
 
-def test_version_depends_on_the_definition_and_the_versions_of_the_terms():
+def test_the_version_depends_on_the_definition_and_the_versions_of_the_terms():
     plain = composite(up={}, down={}).version({"up": "1", "down": "1"})
     others = [
         composite(up={}, down={}).version({"up": "1", "down": "2"}),
@@ -157,37 +163,35 @@ def test_unknown_and_nested_terms_are_refused(composites, message):
             query(label_of(composites))
 
 
-def test_the_name_of_a_metric_is_refused():
+def test_a_composite_with_the_name_of_a_metric_is_refused():
     with pytest.raises(InputError, match=r"label\.composites\.sharpness: a metric has this name"):
         declaration("sharpness", label_of({"sharpness": {"terms": {"clip_score": {}}}}))
 
 
 def test_an_unbounded_term_needs_a_scale(monkeypatch):
-    monkeypatch.setattr("catimage.metrics.registry.METRICS", {"open": f"{__name__}:Open"})
+    monkeypatch.setattr("catimage.metrics.registry.METRICS", {"unbounded": f"{__name__}:Unbounded"})
     with pytest.raises(
         InputError,
         match=(
-            r"^params.yaml: label.composites.it.terms.open: the range of the metric is unbounded\."
-            r" Set 'scale' to the two scores that count as 0 and 1\.$"
+            r"^params.yaml: label.composites.mean.terms.unbounded: the range of the metric is"
+            r" unbounded\. Set 'scale' to the two scores that count as 0 and 1\.$"
         ),
     ):
-        declaration("it", label_of({"it": {"terms": {"open": {}}}}))
-    assert declaration("it", label_of({"it": {"terms": {"open": {"scale": [0, 2]}}}})).range == (
-        0.0,
-        1.0,
-    )
+        declaration("mean", label_of({"mean": {"terms": {"unbounded": {}}}}))
+    scaled = label_of({"mean": {"terms": {"unbounded": {"scale": [0, 2]}}}})
+    assert declaration("mean", scaled).range == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("definition", "message"),
     [
-        ({"terms": {}}, "label.composites.it.terms"),
-        ({"terms": {"up": {"weight": 0}}}, "label.composites.it.terms.up.weight"),
-        ({"terms": {"up": {"scale": [2, 1]}}}, "must be two numbers, the lower one first"),
-        ({"terms": {"up": {}}, "kind": "mean"}, "label.composites.it.kind"),
-        ({"terms": {"up": {"wieght": 1}}}, "unknown key 'label.composites.it.terms.up.wieght'"),
+        ({"terms": {}}, "label.composites.mean.terms"),
+        ({"terms": {"up": {"weight": 0}}}, "label.composites.mean.terms.up.weight"),
+        ({"terms": {"up": {"scale": [2, 1]}}}, "must be two numbers in ascending order"),
+        ({"terms": {"up": {}}, "kind": "mean"}, "label.composites.mean.kind"),
+        ({"terms": {"up": {"wieght": 1}}}, "unknown key 'label.composites.mean.terms.up.wieght'"),
     ],
 )
 def test_an_invalid_definition_is_refused(definition, message):
     with pytest.raises(InputError, match=message):
-        label_of({"it": definition})
+        label_of({"mean": definition})

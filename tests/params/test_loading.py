@@ -32,7 +32,7 @@ def test_omitted_keys_have_their_defaults(tmp_path):
         ("generate: {batch_size: 0}", "generate.batch_size"),
         ("budget: -3", "'budget': must be a positive number"),
         ("budget: lots", "'budget': must be"),
-        ("[1, 2]", "must be a mapping"),
+        ("[1, 2]", "the content is not a mapping"),
         ("a: [", "not readable as YAML"),
         ("budget: 1\nbudget: 2", "not readable as YAML.*duplicate key"),
         ("sample: {sources: []}", "sample.sources"),
@@ -83,7 +83,7 @@ def test_parameters_are_of_built_in_types(tmp_path):
 
 
 def test_the_budget_in_the_cost_unit():
-    assert Params(budget="40%").budget_in(20) == 8 and Params(budget="12.5").budget_in(20) == 12.5
+    assert Params(budget="40%").budget_as_cost(20) == 8 and Params(budget="12.5").budget_as_cost(20) == 12.5
 
 
 def test_the_params_yaml_of_the_repository_has_every_key():

@@ -50,7 +50,7 @@ def on_validation(trained_copy, router):
     val = Dataset.read(workspace, params.cost_unit).split("val")
     texts, labels = val.texts.tolist(), val.labels("clip_score")
     chosen_by_part = router.rule.choose_by_part(
-        router.scores(texts, router.predict(texts)), router.costs
+        router.rule_inputs(texts, router.predict(texts)), router.costs
     )
     return tuple(
         router.rule.expected(chosen_by_part, v).mean() for v in (router.costs, labels, 1 - labels)

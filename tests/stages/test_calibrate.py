@@ -164,7 +164,7 @@ def test_risk_aversion_needs_the_spread(trained_copy):
         router, document = calibrated(trained_copy, risk_aversion=1.5)
         prompts = ["crowded amber number 3", "plain dune number 5"]
         spread = router.spread.predict(np.array(prompts, object))
-        assert router.scores(prompts, router.predict(prompts))[0] == pytest.approx(
+        assert router.rule_inputs(prompts, router.predict(prompts))[0] == pytest.approx(
             router.predict(prompts) - 1.5 * spread
         )
         assert document["risk_aversion"] == 1.5

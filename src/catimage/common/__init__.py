@@ -1,1 +1,1 @@
-"""Array types, hashing, hub errors and devices, used by every layer."""
+"""Array types, text formatting, hashing, hub errors and devices, for every layer."""

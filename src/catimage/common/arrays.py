@@ -1,4 +1,4 @@
-"""Array types that signatures use; shapes are stated in docstrings."""
+"""Array types for signatures; docstrings state the shapes."""
 
 from __future__ import annotations
 

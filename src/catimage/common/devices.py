@@ -6,13 +6,14 @@ from catimage.errors import InputError
 
 
 def device_of(name: str) -> str:
-    """Return a device name of torch.
+    """Return the name of a torch device that is available on this machine.
 
     Args:
-        name: a device name of torch; ``auto`` is ``cuda`` if a GPU is available and else ``cpu``.
+        name: name of a torch device, or ``auto`` for ``cuda`` if a GPU is available and ``cpu``
+            otherwise.
 
     Raises:
-        InputError: torch does not know the device, or this machine does not have it.
+        InputError: the name is not that of a torch device, or the device is unavailable.
     """
     import torch
 

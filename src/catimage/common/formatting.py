@@ -1,4 +1,4 @@
-"""Numbers, gains and tables as text for people."""
+"""Formatting of numbers, gains, tables and JSON documents for display."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
-    """Format a number with ``digits`` significant digits; None is a dash."""
+    """Format a number with ``digits`` significant digits; None is formatted as a dash."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def format_percent(share: float | None) -> str:
-    """Format a share as a percentage with three significant digits (``55%``); None is a dash."""
+    """Format a fraction as a percentage (``55%``, ``0.123%``); None is formatted as a dash."""
     return "-" if share is None else f"{100 * share:.3g}%"
 
 
 def format_interval(interval: Sequence[float], percent: bool = False) -> str:
-    """Format the two ends of an interval: ``[0.008, 0.016]``, or ``[0.8%, 1.6%]``."""
+    """Format the ends of an interval: ``[0.008, 0.016]``, with ``percent`` ``[0.8%, 1.6%]``."""
     low, high = (format_percent(end) if percent else f"{end:.3g}" for end in interval)
     return f"[{low}, {high}]"
 
 
 def format_gain(gain: float, interval: Sequence[float]) -> str:
-    """Format a gain, with its sign, and its interval: ``+0.012 [0.008, 0.016]``."""
+    """Format a gain with a sign and its interval: ``+0.012 [0.008, 0.016]``."""
     return f"{gain:+.3g} {format_interval(interval)}"
 
 
 def format_share(share: float | None, interval: Sequence[float] | None) -> str:
-    """Format a share and, if there is one, its interval: ``55% [50%, 60%]``; None is a dash."""
+    """Format a fraction and its interval, unless it is None: ``55% [50%, 60%]``."""
     if share is None or interval is None:
         return format_percent(share)
     return f"{format_percent(share)} {format_interval(interval, percent=True)}"
@@ -46,10 +46,13 @@ def format_table(
 
     Args:
         header: one heading per column.
-        rows: one cell per column.
-        align: one letter per column, ``l`` (left) or ``r`` (right). By default the first and the
-            last column are aligned left and the others right.
+        rows: the rows, with one cell per column.
+        align: one letter per column, ``l`` (left) or ``r`` (right). By default, the first and the
+            last column are aligned left and the columns between them right.
         rule: whether a line of dashes separates the header from the rows.
+
+    Returns:
+        One string per line.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     sides = align or "l" + "r" * (len(widths) - 2) + "l" * (len(widths) > 1)

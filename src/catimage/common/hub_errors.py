@@ -1,27 +1,27 @@
-"""Error messages for files that cannot be downloaded from the model hub."""
+"""Error messages for failed downloads from the Hugging Face hub."""
 
 from __future__ import annotations
 
 from catimage.errors import error_summary
 
 _NO_SAFETENSORS = "necessary `safetensors` weights"
-"""Part of the message of diffusers' error; the error has no class of its own."""
+"""Part of the message of an error of diffusers that has no exception class of its own."""
 
 
 def hub_error_message(error: Exception, repository: str, revision: str) -> str:
     """Return the problem and its fix for an error of huggingface_hub or diffusers.
 
     Args:
-        error: the exception of the download.
-        repository: hub id, such as ``owner/name``.
-        revision: the requested commit.
+        error: the exception that the download raised.
+        repository: id of the repository on the hub, such as ``owner/name``.
+        revision: the requested git revision.
     """
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"{repository!r} is gated. Accept its terms on its page of the hub, and set HF_TOKEN to"
-            " a token of that account."
+            f"{repository!r} is gated. Accept its terms on its page of the hub, and set HF_TOKEN to a"
+            " token of the account that accepted them."
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return (

@@ -1,1 +1,1 @@
-"""Executors: run a function over the shards of a stage."""
+"""Executors, which call a function for each shard (a file of images) of a stage."""

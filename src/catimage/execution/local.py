@@ -1,4 +1,4 @@
-"""Execution in this process, one shard after the other."""
+"""Execution of a function for each shard, in this process, one shard after another."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tqdm import tqdm
 ShardT = TypeVar("ShardT")
 ResultT = TypeVar("ResultT")
 Progress = Callable[[int], object]
-"""Called with the number of images that were finished since the last call."""
+"""A function that is called with the number of images finished since the previous call."""
 
 
 class LocalExecutor:
-    """Calls a function for each shard and shows the number of finished images.
+    """Calls a function for each shard and shows the number of finished images as a progress bar.
 
     Example::
 
@@ -23,9 +23,9 @@ class LocalExecutor:
             scores = executor.map(score_shard, shards)
 
     Args:
-        description: the label of the progress bar.
-        images: the total number of images.
-        finished: the number of images that are finished already.
+        description: label of the progress bar.
+        images: total number of images.
+        finished: number of images that were finished before, in an earlier run of the stage.
     """
 
     def __init__(self, description: str, images: int, finished: int = 0) -> None:
@@ -45,9 +45,12 @@ class LocalExecutor:
     def map(
         self, function: Callable[[ShardT, Progress], ResultT], shards: Iterable[ShardT]
     ) -> list[ResultT]:
-        """Return ``function(shard, progress)`` for every shard, in order.
+        """Return ``function(shard, progress)`` for every shard, in the order of the shards.
 
-        The function calls ``progress`` with the number of images after each batch. An exception
-        ends the iteration.
+        Args:
+            function: receives a shard and a function ``progress``, which it has to call with the
+                number of finished images after each batch. The next shards are not processed if it
+                raises an exception.
+            shards: the shards.
         """
         return [function(shard, self._bar.update) for shard in shards]

@@ -1,5 +1,6 @@
-"""Typed parameters: ``params.yaml``, its defaults, and ``--set key=value``. Sections are named
-after the stages.
+"""The parameters of ``params.yaml``: typed sections, default values and changes of values.
+
+The sections are named after the stages.
 """
 
 from catimage.params.all import Params

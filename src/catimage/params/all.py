@@ -21,15 +21,18 @@ from catimage.params.train import CalibrateParams, TrainParams
 
 
 class Params(Section):
-    """All parameters. Sections are named after the stages.
+    """All parameters. Each further section has the parameters of the stage of the same name.
 
     Attributes:
-        pool: name or path of the pool's YAML file.
+        pool: name of a pool, or path of its YAML file.
         metric: the metric that the router maximises.
         cost_unit: unit of the costs: ``tflops``, ``seconds``, ``usd`` or ``wh``.
-        budget: mean cost per image, in ``cost_unit`` or in percent of the most expensive candidate.
+        budget: mean cost per image, in ``cost_unit`` (``12.5``) or in percent of the cost of the
+            most expensive candidate (``40%``).
         encoder: the text encoder of the router.
-        imported: properties of imported data; None in a workspace that was not imported.
+        validation: the section ``validate``.
+        imported: the section ``import``, properties of imported data; None in a workspace whose
+            data were generated.
     """
 
     pool: str = "tiny"
@@ -53,34 +56,34 @@ class Params(Section):
         text = str(value).strip()
         number = text.removesuffix("%")
         try:
-            ok = 0 < float(number) < float("inf")
+            valid = 0 < float(number) < float("inf")
         except ValueError:
-            ok = False
-        if not ok:
+            valid = False
+        if not valid:
             raise ValueError(
                 "must be a positive number in the cost unit, or a percentage such as '40%'"
             )
         return text
 
-    def budget_in(self, most_expensive: float) -> float:
-        """Return the budget in the cost unit.
+    def budget_as_cost(self, highest_cost: float) -> float:
+        """Return the budget as a mean cost per image, in the cost unit.
 
         Args:
-            most_expensive: cost of the most expensive candidate, for a budget in percent.
+            highest_cost: cost of the most expensive candidate, to which a percentage refers.
         """
         return (
-            float(self.budget[:-1]) / 100 * most_expensive
+            float(self.budget[:-1]) / 100 * highest_cost
             if self.budget.endswith("%")
             else float(self.budget)
         )
 
     def check_not_imported(self, stage: str) -> None:
-        """Raise InputError if the data were imported, as ``stage`` would replace them."""
+        """Raise InputError if the data were imported, because ``stage`` would replace them."""
         if self.imported is not None:
             raise InputError(
                 f"params.yaml: stage {stage} would replace the data of this workspace, which"
-                f" 'import-{self.imported.kind}' imported. Do not run the stage, or remove the key"
-                " 'import'."
+                f" 'catimage import-{self.imported.kind}' imported. Do not run the stage, or remove"
+                " the key 'import'."
             )
 
     @property

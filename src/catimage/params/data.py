@@ -27,15 +27,16 @@ class EncoderParams(Section):
 
     @property
     def name(self) -> str:
-        """Name of the folder of the embeddings."""
+        """Name of the folder of the encoder's embeddings in ``data/embeddings/``."""
         parts = "-".join(part for part in (self.model, self.weights, self.revision) if part)
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", parts).strip("-")
 
 
 class SceneSource(Section):
-    """Captions of the embedded pool's scene grammar.
+    """A prompt source: random captions of the scene grammar of the embedded pool.
 
     Attributes:
+        kind: ``scenes``.
         count: number of captions.
         seed: seed of the random captions.
     """
@@ -46,12 +47,13 @@ class SceneSource(Section):
 
 
 class FileSource(Section):
-    """Prompts of a file.
+    """A prompt source: a file.
 
     Attributes:
+        kind: ``file``.
         path: a csv, tsv, jsonl or parquet file, or a txt file with one prompt per line.
-        column: name of the column of the prompts.
-        limit: maximum number of prompts.
+        column: name of the column with the prompts; ignored for a txt file.
+        limit: maximum number of prompts; None for all prompts of the file.
     """
 
     kind: Literal["file"] = "file"
@@ -65,8 +67,9 @@ class SampleParams(Section):
 
     Attributes:
         sources: the prompt sources.
-        max_similarity: maximum cosine similarity of two prompts, in the encoder's embedding space.
-        max_prompt_length: maximum number of characters; longer prompts are omitted.
+        max_similarity: maximum cosine similarity of the text embeddings of two prompts; of two
+            prompts that are more similar, one is omitted.
+        max_prompt_length: maximum number of characters of a prompt; longer prompts are omitted.
     """
 
     sources: tuple[SceneSource | FileSource, ...] = Field((SceneSource(),), min_length=1)
@@ -78,8 +81,8 @@ class GenerateParams(Section):
     """Stage generate.
 
     Attributes:
-        seeds: seeds of the images of each prompt and candidate.
-        batch_size: number of images generated together.
+        seeds: random seeds; one image per prompt, candidate and seed is generated.
+        batch_size: number of images that are generated together.
         shard_images: number of images per shard; changing it generates all images again.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
@@ -91,11 +94,11 @@ class GenerateParams(Section):
 
 
 class WeightsParams(Section):
-    """The weights of a metric.
+    """The model weights of a metric.
 
     Attributes:
-        weights: a folder, or an id on the Hugging Face hub.
-        revision: git revision on the hub.
+        weights: a folder, or the id of a repository on the Hugging Face hub.
+        revision: git revision on the hub; the default branch by default.
     """
 
     weights: str = Field(min_length=1)
@@ -103,11 +106,11 @@ class WeightsParams(Section):
 
 
 class CompositeTerm(Section):
-    """A metric in a composite.
+    """A metric that a composite combines.
 
     Attributes:
-        weight: weight of the metric.
-        scale: the values that are scaled to 0 and 1; the metric's range by default.
+        weight: weight of the metric in the mean.
+        scale: the two scores that are scaled to 0 and 1; the range of the metric by default.
     """
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -117,17 +120,17 @@ class CompositeTerm(Section):
     @classmethod
     def _ascending(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
         if scale is not None and not scale[0] < scale[1]:
-            raise ValueError("must be two numbers, the lower one first")
+            raise ValueError("must be two numbers in ascending order")
         return scale
 
 
 class CompositeParams(Section):
-    """A metric computed from the scores of other metrics.
+    """A composite: a metric that is computed from the scores of other metrics.
 
     Attributes:
-        kind: weighted arithmetic mean (``sum``) or weighted geometric mean (``product``) of the
-            scaled scores.
-        terms: the metrics, by name.
+        kind: ``sum`` for the weighted arithmetic mean of the scaled scores, ``product`` for their
+            weighted geometric mean.
+        terms: the weight and the scale of each metric, by the name of the metric.
     """
 
     kind: Literal["sum", "product"] = "sum"
@@ -138,11 +141,12 @@ class LabelParams(Section):
     """Stage label.
 
     Attributes:
-        metrics: names of the metrics and composites.
+        metrics: names of the metrics and composites to compute.
         composites: definitions of the composites, by name.
-        weights: weights of metrics that differ from the default, by name.
-        on_error: for an image that a metric cannot score, ``stop``, or ``skip`` the image.
-        batch_size: number of images scored together.
+        weights: model weights that replace the default weights, by the name of the metric.
+        on_error: the action if a metric cannot score an image: ``stop`` the stage, or ``skip`` the
+            image.
+        batch_size: number of images that are scored together.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -158,7 +162,8 @@ class ValidateParams(Section):
     """Stage validate.
 
     Attributes:
-        complete_labels: whether every prompt must have a score for every candidate and seed.
+        complete_labels: whether every prompt must have a score for every candidate and seed;
+            otherwise missing scores are allowed.
     """
 
     complete_labels: bool = True
@@ -169,9 +174,10 @@ class ImportParams(Section):
 
     Attributes:
         kind: ``scores`` or ``images``.
-        lower_is_better: for imported scores, the metrics whose low values are good.
-        metric_reference: for imported images, the candidate whose image of the same prompt and seed
-            is the reference image, by candidate.
+        lower_is_better: names of the metrics whose low scores are good; for imported scores only.
+        metric_reference: the reference candidate of each candidate, by name; for imported images
+            only. The reference image of an image is that of the reference candidate for the same
+            prompt and seed.
     """
 
     kind: Literal["scores", "images"] = "scores"
@@ -186,7 +192,7 @@ class ImportParams(Section):
             else ("lower_is_better", "scores")
         )
         if getattr(self, key):
-            raise ValueError(f"{key} applies to imported {kind} only, but kind is {self.kind}")
+            raise ValueError(f"{key} is for imported {kind} only, but kind is {self.kind}")
         return self
 
     def check_references(self, candidates: list[str]) -> None:

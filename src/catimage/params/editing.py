@@ -1,4 +1,4 @@
-"""Reading and changing ``params.yaml`` without losing its comments."""
+"""Reading and changing ``params.yaml``; its comments are kept."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from catimage.workspace import replacing
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """Read the keys and values of ``params.yaml``, without defaults and unchecked.
-
-    The tree also holds the comments, so that :func:`save_params` can write them.
+    """Read the keys and values of ``params.yaml``; the values are not validated.
 
     Returns:
-        The tree; empty if the file does not exist.
+        Nested mappings of the keys in the file. They also contain the comments, which
+        :func:`save_params` writes. The mapping is empty if the file does not exist.
 
     Raises:
         InputError: the file is not YAML, or is not a mapping.
@@ -38,14 +37,20 @@ def read_tree(path: Path) -> dict[str, Any]:
     if tree is None:
         return CommentedMap()
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: must be a mapping. Write 'key: value' lines.")
+        raise InputError(
+            f"{path}: the content is not a mapping. Write lines such as 'budget: 40%'."
+        )
     return tree
 
 
 def save_params(tree: dict[str, Any], path: Path) -> None:
-    """Write a tree of parameters and its comments as YAML.
+    """Write parameters and their comments as YAML.
 
-    The previous file is replaced only after the new one is complete.
+    The previous file is replaced only after the new file is complete.
+
+    Args:
+        tree: the output of :func:`read_tree`.
+        path: the file to write.
     """
     text = StringIO()
     _yaml().dump(tree, text)
@@ -54,15 +59,16 @@ def save_params(tree: dict[str, Any], path: Path) -> None:
 
 
 def apply_setting(tree: dict[str, Any], setting: str) -> None:
-    """Change one value of a tree, and keep its comment.
+    """Change one value of a tree of parameters, and keep its comment.
 
     Args:
-        tree: changed in place.
-        setting: ``key=value``. A dotted key is that of a value in a section, such as
-            ``calibrate.estimator``; the value is YAML.
+        tree: the output of :func:`read_tree`, which is changed in place.
+        setting: ``key=value``. The key of a value in a section has a dot, such as
+            ``calibrate.estimator``. The value is YAML.
 
     Raises:
-        InputError: there is no ``=``, the value is not YAML, or a part of the key is not a section.
+        InputError: the setting has no ``=``, the value is not YAML, or a part of the key before the
+            last dot is not the name of a section.
     """
     key, sign, text = setting.partition("=")
     if not sign or not key.strip():
@@ -72,14 +78,12 @@ def apply_setting(tree: dict[str, Any], setting: str) -> None:
     for name in sections:
         section = section.setdefault(name, CommentedMap())
         if not isinstance(section, dict):
-            raise InputError(
-                f"--set {setting!r}: {name!r} is a value, not a section. Check the key."
-            )
+            raise InputError(f"--set {setting!r}: {name!r} is not a section. Correct the key.")
     try:
         value = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise InputError(
-            f"--set {setting!r}: the value is not readable as YAML. Quote it."
+            f"--set {setting!r}: the value is not readable as YAML. Put it in quotes."
         ) from error
     comment = _comment(section, last)
     section[last] = _flow_style(value)
@@ -90,7 +94,7 @@ def apply_setting(tree: dict[str, Any], setting: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Convert a tree that was read to the built-in types of Python."""
+    """Convert the output of :func:`read_tree` to built-in types of Python."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -102,7 +106,7 @@ def plain(value: Any) -> Any:
 
 
 def _yaml() -> YAML:
-    """Return a parser and writer that keeps comments, quotes and long lines."""
+    """Return a YAML parser and writer that keeps comments, quotes and long lines."""
     yaml = YAML(pure=True)
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -110,7 +114,7 @@ def _yaml() -> YAML:
 
 
 def _flow_style(value: Any) -> Any:
-    """Convert lists and mappings to those that are written on one line."""
+    """Convert a list or mapping to one that is written in flow style, on one line."""
     if not isinstance(value, dict | list):
         return value
     converted: Any = (
@@ -123,7 +127,7 @@ def _flow_style(value: Any) -> Any:
 
 
 def _comment(section: dict[str, Any], key: str) -> CommentToken | None:
-    """Return the comment on the line of ``key``, and the lines of comments after its value."""
+    """Return the comment on the line of ``key`` and the comment lines after its value."""
     if not isinstance(section, CommentedMap):
         return None
     entry = section.ca.items.get(key)
@@ -134,8 +138,9 @@ def _comment(section: dict[str, Any], key: str) -> CommentToken | None:
 
 
 def _comment_lines_after(value: Any) -> str:
-    """Return the lines of comments after a list or mapping; the parser stores them at its last
-    item.
+    """Return the comment lines after a list or mapping.
+
+    The parser stores these comments at the last item of the list or mapping.
     """
     text = ""
     while isinstance(value, CommentedMap | CommentedSeq) and len(value):

@@ -10,12 +10,13 @@ from catimage.params.section import Section
 
 
 class PlateauMetricParams(Section):
-    """A metric of the plateau rule (BudgetFusion, equation 7).
+    """A metric of the plateau rule (BudgetFusion paper, equation 7).
 
     Attributes:
-        weight: the weight omega; calibrated by default.
-        estimator: the estimator that predicts the metric at every step count; the rule's estimator
-            by default. (I-CLIP is trained for another number of epochs, BudgetFusion 3.3.)
+        weight: the weight omega; by default it is calibrated.
+        estimator: name of the estimator that predicts the metric at every step count; by default
+            that of :class:`PlateauParams`. In the paper (section 3.3), the estimator of I-CLIP is
+            trained for another number of epochs.
     """
 
     weight: float | None = Field(None, allow_inf_nan=False)
@@ -23,16 +24,21 @@ class PlateauMetricParams(Section):
 
 
 class PlateauParams(Section):
-    """BudgetFusion's rule and experimental conditions; evaluated if ``metrics`` is not empty.
+    """The plateau rule of the BudgetFusion paper, which selects a step count for each prompt.
+
+    The rule is evaluated if ``metrics`` is not empty.
 
     Attributes:
         metrics: the metrics of the rule, by name.
-        estimator: the estimator that predicts the metrics at every step count.
-        budget: budget to which weights are calibrated: a mean cost, or a percentage of the cost of
-            the most steps (``40%``). Empty: weights maximise the gain in quality at equal cost.
-        literal: apply equation 7 literally, which always selects the last step.
-        margin: a series reaches its plateau at the latest when it is within this share of its range
-            from its best value; 0 disables this.
+        estimator: name of the estimator that predicts the metrics at every step count.
+        budget: mean cost per image to which the weights are calibrated, in the cost unit or in
+            percent of the cost of the most steps (``40%``). If it is empty, the weights maximise
+            the gain in quality at equal cost.
+        literal: whether to apply equation 7 as printed; it selects the most steps for a metric that
+            increases with the number of steps.
+        margin: share of the range of a metric over the step counts. A step count whose value is
+            within this share of the highest value reaches the plateau for any weight; 0 disables
+            this.
     """
 
     metrics: dict[str, PlateauMetricParams] = Field(default_factory=dict)
@@ -53,12 +59,13 @@ class EvaluateParams(Section):
     Attributes:
         bootstrap: number of bootstrap resamples.
         seed: seed of the resamples.
-        set_metrics: metrics of whole sets of images, such as ``fid``.
-        reference_images: folder of real images that generated sets are compared with. Empty: scenes
-            are rendered from their captions.
-        trials: number of trials of CATImage's Table 1; 0 omits the table.
-        trial_seeds: numbers of images per prompt from which a trial's labels are computed.
-        plateau: BudgetFusion's rule.
+        set_metrics: metrics of sets of images, such as ``fid``.
+        reference_images: folder of real images with which generated images are compared. If it is
+            empty, the reference images are scenes that are rendered from their captions.
+        trials: number of random trials of Table 1 of the CATImage paper; 0 omits the table.
+        trial_seeds: numbers of images per prompt and candidate from which the labels of a trial are
+            computed; the trials are repeated for each number.
+        plateau: the plateau rule of the BudgetFusion paper.
     """
 
     bootstrap: int = Field(2000, ge=100)
@@ -74,7 +81,7 @@ class PackageParams(Section):
     """Stage package.
 
     Attributes:
-        name: name of the Bento.
+        name: name of the Bento that the stage builds.
     """
 
     name: str = "catimage"

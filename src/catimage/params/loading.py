@@ -1,4 +1,4 @@
-"""Loading and checking ``params.yaml``."""
+"""Loading and validation of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ RENAMED_KEYS = {
     "generate.batch": "generate.batch_size",
     "label.batch": "label.batch_size",
 }
-"""Keys of earlier versions, and their names now."""
+"""New names of the keys that have been renamed, by old name."""
 _UNION_TAGS = ("SceneSource", "FileSource")
-"""Parts of pydantic's error locations that are not keys."""
+"""Parts of the error locations of pydantic that are class names, not keys."""
 
 
 def load_params(path: Path, settings: list[str] | None = None) -> Params:
-    """Read ``params.yaml``; omitted keys have their defaults.
+    """Read ``params.yaml``; an omitted key has its default value.
 
     Args:
         path: the file, which need not exist.
-        settings: ``key=value`` settings to apply. They are written to the file.
+        settings: settings of the form ``key=value``, which are also written to the file.
 
     Raises:
-        InputError: the file is not YAML, a key is unknown, or a value is invalid. The file is then
-            not changed.
+        InputError: the file is not YAML, a key is unknown, or a value is invalid. In these cases,
+            the file is not changed.
     """
     tree = read_tree(path)
     for setting in settings or []:
@@ -41,7 +41,11 @@ def load_params(path: Path, settings: list[str] | None = None) -> Params:
 
 
 def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
-    """Check a tree of parameters; ``source`` is named in error messages.
+    """Validate a tree of parameters.
+
+    Args:
+        tree: the output of :func:`~catimage.params.editing.read_tree`.
+        source: the file that error messages name.
 
     Raises:
         InputError: a key is unknown, or a value is invalid.
@@ -53,7 +57,7 @@ def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
 
 
 def _message(error: ValidationError) -> str:
-    """Describe the first problem, and how to fix it."""
+    """Return a message with the first problem and its fix."""
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"] if part not in _UNION_TAGS]
     key = ".".join(parts)
@@ -67,6 +71,7 @@ def _message(error: ValidationError) -> str:
 
 
 def _unknown_key_fix(key: str, parts: list[str]) -> str:
+    """Return the fix of an unknown key: its new name, a similar name or all names."""
     if key in RENAMED_KEYS:
         return f"It is now called {RENAMED_KEYS[key]!r}."
     names = _keys_of_section(parts[:-1])
@@ -75,7 +80,7 @@ def _unknown_key_fix(key: str, parts: list[str]) -> str:
 
 
 def _keys_of_section(parts: list[str]) -> list[str]:
-    """Return the keys of the section at a location in the tree."""
+    """Return the keys of a section; ``parts`` are the keys that lead to the section."""
     model: Any = Params
     for part in parts:
         field = (
@@ -89,8 +94,9 @@ def _keys_of_section(parts: list[str]) -> list[str]:
 
 
 def _section_in(annotation: Any) -> Any:
-    """Return the section class in an annotation such as ``tuple[X, ...]`` or ``X | None``; the
-    annotation itself if there is none.
+    """Return the section class in an annotation such as ``tuple[X, ...]`` or ``X | None``.
+
+    If the annotation has no section class, it is returned unchanged.
     """
     inner = (annotation, *get_args(annotation))
     return next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), annotation)

@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """An immutable mapping of typed keys; an unknown key is an error."""
+    """A section: an immutable mapping with typed keys. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

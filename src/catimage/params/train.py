@@ -20,20 +20,21 @@ from catimage.params.section import Section
 
 
 class FeatureParams(Section):
-    """Features of a prompt.
+    """Features of a prompt, the input of an estimator.
 
     Attributes:
         kind: one of
 
             - ``tfidf``: TF-IDF of words and pairs of words
             - ``characters``: TF-IDF of sequences of 2 to 5 characters
-            - ``embedding``: the text encoder's embedding of the prompt
-            - ``layers``: the mean over the tokens of each layer of the text encoder
+            - ``embedding``: the embedding of the prompt by the text encoder
+            - ``layers``: the hidden states of each layer of the text encoder, averaged over the
+              tokens
             - ``kernel``: features of a Gaussian kernel on ``embedding`` and ``layers``
-            - ``tokens``: the text encoder's embedding of each token
-            - ``prompts``: the text
-        encoder: the text encoder; the workspace's by default.
-        weight: weight of these features if there are several kinds.
+            - ``tokens``: the embedding of each token by the text encoder
+            - ``prompts``: the text of the prompt
+        encoder: the text encoder; by default that of the section ``encoder``.
+        weight: factor of these features if an estimator has several kinds of features.
     """
 
     kind: Literal["tfidf", "characters", "embedding", "layers", "kernel", "tokens", "prompts"]
@@ -42,16 +43,17 @@ class FeatureParams(Section):
 
 
 class EstimatorParams(Section):
-    """An estimator. In ``params.yaml``, a name alone is the estimator of that kind.
+    """An estimator. In ``params.yaml``, a string such as ``knn`` stands for ``{name: knn}``.
 
     Attributes:
         name: unique name.
         kind: kind of the estimator; the name by default.
-        features: the features; those of the kind by default. Several are concatenated.
-        members: names of the estimators that a stack combines.
-        target: ``levels`` predicts the labels; ``differences`` predicts the mean label over the
-            candidates and each candidate's difference from it, which routing depends on; ``auto``
-            selects the target with the smaller error of differences.
+        features: the features, which are concatenated; by default those of the kind.
+        members: names of the estimators that an estimator of kind ``stack`` combines.
+        target: the quantities to which the regressor is fitted. ``levels``: the label of each
+            candidate; ``differences``: the mean label over the candidates and the difference of
+            each candidate from this mean; ``auto``: the target with the smaller error of the
+            differences, which determine the routing.
         settings: constructor parameters of the regressor.
     """
 
@@ -77,13 +79,13 @@ class EstimatorParams(Section):
         for key, value in settings.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(
-                    f"the setting {key} must be finite, not {value}; omit it for its default"
+                    f"the setting {key} must be finite, not {value}; omit it to use its default"
                 )
         return settings
 
     @model_serializer(mode="wrap")
     def _shortest(self, serialize: SerializerFunctionWrapHandler) -> Any:
-        """Return the name alone if every other value is the default."""
+        """Return only the name if all other values are the defaults."""
         return self.name if self == EstimatorParams(name=self.name) else serialize(self)
 
     @property
@@ -96,9 +98,10 @@ class TrainParams(Section):
     """Stage train.
 
     Attributes:
-        estimators: the estimators, in any order.
+        estimators: the estimators to train, in any order.
         metrics: metrics to train in addition to the routed metric.
-        folds: number of folds of the cross-validation on the train split; 0 disables it.
+        folds: number of folds of the cross-validation on the train split; 0 disables the
+            cross-validation.
         seed: seed of the fits and of the assignment to folds.
     """
 
@@ -142,13 +145,15 @@ class CalibrateParams(Section):
     """Stage calibrate.
 
     Attributes:
-        estimator: name of the estimator that routes, or ``auto`` for the one with the best
-            cross-validated mean curve quality.
-        mix: whether a share of the prompts may use a second lambda, to spend the whole budget.
-        confidence: probability that the true mean cost is within the budget.
-        quality_floor: mean quality to reach at the lowest cost, instead of the budget.
-        floors: mean qualities that other trained metrics have to reach, by metric.
-        risk_aversion: number of predictive standard deviations subtracted from the predicted
+        estimator: name of the estimator of the router; ``auto`` selects the estimator with the
+            best cross-validated mean quality of the deferral curve.
+        mix: whether the router may use two lambdas, each for a share of the prompts, to spend the
+            whole budget.
+        confidence: minimum probability that the true mean cost is within the budget.
+        quality_floor: mean score of the routed metric to reach at the lowest mean cost. It replaces
+            the budget.
+        floors: mean scores of other trained metrics to reach within the budget, by metric.
+        risk_aversion: number of predictive standard deviations to subtract from the predicted
             quality.
     """
 
@@ -160,7 +165,7 @@ class CalibrateParams(Section):
     risk_aversion: float = Field(0.0, ge=0, allow_inf_nan=False)
 
     def check(self, metric: str, trained_metrics: Collection[str]) -> None:
-        """Check that the settings do not exclude each other.
+        """Check that the settings can be combined and that the metrics of the floors are trained.
 
         Args:
             metric: the routed metric.
@@ -178,7 +183,7 @@ class CalibrateParams(Section):
             if name not in trained_metrics:
                 raise InputError(
                     f"calibrate.floors: {name!r} has no estimator. Add it to train.metrics, and"
-                    " train again."
+                    " run 'catimage train' again."
                 )
         if self.floors and not self.mix:
             raise InputError(
@@ -195,13 +200,13 @@ class CalibrateParams(Section):
 
 _EXCLUSIVE = {
     ("quality_floor", "floors"): (
-        "one minimises the cost and the other maximises quality within the budget"
+        "quality_floor minimises the cost and floors maximise the quality within the budget"
     ),
     ("quality_floor", "confidence"): (
-        "the confidence is that of a budget, and a quality floor has none"
+        "a confidence needs a budget, which a quality floor replaces"
     ),
     ("floors", "confidence"): (
-        "the certificate is not valid for multipliers that are fitted to the same prompts"
+        "a rule with floors is fitted to the validation prompts, so it cannot be certified on them"
     ),
 }
-"""Pairs of settings that cannot be combined, and the reason."""
+"""The reason why two settings cannot be combined, by pair of settings."""

@@ -25,12 +25,11 @@ from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Write ``models/router/``: the estimators, the costs, the rule and the validation curve.
+    """Write ``models/router/``: estimators, costs, rule and validation deferral curve.
 
     Raises:
-        InputError: no estimator is trained, ``calibrate.estimator`` is not trained, settings of
-            ``calibrate`` exclude each other or need an estimator that is not trained, or no rule
-            meets the budget or a floor.
+        InputError: an estimator that the settings need is not trained, settings of ``calibrate``
+            exclude each other, or no rule meets the budget or a floor.
     """
     params.calibrate.check(params.metric, [p.name for p in workspace.estimators.glob("*")])
     metrics = [params.metric, *params.calibrate.floors]
@@ -52,13 +51,14 @@ def _calibrate(
     name: str,
     comparison: EstimatorComparison | None,
 ) -> CalibratedRule:
+    """Find the rule that meets the settings of ``calibrate`` on the validation split."""
     settings, folder = params.calibrate, workspace.estimators / params.metric
     compared = [name]
     if comparison is not None and not comparison.cross_validated:
         compared = [row.estimator for row in comparison.rows]
     requirements = RuleRequirements(
         metric=params.metric,
-        budget=params.budget_in(float(val.candidates.costs.max())),
+        budget=params.budget_as_cost(float(val.candidates.costs.max())),
         mix=settings.mix,
         quality_floor=settings.quality_floor,
         floors=settings.floors,
@@ -72,8 +72,10 @@ def _calibrate(
 
 
 def _predict(workspace: Workspace, params: Params, val: Dataset, name: str) -> Floats:
-    """Predict the validation prompts, (1 + n_floors, n_val, n_candidates); the routed metric is
-    reduced by the risk aversion.
+    """Predict the routed metric, minus the risk aversion, and the metrics of the floors.
+
+    Returns:
+        Predictions for the validation split, (1 + n_floors, n_val_prompts, n_candidates).
     """
     folders = [
         workspace.estimators / metric / name for metric in (params.metric, *params.calibrate.floors)
@@ -84,7 +86,7 @@ def _predict(workspace: Workspace, params: Params, val: Dataset, name: str) -> F
         if not (folders[0] / SPREAD_FOLDER).is_dir():
             raise InputError(
                 f"calibrate.risk_aversion: {folders[0]} has no predictive spread. Set train.folds"
-                " to 2 or more, and train again."
+                " to 2 or more, and run 'catimage train' again."
             )
         spread = load_estimator(workspace, folders[0] / SPREAD_FOLDER, candidates)
         predicted[0] = predicted[0] - aversion * spread.predict(val.texts)
@@ -98,7 +100,7 @@ def _document(
     comparison: EstimatorComparison | None,
     calibrated: CalibratedRule,
 ) -> dict[str, Any]:
-    """Return the content of ``router.json``."""
+    """Return the content of ``router.json``; :meth:`~catimage.router.Router.load` reads it."""
     settings = params.calibrate.model_dump(exclude={"estimator"})
     return settings | {
         "format": FORMAT,
@@ -119,6 +121,7 @@ def _document(
 
 
 def _write(workspace: Workspace, calibrated: CalibratedRule, document: dict[str, Any]) -> None:
+    """Write the router to ``models/router/``."""
     curve, name = calibrated.curve, document["estimator"]
     rows = {
         "lambda": [lambda_of_point(curve, i) for i in range(len(curve))],
@@ -140,4 +143,5 @@ def _write(workspace: Workspace, calibrated: CalibratedRule, document: dict[str,
 
 
 def _copy_estimator(source: Path, folder: Path) -> None:
+    """Copy an estimator without its spread and its out-of-fold predictions."""
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns(SPREAD_FOLDER, OUT_OF_FOLD))

@@ -21,7 +21,7 @@ from catimage.encoders.loading import SENTENCE_TRANSFORMERS_PREFIX
 from catimage.encoders.open_clip import LOCAL_PREFIX
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features.steps import text_encoders, rename_encoder
+from catimage.estimators.features.steps import rename_encoder, text_encoders
 from catimage.params import Params
 from catimage.pool.loading import PACKAGED, load_pool
 from catimage.pool.registry import kind_of
@@ -41,23 +41,22 @@ DESCRIPTION = "CATImage: routes each prompt to a candidate. Serve it with `bento
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``dist/bento/`` and ``dist/bento.json``, and add the Bento to BentoML's store.
 
-    The Bento contains the services, the source code and pools of the package, the router, and the
-    local weights of the pool and of the text encoders. Its tag is a hash of its content, so that
-    equal inputs are built once.
+    The Bento contains the services, the package, the router and all weights in local folders. Its
+    tag is a hash of its content, so that equal content is built once.
 
     Raises:
-        InputError: BentoML is not installed, there is no router, or the pool lacks a candidate of
-            the router.
+        InputError: BentoML, the router, a candidate of the router or the folder of a text encoder
+            is missing, or ``package.name`` is invalid.
     """
     router, pool = Router.load(workspace.router), load_pool(params.pool, workspace.pools)
     if missing := sorted(set(router.candidates) - {c.candidate for c in pool.candidates}):
         raise InputError(
             f"{workspace.router}: the pool {pool.name!r} lacks {', '.join(missing)}. Set 'pool' to"
-            " the pool that has them."
+            " a pool with these candidates."
         )
     with TemporaryDirectory() as name:
         _write_content(Path(name), workspace, params, pool)
-        bento = _build(Path(name), _move_encoders(Path(name)), params.package.name)
+        bento = _build(Path(name), _add_encoders(Path(name)), params.package.name)
     document = {"tag": str(bento.tag), "router": folder_digest(workspace.router), "pool": pool.name}
     with replacing(workspace.dist / "bento") as new:
         shutil.copytree(bento.path, new)
@@ -67,7 +66,7 @@ def run(workspace: Workspace, params: Params) -> None:
 
 
 def _write_content(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> None:
-    """Write the content of the Bento, except text encoders, to ``folder``."""
+    """Write the content of the Bento, without the text encoders, to ``folder``."""
     shutil.copytree(PACKAGE, folder / "catimage", ignore=IGNORED)
     services = PACKAGE / "_bentos"
     if not services.is_dir():  # an editable installation
@@ -85,7 +84,7 @@ def _write_content(folder: Path, workspace: Workspace, params: Params, pool: Poo
 
 
 def _copy_pool(folder: Path, pool: Pool) -> None:
-    """Copy a pool of the workspace, and its weights that are in local folders."""
+    """Copy the YAML file of a pool, with the paths of copies of its weights in local folders."""
     tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
     for name, spec in pool.generators.items():
         for key, source in kind_of(spec, pool.folder).local_folders().items():
@@ -97,9 +96,10 @@ def _copy_pool(folder: Path, pool: Pool) -> None:
     (folder / f"{pool.file.stem}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
-def _move_encoders(folder: Path) -> str:
-    """Copy the text encoders in local folders, make the estimators use the copies, and return the
-    digest of the content before that change, because saved estimators are not reproducible.
+def _add_encoders(folder: Path) -> str:
+    """Copy the text encoders in local folders, and make the estimators use the copies.
+
+    Return the digest of the content before the estimators are saved, which changes their bytes.
     """
     paths = sorted((folder / "models" / "router").rglob("estimator.skops"))
     loaded = {path.parent: store.load(path.parent) for path in paths}
@@ -114,7 +114,7 @@ def _move_encoders(folder: Path) -> str:
 
 
 def _copy_encoders(folder: Path, models: list[str]) -> dict[str, str]:
-    """Copy the text encoders in local folders; return the new value of each ``encoder.model``."""
+    """Copy the text encoders in local folders; return the new ``encoder.model`` by old one."""
     copies: dict[str, str] = {}
     for model in models:
         prefix, _, source = model.partition(":")
@@ -130,12 +130,12 @@ def _copy_encoders(folder: Path, models: list[str]) -> dict[str, str]:
 
 
 def _build(folder: Path, digest: str, name: str) -> Bento:
-    """Return the Bento of a folder, from BentoML's store if it has been built before."""
+    """Return the Bento of a folder; build it unless it is in the store of BentoML."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     try:
         import bentoml
     except ModuleNotFoundError as error:
-        raise InputError("BentoML is not installed. Run pip install 'catimage[serve]'.") from error
+        raise InputError("BentoML: not installed. Run pip install 'catimage[serve]'.") from error
     content = f"{digest} {bentoml.__version__}".encode()
     try:
         tag = bentoml.Tag(name, hashlib.sha256(content).hexdigest()[:16])

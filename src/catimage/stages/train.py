@@ -1,6 +1,6 @@
 """Stage train: fit the estimators of each metric on the train split.
 
-The parameters of an estimator are selected on the validation split.
+If an estimator has a grid of parameters, they are selected on the validation split.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ from catimage.workspace import Workspace, replacing
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``models/estimators/<metric>/<name>/`` for each trained metric and estimator.
 
-    Unless ``train.folds`` is 0, the folder also has out-of-fold predictions of the training prompts
-    (:data:`~catimage.estimators.load_estimators.OUT_OF_FOLD`) and the predictive spread.
+    Unless ``train.folds`` is 0, the folder also has the out-of-fold predictions of the prompts of
+    the train split (:data:`~catimage.estimators.load_estimators.OUT_OF_FOLD`) and an estimator of
+    the predictive standard deviations (:mod:`catimage.estimators.spread`).
 
     Raises:
-        InputError: the data have not been validated, a table is missing, an estimator or metric is
-            unknown, or a candidate has no label.
+        InputError: the data have not passed validation, a table is missing, an estimator or a
+            metric is unknown, an estimator cannot be fitted with its settings, or a candidate has
+            no label.
     """
     _check_validated(workspace)
     metrics = params.trained_metrics
@@ -71,7 +73,7 @@ def run(workspace: Workspace, params: Params) -> None:
 def _train_metric(
     metric: str, train: Dataset, val: Dataset, workspace: Workspace, params: Params, folder: Path
 ) -> None:
-    """Fit and save all estimators of one metric; members of a stack come before the stack."""
+    """Fit and save all estimators of one metric, the members of a stack before the stack."""
     data = (train.texts, train.labels(metric)), (val.texts, val.labels(metric))
     fitted: dict[str, Pipeline] = {}
     tried: dict[str, int] = {}
@@ -93,12 +95,13 @@ def _train_metric(
             "val_error": float(np.sqrt(difference_error(predicted, data[1][1]))),
             "tried": tried[spec.name],
         }
-        _report(meta)
+        _print_result(meta)
         store.save(estimator, folder / spec.name, meta)
         _save_out_of_fold(estimator, train, data[0][1], params.train, folder / spec.name)
 
 
-def _report(meta: dict[str, Any]) -> None:
+def _print_result(meta: dict[str, Any]) -> None:
+    """Print the selected parameters and the validation error of an estimator."""
     settings = f" {meta['chosen']}" if meta["chosen"] else ""
     print(
         f"train: {meta['metric']} {meta['name']}{settings} error of differences on validation"
@@ -110,7 +113,7 @@ def _report(meta: dict[str, Any]) -> None:
 def _save_out_of_fold(
     estimator: Pipeline, train: Dataset, labels: Floats, params: TrainParams, folder: Path
 ) -> None:
-    """Write out-of-fold predictions of the training prompts, unless ``train.folds`` is 0."""
+    """Write the out-of-fold predictions of the train split, unless ``train.folds`` is 0."""
     if not params.folds:
         return
     predicted = out_of_fold(estimator, (train.texts, labels), params.folds, params.seed)
@@ -123,6 +126,4 @@ def _check_validated(workspace: Workspace) -> None:
     """Raise InputError unless the validate stage has passed on this workspace."""
     report = workspace.reports / "validation.json"
     if not report.exists() or not json.loads(report.read_text()).get("success"):
-        raise InputError(
-            f"{report}: the data have not passed validation. Run 'catimage validate' first."
-        )
+        raise InputError(f"{report}: the data have not passed validation. Run 'catimage validate'.")
