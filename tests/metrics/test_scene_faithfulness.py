@@ -12,13 +12,13 @@ from catimage_tiny.data import held_out_scenes
 GREY = Background("plain", "grey")
 
 
-def _scene(*groups: Group, ground: Background = GREY) -> Scene:
-    return Scene("", ground, groups)
+def _scene(*groups: Group, background: Background = GREY) -> Scene:
+    return Scene("", background, groups)
 
 
 RINGS = Group(3, "", "", "red", "ring")
 LEFT = Group(1, "large", "", "red", "square", "on the left")
-TRUTH = {
+CAPTION_PAIRS = {
     "number": (_scene(RINGS), _scene(Group(2, "", "", "red", "ring"))),
     "colour": (_scene(RINGS), _scene(Group(3, "", "", "blue", "ring"))),
     "shape": (_scene(RINGS), _scene(Group(3, "", "", "red", "square"))),
@@ -28,31 +28,32 @@ TRUTH = {
         _scene(Group(1, "large", "striped", "red", "square")),
     ),
     "position": (_scene(LEFT), _scene(Group(1, "large", "", "red", "square", "on the right"))),
-    "background": (_scene(RINGS), _scene(RINGS, ground=Background("plain", "green"))),
+    "background": (_scene(RINGS), _scene(RINGS, background=Background("plain", "green"))),
     "direction": (
-        _scene(ground=Background("half", "red", "blue", "side by side")),
-        _scene(ground=Background("half", "blue", "red", "side by side")),
+        _scene(background=Background("half", "red", "blue", "side by side")),
+        _scene(background=Background("half", "blue", "red", "side by side")),
     ),
 }
+"""By the property in which they differ, the scene of an image and another scene."""
 
 
-@pytest.mark.parametrize(("described", "other"), TRUTH.values(), ids=TRUTH)
-def test_an_image_scores_higher_for_its_own_caption(described, other):
+@pytest.mark.parametrize(("own", "other"), CAPTION_PAIRS.values(), ids=CAPTION_PAIRS)
+def test_an_image_scores_higher_for_its_own_scene_than_for_another(own, other):
     for seed in range(5):
-        image = render(described, np.random.default_rng(seed))
-        assert faithfulness(image, described) > 0.93
-        assert faithfulness(image, other) < faithfulness(image, described) - 0.05
+        image = render(own, np.random.default_rng(seed))
+        assert faithfulness(image, own) > 0.93
+        assert faithfulness(image, other) < faithfulness(image, own) - 0.05
 
 
-def test_rendered_images_score_nearly_1_and_low_for_other_captions():
-    held, metric = held_out_scenes(40, seed=3), SceneFaithfulness()
-    own = metric.score(held.images, held.captions)
-    others = metric.score(np.roll(held.images, 1, axis=0), held.captions)
+def test_rendered_images_score_high_for_their_captions_and_low_for_other_captions():
+    scenes, metric = held_out_scenes(40, seed=3), SceneFaithfulness()
+    scores = metric.score(scenes.images, scenes.captions)
+    other_scores = metric.score(np.roll(scenes.images, 1, axis=0), scenes.captions)
     assert [
-        own[held.kinds == k].mean() > least
-        for k, least in (("simple", 0.98), ("middling", 0.93), ("crowded", 0.85))
+        own[held.scene_kinds == k].mean() > least
+        for kind, minimum in (("simple", 0.98), ("middling", 0.93), ("crowded", 0.85))
     ] == [True] * 3
-    assert others.mean() < 0.3
+    assert other_scores.mean() < 0.3
 
 
 @settings(max_examples=25, deadline=None)
@@ -61,16 +62,16 @@ def test_noise_lowers_the_score_and_scores_lie_in_the_range(seed):
     rng = np.random.default_rng(seed)
     image = render(_scene(RINGS), rng)
     noisy = np.clip(image + rng.normal(0, 90, image.shape), 0, 255).astype(np.uint8)
-    clean, spoilt = faithfulness(image, _scene(RINGS)), faithfulness(noisy, _scene(RINGS))
-    assert 0 <= spoilt < clean <= 1
+    clean_score, noisy_score = (faithfulness(i, _scene(RINGS)) for i in (image, noisy))
+    assert 0 <= noisy_score < clean_score <= 1
 
 
-def test_an_image_of_one_colour_has_no_objects():
+def test_an_image_of_one_colour_scores_0_for_objects():
     assert faithfulness(np.zeros((64, 64, 3), np.uint8), _scene(RINGS)) == 0
     assert faithfulness(np.full((64, 64, 3), (140, 140, 145), np.uint8), _scene(RINGS)) == 0.5
 
 
-def test_other_prompts_and_sizes_are_refused():
+def test_prompts_without_a_scene_and_images_of_another_size_are_refused():
     metric = SceneFaithfulness()
     with pytest.raises(
         InputError,

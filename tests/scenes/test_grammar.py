@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from catimage.scenes.grammar import SCENE_KINDS, Background, Group, Scene, draw_scene, neighbour
 from catimage.scenes.render import SIZE, render
-from catimage.scenes.vocabulary import COLOURS, PATTERNS, WAYS
+from catimage.scenes.vocabulary import COLOURS, PATTERNS, VARIANTS
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -58,9 +58,9 @@ def test_an_empty_wall_has_its_colour(colour):
 def test_a_pattern_has_two_colours_and_its_ways_differ(kind):
     images = [
         render(
-            Scene("patterned", Background(kind, "black", "white", way)), np.random.default_rng(0)
+            Scene("patterned", Background(kind, "black", "white", variant)), np.random.default_rng(0)
         ).astype(int)
-        for way in WAYS[kind]
+        for variant in VARIANTS[kind]
     ]
     for image in images:
         dark, light = (

@@ -1,9 +1,10 @@
-"""The scene grammar of the embedded pool: random scenes and their captions.
+"""The scene grammar: random scenes of coloured shapes, and their captions.
 
-A :class:`Scene` is the content of a caption; :func:`catimage.scenes.render.render` draws one of the
-many images that match it. Captions range from an empty wall to a crowded picture. The less a
-caption determines (positions, texture phase, many objects), the more a generator has to choose,
-and the more denoising steps it needs. A router can learn these differences.
+The embedded pool (docs/tiny-pool.md) is trained on these scenes, and their captions are its
+prompts. A :class:`Scene` is the content of a caption; :func:`catimage.scenes.render.render` draws
+one of the many images that match it. Scenes range from an empty wall to many overlapping objects.
+The more a caption leaves open, such as the positions of many objects, the more denoising steps a
+generator needs. A router can learn these differences from the captions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from catimage.scenes.vocabulary import (
     POSITIONS,
     SHAPES,
     TEXTURES,
-    WAYS,
+    VARIANTS,
 )
 
 
@@ -33,34 +34,33 @@ class Background:
     Attributes:
         kind: A key of :data:`~catimage.scenes.vocabulary.BACKGROUND_CAPTIONS`.
         colour: Name of the first colour.
-        other: Name of the second colour; empty where there is one colour.
-        way: One of the kind's :data:`~catimage.scenes.vocabulary.WAYS`; empty if it has none.
+        second_colour: Name of the second colour; empty if the kind has one colour only.
+        variant: One of :data:`~catimage.scenes.vocabulary.VARIANTS` of the kind, such as
+            "to the right"; empty if the kind has one colour only.
     """
 
     kind: str
     colour: str
-    other: str = ""
-    way: str = ""
+    second_colour: str = ""
+    variant: str = ""
 
     def caption(self, noun: str) -> str:
-        """Return the description of a ``noun``: "wall" in an empty scene, else "background"."""
-        return BACKGROUND_CAPTIONS[self.kind].format(
-            noun=noun, colour=self.colour, other=self.other, way=self.way
-        )
+        """Describe the background; ``noun`` is "wall" in a scene without objects."""
+        return BACKGROUND_CAPTIONS[self.kind].format(noun=noun, **vars(self))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Equal objects.
+    """Objects of the same size, texture, colour and shape.
 
     Attributes:
         count: Number of objects; :data:`~catimage.scenes.vocabulary.MANY` stands for "many".
         size: A key of :data:`~catimage.scenes.vocabulary.RADIUS`.
-        texture: One of the textures, or empty for a plain colour.
+        texture: One of :data:`~catimage.scenes.vocabulary.TEXTURES`; empty for a plain colour.
         colour: Name of the colour.
-        shape: One of the shapes.
-        position: A key of :data:`~catimage.scenes.vocabulary.POSITIONS`, or empty where the caption
-            does not determine it.
+        shape: One of :data:`~catimage.scenes.vocabulary.SHAPES`.
+        position: A key of :data:`~catimage.scenes.vocabulary.POSITIONS`; empty if the caption has
+            no position.
     """
 
     count: int
@@ -71,7 +71,7 @@ class Group:
     position: str = ""
 
     def caption(self) -> str:
-        """Return the description of the group, such as "three small red rings"."""
+        """Describe the group, for example as "three small red rings"."""
         number = "many" if self.count >= MANY else NUMBERS[self.count]
         plural = "" if self.count == 1 else ("es" if self.shape == "cross" else "s")
         parts = [number, self.size, self.texture, self.colour, self.shape + plural, self.position]
@@ -84,9 +84,9 @@ class Scene:
     """A background and groups of objects.
 
     Attributes:
-        kind: One of :data:`SCENE_KINDS`; empty for a parsed caption.
-        background: Behind the objects.
-        groups: Groups of objects; empty for a wall.
+        kind: One of :data:`SCENE_KINDS`; empty if the scene is parsed from a caption.
+        background: The background of the objects.
+        groups: The groups of objects; if there are none, the caption calls the background a wall.
         overlap: Whether the objects may overlap.
     """
 
@@ -116,12 +116,14 @@ _SIMPLE_BACKGROUNDS = ("plain", "fading", "half", "banded", "striped", "checkere
 def _draw_background(
     rng: np.random.Generator,
     background_kinds: tuple[str, ...],
-    weights: tuple[float, ...] | None = None,
+    probabilities: tuple[float, ...] | None = None,
 ) -> Background:
-    kind = str(rng.choice(background_kinds, p=weights))
+    kind = str(rng.choice(background_kinds, p=probabilities))
     colour = _pick(rng, _COLOUR_NAMES)
-    way = _pick(rng, WAYS[kind]) if kind in WAYS else ""
-    return Background(kind, colour, _pick(rng, _COLOUR_NAMES, (colour,)) if way else "", way)
+    if kind not in VARIANTS:
+        return Background(kind, colour)
+    variant = _pick(rng, VARIANTS[kind])
+    return Background(kind, colour, _pick(rng, _COLOUR_NAMES, (colour,)), variant)
 
 
 def _draw_group(
@@ -131,7 +133,7 @@ def _draw_group(
     excluded: tuple[str, ...],
     plain: float,
 ) -> Group:
-    """Draw a group whose colour is none of ``excluded``, with probability ``plain`` untextured."""
+    """Draw a group in a colour that is not excluded; ``plain`` is the probability of no texture."""
     size = _pick(rng, sizes)
     texture = "" if size == "small" or rng.random() < plain else _pick(rng, TEXTURES)
     return Group(count, size, texture, _pick(rng, _COLOUR_NAMES, excluded), _pick(rng, SHAPES))
@@ -145,7 +147,7 @@ def _draw_groups(
     plain: float,
 ) -> tuple[Group, ...]:
     """Draw one group per count, in colours that differ from each other and the background."""
-    excluded: tuple[str, ...] = (background.colour, background.other)
+    excluded: tuple[str, ...] = (background.colour, background.second_colour)
     groups: list[Group] = []
     for count in counts:
         groups.append(_draw_group(rng, count, sizes, excluded, plain))
@@ -153,19 +155,19 @@ def _draw_groups(
     return tuple(groups)
 
 
-def _simple(rng: np.random.Generator) -> Scene:
-    """An empty wall, or one object at a given position."""
+def _draw_simple(rng: np.random.Generator) -> Scene:
+    """Draw a wall, or one object at a position that the caption names."""
     if rng.random() < 0.5:
-        weights = (0.04, 0.24, 0.18, 0.24, 0.17, 0.13)
-        return Scene("simple", _draw_background(rng, _SIMPLE_BACKGROUNDS, weights))
+        probabilities = (0.04, 0.24, 0.18, 0.24, 0.17, 0.13)
+        return Scene("simple", _draw_background(rng, _SIMPLE_BACKGROUNDS, probabilities))
     background = _draw_background(rng, ("plain", "fading"), (0.8, 0.2))
-    one = _draw_groups(rng, background, [1], ("", "large", "huge"), plain=0.8)[0]
-    position = "in the centre" if one.size == "huge" else _pick(rng, tuple(POSITIONS))
-    return Scene("simple", background, (replace(one, position=position),))
+    group = _draw_groups(rng, background, [1], ("", "large", "huge"), plain=0.8)[0]
+    position = "in the centre" if group.size == "huge" else _pick(rng, tuple(POSITIONS))
+    return Scene("simple", background, (replace(group, position=position),))
 
 
-def _middling(rng: np.random.Generator) -> Scene:
-    """One or two small groups at free positions."""
+def _draw_middling(rng: np.random.Generator) -> Scene:
+    """Draw one or two groups of one to three objects, without positions in the caption."""
     background_kinds = ("plain", "fading", "half", "striped", "starry")
     background = _draw_background(rng, background_kinds, (0.55, 0.15, 0.1, 0.1, 0.1))
     counts = [int(rng.integers(1, 4)) for _ in range(int(rng.integers(1, 3)))]
@@ -173,8 +175,8 @@ def _middling(rng: np.random.Generator) -> Scene:
     return Scene("middling", background, _draw_groups(rng, background, counts, sizes, plain=0.6))
 
 
-def _crowded(rng: np.random.Generator) -> Scene:
-    """Several groups, with textures, overlap and busy backgrounds."""
+def _draw_crowded(rng: np.random.Generator) -> Scene:
+    """Draw one to three groups of more objects, with more textures and sometimes overlap."""
     background_kinds = ("plain", "fading", "half", "striped", "checkered", "starry")
     background = _draw_background(rng, background_kinds, (0.35, 0.15, 0.1, 0.1, 0.1, 0.2))
     overlap = bool(rng.random() < 0.4)
@@ -187,31 +189,36 @@ def _crowded(rng: np.random.Generator) -> Scene:
     return Scene("crowded", background, groups, overlap)
 
 
-def _patterned(rng: np.random.Generator) -> Scene:
-    """A patterned wall, or one object in front of it."""
+def _draw_patterned(rng: np.random.Generator) -> Scene:
+    """Draw a wall with a pattern, or one object on a background with a pattern."""
     background = _draw_background(rng, PATTERNS)
     if rng.random() < 0.6:
         return Scene("patterned", background)
-    one = _draw_groups(rng, background, [1], ("large", "huge"), plain=1.0)[0]
-    return Scene("patterned", background, (replace(one, position="in the centre"),))
+    group = _draw_groups(rng, background, [1], ("large", "huge"), plain=1.0)[0]
+    return Scene("patterned", background, (replace(group, position="in the centre"),))
 
 
-_DRAW: dict[str, Callable[[np.random.Generator], Scene]] = {
-    "simple": _simple,
-    "middling": _middling,
-    "crowded": _crowded,
-    "patterned": _patterned,
+_DRAW_FUNCTIONS: dict[str, Callable[[np.random.Generator], Scene]] = {
+    "simple": _draw_simple,
+    "middling": _draw_middling,
+    "crowded": _draw_crowded,
+    "patterned": _draw_patterned,
 }
-SCENE_KINDS = tuple(_DRAW)
+SCENE_KINDS = tuple(_DRAW_FUNCTIONS)
+"""The kinds of scene: the first three in order of complexity, and scenes with patterns."""
 
 
 def draw_scene(rng: np.random.Generator, *scene_kinds: str) -> Scene:
-    """Draw a scene of one of the given kinds, or of all; each kind is equally likely."""
-    return _DRAW[_pick(rng, scene_kinds or SCENE_KINDS)](rng)
+    """Draw a scene of one of the given kinds, by default of any; all are equally likely."""
+    return _DRAW_FUNCTIONS[_pick(rng, scene_kinds or SCENE_KINDS)](rng)
 
 
 def neighbour(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Return a scene that differs in one attribute: a hard negative for CLIP's training."""
+    """Return a similar scene, as a hard negative for training CLIP.
+
+    In the new scene, one attribute of one group differs, or two groups have swapped their colours.
+    If the scene has no groups, its background is drawn again, with the same kind.
+    """
     if not scene.groups:
         return Scene(scene.kind, _draw_background(rng, (scene.background.kind,)))
     groups = list(scene.groups)
@@ -222,7 +229,8 @@ def neighbour(scene: Scene, rng: np.random.Generator) -> Scene:
         swapped = replace(groups[i], colour=groups[j].colour)
         groups[i], groups[j] = swapped, replace(groups[j], colour=groups[i].colour)
     else:
-        excluded = (scene.background.colour, scene.background.other, *(g.colour for g in groups))
+        colours = (scene.background.colour, scene.background.second_colour)
+        excluded = (*colours, *(g.colour for g in groups))
         groups[i] = _change(rng, groups[i], attribute, excluded)
     return replace(scene, groups=tuple(groups))
 
@@ -230,10 +238,10 @@ def neighbour(scene: Scene, rng: np.random.Generator) -> Scene:
 def _change(
     rng: np.random.Generator, group: Group, attribute: str, excluded: tuple[str, ...]
 ) -> Group:
-    """Change an attribute of a group, or its shape where that attribute is determined."""
+    """Change one attribute of a group; if it cannot be changed, change the shape."""
     if attribute == "count" and not group.position and group.count < MANY:
-        step = 1 if group.count == 1 or rng.random() < 0.5 else -1
-        return replace(group, count=max(1, group.count + step))
+        difference = 1 if group.count == 1 or rng.random() < 0.5 else -1
+        return replace(group, count=max(1, group.count + difference))
     if attribute == "texture" and group.size != "small":
         return replace(group, texture=_pick(rng, ("", *TEXTURES), (group.texture,)))
     if attribute == "colour":

@@ -1,4 +1,4 @@
-"""Parsing of captions: the inverse of :meth:`catimage.scenes.grammar.Scene.caption`."""
+"""Parser of captions: the inverse of :meth:`catimage.scenes.grammar.Scene.caption`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from catimage.scenes.vocabulary import (
     RADIUS,
     SHAPES,
     TEXTURES,
-    WAYS,
+    VARIANTS,
 )
 
 
-def _any(names: Iterable[str]) -> str:
-    """Return a regular expression that matches one of ``names``, the longest first."""
+def _one_of(names: Iterable[str]) -> str:
+    """Return a regular expression that matches any of ``names``; it tries longer names first."""
     longest_first = sorted((re.escape(name) for name in names if name), key=len, reverse=True)
     return f"(?:{'|'.join(longest_first)})"
 
@@ -31,27 +31,29 @@ def _background_pattern(kind: str, template: str) -> re.Pattern[str]:
         template.replace("a plain", "an? (?:plain|empty)").format(
             noun="(?:wall|background)",
             colour=f"(?P<colour>{_COLOUR})",
-            other=f"(?P<other>{_COLOUR})",
-            way=f"(?P<way>{_any(WAYS.get(kind, ()))})",
+            second_colour=f"(?P<second_colour>{_COLOUR})",
+            variant=f"(?P<variant>{_one_of(VARIANTS.get(kind, ()))})",
         )
     )
 
 
-_COLOUR = _any(COLOURS)
-_BACKGROUNDS = {
+_COLOUR = _one_of(COLOURS)
+_BACKGROUND_PATTERNS = {
     kind: _background_pattern(kind, template) for kind, template in BACKGROUND_CAPTIONS.items()
 }
-_GROUP = re.compile(
-    rf"(an?|many|{_any(NUMBERS[2:])})(?: ({_any(RADIUS)}))?(?: ({_any(TEXTURES)}))?"
-    rf" ({_COLOUR}) ({_any(SHAPES)})(?:es|s)?(?: ({_any(POSITIONS)}))?"
+_GROUP_PATTERN = re.compile(
+    rf"(an?|many|{_one_of(NUMBERS[2:])})(?: ({_one_of(RADIUS)}))?(?: ({_one_of(TEXTURES)}))?"
+    rf" ({_COLOUR}) ({_one_of(SHAPES)})(?:es|s)?(?: ({_one_of(POSITIONS)}))?"
 )
 
 
 def parse(caption: str) -> Scene | None:
-    """Return the scene that a caption describes, without a ``kind``.
+    """Return the scene that a caption describes, with an empty ``kind``.
 
-    Case and white space do not matter. The result is None for a text that the grammar does not
-    generate.
+    The parser ignores case and repeated white space.
+
+    Returns:
+        The scene, or None if the grammar does not generate the text.
     """
     text = " ".join(caption.lower().split())
     wall = _parse_background(text)
@@ -68,14 +70,14 @@ def parse(caption: str) -> Scene | None:
 
 
 def _parse_background(text: str) -> Background | None:
-    for kind, pattern in _BACKGROUNDS.items():
+    for kind, pattern in _BACKGROUND_PATTERNS.items():
         if match := pattern.fullmatch(text):
             return Background(kind, **match.groupdict())
     return None
 
 
 def _parse_group(text: str) -> Group | None:
-    match = _GROUP.fullmatch(text)
+    match = _GROUP_PATTERN.fullmatch(text)
     if not match:
         return None
     number, size, texture, colour, shape, position = match.groups(default="")

@@ -1,4 +1,4 @@
-"""The words of the scene grammar, with their colours, sizes and positions."""
+"""The words of the scene grammar, with the RGB values, radii and positions that they stand for."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "grey": (140, 140, 145),
     "white": (245, 245, 245),
 }
-"""RGB values."""
+"""RGB values from 0 to 255, by name of the colour."""
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "moon")
 TEXTURES = ("striped", "spotted", "checkered")
 NUMBERS = ("", "a", "two", "three", "four", "five", "six")
-"""The word for each number of objects."""
+"""Words for numbers of objects; the index is the number."""
 MANY = 7
-"""The count of a group of "many" objects, which has 7 to 10."""
+"""The count of a group whose caption says "many"; an image has 7 to 10 such objects."""
 RADIUS = {"small": 6.0, "": 9.0, "large": 13.0, "huge": 20.0}
-"""Radius in pixels by size; the empty string is an object without a size."""
+"""Radius of an object in pixels, by size; the empty string stands for no size in the caption."""
 POSITIONS: dict[str, tuple[float, float]] = {
     "in the centre": (0.5, 0.5),
     "at the top": (0.5, 0.24),
@@ -35,7 +35,7 @@ POSITIONS: dict[str, tuple[float, float]] = {
     "in the bottom right corner": (0.76, 0.76),
 }
 """Horizontal and vertical position of an object's centre, as a fraction of the image."""
-WAYS: dict[str, tuple[str, ...]] = {
+VARIANTS: dict[str, tuple[str, ...]] = {
     "fading": ("downwards", "to the right"),
     "half": ("side by side", "one above the other"),
     "banded": ("at the top", "at the bottom", "on the left", "on the right", "across the middle"),
@@ -47,21 +47,21 @@ WAYS: dict[str, tuple[str, ...]] = {
     "bricks": ("large", "small"),
     "slanted": ("rising", "falling"),
 }
-"""Directions or sizes of each background with two colours."""
+"""Directions or sizes of each kind of background that has two colours."""
 PATTERNS = ("zigzag", "diamonds", "hoops", "bricks", "slanted")
-"""Backgrounds that only patterned scenes have."""
+"""Kinds of background that only patterned scenes have."""
 BACKGROUND_CAPTIONS: dict[str, str] = {
     "plain": "a plain {colour} {noun}",
-    "fading": "a {noun} fading from {colour} to {other} {way}",
-    "half": "a {noun} half {colour} and half {other} {way}",
-    "banded": "a {colour} {noun} with a wide {other} band {way}",
-    "striped": "a {noun} of {way} {colour} and {other} stripes",
-    "checkered": "a {noun} of {way} {colour} and {other} checks",
+    "fading": "a {noun} fading from {colour} to {second_colour} {variant}",
+    "half": "a {noun} half {colour} and half {second_colour} {variant}",
+    "banded": "a {colour} {noun} with a wide {second_colour} band {variant}",
+    "striped": "a {noun} of {variant} {colour} and {second_colour} stripes",
+    "checkered": "a {noun} of {variant} {colour} and {second_colour} checks",
     "starry": "a starry {colour} {noun}",
-    "zigzag": "a {noun} of {way} {colour} and {other} zigzags",
-    "diamonds": "a {noun} of {way} {colour} and {other} diamonds",
-    "hoops": "a {noun} of {way} {colour} and {other} hoops",
-    "bricks": "a {noun} of {way} {colour} bricks and {other} mortar",
-    "slanted": "a {noun} of {way} {colour} and {other} stripes",
+    "zigzag": "a {noun} of {variant} {colour} and {second_colour} zigzags",
+    "diamonds": "a {noun} of {variant} {colour} and {second_colour} diamonds",
+    "hoops": "a {noun} of {variant} {colour} and {second_colour} hoops",
+    "bricks": "a {noun} of {variant} {colour} bricks and {second_colour} mortar",
+    "slanted": "a {noun} of {variant} {colour} and {second_colour} stripes",
 }
-"""Caption template by kind of background."""
+"""Caption template by kind of background; ``noun`` is "wall" or "background"."""
