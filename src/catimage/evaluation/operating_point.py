@@ -109,7 +109,7 @@ def operating_point(router: Router, test: Dataset) -> OperatingPoint:
         router.budget,
         router.rule,
         predicted,
-        router.scores(texts, predicted),
+        router.rule_inputs(texts, predicted),
         prompt_draws(texts),
         router.confidence,
         router.quality_floor,
