@@ -1,9 +1,10 @@
-"""``add-candidate`` compared with training again, on the clip_score labels of cems_dev.
+"""``catimage add-candidate`` compared with training again, on real scores.
 
-Each candidate is removed and added again, in a five-fold cross-validation with ridge on TF-IDF.
-The two figures of a prompt are the quality of the best predicted candidate (lambda 0) and the mean
-quality over 100 budgets; lambda is selected from predictions only, so no test label is used.
-Intervals are from a paired bootstrap over prompts. The scores are in ``CATIMAGE_SHARED``.
+The data are the clip_score labels of cems_dev (4,933 prompts, four generators), in the folder
+``CATIMAGE_SHARED``. Each candidate is removed and added again, in a five-fold cross-validation with
+ridge regression on TF-IDF features. The two figures of a prompt are the quality of the candidate
+with the best prediction (lambda 0) and the mean quality over 100 budgets; lambda is selected from
+predictions only, so no test label is used. Intervals are from a paired bootstrap over prompts.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class _Data:
 
 
 def rows() -> list[Row]:
+    """Return a row for each method of adding a candidate."""
     folder = Path(os.environ.get("CATIMAGE_SHARED", "../shared")) / "data" / "scores"
     if not folder.is_dir():
         return [Row("add-candidate", f"skipped: {folder} not found")]
@@ -64,6 +66,7 @@ def rows() -> list[Row]:
 
 
 def _read(folder: Path) -> _Data:
+    """Read the data set; candidates are ordered by cost."""
     file = parse_scores(folder / "cems_dev.scores.csv").select_metric("clip_score")
     costs = parse_costs(folder / "cems_dev.costs.csv").sort_values("cost")
     ids, names = file.prompts["prompt_id"].tolist(), costs["candidate"].tolist()
@@ -72,7 +75,14 @@ def _read(folder: Path) -> _Data:
 
 
 def _evaluate_fold(data: _Data, known: Ints, test: Ints) -> Iterator[tuple[str, Figures]]:
-    """Yield the figures of the test prompts for each method and each removed candidate."""
+    """Yield the figures of the test prompts for each removed candidate and method.
+
+    Args:
+        data: the data set.
+        known: the positions of the prompts of the other folds, which are split into train and
+            validation prompts.
+        test: the positions of the test prompts.
+    """
     val, train = np.split(known, [len(known) // 9])
     prompts, labels, costs = data.prompts, data.labels, data.costs
     pipeline, grid = build_estimator(EstimatorParams(name="ridge"), EstimatorContext())
@@ -101,7 +111,7 @@ def _evaluate_fold(data: _Data, known: Ints, test: Ints) -> Iterator[tuple[str, 
 
 
 def _samples(features: object) -> dict[str, Ints]:
-    """Return the prompts that are scored, as positions in the training split, by method."""
+    """Return the prompts to score, as positions in the train prompts, by method."""
     n = features.shape[0]  # type: ignore[attr-defined]
     samples = {f"{k} prompts nearest to centres": representatives(features, k) for k in COUNTS}
     for k in COUNTS:
@@ -111,7 +121,7 @@ def _samples(features: object) -> dict[str, Ints]:
 
 
 def _fit_without(estimator: Pipeline, new: int, prompts: np.ndarray, labels: Floats) -> Pipeline:
-    """Fit the regressor of an estimator, with its parameters, without one candidate."""
+    """Fit the regressor of an estimator, with the same parameters, to the other candidates."""
     features = estimator.named_steps["features"]
     regressor = clone(estimator.named_steps["regressor"])
     regressor.fit(features.transform(prompts), np.delete(labels, new, axis=1))
@@ -121,7 +131,7 @@ def _fit_without(estimator: Pipeline, new: int, prompts: np.ndarray, labels: Flo
 def _figures(
     predicted: Floats, labels: Floats, costs: Floats, all_costs: Floats | None = None
 ) -> Figures:
-    """Return both figures; budgets go up to the most expensive of ``all_costs``."""
+    """Return both figures; the largest budget is the maximum of ``all_costs`` or ``costs``."""
     low, high = float(costs.min()), float((costs if all_costs is None else all_costs).max())
     policies = routed_policies(predicted, predicted, predicted, labels, costs)
     best_quality = routed_outcome(predicted, labels, costs, 0.0).quality
@@ -129,19 +139,19 @@ def _figures(
 
 
 def _row(method: str, figures: dict[str, Figures]) -> Row:
-    """Return the gains over the best single candidate, and the loss to training again."""
-    added, again, single = figures[method], figures[TRAINED_AGAIN], figures[BEST_SINGLE]
+    """Return the gains over the best single candidate, and the differences from training again."""
+    added, retrained, single = figures[method], figures[TRAINED_AGAIN], figures[BEST_SINGLE]
     differences = np.column_stack(
-        [added[:, 0] - single[:, 0], again[:, 0] - single[:, 0], added - again]
+        [added[:, 0] - single[:, 0], retrained[:, 0] - single[:, 0], added - retrained]
     )
-    intervals = PairedBootstrap(len(again), DRAWS, 0).intervals(differences)
-    gain, gain_again, loss, curve_loss = (
+    intervals = PairedBootstrap(len(retrained), DRAWS, 0).intervals(differences)
+    gain, retrained_gain, difference, curve_difference = (
         f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         for mean, (low, high) in zip(differences.mean(axis=0), intervals, strict=True)
     )
     return Row(
         f"new candidate, {method}: gain over best single",
         gain,
-        f"{gain_again} (trained again)",
-        f"{loss}; mean curve quality {curve_loss}",
+        f"{retrained_gain} (trained again)",
+        f"{difference}; mean curve quality {curve_difference}",
     )

@@ -1,7 +1,8 @@
 """Images per second of stage generate, compared with a loop over a diffusers pipeline.
 
-The loop generates one image at a time, and in batches. The pool is tiny-sd of the embedded pool at
-all of its step counts, without other settings, which the loop can generate too.
+The loop runs once with one image at a time and once with batches. The candidates are those of the
+generator tiny-sd of the embedded pool that differ only in their number of steps, because the plain
+pipeline supports no other settings.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PROMPT_COUNT, SEEDS, ROUNDS = 16, [0, 1], 2
 
 
 def _run_stage(prompts: list[str], pool: Pool) -> None:
-    """Run the stage, from loading the weights to writing the manifest."""
+    """Run the stage, which loads the weights, generates all images and writes the manifest."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         rows = [(prompt_id(p), p, "benchmark", "train") for p in prompts]
@@ -75,21 +76,21 @@ def _loop(batch_size: int) -> Callable[[list[str], Pool], None]:
 
 
 def _plain_pool() -> Pool:
-    """Return the candidates of tiny-sd that differ in their number of steps only."""
+    """Return a pool of the candidates of tiny-sd that differ only in their number of steps."""
     tiny = load_pool("tiny-full")
     spec = tiny.generators["tiny-sd"]
     assert isinstance(spec, DiffusersSpec)
     candidates = [c for c in tiny.candidates_of("tiny-sd") if not c.settings]
-    absolute = spec.model_copy(update={"weights": str(tiny.folder / spec.weights)})
-    return Pool(name="tiny-sd", generators={"tiny-sd": absolute}, candidates=candidates)
+    generator = spec.model_copy(update={"weights": str(tiny.folder / spec.weights)})
+    return Pool(name="tiny-sd", generators={"tiny-sd": generator}, candidates=candidates)
 
 
 def rows() -> list[Row]:
-    """Generate 16 prompts with two seeds by every candidate; the best of two alternating rounds."""
+    """Generate images of 16 prompts with two seeds; report the best of two alternating rounds."""
     pool = _plain_pool()
     rng = np.random.default_rng(0)
     prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(PROMPT_COUNT)))
-    images = len(prompts) * len(SEEDS) * len(pool.candidates)
+    image_count = len(prompts) * len(SEEDS) * len(pool.candidates)
     methods = {"stage": _run_stage, "one at a time": _loop(1), "batches of 16": _loop(16)}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(ROUNDS):
@@ -97,12 +98,12 @@ def rows() -> list[Row]:
             start = time.perf_counter()
             method(prompts, pool)
             seconds[name].append(time.perf_counter() - start)
-    best = {name: images / min(times) for name, times in seconds.items()}
-    what = f"generate, {images} images of the pool {pool.name}"
+    best = {name: image_count / min(times) for name, times in seconds.items()}
+    title = f"generate, {image_count} images of the pool {pool.name}"
     targets = {"one at a time": "1.2x", "batches of 16": ""}
     return [
         Row(
-            what,
+            title,
             f"{best['stage']:.1f} images/s",
             f"{best[name]:.1f} (plain loop, {name})",
             f"{best['stage'] / best[name]:.2f}x",

@@ -1,6 +1,6 @@
 """Speed of the fast generators of the embedded pool, and of switching between candidates.
 
-python -m benchmarks.generators [POOL]
+Usage: python -m benchmarks.generators [POOL]
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PAIRS: tuple[tuple[str, str, float], ...] = (
     ("tiny-turbo", "tiny-sd-32", 8),
     ("tiny-deepcache-32", "tiny-sd-32", 1.5),
 )
-"""The fast candidate, the candidate that it is compared with, and the target ratio."""
+"""A fast candidate, the slow candidate that it is compared with, and the target speed ratio."""
 BATCH_SIZE, ROUNDS = 16, 2
 
 
 def images_per_second(cache: GeneratorCache, names: list[str]) -> dict[str, float]:
-    """Return the speed of each candidate for one batch; the best of two alternating rounds."""
+    """Measure the speed of each candidate for one batch: the best of two alternating rounds."""
     rng = np.random.default_rng(0)
     prompts = [draw_scene(rng).caption() for _ in range(BATCH_SIZE)]
     seeds = list(range(BATCH_SIZE))
@@ -45,7 +45,7 @@ def images_per_second(cache: GeneratorCache, names: list[str]) -> dict[str, floa
 
 
 def switching(pool: Pool) -> Row:
-    """Measure switching between candidates of a loaded generator, compared with loading it."""
+    """Measure switching between candidates of a loaded generator, compared with its loading."""
     name = pool.candidates[0].generator
     candidates, cache = pool.candidates_of(name), GeneratorCache(pool, "cpu")
     generator = cache.get(name)
@@ -67,7 +67,7 @@ def switching(pool: Pool) -> Row:
 
 
 def rows(pool_name: str = "tiny-full") -> list[Row]:
-    """Measure switching, and the pairs of candidates."""
+    """Measure switching between candidates, and the candidates of :data:`PAIRS`."""
     pool = load_pool(pool_name)
     names = sorted({name for pair in PAIRS for name in pair[:2]})
     best = images_per_second(GeneratorCache(pool, "cpu"), names)

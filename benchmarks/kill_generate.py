@@ -1,11 +1,14 @@
-"""Kill stage generate at random times, and compare the result with an undisturbed run.
+"""Kill stage generate at random times, and compare its images with those of an undisturbed run.
+
+Usage:
 
     python -m benchmarks.kill_generate WORKSPACE [--kills 20] [--command "dvc repro generate"]
 
 ``WORKSPACE`` is a folder with params.yaml and data/prompts.parquet (for ``dvc repro``: a clone of
-the repository). Its folder ``data/images`` is deleted twice. The command runs there and is killed
-(SIGKILL) with all of its children. With ``--orphan`` only the command is killed, as by a user or
-the out-of-memory killer, so that its stage can continue to run.
+the repository). The benchmark deletes the folder ``data/images`` of the workspace twice. The
+command runs in the workspace and is killed (SIGKILL) with all of its child processes. With
+``--orphan``, only the command is killed, as by a user or the out-of-memory killer, so that the
+process of the stage can continue to run.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from catimage.data.shards.manifest import read_manifest
 from catimage.data.shards.store import read_shard
 
 Image = tuple[str, str, int, bytes]
+"""Prompt id, candidate, seed and encoded image."""
 
 
 def images_of(folder: Path) -> list[Image]:
@@ -46,8 +50,8 @@ def start(command: list[str], workspace: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def undisturbed(command: list[str], workspace: Path) -> tuple[float, float]:
-    """Run the command without images; return the seconds to the first shard and to the end."""
+def run_undisturbed(command: list[str], workspace: Path) -> tuple[float, float]:
+    """Delete all images and run the command; return the seconds to the first shard and in total."""
     images = workspace / "data" / "images"
     shutil.rmtree(images, ignore_errors=True)
     begin, first = time.monotonic(), 0.0
@@ -62,7 +66,7 @@ def undisturbed(command: list[str], workspace: Path) -> tuple[float, float]:
     return first, time.monotonic() - begin
 
 
-def disturbed(
+def run_with_kills(
     command: list[str],
     workspace: Path,
     kills: int,
@@ -70,21 +74,29 @@ def disturbed(
     shard_seconds: float,
     orphan: bool,
 ) -> list[int]:
-    """Kill the command ``kills`` times before it ends.
+    """Delete all images, and run and kill the command ``kills`` times.
 
-    A run is killed at a random time before its first shard (``first`` seconds), or up to
-    ``shard_seconds`` after it has finished one or two shards. With ``orphan``, its children are not
-    killed. Returns the number of finished shards at each kill.
+    Args:
+        command: the command.
+        workspace: the folder to run it in.
+        kills: the number of runs to kill.
+        first: seconds from the start of the command to the first shard. A run is killed at a random
+            time before its first shard, or after one or two more shards are finished.
+        shard_seconds: the longest random delay between a finished shard and the kill.
+        orphan: if True, the child processes of the command are not killed.
+
+    Returns:
+        The number of finished shards at each kill.
     """
     images = workspace / "data" / "images"
     shutil.rmtree(images, ignore_errors=True)
     counts = [0]
     while len(counts) <= kills:
         process = start(command, workspace)
-        goal = counts[-1] + random.choice([0, 1, 1, 2])
-        while goal > counts[-1] and process.poll() is None and finished(images) < goal:
+        target = counts[-1] + random.choice([0, 1, 1, 2])
+        while target > counts[-1] and process.poll() is None and count_shards(images) < target:
             time.sleep(0.02)
-        time.sleep(random.uniform(0, first if goal == counts[-1] else shard_seconds))
+        time.sleep(random.uniform(0, first if target == counts[-1] else shard_seconds))
         if (images / "manifest.json").exists():
             raise SystemExit(
                 f"{workspace}: the run ended after {len(counts) - 1} kills. Use more prompts,"
@@ -93,20 +105,23 @@ def disturbed(
         if process.poll() is None:
             process.kill() if orphan else os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            counts.append(finished(images))
+            counts.append(count_shards(images))
     return counts[1:]
 
 
-def finished(images: Path) -> int:
-    return len(list(images.glob("*.parquet")))
+def count_shards(folder: Path) -> int:
+    return len(list(folder.glob("*.parquet")))
 
 
-def finish(command: list[str], workspace: Path, timeout: float = 600.0) -> None:
-    """Run the command to its end; retry while an orphan holds the lock."""
+def run_to_end(command: list[str], workspace: Path, timeout: float = 600.0) -> None:
+    """Run the command to its end; retry as long as it fails because an orphan holds the lock."""
     deadline = time.monotonic() + timeout
     while start(command, workspace).wait() != 0:
         if time.monotonic() > deadline:
-            raise SystemExit(f"{workspace}: {shlex.join(command)} did not end in {timeout:.0f} s.")
+            raise SystemExit(
+                f"{workspace}: {shlex.join(command)} did not succeed in {timeout:.0f} s."
+                " Run it there to see the error."
+            )
         time.sleep(1)
 
 
@@ -120,7 +135,7 @@ def main() -> None:
     parser.add_argument("--orphan", action="store_true")
     arguments = parser.parse_args()
     images = arguments.workspace / "data" / "images"
-    first, end = undisturbed(arguments.command, arguments.workspace)
+    first, end = run_undisturbed(arguments.command, arguments.workspace)
     shard_seconds = (end - first) / len(read_manifest(images))
     manifest, expected = (images / "manifest.json").read_bytes(), images_of(images)
     print(
@@ -128,7 +143,7 @@ def main() -> None:
         f" {end:.1f} s",
         flush=True,
     )
-    counts = disturbed(
+    counts = run_with_kills(
         arguments.command,
         arguments.workspace,
         arguments.kills,
@@ -137,7 +152,7 @@ def main() -> None:
         arguments.orphan,
     )
     print(f"killed {len(counts)} times, with {counts} finished shards", flush=True)
-    finish(arguments.command, arguments.workspace)
+    run_to_end(arguments.command, arguments.workspace)
     result = images_of(images)
     checks = {
         "every image once": (

@@ -1,6 +1,7 @@
-"""Stage label: the time of several metrics, memory, and the filters of sharpness and L-SNR.
+"""Benchmarks of stage label and of the metrics sharpness and L-SNR.
 
-Several metrics are compared with the slowest of them alone, and the filters with scipy's.
+The time of the stage with several metrics is compared with its time with the slowest metric alone,
+its memory for 4,000 images with that for 1,000, and the two metrics with scipy's Gaussian filter.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from catimage.workspace import Workspace
 
 METRICS = ["clip_score", "clip_similarity", "l_snr", "sharpness", "ssim"]
 LUMA = np.array([0.299, 0.587, 0.114]) / 255
+"""The weights of ITU-R 601 for 8-bit colours."""
 
 
 def _workspace(root: Path, scenes: int) -> Workspace:
@@ -53,7 +55,7 @@ def _workspace(root: Path, scenes: int) -> Workspace:
 
 
 def _label(workspace: Workspace, metrics: list[str]) -> float:
-    """Return the seconds of the stage without cached scores, model loading included."""
+    """Run the stage without cached scores; return the seconds, model loading included."""
     params = load_params(workspace.params)
     label_params = params.label.model_copy(update={"metrics": metrics})
     for cached in workspace.scores.with_name(".labels").glob("*"):
@@ -63,12 +65,12 @@ def _label(workspace: Workspace, metrics: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def _filters() -> list[Row]:
+def _sharpness_and_l_snr() -> list[Row]:
     """Measure sharpness and L-SNR of a batch, compared with a loop over scipy's filter."""
     table = []
     for size, count in ((64, 256), (512, 8)):
         images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-        plain = count / seconds(partial(_scipy_sharpness, images), 3)
+        scipy_speed = count / seconds(partial(_scipy_sharpness, images), 3)
         for name in ("sharpness", "l_snr"):
             score = partial(get_metric(name).score, images, ["x"] * count)
             speed = count / seconds(score, 3)
@@ -76,8 +78,8 @@ def _filters() -> list[Row]:
                 Row(
                     f"{name}, {size} x {size} pixels",
                     f"{speed:.0f} images/s",
-                    f"{plain:.0f} (scipy, one image at a time)",
-                    f"{speed / plain:.1f}x",
+                    f"{scipy_speed:.0f} (scipy, one image at a time)",
+                    f"{speed / scipy_speed:.1f}x",
                     "5x",
                 )
             )
@@ -90,11 +92,11 @@ def _scipy_sharpness(images: np.ndarray) -> list[float]:
 
 
 def rows() -> list[Row]:
-    """Measure 1,000 images, and then the memory for 4,000."""
+    """Measure the time for 1,000 images, then the memory for 4,000, then the two metrics."""
     with tempfile.TemporaryDirectory() as folder:
         small = _workspace(Path(folder) / "small", 500)
         large = _workspace(Path(folder) / "large", 2000)
-        _label(small, METRICS)  # imports libraries
+        _label(small, METRICS)  # a warm-up that imports the libraries
         alone = {name: _label(small, [name]) for name in METRICS}
         together = _label(small, METRICS)
         before = peak_gigabytes()
@@ -116,7 +118,7 @@ def rows() -> list[Row]:
             "",
             "no growth",
         ),
-        *_filters(),
+        *_sharpness_and_l_snr(),
     ]
 
 

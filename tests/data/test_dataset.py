@@ -56,7 +56,7 @@ def test_candidates_of_equal_cost_are_in_the_order_of_their_names():
     assert Candidates.from_table(table, "usd").names == ["a", "b"]
 
 
-def test_labels_are_the_mean_over_the_seeds_present():
+def test_labels_are_means_over_the_seeds_that_have_scores():
     table = scores_table(
         [
             ("p", "a", 0, "q", 1.0),
@@ -70,7 +70,7 @@ def test_labels_are_the_mean_over_the_seeds_present():
     assert mean_over_seeds(by_seed).tolist() == [[4.0, 2.0]]
 
 
-def test_an_error_names_the_missing_label_or_metric():
+def test_missing_labels_and_unknown_metrics_are_refused():
     table = scores_table([("p", "a", 0, "q", 1.0)])
     with pytest.raises(InputError, match="1 prompts lack"):
         mean_over_seeds(seed_scores(table, "q", ["p"], ["a", "b"]))
@@ -91,7 +91,7 @@ def test_labels_of_a_lower_is_better_metric_are_negated():
     assert Dataset(prompts, table, candidates).labels("q").tolist() == [[4.0, 2.0]]
 
 
-def test_a_split_has_its_prompts_in_their_order():
+def test_split_selects_prompts_and_keeps_their_order():
     train = dataset().split("train")
     assert train.ids == ["p0", "p2"] and train.texts.tolist() == ["text 0", "text 2"]
     assert train.labels("q").tolist() == [[0, 1], [20, 21]] and len(train) == 2
@@ -107,7 +107,7 @@ def test_take_and_scored_by_select_prompts():
     np.testing.assert_array_equal(scored.labels("error"), [[3, np.nan], [5, np.nan]])
 
 
-def test_other_candidates_give_other_columns():
+def test_with_candidates_changes_the_columns_of_labels():
     swapped = dataset().with_candidates(Candidates(["b", "a"], np.array([1.0, 2.0]), "usd"))
     assert swapped.labels("q")[1].tolist() == [11.0, 10.0]
 

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 from catimage.data.missing_labels import complete_rows, mean_labels
 
 
-def test_complete_rows():
+def test_complete_rows_have_a_label_for_every_candidate():
     assert complete_rows(np.array([[1, 2], [np.nan, 1], [3, 4], [np.nan, np.nan]])).tolist() == [
         0,
         2,
     ]
 
 
-def test_without_missing_labels_it_is_the_mean():
+def test_mean_labels_are_plain_means_if_no_label_is_missing():
     labels = np.random.default_rng(0).random((9, 4))
     assert (mean_labels(labels) == labels.mean(axis=0)).all()
 

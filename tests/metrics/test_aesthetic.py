@@ -22,6 +22,7 @@ PROMPTS = ["x"] * len(IMAGES)
 
 
 def _linear(width: int, outputs: int, seed: int) -> dict[str, torch.Tensor]:
+    """Return random weights of a linear layer."""
     rng = torch.Generator().manual_seed(seed)
     return {
         "weight": torch.randn(outputs, width, generator=rng) / width**0.5,
@@ -31,23 +32,23 @@ def _linear(width: int, outputs: int, seed: int) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def folder(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a CLIP and both heads on its embeddings."""
-    place = tmp_path_factory.mktemp("aesthetic") / "clip"
-    shutil.copytree(miniature_pool.parent / "clip", place)
-    width = _embeddings(place).shape[1]
-    torch.save(_linear(width, 1, 0), place / AestheticV1.file)
+    """Save a CLIP and both heads for its embeddings."""
+    folder = tmp_path_factory.mktemp("aesthetic") / "clip"
+    shutil.copytree(miniature_pool.parent / "clip", folder)
+    width = _embeddings(folder).shape[1]
+    torch.save(_linear(width, 1, 0), folder / AestheticV1.file)
     widths = [width, *LAYERS.values()]
     state = {
         f"{name}.{k}": v
         for i, name in enumerate(LAYERS)
         for k, v in _linear(widths[i], widths[i + 1], i).items()
     }
-    torch.save(state, place / AestheticV2.file)
-    return place
+    torch.save(state, folder / AestheticV2.file)
+    return folder
 
 
 def _embeddings(folder: Path) -> np.ndarray:
-    """Return embeddings by open_clip, float64."""
+    """Return the unit embeddings of ``IMAGES`` by open_clip, float64 (n, width)."""
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     with torch.no_grad():
         raw = (
@@ -89,7 +90,9 @@ def test_v2_is_five_linear_layers(folder: Path):
     assert (metric.score(IMAGES, PROMPTS) == metric.score(IMAGES, PROMPTS)).all()
 
 
-def test_both_share_one_clip_and_its_embeddings(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_both_metrics_share_one_clip_and_its_embeddings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     context, calls = _context(folder), []
     first, second = (get_metric(name, context=context) for name in ("aesthetic_v1", "aesthetic_v2"))
     assert isinstance(first, AestheticV1)
@@ -104,7 +107,7 @@ def test_both_share_one_clip_and_its_embeddings(folder: Path, monkeypatch: pytes
     assert len(calls) == 1
 
 
-def test_the_score_depends_on_the_embedding_only(folder: Path):
+def test_equal_images_have_equal_scores(folder: Path):
     values = get_metric("aesthetic_v1", context=_context(folder)).score(
         IMAGES[[0, 1, 0]], PROMPTS[:3]
     )
@@ -128,9 +131,10 @@ def test_the_heads_have_the_layers_of_the_published_files():
         AestheticV2: {f"{name}.": outputs for name, outputs in LAYERS.items()},
     }
     for metric, layers in heads.items():
-        seen = [768, *layers.values()]
+        widths = [768, *layers.values()]
         shapes = {
-            f"{name}weight": (outputs, seen[i]) for i, (name, outputs) in enumerate(layers.items())
+            f"{name}weight": (outputs, widths[i])
+            for i, (name, outputs) in enumerate(layers.items())
         }
         shapes |= {f"{name}bias": (outputs,) for name, outputs in layers.items()}
         assert {k: tuple(v.shape) for k, v in metric.head(768).state_dict().items()} == shapes

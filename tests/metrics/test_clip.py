@@ -17,7 +17,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> EncoderParams:
 
 
 class Warmth(Metric):
-    """A second metric with the same CLIP."""
+    """The cosine with a fixed text; uses the same CLIP as :class:`ClipScore`."""
 
     name = "warmth"
     range = (-1.0, 1.0)
@@ -41,23 +41,23 @@ def test_two_metrics_share_the_embeddings_of_a_batch(
     clip = shared_clip(context, encoder)
     assert clip is metrics[0]._clip is metrics[1]._clip
     counts = {"images": 0, "texts": 0}
-    image, text = clip._model.encode_image, clip._model.encode_text
+    encode_image, encode_text = clip._model.encode_image, clip._model.encode_text
     monkeypatch.setattr(
         clip._model,
         "encode_image",
-        lambda x, **k: (counts.update(images=counts["images"] + len(x)), image(x, **k))[1],
+        lambda x, **k: (counts.update(images=counts["images"] + len(x)), encode_image(x, **k))[1],
     )
     monkeypatch.setattr(
         clip._model,
         "encode_text",
-        lambda x, **k: (counts.update(texts=counts["texts"] + len(x)), text(x, **k))[1],
+        lambda x, **k: (counts.update(texts=counts["texts"] + len(x)), encode_text(x, **k))[1],
     )
     first, second = _images(), _images()[::-1].copy()
     scores = [[m.score(images, PROMPTS) for m in metrics] for images in (first, second)]
     assert counts == {
         "images": 2 * len(PROMPTS),
         "texts": 3,
-    }, "one call per image and batch, one per prompt"
+    }, "each image of both batches and each prompt is embedded once"
     alone = ClipScore(MetricContext(encoder, "cpu"))
     assert scores[0][0] == pytest.approx(alone.score(first, PROMPTS), abs=1e-6)
     assert scores[1][0] == pytest.approx(alone.score(second, PROMPTS), abs=1e-6)

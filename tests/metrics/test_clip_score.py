@@ -22,7 +22,7 @@ def clip_folder(miniature_pool: Path) -> Path:
     return miniature_pool.parent / "clip"
 
 
-def _metric(folder: Path) -> ClipScore:
+def _load_metric(folder: Path) -> ClipScore:
     metric = get_metric("clip_score", EncoderParams(model=f"local-dir:{folder}"), "cpu")
     assert isinstance(metric, ClipScore)
     return metric
@@ -33,7 +33,7 @@ def _images(size: int = 64) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [64, 40])
-def test_the_score_is_open_clips_cosine(clip_folder: Path, size: int):
+def test_the_score_is_the_cosine_of_open_clip(clip_folder: Path, size: int):
     images = _images(size)
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{clip_folder}")
@@ -43,11 +43,11 @@ def test_the_score_is_open_clips_cosine(clip_folder: Path, size: int):
         )
         text = model.encode_text(tokenizer(PROMPTS))
     expected = torch.nn.functional.cosine_similarity(image, text).numpy()
-    assert _metric(clip_folder).score(images, PROMPTS) == pytest.approx(expected, abs=1e-6)
+    assert _load_metric(clip_folder).score(images, PROMPTS) == pytest.approx(expected, abs=1e-6)
 
 
 def test_each_prompt_is_encoded_once(clip_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    metric = _metric(clip_folder)
+    metric = _load_metric(clip_folder)
     encoded: list[str] = []
     tokenize = metric._clip._tokenizer
     monkeypatch.setattr(
@@ -59,12 +59,14 @@ def test_each_prompt_is_encoded_once(clip_folder: Path, monkeypatch: pytest.Monk
 
 
 def test_the_version_depends_on_weights_and_preprocessing(clip_folder: Path, tmp_path: Path):
-    version = _metric(clip_folder).version
-    assert _metric(shutil.copytree(clip_folder, tmp_path / "copy")).version == version
-    other = shutil.copytree(clip_folder, tmp_path / "weights") / "open_clip_model.safetensors"
-    weights = load_file(other)
+    version = _load_metric(clip_folder).version
+    assert _load_metric(shutil.copytree(clip_folder, tmp_path / "copy")).version == version
+    weights_file = (
+        shutil.copytree(clip_folder, tmp_path / "weights") / "open_clip_model.safetensors"
+    )
+    weights = load_file(weights_file)
     weights["text_projection"][0, 0] += 1
-    save_file(weights, other)
+    save_file(weights, weights_file)
     config = shutil.copytree(clip_folder, tmp_path / "config") / "open_clip_config.json"
     config.write_text(
         json.dumps(
@@ -72,9 +74,18 @@ def test_the_version_depends_on_weights_and_preprocessing(clip_folder: Path, tmp
             | {"preprocess_cfg": {"mean": [0.4] * 3, "std": [0.5] * 3}}
         )
     )
-    assert len({version, _metric(other.parent).version, _metric(config.parent).version}) == 3
+    assert (
+        len(
+            {
+                version,
+                _load_metric(weights_file.parent).version,
+                _load_metric(config.parent).version,
+            }
+        )
+        == 3
+    )
 
 
 def test_a_missing_model_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"encoder: cannot load local-dir:"):
-        _metric(tmp_path / "absent")
+        _load_metric(tmp_path / "absent")

@@ -16,12 +16,13 @@ NAMES = ["clip_similarity", "clip_patch_similarity"]
 
 @pytest.fixture(scope="module")
 def scenes() -> np.ndarray:
+    """Return rendered scenes, uint8 (n, 64, 64, 3)."""
     return held_out_scenes(3, seed=5).images
 
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, Metric]:
-    """Both metrics with the embedded CLIP."""
+    """Return both metrics with the embedded CLIP, by name."""
     context = MetricContext(device="cpu")
     return {name: get_metric(name, context=context) for name in NAMES}
 
@@ -30,13 +31,13 @@ def _score(metric: Metric, images: np.ndarray, references: np.ndarray) -> np.nda
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_the_scores_are_cosines_of_open_clips_embeddings_and_tokens(miniature_pool: Path):
+def test_the_scores_are_cosines_of_the_embeddings_and_tokens_of_open_clip(miniature_pool: Path):
     encoder = EncoderParams(model=f"local-dir:{miniature_pool.parent / 'clip'}")
     images, references = np.random.default_rng(0).integers(0, 256, (2, 4, 50, 64, 3), np.uint8)
     model, _, preprocess = open_clip.create_model_and_transforms(encoder.model)
-    middle: list[torch.Tensor] = []
+    middle_tokens: list[torch.Tensor] = []
     model.visual.transformer.resblocks[1].register_forward_hook(
-        lambda _, __, tokens: middle.append(tokens)
+        lambda _, __, tokens: middle_tokens.append(tokens)
     )  # the second of four blocks
     with torch.no_grad():
         embeddings = [
@@ -46,7 +47,9 @@ def test_the_scores_are_cosines_of_open_clips_embeddings_and_tokens(miniature_po
     similarity = torch.nn.functional.cosine_similarity
     expected = {
         "clip_similarity": similarity(*embeddings),
-        "clip_patch_similarity": similarity(*(tokens[:, 1:] for tokens in middle), dim=2).mean(1),
+        "clip_patch_similarity": similarity(
+            *(tokens[:, 1:] for tokens in middle_tokens), dim=2
+        ).mean(1),
     }
     for name, values in expected.items():
         assert _score(get_metric(name, encoder, "cpu"), images, references) == pytest.approx(
@@ -92,10 +95,10 @@ def test_noise_blur_and_shift_lower_the_scores(
     assert means[0] > means[1] > means[2]
 
 
-def test_patch_similarity_depends_on_layout_more_than_similarity_does(
+def test_clip_patch_similarity_depends_more_on_the_layout_than_clip_similarity(
     metrics: dict[str, Metric], scenes: np.ndarray
 ):
-    """Shift the scenes by two patches: the same objects at other positions."""
+    """Shift the scenes by two patches, which moves the objects."""
     means = {
         name: _score(metric, np.roll(scenes, 16, axis=2), scenes).mean()
         for name, metric in metrics.items()
@@ -109,11 +112,11 @@ def test_embeddings_are_shared_with_clip_score(scenes: np.ndarray, monkeypatch: 
         get_metric(name, context=context) for name in ("clip_similarity", "clip_score")
     )
     references, calls = scenes.copy(), []
-    real = similarity._clip._model.encode_image
+    encode_image = similarity._clip._model.encode_image
     monkeypatch.setattr(
         similarity._clip._model,
         "encode_image",
-        lambda x, **k: (calls.append(len(x)), real(x, **k))[1],
+        lambda x, **k: (calls.append(len(x)), encode_image(x, **k))[1],
     )
     prompts = ["a red ring"] * len(scenes)
     similarity.score(scenes, prompts, references)

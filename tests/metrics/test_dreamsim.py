@@ -1,4 +1,4 @@
-"""DreamSim on a small ensemble: the networks of the package with 24 channels and random weights."""
+"""DreamSim with a small ensemble: the networks of the package, 24 channels, random weights."""
 
 import json
 import shutil
@@ -31,6 +31,7 @@ WIDTH = 24
 
 
 def _vit(patch_size: int = 16, **_: object) -> Any:
+    """Return a small vision transformer of the package."""
     norm = partial(torch.nn.LayerNorm, eps=1e-6)
     settings = {
         "embed_dim": WIDTH,
@@ -51,6 +52,7 @@ def _randomised(module: Any) -> dict[str, torch.Tensor]:
 
 
 def _clip_state() -> dict[str, Any]:
+    """Return a checkpoint of a small CLIP image encoder in the format of the package."""
     vit = _vit()
     vit.pos_drop = torch.nn.LayerNorm(WIDTH)
     return {"state_dict": _randomised(vit) | {"proj": torch.randn(WIDTH, 8)}}
@@ -97,19 +99,17 @@ def _head() -> Any:
 
 
 def _shrink(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """The package's networks in miniature, and its way to torch.hub bent to the file that it would
-    fetch.
-    """
+    """Reduce the sizes of the package's networks, and make ``torch.hub.load`` read a local file."""
     for module in (vision_transformer, load_clip_as_dino, load_open_clip_as_dino):
         patch.setattr(module, "vit_base", _vit)
     patch.setattr(extractor, "DINOHead", lambda *_: _head())
 
-    def hub(*_: str) -> Any:
+    def load_dino(*_: str) -> Any:
         model = _vit()
         model.load_state_dict(torch.load(folder / DINO, weights_only=True))
         return model
 
-    patch.setattr(torch.hub, "load", hub)
+    patch.setattr(torch.hub, "load", load_dino)
     patch.setattr(torch.hub, "set_dir", lambda _: None)
 
 
@@ -131,6 +131,7 @@ def _metric(folder: Path) -> DreamSim:
 
 
 def _images() -> np.ndarray:
+    """Return random images and references, uint8 (2, n, h, w, 3)."""
     return np.random.default_rng(0).integers(0, 256, (2, 3, 48, 40, 3), np.uint8)
 
 
@@ -138,7 +139,7 @@ def _score(metric: DreamSim, images: np.ndarray, references: np.ndarray) -> np.n
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_the_score_equals_the_package_with_the_same_weights(
+def test_the_score_equals_that_of_the_package_with_the_same_weights(
     metric: DreamSim, folder: Path, capsys: pytest.CaptureFixture[str]
 ):
     model, preprocess = official(pretrained=True, device="cpu", cache_dir=str(folder))
@@ -159,16 +160,17 @@ def test_the_adapter_is_merged_without_torch_hub(
     metric: DreamSim, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("torch.hub was called"))
-    again = _metric(folder)
-    assert again.version == metric.version
-    plain = PerceptualModel.forward
-    assert not any("lora" in name for name, _ in again._model.named_parameters())
+    without_hub = _metric(folder)
+    assert without_hub.version == metric.version
+    forward = PerceptualModel.forward
+    assert not any("lora" in name for name, _ in without_hub._model.named_parameters())
     qkv = torch.load(folder / DINO, weights_only=True)["blocks.0.attn.qkv.weight"]
-    assert (again._model.extractor_list[0].model.blocks[0].attn.qkv.weight - qkv).abs().max() > 0.01
-    assert PerceptualModel.forward is plain
+    merged = without_hub._model.extractor_list[0].model.blocks[0].attn.qkv.weight
+    assert (merged - qkv).abs().max() > 0.01
+    assert PerceptualModel.forward is forward
 
 
-def test_an_image_and_its_enlargement_have_distance_0(metric: DreamSim):
+def test_the_distance_is_symmetric_and_0_for_an_enlarged_image(metric: DreamSim):
     images, references = _images()
     assert _score(metric, images, images) == pytest.approx([0, 0, 0], abs=1e-12)
     assert _score(metric, images, references) == pytest.approx(

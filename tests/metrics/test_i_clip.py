@@ -47,7 +47,14 @@ def _configuration(vocabulary: int) -> dict[str, Any]:
 
 
 def _save(folder: Path, tokenizer: str | None, vocabulary: int, end: int) -> Path:
-    """Save a small CoCa with random weights that give different captions of different length."""
+    """Save a small CoCa with random weights that give captions of different lengths.
+
+    Args:
+        folder: the folder to write.
+        tokenizer: the name of a tokenizer of transformers, or None for open_clip's tokenizer.
+        vocabulary: the number of tokens.
+        end: the id of the end token.
+    """
     torch.manual_seed(0)
     configuration = _configuration(vocabulary)
     model = open_clip.CoCa(**configuration)
@@ -72,13 +79,13 @@ def _save(folder: Path, tokenizer: str | None, vocabulary: int, end: int) -> Pat
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path) -> dict[str, Path]:
-    """Return a CoCa with a tokenizer of transformers, and one with that of open_clip."""
+    """Save a CoCa with a tokenizer of transformers and one with open_clip's tokenizer."""
     root = tmp_path_factory.mktemp("coca")
-    shutil.copytree(miniature_pool.parent / "clip", root / "hf")
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{root / 'hf'}").tokenizer
+    shutil.copytree(miniature_pool.parent / "clip", root / "transformers")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{root / 'transformers'}").tokenizer
     return {
-        "hf": _save(root / "hf", "any", len(tokenizer), tokenizer.eos_token_id),
-        "own": _save(root / "own", None, 49408, 49407),
+        "transformers": _save(root / "transformers", "any", len(tokenizer), tokenizer.eos_token_id),
+        "open_clip": _save(root / "open_clip", None, 49408, 49407),
     }
 
 
@@ -94,12 +101,13 @@ def _images(n: int = 6) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
 
 
-def _open_clips_generate(
+def _generate_by_open_clip(
     patch: pytest.MonkeyPatch, folder: Path, images: np.ndarray
 ) -> torch.Tensor:
-    """Run open_clip's ``generate``.
+    """Return the tokens that open_clip's ``generate`` returns.
 
-    Its imports from transformers are restored, which fail because one class was removed.
+    open_clip's imports from transformers are replaced, because they fail since transformers has
+    removed one of the classes.
     """
     names = (
         "LogitsProcessorList",
@@ -120,20 +128,20 @@ def _open_clips_generate(
     return tokens
 
 
-@pytest.mark.parametrize("kind", ["hf", "own"])
-def test_captions_equal_those_of_open_clips_greedy_decoding(
+@pytest.mark.parametrize("kind", ["transformers", "open_clip"])
+def test_captions_equal_the_captions_of_greedy_decoding_in_open_clip(
     folders: dict[str, Path], miniature_pool: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     captioner = Captioner(_context(folders[kind], miniature_pool.parent / "clip"), "i_clip")
-    images = _images(6 if kind == "hf" else 2)
+    images = _images(6 if kind == "transformers" else 2)
     tokens = captioner.tokens(images)
-    assert (tokens == _open_clips_generate(monkeypatch, folders[kind], images)).all()
+    assert (tokens == _generate_by_open_clip(monkeypatch, folders[kind], images)).all()
     assert len({tuple(row) for row in tokens.tolist()}) > 1, "the captions differ"
-    if kind == "hf":
+    if kind == "transformers":
         assert len({row.index(captioner._end) for row in tokens.tolist()}) > 1, (
             "the lengths of the captions differ"
         )
-    if kind == "own":
+    if kind == "open_clip":
         texts = [
             open_clip.decode(row).split("<end_of_text>")[0].replace("<start_of_text>", "")
             for row in tokens
@@ -145,7 +153,7 @@ def test_the_score_is_the_cosine_of_the_embeddings_of_captions(
     folders: dict[str, Path], miniature_pool: Path
 ):
     clip = miniature_pool.parent / "clip"
-    metric = get_metric("i_clip", context=_context(folders["hf"], clip))
+    metric = get_metric("i_clip", context=_context(folders["transformers"], clip))
     assert isinstance(metric, IClip)
     images, references = _images()[:3], _images()[3:]
     scores = metric.score(images, ["x"] * 3, references)
@@ -167,33 +175,39 @@ def test_the_score_is_the_cosine_of_the_embeddings_of_captions(
 def test_each_reference_is_captioned_once(
     folders: dict[str, Path], miniature_pool: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    metric = get_metric("i_clip", context=_context(folders["hf"], miniature_pool.parent / "clip"))
+    metric = get_metric(
+        "i_clip", context=_context(folders["transformers"], miniature_pool.parent / "clip")
+    )
     captioner, calls = metric._captioner, []
-    real = captioner.captions
+    caption_images = captioner.captions
     monkeypatch.setattr(
-        captioner, "captions", lambda images: (calls.append(len(images)), real(images))[1]
+        captioner, "captions", lambda images: (calls.append(len(images)), caption_images(images))[1]
     )
     first = metric.score(_images(2), ["x"] * 2, _images()[[3, 3]])
     assert (metric.score(_images(2), ["x"] * 2, _images()[[3, 3]]) == first).all()
     assert metric.score(_images(1), ["x"], _images()[3:4]) == pytest.approx(first[:1], abs=1e-6)
-    assert calls == [2, 1, 2, 1], "images in every call, the reference once"
+    assert calls == [2, 1, 2, 1], "the images are captioned in every call, the reference only once"
 
 
 def test_the_version_depends_on_captioner_and_clip(
     folders: dict[str, Path], miniature_pool: Path, tmp_path: Path
 ):
     clip = miniature_pool.parent / "clip"
-    config = json.loads((folders["hf"] / "open_clip_config.json").read_text())
-    other = shutil.copytree(folders["hf"], tmp_path / "other")
-    (other / "open_clip_config.json").write_text(
+    config = json.loads((folders["transformers"] / "open_clip_config.json").read_text())
+    other_captioner = shutil.copytree(folders["transformers"], tmp_path / "other")
+    (other_captioner / "open_clip_config.json").write_text(
         json.dumps(config | {"preprocess_cfg": {"mean": [0.5] * 3}})
     )
-    smaller = shutil.copytree(clip, tmp_path / "clip")
-    config = json.loads((smaller / "open_clip_config.json").read_text())
-    (smaller / "open_clip_config.json").write_text(
+    other_clip = shutil.copytree(clip, tmp_path / "clip")
+    config = json.loads((other_clip / "open_clip_config.json").read_text())
+    (other_clip / "open_clip_config.json").write_text(
         json.dumps(config | {"preprocess_cfg": {"mean": [0.4] * 3}})
     )
-    folder_pairs = [(folders["hf"], clip), (other, clip), (folders["hf"], smaller)]
+    folder_pairs = [
+        (folders["transformers"], clip),
+        (other_captioner, clip),
+        (folders["transformers"], other_clip),
+    ]
     assert (
         len({get_metric("i_clip", context=_context(*pair)).version for pair in folder_pairs}) == 3
     )

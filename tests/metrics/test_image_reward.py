@@ -1,5 +1,7 @@
-"""ImageReward against the official code: its outputs on the same weights, and its names and shapes
-of the real configuration.
+"""ImageReward compared with the official code.
+
+The scores are compared for equal small weights, and the names and shapes of the tensors for the
+real configuration.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from catimage.metrics.registry import get_metric
 from catimage.metrics.scoring import ImageBatch, score
 from catimage.params import WeightsParams
 
-VOCABULARY_WORDS = [
+TOKENS = [
     "[PAD]",
     "[UNK]",
     "[CLS]",
@@ -42,21 +44,22 @@ PROMPTS = ["A red ring", "cats on the left, many stars", "", "many stars " * 40]
 MINIATURE = {
     "vision": (192, 768, 2),
     "text": (128, 192, 2),
-    "vocabulary_size": len(VOCABULARY_WORDS) + 2,
-    "places": 40,
+    "vocabulary_size": len(TOKENS) + 2,
+    "positions": 40,
 }
 LARGE = {
     "vision": (1024, 4096, 24),
     "text": (768, 3072, 12),
     "vocabulary_size": 30524,
-    "places": 512,
+    "positions": 512,
 }
 
-# The results of model.score(prompt, image) of the official code (github.com/THUDM/ImageReward at
-# c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) for each of PROMPTS and images(height, width), with the
-# state dict filled(official(**MINIATURE)). The code ran unchanged, with replacements for the names
-# that transformers 5.23 and timm 1.0 no longer export, and with the sizes of the encoders and the
-# vocabulary of this module (attention heads are 64 wide in both).
+# The scores by image size: the results of model.score(prompt, image) of the official code
+# (github.com/THUDM/ImageReward at commit c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) for each of
+# PROMPTS and images(height, width), with the state dict random_state(official_shapes(**MINIATURE)).
+# The code was unchanged except for replacements of the names that transformers 5.23 and timm 1.0 no
+# longer export, and for the sizes and the vocabulary of this module. An attention head has a width
+# of 64 in both.
 OFFICIAL = {
     (64, 64): [0.7540680170059204, 0.7967556118965149, 1.1641631126403809, 0.8676131963729858],
     (96, 64): [0.9033172726631165, 0.7165496349334717, 0.9301273226737976, 0.9504042267799377],
@@ -68,31 +71,38 @@ OFFICIAL = {
 LARGE_KEYS = "d8f54ba359bd353a4e66c8a95ce53c8c646f4902e5f833c959c1753cf43be853"
 
 
-def official(
-    vision: tuple[int, int, int], text: tuple[int, int, int], vocabulary_size: int, places: int
+def official_shapes(
+    vision: tuple[int, int, int], text: tuple[int, int, int], vocabulary_size: int, positions: int
 ) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of the official state dict.
+    """Return the names and shapes of the tensors of the official state dict.
 
-    An encoder is given as its width, its inner width and its number of layers.
+    Args:
+        vision: the width, the inner width and the number of layers of the image encoder.
+        text: the same numbers of the text encoder.
+        vocabulary_size: the number of tokens.
+        positions: the number of text positions.
     """
-    (seen, seen_inner, blocks), (width, inner, layers) = vision, text
-    sees, reads = "blip.visual_encoder", "blip.text_encoder"
+    (image_width, image_inner, blocks), (width, inner, layers) = vision, text
+    image_encoder, text_encoder = "blip.visual_encoder", "blip.text_encoder"
     shapes = {
-        f"{sees}.cls_token": (1, 1, seen),
-        f"{sees}.pos_embed": (1, 197, seen),
-        f"{reads}.embeddings.position_ids": (1, places),
+        f"{image_encoder}.cls_token": (1, 1, image_width),
+        f"{image_encoder}.pos_embed": (1, 197, image_width),
+        f"{text_encoder}.embeddings.position_ids": (1, positions),
     }
     shapes |= {
-        f"{sees}.patch_embed.proj.weight": (seen, 3, 16, 16),
-        f"{sees}.patch_embed.proj.bias": (seen,),
+        f"{image_encoder}.patch_embed.proj.weight": (image_width, 3, 16, 16),
+        f"{image_encoder}.patch_embed.proj.bias": (image_width,),
     }
-    shapes |= {f"{reads}.embeddings.word_embeddings.weight": (vocabulary_size, width)}
-    shapes |= {f"{reads}.embeddings.position_embeddings.weight": (places, width)}
-    norms = [(f"{sees}.norm", seen), (f"{reads}.embeddings.LayerNorm", width)]
-    linear = [("blip.vision_proj", 256, seen), ("blip.text_proj", 256, width)]
+    shapes |= {f"{text_encoder}.embeddings.word_embeddings.weight": (vocabulary_size, width)}
+    shapes |= {f"{text_encoder}.embeddings.position_embeddings.weight": (positions, width)}
+    norms = [
+        (f"{image_encoder}.norm", image_width),
+        (f"{text_encoder}.embeddings.LayerNorm", width),
+    ]
+    linear = [("blip.vision_proj", 256, image_width), ("blip.text_proj", 256, width)]
     linear += [
-        (f"mlp.layers.{i}", *of)
-        for i, of in {
+        (f"mlp.layers.{i}", *shape)
+        for i, shape in {
             0: (1024, width),
             2: (128, 1024),
             4: (64, 128),
@@ -100,12 +110,19 @@ def official(
             7: (1, 16),
         }.items()
     ]
-    for block in (f"{sees}.blocks.{i}" for i in range(blocks)):
-        norms += [(f"{block}.norm1", seen), (f"{block}.norm2", seen)]
-        linear += [(f"{block}.attn.qkv", 3 * seen, seen), (f"{block}.attn.proj", seen, seen)]
-        linear += [(f"{block}.mlp.fc1", seen_inner, seen), (f"{block}.mlp.fc2", seen, seen_inner)]
-    for layer in (f"{reads}.encoder.layer.{i}" for i in range(layers)):
-        for attention, source in ((f"{layer}.attention", width), (f"{layer}.crossattention", seen)):
+    for block in (f"{image_encoder}.blocks.{i}" for i in range(blocks)):
+        norms += [(f"{block}.norm1", image_width), (f"{block}.norm2", image_width)]
+        linear += [
+            (f"{block}.attn.qkv", 3 * image_width, image_width),
+            (f"{block}.attn.proj", image_width, image_width),
+            (f"{block}.mlp.fc1", image_inner, image_width),
+            (f"{block}.mlp.fc2", image_width, image_inner),
+        ]
+    for layer in (f"{text_encoder}.encoder.layer.{i}" for i in range(layers)):
+        for attention, source in (
+            (f"{layer}.attention", width),
+            (f"{layer}.crossattention", image_width),
+        ):
             linear += [
                 (f"{attention}.self.query", width, width),
                 (f"{attention}.output.dense", width, width),
@@ -124,8 +141,8 @@ def official(
     return shapes
 
 
-def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Return uniform random weights that depend on the names of the tensors only.
+def random_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Return uniform random weights that depend only on the names and shapes of the tensors.
 
     Their scale gives attention weights between uniform and one-hot.
     """
@@ -141,13 +158,12 @@ def _values(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def images(height: int, width: int) -> np.ndarray:
+    """Return one random image per prompt, uint8 (n, height, width, 3)."""
     raw = np.random.PCG64(height * 1000 + width).random_raw(len(PROMPTS) * height * width * 3)
     return (raw >> np.uint64(56)).astype(np.uint8).reshape(len(PROMPTS), height, width, 3)
 
 
-def save(
-    folder: Path, state: dict[str, torch.Tensor], vocabulary: list[str] = VOCABULARY_WORDS
-) -> Path:
+def save(folder: Path, state: dict[str, torch.Tensor], vocabulary: list[str] = TOKENS) -> Path:
     folder.mkdir()
     torch.save(state, folder / "ImageReward.pt")
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
@@ -167,7 +183,7 @@ def load(folder: Path) -> ImageReward:
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    return filled(official(**MINIATURE))
+    return random_state(official_shapes(**MINIATURE))
 
 
 @pytest.fixture(scope="module")
@@ -186,11 +202,11 @@ def test_the_score_equals_the_official_reward(metric: ImageReward, size: tuple[i
     assert rewards.dtype == np.float64
     assert rewards == pytest.approx(
         OFFICIAL[size], abs=1e-5
-    )  # an epsilon of 1e-5 instead of 1e-6 in the image encoder changes it by 1.8e-5
+    )  # an epsilon of 1e-5 instead of 1e-6 in the image encoder changes scores by 1.8e-5
 
 
 def test_the_model_has_the_tensors_of_the_official_checkpoint():
-    shapes = official(**LARGE)
+    shapes = official_shapes(**LARGE)
     lines = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
     assert hashlib.sha256(lines.encode()).hexdigest() == LARGE_KEYS
     used = rename_state({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
@@ -208,19 +224,19 @@ def test_the_model_has_the_tensors_of_the_official_checkpoint():
 
 
 def test_scores_do_not_depend_on_the_batch(metric: ImageReward, monkeypatch: pytest.MonkeyPatch):
-    given = images(64, 64)
+    inputs = images(64, 64)
     monkeypatch.setattr("catimage.metrics.image_reward.BATCH_SIZE", 3)
-    assert metric.score(given[::-1], PROMPTS[::-1]) == pytest.approx(
+    assert metric.score(inputs[::-1], PROMPTS[::-1]) == pytest.approx(
         OFFICIAL[64, 64][::-1], abs=1e-5
     )
 
 
-def test_case_and_tokens_after_the_35th_do_not_matter(metric: ImageReward):
-    given = images(64, 64)[[3, 3, 0, 0]]
-    long, longer, small, large = metric.score(
-        given, ["many stars " * 20, "many stars " * 20 + "a red cat", "a red ring", "A RED Ring"]
+def test_case_and_tokens_after_the_35th_do_not_change_the_score(metric: ImageReward):
+    inputs = images(64, 64)[[3, 3, 0, 0]]
+    long, longer, lower_case, upper_case = metric.score(
+        inputs, ["many stars " * 20, "many stars " * 20 + "a red cat", "a red ring", "A RED Ring"]
     )
-    assert (long, small) == pytest.approx((longer, large), abs=1e-6)
+    assert (long, lower_case) == pytest.approx((longer, upper_case), abs=1e-6)
 
 
 def test_rewards_are_unbounded(metric: ImageReward):
@@ -233,14 +249,14 @@ def test_rewards_are_unbounded(metric: ImageReward):
 def test_the_version_depends_on_the_used_weights_and_the_vocabulary(
     metric: ImageReward, state: dict[str, torch.Tensor], tmp_path: Path
 ):
-    unused = state | {
+    with_unused_tensors = state | {
         "blip.vision_proj.weight": torch.zeros(256, 192),
         "blip.queue": torch.zeros(3),
     }
-    assert load(save(tmp_path / "unused", unused)).version == metric.version
+    assert load(save(tmp_path / "unused", with_unused_tensors)).version == metric.version
     weights = load(save(tmp_path / "weights", state | {"mlp.layers.7.bias": torch.ones(1)})).version
     other_vocabulary = load(
-        save(tmp_path / "words", state, [*VOCABULARY_WORDS[:-2], "stars", "many"])
+        save(tmp_path / "words", state, [*TOKENS[:-2], "stars", "many"])
     ).version
     assert len({metric.version, weights, other_vocabulary}) == 3
 
@@ -310,4 +326,4 @@ def test_the_vocabulary_of_another_model_is_refused(state: dict[str, torch.Tenso
             r" vocab\.txt of"
         ),
     ):
-        load(save(tmp_path / "weights", state, [*VOCABULARY_WORDS, "more"]))
+        load(save(tmp_path / "weights", state, [*TOKENS, "more"]))

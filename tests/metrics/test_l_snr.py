@@ -1,4 +1,4 @@
-"""L-SNR compared with its formula in scipy, and the effect of noise, blur and contrast."""
+"""L-SNR compared with its formula computed with scipy, and its change by noise and blur."""
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ CAPTIONS = [
 
 
 def _by_scipy(image: np.ndarray) -> float:
+    """Return the L-SNR of one image, computed with scipy's filter."""
     r, g, b = np.moveaxis(image.astype(float), 2, 0)
     i = (0.299 * r + 0.587 * g + 0.114 * b) / 255
     level = i - gaussian_filter(i, 1)
@@ -59,14 +60,14 @@ def pictures() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("shape", [(70, 64, 64), (2, 600, 450), (2, 3, 70), (3, 1, 1), (0, 64, 64)])
-def test_the_score_equals_the_formula_in_scipy(shape: tuple[int, int, int]):
+def test_the_score_equals_the_formula_computed_with_scipy(shape: tuple[int, int, int]):
     noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     smooth = np.stack([gaussian_filter(i, (3, 3, 0)) for i in noise]) if len(noise) else noise
     for images in (noise, smooth):
         assert _score(images) == pytest.approx([_by_scipy(i) for i in images], abs=1e-6)
 
 
-def test_photographs_and_scenes_score_the_value_of_the_formula(pictures: list[np.ndarray]):
+def test_the_scores_of_photographs_and_scenes_equal_the_formula(pictures: list[np.ndarray]):
     assert [_score(p[None])[0] for p in pictures] == pytest.approx(
         [_by_scipy(p) for p in pictures], abs=1e-6
     )
@@ -74,7 +75,7 @@ def test_photographs_and_scenes_score_the_value_of_the_formula(pictures: list[np
 
 @settings(max_examples=60, deadline=None)
 @given(IMAGES)
-def test_scores_lie_in_the_range_and_do_not_change_with_a_flip(images: np.ndarray):
+def test_scores_lie_in_the_range_and_do_not_depend_on_the_batch_or_on_mirroring(images: np.ndarray):
     values = _score(images)
     assert ((values >= 0) & (values <= 1)).all()
     assert values == pytest.approx(_score(images[:, :, ::-1]), abs=1e-5)

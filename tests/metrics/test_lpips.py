@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
-from torchmetrics.functional.image import lpips as theirs
+from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchvision.models import alexnet
 
 from catimage.errors import InputError
@@ -16,8 +16,8 @@ from catimage.params import WeightsParams
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick():
-    """Skip the initialisation of AlexNet's classifier, which is not used."""
+def _skip_initialisation():
+    """Skip the initialisation of AlexNet's linear layers, which are not used."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.Linear, "reset_parameters", lambda _: None)
         yield
@@ -52,6 +52,7 @@ def metric(folder: Path) -> Lpips:
 
 
 def _images() -> np.ndarray:
+    """Return random images and references, uint8 (2, n, h, w, 3)."""
     return np.random.default_rng(0).integers(0, 256, (2, 4, 64, 64, 3), np.uint8)
 
 
@@ -59,14 +60,14 @@ def _score(metric: Lpips, images: np.ndarray, references: np.ndarray) -> np.ndar
     return metric.score(images, ["x"] * len(images), references)
 
 
-def test_the_score_equals_torchmetrics_with_the_same_weights(
+def test_the_score_equals_that_of_torchmetrics_with_the_same_weights(
     folder: Path, metric: Lpips, monkeypatch: pytest.MonkeyPatch
 ):
     backbone = alexnet(weights=None)
     backbone.load_state_dict(
         torch.load(folder / BACKBONES["alex"], weights_only=True), strict=False
     )
-    monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_: backbone.features)
+    monkeypatch.setattr(torchmetrics_lpips, "_get_tv_model_features", lambda *_: backbone.features)
     a, b = (torch.tensor(part).permute(0, 3, 1, 2) / 255 for part in _images())
     expected = learned_perceptual_image_patch_similarity(
         a, b, net_type="alex", reduction="none", normalize=True
@@ -77,12 +78,12 @@ def test_the_score_equals_torchmetrics_with_the_same_weights(
 def test_equal_images_score_0_and_noise_raises_the_score(metric: Lpips):
     image = np.kron(np.random.default_rng(1).integers(0, 256, (8, 8, 3)), np.ones((8, 8, 1)))
     noise = np.random.default_rng(2).normal(0, 1, image.shape)
-    spoilt = np.stack([np.clip(image + s * noise, 0, 255) for s in (0, 5, 20, 80)]).astype(np.uint8)
+    noisy = np.stack([np.clip(image + s * noise, 0, 255) for s in (0, 5, 20, 80)]).astype(np.uint8)
     image = np.stack([image.astype(np.uint8)] * 4)
-    values = _score(metric, spoilt, image)
+    values = _score(metric, noisy, image)
     assert values[0] == 0
     assert (np.diff(values) > 0).all()
-    assert _score(metric, image, spoilt) == pytest.approx(values, rel=1e-5)
+    assert _score(metric, image, noisy) == pytest.approx(values, rel=1e-5)
 
 
 def test_the_version_depends_on_the_weights(folder: Path, metric: Lpips, tmp_path: Path):
@@ -116,6 +117,6 @@ def test_missing_and_other_weights_are_refused(folder: Path, tmp_path: Path):
 
 def test_a_reference_of_another_size_is_refused(metric: Lpips):
     with pytest.raises(
-        InputError, match="'lpips': the image has 64x64 pixels and its reference 80x64"
+        InputError, match="'lpips': the image has 64x64 pixels and its reference has 80x64"
     ):
         _score(metric, np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 64, 80, 3), np.uint8))

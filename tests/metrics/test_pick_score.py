@@ -1,4 +1,4 @@
-"""PickScore compared with the steps of the official example, on an untrained CLIP."""
+"""PickScore compared with the steps of the official example, with an untrained CLIP."""
 
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,23 @@ PROMPTS = ["a red ring", "Two large,  blue squares on the left!", "a red ring", 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a small CLIP of transformers with random weights."""
     from transformers import CLIPConfig, CLIPModel
 
-    place = tmp_path_factory.mktemp("pick")
-    both = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_act": "gelu"}
-    text = {**both, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 49408}
-    vision = {**both, "hidden_size": 40, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    folder = tmp_path_factory.mktemp("pick")
+    common = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_act": "gelu"}
+    text = {**common, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 49408}
+    vision = {
+        **common,
+        "hidden_size": 40,
+        "intermediate_size": 64,
+        "image_size": 32,
+        "patch_size": 8,
+    }
     torch.manual_seed(3)
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
-    CLIPModel(config).save_pretrained(place)
-    return place
+    CLIPModel(config).save_pretrained(folder)
+    return folder
 
 
 def _metric(folder: Path) -> Any:
@@ -47,47 +54,51 @@ def metric(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def processor() -> Any:
-    """Return transformers' processor of CLIP ViT-H/14, with OpenAI's vocabulary."""
+def processors() -> Any:
+    """Return transformers' tokenizer with OpenAI's vocabulary, and its image processor."""
     from transformers import CLIPTokenizer
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    simple = open_clip.get_tokenizer("ViT-H-14")
+    open_clip_tokenizer = open_clip.get_tokenizer("ViT-H-14")
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    side = {"height": 32, "width": 32}
+    size = {"height": 32, "width": 32}
     tokenizer = CLIPTokenizer(
-        vocab={names.get(w, w): i for w, i in simple.encoder.items()}, merges=list(simple.bpe_ranks)
+        vocab={names.get(w, w): i for w, i in open_clip_tokenizer.encoder.items()},
+        merges=list(open_clip_tokenizer.bpe_ranks),
     )
-    return tokenizer, CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side)
+    return tokenizer, CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=size)
 
 
-def _official(folder: Path, processor: Any, images: np.ndarray) -> list[float]:
-    """The README of github.com/yuvalkirstain/PickScore at f79607f, up to its softmax."""
+def _official(folder: Path, processors: Any, images: np.ndarray) -> list[float]:
+    """Score images as the README of github.com/yuvalkirstain/PickScore does at commit f79607f.
+
+    The softmax of the README is omitted.
+    """
     from transformers import CLIPModel
 
     model = CLIPModel.from_pretrained(folder).eval()
-    tokenizer, pixels = processor
+    tokenizer, image_processor = processors
     scores = []
     for image, prompt in zip(images, PROMPTS, strict=True):
-        seen = pixels(images=[Image.fromarray(image)], return_tensors="pt")
-        read = tokenizer(
+        image_inputs = image_processor(images=[Image.fromarray(image)], return_tensors="pt")
+        text_inputs = tokenizer(
             [prompt], padding=True, truncation=True, max_length=77, return_tensors="pt"
         )
         with torch.no_grad():
-            both = model(**seen, **read)
-            image_embs = both.image_embeds / torch.norm(both.image_embeds, dim=-1, keepdim=True)
-            text_embs = both.text_embeds / torch.norm(both.text_embeds, dim=-1, keepdim=True)
+            output = model(**image_inputs, **text_inputs)
+            image_embs = output.image_embeds / torch.norm(output.image_embeds, dim=-1, keepdim=True)
+            text_embs = output.text_embeds / torch.norm(output.text_embeds, dim=-1, keepdim=True)
             scores.append(float((model.logit_scale.exp() * (text_embs @ image_embs.T))[0]))
     return scores
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (24, 24), (90, 128)])
-def test_the_score_equals_the_official_one(
-    metric: Any, folder: Path, processor: Any, shape: tuple[int, int]
+def test_the_score_equals_that_of_the_official_example(
+    metric: Any, folder: Path, processors: Any, shape: tuple[int, int]
 ):
     images = np.random.default_rng(0).integers(0, 256, (len(PROMPTS), *shape, 3), np.uint8)
     assert metric.score(images, PROMPTS) == pytest.approx(
-        _official(folder, processor, images), abs=1e-4
+        _official(folder, processors, images), abs=1e-4
     )
 
 
@@ -110,7 +121,7 @@ def test_missing_and_incomplete_weights_are_refused(folder: Path, tmp_path: Path
     with pytest.raises(
         InputError,
         match=(
-            r"label.weights.pick_score: .* the weights of another model; the tensor"
+            r"label.weights.pick_score: .* has the weights of another model: the tensor"
             r" 'visual_projection\.weight' is missing"
         ),
     ):

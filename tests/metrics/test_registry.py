@@ -12,7 +12,7 @@ from catimage.params import ImportParams, LabelParams
 
 
 @pytest.mark.parametrize("name", list(METRICS))
-def test_every_class_declares_name_direction_and_range(name: str):
+def test_every_metric_class_declares_its_name_direction_and_range(name: str):
     declared = metric_class(name)
     assert declared.name == name
     assert declared.higher_is_better in (True, False)
@@ -20,7 +20,7 @@ def test_every_class_declares_name_direction_and_range(name: str):
     assert declared.range[0] < declared.range[1]
 
 
-def test_unknown_metric_suggests_the_most_similar_name():
+def test_an_unknown_metric_is_refused_with_the_most_similar_name():
     assert metric_names() == [
         "aesthetic_v1",
         "aesthetic_v2",
@@ -41,7 +41,7 @@ def test_unknown_metric_suggests_the_most_similar_name():
     with pytest.raises(
         InputError,
         match=(
-            r"'clip_scor': unknown metric \(did you mean 'clip_score'\?\)\. The metrics are"
+            r"'clip_scor': unknown metric \(did you mean 'clip_score'\?\)\. Use one of"
             r" aesthetic_v1, .*, clip_score, "
         ),
     ):

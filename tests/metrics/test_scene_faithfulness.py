@@ -50,7 +50,7 @@ def test_rendered_images_score_high_for_their_captions_and_low_for_other_caption
     scores = metric.score(scenes.images, scenes.captions)
     other_scores = metric.score(np.roll(scenes.images, 1, axis=0), scenes.captions)
     assert [
-        own[held.scene_kinds == k].mean() > least
+        scores[scenes.scene_kinds == kind].mean() > minimum
         for kind, minimum in (("simple", 0.98), ("middling", 0.93), ("crowded", 0.85))
     ] == [True] * 3
     assert other_scores.mean() < 0.3

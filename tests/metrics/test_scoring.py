@@ -22,7 +22,10 @@ def image_batch(n=N, references=None):
 
 
 class Level(Metric):
-    """The level of an image divided by 10, modified by ``change``; records the batch sizes."""
+    """A metric: the grey level of an image divided by 10, modified by the function ``change``.
+
+    The attribute ``batches`` lists the sizes of the scored batches.
+    """
 
     name = "level"
     range = (0.0, 1.0)
@@ -36,13 +39,13 @@ class Level(Metric):
         return self.change(images[:, 0, 0, 0] / 10)
 
 
-def replace_score(value, place=5):
-    """Replace the score of the image at one level."""
-    return lambda values: np.where(np.isclose(values, place / 10), value, values)
+def replace_score(value, level=5):
+    """Return a change that replaces the score of the images with one grey level."""
+    return lambda values: np.where(np.isclose(values, level / 10), value, values)
 
 
-def raise_error(values, place=5):
-    if np.isclose(values, place / 10).any():
+def raise_error(values, level=5):
+    if np.isclose(values, level / 10).any():
         raise ValueError("a message\non two lines.")
     return values
 
@@ -52,7 +55,7 @@ def drop_score(values):
 
 
 OUTSIDE = "is outside the range 0 to 1. Correct the metric, or set label.on_error to skip"
-BAD = [
+FAILURES = [
     (replace_score(np.nan), f"the score nan {OUTSIDE}"),
     (replace_score(np.inf), f"the score inf {OUTSIDE}"),
     (replace_score(1.5), f"the score 1.5 {OUTSIDE}"),
@@ -77,16 +80,16 @@ def test_rounding_errors_outside_the_range_are_accepted():
     assert score(Level(replace_score(1 + 1e-7)), image_batch())[5] == 1 + 1e-7
 
 
-@pytest.mark.parametrize(("bad", "message"), BAD)
-def test_stop_raises_an_error_for_the_failing_image(bad, message):
+@pytest.mark.parametrize(("change", "message"), FAILURES)
+def test_stop_raises_an_error_for_the_failing_image(change, message):
     with pytest.raises(InputError) as error:
-        score(Level(bad), image_batch())
+        score(Level(change), image_batch())
     assert str(error.value) == f"metric 'level', image 5: {message}."
 
 
-@pytest.mark.parametrize(("bad", "message"), BAD)
-def test_skip_leaves_out_the_failing_image_and_prints_it(bad, message, capsys):
-    values = score(Level(bad), image_batch(), "skip")
+@pytest.mark.parametrize(("change", "message"), FAILURES)
+def test_skip_omits_the_failing_image_and_prints_the_message(change, message, capsys):
+    values = score(Level(change), image_batch(), "skip")
     assert np.isnan(values).tolist() == [i == 5 for i in range(N)]
     assert np.delete(values, 5) == pytest.approx(np.delete(np.arange(N), 5) / 10)
     assert capsys.readouterr().out == f"label: no score: metric 'level', image 5: {message}.\n"
@@ -102,11 +105,11 @@ def test_the_failing_image_is_found_by_bisection():
     assert len(metric.batches) == 1 + 2 * 8
 
 
-def test_several_or_all_images_fail(capsys):
-    def odd(values):
+def test_skip_omits_several_or_all_failing_images(capsys):
+    def fail_odd_levels(values):
         return np.where(np.round(values * 10) % 2 == 1, np.nan, values)
 
-    assert np.isnan(score(Level(odd), image_batch(), "skip")).tolist() == [
+    assert np.isnan(score(Level(fail_odd_levels), image_batch(), "skip")).tolist() == [
         i % 2 == 1 for i in range(N)
     ]
     assert capsys.readouterr().out.count("\n") == N // 2
@@ -114,12 +117,12 @@ def test_several_or_all_images_fail(capsys):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "shape"),
+    ("change", "shape"),
     [(lambda v: v[:1], "(1,)"), (lambda v: v.mean(), "()"), (lambda v: v[:, None], "(9, 1)")],
 )
-def test_an_array_of_the_wrong_shape_is_refused(wrong, shape):
+def test_an_array_of_the_wrong_shape_is_refused(change, shape):
     with pytest.raises(InputError, match="metric 'level', image 0") as error:
-        score(Level(wrong), image_batch())
+        score(Level(change), image_batch())
     assert shape in str(error.value) or "for 1 images" in str(error.value)
 
 
@@ -129,6 +132,8 @@ def test_text_instead_of_numbers_is_refused():
 
 
 class Distance(ReferenceMetric):
+    """The mean absolute difference of an image and its reference."""
+
     name = "distance"
     range = (0.0, 255.0)
     higher_is_better = False
@@ -154,11 +159,11 @@ def test_missing_references_and_references_of_another_size_are_refused(capsys):
     assert np.isnan(
         score(Distance(MetricContext()), image_batch(references=incomplete), "skip")
     ).tolist() == [i in (2, 7) for i in range(N)]
-    other = [*complete[:4], np.zeros((8, 6, 3), np.uint8), *complete[5:]]
+    with_another_size = [*complete[:4], np.zeros((8, 6, 3), np.uint8), *complete[5:]]
     with pytest.raises(
         InputError, match="metric 'distance', image 4: AssertionError"
-    ):  # an error of the metric
-        score(Distance(MetricContext()), image_batch(references=other))
+    ):  # the assertion of the metric fails
+        score(Distance(MetricContext()), image_batch(references=with_another_size))
     with pytest.raises(
         InputError, match="metric 'distance', image 0: the reference image is missing"
     ):

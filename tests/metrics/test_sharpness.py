@@ -18,7 +18,7 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 def _by_convolution(image: np.ndarray) -> float:
-    """The formula of CATImage 5.1, with an explicit two-dimensional Gaussian kernel."""
+    """Return the formula in section 5.1 of the CATImage paper, with a two-dimensional kernel."""
     i = _luma(image)
     y, x = np.mgrid[-4:5, -4:5]
     kernel = np.exp(-(x**2 + y**2) / 2)
@@ -27,6 +27,7 @@ def _by_convolution(image: np.ndarray) -> float:
 
 
 def _by_scipy(image: np.ndarray) -> float:
+    """Return the sharpness of one image, computed with scipy's filter."""
     i = _luma(image)
     return float(((i - gaussian_filter(i, 1)) ** 2).sum() / (i**2).sum()) if i.any() else 0.0
 
@@ -44,7 +45,7 @@ def test_the_score_equals_the_formula_of_the_paper():
 @pytest.mark.parametrize(
     "shape", [(700, 64, 64), (2, 600, 450), (2, 3, 70), (3, 1, 1), (0, 64, 64)]
 )
-def test_the_score_equals_that_of_scipys_filter(shape: tuple[int, int, int]):
+def test_the_score_equals_the_formula_computed_with_scipy(shape: tuple[int, int, int]):
     noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     smooth = np.stack([gaussian_filter(i, (3, 3, 0)) for i in noise]) if len(noise) else noise
     for images in (noise, smooth):
@@ -53,7 +54,7 @@ def test_the_score_equals_that_of_scipys_filter(shape: tuple[int, int, int]):
 
 @settings(max_examples=60, deadline=None)
 @given(IMAGES)
-def test_scores_lie_in_the_range_and_do_not_depend_on_the_batch(images: np.ndarray):
+def test_scores_lie_in_the_range_and_do_not_depend_on_the_batch_or_on_mirroring(images: np.ndarray):
     low, high = get_metric("sharpness").range
     values = _score(images)
     assert ((values >= low) & (values <= high)).all()

@@ -19,36 +19,36 @@ def _score(images: np.ndarray, references: np.ndarray) -> np.ndarray:
     return get_metric("ssim", device="cpu").score(images, ["x"] * len(images), references)
 
 
-def _by_filters(image: np.ndarray, reference: np.ndarray) -> float:
-    """Wang et al. 2004, equation 13, by scipy's Gaussian of 11 x 11 pixels: the mean over pixels
-    and channels.
+def _by_scipy(image: np.ndarray, reference: np.ndarray) -> float:
+    """Return the mean over pixels and channels of equation 13 of Wang et al. 2004.
+
+    Local means are computed by scipy's Gaussian filter of 11 x 11 pixels.
     """
     a, b = image / 255, reference / 255
 
     def mean(x: np.ndarray) -> np.ndarray:
         return gaussian_filter(x, (1.5, 1.5, 0), truncate=3.5, mode="mirror")
 
-    ma, mb = mean(a), mean(b)
-    va, vb, both = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
-    return float(
-        (
-            (2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
-        ).mean()
-    )
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+    structure = (2 * covariance + 9e-4) / (variance_a + variance_b + 9e-4)
+    return float((luminance * structure).mean())
 
 
-def test_the_score_equals_the_formula_and_torchmetrics():
+def test_the_score_equals_the_formula_and_the_score_of_torchmetrics():
     rng = np.random.default_rng(0)
     references = rng.integers(0, 256, (3, 31, 17, 3), np.uint8)
     references[1] //= 40  # a smaller range of values
     images = np.clip(references + rng.normal(0, 25, references.shape), 0, 255).astype(np.uint8)
-    expected = [_by_filters(i, r) for i, r in zip(images, references, strict=True)]
+    expected = [_by_scipy(i, r) for i, r in zip(images, references, strict=True)]
     assert _score(images, references) == pytest.approx(expected, abs=1e-12)
     pair = [torch.tensor(part).permute(0, 3, 1, 2).double() / 255 for part in (images, references)]
-    theirs = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")
+    expected = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")
     assert _score(images, references) == pytest.approx(
-        theirs.numpy(), abs=1e-6
-    )  # torchmetrics has a window in single precision
+        expected.numpy(), abs=1e-6
+    )  # torchmetrics computes its window in single precision
 
 
 @settings(max_examples=15, deadline=None)
@@ -80,8 +80,8 @@ def test_noise_and_blur_lower_the_score():
     blurred = [
         np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(r))) for r in (0, 1, 3)
     ]
-    for spoilt in (noisy, blurred):
-        values = _score(np.stack(spoilt), np.stack([image] * 3))
+    for degraded in (noisy, blurred):
+        values = _score(np.stack(degraded), np.stack([image] * 3))
         assert values[0] == 1
         assert values[0] > values[1] > values[2]
 
@@ -90,8 +90,8 @@ def test_a_reference_of_another_size_is_refused():
     with pytest.raises(
         InputError,
         match=(
-            r"'ssim': the image has 20x16 pixels and its reference 32x16\. Give both candidates"
-            r" one image size"
+            r"'ssim': the image has 20x16 pixels and its reference has 32x16\. Generate the images"
+            r" of both candidates at the same size"
         ),
     ):
         _score(np.zeros((1, 16, 20, 3), np.uint8), np.zeros((1, 16, 32, 3), np.uint8))

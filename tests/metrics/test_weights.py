@@ -1,4 +1,4 @@
-"""Weights of metrics from folders and from the hub, with the real client and a local server."""
+"""Weights of metrics from folders and from the hub: the real client with a local server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from catimage.errors import InputError
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import load_state, read_state, weights_file, weights_folder
 from catimage.params import WeightsParams
-from tests.pool.generators.diffusion.hub import REVISION, hub_of
+from tests.pool.generators.diffusion.hub import REVISION, serve_repositories
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(2)}
 
@@ -25,18 +25,18 @@ class Dangerous:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Serve ``mini/head`` and the gated ``mini/gated``; yield the paths of sent files."""
+def sent_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Serve the repositories ``mini/head`` and ``mini/gated``; yield a list of the sent files."""
     from huggingface_hub import constants, hf_api
 
     folder = tmp_path / "repository"
     folder.mkdir()
     save_file(STATE, folder / "head.safetensors")
     (folder / "config.json").write_text("{}")
-    (folder / "readme.md").write_text("much")
-    with hub_of({"mini/head": folder, "mini/gated": folder}, gated=("mini/gated",)) as (
+    (folder / "readme.md").write_text("text")
+    with serve_repositories({"mini/head": folder, "mini/gated": folder}, gated=("mini/gated",)) as (
         address,
-        sent,
+        files,
     ):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -47,14 +47,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             address + "/{repo_id}/resolve/{revision}/{filename}",
         )
         monkeypatch.setattr(hf_api.api, "endpoint", address)
-        yield sent
+        yield files
 
 
 def _context(weights: str, revision: str | None = None) -> MetricContext:
     return MetricContext(weights={"mini": WeightsParams(weights=weights, revision=revision)})
 
 
-def _same(state: dict[str, torch.Tensor]) -> bool:
+def _is_expected(state: dict[str, torch.Tensor]) -> bool:
+    """Return whether a state dict equals ``STATE``, including the order of its names."""
     return list(state) == list(STATE) and all(torch.equal(state[k], STATE[k]) for k in STATE)
 
 
@@ -65,7 +66,7 @@ def test_state_dicts_of_every_format_are_read(tmp_path: Path, name: str):
         if name.endswith("safetensors")
         else torch.save(STATE, tmp_path / name)
     )
-    assert _same(
+    assert _is_expected(
         dict(
             sorted(
                 read_state(weights_file(_context(str(tmp_path)), "mini", name), "mini").items(),
@@ -141,9 +142,11 @@ def test_a_missing_location_is_refused(tmp_path: Path):
         weights_file(_context(str(tmp_path)), "mini", "head.pth")
 
 
-def test_files_are_downloaded_from_the_hub_once(hub: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_files_are_downloaded_from_the_hub_once(
+    sent_files: list[str], monkeypatch: pytest.MonkeyPatch
+):
     context = _context("mini/head", REVISION)
-    assert _same(
+    assert _is_expected(
         dict(
             sorted(
                 read_state(weights_file(context, "mini", "head.safetensors"), "mini").items(),
@@ -151,7 +154,7 @@ def test_files_are_downloaded_from_the_hub_once(hub: list[str], monkeypatch: pyt
             )
         )
     )
-    assert hub == ["mini/head/head.safetensors"]
+    assert sent_files == ["mini/head/head.safetensors"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert weights_file(
         MetricContext(),
@@ -159,13 +162,13 @@ def test_files_are_downloaded_from_the_hub_once(hub: list[str], monkeypatch: pyt
         "head.safetensors",
         WeightsParams(weights="mini/head", revision=REVISION),
     ).is_file()
-    assert hub == ["mini/head/head.safetensors"]
+    assert sent_files == ["mini/head/head.safetensors"]
 
 
-def test_only_the_requested_files_of_a_repository_are_downloaded(hub: list[str]):
+def test_only_the_requested_files_of_a_repository_are_downloaded(sent_files: list[str]):
     folder = weights_folder(_context("mini/head", REVISION), "mini", ["*.json", "head.safetensors"])
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "head.safetensors"]
-    assert not any("readme" in path for path in hub)
+    assert not any("readme" in path for path in sent_files)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +186,14 @@ def test_only_the_requested_files_of_a_repository_are_downloaded(hub: list[str])
     ],
 )
 def test_errors_of_the_hub_are_reported(
-    hub: list[str], repository: str, revision: str, file: str, message: str
+    sent_files: list[str], repository: str, revision: str, file: str, message: str
 ):
     with pytest.raises(InputError, match=f"^params.yaml: label.weights.mini: {message}") as caught:
         weights_file(_context(repository, revision), "mini", file)
     assert "\n" not in str(caught.value)
 
 
-def test_an_unreachable_hub_is_reported(hub: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_hub_is_reported(sent_files: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"label.weights.mini: the hub does not respond"):
         weights_file(_context("mini/head", REVISION), "mini", "head.safetensors")

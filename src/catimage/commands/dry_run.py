@@ -1,4 +1,4 @@
-"""A dry run: problems, missing files and cost of a run of the stages, without network access."""
+"""The dry run: problems, missing files and cost of a run of the stages, without network access."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import declaration, get_metric, required_metrics
 from catimage.metrics.sets.registry import set_metric
 from catimage.params import FileSource, Params
-from catimage.pool.candidate_images import images_of_pool
+from catimage.pool.candidate_images import pool_candidate_images
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
 from catimage.workspace import Workspace
@@ -37,9 +37,10 @@ class Finding:
     """One line of the output of a dry run.
 
     Attributes:
-        section: the section of ``params.yaml`` that it concerns, or ``estimate``.
-        level: ``problem`` would stop a run; ``note`` would not, but may need attention.
-        message: one sentence.
+        section: the section of ``params.yaml`` that the finding concerns, or ``estimate``.
+        level: ``problem`` if the finding would stop a run, ``note`` if it would not but may need
+            attention, otherwise ``ok``.
+        message: one or two sentences.
     """
 
     section: str
@@ -50,23 +51,26 @@ class Finding:
 def dry_run(workspace: Workspace, params: Params, tflops_per_second: float) -> list[Finding]:
     """Check everything that can be checked before a run of the eight stages; write nothing.
 
-    Metrics and the networks of set metrics are loaded as in a run, from this machine only. Of a
-    CLIP, only the presence of its weights is checked.
+    Metrics and the networks of set metrics are loaded as in a run, from this machine only. CLIP
+    models are not loaded; only the presence of their weights is checked.
 
     Args:
         workspace: the workspace, which need not exist.
-        params: its parameters.
+        params: the parameters of the workspace.
         tflops_per_second: the speed of the machine of the run, for the estimate of hours.
+
+    Returns:
+        The findings in the order of the checks; the estimate is the last one.
     """
     if params.imported is not None:
-        message = f"created by 'import-{params.imported.kind}': there are no images to generate"
+        message = f"created by 'import-{params.imported.kind}', so no images are generated"
         return [Finding("params", "note", message)]
     prompts, findings = _check_sources(workspace, params)
     pool: Pool | None = None
     rows: list[dict[str, Any]] = []
     try:
         pool, rows = _read_pool(workspace, params)
-        findings += _pool_findings(params, rows)
+        findings += _check_pool(params, rows)
     except InputError as error:
         findings.append(Finding("pool", "problem", str(error)))
     with offline():
@@ -88,7 +92,11 @@ def summary(findings: list[Finding]) -> str:
 
 
 def _check_sources(workspace: Workspace, params: Params) -> tuple[int | None, list[Finding]]:
-    """Return the largest possible number of prompts, or None if a source cannot be read."""
+    """Read the prompt sources.
+
+    Returns:
+        The largest possible number of prompts (None if a source cannot be read), and the findings.
+    """
     if workspace.prompts.exists():
         count = len(read_table(workspace.prompts, PROMPTS, "sample"))
         return count, [Finding("sample", "ok", f"{count:,} prompts were sampled")]
@@ -101,7 +109,7 @@ def _check_sources(workspace: Workspace, params: Params) -> tuple[int | None, li
             findings.append(Finding("sample", "problem", f"{name}: {error}"))
             continue
         total += len(result.prompts)
-        too_long = f", {result.too_long:,} too long" if result.too_long else ""
+        too_long = f", {result.n_too_long:,} too long" if result.n_too_long else ""
         message = (
             f"{name}: {len(result.prompts):,} prompts{too_long}, before similar ones are removed"
         )
@@ -110,18 +118,20 @@ def _check_sources(workspace: Workspace, params: Params) -> tuple[int | None, li
 
 
 def _read_pool(workspace: Workspace, params: Params) -> tuple[Pool, list[dict[str, Any]]]:
+    """Return the pool and one row per candidate (:func:`check_rows`)."""
     return load_pool(params.pool, workspace.pools), check_rows(params.pool, workspace.pools)
 
 
-def _pool_findings(params: Params, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+def _check_pool(params: Params, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Report the problems and the missing weights of each generator."""
     yield Finding("pool", "ok", f"{params.pool}: {pool_summary(rows)}")
     for name, row in {row["generator"]: row for row in rows}.items():
         if row["problem"]:
             yield Finding("pool", "problem", f"{name}: {row['problem']}")
         elif row["weights"] != AVAILABLE:
             message = (
-                f"{name}: weights: {row['weights']}. Put them there; the generate stage downloads"
-                " those of the model hub when it starts"
+                f"{name}: weights: {row['weights']}. The generate stage downloads weights of the"
+                " model hub when it starts; copy other weights to this folder"
             )
             yield Finding("pool", "note", message)
 
@@ -137,15 +147,15 @@ def _check_metrics(params: Params, pool: Pool | None) -> Iterator[Finding]:
     for name in params.trained_metrics:
         if name not in params.label.metrics:
             message = (
-                f"the metric {name!r} is trained but not labelled"
-                f"{nearest(name, params.label.metrics)}. Add it to label.metrics, or do not train"
-                " it"
+                f"label.metrics: {name!r} is missing, but estimators are trained on it"
+                f"{nearest(name, params.label.metrics)}. Add it, or remove it from metric and"
+                " train.metrics"
             )
             yield Finding("train", "problem", message)
     for name in required:
         if declaration(name, params.label).needs_reference and pool is not None:
             try:
-                images_of_pool(pool).check_references(name)
+                pool_candidate_images(pool).check_references(name)
             except InputError as error:
                 yield Finding("label", "problem", str(error))
                 continue
@@ -153,6 +163,7 @@ def _check_metrics(params: Params, pool: Pool | None) -> Iterator[Finding]:
 
 
 def _check_set_metrics(params: Params) -> Iterator[Finding]:
+    """Check that the set metrics exist and that their networks can be loaded."""
     context = OfflineContext(params.encoder, "cpu", params.label.weights)
     for name in dict.fromkeys(params.evaluate.set_metrics):
         yield _try_to_load("evaluate", name, partial(_load_set_metric, name, context))
@@ -165,14 +176,14 @@ def _load_set_metric(name: str, context: MetricContext) -> object:
 
 
 def _check_estimators(workspace: Workspace, params: Params, pool: Pool | None) -> Iterator[Finding]:
-    """Build each of ``train.estimators``, members of a stack before the stack."""
-    rows = pool.candidates if pool else []
+    """Build each of ``train.estimators``; the members of a stack are built before the stack."""
+    specs = pool.candidates if pool else []
     candidates = Candidates(
-        [c.candidate for c in rows],
-        np.zeros(len(rows)),
+        [c.candidate for c in specs],
+        np.zeros(len(specs)),
         "",
-        tuple(c.generator for c in rows),
-        tuple(c.steps for c in rows),
+        tuple(c.generator for c in specs),
+        tuple(c.steps for c in specs),
     )
     try:
         order = in_dependency_order(params.train.estimators)
@@ -201,8 +212,8 @@ def _check_names(params: Params) -> Iterator[Finding]:
     ):
         if name not in ("auto", *names):
             message = (
-                f"{key}: {name!r} is not trained{nearest(name, names)}. The trained estimators are"
-                f" {', '.join(names)}"
+                f"{key}: {name!r} is not trained{nearest(name, names)}. Use one of"
+                f" {', '.join(names)}, or add it to train.estimators"
             )
             yield Finding("train", "problem", message)
     for name in plateau.metrics:
@@ -215,7 +226,10 @@ def _check_names(params: Params) -> Iterator[Finding]:
 
 
 def _try_to_load(section: str, name: str, load: Callable[[], object]) -> Finding:
-    """Return whether ``load`` succeeds. A file that a run would download is a note."""
+    """Call ``load`` and return the result as a finding.
+
+    A missing file that a run would download is a note; any other ``InputError`` is a problem.
+    """
     try:
         load()
     except InputError as error:

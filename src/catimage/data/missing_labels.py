@@ -1,4 +1,4 @@
-"""Statistics of labels when some are missing (NaN)."""
+"""Statistics of labels, of which some may be missing (NaN)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from catimage.common.arrays import Floats, Ints
 
 _RELATIVE_TIE = 1e-12
-"""Mean labels whose relative difference is smaller are tied."""
+"""Mean labels are tied if their relative difference is smaller than this."""
 
 
 def complete_rows(labels: Floats) -> Ints:
     """Return the positions of the prompts that have a label for every candidate.
 
-    Only these prompts can be used to evaluate routing methods, because equation 3 may select any
-    candidate. If the prompts depended on the selected candidates, methods would be compared on
-    different prompts.
+    Only these prompts can be used to evaluate routing methods, because equation 3 of the CATImage
+    paper may select any candidate. If the prompts depended on the selected candidates, methods
+    would be compared on different prompts.
 
     Args:
-        labels: (n_prompts, n_candidates), NaN where one is missing.
+        labels: the labels, (n_prompts, n_candidates), NaN where a label is missing.
     """
     return np.flatnonzero(~np.isnan(labels).any(axis=1))
 
@@ -32,8 +32,8 @@ def mean_labels(labels: Floats) -> Floats:
     the mean prompt effect. If no label is missing, this is the plain mean.
 
     Args:
-        labels: (n_prompts, n_candidates), NaN where one is missing. Every candidate has at least
-            one label; prompts without any label are ignored.
+        labels: the labels, (n_prompts, n_candidates), NaN where a label is missing. Every candidate
+            must have at least one label; prompts without any label are ignored.
 
     Returns:
         Mean labels (n_candidates,).
@@ -56,11 +56,11 @@ def mean_labels(labels: Floats) -> Floats:
 def best_single_candidate(labels: Floats, costs: Floats) -> int:
     """Return the position of the candidate with the best mean label.
 
-    The cheapest of tied candidates is returned, and the first of those with equal costs.
+    Of tied candidates, the cheapest is returned; if their costs are equal too, the first.
 
     Args:
-        labels: (n_prompts, n_candidates), NaN where one is missing.
-        costs: (n_candidates,).
+        labels: the labels, (n_prompts, n_candidates), NaN where a label is missing.
+        costs: the cost of each candidate, (n_candidates,).
     """
     mean = mean_labels(labels)
     tied = np.flatnonzero(mean >= mean.max() - _RELATIVE_TIE * np.abs(mean).max())

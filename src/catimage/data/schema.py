@@ -13,6 +13,7 @@ from catimage.errors import InputError
 from catimage.workspace import replacing
 
 SPLITS = ("train", "val", "test")
+"""The names of the splits."""
 
 PROMPTS = pa.schema(
     [
@@ -67,6 +68,9 @@ def write_frames(frames: Iterable[pd.DataFrame], path: Path, schema: pa.Schema) 
     """Write the rows of several frames as one parquet file; see :func:`write_table`.
 
     Only one frame has to fit into memory at a time.
+
+    Raises:
+        InputError: a column is missing, is not in the schema, or has another type.
     """
     with replacing(path) as fresh, pq.ParquetWriter(fresh, schema, compression="zstd") as writer:
         for frame in frames:
@@ -83,7 +87,10 @@ def _to_arrow(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> pa.Table:
     try:
         return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise InputError(f"{path}: a column has a value of the wrong type ({error}).") from error
+        raise InputError(
+            f"{path}: a column has a value of the wrong type ({error}). Convert the column to the"
+            " type of the schema."
+        ) from error
 
 
 def read_table(path: Path, schema: pa.Schema, stage: str) -> pd.DataFrame:
@@ -91,7 +98,7 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pd.DataFrame:
 
     Args:
         path: the file.
-        schema: its schema.
+        schema: the expected schema.
         stage: the stage that writes the file, named in error messages.
 
     Raises:

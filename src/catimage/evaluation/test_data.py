@@ -1,6 +1,4 @@
-"""The data that methods are evaluated on: labels of the three splits and predictions of the
-estimators.
-"""
+"""The data of an evaluation: labels of the three splits and predictions of the estimators."""
 
 from __future__ import annotations
 
@@ -23,6 +21,7 @@ from catimage.router import Router
 
 
 def _no_prompts() -> pd.DataFrame:
+    """Return an empty prompts table."""
     return pd.DataFrame(columns=PROMPTS.names)
 
 
@@ -33,14 +32,16 @@ class LabelledPredictions:
     All values are higher-is-better.
 
     Attributes:
-        metric: name of the metric.
-        train: labels (n_train, n_candidates), NaN where missing.
-        validation: labels (n_val, n_candidates); prompts with a missing label are left out.
-        test: labels (n_test, n_candidates); prompts with a missing label are left out.
-        predictions: by estimator, predictions of the validation and of the test prompts,
-            (n_val, n_candidates) and (n_test, n_candidates).
-        test_by_seed: scores (n_test, n_candidates, n_seeds), NaN where missing; None if the seeds
-            are unknown.
+        metric: the name of the metric.
+        train: labels of the training prompts, (n_train, n_candidates), NaN where missing.
+        validation: labels of the validation prompts, (n_val, n_candidates). Prompts with a missing
+            label are left out.
+        test: labels of the test prompts, (n_test, n_candidates). Prompts with a missing label are
+            left out.
+        predictions: by estimator, predictions for the validation prompts, (n_val, n_candidates),
+            and for the test prompts, (n_test, n_candidates).
+        test_by_seed: scores of the test prompts, (n_test, n_candidates, n_seeds), NaN where
+            missing; None if the seeds are unknown.
         lower_is_better: whether the values of the metric were negated.
         left_out: by split (``validation``, ``test``), the number of prompts that were left out.
         validation_prompts: rows of the prompts table, one per row of ``validation``.
@@ -62,14 +63,18 @@ class LabelledPredictions:
     def known_labels(self) -> Floats:
         """Labels of the train and validation splits, (n, n_candidates), NaN where missing.
 
-        Their means are those of :func:`catimage.data.missing_labels.mean_labels`.
+        Use :func:`catimage.data.missing_labels.mean_labels` for their means, because a plain mean
+        would depend on which labels are missing.
         """
         return np.concatenate([self.train, self.validation])
 
     def best_single(self, costs: Floats) -> int:
         """Return the index of the candidate with the best mean known label.
 
-        A tie goes to the cheaper candidate, then to the first.
+        Among equal candidates, the cheapest is selected, then the first.
+
+        Args:
+            costs: the candidates' costs, (n_candidates,).
         """
         return best_single_candidate(self.known_labels, costs)
 
@@ -77,15 +82,15 @@ class LabelledPredictions:
 def labelled_predictions(
     metric: str, dataset: Dataset, test: Dataset, estimators: Iterable[tuple[str, Pipeline]]
 ) -> LabelledPredictions:
-    """Collect the labels of one metric and predict them with its estimators.
+    """Collect the labels of one metric, and predict them with the metric's estimators.
 
-    Validation and test prompts with a missing label are left out and counted: equation 3 may choose
-    any candidate.
+    Validation and test prompts with a missing label are left out and counted, because a router may
+    choose the candidate without a label.
 
     Args:
-        metric: name of the metric.
-        dataset: its train and validation splits are used.
-        test: the test prompts.
+        metric: the name of the metric.
+        dataset: a dataset whose train and validation splits are used.
+        test: a dataset of the test prompts.
         estimators: names and fitted estimators; an iterator may load them one at a time.
 
     Raises:
@@ -113,12 +118,12 @@ def labelled_predictions(
 
 
 def _complete_rows(labels: Floats, split: str, metric: str) -> Ints:
+    """Return the positions of the prompts with all labels; raise an error if there are none."""
     rows = complete_rows(labels)
     if not len(rows):
         raise InputError(
-            f"scores: no prompt of the {split} split has a {metric} score for every candidate, and"
-            " the evaluation needs such prompts. Generate and label the missing images of that"
-            " split, or route on fewer candidates."
+            f"scores: no prompt of the {split} split has a {metric} score for every candidate."
+            f" Generate and label the missing images of the {split} split, or use fewer candidates."
         )
     return rows
 
@@ -136,9 +141,10 @@ def _predictions(
 
 
 def router_candidates(router: Router, table: Candidates) -> Candidates:
-    """Return the router's candidates with the generators and steps of ``table``.
+    """Return the router's candidates and costs, with the generators and steps of ``table``.
 
-    A candidate that ``table`` lacks is its own generator and has 0 steps.
+    For a candidate that is missing in ``table``, the name of the generator is that of the
+    candidate, and the number of steps is 0.
     """
     rows = {
         name: (generator, steps)
@@ -150,32 +156,36 @@ def router_candidates(router: Router, table: Candidates) -> Candidates:
 
 
 def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Dataset:
-    """Read a scores file whose prompts are all test prompts.
+    """Read a scores file whose prompts are all used as test prompts.
 
-    Prints a warning if it contains prompts of the train or validation split.
+    Print a warning if the file contains prompts of the train or validation split.
 
     Args:
-        path: the scores file.
-        router: the router whose candidates and metric the file must have.
-        dataset: the workspace's prompts, candidates and settings.
+        path: the path of the scores file.
+        router: a router; the file must have scores of its metric for its candidates.
+        dataset: the dataset of the workspace.
 
     Raises:
         InputError: the file is not a scores file of the router's candidates and metric, or a score
             is missing and ``dataset.complete`` is set.
     """
-    file = parse_scores(path)
-    file.check_candidates(router.candidates, "the router")
-    routed = file.only(router.metric)
+    scores_file = parse_scores(path)
+    scores_file.check_candidates(router.candidates, "the router")
+    routed_scores = scores_file.select_metric(router.metric)
     if dataset.complete:
-        routed.check_complete([router.metric], router.candidates)
+        routed_scores.check_complete([router.metric], router.candidates)
     other_prompts = dataset.prompts.loc[dataset.prompts["split"] != "test", "prompt"].map(folded)
-    overlap = int(file.prompts["prompt"].map(folded).isin(other_prompts).sum())
+    overlap = int(scores_file.prompts["prompt"].map(folded).isin(other_prompts).sum())
     if overlap:
         print(
-            f"evaluate: {overlap:,} of the {len(file.prompts):,} prompts of {path} are in the train"
-            " or validation split. The figures are optimistic for them.",
+            f"{path}: {overlap:,} of the {len(scores_file.prompts):,} prompts are in the train or"
+            " validation split, so that the figures are optimistic. Remove these prompts.",
             flush=True,
         )
     return Dataset(
-        file.prompts, file.scores, dataset.candidates, dataset.lower_is_better, dataset.complete
+        scores_file.prompts,
+        scores_file.scores,
+        dataset.candidates,
+        dataset.lower_is_better,
+        dataset.complete,
     )

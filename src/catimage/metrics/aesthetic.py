@@ -20,16 +20,17 @@ VIT_L_14 = EncoderParams(model="ViT-L-14-quickgelu", weights="openai")
 
 
 class AestheticV1(Metric):
-    """LAION's linear head w.e + b on the unit embedding e (CATImage 5.1).
+    """LAION's linear head w.e + b on the unit embedding e (CATImage paper, section 5.1).
 
-    Higher is better. The head was fitted to ratings from 1 to 10 and its output is not clipped: of
-    the embeddings that LAION publishes with it, one of rating 0 scores -2.5 and one of rating 9
-    scores 11.3. The range is therefore unbounded; set ``scale`` if it is a term of a composite.
+    Higher is better. The head was fitted to ratings from 1 to 10, but its output is not clipped to
+    this range: LAION publishes embeddings with the head, of which one with the rating 0 scores -2.5
+    and one with the rating 9 scores 11.3. The declared range is therefore unbounded; set ``scale``
+    if the metric is a term of a composite.
 
-    The file of weights, ``sa_0_4_vit_l_14_linear.pth`` of
-    github.com/LAION-AI/aesthetic-predictor, must be in the folder ``label.weights.aesthetic_v1``.
-    If that folder also has a CLIP in open_clip's layout (``open_clip_config.json``), it is used;
-    otherwise open_clip downloads OpenAI's.
+    The file of weights, ``sa_0_4_vit_l_14_linear.pth`` of github.com/LAION-AI/aesthetic-predictor,
+    must be in the folder ``label.weights.aesthetic_v1``. If that folder also contains a CLIP in
+    open_clip's layout (``open_clip_config.json``), that CLIP is used; otherwise open_clip downloads
+    OpenAI's CLIP.
 
     Raises:
         InputError: the weights or the device are unavailable.
@@ -48,7 +49,7 @@ class AestheticV1(Metric):
 
     @staticmethod
     def head(width: int) -> Any:
-        """Return the untrained head on embeddings of ``width``, with the names of the file."""
+        """Return the untrained head for embeddings of the given width."""
         from torch import nn
 
         return nn.Linear(width, 1)
@@ -58,17 +59,17 @@ class AestheticV1(Metric):
         import torch
 
         with torch.inference_mode():
-            scores: torch.Tensor = self._head(self._clip.images(images).cpu())
+            scores: torch.Tensor = self._head(self._clip.embed_images(images).cpu())
         return np.asarray(scores[:, 0].double().numpy())
 
 
 class AestheticV2(AestheticV1):
     """The "improved aesthetic predictor", which was used to select LAION-Aesthetics.
 
-    It has five linear layers without activations on the unit embedding, equivalent to one linear
-    map; the dropout layers between them have no effect at inference. Most images score 4 to 7.
-    Direction, range and location of the weights are those of :class:`AestheticV1`; the file is
-    ``sac+logos+ava1-l14-linearMSE.pth`` of
+    The head has five linear layers without activations, which are equivalent to one linear map of
+    the unit embedding; the dropout layers between them have no effect at inference. Most images
+    score 4 to 7. Direction, range and location of the weights are those of :class:`AestheticV1`;
+    the file is ``sac+logos+ava1-l14-linearMSE.pth`` of
     github.com/christophschuhmann/improved-aesthetic-predictor.
     """
 
@@ -102,5 +103,5 @@ def _clip_of(folder: Path) -> EncoderParams:
 
 
 def _width(clip: SharedClip) -> int:
-    """Return the width of the embeddings."""
-    return int(clip.texts([""], cache=False).shape[1])
+    """Return the width of the embeddings of a CLIP."""
+    return int(clip.embed_texts([""], cache=False).shape[1])

@@ -1,11 +1,11 @@
 """The difference of images and their Gaussian blur, for sharpness and L-SNR.
 
-The blur equals that of ``scipy.ndimage.gaussian_filter`` with a standard deviation of 1 pixel: a
-radius of 4 pixels, weights of sum one, borders mirrored at the edges of the pixels. Along an axis
-it is multiplication by a band matrix, computed block by block. Pixels are float32 and sums are
-float64; relative differences from float64 pixels are about 1e-6. It is used instead of scipy's
-filter because it scores 3.4 times as many images per second (30,014 instead of 8,812 at 64 x 64
-pixels; benchmarks/README.md).
+The blur equals that of ``scipy.ndimage.gaussian_filter`` with a standard deviation of 1 pixel: the
+kernel has a radius of 4 pixels and weights of sum one, and borders are mirrored (scipy's mode
+``reflect``). The blur along an axis is a multiplication by a band matrix, computed block by block.
+Pixels are float32 and sums are float64; the relative difference from a computation in float64 is
+about 1e-6. This module is used instead of scipy's filter because it scores 3.4 times as many images
+per second (30,014 instead of 8,812 at 64 x 64 pixels; benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ _RADIUS = 4
 _TILE = 16
 """Output pixels per block along a column (twice as many along a row); the fastest size measured."""
 _PIXELS = 2**18
-"""Pixels that are processed at once: about the cache of a core."""
+"""Pixels that are processed at once; they fit into the cache of a processor core."""
 _LUMA = np.array([299, 587, 114], np.float32)
-"""ITU-R 601 in thousandths: the luma of 8-bit colours is an integer, and exact in float32."""
+"""The weights of ITU-R 601 in thousandths: the luma of 8-bit colours is then an integer, which
+float32 represents exactly."""
 
 
 class LumaDetail(NamedTuple):
-    """Statistics of n images, in thousandths of a grey level (and its square).
+    """Statistics of the luma of n images. The unit of the luma is a thousandth of a grey level.
 
     Attributes:
-        mean: mean luma, float64 (n,).
-        variance: variance of the luma, float64 (n,).
-        detail: luma minus blurred luma, float32 (h, n, w): the finest level of the Laplacian
-            pyramid.
+        mean: the mean luma, float64 (n,).
+        variance: the variance of the luma, float64 (n,).
+        detail: luma minus blurred luma, float32 (h, n, w), which is the finest level of the
+            Laplacian pyramid.
     """
 
     mean: np.ndarray
@@ -48,13 +49,13 @@ def score_detail(images: np.ndarray, statistic: Callable[[LumaDetail], np.ndarra
 
     Args:
         images: uint8 (n, h, w, 3).
-        statistic: returns float64 (m,) for the details of m images.
+        statistic: a function that returns float64 (m,) for the details of m images.
 
     Returns:
-        float64 (n,).
+        The statistic of each image, float64 (n,).
     """
-    at_once = max(1, _PIXELS // (images.shape[1] * images.shape[2]))
-    parts = [images[start : start + at_once] for start in range(0, max(1, len(images)), at_once)]
+    part_size = max(1, _PIXELS // (images.shape[1] * images.shape[2]))
+    parts = [images[i : i + part_size] for i in range(0, max(1, len(images)), part_size)]
     with ExitStack() as stack:
         # For products of this size, starting BLAS threads takes longer than the product.
         stack.enter_context(_blas_threads().limit(limits=1, user_api="blas"))
@@ -71,7 +72,7 @@ def _blas_threads() -> Any:
 
 def _detail(images: np.ndarray) -> LumaDetail:
     luma = _luma(images)
-    shift = np.rint(mean(luma))  # an exact subtraction that reduces rounding errors
+    shift = np.rint(mean(luma))  # subtracting it is exact and reduces rounding errors
     luma -= shift[:, None].astype(np.float32)
     shifted_mean = mean(luma)
     variance = power(luma) - shifted_mean**2
@@ -79,12 +80,12 @@ def _detail(images: np.ndarray) -> LumaDetail:
 
 
 def mean(planes: np.ndarray) -> np.ndarray:
-    """Return the mean of each image of float32 (h, n, w): float64 (n,)."""
+    """Return the mean of each image: float32 (h, n, w) to float64 (n,)."""
     return _mean(np.vecdot(planes, np.ones(planes.shape[2], np.float32)), planes)
 
 
 def power(planes: np.ndarray) -> np.ndarray:
-    """Return the mean square of each image of float32 (h, n, w): float64 (n,)."""
+    """Return the mean square of each image: float32 (h, n, w) to float64 (n,)."""
     return _mean(np.vecdot(planes, planes), planes)
 
 
@@ -93,9 +94,9 @@ def _mean(rows: np.ndarray, planes: np.ndarray) -> np.ndarray:
 
 
 def _luma(images: np.ndarray) -> np.ndarray:
-    """Convert uint8 (n, h, w, 3) to float32 (h, n, w).
+    """Return the luma of images: uint8 (n, h, w, 3) to float32 (h, n, w).
 
-    The axes of the matrix products are then the first and the last.
+    In this order of the axes, the matrix products of the blur act on the first and the last axis.
     """
     n, h, w, _ = images.shape
     pixels = images.transpose(1, 0, 2, 3).astype(np.float32, order="C").reshape(-1, 3)
@@ -106,21 +107,22 @@ def _blurred(planes: np.ndarray) -> np.ndarray:
     """Blur float32 (h, n, w) along both axes."""
     h, n, w = planes.shape
     rows = planes.reshape(h, n * w)
-    down = np.empty_like(rows)
+    vertical = np.empty_like(rows)
     for outputs, inputs, block in _blocks(h, _TILE):
-        np.matmul(block.T, rows[inputs], out=down[outputs])
-    columns = down.reshape(h * n, w)
-    across = np.empty_like(columns)
+        np.matmul(block.T, rows[inputs], out=vertical[outputs])
+    columns = vertical.reshape(h * n, w)
+    blurred = np.empty_like(columns)
     for outputs, inputs, block in _blocks(w, 2 * _TILE):
-        np.matmul(columns[:, inputs], block, out=across[:, outputs])
-    return across.reshape(h, n, w)
+        np.matmul(columns[:, inputs], block, out=blurred[:, outputs])
+    return blurred.reshape(h, n, w)
 
 
 @lru_cache(maxsize=16)
 def _blocks(size: int, tile: int) -> list[tuple[slice, slice, np.ndarray]]:
     """Return the blocks of the band matrix of the blur along ``size`` pixels.
 
-    Each block has the output pixels, the input pixels, and weights float32 (inputs, outputs).
+    A block consists of the slice of its output pixels, the slice of its input pixels, and weights,
+    float32 (inputs, outputs).
     """
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
     kernel = np.exp(-(offsets**2) / 2)

@@ -28,25 +28,25 @@ DEFAULT = WeightsParams(
 CONFIG, PICKLE = "open_clip_config.json", "open_clip_pytorch_model.bin"
 FILES = ["*.json", "*.txt", "*.model", "open_clip*.safetensors", PICKLE]
 MAX_LENGTH, MIN_LENGTH = 30, 5
-"""Tokens of a caption with its start and end markers, as in open_clip's ``generate``."""
+"""Limits of the number of tokens of a caption, start and end tokens included, as in open_clip's
+``generate``."""
 BATCH_SIZE = 32
 
 
 class Captioner:
-    """Captions images with greedy decoding.
+    """A model that captions images with greedy decoding.
 
     The captions equal those of open_clip's ``generate`` with ``top_k=1``. That function is not
-    used, because it needs classes that transformers has removed, and its default is a beam search
-    with them.
+    used, because it requires classes that transformers has removed.
 
     Args:
         context: the context with the device and ``label.weights``.
-        metric: the metric whose ``label.weights`` name the model: a folder in open_clip's
-            ``local-dir:`` layout, or a folder with the weights of ``coca_ViT-L-14`` only
-            (``open_clip_pytorch_model.bin``).
+        metric: the name of the metric whose ``label.weights`` give the model: a folder in
+            open_clip's ``local-dir:`` layout, or a folder with the weights of ``coca_ViT-L-14``
+            only (``open_clip_pytorch_model.bin``).
 
     Attributes:
-        digest: identifies the model and the preprocessing.
+        digest: a digest of the model and of the preprocessing.
 
     Raises:
         InputError: the model or the device is unavailable, or the model is not a CoCa.
@@ -67,12 +67,15 @@ class Captioner:
         self.digest = digest_of(self._model, repr(self._preprocess))
 
     def captions(self, images: np.ndarray) -> list[str]:
-        """Return the captions of uint8 (n, h, w, 3)."""
+        """Return the captions of images, uint8 (n, h, w, 3)."""
         parts = (images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE))
         return [self._decode(row) for part in parts for row in self.tokens(part).tolist()]
 
     def cached_captions(self, images: np.ndarray) -> list[str]:
-        """Return the captions of images that recur; each is captioned once per run."""
+        """Return the captions of images, uint8 (n, h, w, 3), and cache the captions.
+
+        An image that occurs several times is captioned once per run.
+        """
         digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
         new = {digest: i for i, digest in enumerate(digests) if digest not in self._cache}
         if new:
@@ -81,24 +84,27 @@ class Captioner:
         return [self._cache[digest] for digest in digests]
 
     def tokens(self, images: np.ndarray) -> torch.Tensor:
-        """Return start token, caption, end token and padding: (n, at most :data:`MAX_LENGTH`)."""
+        """Return the token ids of captions: (n, length), with at most :data:`MAX_LENGTH` tokens.
+
+        A row has the start token, the caption, the end token and padding.
+        """
         import torch
 
         pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
         pixels = pixels.to(self._device)
         with torch.inference_mode():
-            latent, embedded = self._model._encode_image(pixels)
+            latent, image_tokens = self._model._encode_image(pixels)
             rows: torch.Tensor = torch.full((len(images), 1), self._start, device=self._device)
             while rows.shape[1] < MAX_LENGTH and not self._has_ended(rows).all():
-                output = self._model(pixels, rows, latent, embedded, output_labels=False)
-                rows = torch.cat([rows, self._next(output["logits"][:, -1], rows)], 1)
+                output = self._model(pixels, rows, latent, image_tokens, output_labels=False)
+                rows = torch.cat([rows, self._next_tokens(output["logits"][:, -1], rows)], 1)
         return rows
 
     def _has_ended(self, rows: torch.Tensor) -> torch.Tensor:
         ended: torch.Tensor = (rows[:, -1] == self._end) | (rows[:, -1] == self._model.pad_id)
         return ended
 
-    def _next(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def _next_tokens(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return the most likely next token of each row, (n, 1).
 
         The end token is excluded before the minimum length and forced at the maximum length; ended
@@ -117,7 +123,7 @@ class Captioner:
     def _decode(self, row: list[int]) -> str:
         special = (self._end, self._model.pad_id)
         tokens = list(takewhile(lambda token: token not in special, row[1:]))
-        # The tokenizer is open_clip's own, or one that wraps that of transformers.
+        # open_clip has a tokenizer of its own, and one that wraps a tokenizer of transformers.
         tokenizer = getattr(self._tokenizer, "tokenizer", self._tokenizer)
         return str(tokenizer.decode(tokens)).strip()
 
@@ -132,16 +138,16 @@ def _load(folder: Path, metric: str) -> tuple[Any, Any]:
         source = EncoderParams(model="coca_ViT-L-14", weights=str(folder / PICKLE))
     else:
         raise InputError(
-            f"{where} has neither {CONFIG} nor {PICKLE}. Put a CoCa of open_clip there."
+            f"{where} has neither {CONFIG} nor {PICKLE}. Put a CoCa model of open_clip there."
         )
     try:
         model, tokenizer = load_clip(source)
     except (InputError, TypeError) as error:  # TypeError: the configuration of another model
         reason = str(error).rstrip(".")
         raise InputError(
-            f"{where} has no model that open_clip can load ({reason}). Put a CoCa of open_clip"
-            " there."
+            f"{where} has no model that open_clip can load ({reason}). Put a CoCa model of"
+            " open_clip there."
         ) from error
     if not hasattr(model, "text_decoder"):
-        raise InputError(f"{where} has a model without a text decoder. Put a CoCa there.")
+        raise InputError(f"{where} has a model without a text decoder. Put a CoCa model there.")
     return model, tokenizer

@@ -1,4 +1,4 @@
-"""A CLIP model that several metrics share, so that images and texts are embedded once."""
+"""CLIP models that several metrics share, so that images and texts are embedded once."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class SharedClip:
     """A CLIP with a cache of text embeddings and of the last two batches of images.
 
     Args:
-        model: embeds images and texts, with the methods of open_clip's models.
-        tokenizer: maps texts to token ids.
-        preprocess: maps a PIL image to the pixels that ``model`` takes.
+        model: a model with the methods of open_clip's CLIP models.
+        tokenizer: a function that maps texts to token ids.
+        preprocess: a function that maps a PIL image to the input of ``model``.
         device: a device of torch, or ``auto``.
 
     Attributes:
         scale: the logit scale of the model.
-        digest: identifies the weights and the preprocessing.
+        digest: a digest of the weights and of the preprocessing.
 
     Raises:
         InputError: the device is unavailable.
@@ -61,26 +61,26 @@ class SharedClip:
         self._device = device_of(device)
         self._model = model.to(self._device)
         self._tokenizer, self._preprocess = tokenizer, preprocess
-        self._texts: dict[str, torch.Tensor] = {}
-        self._last: list[tuple[np.ndarray, torch.Tensor]] = []
-        self._depth = 0
+        self._text_embeddings: dict[str, torch.Tensor] = {}
+        self._last_images: list[tuple[np.ndarray, torch.Tensor]] = []
+        self._block_count = 0
         self.scale = float(self._model.logit_scale.exp())
         self.digest = digest_of(self._model, repr(self._preprocess))
 
-    def images(self, images: np.ndarray) -> torch.Tensor:
-        """Return unit embeddings, float32 (n, width), of uint8 (n, h, w, 3).
+    def embed_images(self, images: np.ndarray) -> torch.Tensor:
+        """Return unit embeddings, float32 (n, width), of images, uint8 (n, h, w, 3).
 
-        Those of the last two arrays are cached, so that several metrics can use them.
+        The embeddings of the last two arrays are cached, so that several metrics can use them.
         """
         import torch
 
-        for cached, embeddings in self._last:
+        for cached, embeddings in self._last_images:
             if cached is images:
                 return embeddings
         with torch.inference_mode():
             new: torch.Tensor = self._model.encode_image(self._pixels(images), normalize=True)
             new = new.float()
-        self._last = [*self._last[-1:], (images, new)]
+        self._last_images = [*self._last_images[-1:], (images, new)]
         return new
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
@@ -89,8 +89,11 @@ class SharedClip:
         pixels = [self._preprocess(Image.fromarray(image)) for image in images]
         return torch.stack(pixels).to(self._device)
 
-    def patches(self, images: np.ndarray) -> torch.Tensor:
-        """Return patch tokens after the first half of the image encoder's blocks.
+    def patch_tokens(self, images: np.ndarray) -> torch.Tensor:
+        """Return the patch tokens of images after the first half of the image encoder's blocks.
+
+        Args:
+            images: uint8 (n, h, w, 3).
 
         Returns:
             float32 (n, width, rows, columns), without a final normalisation layer.
@@ -98,22 +101,24 @@ class SharedClip:
         import torch
 
         with torch.inference_mode():
-            if not self._depth:
+            if not self._block_count:
                 outputs = self._model.forward_intermediates(
                     self._pixels(images[:1]), intermediates_only=True
                 )
-                self._depth = len(outputs["image_intermediates"])
+                self._block_count = len(outputs["image_intermediates"])
             outputs = self._model.forward_intermediates(
                 self._pixels(images),
-                image_indices=[max(0, self._depth // 2 - 1)],
+                image_indices=[max(0, self._block_count // 2 - 1)],
                 stop_early=True,
                 intermediates_only=True,
             )
         tokens: torch.Tensor = outputs["image_intermediates"][0]
         return tokens.float()
 
-    def texts(self, prompts: list[str], cache: bool = True) -> torch.Tensor:
-        """Return unit embeddings, float32 (n, width), of texts cut to the model's context length.
+    def embed_texts(self, prompts: list[str], cache: bool = True) -> torch.Tensor:
+        """Return unit embeddings, float32 (n, width), of texts.
+
+        Texts are cut to the context length of the model.
 
         Args:
             prompts: the n texts.
@@ -123,10 +128,10 @@ class SharedClip:
 
         if not cache:
             return self._embed(prompts)
-        new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
+        new = [p for p in dict.fromkeys(prompts) if p not in self._text_embeddings]
         if new:
-            self._texts |= dict(zip(new, self._embed(new), strict=True))
-        return torch.stack([self._texts[p] for p in prompts])
+            self._text_embeddings |= dict(zip(new, self._embed(new), strict=True))
+        return torch.stack([self._text_embeddings[p] for p in prompts])
 
     def _embed(self, prompts: list[str]) -> torch.Tensor:
         import torch
@@ -142,7 +147,7 @@ class SharedClip:
         import torch
 
         with torch.inference_mode():
-            cosines = (self.images(images) * self.texts(prompts)).sum(1)
+            cosines = (self.embed_images(images) * self.embed_texts(prompts)).sum(1)
         return np.asarray(cosines.double().cpu().numpy().clip(-1, 1))
 
 

@@ -1,4 +1,4 @@
-"""Similarity of the layout of an image and its reference by CLIP."""
+"""Similarity of the layouts of an image and its reference, measured by CLIP."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from catimage.metrics.pairs import row_cosines
 
 
 class ClipPatchSimilarity(ReferenceMetric):
-    """The mean cosine of the patch tokens of image and reference in the middle of a CLIP.
+    """The mean cosine of the patch tokens of an image and its reference.
 
-    The CLIP is that of the setting ``encoder``. The metric replaces DreamSim (BudgetFusion 3.2,
-    equation 3) if its weights are unavailable. Tokens after half of the blocks describe the content
-    of their patch and its surroundings, so that a moved object lowers the score even if the meaning
-    of the image is the same. They are taken between two blocks, without a normalisation layer; for
-    a convolutional image encoder, they are its features at each position. ``version`` has a digest
-    of the weights and of the preprocessing.
+    The patch tokens are the outputs of the middle block of the image encoder of a CLIP, which is
+    the CLIP of the setting ``encoder``. Such a token describes the content of a patch and its
+    surroundings, so that a moved object lowers the score even if the meaning of the image is the
+    same. No normalisation layer is applied to the tokens; for a convolutional image encoder, the
+    tokens are the features at each position.
+
+    The metric can replace DreamSim (BudgetFusion paper, section 3.2, equation 3) if the weights of
+    DreamSim are unavailable. ``version`` has a digest of the weights and of the preprocessing.
 
     Raises:
         InputError: the model or the device is unavailable.
@@ -32,6 +34,6 @@ class ClipPatchSimilarity(ReferenceMetric):
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
         """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
-        a, b = (self._clip.patches(part) for part in (images, references))
+        a, b = (self._clip.patch_tokens(part) for part in (images, references))
         rows = [tokens.permute(0, 2, 3, 1).flatten(0, 2) for tokens in (a, b)]
         return np.asarray(row_cosines(*rows).reshape(len(images), -1).mean(1))

@@ -1,4 +1,4 @@
-"""CLIPScore (CATImage 5.1): the cosine of open_clip's image and text embeddings."""
+"""CLIPScore (CATImage paper, section 5.1): cosine of open_clip's image and text embeddings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from catimage.metrics.metric import Metric, MetricContext
 class ClipScore(Metric):
     """The plain cosine of an image and its prompt, by the CLIP of the setting ``encoder``.
 
-    It is neither clipped at 0 nor multiplied by 100; CATImage's Table 1 reports about 0.28. Images
-    are resized and normalised by the configuration of the model. ``version`` has a digest of the
-    weights and of that configuration.
+    The cosine is neither clipped at 0 nor multiplied by 100. Table 1 of the CATImage paper reports
+    about 0.28. Images are resized and normalised by the configuration of the model. ``version`` has
+    a digest of the weights and of that configuration.
 
     Raises:
         InputError: the model or the device is unavailable.

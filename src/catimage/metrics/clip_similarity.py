@@ -1,4 +1,4 @@
-"""Semantic similarity of an image and its reference by CLIP."""
+"""Semantic similarity of an image and its reference, measured by CLIP."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from catimage.metrics.pairs import row_cosines
 class ClipSimilarity(ReferenceMetric):
     """The cosine of the embeddings of image and reference, by the CLIP of the setting ``encoder``.
 
-    It replaces I-CLIP (BudgetFusion 3.2, equation 4) if no captioner is available: it compares the
-    images, where I-CLIP compares their captions. ``version`` has a digest of the weights and of the
-    preprocessing.
+    The metric can replace I-CLIP (BudgetFusion paper, section 3.2, equation 4) if no captioner is
+    available. I-CLIP compares the captions of the two images. ``version`` has a digest of the
+    weights and of the preprocessing.
 
     Raises:
         InputError: the model or the device is unavailable.
@@ -29,4 +29,4 @@ class ClipSimilarity(ReferenceMetric):
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
         """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
-        return row_cosines(self._clip.images(images), self._clip.images(references))
+        return row_cosines(self._clip.embed_images(images), self._clip.embed_images(references))

@@ -1,4 +1,4 @@
-"""Composites: weighted sums and products of other metrics, usable like any metric."""
+"""Composites: weighted means of other metrics, which can be used like a metric."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Composite:
 
     A score v of a term is scaled to s = (v - low) / (high - low), clipped to [0, 1], and replaced
     by 1 - s if lower is better. ``low`` and ``high`` are the term's ``scale``, by default the range
-    that its metric declares. With weights w of sum W, the composite is the arithmetic mean
-    sum(w s) / W (``kind: sum``) or the geometric mean prod(s^w)^(1/W) (``kind: product``), which is
-    0 if any term is 0. It lies in [0, 1], and higher is better.
+    that its metric declares. With weights w of sum W, ``kind: sum`` is the arithmetic mean sum(w s)
+    / W, and ``kind: product`` is the geometric mean prod(s^w)^(1/W), which is 0 if any scaled score
+    is 0. The composite lies in [0, 1], and higher is better.
 
     Args:
-        name: the name in ``label.composites``.
-        params: the definition.
-        declared: returns the class of a metric by its name.
+        name: the name of the composite in ``label.composites``.
+        params: the definition of the composite.
+        class_of: a function that returns the class of a metric, given the name of the metric.
 
     Raises:
         InputError: a term is not a metric, or its range is unbounded and it has no ``scale``.
@@ -33,14 +33,14 @@ class Composite:
     higher_is_better = True
     range = (0.0, 1.0)
 
-    def __init__(self, name: str, params: CompositeParams, declared: Callable[[str], Any]) -> None:
+    def __init__(self, name: str, params: CompositeParams, class_of: Callable[[str], Any]) -> None:
         self.name, self._params = name, params
-        self._declared = {term: declared(term) for term in params.terms}
-        self.needs_reference = any(metric.needs_reference for metric in self._declared.values())
+        self._classes = {term: class_of(term) for term in params.terms}
+        self.needs_reference = any(metric.needs_reference for metric in self._classes.values())
         self._scales = {term: self._scale(term) for term in params.terms}
 
     def _scale(self, term: str) -> tuple[float, float]:
-        low, high = self._params.terms[term].scale or self._declared[term].range
+        low, high = self._params.terms[term].scale or self._classes[term].range
         if not np.isfinite([low, high]).all():
             key = f"label.composites.{self.name}.terms.{term}"
             raise InputError(
@@ -74,4 +74,4 @@ class Composite:
     def _scaled(self, term: str, values: np.ndarray) -> np.ndarray:
         low, high = self._scales[term]
         scaled = np.clip((values - low) / (high - low), 0, 1)
-        return scaled if self._declared[term].higher_is_better else 1 - scaled
+        return scaled if self._classes[term].higher_is_better else 1 - scaled

@@ -1,4 +1,7 @@
-"""DreamSim (BudgetFusion 3.2, equation 3): a learned distance of layout, pose and content."""
+"""DreamSim: a learned distance of the layout, pose and content of two images.
+
+See the BudgetFusion paper, section 3.2, equation 3.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,20 @@ FILES = (
     "open_clip_vitb16_pretrain.pth.tar",
     "ensemble_lora/adapter_config.json",
 )
-"""Files of the package's ``cache_dir`` that are read; ``label.weights.dreamsim`` names the folder
-after the package has run once."""
+"""The files to read from the folder ``label.weights.dreamsim``, which is the ``cache_dir`` of the
+``dreamsim`` package after the package has run once."""
 BATCH_SIZE = 32
 
 
 class DreamSim(ReferenceMetric):
-    """One minus the cosine of embeddings by the ensemble of the ``dreamsim`` package.
+    """One minus the cosine of the embeddings of an image and its reference.
 
-    The ensemble (Fu et al. 2023) is DINO, CLIP and OpenCLIP, each ViT-B/16, with an adapter. Images
-    are resized to 224 x 224 pixels by bicubic interpolation regardless of their aspect ratio, as in
-    the package. The package loads DINO through ``torch.hub``, which runs downloaded code; here
-    DINO's published weights are loaded into the package's own network. The paper gives the range
-    [0, 1], but cosines can be negative, so that distances up to 2 are possible.
+    The embeddings are those of the ensemble of the ``dreamsim`` package (Fu et al. 2023), which
+    consists of DINO, CLIP and OpenCLIP, each a ViT-B/16, with an adapter. Images are resized to 224
+    x 224 pixels by bicubic interpolation regardless of their aspect ratio, as in the package. The
+    package loads DINO through ``torch.hub``, which runs downloaded code; here DINO's published
+    weights are loaded into the package's own network. The BudgetFusion paper gives the range [0,
+    1], but cosines can be negative, so that distances up to 2 are possible.
 
     Raises:
         InputError: the weights or the device are unavailable.
@@ -79,10 +83,10 @@ def _pixels(images: np.ndarray) -> Any:
 
 
 def load_dreamsim(folder: Path, device: str) -> Any:
-    """Load the package's ``PerceptualModel`` with a merged adapter, without a network.
+    """Load the package's ``PerceptualModel`` and merge the adapter, without access to the internet.
 
     Raises:
-        InputError: files are missing, damaged or of another model.
+        InputError: a file is missing, damaged or belongs to another model.
     """
     from pickle import UnpicklingError
 
@@ -116,7 +120,7 @@ def load_dreamsim(folder: Path, device: str) -> Any:
 
 @contextmanager
 def _replace_dino(dino: Any) -> Iterator[None]:
-    """Make the package use ``dino`` as its DINO ViT-B/16, instead of loading it by torch.hub."""
+    """Make the package use ``dino`` as its DINO ViT-B/16, instead of loading DINO by torch.hub."""
     from dreamsim.feature_extraction.extractor import ViTExtractor
 
     original = ViTExtractor.create_model

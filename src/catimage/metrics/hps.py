@@ -13,16 +13,16 @@ from catimage.metrics.weights import load_state, weights_file
 
 
 class HpsV2(Metric):
-    """The plain cosine of image and prompt, as the official ``hpsv2.score`` returns it.
+    """The plain cosine of image and prompt, which the official ``hpsv2.score`` returns.
 
-    Most images score 0.2 to 0.35; the table of its benchmark is multiplied by 100. Images are
+    Most images score 0.2 to 0.35; published tables show the scores multiplied by 100. Images are
     resized as floating-point tensors, bicubic and antialiased, as in the official code
     (github.com/tgxs002/HPSv2) with torchvision 0.17 or later, and not as 8-bit images like in other
     CLIP models.
 
     The file of weights is ``HPS_v2.1_compressed.pt`` (``xswu/HPSv2`` on the hub).
-    ``label.weights.hps_v2`` names a folder with it, or the repository with a revision. There is no
-    default, because no revision is published that the file could be verified against.
+    ``label.weights.hps_v2`` names a folder with the file, or the repository with a revision. There
+    is no default, because no revision is published that the file could be verified against.
 
     Raises:
         InputError: the weights or the device are unavailable.

@@ -1,4 +1,7 @@
-"""I-CLIP (BudgetFusion 3.2, equation 4): similarity of the captions of two images."""
+"""I-CLIP: similarity of the captions of two images.
+
+See the BudgetFusion paper, section 3.2, equation 4.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from catimage.metrics.pairs import row_cosines
 
 
 class IClip(ReferenceMetric):
-    """The cosine of the text embeddings of two captions: those of the image and its reference.
+    """The cosine of the text embeddings of two captions, of the image and of its reference.
 
-    The paper names no captioner ("CLIP captioning"); here it is open_clip's CoCa with greedy
-    decoding. Captions are embedded by the CLIP of the setting ``encoder``. Captions of references
-    are cached. ``version`` has a digest of both models.
+    The paper names no captioner ("CLIP captioning"). Here open_clip's CoCa with greedy decoding is
+    used. Captions are embedded by the CLIP of the setting ``encoder``. Captions of references are
+    cached. ``version`` has a digest of both models.
 
     Raises:
         InputError: a model or the device is unavailable.
@@ -37,4 +40,4 @@ class IClip(ReferenceMetric):
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
         """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
         captions = self._captioner.captions(images), self._captioner.cached_captions(references)
-        return row_cosines(*(self._clip.texts(texts, cache=False) for texts in captions))
+        return row_cosines(*(self._clip.embed_texts(texts, cache=False) for texts in captions))

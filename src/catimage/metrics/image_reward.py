@@ -23,7 +23,7 @@ VOCABULARY = WeightsParams(
     weights="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"
 )
 BATCH_SIZE = 32
-"""Images per pass of the model, so that memory does not depend on ``label.batch_size``."""
+"""Images per pass of the model. The constant bounds the memory for any ``label.batch_size``."""
 MAX_TOKENS = 35
 SIZE = 224
 
@@ -31,11 +31,11 @@ SIZE = 224
 class ImageReward(Metric):
     """ImageReward-v1.0: the standardised output of the authors' model.
 
-    Rewards are unbounded and mostly within a few units of 0. The shorter side of an image is
-    resized to 224 pixels (bicubic) and the centre cropped; a prompt is cut after 35 tokens.
+    Rewards are unbounded, and most are within a few units of 0. The shorter side of an image is
+    resized to 224 pixels (bicubic) and the centre is cropped; a prompt is cut after 35 tokens.
     ``label.weights.image_reward`` may name a folder with the official ``ImageReward.pt`` and the
-    ``vocab.txt`` of bert-base-uncased; by default both are downloaded from the hub. ``version`` has
-    a digest of both.
+    ``vocab.txt`` of bert-base-uncased; by default both files are downloaded from the hub.
+    ``version`` has a digest of both.
 
     Raises:
         InputError: the weights, the vocabulary or the device are unavailable, or the vocabulary
@@ -80,18 +80,23 @@ class ImageReward(Metric):
 
 
 def _vocabulary(context: MetricContext) -> Path:
-    """Return BERT's vocabulary: in the folder of the weights if there is one, or from the hub."""
+    """Return the path of BERT's vocabulary.
+
+    The file is in the folder ``label.weights.image_reward``; if this setting is absent or names a
+    repository, the file is downloaded from the hub.
+    """
     source = context.weights.get(ImageReward.name)
     is_folder = source is not None and Path(source.weights).is_dir()
-    used = context if is_folder else MetricContext()
-    return weights_file(used, ImageReward.name, "vocab.txt", VOCABULARY)
+    location = context if is_folder else MetricContext()
+    return weights_file(location, ImageReward.name, "vocab.txt", VOCABULARY)
 
 
 def _tokenizer(vocabulary: Path, vocabulary_size: int) -> Any:
     """Return BERT's tokenizer with the two additional tokens of BLIP.
 
     Raises:
-        InputError: it does not have ``vocabulary_size`` tokens, the number of the model.
+        InputError: the tokenizer does not have ``vocabulary_size`` tokens, which is the number of
+            tokens of the model.
     """
     from transformers import BertTokenizer
 

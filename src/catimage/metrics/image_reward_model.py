@@ -1,7 +1,7 @@
 """The model of ImageReward (Xu et al. 2023, arXiv 2304.05977), built on transformers' BLIP.
 
-The official package does not work with current versions of transformers; here the names in its
-checkpoint are mapped to those of transformers.
+The official package does not work with current versions of transformers. This module maps the names
+in the official checkpoint to those of transformers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ HEAD_WIDTH = 64
 """Width of an attention head in BERT and in ViT up to size L; the shapes of a checkpoint determine
 all other sizes."""
 PARTS = ("blip.visual_encoder.", "blip.text_encoder.", "mlp.")
-"""The used parts of a checkpoint. BLIP's projections for contrastive training are not used."""
+"""Prefixes of the tensors of a checkpoint that the model uses. BLIP's projections for contrastive
+training are not used."""
 RENAMED = {
     "visual_encoder.cls_token": "visual_encoder.embeddings.class_embedding",
     "visual_encoder.pos_embed": "visual_encoder.embeddings.position_embedding",
@@ -35,7 +36,7 @@ RENAMED = {
     "mlp.layers.": "mlp.",
     "blip.": "",
 }
-"""Parts of official names, and those of :class:`RewardModel` that replace them."""
+"""Parts of the official names of tensors, and the corresponding parts in :class:`RewardModel`."""
 
 
 class RewardModel(nn.Module):
@@ -73,11 +74,11 @@ class RewardModel(nn.Module):
 
 
 def load_reward_model(path: Path, name: str) -> RewardModel:
-    """Load an official checkpoint. The sizes of the model are those of the tensors.
+    """Load an official checkpoint. The shapes of its tensors determine the sizes of the model.
 
     Args:
-        path: the checkpoint.
-        name: the metric, for error messages.
+        path: the file of the checkpoint.
+        name: the name of the metric, for error messages.
 
     Raises:
         InputError: the file cannot be read, or has the weights of another model.

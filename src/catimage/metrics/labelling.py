@@ -1,7 +1,7 @@
-"""Scores the images of shards by several metrics, and caches the scores.
+"""Labelling: scores of the images in shards by several metrics, with a cache of the scores.
 
-Scores are cached per shard, metric and version of the metric, so that an interrupted run continues
-and only metrics with a new version are computed again.
+Scores are cached per shard, metric and version of the metric, so that an interrupted run can be
+continued and only metrics with a new version are computed again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from catimage.pool.candidate_images import CandidateImages
 from catimage.workspace import replacing
 
 ShardScores = Mapping[str, np.ndarray]
-"""By metric, float64 (n_images,) in the order of the shard; NaN for an image without a score."""
+"""The scores of one shard by metric: float64 (n_images,), NaN for an image without a score."""
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,29 @@ class ShardFolder:
 
     Attributes:
         path: the folder.
-        entries: the live shards.
+        entries: the shards that the manifest lists.
         texts: the text of each prompt by ``prompt_id``.
-        images: the candidates, their reference candidates, and the command that writes images.
+        candidates: the candidates, their reference candidates, and the command that writes images.
     """
 
     path: Path
     entries: Sequence[ShardEntry]
     texts: Mapping[str, str]
-    images: CandidateImages
+    candidates: CandidateImages
 
 
 class Labeller:
-    """Scores images by the metrics of ``label.metrics``. Loads all models when constructed.
+    """A scorer of images by the metrics of ``label.metrics``. The constructor loads all models.
 
     Args:
-        shards: the images.
-        cache: the folder of cached scores.
+        shards: the folder of the images.
+        cache: the folder of the cached scores.
         settings: the section ``label`` of params.yaml.
         context: the encoder, device and weights of the metrics.
 
     Raises:
-        InputError: a metric is unknown, its weights are unavailable, or it compares with a
-            reference image and a candidate has no reference candidate.
+        InputError: a metric is unknown, its weights are unavailable, or it needs reference images
+            and a candidate has no reference candidate.
     """
 
     def __init__(
@@ -68,13 +68,16 @@ class Labeller:
         required = required_metrics(settings.metrics, settings)
         for name in required:
             if metric_class(name).needs_reference:
-                shards.images.check_references(name)
+                shards.candidates.check_references(name)
         self._shards, self._cache, self._settings = shards, cache, settings
         self._metrics = [get_metric(name, context=context) for name in required]
-        self._references = References(shards.path, shards.entries, shards.images.references)
+        self._references = References(shards.path, shards.entries, shards.candidates.references)
 
     def score(self, entries: Sequence[ShardEntry]) -> dict[ShardEntry, ShardScores]:
         """Score the images of shards, or read their scores from the cache.
+
+        Returns:
+            The scores of each shard.
 
         Raises:
             InputError: a shard is damaged or does not match the manifest, or a metric fails.
@@ -86,17 +89,17 @@ class Labeller:
     def tables(self, scores: Mapping[ShardEntry, ShardScores]) -> Iterator[pd.DataFrame]:
         """Yield the rows of the scores table, one metric and candidate at a time.
 
-        Memory therefore does not grow with the number of images. Rows are sorted by metric,
-        candidate, prompt and seed; images without a score have no row.
+        Only the rows of one candidate are in memory at a time. Rows are sorted by metric,
+        candidate, prompt and seed. Images without a score have no row.
         """
         versions = {metric.name: metric.version for metric in self._metrics}
         for name in sorted(set(self._settings.metrics)):
             declared = declaration(name, self._settings)
             composite = declared if isinstance(declared, Composite) else None
             for candidate in sorted({entry.candidate for entry in scores}):
-                own = {e: values for e, values in scores.items() if e.candidate == candidate}
-                keys = pd.concat([read_keys(self._shards.path, entry.shard) for entry in own])
-                values = [composite.combine(v) if composite else v[name] for v in own.values()]
+                by_shard = {e: values for e, values in scores.items() if e.candidate == candidate}
+                keys = pd.concat([read_keys(self._shards.path, entry.shard) for entry in by_shard])
+                values = [composite.combine(v) if composite else v[name] for v in by_shard.values()]
                 table = keys.assign(
                     metric=name,
                     version=composite.version(versions) if composite else versions[name],
@@ -105,15 +108,17 @@ class Labeller:
                 yield table.dropna(subset="value").sort_values(["prompt_id", "seed"])
 
     def delete_stale_scores(self, entries: Sequence[ShardEntry]) -> None:
-        """Delete cached scores that belong to none of these shards and metrics."""
-        live = {self._cached(entry, metric) for entry in entries for metric in self._metrics}
-        for path in set(self._cache.glob("*")) - live:
+        """Delete the cached scores of other shards, and of other metrics and versions."""
+        current = {self._cache_file(entry, metric) for entry in entries for metric in self._metrics}
+        for path in set(self._cache.glob("*")) - current:
             path.unlink()
 
     def _score_shard(self, entry: ShardEntry, progress: Progress) -> ShardScores:
         rows = self._read_shard(entry)
         keys: pd.DataFrame = rows.select(list(KEYS)).to_pandas()
-        cached = {m.name: _read_scores(self._cached(entry, m), len(keys)) for m in self._metrics}
+        cached = {
+            m.name: _read_scores(self._cache_file(entry, m), len(keys)) for m in self._metrics
+        }
         scores = {name: values for name, values in cached.items() if values is not None}
         missing = [metric for metric in self._metrics if metric.name not in scores]
         if missing:
@@ -121,7 +126,7 @@ class Labeller:
             for metric, values in self._score_images(images, keys, missing).items():
                 scores[metric.name] = values
                 if np.isfinite(values).all():
-                    _write_scores(self._cached(entry, metric), values)
+                    _write_scores(self._cache_file(entry, metric), values)
         progress(entry.images)
         return scores
 
@@ -136,7 +141,7 @@ class Labeller:
         return rows
 
     def _error(self, problem: str) -> InputError:
-        command = self._shards.images.command
+        command = self._shards.candidates.command
         return InputError(f"{self._shards.path}: {problem}. Run 'catimage {command}' again.")
 
     def _score_images(
@@ -173,10 +178,11 @@ class Labeller:
                 f"a shard of reference images is missing or damaged ({error})"
             ) from error
 
-    def _cached(self, entry: ShardEntry, metric: Metric) -> Path:
+    def _cache_file(self, entry: ShardEntry, metric: Metric) -> Path:
         """Return the file of a shard's cached scores by one version of a metric.
 
-        Its name has the digests of the images and, if the metric needs them, of the references.
+        The name of the file has a digest of the images and, if the metric needs reference images, a
+        digest of those.
         """
         reference = f"{self._references.digest(entry)}-" if metric.needs_reference else ""
         return self._cache / f"{entry.digest[:32]}-{reference}{metric.name}-{metric.version}.npy"

@@ -25,10 +25,10 @@ BACKBONES: Mapping[Literal["alex", "vgg"], str] = MappingProxyType(
 class Lpips(ReferenceMetric):
     """torchmetrics' LPIPS at the original size of the images.
 
-    It is a weighted sum of squared distances of normalised features in five layers; the weights
-    (heads) are part of torchmetrics. The backbone is AlexNet, as its authors recommend, or VGG-16
-    if the folder ``label.weights.lpips`` has that only. The distance is unbounded by definition and
-    mostly below 1 between photographs.
+    The distance is a weighted sum of squared distances of normalised features in five layers of a
+    backbone; the weights of the sum are part of torchmetrics. The backbone is AlexNet, as the
+    authors of LPIPS recommend, or VGG-16 if the folder ``label.weights.lpips`` contains only the
+    weights of VGG-16. The distance is unbounded by definition, and mostly below 1 for photographs.
 
     Raises:
         InputError: the weights of the backbone or the device are unavailable.
@@ -71,10 +71,10 @@ def _network(context: MetricContext) -> Any:
             f"params.yaml: label.weights.lpips: {folder} has neither"
             f" {' nor '.join(BACKBONES.values())}. Put one of them there."
         )
-    # With pnet_rand=False, torchmetrics would download weights and unpickle them unrestrictedly.
+    # With pnet_rand=False, torchmetrics would download weights and unpickle arbitrary objects.
     network = _NoTrainLpips(net=kind, pnet_rand=True)
     state = read_state(folder / BACKBONES[kind], Lpips.name)
-    try:
+    try:  # torchmetrics' tensor slice1.0.weight is torchvision's features.0.weight
         network.net.load_state_dict(
             {name: state["features." + name.split(".", 1)[1]] for name in network.net.state_dict()}
         )

@@ -1,4 +1,4 @@
-"""Functions for metrics that compare images with their references."""
+"""Functions for metrics that compare images with their reference images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_PIXELS = 1 << 21
-"""Pixels compared at once: two images of 1024 x 1024. The activations of the networks then take
-less than a gigabyte."""
+"""The number of pixels to compare at once: two images of 1024 x 1024. The activations of the
+networks then take less than a gigabyte."""
 
 
 def compare_in_parts(
@@ -26,13 +26,13 @@ def compare_in_parts(
     """Apply ``compare`` to a few images at a time.
 
     Args:
-        name: the metric, for the error message.
+        name: the name of the metric, for the error message.
         images: uint8 (n, h, w, 3).
         references: uint8 of the same shape.
-        compare: returns the scores (m,) of m images and their references.
+        compare: a function that returns the scores (m,) of m images and their references.
 
     Returns:
-        float64 (n,).
+        The scores, float64 (n,).
 
     Raises:
         InputError: the references differ from the images in size.
@@ -40,8 +40,8 @@ def compare_in_parts(
     if images.shape != references.shape:
         sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (images, references)]
         raise InputError(
-            f"metric {name!r}: the image has {sizes[0]} pixels and its reference {sizes[1]}. Give"
-            " both candidates one image size."
+            f"metric {name!r}: the image has {sizes[0]} pixels and its reference has {sizes[1]}."
+            " Generate the images of both candidates at the same size."
         )
     step = max(1, MAX_PIXELS // (images.shape[1] * images.shape[2]))
     parts = [
@@ -60,7 +60,7 @@ def to_tensor(images: np.ndarray, device: str, dtype: torch.dtype) -> torch.Tens
 def row_cosines(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
     """Return the cosine of each row of ``a`` and ``b``, (n, width) each: float64 (n,) in [-1, 1].
 
-    Computed in double precision, so that equal rows have a cosine of 1.
+    The computation is in double precision, so that equal rows have a cosine of 1.
     """
     import torch
 

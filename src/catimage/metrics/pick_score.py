@@ -22,14 +22,14 @@ FILES = ["config.json", "model.safetensors"]
 class PickScore(Metric):
     """The logit scale of the model (about 100) times the cosine of image and prompt.
 
-    This is the score of the official example (github.com/yuvalkirstain/PickScore), about 18 to 24,
-    before its softmax, which compares the images of one prompt with each other.
+    The official example (github.com/yuvalkirstain/PickScore) computes the same score, about 18 to
+    24, and then applies a softmax over the images of one prompt, which is omitted here.
 
     The weights are ``config.json`` and ``model.safetensors`` in the layout of transformers
     (``yuvalkirstain/PickScore_v1`` on the hub). ``label.weights.pick_score`` names a folder with
-    them, or the repository with a revision. There is no default, because no revision is published
-    that the files could be verified against. The tokenizer and the preprocessing are those of CLIP
-    ViT-H/14, which are part of open_clip.
+    these files, or the repository with a revision. There is no default, because no revision is
+    published that the files could be verified against. The tokenizer and the preprocessing are
+    those of CLIP ViT-H/14, which are part of open_clip.
 
     Raises:
         InputError: the weights or the device are unavailable.
@@ -59,7 +59,10 @@ class PickScore(Metric):
 
 
 class _TransformersClip:
-    """A CLIP of transformers with the methods of open_clip's models."""
+    """A CLIP of transformers with the methods of open_clip's models.
+
+    Embeddings always have unit length, whatever the argument ``normalize``.
+    """
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -90,7 +93,7 @@ def _load(folder: Path) -> Any:
     """Load the model in ``folder`` in float32.
 
     Raises:
-        InputError: it is damaged, or another model.
+        InputError: the model is damaged, or is not PickScore.
     """
     import torch
     from safetensors import SafetensorError
@@ -106,11 +109,11 @@ def _load(folder: Path) -> Any:
             f"{where} has no CLIP of transformers ({error_summary(error)}). Put"
             f" {' and '.join(FILES)} there."
         ) from error
-    model, report = result
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])[0]
+    model, loading_info = result
+    if loading_info["missing_keys"]:
+        missing = sorted(loading_info["missing_keys"])[0]
         raise InputError(
-            f"{where}: the weights of another model; the tensor {missing!r} is missing. Use those"
-            " of yuvalkirstain/PickScore_v1."
+            f"{where} has the weights of another model: the tensor {missing!r} is missing. Use the"
+            " weights of yuvalkirstain/PickScore_v1."
         )
     return model.eval().requires_grad_(False)

@@ -1,7 +1,7 @@
-"""Metrics by name: the built-in ones, those of installed packages, and composites.
+"""Metrics by name: built-in metrics, metrics of installed packages, and composites.
 
 A quality metric maps a prompt and an image, and for some metrics a reference image, to a number
-(CATImage 5.1, BudgetFusion 3.2).
+(CATImage paper, section 5.1; BudgetFusion paper, section 3.2).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "ssim": "catimage.metrics.ssim:Ssim",
     }
 )
-"""The built-in metrics as ``module:class``. To add one, add a module and a line here."""
+"""The built-in metrics as ``module:class``. To add a metric, add a module and a line here."""
 ENTRY_POINT_GROUP = "catimage.metrics"
 """The entry-point group in which installed packages register metrics."""
 
 
 def metric_names() -> list[str]:
-    """Return the names of the built-in metrics, then those of installed packages."""
+    """Return the names of the built-in metrics, then those of the metrics of installed packages."""
     return list(dict.fromkeys([*METRICS, *_entry_points()]))
 
 
@@ -59,10 +59,11 @@ def get_metric(
     """Load a metric.
 
     Args:
-        name: a built-in metric, or one of an installed package.
-        encoder: the CLIP of the metrics that use one; by default the embedded one.
+        name: the name of a built-in metric or of a metric of an installed package.
+        encoder: the CLIP of the metrics that use a CLIP; by default the embedded CLIP.
         device: a device of torch, or ``auto``.
-        context: replaces ``encoder`` and ``device``. Metrics loaded with one context share models.
+        context: a context to use instead of ``encoder`` and ``device``. Metrics that are loaded
+            with the same context share models.
 
     Raises:
         InputError: the metric is unknown, or its weights or the device are unavailable.
@@ -96,7 +97,7 @@ def metric_class(name: str) -> Any:
     installed = _entry_points()
     if name not in installed:
         raise InputError(
-            f"metric {name!r}: unknown metric{nearest(name, metric_names())}. The metrics are"
+            f"metric {name!r}: unknown metric{nearest(name, metric_names())}. Use one of"
             f" {', '.join(metric_names())}."
         )
     return _installed_class(name, installed[name])
@@ -146,7 +147,8 @@ def declaration(name: str, label: LabelParams) -> Any:
     """Return the object that declares a metric's range, direction and need of a reference image.
 
     Args:
-        name: a metric, or one of ``label.composites``.
+        name: the name of a metric or of a composite.
+        label: the section ``label`` of params.yaml, which defines the composites.
 
     Returns:
         The class of the metric, or the :class:`Composite`.
@@ -176,7 +178,7 @@ def _composite(name: str, label: LabelParams) -> Composite:
 
 
 def required_metrics(metrics: Iterable[str], label: LabelParams) -> list[str]:
-    """Return the metrics to compute for ``metrics``: composites are replaced by their terms.
+    """Return the names of ``metrics`` with composites replaced by the names of their terms.
 
     Raises:
         InputError: see :func:`declaration`.
@@ -192,8 +194,8 @@ def required_metrics(metrics: Iterable[str], label: LabelParams) -> list[str]:
 def lower_is_better(name: str, label: LabelParams, imported: ImportParams | None = None) -> bool:
     """Return whether low scores of a metric are good, so that its labels are negated.
 
-    Metrics and composites declare their direction. For imported scores, only
-    ``import.lower_is_better`` counts, also if a built-in metric has the same name.
+    Metrics and composites declare their direction. For imported scores, the setting
+    ``import.lower_is_better`` is used, even if a built-in metric has the same name.
 
     Raises:
         InputError: see :func:`declaration`.
@@ -206,5 +208,5 @@ def lower_is_better(name: str, label: LabelParams, imported: ImportParams | None
 def lower_is_better_metrics(
     metrics: Iterable[str], label: LabelParams, imported: ImportParams | None = None
 ) -> frozenset[str]:
-    """Return the lower-is-better ones of ``metrics``, for ``Dataset.lower_is_better``."""
+    """Return the names in ``metrics`` whose low scores are good; see :func:`lower_is_better`."""
     return frozenset(name for name in metrics if lower_is_better(name, label, imported))

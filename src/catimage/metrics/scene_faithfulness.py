@@ -1,8 +1,9 @@
 """Agreement of an image with its caption of the scene grammar, measured on the pixels.
 
-The metric follows GenEval (Ghosh et al. 2023). Scenes consist of flat shapes in ten colours, so
-that objects can be detected without a network: every pixel is assigned to the nearest of the ten
-colours, and an object is a connected patch of the colour of its group.
+The metric follows GenEval (Ghosh et al. 2023). A caption describes a background and groups of equal
+objects, such as "two small red rings". Objects are flat shapes in ten colours and can therefore be
+detected without a network: every pixel is assigned to the nearest of the ten colours, and an object
+is a connected patch of pixels of its group's colour.
 """
 
 from __future__ import annotations
@@ -19,28 +20,30 @@ from catimage.scenes.parse import parse
 from catimage.scenes.render import SIZE, render_background, silhouette
 from catimage.scenes.vocabulary import COLOURS, MANY, POSITIONS, RADIUS, SHAPES
 
-_NAMES = tuple(COLOURS)
+_COLOUR_NAMES = tuple(COLOURS)
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 _CELLS = 16
-"""Width and height to which objects and silhouettes are resized for comparison."""
+"""The width and height to which objects and silhouettes are resized for their comparison."""
 _MIN_PATCH = 0.2
-"""Patches below this share of the area of one object are ignored."""
+"""Patches are ignored if their area is a smaller share of the area of one object."""
 _MAX_SINGLE = 1.6
-"""Patches above this share of the area of one object are several merged objects."""
+"""Patches are several merged objects if their area is a larger multiple of that of one object."""
 _MIN_TEXTURE = 0.12
-"""Share of a second colour inside an object from which it counts as textured."""
+"""An object is textured if a second colour covers a larger share of its area."""
 _MAX_DISTANCE = 0.15
-"""Largest distance of an object from the position in its caption, in image widths."""
+"""The largest distance of an object from the position that the caption gives, in image widths."""
 
 
 class SceneFaithfulness(Metric):
     """The mean agreement of the background and of each group of objects with the caption.
 
-    The background scores the share of its pixels that have the rendered colour, excluding objects
-    and their borders. A group scores the mean of number (1 minus the relative error), shape, size,
-    texture, and position if the caption has one (the share of objects that agree). Merged objects
-    of a group are counted by their area; if the caption has "overlapping", their shape and size are
-    not checked. Rendered images score nearly 1, or less if many objects hide each other.
+    The agreement of the background is the share of its pixels that have the expected colour,
+    excluding objects and their borders. The agreement of a group is the mean of the agreements of
+    its number (1 minus the relative error), shape, size and texture, and of its position if the
+    caption gives one. For shape, size and position, the agreement is the share of the objects that
+    agree. The number of merged objects is estimated from their area; if the caption contains
+    "overlapping", the shape and size of merged objects are not checked. Rendered images score
+    nearly 1, or less if many objects hide each other.
     """
 
     name = "scene_faithfulness"
@@ -80,35 +83,36 @@ def _scene(prompt: str) -> Scene:
 
 def faithfulness(image: np.ndarray, scene: Scene) -> float:
     """Return the score of one image, uint8 (64, 64, 3)."""
-    names = _nearest_colours(image)
-    masks = [_mask(names, group) for group in scene.groups]
-    free = (
+    colours = _nearest_colours(image)
+    masks = [_mask(colours, group) for group in scene.groups]
+    outside_objects = (
         ~ndimage.binary_dilation(np.any(masks, axis=0), iterations=2)
         if masks
-        else np.ones(names.shape, bool)
+        else np.ones(colours.shape, bool)
     )
     expected = _nearest_colours(render_background(scene.background))
-    background = float((names == expected)[free].mean()) if free.any() else 0.0
+    agrees = (colours == expected)[outside_objects]
+    background = float(agrees.mean()) if agrees.size else 0.0
     groups = [
-        _group_score(names, mask, group, scene)
+        _group_score(colours, mask, group, scene)
         for mask, group in zip(masks, scene.groups, strict=True)
     ]
     return float(np.mean([background, *groups]))
 
 
 def _nearest_colours(image: np.ndarray) -> np.ndarray:
-    """Return the index of the nearest colour of every pixel, int (h, w)."""
+    """Return the index of the colour in ``COLOURS`` that is nearest to each pixel, int (h, w)."""
     palette = np.array(list(COLOURS.values()), np.float32)
     distances = np.square(image[:, :, None].astype(np.float32) - palette).sum(3)
     return np.asarray(distances.argmin(2))
 
 
-def _mask(names: np.ndarray, group: Group) -> np.ndarray:
-    """Return the pixels of the group's objects: patches of its colour without small ones.
+def _mask(colours: np.ndarray, group: Group) -> np.ndarray:
+    """Return a mask of the pixels of a group's objects, without small patches.
 
-    The second colour of a texture is included.
+    The second colour of a texture belongs to the objects.
     """
-    mask = names == _NAMES.index(group.colour)
+    mask = colours == _COLOUR_NAMES.index(group.colour)
     if group.texture:
         mask = _closed(mask)
     labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
@@ -125,11 +129,11 @@ def _closed(mask: np.ndarray) -> np.ndarray:
 
 
 def _area(group: Group) -> float:
-    """Return the pixels of one object of the group's shape and size."""
+    """Return the number of pixels of one object of the group's shape and size."""
     return float(silhouette(group.shape, RADIUS[group.size]).sum())
 
 
-def _group_score(names: np.ndarray, mask: np.ndarray, group: Group, scene: Scene) -> float:
+def _group_score(colours: np.ndarray, mask: np.ndarray, group: Group, scene: Scene) -> float:
     labels, patch_count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
     if not patch_count:
         return 0.0
@@ -147,7 +151,7 @@ def _group_score(names: np.ndarray, mask: np.ndarray, group: Group, scene: Scene
         _number_score(number, group.count),
         _shape_score(checked, group),
         _size_score(checked, group),
-        _texture_score(names, mask, group),
+        _texture_score(colours, mask, group),
     ]
     if group.position:
         scores.append(float(np.mean([_is_at_position(s, group) for s in slices])))
@@ -162,7 +166,7 @@ def _number_score(number: int, expected: int) -> float:
 
 @cache
 def _templates() -> np.ndarray:
-    """Return resized silhouettes of all shapes, bool (n_shapes, cells, cells)."""
+    """Return resized silhouettes of all shapes, bool (n_shapes, _CELLS, _CELLS)."""
     return np.stack([_resized(_cropped(silhouette(shape, 20.0))) for shape in SHAPES])
 
 
@@ -178,30 +182,31 @@ def _resized(mask: np.ndarray) -> np.ndarray:
 
 
 def _shape_score(patches: list[np.ndarray], group: Group) -> float:
-    """Return the share of patches that are most similar (by IoU) to the shape of the group."""
+    """Return the share of patches whose most similar shape, by IoU, is the shape of the group."""
     cells = np.stack([_resized(p) for p in patches])[:, None]
     overlap = (cells & _templates()).sum((2, 3)) / (cells | _templates()).sum((2, 3))
     return float((overlap.argmax(1) == SHAPES.index(group.shape)).mean())
 
 
 def _size_score(patches: list[np.ndarray], group: Group) -> float:
-    """Return the share of patches with an area nearest to that of the group's size."""
+    """Return the share of patches whose area is nearest to that of the group's size."""
     areas = np.array([float(silhouette(group.shape, r).sum()) for r in RADIUS.values()])
     nearest = np.abs(np.log(np.array([p.sum() for p in patches])[:, None] / areas)).argmin(1)
     return float((nearest == list(RADIUS).index(group.size)).mean())
 
 
-def _texture_score(names: np.ndarray, mask: np.ndarray, group: Group) -> float:
-    """Return 1 if the patches have a second colour exactly if the group has a texture, else 0.
+def _texture_score(colours: np.ndarray, mask: np.ndarray, group: Group) -> float:
+    """Return 1 if patches and group agree in whether they have a texture, and 0 otherwise.
 
-    The kind of texture is not checked.
+    Patches have a texture if they contain a second colour. The kind of texture is not checked.
     """
     inside = ndimage.binary_erosion(_closed(mask), iterations=1)
-    share = float((names != _NAMES.index(group.colour))[inside].mean()) if inside.any() else 0.0
+    is_other = (colours != _COLOUR_NAMES.index(group.colour))[inside]
+    share = float(is_other.mean()) if is_other.size else 0.0
     return float((share > _MIN_TEXTURE) == bool(group.texture))
 
 
-def _is_at_position(where: tuple[slice, ...], group: Group) -> bool:
+def _is_at_position(bounds: tuple[slice, ...], group: Group) -> bool:
     x, y = POSITIONS[group.position]
-    centre = [(s.start + s.stop) / 2 / SIZE for s in where]
+    centre = [(s.start + s.stop) / 2 / SIZE for s in bounds]
     return bool(np.hypot(centre[0] - y, centre[1] - x) < _MAX_DISTANCE)

@@ -1,4 +1,4 @@
-"""Scoring of one batch of images by one metric, with checks of the scores."""
+"""Scoring of a batch of images by one metric, with checks of the scores."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class ImageBatch:
     Attributes:
         images: uint8 (n, h, w, 3).
         prompts: the n prompts.
-        names: names of the n images for error messages.
-        references: the n reference images, None for a missing one; None if no metric needs them.
+        names: a name of each of the n images for error messages.
+        references: the n reference images, with None for a missing reference image; None if no
+            metric needs reference images.
     """
 
     images: np.ndarray
@@ -55,11 +56,11 @@ def score(
     Args:
         metric: the metric.
         image_batch: the images.
-        on_error: ``stop`` raises an error for the first failing image. ``skip`` prints a message
-            for each of them.
+        on_error: with ``stop``, an error is raised for the first failing image. With ``skip``, a
+            message is printed for each failing image.
 
     Returns:
-        float64 (n,), NaN for skipped images.
+        The scores, float64 (n,), NaN for skipped images.
 
     Raises:
         InputError: with ``stop``: the metric raises an exception, lacks a reference image, or

@@ -1,4 +1,7 @@
-"""Sharpness (CATImage 5.1): the relative power that a Gaussian blur removes from an image."""
+"""Sharpness: the relative power that a Gaussian blur removes from an image.
+
+See the CATImage paper, section 5.1.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ class Sharpness(Metric):
 
     The paper leaves some choices open. Here the intensity i is the luma (ITU-R 601) in [0, 1],
     without rounding; the kernel has a radius of 4 pixels and weights of sum one, and borders are
-    mirrored at the edges of the pixels, as by default in ``scipy.ndimage.gaussian_filter``; and a
-    black image (0/0) has the score 0. The gain of the filter 1 - G is between 0 and 1, and so
-    is the score. Scores are computed in float32 since version 2, and equal those of scipy's float64
-    filter to about 1e-6 of the score.
+    mirrored, as by default in ``scipy.ndimage.gaussian_filter``; and a black image (0/0) has the
+    score 0. The filter 1 - G multiplies each frequency by a number between 0 and 1, so that the
+    score is in this range too. Scores are computed in float32 since version 2; the relative
+    difference from scipy's filter in float64 is about 1e-6.
     """
 
     name = "sharpness"

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 RADIUS = 5
 C1, C2 = 0.01**2, 0.03**2
-_NUMBERS = 2**18
-"""Numbers of image data processed at once: about the cache of a core. A blur reads its input eleven
-times."""
+_VALUES = 2**18
+"""Array elements that are processed at once. They fit into the cache of a processor core, since a
+blur reads its input eleven times."""
 
 
 class Ssim(ReferenceMetric):
-    """Equation 13 with a Gaussian window of 11 x 11 pixels and a standard deviation of 1.5.
+    """SSIM with a Gaussian window of 11 x 11 pixels and a standard deviation of 1.5.
 
-    Borders are mirrored, and the score is the mean over pixels and RGB. Scores equal those of
-    ``torchmetrics`` with ``data_range=1``: the range of pixels is [0, 1] for every image, so that a
-    score does not depend on the other images of the batch. This implementation is used because
-    SSIM needs double precision, in which equal images score exactly 1, also in constant areas;
-    the non-separable filter of ``torchmetrics`` is 35 times slower in double than in single
-    precision.
+    The score is equation 13 of Wang et al. 2004. Borders are mirrored, and the score is the mean
+    over pixels and RGB. Scores equal those of ``torchmetrics`` with ``data_range=1``: the range of
+    pixels is [0, 1] for every image, so that a score does not depend on the other images of the
+    batch. This implementation is used because SSIM needs double precision, in which equal images
+    score exactly 1, also in constant areas; the non-separable filter of ``torchmetrics`` is 35
+    times slower in double than in single precision.
 
     Raises:
         InputError: the device is unavailable.
@@ -49,10 +49,10 @@ class Ssim(ReferenceMetric):
         return compare_in_parts(self.name, images, references, self._compare)
 
     def _compare(self, images: np.ndarray, references: np.ndarray) -> np.ndarray:
-        at_once = max(1, _NUMBERS // images[0].size) if len(images) else 1
+        part_size = max(1, _VALUES // images[0].size) if len(images) else 1
         parts = [
-            self._similarity(images[i : i + at_once], references[i : i + at_once])
-            for i in range(0, len(images), at_once)
+            self._similarity(images[i : i + part_size], references[i : i + part_size])
+            for i in range(0, len(images), part_size)
         ]
         return np.concatenate(parts).clip(-1, 1) if parts else np.zeros(0)
 
@@ -61,8 +61,8 @@ class Ssim(ReferenceMetric):
 
         with torch.inference_mode():
             a, b = (to_tensor(part, self.device, torch.float64) for part in (images, references))
-            ma, mb = _blurred(a), _blurred(b)
-            squares, product = ma * ma + mb * mb, ma * mb
+            mean_a, mean_b = _blurred(a), _blurred(b)
+            squares, product = mean_a * mean_a + mean_b * mean_b, mean_a * mean_b
             variances = _blurred(a * a + b * b) - squares
             covariance = _blurred(a * b) - product
             similarity = (
@@ -72,7 +72,7 @@ class Ssim(ReferenceMetric):
 
 
 def _blurred(x: torch.Tensor) -> torch.Tensor:
-    """Return Gaussian means of (n, channels, h, w), along columns and then rows."""
+    """Return Gaussian means of images (n, channels, h, w), along columns and then along rows."""
     import torch
 
     window = torch.exp(-0.5 * (torch.arange(-RADIUS, RADIUS + 1, dtype=x.dtype) / 1.5) ** 2)

@@ -1,4 +1,4 @@
-"""The location of a metric's weights (``label.weights``), and safe reading of state dicts."""
+"""Location of a metric's weights (``label.weights``), and safe reading of state dicts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def weights_file(
 
     Args:
         context: the context with ``label.weights``.
-        name: the metric.
+        name: the name of the metric.
         file: the path of the file in the folder or repository.
-        default: the location if ``label.weights`` does not list the metric.
+        default: the location to use if ``label.weights`` does not list the metric.
 
     Raises:
         InputError: no location is set, the file is not found, or the download fails.
@@ -54,9 +54,9 @@ def weights_folder(
 
     Args:
         context: the context with ``label.weights``.
-        name: the metric.
+        name: the name of the metric.
         files: patterns of the files to download.
-        default: the location if ``label.weights`` does not list the metric.
+        default: the location to use if ``label.weights`` does not list the metric.
 
     Raises:
         InputError: no location is set, the folder is not found, or the download fails.
@@ -79,12 +79,12 @@ def weights_folder(
 def read_state(path: Path, name: str) -> dict[str, torch.Tensor]:
     """Read a state dict from a safetensors file or a pickle.
 
-    Only tensors and plain containers are unpickled. A state dict under the key ``state_dict``, as
-    in checkpoints of trainers, is returned.
+    Only tensors and plain containers are unpickled. If the file has the key ``state_dict``, as
+    checkpoints of training libraries have, the value of this key is returned.
 
     Args:
         path: the file.
-        name: the metric, for error messages.
+        name: the name of the metric, for error messages.
 
     Raises:
         InputError: the file is damaged or of an unknown format, or the pickle has other objects.
@@ -96,7 +96,7 @@ def read_state(path: Path, name: str) -> dict[str, torch.Tensor]:
         )
     state = _read(path, name)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not _is_state(state):
+    if not _is_state_dict(state):
         raise InputError(
             f"{_key(name)}: {path} does not contain a state dict (names and tensors). Save the"
             " model's state_dict() there."
@@ -135,7 +135,7 @@ def _read(path: Path, name: str) -> Any:
     except UnpicklingError as error:
         raise InputError(
             f"{_key(name)}: {path} is damaged, or a pickle with other objects than tensors, which"
-            " is not loaded. Use a safetensors file."
+            " is not loaded. Download the file again, or use a safetensors file."
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(
@@ -143,7 +143,7 @@ def _read(path: Path, name: str) -> Any:
         ) from error
 
 
-def _is_state(state: Any) -> bool:
+def _is_state_dict(state: Any) -> bool:
     import torch
 
     return (

@@ -128,7 +128,7 @@ def check_cost_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
         )
         raise InputError(
             f"{pool.file}: the candidate {missing[0]!r} has no cost in {unit!r}, the cost_unit of"
-            f" params.yaml{reason}. Add one."
+            f" params.yaml{reason}. Add one in the pool file, or change cost_unit."
         )
     return meter
 

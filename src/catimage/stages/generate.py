@@ -1,4 +1,4 @@
-"""Stage generate: an image of every prompt, candidate and seed, in shards."""
+"""Stage generate: generates an image of every prompt, candidate and seed, in shards."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from catimage.workspace import Workspace
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Generate missing images; write ``data/candidates.parquet`` and then the manifest.
+    """Generate missing images, and write ``data/candidates.parquet`` and then the manifest.
 
-    Undamaged shards of an earlier run are reused, also if that run was killed. Only a complete run
-    replaces the manifest and deletes shards that are no longer planned.
+    The manifest lists the shards that belong to the current parameters. Undamaged shards of an
+    earlier run are reused, even if that run was killed. Only a complete run replaces the manifest
+    and deletes the shards that it no longer lists.
 
     Raises:
-        InputError: prompts, pool or weights are missing or invalid, the data were imported, or
-            another process is generating images in this workspace.
+        InputError: the prompts, the pool or weights are missing or invalid, the data were imported,
+            or another process is generating images in this workspace.
     """
     params.check_not_imported("generate")
     pool = load_pool(params.pool, workspace.pools)

@@ -1,4 +1,4 @@
-"""Stage sample: diverse prompts from several sources, with their splits and embeddings."""
+"""Stage sample: selects diverse prompts from several sources, and computes their embeddings."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from catimage.params import Params
 from catimage.workspace import Workspace, replacing
 
 MIN_PROMPTS = 10
-"""Fewer prompts are refused: an estimator cannot learn from them."""
+"""The smallest number of prompts; an estimator cannot learn from fewer."""
 
 
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``data/prompts.parquet`` and ``data/embeddings/<encoder>/``.
 
-    Of prompts that are equal or too similar (``sample.max_similarity``), the first one in the order
-    of the sources is kept.
+    Of prompts that are equal or too similar (``sample.max_similarity``), the first prompt in the
+    order of the sources is kept.
 
     Raises:
         InputError: a source or the text encoder cannot be read, too few prompts are kept, a split
-            has none, or the data were imported.
+            has no prompts, or the data were imported.
     """
     params.check_not_imported("sample")
     settings = params.sample
@@ -54,7 +54,7 @@ def run(workspace: Workspace, params: Params) -> None:
 
 
 def _merge(sources: Sequence[SourcePrompts]) -> pd.DataFrame:
-    """Return the distinct prompts of all sources; the first source that has a prompt is named."""
+    """Return the distinct prompts of all sources, each with the name of its first source."""
     rows = [
         (prompt_id(prompt), prompt, source.name) for source in sources for prompt in source.prompts
     ]
@@ -70,11 +70,11 @@ def _print_summary(
 ) -> None:
     kept = prompts["source"].value_counts()
     for name in dict.fromkeys(source.name for source in sources):
-        own = [source for source in sources if source.name == name]
-        too_long = sum(source.too_long for source in own)
+        same_name = [source for source in sources if source.name == name]
+        n_too_long = sum(source.n_too_long for source in same_name)
         print(
-            f"sample: {name}: {sum(source.read for source in own):,} read"
-            f"{f', {too_long:,} too long' if too_long else ''}, {kept.get(name, 0):,} kept",
+            f"sample: {name}: {sum(source.n_read for source in same_name):,} read"
+            f"{f', {n_too_long:,} too long' if n_too_long else ''}, {kept.get(name, 0):,} kept",
             flush=True,
         )
     splits = ", ".join(f"{(prompts['split'] == split).sum():,} {split}" for split in SPLITS)
@@ -100,15 +100,14 @@ def _check_size(prompts: pd.DataFrame) -> None:
         if split not in set(prompts["split"]):
             raise InputError(
                 f"params.yaml: sample: none of the {len(prompts)} prompts is in the {split} split."
-                " Add prompts (about 100 at least)."
+                " Add prompts: about 100 are needed."
             )
 
 
 def _write(workspace: Workspace, prompts: pd.DataFrame, embeddings: Embeddings) -> None:
-    """Replace prompts and embeddings together, or neither.
+    """Replace the prompts and the embeddings, or neither if an error occurs.
 
-    The folder of embeddings is replaced as a whole, since those of another encoder are of other
-    prompts.
+    The embeddings of other encoders are deleted, since they belong to the previous prompts.
     """
     with ExitStack() as stack:
         write_table(prompts, stack.enter_context(replacing(workspace.prompts)), PROMPTS)

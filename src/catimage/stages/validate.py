@@ -1,4 +1,4 @@
-"""Stage validate: checks the tables before training; invalid data stop the run."""
+"""Stage validate: checks the tables before training, and stops the run if they are invalid."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from catimage.validation.suites import Kind, load, suites
 from catimage.workspace import Workspace, replacing
 
 ROUNDING = 1e-5
-"""Added to the similarity threshold: stage sample computes similarities in blocks, which round
-differently."""
+"""A tolerance that is added to the similarity threshold. Stage sample computes similarities in
+other blocks, with other rounding errors."""
 COMMANDS: dict[Kind, tuple[str, str, str]] = {
     "generated": ("sample", "generate", "label"),
     "images": ("import-images", "import-images", "label"),
@@ -28,28 +28,30 @@ COMMANDS: dict[Kind, tuple[str, str, str]] = {
 }
 """By kind of data, the commands that write the tables of prompts, candidates and scores."""
 MAX_FAILURES = 5
-"""Failed expectations that the error message lists; the Data Docs list all of them."""
+"""The number of failed expectations that the error message lists. The Data Docs list all."""
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Write ``reports/validation.json`` if every expectation holds, and Data Docs in any case.
+    """Write ``reports/validation.json`` if the data meet every expectation.
 
-    The suites are those of the workspace's ``expectations/`` folder if it is a context of Great
-    Expectations, and else those of the package.
+    Data Docs, the HTML pages of Great Expectations, are written in any case. The suites are those
+    of the workspace's folder ``expectations/`` if this folder is a context of Great Expectations,
+    and otherwise those of the package.
 
     Raises:
-        InputError: a table is missing, or an expectation fails. An earlier ``validation.json`` is
-            then kept.
+        InputError: a table is missing, or the data do not meet an expectation. An earlier
+            ``validation.json`` is then kept.
     """
     kind = _kind(params)
     tables = _read_tables(workspace, params, kind)
     context = workspace.root / "expectations"
     if (context / "great_expectations.yml").exists():
-        used, docs = load(context / "suites", kind), context / "uncommitted" / "data_docs"
+        active_suites, docs = load(context / "suites", kind), context / "uncommitted" / "data_docs"
     else:
-        used, docs = suites(kind), workspace.root / ".catimage" / "data_docs"
+        active_suites, docs = suites(kind), workspace.root / ".catimage" / "data_docs"
     required = Requirements.of(params, _references(workspace, params, kind))
-    outcome = run_suites(used, frames(tables, required), _parameters(tables, params), docs)
+    parameters = _parameters(tables, params)
+    outcome = run_suites(active_suites, frames(tables, required), parameters, docs)
     print(f"validate: Data Docs in {docs / 'index.html'}", flush=True)
     if outcome.failures:
         raise InputError(_message(workspace, outcome, docs))
@@ -76,7 +78,7 @@ def _read_tables(workspace: Workspace, params: Params, kind: Kind) -> Validation
 
 
 def _references(workspace: Workspace, params: Params, kind: Kind) -> dict[str, str]:
-    """Return the reference candidates if a metric compares with them."""
+    """Return the reference candidate of each candidate; empty if no metric needs references."""
     declared = (declaration(name, params.label) for name in params.label.metrics)
     if kind == "imported" or not any(metric.needs_reference for metric in declared):
         return {}
@@ -98,13 +100,13 @@ def _message(workspace: Workspace, outcome: ValidationOutcome, docs: Path) -> st
     total = sum(outcome.evaluated.values())
     return (
         f"{workspace.scores.parent}: {len(outcome.failures)} of {total} expectations failed:"
-        f" {'; '.join(listed)}{omitted}. Correct the data; all failures are listed in"
-        f" {docs / 'index.html'}."
+        f" {'; '.join(listed)}{omitted}. Correct the data; {docs / 'index.html'} lists all"
+        " failures."
     )
 
 
 def _write(path: Path, kind: Kind, outcome: ValidationOutcome, tables: ValidationTables) -> None:
-    """Write the report. It has no times, so that equal data give an equal file."""
+    """Write the report. It contains no times, so that equal data give equal files."""
     suite_counts = {
         name: {"evaluated": n, "successful": outcome.successful[name]}
         for name, n in outcome.evaluated.items()

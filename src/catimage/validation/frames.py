@@ -1,7 +1,7 @@
-"""The data frames that the suites check: the tables with added columns, and summaries of them.
+"""The data frames that the suites check: tables with additional columns, and summaries of tables.
 
-Great Expectations compares a column with constants or with another column of the same frame. Values
-from elsewhere (another table, a hash, the range of a metric) are therefore added here as columns.
+Great Expectations compares a column with constants or with another column of the same frame. Other
+values (from another table, a hash, the range of a metric) are therefore added here as columns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEYS = {
 }
 """By frame, the columns that identify a row."""
 TOLERANCE = 1e-5
-"""The largest rounding error in the comparison of an image's score with its reference's."""
+"""The largest rounding error in the comparison of the scores of an image and its reference."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Requirements:
     Attributes:
         cost_unit: the unit in which every candidate needs a cost.
         trained_metrics: the metrics that estimators are trained on.
-        label: the section ``label``; None if scores were imported, so that metrics of this package
-            do not apply.
+        label: the section ``label`` of params.yaml; None if scores were imported, because the
+            metrics of this package do not apply to them.
         seeds: the seeds of every prompt and candidate; None if the data were imported.
         complete_labels: whether every prompt needs a label of every candidate.
-        references: the reference candidate by candidate.
+        references: the name of the reference candidate of each candidate that has one.
     """
 
     cost_unit: str
@@ -76,7 +76,7 @@ class Requirements:
 
     @classmethod
     def of(cls, params: Params, references: Mapping[str, str] | None = None) -> Requirements:
-        """Return the requirements of ``params.yaml``."""
+        """Return the requirements that ``params.yaml`` and the reference candidates define."""
         imported = params.imported
         scores_imported = imported is not None and imported.kind == "scores"
         return cls(
@@ -89,15 +89,15 @@ class Requirements:
         )
 
     def declarations(self, metrics: Sequence[str]) -> dict[str, Any]:
-        """Return the declarations of those of ``metrics`` that this package defines."""
+        """Return the declarations of those names in ``metrics`` that are metrics or composites."""
         if self.label is None:
             return {}
-        defined = {*metric_names(), *self.label.composites}
-        return {name: declaration(name, self.label) for name in metrics if name in defined}
+        declared = {*metric_names(), *self.label.composites}
+        return {name: declaration(name, self.label) for name in metrics if name in declared}
 
 
 def frames(tables: ValidationTables, required: Requirements) -> dict[str, pd.DataFrame]:
-    """Return the frames by name, as in :data:`KEYS`; ``similarity`` requires embeddings."""
+    """Return the frames by their names in :data:`KEYS`; ``similarity`` requires embeddings."""
     scores = tables.scores
     declarations = required.declarations(list(scores["metric"].unique()))
     result = {
@@ -114,7 +114,7 @@ def frames(tables: ValidationTables, required: Requirements) -> dict[str, pd.Dat
 
 
 def _prompts(prompts: pd.DataFrame) -> pd.DataFrame:
-    """Add the id and the split of each text, and the number of splits that its spellings have."""
+    """Add the id and the split of each text, and the number of splits of the text's spellings."""
     texts = prompts["prompt"].dropna()
     return prompts.assign(
         id_of_text=texts.map(prompt_id),
@@ -129,16 +129,19 @@ def _splits(prompts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _candidates(candidates: pd.DataFrame, unit: str) -> pd.DataFrame:
-    routed = candidates.loc[candidates["unit"] == unit, "candidate"].value_counts()
+    cost_counts = candidates.loc[candidates["unit"] == unit, "candidate"].value_counts()
     return candidates.assign(
-        costs_in_routed_unit=candidates["candidate"].map(routed).fillna(0).astype("int64")
+        costs_in_routed_unit=candidates["candidate"].map(cost_counts).fillna(0).astype("int64")
     )
 
 
 def _scores(
     scores: pd.DataFrame, prompts: pd.DataFrame, declarations: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Add the split of the prompt (null if it is unknown), and the metric's range and versions."""
+    """Add the split of the prompt (null if the prompt is unknown), and data of the metric.
+
+    The data are the range of the metric and the number of its versions in the table.
+    """
     ranges = {name: declared.range for name, declared in declarations.items()}
     unbounded = (-sys.float_info.max, sys.float_info.max)
     bounds = [ranges.get(name, unbounded) for name in scores["metric"]]
@@ -154,17 +157,19 @@ def _scores(
 def _metrics(
     scores: pd.DataFrame, declarations: Mapping[str, Any], references: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Return one row per metric: its ``spread``, and the images ``better_than_reference``.
+    """Return one row per metric, with ``spread`` and the number of images
+    ``better_than_reference``.
 
-    The spread is the difference of the highest and the lowest score, relative to the larger of
-    their magnitudes.
+    The spread is the difference between the highest and the lowest score, divided by the larger
+    absolute value of the two.
     """
     rows = []
-    for name, own in scores.groupby("metric"):
-        finite = own.loc[np.isfinite(own["value"]), "value"]
+    for name, rows_of_metric in scores.groupby("metric"):
+        values = rows_of_metric["value"]
+        finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
         spread = 0.0 if low == high else (high - low) / max(abs(low), abs(high))
-        better = _better_than_reference(own, declarations.get(str(name)), references)
+        better = _better_than_reference(rows_of_metric, declarations.get(str(name)), references)
         rows.append({"metric": name, "spread": spread, "better_than_reference": better})
     return pd.DataFrame(rows, columns=["metric", "spread", "better_than_reference"])
 
@@ -172,10 +177,11 @@ def _metrics(
 def _better_than_reference(
     scores: pd.DataFrame, declared: Any, references: Mapping[str, str]
 ) -> int:
-    """Count the images that score better than their reference does, compared with itself.
+    """Count the images with a better score than their reference image.
 
-    The count is 0 if the declared direction of the metric is right. Composites are not checked,
-    since they can have terms without a reference.
+    The score of a reference image compares the image with itself and is the best possible score, so
+    that the count is 0 if the declared direction of the metric is right. Composites are not
+    checked, since they can have terms that need no reference image.
     """
     if declared is None or isinstance(declared, Composite) or not declared.needs_reference:
         return 0
@@ -191,14 +197,16 @@ def _better_than_reference(
 
 
 def _labels(tables: ValidationTables, required: Requirements) -> pd.DataFrame:
-    """Count candidates and scores of every prompt and metric, and those that are needed.
+    """Return the numbers of existing and needed candidates and scores of every prompt and metric.
 
-    If labels need not be complete, a prompt needs one label of each trained metric: estimators
-    accept missing labels, but not a prompt without any.
+    If incomplete labels are allowed, a prompt needs at least one label of each trained metric,
+    because estimators accept missing labels, but no prompt without any label.
     """
     scores, candidates = tables.scores, tables.candidates["candidate"].unique()
-    labelled = required.label.metrics if required.label else []
-    names = list(dict.fromkeys([*required.trained_metrics, *labelled, *scores["metric"].unique()]))
+    label_metrics = required.label.metrics if required.label else []
+    names = list(
+        dict.fromkeys([*required.trained_metrics, *label_metrics, *scores["metric"].unique()])
+    )
     prompts = tables.prompts["prompt_id"].unique()
     pairs = pd.MultiIndex.from_product([prompts, names], names=["prompt_id", "metric"])
     groups = scores[scores["candidate"].isin(candidates)].groupby(["prompt_id", "metric"])
@@ -222,7 +230,10 @@ def _seed_count(scores: pd.DataFrame, metric: str, required: Requirements) -> in
 
 
 def _similarity(prompt_ids: pd.Series, embeddings: Embeddings) -> pd.DataFrame:
-    """Return each prompt's most similar earlier prompt; null if the prompt has no embedding."""
+    """Return each prompt's most similar earlier prompt and their similarity.
+
+    The similarity is null if the prompt has no embedding.
+    """
     embedded = set(embeddings.prompt_ids)
     ids = [identifier for identifier in prompt_ids if identifier in embedded]
     values, indices = nearest_earlier(embeddings.take(ids).pooled)

@@ -1,4 +1,4 @@
-"""Runs suites on data frames with Great Expectations, in memory, and writes its Data Docs."""
+"""Runs suites on data frames with Great Expectations, and writes its HTML pages (Data Docs)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from catimage.validation.frames import KEYS
 from catimage.workspace import replacing
 
 MAX_ROWS = 3
-"""Rows that the message about a failed expectation lists."""
+"""The number of rows that the message about a failed expectation lists."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class ValidationOutcome:
     """The result of running suites.
 
     Attributes:
-        evaluated: the number of expectations by suite.
-        successful: the number of expectations that hold, by suite.
+        evaluated: the number of expectations of each suite.
+        successful: the number of expectations of each suite that the data meet.
         failures: one message per failed expectation, with examples of rows.
     """
 
@@ -53,10 +53,11 @@ def run(
     """Run each suite on the frame of the same name.
 
     Args:
-        suites: by frame.
-        frames: see :func:`catimage.validation.frames.frames`.
+        suites: the suites by the names of their frames.
+        frames: the frames by name (:func:`catimage.validation.frames.frames`).
         parameters: values of the ``$PARAMETER`` placeholders of the suites.
-        docs: the folder of the Data Docs (HTML), which is replaced whether or not the data pass.
+        docs: the folder of the Data Docs (HTML), which is replaced whether or not an expectation
+            fails.
 
     Raises:
         InputError: a suite has a placeholder that is not in ``parameters``.
@@ -82,7 +83,10 @@ def run(
 
 
 def _context(docs: Path) -> EphemeralDataContext:
-    """Return a context in memory that writes ``docs``, without usage statistics and progress."""
+    """Return a context in memory that writes Data Docs to the folder ``docs``.
+
+    It sends no usage statistics and shows no progress bars.
+    """
     backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
     site = {
         "class_name": "SiteBuilder",

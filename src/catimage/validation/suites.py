@@ -1,10 +1,10 @@
 """The expectation suites, in Python; :func:`export` writes them to ``expectations/`` as JSON.
 
-There is one suite per frame of :mod:`catimage.validation.frames` and kind of data. The kind
-``generated`` is data of the pool. Images that were imported (``images``) have no similarity
-threshold and no steps and seeds of the parameters, and ``imported`` scores have no metrics and
-ranges of this package either. Values that differ between workspaces are ``$PARAMETER``
-placeholders.
+There is one suite per frame of :mod:`catimage.validation.frames` and kind of data. Data of the kind
+``generated`` come from the pool. For imported images (``images``), the similarity of prompts and
+the seeds are not checked, and the number of steps may be 0. For imported scores (``imported``), the
+names and ranges of the metrics are not checked either. Values that differ between workspaces are
+``$PARAMETER`` placeholders.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from catimage.workspace import replacing
 Kind = Literal["generated", "images", "imported"]
 SUITE_KINDS: tuple[Kind, ...] = ("generated", "images", "imported")
 MIN_SPREAD = 1e-6
-"""The smallest relative spread of a metric's scores; smaller ones are rounding errors."""
+"""The smallest relative spread of a metric's scores; a smaller spread is due to rounding."""
 MAX_FLOAT = sys.float_info.max
 TYPES = {pa.string(): "str", pa.int64(): "int64", pa.float64(): "float64"}
+"""The pandas type of each Arrow type in the schemas."""
 
 
 def suites(kind: Kind) -> dict[str, ExpectationSuite]:
-    """Return the suites of a kind of data, by frame."""
-    rules: dict[str, list[Expectation]] = {
+    """Return the suites of a kind of data, by the names of their frames."""
+    expectations_of: dict[str, list[Expectation]] = {
         "prompts": _prompts(),
         "splits": [gxe.ExpectTableRowCountToEqual(value=len(SPLITS)), _between("prompts", 1)],
         "candidates": _candidates(kind),
@@ -47,13 +48,13 @@ def suites(kind: Kind) -> dict[str, ExpectationSuite]:
         ],
     }
     if kind == "generated":
-        rules["similarity"] = [
+        expectations_of["similarity"] = [
             _not_null("max_similarity"),
             _between("max_similarity", -2, {"$PARAMETER": "max_similarity"}),
         ]
     return {
         frame: ExpectationSuite(name=f"{kind}_{frame}", expectations=expectations)
-        for frame, expectations in rules.items()
+        for frame, expectations in expectations_of.items()
     }
 
 
@@ -107,7 +108,7 @@ def _scores(kind: Kind) -> list[Expectation]:
 
 
 def _schema(schema: pa.Schema, added: list[str]) -> list[Expectation]:
-    """Expect the columns of a table followed by ``added`` ones, and its types without nulls."""
+    """Expect the columns of a schema and then ``added``, the types of the schema, and no nulls."""
     types = [
         gxe.ExpectColumnValuesToBeOfType(column=field.name, type_=TYPES[field.type])
         for field in schema
@@ -131,7 +132,7 @@ def _at_least(column: str, other: str) -> Expectation:
 
 
 def export(folder: Path) -> None:
-    """Write every suite to ``folder/<suite>.json``. The id of a rule is a hash of its content."""
+    """Write every suite to ``folder/<suite>.json``. Ids of expectations are content hashes."""
     with replacing(folder) as fresh:
         fresh.mkdir()
         for kind in SUITE_KINDS:
@@ -140,13 +141,19 @@ def export(folder: Path) -> None:
 
 
 def _tree(suite: ExpectationSuite) -> dict[str, Any]:
-    rules = [
-        {k: v for k, v in rule.items() if k in ("type", "kwargs", "severity")}
-        for rule in suite.to_json_dict()["expectations"]
+    expectations = [
+        {k: v for k, v in expectation.items() if k in ("type", "kwargs", "severity")}
+        for expectation in suite.to_json_dict()["expectations"]
     ]
-    for rule in rules:
-        rule["id"] = _identifier(f"{suite.name} {json.dumps(rule, sort_keys=True)}")
-    return {"name": suite.name, "id": _identifier(suite.name), "expectations": rules, "meta": {}}
+    for expectation in expectations:
+        content = json.dumps(expectation, sort_keys=True)
+        expectation["id"] = _identifier(f"{suite.name} {content}")
+    return {
+        "name": suite.name,
+        "id": _identifier(suite.name),
+        "expectations": expectations,
+        "meta": {},
+    }
 
 
 def _identifier(text: str) -> str:
@@ -154,11 +161,11 @@ def _identifier(text: str) -> str:
 
 
 def load(folder: Path, kind: Kind) -> dict[str, ExpectationSuite]:
-    """Read the suites of a workspace's own JSON files, to which rules may have been added.
+    """Read the suites of a workspace from JSON files, to which expectations may have been added.
 
     Raises:
-        InputError: a file is missing or not JSON, or a rule is unknown or invalid (Great
-            Expectations would ignore such a rule).
+        InputError: a file is missing or not JSON, or an expectation is unknown or invalid (Great
+            Expectations would ignore it).
     """
     return {frame: _load(folder / f"{suite.name}.json") for frame, suite in suites(kind).items()}
 
@@ -168,8 +175,8 @@ def _load(path: Path) -> ExpectationSuite:
 
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        rules = tree["expectations"]
-        unknown = {rule["type"] for rule in rules} - set(
+        expectations = tree["expectations"]
+        unknown = {expectation["type"] for expectation in expectations} - set(
             list_registered_expectation_implementations()
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -179,13 +186,13 @@ def _load(path: Path) -> ExpectationSuite:
         ) from error
     if unknown:
         raise InputError(
-            f"{path}: unknown expectation {', '.join(sorted(unknown))}. Correct or remove the rule."
+            f"{path}: unknown expectation {', '.join(sorted(unknown))}. Correct or remove it."
         )
-    suite = ExpectationSuite(name=tree["name"], expectations=rules)
-    if len(suite.expectations) != len(rules):
+    suite = ExpectationSuite(name=tree["name"], expectations=expectations)
+    if len(suite.expectations) != len(expectations):
         raise InputError(
-            f"{path}: {len(rules) - len(suite.expectations)} rules are invalid. Correct or remove"
-            " them."
+            f"{path}: {len(expectations) - len(suite.expectations)} expectations are invalid."
+            " Correct or remove them."
         )
     return suite
 

@@ -17,7 +17,7 @@ def file(tmp_path_factory):
 
 
 @given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=8))
-def test_csv_round_trip(file, cells):
+def test_a_csv_file_is_unchanged_by_a_round_trip(file, cells):
     text = StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *cells])
     file.write_bytes(text.getvalue().encode())
@@ -32,7 +32,7 @@ def test_line_numbers_count_quoted_and_blank_lines(file):
     assert rows.line_numbers == [2, 5]
 
 
-def test_byte_order_mark_is_ignored(file):
+def test_a_byte_order_mark_is_ignored(file):
     file.write_bytes(b"\xef\xbb\xbfx\n1\n")
     assert read_columns(file, ["x"]).columns == {"x": ["1"]}
 
@@ -56,14 +56,14 @@ def test_quotation_marks_in_tsv_are_plain_characters(file):
         (b'prompt\nok\n"' + b"x" * 200_000 + b'"\n', "cannot parse row 3"),
     ],
 )
-def test_invalid_file_is_rejected(file, content, message):
+def test_an_invalid_file_is_refused(file, content, message):
     file.write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
         read_columns(file, ["prompt"])
     assert str(file) in str(error.value)
 
 
-def test_missing_file_and_folder_are_rejected(tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match="file not found"):
         read_text(tmp_path / "missing.csv")
     with pytest.raises(InputError, match="cannot read the file"):

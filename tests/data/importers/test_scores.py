@@ -36,7 +36,7 @@ def write_csv(tmp_path):
     return write
 
 
-def test_tables_have_the_schemas(write_csv):
+def test_the_tables_of_prompts_and_scores_have_their_schemas(write_csv):
     file = parse_scores(write_csv(valid_rows()))
     assert list(file.prompts) == PROMPTS.names
     assert list(file.scores) == SCORES.names
@@ -67,22 +67,22 @@ def test_prompts_are_normalised(write_csv):
     assert file.scores["prompt_id"].nunique() == 1
 
 
-def test_only_selects_rows_and_prompts_of_a_metric(write_csv):
+def test_select_metric_keeps_the_rows_and_prompts_of_a_metric(write_csv):
     rows = [
         *valid_rows(metrics=("nima",)),
         *valid_rows(prompts=("a bird",), metrics=("clip_score",)),
     ]
-    file = parse_scores(write_csv(rows)).only("clip_score")
+    file = parse_scores(write_csv(rows)).select_metric("clip_score")
     assert file.prompts["prompt"].tolist() == ["a bird"]
     assert file.line_numbers.tolist() == [10, 11, 12, 13]
     with pytest.raises(
         InputError,
         match=(
-            r"no metric 'nma' \(did you mean 'nima'\?\)\. The metrics of the file are nima,"
+            r"no metric 'nma' \(did you mean 'nima'\?\)\. Use one of the metrics of the file: nima,"
             r" clip_score"
         ),
     ):
-        parse_scores(write_csv(rows)).only("nma")
+        parse_scores(write_csv(rows)).select_metric("nma")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_only_selects_rows_and_prompts_of_a_metric(write_csv):
         ("prompt", "x" * 100_000, "row 5: the prompt has 100,000 characters"),
     ],
 )
-def test_invalid_cell_is_rejected_with_its_row(write_csv, column, value, message):
+def test_an_invalid_cell_is_refused_with_its_row(write_csv, column, value, message):
     rows = valid_rows()
     rows[3][HEADER.index(column)] = value
     with pytest.raises(InputError, match=message) as error:
@@ -108,7 +108,7 @@ def test_invalid_cell_is_rejected_with_its_row(write_csv, column, value, message
     assert "scores.csv" in str(error.value)
 
 
-def test_duplicate_score_is_rejected_with_both_rows(write_csv):
+def test_a_duplicate_score_is_refused_with_both_rows(write_csv):
     rows = [*valid_rows(), ["a   dog", *valid_rows()[-1][1:]]]
     with pytest.raises(
         InputError,
@@ -117,7 +117,7 @@ def test_duplicate_score_is_rejected_with_both_rows(write_csv):
         parse_scores(write_csv(rows))
 
 
-def test_missing_score_is_rejected(write_csv):
+def test_a_missing_score_is_refused(write_csv):
     rows = [r for r in valid_rows() if not (r[0] == "a dog" and r[1] == "cheap" and r[3] == "nima")]
     file = parse_scores(write_csv(rows))
     file.check_complete(["clip_score"], file.candidates)
@@ -140,7 +140,7 @@ def test_seeds_may_differ_between_prompts(write_csv):
     assert len(file.prompts) == 3
 
 
-def test_unknown_candidate_is_rejected(write_csv):
+def test_an_unknown_candidate_is_refused(write_csv):
     file = parse_scores(write_csv(valid_rows()))
     file.check_candidates(["cheap", "expensive", "other"], "the router")
     with pytest.raises(
@@ -150,7 +150,7 @@ def test_unknown_candidate_is_rejected(write_csv):
         file.check_candidates(["cheap", "expensiv"], "the router")
 
 
-def test_parse_costs(write_csv):
+def test_costs_are_read_in_the_order_of_the_file(write_csv):
     costs = parse_costs(
         write_csv(
             [["a", "1.5", "usd"], ["a", 2, "seconds"]], ["candidate", "cost", "unit"], "costs.csv"
@@ -169,6 +169,6 @@ def test_parse_costs(write_csv):
         (["a", 2, "usd"], "rows 2 and 3 both have candidate a, unit usd"),
     ],
 )
-def test_invalid_costs_are_rejected(write_csv, row, message):
+def test_invalid_costs_are_refused(write_csv, row, message):
     with pytest.raises(InputError, match=message):
         parse_costs(write_csv([["a", 1, "usd"], row], ["candidate", "cost", "unit"], "costs.csv"))

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from catimage.data.prompts import diversity
 from catimage.data.prompts.diversity import nearest_earlier, select_diverse
 
-# Small integers: products are exact in float32, so that rounding decides no tie.
+# The products of small integers are exact in float32, so that rounding errors do not matter.
 VECTORS = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 40), st.integers(1, 4)),
@@ -16,7 +16,7 @@ VECTORS = hnp.arrays(
 
 
 def greedy(embeddings, threshold):
-    """The filter as the papers define it, one prompt at a time."""
+    """Select one prompt at a time, as the papers define the selection."""
     kept = []
     for i, vector in enumerate(embeddings):
         if all(float(vector @ embeddings[j]) < threshold for j in kept):
@@ -27,26 +27,26 @@ def greedy(embeddings, threshold):
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diversity, "BLOCK", 5)
-        patch.setattr(diversity, "WIDE", 3)
+        patch.setattr(diversity, "BLOCK_ROWS", 5)
+        patch.setattr(diversity, "BLOCK_COLUMNS", 3)
         yield
 
 
 @settings(max_examples=150)
 @given(VECTORS, st.sampled_from([-1.0, 0.5, 0.75, 0.999]))
-def test_the_blocked_filter_keeps_what_the_greedy_loop_keeps(embeddings, threshold):
+def test_the_selection_in_blocks_equals_the_greedy_selection(embeddings, threshold):
     assert select_diverse(embeddings, threshold).tolist() == greedy(embeddings, threshold)
 
 
 @given(VECTORS, st.integers(1, 40))
-def test_prompts_added_at_the_end_drop_no_earlier_prompt(embeddings, n):
+def test_prompts_added_at_the_end_do_not_change_the_selection_of_earlier_prompts(embeddings, n):
     assert select_diverse(embeddings[:n], 0.75).tolist() == [
         i for i in select_diverse(embeddings, 0.75) if i < n
     ]
 
 
 @given(VECTORS)
-def test_the_nearest_earlier_row(embeddings):
+def test_nearest_earlier_finds_the_most_similar_earlier_row(embeddings):
     products = embeddings @ embeddings.T
     values, indices = nearest_earlier(embeddings)
     for i in range(len(embeddings)):

@@ -19,14 +19,14 @@ def test_splits_are_80_10_10_percent():
     assert split_of("abc") == split_of("abc")
 
 
-def test_spellings_of_one_text_are_in_one_split_and_other_prompts_keep_theirs():
+def test_spellings_of_one_text_are_in_one_split_and_other_prompts_keep_their_split():
     texts = [f"a cat number {i}" for i in range(300)]
-    alone = [split_of(prompt_id(text)) for text in texts]
-    assert splits_of(texts) == alone
-    several = splits_of([*texts, *(f"A Cat, number {i}!" for i in range(0, 300, 2))])
-    assert several[:300:2] == several[300:], "every other prompt has a second spelling"
-    assert several[1:300:2] == alone[1::2]
-    assert len(set(several[300:])) == 3
+    splits_alone = [split_of(prompt_id(text)) for text in texts]
+    assert splits_of(texts) == splits_alone
+    splits = splits_of([*texts, *(f"A Cat, number {i}!" for i in range(0, 300, 2))])
+    assert splits[:300:2] == splits[300:], "every other prompt has a second spelling"
+    assert splits[1:300:2] == splits_alone[1::2]
+    assert len(set(splits[300:])) == 3
 
 
 @given(st.text(min_size=1).filter(lambda t: t.strip()))

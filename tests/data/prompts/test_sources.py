@@ -15,10 +15,11 @@ PROMPTS = [
     "tabs\tand  blanks",
     "line\u2028separator",
 ]
-CLEAN = [normalise(p) for p in PROMPTS]
+NORMALISED = [normalise(p) for p in PROMPTS]
 
 
-def write(folder, suffix):
+def write_prompts(folder, suffix):
+    """Write ``PROMPTS`` in a file format; return the source."""
     path = folder / f"prompts.{suffix}"
     frame = pd.DataFrame({"id": range(len(PROMPTS)), "prompt": PROMPTS})
     if suffix == "csv":
@@ -41,21 +42,23 @@ def write(folder, suffix):
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "jsonl", "parquet"])
 def test_every_file_format_gives_the_same_prompts(tmp_path, suffix):
-    result = read_source(write(tmp_path, suffix), tmp_path, 100)
-    assert result.prompts == CLEAN
-    assert (result.name, result.read, result.too_long) == (f"prompts.{suffix}", 5, 0)
+    result = read_source(write_prompts(tmp_path, suffix), tmp_path, 100)
+    assert result.prompts == NORMALISED
+    assert (result.name, result.n_read, result.n_too_long) == (f"prompts.{suffix}", 5, 0)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "jsonl", "parquet"])
-def test_a_limit_takes_the_first_rows(tmp_path, suffix):
-    source = write(tmp_path, suffix)
-    assert read_source(source.model_copy(update={"limit": 2}), tmp_path, 100).prompts == CLEAN[:2]
+def test_a_limit_selects_the_first_rows(tmp_path, suffix):
+    source = write_prompts(tmp_path, suffix)
+    assert (
+        read_source(source.model_copy(update={"limit": 2}), tmp_path, 100).prompts == NORMALISED[:2]
+    )
 
 
-def test_duplicates_after_normalisation_and_long_prompts_are_left_out(tmp_path):
+def test_duplicates_after_normalisation_and_long_prompts_are_omitted(tmp_path):
     (tmp_path / "p.txt").write_text("b  c\na\nb c \n" + "x" * 30 + "\r\n")
     result = read_source(FileSource(path="p.txt"), tmp_path, 20)
-    assert (result.prompts, result.read, result.too_long) == (["b c", "a"], 4, 1)
+    assert (result.prompts, result.n_read, result.n_too_long) == (["b c", "a"], 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_duplicates_after_normalisation_and_long_prompts_are_left_out(tmp_path):
         (
             "p.tsv",
             b"text\tx\na\tb\n",
-            "the column 'prompt' is missing. The columns of the file are text, x",
+            "the column 'prompt' is missing. Add it or rename one of the columns text, x",
         ),
         ("p.csv", b"prompt,x\nok,1\n ,2\n", "p.csv: row 3: the prompt is empty"),
         (
@@ -116,7 +119,7 @@ def test_an_invalid_parquet_file_is_refused(tmp_path, frame, message):
 
 def test_captions_are_distinct_and_a_higher_count_adds_captions(tmp_path):
     few, many = (read_source(SceneSource(count=n, seed=3), tmp_path, 2000) for n in (50, 120))
-    assert len(set(many.prompts)) == len(many.prompts) == many.read == 120
+    assert len(set(many.prompts)) == len(many.prompts) == many.n_read == 120
     assert many.prompts[:50] == few.prompts
     assert read_source(SceneSource(count=50, seed=4), tmp_path, 2000).prompts != few.prompts
 

@@ -17,12 +17,13 @@ from catimage.errors import InputError
 
 
 def grey(level):
+    """Return an encoded image with one grey level."""
     return encode_image(np.full((2, 2, 3), level, np.uint8))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Candidate ``a`` has images of two prompts at seeds 1 and 0, ``b`` of the first prompt."""
+    """Write images of two prompts by candidate ``a``, and of the first prompt by ``b``."""
     entries = []
     for candidate, ids in (("a", ("x", "y")), ("b", ("x",))):
         prompts = tuple((i, f"prompt {i}") for i in ids)

@@ -7,7 +7,7 @@ import pytest
 from catimage.data.shards.lock import write_lock
 from catimage.errors import InputError
 
-HOLD = """
+HOLDER_SCRIPT = """
 import sys
 from pathlib import Path
 from catimage.data.shards.lock import write_lock
@@ -20,7 +20,7 @@ with write_lock(Path(sys.argv[1])):
 def test_a_second_writer_is_refused_and_killing_the_holder_releases_the_lock(tmp_path: Path):
     output = tmp_path / "data" / "images"
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, output],
+        [sys.executable, "-c", HOLDER_SCRIPT, output],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -44,7 +44,7 @@ def test_a_second_writer_is_refused_and_killing_the_holder_releases_the_lock(tmp
         assert not output.exists()
 
 
-def test_an_error_releases_the_lock(tmp_path: Path):
+def test_an_exception_releases_the_lock(tmp_path: Path):
     with pytest.raises(ValueError, match="inside"), write_lock(tmp_path / "x"):
         raise ValueError("inside")
     with write_lock(tmp_path / "x"), pytest.raises(InputError), write_lock(tmp_path / "x"):

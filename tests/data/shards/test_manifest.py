@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from catimage.data.shards.manifest import (
-    NAME,
+    MANIFEST_NAME,
     ShardEntry,
     check_candidates,
     delete_stale_files,
@@ -19,18 +19,18 @@ ENTRIES = [
 ]
 
 
-def test_the_file_does_not_depend_on_the_order_of_entries(tmp_path: Path):
+def test_the_manifest_does_not_depend_on_the_order_of_the_entries(tmp_path: Path):
     write_manifest(tmp_path, ENTRIES)
-    first = (tmp_path / NAME).read_bytes()
+    first = (tmp_path / MANIFEST_NAME).read_bytes()
     write_manifest(tmp_path, ENTRIES[::-1])
-    assert (tmp_path / NAME).read_bytes() == first
+    assert (tmp_path / MANIFEST_NAME).read_bytes() == first
     assert read_manifest(tmp_path) == [ENTRIES[0], ENTRIES[2], ENTRIES[1]]
-    assert [p.name for p in tmp_path.iterdir()] == [NAME]
+    assert [p.name for p in tmp_path.iterdir()] == [MANIFEST_NAME]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"shards": [{"shard": "a"}]}', '{"shards": []}'])
 def test_an_unreadable_or_empty_manifest_is_refused(tmp_path: Path, text: str):
-    (tmp_path / NAME).write_text(text)
+    (tmp_path / MANIFEST_NAME).write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json: .*\. Run 'catimage generate' again"):
         read_manifest(tmp_path)
 
@@ -41,11 +41,11 @@ def test_a_missing_manifest_is_refused(tmp_path: Path):
 
 
 def test_stale_shards_and_temporary_files_are_deleted(tmp_path: Path):
-    live = ["aa.parquet", "bb.parquet", "cc.parquet", NAME, "notes.txt"]
-    for name in [*live, "old.parquet", ".aa.123.new", ".manifest.json.99.new"]:
+    listed = ["aa.parquet", "bb.parquet", "cc.parquet", MANIFEST_NAME, "notes.txt"]
+    for name in [*listed, "old.parquet", ".aa.123.new", ".manifest.json.99.new"]:
         (tmp_path / name).write_text("x")
     assert delete_stale_files(tmp_path, ENTRIES) == 3
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(live)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(listed)
 
 
 def test_a_candidate_without_images_is_refused(tmp_path: Path):

@@ -47,12 +47,12 @@ def test_every_prompt_candidate_and_seed_is_planned_once(
 
 @settings(max_examples=30, deadline=None)
 @given(before=st.integers(1, 30), more=st.integers(1, 30), size=st.integers(1, 12))
-def test_prompts_added_at_the_end_keep_the_full_shards(before: int, more: int, size: int):
-    def full(count: int) -> set[str]:
+def test_prompts_added_at_the_end_do_not_change_full_shards(before: int, more: int, size: int):
+    def full_shards(count: int) -> set[str]:
         blocks = plan_blocks(CANDIDATES, _prompts(count), [0], 4, size)
         return {plan.name for block in blocks for plan in block.plans if plan.image_count == size}
 
-    assert full(before) <= full(before + more)
+    assert full_shards(before) <= full_shards(before + more)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_prompts_added_at_the_end_keep_the_full_shards(before: int, more: int, s
         {"encoding": "webp"},
     ],
 )
-def test_every_field_of_a_plan_changes_its_name(change: dict[str, object]):
+def test_a_change_of_any_field_changes_the_name_of_a_plan(change: dict[str, object]):
     assert replace(PLAN, **change).name != PLAN.name  # type: ignore[arg-type]
     assert replace(PLAN).name == PLAN.name
 
@@ -90,7 +90,7 @@ def test_a_seed_listed_twice_is_refused():
 
 
 def test_the_name_of_a_plan_is_stable():
-    """Existing shards stay valid: a plan keeps its name as long as nothing in it changes."""
+    """Existing shards stay valid because the name of an unchanged plan does not change."""
     assert PLAN.name == "7bf8313709c357579b2702c7bc18da51"
     other = ShardPlan(
         "straße", {"imported": "x"}, 0, (("1", "Ωμέγα"),), (7,), 1, encoding="as imported"

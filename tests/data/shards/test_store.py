@@ -38,8 +38,8 @@ def _rows(seconds: float = 0.5) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    folder = tmp_path_factory.mktemp("written")
+def shard_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("shard")
     write_shard(folder, PLAN, _rows())
     return shard_path(folder, PLAN.name).read_bytes()
 
@@ -50,11 +50,11 @@ def test_images_are_encoded_without_loss(image: np.ndarray):
     assert (decode_image(encode_image(image)) == image).all()
 
 
-def test_a_written_shard_can_be_read_and_leaves_no_other_file(tmp_path: Path):
+def test_write_shard_writes_a_readable_shard_and_no_other_file(tmp_path: Path):
     digest = write_shard(tmp_path, PLAN, _rows())
-    rows, again = read_shard(tmp_path, PLAN.name)
+    rows, digest_read = read_shard(tmp_path, PLAN.name)
     assert rows.equals(_rows())
-    assert digest == again == digest_of(_rows())
+    assert digest == digest_read == digest_of(_rows())
     assert [p.name for p in tmp_path.iterdir()] == [f"{PLAN.name}.parquet"]
     assert read_keys(tmp_path, PLAN.name).to_numpy().tolist() == [
         ["1", "mini-2", 0],
@@ -81,11 +81,11 @@ def test_a_missing_shard_is_not_reported_as_damaged(tmp_path: Path):
 
 @settings(max_examples=40, deadline=None)
 @given(part=st.floats(0, 1, exclude_max=True))
-def test_a_truncated_shard_is_damaged(
-    tmp_path_factory: pytest.TempPathFactory, written: bytes, part: float
+def test_a_truncated_shard_counts_as_damaged(
+    tmp_path_factory: pytest.TempPathFactory, shard_bytes: bytes, part: float
 ):
     folder = tmp_path_factory.mktemp("cut")
-    shard_path(folder, PLAN.name).write_bytes(written[: int(part * len(written))])
+    shard_path(folder, PLAN.name).write_bytes(shard_bytes[: int(part * len(shard_bytes))])
     with pytest.raises(DamagedShard):
         read_shard(folder, PLAN.name)
     with pytest.raises(DamagedShard):
@@ -93,13 +93,13 @@ def test_a_truncated_shard_is_damaged(
 
 
 @settings(max_examples=60, deadline=None)
-@given(part=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+@given(part=st.floats(0, 1, exclude_max=True), flipped_bits=st.integers(1, 255))
 def test_an_altered_byte_is_detected_or_changes_no_image(
-    tmp_path_factory: pytest.TempPathFactory, written: bytes, part: float, flip: int
+    tmp_path_factory: pytest.TempPathFactory, shard_bytes: bytes, part: float, flipped_bits: int
 ):
     folder = tmp_path_factory.mktemp("flip")
-    data = bytearray(written)
-    data[int(part * len(data))] ^= flip
+    data = bytearray(shard_bytes)
+    data[int(part * len(data))] ^= flipped_bits
     shard_path(folder, PLAN.name).write_bytes(data)
     try:
         rows, digest = read_shard(folder, PLAN.name)
@@ -108,7 +108,7 @@ def test_an_altered_byte_is_detected_or_changes_no_image(
     assert digest == digest_of(rows) == digest_of(_rows())
 
 
-def test_the_file_of_another_plan_is_damaged(tmp_path: Path):
+def test_a_shard_of_another_plan_counts_as_damaged(tmp_path: Path):
     other = ShardPlan("mini-4", {"weights": "abc"}, 4, PLAN.prompts, PLAN.seeds, 3)
     write_shard(tmp_path, other, _rows())
     shard_path(tmp_path, other.name).rename(shard_path(tmp_path, PLAN.name))
@@ -130,17 +130,17 @@ def test_a_failed_write_keeps_the_old_shard_and_leaves_no_other_file(
 ):
     write_shard(tmp_path, PLAN, _rows())
 
-    def full(*_: object) -> None:
+    def raise_disk_full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("catimage.data.shards.store.os.fsync", full)
+    monkeypatch.setattr("catimage.data.shards.store.os.fsync", raise_disk_full)
     with pytest.raises(OSError, match="disk full"):
         write_shard(tmp_path, PLAN, _rows(seconds=9.0))
     assert [p.name for p in tmp_path.iterdir()] == [f"{PLAN.name}.parquet"]
     assert read_shard(tmp_path, PLAN.name)[0].equals(_rows())
 
 
-def test_only_an_undamaged_shard_with_all_images_is_finished(
+def test_a_shard_is_finished_if_it_is_undamaged_and_has_all_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert finished_digest(tmp_path, PLAN) is None

@@ -14,10 +14,12 @@ from catimage.metrics.sets.distances import (
 
 
 def images(values, first=0):
+    """Return a set of images of different prompts, numbered from ``first``."""
     return ImageSet(np.asarray(values, float), np.arange(first, first + len(values)))
 
 
-def two(n, m, width, seed=0):
+def two_sets(n, m, width, seed=0):
+    """Return two sets of n and m images with random features of different distributions."""
     rng = np.random.default_rng(seed)
     return images(rng.normal(0, 1, (n, width)) @ rng.normal(0, 1, (width, width))), images(
         rng.normal(0.3, 1, (m, width)), -m
@@ -33,7 +35,7 @@ def with_moments(mean, covariance, n=50, seed=0):
     return images(white @ np.linalg.cholesky(covariance).T + mean)
 
 
-def test_frechet_of_gaussians_in_closed_form():
+def test_the_frechet_distance_of_gaussians_equals_the_closed_form():
     one = with_moments(np.array([1.0, 2.0]), np.diag([4.0, 9.0]))
     other = with_moments(np.array([0.0, 4.0]), np.diag([1.0, 16.0]), n=70, seed=1)
     assert frechet_distance(one, other) == pytest.approx((1 + 4) + (2 - 1) ** 2 + (3 - 4) ** 2)
@@ -41,15 +43,15 @@ def test_frechet_of_gaussians_in_closed_form():
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 40), (40, 60), (9, 12)])
-def test_frechet_equals_the_matrix_root_and_torchmetrics(n, m):
+def test_the_frechet_distance_equals_the_matrix_root_and_torchmetrics(n, m):
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    one, other = two(n, m, 12)
+    one, other = two_sets(n, m, 12)
     s, w = np.cov(one.values, rowvar=False), np.cov(other.values, rowvar=False)
     shift = one.values.mean(0) - other.values.mean(0)
     if min(n, m) > 12:  # sqrtm fails for a singular product
-        root = shift @ shift + np.trace(s + w - 2 * sqrtm(s @ w).real)
-        assert frechet_distance(one, other) == pytest.approx(root, rel=1e-9)
+        expected = shift @ shift + np.trace(s + w - 2 * sqrtm(s @ w).real)
+        assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-9)
     network = torch.nn.Identity()
     network.num_features = 12
     reference = FrechetInceptionDistance(feature=network)
@@ -60,31 +62,32 @@ def test_frechet_equals_the_matrix_root_and_torchmetrics(n, m):
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel:UserWarning")
-def test_kernel_equals_torchmetrics_if_all_prompts_differ():
+def test_the_kernel_distance_equals_torchmetrics_if_all_prompts_differ():
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    one, other = two(40, 40, 12)
+    one, other = two_sets(40, 40, 12)
     reference = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=1, subset_size=40)
     reference.update(torch.from_numpy(other.values), real=True)
     reference.update(torch.from_numpy(one.values), real=False)
     assert kernel_distance(one, other) == pytest.approx(float(reference.compute()[0]), rel=1e-10)
 
 
-def test_kernel_counts_pairs_of_different_prompts_only():
+def test_the_kernel_distance_counts_only_pairs_of_different_prompts():
     generated = ImageSet(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([0, 0, 1]))
     real = ImageSet(np.array([[3.0, 0.0], [0.0, 1.0]]), np.array([0, 1]))
 
-    def k(x, y):
+    def kernel(x, y):
         return (np.dot(x, y) / 2 + 1) ** 3
 
     a, b, c = generated.values
     p, q = real.values
-    expected = (k(a, c) + k(b, c)) / 2 + k(p, q) - 2 * (k(a, q) + k(b, q) + k(c, p)) / 3
+    within = (kernel(a, c) + kernel(b, c)) / 2 + kernel(p, q)
+    expected = within - 2 * (kernel(a, q) + kernel(b, q) + kernel(c, p)) / 3
     assert kernel_distance(generated, real) == pytest.approx(expected)
 
 
-def test_kernel_is_unbiased_if_the_real_images_have_the_same_prompts():
-    """Both sets have one distribution, so that the mean is 0; that of the usual estimate is not."""
+def test_the_kernel_distance_is_unbiased_if_the_real_images_have_the_same_prompts():
+    """Both sets have the same distribution: the mean is 0, unlike that of the usual estimate."""
     rng = np.random.default_rng(0)
     unbiased, usual = [], []
     for _ in range(300):
@@ -101,15 +104,15 @@ def test_kernel_is_unbiased_if_the_real_images_have_the_same_prompts():
 def test_the_block_size_does_not_change_the_result(monkeypatch):
     from catimage.metrics.sets import distances
 
-    one, other = two(30, 20, 5)
+    one, other = two_sets(30, 20, 5)
     expected = kernel_distance(one, other)
-    real = distances._mean_kernel
-    monkeypatch.setattr(distances, "_mean_kernel", lambda a, b: real(a, b, block=7))
+    mean_kernel = distances._mean_kernel
+    monkeypatch.setattr(distances, "_mean_kernel", lambda a, b: mean_kernel(a, b, block=7))
     assert kernel_distance(one, other) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:Metric `InceptionScore:UserWarning", "ignore:std:UserWarning")
-def test_inception_score_equals_torchmetrics():
+def test_the_inception_score_equals_torchmetrics():
     from torchmetrics.image.inception import InceptionScore
 
     logits = np.random.default_rng(0).normal(0, 3, (40, 7))
@@ -120,10 +123,10 @@ def test_inception_score_equals_torchmetrics():
     )
 
 
-def test_inception_score_in_closed_form():
-    clear = np.where(np.eye(4, dtype=bool), 100.0, 0.0)
-    assert inception_score(images(np.tile(clear, (5, 1)))) == pytest.approx(4)
-    assert inception_score(images(np.tile(clear[0], (5, 1)))) == pytest.approx(1)
+def test_the_inception_score_equals_the_closed_form():
+    one_hot = np.where(np.eye(4, dtype=bool), 100.0, 0.0)
+    assert inception_score(images(np.tile(one_hot, (5, 1)))) == pytest.approx(4)
+    assert inception_score(images(np.tile(one_hot[0], (5, 1)))) == pytest.approx(1)
     assert inception_score(images(np.zeros((5, 4)))) == pytest.approx(1)
     p = np.array([0.9, 0.1])
     expected = np.exp((p * np.log(p / 0.5)).sum())
@@ -146,10 +149,10 @@ def test_noise_and_lost_diversity_worsen_the_values(seed):
 
 def test_a_distance_without_real_images_is_refused():
     with pytest.raises(ValueError, match="real images"):
-        frechet_distance(two(3, 3, 2)[0], None)
+        frechet_distance(two_sets(3, 3, 2)[0], None)
 
 
 def test_without_removes_all_images_of_a_prompt():
-    some = ImageSet(np.arange(8.0).reshape(4, 2), np.array([0, 0, 1, 2]))
-    left = some.without(np.array([0, 2]))
-    assert left.values.tolist() == [[4.0, 5.0]] and left.prompt.tolist() == [1]
+    image_set = ImageSet(np.arange(8.0).reshape(4, 2), np.array([0, 0, 1, 2]))
+    remaining = image_set.without(np.array([0, 2]))
+    assert remaining.values.tolist() == [[4.0, 5.0]] and remaining.prompt.tolist() == [1]

@@ -25,6 +25,7 @@ def tiny():
 
 
 def rendered(prompts, seed=0):
+    """Return one rendered image per caption."""
     rng = np.random.default_rng(seed)
     return [render(parse(prompt), rng) for prompt in prompts]
 
@@ -37,7 +38,7 @@ def test_features_of_the_tiny_clip_are_scaled_embeddings(tiny):
     from catimage.metrics.registry import get_metric
 
     cosines = get_metric("clip_score", device="cpu").score(np.stack(images), class_captions()[:5])
-    texts = tiny._clip.texts(class_captions()[:5]).double().numpy()
+    texts = tiny._clip.embed_texts(class_captions()[:5]).double().numpy()
     assert (features * texts).sum(1) / 128**0.5 == pytest.approx(cosines, abs=1e-6)
 
 
@@ -50,7 +51,7 @@ def test_the_zero_shot_classifier_recognises_rendered_scenes(tiny):
     )
 
 
-def test_features_do_not_depend_on_sizes_and_batches(tiny):
+def test_features_do_not_depend_on_batches_and_on_images_of_other_sizes(tiny):
     images = rendered(class_captions()[:40])
     assert len(images) > BATCH_SIZE
     large = np.zeros((80, 96, 3), np.uint8)
@@ -61,7 +62,7 @@ def test_features_do_not_depend_on_sizes_and_batches(tiny):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Save random weights of torch-fidelity's Inception network."""
+    """Save random weights of torch-fidelity's Inception network; return the folder."""
     from torch_fidelity import feature_extractor_inceptionv3 as inception
 
     patch = pytest.MonkeyPatch()
@@ -70,7 +71,7 @@ def weights(tmp_path_factory):
         m.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
         m.setattr(
             torch.nn.init, "kaiming_uniform_", lambda tensor, **_: tensor
-        )  # replaced below; saves half the time
+        )  # the weights are replaced below; this saves half the time
         network = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     torch.manual_seed(0)
     for p in network.parameters():
@@ -84,7 +85,7 @@ def weights(tmp_path_factory):
     return folder
 
 
-def test_features_and_logits_of_inception_equal_torchmetrics(weights):
+def test_features_and_logits_of_the_inception_network_equal_torchmetrics(weights):
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     images = np.random.default_rng(0).integers(0, 255, (3, 40, 30, 3), np.uint8)
@@ -108,11 +109,11 @@ def test_features_and_logits_of_inception_equal_torchmetrics(weights):
     assert extractor.version.startswith("1-")
 
 
-class Bomb:
-    """Fail the test if it is unpickled."""
+class FailsWhenUnpickled:
+    """An object whose pickle fails the test when it is loaded."""
 
     def __reduce__(self):
-        return pytest.fail, ("a pickle was run",)
+        return pytest.fail, ("the pickle was loaded",)
 
 
 def test_missing_and_other_weights_are_refused(tmp_path):
@@ -128,6 +129,6 @@ def test_missing_and_other_weights_are_refused(tmp_path):
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / INCEPTION_FILE)
     with pytest.raises(InputError, match="does not contain torch-fidelity's Inception network"):
         load()
-    (tmp_path / INCEPTION_FILE).write_bytes(pickle.dumps(Bomb(), protocol=2))
+    (tmp_path / INCEPTION_FILE).write_bytes(pickle.dumps(FailsWhenUnpickled(), protocol=2))
     with pytest.raises(InputError, match="which is not loaded"):
         load()

@@ -1,4 +1,4 @@
-"""Reading of CSV and TSV files, with the file and the row in every error message."""
+"""Functions that read CSV and TSV files; their error messages name the file and the row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class TextColumns:
     Attributes:
         path: the file.
         columns: the cells of each column, by name; all columns have the same length.
-        line_numbers: the line of the file on which each row begins; the header is line 1.
+        line_numbers: the line on which each row begins, which error messages give as its "row". The
+            numbers are those of a spreadsheet (the header is row 1, and blank rows count), unless
+            cells contain line breaks.
     """
 
     path: Path
@@ -56,12 +58,12 @@ def read_columns(path: Path, columns: list[str], tabs: bool = False) -> TextColu
     Args:
         path: the file, whose first row is the header.
         columns: the names of the columns to read.
-        tabs: read a TSV file instead, in which quotation marks have no special meaning.
+        tabs: if True, read a TSV file, in which quotation marks have no special meaning.
 
     Raises:
         InputError: the file cannot be read (:func:`read_text`), a column is missing or occurs
-            twice, a row has more or fewer cells than the header, a quotation mark is not closed,
-            or there are no rows after the header.
+            twice, a row has more or fewer cells than the header, a quotation mark is not closed, or
+            there are no rows after the header.
     """
     table, line_numbers = _parse(path, tabs)
     header = [name.strip() for name in table.pop(0)]
@@ -72,8 +74,8 @@ def read_columns(path: Path, columns: list[str], tabs: bool = False) -> TextColu
     for number, cells in zip(line_numbers, table, strict=True):
         if len(cells) != len(header):
             raise InputError(
-                f"{path}: row {number} has {len(cells)} cells and the header {len(header)}. Quote"
-                " cells that contain a comma."
+                f"{path}: row {number} has {len(cells)} cells and the header has {len(header)}."
+                " Quote the cells that contain a comma."
             )
     values = {
         name: [cells[i] for cells in table] for name, i in zip(columns, positions, strict=True)
@@ -82,7 +84,7 @@ def read_columns(path: Path, columns: list[str], tabs: bool = False) -> TextColu
 
 
 def _parse(path: Path, tabs: bool) -> tuple[list[list[str]], list[int]]:
-    """Return the rows of a file, header included, and the line on which each begins."""
+    """Return the rows of a file, header included, and the line on which each row begins."""
     text = StringIO(read_text(path), newline="")
     if tabs:
         reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -99,8 +101,7 @@ def _parse(path: Path, tabs: bool) -> tuple[list[list[str]], list[int]]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{path}: cannot parse row {line} ({error}). Look for a quotation mark that is not"
-            " closed."
+            f"{path}: cannot parse row {line} ({error}). Close every quotation mark."
         ) from error
     return table, line_numbers
 
@@ -111,7 +112,7 @@ def _position(path: Path, header: list[str], name: str) -> int:
         raise InputError(f"{path}: the column {name!r} occurs twice. Rename one of them.")
     if name not in header:
         raise InputError(
-            f"{path}: the column {name!r} is missing{nearest(name, header)}. The columns of the"
-            f" file are {', '.join(header)}."
+            f"{path}: the column {name!r} is missing{nearest(name, header)}. Add it or rename"
+            f" one of the columns {', '.join(header)}."
         )
     return header.index(name)

@@ -1,4 +1,4 @@
-"""CSV files that list images (``prompt,candidate,seed,path``), and the image files themselves."""
+"""Readers of CSV files that list images (``prompt,candidate,seed,path``) and of image files."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ UNCHANGED_FORMATS = ("PNG", "WEBP", "JPEG")
 
 
 class ImagesFile(ImportedFile):
-    """A list of images; ``table`` has ``prompt_id, candidate, seed, path``.
+    """A CSV file that lists images; ``table`` has ``prompt_id, candidate, seed, path``.
 
-    Relative paths in the file are relative to its folder; those in ``table`` can be opened.
+    A relative path in the file starts from the folder of the file. ``table`` has the path with that
+    folder, which can be opened.
     """
 
     def location(self, position: int) -> str:
@@ -43,7 +44,8 @@ class ImagesFile(ImportedFile):
         """Check that every image file exists.
 
         Raises:
-            InputError: one does not; the message names the first one and its row.
+            InputError: an image file does not exist; the message names the first missing file and
+                its row.
         """
         for position, name in enumerate(self.table["path"]):
             if not Path(name).is_file():
@@ -55,7 +57,7 @@ class ImagesFile(ImportedFile):
         """Check that every prompt has an image of every candidate at every seed.
 
         Raises:
-            InputError: an image is missing; the message names the first one.
+            InputError: an image is missing; the message names the first missing image.
         """
         columns = self.table[["prompt_id", "candidate", "seed"]]
         listed = set(columns.itertuples(index=False, name=None))
@@ -65,8 +67,8 @@ class ImagesFile(ImportedFile):
                 raise InputError(
                     f"{self.path}: row {self.first_line('prompt_id', key[0])}: the prompt"
                     f" {prompt!r} has no image of the candidate {key[1]!r} at seed {key[2]}. Add"
-                    " it, remove the prompt, or allow missing labels with --set"
-                    " validate.complete_labels=false."
+                    " the image, remove the prompt, or allow missing labels with '--set"
+                    " validate.complete_labels=false'."
                 )
 
 
@@ -75,8 +77,8 @@ def parse_images(path: Path) -> ImagesFile:
 
     Raises:
         InputError: the file cannot be read (:func:`read_columns`), a prompt is invalid
-            (:func:`catimage.data.prompts.cleaning.clean`), a name or path is empty, a
-            seed is not an integer, or two rows have the same prompt, candidate and seed.
+            (:func:`catimage.data.prompts.cleaning.clean`), a name or path is empty, a seed is not
+            an integer, or two rows have the same prompt, candidate and seed.
     """
     rows = read_columns(path, COLUMNS)
     ids, prompts = parse_prompts(rows)

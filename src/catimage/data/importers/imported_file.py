@@ -1,4 +1,4 @@
-"""The parts that all imported CSV files share: prompts, names, seeds, numbers, and their checks."""
+"""Parsing and checks of the columns that all imported CSV files have: prompts, names, numbers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ImportedFile:
 
     Attributes:
         path: the file.
-        prompts: the prompts in order of their first row, in the schema ``PROMPTS``; ``source`` is
-            the name of the file and ``split`` is computed from the hash of the text.
-        table: one row per row of the file, with ``prompt_id``, ``candidate``, ``seed`` and the
-            columns of the kind of file.
-        line_numbers: the line of the file of each row of ``table``, (n_rows,).
+        prompts: the prompts in the order of their first rows, in the schema ``PROMPTS``; ``source``
+            is the name of the file and ``split`` is computed from the hash of the text.
+        table: one row per row of the file, with the columns ``prompt_id``, ``candidate``, ``seed``
+            and those that only files of scores or only files of images have.
+        line_numbers: the line of the file on which each row of ``table`` begins, (n_rows,).
     """
 
     path: Path
@@ -40,33 +40,35 @@ class ImportedFile:
 
     @property
     def candidates(self) -> list[str]:
-        """The names of the candidates, in order of their first row."""
+        """The names of the candidates, in the order of their first rows."""
         return list(self.table["candidate"].unique())
 
     def first_line(self, column: str, value: str) -> int:
         """Return the line of the file on which ``value`` first occurs in a column of ``table``."""
         return int(self.line_numbers[(self.table[column] == value).to_numpy().argmax()])
 
-    def check_candidates(self, known: list[str], source: str) -> None:
-        """Check that every candidate of the file is in ``known``.
+    def check_candidates(self, allowed: list[str], source: str) -> None:
+        """Check that every candidate of the file is in ``allowed``.
 
         Args:
-            known: the names that are allowed.
-            source: the place where the known names are listed, for the message.
+            allowed: the names of the allowed candidates.
+            source: a description of the place that lists these names, for the message.
 
         Raises:
-            InputError: a candidate is unknown; the message names the first one and its row.
+            InputError: a candidate is not allowed; the message names the first such candidate and
+                its row.
         """
         for name in self.candidates:
-            if name not in known:
+            if name not in allowed:
                 raise InputError(
                     f"{self.path}: row {self.first_line('candidate', name)}: candidate {name!r} is"
-                    f" not in {source}{nearest(name, known)}. Add or rename it."
+                    f" not in {source}{nearest(name, allowed)}. Add the candidate there, or"
+                    " rename it in this file."
                 )
 
 
 def abbreviated(text: str, length: int = 60) -> str:
-    """Return the beginning of a text, for a message."""
+    """Return the text, cut to ``length`` characters for a message."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -109,8 +111,10 @@ def parse_numbers(
     """Return a column of numbers.
 
     Args:
-        convert: a function of the text of a cell that raises ValueError for an invalid number,
-            such as :func:`finite`.
+        rows: the columns of the file.
+        column: the name of the column.
+        convert: a function that converts the text of a cell, such as :func:`finite`. It raises
+            ValueError if the text is not a valid number.
         expected: a description of valid numbers, for the message.
 
     Raises:
@@ -156,7 +160,8 @@ def check_unique(path: Path, table: pd.DataFrame, keys: list[str], line_numbers:
     """Check that no two rows of ``table`` have the same values in the columns ``keys``.
 
     Raises:
-        InputError: two rows have; the message names the first such pair by their lines.
+        InputError: two rows have the same values; the message names the lines of the first such
+            rows.
     """
     duplicated = table.duplicated(keys).to_numpy()
     if not duplicated.any():

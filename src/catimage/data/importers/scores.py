@@ -1,4 +1,4 @@
-"""CSV files of scores (``prompt,candidate,seed,metric,value``) and of costs."""
+"""Readers of CSV files of scores (``prompt,candidate,seed,metric,value``) and of costs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from catimage.errors import InputError, nearest
 SCORE_COLUMNS = ["prompt", "candidate", "seed", "metric", "value"]
 COST_COLUMNS = ["candidate", "cost", "unit"]
 VERSION = "imported"
-"""The ``version`` of every imported score, because the file does not name that of the metric."""
+"""The ``version`` of every imported score, because the file does not name the metric's version."""
 
 
 class ScoresFile(ImportedFile):
@@ -38,23 +38,23 @@ class ScoresFile(ImportedFile):
 
     @property
     def metrics(self) -> list[str]:
-        """The names of the metrics, in order of their first row."""
+        """The names of the metrics, in the order of their first rows."""
         return list(self.scores["metric"].unique())
 
     def check_metric(self, metric: str) -> None:
         """Check that the file has scores by ``metric``.
 
         Raises:
-            InputError: it has none.
+            InputError: the file has no score by ``metric``.
         """
         if metric not in self.metrics:
             raise InputError(
-                f"{self.path}: no metric {metric!r}{nearest(metric, self.metrics)}. The metrics of"
-                f" the file are {', '.join(self.metrics)}."
+                f"{self.path}: no metric {metric!r}{nearest(metric, self.metrics)}. Use one of the"
+                f" metrics of the file: {', '.join(self.metrics)}."
             )
 
-    def only(self, metric: str) -> ScoresFile:
-        """Return the scores of one metric, and the prompts that have any.
+    def select_metric(self, metric: str) -> ScoresFile:
+        """Return the scores of one metric, and the prompts that have a score by it.
 
         Raises:
             InputError: the file has no score by ``metric``.
@@ -69,11 +69,11 @@ class ScoresFile(ImportedFile):
     def check_complete(self, metrics: list[str], candidates: list[str]) -> None:
         """Check that every prompt has a score by every metric for every candidate.
 
-        Equation 3 of CATImage compares all candidates of a prompt, so it needs a label for each.
+        Equation 3 of the CATImage paper compares the labels of all candidates of a prompt.
 
         Raises:
-            InputError: a score is missing; the message names the first one in the order of the
-                file.
+            InputError: a score is missing; the message names the first missing score, in the order
+                of the file.
         """
         ids = pd.Index(self.prompts["prompt_id"])
         for metric in metrics:
@@ -91,8 +91,8 @@ class ScoresFile(ImportedFile):
         prompt = abbreviated(self.prompts["prompt"][position])
         return InputError(
             f"{self.path}: row {line}: the prompt {prompt!r} has no {metric!r} score for the"
-            f" candidate {candidate!r}. Add it, remove the prompt, or allow missing labels with"
-            " --set validate.complete_labels=false."
+            f" candidate {candidate!r}. Add the score, remove the prompt, or allow missing labels"
+            " with '--set validate.complete_labels=false'."
         )
 
 
@@ -101,8 +101,8 @@ def parse_scores(path: Path) -> ScoresFile:
 
     Raises:
         InputError: the file cannot be read (:func:`read_columns`), a prompt is invalid
-            (:func:`catimage.data.prompts.cleaning.clean`), a name is empty, a seed is not
-            an integer, a value is not a finite number, or two rows have the same prompt, candidate,
+            (:func:`catimage.data.prompts.cleaning.clean`), a name is empty, a seed is not an
+            integer, a value is not a finite number, or two rows have the same prompt, candidate,
             seed and metric.
     """
     rows = read_columns(path, SCORE_COLUMNS)
@@ -122,7 +122,7 @@ def parse_scores(path: Path) -> ScoresFile:
 
 
 def parse_costs(path: Path) -> pd.DataFrame:
-    """Read a CSV file of costs; return the columns ``candidate, cost, unit`` in its order.
+    """Read a CSV file of costs; return the columns ``candidate, cost, unit``.
 
     Raises:
         InputError: the file cannot be read, a cost is negative or not a finite number, a name is

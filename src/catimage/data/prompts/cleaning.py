@@ -6,7 +6,7 @@ from catimage.data.prompts.identity import normalise
 from catimage.errors import InputError
 
 TOO_LONG = 100_000
-"""The number of characters from which a text of any source is refused."""
+"""A text of this many characters or more is refused, whatever its source."""
 
 
 def clean(text: str, where: str, max_length: int = TOO_LONG - 1) -> str:
@@ -14,7 +14,7 @@ def clean(text: str, where: str, max_length: int = TOO_LONG - 1) -> str:
 
     Args:
         text: the prompt as given.
-        where: its file and row, or another location, for error messages.
+        where: the file and row of the prompt, or another location, for error messages.
         max_length: the largest number of characters.
 
     Raises:

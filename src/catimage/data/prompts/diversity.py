@@ -1,4 +1,7 @@
-"""Selection of prompts that are not too similar (CATImage 5.1; BudgetFusion, equation 1)."""
+"""Selection of prompts that are not too similar.
+
+See the CATImage paper, section 5.1, and the BudgetFusion paper, equation 1.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,23 @@ from tqdm import tqdm
 
 from catimage.common.arrays import Float32, Ints
 
-BLOCK = 1024
-"""Prompts compared at once, with at most :data:`WIDE` others: a product of 32 MB."""
-WIDE = 8192
+BLOCK_ROWS, BLOCK_COLUMNS = 1024, 8192
+"""The size of the blocks in which matrices of similarities are computed: 32 MB of float32."""
 
 
 def select_diverse(embeddings: Float32, max_similarity: float, progress: bool = False) -> Ints:
     """Select rows greedily: a row is kept if it is dissimilar to every row kept before it.
 
     The papers require that no two kept prompts are too similar, and leave open which of two similar
-    prompts is dropped. Here the first one in order is kept. The result then depends on the order of
-    the prompts only, and prompts added at the end drop none of the earlier ones. A threshold of 1
-    keeps every row, since rounding would decide whether equal embeddings are below it.
+    prompts is dropped. Here the first one in order is kept. The result then depends only on the
+    order of the prompts, and prompts that are added at the end do not change the selection of the
+    earlier ones. With a threshold of 1 every row is kept, because the computed similarity of equal
+    embeddings can be below or above 1.
 
     Args:
         embeddings: unit vectors, (n, width).
-        max_similarity: the cosine similarity from which a row is dropped, in (0, 1].
+        max_similarity: a number in (0, 1]; a row is dropped if its cosine similarity to a kept row
+            is at least this number.
         progress: show a progress bar.
 
     Returns:
@@ -33,21 +37,29 @@ def select_diverse(embeddings: Float32, max_similarity: float, progress: bool = 
     if max_similarity >= 1:
         return np.arange(len(embeddings))
     kept, vectors = np.empty(len(embeddings), np.int64), np.empty_like(embeddings)
-    n = 0
-    blocks = range(0, len(embeddings), BLOCK)
+    n_kept = 0
+    blocks = range(0, len(embeddings), BLOCK_ROWS)
     for start in tqdm(blocks, "comparing prompts", disable=not progress, unit="block"):
-        rows = np.arange(start, min(start + BLOCK, len(embeddings)))
-        for first in range(0, n, WIDE):
-            similarity = embeddings[rows] @ vectors[first : min(first + WIDE, n)].T
+        rows = np.arange(start, min(start + BLOCK_ROWS, len(embeddings)))
+        for first in range(0, n_kept, BLOCK_COLUMNS):
+            similarity = embeddings[rows] @ vectors[first : min(first + BLOCK_COLUMNS, n_kept)].T
             rows = rows[similarity.max(axis=1) < max_similarity]
         rows = rows[_greedy(embeddings[rows] @ embeddings[rows].T >= max_similarity)]
-        kept[n : n + len(rows)], vectors[n : n + len(rows)] = rows, embeddings[rows]
-        n += len(rows)
-    return kept[:n]
+        new = slice(n_kept, n_kept + len(rows))
+        kept[new], vectors[new] = rows, embeddings[rows]
+        n_kept += len(rows)
+    return kept[:n_kept]
 
 
 def _greedy(similar: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Apply the greedy selection within a block, given which pairs of rows are similar, (b, b)."""
+    """Select rows of one block greedily.
+
+    Args:
+        similar: whether each pair of rows is too similar, (n_rows, n_rows).
+
+    Returns:
+        Whether each row is kept, (n_rows,).
+    """
     kept = np.ones(len(similar), bool)
     for i in range(len(similar)):
         if kept[i]:
@@ -62,14 +74,14 @@ def nearest_earlier(embeddings: Float32) -> tuple[Float32, Ints]:
         embeddings: unit vectors, (n, width).
 
     Returns:
-        Two arrays (n,); both are -1 for the first row.
+        The similarities and the indices, (n,) each; both are -1 for the first row.
     """
     values = np.full(len(embeddings), -1, np.float32)
     indices = np.full(len(embeddings), -1, np.int64)
-    for start in range(0, len(embeddings), BLOCK):
-        stop = min(start + BLOCK, len(embeddings))
-        for first in range(0, stop, WIDE):
-            last = min(first + WIDE, stop)
+    for start in range(0, len(embeddings), BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, len(embeddings))
+        for first in range(0, stop, BLOCK_COLUMNS):
+            last = min(first + BLOCK_COLUMNS, stop)
             similarity = embeddings[start:stop] @ embeddings[first:last].T
             similarity[np.arange(start, stop)[:, None] <= np.arange(first, last)] = -np.inf
             best = similarity.argmax(axis=1)

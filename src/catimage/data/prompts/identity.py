@@ -29,9 +29,9 @@ def prompt_id(prompt: str) -> str:
 
 
 def folded(prompt: str) -> str:
-    """Return the text without case and punctuation, which different spellings have in common.
+    """Return the text without case and punctuation, so that different spellings become equal.
 
-    A prompt of punctuation only is returned normalised.
+    A prompt that consists of punctuation is only normalised.
     """
     text = unicodedata.normalize("NFKC", prompt).casefold()
     kept = _SYMBOL.sub(
@@ -58,7 +58,7 @@ def splits_of(prompts: Iterable[str]) -> list[str]:
 
 
 def split_of(identifier: str) -> str:
-    """Return the split (train 80%, val 10%, test 10%) of a ``prompt_id``, by its hash."""
+    """Return the split (train 80%, val 10%, test 10%) of a prompt, by the hash of its id."""
     position = _uniform_hash(f"split:{identifier}")
     return "train" if position < 0.8 else "val" if position < 0.9 else "test"
 
@@ -66,7 +66,7 @@ def split_of(identifier: str) -> str:
 def prompt_draws(prompts: Iterable[str]) -> Floats:
     """Return a pseudo-random number in [0, 1) per prompt, (n_prompts,), for randomized rules.
 
-    It is a hash of the normalised text, independent of the hash that determines the split.
+    Each number is a hash of the normalised text, independent of the hash that determines the split.
     """
     return np.array([_uniform_hash(f"draw:{prompt_id(prompt)}") for prompt in prompts])
 

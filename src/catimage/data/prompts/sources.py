@@ -21,7 +21,7 @@ from catimage.params import FileSource, SceneSource
 from catimage.scenes.grammar import draw_scene
 
 MAX_DRAWS = 100
-"""Draws per requested caption before the grammar is considered exhausted."""
+"""The number of draws per requested caption after which an error is raised."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class SourcePrompts:
     Attributes:
         name: ``scenes``, or the name of the file.
         prompts: distinct normalised prompts, in the order of the source.
-        read: the number of prompts that were read.
-        too_long: the number of prompts that were left out because of their length.
+        n_read: the number of prompts that were read.
+        n_too_long: the number of prompts that were omitted because of their length.
     """
 
     name: str
     prompts: list[str]
-    read: int
-    too_long: int = 0
+    n_read: int
+    n_too_long: int = 0
 
 
 def read_source(source: SceneSource | FileSource, root: Path, max_length: int) -> SourcePrompts:
@@ -47,12 +47,13 @@ def read_source(source: SceneSource | FileSource, root: Path, max_length: int) -
     Args:
         source: an entry of ``sample.sources``.
         root: the folder that relative paths start from.
-        max_length: prompts with more characters are left out.
+        max_length: prompts with more characters are omitted.
 
     Raises:
-        InputError: the file is missing, empty, of an unknown format, not UTF-8, or has no such
-            column; a prompt is invalid (:func:`catimage.data.prompts.cleaning.clean`); or the
-            grammar has fewer captions than requested.
+        InputError: the file is missing, empty, of an unknown format or not UTF-8, or lacks the
+            column ``source.column``; a prompt is invalid
+            (:func:`catimage.data.prompts.cleaning.clean`); or the grammar has fewer captions than
+            requested.
     """
     if isinstance(source, SceneSource):
         return _draw_captions(source, max_length)
@@ -60,7 +61,7 @@ def read_source(source: SceneSource | FileSource, root: Path, max_length: int) -
 
 
 def _draw_captions(source: SceneSource, max_length: int) -> SourcePrompts:
-    """Draw scenes until ``count`` captions are distinct.
+    """Draw scenes until there are ``count`` distinct captions.
 
     Equal seeds give equal captions, and a higher count adds captions at the end.
     """
@@ -85,15 +86,15 @@ def _read_file(source: FileSource, root: Path, max_length: int) -> SourcePrompts
             f"{path}: unknown file format. Convert the file to one of {', '.join(_READERS)}."
         )
     prompts: dict[str, str] = {}
-    read = too_long = 0
+    n_read = n_too_long = 0
     for row, text in islice(reader(path, source.column), source.limit):
-        read += 1
+        n_read += 1
         prompt = clean(text, f"{path}: row {row}")
         if len(prompt) > max_length:
-            too_long += 1
+            n_too_long += 1
         else:
             prompts.setdefault(prompt_id(prompt), prompt)
-    return SourcePrompts(path.name, list(prompts.values()), read, too_long)
+    return SourcePrompts(path.name, list(prompts.values()), n_read, n_too_long)
 
 
 def _read_delimited(path: Path, column: str, tabs: bool) -> Iterator[tuple[int, str]]:
@@ -118,8 +119,8 @@ def _read_jsonl(path: Path, column: str) -> Iterator[tuple[int, str]]:
         if not isinstance(entry, dict) or column not in entry:
             suggestion = nearest(column, list(entry)) if isinstance(entry, dict) else ""
             raise InputError(
-                f"{path}: row {row} has no key {column!r}{suggestion}. Add it, or set 'column' of"
-                " the source."
+                f"{path}: row {row} has no key {column!r}{suggestion}. Add the key, or set 'column'"
+                " of the source to another key."
             )
         if not isinstance(entry[column], str):
             raise InputError(
@@ -130,7 +131,7 @@ def _read_jsonl(path: Path, column: str) -> Iterator[tuple[int, str]]:
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str]]:
-    """Yield rows, counted from 1; null is an empty prompt."""
+    """Yield the number of each row, counted from 1, and its text; null becomes an empty text."""
     if not path.exists():
         raise InputError(f"{path}: file not found. Check the path.")
     try:
@@ -142,8 +143,8 @@ def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str]]:
         ) from error
     if values is None:
         raise InputError(
-            f"{path}: the column {column!r} is missing{nearest(column, names)}. The columns of the"
-            f" file are {', '.join(names)}."
+            f"{path}: the column {column!r} is missing{nearest(column, names)}. Set 'column' of"
+            f" the source to one of the columns {', '.join(names)}."
         )
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         raise InputError(
@@ -162,4 +163,4 @@ _READERS: dict[str, Callable[[Path, str], Iterator[tuple[int, str]]]] = {
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }
-"""By suffix, the function that yields the row number and the text of each prompt."""
+"""By suffix, the function that yields the row number and the text of each prompt in a file."""

@@ -1,4 +1,4 @@
-"""Images and durations of given prompts, read from the live shards."""
+"""Functions that read the images of given prompts, and their generation times, from shards."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def read_rows(
 ) -> pa.Table:
     """Read the rows of some prompts from one shard.
 
+    Args:
+        folder: the folder of the shards.
+        entry: the manifest's entry of the shard.
+        columns: the names of the columns to read.
+        prompt_ids: the ids of the prompts.
+
     Raises:
         InputError: the shard is missing or damaged.
     """
@@ -39,11 +45,14 @@ def first_images(folder: Path, prompt_ids: Sequence[str]) -> dict[tuple[str, str
     """Return the encoded image with the lowest seed of each prompt and candidate.
 
     Args:
-        folder: of the shards.
-        prompt_ids: the prompts to read.
+        folder: the folder of the shards.
+        prompt_ids: the ids of the prompts.
 
     Returns:
-        By prompt id and candidate; images that do not exist are left out.
+        The encoded images by prompt id and candidate. Pairs without an image are omitted.
+
+    Raises:
+        InputError: the manifest or a shard is missing or damaged.
     """
     images: dict[tuple[str, str], tuple[int, bytes]] = {}
     for entry in read_manifest(folder):
@@ -55,10 +64,18 @@ def first_images(folder: Path, prompt_ids: Sequence[str]) -> dict[tuple[str, str
 
 
 def mean_seconds(folder: Path, prompt_ids: Sequence[str], candidates: Sequence[str]) -> Floats:
-    """Return the measured seconds per image, averaged over seeds.
+    """Return the measured generation time per image, averaged over the seeds.
+
+    Args:
+        folder: the folder of the shards.
+        prompt_ids: the ids of the prompts.
+        candidates: the names of the candidates.
 
     Returns:
-        (n_prompts, n_candidates), NaN where there is no image.
+        Seconds (n_prompts, n_candidates), NaN where there is no image.
+
+    Raises:
+        InputError: the manifest or a shard is missing or damaged.
     """
     columns = ["prompt_id", "candidate", "seconds"]
     frames = [
@@ -75,7 +92,20 @@ def complete_prompts(
     prompt_ids: Sequence[str],
     candidates: Sequence[str],
 ) -> tuple[list[int], Ints]:
-    """Return the seeds, and the rows of the prompts with an image of every candidate and seed."""
+    """Return the seeds, and the prompts that have an image of every candidate at every seed.
+
+    Args:
+        folder: the folder of the shards.
+        entries: the shards to read.
+        prompt_ids: the ids of the prompts.
+        candidates: the names of the candidates.
+
+    Returns:
+        The ascending seeds of the images, and the positions of the prompts in ``prompt_ids``.
+
+    Raises:
+        InputError: a shard is missing or damaged.
+    """
     if not entries:
         return [], np.zeros(0, int)
     frames = [read_rows(folder, entry, KEYS, prompt_ids).to_pandas() for entry in entries]
@@ -87,10 +117,10 @@ def complete_prompts(
 
 
 def decode_images(images: Sequence[bytes], names: Sequence[str]) -> Iterator[np.ndarray]:
-    """Yield images as uint8 (h, w, 3).
+    """Yield decoded images, uint8 (height, width, 3).
 
     Args:
-        images: encoded.
+        images: the encoded images.
         names: one description per image, for the error message.
 
     Raises:
@@ -101,5 +131,6 @@ def decode_images(images: Sequence[bytes], names: Sequence[str]) -> Iterator[np.
             yield decode_image(data)
         except (OSError, UnidentifiedImageError) as error:
             raise InputError(
-                f"images: the image {name} cannot be decoded ({error}). Generate it again."
+                f"images: the image {name} cannot be decoded ({error}). Generate or import"
+                " it again."
             ) from error

@@ -1,4 +1,4 @@
-"""A lock file that admits one writing process per output."""
+"""A lock file that allows only one process at a time to write an output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catimage.errors import InputError
 
 @contextmanager
 def write_lock(output: Path) -> Iterator[None]:
-    """Hold the lock of ``output``, the file ``.NAME.lock`` in the same folder.
+    """Hold the lock of ``output``: the file ``.NAME.lock`` in the folder of the output.
 
     A killed ``dvc repro`` can leave the process of its stage running; the lock stops the next run
     from writing at the same time. The operating system releases the lock when the process ends for

@@ -1,7 +1,7 @@
 """The manifest: the list of the shards that belong to the current data.
 
-It is written last. Shard files that it does not list are ignored, and deleted by the next complete
-run.
+The manifest is written after all shards. Shard files that it does not list are ignored, and the
+next complete run deletes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from catimage.data.shards.store import DamagedShard, read_keys, shard_path, sync
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
-NAME = "manifest.json"
+MANIFEST_NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class ShardEntry:
     """A shard in the manifest.
 
     Attributes:
-        shard: its name, the hash of its plan.
-        candidate: the candidate of its images.
+        shard: the name of the shard, which is the hash of its plan.
+        candidate: the name of the candidate that the images belong to.
         images: the number of images.
-        digest: the digest of its images (:func:`catimage.data.shards.store.digest_of`).
+        digest: the digest of the images (:func:`catimage.data.shards.store.digest_of`).
     """
 
     shard: str
@@ -40,7 +40,7 @@ class ShardEntry:
 def write_manifest(folder: Path, entries: Sequence[ShardEntry]) -> None:
     """Write ``folder/manifest.json`` atomically, sorted by candidate and shard."""
     rows = sorted((asdict(e) for e in entries), key=lambda e: (e["candidate"], e["shard"]))
-    with replacing(folder / NAME) as fresh:
+    with replacing(folder / MANIFEST_NAME) as fresh:
         fresh.write_text(json.dumps({"protocol": PROTOCOL, "shards": rows}, indent=1) + "\n")
     sync_folder(folder)
 
@@ -51,7 +51,7 @@ def read_manifest(folder: Path) -> list[ShardEntry]:
     Raises:
         InputError: the manifest is missing, unreadable or empty.
     """
-    path = folder / NAME
+    path = folder / MANIFEST_NAME
     try:
         entries = [ShardEntry(**row) for row in json.loads(path.read_text())["shards"]]
     except FileNotFoundError as error:
@@ -64,10 +64,10 @@ def read_manifest(folder: Path) -> list[ShardEntry]:
 
 
 def delete_stale_files(folder: Path, entries: Sequence[ShardEntry]) -> int:
-    """Delete shards that are not in ``entries`` and temporary files; return how many."""
-    live = {shard_path(folder, e.shard) for e in entries}
+    """Delete temporary files and shards that are not in ``entries``; return their number."""
+    listed = {shard_path(folder, e.shard) for e in entries}
     stale = [
-        p for pattern in ("*.parquet", ".*.new") for p in folder.glob(pattern) if p not in live
+        p for pattern in ("*.parquet", ".*.new") for p in folder.glob(pattern) if p not in listed
     ]
     for path in stale:
         path.unlink()
@@ -81,12 +81,12 @@ def check_candidates(
 
     Args:
         folder: the folder of the shards.
-        entries: the live shards.
-        candidates: names of the candidates.
+        entries: the shards that the manifest lists.
+        candidates: the names of the candidates.
         command: the command that writes missing images, for the message.
 
     Raises:
-        InputError: a candidate has none.
+        InputError: a candidate has no images.
     """
     present = {entry.candidate for entry in entries}
     missing = [name for name in candidates if name not in present]
@@ -107,14 +107,14 @@ def check_prompts(
 
     Args:
         folder: the folder of the shards.
-        entries: the live shards.
-        prompt_ids: the prompts of the workspace.
+        entries: the shards that the manifest lists.
+        prompt_ids: the ids of the workspace's prompts.
         complete: whether every prompt needs an image of every candidate and seed.
         command: the command that writes missing images, for the messages.
 
     Raises:
-        InputError: a shard is missing or damaged, images belong to other prompts, or a prompt
-            lacks images and ``complete``.
+        InputError: a shard is missing or damaged, images belong to other prompts, or ``complete``
+            is True and a prompt lacks images.
     """
     try:
         counts, expected = _count_images(folder, entries)

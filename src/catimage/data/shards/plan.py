@@ -1,4 +1,4 @@
-"""Shard plans: which images a shard contains, decided before they are generated.
+"""Shard plans: the definitions of the images in a shard, made before the images are generated.
 
 A shard file is named after the hash of its plan, so that a finished shard can be reused exactly if
 nothing that its images depend on has changed.
@@ -17,22 +17,23 @@ from typing import Any
 from catimage.errors import InputError
 
 PROTOCOL = 1
-"""Part of every plan's hash. Increase it if equal plans would give other images or files."""
+"""Part of every plan's hash. Increase it with a change of the code that makes equal plans give
+other images or files."""
 
 Prompt = tuple[str, str]
-"""``prompt_id`` and text."""
+"""The ``prompt_id`` and the text of a prompt."""
 
 
 @dataclass(frozen=True)
 class PlannedCandidate:
-    """A candidate to plan images of.
+    """A candidate for which images are planned.
 
     Attributes:
-        candidate: its name.
-        generator: the name of its generator.
-        steps: its number of denoising steps.
-        definition: everything else that its images depend on: the settings of the generator and of
-            the candidate, and digests of the weights.
+        candidate: the name of the candidate.
+        generator: the name of the generator.
+        steps: the number of denoising steps.
+        definition: all other properties that the images depend on: the settings of the generator
+            and of the candidate, and digests of the weights.
     """
 
     candidate: str
@@ -49,13 +50,13 @@ class ShardPlan:
     interrupted repeats the same batches and generates the same images.
 
     Attributes:
-        candidate: name of the candidate.
+        candidate: the name of the candidate.
         definition: see :class:`PlannedCandidate`.
-        steps: number of denoising steps.
+        steps: the number of denoising steps.
         prompts: the prompts.
         seeds: the seeds of every prompt.
-        batch_size: images per batch, counted from the first image of the shard.
-        encoding: format of the encoded images.
+        batch_size: the number of images per batch; the first batch begins with the first image.
+        encoding: the format of the encoded images.
     """
 
     candidate: str
@@ -83,7 +84,7 @@ class ShardPlan:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
-    def images(self) -> int:
+    def image_count(self) -> int:
         """The number of images."""
         return len(self.prompts) * len(self.seeds)
 
@@ -101,7 +102,15 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class PromptBlock:
-    """The shards of one generator with the same prompts, so that texts are encoded once."""
+    """The plans of all shards that have the same generator and the same prompts.
+
+    The texts of the prompts are encoded once per block.
+
+    Attributes:
+        generator: the name of the generator.
+        prompts: the prompts.
+        plans: one plan per candidate of the generator.
+    """
 
     generator: str
     prompts: tuple[Prompt, ...]
@@ -121,8 +130,9 @@ def plan_blocks(
         candidates: the candidates; those of one generator must follow each other.
         prompts: the prompts. Prompts added at the end leave the plans of full shards unchanged.
         seeds: the seeds of every prompt.
-        batch_size: images generated at once.
-        shard_images: images per shard, which has ``shard_images // len(seeds)`` prompts, or one.
+        batch_size: the number of images to generate at once.
+        shard_images: the number of images per shard. A shard has ``shard_images // len(seeds)``
+            prompts, but at least one.
 
     Raises:
         InputError: a seed is listed twice.
@@ -136,11 +146,11 @@ def plan_blocks(
     parts = [tuple(prompts[start : start + size]) for start in range(0, len(prompts), size)]
     blocks = []
     for generator, group in groupby(candidates, lambda c: c.generator):
-        own = list(group)
+        candidates_of_generator = list(group)
         for part in parts:
             plans = (
                 ShardPlan(c.candidate, c.definition, c.steps, part, tuple(seeds), batch_size)
-                for c in own
+                for c in candidates_of_generator
             )
             blocks.append(PromptBlock(generator, part, tuple(plans)))
     return blocks

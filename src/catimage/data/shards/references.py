@@ -1,4 +1,4 @@
-"""Reference images: those with the same prompt and seed by the reference candidate."""
+"""Reference images: the images of a reference candidate for the same prompt and seed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ Key = tuple[str, int]
 
 
 class References:
-    """Finds the reference images (BudgetFusion 3.2) of images in shards.
+    """The reference images of the images in shards (BudgetFusion paper, section 3.2).
 
     Args:
         folder: the folder of the shards.
-        entries: the live shards.
-        candidates: the reference candidate by candidate; candidates without one are absent.
+        entries: the shards that the manifest lists.
+        reference_of: the name of the reference candidate of each candidate that has one.
     """
 
     def __init__(
-        self, folder: Path, entries: Sequence[ShardEntry], candidates: Mapping[str, str]
+        self, folder: Path, entries: Sequence[ShardEntry], reference_of: Mapping[str, str]
     ) -> None:
-        self._folder, self._candidates = folder, candidates
+        self._folder, self._reference_of = folder, reference_of
         self._entries = {
-            name: [e for e in entries if e.candidate == name] for name in set(candidates.values())
+            name: [e for e in entries if e.candidate == name] for name in set(reference_of.values())
         }
         self._locations: dict[str, dict[Key, ShardEntry]] = {}
         self._digests: dict[ShardEntry, str] = {}
         self._images = lru_cache(maxsize=2)(self._read_images)
 
     def digest(self, entry: ShardEntry) -> str:
-        """Return a digest of the shards with the references of a shard; empty if it has none."""
+        """Return a digest of the shards with the references of a shard's images.
+
+        The digest is an empty string if the images have no references.
+        """
         if entry not in self._digests:
             keys = read_keys(self._folder, entry.shard)
             digests = "".join(e.digest for e in self._reference_shards(entry.candidate, keys))
@@ -47,15 +50,16 @@ class References:
         return self._digests[entry]
 
     def images(self, candidate: str, keys: pd.DataFrame) -> list[bytes | None]:
-        """Return the encoded reference of each image, or None if it has none.
+        """Return the encoded reference image of each image, or None for an image without one.
 
         Args:
-            candidate: the candidate of the images.
-            keys: their ``prompt_id`` and ``seed``.
+            candidate: the name of the candidate that the images belong to.
+            keys: the columns ``prompt_id`` and ``seed`` of the images.
 
         Raises:
             FileNotFoundError: a shard with references does not exist.
-            DamagedShard: a shard with references is truncated, altered, or not the manifest's.
+            DamagedShard: a shard with references is truncated or altered, or does not match the
+                manifest.
         """
         pairs = _pairs(keys)
         references: dict[Key, bytes] = {}
@@ -66,7 +70,7 @@ class References:
 
     def _reference_shards(self, candidate: str, keys: pd.DataFrame) -> list[ShardEntry]:
         """Return the shards with the references of these images, in the order of first use."""
-        reference = self._candidates.get(candidate)
+        reference = self._reference_of.get(candidate)
         locations = self._locations_of(reference) if reference is not None else {}
         return list(dict.fromkeys(locations[pair] for pair in _pairs(keys) if pair in locations))
 

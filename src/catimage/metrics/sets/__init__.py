@@ -1,1 +1,1 @@
-"""Metrics of sets of images: distance to real images, and diversity."""
+"""Metrics of sets of images: distances from real images, and diversity."""

@@ -23,6 +23,7 @@ from catimage.scenes.grammar import draw_scene
 
 BATCH_SIZE = 32
 N_CLASSES = 100
+"""The number of classes of the zero-shot classifier."""
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 """The file of torch-fidelity's release v0.2.0: the Inception network of 2015-12-05, which defines
 FID and the Inception Score."""
@@ -32,28 +33,31 @@ class Extractor(ABC):
     """A network that maps images to features, and features to logits of classes.
 
     Attributes:
-        version: identifies the network and its weights.
+        version: a string that changes with the network and its weights.
     """
 
     version: str
 
     @abstractmethod
     def features(self, images: np.ndarray) -> Floats:
-        """Return the features (n, width) of uint8 (n, h, w, 3), n at most :data:`BATCH_SIZE`."""
+        """Return the features (n, width) of images, uint8 (n, h, w, 3).
+
+        At most :data:`BATCH_SIZE` images are passed at once.
+        """
 
     @abstractmethod
     def logits(self, features: Floats) -> Floats:
-        """Return logits (n, n_classes) of features (n, width)."""
+        """Return the logits (n, n_classes) of features (n, width)."""
 
     def all_features(self, images: Iterable[np.ndarray]) -> Floats:
-        """Return the features (n, width) of images uint8 (h, w, 3), which may differ in size.
+        """Return the features (n, width) of images, uint8 (h, w, 3) each, which may differ in size.
 
         At most one batch of images is in memory at a time.
         """
         batches = (
             image_batch
-            for _, same in groupby(images, key=np.shape)
-            for image_batch in _batches(same)
+            for _, images_of_one_size in groupby(images, key=np.shape)
+            for image_batch in _batches(images_of_one_size)
         )
         return np.concatenate([self.features(image_batch) for image_batch in batches])
 
@@ -70,16 +74,16 @@ def _batches(images: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
 
 
 def load_extractor(network: Literal["tiny", "inception"], context: MetricContext) -> Extractor:
-    """Load an extractor by its name.
+    """Load an extractor by the name of its network.
 
     Raises:
-        InputError: its weights or the device are unavailable.
+        InputError: the weights or the device are unavailable.
     """
     return TinyClipExtractor(context) if network == "tiny" else InceptionExtractor(context)
 
 
 class TinyClipExtractor(Extractor):
-    """The embedded CLIP, also if the router uses another text encoder.
+    """The embedded CLIP, which is used even if the router uses another text encoder.
 
     Features are image embeddings scaled to the length sqrt(width), so that the kernel of the kernel
     distance is (cosine + 1)^3. Logits are those of a zero-shot classifier whose classes are the
@@ -90,15 +94,15 @@ class TinyClipExtractor(Extractor):
         self._clip = shared_clip(context, EncoderParams())
         identity = f"{self._clip.digest} {class_captions()}"
         self.version = f"1-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-        self._classes: Floats = self._clip.texts(class_captions()).double().cpu().numpy()
+        self._classes: Floats = self._clip.embed_texts(class_captions()).double().cpu().numpy()
 
     def features(self, images: np.ndarray) -> Floats:
-        """Return the features (n, width) of uint8 (n, h, w, 3)."""
-        unit = self._clip.images(images).double().cpu().numpy()
+        """Return the features (n, width) of images, uint8 (n, h, w, 3)."""
+        unit = self._clip.embed_images(images).double().cpu().numpy()
         return np.asarray(unit * np.sqrt(unit.shape[1]))
 
     def logits(self, features: Floats) -> Floats:
-        """Return logits (n, 100): the cosine with each caption times the CLIP's logit scale."""
+        """Return the logits (n, 100): cosines with the captions times the CLIP's logit scale."""
         return np.asarray(
             self._clip.scale / np.sqrt(features.shape[1]) * features @ self._classes.T
         )
@@ -137,7 +141,7 @@ class InceptionExtractor(Extractor):
         self._head: Floats = network.fc.weight.detach().double().cpu().numpy()
 
     def features(self, images: np.ndarray) -> Floats:
-        """Return the features (n, 2048) of uint8 (n, h, w, 3)."""
+        """Return the features (n, 2048) of images, uint8 (n, h, w, 3)."""
         import torch
 
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device)
@@ -146,15 +150,15 @@ class InceptionExtractor(Extractor):
         return np.asarray(features.double().cpu().numpy())
 
     def logits(self, features: Floats) -> Floats:
-        """Return logits (n, 1008)."""
+        """Return the logits (n, 1008) of features (n, 2048)."""
         return np.asarray(features @ self._head.T)
 
 
 def _as_pickle(path: Path) -> io.BytesIO:
     """Return the tensors of ``path`` as a pickle in memory.
 
-    torch-fidelity unpickles its input without restrictions. ``read_state`` loads tensors only, so
-    unpickling this copy is safe.
+    torch-fidelity unpickles any object in the file that it is given. ``read_state`` loads only
+    tensors, so that unpickling this copy of the file is safe.
     """
     import torch
 

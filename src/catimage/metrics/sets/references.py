@@ -1,4 +1,4 @@
-"""Real images for the metrics of sets: a folder of the user's, or rendered scenes."""
+"""Real images for the metrics of sets: the images in a folder, or rendered scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def scenes_of(prompts: list[str]) -> list[Scene] | str:
-    """Return the scenes that prompts describe, or the first prompt outside the scene grammar."""
+    """Return the scenes that prompts describe, or the first prompt that describes no scene."""
     scenes = []
     for prompt in prompts:
         scene = parse(prompt)
@@ -28,7 +28,7 @@ def scenes_of(prompts: list[str]) -> list[Scene] | str:
 
 
 def render_scenes(scenes: list[Scene], per_scene: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield ``per_scene`` images of every scene in turn: uint8 (64, 64, 3)."""
+    """Yield ``per_scene`` images of the first scene, then of the next: uint8 (64, 64, 3) each."""
     for i, scene in enumerate(scenes):
         rng = np.random.default_rng([seed, i])
         for _ in range(per_scene):
@@ -39,7 +39,7 @@ def list_images(folder: Path) -> list[Path]:
     """Return the image files of a folder and its subfolders, sorted.
 
     Raises:
-        InputError: there are fewer than two.
+        InputError: the folder has fewer than two images.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(files) < 2:
@@ -52,7 +52,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_images(files: list[Path]) -> Iterator[np.ndarray]:
-    """Yield images as uint8 (h, w, 3), without transparency.
+    """Yield the images in files, uint8 (h, w, 3) each, without transparency.
 
     Raises:
         InputError: a file is not an image.

@@ -1,8 +1,8 @@
 """The metrics of sets of images, by name.
 
-CATImage names quality at the level of sets as a limitation: a router that sends each prompt to the
-best candidate for it may produce a set that is less diverse, or further from real images, than that
-of a single candidate.
+The CATImage paper names the quality of sets of images as a limitation: a router that sends each
+prompt to the best candidate may produce a set that is less diverse, or further from real images,
+than the set of a single candidate.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ class SetMetric:
     """A metric of a set of images.
 
     Attributes:
-        name: in snake_case. ``fid``, ``kid`` and ``inception_score`` are reserved for the Inception
-            network.
+        name: the name, in snake_case. ``fid``, ``kid`` and ``inception_score`` are reserved for the
+            Inception network.
         network: the network of :mod:`catimage.metrics.sets.features` that extracts features.
         output: the output of the network that the statistic uses.
-        statistic: a function of the set and, if ``needs_reference``, of a set of real images.
+        statistic: a function of the set and of a set of real images, which may be None unless
+            ``needs_reference``.
         range: the lowest and the highest possible value.
         higher_is_better: the direction of the values.
         needs_reference: whether a set of real images is required.
@@ -83,7 +84,7 @@ def set_metric(name: str) -> SetMetric:
     if name not in SET_METRICS:
         names = list(SET_METRICS)
         raise InputError(
-            f"evaluate.set_metrics: unknown metric {name!r}{nearest(name, names)}. The metrics are"
+            f"evaluate.set_metrics: unknown metric {name!r}{nearest(name, names)}. Use one of"
             f" {', '.join(names)}."
         )
     return SET_METRICS[name]

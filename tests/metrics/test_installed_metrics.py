@@ -15,15 +15,15 @@ from catimage.metrics.registry import get_metric, metric_class, metric_names
 from catimage.params import Params, parse_params
 
 DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-NUMBER = count()
+MODULE_NUMBERS = count()
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Install a module with one metric as pip does, under a unique module name."""
+    """Return a function that installs a module with one metric, under a unique module name."""
 
     def install_module(code: str, name: str, attribute: str) -> None:
-        module = f"own_metrics_{next(NUMBER)}"
+        module = f"custom_metrics_{next(MODULE_NUMBERS)}"
         (tmp_path / f"{module}.py").write_text(code)
         info = tmp_path / f"{module}-1.0.dist-info"
         info.mkdir()
@@ -37,6 +37,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def example(language: str) -> str:
+    """Return the first code block in a language after the heading "Writing a metric"."""
     section = DOCS[DOCS.index("## Writing a metric") :]
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[0]
 
@@ -57,10 +58,10 @@ def test_the_example_of_the_documentation_is_a_valid_metric(install, tmp_path: P
     Image.fromarray(images[1]).save(tmp_path / "blue.png")
     (row,) = score_rows([tmp_path / "blue.png"], "blue", [name], Params())
     assert row["value"] == pytest.approx(-0.2)
-    both = parse_params({"label": {"composites": {"it": {"terms": {name: {}}}}}}, "here")
-    assert score_rows([tmp_path / "blue.png"], "blue", ["it"], both)[0]["value"] == pytest.approx(
-        0.4
-    )
+    params = parse_params({"label": {"composites": {"mean": {"terms": {name: {}}}}}}, "here")
+    assert score_rows([tmp_path / "blue.png"], "blue", ["mean"], params)[0][
+        "value"
+    ] == pytest.approx(0.4)
 
 
 def test_the_composite_of_the_documentation_is_valid():
@@ -70,10 +71,10 @@ def test_the_composite_of_the_documentation_is_valid():
     assert params.metric in params.label.metrics and params.metric in params.label.composites
 
 
-PLAIN = """
+VALID_CODE = """
 from catimage.metrics.metric import Metric
-class Own(Metric):
-    name = "own"
+class Custom(Metric):
+    name = "custom"
     range = (0, 1)
     def score(self, images, prompts):
         return [0.5] * len(images)
@@ -86,46 +87,47 @@ class Own(Metric):
         (
             "import no_such_module",
             (
-                r"metric 'own' \(entry point own_metrics_\d+:Own\): cannot be imported"
+                r"metric 'custom' \(entry point custom_metrics_\d+:Custom\): cannot be imported"
                 r" \(ModuleNotFoundError: No module"
             ),
         ),
-        ("", r"cannot be imported \(AttributeError: module .* has no attribute 'Own'\)"),
-        ("Own = 3", "not a subclass of catimage.metrics.metric.Metric"),
+        ("", r"cannot be imported \(AttributeError: module .* has no attribute 'Custom'\)"),
+        ("Custom = 3", "not a subclass of catimage.metrics.metric.Metric"),
         (
-            "class Own:\n    name, range = 'own', (0, 1)",
+            "class Custom:\n    name, range = 'custom', (0, 1)",
             "not a subclass of catimage.metrics.metric.Metric",
         ),
         (
-            PLAIN.replace('"own"', '"other"'),
+            VALID_CODE.replace('"custom"', '"other"'),
             "the class has the name 'other'. Give the entry point the same name",
         ),
-        (PLAIN.replace("    range = (0, 1)\n", ""), "the class has no attribute 'range'"),
-        (PLAIN.replace('    name = "own"\n', ""), "the class has no attribute 'name'"),
+        (VALID_CODE.replace("    range = (0, 1)\n", ""), "the class has no attribute 'range'"),
+        (VALID_CODE.replace('    name = "custom"\n', ""), "the class has no attribute 'name'"),
         (
-            PLAIN.replace("(0, 1)", "(1, 0)"),
+            VALID_CODE.replace("(0, 1)", "(1, 0)"),
             r"invalid range \(1, 0\)\. Set it to the lowest and the highest possible score",
         ),
-        (PLAIN.replace("(0, 1)", "'all'"), "invalid range 'all'"),
+        (VALID_CODE.replace("(0, 1)", "'all'"), "invalid range 'all'"),
         (
-            PLAIN.replace("def score", "def scores"),
-            r"its constructor failed \(TypeError: Can't instantiate abstract class Own",
+            VALID_CODE.replace("def score", "def scores"),
+            r"its constructor failed \(TypeError: Can't instantiate abstract class Custom",
         ),
         (
-            PLAIN + "    def __init__(self, context):\n        raise OSError('no\\n weights.')\n",
+            VALID_CODE
+            + "    def __init__(self, context):\n        raise OSError('no\\n weights.')\n",
             r"its constructor failed \(OSError: no weights\)\. Correct the class\.$",
         ),
     ],
 )
-def test_an_invalid_class_is_refused_in_one_sentence(install, code: str, message: str):
-    install(code, "own", "Own")
+def test_an_invalid_class_is_refused_with_a_message_of_one_line(install, code: str, message: str):
+    install(code, "custom", "Custom")
     with pytest.raises(InputError, match=message) as error:
-        get_metric("own")
+        get_metric("custom")
     assert "\n" not in str(error.value)
-    assert str(error.value).startswith("metric 'own'")
+    assert str(error.value).startswith("metric 'custom'")
 
 
 def test_a_package_cannot_replace_a_built_in_metric(install):
-    install(PLAIN.replace('"own"', '"sharpness"'), "sharpness", "Own")
+    install(VALID_CODE.replace('"custom"', '"sharpness"'), "sharpness", "Custom")
     assert metric_class("sharpness").__module__ == "catimage.metrics.sharpness"
     assert metric_names().count("sharpness") == 1
