@@ -1,6 +1,6 @@
-"""Small pipelines with random weights of each diffusion architecture that the pools use.
+"""Small pipelines with random weights, one per diffusion architecture of the pools.
 
-Each has a few thousand parameters and is saved with ``save_pretrained``.
+Each pipeline has a few thousand parameters and is saved with ``save_pretrained``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 SIZE = 16
+"""Width and height of the images in pixels."""
 _BLOCKS = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
 
 
@@ -24,8 +25,9 @@ class Architecture:
 
     Attributes:
         pipeline: name of the pipeline class in diffusers.
-        parts: function that returns the pipeline's parts; it may write files to a folder.
-        settings: settings of a generator in a pool file, other than pipeline and weights.
+        parts: function that returns the parts of the pipeline by name. Its argument is a folder for
+            the files of tokenizers.
+        settings: further settings of the generator in a pool file.
     """
 
     pipeline: str
@@ -34,14 +36,14 @@ class Architecture:
 
 
 def save_architecture(name: str, folder: Path) -> Path:
-    """Save an untrained pipeline, and return its folder."""
+    """Save an untrained pipeline of the architecture ``name``, and return the folder."""
     import diffusers
 
     architecture = ARCHITECTURES[name]
     torch.manual_seed(3)
     parts = {
-        k: v.eval() if isinstance(v, torch.nn.Module) else v
-        for k, v in architecture.parts(folder / "tokenizers").items()
+        key: part.eval() if isinstance(part, torch.nn.Module) else part
+        for key, part in architecture.parts(folder / "tokenizers").items()
     }
     getattr(diffusers, architecture.pipeline)(**parts).save_pretrained(
         folder, safe_serialization=True
@@ -50,7 +52,12 @@ def save_architecture(name: str, folder: Path) -> Path:
 
 
 def generator_entry(name: str, weights: str = "") -> dict[str, Any]:
-    """Return the entry of a pool file for a generator of an architecture."""
+    """Return the entry of a generator in a pool file.
+
+    Args:
+        name: name of the architecture.
+        weights: the folder of the pipeline, relative to the pool file; by default ``name``.
+    """
     architecture = ARCHITECTURES[name]
     return {
         "pipeline": architecture.pipeline,
@@ -80,42 +87,43 @@ def _unet(**options: Any) -> Any:
 def _vae(channels: int = 4, **options: Any) -> Any:
     from diffusers import AutoencoderKL
 
-    types = {
+    block_types = {
         "down_block_types": ("DownEncoderBlock2D",) * 2,
         "up_block_types": ("UpDecoderBlock2D",) * 2,
     }
-    return AutoencoderKL(latent_channels=channels, **types, **_BLOCKS, **options)
+    return AutoencoderKL(latent_channels=channels, **block_types, **_BLOCKS, **options)
 
 
-def _letters() -> list[str]:
+def _byte_characters() -> list[str]:
+    """Return the characters that represent single bytes in byte-level tokenizers."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     return sorted(ByteLevel.alphabet())
 
 
 def _clip(folder: Path, name: str, projection: bool = False) -> dict[str, Any]:
-    """Return a CLIP text encoder of 16 channels and a byte-level tokenizer.
+    """Return a CLIP text encoder of 16 channels and a byte-level tokenizer, by name of the part.
 
     Args:
-        folder: folder for the tokenizer's files.
-        name: suffix of the parts' names.
-        projection: whether the encoder has a projection.
+        folder: folder for the files of the tokenizer.
+        name: suffix of the names of both parts.
+        projection: whether the encoder has a projection layer.
     """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     tokenizer = clip_tokenizer(folder / f"clip{name}")
-    size = len(tokenizer)
+    vocabulary_size = len(tokenizer)
     config = CLIPTextConfig(
-        vocab_size=size,
+        vocab_size=vocabulary_size,
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
         projection_dim=16,
         max_position_embeddings=77,
-        bos_token_id=size - 2,
-        eos_token_id=size - 1,
-        pad_token_id=size - 1,
+        bos_token_id=vocabulary_size - 2,
+        eos_token_id=vocabulary_size - 1,
+        pad_token_id=vocabulary_size - 1,
     )
     model = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
     return {f"text_encoder{name}": model, f"tokenizer{name}": tokenizer}
@@ -125,24 +133,29 @@ def clip_tokenizer(folder: Path) -> Any:
     """Save a byte-level CLIP tokenizer without merges in ``folder``, and return it."""
     from transformers import CLIPTokenizer
 
-    letters = _letters()
+    characters = _byte_characters()
     tokens = [
-        *letters,
-        *(f"{letter}</w>" for letter in letters),
+        *characters,
+        *(f"{character}</w>" for character in characters),
         "<|startoftext|>",
         "<|endoftext|>",
     ]
-    return CLIPTokenizer.from_pretrained(_tokenizer_files(folder, tokens), model_max_length=77)
+    return CLIPTokenizer.from_pretrained(_save_tokenizer_files(folder, tokens), model_max_length=77)
 
 
-def _tokenizer_files(folder: Path, tokens: list[str]) -> Path:
+def _save_tokenizer_files(folder: Path, tokens: list[str]) -> Path:
+    """Write the vocabulary and an empty list of merges, and return the folder."""
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return folder
 
 
-def _t5(name: str) -> dict[str, Any]:
+def _t5(name: str, width: int = 16) -> dict[str, Any]:
+    """Return a T5 text encoder of ``width`` channels and its tokenizer, by name of the part.
+
+    ``name`` is the suffix of the names of both parts.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
@@ -153,13 +166,13 @@ def _t5(name: str) -> dict[str, Any]:
         *((chr(c), -2.0) for c in range(97, 123)),
         ("▁", -2.0),
     ]
-    unigrams = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
-    unigrams.pre_tokenizer = pre_tokenizers.Metaspace()
+    model = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
+    model.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer = T5TokenizerFast(
-        tokenizer_object=unigrams, vocab=pieces, extra_ids=0, model_max_length=32
+        tokenizer_object=model, vocab=pieces, extra_ids=0, model_max_length=32
     )
     config = T5Config(
-        vocab_size=len(pieces), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+        vocab_size=len(pieces), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2
     )
     return {f"text_encoder{name}": T5EncoderModel(config), f"tokenizer{name}": tokenizer}
 
@@ -167,8 +180,8 @@ def _t5(name: str) -> dict[str, Any]:
 def _qwen_tokenizer(folder: Path) -> Any:
     from transformers import Qwen2Tokenizer
 
-    tokens = [*_letters(), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Qwen2Tokenizer.from_pretrained(_tokenizer_files(folder / "qwen", tokens))
+    tokens = [*_byte_characters(), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer.from_pretrained(_save_tokenizer_files(folder / "qwen", tokens))
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     )
@@ -226,11 +239,11 @@ def _sdxl(folder: Path) -> dict[str, Any]:
         use_linear_projection=True,
         cross_attention_dim=32,
     )
-    texts = _clip(folder, "") | _clip(folder, "_2", projection=True)
-    return {"unet": unet, "vae": _vae(), "scheduler": EulerDiscreteScheduler(), **texts}
+    text_parts = _clip(folder, "") | _clip(folder, "_2", projection=True)
+    return {"unet": unet, "vae": _vae(), "scheduler": EulerDiscreteScheduler(), **text_parts}
 
 
-def _flow(**options: Any) -> Any:
+def _flow_scheduler(**options: Any) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(**options)
@@ -254,7 +267,7 @@ def _flux(folder: Path) -> dict[str, Any]:
     return {
         "transformer": transformer,
         "vae": vae,
-        "scheduler": _flow(use_dynamic_shifting=True),
+        "scheduler": _flow_scheduler(use_dynamic_shifting=True),
         **_clip(folder, ""),
         **_t5("_2"),
     }
@@ -277,16 +290,15 @@ def _sd3(folder: Path) -> dict[str, Any]:
         pos_embed_max_size=8,
     )
     vae = _vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1)
-    texts = _clip(folder, "", projection=True) | _clip(folder, "_2", projection=True)
-    t5 = _t5("_3")
-    t5["text_encoder_3"] = type(t5["text_encoder_3"])(_wider(t5["text_encoder_3"].config))
-    return {"transformer": transformer, "vae": vae, "scheduler": _flow(shift=3.0), **texts, **t5}
-
-
-def _wider(config: Any) -> Any:
-    """Set T5's width to that of both CLIP text encoders together, as in Stable Diffusion 3."""
-    config.d_model = 32
-    return config
+    text_parts = _clip(folder, "", projection=True) | _clip(folder, "_2", projection=True)
+    t5 = _t5("_3", width=32)  # the width of both CLIP text encoders together
+    return {
+        "transformer": transformer,
+        "vae": vae,
+        "scheduler": _flow_scheduler(shift=3.0),
+        **text_parts,
+        **t5,
+    }
 
 
 def _z_image(folder: Path) -> dict[str, Any]:
@@ -305,12 +317,12 @@ def _z_image(folder: Path) -> dict[str, Any]:
         axes_lens=[256, 32, 32],
     )
     vae = _vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1)
-    text = Qwen3Model(Qwen3Config(head_dim=8, **_QWEN))
+    text_encoder = Qwen3Model(Qwen3Config(head_dim=8, **_QWEN))
     return {
         "transformer": transformer,
         "vae": vae,
-        "scheduler": _flow(shift=3.0),
-        "text_encoder": text,
+        "scheduler": _flow_scheduler(shift=3.0),
+        "text_encoder": text_encoder,
         "tokenizer": _qwen_tokenizer(folder),
     }
 
@@ -330,18 +342,18 @@ def _flux2_klein(folder: Path) -> dict[str, Any]:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
     )
-    types = {
+    block_types = {
         "down_block_types": ("DownEncoderBlock2D",) * 2,
         "up_block_types": ("UpDecoderBlock2D",) * 2,
     }
-    vae = AutoencoderKLFlux2(latent_channels=4, **types, **_BLOCKS)
-    text = Qwen3ForCausalLM(Qwen3Config(head_dim=8, **_QWEN))
-    scheduler = _flow(use_dynamic_shifting=True)
+    vae = AutoencoderKLFlux2(latent_channels=4, **block_types, **_BLOCKS)
+    text_encoder = Qwen3ForCausalLM(Qwen3Config(head_dim=8, **_QWEN))
+    scheduler = _flow_scheduler(use_dynamic_shifting=True)
     parts = {
         "transformer": transformer,
         "vae": vae,
         "scheduler": scheduler,
-        "text_encoder": text,
+        "text_encoder": text_encoder,
         "tokenizer": _qwen_tokenizer(folder),
     }
     return parts | {"is_distilled": True}
@@ -373,13 +385,14 @@ def _qwen_image(folder: Path) -> dict[str, Any]:
     return {
         "transformer": transformer,
         "vae": vae,
-        "scheduler": _flow(use_dynamic_shifting=True, shift_terminal=0.02),
+        "scheduler": _flow_scheduler(use_dynamic_shifting=True, shift_terminal=0.02),
         "text_encoder": _qwen_vl(),
         "tokenizer": _qwen_tokenizer(folder),
     }
 
 
 def _qwen_vl() -> Any:
+    """Return the text encoder of Qwen-Image, a vision-language model."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     vision = {

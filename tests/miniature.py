@@ -1,4 +1,4 @@
-"""A pipeline and a CLIP model with the architectures of the embedded pool and random weights."""
+"""A miniature pool: a pipeline and a CLIP model of the embedded pool, with random weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from catimage.params import Params, parse_params
 from catimage.workspace import Workspace
 
 STEPS = (1, 2, 4)
+"""Numbers of steps of the candidates."""
 
 
 def save_clip_folder(folder: Path) -> Path:
-    """Save an untrained open_clip model with its tokenizer, and return the folder."""
+    """Save an untrained open_clip model and its tokenizer, and return the folder."""
     from transformers import CLIPTokenizer
 
     from catimage_tiny.clip import new_clip, save_clip
-    from catimage_tiny.tokenizer import train_tokenizer
+    from catimage_tiny.text_tokenizer import train_text_tokenizer
 
     torch.manual_seed(1)
-    train_tokenizer(folder, captions=200)
-    size = len(CLIPTokenizer.from_pretrained(folder))
-    save_clip(new_clip(size), size, folder)
+    train_text_tokenizer(folder, captions=200)
+    vocabulary_size = len(CLIPTokenizer.from_pretrained(folder))
+    save_clip(new_clip(vocabulary_size), vocabulary_size, folder)
     return folder
 
 
@@ -35,23 +36,24 @@ def save_pipeline(folder: Path, clip: Path) -> Path:
 
     Args:
         folder: the folder to write.
-        clip: a folder of :func:`save_clip_folder`, whose text encoder the pipeline uses.
+        clip: the folder of the CLIP model whose text encoder the pipeline uses, from
+            :func:`save_clip_folder`.
     """
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
     from catimage_tiny.autoencoder import new_autoencoder
     from catimage_tiny.denoiser import new_denoiser
-    from catimage_tiny.noise import NOISE
+    from catimage_tiny.noise import SCHEDULER_CONFIG
     from catimage_tiny.text_encoder import text_encoder_from
 
-    text, tokenizer = text_encoder_from(clip)
+    text_encoder, tokenizer = text_encoder_from(clip)
     torch.manual_seed(2)
     pipeline = StableDiffusionPipeline(
         vae=new_autoencoder(),
-        text_encoder=text,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=new_denoiser(),
-        scheduler=EulerDiscreteScheduler.from_config(NOISE),
+        scheduler=EulerDiscreteScheduler.from_config(SCHEDULER_CONFIG),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -61,7 +63,12 @@ def save_pipeline(folder: Path, clip: Path) -> Path:
 
 
 def pool_tree(weights: str, steps: tuple[int, ...] = STEPS) -> dict[str, object]:
-    """Return the content of the miniature pool's YAML file."""
+    """Return the content of the miniature pool's YAML file.
+
+    Args:
+        weights: the folder of the pipeline, relative to the file.
+        steps: the number of steps of each candidate.
+    """
     generator = {
         "kind": "diffusers",
         "pipeline": "StableDiffusionPipeline",
@@ -78,9 +85,9 @@ def pool_tree(weights: str, steps: tuple[int, ...] = STEPS) -> dict[str, object]
 
 
 def save_pool(folder: Path) -> Path:
-    """Save the miniature pool, and return its YAML file.
+    """Save the miniature pool, and return the path of its YAML file.
 
-    The weights are in ``sd`` and a CLIP model is in ``clip``, in the folder of the file.
+    The pipeline is in the subfolder ``sd``, and the CLIP model in the subfolder ``clip``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_pipeline(folder / "sd", save_clip_folder(folder / "clip"))
@@ -91,13 +98,13 @@ def save_pool(folder: Path) -> Path:
 def workspace_of(
     root: Path, pool: Path, prompts: list[str], **sections: object
 ) -> tuple[Workspace, Params]:
-    """Create a workspace with a prompts table, and parameters.
+    """Create a workspace with a prompts table, and return the workspace and parameters for it.
 
     Args:
         root: the folder of the workspace.
-        pool: the file of a pool, with a CLIP model in ``clip`` in its folder.
-        prompts: the prompts, all in the train split.
-        sections: further sections of the parameters; the default has shards of four images.
+        pool: the YAML file of a pool, whose folder contains a CLIP model in ``clip``.
+        prompts: the texts of the prompts, all of the split ``train``.
+        sections: sections that are added to the parameters or replace the default sections.
     """
     workspace = Workspace(root)
     rows = [(prompt_id(p), p, "test", "train") for p in prompts]

@@ -1,4 +1,4 @@
-"""Small tables that pass validation."""
+"""Small tables that pass the checks of the stage validate."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def id_of_prompt(i: int) -> str:
 
 
 def valid_tables(n: int = 40) -> dict[str, Any]:
-    """Return prompts, candidates, scores and embeddings of ``n`` prompts, by name.
+    """Return the tables prompts, candidates, scores and embeddings of ``n`` prompts, by name.
 
-    There are two candidates, with costs in two units, two seeds and two metrics.
+    The tables have two candidates with costs in two units, two seeds and two metrics.
     """
     ids = [id_of_prompt(i) for i in range(n)]
     prompts = pd.DataFrame(
@@ -33,7 +33,7 @@ def valid_tables(n: int = 40) -> dict[str, Any]:
             "prompt_id": ids,
             "prompt": [prompt_text(i) for i in range(n)],
             "source": "scenes",
-            "split": [split_of(i) for i in ids],
+            "split": [split_of(identifier) for identifier in ids],
         }
     )
     candidates = [
@@ -42,8 +42,8 @@ def valid_tables(n: int = 40) -> dict[str, Any]:
         for steps in (1, 2)
     ]
     scores = [
-        (i, candidate, seed, metric, "1", 0.25 + seed / 100)
-        for i in ids
+        (identifier, candidate, seed, metric, "1", 0.25 + seed / 100)
+        for identifier in ids
         for candidate in ("mini-1", "mini-2")
         for seed in (0, 1)
         for metric in ("clip_score", "sharpness")
@@ -57,13 +57,14 @@ def valid_tables(n: int = 40) -> dict[str, Any]:
 
 
 def _embeddings(ids: list[str]) -> Embeddings:
+    """Return embeddings of one token per prompt, all of them different."""
     n = len(ids)
     return Embeddings(
-        ids,
-        np.eye(n, dtype=np.float32),
-        np.zeros((n, 1, 1), np.float16),
-        np.zeros((n, 1), np.float16),
-        np.arange(n + 1),
-        np.zeros(n, bool),
-        "tiny",
+        prompt_ids=ids,
+        pooled=np.eye(n, dtype=np.float32),
+        layers=np.zeros((n, 1, 1), np.float16),
+        tokens=np.zeros((n, 1), np.float16),
+        offsets=np.arange(n + 1),
+        cut=np.zeros(n, bool),
+        encoder="tiny",
     )

@@ -1,3 +1,5 @@
+"""Device memory: modules move to the host when the limit is reached, and parts are evicted."""
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from catimage.pool.device_memory import DeviceMemory, free_bytes, module_bytes
 
 
 class LoggedModule(torch.nn.Linear):
-    """A module of 4,000 bytes that logs the devices it is moved to."""
+    """A module of 4,000 bytes that logs the devices to which it is moved."""
 
     def __init__(self, log: list[str], name: str) -> None:
         super().__init__(999, 1, dtype=torch.float32)
@@ -21,13 +23,13 @@ class LoggedModule(torch.nn.Linear):
 def _memory(
     monkeypatch: pytest.MonkeyPatch, limit: int | None
 ) -> tuple[DeviceMemory, list[str], list[LoggedModule]]:
-    """Return the memory of a device that this machine does not have, a log, and three modules."""
+    """Return the memory of a fake device ``card``, a log of moves, and three modules."""
     monkeypatch.setattr(device_memory, "device_of", lambda name: name)
     log: list[str] = []
     return DeviceMemory("card", limit), log, [LoggedModule(log, name) for name in "abc"]
 
 
-def test_the_longest_idle_module_is_moved_to_the_host(monkeypatch: pytest.MonkeyPatch):
+def test_the_least_recently_used_module_is_moved_to_the_host(monkeypatch: pytest.MonkeyPatch):
     memory, log, (a, b, c) = _memory(monkeypatch, limit=9000)
     assert module_bytes(a) == 4000
     for modules in ([a], [b], [a], [c], [a], [b]):
@@ -35,7 +37,7 @@ def test_the_longest_idle_module_is_moved_to_the_host(monkeypatch: pytest.Monkey
     assert log == ["a card", "b card", "b cpu", "c card", "c cpu", "b card"]
 
 
-def test_without_a_limit_all_modules_stay_on_the_device(monkeypatch: pytest.MonkeyPatch):
+def test_all_modules_stay_on_a_device_without_a_limit(monkeypatch: pytest.MonkeyPatch):
     memory, log, modules = _memory(monkeypatch, limit=None)
     for _ in range(2):
         for module in modules:
@@ -43,7 +45,9 @@ def test_without_a_limit_all_modules_stay_on_the_device(monkeypatch: pytest.Monk
     assert log == ["a card", "b card", "c card"]
 
 
-def test_modules_larger_than_the_limit_are_alone_on_the_device(monkeypatch: pytest.MonkeyPatch):
+def test_modules_that_exceed_the_limit_together_are_moved_to_the_device_without_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
     memory, log, (a, b, c) = _memory(monkeypatch, limit=5000)
     memory.load([c])
     memory.load([a, b])
@@ -60,8 +64,8 @@ def test_evicted_parts_are_removed(monkeypatch: pytest.MonkeyPatch):
     assert log == ["a card", "b card"]
 
 
-def test_the_device_and_its_memory():
+def test_a_cpu_has_no_limit_and_an_unknown_device_is_refused():
     assert DeviceMemory("cpu").limit is None
     assert (free_bytes("cpu") or 2**30) > 2**20
-    with pytest.raises(InputError, match="device 'teapot'"):
-        DeviceMemory("teapot")
+    with pytest.raises(InputError, match="device 'unknown'"):
+        DeviceMemory("unknown")

@@ -1,3 +1,5 @@
+"""Reading pool files: the search for a file, and messages for invalid files."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,21 @@ def test_a_pool_of_the_workspace_takes_precedence(tmp_path: Path):
     assert load_pool("tiny", tmp_path / "absent").name == "tiny"
 
 
-def test_an_unknown_name_lists_the_known_names(tmp_path: Path):
+def test_the_message_for_an_unknown_name_lists_the_pools(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("")
-    with pytest.raises(InputError, match=r"'tinny' is not in .*did you mean 'tiny'.*mine, .*tiny"):
+    with pytest.raises(
+        InputError, match=r"'tinny': there is no such pool .*did you mean 'tiny'.*mine, .*tiny"
+    ):
         load_pool("tinny", tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load_pool(str(tmp_path / "absent.yaml"))
 
 
 def _set(*path: Any) -> Callable[[Any], None]:
-    """Return a function that sets one value of a tree. The arguments are keys, then the value."""
+    """Return a function that sets one value of a nested mapping.
+
+    The arguments are the keys of the value, from the outermost to the innermost, and the value.
+    """
     *keys, last, value = path
 
     def set_value(tree: Any) -> None:
@@ -36,20 +43,20 @@ def _set(*path: Any) -> Callable[[Any], None]:
     return set_value
 
 
-BAD = {
-    "duplicate": (
+INVALID_POOLS = {
+    "two candidates with one name": (
         _set("candidates", 2, "candidate", "mini-1"),
         r"candidates, row 3: the candidate 'mini-1' is already in row 1\. Rename or remove one",
     ),
     "negative cost": (
         _set("candidates", 1, "cost", -1),
-        r"'candidates, row 2\.cost'.*greater than or equal to 0 \(found -1\)",
+        r"'candidates, row 2\.cost'.*greater than or equal to 0 \(found -1\)\. Correct it\.",
     ),
     "infinite cost": (
         _set("candidates", 1, "cost", float("inf")),
         r"'candidates, row 2\.cost'.*finite",
     ),
-    "no steps": (_set("candidates", 0, "steps", 0), r"'candidates, row 1\.steps'"),
+    "zero steps": (_set("candidates", 0, "steps", 0), r"'candidates, row 1\.steps'"),
     "unknown generator": (
         _set("candidates", 0, "generator", "minni"),
         r"row 1: no generator is called 'minni' \(did you mean 'mini'",
@@ -70,15 +77,15 @@ BAD = {
         _set("candidates", 0, "size", 64),
         r"row 1: unknown key 'size'.*The keys are .*steps, cost, unit, scheduler",
     ),
-    "a bad setting": (
+    "invalid setting": (
         _set("candidates", 0, "guidance", -1),
         r"row 1: key 'guidance': .*greater than or equal to 0 \(found -1\)",
     ),
-    "the same twice": (
+    "two equal candidates": (
         _set("candidates", 2, "steps", 1),
         r"row 3: the candidate 'mini-4' is the same as 'mini-1'\. Remove one",
     ),
-    "the same, written differently": (
+    "two equal candidates, one of which sets a default explicitly": (
         lambda tree: tree["candidates"][2].update(steps=1, guidance=3.0),
         r"row 3: the candidate 'mini-4' is the same as 'mini-1'",
     ),
@@ -86,7 +93,7 @@ BAD = {
         lambda tree: tree["generators"]["mini"].pop("size"),
         r"the key 'generators\.mini\.size' is missing",
     ),
-    "odd size": (
+    "a size that is not a multiple of 8": (
         _set("generators", "mini", "size", 63),
         r"'generators\.mini\.size': .*multiple of 8 \(found 63\)",
     ),
@@ -94,7 +101,7 @@ BAD = {
         _set("generators", "mini", "kind", "magic"),
         r"mini\.kind': no kind is called 'magic'\. The kinds are diffusers",
     ),
-    "no cost": (
+    "a candidate without an explicit cost": (
         _set("costs", "explicit"),
         r"row 1: the candidate 'mini-1' has no cost\. Add one, or write 'costs: counted'",
     ),
@@ -122,13 +129,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("change", "message"), INVALID_POOLS.values(), ids=INVALID_POOLS)
 def test_an_invalid_pool_is_refused_in_one_line(
     tmp_path: Path, change: Callable[[Any], None], message: str
 ):
     tree = pool_tree("sd")
     change(tree)
-    path = tmp_path / "bad.yaml"
+    path = tmp_path / "invalid.yaml"
     path.write_text(yaml.safe_dump(tree))
     with pytest.raises(InputError, match=message) as caught:
         load_pool(str(path))
@@ -138,7 +145,7 @@ def test_an_invalid_pool_is_refused_in_one_line(
 
 @pytest.mark.parametrize("text", ["a: [", "- a list", "just text", ""])
 def test_a_file_without_a_pool_is_refused(tmp_path: Path, text: str):
-    path = tmp_path / "bad.yaml"
+    path = tmp_path / "invalid.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=str(path)):
         load_pool(str(path))

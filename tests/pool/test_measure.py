@@ -1,4 +1,7 @@
-"""Measurements with a fake clock and a fake energy counter; tests/stages has real measurements."""
+"""Measurements with a fake clock and a fake energy counter.
+
+tests/stages/test_generate.py has measurements with a real clock.
+"""
 
 from typing import Any
 
@@ -12,10 +15,10 @@ CANDIDATE = Candidate(candidate="c", generator="g", steps=3)
 
 
 class FakeGenerator:
-    """A generator that advances a clock.
+    """A generator that advances a fake clock.
 
     Args:
-        durations: seconds of each image; the last one is that of all further images.
+        durations: seconds of each image; the last value is used for all further images.
     """
 
     def __init__(self, durations: list[float]) -> None:
@@ -24,7 +27,7 @@ class FakeGenerator:
         self.clock = 50.0
 
     def encode(self, prompts: list[str]) -> None:
-        raise AssertionError("a measured request encodes its own prompt")
+        raise AssertionError("the measurement must include the encoding of the prompt")
 
     def generate(
         self, prompts: list[str], candidate: Candidate, seeds: list[int], encoded: Any = None
@@ -36,7 +39,7 @@ class FakeGenerator:
 
 
 class FakeMeter(EnergyMeter):
-    """The energy of a fake generator at 360 watts."""
+    """The energy counter of a fake generator with a power of 360 watts."""
 
     def __init__(self, generator: FakeGenerator) -> None:
         self.generator = generator
@@ -51,13 +54,15 @@ def fake_generator(monkeypatch: pytest.MonkeyPatch, durations: list[float]) -> F
     return generator
 
 
-def test_median_and_interquartile_range_after_a_warm_up(monkeypatch: pytest.MonkeyPatch):
+def test_two_warm_up_images_are_excluded_from_median_and_interquartile_range(
+    monkeypatch: pytest.MonkeyPatch,
+):
     generator = fake_generator(monkeypatch, [9, 8, 2, 4, 6, 8, 20])
     assert measure(generator, CANDIDATE, repeats=5) == Measurement(6, 4, None, None)
     assert generator.seeds == [0, 0, 0, 1, 2, 3, 4]
 
 
-def test_watt_hours_are_means_over_half_a_second_of_images(monkeypatch: pytest.MonkeyPatch):
+def test_watt_hours_are_averaged_over_images_of_half_a_second(monkeypatch: pytest.MonkeyPatch):
     generator = fake_generator(monkeypatch, [7, 0.125])
     measurement = measure(generator, CANDIDATE, repeats=2, meter=FakeMeter(generator))
     assert (measurement.seconds, measurement.seconds_iqr) == (0.125, 0)
@@ -68,11 +73,11 @@ def test_watt_hours_are_means_over_half_a_second_of_images(monkeypatch: pytest.M
     assert generator.seeds == [0, 0, *range(8)]
 
 
-def test_without_a_gpu_there_is_no_meter():
+def test_a_cpu_has_no_energy_meter():
     assert energy_meter("cpu") is None
 
 
-def test_the_counters_of_all_cards_are_added(monkeypatch: pytest.MonkeyPatch):
+def test_the_energy_counters_of_all_gpus_are_added(monkeypatch: pytest.MonkeyPatch):
     import pynvml
     import torch
 
@@ -92,12 +97,12 @@ def test_the_counters_of_all_cards_are_added(monkeypatch: pytest.MonkeyPatch):
     assert EnergyMeter().joules() == 4.0
 
 
-def test_without_a_counter_there_is_no_meter(monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_without_an_energy_counter_has_no_energy_meter(monkeypatch: pytest.MonkeyPatch):
     import pynvml
 
-    def refuse(*_: object) -> None:
+    def raise_error(*_: object) -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     monkeypatch.setattr("catimage.pool.measure.device_of", lambda _: "cuda")
-    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    monkeypatch.setattr(pynvml, "nvmlInit", raise_error)
     assert energy_meter("auto") is None

@@ -1,4 +1,4 @@
-"""Kinds of generators: built-in ones, those of installed packages, and the example in the docs."""
+"""Kinds of generators: built-in kinds, kinds of installed packages, and the example in the docs."""
 
 import re
 import tomllib
@@ -50,6 +50,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def example(language: str) -> str:
+    """Return the first code block in a language in the section on kinds in docs/pools.md."""
     section = DOCS[DOCS.index("## A kind of your own") :]
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[0]
 
@@ -61,7 +62,7 @@ def test_built_in_kinds_declare_their_schema():
         assert kind.schema.model_fields["kind"].annotation.__args__ == (name,)
 
 
-def test_kinds_that_have_not_been_run_completely_report_it():
+def test_kinds_with_parts_that_have_not_been_run_report_these_parts():
     unverified = {name for name in BUILT_IN_KINDS if kind_class(name).verification}
     assert unverified == {"distrifusion", "infinity"}
     lines = verification_lines([{"kind": name} for name in BUILT_IN_KINDS])
@@ -77,7 +78,7 @@ def test_definitions_of_all_candidates(miniature_pool: Path):
     assert definitions["mini-1"]["weights"] == generator_kinds(pool)["mini"].identity()["weights"]
 
 
-def test_the_example_in_the_documentation_is_a_kind(install: Install, tmp_path: Path):
+def test_the_example_in_the_documentation_generates_images(install: Install, tmp_path: Path):
     entry_points = tomllib.loads(example("toml"))["project"]["entry-points"]
     ((name, value),) = entry_points["catimage.generators"].items()
     install(example("python"), name, value.split(":")[1])
@@ -102,7 +103,7 @@ def test_the_example_in_the_documentation_is_a_kind(install: Install, tmp_path: 
     cache.release(generator)
 
 
-KIND = """
+KIND_CODE = """
 from catimage.pool.kind import GeneratorKind
 from catimage.pool.spec import GeneratorSpec
 class Own(GeneratorKind):
@@ -124,9 +125,15 @@ class Own(GeneratorKind):
         ),
         ("", r"cannot be imported \(AttributeError: module .* has no attribute 'Own'"),
         ("Own = 3", "is not a subclass of catimage.pool.kind.GeneratorKind"),
-        (KIND.replace("def load", "def loads"), "does not implement 'load'"),
-        (KIND.replace("    schema = GeneratorSpec\n", ""), "its 'schema' is not a subclass of"),
-        (KIND.replace("schema = GeneratorSpec", "schema = dict"), "its 'schema' is not a subclass"),
+        (KIND_CODE.replace("def load", "def loads"), "does not implement 'load'"),
+        (
+            KIND_CODE.replace("    schema = GeneratorSpec\n", ""),
+            "its 'schema' is not a subclass of",
+        ),
+        (
+            KIND_CODE.replace("schema = GeneratorSpec", "schema = dict"),
+            "its 'schema' is not a subclass",
+        ),
     ],
 )
 def test_an_invalid_kind_is_reported_in_one_line(
@@ -142,7 +149,7 @@ def test_an_invalid_kind_is_reported_in_one_line(
 
 
 def test_settings_of_an_installed_kind_are_validated(install: Install, tmp_path: Path):
-    install(KIND, "own", "Own")
+    install(KIND_CODE, "own", "Own")
     tree = pool_tree("sd")
     tree["generators"] = {"mini": {"kind": "own", "size": 64, "colour": "red"}}
     (tmp_path / "pool.yaml").write_text(yaml.safe_dump(tree))
@@ -151,7 +158,7 @@ def test_settings_of_an_installed_kind_are_validated(install: Install, tmp_path:
 
 
 def test_costs_of_a_kind_without_a_counter(install: Install, tmp_path: Path):
-    install(KIND, "own", "Own")
+    install(KIND_CODE, "own", "Own")
     tree = pool_tree("sd")
     tree["generators"] = {"mini": {"kind": "own", "size": 64}}
     (tmp_path / "pool.yaml").write_text(yaml.safe_dump(tree))
@@ -162,6 +169,6 @@ def test_costs_of_a_kind_without_a_counter(install: Install, tmp_path: Path):
 
 
 def test_a_built_in_kind_is_not_replaced(install: Install):
-    install(KIND, "hosted", "Own")
+    install(KIND_CODE, "hosted", "Own")
     assert kind_class("hosted").__module__ == "catimage.pool.generators.hosted.kind"
     assert kind_names().count("hosted") == 1

@@ -1,4 +1,4 @@
-"""The pools of the package: configurations, pinned revisions, and the papers' costs."""
+"""The pools of the package: configurations, pinned revisions, and the costs in the papers."""
 
 import json
 import re
@@ -40,7 +40,7 @@ PARAMETERS = {
     ("sd3.5-medium", "transformer"): 2_243_171_520,
     ("sd3.5-medium", "text_encoder"): 123_650_304,
 }
-"""Parameters of the published weights."""
+"""Number of parameters of each part of the published models."""
 
 
 @pytest.mark.parametrize(("model", "part"), PARAMETERS, ids=["/".join(key) for key in PARAMETERS])
@@ -56,7 +56,7 @@ def test_configurations_have_the_parameters_of_the_published_models(model: str, 
     assert sum(p.numel() for p in model_on_meta.parameters()) == PARAMETERS[model, part]
 
 
-CATIMAGE = {
+CATIMAGE_TFLOPS = {
     "sdxl-turbo": 1.54,
     "sdxl-lightning": 23.92,
     "sdxl-9": 107.73,
@@ -69,40 +69,41 @@ CATIMAGE = {
     "sdxl-65": 778.05,
     "sdxl-100": 1197.00,
 }
-"""TFLOPs in CATImage's Tables 1 and 2."""
+"""TFLOPs in Tables 1 and 2 of the CATImage paper."""
 
 
-def test_the_command_costs_reproduces_catimages_tables():
-    printed = CliRunner().invoke(
-        app, ["costs", "--pool", "sdxl", "--convention", "paper", "--json"]
+def test_the_command_costs_reproduces_the_tables_of_the_catimage_paper():
+    result = CliRunner().invoke(app, ["costs", "--pool", "sdxl", "--convention", "paper", "--json"])
+    assert result.exit_code == 0
+    costs = {row["candidate"]: row["cost"] for row in json.loads(result.stdout)}
+    assert {name: costs[name] for name in CATIMAGE_TFLOPS} == pytest.approx(
+        CATIMAGE_TFLOPS, rel=0.005
     )
-    assert printed.exit_code == 0
-    costs = {row["candidate"]: row["cost"] for row in json.loads(printed.stdout)}
-    assert {name: costs[name] for name in CATIMAGE} == pytest.approx(CATIMAGE, rel=0.005)
 
 
 @cache
-def _sd2() -> pd.Series:
+def _sd2_tflops() -> pd.Series:
+    """Return the TFLOPs of the candidates of the pool sd2, in the convention of the papers."""
     return candidate_costs(load_pool("sd2"), "paper").set_index("candidate")["cost"]
 
 
-def test_budgetfusions_67_and_394_tflops_are_22_and_129_steps():
-    """Section 4.2 gives 394 TFLOPs for REFERENCE and 67 for UNIFORM.
+def test_67_and_394_tflops_in_the_budgetfusion_paper_are_22_and_129_steps():
+    """Section 4.2 of the paper states 67 TFLOPs for UNIFORM and 394 for REFERENCE.
 
-    These are the costs of 129 and 22 guided steps; the text says 65 steps for REFERENCE.
+    These are the costs of 22 and 129 steps with guidance. The text states 65 steps for REFERENCE.
     """
-    assert _sd2()["sd2-22"] == pytest.approx(67, rel=0.005)
-    assert _sd2()["sd2-129"] == pytest.approx(394, rel=0.005)
-    assert _sd2()["sd2-65"] == pytest.approx(394 / 2, rel=0.005)
+    assert _sd2_tflops()["sd2-22"] == pytest.approx(67, rel=0.005)
+    assert _sd2_tflops()["sd2-129"] == pytest.approx(394, rel=0.005)
+    assert _sd2_tflops()["sd2-65"] == pytest.approx(394 / 2, rel=0.005)
 
 
-def test_baselines_of_sd2_cost_as_much_as_uniform_and_their_references_as_the_reference():
+def test_the_baselines_of_sd2_cost_as_much_as_22_steps_and_their_references_as_65_steps():
     pool = load_pool("sd2")
     for generator in ("sd2-ddim", "sd2-deepcache", "sd2-euler-ancestral"):
         for candidate in pool.candidates_of(generator):
-            reference = candidate.candidate == pool.metric_reference[generator]
-            assert _sd2()[candidate.candidate] == pytest.approx(
-                _sd2()["sd2-65" if reference else "sd2-22"], rel=0.02
+            is_reference = candidate.candidate == pool.metric_reference[generator]
+            assert _sd2_tflops()[candidate.candidate] == pytest.approx(
+                _sd2_tflops()["sd2-65" if is_reference else "sd2-22"], rel=0.02
             )
 
 

@@ -1,4 +1,4 @@
-"""Generators of other kinds than diffusers in the pools of the package."""
+"""Generators in the pools of the package whose kind is not ``diffusers``."""
 
 import pytest
 
@@ -24,7 +24,9 @@ def test_all_candidates_of_the_hosted_pool_have_a_cost_in_usd():
         ("sd2", "distrifusion", ["sd2-distrifusion-22", "sd2-distrifusion-65"]),
     ],
 )
-def test_weights_of_other_kinds_are_pinned(name: str, kind: str, candidates: list[str]):
+def test_weights_of_other_kinds_are_pinned_to_revisions(
+    name: str, kind: str, candidates: list[str]
+):
     pool = load_pool(name)
     assert [
         c.candidate for c in pool.candidates if pool.generators[c.generator].kind == kind

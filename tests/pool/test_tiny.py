@@ -1,4 +1,4 @@
-"""The embedded pool with its trained weights."""
+"""The pools tiny and tiny-full with their trained weights."""
 
 import numpy as np
 import pytest
@@ -26,11 +26,12 @@ def cache(pool: Pool) -> GeneratorCache:
 
 
 def _images(cache: GeneratorCache, pool: Pool, name: str) -> np.ndarray:
+    """Return the images of a candidate for all prompts."""
     candidate = pool.candidate(name)
     return cache.get(candidate.generator).generate(PROMPTS, candidate, SEEDS)
 
 
-def test_it_has_a_candidate_of_every_kind_and_sampling_method(pool: Pool):
+def test_the_pool_tiny_full_has_candidates_of_all_kinds_and_sampling_methods(pool: Pool):
     names = [c.candidate for c in pool.candidates]
     assert pool.folder == PACKAGED
     assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [
@@ -46,7 +47,7 @@ def test_it_has_a_candidate_of_every_kind_and_sampling_method(pool: Pool):
     } < set(names)
 
 
-def test_the_pool_tiny_is_a_selection_of_all_candidates(pool: Pool):
+def test_the_candidates_of_the_pool_tiny_are_a_subset_of_those_of_tiny_full(pool: Pool):
     selection = load_pool("tiny")
     assert selection.generators.keys() == pool.generators.keys()
     for name, spec in selection.generators.items():
@@ -56,7 +57,13 @@ def test_the_pool_tiny_is_a_selection_of_all_candidates(pool: Pool):
     assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [
         f"tiny-sd-{n}" for n in (2, 4, 8, 16)
     ]
-    others = {"tiny-turbo", "tiny-lightning", "tiny-ddim-8", "tiny-deepcache-32", "tiny-infinity"}
+    others = {
+        "tiny-turbo",
+        "tiny-lightning",
+        "tiny-ddim-8",
+        "tiny-deepcache-32",
+        "tiny-infinity",
+    }
     assert {*others, "tiny-patterns-4"} < set(names)
 
 
@@ -65,7 +72,7 @@ def test_the_candidates_of_the_pool_tiny_are_in_order_of_cost():
     assert costs == sorted(costs) and costs[-1] > 10 * costs[0]
 
 
-def test_its_weights_take_at_most_40_megabytes_and_are_not_pickled():
+def test_the_weights_of_the_pool_have_at_most_40_megabytes_and_are_not_pickled():
     files = [f for f in (PACKAGED / "tiny").rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) <= 40e6
     assert {f.suffix for f in files} <= {".json", ".safetensors", ".txt"}
@@ -87,7 +94,7 @@ def test_walls_have_the_colour_of_the_prompt(cache: GeneratorCache, pool: Pool):
         assert green > red + 40 and green > blue + 40, name
 
 
-def test_the_adapter_is_better_at_patterns_and_the_plain_model_at_other_prompts(
+def test_the_adapter_improves_patterned_walls_and_is_worse_for_other_prompts(
     cache: GeneratorCache, pool: Pool
 ):
     patterned = [
@@ -95,24 +102,24 @@ def test_the_adapter_is_better_at_patterns_and_the_plain_model_at_other_prompts(
         "a wall of wide blue and yellow hoops",
         "a wall of level black and green zigzags",
     ]
-    ordinary = [
+    unpatterned = [
         "a huge red circle in the centre on a plain white background",
         "two small blue stars on a plain yellow background",
     ]
     metric = get_metric("clip_score", device="cpu")
 
-    def mean(name: str, prompts: list[str]) -> float:
+    def mean_score(name: str, prompts: list[str]) -> float:
         candidate = pool.candidate(name)
         images = cache.get(candidate.generator).generate(
             prompts * 2, candidate, [0] * len(prompts) + [1] * len(prompts)
         )
         return float(metric.score(images, prompts * 2).mean())
 
-    assert mean("tiny-patterns-16", patterned) > mean("tiny-sd-16", patterned) + 0.2
-    assert mean("tiny-sd-16", ordinary) > mean("tiny-patterns-16", ordinary) + 0.1
+    assert mean_score("tiny-patterns-16", patterned) > mean_score("tiny-sd-16", patterned) + 0.2
+    assert mean_score("tiny-sd-16", unpatterned) > mean_score("tiny-patterns-16", unpatterned) + 0.1
 
 
-def test_distilled_and_cached_candidates_are_cheaper_than_the_models_they_replace(pool: Pool):
+def test_distilled_unguided_and_cached_candidates_are_cheaper_than_the_others(pool: Pool):
     cost = candidate_costs(pool).set_index("candidate")["cost"]
     assert cost["tiny-turbo"] < cost["tiny-sd-1"] < cost["tiny-lightning"] < cost["tiny-sd-4"]
     assert cost["tiny-sd-8-unguided"] < 0.6 * cost["tiny-sd-8"]
@@ -122,5 +129,5 @@ def test_distilled_and_cached_candidates_are_cheaper_than_the_models_they_replac
 def test_prompts_can_have_any_length(cache: GeneratorCache, pool: Pool):
     for name in ("tiny-turbo", "tiny-infinity"):
         candidate = pool.candidate(name)
-        long = cache.get(candidate.generator).generate(["red circles and " * 200], candidate, [1])
-        assert long.shape == (1, 64, 64, 3)
+        images = cache.get(candidate.generator).generate(["red circles and " * 200], candidate, [1])
+        assert images.shape == (1, 64, 64, 3)

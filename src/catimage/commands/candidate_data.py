@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from catimage.commands.import_common import NO_UNIT, candidates_table
+from catimage.commands.import_common import DEFAULT_UNIT, candidates_table
 from catimage.data.importers.scores import parse_costs, parse_scores
 from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import ShardEntry, read_manifest
@@ -15,7 +15,7 @@ from catimage.errors import InputError, nearest
 from catimage.metrics.labelling import Labeller, ShardFolder
 from catimage.metrics.metric import MetricContext
 from catimage.params import Params
-from catimage.pool.candidate_images import images_of_pool
+from catimage.pool.candidate_images import pool_candidate_images
 from catimage.pool.generation import generate_images
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
@@ -29,7 +29,7 @@ class CandidateData:
     Attributes:
         costs: rows in the schema ``CANDIDATES``.
         scores: rows in the schema ``SCORES``.
-        entries: manifest entries of its image shards; empty for imported scores.
+        entries: manifest entries of the candidate's image shards; empty for imported scores.
     """
 
     costs: pd.DataFrame
@@ -40,15 +40,15 @@ class CandidateData:
 def generate_candidate(
     workspace: Workspace, params: Params, name: str, prompts: pd.DataFrame
 ) -> CandidateData:
-    """Generate and score images of some prompts by one candidate of the pool, at all seeds.
+    """Generate images of some prompts with one candidate of the pool, at all seeds; score them.
 
     Images and scores of an earlier call are reused. The manifest is not changed.
 
     Args:
         workspace: the workspace.
-        params: its parameters.
-        name: a candidate of the pool.
-        prompts: rows in the schema ``PROMPTS``.
+        params: the parameters of the workspace.
+        name: the name of a candidate of the pool.
+        prompts: the prompts, in the schema ``PROMPTS``.
 
     Raises:
         InputError: the pool has no such candidate, its generator is unavailable, or a metric fails.
@@ -57,10 +57,14 @@ def generate_candidate(
     check_pool_has(pool, name)
     candidate = pool.candidate(name)
     generators = {candidate.generator: pool.generators[candidate.generator]}
-    only = pool.model_copy(update={"candidates": [candidate], "generators": generators})
+    single_candidate_pool = pool.model_copy(
+        update={"candidates": [candidate], "generators": generators}
+    )
     pairs = list(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
     with write_lock(workspace.images):
-        result = generate_images(only, pairs, workspace.images, params.generate, params.cost_unit)
+        result = generate_images(
+            single_candidate_pool, pairs, workspace.images, params.generate, params.cost_unit
+        )
     scores = _score(workspace, params, pool, result.entries, dict(pairs))
     return CandidateData(result.candidates, scores, tuple(result.entries))
 
@@ -69,13 +73,13 @@ def check_pool_has(pool: Pool, name: str) -> None:
     """Check that a pool has a candidate.
 
     Raises:
-        InputError: it has not.
+        InputError: the pool has no candidate of this name.
     """
     names = [c.candidate for c in pool.candidates]
     if name not in names:
         raise InputError(
-            f"{pool.file}: no candidate is called {name!r}{nearest(name, names)}. Add it to the"
-            " pool first."
+            f"{pool.file}: no candidate is called {name!r}{nearest(name, names)}. Add the candidate"
+            " to this file."
         )
 
 
@@ -86,11 +90,12 @@ def _score(
     entries: list[ShardEntry],
     texts: dict[str, str],
 ) -> pd.DataFrame:
-    images = replace(images_of_pool(pool), command="add-candidate")
-    live = [*read_manifest(workspace.images), *entries]
+    """Score the images of the shards ``entries``; return rows in the schema ``SCORES``."""
+    images = replace(pool_candidate_images(pool), command="add-candidate")
+    all_entries = [*read_manifest(workspace.images), *entries]
     with write_lock(workspace.scores):
         labeller = Labeller(
-            ShardFolder(workspace.images, live, texts, images),
+            ShardFolder(workspace.images, all_entries, texts, images),
             workspace.scores.with_name(".labels"),
             params.label,
             MetricContext(params.encoder, params.label.device, params.label.weights),
@@ -104,46 +109,51 @@ def read_candidate(
     """Read the scores and costs of one candidate from CSV files, as ``import-scores`` does.
 
     Args:
-        name: the candidate.
-        prompts: the prompts table of the workspace; the scores may be of any of them.
+        name: the name of the candidate.
+        prompts: the prompts table of the workspace; the file ``scores`` may contain scores of any
+            of these prompts.
         cost_unit: the unit in which the candidate must have a cost.
-        scores: a file that has scores of this candidate only.
-        costs: a file of costs; not needed if every candidate of the workspace costs 1.
+        scores: a CSV file of scores, all of this candidate.
+        costs: a CSV file of costs; None if every candidate of the workspace costs 1.
 
     Raises:
-        InputError: a file is invalid (:mod:`catimage.data.importers.scores`), or has another
-            candidate, an unknown prompt, or no cost in ``cost_unit``.
+        InputError: a file is invalid (:mod:`catimage.data.importers.scores`), ``scores`` contains
+            another candidate or an unknown prompt, or there is no cost in ``cost_unit``.
     """
     file = parse_scores(scores)
     if name not in file.candidates:
         names = file.candidates
         raise InputError(
-            f"{scores}: no scores of the candidate {name!r}{nearest(name, names)}. The candidates"
-            f" of the file are {', '.join(names)}."
+            f"{scores}: no scores of the candidate {name!r}{nearest(name, names)}. Add its"
+            f" scores, or choose a candidate of the file: {', '.join(names)}."
         )
     file.check_candidates([name], f"the added candidates ({name})")
     unknown = file.prompts[~file.prompts["prompt_id"].isin(prompts["prompt_id"])]
     if len(unknown):
-        line = file.first_line("prompt_id", unknown["prompt_id"].iloc[0])
+        row = file.first_line("prompt_id", unknown["prompt_id"].iloc[0])
         raise InputError(
-            f"{scores}: row {line}: the workspace has no such prompt. Remove the row; only prompts"
-            " of the workspace can be scored."
+            f"{scores}: row {row}: the workspace does not have this prompt. Remove the row."
         )
     return CandidateData(_read_costs(name, cost_unit, costs), file.scores)
 
 
 def _read_costs(name: str, unit: str, path: Path | None) -> pd.DataFrame:
+    """Return the rows of the candidates table for one candidate."""
     if path is None:
-        if unit != NO_UNIT:
+        if unit != DEFAULT_UNIT:
             raise InputError(
-                f"--costs is missing: {name!r} needs a cost in {unit!r}. Give a CSV file with the"
-                " columns candidate,cost,unit."
+                f"--costs: the option is missing, and {name!r} needs a cost in {unit!r}. Give a CSV"
+                " file with the columns candidate,cost,unit."
             )
-        return candidates_table(pd.DataFrame({"candidate": [name], "cost": 1.0, "unit": NO_UNIT}))
+        return candidates_table(
+            pd.DataFrame({"candidate": [name], "cost": 1.0, "unit": DEFAULT_UNIT})
+        )
     costs = parse_costs(path)
     rows: pd.DataFrame = costs[costs["candidate"] == name]
     units = sorted(set(rows["unit"]))
     if unit not in units:
-        found = f" (it has {', '.join(units)})" if units else ""
-        raise InputError(f"{path}: no cost of {name!r} in the unit {unit!r}{found}. Add a row.")
+        other_units = f" (only in {', '.join(units)})" if units else ""
+        raise InputError(
+            f"{path}: no cost of {name!r} in the unit {unit!r}{other_units}. Add a row."
+        )
     return candidates_table(rows)

@@ -1,1 +1,1 @@
-"""Pools: candidates, the generators that make their images, and their costs."""
+"""Pools: candidates, the generators of their images, and their costs."""

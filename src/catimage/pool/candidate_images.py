@@ -1,4 +1,4 @@
-"""The candidates that a workspace has images of, and their reference candidates."""
+"""The candidates with images in a workspace, and their reference candidates."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class CandidateImages:
 
     Attributes:
         candidates: names of the candidates.
-        references: by candidate, the candidate whose images are its references, if it has one.
-        source: the file or section that defines the references, for error messages.
+        references: by candidate, the candidate whose images are its references in full-reference
+            metrics. Candidates without references are not in it.
+        source: the pool or the file that defines the references, for error messages.
         command: the command that writes missing images.
     """
 
@@ -33,7 +34,7 @@ class CandidateImages:
         """Check that every candidate has a reference candidate, which ``metric`` requires.
 
         Raises:
-            InputError: a candidate has none.
+            InputError: a candidate has no reference candidate.
         """
         missing = [name for name in self.candidates if name not in self.references]
         if missing:
@@ -59,7 +60,7 @@ def candidate_images(
             candidate.
     """
     if imported is None:
-        return images_of_pool(load_pool(pool, workspace.pools))
+        return pool_candidate_images(load_pool(pool, workspace.pools))
     table = read_table(workspace.candidates, CANDIDATES, "import-images")
     candidates = list(table["candidate"].unique())
     imported.check_references(candidates)
@@ -68,8 +69,8 @@ def candidate_images(
     )
 
 
-def images_of_pool(pool: Pool) -> CandidateImages:
-    """Return the candidates of a pool; a reference is that of the candidate's generator."""
+def pool_candidate_images(pool: Pool) -> CandidateImages:
+    """Return the candidates of a pool, each with the reference candidate of its generator."""
     references = {
         c.candidate: pool.metric_reference[c.generator]
         for c in pool.candidates

@@ -1,4 +1,4 @@
-"""Costs of the candidates of a pool for one image."""
+"""Costs of one image of each candidate of a pool."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ COLUMNS = (
     "unit",
     *(field.name for field in fields(CostTerms)),
 )
+"""The columns of :func:`candidate_costs` and :func:`all_costs`."""
 
 
 def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
-    """Return the cost of each candidate for one image and the terms that add up to it.
+    """Return the cost of one image of each candidate, and the terms that add up to it.
 
     A multiply-add counts as two floating-point operations. The conventions are:
 
-    - ``full``: all matrix products and convolutions, of attention too: denoiser (calls x passes),
-      text encoder (x passes) and decoder (once).
-    - ``paper``: projections and convolutions of the denoiser only, as in CATImage's tables. A
-      guided step of SDXL costs 11.95 TFLOPs (the paper: 11.97), a step of the 512-pixel Turbo 1.53
-      (1.54).
+    - ``full``: all matrix products and convolutions, including attention, of the denoiser (calls x
+      passes), the text encoder (x passes) and the decoder (once).
+    - ``paper``: projections and convolutions of the denoiser only, as in Tables 1 and 2 of the
+      CATImage paper. A step of SDXL with guidance costs 11.95 TFLOPs (in the paper, 11.97), and a
+      step of SDXL-Turbo at 512 pixels costs 1.53 TFLOPs (in the paper, 1.54).
 
-    Candidates with an explicit TFLOPs cost keep it. So do, in their own unit, all candidates of a
-    pool with ``costs: explicit`` and those of a kind that cannot be counted. Their terms are
-    missing.
+    The cost in the pool file is returned instead of a count for candidates with a cost in TFLOPs,
+    for candidates whose kind cannot be counted, and for all candidates of a pool with ``costs:
+    explicit``. The terms are NaN in the rows of these candidates.
 
     Args:
         pool: the pool.
-        convention: which operations are counted.
+        convention: ``full`` or ``paper``.
 
     Returns:
-        One row per candidate, in the order of the pool, with the columns ``candidate, generator,
-        steps, cost, unit``; in TFLOPs ``denoiser, text_encoder, decoder``; ``denoiser_calls``; and
-        ``passes`` (2 with classifier-free guidance, which adds the empty prompt, 1 without).
+        One row per candidate, in the order of the pool. The columns are ``candidate``,
+        ``generator``, ``steps``, ``cost`` and ``unit``, and the attributes of
+        :class:`~catimage.pool.kind.CostTerms`.
 
     Raises:
         InputError: configuration files of a generator are unavailable.
@@ -62,9 +63,9 @@ def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame
 def all_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
     """Return the costs of each candidate in all available units.
 
-    The rows of :func:`candidate_costs` are followed by the explicit costs in other units and, if
-    the pool has ``usd_per_tflop``, by the price of the TFLOPs of candidates without an explicit
-    price.
+    The rows of :func:`candidate_costs` come first, then the costs in other units in the pool file.
+    If the pool has ``usd_per_tflop``, the TFLOPs of candidates without a cost in USD are converted
+    to USD in further rows.
 
     Returns:
         One row per candidate and unit, with the columns of :func:`candidate_costs`.
@@ -80,12 +81,12 @@ def all_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
         if c.cost is not None and (c.candidate, c.unit) not in listed
     ]
     if pool.usd_per_tflop is not None:
-        further += _priced_rows(pool, costs, pool.usd_per_tflop)
+        further += _usd_rows(pool, costs, pool.usd_per_tflop)
     return pd.concat([costs, pd.DataFrame(further)], ignore_index=True) if further else costs
 
 
-def _priced_rows(pool: Pool, costs: pd.DataFrame, usd_per_tflop: float) -> list[dict[str, Any]]:
-    """Return rows in USD for the candidates with TFLOPs and without an explicit price."""
+def _usd_rows(pool: Pool, costs: pd.DataFrame, usd_per_tflop: float) -> list[dict[str, Any]]:
+    """Return rows in USD for the candidates with TFLOPs and without a cost in USD."""
     return [
         {
             **row[["candidate", "generator", "steps"]],
@@ -98,7 +99,10 @@ def _priced_rows(pool: Pool, costs: pd.DataFrame, usd_per_tflop: float) -> list[
 
 
 def candidates_without_cost(pool: Pool, unit: str) -> list[str]:
-    """Return the candidates for which :func:`all_costs` has no row in ``unit``; counts nothing."""
+    """Return the candidates without a row in ``unit`` in :func:`all_costs`.
+
+    TFLOPs are not counted for this, so no configuration files are read.
+    """
     return [c.candidate for c in pool.candidates if unit not in _units(pool, c)]
 
 
@@ -118,6 +122,6 @@ def _units(pool: Pool, candidate: Candidate) -> set[str]:
 
 
 def _has_explicit_cost(pool: Pool, candidate: Candidate) -> bool:
-    """Return whether :func:`candidate_costs` takes the cost that the candidate gives."""
+    """Return whether :func:`candidate_costs` uses the candidate's cost in the pool file."""
     counted = pool.costs == "counted" and is_counted(pool, candidate)
     return candidate.cost is not None and (not counted or candidate.unit == "tflops")

@@ -1,4 +1,4 @@
-"""The modules that are loaded on one device, shared between generators."""
+"""The parts of generators that are loaded, and the use of one device's memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 from catimage.common.devices import device_of
 
 _WEIGHTS_FRACTION = 0.8
-"""The fraction of a GPU's memory that weights may occupy; the rest is for activations."""
+"""The fraction of a GPU's memory that weights may occupy. The remainder is for activations."""
 
 
 class DeviceMemory:
-    """Loaded parts of generators, and which of their modules are on the device.
+    """The loaded parts of generators, such as text encoders and denoisers, shared by generators.
 
-    On a GPU, the weights occupy at most ``limit`` bytes together. Before a generator runs, the
-    modules that have been idle for longest are moved to the memory of the host until its own
-    modules fit.
+    The weights of all modules on the device occupy at most ``limit`` bytes. Before a generator
+    runs, the least recently used modules of other generators are moved to the host's memory until
+    the modules of this generator fit.
 
     Args:
         device: a device name of torch, or ``auto``.
-        limit: bytes; by default 80 per cent of the memory of a GPU, and no limit on a CPU.
+        limit: maximum number of bytes; by default 80 per cent of the memory of a GPU, and no limit
+            on a CPU.
 
     Attributes:
         device: the resolved device name.
@@ -36,10 +37,14 @@ class DeviceMemory:
         self.device = device_of(device)
         self.limit = _default_limit(self.device) if limit is None else limit
         self.parts: dict[Hashable, Any] = {}
-        self._on_device: dict[int, Any] = {}  # modules by identity, the longest idle one first
+        self._on_device: dict[int, Any] = {}  # by id(), least recently used first
 
     def load(self, modules: Iterable[Any]) -> None:
-        """Move torch modules to the device, and idle ones to the host as the limit requires."""
+        """Move torch modules to the device.
+
+        Idle modules (all others on the device) are first moved to the host, the least recently used
+        ones first, until the limit is met.
+        """
         needed = {id(module): module for module in modules}
         idle = {key: module for key, module in self._on_device.items() if key not in needed}
         occupied = sum(map(module_bytes, [*needed.values(), *idle.values()]))
@@ -54,7 +59,7 @@ class DeviceMemory:
         self._on_device = idle | needed
 
     def evict(self, keys: Iterable[Hashable]) -> None:
-        """Remove parts. Their memory is freed when no generator refers to them."""
+        """Remove the parts with these keys. Their memory is freed when no generator uses them."""
         evicted = {id(self.parts.pop(key)) for key in keys if key in self.parts}
         self._on_device = {
             key: module for key, module in self._on_device.items() if key not in evicted
@@ -71,6 +76,7 @@ def module_bytes(module: Any) -> int:
 
 
 def _default_limit(device: str) -> int | None:
+    """Return the bytes that weights may occupy on a GPU; None for a CPU."""
     if not device.startswith("cuda"):
         return None
     import torch

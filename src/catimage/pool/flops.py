@@ -1,6 +1,6 @@
 """Counts the floating-point operations of a model while it runs.
 
-On torch's meta device, a model runs without weights and without computing numbers.
+On torch's meta device, tensors have shapes and no values, so the model needs no weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from catimage.pool.kind import Convention
 
 PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
-"""The operations that the papers count: products of activations with weights."""
+"""The operations that the papers count: the products of activations with weights."""
 
 
 def tflops(run: Callable[..., Any], *inputs: Any, convention: Convention = "full") -> float:
@@ -21,8 +21,9 @@ def tflops(run: Callable[..., Any], *inputs: Any, convention: Convention = "full
 
     Args:
         run: the function or module.
-        inputs: its arguments.
-        convention: ``paper`` omits the products of activations with each other, in attention.
+        inputs: the arguments of ``run``.
+        convention: ``full`` counts all matrix products and convolutions; ``paper`` omits the
+            products of activations with each other (attention).
     """
     from torch.utils.flop_counter import FlopCounterMode
 

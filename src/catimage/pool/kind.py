@@ -1,4 +1,8 @@
-"""Base class of the kinds of generators: checks, costs and loading of one generator of a pool."""
+"""Base class of generator kinds.
+
+A kind is a type of generator, such as ``diffusers`` (pipelines of diffusers) or ``hosted`` (models
+behind an HTTP API). Its class checks, counts and loads one generator of a pool.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +18,21 @@ from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.spec import Candidate, GeneratorSpec
 
 Convention = Literal["full", "paper"]
-"""Which operations are counted; see :func:`catimage.pool.costs.candidate_costs`."""
+"""The set of operations that are counted; see :func:`catimage.pool.costs.candidate_costs`."""
 
 SpecT = TypeVar("SpecT", bound=GeneratorSpec)
 
 
 @dataclass(frozen=True)
 class CostTerms:
-    """Cost of one image of a candidate by part.
+    """Cost of one image of a candidate, split by part of the generator.
 
     Attributes:
         denoiser: TFLOPs of all calls of the denoiser.
         text_encoder: TFLOPs of the text encoders.
         decoder: TFLOPs of the decoder.
-        denoiser_calls: number of calls of the denoiser, not counting passes.
-        passes: passes per call: 2 with classifier-free guidance, 1 without.
+        denoiser_calls: number of calls of the denoiser, each with one or two passes.
+        passes: forward passes per call: 2 with classifier-free guidance, 1 without.
     """
 
     denoiser: float
@@ -52,7 +56,8 @@ class GeneratorFacts:
         weight_bytes: bytes of the weights in memory; None if they cannot be counted.
         memory_bytes: ``weight_bytes`` plus the largest activations of one image; None if they
             cannot be counted.
-        missing: which files or settings are missing on this machine; empty if a run can start.
+        missing: description of the files or settings that are missing on this machine; empty if
+            images can be generated.
     """
 
     revision: str
@@ -62,7 +67,7 @@ class GeneratorFacts:
 
 
 class Generator(Protocol):
-    """A loaded generator."""
+    """A loaded generator, which generates images from prompts and seeds."""
 
     def encode(self, prompts: list[str]) -> Any:
         """Encode each prompt once, for use with several candidates and seeds."""
@@ -98,9 +103,9 @@ class GeneratorKind(ABC, Generic[SpecT]):
 
     Attributes:
         schema: subclass of GeneratorSpec that validates entries of this kind.
-        counted: whether TFLOPs can be counted; if not, every candidate gives its cost.
-        verification: one sentence on which parts of the kind have been run and which have not,
-            printed by ``catimage pool check``; empty if all parts have been run.
+        counted: whether TFLOPs can be counted; if not, every candidate requires the key ``cost``.
+        verification: one sentence that names the parts of the kind that have been run and those
+            that have not, printed by ``catimage pool check``; empty if all have been run.
     """
 
     schema: ClassVar[type[GeneratorSpec]]
@@ -134,7 +139,7 @@ class GeneratorKind(ABC, Generic[SpecT]):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return digests of the weights on this machine, or revisions of those from the hub.
+        """Return digests of weights in local folders, and revisions of weights from the hub.
 
         Raises:
             InputError: the weights are not found.
@@ -161,11 +166,11 @@ class GeneratorKind(ABC, Generic[SpecT]):
         return GeneratorFacts("", None, None, "")
 
     def sources(self) -> dict[str, str]:
-        """Return folders and hub ids of weights by their key, such as ``parts.unet.weights``."""
+        """Return the folder or hub id of all weights by key, such as ``parts.unet.weights``."""
         return {}
 
     def local_folders(self) -> dict[str, Path]:
-        """Return those of the :meth:`sources` that are folders on this machine, for packaging."""
+        """Return the paths of the :meth:`sources` that are local folders, by key, for packaging."""
         return {
             key: self.folder / source
             for key, source in self.sources().items()
@@ -183,5 +188,5 @@ class GeneratorKind(ABC, Generic[SpecT]):
         """
 
     def part_keys(self) -> frozenset[Hashable]:
-        """Return the keys in ``memory.parts`` of the parts that :meth:`load` shares."""
+        """Return the keys in ``memory.parts`` of the parts that generators can share."""
         return frozenset()

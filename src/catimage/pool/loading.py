@@ -9,7 +9,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from catimage.errors import InputError, nearest
-from catimage.pool.registry import DEFAULT_KIND, kind_class, kind_names, kind_of, unknown_kind
+from catimage.pool.registry import (
+    DEFAULT_KIND,
+    kind_class,
+    kind_names,
+    kind_of,
+    unknown_kind_message,
+)
 from catimage.pool.spec import Candidate, GeneratorSpec, Pool
 
 PACKAGED = Path(__file__).parents[1] / "pools"
@@ -19,7 +25,7 @@ _MAX_VALUE_LENGTH = 60
 
 
 def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
-    """Read a pool. No weights are read.
+    """Read and check a pool file. The weights are not read.
 
     Args:
         name_or_file: path of a YAML file, or the name of a pool in ``workspace_pools`` or in the
@@ -28,9 +34,10 @@ def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
 
     Raises:
         InputError: there is no such pool, the file is not YAML, a key or kind is unknown, a value
-            is invalid, two candidates are equal, or a name refers to no generator or candidate.
+            is invalid, two candidates have the same name or the same settings, or a generator or
+            candidate that is referred to does not exist.
     """
-    path = _find(name_or_file, workspace_pools)
+    path = _find_file(name_or_file, workspace_pools)
     tree = _read_yaml(path)
     try:
         if isinstance(tree.get("generators"), dict):
@@ -38,14 +45,16 @@ def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
                 name: _parse_generator(path, name, entry)
                 for name, entry in tree["generators"].items()
             }
-        pool = Pool.model_validate(tree).read_from(path)
+        pool = Pool.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{path}: {_validation_message(error, Pool)}") from error
-    _check(pool, path)
+    pool.set_file(path)
+    _check_pool(pool, path)
     return pool
 
 
-def _find(name_or_file: str, workspace_pools: Path | None) -> Path:
+def _find_file(name_or_file: str, workspace_pools: Path | None) -> Path:
+    """Return the path of a pool file; see :func:`load_pool`."""
     if name_or_file.endswith((".yaml", ".yml")) or "/" in name_or_file:
         path = Path(name_or_file)
         if not path.is_file():
@@ -61,12 +70,13 @@ def _find(name_or_file: str, workspace_pools: Path | None) -> Path:
             return path
     names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     raise InputError(
-        f"pool {name_or_file!r} is not in {' or '.join(map(str, folders))}"
+        f"pool {name_or_file!r}: there is no such pool in {' or '.join(map(str, folders))}"
         f"{nearest(name_or_file, names)}. The pools are {', '.join(names)}."
     )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that contains a mapping."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -82,10 +92,10 @@ def _parse_generator(path: Path, name: str, entry: Any) -> GeneratorSpec:
     """Validate the entry of one generator with the schema of its kind."""
     where = f"generators.{name}"
     if not isinstance(entry, dict):
-        raise InputError(f"{path}: key {where!r}: is not a mapping. Write the generator's keys.")
+        raise InputError(f"{path}: key {where!r}: is not a mapping. Add 'key: value' lines.")
     kind = str(entry.get("kind", DEFAULT_KIND))
     if kind not in kind_names():
-        raise InputError(f"{path}: key '{where}.kind': {unknown_kind(kind)}")
+        raise InputError(f"{path}: key '{where}.kind': {unknown_kind_message(kind)}")
     schema = kind_class(kind).schema
     try:
         return schema.model_validate({"kind": kind, **entry})
@@ -93,8 +103,8 @@ def _parse_generator(path: Path, name: str, entry: Any) -> GeneratorSpec:
         raise InputError(f"{path}: {_validation_message(error, schema, where)}") from error
 
 
-def _check(pool: Pool, path: Path) -> None:
-    """Check the references between the parts of a pool. Messages count rows from 1."""
+def _check_pool(pool: Pool, path: Path) -> None:
+    """Check names, settings and costs of the candidates. Messages count rows from 1."""
     rows: dict[str, int] = {}
     for row, candidate in enumerate(pool.candidates, 1):
         where = f"{path}: candidates, row {row}"
@@ -121,20 +131,20 @@ def _check(pool: Pool, path: Path) -> None:
 
 
 def _check_settings(pool: Pool, candidate: Candidate, where: str) -> None:
-    """Check a candidate's settings, and that no candidate before it has the same ones."""
+    """Check a candidate's settings, and that they differ from those of all candidates before it."""
     spec = pool.generators[candidate.generator]
     for key in candidate.settings:
         if key not in spec.overridable:
             keys = [*Candidate.model_fields, *spec.overridable]
             raise InputError(f"{where}: {_unknown_key(key, key, keys)}")
     try:
-        own = spec.with_settings_of(candidate)
+        resolved = spec.with_settings_of(candidate)
     except ValidationError as error:
         raise InputError(f"{where}: {_validation_message(error, type(spec))}") from error
     kind_of(spec, pool.folder).check(candidate)
     for other in pool.candidates[: pool.candidates.index(candidate)]:
         same_steps = (other.generator, other.steps) == (candidate.generator, candidate.steps)
-        if same_steps and spec.with_settings_of(other) == own:
+        if same_steps and spec.with_settings_of(other) == resolved:
             raise InputError(
                 f"{where}: the candidate {candidate.candidate!r} is the same as"
                 f" {other.candidate!r}. Remove one."
@@ -142,6 +152,7 @@ def _check_settings(pool: Pool, candidate: Candidate, where: str) -> None:
 
 
 def _check_name(name: str, names: list[str], noun: str, where: str) -> None:
+    """Check that ``names`` contains a name. ``where`` is the file and key for the message."""
     if name not in names:
         raise InputError(
             f"{where}: no {noun} is called {name!r}{nearest(name, names)}. The {noun}s are"
@@ -150,7 +161,7 @@ def _check_name(name: str, names: list[str], noun: str, where: str) -> None:
 
 
 def _validation_message(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
-    """Return the first problem as one line. Rows of the list of candidates are counted from 1."""
+    """Return the first problem and its fix as one line. Rows of candidates are counted from 1."""
     first = error.errors()[0]
     location = [f"row {part + 1}" if isinstance(part, int) else part for part in first["loc"]]
     if location[:1] == ["candidates"]:
@@ -162,14 +173,16 @@ def _validation_message(error: ValidationError, schema: type[BaseModel], prefix:
     if first["type"] == "missing":
         return f"the key {key!r} is missing. Add it."
     problem = first["msg"][0].lower() + first["msg"][1:]
-    return f"key {key!r}: {problem} (found {_shortened(first['input'])})."
+    return f"key {key!r}: {problem} (found {_shortened(first['input'])}). Correct it."
 
 
 def _unknown_key(key: str, name: str, keys: list[str]) -> str:
+    """Return the problem and its fix for an unknown key; ``name`` is the key without its prefix."""
     return f"unknown key {key!r}{nearest(name, keys)}. The keys are {', '.join(keys)}."
 
 
 def _shortened(value: Any) -> str:
+    """Return the representation of a value, shortened for an error message."""
     text = repr(value)
     if len(text) <= _MAX_VALUE_LENGTH:
         return text

@@ -1,4 +1,4 @@
-"""Measures the seconds and the GPU energy of one image on this device."""
+"""Measures the time and the GPU energy of generating one image on this machine."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from catimage.pool.spec import Candidate
 PROMPT = "two small red rings and a large blue square on a grey background"
 """The default prompt of a measurement."""
 REPEATS = 5
+"""The default number of repeats."""
 _MIN_SECONDS = 0.5
-"""Seconds between readings of the energy counter, which is updated about ten times per second."""
+"""Minimum time between two readings of the energy counter, which changes ten times per second."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Cost of one image.
+    """Measured cost of one image.
 
     Attributes:
-        seconds: median over the repeats.
-        seconds_iqr: interquartile range over the repeats.
+        seconds: median of the seconds over the repeats.
+        seconds_iqr: interquartile range of the seconds.
         wh: median of the watt-hours; None without an energy counter.
         wh_iqr: interquartile range of the watt-hours; None without an energy counter.
     """
@@ -43,6 +44,9 @@ class EnergyMeter:
 
     NVML counts the energy of whole cards since the driver was loaded. The energy of idle cards is
     included; that of the CPU, the host's memory and the power supply is not.
+
+    Raises:
+        pynvml.NVMLError: the driver is not found, or a GPU has no energy counter.
     """
 
     def __init__(self) -> None:
@@ -58,15 +62,15 @@ class EnergyMeter:
             pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
             for uuid in uuids
         ]
-        self.joules()
+        self.joules()  # raises the error for a GPU without a counter
 
     def joules(self) -> float:
-        """Return the sum of the counters in joules."""
+        """Return the sum of all counters in joules."""
         return sum(self._read(card) for card in self._cards) / 1000
 
 
 def energy_meter(device: str) -> EnergyMeter | None:
-    """Return a meter for a device; None if it is no GPU, or its energy is not counted.
+    """Return a meter for a device; None if the device is not a GPU with an energy counter.
 
     Args:
         device: a device name of torch, or ``auto``.
@@ -90,15 +94,17 @@ def measure(
     repeats: int = REPEATS,
     meter: EnergyMeter | None = None,
 ) -> Measurement:
-    """Measure the generation of one image at a time, including text encoding, as for a request.
+    """Measure the cost of an image that is generated alone, including text encoding.
+
+    Two images are generated first as a warm-up.
 
     Args:
         generator: a loaded generator.
-        candidate: one of its candidates.
+        candidate: a candidate of the generator.
         prompt: the prompt.
-        repeats: number of repeats after a warm-up, each with another seed. With a meter, a repeat
-            is the mean of as many images as take half a second.
-        meter: reads the energy; None measures the time only.
+        repeats: number of repeats after the warm-up, each with another seed. With a meter, a repeat
+            is the mean of several images that together take about half a second or more.
+        meter: meter of the energy; None measures only the time.
     """
     _mean_cost(generator, candidate, prompt, range(1), meter)
     seconds, _ = _mean_cost(generator, candidate, prompt, range(1), meter)
@@ -121,7 +127,10 @@ def _mean_cost(
     seeds: range,
     meter: EnergyMeter | None,
 ) -> tuple[float, float]:
-    """Return the mean seconds and watt-hours of one image per seed (0 Wh without a meter)."""
+    """Return the mean seconds and watt-hours per image, for one image per seed.
+
+    Without a meter, the watt-hours are 0.
+    """
     joules, start = meter.joules() if meter else 0.0, time.perf_counter()
     for seed in seeds:
         generator.generate([prompt], candidate, [seed])

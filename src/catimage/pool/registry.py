@@ -1,7 +1,7 @@
-"""Kinds of generators by name: the built-in kinds, and kinds of other installed packages.
+"""Registry of generator kinds: the built-in kinds, and the kinds of other installed packages.
 
-A built-in kind is a package in :mod:`catimage.pool.generators` and one line in
-:data:`BUILT_IN_KINDS`. Another package adds a kind with an entry point of the group
+A kind is a type of generator. A built-in kind is a package in :mod:`catimage.pool.generators`
+and one line in :data:`BUILT_IN_KINDS`. Another package adds a kind with an entry point of the group
 ``catimage.generators``; docs/pools.md has an example.
 """
 
@@ -30,7 +30,7 @@ BUILT_IN_KINDS: Mapping[str, str] = MappingProxyType(
 """Module and class of each built-in kind. Modules are imported when a pool uses the kind."""
 
 DEFAULT_KIND = "diffusers"
-"""The kind of a generator without the key ``kind``."""
+"""The kind of a generator whose entry in the pool file has no key ``kind``."""
 
 ENTRY_POINT_GROUP = "catimage.generators"
 
@@ -44,7 +44,7 @@ def kind_class(name: str) -> type[GeneratorKind[Any]]:
     """Return the class of a kind.
 
     Raises:
-        KeyError: no kind has that name.
+        KeyError: no kind has this name.
         InputError: the class of an installed package cannot be imported or is invalid.
     """
     if name in BUILT_IN_KINDS:
@@ -55,26 +55,31 @@ def kind_class(name: str) -> type[GeneratorKind[Any]]:
 
 
 def kind_of(spec: GeneratorSpec, folder: Path) -> GeneratorKind[Any]:
-    """Return the kind object of one generator; ``folder`` is the folder of its pool file."""
+    """Return an instance of the generator's kind.
+
+    Args:
+        spec: the generator's entry in the pool file.
+        folder: the folder of the pool file.
+    """
     return kind_class(spec.kind)(spec, folder)
 
 
 def generator_kinds(pool: Pool) -> dict[str, GeneratorKind[Any]]:
-    """Return the kind objects of all generators of a pool, by name."""
+    """Return an instance of the kind of every generator of a pool, by name of the generator."""
     return {name: kind_of(spec, pool.folder) for name, spec in pool.generators.items()}
 
 
 def candidate_definitions(pool: Pool) -> dict[str, dict[str, Any]]:
-    """Return the definition of each candidate's images, for shard plans.
+    """Return the definition of each candidate's images by name of the candidate.
 
-    See :meth:`catimage.pool.spec.GeneratorSpec.definition`.
+    Shard plans contain the definitions; see :meth:`catimage.pool.spec.GeneratorSpec.definition`.
 
     Raises:
         InputError: the weights of a generator are not found.
     """
-    used = {c.generator for c in pool.candidates}
+    generators = {c.generator for c in pool.candidates}
     identities = {
-        name: kind.identity() for name, kind in generator_kinds(pool).items() if name in used
+        name: kind.identity() for name, kind in generator_kinds(pool).items() if name in generators
     }
     return {
         c.candidate: pool.generators[c.generator].definition(c, identities[c.generator])
@@ -83,11 +88,12 @@ def candidate_definitions(pool: Pool) -> dict[str, dict[str, Any]]:
 
 
 def _installed_kinds() -> dict[str, EntryPoint]:
+    """Return the entry points of the kinds of installed packages, by name of the kind."""
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def _load_entry_point(point: EntryPoint) -> type[GeneratorKind[Any]]:
-    """Import the class of an installed kind, and check it."""
+    """Import the class of an entry point, and check that it is a complete kind."""
     where = f"generator kind {point.name!r} (entry point {point.value})"
     try:
         kind = point.load()
@@ -105,12 +111,12 @@ def _load_entry_point(point: EntryPoint) -> type[GeneratorKind[Any]]:
     if not (isinstance(schema, type) and issubclass(schema, GeneratorSpec)):
         raise InputError(
             f"{where}: its 'schema' is not a subclass of catimage.pool.spec.GeneratorSpec. Set it"
-            " to one."
+            " to such a subclass."
         )
     return kind
 
 
-def unknown_kind(name: str) -> str:
-    """Return the end of an error message about a name that is no kind."""
+def unknown_kind_message(name: str) -> str:
+    """Return the problem and the fix for an error about an unknown kind."""
     names = kind_names()
     return f"no kind is called {name!r}{nearest(name, names)}. The kinds are {', '.join(names)}."

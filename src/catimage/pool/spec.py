@@ -1,7 +1,7 @@
 """Schema of a pool file: the pool, its candidates, and the base class of its generators.
 
-The classes validate values. They read no files, import no model library and count nothing; see
-:mod:`catimage.pool.kind` for what can be done with a generator.
+The classes only validate values: they do not read files or import model libraries.
+:mod:`catimage.pool.kind` has the operations of a generator, such as counting its costs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class PoolSection(BaseModel):
 
 
 class Candidate(BaseModel):
-    """One choice m of the router: a generator, a number of steps, and settings.
+    """One option m of the router: a generator, a number of steps, and settings.
 
     Attributes:
         candidate: unique name.
-        generator: name of the generator that makes its images.
-        steps: number of denoising steps (of scales, for a next-scale generator).
-        cost: cost of one image in ``unit``; None if it is counted or measured.
+        generator: name of the generator of the images.
+        steps: number of denoising steps (for a next-scale generator, number of scales).
+        cost: cost of one image in ``unit``; None if the cost is counted or measured.
         unit: unit of ``cost``.
 
     Further keys override settings of the generator; :attr:`GeneratorSpec.overridable` lists the
@@ -61,7 +61,7 @@ class Candidate(BaseModel):
 
 
 class GeneratorSpec(PoolSection):
-    """Base class of the generators in a pool file, one subclass per kind.
+    """Base class of the entries of generators in a pool file, with one subclass per kind.
 
     Attributes:
         kind: name of the kind in :mod:`catimage.pool.registry`.
@@ -83,22 +83,21 @@ class GeneratorSpec(PoolSection):
 
     @property
     def location(self) -> str:
-        """The file and key of this generator, with which error messages begin."""
+        """The file and key of this generator, at the start of its error messages."""
         return self._location
 
     def error(self, key: str, message: str) -> InputError:
-        """Return an error that names the file and the key of this generator.
+        """Return an error whose message begins with the file and the key of a setting.
 
         Args:
-            key: key of the setting, below this generator.
+            key: key of the setting in the entry of this generator.
             message: the problem and its fix, ending with a full stop.
         """
         return InputError(f"{self._location}.{key}: {message}")
 
-    def at(self, location: str) -> Self:
-        """Set :attr:`location`, and return this object."""
+    def set_location(self, location: str) -> None:
+        """Set :attr:`location`."""
         self._location = location
-        return self
 
     def with_settings_of(self, candidate: Candidate) -> Self:
         """Return this generator with the settings that a candidate overrides.
@@ -109,13 +108,15 @@ class GeneratorSpec(PoolSection):
         if not candidate.settings:
             return self
         values = {**self.model_dump(), **candidate.settings}
-        return type(self).model_validate(values).at(self._location)
+        changed = type(self).model_validate(values)
+        changed.set_location(self._location)
+        return changed
 
     def definition(self, candidate: Candidate, identity: dict[str, Any]) -> dict[str, Any]:
-        """Return the kind, settings and weights that determine a candidate's images, except steps.
+        """Return the settings and weights that determine a candidate's images.
 
-        Shard plans contain the definition. Paths of weights are not part of it, so that a copied
-        workspace keeps its shards.
+        Shard plans contain the definition and, separately, the number of steps. The definition has
+        no paths of weights, so that the shards of a moved workspace remain valid.
 
         Args:
             candidate: a candidate of this generator.
@@ -128,19 +129,20 @@ class GeneratorSpec(PoolSection):
 
 
 class Pool(PoolSection):
-    """A pool: the set H of candidates (CATImage, section 3.1) and their generators.
+    """A pool: the set H of candidates (CATImage paper, section 3.1) and their generators.
 
     Attributes:
         name: name of the pool.
         generators: generators by name.
         candidates: candidates in the order of the file.
         costs: ``counted`` counts TFLOPs from the configuration of the models, in addition to the
-            costs that candidates give; with ``explicit``, every candidate gives its cost.
-        usd_per_tflop: price of computation. It gives candidates with counted TFLOPs a cost in USD,
-            so that they can be compared with hosted candidates (``cost_unit: usd``).
-        reference_condition: the fixed candidate that reports compare with (BudgetFusion: 65 steps).
-        metric_reference: per generator, the candidate whose images are the references of a
-            reference metric (BudgetFusion: 129 steps).
+            costs in the pool file; with ``explicit``, every candidate requires the key ``cost``.
+        usd_per_tflop: price of one TFLOP. It converts counted TFLOPs to a cost in USD, so that
+            local candidates can be compared with hosted ones (``cost_unit: usd``).
+        reference_condition: the fixed candidate that reports compare the router with (65 steps in
+            the BudgetFusion paper).
+        metric_reference: by generator, the candidate whose images are the references of
+            full-reference metrics (129 steps in the BudgetFusion paper).
     """
 
     name: str = Field(min_length=1)
@@ -162,19 +164,18 @@ class Pool(PoolSection):
         """The folder that relative paths of weights start from."""
         return self._file.parent
 
-    def read_from(self, file: Path) -> Self:
-        """Record the file that the pool was read from, for relative paths and error messages."""
+    def set_file(self, file: Path) -> None:
+        """Set :attr:`file`, for relative paths, and the location of each generator."""
         self._file = file
         for name, spec in self.generators.items():
-            spec.at(f"{file}: generators.{name}")
-        return self
+            spec.set_location(f"{file}: generators.{name}")
 
     def candidates_of(self, generator: str) -> list[Candidate]:
         """Return the candidates of a generator, in the order of the pool."""
         return [c for c in self.candidates if c.generator == generator]
 
     def candidate(self, name: str) -> Candidate:
-        """Return the candidate of that name.
+        """Return the candidate with this name.
 
         Raises:
             KeyError: the pool has no such candidate.

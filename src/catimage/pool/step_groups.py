@@ -11,9 +11,12 @@ def step_groups(pool: Pool | None, generators: Mapping[str, str]) -> dict[str, s
     """Return the step group of each candidate: its generator and the settings that it overrides.
 
     Args:
-        pool: the pool; None if the candidates were imported.
-        generators: the generator of each candidate, from the candidates table. It is the group of
-            the candidates that are not in the pool.
+        pool: the pool; None if candidates were imported from files.
+        generators: the generator of each candidate, from the candidates table.
+
+    Returns:
+        The name of the group of each candidate, such as ``sdxl, scheduler=DDIMScheduler``. A
+        candidate that is not in the pool belongs to the group of its generator.
     """
     names = {}
     for candidate in pool.candidates if pool else []:

@@ -1,4 +1,4 @@
-"""Low-rank adapters with random weights, in the format of training scripts."""
+"""Low-rank adapters with random weights, in the file formats of training scripts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ FILE = "pytorch_lora_weights.safetensors"
 def save_adapter(
     pipeline: str, weights: Path, folder: Path, text: bool = False, seed: int = 0
 ) -> Path:
-    """Save an adapter of rank 2 for the pipeline in ``weights``, and return its folder.
+    """Save an adapter of rank 2, and return its folder.
 
-    It changes the denoiser and, with ``text``, the first text encoder.
+    Args:
+        pipeline: name of the pipeline class in diffusers.
+        weights: the folder of the pipeline.
+        folder: the folder to write.
+        text: whether the adapter also changes the first text encoder, in addition to the denoiser.
+        seed: seed of the random weights.
     """
     import diffusers
 
@@ -38,20 +43,26 @@ def save_adapter(
 
 
 def _layers(model: Any, targets: list[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors of an adapter for the layers of a model with the given names."""
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    own = copy.deepcopy(model)
-    own.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False))
+    copied = copy.deepcopy(model)
+    copied.add_adapter(
+        LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False)
+    )
     return {
-        name: tensor.detach().clone() for name, tensor in get_peft_model_state_dict(own).items()
+        name: tensor.detach().clone() for name, tensor in get_peft_model_state_dict(copied).items()
     }
 
 
-def kohya_of(adapter: Path, folder: Path, alpha: float) -> Path:
+def save_kohya_adapter(adapter: Path, folder: Path, alpha: float) -> Path:
     """Save a UNet's adapter with the tensor names of kohya's scripts, and return its folder.
 
-    Each layer has the scale ``alpha``.
+    Args:
+        adapter: the folder of an adapter with the tensor names of diffusers.
+        folder: the folder to write.
+        alpha: scale of each layer, times the rank.
     """
     renamed = {}
     for name, tensor in load_file(adapter / FILE).items():

@@ -1,4 +1,4 @@
-"""Pools of small pipelines of each architecture, created on first use."""
+"""Pools of small pipelines with random weights, one per architecture, created on first use."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def architecture_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 
 @pytest.fixture
 def architecture_pool(architecture_weights: Callable[[str], Path], tmp_path: Path) -> MakePool:
-    """A function that returns a pool with one generator and candidates of one to four steps.
+    """A function that returns a pool with one generator and four candidates, of 1 to 4 steps.
 
-    With ``settings``, the pool has a further candidate ``other`` of four steps with these settings.
-    Further arguments change the generator.
+    The argument ``settings`` adds a candidate ``other`` of 4 steps with these settings. Keyword
+    arguments change settings of the generator.
     """
 
     def make(architecture: str, settings: dict[str, Any] | None = None, **changes: Any) -> Pool:
@@ -43,11 +43,8 @@ def architecture_pool(architecture_weights: Callable[[str], Path], tmp_path: Pat
         candidates: list[dict[str, Any]] = [
             {"candidate": f"mini-{n}", "generator": "mini", "steps": n} for n in (1, 2, 3, 4)
         ]
-        candidates += (
-            [{"candidate": "other", "generator": "mini", "steps": 4, **settings}]
-            if settings
-            else []
-        )
+        if settings:
+            candidates.append({"candidate": "other", "generator": "mini", "steps": 4, **settings})
         path = tmp_path / "architecture.yaml"
         path.write_text(
             yaml.safe_dump(

@@ -1,4 +1,4 @@
-"""A local model hub: a server that responds to the requests of huggingface_hub, with errors too."""
+"""A local model hub: a server that responds to the requests of the package huggingface_hub."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ REVISION = "a" * 40
 
 
 @contextmanager
-def hub_of(
+def serve_repositories(
     repositories: dict[str, Path], gated: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, list[str]]]:
-    """Serve folders as ``owner/name`` at one revision.
+    """Run a server of repositories within the context.
 
-    Yields the address, and the list of paths of the files that were sent.
+    Args:
+        repositories: the folder of each repository ``owner/name``. The only revision is
+            :data:`REVISION`.
+        gated: repositories whose files are refused.
+
+    Yields:
+        The address of the server, and the list of the files that it has sent.
     """
     server = _Hub(repositories, gated)
     threading.Thread(target=server.serve_forever, daemon=True).start()

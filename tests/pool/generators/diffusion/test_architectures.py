@@ -1,4 +1,4 @@
-"""Every architecture of diffusion models, from a pool file to images."""
+"""All diffusion architectures: from a pool file to images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +17,17 @@ PROMPTS = ["a red ring", "two small stars on blue"]
 
 
 @contextmanager
-def first_inputs(denoiser: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Record the noisy latents of each call of the denoiser."""
-    seen: list[torch.Tensor] = []
+def recorded_inputs(denoiser: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Yield a list to which each call of the denoiser adds its noisy latents."""
+    inputs: list[torch.Tensor] = []
 
     def record(_: object, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         value = args[0] if args else kwargs["hidden_states"]
-        seen.append((torch.stack(value) if isinstance(value, list) else value).detach().clone())  # type: ignore[call-overload]
+        latents = torch.stack(value) if isinstance(value, list) else value
+        inputs.append(latents.detach().clone())  # type: ignore[attr-defined]
 
     hook = denoiser.register_forward_pre_hook(record, with_kwargs=True)
-    yield seen
+    yield inputs
     hook.remove()
 
 
@@ -44,18 +45,18 @@ def test_a_seed_gives_the_same_image_twice_and_the_same_noise_for_all_step_count
     assert images.dtype == np.uint8
     assert images[0].std() > 1
     assert (generator.generate(PROMPTS, pool.candidate("mini-2"), [7, 8]) == images).all(), (
-        "the same with prompts encoded in the call"
+        "prompts that are encoded in the call must give the same images"
     )
     assert (
         generator.generate(PROMPTS, pool.candidate("mini-2"), [7, 9], encoded)[1] != images[1]
     ).any()
     noise = []
     for name in ("mini-2", "mini-3", "mini-4"):
-        with first_inputs(_denoiser(generator)) as seen:
+        with recorded_inputs(_denoiser(generator)) as inputs:
             generator.generate(PROMPTS, pool.candidate(name), [7, 8], encoded)
-        noise.append(seen[0])
-    for other in noise[1:]:
-        torch.testing.assert_close(_unit_variance(other), _unit_variance(noise[0]))
+        noise.append(_unit_variance(inputs[0]))
+    torch.testing.assert_close(noise[1], noise[0])
+    torch.testing.assert_close(noise[2], noise[0])
 
 
 def _denoiser(generator: object) -> torch.nn.Module:
@@ -64,12 +65,14 @@ def _denoiser(generator: object) -> torch.nn.Module:
 
 
 def _unit_variance(noise: torch.Tensor) -> torch.Tensor:
-    """Scale noise to unit variance: Euler schedulers scale it by the noise level of the step."""
+    """Scale noise to unit variance, since schedulers scale it by the noise level of the step."""
     return noise / noise.std()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_images_equal_those_of_the_plain_pipeline(architecture: str, architecture_pool: MakePool):
+def test_images_equal_those_of_the_pipeline_of_diffusers(
+    architecture: str, architecture_pool: MakePool
+):
     import diffusers
 
     pool = architecture_pool(architecture)
@@ -79,19 +82,21 @@ def test_images_equal_those_of_the_plain_pipeline(architecture: str, architectur
         .get("mini")
         .generate(PROMPTS, pool.candidate("mini-4"), [7, 8])[1]
     )
-    plain = getattr(diffusers, spec.pipeline).from_pretrained(spec.weights, low_cpu_mem_usage=False)
+    pipeline = getattr(diffusers, spec.pipeline).from_pretrained(
+        spec.weights, low_cpu_mem_usage=False
+    )
     guidance = (
         {"true_cfg_scale": 2.0, "negative_prompt": ""}
         if spec.guidance_kind == "true-cfg"
         else {"guidance_scale": spec.guidance}
     )
-    noise = torch.Generator().manual_seed(8)
-    expected = plain(
+    random_generator = torch.Generator().manual_seed(8)
+    expected = pipeline(
         prompt=PROMPTS[1],
         num_inference_steps=4,
         height=SIZE,
         width=SIZE,
-        generator=noise,
+        generator=random_generator,
         **guidance,
         **spec.call,
     ).images[0]
@@ -99,16 +104,19 @@ def test_images_equal_those_of_the_plain_pipeline(architecture: str, architectur
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_number_of_passes_follows_from_guidance(architecture: str, architecture_pool: MakePool):
+def test_the_denoiser_takes_two_passes_if_the_generator_is_guided(
+    architecture: str, architecture_pool: MakePool
+):
     pool = architecture_pool(architecture)
     generator = GeneratorCache(pool, "cpu").get("mini")
-    with first_inputs(_denoiser(generator)) as seen:
+    with recorded_inputs(_denoiser(generator)) as inputs:
         generator.generate(PROMPTS, pool.candidate("mini-2"), [0, 1])
-    rows = sum(len(latents) for latents in seen)
-    assert rows == 2 * len(PROMPTS) * (2 if pool.generators["mini"].guided else 1)
+    rows = sum(len(latents) for latents in inputs)
+    passes = 2 if pool.generators["mini"].guided else 1
+    assert rows == 2 * len(PROMPTS) * passes  # two steps
 
 
-def test_a_pipeline_that_takes_no_embeddings_encodes_in_every_call(
+def test_a_pipeline_whose_call_takes_no_embeddings_encodes_prompts_in_every_call(
     architecture_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ):
     pool = architecture_pool("sd")
@@ -125,7 +133,7 @@ def test_a_pipeline_that_takes_no_embeddings_encodes_in_every_call(
 
 
 @pytest.mark.parametrize("architecture", ["sdxl", "flux"])
-def test_half_precision_runs(architecture: str, architecture_pool: MakePool):
+def test_images_are_generated_in_half_precision(architecture: str, architecture_pool: MakePool):
     images = []
     for dtype in ("float32", "bfloat16"):
         pool = architecture_pool(architecture, dtype=dtype)
@@ -138,6 +146,8 @@ def test_half_precision_runs(architecture: str, architecture_pool: MakePool):
 
 
 def test_images_that_are_not_finite_are_refused(architecture_pool: MakePool):
-    pool = architecture_pool("qwen-image")  # one step of its schedule divides by zero
+    pool = architecture_pool(
+        "qwen-image"
+    )  # with one step, the scheduler of this pipeline divides by zero
     with pytest.raises(InputError, match=r"the images of the candidate 'mini-1' are not finite"):
         GeneratorCache(pool, "cpu").get("mini").generate(PROMPTS, pool.candidate("mini-1"), [0, 1])

@@ -1,3 +1,5 @@
+"""Caching methods: DeepCache, the methods of diffusers, and errors."""
+
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,15 +16,13 @@ from tests.pool.generators.diffusion.conftest import MakePool
 PROMPTS = ["a red ring", "two small stars on blue"]
 
 
-def _images(pool: Pool, name: str, cache: GeneratorCache | None = None) -> np.ndarray:
-    return (
-        (cache or GeneratorCache(pool, "cpu"))
-        .get("mini")
-        .generate(PROMPTS, pool.candidate(name), [0, 1])
-    )
+def _images(pool: Pool, name: str, cache: GeneratorCache) -> np.ndarray:
+    """Return the images of a candidate for all prompts."""
+    return cache.get("mini").generate(PROMPTS, pool.candidate(name), [0, 1])
 
 
 def _hooks(model: torch.nn.Module) -> list[str]:
+    """Return the names of the hooks of diffusers in a model."""
     return [
         name
         for module in model.modules()
@@ -31,7 +31,7 @@ def _hooks(model: torch.nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("architecture", ["sd", "sdxl"])
-def test_deepcache_at_interval_one_is_the_plain_unet(
+def test_deepcache_with_interval_one_generates_the_images_of_the_plain_unet(
     architecture: str, architecture_pool: MakePool
 ):
     pool = architecture_pool(architecture, {"cache": {"method": "deepcache", "interval": 1}})
@@ -50,7 +50,7 @@ def test_deepcache_computes_deep_blocks_at_steps_0_n_2n_and_shallow_ones_at_ever
     calls = dict.fromkeys([*deep, *shallow], 0)
     with ExitStack() as stack:
         for module in calls:
-            inner = next(
+            first_layer = next(
                 m
                 for m in module.modules()
                 if not list(m.children()) and any(True for _ in m.parameters())
@@ -59,21 +59,23 @@ def test_deepcache_computes_deep_blocks_at_steps_0_n_2n_and_shallow_ones_at_ever
             def count(*_: object, module: Any = module) -> None:
                 calls[module] += 1
 
-            stack.callback(inner.register_forward_hook(count).remove)
+            stack.callback(first_layer.register_forward_hook(count).remove)
         cached = _images(pool, "other", cache)
-    assert {calls[block] for block in deep} == {2}, "steps 0 and 3 of 4"
+    assert {calls[block] for block in deep} == {2}, (
+        "deep blocks must be computed at steps 0 and 3 of 4"
+    )
     assert {calls[block] for block in shallow} == {4}
     assert (cached != plain).any()
 
 
-def test_a_cache_applies_to_one_candidate_and_is_empty_at_the_start_of_each_batch(
+def test_a_cache_is_used_for_one_candidate_only_and_is_empty_at_the_start_of_each_batch(
     architecture_pool: MakePool,
 ):
-    for architecture, cache in (
+    for architecture, method in (
         ("sd", {"method": "deepcache", "interval": 3}),
         ("flux", {"method": "first-block", "threshold": 10.0}),
     ):
-        pool = architecture_pool(architecture, {"cache": cache})
+        pool = architecture_pool(architecture, {"cache": method})
         cache = GeneratorCache(pool, "cpu")
         plain, cached = _images(pool, "mini-4", cache), _images(pool, "other", cache)
         pipeline = cache.get("mini").pipeline
@@ -83,7 +85,7 @@ def test_a_cache_applies_to_one_candidate_and_is_empty_at_the_start_of_each_batc
         assert (cached != plain).any()
 
 
-def test_hooks_are_removed_after_an_error(architecture_pool: MakePool):
+def test_the_hooks_of_deepcache_are_removed_after_an_error(architecture_pool: MakePool):
     unet = GeneratorCache(architecture_pool("sd"), "cpu").get("mini").pipeline.unet
     with pytest.raises(KeyError), deepcache(unet, 2):
         assert _hooks(unet)
@@ -91,7 +93,7 @@ def test_hooks_are_removed_after_an_error(architecture_pool: MakePool):
     assert _hooks(unet) == []
 
 
-METHODS = {
+OPTIONS_OF_METHOD = {
     "first-block": {"threshold": 0.2},
     "faster": {"spatial_attention_block_skip_range": 2, "tensor_format": "BCHW"},
     "mag": {"threshold": 1.0, "mag_ratios": [1.0] * 4},
@@ -103,9 +105,11 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_methods_of_diffusers_work_on_flux(method: str, architecture_pool: MakePool):
-    pool = architecture_pool("flux", {"cache": {"method": method, **METHODS[method]}})
+@pytest.mark.parametrize("method", OPTIONS_OF_METHOD)
+def test_caching_methods_of_diffusers_change_the_images_of_flux_slightly(
+    method: str, architecture_pool: MakePool
+):
+    pool = architecture_pool("flux", {"cache": {"method": method, **OPTIONS_OF_METHOD[method]}})
     cache = GeneratorCache(pool, "cpu")
     cache.prepare()
     plain, cached = _images(pool, "mini-4", cache), _images(pool, "other", cache)
@@ -114,7 +118,7 @@ def test_methods_of_diffusers_work_on_flux(method: str, architecture_pool: MakeP
     assert (_images(pool, "mini-4", cache) == plain).all()
 
 
-BAD = {
+UNSUPPORTED_METHODS = {
     "unknown method": (
         "sd",
         {"method": "deepcach"},
@@ -125,7 +129,7 @@ BAD = {
         {"method": "deepcache", "intervall": 3},
         r"no such option \(did you mean 'interval'\?\)",
     ),
-    "not a positive integer": (
+    "an interval of zero": (
         "sd",
         {"method": "deepcache", "interval": 0},
         r"cache\.interval: 0 is not a positive integer",
@@ -153,7 +157,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("architecture", "cache", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(
+    ("architecture", "cache", "message"), UNSUPPORTED_METHODS.values(), ids=UNSUPPORTED_METHODS
+)
 def test_unsupported_methods_are_reported_before_loading(
     architecture: str, cache: dict[str, Any], message: str, architecture_pool: MakePool
 ):

@@ -1,4 +1,4 @@
-"""Checks before a generator is loaded."""
+"""Checks of generators and candidates before weights are loaded."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from catimage.pool.spec import Pool
 from tests.architectures import generator_entry
 from tests.pool.generators.diffusion.conftest import MakePool
 
-BAD: dict[str, tuple[str, dict[str, Any], str]] = {
+UNSUPPORTED_SETTINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "pipeline": (
         "sd",
         {"pipeline": "StableDifusionPipeline"},
@@ -67,10 +67,10 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         {"guidance_kind": "classifier-free"},
         r"FluxPipeline supports guidance of the kinds 'true-cfg' and 'distilled'",
     ),
-    "rescale": (
+    "guidance rescale": (
         "sd3",
         {"guidance_rescale": 0.7},
-        r"\.guidance_rescale: StableDiffusion3Pipeline does not support it",
+        r"\.guidance_rescale: StableDiffusion3Pipeline does not support this setting",
     ),
     "unknown part": (
         "sd",
@@ -85,7 +85,11 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("architecture", "changes", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(
+    ("architecture", "changes", "message"),
+    UNSUPPORTED_SETTINGS.values(),
+    ids=UNSUPPORTED_SETTINGS,
+)
 def test_unsupported_settings_are_reported_in_one_line(
     architecture: str, changes: dict[str, Any], message: str, architecture_pool: MakePool
 ):
@@ -95,30 +99,31 @@ def test_unsupported_settings_are_reported_in_one_line(
 
 
 @pytest.fixture
-def copied(architecture_weights: Callable[[str], Path], tmp_path: Path) -> Pool:
-    """A pool with a copy of the weights in ``sd``, which a test may damage."""
+def copied_pool(architecture_weights: Callable[[str], Path], tmp_path: Path) -> Pool:
+    """A pool with its own copy of weights in the folder ``sd``, which a test may change."""
     shutil.copytree(architecture_weights("sd"), tmp_path / "sd")
     tree = {
         "name": "copied",
         "generators": {"sd": generator_entry("sd")},
         "candidates": [{"candidate": "a", "generator": "sd", "steps": 2}],
     }
-    (tmp_path / "copied.yaml").write_text(yaml.safe_dump(tree))
-    return load_pool(str(tmp_path / "copied.yaml"))
+    (tmp_path / "copied_pool.yaml").write_text(yaml.safe_dump(tree))
+    return load_pool(str(tmp_path / "copied_pool.yaml"))
 
 
 def _error(pool: Pool) -> str:
+    """Return the message of the check of a pool, which must be one line."""
     with pytest.raises(InputError) as caught:
         GeneratorCache(pool, "cpu").prepare()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_pickles_are_refused(copied: Pool):
-    unet = copied.folder / "sd" / "unet"
+def test_pickles_are_refused(copied_pool: Pool):
+    unet = copied_pool.folder / "sd" / "unet"
     (unet / "diffusion_pytorch_model.safetensors").rename(unet / "diffusion_pytorch_model.bin")
-    assert "has pickled weights only (diffusion_pytorch_model.bin)" in _error(copied)
-    spec = copied.generators["sd"]
+    assert "has pickled weights only (diffusion_pytorch_model.bin)" in _error(copied_pool)
+    spec = copied_pool.generators["sd"]
     assert isinstance(spec, DiffusersSpec)
     part = {"weights": "sd", "subfolder": "unet", "file": "diffusion_pytorch_model.bin"}
     parts = DiffusersSpec.model_validate({**spec.model_dump(), "parts": {"unet": part}})
@@ -126,46 +131,46 @@ def test_pickles_are_refused(copied: Pool):
         InputError,
         match=r"parts\.unet\.file: 'diffusion_pytorch_model\.bin' is not a safetensors file",
     ):
-        kind_of(parts, copied.folder).prepare([], "cpu")
+        kind_of(parts, copied_pool.folder).prepare([], "cpu")
 
 
-def test_missing_and_damaged_weights_are_reported(copied: Pool):
-    file = copied.folder / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
+def test_missing_and_damaged_weights_are_reported(copied_pool: Pool):
+    file = copied_pool.folder / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
-    assert f"{file} is damaged" in _error(copied)
+    assert f"{file} is damaged" in _error(copied_pool)
     file.unlink()
     assert (
         f"there is no safetensors file in {file.parent}. Put the weights of the vae there"
-        in _error(copied)
+        in _error(copied_pool)
     )
 
 
-def test_too_little_memory_is_reported_before_loading(
-    copied: Pool, monkeypatch: pytest.MonkeyPatch
+def test_insufficient_memory_is_reported_before_loading(
+    copied_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(checks, "free_bytes", lambda _: 1000)
-    assert "its weights take 0.0 GB in float32, but cpu has 0.0 GB free" in _error(copied)
+    assert "the weights take 0.0 GB in float32, but cpu has 0.0 GB free" in _error(copied_pool)
 
 
-def test_weight_bytes_equal_those_of_the_loaded_modules(copied: Pool):
+def test_weight_bytes_equal_those_of_the_loaded_modules(copied_pool: Pool):
     from catimage.pool.device_memory import module_bytes
 
-    spec = copied.generators["sd"]
+    spec = copied_pool.generators["sd"]
     assert isinstance(spec, DiffusersSpec)
     half = spec.model_copy(update={"dtype": "float16"})
-    modules = GeneratorCache(copied, "cpu").get("sd").pipeline.components
-    for name, part in components(spec, copied.folder).items():
+    modules = GeneratorCache(copied_pool, "cpu").get("sd").pipeline.components
+    for name, part in components(spec, copied_pool.folder).items():
         counted = weight_bytes(spec, name, part)
         loaded = sum(p.numel() * 4 for p in modules[name].parameters()) if counted else 0
         assert counted == loaded
         assert weight_bytes(half, name, part) == loaded / 2
     assert module_bytes(modules["unet"]) == weight_bytes(
-        spec, "unet", components(spec, copied.folder)["unet"]
+        spec, "unet", components(spec, copied_pool.folder)["unet"]
     )
 
 
-def test_files_of_a_variant(tmp_path: Path):
+def test_the_files_of_a_variant_are_selected(tmp_path: Path):
     for name in (
         "model.safetensors",
         "model.fp16.safetensors",
@@ -179,20 +184,20 @@ def test_files_of_a_variant(tmp_path: Path):
         "sharded.fp16-00001-of-00002.safetensors",
     ]
     assert [f.name for f in weight_files(tmp_path, "bf16")] == ["model.safetensors"], (
-        "a part without the variant has its plain file"
+        "a part without files of the variant must use the files without a variant"
     )
 
 
 def test_every_generator_is_checked_before_the_first_is_loaded(
-    copied: Pool, monkeypatch: pytest.MonkeyPatch
+    copied_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ):
-    tree = yaml.safe_load(copied.file.read_text())
-    shutil.copytree(copied.folder / "sd", copied.folder / "other")
+    tree = yaml.safe_load(copied_pool.file.read_text())
+    shutil.copytree(copied_pool.folder / "sd", copied_pool.folder / "other")
     tree["generators"]["other"] = generator_entry("sd", "other")
     tree["candidates"].append({"candidate": "b", "generator": "other", "steps": 2})
-    copied.file.write_text(yaml.safe_dump(tree))
-    index = copied.folder / "other" / "model_index.json"
+    copied_pool.file.write_text(yaml.safe_dump(tree))
+    index = copied_pool.folder / "other" / "model_index.json"
     index.write_text(
         json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "vae"})
     )
-    assert "generators.other.pipeline: the weights in" in _error(load_pool(str(copied.file)))
+    assert "generators.other.pipeline: the weights in" in _error(load_pool(str(copied_pool.file)))

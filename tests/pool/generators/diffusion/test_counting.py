@@ -1,6 +1,7 @@
 """Counted TFLOPs compared with independent counts.
 
-These are the weights of layers, the closed form of attention, and runs with weights.
+The independent counts are computed from the sizes of layers, from the closed form of attention, and
+by runs of pipelines with weights.
 """
 
 import shutil
@@ -38,9 +39,9 @@ def _terms(pool: Pool, convention: Any = "full") -> list[CostTerms]:
 
 
 @pytest.fixture(scope="module")
-def bare(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the configuration files of the miniature pipeline."""
-    folder = tmp_path_factory.mktemp("bare")
+def configuration_folder(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the configuration files of the miniature pipeline, without weights."""
+    folder = tmp_path_factory.mktemp("configuration")
     shutil.copytree(
         miniature_pool.parent / "sd", folder / "sd", ignore=shutil.ignore_patterns("*.safetensors")
     )
@@ -50,7 +51,7 @@ def bare(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 class LayerCounter:
     """Counts the operations of a model's linear, convolutional and attention layers.
 
-    A multiply-add is two operations.
+    A multiply-add counts as two operations.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -78,43 +79,49 @@ class LayerCounter:
         )
 
 
-def test_full_counts_layers_and_attention_and_paper_counts_layers_only(bare: Path):
+def test_the_convention_full_includes_attention_and_the_convention_paper_does_not(
+    configuration_folder: Path,
+):
     from diffusers import UNet2DConditionModel
 
     unet: Any = UNet2DConditionModel.from_config(
-        UNet2DConditionModel.load_config(bare / "sd" / "unet")
+        UNet2DConditionModel.load_config(configuration_folder / "sd" / "unet")
     ).eval()
-    counted = LayerCounter(unet)
+    counter = LayerCounter(unet)
     with torch.no_grad():
         unet(torch.zeros(2, 6, 16, 16), torch.zeros(()), torch.zeros(2, 40, 128))
-    assert counted.products > 0
-    pool = _pool(bare)
+    assert counter.products > 0
+    pool = _pool(configuration_folder)
     assert _terms(pool)[0].denoiser * 1e12 == pytest.approx(
-        counted.projections + counted.products, rel=1e-9
+        counter.projections + counter.products, rel=1e-9
     )
-    assert _terms(pool, "paper")[0].denoiser * 1e12 == pytest.approx(counted.projections, rel=1e-9)
+    assert _terms(pool, "paper")[0].denoiser * 1e12 == pytest.approx(counter.projections, rel=1e-9)
 
 
-def test_counts_without_weights_equal_those_of_a_run_with_weights(miniature_pool: Path, bare: Path):
+def test_counts_without_weights_equal_those_of_a_run_with_weights(
+    miniature_pool: Path, configuration_folder: Path
+):
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
     pipeline.set_progress_bar_config(disable=True)
-    with FlopCounterMode(display=False) as real:
+    with FlopCounterMode(display=False) as counter:
         pipeline("a red ring", num_inference_steps=4, guidance_scale=3.0)
-    terms = _terms(_pool(bare))[-1]
+    terms = _terms(_pool(configuration_folder))[-1]
     assert (terms.denoiser + terms.text_encoder + terms.decoder) * 1e12 == pytest.approx(
-        real.get_total_flops(), rel=1e-9
+        counter.get_total_flops(), rel=1e-9
     )
 
 
-def test_deepcache_counts_full_and_shallow_calls(miniature_pool: Path, bare: Path):
+def test_deepcache_is_counted_with_full_and_shallow_calls(
+    miniature_pool: Path, configuration_folder: Path
+):
     from diffusers import StableDiffusionPipeline
 
     from catimage.pool.generators.diffusion.caching import caching
 
     cached = _pool(
-        bare,
+        configuration_folder,
         [
             {
                 "candidate": "c",
@@ -128,19 +135,23 @@ def test_deepcache_counts_full_and_shallow_calls(miniature_pool: Path, bare: Pat
     assert isinstance(spec, DiffusersSpec)
     pipeline = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
     pipeline.set_progress_bar_config(disable=True)
-    with FlopCounterMode(display=False) as real, caching(spec, pipeline, 7):
+    with FlopCounterMode(display=False) as counter, caching(spec, pipeline, 7):
         pipeline("a red ring", num_inference_steps=7, guidance_scale=3.0)
     terms = _terms(cached)[0]
     assert (terms.denoiser + terms.text_encoder + terms.decoder) * 1e12 == pytest.approx(
-        real.get_total_flops(), rel=1e-9
+        counter.get_total_flops(), rel=1e-9
     )
-    plain = _terms(_pool(bare, [{"candidate": "p", "generator": "mini", "steps": 7}]))[0]
+    plain = _terms(
+        _pool(configuration_folder, [{"candidate": "p", "generator": "mini", "steps": 7}])
+    )[0]
     assert plain.denoiser * 3 / 7 < terms.denoiser < plain.denoiser
-    assert _terms(cached)[0] == terms, "counting removes the cache"
+    assert _terms(cached)[0] == terms, "counting must remove the cache"
 
 
-def test_an_interval_of_one_saves_nothing(bare: Path):
-    rows = [
+def test_deepcache_with_interval_one_costs_as_much_as_the_plain_generator(
+    configuration_folder: Path,
+):
+    cached = [
         {
             "candidate": "c",
             "generator": "mini",
@@ -149,18 +160,20 @@ def test_an_interval_of_one_saves_nothing(bare: Path):
         }
     ]
     plain = [{"candidate": "p", "generator": "mini", "steps": 4}]
-    assert _terms(_pool(bare, rows)) == _terms(_pool(bare, plain))
+    assert _terms(_pool(configuration_folder, cached)) == _terms(_pool(configuration_folder, plain))
 
 
-def test_counting_does_not_change_the_global_random_state(bare: Path):
+def test_counting_does_not_change_the_global_random_state(configuration_folder: Path):
     before = torch.random.get_rng_state()
-    pool = _pool(bare, guidance=2.0)
+    pool = _pool(configuration_folder, guidance=2.0)
     _terms(pool)
     assert (torch.random.get_rng_state() == before).all()
 
 
-def test_a_pipeline_that_cannot_run_on_meta_tensors_is_reported_in_one_line(bare: Path):
-    pool = _pool(bare, call={"negative_prompt": 3})
+def test_a_pipeline_that_cannot_run_on_meta_tensors_is_reported_in_one_line(
+    configuration_folder: Path,
+):
+    pool = _pool(configuration_folder, call={"negative_prompt": 3})
     with pytest.raises(
         InputError,
         match=(
@@ -172,14 +185,18 @@ def test_a_pipeline_that_cannot_run_on_meta_tensors_is_reported_in_one_line(bare
     assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_folder_and_a_missing_one(bare: Path):
-    named = _pool(bare, weights="someone/model", revision="0" * 40, configuration="sd")
-    assert _terms(named) == _terms(_pool(bare))
+def test_costs_are_counted_from_the_configuration_folder_which_must_exist(
+    configuration_folder: Path,
+):
+    pool = _pool(
+        configuration_folder, weights="someone/model", revision="0" * 40, configuration="sd"
+    )
+    assert _terms(pool) == _terms(_pool(configuration_folder))
     with pytest.raises(
         InputError,
         match=r"mini\.configuration: there is no .*absent.model_index\.json\. Correct the path",
     ):
-        _terms(_pool(bare, configuration="absent"))
+        _terms(_pool(configuration_folder, configuration="absent"))
 
 
 def _spec(pool: str, generator: str) -> DiffusersSpec:
@@ -189,15 +206,18 @@ def _spec(pool: str, generator: str) -> DiffusersSpec:
 
 
 def _flux_products() -> float:
-    """FLUX.1 at 1024 pixels: 57 blocks of attention over 512 tokens of text and 4096 of image, 3072
-    wide.
+    """Return the operations of attention in FLUX.1 at 1024 pixels, in one call.
+
+    57 blocks of width 3072 attend over 512 tokens of text and 4096 tokens of the image.
     """
     return 57 * 4 * (512 + 4096) ** 2 * 3072
 
 
 def _sdxl_products() -> float:
-    """SDXL at 1024 pixels: per pass 10 blocks of 640 over 64x64 and 60 of 1280 over 32x32, with 77
-    tokens of text each.
+    """Return the operations of attention in SDXL at 1024 pixels, in one pass.
+
+    10 blocks of width 640 attend over 64x64 tokens and 60 blocks of width 1280 over 32x32 tokens.
+    All blocks also attend to 77 tokens of text.
     """
     return sum(
         blocks * 4 * n * (n + 77) * width
@@ -206,8 +226,8 @@ def _sdxl_products() -> float:
 
 
 PRODUCTS: dict[str, tuple[str, str, int, Callable[[], float]]] = {
-    "a transformer": ("flux", "flux-dev", 1, _flux_products),
-    "a unet, both passes": ("sdxl", "sdxl", 2, lambda: 2 * _sdxl_products()),
+    "transformer": ("flux", "flux-dev", 1, _flux_products),
+    "UNet with two passes": ("sdxl", "sdxl", 2, lambda: 2 * _sdxl_products()),
 }
 
 
@@ -216,31 +236,29 @@ def test_all_attention_is_counted(
     pool: str, generator: str, rows: int, expected: Callable[[], float]
 ):
     spec = _spec(pool, generator)
-    work = run_pipeline(spec, 2, meta_pipeline(spec, PACKAGED))
-    denoiser = [w for part, w in work if part in ("unet", "transformer")]
-    assert [w.rows for w in denoiser] == [rows, rows]
-    assert denoiser[0].products * 1e12 == pytest.approx(expected(), rel=1e-9)
+    calls = run_pipeline(spec, 2, meta_pipeline(spec, PACKAGED))
+    costs = [cost for part, cost in calls if part in ("unet", "transformer")]
+    assert [cost.rows for cost in costs] == [rows, rows]
+    assert costs[0].products * 1e12 == pytest.approx(expected(), rel=1e-9)
 
 
-def test_contexts_have_the_length_that_the_pipeline_pads_to():
-    dev, schnell = _spec("flux", "flux-dev"), _spec("flux", "flux-schnell")
-    t5 = [
-        [
-            w
-            for part, w in run_pipeline(spec, 2, meta_pipeline(spec, PACKAGED))
-            if part == "text_encoder_2"
-        ]
-        for spec in (dev, schnell)
-    ]
-    assert t5[0][0].projections == pytest.approx(
-        2 * t5[1][0].projections, rel=0.01
-    )  # 512 tokens, and 256 in schnell's 'call'
-    block = 4 * 4096 * 4096 + 3 * 4096 * 10240
-    assert t5[0][0].projections * 1e12 == pytest.approx(24 * 2 * 512 * block, rel=1e-9)
+def test_text_contexts_have_the_length_to_which_the_pipeline_pads():
+    dev, schnell = (
+        _t5_projections(_spec("flux", generator)) for generator in ("flux-dev", "flux-schnell")
+    )
+    assert dev == pytest.approx(2 * schnell, rel=0.01), "512 tokens, and 256 in schnell's 'call'"
+    weights_per_block = 4 * 4096 * 4096 + 3 * 4096 * 10240
+    assert dev * 1e12 == pytest.approx(24 * 2 * 512 * weights_per_block, rel=1e-9)
 
 
-def test_no_candidates_have_no_costs(bare: Path):
-    pool = _pool(bare)
+def _t5_projections(spec: DiffusersSpec) -> float:
+    """Return the TFLOPs of the projections of FLUX's text encoder T5 for one image."""
+    calls = run_pipeline(spec, 2, meta_pipeline(spec, PACKAGED))
+    return next(cost.projections for part, cost in calls if part == "text_encoder_2")
+
+
+def test_the_costs_of_no_candidates_are_an_empty_list(configuration_folder: Path):
+    pool = _pool(configuration_folder)
     spec = pool.generators["mini"]
     assert isinstance(spec, DiffusersSpec)
     assert count_costs(spec, pool.folder, [], "full") == []

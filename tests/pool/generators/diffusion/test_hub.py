@@ -1,4 +1,4 @@
-"""Weights from the model hub: the real client with a local server."""
+"""Weights from a model hub: the real client (huggingface_hub) with a local server."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,16 +15,17 @@ from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
 from tests.architectures import generator_entry
 from tests.pool.generators.diffusion.adapters import FILE, save_adapter
-from tests.pool.generators.diffusion.hub import REVISION, hub_of
+from tests.pool.generators.diffusion.hub import REVISION, serve_repositories
 
 
 @pytest.fixture
-def hub(
+def sent_files(
     architecture_weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[str]]:
-    """Serve ``mini/sd``, ``mini/unet`` (one file), ``mini/lora``, ``mini/pickled``, ``mini/gated``.
+    """The files that a local model hub has sent.
 
-    Yields the list of the files that were sent.
+    The hub has the repositories ``mini/sd``, ``mini/unet`` (a single file), ``mini/lora``,
+    ``mini/pickled`` and ``mini/gated``.
     """
     from huggingface_hub import constants, hf_api
 
@@ -45,7 +46,7 @@ def hub(
         "mini/pickled": pickled,
         "mini/gated": sd,
     }
-    with hub_of(repositories, gated=("mini/gated",)) as (address, sent):
+    with serve_repositories(repositories, gated=("mini/gated",)) as (address, files):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "ENDPOINT", address)
@@ -55,7 +56,7 @@ def hub(
             address + "/{repo_id}/resolve/{revision}/{filename}",
         )
         monkeypatch.setattr(hf_api.api, "endpoint", address)
-        yield sent
+        yield files
 
 
 def _pool(folder: Path, weights: str, revision: str = REVISION, **changes: Any) -> Pool:
@@ -68,7 +69,7 @@ def _pool(folder: Path, weights: str, revision: str = REVISION, **changes: Any) 
 
 
 def test_weights_are_downloaded_once_and_read_from_the_cache_offline(
-    hub: list[str],
+    sent_files: list[str],
     tmp_path: Path,
     architecture_weights: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -76,10 +77,10 @@ def test_weights_are_downloaded_once_and_read_from_the_cache_offline(
     pool = _pool(tmp_path, "mini/sd")
     cache = GeneratorCache(pool, "cpu")
     cache.prepare()
-    assert "mini/sd/unet/diffusion_pytorch_model.safetensors" in hub
-    hub.clear()
+    assert "mini/sd/unet/diffusion_pytorch_model.safetensors" in sent_files
+    sent_files.clear()
     image = cache.get("mini").generate(["a red ring"], pool.candidates[0], [3])
-    assert not hub
+    assert not sent_files
     local = _pool(tmp_path, str(architecture_weights("sd")))
     assert (
         GeneratorCache(local, "cpu").get("mini").generate(["a red ring"], local.candidates[0], [3])
@@ -91,28 +92,30 @@ def test_weights_are_downloaded_once_and_read_from_the_cache_offline(
     assert (offline.get("mini").generate(["a red ring"], pool.candidates[0], [3]) == image).all()
 
 
-def test_weights_of_a_replaced_part_are_not_downloaded(hub: list[str], tmp_path: Path):
+def test_weights_of_a_replaced_part_are_not_downloaded(sent_files: list[str], tmp_path: Path):
     part = {"weights": "mini/unet", "revision": REVISION, "file": "4step.safetensors"}
     pool = _pool(tmp_path, "mini/sd", parts={"unet": part})
     cache = GeneratorCache(pool, "cpu")
     cache.prepare()
-    assert "mini/unet/4step.safetensors" in hub
-    assert "mini/sd/unet/config.json" in hub
-    assert "mini/sd/unet/diffusion_pytorch_model.safetensors" not in hub
+    assert "mini/unet/4step.safetensors" in sent_files
+    assert "mini/sd/unet/config.json" in sent_files
+    assert "mini/sd/unet/diffusion_pytorch_model.safetensors" not in sent_files
     assert cache.get("mini").generate(["a red ring"], pool.candidates[0], [3]).shape[0] == 1
 
 
-def test_only_the_file_of_an_adapter_is_downloaded(hub: list[str], tmp_path: Path):
+def test_only_the_file_of_an_adapter_is_downloaded(sent_files: list[str], tmp_path: Path):
     lora = {"weights": "mini/lora", "revision": REVISION, "subfolder": "styles"}
     pool = _pool(tmp_path, "mini/sd", lora=lora)
     cache = GeneratorCache(pool, "cpu")
     cache.prepare()
-    assert [name for name in hub if name.startswith("mini/lora")] == [f"mini/lora/styles/{FILE}"]
-    hub.clear()
+    assert [name for name in sent_files if name.startswith("mini/lora")] == [
+        f"mini/lora/styles/{FILE}"
+    ]
+    sent_files.clear()
     image = cache.get("mini").generate(["a red ring"], pool.candidates[0], [3])
-    assert not hub
+    assert not sent_files
     assert kind_of(pool.generators["mini"], tmp_path).facts().missing == "", (
-        "other files of the repository are not needed"
+        "the other files of the repository must not be required"
     )
     local = _pool(tmp_path, "mini/sd", lora={"weights": "lora", "subfolder": "styles"})
     assert (
@@ -121,7 +124,7 @@ def test_only_the_file_of_an_adapter_is_downloaded(hub: list[str], tmp_path: Pat
     ).all()
 
 
-BAD = {
+FAILED_DOWNLOADS = {
     "gated": (
         "mini/gated",
         {},
@@ -140,14 +143,18 @@ BAD = {
         {"revision": "b" * 40},
         r"\.weights: 'mini/sd' has no revision 'b{40}'\. Set another",
     ),
-    "no pipeline": ("mini/unet", {}, r"\.weights: 'mini/unet' lacks a file at revision"),
-    "pickles": ("mini/pickled", {}, r"\.weights: 'mini/pickled' has pickled weights only"),
-    "adapter": (
+    "a repository without a pipeline": (
+        "mini/unet",
+        {},
+        r"\.weights: 'mini/unet' lacks a file at revision",
+    ),
+    "pickled weights": ("mini/pickled", {}, r"\.weights: 'mini/pickled' has pickled weights only"),
+    "unknown file of an adapter": (
         "mini/sd",
         {"lora": {"weights": "mini/lora", "revision": REVISION, "file": "8step.safetensors"}},
         r"\.lora\.weights: 'mini/lora' lacks a file at revision",
     ),
-    "part": (
+    "unknown file of a part": (
         "mini/sd",
         {
             "parts": {
@@ -159,25 +166,27 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("weights", "changes", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(
+    ("weights", "changes", "message"), FAILED_DOWNLOADS.values(), ids=FAILED_DOWNLOADS
+)
 def test_a_failed_download_is_reported_in_one_line(
-    hub: list[str], weights: str, changes: dict[str, Any], message: str, tmp_path: Path
+    sent_files: list[str], weights: str, changes: dict[str, Any], message: str, tmp_path: Path
 ):
     with pytest.raises(InputError, match=message) as caught:
         GeneratorCache(_pool(tmp_path, weights, **changes), "cpu").prepare()
     assert "\n" not in str(caught.value)
-    assert not [name for name in hub if "mini/gated" in name]
+    assert not [name for name in sent_files if "mini/gated" in name]
 
 
-def test_a_hub_that_does_not_respond(
-    hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hub_that_does_not_respond_is_reported(
+    sent_files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
         "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}",
     )
-    monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's five attempts
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the delays between the client's attempts
     with pytest.raises(
         InputError,
         match=(r"the hub does not respond, and 'mini/sd' at revision 'a{40}' is not in the cache"),

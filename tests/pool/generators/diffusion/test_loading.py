@@ -1,4 +1,4 @@
-"""Replaced parts, shared parts, and parts that are loaded once."""
+"""Loading of pipelines: replaced parts, parts that generators share, and variants."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ Weights = Callable[[str], Path]
 
 @pytest.fixture
 def lightning(architecture_weights: Weights, tmp_path: Path) -> Path:
-    """The file of another UNet for SDXL, alone in its folder."""
+    """A file with other weights for the UNet of SDXL, in a folder without a configuration."""
     tensors = load_file(
         architecture_weights("sdxl") / "unet" / "diffusion_pytorch_model.safetensors"
     )
@@ -46,45 +46,47 @@ def _pool(path: Path, generators: dict[str, Any]) -> Pool:
 
 @pytest.fixture
 def pool(architecture_weights: Weights, lightning: Path, tmp_path: Path) -> Pool:
-    """A pool of SDXL, SDXL with another UNet, and SDXL with other settings."""
+    """A pool with SDXL, SDXL with another UNet, and SDXL with another guidance scale."""
     base = generator_entry("sdxl", str(architecture_weights("sdxl")))
     part = {"weights": str(lightning.parent), "file": lightning.name}
     generators = {
         "sdxl": base,
         "lightning": {**base, "guidance": 0.0, "parts": {"unet": part}},
-        "again": {**base, "guidance": 5.0},
+        "guided": {**base, "guidance": 5.0},
     }
     return _pool(tmp_path / "sdxl.yaml", generators)
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def loaded_classes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The classes of the models and tokenizers that are loaded from files, in order."""
     from diffusers import ModelMixin
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    seen: list[str] = []
+    names: list[str] = []
     for cls in (ModelMixin, PreTrainedModel, PreTrainedTokenizerBase):
 
         def from_pretrained(
-            own: type, *args: Any, real: Any = cls.from_pretrained.__func__, **kwargs: Any
+            model_class: type, *args: Any, real: Any = cls.from_pretrained.__func__, **kwargs: Any
         ) -> Any:
-            seen.append(own.__name__)
-            return real(own, *args, **kwargs)
+            names.append(model_class.__name__)
+            return real(model_class, *args, **kwargs)
 
         monkeypatch.setattr(cls, "from_pretrained", classmethod(from_pretrained))
-    yield seen
+    yield names
 
 
-def test_generators_share_common_parts(pool: Pool, loads: list[str]):
+def test_generators_share_common_parts(pool: Pool, loaded_classes: list[str]):
     cache = GeneratorCache(pool, "cpu")
-    sdxl, lightning, again = (cache.get(name).pipeline for name in pool.generators)
+    sdxl, lightning, guided = (cache.get(name).pipeline for name in pool.generators)
     for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"):
-        assert getattr(sdxl, name) is getattr(lightning, name) is getattr(again, name)
-    assert sdxl.unet is again.unet
+        assert getattr(sdxl, name) is getattr(lightning, name) is getattr(guided, name)
+    assert sdxl.unet is guided.unet
     assert sdxl.unet is not lightning.unet
-    assert len({id(p.scheduler) for p in (sdxl, lightning, again)}) == 3, "a scheduler has a state"
-    assert sorted(loads) == sorted(
+    assert len({id(p.scheduler) for p in (sdxl, lightning, guided)}) == 3, (
+        "schedulers must not be shared"
+    )
+    assert sorted(loaded_classes) == sorted(
         [
             *[
                 "AutoencoderKL",
@@ -98,7 +100,7 @@ def test_generators_share_common_parts(pool: Pool, loads: list[str]):
     )
 
 
-def test_a_part_with_one_file_replaces_the_unet(pool: Pool, lightning: Path):
+def test_a_part_that_is_a_single_file_replaces_the_unet(pool: Pool, lightning: Path):
     cache = GeneratorCache(pool, "cpu")
     generator = cache.get("lightning")
     expected = load_file(lightning)
@@ -113,20 +115,20 @@ def test_a_part_with_one_file_replaces_the_unet(pool: Pool, lightning: Path):
     ).mean() > 0.5
 
 
-def test_a_part_in_a_folder_replaces_that_of_the_pipeline(
+def test_a_part_in_a_folder_replaces_the_part_of_the_pipeline(
     architecture_weights: Weights, tmp_path: Path
 ):
     base = generator_entry("sd", str(architecture_weights("sd")))
+    sd2 = architecture_weights("sd2")
     parts = {
-        "unet": {"weights": str(architecture_weights("sd2")), "subfolder": "unet"},
+        "unet": {"weights": str(sd2), "subfolder": "unet"},
         "text_encoder": {"weights": str(tmp_path / "text")},
     }
-    architecture = architecture_weights("sd2")
-    (tmp_path / "text").symlink_to(architecture / "text_encoder")
+    (tmp_path / "text").symlink_to(sd2 / "text_encoder")
     pool = _pool(tmp_path / "parts.yaml", {"mixed": {**base, "parts": parts}})
     pipeline = GeneratorCache(pool, "cpu").get("mixed").pipeline
-    assert pipeline.unet.config.use_linear_projection, "its own configuration"
-    expected = load_file(architecture / "text_encoder" / "model.safetensors")
+    assert pipeline.unet.config.use_linear_projection, "the part must have its own configuration"
+    expected = load_file(sd2 / "text_encoder" / "model.safetensors")
     assert all(
         torch.equal(tensor, expected[name])
         for name, tensor in pipeline.text_encoder.state_dict().items()
@@ -134,31 +136,33 @@ def test_a_part_in_a_folder_replaces_that_of_the_pipeline(
     )
 
 
-def test_switching_between_candidates_and_loaded_generators_loads_nothing(
-    pool: Pool, loads: list[str]
+def test_switching_between_candidates_of_loaded_generators_does_not_load_parts(
+    pool: Pool, loaded_classes: list[str]
 ):
     cache = GeneratorCache(pool, "cpu")
     first = {
         c.candidate: cache.get(c.generator).generate(PROMPTS, c, [0, 1]) for c in pool.candidates
     }
-    loads.clear()
+    loaded_classes.clear()
     for candidate in reversed(pool.candidates):
-        again = cache.get(candidate.generator).generate(PROMPTS, candidate, [0, 1])
-        assert (again == first[candidate.candidate]).all()
-    assert not loads
+        images = cache.get(candidate.generator).generate(PROMPTS, candidate, [0, 1])
+        assert (images == first[candidate.candidate]).all()
+    assert not loaded_classes
     assert len({images.tobytes() for images in first.values()}) == len(first)
 
 
-def test_releasing_a_generator_keeps_the_parts_that_others_use(pool: Pool, loads: list[str]):
+def test_releasing_a_generator_keeps_the_parts_that_others_use(
+    pool: Pool, loaded_classes: list[str]
+):
     cache = GeneratorCache(pool, "cpu", ["lightning", "sdxl"])
     cache.get("lightning")
     cache.release("lightning")
     part_types = {type(part).__name__ for part in cache.memory.parts.values()}
     assert "UNet2DConditionModel" not in part_types
     assert "CLIPTextModel" in part_types
-    loads.clear()
+    loaded_classes.clear()
     cache.get("sdxl")
-    assert loads == ["UNet2DConditionModel"]
+    assert loaded_classes == ["UNet2DConditionModel"]
     cache.release("sdxl")
     assert not cache.memory.parts
 
@@ -166,11 +170,11 @@ def test_releasing_a_generator_keeps_the_parts_that_others_use(pool: Pool, loads
 def test_weights_of_a_variant_are_loaded(architecture_weights: Weights, tmp_path: Path):
     import diffusers
 
-    plain = diffusers.StableDiffusionPipeline.from_pretrained(
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         architecture_weights("sd"), low_cpu_mem_usage=False
     )
-    torch.nn.init.zeros_(plain.unet.conv_out.weight)
-    plain.to(dtype=torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
+    torch.nn.init.zeros_(pipeline.unet.conv_out.weight)
+    pipeline.to(dtype=torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
     pool = _pool(
         tmp_path / "half.yaml",
         {"half": {**generator_entry("sd", "half"), "variant": "fp16", "dtype": "bfloat16"}},

@@ -1,4 +1,4 @@
-"""Low-rank adapters: their images, the parts that they do not change, and errors."""
+"""Low-rank adapters: images, parts that generators share, and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate, Pool
 from catimage.stages.package import _copy_pool
 from tests.architectures import ARCHITECTURES, SIZE, generator_entry
-from tests.pool.generators.diffusion.adapters import FILE, kohya_of, save_adapter
+from tests.pool.generators.diffusion.adapters import FILE, save_adapter, save_kohya_adapter
 
 PROMPTS = ["a red ring", "two small stars on blue"]
 Weights = Callable[[str], Path]
@@ -30,41 +30,42 @@ Weights = Callable[[str], Path]
 def adapter(
     architecture_weights: Weights, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """A function from an architecture and options to the folder of its adapter."""
+    """A function that returns the folder of an adapter, which is saved on the first call.
+
+    Its arguments are the name of the architecture and two options of :func:`save_adapter`.
+    """
     root = tmp_path_factory.mktemp("adapters")
 
     def folder(architecture: str, text: bool = False, seed: int = 0) -> Path:
-        place = root / f"{architecture}-{text}-{seed}"
-        return (
-            place
-            if place.exists()
-            else save_adapter(
-                ARCHITECTURES[architecture].pipeline,
-                architecture_weights(architecture),
-                place,
-                text,
-                seed,
-            )
-        )
+        path = root / f"{architecture}-{text}-{seed}"
+        if path.exists():
+            return path
+        pipeline, weights = ARCHITECTURES[architecture].pipeline, architecture_weights(architecture)
+        return save_adapter(pipeline, weights, path, text, seed)
 
     return folder
 
 
 def _pool(folder: Path, base: dict[str, Any], **generators: dict[str, Any]) -> Pool:
-    """Return a pool of the plain generator and of others that differ in the given keys."""
-    named = {"plain": base, **{name: {**base, **changes} for name, changes in generators.items()}}
-    rows = [{"candidate": name, "generator": name, "steps": 4} for name in named]
+    """Return a pool with the generator ``plain`` and with generators that differ in some keys.
+
+    Every generator has one candidate, of four steps, with the name of the generator.
+    """
+    entries = {"plain": base, **{name: {**base, **changes} for name, changes in generators.items()}}
+    rows = [{"candidate": name, "generator": name, "steps": 4} for name in entries]
     (folder / "pool.yaml").write_text(
-        yaml.safe_dump({"name": "adapters", "generators": named, "candidates": rows})
+        yaml.safe_dump({"name": "adapters", "generators": entries, "candidates": rows})
     )
     return load_pool(str(folder / "pool.yaml"))
 
 
 def _base(architecture_weights: Weights, architecture: str = "sd") -> dict[str, Any]:
+    """Return the entry of a generator without adapter."""
     return generator_entry(architecture, str(architecture_weights(architecture)))
 
 
 def _images(cache: GeneratorCache, name: str) -> np.ndarray:
+    """Return the images of the candidate of a generator for all prompts."""
     return cache.get(name).generate(PROMPTS, cache.pool.candidate(name), [7, 8])
 
 
@@ -86,24 +87,24 @@ def test_images_equal_those_of_diffusers_with_the_adapter(
     adapter: Callable[..., Path],
     tmp_path: Path,
 ):
-    place, base = adapter(architecture, text), _base(architecture_weights, architecture)
+    folder, base = adapter(architecture, text), _base(architecture_weights, architecture)
     cache = GeneratorCache(
-        _pool(tmp_path, base, adapted={"lora": {"weights": str(place), "scale": 0.7}}), "cpu"
+        _pool(tmp_path, base, adapted={"lora": {"weights": str(folder), "scale": 0.7}}), "cpu"
     )
     cache.prepare()
     image = _images(cache, "adapted")[1]
     reference = getattr(diffusers, ARCHITECTURES[architecture].pipeline).from_pretrained(
         architecture_weights(architecture)
     )
-    reference.load_lora_weights(place, weight_name=FILE, adapter_name="it")
-    reference.set_adapters("it", 0.7)
-    noise = torch.Generator().manual_seed(8)
+    reference.load_lora_weights(folder, weight_name=FILE, adapter_name="tested")
+    reference.set_adapters("tested", 0.7)
+    random_generator = torch.Generator().manual_seed(8)
     expected = reference(
         PROMPTS[1],
         num_inference_steps=4,
         height=SIZE,
         width=SIZE,
-        generator=noise,
+        generator=random_generator,
         guidance_scale=2.0,
         **base.get("call", {}),
     ).images[0]
@@ -111,15 +112,15 @@ def test_images_equal_those_of_diffusers_with_the_adapter(
     assert np.abs(image.astype(int) - _images(cache, "plain")[1]).max() > 1
 
 
-def test_the_plain_generator_is_unchanged_by_adapters_of_others(
+def test_adapters_of_other_generators_do_not_change_the_plain_generator(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
-    text = {"lora": {"weights": str(adapter("sd", text=True))}}
+    text_adapter = {"lora": {"weights": str(adapter("sd", text=True))}}
     pool = _pool(
         tmp_path,
         _base(architecture_weights),
         adapted={"lora": {"weights": str(adapter("sd"))}},
-        text=text,
+        text=text_adapter,
     )
     first = _images(GeneratorCache(pool, "cpu"), "plain")
     cache = GeneratorCache(pool, "cpu")
@@ -128,7 +129,7 @@ def test_the_plain_generator_is_unchanged_by_adapters_of_others(
     assert all((images != first).mean() > 0.1 for images in adapted)
     plain, unet, both = (cache.get(name).pipeline for name in ("plain", "adapted", "text"))
     assert plain.vae is unet.vae is both.vae and plain.tokenizer is both.tokenizer
-    assert plain.text_encoder is unet.text_encoder, "the adapter has no layers for it"
+    assert plain.text_encoder is unet.text_encoder, "the adapter does not change the text encoder"
     assert (
         len({id(p.unet) for p in (plain, unet, both)}) == 3
         and plain.text_encoder is not both.text_encoder
@@ -150,13 +151,13 @@ def test_generators_with_the_same_adapter_share_the_changed_parts(
     pool = _pool(
         tmp_path, _base(architecture_weights), **changes, parts={"lora": lora, "parts": other}
     )
-    alone = {name: _images(GeneratorCache(pool, "cpu"), name) for name in pool.generators}
+    expected = {name: _images(GeneratorCache(pool, "cpu"), name) for name in pool.generators}
     cache = GeneratorCache(pool, "cpu")
-    assert all((_images(cache, name) == alone[name]).all() for name in pool.generators)
+    assert all((_images(cache, name) == expected[name]).all() for name in pool.generators)
     one, two, half, parts = (cache.get(name).pipeline for name in ("one", "two", "half", "parts"))
     assert one.unet is two.unet and one.text_encoder is two.text_encoder
     assert len({id(p.unet) for p in (one, half, parts)}) == 3, (
-        "with another text encoder, all changed parts are separate"
+        "generators with different text encoders or scales must not share changed parts"
     )
     cache.release("one")
     assert any(part is two.unet for part in cache.memory.parts.values())
@@ -164,7 +165,7 @@ def test_generators_with_the_same_adapter_share_the_changed_parts(
     assert not any(part is two.unet for part in cache.memory.parts.values())
 
 
-def test_modules_are_plain_after_the_adapter_is_added(
+def test_modules_have_no_layers_of_the_adapter_after_its_weights_are_added(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True))}
@@ -188,19 +189,21 @@ def test_modules_are_plain_after_the_adapter_is_added(
     assert cache.get("adapted").generate(PROMPTS, cached, [7, 8]).shape == (2, SIZE, SIZE, 3)
 
 
-def test_a_scale_of_zero_changes_nothing(
+def test_an_adapter_with_scale_zero_does_not_change_images(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True)), "scale": 0}
-    cache = GeneratorCache(_pool(tmp_path, _base(architecture_weights), none={"lora": lora}), "cpu")
-    assert (_images(cache, "none") == _images(cache, "plain")).all()
+    cache = GeneratorCache(
+        _pool(tmp_path, _base(architecture_weights), scaled={"lora": lora}), "cpu"
+    )
+    assert (_images(cache, "scaled") == _images(cache, "plain")).all()
 
 
-def test_tensor_names_of_kohyas_scripts(
+def test_adapters_with_the_tensor_names_of_kohyas_scripts_are_supported(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd")), "scale": 0.5}
-    kohya = {"weights": str(kohya_of(adapter("sd"), tmp_path / "kohya", alpha=1.0))}
+    kohya = {"weights": str(save_kohya_adapter(adapter("sd"), tmp_path / "kohya", alpha=1.0))}
     pool = _pool(
         tmp_path, _base(architecture_weights), adapted={"lora": lora}, kohya={"lora": kohya}
     )
@@ -208,9 +211,11 @@ def test_tensor_names_of_kohyas_scripts(
     assert isinstance(spec, DiffusersSpec) and lora_parts(spec, pool.folder) == {"unet"}
     cache = GeneratorCache(pool, "cpu")
     cache.prepare()
-    halves = _images(cache, "kohya").astype(int)
-    assert np.abs(halves - _images(cache, "adapted")).max() <= 1, "an alpha of half the rank"
-    assert np.abs(halves - _images(cache, "plain")).max() > 1
+    images = _images(cache, "kohya").astype(int)
+    assert np.abs(images - _images(cache, "adapted")).max() <= 1, (
+        "an alpha of half the rank must have the effect of the scale 0.5"
+    )
+    assert np.abs(images - _images(cache, "plain")).max() > 1
 
 
 def test_an_adapter_is_added_in_half_precision(
@@ -229,7 +234,7 @@ def _definition(pool: Pool, name: str = "adapted") -> dict[str, Any]:
     return spec.definition(pool.candidate(name), kind_of(spec, pool.folder).identity())
 
 
-def test_a_definition_contains_digest_and_scale_but_no_path(
+def test_a_definition_contains_the_digest_and_the_scale_of_the_adapter_but_no_path(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -254,7 +259,7 @@ def test_a_definition_contains_digest_and_scale_but_no_path(
     assert hub["lora"] == {"weights": "someone/style@abc123 style.safetensors", "scale": 1.0}
 
 
-def test_facts_contain_the_revision_and_a_missing_adapter(
+def test_facts_contain_the_revision_of_the_adapter_and_a_missing_file(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     changes = {
@@ -273,7 +278,7 @@ def test_facts_contain_the_revision_and_a_missing_adapter(
     )
 
 
-def test_a_bento_contains_the_adapter(
+def test_a_packaged_pool_contains_the_adapter(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd")), "scale": 0.5}
@@ -281,34 +286,34 @@ def test_a_bento_contains_the_adapter(
         tmp_path,
         _base(architecture_weights),
         adapted={"lora": lora},
-        again={"lora": lora, "guidance": 3.0},
+        guided={"lora": lora, "guidance": 3.0},
     )
     _copy_pool(tmp_path / "bento", pool)
-    staged = load_pool(str(tmp_path / "bento" / "pool.yaml"))
+    packaged = load_pool(str(tmp_path / "bento" / "pool.yaml"))
     assert (tmp_path / "bento" / "pool" / "adapted" / "lora.weights" / FILE).is_file()
     for name in pool.generators:
-        assert _definition(staged, name) == _definition(pool, name)
-        sources = kind_of(staged.generators[name], staged.folder).sources()
+        assert _definition(packaged, name) == _definition(pool, name)
+        sources = kind_of(packaged.generators[name], packaged.folder).sources()
         assert all(not Path(source).is_absolute() for source in sources.values())
 
 
-def _without_lora(folder: Path) -> None:
+def _save_tensors_that_are_not_an_adapter(folder: Path) -> None:
     save_file({"unet.conv_in.weight": torch.zeros(2)}, folder / FILE)
 
 
-def _for_another_pipeline(folder: Path) -> None:
+def _save_adapter_of_another_pipeline(folder: Path) -> None:
     save_file(
         {name.replace("unet.", "transformer."): t for name, t in load_file(folder / FILE).items()},
         folder / FILE,
     )
 
 
-def _of_another_depth(folder: Path) -> None:
+def _save_adapter_of_another_depth(folder: Path) -> None:
     names = {n: n.replace("unet.", "unet.another.") for n in load_file(folder / FILE)}
     save_file({names[n]: t for n, t in load_file(folder / FILE).items()}, folder / FILE)
 
 
-def _of_another_width(folder: Path) -> None:
+def _save_adapter_of_another_width(folder: Path) -> None:
     tensors = load_file(folder / FILE)
     save_file(
         {
@@ -319,27 +324,27 @@ def _of_another_width(folder: Path) -> None:
     )
 
 
-def _of_another_text_encoder(folder: Path) -> None:
-    place = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+def _save_adapter_of_another_text_encoder(folder: Path) -> None:
+    layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
     save_file(
         load_file(folder / FILE)
         | {
-            f"{place}.lora_A.weight": torch.ones(2, 24),
-            f"{place}.lora_B.weight": torch.ones(24, 2),
+            f"{layer}.lora_A.weight": torch.ones(2, 24),
+            f"{layer}.lora_B.weight": torch.ones(24, 2),
         },
         folder / FILE,
     )
 
 
-def _damaged(folder: Path) -> None:
+def _truncate_file(folder: Path) -> None:
     (folder / FILE).write_bytes((folder / FILE).read_bytes()[:1000])
 
 
-def _pickled(folder: Path) -> None:
+def _rename_to_pickle(folder: Path) -> None:
     (folder / FILE).rename(folder / "pytorch_lora_weights.bin")
 
 
-BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
+INVALID_ADAPTERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "no folder": (
         lambda _: None,
         {"weights": "nowhere"},
@@ -350,49 +355,51 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
         {"file": "other.safetensors"},
         r"\.lora\.file: there is no file .*other\.safetensors",
     ),
-    "only a pickle": (
-        _pickled,
+    "a pickle instead of a safetensors file": (
+        _rename_to_pickle,
         {},
         r"\.lora\.file: there is no file .*pytorch_lora_weights\.safetensors",
     ),
     "a pickle named in the pool": (
-        _pickled,
+        _rename_to_pickle,
         {"file": "pytorch_lora_weights.bin"},
         r"\.lora\.file: 'pytorch_lora_weights\.bin' is not a safetensors file\. Convert it",
     ),
-    "damaged": (_damaged, {}, r"\.lora: .*pytorch_lora_weights\.safetensors is damaged"),
+    "damaged file": (_truncate_file, {}, r"\.lora: .*pytorch_lora_weights\.safetensors is damaged"),
     "not an adapter": (
-        _without_lora,
+        _save_tensors_that_are_not_an_adapter,
         {},
         r"\.lora: .*safetensors is not a low-rank adapter: none of its tensors has 'lora' in its",
     ),
     "another pipeline": (
-        _for_another_pipeline,
+        _save_adapter_of_another_pipeline,
         {},
         r"\.lora: .*safetensors does not fit .*: it has no layers for any part",
     ),
     "another depth": (
-        _of_another_depth,
+        _save_adapter_of_another_depth,
         {},
         r"\.lora: .*safetensors does not fit StableDiffusionPipeline",
     ),
     "another width": (
-        _of_another_width,
+        _save_adapter_of_another_width,
         {},
         r"safetensors does not fit StableDiffusionPipeline with these weights \(size mismatch",
     ),
     "another text encoder": (
-        _of_another_text_encoder,
+        _save_adapter_of_another_text_encoder,
         {},
         r"\.lora: .*safetensors does not fit StableDiffusionPipeline with these weights",
     ),
 }
 
 
-@pytest.mark.parametrize("before_loading", [True, False], ids=["before a run", "when it is cache"])
-@pytest.mark.parametrize(("damage", "changes", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("before_loading", [True, False], ids=["before a run", "while loading"])
+@pytest.mark.parametrize(
+    ("change_file", "changes", "message"), INVALID_ADAPTERS.values(), ids=INVALID_ADAPTERS
+)
 def test_invalid_adapters_are_reported_in_one_line(
-    damage: Callable[[Path], Any],
+    change_file: Callable[[Path], Any],
     changes: dict[str, Any],
     message: str,
     before_loading: bool,
@@ -401,12 +408,14 @@ def test_invalid_adapters_are_reported_in_one_line(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ):
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / FILE).write_bytes((adapter("sd") / FILE).read_bytes())
-    damage(tmp_path / "own")
+    (tmp_path / "changed").mkdir()
+    (tmp_path / "changed" / FILE).write_bytes((adapter("sd") / FILE).read_bytes())
+    change_file(tmp_path / "changed")
     cache = GeneratorCache(
         _pool(
-            tmp_path, _base(architecture_weights), adapted={"lora": {"weights": "own", **changes}}
+            tmp_path,
+            _base(architecture_weights),
+            adapted={"lora": {"weights": "changed", **changes}},
         ),
         "cpu",
     )
@@ -418,16 +427,17 @@ def test_invalid_adapters_are_reported_in_one_line(
     assert not [record for record in caplog.records if record.name.startswith("diffusers")]
 
 
-def test_weights_that_are_not_finite_are_refused(
+def test_an_adapter_with_infinite_weights_is_refused(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
-    (tmp_path / "own").mkdir()
+    (tmp_path / "changed").mkdir()
     save_file(
         {n: t * torch.inf for n, t in load_file(adapter("sd") / FILE).items()},
-        tmp_path / "own" / FILE,
+        tmp_path / "changed" / FILE,
     )
     cache = GeneratorCache(
-        _pool(tmp_path, _base(architecture_weights), adapted={"lora": {"weights": "own"}}), "cpu"
+        _pool(tmp_path, _base(architecture_weights), adapted={"lora": {"weights": "changed"}}),
+        "cpu",
     )
     with pytest.raises(
         InputError, match=r"\.lora: .*safetensors cannot be added in float32 \(NaNs? detected"

@@ -1,3 +1,5 @@
+"""Files, revisions and definitions of weights."""
+
 from pathlib import Path
 
 import pytest
@@ -40,23 +42,23 @@ def test_a_definition_depends_on_weights_and_settings_but_not_on_paths(tmp_path:
         (tmp_path / name / "sd").mkdir(parents=True)
     a, b = _pool(tmp_path / "a"), _pool(tmp_path / "b")
     assert _definition(a) == _definition(b)
-    (b.folder / "sd" / "README.md").write_text("a readme changes no image")
+    (b.folder / "sd" / "README.md").write_text("not part of the weights")
     assert _definition(b) == _definition(a)
     (b.folder / "sd" / "model.safetensors").write_bytes(b"other weights")
-    hotter = _pool(tmp_path / "a", guidance=4.0)
-    for other in (b, hotter):
+    other_guidance = _pool(tmp_path / "a", guidance=4.0)
+    for other in (b, other_guidance):
         assert _definition(other) != _definition(a)
 
 
-def test_a_hub_id_needs_a_revision_and_is_identified_by_it(tmp_path: Path):
+def test_a_hub_id_needs_a_revision_which_is_part_of_the_definition(tmp_path: Path):
     pool = _pool(tmp_path, weights="someone/model", revision="abc123")
     assert _definition(pool)["weights"] == "someone/model@abc123"
-    without = _pool(tmp_path, weights="someone/model")
+    unpinned = _pool(tmp_path, weights="someone/model")
     with pytest.raises(InputError, match="for a hub id, add its 'revision'"):
-        _definition(without)
+        _definition(unpinned)
 
 
-def test_configuration_comes_from_the_hubs_cache_when_offline(
+def test_the_configuration_is_read_from_the_cache_of_the_hub_when_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     revision = "0" * 40
@@ -66,24 +68,24 @@ def test_configuration_comes_from_the_hubs_cache_when_offline(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     pool = _pool(tmp_path, weights="someone/model", revision=revision)
     assert config_folder(pool.generators["mini"], pool.folder) == snapshot
-    absent = _pool(tmp_path, weights="someone/other", revision=revision)
+    uncached = _pool(tmp_path, weights="someone/other", revision=revision)
     with pytest.raises(
         InputError,
         match=(
             r"generators\.mini\.weights: the hub does not respond, and 'someone/other' at revision"
         ),
     ):
-        config_folder(absent.generators["mini"], absent.folder)
+        config_folder(uncached.generators["mini"], uncached.folder)
 
 
-def test_a_folder_without_a_pipeline(tmp_path: Path):
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path):
     (tmp_path / "sd").mkdir()
     pool = _pool(tmp_path)
     with pytest.raises(InputError, match=r"has no model_index\.json"):
         config_folder(pool.generators["mini"], pool.folder)
 
 
-def test_an_unknown_class_of_diffusers_suggests_the_nearest(tmp_path: Path):
+def test_the_message_for_an_unknown_class_suggests_the_nearest_class(tmp_path: Path):
     spec = _pool(tmp_path).generators["mini"]
     with pytest.raises(
         InputError,

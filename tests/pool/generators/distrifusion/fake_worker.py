@@ -1,6 +1,7 @@
-"""The real worker with a fake pipeline.
+"""The worker of distrifusion with a fake pipeline.
 
-The pipeline generates images of one colour, and fails if the prompt contains certain words.
+The pipeline generates images of one colour. It raises an error, exits or waits if the prompt
+contains ``fail``, ``die`` or ``hang``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _SPEC.loader.exec_module(worker)
 
 
 def load() -> Any:
+    """Return the function that generates images."""
     options = json.loads(sys.argv[-1])
     if options["mode"] == "no_sync":
         raise RuntimeError("Found no NVIDIA driver on your system.")
@@ -54,7 +56,7 @@ def load() -> Any:
             import torch
 
             seed = torch.tensor([request["seed"]])
-            torch.distributed.all_reduce(seed)  # checks that every process has the request
+            torch.distributed.all_reduce(seed)  # every process must have received the request
             assert seed.item() == request["seed"] * (others + 1)
         return Image.new(
             "RGB",

@@ -1,6 +1,6 @@
-"""The kind ``distrifusion`` with a real worker process and a fake pipeline.
+"""The kind ``distrifusion``, tested with a real worker process and a fake pipeline.
 
-The package itself needs several GPUs and is not run.
+The package ``distrifuser`` needs several GPUs, so these tests do not run it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
 from tests.miniature import pool_tree
 
-FAKE = Path(__file__).with_name("fake_worker.py")
+FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
 
-def interpreter(folder: Path, command: str = f'exec {sys.executable} {FAKE} "$@"') -> Path:
-    """Write a program that replaces the environment's Python: it starts the fake worker."""
+START_FAKE_WORKER = f'exec {sys.executable} {FAKE_WORKER} "$@"'
+
+
+def write_interpreter(folder: Path, command: str = START_FAKE_WORKER) -> Path:
+    """Write a shell script in place of the Python interpreter of the environment."""
     path = folder / "python"
     path.write_text(f"#!/bin/sh\n{command}\n")
     path.chmod(0o755)
     return path
 
 
-def pool_of(folder: Path, weights: Path, **settings: Any) -> Pool:
+def save_pool(folder: Path, weights: Path, **settings: Any) -> Pool:
+    """Write a pool file with a generator of the kind, and return the pool that is read from it."""
     generator = {
         "kind": "distrifusion",
         "weights": str(weights),
@@ -61,14 +65,15 @@ def pool_of(folder: Path, weights: Path, **settings: Any) -> Pool:
 
 @pytest.fixture
 def weights(miniature_pool: Path) -> Path:
+    """The folder of a Stable Diffusion pipeline."""
     return miniature_pool.parent / "sd"
 
 
 def load_generator(
     folder: Path, weights: Path, **settings: Any
 ) -> tuple[Pool, DistrifusionGenerator]:
-    interpreter(folder)
-    pool = pool_of(folder, weights, **settings)
+    write_interpreter(folder)
+    pool = save_pool(folder, weights, **settings)
     generator = kind_of(pool.generators["d"], folder).load(DeviceMemory())
     assert isinstance(generator, DistrifusionGenerator)
     return pool, generator
@@ -125,23 +130,23 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_the_worker_ends_with_its_generator(tmp_path: Path, weights: Path):
+def test_the_worker_ends_when_its_generator_is_deleted(tmp_path: Path, weights: Path):
     _, generator = load_generator(tmp_path, weights)
     pid = generator._process.pid
     assert is_running(pid)
     del generator
     gc.collect()
-    end = time.monotonic() + 5
-    while is_running(pid) and time.monotonic() < end:
+    deadline = time.monotonic() + 5
+    while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not is_running(pid)
 
 
 def test_several_processes_work_on_the_same_request(tmp_path: Path, weights: Path):
-    """Run under torchrun with two processes, of which one reads and writes."""
+    """Run torchrun with two processes, of which the first reads requests and writes responses."""
     run = f"exec {sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2"
-    interpreter(tmp_path, f'for last; do :; done\n{run} {FAKE} "$last"')
-    pool = pool_of(tmp_path, weights, start_timeout=120)
+    write_interpreter(tmp_path, f'for last; do :; done\n{run} {FAKE_WORKER} "$last"')
+    pool = save_pool(tmp_path, weights, start_timeout=120)
     images = (
         kind_of(pool.generators["d"], tmp_path)
         .load(DeviceMemory())
@@ -150,7 +155,7 @@ def test_several_processes_work_on_the_same_request(tmp_path: Path, weights: Pat
     assert images[:, 0, 0, 0].tolist() == [4, 5]
 
 
-def test_errors_at_the_start_of_a_worker(tmp_path: Path, weights: Path):
+def test_errors_at_the_start_of_a_worker_are_reported(tmp_path: Path, weights: Path):
     with pytest.raises(
         InputError,
         match=(
@@ -158,20 +163,20 @@ def test_errors_at_the_start_of_a_worker(tmp_path: Path, weights: Path):
         ),
     ):
         load_generator(tmp_path, weights, mode="no_sync")
-    interpreter(tmp_path, "echo no such module >&2; exit 3")
+    write_interpreter(tmp_path, "echo no such module >&2; exit 3")
     with pytest.raises(
         InputError, match=r"exited at the start \(exit code 3; the end of its log: no such module"
     ):
-        kind_of(pool_of(tmp_path, weights).generators["d"], tmp_path).load(DeviceMemory())
-    interpreter(tmp_path, "sleep 60")
+        kind_of(save_pool(tmp_path, weights).generators["d"], tmp_path).load(DeviceMemory())
+    write_interpreter(tmp_path, "sleep 60")
     with pytest.raises(InputError, match=r"did not respond to the start in 0\.2 s"):
-        kind_of(pool_of(tmp_path, weights, start_timeout=0.2).generators["d"], tmp_path).load(
+        kind_of(save_pool(tmp_path, weights, start_timeout=0.2).generators["d"], tmp_path).load(
             DeviceMemory()
         )
 
 
 def test_missing_files_are_reported_before_loading(tmp_path: Path, weights: Path):
-    pool = pool_of(tmp_path, weights)
+    pool = save_pool(tmp_path, weights)
     spec = pool.generators["d"]
     with pytest.raises(
         InputError,
@@ -181,10 +186,10 @@ def test_missing_files_are_reported_before_loading(tmp_path: Path, weights: Path
         ),
     ):
         kind_of(spec, tmp_path).prepare(pool.candidates, "cuda")
-    interpreter(tmp_path)
+    write_interpreter(tmp_path)
     kind_of(spec, tmp_path).prepare(pool.candidates, "cuda")
     with pytest.raises(InputError, match=r"weights: there is no folder .*add its 'revision'"):
-        kind_of(pool_of(tmp_path, tmp_path / "nowhere").generators["d"], tmp_path).prepare(
+        kind_of(save_pool(tmp_path, tmp_path / "nowhere").generators["d"], tmp_path).prepare(
             pool.candidates, "cuda"
         )
     (tmp_path / "pickled" / "unet").mkdir(parents=True)
@@ -192,7 +197,7 @@ def test_missing_files_are_reported_before_loading(tmp_path: Path, weights: Path
     with pytest.raises(
         InputError, match=r"there is no safetensors file in .*unet\. Convert the weights"
     ):
-        kind_of(pool_of(tmp_path, tmp_path / "pickled").generators["d"], tmp_path).prepare(
+        kind_of(save_pool(tmp_path, tmp_path / "pickled").generators["d"], tmp_path).prepare(
             pool.candidates, "cuda"
         )
 
@@ -205,15 +210,15 @@ def test_invalid_entries_are_refused(
     tmp_path: Path, weights: Path, settings: dict[str, Any], message: str
 ):
     with pytest.raises(InputError, match=message):
-        pool_of(tmp_path, weights, **settings)
+        save_pool(tmp_path, weights, **settings)
 
 
-def test_text_encoder_and_decoder_are_counted_on_every_gpu(tmp_path: Path, weights: Path):
+def test_text_encoder_and_decoder_are_counted_once_per_gpu(tmp_path: Path, weights: Path):
     tree = pool_tree(str(weights), (3,))
     tree["generators"]["mini"].update(guidance=7.5)  # type: ignore[index]
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(tree))
     plain = candidate_costs(load_pool(str(tmp_path / "plain.yaml"))).iloc[0]
-    costs = candidate_costs(pool_of(tmp_path, weights)).iloc[0]
+    costs = candidate_costs(save_pool(tmp_path, weights)).iloc[0]
     assert costs["denoiser"] == plain["denoiser"] and costs["denoiser_calls"] == 3
     assert (costs["text_encoder"], costs["decoder"]) == (
         4 * plain["text_encoder"],

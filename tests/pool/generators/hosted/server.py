@@ -1,4 +1,4 @@
-"""A local server with an API like OpenAI's, whose responses a test determines."""
+"""A local server with an API like OpenAI's. Tests define its responses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import numpy as np
 from PIL import Image
 
 Response = tuple[int, dict[str, str], bytes]
-"""Status, headers and body."""
+"""Status code, headers and body of a response."""
 
 
-def flat_image(prompt: str, size: int = 64) -> np.ndarray:
-    """Return an image of one colour, which depends on the prompt."""
+def uniform_image(prompt: str, size: int = 64) -> np.ndarray:
+    """Return an image of one colour that depends on the prompt: uint8 of shape (size, size, 3)."""
     return np.full((size, size, 3), sum(prompt.encode()) % 256, np.uint8)
 
 
-def png(image: np.ndarray) -> bytes:
+def png_bytes(image: np.ndarray) -> bytes:
     """Encode an image as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
@@ -32,18 +32,21 @@ def png(image: np.ndarray) -> bytes:
 
 
 def image_response(**data: Any) -> Response:
-    """Return a response with one entry in ``data``."""
+    """Return a response whose field ``data`` has one entry, with the given fields."""
     return 200, {}, json.dumps({"created": 0, "data": [data]}).encode()
 
 
-def flat_image_response(body: dict[str, Any], size: int = 64) -> Response:
-    """Return a response with the :func:`flat_image` of the requested prompt."""
-    data = base64.b64encode(png(flat_image(body["prompt"], size))).decode()
+def uniform_image_response(body: dict[str, Any], size: int = 64) -> Response:
+    """Return a response with the :func:`uniform_image` of the requested prompt."""
+    data = base64.b64encode(png_bytes(uniform_image(body["prompt"], size))).decode()
     return image_response(b64_json=data)
 
 
 def error_response(status: int, message: str, **headers: str) -> Response:
-    """Return an error in OpenAI's format. Underscores in names of headers become hyphens."""
+    """Return an error response in OpenAI's format.
+
+    Keyword arguments are headers; underscores in their names are replaced by hyphens.
+    """
     return (
         status,
         headers,
@@ -54,15 +57,16 @@ def error_response(status: int, message: str, **headers: str) -> Response:
 
 
 class Server:
-    """The state of a server.
+    """The state of a running server.
 
     Attributes:
-        respond: function from the number of the request (from 0) and its JSON body to a response.
+        respond: function from the number of a request (counted from 0) and its JSON body to the
+            response.
         bodies: JSON bodies of the requests.
-        keys: authorization headers of the requests.
+        authorizations: authorization headers of the requests; None for a request without one.
         paths: paths of the POST requests.
-        times: times of the POST requests in seconds.
-        files: files that GET requests can download, by path.
+        times: times of the POST requests, in seconds of the monotonic clock.
+        files: contents of the files that GET requests can download, by path.
         lock: a lock for ``respond``.
         url: URL of the server.
     """
@@ -70,7 +74,7 @@ class Server:
     def __init__(self, respond: Callable[[int, dict[str, Any]], Response]) -> None:
         self.respond = respond
         self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
+        self.authorizations: list[str | None] = []
         self.paths: list[str] = []
         self.times: list[float] = []
         self.files: dict[str, bytes] = {}
@@ -87,19 +91,18 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             number = len(server.bodies)
             server.bodies.append(body)
-            server.keys.append(self.headers["authorization"])
+            server.authorizations.append(self.headers["authorization"])
             server.paths.append(self.path)
             server.times.append(time.monotonic())
         self._send(*server.respond(number, body))
 
     def do_GET(self) -> None:
         server: Server = self.server.state  # type: ignore[attr-defined]
-        server.keys.append(self.headers["authorization"])
-        (
+        server.authorizations.append(self.headers["authorization"])
+        if self.path in server.files:
             self._send(200, {}, server.files[self.path])
-            if self.path in server.files
-            else self._send(404, {}, b"")
-        )
+        else:
+            self._send(404, {}, b"")
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         try:
@@ -116,11 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the client has closed the connection
 
     def log_message(self, *_: object) -> None:
-        pass
+        """Log nothing."""
 
 
 @contextmanager
-def serving(respond: Callable[[int, dict[str, Any]], Response]) -> Iterator[Server]:
+def run_server(respond: Callable[[int, dict[str, Any]], Response]) -> Iterator[Server]:
     """Run a server in a thread within the context."""
     state = Server(respond)
     http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)

@@ -1,4 +1,4 @@
-"""The kind ``hosted`` with a local HTTP server."""
+"""The kind ``hosted``, tested with a local HTTP server."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from catimage.stages import generate
 from tests.miniature import pool_tree, workspace_of
 from tests.pool.generators.hosted.server import (
     error_response,
-    flat_image,
-    flat_image_response,
     image_response,
-    png,
-    serving,
+    png_bytes,
+    run_server,
+    uniform_image,
+    uniform_image_response,
 )
 
 KEY = "CATIMAGE_TEST_KEY"
@@ -41,6 +41,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hosted_tree(url: str, **settings: Any) -> dict[str, Any]:
+    """Return the content of a pool file with one hosted generator and two candidates."""
     generator = {
         "kind": "hosted",
         "base_url": f"{url}/v1",
@@ -70,7 +71,8 @@ def hosted_tree(url: str, **settings: Any) -> dict[str, Any]:
     return {"name": "mixed", "generators": {"painter": generator}, "candidates": candidates}
 
 
-def pool_of(folder: Path, tree: dict[str, Any]) -> Pool:
+def save_pool(folder: Path, tree: dict[str, Any]) -> Pool:
+    """Write a pool file, and return the pool that is read from it."""
     path = folder / "mixed.yaml"
     path.write_text(yaml.safe_dump(tree))
     return load_pool(str(path))
@@ -84,14 +86,15 @@ def generate_images(
     candidate: str = "painter-low",
     **settings: Any,
 ) -> np.ndarray:
-    pool = pool_of(folder, hosted_tree(url, **settings))
+    """Generate images with the hosted generator of the server at ``url``."""
+    pool = save_pool(folder, hosted_tree(url, **settings))
     generator = kind_of(pool.generators["painter"], pool.folder).load(DeviceMemory())
     return generator.generate(prompts, pool.candidate(candidate), seeds, generator.encode(prompts))
 
 
 def test_images_are_in_the_order_of_the_prompts(tmp_path: Path):
     prompts = [f"{n} rings" for n in range(9)]
-    with serving(lambda _, body: flat_image_response(body)) as server:
+    with run_server(lambda _, body: uniform_image_response(body)) as server:
         images = generate_images(
             tmp_path,
             server.url,
@@ -101,8 +104,10 @@ def test_images_are_in_the_order_of_the_prompts(tmp_path: Path):
             options={"background": "opaque"},
         )
     assert images.dtype == np.uint8
-    np.testing.assert_array_equal(images, [flat_image(p) for p in prompts])
-    assert set(server.paths) == {"/v1/images/generations"} and set(server.keys) == {"Bearer secret"}
+    np.testing.assert_array_equal(images, [uniform_image(p) for p in prompts])
+    assert set(server.paths) == {"/v1/images/generations"} and set(server.authorizations) == {
+        "Bearer secret"
+    }
     expected = {
         "model": "painter",
         "n": 1,
@@ -110,26 +115,26 @@ def test_images_are_in_the_order_of_the_prompts(tmp_path: Path):
         "quality": "high",
         "background": "opaque",
     }
-    assert sorted(server.bodies, key=lambda a: a["prompt"]) == [
+    assert sorted(server.bodies, key=lambda body: body["prompt"]) == [
         {**expected, "prompt": p} for p in prompts
     ]
 
 
 def test_the_seed_is_sent_if_the_server_accepts_one(tmp_path: Path):
-    with serving(lambda _, body: flat_image_response(body)) as server:
+    with run_server(lambda _, body: uniform_image_response(body)) as server:
         generate_images(tmp_path, server.url, ["a"], [7], seeded=True, response_format="b64_json")
         generate_images(tmp_path, server.url, ["a"], [7])
-    assert [a.get("seed") for a in server.bodies] == [7, None]
-    assert [a.get("response_format") for a in server.bodies] == ["b64_json", None]
+    assert [body.get("seed") for body in server.bodies] == [7, None]
+    assert [body.get("response_format") for body in server.bodies] == ["b64_json", None]
 
 
 def test_an_image_at_a_url_is_downloaded_without_the_key(tmp_path: Path):
-    with serving(lambda _, __: image_response(url=f"{server.url}/a.png")) as server:
-        server.files["/a.png"] = png(flat_image("a"))
+    with run_server(lambda _, __: image_response(url=f"{server.url}/a.png")) as server:
+        server.files["/a.png"] = png_bytes(uniform_image("a"))
         np.testing.assert_array_equal(
-            generate_images(tmp_path, server.url, ["a"], [0])[0], flat_image("a")
+            generate_images(tmp_path, server.url, ["a"], [0])[0], uniform_image("a")
         )
-        assert server.keys == ["Bearer secret", None]
+        assert server.authorizations == ["Bearer secret", None]
         server.files.clear()
         with pytest.raises(
             InputError,
@@ -143,32 +148,36 @@ def test_an_image_at_a_url_is_downloaded_without_the_key(tmp_path: Path):
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_requests_to_a_busy_server_are_retried(tmp_path: Path, status: int):
-    with serving(
+    with run_server(
         lambda n, body: (
             error_response(status, "busy", retry_after="0.01")
             if n < 2
-            else flat_image_response(body)
+            else uniform_image_response(body)
         )
     ) as server:
         np.testing.assert_array_equal(
-            generate_images(tmp_path, server.url, ["a"], [0])[0], flat_image("a")
+            generate_images(tmp_path, server.url, ["a"], [0])[0], uniform_image("a")
         )
     assert len(server.bodies) == 3
 
 
-def test_retries_wait_as_retry_after_requests(tmp_path: Path):
-    with serving(
+def test_retries_wait_for_the_time_in_the_header_retry_after(tmp_path: Path):
+    with run_server(
         lambda n, body: (
-            flat_image_response(body) if n else error_response(429, "slow down", retry_after="0.9")
+            uniform_image_response(body)
+            if n
+            else error_response(429, "slow down", retry_after="0.9")
         )
     ) as server:
         generate_images(tmp_path, server.url, ["a"], [0])
-    assert server.times[1] - server.times[0] >= 0.9  # without it, half a second at most
+    assert (
+        server.times[1] - server.times[0] >= 0.9
+    )  # the client waits at most half a second without the header
 
 
-def test_a_server_that_stays_busy_is_an_error(tmp_path: Path):
+def test_a_server_that_stays_busy_is_reported(tmp_path: Path):
     with (
-        serving(
+        run_server(
             lambda *_: error_response(429, "Rate limit reached.", retry_after="0.01")
         ) as server,
         pytest.raises(
@@ -184,9 +193,9 @@ def test_a_server_that_stays_busy_is_an_error(tmp_path: Path):
 
 
 def test_requests_and_retries_observe_the_rate_limit(tmp_path: Path):
-    with serving(
+    with run_server(
         lambda n, body: (
-            flat_image_response(body) if n else error_response(500, "oops", retry_after="0.01")
+            uniform_image_response(body) if n else error_response(500, "oops", retry_after="0.01")
         )
     ) as server:
         generate_images(tmp_path, server.url, ["a", "b", "c"], [0, 0, 0], requests_a_minute=600)
@@ -195,30 +204,30 @@ def test_requests_and_retries_observe_the_rate_limit(tmp_path: Path):
 
 
 def test_concurrency_limits_simultaneous_requests(tmp_path: Path):
-    running, most = 0, 0
+    running, max_running = 0, 0
 
     def respond(_: int, body: dict[str, Any]) -> Any:
-        nonlocal running, most
+        nonlocal running, max_running
         with server.lock:
             running += 1
-            most = max(most, running)
+            max_running = max(max_running, running)
         time.sleep(0.05)
         with server.lock:
             running -= 1
-        return flat_image_response(body)
+        return uniform_image_response(body)
 
-    with serving(respond) as server:
+    with run_server(respond) as server:
         generate_images(tmp_path, server.url, ["a"] * 8, [0] * 8, concurrency=3)
-    assert most == 3
+    assert max_running == 3
 
 
-def test_a_server_that_does_not_respond_is_an_error(tmp_path: Path):
+def test_a_server_that_does_not_respond_is_reported(tmp_path: Path):
     def respond_slowly(_: int, body: dict[str, Any]) -> Any:
         time.sleep(0.4)
-        return flat_image_response(body)
+        return uniform_image_response(body)
 
     with (
-        serving(respond_slowly) as server,
+        run_server(respond_slowly) as server,
         pytest.raises(
             InputError,
             match=r"did not respond to the candidate 'painter-low' .* in 1 attempts of 0\.1 s",
@@ -227,7 +236,7 @@ def test_a_server_that_does_not_respond_is_an_error(tmp_path: Path):
         generate_images(tmp_path, server.url, ["a"], [0], timeout=0.1, retries=0)
 
 
-def test_an_unavailable_server_is_an_error(tmp_path: Path):
+def test_an_unavailable_server_is_reported(tmp_path: Path):
     with pytest.raises(
         InputError,
         match=(
@@ -249,17 +258,17 @@ REJECTIONS = {
     ),
     404: r"rejects the candidate 'painter-low' .* \(status 404\)",
 }
-"""Messages by status code. A violation of the content policy has the status 400."""
+"""Messages by status code. The status of a violation of the content policy is 400."""
 
 
 @pytest.mark.parametrize(("status", "message"), REJECTIONS.items())
 def test_a_rejected_request_is_reported_immediately(tmp_path: Path, status: int, message: str):
     with (
-        serving(lambda *_: error_response(status, "Your request was\nrejected.")) as server,
+        run_server(lambda *_: error_response(status, "Your request was\nrejected.")) as server,
         pytest.raises(InputError, match=message) as caught,
     ):
         generate_images(tmp_path, server.url, ["a bad one"] * 20, [0] * 20, concurrency=1)
-    assert len(server.bodies) <= 2, "requests that have not started are cancelled"
+    assert len(server.bodies) <= 2, "requests that have not started must be cancelled"
     assert "\n" not in str(caught.value) and str(caught.value).startswith(
         f"{tmp_path / 'mixed.yaml'}: generators.painter."
     )
@@ -272,10 +281,10 @@ INVALID_RESPONSES: dict[str, tuple[Any, str]] = {
         image_response(b64_json="iVBORw0KGgoAAAANSUhEUgAAAEAAAABA"),
         "is not a readable image",
     ),
-    "no fields": (image_response(), "has no image"),
-    "no data": ((200, {}, b'{"data": []}'), "has no image"),
+    "no fields in the entry": (image_response(), "has no image"),
+    "no entry": ((200, {}, b'{"data": []}'), "has no image"),
     "another size": (
-        flat_image_response({"prompt": "a"}, 32),
+        uniform_image_response({"prompt": "a"}, 32),
         r"\.size: .* an image of 32x32 pixels, not 64x64, for the candidate 'painter-low'",
     ),
 }
@@ -283,37 +292,38 @@ INVALID_RESPONSES: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("response", "message"), INVALID_RESPONSES.values(), ids=INVALID_RESPONSES)
 def test_invalid_responses_are_reported(tmp_path: Path, response: Any, message: str):
-    with serving(lambda *_: response) as server, pytest.raises(InputError, match=message):
+    with run_server(lambda *_: response) as server, pytest.raises(InputError, match=message):
         generate_images(tmp_path, server.url, ["a"], [0])
 
 
-def _without(key: str) -> Callable[[dict[str, Any]], None]:
+def _remove(key: str) -> Callable[[dict[str, Any]], None]:
+    """Return a function that removes a key of the second candidate."""
     return lambda tree: tree["candidates"][1].pop(key)
 
 
 INVALID_ENTRIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no price": (
-        _without("cost"),
+        _remove("cost"),
         (r"the hosted candidate 'painter-high' has no price\. Add 'cost', in USD per image"),
     ),
-    "a price in TFLOPs": (
-        _without("unit"),
+    "a cost in TFLOPs": (
+        _remove("unit"),
         r"the hosted candidate 'painter-high' has no price",
     ),
     "steps": (
-        lambda t: t["candidates"][0].update(steps=4),
+        lambda tree: tree["candidates"][0].update(steps=4),
         r"the hosted candidate 'painter-low' has 'steps', which its server does not support",
     ),
-    "a key in the file": (
-        lambda t: t["generators"]["painter"].update(key_variable="sk-12"),
+    "an API key in the pool file": (
+        lambda tree: tree["generators"]["painter"].update(key_variable="sk-12"),
         r"generators\.painter\.key_variable",
     ),
     "equal candidates": (
-        lambda t: t["candidates"][1].update(quality="low"),
+        lambda tree: tree["candidates"][1].update(quality="low"),
         r"'painter-high' is the same as 'painter-low'",
     ),
     "invalid URL": (
-        lambda t: t["generators"]["painter"].update(base_url="api"),
+        lambda tree: tree["generators"]["painter"].update(base_url="api"),
         r"generators\.painter\.base_url",
     ),
 }
@@ -326,12 +336,14 @@ def test_invalid_entries_are_refused(
     tree = hosted_tree("http://127.0.0.1")
     change(tree)
     with pytest.raises(InputError, match=message):
-        pool_of(tmp_path, tree)
+        save_pool(tmp_path, tree)
 
 
-def test_definition(tmp_path: Path):
+def test_the_definition_contains_only_the_settings_that_affect_images(tmp_path: Path):
     def definition(**settings: Any) -> dict[str, Any]:
-        spec = pool_of(tmp_path, hosted_tree("http://127.0.0.1", **settings)).generators["painter"]
+        spec = save_pool(tmp_path, hosted_tree("http://127.0.0.1", **settings)).generators[
+            "painter"
+        ]
         return spec.definition(
             Candidate(candidate="x", generator="painter", cost=1, unit="usd"),
             kind_of(spec, tmp_path).identity(),
@@ -359,7 +371,7 @@ def test_definition(tmp_path: Path):
         assert definition(**other) != plain
 
 
-def test_a_missing_key_is_reported_before_generation(
+def test_a_missing_api_key_is_reported_before_generation(
     tmp_path: Path, miniature_pool: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv(KEY)
@@ -383,7 +395,7 @@ def mixed_pool(
     local, hosted = pool_tree(str(miniature_pool.parent / "sd"), (1, 2)), hosted_tree(url)
     tree: Any = {**local, "generators": local["generators"] | hosted["generators"]}  # type: ignore[operator]
     tree["candidates"] = [*tree["candidates"], hosted["candidates"][0]]
-    return pool_of(folder, tree | ({"usd_per_tflop": usd_per_tflop} if usd_per_tflop else {}))
+    return save_pool(folder, tree | ({"usd_per_tflop": usd_per_tflop} if usd_per_tflop else {}))
 
 
 def test_all_candidates_of_a_mixed_pool_have_a_price(tmp_path: Path, miniature_pool: Path):
@@ -392,38 +404,31 @@ def test_all_candidates_of_a_mixed_pool_have_a_price(tmp_path: Path, miniature_p
     assert len(costs) == 5 and costs["painter-low", "usd"] == 0.01
     for name in ("mini-1", "mini-2"):
         assert costs[name, "usd"] == pytest.approx(0.5 * costs[name, "tflops"])
-    assert (candidates_without_cost(pool, "usd"), candidates_without_cost(pool, "tflops")) == (
-        [],
-        ["painter-low"],
-    )
+    assert candidates_without_cost(pool, "usd") == []
+    assert candidates_without_cost(pool, "tflops") == ["painter-low"]
     rows = cost_rows(str(pool.file), None)
     assert [(r["candidate"], r["unit"]) for r in rows] == list(costs.index)
     assert rows[2]["denoiser"] is None
-    assert candidates_without_cost(
-        mixed_pool(tmp_path, miniature_pool, "http://127.0.0.1", None), "usd"
-    ) == [
-        "mini-1",
-        "mini-2",
-    ]
+    unpriced = mixed_pool(tmp_path, miniature_pool, "http://127.0.0.1", usd_per_tflop=None)
+    assert candidates_without_cost(unpriced, "usd") == ["mini-1", "mini-2"]
 
 
 def test_stage_generate_with_a_mixed_pool(tmp_path: Path, miniature_pool: Path):
     prompts = ["a ring", "two rings"]
-    with serving(lambda _, body: flat_image_response(body)) as server:
+    with run_server(lambda _, body: uniform_image_response(body)) as server:
         pool = mixed_pool(tmp_path, miniature_pool, server.url)
         workspace, params = workspace_of(tmp_path / "work", miniature_pool, prompts)
         params = params.model_copy(update={"pool": str(pool.file), "cost_unit": "usd"})
         generate.run(workspace, params)
-        generate.run(workspace, params)  # generates nothing again
-    assert len(server.bodies) == 4, "every image was paid for once"
+        generate.run(workspace, params)  # all images are finished, so this run sends no requests
+    assert len(server.bodies) == 4, "every image must be requested once"
     rows = [
-        r
-        for e in read_manifest(workspace.images)
-        for r in read_shard(workspace.images, e.shard)[0].to_pylist()
+        row
+        for entry in read_manifest(workspace.images)
+        for row in read_shard(workspace.images, entry.shard)[0].to_pylist()
     ]
-    assert [(r["candidate"], r["seed"]) for r in rows].count(("painter-low", 1)) == 2 and len(
-        rows
-    ) == 12
+    assert len(rows) == 12
+    assert [(row["candidate"], row["seed"]) for row in rows].count(("painter-low", 1)) == 2
     table = read_table(workspace.candidates, CANDIDATES, "generate")
     assert sorted(table.loc[table["unit"] == "usd", "candidate"]) == [
         "mini-1",

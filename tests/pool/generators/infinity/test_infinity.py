@@ -1,7 +1,7 @@
-"""The adapter of the official package, tested with a fake of the package that records its calls.
+"""The kind ``infinity``, tested with a fake of the official package that records its calls.
 
-The package needs CUDA, and its checkpoints are unavailable in a test. The interface of the fake
-follows the package's source code.
+The official package needs CUDA, and the published checkpoints are not available to tests. The fake
+has the interface of the official package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from catimage.errors import InputError
 from catimage.pool.costs import candidate_costs
 from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.infinity.architecture import SIDES
-from catimage.pool.generators.infinity.weights import TOKENIZER, TRANSFORMER
+from catimage.pool.generators.infinity.weights import AUTOENCODER, TRANSFORMER
 from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
@@ -28,7 +28,10 @@ SCALES = [(t, side, side) for t, side in enumerate(SIDES[:7], 1)]
 
 
 class Infinity(torch.nn.Module):
-    """Returns noise that depends on the seed and the text; the blue channel is the guidance."""
+    """A fake transformer that returns noise.
+
+    The noise depends on the seed and the text. The value of the blue channel is the guidance.
+    """
 
     calls: ClassVar[list[dict[str, Any]]] = []
 
@@ -51,13 +54,14 @@ class Infinity(torch.nn.Module):
 
 
 def vae_model(state: Any, *shape: Any, **settings: Any) -> torch.nn.Module:
+    """Check the arguments of the autoencoder, and return a module without effect."""
     assert set(state["vae"]) == {"decoder.weight"} and shape == ("dynamic", 32, 2**32)
     return torch.nn.Identity()
 
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install the fake under the official module names."""
+    """Install the fake package under the module names of the official package."""
     Infinity.calls.clear()
     modules = {
         "infinity": {},
@@ -81,10 +85,10 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A T5 encoder with random weights, and a tokenizer."""
     from transformers import T5Config, T5EncoderModel
 
-    from catimage_tiny.tokenizer import train_tokenizer
+    from catimage_tiny.text_tokenizer import train_text_tokenizer
 
     folder = tmp_path_factory.mktemp("t5")
-    train_tokenizer(folder, captions=100)
+    train_text_tokenizer(folder, captions=100)
     torch.manual_seed(0)
     T5EncoderModel(
         T5Config(vocab_size=1000, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
@@ -93,22 +97,24 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_checkpoints(folder: Path) -> Path:
+    """Save pickled checkpoints with random weights, and return the folder."""
     torch.manual_seed(1)
     folder.mkdir()
     torch.save(
         torch.nn.ModuleDict({"block": torch.nn.Linear(4, 4)}).state_dict(),
         folder / f"{TRANSFORMER}.pth",
     )
-    torch.save({"vae": {"decoder.weight": torch.ones(3)}}, folder / f"{TOKENIZER}.pth")
+    torch.save({"vae": {"decoder.weight": torch.ones(3)}}, folder / f"{AUTOENCODER}.pth")
     return folder
 
 
-def pool_of(
+def save_pool(
     folder: Path,
     text_encoder: Path | str = "nowhere",
     candidates: list[dict[str, Any]] | None = None,
     **settings: Any,
 ) -> Pool:
+    """Write a pool file with Infinity-2B, and return the pool that is read from it."""
     generator = {
         "kind": "infinity",
         "size": 256,
@@ -118,14 +124,18 @@ def pool_of(
     }
     rows = candidates or [
         {"candidate": "plain"},
-        {"candidate": "cool", "temperature": 0.2},
+        {"candidate": "low-temperature", "temperature": 0.2},
         {"candidate": "unguided", "guidance": 1},
     ]
     path = folder / "infinity.yaml"
-    named = [{"generator": "infinity-2b", **row} for row in rows]
+    candidate_rows = [{"generator": "infinity-2b", **row} for row in rows]
     path.write_text(
         yaml.safe_dump(
-            {"name": "infinity", "generators": {"infinity-2b": generator}, "candidates": named}
+            {
+                "name": "infinity",
+                "generators": {"infinity-2b": generator},
+                "candidates": candidate_rows,
+            }
         )
     )
     return load_pool(str(path))
@@ -135,7 +145,7 @@ def test_images_depend_on_prompt_seed_and_settings_only(
     tmp_path: Path, text_encoder: Path, package: None
 ):
     save_checkpoints(tmp_path / "infinity")
-    pool = pool_of(tmp_path, text_encoder)
+    pool = save_pool(tmp_path, text_encoder)
     generator = kind_of(pool.generators["infinity-2b"], tmp_path).load(DeviceMemory("cpu"))
     prompts = ["a red ring", "two blue squares on a wall", "a red ring"]
     encoded = generator.encode(prompts)
@@ -145,21 +155,22 @@ def test_images_depend_on_prompt_seed_and_settings_only(
         images[1:2], generator.generate(prompts[1:2], pool.candidate("plain"), [0])
     )
     assert (images[0] != images[1]).any() and (images[0] != images[2]).any()
-    assert (images[..., 2] == 3).all(), "red, green, blue"
+    assert (images[..., 2] == 3).all(), "the channels must be converted from BGR to RGB"
     calls = Infinity.calls
     lengths = [call["label_B_or_BLT"][1] for call in calls[:3]]
     assert lengths[0] == lengths[2] < lengths[1] and len(encoded) == 2, (
-        "padding is removed, and each prompt is encoded once"
+        "padding must be removed, and each prompt must be encoded once"
     )
-    kv, lens, offsets, longest = calls[0]["label_B_or_BLT"]
-    assert kv.shape == (longest, 16) and lens == [longest] and offsets.tolist() == [0, longest]
+    states, token_counts, offsets, longest = calls[0]["label_B_or_BLT"]
+    assert states.shape == (longest, 16)
+    assert token_counts == [longest] and offsets.tolist() == [0, longest]
     assert calls[0]["scale_schedule"] == [(1, side, side) for side in SIDES[:7]]
     assert (
         calls[0]["cfg_list"] == [3.0] * 7
         and calls[0]["tau_list"] == [0.5] * 7
         and calls[0]["g_seed"] == 0
     )
-    for name, expected in (("cool", (3.0, 0.2)), ("unguided", (1.0, 0.5))):
+    for name, expected in (("low-temperature", (3.0, 0.2)), ("unguided", (1.0, 0.5))):
         generator.generate(prompts[:1], pool.candidate(name), [0])
         assert (calls[-1]["cfg_list"][0], calls[-1]["tau_list"][0]) == expected
 
@@ -168,10 +179,10 @@ def test_checkpoints_are_converted_once_and_identify_the_weights(
     tmp_path: Path, text_encoder: Path
 ):
     folder = save_checkpoints(tmp_path / "infinity")
-    spec = pool_of(tmp_path, text_encoder).generators["infinity-2b"]
+    spec = save_pool(tmp_path, text_encoder).generators["infinity-2b"]
     first = kind_of(spec, tmp_path).identity()
     times = {p: p.stat().st_mtime_ns for p in folder.glob("*.safetensors")}
-    assert {p.stem for p in times} == {TRANSFORMER, TOKENIZER}
+    assert {p.stem for p in times} == {TRANSFORMER, AUTOENCODER}
     for pickled in folder.glob("*.pth"):
         pickled.unlink()
     assert (
@@ -180,7 +191,7 @@ def test_checkpoints_are_converted_once_and_identify_the_weights(
     )
     (folder / f"{TRANSFORMER}.safetensors").write_bytes(b"other")
     assert kind_of(spec, tmp_path).identity()["weights"] != first["weights"]
-    hub = pool_of(
+    hub = save_pool(
         tmp_path, "google/flan-t5-xl", weights="a/b", revision="1", text_encoder_revision="2"
     ).generators["infinity-2b"]
     assert kind_of(hub, tmp_path).identity() == {
@@ -189,7 +200,9 @@ def test_checkpoints_are_converted_once_and_identify_the_weights(
     }
 
 
-class Evil:
+class PrintsWhenUnpickled:
+    """An object whose pickle calls ``print``."""
+
     def __reduce__(self) -> Any:
         return print, ("unpickled",)
 
@@ -198,18 +211,21 @@ def test_a_pickle_with_more_than_tensors_is_rejected(
     tmp_path: Path, text_encoder: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = save_checkpoints(tmp_path / "infinity")
-    torch.save({"block.weight": torch.ones(1), "evil": Evil()}, folder / f"{TRANSFORMER}.pth")
+    torch.save(
+        {"block.weight": torch.ones(1), "object": PrintsWhenUnpickled()},
+        folder / f"{TRANSFORMER}.pth",
+    )
     with pytest.raises(
         InputError,
-        match=r"infinity-2b\.weights: .*2b_reg\.pth is damaged or contains more than tensors",
+        match=r"infinity-2b\.weights: .* is damaged or contains objects other than tensors",
     ):
-        kind_of(pool_of(tmp_path, text_encoder).generators["infinity-2b"], tmp_path).identity()
+        kind_of(save_pool(tmp_path, text_encoder).generators["infinity-2b"], tmp_path).identity()
     assert "unpickled" not in capsys.readouterr().out
     assert not list(folder.glob("*.safetensors"))
 
 
-def test_errors_name_what_is_missing(tmp_path: Path, text_encoder: Path):
-    pool = pool_of(tmp_path, text_encoder)
+def test_missing_packages_and_files_are_reported(tmp_path: Path, text_encoder: Path):
+    pool = save_pool(tmp_path, text_encoder)
     spec = pool.generators["infinity-2b"]
     with pytest.raises(
         InputError,
@@ -222,7 +238,8 @@ def test_errors_name_what_is_missing(tmp_path: Path, text_encoder: Path):
     with pytest.raises(
         InputError,
         match=(
-            r"weights: folder .*infinity not found\. Copy it there or, for a hub id, add 'revision'"
+            r"weights: there is no folder .*infinity\. Put the weights there or, for a hub id,"
+            r" add its 'revision'"
         ),
     ):
         kind_of(spec, tmp_path).identity()
@@ -233,54 +250,62 @@ def test_errors_name_what_is_missing(tmp_path: Path, text_encoder: Path):
         kind_of(spec, tmp_path).identity()
     facts = kind_of(spec, tmp_path).facts()
     assert (
-        facts.missing == f"the official package, {TRANSFORMER}, {TOKENIZER}"
+        facts.missing == f"the official package, {TRANSFORMER}, {AUTOENCODER}"
         and facts.memory_bytes > facts.weight_bytes > 7e9
     )
-    hub = pool_of(tmp_path, "google/flan-t5-xl", weights="a/b", revision="1").generators[
+    hub = save_pool(tmp_path, "google/flan-t5-xl", weights="a/b", revision="1").generators[
         "infinity-2b"
     ]
-    assert kind_of(hub, tmp_path).facts().missing.endswith(f"{TOKENIZER}, google/flan-t5-xl")
+    assert kind_of(hub, tmp_path).facts().missing.endswith(f"{AUTOENCODER}, google/flan-t5-xl")
 
 
-def test_the_package_needs_a_gpu_and_complete_weights(
+def test_a_device_without_cuda_and_incomplete_weights_are_refused(
     tmp_path: Path, text_encoder: Path, package: None, monkeypatch: pytest.MonkeyPatch
 ):
     save_checkpoints(tmp_path / "infinity")
-    pool = pool_of(tmp_path, text_encoder)
+    pool = save_pool(tmp_path, text_encoder)
     spec = pool.generators["infinity-2b"]
     with pytest.raises(InputError, match=r"requires CUDA, but the device is 'cpu'"):
         kind_of(spec, tmp_path).prepare(pool.candidates, "cpu")
     kind_of(spec, tmp_path).prepare(pool.candidates, "cuda:0")
-    missing = SimpleNamespace(missing_keys=["head.weight", "head.bias"])
-    monkeypatch.setattr(Infinity, "load_state_dict", lambda *_: missing)
-    with pytest.raises(
-        InputError, match=r"2 tensors of Infinity-2B are missing, such as head\.weight"
-    ):
+    load_result = SimpleNamespace(missing_keys=["head.weight", "head.bias"])
+    monkeypatch.setattr(Infinity, "load_state_dict", lambda *_: load_result)
+    with pytest.raises(InputError, match=r"lacks 2 tensors of Infinity-2B, such as head\.weight"):
         kind_of(spec, tmp_path).load(DeviceMemory("cpu"))
 
 
-BAD = {
-    "size": ({"size": 768}, None, r"infinity-2b\.size"),
+INVALID_ENTRIES = {
+    "invalid size": ({"size": 768}, None, r"infinity-2b\.size"),
     "steps": (
         {},
         [{"candidate": "x", "steps": 4}],
         "'x' has 'steps', but the size determines Infinity's scales",
     ),
-    "guidance": ({"guidance": 0.5}, None, r"infinity-2b\.guidance"),
-    "same": ({}, [{"candidate": "x"}, {"candidate": "y", "guidance": 3}], "'y' is the same as 'x'"),
-    "tau": ({}, [{"candidate": "x", "tau": 1}], "unknown key 'tau'"),
+    "guidance below 1": ({"guidance": 0.5}, None, r"infinity-2b\.guidance"),
+    "equal candidates": (
+        {},
+        [{"candidate": "x"}, {"candidate": "y", "guidance": 3}],
+        "'y' is the same as 'x'",
+    ),
+    "unknown key": ({}, [{"candidate": "x", "tau": 1}], "unknown key 'tau'"),
 }
 
 
-@pytest.mark.parametrize(("settings", "candidates", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(
+    ("settings", "candidates", "message"), INVALID_ENTRIES.values(), ids=INVALID_ENTRIES
+)
 def test_invalid_entries_are_rejected(
     tmp_path: Path, settings: dict[str, Any], candidates: list[dict[str, Any]] | None, message: str
 ):
     with pytest.raises(InputError, match=message):
-        pool_of(tmp_path, candidates=candidates, **settings)
+        save_pool(tmp_path, candidates=candidates, **settings)
 
 
-def test_costs_need_nothing(tmp_path: Path):
-    rows = candidate_costs(pool_of(tmp_path)).set_index("candidate")
-    assert rows["denoiser"]["plain"] == rows["denoiser"]["cool"] == 2 * rows["denoiser"]["unguided"]
+def test_costs_are_counted_without_package_and_weights(tmp_path: Path):
+    rows = candidate_costs(save_pool(tmp_path)).set_index("candidate")
+    assert (
+        rows["denoiser"]["plain"]
+        == rows["denoiser"]["low-temperature"]
+        == 2 * rows["denoiser"]["unguided"]
+    )
     assert set(rows["unit"]) == {"tflops"} and set(rows["denoiser_calls"]) == {7}

@@ -1,4 +1,4 @@
-"""A small next-scale model and its text encoder, with random weights."""
+"""A miniature next-scale model and its text encoder, with random weights."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def random_model(seed: int = 0, shape: NextScaleArchitecture = SHAPE) -> NextSca
 
 
 def save_generator(folder: Path) -> Path:
-    """Write a model to ``folder/bits``, and text encoder and tokenizer to ``folder/sd``."""
+    """Save a model in ``folder/bits``, and a text encoder and its tokenizer in ``folder/sd``."""
     from catimage_tiny.text_encoder import text_encoder_from
 
     torch.manual_seed(1)
-    text, tokenizer = text_encoder_from(save_clip_folder(folder / "clip"))
-    text.save_pretrained(folder / "sd" / "text_encoder")
+    text_encoder, tokenizer = text_encoder_from(save_clip_folder(folder / "clip"))
+    text_encoder.save_pretrained(folder / "sd" / "text_encoder")
     tokenizer.save_pretrained(folder / "sd" / "tokenizer")
     save_model(random_model(), folder / "bits")
     return folder
 
 
 def spec_of(**settings: Any) -> NextScaleSpec:
-    """Return the model's entry in a pool file."""
+    """Return the entry of the generator in a pool file."""
     return NextScaleSpec.model_validate(
         {"kind": "next-scale", "weights": "bits", "text": "sd", "size": 32, **settings}
     )

@@ -12,7 +12,7 @@ CONTEXT, TEXT_LAYERS, BITS, WIDTH = 40, 3, SHAPE.bits, SHAPE.width
 
 
 def _projections(steps):
-    """FLOPs of the transformer's projections: of the text once, of the tokens per layer."""
+    """Return the operations of the transformer's projections of the text and of all tokens."""
     tokens = sum(side * side for side in SHAPE.scales[:steps])
     text = 2 * SHAPE.text_width * WIDTH + SHAPE.layers * CONTEXT * 2 * SHAPE.text_width * 2 * WIDTH
     inner = (4 + 2 + 2 * SHAPE.expansion) * 2 * WIDTH * WIDTH
@@ -20,7 +20,7 @@ def _projections(steps):
 
 
 def _products(steps):
-    """FLOPs of attention: each scale with all scales so far, and with the text."""
+    """Return the operations of attention of each scale to all scales so far and to the text."""
     seen, total = 0, 0
     for side in SHAPE.scales[:steps]:
         seen += side * side
@@ -29,10 +29,12 @@ def _products(steps):
 
 
 def _convolution(side, inputs, outputs, kernel):
+    """Return the operations of a convolution whose output has ``side`` x ``side`` positions."""
     return 2 * side * side * kernel * kernel * inputs * outputs
 
 
 def _decoder():
+    """Return the operations of the decoder."""
     coarse, middle, fine = SHAPE.decoder_widths
     blocks = (
         2 * _convolution(4, coarse, coarse, 3)
@@ -44,18 +46,20 @@ def _decoder():
 
 
 def _text():
+    """Return the operations of the text encoder."""
     width = SHAPE.text_width
     return TEXT_LAYERS * (CONTEXT * (8 + 16) * width * width + 4 * CONTEXT * CONTEXT * width)
 
 
 def _candidates(*rows):
+    """Return candidates, from pairs of a number of steps and settings."""
     return [
-        Candidate(candidate=f"c{i}", generator="mini", steps=steps, **more)
-        for i, (steps, more) in enumerate(rows)
+        Candidate(candidate=f"c{i}", generator="mini", steps=steps, **settings)
+        for i, (steps, settings) in enumerate(rows)
     ]
 
 
-def test_full_count(folder):
+def test_the_full_count_equals_the_closed_forms(folder):
     guided, plain, short = kind_of(spec_of(), folder).count_costs(
         _candidates((3, {}), (3, {"guidance": 1.0}), (2, {"guidance": 1.0})), "full"
     )
@@ -70,13 +74,13 @@ def test_full_count(folder):
     assert (guided.decoder, guided.passes) == (plain.decoder, 2)
 
 
-def test_the_papers_convention_counts_projections_only(folder):
+def test_the_convention_paper_counts_only_projections(folder):
     (terms,) = kind_of(spec_of(), folder).count_costs(_candidates((3, {})), "paper")
     assert terms.denoiser == pytest.approx(2 * _projections(3) / 1e12, rel=1e-9)
     assert terms.text_encoder == terms.decoder == 0
 
 
-def test_no_weights_are_needed(folder, tmp_path):
+def test_costs_are_counted_without_weights(folder, tmp_path):
     (tmp_path / "bits").mkdir()
     (tmp_path / "sd" / "text_encoder").mkdir(parents=True)
     (tmp_path / "sd" / "tokenizer").mkdir()
@@ -88,14 +92,14 @@ def test_no_weights_are_needed(folder, tmp_path):
     ).count_costs(rows, "full")
 
 
-def test_more_steps_than_scales(folder):
+def test_a_candidate_with_more_steps_than_scales_is_refused(folder):
     with pytest.raises(
         InputError, match=r"'c0' has 4 steps, but the model has 3 scales\. Set 'steps' to 1 to 3"
     ):
         kind_of(spec_of(), folder).count_costs(_candidates((4, {})), "full")
 
 
-def test_facts(folder, tmp_path):
+def test_facts_contain_the_bytes_of_weights_and_memory(folder, tmp_path):
     weights = sum(p.numel() for p in random_model().parameters()) + sum(
         p.numel()
         for p in CLIPTextModel.from_pretrained(folder / "sd" / "text_encoder").parameters()
@@ -103,7 +107,7 @@ def test_facts(folder, tmp_path):
     facts = kind_of(spec_of(), folder).facts()
     assert facts.weight_bytes == 4 * weights and facts.missing == ""
     assert facts.memory_bytes == 4 * weights + 4 * 2 * 8 * 16 * 16, (
-        "the decoder's finest convolution has more activations than the keys and values"
+        "the activations of the decoder's finest convolution must exceed the keys and values"
     )
     assert (
         kind_of(spec_of(), folder).identity()["weights"].startswith(facts.revision)

@@ -1,4 +1,4 @@
-"""A miniature generator from its folder to pixels, and errors for invalid folders."""
+"""A miniature generator: images, identity, and errors for invalid folders."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def _candidate(steps=3, **settings):
 
 
 def _equal(a, b):
-    """Equal up to rounding."""
+    """Return whether two images are equal up to rounding."""
     return np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
@@ -45,8 +45,8 @@ def test_an_image_depends_on_its_prompt_and_seed_only(generator):
 def test_prompts_encoded_in_advance_give_the_same_images(generator):
     encoded = generator.encode([*PROMPTS, *PROMPTS])
     assert len(encoded.states) == 2
-    again = generator.generate(PROMPTS[1:], _candidate(), [4], encoded)
-    assert _equal(again, generator.generate(PROMPTS[1:], _candidate(), [4]))
+    images = generator.generate(PROMPTS[1:], _candidate(), [4], encoded)
+    assert _equal(images, generator.generate(PROMPTS[1:], _candidate(), [4]))
 
 
 @pytest.mark.parametrize("other", [{"steps": 2}, {"guidance": 1.0}, {"temperature": 0.3}])
@@ -57,7 +57,7 @@ def test_settings_of_a_candidate_change_its_images(generator, other):
     assert not _equal(plain, changed)
 
 
-def test_guidance_of_one_needs_no_empty_prompt(folder):
+def test_the_empty_prompt_is_not_used_without_guidance(folder):
     generator = kind_of(spec_of(guidance=1.0), folder).load(DeviceMemory("cpu"))
     before = generator.generate(PROMPTS, _candidate(), [1, 2])
     generator._empty = torch.full_like(generator._empty, torch.nan)
@@ -70,13 +70,13 @@ def test_weights_are_loaded_as_saved_in_half_precision(folder):
         assert torch.equal(model.state_dict()[name], tensor.half().float()), name
 
 
-def test_the_identity_depends_on_the_content(folder, tmp_path):
+def test_the_identity_depends_on_the_content_of_the_files(folder, tmp_path):
     spec = spec_of()
     copied = shutil.copytree(folder, tmp_path / "copy")
     assert kind_of(spec, copied).identity() == kind_of(spec, folder).identity()
     (copied / "sd" / "unet").mkdir()
     assert kind_of(spec, copied).identity() == kind_of(spec, folder).identity(), (
-        "other parts of the pipeline do not matter"
+        "other parts of the pipeline must not affect the identity"
     )
     save_model(random_model(seed=1), copied / "bits")
     changed = kind_of(spec, copied).identity()
@@ -87,7 +87,7 @@ def test_the_identity_depends_on_the_content(folder, tmp_path):
     assert definition == {"kind": "next-scale", "size": 32, "temperature": 0.5, **changed}
 
 
-def test_local_folders(folder, tmp_path):
+def test_local_folders_are_those_of_the_model_and_the_text_encoder(folder, tmp_path):
     assert kind_of(spec_of(), folder).local_folders() == {
         "weights": folder / "bits",
         "text": folder / "sd",
@@ -100,7 +100,9 @@ def test_numbers_of_prompts_and_seeds_must_be_equal(generator):
         generator.generate(PROMPTS, _candidate(), [1])
 
 
-def _without(path):
+def _remove(path):
+    """Return a function that removes a file or folder."""
+
     def change(folder):
         shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
 
@@ -108,10 +110,12 @@ def _without(path):
 
 
 def _write(path, text):
+    """Return a function that writes a file."""
     return lambda folder: (folder / path).write_text(text)
 
 
-def _with(**change):
+def _set(**change):
+    """Return a function that changes the configuration."""
     return _write("bits/config.json", json.dumps(SHAPE.model_dump() | change))
 
 
@@ -119,30 +123,30 @@ def _with(**change):
     ("change", "settings", "message"),
     [
         (
-            _without("bits"),
+            _remove("bits"),
             {},
             r"weights: .*config\.json not found\. Set 'weights' to the folder of a next-scale",
         ),
         (
-            _without("bits/model.safetensors"),
+            _remove("bits/model.safetensors"),
             {},
             r"weights: .*model\.safetensors not found\. Copy it there, or train it",
         ),
         (_write("bits/config.json", "{"), {}, r"config\.json: the file: invalid JSON"),
-        (_with(bits=0), {}, r"config\.json: bits: input should be greater than or equal to 1"),
-        (_with(width=48), {}, r"does not match its config\.json: .*size mismatch"),
+        (_set(bits=0), {}, r"config\.json: bits: input should be greater than or equal to 1"),
+        (_set(width=48), {}, r"does not match its config\.json \(.*size mismatch"),
         (
             _write("bits/model.safetensors", "no tensors"),
             {},
             r"does not match its config\.json",
         ),
-        (_with(text_width=64), {}, r"size mismatch"),
+        (_set(text_width=64), {}, r"size mismatch"),
         (
-            _without("sd/tokenizer"),
+            _remove("sd/tokenizer"),
             {},
             r"text: folder .*tokenizer not found\. Set 'text' to the folder of a pipeline",
         ),
-        (_without("sd/text_encoder/model.safetensors"), {}, r"text: cannot load the text encoder"),
+        (_remove("sd/text_encoder/model.safetensors"), {}, r"text: cannot load the text encoder"),
         (
             lambda folder: None,
             {"size": 64},
@@ -150,7 +154,7 @@ def _with(**change):
         ),
     ],
 )
-def test_invalid_files_give_one_line_errors(folder, tmp_path, change, settings, message):
+def test_invalid_files_are_reported_in_one_line(folder, tmp_path, change, settings, message):
     copied = shutil.copytree(folder, tmp_path / "copy")
     change(copied)
     with pytest.raises(InputError, match=message) as caught:
@@ -158,11 +162,11 @@ def test_invalid_files_give_one_line_errors(folder, tmp_path, change, settings, 
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
-def test_a_text_encoder_of_another_width(folder, tmp_path):
+def test_a_text_encoder_of_another_width_is_refused(folder, tmp_path):
     save_model(random_model(shape=SHAPE.model_copy(update={"text_width": 64})), tmp_path / "bits")
     shutil.copytree(folder / "sd", tmp_path / "sd")
     with pytest.raises(
-        InputError, match="text: the text encoder has 128 channels, but the model reads 64"
+        InputError, match="text: the text encoder has 128 channels, but the model requires 64"
     ):
         kind_of(spec_of(), tmp_path).load(DeviceMemory("cpu"))
 
@@ -170,11 +174,14 @@ def test_a_text_encoder_of_another_width(folder, tmp_path):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda s, g, f, c: g.generate(PROMPTS, c, [1, 2]),
-        lambda s, g, f, c: kind_of(s, f).prepare([c], "cpu"),
+        lambda spec, generator, folder, candidate: generator.generate(PROMPTS, candidate, [1, 2]),
+        lambda spec, generator, folder, candidate: kind_of(spec, folder).prepare(
+            [candidate], "cpu"
+        ),
     ],
+    ids=["generate", "prepare"],
 )
-def test_more_steps_than_scales(generator, folder, call):
+def test_a_candidate_with_more_steps_than_scales_is_refused(generator, folder, call):
     call(spec_of(), generator, folder, _candidate(steps=3))
     with pytest.raises(
         InputError, match=r"'bits' has 4 steps, but the model has 3 scales\. Set 'steps' to 1 to 3"
@@ -182,12 +189,12 @@ def test_more_steps_than_scales(generator, folder, call):
         call(spec_of(), generator, folder, _candidate(steps=4))
 
 
-def test_a_pool_file_with_the_kind(folder):
+def test_a_pool_file_with_a_next_scale_generator_is_read(folder):
     from catimage.pool.loading import load_pool
 
     generator = "{kind: next-scale, weights: bits, text: sd, size: 32}"
     rows = (
-        "[{candidate: bits-3, generator: bits, steps: 3}, {candidate: bits-cold, generator: bits,"
+        "[{candidate: bits-3, generator: bits, steps: 3}, {candidate: bits-cool, generator: bits,"
         " steps: 3, temperature: 0.5}]"
     )
     (folder / "bits.yaml").write_text(
@@ -195,4 +202,4 @@ def test_a_pool_file_with_the_kind(folder):
     )
     pool = load_pool(str(folder / "bits.yaml"))
     assert pool.generators["bits"].model_dump() == spec_of().model_dump()
-    assert pool.generators["bits"].with_settings_of(pool.candidate("bits-cold")).temperature == 0.5
+    assert pool.generators["bits"].with_settings_of(pool.candidate("bits-cool")).temperature == 0.5

@@ -1,4 +1,4 @@
-"""Quantization compared with loops over numbers; sums and gradients."""
+"""Quantization compared with loops over single numbers; sums and gradients."""
 
 import numpy as np
 import torch
@@ -13,15 +13,13 @@ def _features(n=2, d=3, seed=0):
 
 
 def _mean_down(grid, side):
-    """Means over areas of a 4 x 4 grid; areas of neighbouring cells may overlap, as in adaptive
-    pooling.
-    """
+    """Return the means over areas of a 4 x 4 grid. As in adaptive pooling, areas may overlap."""
     cuts = [(4 * i // side, -(-4 * (i + 1) // side)) for i in range(side)]
     return np.array([[grid[a:b, c:d].mean() for c, d in cuts] for a, b in cuts])
 
 
 def _linear_up(grid):
-    """Bilinear interpolation to 4 x 4 with pixel centres at halves, clamped at the border."""
+    """Interpolate bilinearly to 4 x 4, with pixel centres at halves, clamped at the border."""
     side = len(grid)
     out = np.zeros((4, 4))
     for i in range(4):
@@ -52,17 +50,17 @@ def test_bits_are_the_signs_of_the_residuals():
 
 def test_sums_depend_on_the_bits_only():
     quantised = quantise(_features(), SCALES)
-    again = sum(upscale(codes(bits), 4) for bits in quantised.bits)
-    assert torch.allclose(quantised.sums[-1], again, atol=1e-6)
+    sums = sum(upscale(codes(bits), 4) for bits in quantised.bits)
+    assert torch.allclose(quantised.sums[-1], sums, atol=1e-6)
 
 
-def test_the_error_falls_with_every_scale():
+def test_the_quantization_error_after_the_last_scale_is_less_than_half():
     features = 0.5 * _features(n=8)
-    errors = [(features - s).square().mean().item() for s in quantise(features, SCALES).sums]
+    errors = [(features - sums).square().mean().item() for sums in quantise(features, SCALES).sums]
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_the_gradient_of_the_last_sum_passes_straight_through():
+def test_the_gradient_of_the_last_sum_reaches_the_features_unchanged():
     features = _features().requires_grad_()
     weights = torch.randn(features.shape)
     (quantise(features, SCALES).sums[-1] * weights).sum().backward()
@@ -74,8 +72,8 @@ def test_later_scales_encode_the_error_of_flipped_bits():
     quantised = quantise(features, SCALES, flips=torch.tensor([0.0, 1.0]))
     assert torch.allclose(quantised.sums[0][0], upscale(codes(quantised.bits[0]), 4)[0])
     assert torch.allclose(quantised.sums[0][1], upscale(codes(~quantised.bits[0]), 4)[1])
-    left = torch.nn.functional.adaptive_avg_pool2d(features - quantised.sums[0], 2)
-    assert torch.equal(quantised.bits[1], left > 0)
+    residual = torch.nn.functional.adaptive_avg_pool2d(features - quantised.sums[0], 2)
+    assert torch.equal(quantised.bits[1], residual > 0)
     assert torch.equal(quantised.bits[0], quantise(features, SCALES).bits[0])
 
 

@@ -1,4 +1,4 @@
-"""Attention masks: a scale attends to the text, coarser scales and itself."""
+"""Attention of the transformer: a scale attends to the text, to coarser scales and to itself."""
 
 import pytest
 import torch
@@ -6,13 +6,15 @@ import torch
 from catimage.pool.generators.next_scale.transformer import block_mask, tokens_of
 from tests.pool.generators.next_scale.miniature import SHAPE, random_model
 
-SIDES = [side * side for side in SHAPE.scales]
+TOKENS = [side * side for side in SHAPE.scales]
+"""Number of tokens of each scale."""
 
 
 @pytest.fixture(scope="module")
-def given():
+def model_and_inputs():
+    """A transformer, random inputs of all scales, and random hidden states of two texts."""
     generator = torch.Generator().manual_seed(3)
-    inputs = torch.randn(2, sum(SIDES), SHAPE.bits, generator=generator)
+    inputs = torch.randn(2, sum(TOKENS), SHAPE.bits, generator=generator)
     return (
         random_model().transformer,
         inputs,
@@ -21,45 +23,47 @@ def given():
 
 
 @torch.no_grad()
-def test_predictions_do_not_depend_on_later_scales(given):
-    model, inputs, text = given
+def test_predictions_do_not_depend_on_finer_scales(model_and_inputs):
+    model, inputs, text = model_and_inputs
     before, _ = model(inputs, model.read(text))
     for k, first in enumerate((0, 1, 5)):
         changed = inputs.clone()
-        changed[:, first + SIDES[k] - 1] += 1  # the last position of scale k
+        changed[:, first + TOKENS[k] - 1] += 1  # the last position of scale k
         after, _ = model(changed, model.read(text))
         assert torch.equal(after[:, :first], before[:, :first])
         assert not torch.isclose(after[:, first:], before[:, first:]).all(-1).any(), (
-            "all positions of its scale and of later ones attend to it"
+            "all positions of the same scale and of finer scales must attend to it"
         )
 
 
 @torch.no_grad()
-def test_cached_prediction_equals_one_pass(given):
-    model, inputs, text = given
+def test_predictions_with_a_cache_equal_those_of_a_single_pass(model_and_inputs):
+    model, inputs, text = model_and_inputs
     expected, _ = model(inputs, model.read(text))
-    context, past, parts = model.read(text), None, []
-    for part in inputs.split(SIDES, 1):
-        logits, past = model(part, context, past)
-        parts.append(logits)
-    assert torch.allclose(torch.cat(parts, 1), expected, atol=1e-5)
+    projected_text, past, logits = model.read(text), None, []
+    for scale_inputs in inputs.split(TOKENS, 1):
+        scale_logits, past = model(scale_inputs, projected_text, past)
+        logits.append(scale_logits)
+    assert torch.allclose(torch.cat(logits, 1), expected, atol=1e-5)
 
 
 @torch.no_grad()
-def test_predictions_depend_on_single_text_tokens(given):
-    model, inputs, text = given
+def test_predictions_depend_on_single_text_tokens(model_and_inputs):
+    model, inputs, text = model_and_inputs
     swapped = torch.cat([text[:, 1:2] + text[:, :1], torch.zeros_like(text[:, :1]), text[:, 2:]], 1)
-    assert torch.allclose(text.mean(1), swapped.mean(1), atol=1e-6), "both texts have the same mean"
+    assert torch.allclose(text.mean(1), swapped.mean(1), atol=1e-6), (
+        "both texts must have the same mean"
+    )
     assert not torch.allclose(
         model(inputs, model.read(text))[0], model(inputs, model.read(swapped))[0], atol=1e-3
     )
 
 
-def test_mask_of_two_scales():
+def test_the_mask_of_two_scales():
     assert block_mask((1, 2)).int().tolist() == [[1, 0, 0, 0, 0]] + [[1, 1, 1, 1, 1]] * 4
 
 
-def test_tokens_go_row_by_row():
+def test_maps_are_flattened_row_by_row():
     assert tokens_of(torch.arange(8).view(1, 2, 2, 2)).tolist() == [
         [[0, 4], [1, 5], [2, 6], [3, 7]]
     ]

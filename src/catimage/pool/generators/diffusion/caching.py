@@ -1,4 +1,7 @@
-"""Caching methods of the denoiser by name: DeepCache for UNets, diffusers' for transformers."""
+"""Caching methods of the denoiser: DeepCache for UNets, and those of diffusers for transformers.
+
+A caching method reuses outputs of the denoiser's blocks from earlier steps.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from catimage.pool.generators.diffusion.spec import CachingMethod, DiffusersSpec
 
 DEEPCACHE = "deepcache"
 DEFAULT_INTERVAL = 3
-"""Interval of DeepCache's full calls where the pool gives none."""
+"""Number of calls from one full call of DeepCache to the next, if the pool does not set it."""
 
 TRANSFORMER_METHODS: Mapping[str, str] = MappingProxyType(
     {
@@ -27,11 +30,14 @@ TRANSFORMER_METHODS: Mapping[str, str] = MappingProxyType(
         "text-kv": "TextKVCacheConfig",
     }
 )
-"""The class of :mod:`diffusers.hooks` with the options of each method."""
+"""The class in :mod:`diffusers.hooks` that has the options of each method."""
 
 
 def deepcache_interval(spec: DiffusersSpec) -> int | None:
-    """Return the interval of DeepCache's full calls; None if the generator does not use it."""
+    """Return the number of calls from one full call of DeepCache to the next.
+
+    None if the generator does not use DeepCache.
+    """
     if spec.cache is None or spec.cache.method != DEEPCACHE:
         return None
     interval: int = spec.cache.options.get("interval", DEFAULT_INTERVAL)
@@ -39,7 +45,7 @@ def deepcache_interval(spec: DiffusersSpec) -> int | None:
 
 
 def check_method(spec: DiffusersSpec) -> None:
-    """Check the name of the caching method, and the option of DeepCache.
+    """Check the name of the caching method, and the option ``interval`` of DeepCache.
 
     Raises:
         InputError: there is no such method or option, or ``interval`` is not a positive integer.
@@ -67,8 +73,13 @@ def check_method(spec: DiffusersSpec) -> None:
 def check_cache(spec: DiffusersSpec, pipeline: type[Any], denoiser: type[Any]) -> None:
     """Check that the caching method supports the denoiser and has the given options.
 
+    Args:
+        spec: the generator.
+        pipeline: class of the pipeline.
+        denoiser: class of the denoiser.
+
     Raises:
-        InputError: it does not.
+        InputError: the method does not support the denoiser or pipeline, or has no such option.
     """
     if spec.cache is None:
         return
@@ -87,7 +98,7 @@ def check_cache(spec: DiffusersSpec, pipeline: type[Any], denoiser: type[Any]) -
     if spec.guided and not _has_cache_contexts(pipeline):
         raise spec.error(
             "cache",
-            f"{pipeline.__name__} does not distinguish its two passes, which a cache requires."
+            f"{pipeline.__name__} does not distinguish the passes of guidance, as caching requires."
             " Remove 'cache', or set 'guidance' to 1.",
         )
     names = [field.name for field in fields(_config_class(method))]
@@ -113,7 +124,7 @@ def _config_class(method: str) -> Any:
 
 
 def _has_cache_contexts(pipeline: type[Any]) -> bool:
-    """Return whether the pipeline names the pass of each call of the denoiser, for caches."""
+    """Return whether the pipeline calls ``cache_context`` to tell its two passes apart."""
     return "cache_context" in inspect.unwrap(pipeline.__call__).__code__.co_names
 
 
@@ -121,7 +132,12 @@ def _has_cache_contexts(pipeline: type[Any]) -> bool:
 def caching(spec: DiffusersSpec, pipeline: Any, steps: int) -> Iterator[None]:
     """Use the caching method of ``spec`` in the pipeline's denoiser within the context.
 
-    The cache is empty at the start and removed at the end.
+    The cache is empty at the start of the context, and is removed at the end.
+
+    Args:
+        spec: the generator, with the settings of a candidate.
+        pipeline: the loaded pipeline.
+        steps: number of denoising steps.
 
     Raises:
         InputError: diffusers cannot apply the method to this model.
@@ -156,21 +172,23 @@ def _transformer_cache(
             f"{cache.method!r} cannot be applied to {type(transformer).__name__}"
             f" ({str(error).rstrip('.')}). Correct its options, or remove 'cache'.",
         ) from error
-    named = _has_cache_contexts(type(pipeline))
+    has_contexts = _has_cache_contexts(type(pipeline))
     try:
-        with nullcontext() if named else transformer.cache_context("cond"):
+        with nullcontext() if has_contexts else transformer.cache_context("cond"):
             yield
     finally:
         transformer.disable_cache()
 
 
 def _config(spec: DiffusersSpec, cache: CachingMethod, pipeline: Any, steps: int) -> Any:
-    """Return the method's configuration: its options, and properties of the run."""
+    """Return the configuration of the method, from its options and from the run's properties."""
     cls = _config_class(cache.method)
-    run = {
+    run_properties = {
         "current_timestep_callback": lambda: pipeline.current_timestep,
         "num_inference_steps": steps,
         "is_guidance_distilled": not spec.guided,
     }
     names = {field.name for field in fields(cls)}
-    return cls(**{name: value for name, value in run.items() if name in names} | cache.options)
+    return cls(
+        **{name: value for name, value in run_properties.items() if name in names} | cache.options
+    )

@@ -1,4 +1,4 @@
-"""Checks of a diffusion generator and its candidates that need no loading."""
+"""Checks of a diffusion generator and its candidates before the weights are loaded."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 @dataclass(frozen=True)
 class PipelineClasses:
-    """Classes of a generator, from its files.
+    """Classes of a generator's pipeline and denoiser, and its scheduler.
 
     Attributes:
         pipeline: class of the pipeline.
         denoiser: class of the denoiser; NoneType if the pipeline has none.
-        scheduler: the scheduler of the weights, an instance.
+        scheduler: the scheduler, an instance with the configuration of the weights.
     """
 
     pipeline: type[Any]
@@ -46,6 +46,11 @@ def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> PipelineC
     """Check the pipeline, its arguments, the files of weights, the adapter and the memory.
 
     Missing files are downloaded.
+
+    Args:
+        spec: the generator.
+        folder: the folder of the pool file.
+        device: a device name of torch.
 
     Raises:
         InputError: files are unavailable, damaged, pickled or of another pipeline, or the weights
@@ -78,12 +83,12 @@ def check_candidate(spec: DiffusersSpec, candidate: Candidate, classes: Pipeline
         InputError: the scheduler, its options, the number of steps, the guidance or the caching
             method is not supported.
     """
-    most = new_scheduler(spec, classes.scheduler).config.num_train_timesteps
-    if candidate.steps > most:
+    max_steps = new_scheduler(spec, classes.scheduler).config.num_train_timesteps
+    if candidate.steps > max_steps:
         raise spec.error(
             "steps",
             f"the candidate {candidate.candidate!r} has {candidate.steps} steps, but its scheduler"
-            f" supports at most {most}. Reduce its 'steps'.",
+            f" supports at most {max_steps}. Reduce its 'steps'.",
         )
     guidance_arguments(spec, classes.pipeline)
     check_cache(spec, classes.pipeline, classes.denoiser)
@@ -92,11 +97,11 @@ def check_candidate(spec: DiffusersSpec, candidate: Candidate, classes: Pipeline
 def _check_parts(spec: DiffusersSpec, pipeline: type[Any], root: Path) -> None:
     """Check that the weights have all parts of the pipeline.
 
-    Optional parts may be missing only if the weights are of the same pipeline class.
+    Optional parts may be missing only if the weights are those of the same pipeline class.
     """
     index = read_index(root)
-    own = index.get("_class_name", "another pipeline")
-    optional = pipeline._optional_components if own == spec.pipeline else []
+    class_name = index.get("_class_name", "another pipeline")
+    optional = pipeline._optional_components if class_name == spec.pipeline else []
     missing = [
         name
         for name, parameter in inspect.signature(pipeline.__init__).parameters.items()
@@ -105,12 +110,13 @@ def _check_parts(spec: DiffusersSpec, pipeline: type[Any], root: Path) -> None:
     if missing:
         raise spec.error(
             "pipeline",
-            f"the weights in {root} are of {own} and lack the {missing[0]} of {spec.pipeline}. Set"
-            f" 'pipeline: {own}', or other weights.",
+            f"the weights in {root} are of {class_name} and lack the {missing[0]} of"
+            f" {spec.pipeline}. Set 'pipeline: {class_name}', or other weights.",
         )
 
 
 def _check_call(spec: DiffusersSpec, pipeline: type[Any]) -> None:
+    """Check that the pipeline's call has all arguments in ``call``."""
     names = [name for name in inspect.signature(pipeline.__call__).parameters if name != "self"]
     for name in spec.call:
         if name not in names:
@@ -121,14 +127,14 @@ def _check_call(spec: DiffusersSpec, pipeline: type[Any]) -> None:
 
 
 def _check_lora(spec: DiffusersSpec, parts: dict[str, Component], folder: Path) -> None:
-    """Attach the adapter to a pipeline on the meta device, which checks its shapes."""
+    """Check the shapes of the adapter: attach it to the pipeline on the meta device."""
     if not lora_parts(spec, folder):
         return
-    own_parts = {
+    local_parts = {
         name: PipelinePart(weights=str(parts[name].folder.resolve())) for name in spec.parts
     }
     configuration = str(weights_folder(spec, folder).resolve())
-    local = spec.model_copy(update={"configuration": configuration, "parts": own_parts})
+    local = spec.model_copy(update={"configuration": configuration, "parts": local_parts})
     attach_lora(spec, folder, copy.deepcopy(meta_pipeline(local, folder).pipeline))
 
 
@@ -136,9 +142,12 @@ def weight_bytes(spec: DiffusersSpec, name: str, part: Component) -> int:
     """Return the bytes of a part's weights in memory, from the headers of its files.
 
     Args:
-        spec: the generator, which sets dtype and variant.
+        spec: the generator, with the dtype and the variant of the weights.
         name: name of the part, for error messages.
-        part: the part; 0 bytes if it has no weights.
+        part: the part.
+
+    Returns:
+        Number of bytes; 0 for a part without weights, such as a tokenizer.
 
     Raises:
         InputError: the weights are pickled or not found, or a file is damaged.
@@ -153,17 +162,20 @@ def weight_bytes(spec: DiffusersSpec, name: str, part: Component) -> int:
 def weight_files(folder: Path, variant: str | None) -> list[Path]:
     """Return the safetensors files of a folder that are loaded.
 
-    These are the files of the variant (``model.fp16.safetensors`` and
-    ``model.fp16-00001-of-00002.safetensors``); if there are none, those without a variant.
+    These are the files of the variant, such as ``model.fp16.safetensors`` and
+    ``model.fp16-00001-of-00002.safetensors``. If there are none, these are the files without a
+    variant.
     """
     files = sorted(folder.glob("*.safetensors"))
     infixes = {file: file.name.split(".")[1:-1] for file in files}
-    own = [f for f in files if variant and infixes[f] and infixes[f][0].split("-")[0] == variant]
-    return own or [file for file in files if not infixes[file]]
+    of_variant = [
+        f for f in files if variant and infixes[f] and infixes[f][0].split("-")[0] == variant
+    ]
+    return of_variant or [file for file in files if not infixes[file]]
 
 
 def _check_has_no_weights(spec: DiffusersSpec, name: str, part: Component) -> None:
-    """Check that a part without safetensors files has no weights at all, as tokenizers."""
+    """Check that a part without safetensors files needs no weights, such as a tokenizer."""
     key = f"parts.{name}" if name in spec.parts else "weights"
     pickles = [
         file.name for suffix in _PICKLE_SUFFIXES for file in sorted(part.folder.glob(f"*{suffix}"))
@@ -193,18 +205,19 @@ def _count_elements(spec: DiffusersSpec, file: Path) -> int:
         raise spec.error("weights", f"{file} is damaged ({error}). Download it again.") from error
 
 
-def _check_memory(spec: DiffusersSpec, needed: int, device: str) -> None:
+def _check_memory(spec: DiffusersSpec, required: int, device: str) -> None:
+    """Check that the device has ``required`` bytes of free memory."""
     free = free_bytes(device)
-    if free is not None and needed > free:
+    if free is not None and required > free:
         raise spec.error(
             "weights",
-            f"its weights take {needed / 1e9:.1f} GB in {spec.dtype}, but {device} has"
+            f"the weights take {required / 1e9:.1f} GB in {spec.dtype}, but {device} has"
             f" {free / 1e9:.1f} GB free. Free memory, or use another device or a smaller dtype.",
         )
 
 
 def _class_of(spec: DiffusersSpec, part: Component) -> Any:
-    """Return the class in a part's own configuration, else the one in model_index.json."""
+    """Return the class that the part's configuration names, else the class in model_index.json."""
     name = part.class_name
     for file in ("config.json", "scheduler_config.json"):
         if (part.folder / file).is_file():

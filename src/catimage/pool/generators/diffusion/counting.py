@@ -1,8 +1,8 @@
-"""TFLOPs of diffusion generators, counted without weights by running their pipelines.
+"""Counts the TFLOPs of diffusion generators by running their pipelines without weights.
 
-The pipeline's own call runs with models on torch's meta device, so the number of calls of the
-denoiser, the passes of guidance, the text encoders and the lengths of their contexts are those of
-the pipeline.
+The pipeline's own code runs with models on torch's meta device, whose tensors have shapes and no
+values. The counts therefore include the calls of the denoiser, the passes of guidance, the text
+encoders and the lengths of their contexts exactly as in a real run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from catimage.pool.kind import Convention, CostTerms
 from catimage.pool.spec import Candidate
 
 PROMPT = " ".join(["word"] * 32)
-"""The prompt that is counted. Its length matters only to pipelines that do not pad prompts to a
-fixed length (Z-Image, Qwen-Image).
+"""The prompt of the counted run.
+
+Its length matters only for pipelines that do not pad prompts to a fixed length (Z-Image,
+Qwen-Image).
 """
 
 
@@ -32,9 +34,15 @@ def count_costs(
 ) -> list[CostTerms]:
     """Count the TFLOPs of one image of each candidate.
 
-    DeepCache is counted by the operations of each step. The caching methods of transformers are
-    counted as if they saved nothing, which is an upper bound: their savings depend on the image
-    (first-block, sea), or are known only step by step.
+    With DeepCache, the operations of each step are counted. With a caching method for transformers,
+    the count is that of the generator without the method, which is an upper bound: the savings
+    depend on the image (first-block, sea) or differ between steps.
+
+    Args:
+        spec: the generator.
+        folder: the folder of the pool file.
+        candidates: candidates of the generator.
+        convention: the operations that are counted.
 
     Raises:
         InputError: configuration files are unavailable, or the pipeline cannot run on meta tensors.
@@ -46,6 +54,7 @@ def count_costs(
 def _terms(
     spec: DiffusersSpec, steps: int, meta: MetaPipeline, convention: Convention
 ) -> CostTerms:
+    """Count the cost of one image; ``spec`` has the settings of the candidate."""
     full = convention == "full"
     costs = run_pipeline(spec, steps, meta, decode=full)
     calls = len(meta.pipeline.scheduler.timesteps)
@@ -72,7 +81,7 @@ def _terms(
 
 
 def _total(costs: list[CallCost], convention: Convention) -> float:
-    """Return the TFLOPs of calls; ``paper`` omits products of activations with each other."""
+    """Return the TFLOPs of all calls; ``paper`` omits products of activations with each other."""
     if convention == "full":
         return sum(cost.projections + cost.products for cost in costs)
     return sum(cost.projections for cost in costs)
@@ -90,7 +99,7 @@ def run_pipeline(
         decode: whether latents are decoded.
 
     Returns:
-        Part and cost of each call of a model, in order.
+        The name of the part and the cost of each call of a model, in order.
 
     Raises:
         InputError: the pipeline cannot run on meta tensors.
@@ -118,7 +127,7 @@ def run_pipeline(
 
 
 def _shallow_call(spec: DiffusersSpec, meta: MetaPipeline) -> CallCost:
-    """Return the cost of a call of the denoiser between two full ones of DeepCache."""
+    """Return the cost of a call of the denoiser between two full calls of DeepCache."""
     meta.meter.cache = DEEPCACHE
     try:
         with caching(spec, meta.pipeline, 2):

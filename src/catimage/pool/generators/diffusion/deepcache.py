@@ -1,7 +1,7 @@
 """DeepCache (Ma et al. 2024) for the UNets of diffusers.
 
-One call in N computes the whole UNet. The calls between compute the shallowest branch and reuse the
-output of the other blocks.
+One of N calls, a full call, computes the whole UNet. The other calls compute only the shallowest
+branch, and reuse the outputs of the other blocks from the last full call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _CallCounter(ModelHook):  # type: ignore[misc]  # diffusers is not typed
 
 
 class _CachedBlock(ModelHook):  # type: ignore[misc]
-    """Computes a block in full calls, and returns the last output in the others."""
+    """Computes a block in full calls, and returns the block's last output in the other calls."""
 
     def __init__(self, counter: _CallCounter) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class _CachedBlock(ModelHook):  # type: ignore[misc]
 
 
 def deep_blocks(unet: Any) -> list[Any]:
-    """Return the modules that calls between two full ones skip.
+    """Return the modules that are not computed in calls between two full calls.
 
-    These are all but ``conv_in``, the last layer of the last up block, and ``conv_out``, so that
-    the skip connection from ``conv_in`` is recomputed: branch 0 of the published package, which
-    CATImage uses.
+    These are all modules but ``conv_in``, the last layer of the last up block, and ``conv_out``.
+    The skip connection from ``conv_in`` is therefore recomputed. This is branch 0 of the published
+    DeepCache package, which the CATImage paper uses.
     """
     last = unet.up_blocks[-1]
     layers = [*last.resnets[:-1], *(getattr(last, "attentions", None) or [])[:-1]]
@@ -59,9 +59,11 @@ def deep_blocks(unet: Any) -> list[Any]:
 
 @contextmanager
 def deepcache(unet: Any, interval: int) -> Iterator[None]:
-    """Use DeepCache within the context: every ``interval``-th call, from the first on, is full.
+    """Use DeepCache within the context.
 
-    All hooks are removed at the end.
+    Args:
+        unet: the UNet. Its hooks are removed at the end of the context.
+        interval: number of calls from one full call to the next; the first call is full.
     """
     counter = _CallCounter(interval)
     hooks = [(unet, counter), *((block, _CachedBlock(counter)) for block in deep_blocks(unet))]

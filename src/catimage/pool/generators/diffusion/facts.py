@@ -1,4 +1,4 @@
-"""Properties of a diffusion generator that are available offline, before it is loaded."""
+"""Properties of a diffusion generator that are available offline and without loading weights."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _REVISION_LENGTH = 12
 
 
 def generator_facts(spec: DiffusersSpec, folder: Path) -> GeneratorFacts:
-    """Return revisions, bytes of the weights, memory for one image, and missing weights.
+    """Return the revisions, the bytes of weights and memory, and the missing weights.
 
-    The memory is an estimate: the weights of all parts in the generator's dtype, and twice the
-    elements that the largest convolution or projection reads and writes, since a residual block
-    keeps its input. Attention is assumed to need no additional memory.
+    The memory for one image is an estimate: the weights of all parts in the generator's dtype, and
+    twice the elements that the largest convolution or projection reads and writes, since a residual
+    block keeps its input. Attention is assumed to use no additional memory.
 
     Raises:
         InputError: the configuration files are not found on this machine, or are invalid.
@@ -33,7 +33,7 @@ def generator_facts(spec: DiffusersSpec, folder: Path) -> GeneratorFacts:
         raise spec.error(
             "weights",
             f"the configuration files of {spec.weights!r} are not on this machine, so costs and"
-            " memory cannot be counted. Download them, or set 'configuration'.",
+            " memory cannot be counted. Download them from the hub, or set 'configuration'.",
         )
     meta = meta_pipeline(spec, folder)
     itemsize = getattr(torch, spec.dtype).itemsize
@@ -43,14 +43,14 @@ def generator_facts(spec: DiffusersSpec, folder: Path) -> GeneratorFacts:
         revision=_revision(spec, folder),
         weight_bytes=weights,
         memory_bytes=weights + 2 * _largest_layer(spec, meta, itemsize),
-        missing="; ".join(_missing(spec, folder, meta)),
+        missing="; ".join(_missing_weights(spec, folder, meta)),
     )
 
 
 def _largest_layer(spec: DiffusersSpec, meta: MetaPipeline, itemsize: int) -> int:
     """Return the bytes that the largest layer reads and writes.
 
-    Decoders that overflow in half precision run in single precision.
+    A decoder that overflows in float16 (``force_upcast``) runs in float32.
     """
     decoder = getattr(meta.models.get(DECODER), "config", {})
     upcast = spec.dtype == "float16" and decoder.get("force_upcast", False)
@@ -63,7 +63,7 @@ def _largest_layer(spec: DiffusersSpec, meta: MetaPipeline, itemsize: int) -> in
 
 
 def _sources(spec: DiffusersSpec) -> dict[str, AnySource]:
-    """Return the sources of weights by name; the generator's own has an empty name."""
+    """Return the sources of weights by part; the key of the generator's own weights is empty."""
     return {"": spec, **spec.parts, **({"lora": spec.lora} if spec.lora else {})}
 
 
@@ -73,14 +73,14 @@ def _revision(spec: DiffusersSpec, folder: Path) -> str:
     for name, source in _sources(spec).items():
         path = folder / source.weights
         is_local = path.is_dir()
-        digest = folder_digest(path, (".json", ".safetensors")) if is_local else source.revision
+        revision = folder_digest(path, (".json", ".safetensors")) if is_local else source.revision
         prefix = f"{name}=" if name else ""
-        revisions.append(f"{prefix}{str(digest)[:_REVISION_LENGTH]}")
+        revisions.append(f"{prefix}{str(revision)[:_REVISION_LENGTH]}")
     return " ".join(revisions)
 
 
-def _missing(spec: DiffusersSpec, folder: Path, meta: MetaPipeline) -> Iterator[str]:
-    """Describe the sources whose weights are not found on this machine."""
+def _missing_weights(spec: DiffusersSpec, folder: Path, meta: MetaPipeline) -> Iterator[str]:
+    """Yield a description of each source whose weights are not on this machine."""
     own_parts = [name for name in meta.models if name not in spec.parts]
     for name, source in _sources(spec).items():
         local = folder / source.weights
@@ -95,7 +95,7 @@ def _missing(spec: DiffusersSpec, folder: Path, meta: MetaPipeline) -> Iterator[
 
 
 def _glob(source: AnySource) -> str:
-    """Return the pattern of the weights of a part or an adapter in its folder."""
+    """Return the glob pattern of the weights of a part or an adapter in the source's folder."""
     file = getattr(source, "file", None) or "*.safetensors"
     subfolder = getattr(source, "subfolder", None)
     return f"{subfolder}/{file}" if subfolder else file

@@ -32,19 +32,20 @@ class DiffusionGenerator:
 
     The initial noise of an image depends on its seed only
     (``torch.Generator().manual_seed(seed)`` on the CPU), not on the prompt, the number of steps or
-    the other images of the batch (CATImage, section 5.2: "a fixed seed across different numbers of
-    steps"). So ``pipeline(prompt, generator=torch.Generator().manual_seed(seed), ...)`` generates
-    the same image, up to rounding errors that may differ between batch sizes and devices.
+    the other images of the batch (CATImage paper, section 5.2: "a fixed seed across different
+    numbers of steps"). The image is therefore that of ``pipeline(prompt,
+    generator=torch.Generator().manual_seed(seed), ...)``, up to rounding errors that may differ
+    between batch sizes and devices.
 
-    Other generators may share its modules, so changes for a candidate are undone after each call.
+    Other generators may share the pipeline's modules, so each call undoes its changes to them.
 
     Args:
         spec: the generator.
         folder: the folder of the pool file.
-        memory: the device, and the parts that are loaded.
+        memory: the device, and the parts that are already loaded.
 
     Raises:
-        InputError: the weights, the pipeline or the scheduler are unavailable.
+        InputError: the weights, the pipeline class or the scheduler class are unavailable.
     """
 
     def __init__(self, spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> None:
@@ -61,8 +62,8 @@ class DiffusionGenerator:
     def encode(self, prompts: list[str]) -> TextEmbeddings:
         """Encode each distinct prompt once. Prompts beyond the encoder's context are truncated.
 
-        The result is empty for pipelines whose call takes no embeddings; they encode the prompts
-        in each call.
+        The result is empty for pipelines whose call takes no embeddings. Such pipelines encode the
+        prompts in each call.
         """
         distinct = list(dict.fromkeys(prompts))
         rows = {prompt: row for row, prompt in enumerate(distinct)}
@@ -90,7 +91,7 @@ class DiffusionGenerator:
 
         Raises:
             ValueError: the numbers of prompts and seeds differ.
-            InputError: the images are not finite, in this dtype or with this number of steps.
+            InputError: the images contain NaN or infinity, because of the dtype or the steps.
         """
         if len(prompts) != len(seeds):
             raise ValueError(
@@ -134,7 +135,7 @@ class DiffusionGenerator:
     def _text_arguments(
         self, spec: DiffusersSpec, prompts: list[str], encoded: TextEmbeddings | None
     ) -> dict[str, Any]:
-        """Return embeddings as arguments of the call, or prompts if it takes no embeddings."""
+        """Return embeddings as arguments of the call, or prompts if the call has none for them."""
         if not self._names:
             arguments: dict[str, Any] = {"prompt": prompts}
             if spec.guided and has_argument(type(self.pipeline), "negative_prompt"):

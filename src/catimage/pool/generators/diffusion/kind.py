@@ -1,4 +1,4 @@
-"""The kind ``diffusers``: any text-to-image pipeline of the diffusers library."""
+"""The kind ``diffusers``: any text-to-image pipeline of the library diffusers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
             check_candidate(self.spec.with_settings_of(candidate), candidate, classes)
 
     def identity(self) -> dict[str, Any]:
-        """Return digests (hub ids: revisions) of the weights, the parts and the adapter."""
+        """Return the digests or revisions of the weights, the replaced parts and the adapter."""
         from catimage.pool.generators.diffusion.weights import identity
 
         return identity(self.spec, self.folder)
@@ -58,7 +58,7 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
         return generator_facts(self.spec, self.folder)
 
     def sources(self) -> dict[str, str]:
-        """Return the sources of the weights, the parts and the adapter."""
+        """Return the sources of the weights, the replaced parts and the adapter."""
         spec = self.spec
         parts = {f"parts.{name}.weights": part.weights for name, part in spec.parts.items()}
         adapter = {"lora.weights": spec.lora.weights} if spec.lora else {}
@@ -71,7 +71,7 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
         return DiffusionGenerator(self.spec, self.folder, memory)
 
     def part_keys(self) -> frozenset[Hashable]:
-        """Return the keys of all parts that other generators can share."""
+        """Return the keys of all parts that generators can share."""
         from catimage.pool.generators.diffusion.loading import part_keys
 
         return frozenset(part_keys(self.spec, self.folder).values())

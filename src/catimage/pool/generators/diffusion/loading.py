@@ -1,4 +1,4 @@
-"""Loads pipelines from their weights, replaced parts and adapters; generators share parts."""
+"""Loads pipelines from weights, replaced parts and adapters. Generators share common parts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _STATEFUL_PARTS = ("scheduler",)
 
 @dataclass(frozen=True)
 class Component:
-    """One part of a pipeline.
+    """One part of a pipeline, such as the UNet (a component, in the terms of diffusers).
 
     Attributes:
-        library: library of its class, from model_index.json.
-        class_name: name of its class, from model_index.json.
-        folder: folder of its configuration.
-        file: file of its weights, if that is not in ``folder``.
+        library: name of the library of the part's class, from model_index.json.
+        class_name: name of the part's class, from model_index.json.
+        folder: folder of the part's configuration.
+        file: file of the part's weights; None if the weights are in ``folder``.
     """
 
     library: str
@@ -69,22 +69,22 @@ def components(spec: DiffusersSpec, folder: Path) -> dict[str, Component]:
 
 
 def read_index(root: Path) -> dict[str, Any]:
-    """Read model_index.json of a pipeline's folder.
+    """Read the file model_index.json in the folder of a pipeline.
 
     Returns:
-        ``[library, class]`` by part, ``[None, None]`` for parts that the pipeline does not have,
-        and the pipeline's options.
+        The value ``[library, class]`` for each part (``[None, None]`` if the pipeline does not
+        have the part), and the values of the pipeline's options.
     """
     index: dict[str, Any] = json.loads((root / "model_index.json").read_text(encoding="utf-8"))
     return index
 
 
 def part_keys(spec: DiffusersSpec, folder: Path) -> dict[str, Hashable]:
-    """Return the key of each part in the parts of a DeviceMemory: its files, variant and dtype.
+    """Return the keys of the parts in :attr:`DeviceMemory.parts`: their files, variant and dtype.
 
-    The key of a part that an adapter changes also contains the adapter and all parts that it
-    changes. So device memory has either all parts of one adapter or none, and no part to which the
-    adapter is added twice.
+    The key of a part that an adapter changes also contains the adapter and the keys of all parts
+    that the adapter changes. ``DeviceMemory.parts`` therefore has either all or none of the changed
+    parts, and an adapter is never added twice to a part.
 
     Raises:
         InputError: a part or the adapter is unavailable.
@@ -102,7 +102,7 @@ def part_keys(spec: DiffusersSpec, folder: Path) -> dict[str, Hashable]:
 def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> Any:
     """Load the parts of the pipeline that are not in ``memory``, from safetensors files only.
 
-    All parts are in ``memory.parts`` afterwards. Progress bars are disabled.
+    Afterwards, all parts are in ``memory.parts``. Progress bars are disabled.
 
     Raises:
         InputError: weights, configuration or classes are unavailable, or the adapter does not fit.
@@ -113,8 +113,9 @@ def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> An
     shared = {name: memory.parts[key] for name, key in keys.items() if key in memory.parts}
     _disable_progress_bars()
     try:
-        own = {name: _load_part(spec, parts[name]) for name in spec.parts if name not in shared}
-        pipeline = cls.from_pretrained(root, **_options(spec), **shared, **own)
+        missing = [name for name in spec.parts if name not in shared]
+        replaced = {name: _load_part(spec, parts[name]) for name in missing}
+        pipeline = cls.from_pretrained(root, **_options(spec), **shared, **replaced)
     except (OSError, ValueError, RuntimeError) as error:
         raise spec.error(
             "weights",
@@ -130,7 +131,7 @@ def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> An
 
 
 def _options(spec: DiffusersSpec) -> dict[str, Any]:
-    """Return the arguments of all calls of ``from_pretrained``."""
+    """Return the arguments that all calls of ``from_pretrained`` have in common."""
     return {"dtype": getattr(torch, spec.dtype), "variant": spec.variant, "use_safetensors": True}
 
 
@@ -142,7 +143,7 @@ def _load_part(spec: DiffusersSpec, component: Component) -> Any:
     if component.file is None:
         return cls.from_pretrained(component.folder, **options)
     del options["variant"]
-    # The library requires weights with this name in the folder of the configuration.
+    # diffusers requires a file of weights with this name, in the folder of the configuration.
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").symlink_to((component.folder / "config.json").resolve())
         weights = Path(folder) / "diffusion_pytorch_model.safetensors"
@@ -160,8 +161,10 @@ def _disable_progress_bars() -> None:
 
 
 def _channels_last(name: str, part: Any) -> Any:
-    """Set the memory format of image convolutions to channels-last, which is 10 to 30 per cent
-    faster, on the CPU too. Convolutions of video do not support it.
+    """Set the memory format of a part with 2-D convolutions to channels-last.
+
+    Generation is then 10 to 30 per cent faster, also on the CPU. 3-D convolutions do not support
+    the format.
     """
     is_2d = name in ("unet", "vae") and all(p.dim() < 5 for p in part.parameters())
     return part.to(memory_format=torch.channels_last) if is_2d else part

@@ -1,4 +1,4 @@
-"""Low-rank adapters: which parts of a pipeline they change, and adding them to the weights."""
+"""Low-rank adapters (LoRA): the parts that an adapter changes, and the addition of its weights."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.generators.diffusion.weights import diffusers_class, lora_file
 
 _DENOISER_PREFIXES = ("unet.", "transformer.", "lora_unet_", "diffusion_model.")
-"""Prefixes of the tensors of a denoiser's adapter, in files of diffusers (the first two), of
-kohya's scripts and of ComfyUI.
+"""Prefixes of tensor names in the adapter of a denoiser.
+
+The formats are those of diffusers (the first two), of kohya's scripts, and of ComfyUI.
 """
 
 _LOADER_LOGGERS = ("diffusers.loaders.peft", "diffusers.loaders.lora_base")
 _LOADING_ERRORS = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
-"""Exceptions of diffusers and peft for an adapter of another model or of an unknown format."""
+"""Exceptions of diffusers and peft for an adapter of another model or in an unknown format."""
 
 
 def lora_parts(spec: DiffusersSpec, folder: Path) -> frozenset[str]:
-    """Return the parts of the pipeline that its adapter may change; empty without an adapter.
+    """Return the parts of the pipeline that the adapter may change; empty without an adapter.
 
-    Other generators cannot share these parts. If the names of all tensors of the adapter are those
-    of a denoiser, the text encoders can be shared. For any other adapter, all parts that support
-    adapters are returned, so at worst a text encoder is loaded once more than necessary.
+    Generators without the adapter cannot share these parts. If all tensors of the adapter have
+    names of a denoiser, the text encoders are not in the result. For any other adapter, all parts
+    that support adapters are in the result, so a text encoder may be loaded more often than needed.
 
     Raises:
-        InputError: the adapter is unavailable or invalid, or the pipeline supports none.
+        InputError: the adapter is unavailable or invalid, or the pipeline supports no adapters.
     """
     file = lora_file(spec, folder)
     if file is None:
@@ -63,12 +64,12 @@ def _tensor_names(spec: DiffusersSpec, file: Path) -> list[str]:
 
 
 def add_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> None:
-    """Add the adapter to the weights of ``pipeline``.
+    """Add the adapter's weights to those of ``pipeline``.
 
-    The pipeline's modules are then plain ones, so the adapter takes no time during generation.
+    The adapter's layers are removed afterwards, so generation takes as long as without an adapter.
 
     Raises:
-        InputError: the adapter does not fit the pipeline, or the sum is not finite.
+        InputError: the adapter does not fit the pipeline, or the sum of the weights is not finite.
     """
     parts, file = attach_lora(spec, folder, pipeline), lora_file(spec, folder)
     scale = spec.lora.scale if spec.lora else 0.0
@@ -84,7 +85,7 @@ def add_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> None:
 
 
 def attach_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> list[str]:
-    """Add the adapter's layers to ``pipeline``, next to those of the model.
+    """Add the adapter's layers to the modules of ``pipeline``, without changing weights.
 
     Args:
         spec: the generator.
@@ -101,7 +102,7 @@ def attach_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> list[str]:
     if file is None:
         return []
     try:
-        with _expected_messages_hidden():
+        with _hide_expected_messages():
             pipeline.load_lora_weights(
                 str(file.parent), weight_name=file.name, use_safetensors=True
             )
@@ -122,7 +123,10 @@ def attach_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> list[str]:
 
 
 def _relevant_line(error: Exception) -> str:
-    """Return the first line on a size mismatch, or the first line; errors list every layer."""
+    """Return the first line about a size mismatch, else the first line.
+
+    The message of peft has one line per layer.
+    """
     lines = [line for line in str(error).splitlines() if line.strip()]
     mismatches = [line for line in lines if "size mismatch" in line]
     relevant = next(iter([*mismatches, *lines]), type(error).__name__)
@@ -130,8 +134,8 @@ def _relevant_line(error: Exception) -> str:
 
 
 @contextmanager
-def _expected_messages_hidden() -> Iterator[None]:
-    """Hide log messages of diffusers on parts without layers, and on errors that are raised."""
+def _hide_expected_messages() -> Iterator[None]:
+    """Hide log messages of diffusers about parts without adapter layers, and about exceptions."""
 
     def is_shown(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR and not record.getMessage().startswith(

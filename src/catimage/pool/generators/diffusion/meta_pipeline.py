@@ -1,4 +1,4 @@
-"""Pipelines on torch's meta device: models with shapes and without weights, to count operations."""
+"""Pipelines on torch's meta device, for counting: tensors have shapes, but no values."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class MetaPipeline:
     """A pipeline without weights.
 
     Attributes:
-        pipeline: the pipeline; its call runs on CPU tensors of zeros.
+        pipeline: the pipeline. Inputs and outputs of its models are CPU tensors of zeros.
         meter: records the cost of each call of a model.
-        models: models by part.
-        scheduler: the scheduler of the configuration.
+        models: models by name of the part.
+        scheduler: the scheduler, with the settings of the configuration.
     """
 
     pipeline: Any
@@ -38,7 +38,7 @@ class MetaPipeline:
 
 
 class _WordTokenizer:
-    """Replaces a tokenizer: one token per word or punctuation mark, with the requested padding."""
+    """Stands in for a tokenizer: one token per word or punctuation mark, padded as requested."""
 
     added_tokens_encoder: dict[str, int] = {}  # noqa: RUF012 (an attribute of tokenizers)
 
@@ -64,11 +64,11 @@ class _WordTokenizer:
         from transformers import BatchEncoding
 
         texts = [text] if isinstance(text, str) else text
-        used = max(len(self.tokenize(text)) for text in texts)
-        length = min(used, max_length or used)
+        longest = max(len(self.tokenize(text)) for text in texts)
+        length = min(longest, max_length or longest)
         if padding == "max_length" and max_length:
             length = max_length
-        mask = (torch.arange(length) < used).long()
+        mask = (torch.arange(length) < longest).long()
         ids = torch.zeros(len(texts), length, dtype=torch.long)
         return BatchEncoding({"input_ids": ids, "attention_mask": mask.expand_as(ids)})
 
@@ -76,8 +76,8 @@ class _WordTokenizer:
 def configuration_folder(spec: DiffusersSpec, folder: Path) -> Path:
     """Return the folder of a generator's configuration files.
 
-    It is the generator's ``configuration``, else the folder of its weights, else a folder with the
-    configuration files downloaded from the hub.
+    The folder is the generator's ``configuration`` if it is set, else the local folder of the
+    weights, else a folder in the hub's cache to which only configuration files are downloaded.
 
     Raises:
         InputError: the files are not found.
@@ -95,7 +95,7 @@ def configuration_folder(spec: DiffusersSpec, folder: Path) -> Path:
 
 
 def meta_pipeline(spec: DiffusersSpec, folder: Path) -> MetaPipeline:
-    """Return the pipeline of a generator without weights. The last four pipelines are cached.
+    """Return a generator's pipeline without weights. The last four pipelines are cached.
 
     Raises:
         InputError: configuration files are unavailable.
@@ -103,11 +103,14 @@ def meta_pipeline(spec: DiffusersSpec, folder: Path) -> MetaPipeline:
     root = configuration_folder(spec, folder)
     cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
     folders = tuple((name, _part_folder(spec, name, folder, root)) for name in _classes(root))
-    return _build(cls, root, folders)
+    return _build_pipeline(cls, root, folders)
 
 
 @lru_cache(maxsize=4)
-def _build(cls: type[Any], root: Path, folders: tuple[tuple[str, Path], ...]) -> MetaPipeline:
+def _build_pipeline(
+    cls: type[Any], root: Path, folders: tuple[tuple[str, Path], ...]
+) -> MetaPipeline:
+    """Build the pipeline from the class, the folder of model_index.json, and those of the parts."""
     classes, meter = _classes(root), CostMeter()
     with torch.device("meta"):
         models = {
@@ -118,7 +121,7 @@ def _build(cls: type[Any], root: Path, folders: tuple[tuple[str, Path], ...]) ->
     for part, model in models.items():
         meter.attach(part, model, "decode" if part == DECODER else "forward")
         for layer in model.modules():
-            # FLUX.2 scales latents with the statistics of a batch norm that is never called.
+            # FLUX.2 reads the statistics of a batch normalization layer without calling it.
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.to_empty(device="cpu")
     others = {
@@ -141,24 +144,31 @@ def _read_index(root: Path) -> dict[str, Any]:
 
 
 def _classes(root: Path) -> dict[str, list[str | None]]:
-    """Return library and class of every part; both are None for parts that are not there."""
+    """Return library and class of every part; both are None for parts that are not used."""
     return {name: value for name, value in _read_index(root).items() if isinstance(value, list)}
 
 
 def _options(root: Path) -> dict[str, Any]:
-    """Return the pipeline's options."""
+    """Return the options of the pipeline: the entries of model_index.json that are not parts."""
     return {name: value for name, value in _read_index(root).items() if not isinstance(value, list)}
 
 
 def _part_folder(spec: DiffusersSpec, name: str, folder: Path, root: Path) -> Path:
-    """Return the folder of a part's configuration: its own source's, if that has one here."""
+    """Return the folder of a part's configuration.
+
+    The folder is in the part's own source if that is a local folder, else in the pipeline's folder
+    ``root``.
+    """
     part = spec.parts.get(name)
-    own = folder / part.weights / (part.subfolder or "") if part else root / name
-    return own if (own / "config.json").is_file() else root / name
+    source = folder / part.weights / (part.subfolder or "") if part else root / name
+    return source if (source / "config.json").is_file() else root / name
 
 
 def _model(entry: list[Any], folder: Path) -> Any:
-    """Return the model of a part, of the class in its own configuration or in model_index.json."""
+    """Build the model of a part from its configuration.
+
+    The class is that in the configuration, else that in model_index.json (``entry``).
+    """
     library = import_module(entry[0])
     if entry[0] == "diffusers":
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -169,7 +179,7 @@ def _model(entry: list[Any], folder: Path) -> Any:
 
 
 def _other_part(entry: list[Any], name: str, root: Path, models: dict[str, Any]) -> Any:
-    """Return the scheduler, or a replacement of a tokenizer; None for any other part."""
+    """Return the scheduler, or a stand-in for a tokenizer; None for any other part."""
     if entry[0] is None or entry[1] is None:
         return None
     if name == "scheduler":

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import flop_registry
 from catimage.pool.flops import PROJECTIONS
 
 DENOISERS = ("unet", "transformer")
-"""Names of the part that denoises."""
+"""The names that the denoiser has in pipelines."""
 DECODER = "vae"
-"""Name of the part that decodes latents."""
+"""The name of the part that decodes latents."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class CallCost:
     """Cost of one call of a model.
 
     Attributes:
-        projections: TFLOPs of products of activations with weights: projections, convolutions.
-        products: TFLOPs of products of activations with each other: attention.
-        rows: images or prompts in the batch.
-        largest: the largest number of elements that a layer reads and writes.
+        projections: TFLOPs of products of activations with weights (linear layers, convolutions).
+        products: TFLOPs of products of activations with each other (attention).
+        rows: number of images or prompts in the batch.
+        largest: number of elements that the largest layer reads and writes together.
     """
 
     projections: float
@@ -37,7 +37,7 @@ class CallCost:
 
 
 class _OperationCounter(TorchDispatchMode):
-    """Counts the operations within its context. A multiply-add is two operations."""
+    """Counts the operations within its context. A multiply-add counts as two operations."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -47,9 +47,9 @@ class _OperationCounter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         operation = func._overloadpacket
         if operation in PROJECTIONS:
-            read = args[1] if operation is torch.ops.aten.addmm else args[0]
+            layer_input = args[1] if operation is torch.ops.aten.addmm else args[0]
             self.projections += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
-            self.largest = max(self.largest, read.numel() + out.numel())
+            self.largest = max(self.largest, layer_input.numel() + out.numel())
         elif operation in flop_registry:
             self.products += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
         return out
@@ -58,12 +58,12 @@ class _OperationCounter(TorchDispatchMode):
 class CostMeter:
     """Runs the models of a pipeline on the meta device and records the cost of each call.
 
-    Calls with inputs of the same shapes are counted once. With a caching method, the cost of a call
-    of the denoiser also depends on its position, so calls are then distinguished by position.
+    The cost of a call is computed once for all calls with inputs of the same shapes. With a caching
+    method, the cost also depends on the number of previous calls of the denoiser.
 
     Attributes:
-        calls: part and cost of each call, in order.
-        cache: name of the caching method in use; empty without one.
+        calls: name of the part and cost of each call, in order.
+        cache: name of the caching method that is in use; empty if there is none.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,15 @@ class CostMeter:
         self._counted: dict[str, tuple[CallCost, Any]] = {}
 
     def attach(self, part: str, model: Any, method: str) -> None:
-        """Replace ``model.method`` by a function that counts, on CPU tensors of zeros."""
+        """Replace a method of a model by one that counts its operations.
+
+        The new method takes CPU tensors and returns CPU tensors of zeros.
+
+        Args:
+            part: name of the part in the pipeline.
+            model: the model, on the meta device.
+            method: name of the method.
+        """
         run = getattr(model, method)
 
         def counted_method(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Sampling settings of a pipeline: its scheduler, and the argument that carries guidance."""
+"""Sampling settings of a pipeline: its scheduler, and the arguments for guidance."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.generators.diffusion.weights import diffusers_class
 
 
-def new_scheduler(spec: DiffusersSpec, own: Any) -> Any:
-    """Return a new scheduler of the class and options that ``spec`` names.
+def new_scheduler(spec: DiffusersSpec, default: Any) -> Any:
+    """Return a new scheduler with the class and the options in ``spec``.
 
     Args:
         spec: the generator.
-        own: the scheduler of the weights, whose class and configuration are the defaults.
+        default: the scheduler of the weights, with the default class and configuration.
 
     Raises:
         InputError: diffusers has no such scheduler, or the scheduler has no such option.
     """
-    cls = type(own)
+    cls = type(default)
     if spec.scheduler:
         cls = diffusers_class(spec, "scheduler", spec.scheduler, "Scheduler")
     options = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
@@ -30,16 +30,16 @@ def new_scheduler(spec: DiffusersSpec, own: Any) -> Any:
                 f"scheduler_options.{name}",
                 f"{cls.__name__} has no such option{nearest(name, options)}. Correct the name.",
             )
-    return cls.from_config(own.config, **spec.scheduler_options)
+    return cls.from_config(default.config, **spec.scheduler_options)
 
 
 def has_argument(pipeline: type[Any], name: str) -> bool:
-    """Return whether the call of a pipeline class has an argument of that name."""
+    """Return whether the call of a pipeline class has an argument with this name."""
     return name in inspect.signature(pipeline.__call__).parameters
 
 
 def guidance_arguments(spec: DiffusersSpec, pipeline: type[Any]) -> dict[str, float]:
-    """Return the arguments of the pipeline's call that carry guidance.
+    """Return the arguments of the pipeline's call that set the guidance.
 
     Raises:
         InputError: the pipeline does not support guidance of this kind.
@@ -52,23 +52,23 @@ def guidance_arguments(spec: DiffusersSpec, pipeline: type[Any]) -> dict[str, fl
         if not has_argument(pipeline, "guidance_rescale"):
             raise spec.error(
                 "guidance_rescale",
-                f"{pipeline.__name__} does not support it. Remove the key.",
+                f"{pipeline.__name__} does not support this setting. Remove it.",
             )
         arguments["guidance_rescale"] = spec.guidance_rescale
     return arguments
 
 
 def _check_guidance(spec: DiffusersSpec, pipeline: type[Any], name: str) -> None:
-    """Check that the pipeline takes two passes per step with the argument ``name``."""
-    two_passes = any(
-        has_argument(pipeline, negative)
-        for negative in ("negative_prompt", "negative_prompt_embeds")
+    """Check that the argument ``name`` makes the pipeline take two passes per step."""
+    has_two_passes = any(
+        has_argument(pipeline, argument)
+        for argument in ("negative_prompt", "negative_prompt_embeds")
     )
-    if not (has_argument(pipeline, name) and two_passes):
+    if not (has_argument(pipeline, name) and has_two_passes):
         raise spec.error(
             "guidance_kind",
             f"{pipeline.__name__} does not support guidance of the kind {spec.guidance_kind!r}."
-            " Set another kind.",
+            " Set another kind, or set 'guidance' to 1.",
         )
     if name == "guidance_scale" and has_argument(pipeline, "true_cfg_scale"):
         raise spec.error(

@@ -10,11 +10,11 @@ from catimage.common.hub_errors import hub_error_message
 from catimage.pool.generators.diffusion.spec import DiffusersSpec, WeightsSource
 
 AnySource = DiffusersSpec | WeightsSource
-"""A generator, or the source of a part or an adapter: has ``weights`` and ``revision``."""
+"""A generator, or the source of a part or an adapter. All have ``weights`` and ``revision``."""
 
 
 def local_folder(spec: DiffusersSpec, key: str, source: AnySource, folder: Path) -> Path | None:
-    """Return the folder of a source on this machine; None for a hub id with a revision.
+    """Return the local folder of a source; None if the source is a hub id with a revision.
 
     Args:
         spec: the generator, for error messages.
@@ -23,7 +23,7 @@ def local_folder(spec: DiffusersSpec, key: str, source: AnySource, folder: Path)
         folder: the folder of the pool file.
 
     Raises:
-        InputError: there is no such folder, and the source has no revision.
+        InputError: the folder does not exist, and the source has no revision.
     """
     path = folder / source.weights
     if path.is_dir():
@@ -38,9 +38,15 @@ def local_folder(spec: DiffusersSpec, key: str, source: AnySource, folder: Path)
 
 
 def download(spec: DiffusersSpec, key: str, source: AnySource, fetch: Callable[[], Any]) -> Path:
-    """Call ``fetch``, which downloads files of a hub repository, and return its path.
+    """Call ``fetch``, which downloads files of a hub repository, and return the path.
 
     Files that are in the hub's cache are not downloaded again.
+
+    Args:
+        spec: the generator, for error messages.
+        key: the key of ``source`` in the generator's entry.
+        source: the source, for error messages.
+        fetch: function that downloads the files and returns their path.
 
     Raises:
         InputError: the repository is gated, private or unknown, it has no such revision or file,
@@ -77,9 +83,9 @@ def download_files(spec: DiffusersSpec, key: str, source: AnySource, patterns: l
 
 
 def cached_folder(source: AnySource) -> Path | None:
-    """Return the folder of a hub repository in the hub's cache; None if it has no files there.
+    """Return the folder of a hub repository in the hub's cache; None if it is not in the cache.
 
-    The folder may lack files that have not been used.
+    The folder may lack files that have never been downloaded.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -10,11 +10,11 @@ from catimage.pool.spec import GeneratorSpec, PoolSection
 
 
 class WeightsSource(PoolSection):
-    """Location of weights other than the generator's own.
+    """Location of weights that replace or change weights of the generator.
 
     Attributes:
         weights: a folder relative to the pool file, or a hub id.
-        revision: commit of a hub id; required for one.
+        revision: commit of the hub repository; required if ``weights`` is a hub id.
         subfolder: folder within ``weights``.
     """
 
@@ -27,8 +27,8 @@ class PipelinePart(WeightsSource):
     """Weights of one part of a pipeline (``unet``, ``transformer``, ``vae``, ...).
 
     Attributes:
-        file: a single safetensors file, for a part with the configuration of the generator's own
-            weights; None if the folder has a configuration.
+        file: name of a single safetensors file. The configuration of the part is then that of the
+            generator's own weights. None if the folder has a configuration.
     """
 
     file: str | None = None
@@ -38,8 +38,8 @@ class Lora(WeightsSource):
     """A low-rank adapter, added to the weights of the denoiser and the text encoders.
 
     Attributes:
-        file: its safetensors file.
-        scale: factor of the adapter's weights; 0 changes nothing.
+        file: name of the adapter's safetensors file.
+        scale: factor of the adapter's weights; 0 has no effect.
     """
 
     file: str = "pytorch_lora_weights.safetensors"
@@ -47,7 +47,9 @@ class Lora(WeightsSource):
 
 
 class CachingMethod(BaseModel):
-    """A caching method and its options, under the names that diffusers gives them.
+    """A caching method of the denoiser.
+
+    Further keys are options of the method, with the names that diffusers uses.
 
     Attributes:
         method: name of the method; see :mod:`catimage.pool.generators.diffusion.caching`.
@@ -69,21 +71,21 @@ class DiffusersSpec(GeneratorSpec):
     Attributes:
         pipeline: name of the pipeline class in diffusers.
         weights: a folder in diffusers' format, relative to the pool file, or a hub id.
-        revision: commit of a hub id; required for one.
+        revision: commit of the hub repository; required if ``weights`` is a hub id.
         configuration: a folder with the configuration files of ``weights``, so that costs can be
             counted without a download.
-        parts: weights that replace those of parts of the pipeline, by part.
-        lora: adapter that is added to the weights.
+        parts: weights that replace those of parts of the pipeline, by name of the part.
+        lora: low-rank adapter that is added to the weights.
         scheduler: name of a scheduler class in diffusers; by default that of the weights.
-        scheduler_options: entries that replace those of the scheduler's configuration.
+        scheduler_options: entries that override the scheduler's configuration.
         steps: smallest and largest number of steps that the model supports.
         guidance: guidance scale.
-        guidance_kind: how the model takes the scale. ``classifier-free``: two passes per step if
-            the scale is above 1 (argument ``guidance_scale``). ``true-cfg``: the same, for models
-            that also have a distilled guidance (argument ``true_cfg_scale``; Qwen-Image).
-            ``distilled``: an input of the denoiser, one pass per step (FLUX.1-dev, latent
+        guidance_kind: use of the guidance scale. ``classifier-free``: two passes per step if the
+            scale is above 1 (argument ``guidance_scale``). ``true-cfg``: the same, for models that
+            also have distilled guidance (argument ``true_cfg_scale``; Qwen-Image). ``distilled``:
+            the scale is an input of the denoiser, with one pass per step (FLUX.1-dev, latent
             consistency models).
-        guidance_rescale: the pipeline's argument of that name.
+        guidance_rescale: argument ``guidance_rescale`` of the pipeline's call.
         call: further arguments of the pipeline's call.
         cache: caching method of the denoiser.
         variant: variant of the weight files, such as ``fp16``.

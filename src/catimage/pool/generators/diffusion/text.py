@@ -1,4 +1,4 @@
-"""Text embeddings of any pipeline of diffusers, computed once per prompt."""
+"""Text embeddings of any diffusers pipeline, computed once per prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 Rows = torch.Tensor | list[torch.Tensor]
-"""One row per prompt; a list if prompts have embeddings of different lengths (Z-Image)."""
+"""One row of embeddings per prompt; a list if the rows have different lengths (Z-Image)."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class TextEmbeddings:
     """Embeddings of distinct prompts.
 
     Attributes:
-        row: the row of each prompt.
-        tensors: rows of embeddings, by the argument of the pipeline's call that takes them.
+        row: index of the row of each prompt.
+        tensors: rows of embeddings, by the name of the argument of the pipeline's call.
     """
 
     row: dict[str, int]
@@ -39,19 +39,20 @@ def _take_rows(values: Rows, rows: list[int]) -> Rows:
 
 
 def repeat_row(rows: Rows, n: int) -> Rows:
-    """Return ``n`` copies of the only row."""
+    """Return ``n`` copies of the single row in ``rows``."""
     return rows * n if isinstance(rows, list) else rows.expand(n, *rows.shape[1:])
 
 
 def embedding_names(pipeline: type[Any]) -> tuple[str, ...]:
     """Return the names of the values that ``encode_prompt`` of a pipeline class returns.
 
-    Pipelines return different embeddings. By convention of diffusers, the variables in the
-    ``return`` statement are named as the arguments of the call that take them, so this function
+    Pipelines return different embeddings. By convention of diffusers, a variable in the ``return``
+    statement has the same name as the argument of the call that takes its value, so this function
     reads the names from the source code.
 
     Returns:
-        The names in order; empty if the pipeline's call does not take all embeddings.
+        The names in order. Empty if the call accepts no embeddings, or accepts embeddings that
+        ``encode_prompt`` does not return.
     """
     if not hasattr(pipeline, "encode_prompt"):
         return ()
@@ -89,44 +90,49 @@ def encode(
         names: the :func:`embedding_names` of its class.
         prompts: n prompts.
         negative: whether the embeddings are for the unconditional pass of guidance.
-        options: arguments of the pipeline's call; they and the call's defaults replace the
-            defaults of ``encode_prompt``.
+        options: arguments of the pipeline's call. These and the defaults of the call take
+            precedence over the defaults of ``encode_prompt``.
         device: a device name of torch.
 
     Returns:
-        Rows of embeddings, by the argument of the call that takes them.
+        Rows of embeddings, by the name of the argument of the pipeline's call.
     """
     cls = type(pipeline)
-    call = inspect.signature(cls.__call__).parameters
-    encoding = inspect.signature(cls.encode_prompt).parameters
+    call_parameters = inspect.signature(cls.__call__).parameters
+    encode_parameters = inspect.signature(cls.encode_prompt).parameters
     arguments = _shared_arguments(cls, options)
     fixed = {"device": device, "do_classifier_free_guidance": negative}
-    arguments |= {name: value for name, value in fixed.items() if name in encoding}
+    arguments |= {name: value for name, value in fixed.items() if name in encode_parameters}
     result = pipeline.encode_prompt(prompt=list(prompts), **arguments)
     values = result if isinstance(result, tuple) else (result,)
     rows = _with_mask(dict(zip(names, values, strict=True)))
-    if negative and "do_classifier_free_guidance" not in encoding:
+    if negative and "do_classifier_free_guidance" not in encode_parameters:
         rows = _as_negative(rows)
     return {
         name: value
         for name, value in rows.items()
-        if name in call and name.startswith("negative_") == negative and value is not None
+        if name in call_parameters
+        and name.startswith("negative_") == negative
+        and value is not None
     }
 
 
 def _shared_arguments(pipeline: type[Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``encode_prompt`` that the pipeline's call has too."""
-    call = inspect.signature(pipeline.__call__).parameters
-    encoding = inspect.signature(pipeline.encode_prompt).parameters
+    """Return the values of the arguments that ``encode_prompt`` and the pipeline's call share."""
+    call_parameters = inspect.signature(pipeline.__call__).parameters
+    encode_parameters = inspect.signature(pipeline.encode_prompt).parameters
     return {
-        name: options.get(name, call[name].default)
-        for name in encoding
-        if name in call and name not in ("self", "prompt")
+        name: options.get(name, call_parameters[name].default)
+        for name in encode_parameters
+        if name in call_parameters and name not in ("self", "prompt")
     }
 
 
 def _with_mask(rows: dict[str, Any]) -> dict[str, Any]:
-    """Replace a mask that is None, for embeddings without padding, as the call warns of it."""
+    """Replace a mask that is None by a mask of ones, which has the same effect.
+
+    The call of the pipeline warns about a mask that is None.
+    """
     if "prompt_embeds_mask" not in rows or rows["prompt_embeds_mask"] is not None:
         return rows
     embeddings = rows["prompt_embeds"]
@@ -135,7 +141,10 @@ def _with_mask(rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_negative(rows: dict[str, Any]) -> dict[str, Any]:
-    """Rename embeddings to negative ones: FLUX and Qwen-Image encode both in the same way."""
+    """Rename embeddings to the arguments of the unconditional pass, such as ``negative_...``.
+
+    FLUX and Qwen-Image encode prompts of both passes in the same way.
+    """
     return {
         f"negative_{name}": value
         for name, value in rows.items()

@@ -1,4 +1,7 @@
-"""Files of a diffusion generator's weights and configuration, and their identity."""
+"""Files of a diffusion generator's weights and configuration, and the identity of the weights.
+
+The identity is the digest of a local folder or the revision of a hub id. Shard plans contain it.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,18 @@ from catimage.pool.generators.diffusion.spec import (
 )
 
 _PIPELINE_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
-"""The files of a pipeline's folder that determine its images; readmes and pictures do not."""
+"""Suffixes of the files in a pipeline's folder that affect its images."""
 _CONFIGURATION_PATTERNS = ["*.json", "*.txt"]
 
 
 def config_folder(spec: DiffusersSpec, folder: Path) -> Path:
-    """Return a folder with the pipeline's configuration; of a hub id, only these files are
-    downloaded.
+    """Return a folder with the pipeline's configuration files.
+
+    For a hub id, only these files are downloaded.
 
     Raises:
-        InputError: the folder is not found or is not a pipeline, or the hub is unavailable and its
-            cache does not have the files.
+        InputError: the folder is not found or does not contain a pipeline, or the hub is
+            unavailable and the files are not in the hub's cache.
     """
     local = local_folder(spec, "weights", spec, folder)
     path = local or download_files(spec, "weights", spec, _CONFIGURATION_PATTERNS)
@@ -46,7 +50,7 @@ def weights_folder(spec: DiffusersSpec, folder: Path) -> Path:
     Weights of the parts that :attr:`DiffusersSpec.parts` replaces are not downloaded.
 
     Raises:
-        InputError: the folder is not found or is not a pipeline, or the download fails.
+        InputError: the folder is not found or does not contain a pipeline, or the download fails.
     """
     local = local_folder(spec, "weights", spec, folder)
     if local is not None:
@@ -74,17 +78,17 @@ def _checked_pipeline_folder(spec: DiffusersSpec, path: Path) -> Path:
 def part_files(
     spec: DiffusersSpec, name: str, folder: Path, root: Path
 ) -> tuple[Path, Path | None]:
-    """Return the files of a part that has a source of its own, downloaded if necessary.
+    """Return the files of a part with its own source, downloaded if necessary.
 
     Args:
         spec: the generator.
         name: a part of ``spec.parts``.
         folder: the folder of the pool file.
-        root: the pipeline's own folder, which has the configuration of a part with one file.
+        root: the folder of the pipeline, with the configuration of a part that is a single file.
 
     Returns:
-        The folder of the part's configuration, and the file of its weights, which is None if the
-        folder contains the weights.
+        The folder of the part's configuration, and the file of its weights (None if the folder
+        contains the weights).
 
     Raises:
         InputError: the folder or file is not found, or the download fails.
@@ -120,7 +124,7 @@ def safetensors_file(
         folder: the folder of the pool file.
 
     Raises:
-        InputError: it is not a safetensors file, it is not found, or the download fails.
+        InputError: the file is not a safetensors file or is not found, or the download fails.
     """
     if not file.endswith(".safetensors"):
         raise spec.error(
@@ -142,7 +146,7 @@ def lora_file(spec: DiffusersSpec, folder: Path) -> Path | None:
     """Return the file of the adapter, downloaded if necessary; None if there is no adapter.
 
     Raises:
-        InputError: it is not a safetensors file, it is not found, or the download fails.
+        InputError: the file is not a safetensors file or is not found, or the download fails.
     """
     if spec.lora is None:
         return None
@@ -150,9 +154,9 @@ def lora_file(spec: DiffusersSpec, folder: Path) -> Path | None:
 
 
 def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
-    """Return what identifies the weights in shard plans: digests of folders, revisions of hub ids.
+    """Return the identity of all weights: digests of folders, revisions of hub ids.
 
-    The identity of an adapter includes its scale.
+    The identity of an adapter also contains the adapter's scale.
 
     Raises:
         InputError: the weights are not found.
@@ -170,7 +174,7 @@ def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
 
 
 def _source_identity(spec: DiffusersSpec, key: str, source: AnySource, folder: Path) -> str:
-    """Return the digest of a folder or the revision of a hub id, then subfolder and file."""
+    """Return the digest of a folder or the revision of a hub id, with subfolder and file."""
     path = local_folder(spec, key, source, folder)
     weights = (
         folder_digest(path, _PIPELINE_SUFFIXES) if path else f"{source.weights}@{source.revision}"
@@ -180,7 +184,7 @@ def _source_identity(spec: DiffusersSpec, key: str, source: AnySource, folder: P
 
 
 def _lora_identity(spec: DiffusersSpec, lora: Lora, folder: Path) -> str:
-    """Return the digest of the adapter's file or, for a hub id, its revision and path."""
+    """Return the digest of the adapter's file or, for a hub id, the revision and the path."""
     if local_folder(spec, "lora.weights", lora, folder) is None:
         return _source_identity(spec, "lora.weights", lora, folder)
     with safetensors_file(spec, "lora", lora, lora.file, folder).open("rb") as file:
@@ -194,10 +198,10 @@ def diffusers_class(spec: DiffusersSpec, key: str, name: str, suffix: str) -> An
         spec: the generator, for error messages.
         key: the setting that names the class.
         name: name of the class.
-        suffix: the end of the names of such classes, such as ``Pipeline``.
+        suffix: common end of the names of these classes, such as ``Pipeline``.
 
     Raises:
-        InputError: diffusers has no such class; the message has the nearest name.
+        InputError: diffusers has no such class. The message suggests the nearest name.
     """
     import diffusers
 

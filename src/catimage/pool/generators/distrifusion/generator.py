@@ -45,11 +45,11 @@ _LOG_LENGTH = 400
 
 
 class DistrifusionGenerator:
-    """A worker process, which ends when this object is deleted.
+    """Generates images in a worker process, which ends when this object is deleted.
 
     Raises:
-        InputError: the environment or the weights are not found, or the worker does not start; the
-            message has the end of its log.
+        InputError: the environment or the weights are not found, or the worker does not start. The
+            message contains the end of the worker's log.
     """
 
     def __init__(self, spec: DistrifusionSpec, folder: Path) -> None:
@@ -84,8 +84,8 @@ class DistrifusionGenerator:
 
         Raises:
             ValueError: the numbers of prompts and seeds differ.
-            InputError: the worker fails, exits or does not respond. Finished shards are kept, and
-                another run continues after them.
+            InputError: the worker fails, exits or does not respond. Finished shards are kept, so
+                another run of the stage generates only the missing ones.
         """
         guidance = self.spec.with_settings_of(candidate).guidance
         settings = {"steps": candidate.steps, "guidance": guidance}
@@ -97,9 +97,10 @@ class DistrifusionGenerator:
         )
 
     def _image(self, request: dict[str, Any]) -> np.ndarray:
+        """Send one request to the worker, and return the image: uint8, (size, size, 3)."""
         description = f"the prompt {request['prompt']!r}"
         stdin = self._process.stdin
-        with suppress(OSError):  # if the worker has exited, reading its response reports that
+        with suppress(OSError):  # if the worker has exited, _response raises the error
             if stdin is not None:
                 stdin.write(json.dumps(request) + "\n")
                 stdin.flush()
@@ -111,14 +112,19 @@ class DistrifusionGenerator:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(response["png"]))).convert("RGB"))
 
     def _response(self, seconds: float, description: str) -> dict[str, Any]:
-        """Read the next response; ``description`` names the request in errors."""
+        """Read the worker's next response.
+
+        Args:
+            seconds: time limit.
+            description: description of the request, for error messages.
+        """
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty as error:
             self._stop()
             raise self._error(
                 f"did not respond to {description} in {seconds:g} s and was terminated",
-                "Raise the timeout, or run the command again",
+                "Increase the timeout, or run the command again",
             ) from error
         if line is None:
             self._lines.put(None)  # for the next call
@@ -144,7 +150,8 @@ def interpreter(spec: DistrifusionSpec, folder: Path) -> Path:
     """Return the Python interpreter of the environment of ``distrifuser``.
 
     Raises:
-        InputError: it is not found; the message has the commands that create the environment.
+        InputError: the interpreter is not found. The message contains the commands that create the
+            environment.
     """
     path = folder / Path(spec.python).expanduser()
     if not path.is_file():
@@ -158,9 +165,9 @@ def interpreter(spec: DistrifusionSpec, folder: Path) -> Path:
 
 
 def weights_folder(spec: DistrifusionSpec, folder: Path) -> Path:
-    """Return a folder with the weights as safetensors, downloaded if necessary.
+    """Return a folder with safetensors weights, downloaded if necessary.
 
-    The package ``distrifuser`` can neither select a revision nor refuse pickles.
+    The package ``distrifuser`` itself can neither select a revision nor refuse pickles.
 
     Raises:
         InputError: the weights are unavailable, or the denoiser has no safetensors file.
@@ -201,7 +208,7 @@ def _download_weights(spec: DistrifusionSpec, path: Path) -> Path:
 
 
 def _start_worker(spec: DistrifusionSpec, folder: Path, log: Any) -> subprocess.Popen[str]:
-    """Start the worker in a session of its own, so that all its processes can be ended."""
+    """Start the worker in its own session, so that all its processes can be ended together."""
     options = {
         **{name: getattr(spec, name) for name in _WORKER_OPTIONS},
         "weights": str(weights_folder(spec, folder).resolve()),
@@ -219,7 +226,7 @@ def _start_worker(spec: DistrifusionSpec, folder: Path, log: Any) -> subprocess.
 
 
 def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
-    """Put the worker's lines into a queue, and None at the end of its output."""
+    """Put the lines of the worker's output into a queue, and None after the last line."""
     if process.stdout is not None:
         with process.stdout as output:
             for line in output:
@@ -232,6 +239,6 @@ def _stop_worker(process: subprocess.Popen[str]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    with suppress(OSError):  # unsent requests
+    with suppress(OSError):  # raised if requests are still buffered
         if process.stdin is not None:
             process.stdin.close()

@@ -19,18 +19,19 @@ class DistrifusionKind(GeneratorKind[DistrifusionSpec]):
     Costs, memory and weights are those of the same model in the kind ``diffusers``.
 
     The package needs several GPUs, which were not available during development, so this kind has
-    never generated an image with it. Tests run the worker, its protocol and torchrun with two
-    processes, with a fake pipeline in place of that of the package.
+    never generated an image with the package. Tests run the worker, its protocol and torchrun with
+    two processes, with a fake pipeline instead of that of the package.
     """
 
     schema: ClassVar[type[GeneratorSpec]] = DistrifusionSpec
     verification: ClassVar[str] = (
-        "costs and the protocol of the worker, with a fake pipeline, have been run; the package"
-        " distrifuser, which needs several GPUs, has not generated an image."
+        "cost counting and the worker's protocol (with a fake pipeline) have been run; image"
+        " generation by the package distrifuser, which needs several GPUs, has not been run."
     )
 
     @property
     def _on_one_gpu(self) -> DiffusersKind:
+        """The same model in the kind ``diffusers``."""
         return DiffusersKind(self.spec.on_one_gpu(), self.folder)
 
     def check(self, candidate: Candidate) -> None:
@@ -46,15 +47,15 @@ class DistrifusionKind(GeneratorKind[DistrifusionSpec]):
         weights_folder(self.spec, self.folder)
 
     def identity(self) -> dict[str, Any]:
-        """Return the digest (hub id: revision) of the weights."""
+        """Return the digest (for a hub id, the revision) of the weights."""
         return self._on_one_gpu.identity()
 
     def count_costs(self, candidates: list[Candidate], convention: Convention) -> list[CostTerms]:
-        """Count the costs of the same model on one GPU; text encoder and decoder per GPU.
+        """Count the costs of the same model on one GPU, with text encoder and decoder once per GPU.
 
-        Patches do not change the number of the denoiser's operations, since borders and keys are
-        exchanged between the GPUs. The one exception is not counted: every GPU computes the text's
-        keys and values in cross-attention, a thousandth of the total.
+        Patches do not change the number of the denoiser's operations, since the GPUs exchange
+        borders and keys. One exception is not counted: every GPU computes the keys and values of
+        the text in cross-attention, about a thousandth of the total.
         """
         gpus = self.spec.devices
         return [
@@ -65,7 +66,7 @@ class DistrifusionKind(GeneratorKind[DistrifusionSpec]):
         ]
 
     def facts(self) -> GeneratorFacts:
-        """Return the facts of the same model on one GPU; every GPU holds all weights."""
+        """Return the facts of the same model on one GPU, since every GPU has all weights."""
         from catimage.pool.generators.distrifusion.generator import interpreter
 
         facts = self._on_one_gpu.facts()
@@ -80,7 +81,7 @@ class DistrifusionKind(GeneratorKind[DistrifusionSpec]):
         return {"weights": self.spec.weights}
 
     def load(self, memory: DeviceMemory) -> Generator:
-        """Start the worker process. ``CUDA_VISIBLE_DEVICES`` selects its GPUs."""
+        """Start the worker process. ``CUDA_VISIBLE_DEVICES`` selects the GPUs."""
         from catimage.pool.generators.distrifusion.generator import DistrifusionGenerator
 
         return DistrifusionGenerator(self.spec, self.folder)

@@ -14,19 +14,20 @@ class DistrifusionSpec(GeneratorSpec):
     """Stable Diffusion (1 and 2) or SDXL with displaced patch parallelism on several GPUs.
 
     The published package ``distrifuser`` runs it. The package requires an old version of diffusers,
-    so it is installed in a separate environment. With guidance, half of the GPUs compute each of
-    the two passes, and every GPU of a half computes one patch; there are patches from four GPUs
-    on. The noise is drawn from the seed as in the kind ``diffusers``.
+    so it is installed in a separate environment. Each half of the GPUs computes one of the two
+    passes of guidance, and each GPU of a half computes one patch of the image. With one or two
+    GPUs, the image is one patch. The noise is drawn from the seed as in the kind ``diffusers``.
 
     Attributes:
-        python: Python interpreter of the environment, relative to the pool file or with ``~``.
+        python: path of the environment's Python interpreter, relative to the pool file or
+            beginning with ``~``.
         devices: number of GPUs per image, a power of two.
         warmup_steps: number of steps at the start of an image that are synchronous.
-        mode: synchronization of group norms after the warm-up steps.
+        mode: synchronization mode of ``distrifuser`` after the warm-up steps.
         pipeline, weights, revision, configuration, scheduler, scheduler_options, guidance, dtype:
             as in :class:`~catimage.pool.generators.diffusion.spec.DiffusersSpec`.
-        start_timeout: seconds for loading.
-        timeout: seconds for one image.
+        start_timeout: time limit in seconds for loading the weights.
+        timeout: time limit in seconds for one image.
     """
 
     overridable: ClassVar[tuple[str, ...]] = ("guidance",)
@@ -69,6 +70,7 @@ class DistrifusionSpec(GeneratorSpec):
 
     def on_one_gpu(self) -> DiffusersSpec:
         """Return the same generator as one of the kind ``diffusers``."""
-        own = DiffusersSpec.model_fields.keys() & type(self).model_fields.keys()
-        shared = {key: getattr(self, key) for key in own - {"kind"}}
-        return DiffusersSpec(**shared).at(self.location)
+        shared_fields = DiffusersSpec.model_fields.keys() & type(self).model_fields.keys()
+        spec = DiffusersSpec(**{key: getattr(self, key) for key in shared_fields - {"kind"}})
+        spec.set_location(self.location)
+        return spec

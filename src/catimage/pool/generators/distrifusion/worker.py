@@ -1,12 +1,13 @@
 """Worker process of a DistriFusion generator.
 
-It runs in the environment of the package ``distrifuser``, under torchrun with one process per GPU,
-and does not import catimage. The first process reads requests from standard input and writes
-responses to standard output; both are JSON, one object per line:
+The worker runs in the environment of the package ``distrifuser``, under torchrun with one process
+per GPU, and does not import catimage. Its first process reads requests from standard input and
+writes responses to standard output, each as one JSON object per line:
 
-- ``{"ready": true}`` after the pipeline is loaded, or ``{"error": MESSAGE}``;
-- a request has ``prompt, seed, steps, guidance``;
-- its response is ``{"png": BASE64}`` or ``{"error": MESSAGE}``.
+- The first line of output is ``{"ready": true}`` when the pipeline is loaded, or
+  ``{"error": MESSAGE}``.
+- A request has the keys ``prompt``, ``seed``, ``steps`` and ``guidance``.
+- The response to a request is ``{"png": BASE64}`` or ``{"error": MESSAGE}``.
 
 The output of libraries is redirected to standard error.
 """
@@ -34,12 +35,12 @@ def responses(requests: Iterator[dict[str, Any]], generate: Generate) -> Iterato
             buffer = io.BytesIO()
             generate(request).save(buffer, "PNG")
             yield {"png": base64.b64encode(buffer.getvalue()).decode()}
-        except Exception as error:  # the other process reports any error
+        except Exception as error:  # the process that sent the request reports the error
             yield {"error": error_line(error)}
 
 
 def error_line(error: BaseException) -> str:
-    """Return type and message of an exception as one line."""
+    """Return the type and the message of an exception as one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:_MESSAGE_LENGTH]}"
 
 
@@ -96,12 +97,12 @@ def load_distrifusion(options: dict[str, Any]) -> Generate:
     import torch
 
     pipeline = _load_pipeline(options)
-    own = pipeline.pipeline.scheduler
-    scheduler = getattr(diffusers, options["scheduler"]) if options["scheduler"] else type(own)
+    default = pipeline.pipeline.scheduler
+    scheduler = getattr(diffusers, options["scheduler"]) if options["scheduler"] else type(default)
 
     def generate(request: dict[str, Any]) -> Any:
         pipeline.pipeline.scheduler = scheduler.from_config(
-            own.config, **options["scheduler_options"]
+            default.config, **options["scheduler_options"]
         )
         return pipeline(
             prompt=request["prompt"],

@@ -1,1 +1,1 @@
-"""Hosted generators: models behind an HTTP API like OpenAI's, paid per image."""
+"""Hosted generators: models behind an HTTP API like OpenAI's, with a price per image."""

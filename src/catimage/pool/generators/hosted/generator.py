@@ -1,6 +1,6 @@
 """The generator of the kind ``hosted``: images from an HTTP API.
 
-The package ``openai`` sends the requests and implements retries and timeouts.
+The requests, retries and timeouts are those of the client in the package ``openai``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _MESSAGE_LENGTH = 500
 
 
 class RateLimiter:
-    """Starts requests at a fixed rate, evenly spaced, from any number of threads.
+    """Limits the rate of requests from any number of threads, with equal intervals between them.
 
     Args:
-        requests_a_minute: the rate.
+        requests_per_minute: maximum rate.
     """
 
-    def __init__(self, requests_a_minute: float) -> None:
-        self._gap = 60 / requests_a_minute
+    def __init__(self, requests_per_minute: float) -> None:
+        self._interval = 60 / requests_per_minute
         self._next = 0.0
         self._lock = threading.Lock()
 
@@ -37,15 +37,15 @@ class RateLimiter:
         """Wait until the next request may start."""
         with self._lock:
             start = max(self._next, time.monotonic())
-            self._next = start + self._gap
+            self._next = start + self._interval
         time.sleep(max(0.0, start - time.monotonic()))
 
 
 class HostedGenerator:
-    """Sends one request per image, several at a time.
+    """Sends one request per image, with several requests at a time.
 
-    Retries count against the rate limit too. After the first request that fails finally, no more
-    requests of the batch are sent.
+    Retries also count against the rate limit. After one request has failed in all attempts, no
+    further requests of the batch are sent.
 
     Raises:
         InputError: the API key or the package ``openai`` is missing.
@@ -102,8 +102,9 @@ class HostedGenerator:
             threads.shutdown(cancel_futures=True)
 
     def _image(self, spec: HostedSpec, candidate: Candidate, prompt: str, seed: int) -> np.ndarray:
+        """Request one image: uint8 array of shape (size, size, 3)."""
         request = f"the candidate {candidate.candidate!r} for the prompt {prompt!r}"
-        response = self._respond(spec, request, prompt, seed)
+        response = self._send_request(spec, request, prompt, seed)
         data = response.data[0] if response.data else None
         if data is not None and data.b64_json:
             return decode_image(spec, request, decode_base64(spec, request, data.b64_json))
@@ -115,8 +116,8 @@ class HostedGenerator:
             " supports the model and its options.",
         )
 
-    def _respond(self, spec: HostedSpec, request: str, prompt: str, seed: int) -> Any:
-        """Send a request, and return the response of the package."""
+    def _send_request(self, spec: HostedSpec, request: str, prompt: str, seed: int) -> Any:
+        """Send a request, and return the response object of the package ``openai``."""
         import openai
 
         fields = {"quality": spec.quality, "response_format": spec.response_format}
@@ -162,8 +163,8 @@ def _request_error(spec: HostedSpec, request: str, error: Any) -> InputError:
     server = spec.base_url
     if isinstance(error, openai.APITimeoutError):
         attempts = f"{spec.retries + 1} attempts of {spec.timeout:g} s"
-        message = f"{server} did not respond to {request} in {attempts}. Raise 'timeout', or retry."
-        return spec.error("base_url", message)
+        problem = f"{server} did not respond to {request} in {attempts}"
+        return spec.error("base_url", f"{problem}. Increase 'timeout', or retry later.")
     if not isinstance(error, openai.APIStatusError):
         reason = _one_line(str(error.__cause__ or error))
         message = f"{server} is unavailable ({reason}) for {request}. Retry later."
@@ -185,7 +186,7 @@ def _request_error(spec: HostedSpec, request: str, error: Any) -> InputError:
 
 
 def _response_message(error: Any) -> str:
-    """Return the message in the response's body, or that of the exception."""
+    """Return the error message in the response's body, or else that of the exception."""
     body = error.body
     in_body = isinstance(body, dict) and body.get("message")
     return _one_line(str(body["message"]) if in_body else error.message)

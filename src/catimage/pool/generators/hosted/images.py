@@ -1,4 +1,4 @@
-"""Decodes the images in responses of a hosted generator."""
+"""Downloads and decodes the images in the responses of a hosted generator's server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ def decode_base64(spec: HostedSpec, request: str, text: str) -> bytes:
 
 
 def download_image(spec: HostedSpec, request: str, url: str) -> bytes:
-    """Download an image. The API key is not sent, since the URL is usually of another server.
+    """Download an image. The API key is not sent, since the URL may belong to another server.
+
+    Args:
+        spec: the generator.
+        request: description of the request, for error messages.
+        url: URL of the image.
 
     Raises:
         InputError: the download fails.
@@ -63,8 +68,13 @@ def download_image(spec: HostedSpec, request: str, url: str) -> bytes:
 def decode_image(spec: HostedSpec, request: str, data: bytes) -> np.ndarray:
     """Decode an image file to a uint8 array of shape (size, size, 3).
 
+    Args:
+        spec: the generator, with the size of its images.
+        request: description of the request, for error messages.
+        data: content of the file.
+
     Raises:
-        InputError: the file is not a readable image, or has another size.
+        InputError: the data is not a readable image, or the image does not have this size.
     """
     try:
         image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

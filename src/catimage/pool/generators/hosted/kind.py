@@ -1,4 +1,4 @@
-"""The kind ``hosted``: a model behind an HTTP API, paid per image."""
+"""The kind ``hosted``: a model behind an HTTP API, with a price per image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from catimage.pool.spec import Candidate, GeneratorSpec
 
 
 class HostedKind(GeneratorKind[HostedSpec]):
-    """A model behind an HTTP API. Its candidates give their price; TFLOPs cannot be counted."""
+    """A model behind an HTTP API. Its candidates require a price; TFLOPs cannot be counted."""
 
     schema: ClassVar[type[GeneratorSpec]] = HostedSpec
     counted: ClassVar[bool] = False
@@ -37,11 +37,11 @@ class HostedKind(GeneratorKind[HostedSpec]):
         api_key(self.spec)
 
     def identity(self) -> dict[str, Any]:
-        """Return the server's URL; model and version are settings."""
+        """Return the URL of the server. (The model and its version are settings.)"""
         return {"server": self.spec.base_url.rstrip("/")}
 
     def facts(self) -> GeneratorFacts:
-        """Return model and version, and whether the API key is missing."""
+        """Return the model and its version, and a message if the API key is missing."""
         from catimage.pool.generators.hosted.generator import api_key
 
         missing = ""
@@ -53,7 +53,7 @@ class HostedKind(GeneratorKind[HostedSpec]):
         return GeneratorFacts(revision, None, None, missing)
 
     def load(self, memory: DeviceMemory) -> Generator:
-        """Create the HTTP client. It connects with the first request and needs no device."""
+        """Create the HTTP client, which connects at the first request. The device is not used."""
         from catimage.pool.generators.hosted.generator import HostedGenerator
 
         return HostedGenerator(self.spec)

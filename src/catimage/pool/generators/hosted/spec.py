@@ -1,4 +1,4 @@
-"""Schema of a generator behind an HTTP API in a pool file."""
+"""Schema of a hosted generator in a pool file."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ class HostedSpec(GeneratorSpec):
     Every image is one request. Each candidate has a price in USD per image, and may override
     ``model``, ``version``, ``quality`` and ``options``.
 
-    A hosted model is not deterministic. With ``seeded``, the seed is sent to the server; otherwise
-    it only distinguishes the images of one prompt, and the shards on disk are the only copy of an
-    image. Servers change the model behind a name: give the name with a date if there is one, or a
-    ``version`` of your own, which is part of the images' definition.
+    A hosted model is not deterministic. With ``seeded``, the seed is sent to the server. Otherwise
+    the seed only numbers the images of a prompt, and an image in a shard cannot be generated again.
+    A provider may change the model behind a name. Use a model name with a date if there is one, or
+    change ``version`` after such a change: the images are then generated again.
 
     Attributes:
         base_url: URL of the API, without ``/images/generations``.
         model: name of the model in the request.
-        version: part of the images' definition; not sent to the server.
-        key_variable: environment variable with the API key; None if the server needs no key. A key
-            is never written in the file.
+        version: any text that is part of the definition of the images; not sent to the server.
+        key_variable: name of the environment variable that contains the API key; None if the server
+            needs no key. The pool file never contains a key.
         quality: value of the request's field ``quality``; None omits it.
         options: further fields of the request.
-        response_format: value of the request's field; None omits it, as OpenAI's own models
-            require. Responses may contain base64 data or a URL in either case.
-        seeded: whether the server accepts a field ``seed``.
-        timeout: seconds per attempt.
-        retries: attempts after the first, on connection errors, timeouts and the status codes 408,
-            409, 429 and 5xx. They wait as ``Retry-After`` requests, or 0.5 to 8 seconds, doubling,
-            with jitter.
-        requests_a_minute: rate limit of the account; None for no limit.
+        response_format: value of the request's field ``response_format``; None omits it, as
+            OpenAI's own models require. In either case, the response may contain base64 data or a
+            URL.
+        seeded: whether the server accepts the field ``seed``.
+        timeout: time limit in seconds per attempt.
+        retries: number of attempts after the first one, for connection errors, timeouts and the
+            status codes 408, 409, 429 and 5xx. The delay before a retry is that of the header
+            ``Retry-After``, or else 0.5 to 8 seconds (exponential backoff with jitter).
+        requests_a_minute: rate limit of the account in requests per minute; None for no limit.
         concurrency: number of simultaneous requests.
     """
 

@@ -1,1 +1,1 @@
-"""Infinity-2B (Han et al. 2024), run by the package of its authors."""
+"""Infinity-2B (Han et al. 2024), which the package of its authors runs."""

@@ -1,8 +1,9 @@
 """The layers of Infinity-2B's transformer that determine its cost.
 
-It has every layer with weights and every attention product, but no normalizations or activations.
-The sizes are those of the authors' 2B configuration (Han et al. 2024, section 4.1 and Table 2; the
-released code).
+The transformer of this module has all layers with weights and all attention products, but no
+activation functions and no normalizations without weights, so it can only be used for counting. The
+sizes are those of the authors' 2B configuration (Han et al. 2024, section 4.1 and Table 2, and the
+published code).
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from torch import nn
 from torch.nn import functional
 
 SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)
-"""Tokens per side of each scale of a square image; at the last scale a token is 16 pixels."""
+"""Side length of each scale in tokens. At the last scale of an image, a token is 16x16 pixels."""
 SCALES = {256: 7, 512: 10, 1024: 13}
 """Number of scales by image size in pixels."""
 WIDTH, HEADS, DEPTH, BITS = 2048, 16, 32, 32
+"""Channels, attention heads and blocks of the transformer, and bits per token."""
 TEXT_WIDTH, TEXT_CONTEXT = 2048, 512
-"""Width of Flan-T5-XL, and the length to which prompts are padded."""
+"""Number of channels of Flan-T5-XL, and the number of tokens to which prompts are padded."""
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Compute multi-head attention of tensors of shape (1, tokens, width)."""
     heads = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (query, key, value))
     out: torch.Tensor = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
     return out
@@ -35,7 +38,8 @@ class TransformerBlock(nn.Module):
         self.query, self.text = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2 * WIDTH, bias=False)
         self.text_out, self.text_norm = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
         self.wide, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-        self.biases = nn.Parameter(torch.empty(3 * WIDTH))  # queries, values, the text's values
+        # Biases of the queries, of the values, and of the values of the text.
+        self.biases = nn.Parameter(torch.empty(3 * WIDTH))
         self.modulation, self.sharpness = (
             nn.Parameter(torch.empty(6 * WIDTH)),
             nn.Parameter(torch.empty(HEADS)),
@@ -44,12 +48,15 @@ class TransformerBlock(nn.Module):
     def forward(
         self, x: torch.Tensor, text: torch.Tensor, past: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the output (1, t, width), and the keys and values so far (1, tokens, 2 width).
+        """Return the output of a scale, and the keys and values of all scales so far.
 
         Args:
-            x: Tokens of one scale, (1, t, width).
-            text: (1, text tokens, width).
-            past: Keys and values of all scales before.
+            x: tokens of one scale, (1, t, width).
+            text: projected text, (1, text tokens, width).
+            past: keys and values of all previous scales, (1, tokens, 2 width).
+
+        Returns:
+            Tensors of shape (1, t, width) and (1, tokens + t, 2 width).
         """
         query, new = self.qkv(x).split((WIDTH, 2 * WIDTH), -1)
         past = torch.cat((past, new), 1)
@@ -59,7 +66,11 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """All scales of one image from one prompt, without guidance, with cached keys and values."""
+    """One pass on all scales of an image, with cached keys and values.
+
+    Args:
+        depth: number of blocks.
+    """
 
     def __init__(self, depth: int = DEPTH) -> None:
         super().__init__()
@@ -85,8 +96,8 @@ class Transformer(nn.Module):
         """Return the logits of the last scale, (1, side squared, 2 x bits).
 
         Args:
-            text: (1, tokens, text width).
-            sides: Tokens per side of each scale.
+            text: hidden states of the prompt, (1, tokens, text width).
+            sides: side length of each scale in tokens.
         """
         pooled = self.pool_out(_attend(self.pool_query, *self.pool(text).chunk(2, -1)))
         self.modulation(pooled)

@@ -1,10 +1,11 @@
-"""TFLOPs of Infinity-2B, counted from its architecture on torch's meta device.
+"""Counts the TFLOPs of Infinity-2B from its architecture, on torch's meta device.
 
-CATImage states 1.5 TFLOPs without a resolution. No resolution has this cost in either convention.
-With guidance, as the authors sample, the transformer's projections take 4.5 TFLOPs at 256 pixels,
-19.8 at 512 and 80.2 at 1024 (``catimage costs --convention paper``), and without guidance half of
-that; the nearest is 2.25 at 256 pixels, of which 1.96 are for the image's tokens. The router uses
-the counted cost.
+The CATImage paper states 1.5 TFLOPs, without a resolution. No resolution has this cost in either
+convention. With guidance, as in the authors' script, the projections of the transformer take 4.5
+TFLOPs at 256 pixels, 19.8 at 512 pixels and 80.2 at 1024 pixels (``catimage costs --convention
+paper``). Without guidance, they take half of that. The count closest to the paper is 2.25 TFLOPs,
+at 256 pixels without guidance; 1.96 of these are for the tokens of the image. The router uses the
+counted cost.
 """
 
 from __future__ import annotations
@@ -28,18 +29,20 @@ from catimage.pool.generators.infinity.architecture import (
 from catimage.pool.kind import Convention, CostTerms
 
 PROMPT_TOKENS = 77
-"""Text tokens in a count: the context of CLIP, to which the other generators pad every prompt."""
+"""Number of text tokens in a count: the context of CLIP, to which SDXL pads every prompt."""
 
 
 def count_terms(size: int, guided: bool, convention: Convention) -> CostTerms:
-    """Count the cost of one image; every pass runs all scales with cached keys and values.
+    """Count the cost of one image.
+
+    Every pass runs the transformer on all scales, with cached keys and values.
 
     Args:
-        size: Width and height in pixels.
-        guided: Whether there are two passes.
-        convention: ``full`` counts the transformer with attention products per pass, the text
-            encoder once over its padded context (the empty prompt is learned), and the decoder
-            once. ``paper`` counts the transformer's projections only.
+        size: width and height of the image in pixels.
+        guided: whether there are two passes.
+        convention: ``full`` counts the transformer including attention (once per pass), the text
+            encoder on a padded prompt (once, since the embedding of the empty prompt is learned),
+            and the decoder (once). ``paper`` counts only the projections of the transformer.
     """
     passes, full = (2 if guided else 1), convention == "full"
     return CostTerms(
@@ -53,7 +56,10 @@ def count_terms(size: int, guided: bool, convention: Convention) -> CostTerms:
 
 @lru_cache
 def transformer_tflops(size: int, convention: Convention) -> float:
-    """Count one pass through all scales, from models of one and two blocks."""
+    """Return the TFLOPs of one pass on all scales.
+
+    The count is extrapolated from models with one and two blocks.
+    """
     with torch.device("meta"), torch.no_grad():
         inputs = torch.empty(1, PROMPT_TOKENS, TEXT_WIDTH), SIDES[: SCALES[size]]
         one, two = (tflops(Transformer(depth), *inputs, convention=convention) for depth in (1, 2))
@@ -62,12 +68,14 @@ def transformer_tflops(size: int, convention: Convention) -> float:
 
 @lru_cache
 def _text_encoder_tflops() -> float:
+    """Return the TFLOPs of the text encoder for one padded prompt."""
     with torch.device("meta"), torch.no_grad():
         return tflops(_text_encoder(), torch.zeros(1, TEXT_CONTEXT, dtype=torch.long))
 
 
 @lru_cache
 def _decoder_tflops(size: int) -> float:
+    """Return the TFLOPs of the decoder for one image."""
     with torch.device("meta"), torch.no_grad():
         return tflops(_autoencoder().decode, torch.empty(1, BITS, size // 16, size // 16))
 
@@ -90,12 +98,12 @@ def _text_encoder() -> Any:
 
 
 def _autoencoder() -> Any:
-    """Return the tokenizer's convolutional part, which has the design of FLUX's autoencoder."""
+    """Return the autoencoder, whose architecture is that of FLUX's autoencoder."""
     from diffusers import AutoencoderKL
 
-    levels = (128, 256, 512, 512, 512)
+    channels = (128, 256, 512, 512, 512)
     autoencoder: Any = AutoencoderKL(
-        block_out_channels=levels,
+        block_out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * 5,
         up_block_types=("UpDecoderBlock2D",) * 5,
         layers_per_block=2,
@@ -107,10 +115,10 @@ def _autoencoder() -> Any:
 
 
 def memory(size: int, guided: bool) -> tuple[int, int]:
-    """Return the bytes of the weights, and of the keys and values of one image.
+    """Return the bytes of the weights, and the bytes of the keys and values of one image.
 
-    Transformer and text encoder have two bytes per weight, the tokenizer four. Keys and values are
-    the largest activations.
+    The transformer and the text encoder have two bytes per weight, and the autoencoder four. Keys
+    and values are the largest activations.
     """
     with torch.device("meta"):
         half_precision = _parameters(Transformer()) + _parameters(_text_encoder())
@@ -121,4 +129,5 @@ def memory(size: int, guided: bool) -> tuple[int, int]:
 
 
 def _parameters(model: torch.nn.Module) -> int:
+    """Return the number of parameters of a model."""
     return sum(p.numel() for p in model.parameters())

@@ -1,12 +1,11 @@
-"""Image generation with the package of Infinity's authors (FoundationVision/Infinity).
+"""The generator of the kind ``infinity``: images from the package of Infinity's authors.
 
-The calls have the arguments of the authors' own inference script.
+The package is in the repository FoundationVision/Infinity. It is called with the arguments of the
+authors' inference script.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,76 +22,49 @@ from catimage.pool.generators.infinity.architecture import (
     TEXT_WIDTH,
     WIDTH,
 )
+from catimage.pool.generators.infinity.package import Package, official_package
 from catimage.pool.generators.infinity.spec import InfinitySpec
 from catimage.pool.generators.infinity.weights import checkpoints
 from catimage.pool.spec import Candidate
 
-_INSTALL = (
-    "Clone FoundationVision/Infinity (commit 4c27bbb54a9918847a2fe56b0fbe31a8523791a1), install its"
-    " requirements (with flash-attn, but without its version of torch), and add the clone's folder"
-    " to PYTHONPATH"
-)
 _PIXELS = {256: "0.06M", 512: "0.25M", 1024: "1M"}
-"""The package's name of each resolution."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """The classes and tables of the official package that are used."""
-
-    transformer: Any
-    tokenizer: Any
-    resolutions: Any
-
-
-def official(spec: InfinitySpec) -> Package:
-    """Import the official package.
-
-    Raises:
-        InputError: The package, or one of its requirements, is not installed.
-    """
-    try:
-        return Package(
-            import_module("infinity.models.infinity").Infinity,
-            import_module("infinity.models.bsq_vae.vae").vae_model,
-            import_module("infinity.utils.dynamic_resolution").dynamic_resolution_h_w,
-        )
-    except (ImportError, AttributeError) as error:
-        raise spec.error(
-            "kind",
-            f"the official package of Infinity cannot be imported ({error_summary(error)})."
-            f" {_INSTALL}.",
-        ) from error
+"""The name of each resolution in the package."""
 
 
 class InfinityGenerator:
     """Infinity-2B, loaded with the official package.
 
-    Images are generated one by one, because the package draws all bits of a batch from one random
-    generator. An image therefore depends on its prompt, seed and settings only.
+    Images are generated one at a time, because the package draws the bits of all images of a batch
+    from one random generator. An image therefore depends only on prompt, seed and settings.
+
+    Args:
+        spec: the generator.
+        folder: the folder of the pool file.
+        device: a device name of torch, or ``auto``.
 
     Raises:
-        InputError: The package, the weights or the device are unavailable.
+        InputError: the package, the weights or the device are unavailable.
     """
 
     def __init__(self, spec: InfinitySpec, folder: Path, device: str = "auto") -> None:
         self.spec = spec
         self.device = device_of(device)
-        package = official(spec)
+        package = official_package(spec)
         scales = package.resolutions[1.0][_PIXELS[spec.size]]["scales"]
         self._scales = [(1, height, width) for _, height, width in scales]
-        self._tokenizer, self._transformer = _load_models(spec, folder, package, self.device)
+        self._autoencoder, self._transformer = _load_models(spec, folder, package, self.device)
         self._text_tokenizer, self._text_encoder = _load_text(spec, folder, self.device)
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> dict[str, torch.Tensor]:
-        """Return the text features (tokens, width) of each distinct prompt.
+        """Return the hidden states (tokens, width) of each distinct prompt, without padding.
 
         Prompts of more than 512 tokens are truncated.
         """
-        return {prompt: self._features(prompt) for prompt in dict.fromkeys(prompts)}
+        return {prompt: self._hidden_states(prompt) for prompt in dict.fromkeys(prompts)}
 
-    def _features(self, prompt: str) -> torch.Tensor:
+    def _hidden_states(self, prompt: str) -> torch.Tensor:
+        """Return the hidden states (tokens, width) of a prompt, without padding."""
         tokens = self._text_tokenizer(
             [prompt],
             max_length=TEXT_CONTEXT,
@@ -112,10 +84,20 @@ class InfinityGenerator:
         seeds: list[int],
         encoded: dict[str, torch.Tensor] | None = None,
     ) -> np.ndarray:
-        """Generate one image per (prompt, seed) pair: uint8 (n, size, size, 3).
+        """Generate one image per (prompt, seed) pair.
+
+        Args:
+            prompts: n prompts.
+            candidate: a candidate of this generator.
+            seeds: n seeds.
+            encoded: the result of :meth:`encode` for a list that contains these prompts; None
+                encodes them in this call.
+
+        Returns:
+            uint8 array of shape (n, size, size, 3).
 
         Raises:
-            ValueError: The numbers of prompts and seeds differ.
+            ValueError: the numbers of prompts and seeds differ.
         """
         spec, text = self.spec.with_settings_of(candidate), encoded or self.encode(prompts)
         return np.stack(
@@ -127,17 +109,18 @@ class InfinityGenerator:
 
     @torch.no_grad()
     def _image(self, spec: InfinitySpec, text: torch.Tensor, seed: int) -> np.ndarray:
-        tokens, count = len(text), len(self._scales)
+        """Generate one image from the hidden states of its prompt: uint8 (size, size, 3)."""
+        tokens, n_scales = len(text), len(self._scales)
         offsets = torch.tensor([0, tokens], dtype=torch.int32, device=self.device)
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
             images = self._transformer.autoregressive_infer_cfg(
-                vae=self._tokenizer,
+                vae=self._autoencoder,
                 scale_schedule=self._scales,
                 label_B_or_BLT=(text, [tokens], offsets, tokens),
                 B=1,
                 g_seed=seed,
-                cfg_list=[spec.guidance] * count,
-                tau_list=[spec.temperature] * count,
+                cfg_list=[spec.guidance] * n_scales,
+                tau_list=[spec.temperature] * n_scales,
                 cfg_sc=3,
                 cfg_insertion_layer=[0],
                 top_k=900,
@@ -152,7 +135,8 @@ class InfinityGenerator:
         return image
 
 
-_MULTIPLIERS = [1, 2, 4, 4, 4]
+_CHANNEL_MULTIPLIERS = [1, 2, 4, 4, 4]
+"""Channels of the autoencoder at each level, as multiples of those at the first level."""
 _TRANSFORMER_SETTINGS = {
     "text_channels": TEXT_WIDTH,
     "text_maxlen": TEXT_CONTEXT,
@@ -180,45 +164,50 @@ _TRANSFORMER_SETTINGS = {
 def _load_models(
     spec: InfinitySpec, folder: Path, package: Package, device: str
 ) -> tuple[Any, Any]:
-    """Load tokenizer and transformer; the blocks are bfloat16, as in the authors' script."""
+    """Load the autoencoder and the transformer.
+
+    The blocks of the transformer are converted to bfloat16, as in the authors' script.
+    """
     from safetensors.torch import load_file
 
-    weights, tokenizer_weights = checkpoints(spec, folder)
-    tokenizer = package.tokenizer(
-        {"vae": load_file(tokenizer_weights)},
+    transformer_file, autoencoder_file = checkpoints(spec, folder)
+    autoencoder = package.autoencoder(
+        {"vae": load_file(autoencoder_file)},
         "dynamic",
         BITS,
         2**BITS,
         patch_size=16,
-        encoder_ch_mult=_MULTIPLIERS,
-        decoder_ch_mult=_MULTIPLIERS,
+        encoder_ch_mult=_CHANNEL_MULTIPLIERS,
+        decoder_ch_mult=_CHANNEL_MULTIPLIERS,
         test_mode=True,
     ).to(device)
     transformer = package.transformer(
-        vae_local=tokenizer, pn=_PIXELS[spec.size], **_TRANSFORMER_SETTINGS
+        vae_local=autoencoder, pn=_PIXELS[spec.size], **_TRANSFORMER_SETTINGS
     )
-    missing = transformer.load_state_dict(load_file(weights)).missing_keys
+    missing = transformer.load_state_dict(load_file(transformer_file)).missing_keys
     if missing:
         raise spec.error(
             "weights",
-            f"{weights}: {len(missing)} tensors of Infinity-2B are missing, such as {missing[0]}."
+            f"{transformer_file} lacks {len(missing)} tensors of Infinity-2B, such as {missing[0]}."
             " Download it again.",
         )
     transformer.to(device).eval().requires_grad_(False)
     for block in transformer.unregistered_blocks:
         block.bfloat16()
     transformer.rng = torch.Generator(device=device)
-    return tokenizer, transformer
+    return autoencoder, transformer
 
 
 def _load_text(spec: InfinitySpec, folder: Path, device: str) -> tuple[Any, Any]:
-    """Load Flan-T5's tokenizer and encoder, in half precision on a GPU."""
+    """Load the tokenizer and the encoder of Flan-T5; on a GPU, the encoder in float16."""
     from transformers import AutoTokenizer, T5EncoderModel
 
     encoder: Any
     local = folder / spec.text_encoder
     source = str(local) if local.is_dir() else spec.text_encoder
-    revision = spec.text_encoder_revision or "main"  # unused: a hub id must have a revision
+    revision = (
+        spec.text_encoder_revision or "main"
+    )  # "main" is not used: a hub id always has a revision
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
@@ -228,6 +217,6 @@ def _load_text(spec: InfinitySpec, folder: Path, device: str) -> tuple[Any, Any]
     except (OSError, ValueError) as error:
         raise spec.error(
             "text_encoder",
-            f"cannot load Flan-T5 from {source}: {error_summary(error)}. Check its files.",
+            f"cannot load Flan-T5 from {source} ({error_summary(error)}). Check its files.",
         ) from error
     return tokenizer, encoder.to(device).eval()

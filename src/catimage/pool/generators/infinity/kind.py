@@ -1,4 +1,4 @@
-"""The kind ``infinity``: Infinity-2B, run by the package of its authors."""
+"""The kind ``infinity``: Infinity-2B, which the package of its authors runs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from catimage.pool.spec import Candidate, GeneratorSpec
 
 
 class InfinityKind(GeneratorKind[InfinitySpec]):
-    """Infinity-2B (CATImage, section 5.1; Han et al. 2024).
+    """Infinity-2B (CATImage paper, section 5.1; Han et al. 2024).
 
     The package of its authors is not in a package index, and the published weights were not
     available during development, so this kind has never generated an image with them. Costs are
-    counted from the architecture. Tests convert and load checkpoints with random weights, and
-    replace the package by a class with the same interface.
+    counted from the architecture. Tests convert and load checkpoints with random weights, and use a
+    fake package with the same interface.
     """
 
     schema: ClassVar[type[GeneratorSpec]] = InfinitySpec
     verification: ClassVar[str] = (
-        "costs and the loading of checkpoints with random weights have been run; the authors'"
-        " package, which is not in a package index, and the published weights have not."
+        "cost counting and the conversion of checkpoints with random weights have been run; the"
+        " authors' package, which is not in a package index, and the published weights have not."
     )
 
     def check(self, candidate: Candidate) -> None:
-        """Check that the candidate has no steps: the size determines the scales."""
+        """Check that the candidate does not set steps, since the size determines the scales."""
         if candidate.steps != 1:
             raise InputError(
                 f"{self.spec.location}: the candidate {candidate.candidate!r} has 'steps', but the"
@@ -36,11 +36,11 @@ class InfinityKind(GeneratorKind[InfinitySpec]):
 
     def prepare(self, candidates: list[Candidate], device: str) -> None:
         """Check that the official package is installed, and download and convert the weights."""
-        from catimage.pool.generators.infinity.generator import official
+        from catimage.pool.generators.infinity.package import official_package
         from catimage.pool.generators.infinity.weights import checkpoints
 
         super().prepare(candidates, device)
-        official(self.spec)
+        official_package(self.spec)
         if not device.startswith("cuda"):
             raise self.spec.error(
                 "kind",
@@ -50,7 +50,7 @@ class InfinityKind(GeneratorKind[InfinitySpec]):
         checkpoints(self.spec, self.folder)
 
     def identity(self) -> dict[str, Any]:
-        """Return digests (hub ids: revisions) of the weights and the text encoder."""
+        """Return the digests or revisions of the weights and the text encoder."""
         from catimage.pool.generators.infinity.weights import identity
 
         return identity(self.spec, self.folder)
@@ -59,21 +59,20 @@ class InfinityKind(GeneratorKind[InfinitySpec]):
         """Count TFLOPs on torch's meta device, from the architecture."""
         from catimage.pool.generators.infinity.counting import count_terms
 
-        size = self.spec.size
-        guided = [self.spec.with_settings_of(candidate).guided for candidate in candidates]
-        return [count_terms(size, own, convention) for own in guided]
+        specs = [self.spec.with_settings_of(candidate) for candidate in candidates]
+        return [count_terms(spec.size, spec.guided, convention) for spec in specs]
 
     def facts(self) -> GeneratorFacts:
-        """Return the memory of the weights as loaded and of the keys and values of one image."""
+        """Return the memory of the weights, and that of the keys and values of one image."""
         from catimage.pool.generators.infinity.counting import memory
-        from catimage.pool.generators.infinity.weights import missing
+        from catimage.pool.generators.infinity.weights import missing_requirements
 
         weights, activations = memory(self.spec.size, self.spec.guided)
         return GeneratorFacts(
             self.spec.revision or "",
             weights,
             weights + activations,
-            missing(self.spec, self.folder),
+            missing_requirements(self.spec, self.folder),
         )
 
     def sources(self) -> dict[str, str]:

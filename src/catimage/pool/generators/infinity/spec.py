@@ -1,4 +1,4 @@
-"""The entry of Infinity-2B in a pool file."""
+"""Schema of Infinity-2B in a pool file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from catimage.pool.spec import GeneratorSpec
 
 
 class InfinitySpec(GeneratorSpec):
-    """Infinity-2B with the 32-bit tokenizer (CATImage, section 5.1).
+    """Infinity-2B with the image tokenizer of 32 bits (CATImage paper, section 5.1).
 
-    The published checkpoints are pickles. Each is read once, as tensors only, and saved in the same
-    folder as safetensors.
+    The published checkpoints are pickles. Each is read once, with tensors only, and saved as
+    safetensors in the same folder.
 
     Attributes:
-        size: Width and height in pixels: one of the three resolutions of the published model.
-        weights: Folder (relative to the pool file) with ``infinity_2b_reg`` and
-            ``infinity_vae_d32reg``, or a hub id.
-        revision: Revision of the hub id ``weights``.
-        text_encoder: Folder or hub id of Flan-T5-XL.
-        text_encoder_revision: Revision of the hub id ``text_encoder``.
-        guidance: Classifier-free guidance scale; 1 turns guidance off.
-        temperature: Divides the logits (``tau`` in the authors' package).
+        size: width and height of the images in pixels, one of the resolutions of the published
+            model.
+        weights: a folder with the checkpoints ``infinity_2b_reg`` and ``infinity_vae_d32reg``,
+            relative to the pool file, or a hub id.
+        revision: commit of the hub repository; required if ``weights`` is a hub id.
+        text_encoder: a folder with Flan-T5-XL, relative to the pool file, or a hub id.
+        text_encoder_revision: commit of the hub repository; required if ``text_encoder`` is a hub
+            id.
+        guidance: scale of classifier-free guidance; 1 means no guidance.
+        temperature: divisor of the logits (``tau`` in the authors' package).
     """
 
     overridable: ClassVar[tuple[str, ...]] = ("guidance", "temperature")

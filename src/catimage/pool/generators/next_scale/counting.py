@@ -1,4 +1,7 @@
-"""TFLOPs and memory of a next-scale generator, from its configuration on torch's meta device."""
+"""Counts the TFLOPs and the memory of a next-scale generator from its configuration files.
+
+The models run on torch's meta device, without weights.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,18 @@ def count_costs(
 ) -> list[CostTerms]:
     """Count the TFLOPs of one image of each candidate.
 
-    The term ``denoiser`` is the transformer over the candidate's scales with cached keys and
-    values, doubled by guidance. The ``paper`` convention counts its projections only, without text
-    encoder and decoder.
+    The term ``denoiser`` is the transformer on the candidate's scales, with cached keys and values.
+    Guidance doubles this term. The convention ``paper`` counts only the projections of the
+    transformer, without the text encoder and the decoder.
+
+    Args:
+        spec: the generator.
+        folder: the folder of the pool file.
+        candidates: candidates of the generator.
+        convention: the operations that are counted.
 
     Raises:
-        InputError: The configuration files are not found, or a candidate has more steps than the
+        InputError: the configuration files are not found, or a candidate has more steps than the
             model has scales.
     """
     model, text_encoder = _models(spec, folder)
@@ -60,6 +69,7 @@ def _terms(
     text_encoder: Any,
     convention: Convention,
 ) -> CostTerms:
+    """Count the cost of one image, with both models on the meta device."""
     shape, passes = model.architecture, 2 if spec.with_settings_of(candidate).guidance > 1 else 1
     check_steps(spec, candidate, shape)
     context = text_encoder.config.max_position_embeddings
@@ -87,10 +97,11 @@ def _terms(
 
 
 def generator_facts(spec: NextScaleSpec, folder: Path) -> GeneratorFacts:
-    """Return the digest of the weights, and the bytes that the model takes in fp32.
+    """Return the digest of the weights, and the memory of the models in float32 in bytes.
 
-    The largest activations of one image are the keys and values of both passes over all scales, or
-    the input and output of the decoder's finest convolution.
+    The memory is that of the weights and of the largest activations of one image: the keys and
+    values of both passes over all scales, or the input and output of the decoder's finest
+    convolution. If a file is missing or invalid, ``missing`` is the error message.
     """
     try:
         check_files(spec, folder)

@@ -1,4 +1,4 @@
-"""Image generation with a next-scale model: text encoder, bits scale by scale, decoder."""
+"""The generator of the kind ``next-scale``: text encoder, bits scale by scale, decoder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class EncodedText:
     """Hidden states of distinct prompts.
 
     Attributes:
-        rows: Row of each prompt.
-        states: (m, tokens, text_width).
+        rows: index of the row of each prompt in ``states``.
+        states: hidden states (m, tokens, text_width) of m distinct prompts.
     """
 
     rows: dict[str, int]
@@ -36,12 +36,18 @@ class EncodedText:
 class NextScaleGenerator:
     """A loaded next-scale model.
 
-    The uniform random numbers that determine an image's bits depend on its seed only, not on the
-    prompt, the number of scales or the other images of the batch. Floating-point sums can differ
-    between batch sizes and devices, and flip a bit whose probability almost equals its number.
+    Bits are sampled by comparing their probabilities with uniform random numbers. These numbers
+    depend on the seed of the image only, not on the prompt, the number of scales or the other
+    images of the batch. Since floating-point sums can differ between batch sizes and devices, a bit
+    can differ if its probability almost equals its random number.
+
+    Args:
+        spec: the generator.
+        folder: the folder of the pool file.
+        device: a device name of torch, or ``auto``.
 
     Raises:
-        InputError: The weights or the device are unavailable.
+        InputError: the weights or the device are unavailable.
     """
 
     def __init__(self, spec: NextScaleSpec, folder: Path, device: str = "auto") -> None:
@@ -54,7 +60,7 @@ class NextScaleGenerator:
 
     @torch.inference_mode()
     def encode(self, prompts: list[str]) -> EncodedText:
-        """Encode each distinct prompt once; prompts longer than the context are truncated."""
+        """Encode each distinct prompt once. Prompts beyond the encoder's context are truncated."""
         distinct = list(dict.fromkeys(prompts))
         context = self._text_encoder.config.max_position_embeddings
         ids = self._tokenizer(
@@ -71,21 +77,26 @@ class NextScaleGenerator:
         seeds: list[int],
         encoded: EncodedText | None = None,
     ) -> np.ndarray:
-        """Generate one image per (prompt, seed) pair in one batch: uint8 (n, size, size, 3).
+        """Generate one image per (prompt, seed) pair, as one batch.
 
         Args:
             prompts: n prompts.
-            candidate: A candidate of this generator; its ``steps`` is the number of scales.
+            candidate: a candidate of this generator; ``steps`` is its number of scales.
             seeds: n seeds, one per prompt.
-            encoded: Result of :meth:`encode` for a list that contains these prompts; None encodes
-                them in this call.
+            encoded: the result of :meth:`encode` for a list that contains these prompts; None
+                encodes them in this call.
+
+        Returns:
+            uint8 array of shape (n, size, size, 3).
 
         Raises:
-            ValueError: The numbers of prompts and seeds differ.
-            InputError: The candidate has more steps than the model has scales.
+            ValueError: the numbers of prompts and seeds differ.
+            InputError: the candidate has more steps than the model has scales.
         """
         if len(prompts) != len(seeds):
-            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: the numbers differ")
+            raise ValueError(
+                f"{len(prompts)} prompts and {len(seeds)} seeds. Pass one seed per prompt."
+            )
         spec, shape = self.spec.with_settings_of(candidate), self.model.architecture
         check_steps(spec, candidate, shape)
         sampling = Sampling(candidate.steps, spec.guidance, spec.temperature)
@@ -97,5 +108,5 @@ class NextScaleGenerator:
             self.model.transformer, shape.scales, text, thresholds.to(self.device), sampling
         )
         pixels = self.model.decoder(sums).clamp(-1, 1).permute(0, 2, 3, 1)
-        out: np.ndarray = ((pixels + 1) * 127.5).round().byte().cpu().numpy()
-        return out
+        images: np.ndarray = ((pixels + 1) * 127.5).round().byte().cpu().numpy()
+        return images

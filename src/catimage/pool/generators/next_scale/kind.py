@@ -29,7 +29,7 @@ class NextScaleKind(GeneratorKind[NextScaleSpec]):
             check_steps(self.spec, candidate, read_architecture(self.spec, self.folder))
 
     def identity(self) -> dict[str, Any]:
-        """Return digests of the weights, the text encoder and the tokenizer."""
+        """Return the digests of the weights, the text encoder and the text tokenizer."""
         from catimage.pool.generators.next_scale.weights import identity
 
         return identity(self.spec, self.folder)

@@ -1,4 +1,4 @@
-"""The next-scale model: its architecture as stored in ``config.json``, and sampling."""
+"""The next-scale model: its architecture, which ``config.json`` stores, and sampling."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from catimage.pool.generators.next_scale.autoencoder import GROUPS, PATCH, Decoder
 from catimage.pool.generators.next_scale.quantiser import codes, downscale, upscale
-from catimage.pool.generators.next_scale.tokenizer import GROUPS, PATCH, Decoder
 from catimage.pool.generators.next_scale.transformer import (
     KeysValues,
     NextScaleTransformer,
@@ -21,17 +21,18 @@ from catimage.pool.spec import PoolSection
 
 
 class NextScaleArchitecture(PoolSection):
-    """The architecture of a model.
+    """The architecture of a next-scale model.
 
     Attributes:
-        bits: Bits per position.
-        scales: Side lengths of the scales, ascending.
-        width: Channels of the transformer.
-        layers: Layers of the transformer.
-        heads: Attention heads.
-        expansion: Width of the feed-forward networks, as a multiple of ``width``.
-        text_width: Channels of the text encoder's hidden states.
-        decoder_widths: Channels of the decoder at 1, 2 and 4 times the finest scale.
+        bits: bits per position.
+        scales: side lengths of the scales in positions, ascending.
+        width: channels of the transformer.
+        layers: layers of the transformer.
+        heads: attention heads.
+        expansion: width of the feed-forward networks divided by ``width``.
+        text_width: channels of the text encoder's hidden states.
+        decoder_widths: channels of the decoder at 1, 2 and 4 times the side length of the finest
+            scale.
     """
 
     bits: int = Field(ge=1)
@@ -64,7 +65,7 @@ class NextScaleArchitecture(PoolSection):
 
 
 class NextScaleModel(nn.Module):
-    """Transformer and decoder of one architecture, with random weights."""
+    """The transformer and the decoder of an architecture, with random weights."""
 
     def __init__(self, architecture: NextScaleArchitecture) -> None:
         super().__init__()
@@ -80,10 +81,10 @@ class Sampling:
     """Sampling settings.
 
     Attributes:
-        steps: Number of scales to sample.
-        guidance: Above 1, logits are ``empty + guidance * (text - empty)`` (classifier-free
-            guidance); otherwise those of the text.
-        temperature: Divides the logits.
+        steps: number of scales to sample.
+        guidance: scale of classifier-free guidance. If it is above 1, the logits are ``empty +
+            guidance * (text - empty)``, else those of the text.
+        temperature: divisor of the logits.
     """
 
     steps: int
@@ -103,34 +104,38 @@ def sample(
     thresholds: torch.Tensor,
     sampling: Sampling,
 ) -> torch.Tensor:
-    """Sample bits scale by scale, each in one pass with cached keys and values.
+    """Sample bits scale by scale, with one call of the transformer per scale.
+
+    Keys and values of coarser scales are cached.
 
     Args:
-        transformer: The model's transformer.
-        scales: Its scales.
-        text: Hidden states (n, tokens, text_width); with guidance (2n, ...), with those of the
-            empty caption in the second half.
-        thresholds: (n, positions of the first ``steps`` scales, bits), uniform on [0, 1). A bit is
-            set if its probability is above its threshold.
-        sampling: Number of scales, guidance and temperature.
+        transformer: the transformer of the model.
+        scales: side lengths of all scales of the model.
+        text: hidden states of the prompts, (n, tokens, text_width). With guidance, (2n, tokens,
+            text_width): the second half is the hidden states of the empty prompt.
+        thresholds: uniform random numbers on [0, 1), (n, positions of the first ``steps`` scales,
+            bits). A bit is set if its probability is above its threshold.
+        sampling: number of scales, guidance and temperature.
 
     Returns:
         Sums of the codes of the first ``steps`` scales, (n, bits, h, h).
     """
-    context = transformer.read(text)
+    projected_text = transformer.read(text)
     total = thresholds.new_zeros(len(thresholds), thresholds.shape[2], scales[-1], scales[-1])
     past: list[KeysValues] | None = None
     sides = scales[: sampling.steps]
     by_scale = thresholds.split([side * side for side in sides], 1)
     for side, threshold in zip(sides, by_scale, strict=True):
         inputs = tokens_of(downscale(total, side))
-        logits, past = transformer(inputs.repeat(len(text) // len(inputs), 1, 1), context, past)
+        passes = len(text) // len(inputs)
+        logits, past = transformer(inputs.repeat(passes, 1, 1), projected_text, past)
         bits = threshold < torch.sigmoid(_guide(logits, sampling) / sampling.temperature)
         total = total + upscale(codes(bits.transpose(1, 2).unflatten(2, (side, side))), scales[-1])
     return total
 
 
 def _guide(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Combine the logits of both passes, (2n, t, bits), to (n, t, bits)."""
     if not sampling.guided:
         return logits
     conditional, empty = logits.chunk(2)
@@ -138,6 +143,6 @@ def _guide(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 
 def draw_thresholds(seeds: Sequence[int], positions: int, bits: int) -> torch.Tensor:
-    """Draw the uniform numbers of each seed's image on the CPU: (n, positions, bits)."""
+    """Draw uniform random numbers (n, positions, bits) from n seeds, on the CPU."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.stack([torch.rand(positions, bits, generator=g) for g in generators])

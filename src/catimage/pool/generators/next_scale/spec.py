@@ -1,4 +1,4 @@
-"""The entry of a next-scale generator in a pool file."""
+"""Schema of a next-scale generator in a pool file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from catimage.pool.spec import GeneratorSpec
 class NextScaleSpec(GeneratorSpec):
     """A bitwise next-scale autoregressive model, this project's small version of Infinity.
 
-    A candidate's ``steps`` is the number of scales that are sampled: all, or only the coarsest.
+    The key ``steps`` of a candidate is the number of scales that are sampled, from the coarsest on.
 
     Attributes:
-        weights: Folder with ``config.json`` and ``model.safetensors``, relative to the pool file.
-        text: Folder in diffusers' format with ``text_encoder`` (transformers' CLIP) and
+        weights: folder with ``config.json`` and ``model.safetensors``, relative to the pool file.
+        text: folder in diffusers' format with ``text_encoder`` (transformers' CLIP) and
             ``tokenizer``, relative to the pool file.
-        guidance: Classifier-free guidance scale; at most 1 turns guidance off.
-        temperature: Divides the logits of the bits.
+        guidance: scale of classifier-free guidance; there is no guidance if it is at most 1.
+        temperature: divisor of the logits of the bits.
     """
 
     overridable: ClassVar[tuple[str, ...]] = ("guidance", "temperature")

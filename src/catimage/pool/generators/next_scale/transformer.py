@@ -1,6 +1,6 @@
-"""The next-scale transformer: predicts the bits of a scale from text and the coarser scales.
+"""The next-scale transformer (Infinity, Han et al. 2024, section 3.3).
 
-Infinity (Han et al. 2024), section 3.3.
+It predicts the bits of a scale from the text and the coarser scales.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import nn
 from torch.nn import functional as F
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values of one attention: (n, heads, tokens, width / heads) each."""
+"""Keys and values of one attention layer, each (n, heads, tokens, width / heads)."""
 
 
 class Attention(nn.Module):
     """Multi-head attention.
 
     Args:
-        width: Channels of the queries and of the output.
-        source: Channels of the tokens attended to: the image's or the text's.
-        heads: Number of heads.
+        width: channels of the queries and of the output.
+        source: channels of the tokens that are attended to, of the image or of the text.
+        heads: number of heads.
     """
 
     def __init__(self, width: int, source: int, heads: int) -> None:
@@ -35,19 +35,20 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def keys_values(self, source: torch.Tensor) -> KeysValues:
-        """Return keys and values of (n, tokens, source)."""
+        """Return keys and values of the tokens ``source``, (n, tokens, source channels)."""
         keys, values = self.memory(source).chunk(2, dim=-1)
         return self._split(keys), self._split(values)
 
     def forward(
         self, x: torch.Tensor, memory: KeysValues, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Map (n, t, width) to the same shape.
+        """Return the output of the layer, (n, t, width).
 
         Args:
-            x: The tokens.
-            memory: Keys and values of the tokens attended to.
-            mask: (t, tokens), true where a token attends.
+            x: tokens, (n, t, width).
+            memory: keys and values of the tokens that are attended to.
+            mask: booleans (t, tokens), true where a token of ``x`` attends to one of ``memory``;
+                None if all attend to all.
         """
         output = F.scaled_dot_product_attention(self._split(self.query(x)), *memory, attn_mask=mask)
         return cast(torch.Tensor, self.out(output.transpose(1, 2).flatten(2)))
@@ -57,9 +58,9 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention to the text, and a feed-forward network.
+    """A transformer layer: self-attention, cross-attention to the text, feed-forward network.
 
-    Each has a normalization before it and a residual connection.
+    Each of the three has a layer normalization before it and a residual connection.
     """
 
     def __init__(self, width: int, text_width: int, heads: int, expansion: int) -> None:
@@ -75,7 +76,14 @@ class Layer(nn.Module):
     def forward(
         self, x: torch.Tensor, text: KeysValues, past: KeysValues | None, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, KeysValues]:
-        """Return the output (n, t, width), and keys and values of ``past`` and these tokens."""
+        """Return the output, and the keys and values of ``past`` and of these tokens together.
+
+        Args:
+            x: tokens, (n, t, width).
+            text: keys and values of the text.
+            past: keys and values of the image tokens before ``x``; None if there are none.
+            mask: booleans (t, tokens), the attention mask of the image tokens.
+        """
         y = self.norms[0](x)
         memory = self.own.keys_values(y)
         if past is not None:
@@ -90,11 +98,11 @@ class Layer(nn.Module):
 
 @dataclass(frozen=True)
 class Text:
-    """A batch of texts as the transformer reads them.
+    """A batch of texts after projection by the transformer.
 
     Attributes:
-        topic: Projected mean of the hidden states, (n, 1, width).
-        memories: Keys and values of the cross-attention of each layer.
+        topic: projected mean of the hidden states, (n, 1, width).
+        memories: keys and values of the cross-attention of each layer.
     """
 
     topic: torch.Tensor
@@ -102,20 +110,20 @@ class Text:
 
 
 class NextScaleTransformer(nn.Module):
-    """Predicts all bits of a scale independently (infinite-vocabulary classifier).
+    """Predicts all bits of a scale independently (the infinite-vocabulary classifier of Infinity).
 
     A position attends to the text and to all positions of its own scale and of coarser scales
-    (block-wise causal mask). Its input is the sum of the coarser codes, averaged down to its scale;
-    zeros at the first scale.
+    (block-wise causal mask). The input of a scale is the sum of the coarser codes, averaged down to
+    its side length. The input of the first scale is zeros.
 
     Args:
-        bits: Bits per position, d.
-        scales: Side lengths, ascending.
-        width: Channels.
-        layers: Number of layers.
-        heads: Number of attention heads.
-        text_width: Channels of the text's hidden states.
-        expansion: Width of the feed-forward networks, as a multiple of ``width``.
+        bits: number of bits per position, d.
+        scales: side lengths of the scales, ascending.
+        width: number of channels.
+        layers: number of layers.
+        heads: number of attention heads.
+        text_width: channels of the hidden states of the text.
+        expansion: width of the feed-forward networks divided by ``width``.
     """
 
     mask: torch.Tensor
@@ -144,7 +152,7 @@ class NextScaleTransformer(nn.Module):
         self.register_buffer("mask", block_mask(scales), persistent=False)
 
     def read(self, text: torch.Tensor) -> Text:
-        """Project hidden states (n, tokens, text_width) once for all scales."""
+        """Project the hidden states of texts, (n, tokens, text_width), for use at all scales."""
         layers = cast(list[Layer], list(self.layers))
         return Text(
             self.topic(text.mean(1, keepdim=True)),
@@ -157,32 +165,38 @@ class NextScaleTransformer(nn.Module):
         """Return the logits of the bits of one or more scales, and the cache for the next scale.
 
         Args:
-            inputs: (n, t, bits) from :func:`tokens_of`: all scales at once, or the scale after
+            inputs: inputs (n, t, bits) from :func:`tokens_of`, of all scales or of the scale after
                 ``past``.
-            text: From :meth:`read`.
-            past: The cache returned for all scales before; None at the first scale.
+            text: the result of :meth:`read`.
+            past: the cache that the call for the previous scale returned; None at the first scale.
 
         Returns:
-            Logits (n, t, bits), and keys and values of every layer so far.
+            Logits (n, t, bits), and the keys and values of every layer for all scales so far.
         """
         first = past[0][0].shape[2] if past else 0
-        here = slice(first, first + inputs.shape[1])
-        x = self.embed(self.scale * inputs) + self.positions[here] + text.topic
+        positions = slice(first, first + inputs.shape[1])
+        x = self.embed(self.scale * inputs) + self.positions[positions] + text.topic
         memories = []
         for i, layer in enumerate(self.layers):
             x, memory = layer(
-                x, text.memories[i], past[i] if past else None, self.mask[here, : here.stop]
+                x,
+                text.memories[i],
+                past[i] if past else None,
+                self.mask[positions, : positions.stop],
             )
             memories.append(memory)
         return self.head(self.norm(x)), memories
 
 
 def block_mask(scales: Sequence[int]) -> torch.Tensor:
-    """Return booleans (tokens, tokens): a row is true at its own scale and at coarser ones."""
+    """Return the attention mask (tokens, tokens).
+
+    An entry is true if the scale of its column is that of its row, or a coarser one.
+    """
     scale = torch.cat([torch.full((side * side,), i) for i, side in enumerate(scales)])
     return scale[:, None] >= scale[None, :]
 
 
 def tokens_of(maps: torch.Tensor) -> torch.Tensor:
-    """Flatten (n, d, s, s) to (n, s * s, d), row by row."""
+    """Flatten maps (n, d, s, s) to tokens (n, s * s, d), row by row."""
     return maps.flatten(2).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Files of a next-scale generator: configuration, weights, and its text encoder."""
+"""Files of a next-scale generator: its configuration, weights and text encoder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from catimage.pool.spec import Candidate
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 TEXT_PARTS = ("text_encoder", "tokenizer")
+"""Subfolders of the text encoder and of its tokenizer."""
 _SUFFIXES = (".json", ".safetensors", ".txt")
 
 
 def save_model(model: NextScaleModel, folder: Path) -> None:
-    """Write the configuration, and the weights in fp16."""
+    """Write the configuration, and the weights in float16."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,10 +33,10 @@ def save_model(model: NextScaleModel, folder: Path) -> None:
 
 
 def load_model(spec: NextScaleSpec, folder: Path) -> NextScaleModel:
-    """Load the model in fp32 on the CPU.
+    """Load the model in float32 on the CPU.
 
     Raises:
-        InputError: A file is missing or invalid.
+        InputError: a file is missing or invalid.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -47,7 +48,7 @@ def load_model(spec: NextScaleSpec, folder: Path) -> NextScaleModel:
     except (SafetensorError, RuntimeError) as error:
         raise spec.error(
             "weights",
-            f"{file} does not match its {CONFIG}: {error_summary(error)}. Copy both files from"
+            f"{file} does not match its {CONFIG} ({error_summary(error)}). Copy both files from"
             " the same model.",
         ) from error
     return model.eval()
@@ -57,7 +58,8 @@ def read_architecture(spec: NextScaleSpec, folder: Path) -> NextScaleArchitectur
     """Read the model's architecture from its ``config.json``.
 
     Raises:
-        InputError: The file is missing or invalid, or the model's image size is not ``size``.
+        InputError: the file is missing or invalid, or the model's images do not have the size
+            ``size``.
     """
     file = folder / spec.weights / CONFIG
     if not file.is_file():
@@ -81,10 +83,10 @@ def read_architecture(spec: NextScaleSpec, folder: Path) -> NextScaleArchitectur
 
 
 def check_files(spec: NextScaleSpec, folder: Path) -> None:
-    """Check that all files exist and that the configuration is valid.
+    """Check that all files exist, and that the configuration is valid.
 
     Raises:
-        InputError: A file is missing or invalid.
+        InputError: a file is missing or invalid.
     """
     read_architecture(spec, folder)
     text_folder(spec, folder)
@@ -97,10 +99,10 @@ def check_files(spec: NextScaleSpec, folder: Path) -> None:
 
 
 def check_steps(spec: NextScaleSpec, candidate: Candidate, shape: NextScaleArchitecture) -> None:
-    """Check that the model has as many scales as a candidate has steps.
+    """Check that the model has at least as many scales as a candidate has steps.
 
     Raises:
-        InputError: It has fewer.
+        InputError: the model has fewer scales.
     """
     scales = len(shape.scales)
     if candidate.steps > scales:
@@ -112,10 +114,10 @@ def check_steps(spec: NextScaleSpec, candidate: Candidate, shape: NextScaleArchi
 
 
 def text_folder(spec: NextScaleSpec, folder: Path) -> Path:
-    """Return the folder of text encoder and tokenizer.
+    """Return the folder that contains the text encoder and its tokenizer.
 
     Raises:
-        InputError: One of them is missing.
+        InputError: the text encoder or the tokenizer is missing.
     """
     for part in TEXT_PARTS:
         path = folder / spec.text / part
@@ -127,10 +129,13 @@ def text_folder(spec: NextScaleSpec, folder: Path) -> Path:
 
 
 def load_text(spec: NextScaleSpec, folder: Path, shape: NextScaleArchitecture) -> tuple[Any, Any]:
-    """Load the text encoder, in fp32 on the CPU and from safetensors only, and the tokenizer.
+    """Load the text encoder and its tokenizer.
+
+    The text encoder is loaded in float32 on the CPU, from safetensors files only.
 
     Raises:
-        InputError: A file is missing or invalid, or the encoder's width does not fit the model.
+        InputError: a file is missing or invalid, or the encoder does not have the number of
+            channels that the model requires.
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -143,31 +148,31 @@ def load_text(spec: NextScaleSpec, folder: Path, shape: NextScaleArchitecture) -
     except (OSError, ValueError) as error:
         raise spec.error(
             "text",
-            f"cannot load the text encoder in {path}: {error_summary(error)}. Replace its files.",
+            f"cannot load the text encoder in {path} ({error_summary(error)}). Replace its files.",
         ) from error
     check_text_width(spec, text_encoder.config.hidden_size, shape)
     return text_encoder.eval(), tokenizer
 
 
 def check_text_width(spec: NextScaleSpec, width: int, shape: NextScaleArchitecture) -> None:
-    """Check that the text encoder has as many channels as the model reads.
+    """Check that the text encoder has the number of channels that the model requires.
 
     Raises:
-        InputError: It has more or fewer.
+        InputError: the numbers differ.
     """
     if width != shape.text_width:
         raise spec.error(
             "text",
-            f"the text encoder has {width} channels, but the model reads {shape.text_width}. Use"
+            f"the text encoder has {width} channels, but the model requires {shape.text_width}. Use"
             " the text encoder that the model was trained with.",
         )
 
 
 def identity(spec: NextScaleSpec, folder: Path) -> dict[str, Any]:
-    """Return the digests of weights, text encoder and tokenizer.
+    """Return the digests of the weights, the text encoder and its tokenizer.
 
     Raises:
-        InputError: A file is missing or invalid.
+        InputError: a file is missing or invalid.
     """
     check_files(spec, folder)
     text = text_folder(spec, folder)

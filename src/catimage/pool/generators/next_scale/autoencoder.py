@@ -1,4 +1,8 @@
-"""Convolutional encoder and decoder; a position of the finest scale covers 8x8 pixels."""
+"""The convolutional encoder and decoder of a next-scale model.
+
+The encoder maps images to features, of which the quantiser computes bits. The decoder maps the
+quantized features to images. A position of the finest scale covers 8x8 pixels.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ from torch import nn
 from torch.nn import functional as F
 
 GROUPS = 8
-"""Groups of the group normalizations."""
+"""Number of groups of the group normalizations."""
 PATCH = 8
-"""Pixels per side of a position of the finest scale."""
+"""Side length in pixels of a position of the finest scale."""
 
 
 class ResidualBlock(nn.Module):
-    """A residual block: twice normalization, SiLU and a 3x3 convolution."""
+    """A residual block: normalization, SiLU and a 3x3 convolution, twice."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -32,7 +36,12 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Maps pixels (n, 3, 8h, 8h) in [-1, 1] to features (n, bits, h, h). Used in training only."""
+    """Maps pixels (n, 3, 8h, 8h) in [-1, 1] to features (n, bits, h, h). Used only in training.
+
+    Args:
+        bits: number of bits per position.
+        widths: channels at the side lengths h and 2h.
+    """
 
     def __init__(self, bits: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -53,11 +62,12 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Maps sums of codes (n, bits, h, h) to pixels (n, 3, 8h, 8h), about in [-1, 1].
+    """Maps sums of codes (n, bits, h, h) to pixels (n, 3, 8h, 8h), approximately in [-1, 1].
 
     Args:
-        bits: Bits per position.
-        widths: Channels at h, 2h and 4h; the last step to 8h rearranges channels.
+        bits: number of bits per position.
+        widths: channels at the side lengths h, 2h and 4h. The last step, from 4h to 8h, rearranges
+            channels.
     """
 
     def __init__(self, bits: int, widths: Sequence[int]) -> None:
@@ -80,5 +90,5 @@ class Decoder(nn.Module):
         self.last = nn.Conv2d(fine, 12, 3, padding=1)
 
     def forward(self, sums: torch.Tensor) -> torch.Tensor:
-        """Return the pixels."""
+        """Return the pixels (n, 3, 8h, 8h) of sums of codes (n, bits, h, h)."""
         return F.pixel_shuffle(self.last(self.layers(self.first(self.scale * sums))), 2)
