@@ -20,8 +20,9 @@ DEFAULT = (
     "label",
     "dvc_noop",
 )
+"""The benchmarks that run if no name is given."""
 ON_REQUEST = ("add_candidate", "certificate")
-"""Benchmarks of accuracy and coverage, which take minutes and run only by name."""
+"""Benchmarks of accuracy and coverage, which take minutes and run only if they are named."""
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from benchmarks.measure import Row, seconds
 
 
 def rows() -> list[Row]:
+    """Compare ``catimage --help`` with importing typer."""
     command = str(Path(sys.executable).parent / "catimage")
     help_time = _run_time([command, "--help"])
     typer_time = _run_time([sys.executable, "-c", "import typer"])
@@ -25,4 +26,5 @@ def rows() -> list[Row]:
 
 
 def _run_time(command: list[str]) -> float:
+    """Return the median run time of a command in seconds."""
     return seconds(lambda: subprocess.run(command, check=True, capture_output=True))

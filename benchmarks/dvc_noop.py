@@ -1,4 +1,4 @@
-"""``dvc repro`` when all stages are up to date, with outputs of the size of the demo."""
+"""Time of ``dvc repro`` if all stages are up to date, with outputs as large as in ``make demo``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from benchmarks.measure import Row, seconds
 
 ROOT = Path(__file__).parents[1]
 SHARDS, SHARD_BYTES = 32, 4_000_000
-"""Approximately the shards of 1,400 prompts, 6 candidates and 2 seeds."""
+"""The number and size of image shards, approximately those of 1,400 prompts, 6 candidates and 2
+seeds."""
 WRITE_OUTPUTS = f"""
 import os, pathlib, sys
 for name in map(pathlib.Path, sys.argv[1:]):
@@ -28,6 +29,7 @@ for name in map(pathlib.Path, sys.argv[1:]):
 
 
 def rows() -> list[Row]:
+    """Measure one call for all stages, and one call per stage."""
     dvc = [sys.executable, "-m", "dvc"]
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -37,22 +39,22 @@ def rows() -> list[Row]:
         def repro(*arguments: str) -> None:
             subprocess.run([*dvc, "repro", *arguments], cwd=folder, check=True, capture_output=True)
 
-        together = seconds(repro, 3)
-        one_by_one = seconds(lambda: [repro(stage) for stage in stages], 1)
+        one_call = seconds(repro, 3)
+        call_per_stage = seconds(lambda: [repro(stage) for stage in stages], 1)
     importing = [sys.executable, "-c", "import dvc.repo"]
     import_time = seconds(lambda: subprocess.run(importing, check=True), 3)
     return [
         Row(
             "`dvc repro`, all stages up to date",
-            f"{together:.1f} s",
+            f"{one_call:.1f} s",
             f"{import_time:.1f} s (importing DVC)",
-            f"{together / import_time:.1f}x its time",
+            f"{one_call / import_time:.1f}x its time",
         ),
         Row(
             "the same, one call per stage as in the flow",
-            f"{one_by_one:.1f} s",
-            f"{together:.1f} s (one call)",
-            f"{one_by_one / together:.1f}x its time",
+            f"{call_per_stage:.1f} s",
+            f"{one_call:.1f} s (one call)",
+            f"{call_per_stage / one_call:.1f}x its time",
         ),
     ]
 

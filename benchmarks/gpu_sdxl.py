@@ -1,11 +1,14 @@
-"""Throughput of SDXL at full size with random weights: CATImage and plain diffusers in one run.
+"""Throughput of SDXL with random weights: CATImage compared with plain diffusers in one run.
 
     python -m benchmarks.gpu_sdxl [--miniature] [--device cuda] [--steps 20] [--batches 1 4]
 
-It needs a GPU with 40 GB of memory and 10 GB of disk space; ``--miniature`` uses a pipeline of a
-few thousand parameters on any machine. The utilisation is the counted cost (convention ``full``)
-times images per second, divided by the peak of the data sheet or, for GPUs that are not listed, by
-the measured speed of a large matrix product.
+The benchmark needs a GPU with 40 GB of memory and 10 GB of disk space. ``--miniature`` uses a
+pipeline of a few thousand parameters, which runs on any machine.
+
+The utilisation is the number of TFLOPs that CATImage computes per second (the counted cost of an
+image, convention ``full``, times images per second), divided by the peak of the device. The peak is
+the figure of the data sheet or, for devices that are not listed, the measured speed of a large
+matrix product.
 """
 
 from __future__ import annotations
@@ -29,14 +32,14 @@ from catimage.pool.loading import PACKAGED, load_pool
 from catimage.pool.spec import Pool
 
 DENSE_BF16 = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
-"""Peak TFLOPs per second of dense bfloat16 products, from NVIDIA's data sheets, by GPU name."""
+"""Peak TFLOPs per second of dense bfloat16 products by GPU name, from NVIDIA's data sheets."""
 PROMPT, ROUNDS = "a photograph of an astronaut riding a horse on the moon", 3
 
 
 def save_full_size(folder: Path, device: str) -> None:
     """Save SDXL with its configuration and random bfloat16 weights.
 
-    The last layer is zero, so that no value overflows.
+    The weights of the last layer of the denoiser are zero, so that no value overflows.
     """
     import diffusers
 
@@ -44,28 +47,36 @@ def save_full_size(folder: Path, device: str) -> None:
     index = json.loads((root / "model_index.json").read_text())
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        parts = {
+        models = {
             name: _create_model(*index[name], root / name)
             for name in ("unet", "vae", "text_encoder", "text_encoder_2")
         }
     torch.set_default_dtype(torch.float32)
-    torch.nn.init.zeros_(parts["unet"].conv_out.weight)
+    torch.nn.init.zeros_(models["unet"].conv_out.weight)
     scheduler = diffusers.EulerDiscreteScheduler.from_pretrained(root / "scheduler")
     tokenizers = {
         name: clip_tokenizer(folder / "tokenizers" / name) for name in ("tokenizer", "tokenizer_2")
     }
-    pipeline = diffusers.StableDiffusionXLPipeline(**parts, scheduler=scheduler, **tokenizers)
+    pipeline = diffusers.StableDiffusionXLPipeline(**models, scheduler=scheduler, **tokenizers)
     pipeline.save_pretrained(folder)
 
 
 def _create_model(library: str, name: str, folder: Path) -> Any:
-    cls = getattr(import_module(library), name)
+    """Create a model of diffusers or transformers from its configuration, with random weights."""
+    model_class = getattr(import_module(library), name)
     if library == "diffusers":
-        return cls.from_config(cls.load_config(folder)).eval()
-    return cls(cls.config_class.from_pretrained(folder)).eval()
+        return model_class.from_config(model_class.load_config(folder)).eval()
+    return model_class(model_class.config_class.from_pretrained(folder)).eval()
 
 
 def create_pool(folder: Path, size: int, steps: int) -> Pool:
+    """Write and load a pool with one candidate of the saved pipeline.
+
+    Args:
+        folder: the folder of the pipeline.
+        size: the height and width of the images in pixels.
+        steps: the number of denoising steps.
+    """
     settings = {
         "pipeline": "StableDiffusionXLPipeline",
         "weights": folder.name,
@@ -82,7 +93,7 @@ def create_pool(folder: Path, size: int, steps: int) -> Pool:
 
 
 def diffusers_runner(folder: Path, size: int, steps: int, device: str) -> Callable[[int], Any]:
-    """Return a function that generates a batch with diffusers only."""
+    """Return a function that generates a batch of images with diffusers only."""
     from diffusers import StableDiffusionXLPipeline
 
     pipeline = StableDiffusionXLPipeline.from_pretrained(
@@ -98,14 +109,14 @@ def diffusers_runner(folder: Path, size: int, steps: int, device: str) -> Callab
     }
 
     def run(batch_size: int) -> Any:
-        noise = [torch.Generator().manual_seed(seed) for seed in range(batch_size)]
-        return pipeline([PROMPT] * batch_size, generator=noise, **options).images
+        generators = [torch.Generator().manual_seed(seed) for seed in range(batch_size)]
+        return pipeline([PROMPT] * batch_size, generator=generators, **options).images
 
     return run
 
 
 def catimage_runner(pool: Pool, device: str) -> Callable[[int], Any]:
-    """Return a function that generates a batch with CATImage."""
+    """Return a function that generates a batch of images with CATImage."""
     cache = GeneratorCache(pool, device)
     cache.prepare()
     generator = cache.get("sdxl")
@@ -117,9 +128,9 @@ def catimage_runner(pool: Pool, device: str) -> Callable[[int], Any]:
 def images_per_second(
     runners: dict[str, Callable[[int], Any]], batch_size: int
 ) -> dict[str, float]:
-    """Return the best of three rounds, after one that is not measured; runners alternate.
+    """Return the highest throughput in three rounds by runner, after one warm-up round.
 
-    At the end of a round, the images are in the memory of the host.
+    The runners alternate. The measured time includes the transfer of the images to host memory.
     """
     best = dict.fromkeys(runners, 0.0)
     for round_ in range(ROUNDS + 1):
@@ -131,7 +142,7 @@ def images_per_second(
     return best
 
 
-def peak(device: str) -> tuple[float, str]:
+def peak_speed(device: str) -> tuple[float, str]:
     """Return the peak TFLOPs per second of the device, and the source of the figure."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     for gpu, tflops in DENSE_BF16.items():
@@ -166,10 +177,10 @@ def main() -> None:
 
 
 def print_table(folder: Path, size: int, arguments: argparse.Namespace) -> None:
-    """Measure all batch sizes and print a row for each."""
+    """Measure all batch sizes and print one row of the table for each."""
     steps, device = arguments.steps, arguments.device
     pool = create_pool(folder, size, steps)
-    cost, (peak_tflops, source) = float(candidate_costs(pool)["cost"].iloc[0]), peak(device)
+    cost, (peak_tflops, source) = float(candidate_costs(pool)["cost"].iloc[0]), peak_speed(device)
     print(
         f"{steps} steps at {size} px, {cost:.3g} TFLOPs per image; peak {peak_tflops:.4g} TFLOPs/s"
         f" ({source})"

@@ -16,10 +16,10 @@ class Row:
 
     Attributes:
         name: the measured operation.
-        value: the figure of CATImage.
-        alternative: the figure of the alternative, with its name.
-        ratio: the ratio of the two figures.
-        target: the target of the project.
+        value: the measurement of CATImage, with its unit.
+        alternative: the measurement of an alternative, with its name.
+        ratio: the ratio of the two measurements.
+        target: the limit that the project has set itself.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Row:
 
 
 def seconds(call: Callable[[], object], repeats: int = 5) -> float:
-    """Return the median time of a call in seconds, after one call that is not measured."""
+    """Return the median time of a call in seconds, after one warm-up call."""
     call()
     times = []
     for _ in range(repeats):

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 MAX_BODY = 1024 * 1024
 """The largest request body in bytes, about ten times the longest prompt."""
 ROUTES = "GET /v1/models, POST /v1/images/generations and POST /v1/route"
+"""The routes, as they are listed in error messages."""
 
 _CODES = {
     "missing": "missing_required_parameter",
@@ -26,7 +27,7 @@ class ApiError(Exception):
     """An error response in OpenAI's format.
 
     Attributes:
-        message: one sentence.
+        message: the problem, and the fix if there is one.
         param: the invalid field of the request; None if the error is not about a field.
         code: a short identifier of the error.
         status: the HTTP status.
@@ -44,8 +45,8 @@ class RouteRequest(BaseModel):
 
     Attributes:
         prompt: the prompt.
-        budget: the mean cost, in the router's cost unit.
-        lam: ``lambda``, in quality per unit of cost. With neither ``budget`` nor ``lambda``, the
+        budget: the largest mean cost per prompt, in the router's cost unit.
+        lam: ``lambda``, in quality per unit of cost. Without ``budget`` and ``lambda``, the
             calibrated lambda is used; both together are an error.
     """
 
@@ -66,7 +67,7 @@ class ImagesRequest(RouteRequest):
     """The body of ``POST /v1/images/generations``: fields of the OpenAI API and of ``/v1/route``.
 
     Attributes:
-        model: ``catimage`` for the router, or the name of a candidate, which is then used.
+        model: ``catimage`` for the router, or the name of a candidate to use without the router.
         n: the number of images.
         size: ``WIDTHxHEIGHT``, or ``auto`` for the size of the candidate.
         response_format: always ``b64_json``.
@@ -121,6 +122,7 @@ def _validation_error(error: ValidationError) -> ApiError:
 
 
 def _abbreviated(value: Any) -> str:
+    """Return at most 40 characters of a value, for a message."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -128,7 +130,8 @@ def _abbreviated(value: Any) -> str:
 async def on_error(_: Request, error: Exception) -> JSONResponse:
     """Return any exception as an error object of the OpenAI API.
 
-    An unexpected exception has status 500 and no details, which are in the log.
+    The response to an unexpected exception has status 500 and no details; the details are in the
+    log of the service.
     """
     if isinstance(error, HTTPException):
         message = f"{error.detail}: the routes are {ROUTES}."

@@ -1,9 +1,9 @@
-"""BentoML services: the router, and the generators that it uses, with OpenAI's routes at ``/v1``.
+"""BentoML services: the router, with OpenAI's routes at ``/v1``, and the generators.
 
 The services read a workspace with ``params.yaml``, ``models/router`` and ``pools``: the current
-folder, which is the content of the Bento, or the folder in ``CATIMAGE_WORKSPACE``. BentoML finds a
-service by its identity among the global names of this module, so the services are defined here
-and not by a function.
+folder, which is the content of the Bento, or the folder in ``CATIMAGE_WORKSPACE``. The
+services are global names of this module, because BentoML cannot find services that a function
+creates.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ ROUTER = "catimage"
 
 
 def _workspace() -> Workspace:
+    """Return the workspace from which the services are loaded."""
     return Workspace(Path(os.environ.get("CATIMAGE_WORKSPACE", ".")).resolve())
 
 
@@ -67,10 +68,8 @@ class Generators:
         """Return one image per seed as a base64-encoded PNG."""
         from PIL import Image
 
-        chosen = self.candidates[candidate]
-        images = self.generators.get(chosen.generator).generate(
-            [prompt] * len(seeds), chosen, seeds
-        )
+        spec = self.candidates[candidate]
+        images = self.generators.get(spec.generator).generate([prompt] * len(seeds), spec, seeds)
         encoded = []
         for image in images:
             buffer = io.BytesIO()
@@ -97,7 +96,7 @@ async def get_models(_: Request) -> JSONResponse:
 
 
 async def not_found(request: Request) -> JSONResponse:
-    """Handle every other path and method."""
+    """Respond to every other path and method with status 404."""
     message = f"There is no {request.method} {request.url.path}: the routes are {ROUTES}."
     raise ApiError(message, None, "unknown_url", 404)
 
@@ -116,7 +115,7 @@ app = Starlette(
 @bentoml.service(name="router", traffic={"timeout": 300})
 @bentoml.asgi_app(app, path="/v1")
 class RouterService:
-    """Chooses a candidate by equation 3 of CATImage, and requests its images from a generator."""
+    """Chooses a candidate by equation 3 of the CATImage paper and requests its images."""
 
     generators = bentoml.depends(Generators)
 
@@ -134,11 +133,11 @@ class RouterService:
         self.router.predict(["an empty white wall"])  # loads the text encoder at the start
 
     async def __is_ready__(self) -> bool:
-        """Return whether the generators are ready, for ``/readyz``.
+        """Return whether the generators are loaded, for ``/readyz``.
 
-        BentoML's own probe raises an exception while they load and never responds.
+        BentoML's own implementation raises an exception and sends no response during loading.
         """
-        probe = getattr(self.generators, "is_ready", None)  # None in the same process
+        probe = getattr(self.generators, "is_ready", None)  # None if in this process
         try:
             return probe is None or bool(await probe(timeout=2))
         except OSError:
@@ -148,7 +147,8 @@ class RouterService:
         """Return OpenAI's response with base64-encoded PNGs, and the decision in ``catimage``.
 
         Raises:
-            ApiError: see :meth:`decide`, or the candidate has another size.
+            ApiError: ``request.size`` is not the size of the candidate, or there is no decision
+                (:meth:`decide`).
         """
         decision = await run_in_threadpool(self.decide, request, request.model)
         size = self.sizes[decision.candidate]
@@ -173,7 +173,7 @@ class RouterService:
         """Return the decision, with the predicted quality and cost of each candidate.
 
         Raises:
-            ApiError: see :meth:`decide`.
+            ApiError: there is no decision (:meth:`decide`).
         """
         decision = self.decide(request)
         candidates = [
@@ -218,12 +218,17 @@ class RouterService:
         return Decision(request.prompt, model, cost, quality, decision.lam, decision.qualities)
 
     def _check_model(self, request: RouteRequest, model: str) -> None:
+        """Check that ``model`` is a candidate and that the request has no budget and no lambda."""
         names = self.router.candidates
         if model not in names:
-            message = f"The model {model!r} does not exist: there are {ROUTER}, {', '.join(names)}."
+            message = (
+                f"The model {model!r} does not exist. Use {ROUTER} or one of {', '.join(names)}."
+            )
             raise ApiError(message, "model", "model_not_found")
         if request.budget is not None or request.lam is not None:
-            message = f"'budget' and 'lambda' need the model {ROUTER!r}: {model!r} is a candidate."
+            message = (
+                f"'budget' and 'lambda' need the model {ROUTER!r}, but {model!r} is a candidate."
+            )
             raise ApiError(message, "model")
 
     def _costs(self) -> list[tuple[str, float]]:
@@ -231,6 +236,7 @@ class RouterService:
         return list(zip(self.router.candidates, self.router.costs.tolist(), strict=True))
 
     def _summary(self, decision: Decision, model: str) -> dict[str, Any]:
+        """Return the fields that both routes return; lambda is None if a candidate is requested."""
         return {
             "candidate": decision.candidate,
             "cost": decision.cost,
@@ -242,7 +248,7 @@ class RouterService:
 
 @contextmanager
 def _input_errors(field: str) -> Iterator[None]:
-    """Convert an InputError inside the ``with`` block to a response with status 400."""
+    """Convert an InputError in the ``with`` block to an ApiError for a field of the request."""
     try:
         yield
     except InputError as error:

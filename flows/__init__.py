@@ -1,1 +1,1 @@
-"""Prefect flows."""
+"""The Prefect flow that retrains the router."""

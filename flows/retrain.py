@@ -1,8 +1,8 @@
 """Retraining as a Prefect flow: the eight stages, then registration in MLflow.
 
-Each task runs ``dvc repro <stage>``, so DVC decides which stages are out of date, and there is no
-second cache. An up-to-date stage takes about a second. Run once with ``python flows/retrain.py``;
-``prefect.yaml`` defines a schedule.
+Each task runs ``dvc repro <stage>``. DVC decides which stages are out of date, so the cache of
+Prefect is not used; an up-to-date stage takes about a second. To run the flow once, use
+``python -m flows.retrain``; ``prefect.yaml`` defines a weekly schedule.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ except ModuleNotFoundError as error:
 from catimage.errors import InputError
 from catimage.evaluation.summary import summary
 from catimage.params import load_params
-from catimage.tracking.registry import Registered
+from catimage.tracking.registry import RegistrationResult
 from catimage.tracking.registry import register as register_router
 from catimage.workspace import STAGES, Workspace
 
 RETRIES = {"generate": 2, "label": 2}
-"""The number of retries of a stage. Only stages with transient failures (of a device or a disk) are
-retried; they continue where they failed.
+"""The number of retries by stage. Only these stages have transient failures, of a device or a disk;
+a retry continues where the stage failed.
 """
 RETRY_DELAY = 10.0
 """Seconds between retries."""
@@ -55,11 +55,16 @@ DVC_NOTICES = re.compile(
 )
 """Lines that DVC prints on every call, which are not logged."""
 USAGE = """make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'"""
+"""The next step, for the summary of the run."""
 
 
 @task(cache_policy=NO_CACHE)
 def repro(stage: str, workspace: Path) -> State[None] | None:
-    """Run ``dvc repro`` for one stage and log its output; return a Failed state with the reason."""
+    """Run ``dvc repro`` for one stage and log its output.
+
+    Returns:
+        None if the stage succeeds, otherwise a Failed state with the reason.
+    """
     logger = get_run_logger()
     command = [sys.executable, "-m", "dvc", "repro", stage]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -73,8 +78,8 @@ def repro(stage: str, workspace: Path) -> State[None] | None:
         return None
     if _dvc_is_busy(workspace):
         message = (
-            f"{stage}: another DVC process is running in {workspace.resolve()}. Wait for it to end,"
-            " then run this again."
+            f"{stage}: another DVC process is running in {workspace.resolve()}. Wait until it ends,"
+            " then run the flow again."
         )
         return Failed(message=message)
     message = (
@@ -91,8 +96,15 @@ def _is_relevant(line: str, stage: str) -> bool:
 
 
 @task(cache_policy=NO_CACHE)
-def register(workspace: Path) -> Registered | State[None]:
-    """Log the run and the router to MLflow, and let the gate move the alias ``champion``."""
+def register(workspace: Path) -> RegistrationResult | State[None]:
+    """Log the run to MLflow and register the router.
+
+    The router becomes the champion if it is not worse than the current one on the same test prompts
+    (:mod:`catimage.tracking.gate`).
+
+    Returns:
+        The result of the registration, or a Failed state with the reason.
+    """
     try:
         return register_router(Workspace(workspace), load_params(workspace / "params.yaml"))
     except InputError as error:
@@ -104,7 +116,7 @@ def retrain(workspace: Path = Path()) -> str | State[None]:
     """Run all stages, register the router and create artifacts.
 
     Returns:
-        The summary of the run, or a Failed state of the first task that failed.
+        The summary of the run, or a Failed state with the reason of the first failed task.
     """
     if find_spec("dvc") is None:
         return Failed(message="DVC is not installed. Run pip install 'catimage[dvc]'.")
@@ -118,15 +130,15 @@ def retrain(workspace: Path = Path()) -> str | State[None]:
         state = run(stage, workspace, return_state=True)
         if not state.is_completed():
             return Failed(message=state.message)
-    registered = register.with_options(task_run_name="register")(workspace, return_state=True)
-    if not registered.is_completed():
-        return Failed(message=registered.message)
-    result = registered.result()
-    assert isinstance(result, Registered)
-    return _create_artifacts(Workspace(workspace), result)
+    state = register.with_options(task_run_name="register")(workspace, return_state=True)
+    if not state.is_completed():
+        return Failed(message=state.message)
+    registered = state.result()
+    assert isinstance(registered, RegistrationResult)
+    return _create_artifacts(Workspace(workspace), registered)
 
 
-def _create_artifacts(workspace: Workspace, registered: Registered) -> str:
+def _create_artifacts(workspace: Workspace, registered: RegistrationResult) -> str:
     """Create the artifacts of the run in Prefect, and return its summary."""
     metrics = json.loads((workspace.reports / "metrics.json").read_text())
     tag = json.loads((workspace.dist / "bento.json").read_text())["tag"]
@@ -138,7 +150,7 @@ def _create_artifacts(workspace: Workspace, registered: Registered) -> str:
     for name in ("report.html", "validation.json"):
         link = (workspace.reports / name).resolve().as_uri()
         create_link_artifact(link, link_text=f"reports/{name}", key=name.replace(".", "-"))
-    alias = "champion" if registered.champion else "challenger; the champion stays"
+    alias = "champion" if registered.champion else "challenger; the champion is unchanged"
     lines = [
         summary(metrics),
         "",
@@ -155,7 +167,7 @@ def _create_artifacts(workspace: Workspace, registered: Registered) -> str:
 
 
 def _dvc_is_busy(workspace: Path) -> bool:
-    """Return whether another process holds DVC's lock, or a lock of files in the repository."""
+    """Return whether another process holds DVC's lock on the repository or on files in it."""
     import zc.lockfile
     from dvc.repo import Repo
 

@@ -15,20 +15,20 @@ async def echo(request: Request) -> JSONResponse:
     return JSONResponse((await parse_body(request, ImagesRequest)).model_dump(by_alias=True))
 
 
-async def fails(_: Request) -> JSONResponse:
+async def raise_error(_: Request) -> JSONResponse:
     raise RuntimeError("a secret")
 
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    routes = [Route("/echo", echo, methods=["POST"]), Route("/fails", fails)]
+    routes = [Route("/echo", echo, methods=["POST"]), Route("/fails", raise_error)]
     return TestClient(
         Starlette(routes=routes, exception_handlers={ApiError: on_error, Exception: on_error}),
         raise_server_exceptions=False,
     )
 
 
-def test_defaults(client: TestClient) -> None:
+def test_omitted_fields_have_defaults(client: TestClient) -> None:
     expected = {
         "prompt": "é ñ",
         "budget": None,
@@ -49,12 +49,12 @@ def test_unexpected_exception_is_a_500_without_details(client: TestClient) -> No
     assert "secret" not in response.text
 
 
-def test_body_size_limit(client: TestClient) -> None:
+def test_body_over_the_size_limit_is_a_413(client: TestClient) -> None:
     overhead = len('{"prompt": ""}')
     largest = '{"prompt": "' + "a" * (MAX_BODY - overhead) + '"}'
     assert client.post("/echo", content=largest).status_code == 200
     assert client.post("/echo", content=largest + " ").status_code == 413
 
 
-def test_lam_is_not_a_field(client: TestClient) -> None:
+def test_field_of_lambda_is_not_called_lam(client: TestClient) -> None:
     assert client.post("/echo", json={"prompt": "a", "lam": 1.0}).json()["error"]["param"] == "lam"

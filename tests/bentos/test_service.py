@@ -33,10 +33,10 @@ PROMPT = "crowded amber basil number 4"
 @pytest.fixture(scope="module")
 def url(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve the exported folder from another folder, with an empty BentoML store."""
-    other = tmp_path_factory.mktemp("other")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("other")
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
     command = [
         sys.executable,
         "-m",
@@ -46,14 +46,14 @@ def url(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         "--port",
         str(port),
     ]
-    env = {**os.environ, "BENTOML_HOME": str(other), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "BENTOML_HOME": str(folder), "OMP_NUM_THREADS": "1"}
     env.pop("CATIMAGE_WORKSPACE", None)
     with (
-        (other / "log").open("w") as log,
-        subprocess.Popen(command, cwd=other, env=env, stdout=log, stderr=log) as process,
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log) as process,
     ):
         try:
-            _wait(f"http://127.0.0.1:{port}", process, other / "log")
+            _wait(f"http://127.0.0.1:{port}", process, folder / "log")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -78,6 +78,7 @@ def router(packaged: Path) -> Router:
 
 
 def pixels(image: str) -> np.ndarray:
+    """Return the pixels of a base64-encoded image."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
 
 
@@ -108,7 +109,7 @@ def test_small_budget_selects_a_cheaper_candidate(url: str) -> None:
     assert costs == [1.0, 4.0]
 
 
-def test_images_equal_those_of_the_generator(url: str, packaged: Path) -> None:
+def test_images_of_the_service_equal_those_of_the_generator(url: str, packaged: Path) -> None:
     response = httpx.post(
         f"{url}/v1/images/generations",
         json={"prompt": PROMPT, "budget": 4.0, "n": 2, "seed": 7, "size": "64x64"},
@@ -122,8 +123,8 @@ def test_images_equal_those_of_the_generator(url: str, packaged: Path) -> None:
         .load(DeviceMemory("cpu"))
         .generate([PROMPT] * 2, pool.candidate("mini-4"), [7, 8])
     )
-    for image, pixels_expected in zip(body["data"], expected, strict=True):
-        assert np.abs(pixels(image["b64_json"]).astype(int) - pixels_expected).max() <= 2
+    for image, expected_pixels in zip(body["data"], expected, strict=True):
+        assert np.abs(pixels(image["b64_json"]).astype(int) - expected_pixels).max() <= 2
     assert not np.array_equal(*(pixels(i["b64_json"]) for i in body["data"]))
 
 
@@ -133,17 +134,21 @@ def test_openai_client(url: str) -> None:
     assert pixels(result.data[0].b64_json).shape == (64, 64, 3)
     decision = result.model_extra["catimage"]
     assert decision["candidate"] == "mini-1" and 0 <= decision["seed"] < 2**31
-    forced = client.images.generate(
+    candidate_decision = client.images.generate(
         model="mini-2", prompt=PROMPT, n=3, response_format="b64_json"
     ).model_extra["catimage"]
-    assert (forced["candidate"], forced["cost"], forced["lambda"]) == ("mini-2", 2.0, None)
+    assert [candidate_decision[key] for key in ("candidate", "cost", "lambda")] == [
+        "mini-2",
+        2.0,
+        None,
+    ]
     assert [m.id for m in client.models.list()] == ["catimage", "mini-1", "mini-2", "mini-4"]
     with pytest.raises(BadRequestError, match="below the cost of the cheapest") as error:
         client.images.generate(model="catimage", prompt=PROMPT, extra_body={"budget": 0.5})
     assert (error.value.param, error.value.type) == ("budget", "invalid_request_error")
 
 
-def test_models_have_costs(url: str) -> None:
+def test_models_of_candidates_have_costs(url: str) -> None:
     rows = httpx.get(f"{url}/v1/models").json()["data"]
     assert [(r["id"], r.get("cost"), r["object"]) for r in rows][1:] == [
         (f"mini-{n}", float(n), "model") for n in (1, 2, 4)
@@ -176,7 +181,9 @@ INVALID_BODIES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("body", "param"), INVALID_BODIES)
-def test_invalid_field_is_a_400_with_its_name(url: str, body: dict[str, Any], param: str) -> None:
+def test_response_to_an_invalid_field_is_a_400_with_the_name_of_the_field(
+    url: str, body: dict[str, Any], param: str
+) -> None:
     response = httpx.post(f"{url}/v1/images/generations", json=body)
     error = response.json()["error"]
     assert (response.status_code, error["type"], error["param"]) == (
@@ -190,14 +197,14 @@ def test_invalid_field_is_a_400_with_its_name(url: str, body: dict[str, Any], pa
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"\xff", b'{"prompt": "a", "lambda": NaN}']
 )
-def test_body_that_is_not_a_json_object_is_a_400(url: str, body: bytes) -> None:
+def test_response_to_a_body_that_is_not_a_json_object_is_a_400(url: str, body: bytes) -> None:
     response = httpx.post(f"{url}/v1/route", content=body)
     assert (
         response.status_code == 400 and response.json()["error"]["type"] == "invalid_request_error"
     )
 
 
-def test_too_large_body_is_a_413(url: str) -> None:
+def test_response_to_a_too_large_body_is_a_413(url: str) -> None:
     large = json.dumps({"prompt": "a" * 2_000_000}).encode()
     for content in (large, iter([large[:1_000_000], large[1_000_000:]])):
         response = httpx.post(f"{url}/v1/images/generations", content=content)
@@ -207,7 +214,7 @@ def test_too_large_body_is_a_413(url: str) -> None:
         )
 
 
-def test_other_paths_and_methods_are_404s(url: str) -> None:
+def test_responses_for_other_paths_and_methods_are_404s(url: str) -> None:
     for response in (
         httpx.get(f"{url}/v1/unknown"),
         httpx.get(f"{url}/v1/route"),

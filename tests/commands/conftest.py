@@ -7,7 +7,7 @@ from tests.commands import image_lists
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes a list of images to the temporary folder."""
+    """Return a function that writes a list of images, and the images, to the temporary folder."""
     return partial(image_lists.write_images, tmp_path)
 
 
@@ -15,5 +15,5 @@ def write(tmp_path):
 def metrics(monkeypatch):
     """Replace the built-in metrics by those of tests/commands/image_lists.py."""
     classes = (image_lists.Level, image_lists.Darkness, image_lists.Distance)
-    known = {c.name: f"{c.__module__}:{c.__name__}" for c in classes}
-    monkeypatch.setattr("catimage.metrics.registry.METRICS", known)
+    locations = {c.name: f"{c.__module__}:{c.__name__}" for c in classes}
+    monkeypatch.setattr("catimage.metrics.registry.METRICS", locations)

@@ -13,6 +13,7 @@ HEADER = ["prompt", "candidate", "seed", "path"]
 
 
 def rows_of(prompts=4, candidates=("cheap", "expensive"), seeds=(3, 8)):
+    """Return the rows of a list with an image of each prompt, candidate and seed."""
     return [
         [f"a scene {i}", c, s, f"images/{c}-{i}-{s}.png"]
         for i in range(prompts)
@@ -22,7 +23,7 @@ def rows_of(prompts=4, candidates=("cheap", "expensive"), seeds=(3, 8)):
 
 
 def pixels_of(row, size=8):
-    """Return noise whose level grows with the prompt number, faster for ``expensive``."""
+    """Return noise that is brighter for higher prompt numbers and for ``expensive``."""
     number = int(row[0].split()[-1])
     rng = np.random.default_rng([number, row[2], len(row[1])])
     return rng.integers(
@@ -31,7 +32,7 @@ def pixels_of(row, size=8):
 
 
 def write_images(folder, rows, header=HEADER, size=8):
-    """Write the images of a list and the list itself; return the path of the list."""
+    """Write a list of images, and its images unless they exist; return the path of the list."""
     (folder / "images").mkdir(exist_ok=True)
     for row in rows:
         valid = len(row) == 4 and isinstance(row[2], int) and row[0].strip()
@@ -43,6 +44,7 @@ def write_images(folder, rows, header=HEADER, size=8):
 
 
 def files_of(root):
+    """Return the content of the files in a folder by relative path, without lock files."""
     return {
         p.relative_to(root): p.read_bytes()
         for p in root.rglob("*")
@@ -67,6 +69,8 @@ def images_of(workspace):
 
 
 class Level(Metric):
+    """The mean brightness of an image."""
+
     name = "level"
     range = (0.0, 1.0)
 
@@ -75,11 +79,15 @@ class Level(Metric):
 
 
 class Darkness(Level):
+    """The mean brightness of an image, of which a lower value is better."""
+
     name = "darkness"
     higher_is_better = False
 
 
 class Distance(ReferenceMetric):
+    """The mean absolute difference between an image and its reference image."""
+
     name = "distance"
     range = (0.0, 255.0)
     higher_is_better = False

@@ -1,3 +1,5 @@
+"""``add-candidate`` in a workspace of imported scores."""
+
 import csv
 import json
 
@@ -21,6 +23,7 @@ QUALITY = {"cheap": (0.62, 0.30), "expensive": (0.60, 0.70), "new": (0.80, 0.20)
 
 
 def rows_of(prompts, candidates, metrics=("quality",), seed=0):
+    """Yield the rows of a scores file: :data:`QUALITY` plus noise, and 1 minus it for ``error``."""
     rng = np.random.default_rng(seed)
     for prompt in prompts:
         for candidate in candidates:
@@ -32,6 +35,7 @@ def rows_of(prompts, candidates, metrics=("quality",), seed=0):
 
 
 def write(path, rows, header=("prompt", "candidate", "seed", "metric", "value")):
+    """Write a CSV file and return its path."""
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     return path
@@ -75,7 +79,11 @@ def workspace(calibrated_workspace, tmp_path):
 
 
 def add(workspace, count=40, metrics=("quality", "error"), prompts=None, **options):
-    """List the representative prompts, score them, and add the candidate."""
+    """List the prompts to score, score these or other ``prompts``, and add the candidate.
+
+    Returns:
+        The listed prompts.
+    """
     params = load_params(workspace.params)
     add_candidate.run(workspace, params, CandidateRequest("new", count, **options))
     listed = pd.read_csv(workspace.root / "prompts-to-score.csv")["prompt"].tolist()
@@ -87,7 +95,7 @@ def add(workspace, count=40, metrics=("quality", "error"), prompts=None, **optio
     return listed
 
 
-def test_list_has_training_prompts_and_nothing_else_is_written(workspace):
+def test_prompts_to_score_are_training_prompts_and_nothing_else_is_written(workspace):
     before = Router.load(workspace.router)
     add_candidate.run(workspace, load_params(workspace.params), CandidateRequest("new", 40))
     listed = pd.read_csv(workspace.root / "prompts-to-score.csv")
@@ -95,7 +103,7 @@ def test_list_has_training_prompts_and_nothing_else_is_written(workspace):
     assert Router.load(workspace.router).candidates == before.candidates == ["cheap", "expensive"]
 
 
-def test_router_has_the_candidate_and_unchanged_predictions_of_the_others(workspace):
+def test_router_has_the_candidate_and_unchanged_predictions_for_the_other_candidates(workspace):
     before = Router.load(workspace.router)
     add(workspace)
     router = Router.load(workspace.router)
@@ -106,7 +114,7 @@ def test_router_has_the_candidate_and_unchanged_predictions_of_the_others(worksp
     assert [d.candidate for d in router.route(prompts, lam=0.0)] == ["new", "expensive"]
 
 
-def test_missing_labels_are_allowed_afterwards(workspace):
+def test_workspace_with_an_added_candidate_allows_missing_labels(workspace):
     listed = add(workspace)
     scores = read_table(workspace.scores, SCORES, "label")
     assert (scores["candidate"] == "new").sum() == 2 * len(listed)
@@ -122,21 +130,25 @@ def test_every_estimator_of_every_metric_has_the_candidate(workspace):
         meta = json.loads((workspace.estimators / metric / "ridge" / "estimator.json").read_text())
         assert meta["candidates"] == ["cheap", "new", "expensive"]
         assert meta["added"] == ["new"]
-        held = pd.read_parquet(workspace.estimators / metric / "ridge" / "out_of_fold.parquet")
-        assert list(held.columns) == ["prompt_id", "cheap", "new", "expensive"]
-        assert np.isfinite(held.iloc[:, 1:].to_numpy()).all()
+        out_of_fold = pd.read_parquet(
+            workspace.estimators / metric / "ridge" / "out_of_fold.parquet"
+        )
+        assert list(out_of_fold.columns) == ["prompt_id", "cheap", "new", "expensive"]
+        assert np.isfinite(out_of_fold.iloc[:, 1:].to_numpy()).all()
 
 
 def test_predictions_of_labelled_prompts_are_out_of_fold(workspace):
     add(workspace)
-    held = pd.read_parquet(workspace.estimators / "quality" / "ridge" / "out_of_fold.parquet")
+    out_of_fold = pd.read_parquet(
+        workspace.estimators / "quality" / "ridge" / "out_of_fold.parquet"
+    )
     table = read_table(workspace.prompts, PROMPTS, "sample").set_index("prompt_id")
-    crowded = table.loc[held["prompt_id"], "prompt"].str.startswith("crowded").to_numpy()
-    assert held["new"][~crowded].mean() == pytest.approx(0.8, abs=0.05)
-    assert held["new"][crowded].mean() == pytest.approx(0.2, abs=0.05)
+    crowded = table.loc[out_of_fold["prompt_id"], "prompt"].str.startswith("crowded").to_numpy()
+    assert out_of_fold["new"][~crowded].mean() == pytest.approx(0.8, abs=0.05)
+    assert out_of_fold["new"][crowded].mean() == pytest.approx(0.2, abs=0.05)
 
 
-def test_evaluate_includes_a_scored_candidate(workspace, capsys):
+def test_evaluate_includes_a_candidate_with_test_scores(workspace, capsys):
     add(workspace, score_all_splits=True)
     assert "evaluates it on all test prompts" in capsys.readouterr().out
     evaluate.run(workspace, load_params(workspace.params))
@@ -147,7 +159,7 @@ def test_evaluate_includes_a_scored_candidate(workspace, capsys):
 
 def test_missing_test_scores_are_reported(workspace, capsys):
     add(workspace)
-    assert "no test prompt has its score" in capsys.readouterr().out
+    assert "no test prompt has a score of the candidate" in capsys.readouterr().out
 
 
 def test_command_writes_the_prompts_to_score(workspace):
@@ -171,14 +183,20 @@ def test_invalid_requests(workspace, request_, message):
         add_candidate.run(workspace, load_params(workspace.params), request_)
 
 
-BOTH = ("quality", "error")
-INVALID_FILES = [
-    (slice(40), "expensive", BOTH, "seconds", "no scores of the candidate 'new'"),
-    (None, "new", BOTH, "seconds", "row 2: the workspace has no such prompt"),
-    (slice(40), "new", ("quality",), "seconds", "no score by error"),
-    (slice(9), "new", BOTH, "seconds", "and at least 20 are needed"),
-    (slice(40), "new", BOTH, "usd", "no cost of 'new' in the unit 'seconds' .it has usd"),
-    (slice(40), "new", BOTH, None, "--costs is missing: 'new' needs a cost in 'seconds'"),
+METRICS = ("quality", "error")
+INVALID_FILES = [  # the scored prompts, candidate and metrics, the unit of the cost, the message
+    (slice(40), "expensive", METRICS, "seconds", "no scores of the candidate 'new'"),
+    (None, "new", METRICS, "seconds", "row 2: the workspace does not have this prompt"),
+    (slice(40), "new", ("quality",), "seconds", "no score by the trained metric 'error'"),
+    (slice(9), "new", METRICS, "seconds", "and at least 20 are needed"),
+    (slice(40), "new", METRICS, "usd", "no cost of 'new' in the unit 'seconds' .only in usd"),
+    (
+        slice(40),
+        "new",
+        METRICS,
+        None,
+        "--costs: the option is missing, and 'new' needs a cost in 'seconds'",
+    ),
 ]
 
 

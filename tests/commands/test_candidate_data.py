@@ -1,3 +1,5 @@
+"""``add-candidate`` in a workspace with a pool."""
+
 import numpy as np
 import pytest
 import yaml
@@ -24,6 +26,7 @@ def prompts_of(n):
 
 
 def save_pool(workspace, miniature_pool, steps):
+    """Write a pool with one candidate for each number of steps."""
     workspace.pools.mkdir(exist_ok=True)
     (workspace.pools / "mine.yaml").write_text(
         yaml.safe_dump(pool_tree(str(miniature_pool.parent / "sd"), steps))
@@ -32,7 +35,7 @@ def save_pool(workspace, miniature_pool, steps):
 
 @pytest.fixture(scope="module")
 def workspace(miniature_pool, tmp_path_factory):
-    """A workspace whose router has 1 and 2 steps, and whose pool also has 4 steps."""
+    """A workspace whose router has candidates of 1 and 2 steps, and whose pool has 4 steps too."""
     import pandas as pd
 
     from catimage.data.prompts.identity import prompt_id, split_of
@@ -73,9 +76,9 @@ def test_candidate_that_is_not_in_the_pool(workspace):
         )
 
 
-def test_files_are_rejected_with_a_pool(workspace, tmp_path):
+def test_scores_file_is_rejected_in_a_workspace_with_a_pool(workspace, tmp_path):
     with pytest.raises(
-        InputError, match="--scores and --costs are for a workspace of imported scores"
+        InputError, match="--scores, --costs: only allowed in a workspace of imported scores"
     ):
         add_candidate.run(
             workspace,
@@ -86,21 +89,21 @@ def test_files_are_rejected_with_a_pool(workspace, tmp_path):
 
 def test_images_are_generated_once_for_the_given_prompts(workspace):
     params = load_params(workspace.params)
-    some = read_table(workspace.prompts, PROMPTS, "sample").iloc[[3, 5, 8]]
+    three_prompts = read_table(workspace.prompts, PROMPTS, "sample").iloc[[3, 5, 8]]
     manifest = read_manifest(workspace.images)
-    data = generate_candidate(workspace, params, "mini-4", some)
+    data = generate_candidate(workspace, params, "mini-4", three_prompts)
     keys = [
         tuple(k)
         for e in data.entries
         for k in read_keys(workspace.images, e.shard).itertuples(index=False)
     ]
-    assert sorted(keys) == sorted((i, "mini-4", 0) for i in some["prompt_id"])
-    assert sorted(data.scores["prompt_id"]) == sorted(some["prompt_id"])
+    assert sorted(keys) == sorted((i, "mini-4", 0) for i in three_prompts["prompt_id"])
+    assert sorted(data.scores["prompt_id"]) == sorted(three_prompts["prompt_id"])
     assert set(data.scores["metric"]) == {"sharpness"}
     assert data.costs["candidate"].tolist() == ["mini-4"]
     assert read_manifest(workspace.images) == manifest
     times = {p: p.stat().st_mtime_ns for p in workspace.images.glob("*.parquet")}
-    assert generate_candidate(workspace, params, "mini-4", some).scores.equals(data.scores)
+    assert generate_candidate(workspace, params, "mini-4", three_prompts).scores.equals(data.scores)
     assert {p: p.stat().st_mtime_ns for p in workspace.images.glob("*.parquet")} == times
 
 

@@ -20,7 +20,7 @@ def test_rows_are_json_and_begin_with_the_documented_keys(miniature_pool: Path):
         assert row["cost"] == pytest.approx(row["denoiser"] + row["text_encoder"] + row["decoder"])
 
 
-def test_paper_convention_counts_less(miniature_pool: Path):
+def test_paper_convention_counts_fewer_operations(miniature_pool: Path):
     full, paper = (
         cost_rows(str(miniature_pool), None),
         cost_rows(str(miniature_pool), None, "paper"),

@@ -34,9 +34,13 @@ def _workspace(folder, prompts=120, learnable=True, settings=()):
                     5 + sign * half_difference + (i * 7919 % 97) / 97 + (i * sign * 31 % 13) / 50,
                 ]
             )
-    priced = [["candidate", "cost", "unit"], ["cheap", 1, "seconds"], ["expensive", 3, "seconds"]]
-    scored = [["prompt", "candidate", "seed", "metric", "value"], *rows]
-    for path, table in ((scores, scored), (costs, priced)):
+    cost_table = [
+        ["candidate", "cost", "unit"],
+        ["cheap", 1, "seconds"],
+        ["expensive", 3, "seconds"],
+    ]
+    score_table = [["prompt", "candidate", "seed", "metric", "value"], *rows]
+    for path, table in ((scores, score_table), (costs, cost_table)):
         with path.open("w", newline="") as file:
             csv.writer(file).writerows(table)
     workspace = Workspace(folder / "workspace")
@@ -52,6 +56,7 @@ STACK = (
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
+    """A workspace with three estimators, and the result of its cross-validation."""
     workspace = _workspace(
         tmp_path_factory.mktemp("compare"),
         settings=[f"train.estimators={STACK}", "train.folds=2"],
@@ -75,7 +80,7 @@ def test_every_estimator_and_baseline_has_a_row_with_intervals(compared):
     assert rows["oracle"]["max_quality"]["gain"] >= rows["both"]["max_quality"]["gain"] - 1e-9
 
 
-def test_text_has_a_verdict(compared):
+def test_text_has_a_title_and_a_verdict(compared):
     _, document = compared
     text = cross_validate.to_text(document)
     assert "auto gains +" in text
@@ -84,7 +89,7 @@ def test_text_has_a_verdict(compared):
 
 
 def test_test_labels_do_not_leak_into_predictions(tmp_path):
-    """Labels have no pattern, so a leak would show as a gain."""
+    """The labels do not depend on the prompt, so a gain would reveal a leak."""
     workspace = _workspace(tmp_path, learnable=False, settings=["train.folds=2"])
     document = cross_validate.run(workspace, load_params(workspace.params, None), folds=3)
     row = next(r for r in document["estimators"] if r["estimator"] == "auto")

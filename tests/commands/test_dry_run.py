@@ -17,6 +17,7 @@ NAMES = sorted(p.name for p in EXPERIMENTS.glob("*.yaml"))
 
 
 def findings_of(workspace, params, tflops_per_second=100.0):
+    """Return the findings as tuples (section, level, message)."""
     findings = dry_run(workspace, params, tflops_per_second)
     return [(f.section, f.level, f.message) for f in findings]
 
@@ -24,7 +25,7 @@ def findings_of(workspace, params, tflops_per_second=100.0):
 def fake_check_rows(pool, _):
     """Return rows as check_rows does, without counting costs, which takes half a minute.
 
-    tests/pool/test_shipped.py counts them.
+    tests/pool/test_shipped.py tests the counted costs.
     """
     return [
         {
@@ -39,6 +40,7 @@ def fake_check_rows(pool, _):
 
 
 def messages(findings, level):
+    """Return the messages of one level."""
     return [message for _, finding_level, message in findings if finding_level == level]
 
 
@@ -52,6 +54,7 @@ def mini(tmp_path, miniature_pool):
 
 
 def with_changes(params, **sections):
+    """Return the parameters with changed keys of some sections."""
     tree = params.model_dump(mode="json", by_alias=True, exclude_none=True)
     for key, value in sections.items():
         tree[key] = {**tree[key], **value} if isinstance(value, dict) else value
@@ -68,8 +71,8 @@ def test_experiments_of_the_papers_exist():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_shipped_experiment_dry_runs(name, tmp_path, monkeypatch):
-    """The only problems are the missing files that the user supplies."""
+def test_dry_run_of_each_experiment(name, tmp_path, monkeypatch):
+    """The only problems are missing files, which the user has to supply."""
     monkeypatch.setattr(dry_run_module, "check_rows", fake_check_rows)
     params = load_params(EXPERIMENTS / name)
     findings = findings_of(Workspace(tmp_path), params)
@@ -98,7 +101,7 @@ def test_no_problems_when_everything_is_available(mini):
 @pytest.mark.parametrize(
     ("sections", "problem"),
     [
-        ({"pool": "tinny"}, "pool 'tinny' is not in"),
+        ({"pool": "tinny"}, "pool 'tinny': there is no such pool in"),
         (
             {"label": {"metrics": ["clip_scor"]}},
             "unknown metric (did you mean 'clip_score'?)",
@@ -110,7 +113,7 @@ def test_no_problems_when_everything_is_available(mini):
         ),
         (
             {"label": {"metrics": ["sharpness"]}},
-            "the metric 'clip_score' is trained but not labelled",
+            "label.metrics: 'clip_score' is missing, but estimators are trained on it",
         ),
         ({"train": {"estimators": ["knnn"]}}, "unknown kind 'knnn' (did you mean 'knn'?)"),
         (
@@ -152,7 +155,7 @@ def test_weights_that_a_run_downloads_are_notes(mini, monkeypatch):
     assert messages(findings, "problem") == []
     assert (
         len([n for n in notes if "needs a network" in n]) == 2
-    )  # of the encoder, and of clip_score
+    )  # one for the encoder and one for clip_score
 
 
 def test_command_exits_with_status_1_if_there_is_a_problem(tmp_path, miniature_pool):

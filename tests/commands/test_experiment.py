@@ -34,7 +34,7 @@ def stages(monkeypatch, workspace):
     """Replace the stages by functions that record their names; sample writes its outputs."""
     ran = []
 
-    def load(name):
+    def fake_import_module(name):
         stage = name.rpartition(".")[2]
 
         def run(workspace, params):
@@ -45,7 +45,7 @@ def stages(monkeypatch, workspace):
 
         return SimpleNamespace(run=run)
 
-    monkeypatch.setattr(experiment, "import_module", load)
+    monkeypatch.setattr(experiment, "import_module", fake_import_module)
     return ran
 
 
@@ -87,8 +87,8 @@ def test_missing_file(file, workspace):
     with pytest.raises(
         InputError,
         match=(
-            r"min.yaml: file not found \(did you mean 'mine.yaml'\?\)\. The files in its folder are"
-            r" mine.yaml"
+            r"min.yaml: file not found \(did you mean 'mine.yaml'\?\)\. Use one of the files in its"
+            r" folder: mine.yaml"
         ),
     ):
         experiment.prepare(file.with_name("min.yaml"), workspace, [])
@@ -96,15 +96,15 @@ def test_missing_file(file, workspace):
 
 def test_stages_run_in_order_until_the_given_stage(file, workspace, stages, capsys):
     params = experiment.prepare(file, workspace, [])
-    experiment.run(workspace, params, "label")
+    experiment.run_stages(workspace, params, "label")
     assert stages == ["sample", "generate", "label"]
     assert "run: generate (2 of 3)" in capsys.readouterr().out
 
 
 def test_sample_runs_once(file, workspace, stages, capsys):
     params = experiment.prepare(file, workspace, [])
-    experiment.run(workspace, params)
-    experiment.run(workspace, params)
+    experiment.run_stages(workspace, params)
+    experiment.run_stages(workspace, params)
     assert stages == [*STAGES[:-1], *STAGES[1:-1]]
     assert (
         "run: sample (1 of 7): skipped, already done with these parameters"
@@ -112,26 +112,26 @@ def test_sample_runs_once(file, workspace, stages, capsys):
     )
 
 
-@pytest.mark.parametrize("change", ["parameters", "source", "lost"])
+@pytest.mark.parametrize("change", ["parameters", "prompt file", "missing output"])
 def test_sample_runs_again_after_a_change(file, workspace, stages, change):
     params = experiment.prepare(file, workspace, [])
-    experiment.run(workspace, params, "sample")
+    experiment.run_stages(workspace, params, "sample")
     if change == "parameters":
         params = params.model_copy(
             update={"sample": params.sample.model_copy(update={"max_similarity": 0.5})}
         )
-    elif change == "source":
+    elif change == "prompt file":
         (workspace.root / "prompts.txt").write_text("a prompt")
     else:
         workspace.prompts.unlink()
-    experiment.run(workspace, params, "sample")
+    experiment.run_stages(workspace, params, "sample")
     assert stages == ["sample", "sample"]
 
 
-def test_imported_data_are_not_generated(workspace, stages):
+def test_imported_scores_skip_the_first_three_stages(workspace, stages):
     workspace.root.mkdir()
     workspace.params.write_text("import: {kind: scores}\n")
-    experiment.run(workspace, load_params(workspace.params))
+    experiment.run_stages(workspace, load_params(workspace.params))
     assert stages == ["validate", "train", "calibrate", "evaluate"]
 
 
@@ -139,7 +139,7 @@ def test_unknown_stage(file, workspace):
     with pytest.raises(
         InputError, match=r"--until 'lable': unknown stage \(did you mean 'label'\?\)"
     ):
-        experiment.run(workspace, experiment.prepare(file, workspace, []), "lable")
+        experiment.run_stages(workspace, experiment.prepare(file, workspace, []), "lable")
 
 
 def test_unknown_stage_creates_no_workspace(file, workspace):

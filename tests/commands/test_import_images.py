@@ -57,9 +57,9 @@ def test_other_formats_are_encoded_as_png(write, workspace, tmp_path):
     rows = rows_of(prompts=2, seeds=(0,))
     for row, name in zip(rows, ("a.jpg", "b.webp", "c.bmp", "d.png"), strict=True):
         row[3] = str(tmp_path / "images" / name) if name == "c.bmp" else f"images/{name}"
-    manifest = write(rows)
+    images_csv = write(rows)
     Image.new("RGBA", (8, 8), (9, 8, 7, 100)).save(tmp_path / "images" / "d.png")
-    import_images.run(workspace, manifest, None, [])
+    import_images.run(workspace, images_csv, None, [])
     image_by_signature = {image[:4]: image for image in images_of(workspace).values()}
     assert sorted(image_by_signature) == [b"RIFF", b"\x89PNG", b"\xff\xd8\xff\xe0"]
     by_name = {(r[0], r[1]): r[3] for r in rows}
@@ -72,9 +72,9 @@ def test_other_formats_are_encoded_as_png(write, workspace, tmp_path):
 
 def test_uniform_image_is_valid(write, workspace, tmp_path):
     rows = rows_of()
-    manifest = write(rows)
+    images_csv = write(rows)
     Image.new("RGB", (8, 8)).save(tmp_path / rows[5][3])
-    import_images.run(workspace, manifest, None, [])
+    import_images.run(workspace, images_csv, None, [])
     assert len(images_of(workspace)) == 16
 
 
@@ -129,14 +129,14 @@ def test_sample_and_generate_are_rejected(write, workspace):
             InputError,
             match=(
                 r"stage (sample|generate) would replace the data of this workspace, which"
-                r" 'import-images' imported"
+                r" 'catimage import-images' imported"
             ),
         ):
             stage.run(workspace, params)
 
 
 @pytest.mark.parametrize(("metric", "best"), [("darkness", "cheap"), ("both", "expensive")])
-def test_remaining_stages_run(write, workspace, tmp_path, metrics, metric, best):
+def test_stages_from_label_to_evaluate_run(write, workspace, tmp_path, metrics, metric, best):
     (tmp_path / "costs.csv").write_text(
         "candidate,cost,unit\ncheap,1,seconds\nexpensive,3,seconds\n"
     )
@@ -156,8 +156,8 @@ def test_remaining_stages_run(write, workspace, tmp_path, metrics, metric, best)
     params = load_params(workspace.params)
     for stage in (label, validate, train, calibrate, evaluate):
         stage.run(workspace, params)
-    found = json.loads((workspace.reports / "metrics.json").read_text())
-    assert (found["metric"], found["cost_unit"], found["best_single"]["candidate"]) == (
+    document = json.loads((workspace.reports / "metrics.json").read_text())
+    assert (document["metric"], document["cost_unit"], document["best_single"]["candidate"]) == (
         metric,
         "seconds",
         best,
@@ -167,13 +167,13 @@ def test_remaining_stages_run(write, workspace, tmp_path, metrics, metric, best)
 
 
 def test_command_line(write, workspace, monkeypatch, capsys):
-    manifest = write(rows_of())
+    images_csv = write(rows_of())
     monkeypatch.setattr(
         "sys.argv",
         [
             "catimage",
             "import-images",
-            str(manifest),
+            str(images_csv),
             "--workspace",
             str(workspace.root),
             "--set",
@@ -185,7 +185,8 @@ def test_command_line(write, workspace, monkeypatch, capsys):
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("catimage: metric 'beauty': unknown metric")
     monkeypatch.setattr(
-        "sys.argv", ["catimage", "import-images", str(manifest), "--workspace", str(workspace.root)]
+        "sys.argv",
+        ["catimage", "import-images", str(images_csv), "--workspace", str(workspace.root)],
     )
     with pytest.raises(SystemExit) as end:
         main()

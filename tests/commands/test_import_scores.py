@@ -12,7 +12,7 @@ from catimage.workspace import Workspace
 
 @pytest.fixture
 def files(tmp_path):
-    """A function that writes a scores file of four prompts and a costs file, and returns both."""
+    """Return a function that writes a scores file of four prompts and a costs file."""
 
     def write(metrics=("quality",), units=("seconds",), missing=(), priced=("cheap", "expensive")):
         scores, costs = tmp_path / "scores.csv", tmp_path / "costs.csv"
@@ -126,7 +126,7 @@ def test_second_import_keeps_parameters(files, workspace):
 
 
 @pytest.mark.parametrize(
-    ("given", "settings", "message"),
+    ("file_options", "settings", "message"),
     [
         (
             {"metrics": ("a", "b")},
@@ -153,12 +153,12 @@ def test_second_import_keeps_parameters(files, workspace):
     ],
 )
 def test_invalid_input_is_rejected_and_files_are_unchanged(
-    files, workspace, given, settings, message
+    files, workspace, file_options, settings, message
 ):
     import_scores.run(workspace, *files(), [])
     before = {path: path.read_bytes() for path in workspace.root.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=message):
-        import_scores.run(workspace, *files(**given), settings)
+        import_scores.run(workspace, *files(**file_options), settings)
     assert {
         path: path.read_bytes() for path in workspace.root.rglob("*") if path.is_file()
     } == before
@@ -175,9 +175,11 @@ def test_candidate_with_a_cost_in_another_unit_only_is_rejected(files, workspace
 
 
 def test_missing_labels_can_be_allowed(files, workspace):
-    given = files(metrics=("a", "b"), missing=(("a scene 2", "expensive", "b"),))
+    incomplete_files = files(metrics=("a", "b"), missing=(("a scene 2", "expensive", "b"),))
     with pytest.raises(InputError, match="no 'b' score"):
-        import_scores.run(workspace, *given, ["metric=a"])
+        import_scores.run(workspace, *incomplete_files, ["metric=a"])
     for metric in ("a", "b"):
-        import_scores.run(workspace, *given, [f"metric={metric}", "validate.complete_labels=false"])
+        import_scores.run(
+            workspace, *incomplete_files, [f"metric={metric}", "validate.complete_labels=false"]
+        )
         assert len(tables(workspace)[2]) == 4 * 2 * 2 * 2 - 2

@@ -27,7 +27,8 @@ def _no_network_and_empty_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
-def _file(folder: Path, change: dict[str, Any], **more: Any) -> str:
+def _pool_file(folder: Path, change: dict[str, Any], **more: Any) -> str:
+    """Write a pool with changed settings of its generator, and return the path of the file."""
     tree: Any = pool_tree("sd")
     tree["generators"]["mini"].update(change)
     (folder / "pool.yaml").write_text(yaml.safe_dump({**tree, **more}))
@@ -36,10 +37,10 @@ def _file(folder: Path, change: dict[str, Any], **more: Any) -> str:
 
 @cache
 def checked(name: str) -> list[dict[str, Any]]:
-    """Return the output of the command for a pool of the package; a large one takes seconds."""
-    printed = CliRunner().invoke(app, ["pool", "check", name, "--json"])
-    assert printed.exit_code == 0, printed.output
-    rows: list[dict[str, Any]] = json.loads(printed.stdout)
+    """Return the output of the command for a pool of the package; a large pool takes seconds."""
+    result = CliRunner().invoke(app, ["pool", "check", name, "--json"])
+    assert result.exit_code == 0, result.output
+    rows: list[dict[str, Any]] = json.loads(result.stdout)
     return rows
 
 
@@ -79,15 +80,15 @@ def test_memory_follows_dtype_and_size():
 def test_missing_weights_are_reported_without_a_problem(miniature_pool: Path, tmp_path: Path):
     shutil.copytree(miniature_pool.parent / "sd", tmp_path / "sd")
     (tmp_path / "sd" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    row, *_ = check_rows(_file(tmp_path, {}), None)
+    row, *_ = check_rows(_pool_file(tmp_path, {}), None)
     assert row["weights"] == f"{tmp_path / 'sd'} has no unet/*.safetensors"
-    hub = {
+    hub_settings = {
         "weights": "someone/model",
         "revision": "0" * 40,
         "configuration": "sd",
         "parts": {"unet": {"weights": "a/b", "revision": "1" * 40}},
     }
-    rows = check_rows(_file(tmp_path, hub), None)
+    rows = check_rows(_pool_file(tmp_path, hub_settings), None)
     assert rows[0]["weights"] == "not in the hub's cache; unet not in the hub's cache"
     assert rows[0]["revision"] == f"{'0' * 12} unet={'1' * 12}"
     assert summary(rows).startswith(
@@ -98,7 +99,9 @@ def test_missing_weights_are_reported_without_a_problem(miniature_pool: Path, tm
 def test_weights_in_the_hub_cache_are_available(miniature_pool: Path, tmp_path: Path):
     snapshot = tmp_path / "hub" / "models--someone--model" / "snapshots" / ("0" * 40)
     shutil.copytree(miniature_pool.parent / "sd", snapshot)
-    row, *_ = check_rows(_file(tmp_path, {"weights": "someone/model", "revision": "0" * 40}), None)
+    row, *_ = check_rows(
+        _pool_file(tmp_path, {"weights": "someone/model", "revision": "0" * 40}), None
+    )
     assert (row["weights"], row["problem"]) == ("available", "")
     assert row["cost"] > 0
 
@@ -112,15 +115,15 @@ def test_problem_is_reported_with_exit_status_1(miniature_pool: Path, tmp_path: 
     }
     tree["candidates"].append({"candidate": "other-1", "generator": "other", "steps": 1})
     (tmp_path / "pool.yaml").write_text(yaml.safe_dump(tree))
-    printed = CliRunner().invoke(app, ["pool", "check", str(tmp_path / "pool.yaml"), "--json"])
-    assert printed.exit_code == 1
-    *good, bad = json.loads(printed.stdout)
+    result = CliRunner().invoke(app, ["pool", "check", str(tmp_path / "pool.yaml"), "--json"])
+    assert result.exit_code == 1
+    *valid_rows, invalid_row = json.loads(result.stdout)
     assert (
         "generators.other.weights: the configuration files of 'someone/model' are not on this"
-        " machine" in bad["problem"]
+        " machine" in invalid_row["problem"]
     )
-    assert (bad["cost"], bad["weights"]) == (None, "")
-    assert all(not row["problem"] and row["cost"] > 0 for row in good)
+    assert (invalid_row["cost"], invalid_row["weights"]) == (None, "")
+    assert all(not row["problem"] and row["cost"] > 0 for row in valid_rows)
     text = CliRunner().invoke(app, ["pool", "check", str(tmp_path / "pool.yaml")])
     assert (
         text.stdout.strip()
@@ -131,7 +134,7 @@ def test_problem_is_reported_with_exit_status_1(miniature_pool: Path, tmp_path: 
 
 def test_invalid_pool_file(tmp_path: Path):
     with pytest.raises(InputError, match="unknown key 'colour'"):
-        check_rows(_file(tmp_path, {}, colour="red"), None)
+        check_rows(_pool_file(tmp_path, {}, colour="red"), None)
 
 
 def test_kinds_that_have_not_been_run_completely_are_listed():

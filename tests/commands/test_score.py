@@ -63,7 +63,7 @@ def test_invalid_input(tmp_path: Path, params: Params):
             score_rows([tmp_path / "good.png", tmp_path / name], "x", ["sharpness"], params)
     with pytest.raises(InputError, match=r"absent.png: image file not found"):
         score_rows([tmp_path / "good.png", tmp_path / "absent.png"], "x", ["sharpness"], params)
-    with pytest.raises(InputError, match="--prompt is empty"):
+    with pytest.raises(InputError, match="--prompt: the prompt is empty"):
         score_rows([tmp_path / "good.png"], " ", ["sharpness"], params)
     with pytest.raises(InputError, match="unknown metric"):
         score_rows([tmp_path / "good.png"], "x", ["beauty"], params)

@@ -1,7 +1,7 @@
 """A replacement for ``catimage`` in the tests of the flow.
 
-It records the name of the stage, fails as often as the file ``fail-STAGE`` requests, and copies
-prepared outputs.
+This script records the name of the stage in ``ran.txt`` and copies prepared outputs. If the file
+``fail-STAGE`` contains a number, the first calls fail, as many as the number.
 """
 
 import shutil

@@ -22,11 +22,12 @@ from flows import retrain
 from tests.trained_workspace import train_workspace
 
 ROOT = Path(__file__).parents[2]
-FAKE = Path(__file__).with_name("fake_stage.py")
+FAKE_STAGE = Path(__file__).with_name("fake_stage.py")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect() -> Iterator[None]:
+    """Run a temporary Prefect server."""
     with prefect_test_harness(server_startup_timeout=180):
         yield
 
@@ -45,13 +46,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Path:
-    """A git repository with this project's ``dvc.yaml``, whose commands are
-    :mod:`tests.flows.fake_stage`.
+    """A git repository with this project's ``dvc.yaml``.
+
+    The commands of the stages are replaced by :mod:`tests.flows.fake_stage`.
     """
     folder = tmp_path_factory.mktemp("project")
     pipeline = (ROOT / "dvc.yaml").read_text()
     (folder / "dvc.yaml").write_text(
-        pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE} {prepared}")
+        pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE_STAGE} {prepared}")
     )
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
     for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
@@ -70,7 +72,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Path:
     return folder
 
 
-def ran(project: Path) -> list[str]:
+def stages_that_ran(project: Path) -> list[str]:
     return (project / "ran.txt").read_text().split()
 
 
@@ -83,7 +85,7 @@ def test_stages_run_in_order_and_generate_is_retried(
     summary = retrain.retrain(project)
     expected = list(STAGES)
     expected.insert(2, "generate")
-    assert ran(project) == expected
+    assert stages_that_ran(project) == expected
     assert (
         "router version 1 (champion)" in summary
         and "catimage:0123" in summary
@@ -93,7 +95,7 @@ def test_stages_run_in_order_and_generate_is_retried(
     assert "generate: requested failure" in capfd.readouterr().err
 
 
-def test_artifacts(project: Path) -> None:
+def test_artifacts_have_the_results_and_the_report(project: Path) -> None:
     with get_client(sync_client=True) as client:
         artifacts = {a.key: a for a in client.read_artifacts()}
     rows = json.loads(artifacts["results"].data)
@@ -121,7 +123,7 @@ def test_dvc_reads_the_metrics_and_plots(project: Path) -> None:
     assert '"field": "method"' in page and '"field": "candidate"' in page
 
 
-def test_failed_gate_stops_the_flow_and_keeps_outputs(
+def test_failed_validation_stops_the_flow_and_keeps_outputs(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
@@ -137,7 +139,7 @@ def test_failed_gate_stops_the_flow_and_keeps_outputs(
     assert state.is_failed() and state.message.startswith(
         "validate: 'dvc repro validate' exited with status 255"
     )
-    assert ran(project) == ["validate"]
+    assert stages_that_ran(project) == ["validate"]
     assert (project / "reports" / "validation.json").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""The command ``catimage``. Modules with slow imports are imported inside the commands."""
+"""The command ``catimage``. Each command imports the modules that are slow to import."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from catimage.errors import InputError
 
 app = typer.Typer(
     help=(
-        "Cost-aware routing for text-to-image models: for each prompt, the candidate with the"
-        " highest expected quality minus lambda times cost."
+        "Cost-aware routing for text-to-image models: choose, for each prompt, the candidate with"
+        " the highest expected quality minus lambda times cost."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -34,8 +34,8 @@ app = typer.Typer(
 pool_app = typer.Typer(help="Pools of generators.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 
-for command in stages.COMMANDS:
-    app.command()(command)
+for stage_command in stages.COMMANDS:
+    app.command()(stage_command)
 app.command()(experiments.compare)
 app.command()(experiments.run)
 app.command("add-candidate")(experiments.add_candidate)
@@ -51,18 +51,18 @@ def import_scores(
     set_: SetOption = None,
 ) -> None:
     """Create a workspace from existing scores."""
-    from catimage.commands import import_scores as command
+    from catimage.commands.import_scores import run
     from catimage.workspace import Workspace
 
-    command.run(Workspace(workspace), scores, costs, set_ or [])
+    run(Workspace(workspace), scores, costs, set_ or [])
 
 
 @app.command("import-images")
 def import_images(
-    manifest: Annotated[
+    images_csv: Annotated[
         Path,
         typer.Argument(
-            metavar="MANIFEST.csv", help="CSV with the columns prompt,candidate,seed,path."
+            metavar="IMAGES.csv", help="CSV with the columns prompt,candidate,seed,path."
         ),
     ],
     workspace: WorkspaceOption = Path(),
@@ -70,10 +70,10 @@ def import_images(
     set_: SetOption = None,
 ) -> None:
     """Create a workspace from existing images; the next stage is label."""
-    from catimage.commands import import_images as command
+    from catimage.commands.import_images import run
     from catimage.workspace import Workspace
 
-    command.run(Workspace(workspace), manifest, costs, set_ or [])
+    run(Workspace(workspace), images_csv, costs, set_ or [])
 
 
 @app.command()
@@ -81,16 +81,20 @@ def route(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")],
     workspace: WorkspaceOption = Path(),
     budget: Annotated[
-        float | None, typer.Option(help="Mean cost per prompt, in the router's cost unit.")
+        float | None,
+        typer.Option(help="The largest mean cost per prompt, in the cost unit of the router."),
     ] = None,
-    lam: Annotated[float | None, typer.Option("--lambda", help="Quality per unit of cost.")] = None,
+    lam: Annotated[
+        float | None,
+        typer.Option("--lambda", help="The weight of cost, in quality per unit of cost."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the candidate that the router chooses for each prompt."""
     from catimage.router import Router
 
     if lam is not None and not math.isfinite(lam):
-        raise InputError(f"--lambda must be a finite number of 0 or more, not {lam}.")
+        raise InputError(f"--lambda {lam}: must be a finite number. Give a number of 0 or more.")
     router = Router.load(workspace / "models" / "router")
     decisions = router.route(prompts, lam=lam, budget=budget)
     if as_json:
@@ -109,11 +113,14 @@ def route(
 @app.command()
 def costs(
     pool: Annotated[
-        str | None, typer.Option(help="Name or file of a pool; default: that of the workspace.")
+        str | None, typer.Option(help="Name or file of a pool; default: the pool in params.yaml.")
     ] = None,
     convention: Annotated[
         str,
-        typer.Option(help="full, or paper: only linear layers and convolutions of the denoiser."),
+        typer.Option(
+            help="The counted operations: full for all of them, paper for the linear layers and"
+            " convolutions of the denoiser only."
+        ),
     ] = "full",
     measure: Annotated[
         bool,
@@ -125,7 +132,7 @@ def costs(
     workspace: WorkspaceOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Count the cost of every candidate; weights are only needed for --measure."""
+    """Count the cost of every candidate; only --measure needs weights."""
     from catimage.commands.costs import cost_rows
 
     paths, params = load_workspace(workspace, None)
@@ -162,7 +169,7 @@ def score(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
     prompt: Annotated[str, typer.Option(help="The prompt of the images.")],
     metrics: Annotated[
-        str, typer.Option(help="Names, separated by commas.")
+        str, typer.Option(help="The names of the metrics, separated by commas.")
     ] = "clip_score,sharpness",
     workspace: WorkspaceOption = Path(),
     as_json: JsonOption = False,
@@ -177,7 +184,7 @@ def score(
 
 @app.command()
 def register(workspace: WorkspaceOption = Path()) -> None:
-    """Log the router to MLflow, and move the alias champion if it is not worse."""
+    """Register the router in MLflow, as champion if it is not worse than the current champion."""
     from catimage.tracking.registry import register as register_router
 
     result = register_router(*load_workspace(workspace, None))

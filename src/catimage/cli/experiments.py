@@ -1,4 +1,4 @@
-"""The commands ``run``, ``compare`` and ``add-candidate``, and the printed dry run."""
+"""The commands ``run``, ``compare`` and ``add-candidate``, and the output of a dry run."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def run(
         str, typer.Option(metavar="STAGE", help="The last stage to run.")
     ] = "evaluate",
     check: Annotated[
-        bool, typer.Option("--check", help="Only report problems of a run, and its cost.")
+        bool,
+        typer.Option("--check", help="Report the problems and the cost of a run; run nothing."),
     ] = False,
     tflops_per_second: SpeedOption = 100.0,
     set_: SetOption = None,
 ) -> None:
     """Copy EXPERIMENT.yaml to the workspace and run the stages; an interrupted run continues."""
-    from catimage.commands import experiment as experiments
+    from catimage.commands.experiment import check_stage, prepare, read_params, run_stages
     from catimage.workspace import Workspace
 
     paths = Workspace(workspace)
-    experiments.check_stage(until)  # before the workspace is created
+    check_stage(until)  # before the workspace is created
     if check:
-        params = experiments.read_params(experiment, set_ or [])
-        print_dry_run(paths, params, tflops_per_second)
+        print_dry_run(paths, read_params(experiment, set_ or []), tflops_per_second)
     else:
-        experiments.run(paths, experiments.prepare(experiment, paths, set_ or []), until)
+        run_stages(paths, prepare(experiment, paths, set_ or []), until)
 
 
 def print_dry_run(workspace: Workspace, params: Params, tflops_per_second: float = 100.0) -> None:
@@ -83,8 +83,9 @@ def add_candidate(
     name: Annotated[
         str, typer.Argument(help="The name of the new candidate in the pool or in --scores.")
     ],
-    prompts: Annotated[
-        int, typer.Option(help="The number of representative training prompts to score.")
+    prompt_count: Annotated[
+        int,
+        typer.Option("--prompts", help="The number of representative training prompts to score."),
     ] = 200,
     workspace: WorkspaceOption = Path(),
     scores: Annotated[
@@ -94,18 +95,20 @@ def add_candidate(
     costs: Annotated[
         Path | None, typer.Option(help="For imported scores: CSV with candidate,cost,unit.")
     ] = None,
-    judge: Annotated[
+    score_all_splits: Annotated[
         bool,
         typer.Option(
-            "--judge", help="Score the validation and test prompts too, which evaluate needs."
+            "--judge",
+            help="Also score the validation and test prompts; the evaluate stage needs their"
+            " scores.",
         ),
     ] = False,
     set_: SetOption = None,
 ) -> None:
     """Add a candidate to the router from scores of a few prompts, without training again."""
-    from catimage.commands import add_candidate as command
+    from catimage.commands.add_candidate import run
     from catimage.commands.candidate_request import CandidateRequest
 
     paths, params = load_workspace(workspace, set_)
-    request = CandidateRequest(name, prompts, scores, costs, score_all_splits=judge)
-    command.run(paths, params, request)
+    request = CandidateRequest(name, prompt_count, scores, costs, score_all_splits)
+    run(paths, params, request)

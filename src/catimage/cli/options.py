@@ -20,7 +20,9 @@ WorkspaceOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a parameter in params.yaml first."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a parameter in params.yaml before the command runs."
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.")
@@ -43,12 +45,12 @@ def load_workspace(workspace: Path, settings: list[str] | None) -> tuple[Workspa
     from catimage.workspace import Workspace
 
     if not workspace.is_dir():
-        raise InputError(f"--workspace {workspace}: folder not found. Create it, or name another.")
+        raise InputError(f"--workspace {workspace}: folder not found. Create it, or give another.")
     return Workspace(workspace), load_params(workspace / "params.yaml", settings)
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print rows with equal keys as a table or as one JSON document."""
+    """Print rows that have the same keys, as a table or as one JSON document."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif rows:

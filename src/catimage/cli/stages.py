@@ -13,6 +13,7 @@ from catimage.cli.options import SetOption, WorkspaceOption, load_workspace
 
 
 def _run(stage: str, workspace: Path, settings: list[str] | None, **arguments: Any) -> None:
+    """Run a stage with the parameters of a workspace, changed by ``settings``."""
     module = import_module(f"catimage.stages.{stage}")
     module.run(*load_workspace(workspace, settings), **arguments)
 
@@ -33,7 +34,7 @@ def label(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
 
 
 def validate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
-    """Check the data; report the rows that fail a check, and stop."""
+    """Check the tables; report the rows that fail a check, and exit with an error."""
     _run("validate", workspace, set_)
 
 
@@ -43,7 +44,7 @@ def train(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
 
 
 def calibrate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
-    """Choose the estimator, and the smallest lambda within the budget on the validation split."""
+    """Choose the estimator and the smallest lambda that keep the budget on the validation split."""
     _run("calibrate", workspace, set_)
 
 
@@ -51,11 +52,13 @@ def evaluate(
     workspace: WorkspaceOption = Path(),
     scores: Annotated[
         Path | None,
-        typer.Option(help="Evaluate on this scores file: all of its prompts are the test split."),
+        typer.Option(
+            help="A CSV file of scores to evaluate on; all of its prompts form the test split."
+        ),
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Only report problems of a run of the stages, and its cost."),
+        typer.Option("--check", help="Report the problems and the cost of a run; run nothing."),
     ] = False,
     set_: SetOption = None,
 ) -> None:

@@ -1,8 +1,8 @@
 """``catimage add-candidate``: add a candidate to a router from scores of a few hundred prompts.
 
-The trained estimators are extended by the candidate and not trained again (model routing with
-models that are unseen in training: Jitkrittum et al. 2025). ``benchmarks/add_candidate.py``
-compares this with training again.
+The trained estimators are extended by the candidate, not trained again (Jitkrittum et al. 2025,
+"Universal model routing", route to models that were not available for training).
+``benchmarks/add_candidate.py`` compares the extension with training again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params, request: CandidateRequest) -> None:
-    """Add a candidate to the tables, the estimators and the router, or change nothing.
+    """Add a candidate to the tables, the estimators and the router. If a step fails, none changes.
 
-    With a pool, images of the representative prompts are generated and scored; an interrupted call
-    continues. With imported scores and without ``request.scores``, the prompts to score are written
-    to ``prompts-to-score.csv`` and nothing else changes. The other prompts have no label of the
-    candidate, so ``validate.complete_labels`` becomes false.
+    With a pool, images of the representative prompts are generated and scored; the next call
+    continues an interrupted one. With imported scores and without ``request.scores``, the prompts
+    to score are written to ``prompts-to-score.csv`` and nothing else changes. Prompts that are not
+    scored have no label of the candidate, so ``validate.complete_labels`` becomes false.
 
     Raises:
         InputError: the request is invalid (:func:`check_request`), its files are invalid
@@ -48,15 +48,15 @@ def run(workspace: Workspace, params: Params, request: CandidateRequest) -> None
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     router = Router.load(workspace.router)
     check_request(workspace, params, router, request)
-    chosen = _choose_prompts(workspace, params, router, prompts, request)
+    prompts_to_score = _choose_prompts(workspace, params, router, prompts, request)
     if request.scores is not None:
         unit = params.cost_unit
         data = read_candidate(request.name, prompts, unit, request.scores, request.costs)
     elif has_imported_scores(params):
-        _write_prompt_list(workspace, chosen, request)
+        _write_prompt_list(workspace, prompts_to_score, request)
         return
     else:
-        data = generate_candidate(workspace, params, request.name, chosen)
+        data = generate_candidate(workspace, params, request.name, prompts_to_score)
     labelled = _add(workspace, params, router, data, request)
     print(_summary(workspace, params, prompts, request.name, labelled), flush=True)
 
@@ -73,7 +73,7 @@ def _choose_prompts(
     if not MIN_LABELS <= request.count <= len(train):
         raise InputError(
             f"--prompts {request.count}: must be between {MIN_LABELS} and {len(train):,}, the"
-            " number of prompts of the train split. Change it."
+            " number of prompts of the train split. Give another number."
         )
     folder = workspace.estimators / params.metric / router.estimator_name
     estimator = load_estimator(workspace, folder, router.candidates)
@@ -86,10 +86,10 @@ def _choose_prompts(
 
 
 def _vectors(features: Any, prompts: NDArray[np.object_]) -> Any:
-    """Return one vector per prompt for clustering.
+    """Return one vector per prompt for clustering, (n_prompts, n_features).
 
-    These are the features of the estimator, the mean of its token embeddings, or TF-IDF if its
-    features are not numbers.
+    The vectors are the features of the estimator. If the estimator has features of tokens, the
+    vectors are their means; if its features are not numbers, the vectors are TF-IDF features.
     """
     if isinstance(features, RaggedArray):
         return features.mean(features.values.astype(np.float32))
@@ -101,15 +101,17 @@ def _vectors(features: Any, prompts: NDArray[np.object_]) -> Any:
 
 
 def _write_prompt_list(
-    workspace: Workspace, chosen: pd.DataFrame, request: CandidateRequest
+    workspace: Workspace, prompts_to_score: pd.DataFrame, request: CandidateRequest
 ) -> None:
+    """Write ``prompts-to-score.csv`` and print the next step."""
     path = workspace.root / "prompts-to-score.csv"
     with replacing(path) as new:
-        chosen[["prompt", "split"]].to_csv(new, index=False)
+        prompts_to_score[["prompt", "split"]].to_csv(new, index=False)
     print(
-        f"add-candidate: {path} has the {len(chosen):,} prompts to score: generate their images by"
-        f" {request.name!r}, score them, and call again with --scores SCORES.csv"
-        " (prompt,candidate,seed,metric,value) and --costs COSTS.csv (candidate,cost,unit)",
+        f"add-candidate: {path} has the {len(prompts_to_score):,} prompts to score. Generate images"
+        f" of these prompts with {request.name!r}, score the images, and run the command again with"
+        " --scores SCORES.csv (prompt,candidate,seed,metric,value) and --costs COSTS.csv"
+        " (candidate,cost,unit).",
         flush=True,
     )
 
@@ -121,7 +123,7 @@ def _add(
     data: CandidateData,
     request: CandidateRequest,
 ) -> int:
-    """Write all outputs to a temporary workspace, and move them when they are complete.
+    """Write all outputs to a temporary workspace, and move them when all are complete.
 
     Returns:
         The number of training prompts that have a label of the candidate.
@@ -133,8 +135,10 @@ def _add(
         new_params = _write_tables(workspace, staged, data)
         extension = Extension(workspace, staged, new_params, router, request.name)
         labelled = extend_estimators(extension)
-        section = new_params.calibrate.model_copy(update={"estimator": router.estimator_name})
-        calibrate.run(staged, new_params.model_copy(update={"calibrate": section}))
+        same_estimator = new_params.calibrate.model_copy(
+            update={"estimator": router.estimator_name}
+        )
+        calibrate.run(staged, new_params.model_copy(update={"calibrate": same_estimator}))
         _move(staged, workspace, data)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -142,7 +146,11 @@ def _add(
 
 
 def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) -> Params:
-    """Write the tables with the candidate and ``params.yaml``, and return the parameters."""
+    """Write ``params.yaml`` and the tables, with the candidate, to ``staged``.
+
+    Returns:
+        The new parameters.
+    """
     candidates = read_table(workspace.candidates, CANDIDATES, "generate")
     scores = read_table(workspace.scores, SCORES, "label")
     write_table(read_table(workspace.prompts, PROMPTS, "sample"), staged.prompts, PROMPTS)
@@ -158,7 +166,7 @@ def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) 
 
 
 def _move(staged: Workspace, workspace: Workspace, data: CandidateData) -> None:
-    """Replace the outputs of the workspace by the staged ones."""
+    """Move the outputs from the temporary workspace ``staged`` to ``workspace``."""
     with ExitStack() as stack:
         for source, target in (
             (staged.candidates, workspace.candidates),
@@ -175,7 +183,7 @@ def _move(staged: Workspace, workspace: Workspace, data: CandidateData) -> None:
 def _summary(
     workspace: Workspace, params: Params, prompts: pd.DataFrame, name: str, labelled: int
 ) -> str:
-    """Return the number of labels, and whether ``evaluate`` can evaluate the candidate."""
+    """Return a text: the number of labels, and whether ``evaluate`` can evaluate the candidate."""
     scores = read_table(workspace.scores, SCORES, "label")
     rows = scores[(scores["candidate"] == name) & (scores["metric"] == params.metric)]
     test = prompts.loc[prompts["split"] == "test", "prompt_id"]
@@ -184,20 +192,20 @@ def _summary(
         note = "'catimage evaluate' evaluates it on all test prompts"
     elif scored:
         note = (
-            f"'catimage evaluate' uses the {scored:,} of {len(test):,} test prompts that have its"
-            " score"
+            f"'catimage evaluate' uses the {scored:,} of {len(test):,} test prompts that have a"
+            " score of the candidate"
         )
     else:
         fix = (
-            "use 'catimage evaluate --scores OTHER.csv'"
+            "Run 'catimage evaluate --scores SCORES.csv' with scores of all candidates"
             if has_imported_scores(params)
-            else "run generate and label"
+            else "Run 'catimage generate' and 'catimage label' first"
         )
         note = (
-            "no test prompt has its score (--judge adds them), so 'catimage evaluate' cannot"
-            f" evaluate it: {fix}"
+            "no test prompt has a score of the candidate (--judge adds these scores), so 'catimage"
+            f" evaluate' cannot evaluate it. {fix}"
         )
     return (
-        f"add-candidate: {name} was learned from {labelled:,} prompts, and the router uses it;"
-        f" {note}"
+        f"add-candidate: the router can now choose {name}; its quality was learned from"
+        f" {labelled:,} prompts; {note}."
     )

@@ -1,4 +1,4 @@
-"""The request of ``add-candidate``, and the checks before anything is generated or written."""
+"""The request of ``add-candidate``, and its checks, which precede all generation and writing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class CandidateRequest:
     """A candidate to add.
 
     Attributes:
-        name: its name in the pool or in ``scores``.
+        name: the name of the candidate in the pool or in ``scores``.
         count: the number of representative training prompts to score.
         scores: for a workspace of imported scores, a CSV file of scores of the candidate.
-        costs: for a workspace of imported scores, a CSV file of its costs.
-        score_all_splits: also score the validation and test prompts, which ``evaluate`` needs.
+        costs: for a workspace of imported scores, a CSV file of the candidate's costs.
+        score_all_splits: whether the validation and test prompts are scored too; ``evaluate`` needs
+            their scores.
     """
 
     name: str
@@ -45,14 +46,14 @@ def check_request(
     """Check that a candidate can be added.
 
     Raises:
-        InputError: the router has the candidate, the router was calibrated for other parameters or
-            data, a floor needs scores that are not requested, the pool lacks the candidate, or the
-            options do not fit the kind of workspace.
+        InputError: the router already has the candidate or was calibrated for other parameters or
+            data, a quality floor needs scores that are not requested, the pool does not have the
+            candidate, or the options do not fit the kind of workspace.
     """
     if request.name in router.candidates:
         raise InputError(
-            f"models/router: already has a candidate {request.name!r}. Choose another name, or"
-            " train again to use more labels."
+            f"models/router: already has a candidate {request.name!r}. Give another name, or run"
+            " 'catimage train' and 'catimage calibrate' to use more labels."
         )
     _check_router(workspace, params, router)
     _check_floors(params, request)
@@ -61,12 +62,12 @@ def check_request(
     if params.imported is not None:
         raise InputError(
             "params.yaml: the workspace was created by 'import-images'. Add the images of the"
-            " candidate to that file and import it again."
+            " candidate to the imported CSV file and run 'catimage import-images' again."
         )
     if request.scores is not None or request.costs is not None:
         raise InputError(
-            "--scores and --costs are for a workspace of imported scores. Leave them out: the pool"
-            " generates the images."
+            "--scores, --costs: only allowed in a workspace of imported scores. Remove these"
+            " options; images are generated and scored instead."
         )
     check_pool_has(load_pool(params.pool, workspace.pools), request.name)
 
@@ -86,7 +87,7 @@ def _check_router(workspace: Workspace, params: Params, router: Router) -> None:
     names = Candidates.from_table(table, params.cost_unit).names
     if names != router.candidates:
         different = sorted(set(names) ^ set(router.candidates))
-        example = f" (one has {different[0]!r})" if different else ""
+        example = f" (only one of the two has {different[0]!r})" if different else ""
         raise InputError(
             f"models/router: has other candidates than {workspace.candidates}{example}. Run"
             " 'catimage train' and 'catimage calibrate' first."
@@ -99,12 +100,12 @@ def _check_router(workspace: Workspace, params: Params, router: Router) -> None:
 
 
 def _check_floors(params: Params, request: CandidateRequest) -> None:
-    """Floors are checked on the validation split, which must then have scores of the candidate."""
+    """Check that the validation prompts will have scores if quality floors are checked on them."""
     if request.score_all_splits or request.scores is not None:
         return
     for key in ("floors", "quality_floor"):
         if getattr(params.calibrate, key) not in (None, {}):
             raise InputError(
-                f"calibrate.{key}: needs scores of the validation prompts. Add --judge to score"
-                " them too."
+                f"calibrate.{key}: needs scores of the validation prompts. Add --judge, which also"
+                " scores the validation and test prompts."
             )

@@ -30,14 +30,14 @@ def cost_rows(
         pool: the name or file of a pool.
         workspace_pools: the folder of the workspace's pools.
         convention: ``full`` or ``paper``; see :func:`catimage.pool.costs.candidate_costs`.
-        repeats: the number of measured images per candidate, or None; those of hosted candidates
-            cost money.
+        repeats: the number of images to measure per candidate; None for no measurement. Each image
+            of a hosted candidate is paid for.
         device: the device of the measurement.
 
     Returns:
-        Rows with ``candidate, generator, steps, cost, unit`` and the terms of
+        Rows with ``candidate, generator, steps, cost, unit`` and the other columns of
         :func:`catimage.pool.costs.all_costs`, which are None for an explicit cost. With
-        ``repeats``, also ``seconds, seconds_iqr, wh, wh_iqr``
+        ``repeats``, the rows also have ``seconds, seconds_iqr, wh, wh_iqr``
         (:func:`catimage.pool.measure.measure`).
 
     Raises:
@@ -49,9 +49,9 @@ def cost_rows(
             f"--convention {convention!r}: unknown convention{nearest(convention, conventions)}."
             f" Use {' or '.join(conventions)}."
         )
-    loaded = load_pool(pool, workspace_pools)
-    measured = _measurements(loaded, repeats, device) if repeats else {}
-    table = all_costs(loaded, "paper" if convention == "paper" else "full").astype(object)
+    loaded_pool = load_pool(pool, workspace_pools)
+    measured = _measurements(loaded_pool, repeats, device) if repeats else {}
+    table = all_costs(loaded_pool, "paper" if convention == "paper" else "full").astype(object)
     rows = table.where(pd.notna(table), None).to_dict("records")
     return [
         {str(key): value for key, value in row.items()} | measured.get(row["candidate"], {})
@@ -60,7 +60,7 @@ def cost_rows(
 
 
 def _measurements(pool: Pool, repeats: int, device: str) -> dict[str, dict[str, Any]]:
-    """Return the measured costs of one image of each candidate, one generator after the other."""
+    """Return the measured costs of one image by candidate; load one generator at a time."""
     cache, meter, rows = GeneratorCache(pool, device), energy_meter(device), {}
     cache.prepare()
     for name in cache.names:

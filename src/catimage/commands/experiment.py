@@ -29,7 +29,7 @@ def read_params(experiment: Path, settings: list[str]) -> Params:
 
 
 def prepare(experiment: Path, workspace: Workspace, settings: list[str]) -> Params:
-    """Copy the parameters file to the workspace, unless it is there, and return the parameters.
+    """Copy the parameters file to the workspace, unless it has one, and return the parameters.
 
     Args:
         experiment: a complete parameters file.
@@ -59,12 +59,12 @@ def prepare(experiment: Path, workspace: Workspace, settings: list[str]) -> Para
     return load_params(workspace.params)
 
 
-def run(workspace: Workspace, params: Params, until: str = "evaluate") -> None:
+def run_stages(workspace: Workspace, params: Params, until: str = "evaluate") -> None:
     """Run the stages up to and including ``until``, and print a line for each.
 
     ``generate`` and ``label`` continue where they were interrupted. ``sample`` is skipped if it has
-    run with the same parameters, because encoding a large number of prompts takes long. The other
-    stages take minutes and always run again.
+    already run with the same parameters, because encoding many prompts takes long. The other stages
+    take minutes and always run again.
 
     Raises:
         InputError: the stage is unknown, or a stage fails.
@@ -72,17 +72,17 @@ def run(workspace: Workspace, params: Params, until: str = "evaluate") -> None:
     check_stage(until)
     stages = STAGES[: STAGES.index(until) + 1]
     for i, stage in enumerate(stages, 1):
-        label = f"run: {stage} ({i} of {len(stages)})"
+        prefix = f"run: {stage} ({i} of {len(stages)})"
         reason = _skip_reason(stage, workspace, params)
         if reason:
-            print(f"{label}: skipped, {reason}", flush=True)
+            print(f"{prefix}: skipped, {reason}", flush=True)
             continue
-        print(label, flush=True)
+        print(prefix, flush=True)
         start = time.perf_counter()
         import_module(f"catimage.stages.{stage}").run(workspace, params)
         if stage == "sample":
             _record_sample(workspace, params)
-        print(f"{label}: {time.perf_counter() - start:.1f} s", flush=True)
+        print(f"{prefix}: {time.perf_counter() - start:.1f} s", flush=True)
 
 
 def check_stage(until: str) -> None:
@@ -102,10 +102,10 @@ def _read_tree(experiment: Path, settings: list[str]) -> dict[str, Any]:
     """Return the keys and values of the parameters file, changed by ``settings``."""
     if not experiment.is_file():
         files = sorted(path.name for path in experiment.parent.glob("*.yaml"))
-        listed = f"The files in its folder are {', '.join(files)}" if files else "Check the path"
-        raise InputError(
-            f"{experiment}: file not found{nearest(experiment.name, files)}. {listed}."
+        fix = (
+            f"Use one of the files in its folder: {', '.join(files)}" if files else "Check the path"
         )
+        raise InputError(f"{experiment}: file not found{nearest(experiment.name, files)}. {fix}.")
     tree = read_tree(experiment)
     for setting in settings:
         apply_setting(tree, setting)
@@ -113,10 +113,11 @@ def _read_tree(experiment: Path, settings: list[str]) -> dict[str, Any]:
 
 
 def _skip_reason(stage: str, workspace: Workspace, params: Params) -> str:
-    """Return the reason why a stage need not run; empty if it must."""
+    """Return the reason why a stage need not run; empty if the stage must run."""
     if params.imported is not None:
-        imported = ("sample", "generate", "label")[: 3 if params.imported.kind == "scores" else 2]
-        return f"created by 'import-{params.imported.kind}'" if stage in imported else ""
+        replaced = ("sample", "generate", "label")[: 3 if params.imported.kind == "scores" else 2]
+        reason = f"'catimage import-{params.imported.kind}' has written its output"
+        return reason if stage in replaced else ""
     record = _sample_record(workspace)
     if stage == "sample" and record.exists():
         unchanged = json.loads(record.read_text()) == _sample_inputs(workspace, params)
@@ -131,7 +132,7 @@ def _sample_record(workspace: Workspace) -> Path:
 
 
 def _sample_inputs(workspace: Workspace, params: Params) -> dict[str, Any]:
-    """Return the inputs of the sample stage: its parameters, and its files by size and time."""
+    """Return a hash of the parameters of the sample stage, and the sizes and times of its files."""
     paths = [workspace.root / s.path for s in params.sample.sources if s.kind == "file"]
     files = [
         [str(p), p.stat().st_size, p.stat().st_mtime_ns] if p.exists() else [str(p)] for p in paths
@@ -141,5 +142,6 @@ def _sample_inputs(workspace: Workspace, params: Params) -> dict[str, Any]:
 
 
 def _record_sample(workspace: Workspace, params: Params) -> None:
+    """Write the inputs of the sample stage that has just run."""
     with replacing(_sample_record(workspace)) as new:
         new.write_text(json.dumps(_sample_inputs(workspace, params)) + "\n")

@@ -9,19 +9,19 @@ from typing import Any
 from catimage.pool.spec import Pool
 
 BYTES_PER_PIXEL = 1.6
-"""Approximate size of a photograph as PNG. Rendered scenes need half of it."""
+"""Approximate size of a photograph as PNG, in bytes per pixel. Rendered scenes need half of it."""
 DEFAULT_PROMPTS = 1_000
 """The number of prompts in an estimate when the prompts of a source cannot be counted."""
 
 
 @dataclass(frozen=True)
 class GenerationSize:
-    """The size of one prompt with all candidates and seeds.
+    """The work of the generate stage for one prompt, with all candidates and seeds.
 
     Attributes:
         images: the number of images.
-        tflops: the TFLOPs of the counted candidates.
-        bytes: the size of the images on disk.
+        tflops: the TFLOPs of all images of the candidates whose TFLOPs are known.
+        bytes: the size of the images on disk, in bytes.
         candidates: the number of candidates.
         counted: the number of candidates whose TFLOPs are known.
     """
@@ -36,11 +36,11 @@ class GenerationSize:
 def size_per_prompt(
     pool: Pool, rows: Sequence[Mapping[str, Any]], seeds: list[int]
 ) -> GenerationSize:
-    """Return the size of one prompt.
+    """Return the generation size of one prompt.
 
     Args:
         pool: the pool.
-        rows: one row per candidate with ``cost`` (None if it cannot be counted) and ``unit``.
+        rows: one row per candidate with ``cost`` (None if the cost is not known) and ``unit``.
         seeds: the seeds of each prompt and candidate.
     """
     tflops = [row["cost"] for row in rows if row["unit"] == "tflops" and row["cost"] is not None]
@@ -57,12 +57,12 @@ def size_per_prompt(
 
 
 def estimate(size: GenerationSize, prompts: int | None, tflops_per_second: float) -> str:
-    """Return the size for all prompts as text.
+    """Return the generation size of all prompts as text.
 
     Args:
-        size: the size of one prompt.
+        size: the generation size of one prompt.
         prompts: the number of prompts; None for :data:`DEFAULT_PROMPTS`.
-        tflops_per_second: the speed of the machine.
+        tflops_per_second: the speed of the machine, in TFLOPs per second.
     """
     n = DEFAULT_PROMPTS if prompts is None else prompts
     uncounted = size.candidates - size.counted

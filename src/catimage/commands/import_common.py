@@ -1,4 +1,4 @@
-"""The steps that ``import-scores`` and ``import-images`` share: costs and ``params.yaml``."""
+"""Costs and ``params.yaml`` of the commands ``import-scores`` and ``import-images``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from catimage.data.importers.scores import parse_costs
 from catimage.errors import InputError, nearest
 from catimage.params import Params, apply_setting, read_tree
 
-NO_UNIT = "unit"
+DEFAULT_UNIT = "unit"
 """The cost unit of a workspace without a costs file, in which every candidate costs 1."""
 
 
 def costs_for(file: ImportedFile, path: Path | None) -> pd.DataFrame:
-    """Return the columns ``candidate, cost, unit`` for the candidates of an imported file.
+    """Return a table ``candidate, cost, unit`` of the candidates of an imported file.
 
     Args:
         file: the imported scores or images.
@@ -29,7 +29,7 @@ def costs_for(file: ImportedFile, path: Path | None) -> pd.DataFrame:
             the two files do not have the same candidates.
     """
     if path is None:
-        return pd.DataFrame({"candidate": file.candidates, "cost": 1.0, "unit": NO_UNIT})
+        return pd.DataFrame({"candidate": file.candidates, "cost": 1.0, "unit": DEFAULT_UNIT})
     costs = parse_costs(path)
     file.check_candidates(list(costs["candidate"].unique()), str(path))
     for name in costs["candidate"]:
@@ -42,14 +42,14 @@ def costs_for(file: ImportedFile, path: Path | None) -> pd.DataFrame:
 
 
 def candidates_table(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the candidates table: one generator per candidate, and 0 steps."""
+    """Return rows of the candidates table, with one generator per candidate and 0 steps."""
     return costs.assign(generator=costs["candidate"], steps=0)
 
 
 def check_cost_unit(
     params: Params, file: ImportedFile, costs: pd.DataFrame, path: Path | None
 ) -> None:
-    """Check that every candidate has a cost in the parameter ``cost_unit``.
+    """Check that every candidate has a cost in the unit ``params.cost_unit``.
 
     Args:
         params: the parameters of the workspace.
@@ -58,23 +58,24 @@ def check_cost_unit(
         path: the costs file, if there is one.
 
     Raises:
-        InputError: no candidate has a cost in that unit, or the first one of the message has none.
+        InputError: a candidate has no cost in that unit; the message names the first such
+            candidate, or the available units if no candidate has one.
     """
-    priced = list(costs.loc[costs["unit"] == params.cost_unit, "candidate"])
+    with_cost = list(costs.loc[costs["unit"] == params.cost_unit, "candidate"])
     units = sorted(costs["unit"].unique())
-    if not priced:
+    if not with_cost:
         fix = f"Set cost_unit to one of {', '.join(units)}" if path else "Give --costs COSTS.csv"
         raise InputError(
             f"{path or file.path}: no cost in the unit"
             f" {params.cost_unit!r}{nearest(params.cost_unit, units)}. {fix}."
         )
-    file.check_candidates(priced, f"{path} with a cost in {params.cost_unit!r}")
+    file.check_candidates(with_cost, f"the rows of {path} with a cost in {params.cost_unit!r}")
 
 
 def import_params(
     path: Path,
     kind: Literal["scores", "images"],
-    available: Mapping[str, tuple[list[str], Path]],
+    possible_values: Mapping[str, tuple[list[str], Path]],
     has_costs: bool,
     settings: list[str],
 ) -> dict[str, Any]:
@@ -85,21 +86,21 @@ def import_params(
     Args:
         path: the file ``params.yaml`` of the workspace, which need not exist.
         kind: the kind of the import.
-        available: for the keys ``metric`` and ``cost_unit``, the possible values and the file that
-            contains them.
+        possible_values: for the keys ``metric`` and ``cost_unit``, the possible values and the file
+            that contains them.
         has_costs: whether the user has given costs.
         settings: settings ``key=value``.
 
     Raises:
-        InputError: a key has several possible values and neither the workspace nor ``settings``
-            choose one, or a setting is invalid.
+        InputError: a key has several possible values and is set neither in the workspace nor in
+            ``settings``, or a setting is invalid.
     """
     tree = read_tree(path)
-    chosen: dict[str, Any] = {}
+    settings_tree: dict[str, Any] = {}
     for setting in settings:
-        apply_setting(chosen, setting)
-    for key, (values, source) in available.items():
-        if key not in chosen:
+        apply_setting(settings_tree, setting)
+    for key, (values, source) in possible_values.items():
+        if key not in settings_tree:
             tree[key] = _single_value(key, values, tree.get(key), source)
     if not has_costs:
         tree["budget"] = "100%"
@@ -113,7 +114,7 @@ def import_params(
 
 
 def _single_value(key: str, values: list[str], previous: Any, source: Path) -> str:
-    """Return the only value, or the previous value of the workspace."""
+    """Return the previous value of the workspace if it is possible, otherwise the only value."""
     if previous in values:
         return str(previous)
     if len(values) > 1:

@@ -30,18 +30,20 @@ from catimage.params import Params, parse_params, save_params
 from catimage.workspace import Workspace, replacing
 
 
-def run(workspace: Workspace, manifest: Path, costs: Path | None, settings: list[str]) -> None:
-    """Write ``params.yaml``, the tables of prompts and candidates, image shards and their manifest.
+def run(workspace: Workspace, images_csv: Path, costs: Path | None, settings: list[str]) -> None:
+    """Write ``params.yaml``, the prompts and candidates tables, image shards and their manifest.
 
     Either all files are written or none. One shard (``generate.shard_images``) is in memory at a
     time. PNG, WebP and JPEG files are stored byte for byte, images in other formats as PNG. With
     ``label.on_error: skip``, images that are missing, damaged, or of another size than the first
-    image of their candidate are reported and skipped; otherwise they stop the import.
+    image of their candidate are reported and skipped; otherwise the first such image stops the
+    import.
 
     Args:
         workspace: the workspace, which need not exist.
-        manifest: CSV with the columns ``prompt,candidate,seed,path``.
-        costs: CSV with the columns ``candidate,cost,unit``; None gives every candidate cost 1.
+        images_csv: a CSV file with the columns ``prompt,candidate,seed,path``.
+        costs: a CSV file with the columns ``candidate,cost,unit``. Without one, every candidate
+            costs 1.
         settings: settings ``key=value`` for ``params.yaml``.
 
     Raises:
@@ -50,13 +52,13 @@ def run(workspace: Workspace, manifest: Path, costs: Path | None, settings: list
             is true, the two files have different candidates, a unit, metric or reference candidate
             is unknown, a setting is invalid, or another process writes images of this workspace.
     """
-    file = parse_images(manifest)
+    file = parse_images(images_csv)
     cost_rows = costs_for(file, costs)
-    available = {"cost_unit": (sorted(cost_rows["unit"].unique()), costs or manifest)}
-    tree = import_params(workspace.params, "images", available, costs is not None, settings)
+    possible_values = {"cost_unit": (sorted(cost_rows["unit"].unique()), costs or images_csv)}
+    tree = import_params(workspace.params, "images", possible_values, costs is not None, settings)
     params = parse_params(tree, workspace.params)
     check_cost_unit(params, file, cost_rows, costs)
-    _check(params, file)
+    _check_list(params, file)
     reader = _ImageReader(file, params.label.on_error == "skip")
     _write(workspace, reader, cost_rows, tree, params.generate.shard_images)
     print(
@@ -67,8 +69,8 @@ def run(workspace: Workspace, manifest: Path, costs: Path | None, settings: list
     )
 
 
-def _check(params: Params, file: ImagesFile) -> None:
-    """Check everything that does not need the content of the images."""
+def _check_list(params: Params, file: ImagesFile) -> None:
+    """Check the metrics and the list of images, without reading an image."""
     for metric in (*required_metrics(params.label.metrics, params.label), *params.trained_metrics):
         declaration(metric, params.label)
     if params.imported is not None:
@@ -80,14 +82,16 @@ def _check(params: Params, file: ImagesFile) -> None:
 
 
 def _skipped_note(skipped: int, params: Params) -> str:
+    """Return the number of skipped images and the next step, as the end of a sentence."""
     if not skipped:
         return ""
-    advice = (
-        "; 'label' continues with --set validate.complete_labels=false"
+    next_step = (
+        ". Run 'catimage label --set validate.complete_labels=false' to continue without the"
+        " skipped images."
         if params.validation.complete_labels
         else ""
     )
-    return f"; {skipped:,} skipped{advice}"
+    return f", {skipped:,} skipped{next_step}"
 
 
 def _write(
@@ -108,12 +112,12 @@ def _write(
         ):
             write_table(table, stack.enter_context(replacing(path)), schema)
         save_params(tree, stack.enter_context(replacing(workspace.params)))
-    for outdated in (workspace.scores, workspace.reports / "validation.json"):
-        outdated.unlink(missing_ok=True)
+    for outdated_file in (workspace.scores, workspace.reports / "validation.json"):
+        outdated_file.unlink(missing_ok=True)
 
 
 def _write_shards(reader: _ImageReader, folder: Path, shard_images: int) -> list[ShardEntry]:
-    """Write the shards of each candidate; rows are in the order of the prompts, then of seeds."""
+    """Write the shards of each candidate, ordered by prompt and then by seed."""
     file, entries = reader.file, []
     ids = pd.Index(file.prompts["prompt_id"])
     table = file.table.assign(
@@ -122,23 +126,27 @@ def _write_shards(reader: _ImageReader, folder: Path, shard_images: int) -> list
     with tqdm(total=len(table), unit="image", desc="import") as bar:
         for candidate in file.candidates:
             rows = table[table["candidate"] == candidate].sort_values(["order", "seed"])
-            written = []
+            candidate_entries = []
             for start in range(0, len(rows), shard_images):
-                shard = reader.read_all(rows.iloc[start : start + shard_images])
+                images = reader.read_all(rows.iloc[start : start + shard_images])
                 bar.update(min(shard_images, len(rows) - start))
-                if len(shard):
-                    written.append(_write_shard(shard, file, folder))
-            if not written:
+                if len(images):
+                    candidate_entries.append(_write_shard(images, file, folder))
+            if not candidate_entries:
                 raise InputError(
                     f"{file.path}: the candidate {candidate!r} has no valid image. Correct or"
                     " remove its rows."
                 )
-            entries += written
+            entries += candidate_entries
     return entries
 
 
 def _write_shard(rows: pd.DataFrame, file: ImagesFile, folder: Path) -> ShardEntry:
-    """Write one shard. Its plan is identified by the images, because paths do not identify them."""
+    """Write one shard and return its manifest entry.
+
+    The plan, which determines the name of the shard, contains a digest of the images, because
+    another import may list other images under the same paths.
+    """
     table = pa.Table.from_pandas(rows[IMAGES.names], schema=IMAGES, preserve_index=False)
     table, candidate = table.replace_schema_metadata(None), str(rows["candidate"].iloc[0])
     texts = file.prompts.set_index("prompt_id")["prompt"]
@@ -156,12 +164,13 @@ def _write_shard(rows: pd.DataFrame, file: ImagesFile, folder: Path) -> ShardEnt
 
 @dataclass
 class _ImageReader:
-    """Reads the images of a list.
+    """Reads the images of a list, and checks that those of a candidate have the same size.
 
     Attributes:
-        file: the list.
+        file: the list of images.
         skip: whether invalid images are skipped; otherwise they raise an exception.
         skipped: the number of images that have been skipped.
+        _first_images: the size (height, width) and path of the first image, by candidate.
     """
 
     file: ImagesFile
@@ -173,13 +182,14 @@ class _ImageReader:
         """Return the rows whose images are valid, with the columns ``image`` and ``seconds``.
 
         Raises:
-            InputError: an image is missing, damaged, or of another size than the first one of its
-                candidate, and ``skip`` is false.
+            InputError: ``skip`` is false, and an image is missing, damaged, or of another size than
+                the first image of its candidate.
         """
         images = pd.Series(list(self._images(rows)), rows.index, object)
         return rows.assign(image=images, seconds=None).dropna(subset="image")
 
     def _images(self, rows: pd.DataFrame) -> Iterator[bytes | None]:
+        """Yield the encoded image of each row, or None if the image is skipped."""
         for row in rows.itertuples():
             try:
                 yield self._read(row)
@@ -191,6 +201,7 @@ class _ImageReader:
                 yield None
 
     def _read(self, row: Any) -> bytes:
+        """Return the encoded image of a row; raise InputError if it is invalid."""
         location = self.file.location(row.position)
         try:
             data, pixels = read_image(Path(row.path))
@@ -200,8 +211,8 @@ class _ImageReader:
         first_size, first_path = self._first_images.setdefault(row.candidate, (size, row.path))
         if size != first_size:
             raise InputError(
-                f"{location}: {row.path} has {size[1]} x {size[0]} pixels, and {first_path} has"
-                f" {first_size[1]} x {first_size[0]}. All images of the candidate"
-                f" {row.candidate!r} must have the same size."
+                f"{location}: {row.path} has {size[1]} x {size[0]} pixels, but {first_path} has"
+                f" {first_size[1]} x {first_size[0]}. Resize or remove it: all images of the"
+                f" candidate {row.candidate!r} must have the same size."
             )
         return data

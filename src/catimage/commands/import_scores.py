@@ -27,8 +27,9 @@ def run(workspace: Workspace, scores: Path, costs: Path | None, settings: list[s
 
     Args:
         workspace: the workspace, which need not exist.
-        scores: CSV with the columns ``prompt,candidate,seed,metric,value``.
-        costs: CSV with the columns ``candidate,cost,unit``; None gives every candidate cost 1.
+        scores: a CSV file with the columns ``prompt,candidate,seed,metric,value``.
+        costs: a CSV file with the columns ``candidate,cost,unit``. Without one, every candidate
+            costs 1.
         settings: settings ``key=value`` for ``params.yaml``.
 
     Raises:
@@ -38,11 +39,11 @@ def run(workspace: Workspace, scores: Path, costs: Path | None, settings: list[s
     """
     file = parse_scores(scores)
     cost_rows = costs_for(file, costs)
-    available = {
+    possible_values = {
         "metric": (file.metrics, scores),
         "cost_unit": (sorted(cost_rows["unit"].unique()), costs or scores),
     }
-    tree = import_params(workspace.params, "scores", available, costs is not None, settings)
+    tree = import_params(workspace.params, "scores", possible_values, costs is not None, settings)
     params = parse_params(tree, workspace.params)
     check_cost_unit(params, file, cost_rows, costs)
     _check_metrics(params, file)
@@ -55,8 +56,9 @@ def run(workspace: Workspace, scores: Path, costs: Path | None, settings: list[s
 
 
 def _check_metrics(params: Params, file: ScoresFile) -> None:
-    imported = params.imported.lower_is_better if params.imported else ()
-    for metric in (*params.trained_metrics, *imported):
+    """Check that the file has scores by every metric in the parameters, and no missing scores."""
+    lower_is_better = params.imported.lower_is_better if params.imported else ()
+    for metric in (*params.trained_metrics, *lower_is_better):
         file.check_metric(metric)
     if params.validation.complete_labels:
         file.check_complete(file.metrics, file.candidates)
@@ -74,4 +76,5 @@ def _write(
         ):
             write_table(table, stack.enter_context(replacing(path)), schema)
         save_params(tree, stack.enter_context(replacing(workspace.params)))
-    (workspace.reports / "validation.json").unlink(missing_ok=True)  # of the previous data
+    outdated_report = workspace.reports / "validation.json"
+    outdated_report.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Adds a candidate to the trained estimators, without training them again."""
+"""Extension of the trained estimators by a candidate, without training them again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from catimage.router import Router
 from catimage.workspace import Workspace
 
 DEFAULT_FOLDS = 5
-"""The folds of the cross-validation if ``train.folds`` is 0."""
+"""The number of folds of the cross-validation if ``train.folds`` is 0."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Extension:
     """A candidate that is added to the estimators of a workspace.
 
     Attributes:
-        workspace: the workspace, whose estimators do not know the candidate.
-        staged: a workspace whose tables contain the candidate; its estimators are written.
+        workspace: the workspace; its estimators have been trained without the candidate.
+        staged: a temporary workspace whose tables contain the candidate; the extended estimators
+            are written to it.
         params: the parameters of ``staged``.
         router: the router of ``workspace``.
-        name: the new candidate.
+        name: the name of the new candidate.
     """
 
     workspace: Workspace
@@ -45,14 +46,16 @@ class Extension:
 
 
 def extend_estimators(extension: Extension) -> int:
-    """Write every estimator of every trained metric, extended by the candidate, and its spread.
+    """Extend every estimator of every trained metric by the candidate, and write the estimators.
+
+    The predictive spread of each estimator (:mod:`catimage.estimators.spread`) is written too.
 
     Returns:
-        The number of training prompts that have a label of the candidate.
+        The number of training prompts that have a label of the candidate by the router's metric.
 
     Raises:
-        InputError: the candidate has no scores by a trained metric or too few, or an estimator was
-            trained on other candidates.
+        InputError: the candidate has no scores or too few scores by a trained metric, or an
+            estimator was trained on other candidates.
     """
     params, source = extension.params, extension.workspace.estimators
     metrics = [path.name for path in sorted(source.iterdir()) if path.is_dir()]
@@ -75,18 +78,25 @@ def extend_estimators(extension: Extension) -> int:
 
 
 def _check_metric(train: Dataset, metric: str, name: str) -> None:
+    """Check that the candidate ``name`` has scores by ``metric``."""
     scores = train.scores
     metrics = list(scores.loc[scores["candidate"] == name, "metric"].unique())
     if metric not in metrics:
         raise InputError(
-            f"scores: no score by {metric}, a trained metric, of the candidate"
-            f" {name!r}{nearest(metric, metrics)}. Add scores by it; there are scores by"
-            f" {', '.join(metrics)}."
+            f"scores: the candidate {name!r} has no score by the trained metric"
+            f" {metric!r}{nearest(metric, metrics)}. Add scores by this metric; the candidate only"
+            f" has scores by {', '.join(metrics)}."
         )
 
 
 def _check_count(labels: Floats, metric: str, name: str) -> int:
-    """Return the number of labels of the candidate."""
+    """Return the number of labels of the candidate; raise InputError if there are too few.
+
+    Args:
+        labels: the labels of the candidate, NaN where missing, (n_prompts,).
+        metric: the name of the metric, for the message.
+        name: the name of the candidate, for the message.
+    """
     count = int((~np.isnan(labels)).sum())
     if count < MIN_LABELS:
         raise InputError(
@@ -100,25 +110,38 @@ def _check_count(labels: Floats, metric: str, name: str) -> int:
 def _extend(
     extension: Extension, train: Dataset, labels: Floats, source: Path, target: Path
 ) -> None:
-    """Extend one estimator; its predictions of the other candidates do not change."""
+    """Extend one estimator; its predictions for the other candidates do not change.
+
+    Args:
+        extension: the candidate and the workspaces.
+        train: the train split.
+        labels: the labels of the train split, (n_prompts, n_candidates).
+        source: the folder of the estimator.
+        target: the folder of the extended estimator.
+    """
     names, column = train.candidates.names, train.candidates.names.index(extension.name)
-    others = np.delete(labels, column, axis=1)
+    other_labels = np.delete(labels, column, axis=1)
     estimator = load_estimator(extension.workspace, source, extension.router.candidates)
     predicted = read_out_of_fold(source / OUT_OF_FOLD, train.ids, extension.router.candidates)
     if predicted is None:
         settings = extension.params.train
         folds = settings.folds or DEFAULT_FOLDS
-        predicted = out_of_fold(estimator, (train.texts, others), folds, settings.seed)
+        predicted = out_of_fold(estimator, (train.texts, other_labels), folds, settings.seed)
     rows = np.flatnonzero(~np.isnan(labels[:, column]))
-    result = extend_estimator(
-        estimator, column, train.texts[rows], predicted[rows], others[rows], labels[rows, column]
+    extended = extend_estimator(
+        estimator,
+        column,
+        train.texts[rows],
+        predicted[rows],
+        other_labels[rows],
+        labels[rows, column],
     )
-    features, regressor = result.named_steps["features"], result.named_steps["regressor"]
+    features, regressor = extended.named_steps["features"], extended.named_steps["regressor"]
     all_predicted = regressor.insert_candidate(predicted, features.transform(train.texts))
     all_predicted[rows, column] = regressor.held_out_
     _, meta = store.load(source)
     meta |= {"candidates": names, "added": [*meta.get("added", []), extension.name]}
-    store.save(result, target, meta)
+    store.save(extended, target, meta)
     table = pd.DataFrame(all_predicted, columns=names)
     table.insert(0, "prompt_id", train.ids)
     table.to_parquet(target / OUT_OF_FOLD, index=False)
