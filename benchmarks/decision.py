@@ -1,5 +1,5 @@
-"""The time of one routing decision, with and without the text encoder, and of the k nearest
-neighbours among 100,000 prompts.
+"""Time of one routing decision, with and without text encoding, for each kind of estimator, and
+time of one search of the k nearest neighbors among 100,000 prompts.
 """
 
 from __future__ import annotations
@@ -29,23 +29,26 @@ ESTIMATORS = {
     "lstm": {"max_iter": 1},
     "finetuned": {"max_iter": 0},
 }
-"""Kinds with settings that shorten the training without changing the size of the model."""
+"""Settings by kind of estimator that shorten training without changing the size of the model."""
 STEPS = (1, 2, 4, 8, 16, 32)
-PROMPTS, WIDTH, NEIGHBOURS = 100_000, 768, 20
+PROMPTS, WIDTH, NEIGHBORS = 100_000, 768, 20
 
 
 def rows() -> list[Row]:
-    """Return two rows per kind (one for ``finetuned``, a text encoder), and three rows of kNN."""
+    """Return two rows per kind of estimator (one for ``finetuned``, whose text encoder cannot be
+    excluded), and three rows of the nearest-neighbor search.
+    """
     rng = np.random.default_rng(0)
     prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(1200)))
     table = []
     for name, settings in ESTIMATORS.items():
         router = _router(EstimatorParams(name=name, settings=settings), prompts, rng)
         table += _decision_rows(router, prompts)
-    return [*table, *_neighbour_rows()]
+    return [*table, *_neighbor_rows()]
 
 
 def _router(spec: EstimatorParams, prompts: list[str], rng: np.random.Generator) -> Router:
+    """Return a router whose estimator is trained on random quality labels."""
     costs, quality = np.array(STEPS, float), rng.random((len(prompts), len(STEPS)))
     context = EstimatorContext(steps=STEPS, step_groups=("g",) * len(STEPS))
     pipeline = build_estimator(spec, context)[0].fit(np.array(prompts, object), quality)
@@ -64,16 +67,17 @@ def _router(spec: EstimatorParams, prompts: list[str], rng: np.random.Generator)
 
 
 def _decision_rows(router: Router, prompts: list[str]) -> list[Row]:
+    """Return the rows of one router, with and without text encoding."""
     from catimage.encoders.cache import cached_encoder
 
-    name, texts = router.estimator_name, itertools.cycle(prompts)
+    name, endless_prompts = router.estimator_name, itertools.cycle(prompts)
     encoder = cached_encoder(EncoderParams())
-    with encoder.temporarily_cleared():  # so that every prompt is encoded, as in a server
-        with_text = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
+    with encoder.temporarily_cleared():  # every prompt is encoded, as in a server
+        with_text = seconds(lambda: router.route([next(endless_prompts)]), repeats=300) * 1e3
     table = [_decision_row(f"{name}, text encoding included", with_text, 5)]
     if name != "finetuned":
-        encoder.encode(prompts)
-        without_text = seconds(lambda: router.route([next(texts)]), repeats=300) * 1e3
+        encoder.encode(prompts)  # the cache now contains all prompts
+        without_text = seconds(lambda: router.route([next(endless_prompts)]), repeats=300) * 1e3
         table.append(_decision_row(f"{name}, without text encoding", without_text, 1))
     return table
 
@@ -82,29 +86,29 @@ def _decision_row(name: str, milliseconds: float, target: int) -> Row:
     return Row(f"decision, {name}", f"{milliseconds:.2f} ms", target=f"{target} ms median")
 
 
-def _neighbour_rows() -> list[Row]:
+def _neighbor_rows() -> list[Row]:
     from sklearn.neighbors import KNeighborsRegressor
 
     x, new = embeddings(PROMPTS, WIDTH), embeddings(1000, WIDTH, seed=1)
     y = labels(x)
-    index = CosineKNNRegressor(NEIGHBOURS)
+    index = CosineKNNRegressor(NEIGHBORS)
     fit = seconds(lambda: index.fit(x, y), repeats=1)
-    brute = KNeighborsRegressor(NEIGHBOURS, algorithm="brute", metric="cosine").fit(x, y)
-    first, second = (itertools.cycle(new[:, None]) for _ in range(2))
-    spent = seconds(lambda: index.predict(next(first)), repeats=500) * 1e3
-    alternative = seconds(lambda: brute.predict(next(second)), repeats=10) * 1e3
+    brute = KNeighborsRegressor(NEIGHBORS, algorithm="brute", metric="cosine").fit(x, y)
+    queries, brute_queries = (itertools.cycle(new[:, None]) for _ in range(2))
+    milliseconds = seconds(lambda: index.predict(next(queries)), repeats=500) * 1e3
+    alternative = seconds(lambda: brute.predict(next(brute_queries)), repeats=10) * 1e3
     recall, correlation = _recall(index, x, y, new)
     size = f"{PROMPTS:,} x {WIDTH}"
     return [
         Row(
             f"decision, knn among {size}",
-            f"{spent:.2f} ms",
+            f"{milliseconds:.2f} ms",
             f"{alternative:.1f} ms (scikit-learn)",
-            f"{alternative / spent:.0f}x",
+            f"{alternative / milliseconds:.0f}x",
             "1 ms median",
         ),
         Row(
-            f"knn among {size}: true neighbours found",
+            f"knn among {size}: true neighbors found",
             f"{recall:.1%}; predictions correlate {correlation:.3f} with exact ones",
         ),
         Row(f"fit, knn, {size}", f"{fit:.1f} s"),
@@ -114,14 +118,14 @@ def _neighbour_rows() -> list[Row]:
 def _recall(
     index: CosineKNNRegressor, x: np.ndarray, y: np.ndarray, new: np.ndarray
 ) -> tuple[float, float]:
-    """Return the share of the true nearest neighbours that the index finds, and the correlation of
-    its predictions with those of an exact search.
+    """Return the share of the true nearest neighbors that the index finds, and the correlation of
+    the predictions of the index with the predictions of an exact search.
     """
-    exact = CosineKNNRegressor(NEIGHBOURS, algorithm="brute").fit(x, y)
+    exact = CosineKNNRegressor(NEIGHBORS, algorithm="brute").fit(x, y)
     pairs = zip(index.neighbors(new), exact.neighbors(new), strict=True)
-    shared = [  # all labels differ, so that they identify the prompts
+    shared = [  # all labels are different, so that they identify the prompts
         len(set(index.labels_[a, 0]) & set(exact.labels_[b, 0])) for a, b in pairs
     ]
-    both = np.concatenate([index.predict(new), exact.predict(new)], axis=1)
-    correlation = np.diag(np.corrcoef(both.T)[: y.shape[1], y.shape[1] :])
-    return float(np.mean(shared)) / NEIGHBOURS, float(np.mean(correlation))
+    predicted = np.concatenate([index.predict(new), exact.predict(new)], axis=1)
+    correlation = np.diag(np.corrcoef(predicted.T)[: y.shape[1], y.shape[1] :])
+    return float(np.mean(shared)) / NEIGHBORS, float(np.mean(correlation))

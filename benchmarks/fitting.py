@@ -1,5 +1,5 @@
-"""Time and memory of fitting each kind of regressor on 5,000 prompts and 4 candidates, with given
-embeddings and hyper-parameters.
+"""Time and memory of fitting each kind of regressor to 5,000 prompts and 4 candidates. The
+computation of embeddings and the selection of hyper-parameters are not included.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from benchmarks.measure import Row, peak_gigabytes
 
 PROMPTS, WIDTH, CANDIDATES, KERNEL_COMPONENTS = 5000, 768, 4, 1000
 TARGET_SECONDS = {"knn": 5.0, "ridge": 5.0, "ridge on words": 5.0}
-"""Targets by regressor; that of the other regressors is 180 seconds."""
+"""Maximum time of a fit by regressor; 180 seconds for the other regressors."""
 
 
 def embeddings(n: int, width: int = WIDTH, seed: int = 0) -> np.ndarray:
-    """Return unit vectors (n, width) distributed like embeddings of prompts: mixtures of a thousand
-    topics around a common direction, with a decaying spectrum.
+    """Return unit vectors (n, width) with a distribution like that of embeddings of prompts:
+    mixtures of three of a thousand topics plus a common direction, with a decaying spectrum.
     """
     topics, rng = np.random.default_rng(7), np.random.default_rng(seed)
     spectrum = (1 + np.arange(width)) ** -0.5
@@ -35,8 +35,10 @@ def embeddings(n: int, width: int = WIDTH, seed: int = 0) -> np.ndarray:
 
 
 def labels(x: np.ndarray, candidates: int = CANDIDATES, seed: int = 0) -> np.ndarray:
-    """Return labels (n, candidates): a level that the candidates share, smaller differences, and
-    noise that is larger than both.
+    """Return labels (n, candidates) of prompts with embeddings ``x`` (n, width).
+
+    A label is the sum of a signal that is common to all candidates, a smaller signal of the
+    candidate, and noise whose standard deviation is larger than both.
     """
     rng = np.random.default_rng(seed)
     coefficients = rng.normal(size=(x.shape[1], candidates + 1))
@@ -46,8 +48,8 @@ def labels(x: np.ndarray, candidates: int = CANDIDATES, seed: int = 0) -> np.nda
     return values
 
 
-def texts(n: int, seed: int = 0) -> list[str]:
-    """Return prompts of 4 to 20 words with the word frequencies of a language (Zipf's law)."""
+def random_prompts(n: int, seed: int = 0) -> list[str]:
+    """Return prompts of 4 to 20 random words, whose frequencies follow Zipf's law."""
     rng = np.random.default_rng(seed)
     return [
         " ".join(f"w{min(w, 30_000)}" for w in rng.zipf(1.3, size=rng.integers(4, 21)))
@@ -56,7 +58,7 @@ def texts(n: int, seed: int = 0) -> list[str]:
 
 
 def regressors() -> dict[str, tuple[Any, Any]]:
-    """Return each regressor and scikit-learn's alternative (None if it has none), by name."""
+    """Return each regressor and its scikit-learn alternative (None if there is none), by name."""
     from sklearn.linear_model import Ridge
     from sklearn.neighbors import KNeighborsRegressor
 
@@ -81,8 +83,8 @@ def regressors() -> dict[str, tuple[Any, Any]]:
 
 
 def features(name: str) -> Any:
-    """Return the features of a regressor: TF-IDF, with or without dense columns, twelve tokens per
-    prompt, or embeddings.
+    """Return the features of the regressor ``name``: TF-IDF with or without dense columns, twelve
+    token embeddings per prompt, or embeddings (PROMPTS, WIDTH).
     """
     if name.startswith("ridge on words"):
         return _word_features(KERNEL_COMPONENTS if name.endswith("kernel") else 0)
@@ -97,28 +99,30 @@ def features(name: str) -> Any:
 
 
 def _word_features(dense_columns: int) -> Any:
+    """Return sparse TF-IDF features and the given number of dense columns."""
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
-    counts = vectorizer.fit_transform(texts(PROMPTS))
+    tfidf = vectorizer.fit_transform(random_prompts(PROMPTS))
     if not dense_columns:
-        return counts
-    return hstack([counts, csr_matrix(embeddings(PROMPTS, dense_columns))], "csr")
+        return tfidf
+    return hstack([tfidf, csr_matrix(embeddings(PROMPTS, dense_columns))], "csr")
 
 
 def measure(name: str) -> tuple[float, float, float]:
-    """Return the seconds of a fit, the peak memory in GB (including the features and Python), and
-    the seconds of scikit-learn's alternative (0 if it has none).
+    """Return the time of fitting the regressor ``name`` in seconds, the peak memory of the process
+    in GB, and the time of fitting its alternative in scikit-learn in seconds (0 if there is none).
     """
     regressor, alternative = regressors()[name]
     x, y = features(name), labels(embeddings(PROMPTS))
-    spent = _seconds(regressor, x, y)
+    fit_seconds = _fit_seconds(regressor, x, y)
     memory = peak_gigabytes()
-    return spent, memory, _seconds(alternative, x, y) if alternative is not None else 0.0
+    return fit_seconds, memory, _fit_seconds(alternative, x, y) if alternative is not None else 0.0
 
 
-def _seconds(regressor: Any, x: Any, y: np.ndarray) -> float:
+def _fit_seconds(regressor: Any, x: Any, y: np.ndarray) -> float:
+    """Return the time of fitting a clone of the regressor in seconds."""
     start = perf_counter()
     clone(regressor).fit(x, y)
     return perf_counter() - start
@@ -129,12 +133,12 @@ def rows() -> list[Row]:
     table = []
     for name in regressors():
         with get_context("spawn").Pool(1) as process:
-            spent, memory, alternative = process.apply(measure, (name,))
+            fit_seconds, memory, alternative = process.apply(measure, (name,))
         row = Row(
             f"fit, {name}, {PROMPTS:,} x {CANDIDATES}",
-            f"{spent:.3f} s, {memory:.2f} GB",
+            f"{fit_seconds:.3f} s, {memory:.2f} GB",
             f"{alternative:.3f} s (scikit-learn)" if alternative else "",
-            f"{spent / alternative:.1f}x its time" if alternative else "",
+            f"{fit_seconds / alternative:.1f}x its time" if alternative else "",
             f"{TARGET_SECONDS.get(name, 180.0):.0f} s, 2 GB",
         )
         table.append(row)

@@ -1,5 +1,5 @@
-"""Similarity sampling of 100,000 x 512 embeddings, compared with a greedy loop and with
-scikit-learn's radius neighbors.
+"""Time of selecting dissimilar prompts among 100,000 embeddings of width 512, compared with a
+greedy loop and with the radius neighbors of scikit-learn.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ from catimage.data.prompts.diversity import select_diverse
 
 N, WIDTH, THRESHOLD = 100_000, 512, 0.75
 N_COMPARED = 8_000
-"""Number of embeddings on which the alternatives are timed, because their time is quadratic."""
+"""Number of embeddings for the comparison; it is small because the time of the alternatives is
+quadratic.
+"""
 
 
 def embeddings(n: int) -> np.ndarray:
-    """Return unit vectors, one fifth of them similar to another vector and four fifths dissimilar.
+    """Return unit vectors (n, WIDTH), of which one fifth are similar to another vector.
 
-    This is the most expensive case, because most vectors are kept.
+    The data are a slow case, because most vectors are selected.
     """
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(n, WIDTH)).astype(np.float32)
     vectors[n * 4 // 5 :] = vectors[: n - n * 4 // 5] + 0.3 * vectors[n * 4 // 5 :]
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def greedy_loop(vectors: np.ndarray) -> list[int]:
-    """Return the kept rows; each vector is compared with all vectors kept before."""
+    """Return the selected rows: vectors that are not similar to any vector selected before."""
     kept: list[int] = []
     kept_vectors = np.empty_like(vectors)
     for i, vector in enumerate(vectors):
@@ -38,7 +41,7 @@ def greedy_loop(vectors: np.ndarray) -> list[int]:
 
 
 def radius_neighbors(vectors: np.ndarray) -> list[int]:
-    """Return the kept rows, from all similar pairs found by scikit-learn."""
+    """Return the same rows as :func:`greedy_loop`, computed from the radius neighbors."""
     neighbors = (
         NearestNeighbors(radius=1 - THRESHOLD, metric="cosine")
         .fit(vectors)
@@ -51,24 +54,28 @@ def radius_neighbors(vectors: np.ndarray) -> list[int]:
 
 
 def rows() -> list[Row]:
-    """Return the rows of the benchmark table."""
+    """Return one row for all embeddings, and one row per alternative."""
     subset = embeddings(N_COMPARED)
     expected = select_diverse(subset, THRESHOLD).tolist()
     assert expected == greedy_loop(subset) == radius_neighbors(subset)
-    package, loop, sklearn = (
-        seconds(lambda f=function: f(subset), repeats=1)
-        for function in (lambda x: select_diverse(x, THRESHOLD), greedy_loop, radius_neighbors)
-    )
+    select_time = seconds(lambda: select_diverse(subset, THRESHOLD), repeats=1)
+    loop_time = seconds(lambda: greedy_loop(subset), repeats=1)
+    sklearn_time = seconds(lambda: radius_neighbors(subset), repeats=1)
     vectors = embeddings(N)
     total = seconds(lambda: select_diverse(vectors, THRESHOLD), repeats=1)
     title = f"similarity sampling, {N_COMPARED:,} x {WIDTH}"
-    time = f"{package:.2f} s"
+    time = f"{select_time:.2f} s"
     return [
         Row(
             f"similarity sampling, {N:,} x {WIDTH}",
             f"{total:.1f} s, {peak_gigabytes():.1f} GB",
             target="60 s, 4 GB",
         ),
-        Row(title, time, f"{loop:.2f} s (greedy loop)", f"{loop / package:.1f}x"),
-        Row(title, time, f"{sklearn:.2f} s (scikit-learn, radius)", f"{sklearn / package:.1f}x"),
+        Row(title, time, f"{loop_time:.2f} s (greedy loop)", f"{loop_time / select_time:.1f}x"),
+        Row(
+            title,
+            time,
+            f"{sklearn_time:.2f} s (scikit-learn, radius)",
+            f"{sklearn_time / select_time:.1f}x",
+        ),
     ]

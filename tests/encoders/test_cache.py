@@ -11,6 +11,8 @@ from catimage.params import EncoderParams
 
 
 class RecordingEncoder:
+    """A text encoder that records its prompts. The embedding of a prompt is its length."""
+
     name, context = "recording", 77
 
     def __init__(self) -> None:
@@ -28,21 +30,21 @@ class RecordingEncoder:
         )
 
 
-def test_each_prompt_is_encoded_once_and_results_keep_the_order_of_the_request():
+def test_each_prompt_is_encoded_once_and_embeddings_are_in_the_order_of_the_prompts():
     recording = RecordingEncoder()
     encoder = CachedEncoder(recording)
     encoder.encode(["a", "bb", "ccc"])
-    again = encoder.encode(["ccc", "dddd", "a", "dddd", "bb"])
+    embedded = encoder.encode(["ccc", "dddd", "a", "dddd", "bb"])
     assert recording.encoded == ["a", "bb", "ccc", "dddd"]
-    assert again.pooled[:, 0].tolist() == [3, 4, 1, 4, 2]
-    assert np.diff(again.offsets).tolist() == [3, 4, 1, 4, 2]
-    assert again.tokens[:, 0].tolist() == [3] * 3 + [4] * 4 + [1] + [4] * 4 + [2] * 2
-    assert again.layers[:, :, 0].tolist() == [[k, -k] for k in (3, 4, 1, 4, 2)]
-    assert again.cut.tolist() == [False, True, False, True, False]
-    assert again.prompt_ids[2] == prompt_id("a")
+    assert embedded.pooled[:, 0].tolist() == [3, 4, 1, 4, 2]
+    assert np.diff(embedded.offsets).tolist() == [3, 4, 1, 4, 2]
+    assert embedded.tokens[:, 0].tolist() == [3] * 3 + [4] * 4 + [1] + [4] * 4 + [2] * 2
+    assert embedded.layers[:, :, 0].tolist() == [[k, -k] for k in (3, 4, 1, 4, 2)]
+    assert embedded.cut.tolist() == [False, True, False, True, False]
+    assert embedded.prompt_ids[2] == prompt_id("a")
 
 
-def test_memory_is_bounded_and_a_single_prompt_is_cached_until_the_next_single_prompt():
+def test_memory_is_limited_and_a_single_prompt_is_cached_until_the_next_single_prompt():
     recording = RecordingEncoder()
     encoder = CachedEncoder(recording, max_bytes=2500)  # two prompts
     for _ in range(2):
@@ -56,7 +58,7 @@ def test_memory_is_bounded_and_a_single_prompt_is_cached_until_the_next_single_p
     assert recording.encoded[-2:] == ["x", "x"]
 
 
-def test_a_prompt_that_occurs_twice_in_the_first_request_is_encoded_once():
+def test_a_prompt_that_occurs_twice_in_the_first_call_is_encoded_once():
     recording = RecordingEncoder()
     encoder = CachedEncoder(recording)
     assert encoder.encode(["a", "a"]).pooled[:, 0].tolist() == pytest.approx([1, 1])

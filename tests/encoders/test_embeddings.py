@@ -11,25 +11,24 @@ from catimage.errors import InputError
 
 
 def random_embeddings(lengths, name="p"):
+    """Return random embeddings of prompts with the given numbers of tokens."""
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     pooled, tokens = rng.normal(size=(len(lengths), 4)), rng.normal(size=(offsets[-1], 3))
-    ids, cut, layers = (
-        [f"{name}{i}" for i in range(len(lengths))],
-        np.arange(len(lengths)) == 0,
-        rng.normal(size=(len(lengths), 2, 3)),
-    )
+    ids = [f"{name}{i}" for i in range(len(lengths))]
+    cut, layers = np.arange(len(lengths)) == 0, rng.normal(size=(len(lengths), 2, 3))
     return Embeddings(
         ids, pooled.astype("f4"), layers.astype("f2"), tokens.astype("f2"), offsets, cut, "tiny"
     )
 
 
 def tokens_of(embeddings, i):
+    """Return the token states of prompt ``i``."""
     return embeddings.tokens[embeddings.offsets[i] : embeddings.offsets[i + 1]]
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
-def test_take_returns_the_requested_rows_in_order(lengths, data):
+def test_take_returns_the_embeddings_of_the_given_prompts_in_order(lengths, data):
     embeddings = random_embeddings(lengths)
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=10))
     taken = embeddings.take([f"p{i}" for i in rows])
@@ -53,7 +52,7 @@ def test_saved_embeddings_are_loaded_unchanged(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
-def test_embeddings_are_concatenated():
+def test_concatenated_embeddings_contain_the_prompts_of_all_parts():
     both = concatenate([random_embeddings([2, 1]), random_embeddings([3], "q")])
     assert both.prompt_ids == ["p0", "p1", "q0"]
     assert both.offsets.tolist() == [0, 2, 3, 6]
@@ -63,7 +62,7 @@ def test_embeddings_are_concatenated():
 
 
 @given(st.lists(st.text("ab", max_size=9), min_size=1, max_size=12), st.integers(1, 5))
-def test_batches_contain_prompts_of_similar_length_and_results_keep_the_order(prompts, size):
+def test_batches_contain_prompts_of_similar_length_and_the_order_is_restored(prompts, size):
     batch_lengths = []
 
     def encode(texts):
@@ -91,7 +90,7 @@ def test_batches_contain_prompts_of_similar_length_and_results_keep_the_order(pr
 
 def test_a_prompt_without_an_embedding_is_rejected():
     with pytest.raises(
-        InputError, match=r"embeddings/tiny: 1 prompts have no embedding \(first zz\)"
+        InputError, match=r"embeddings/tiny: no embedding of 1 prompts \(the first is zz\)"
     ):
         random_embeddings([1]).take(["p0", "zz"])
 

@@ -36,7 +36,7 @@ def encoder(source):
 
 
 @torch.inference_mode()
-def test_pooled_embeddings_equal_open_clip(source, model, encoder):
+def test_pooled_embeddings_equal_those_of_open_clip(source, model, encoder):
     expected = model.encode_text(open_clip.get_tokenizer(source)(PROMPTS), normalize=True).numpy()
     pooled = encoder.encode(PROMPTS).pooled
     assert pooled.dtype == np.float32
@@ -62,7 +62,9 @@ def test_token_embeddings_are_the_last_hidden_states_without_padding(source, mod
 
 
 @torch.inference_mode()
-def test_layers_are_token_means_of_each_layers_input_and_output(source, model, encoder):
+def test_layers_are_means_over_tokens_of_the_inputs_and_outputs_of_the_layers(
+    source, model, encoder
+):
     recorded = [[] for _ in range(1 + len(model.transformer.resblocks))]
     hooks = [
         model.transformer.resblocks[0].register_forward_pre_hook(
@@ -84,7 +86,7 @@ def test_layers_are_token_means_of_each_layers_input_and_output(source, model, e
     np.testing.assert_allclose(layers, expected, atol=2e-3 * np.abs(expected).max())
 
 
-def test_an_embedding_does_not_depend_on_the_batch(encoder):
+def test_an_embedding_does_not_depend_on_the_other_prompts_of_a_batch(encoder):
     many = [f"{p} number {i}" for i in range(BATCH_SIZE // 2) for p in PROMPTS]
     together, alone = encoder.encode(many), encoder.encode(many[-1:])
     assert len(together) == len(many) > BATCH_SIZE
@@ -93,7 +95,7 @@ def test_an_embedding_does_not_depend_on_the_batch(encoder):
     assert together.prompt_ids == [prompt_id(p) for p in many]
 
 
-def test_prompts_longer_than_the_context_are_truncated_and_counted(encoder, source):
+def test_prompts_longer_than_the_context_are_truncated_and_marked(encoder, source):
     tokenizer = open_clip.get_tokenizer(source)
     tokens = ["red"] * (encoder.context - 2)
     full, longer = " ".join(tokens), " ".join([*tokens, "blue"])
@@ -105,7 +107,7 @@ def test_prompts_longer_than_the_context_are_truncated_and_counted(encoder, sour
     np.testing.assert_array_equal(embedded.pooled[0], embedded.pooled[1])
 
 
-def test_any_text_has_an_embedding(encoder):
+def test_unusual_text_has_a_finite_embedding(encoder):
     embedded = encoder.encode(["Ωμέγα 漢字 🙂", "", "\x07", "a" * 99_999])
     assert np.isfinite(embedded.pooled).all()
     assert np.isfinite(embedded.tokens.astype(float)).all()
@@ -126,8 +128,10 @@ def test_a_prompt_is_encoded_in_one_forward_pass_without_padding(encoder, monkey
 
 
 @torch.inference_mode()
-def test_custom_text_models_that_pool_at_an_end_token_id(tmp_path):
-    """open_clip's CustomTextCLIP has a separate text module, pooled at the token ``eos_id``."""
+def test_embeddings_of_custom_text_models_equal_those_of_open_clip(tmp_path):
+    """The CustomTextCLIP models of open_clip have a separate text module, which pools at the token
+    ``eos_id``.
+    """
     save_clip_folder(tmp_path)
     path, weights = tmp_path / "open_clip_config.json", tmp_path / "open_clip_model.safetensors"
     config = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Tests with a small, randomly initialised BERT in the folder format of sentence-transformers."""
+"""Tests of the encoder with a small BERT with random weights, saved by sentence-transformers."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def encoder(folder):
 PROMPTS = ["a red circle", "two small blue square on grey", "the " * 6, "the " * 7]
 
 
-def test_lengths_norms_and_truncation(encoder, folder):
+def test_numbers_of_tokens_truncation_and_unit_length(encoder, folder):
     embedded = encoder.encode(PROMPTS)
     assert encoder.context == CONTEXT
     assert np.diff(embedded.offsets).tolist() == [5, 8, 8, 8]  # [CLS] and [SEP] count
@@ -64,7 +64,7 @@ def test_lengths_norms_and_truncation(encoder, folder):
     assert embedded.encoder == EncoderParams(model=f"sentence-transformers:{folder}").name
 
 
-def test_pooled_embeddings_are_token_means_in_any_batch(encoder):
+def test_pooled_embeddings_are_means_over_tokens_in_any_batch(encoder):
     together = encoder.encode(PROMPTS)
     for i, prompt in enumerate(PROMPTS):
         alone = encoder.encode([prompt])
@@ -73,7 +73,7 @@ def test_pooled_embeddings_are_token_means_in_any_batch(encoder):
         assert mean / np.linalg.norm(mean) == pytest.approx(alone.pooled[0], abs=2e-3)
 
 
-def test_layers_are_the_means_over_the_tokens_of_the_hidden_states(encoder, folder):
+def test_layers_are_means_of_the_hidden_states_over_the_tokens(encoder, folder):
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -95,9 +95,9 @@ def test_layers_are_the_means_over_the_tokens_of_the_hidden_states(encoder, fold
 
 
 def test_invalid_models_are_rejected(folder, tmp_path):
-    with pytest.raises(InputError, match="no weights to choose from"):
+    with pytest.raises(InputError, match="models cannot be selected"):
         load_encoder(EncoderParams(model=f"sentence-transformers:{folder}", weights="openai"))
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match=r"encoder\.model: folder .* not found"):
         load_encoder(EncoderParams(model=f"sentence-transformers:{tmp_path}/none"))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot load"):

@@ -1,5 +1,5 @@
-"""Behavioural tests of every kind of estimator: minimum functionality, directional expectations and
-invariance.
+"""Behavioural tests of every kind of estimator: minimum functionality, directional expectations,
+and invariance (as in CheckList, Ribeiro et al. 2020).
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from catimage.estimators.context import EstimatorContext
 from catimage.params import EstimatorParams
 
 QUALITY = {"plain": (0.7, 0.6), "crowded": (0.3, 0.8)}
-"""Mean quality of the cheap and of the expensive candidate, by type of scene."""
+"""Mean quality of the cheap candidate and of the expensive candidate, by type of scene."""
 FAST_SETTINGS = {
     "clusters": {"n_clusters": 4},
     "finetuned": {"max_iter": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2},
@@ -27,8 +27,8 @@ FAST_SETTINGS = {
 }
 """Settings that shorten training; the defaults are measured in benchmarks/."""
 ORDER_INDEPENDENT = ("knn", "ridge")
-"""Kinds that do not depend on the order of the training prompts; the other kinds draw batches,
-initial centers or samples.
+"""Kinds of estimators whose predictions do not depend on the order of the training prompts. The
+other kinds draw batches, initial centers or samples.
 """
 COLOURS = ("red", "blue", "green", "purple", "orange", "black", "white", "yellow")
 SIZES = ("tiny", "small", "large", "huge")
@@ -44,17 +44,14 @@ def prompts_of(n, seed):
             rng.choice(SHAPES, 2, replace=False),
             rng.choice(SIZES),
         )
-        prompts[
-            (
-                f"four small {a} {x}s and five {size} {b} {y}s"
-                if len(prompts) % 2
-                else f"a {size} {a} {x} on a plain grey background"
-            )
-        ] = None
+        crowded = f"four small {a} {x}s and five {size} {b} {y}s"
+        plain = f"a {size} {a} {x} on a plain grey background"
+        prompts[crowded if len(prompts) % 2 else plain] = None
     return np.array(list(prompts), object)
 
 
 def labels_of(n, seed):
+    """Return noisy labels (n, 2) of the prompts that ``prompts_of(n, ...)`` returns."""
     truth = np.array([QUALITY["crowded" if i % 2 else "plain"] for i in range(n)])
     return truth + np.random.default_rng(seed).normal(0, 0.03, truth.shape)
 
@@ -84,7 +81,7 @@ def fitted(kind):
     return unfitted(kind).fit(PROMPTS, LABELS)
 
 
-def test_minimum_functionality_predictions_are_better_than_the_mean_label_on_unseen_prompts(fitted):
+def test_minimum_functionality_error_on_unseen_prompts_is_below_that_of_the_mean_label(fitted):
     predicted, truth = fitted.predict(UNSEEN), labels_of(40, 3)
     assert predicted.shape == truth.shape and np.isfinite(predicted).all()
     assert np.mean((predicted - truth) ** 2) < 0.5 * np.mean((LABELS.mean(axis=0) - truth) ** 2)
@@ -101,22 +98,20 @@ def test_direction_a_candidate_that_is_always_better_has_higher_predictions(kind
     assert (predicted[:, 0] > predicted[:, 1]).mean() >= 0.9
 
 
-def test_invariance_white_space(fitted):
+def test_invariance_predictions_do_not_depend_on_white_space(fitted):
     spaced = np.array([f"  {prompt.replace(' ', '   ')}\n" for prompt in UNSEEN], object)
     assert fitted.predict(spaced) == pytest.approx(fitted.predict(UNSEEN), abs=1e-6)
 
 
-def test_invariance_the_other_prompts_of_a_batch(fitted):
+def test_invariance_predictions_do_not_depend_on_the_other_prompts_of_a_batch(fitted):
     one_by_one = np.concatenate([fitted.predict(UNSEEN[i : i + 1]) for i in range(4)])
     assert one_by_one == pytest.approx(fitted.predict(UNSEEN)[:4], abs=1e-4)
 
 
-def test_invariance_the_order_of_the_training_prompts(kind, fitted):
+def test_invariance_the_order_of_the_training_prompts_changes_few_choices(kind, fitted):
     order = np.random.default_rng(4).permutation(len(PROMPTS))
-    again, before = (
-        unfitted(kind).fit(PROMPTS[order], LABELS[order]).predict(UNSEEN),
-        fitted.predict(UNSEEN),
-    )
+    permuted = unfitted(kind).fit(PROMPTS[order], LABELS[order]).predict(UNSEEN)
+    predicted = fitted.predict(UNSEEN)
     if kind in ORDER_INDEPENDENT:
-        assert again == pytest.approx(before, abs=1e-3)
-    assert (again.argmax(axis=1) == before.argmax(axis=1)).mean() >= 0.9
+        assert permuted == pytest.approx(predicted, abs=1e-3)
+    assert (permuted.argmax(axis=1) == predicted.argmax(axis=1)).mean() >= 0.9

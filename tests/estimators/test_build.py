@@ -13,24 +13,28 @@ from catimage.scenes.grammar import draw_scene
 
 
 def built(name, **more):
-    """An unfitted estimator and its grid; ``more`` are attributes of its parameters or context."""
+    """Return an unfitted estimator and its grid; ``more`` are settings of its parameters or
+    context.
+    """
     spec = {k: more.pop(k) for k in ("kind", "features", "settings") if k in more}
     return build_estimator(EstimatorParams(name=name, **spec), EstimatorContext(**more))
 
 
 @pytest.fixture(scope="module")
 def data():
-    """Captions of the scene grammar, and labels that depend on the number of objects."""
+    """Return train and validation splits: captions of scenes, and labels that depend on the number
+    of objects in the scene.
+    """
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng) for _ in range(300)]
-    crowd = np.array([sum(g.count for g in s.groups) for s in scenes], float)
-    labels = np.stack([20 - crowd, np.full(300, 12.0)], 1)
+    n_objects = np.array([sum(g.count for g in s.groups) for s in scenes], float)
+    labels = np.stack([20 - n_objects, np.full(300, 12.0)], 1)
     prompts = np.array([s.caption() for s in scenes], object)
     return (prompts[:240], labels[:240]), (prompts[240:], labels[240:])
 
 
 @pytest.mark.parametrize("name", ["clusters", "knn", "mlp", "ridge", "transformer"])
-def test_every_estimator_learns_and_can_be_saved_and_loaded(name, data, tmp_path):
+def test_every_estimator_reduces_the_error_and_can_be_saved_and_loaded(name, data, tmp_path):
     train, val = data
     pipeline, grid = built(name)
     fitted = fit(pipeline, grid, train, val)
@@ -54,7 +58,7 @@ def test_knn_predicts_the_mean_label_of_the_prompts_with_the_largest_cosine_simi
     assert fitted.predict(val[0]) == pytest.approx(train[1][nearest].mean(axis=1), abs=0.35)
 
 
-def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
+def test_stored_embeddings_are_used_and_not_saved_with_the_estimator(data, tmp_path):
     from catimage.encoders.loading import load_encoder
 
     train, val = data
@@ -62,27 +66,27 @@ def test_stored_embeddings_are_looked_up_and_not_saved(data, tmp_path):
     embeddings = load_encoder(EncoderParams()).encode([*train[0], *val[0]])
     embeddings.save(folder)
     stored, _ = built("knn", embeddings_folder=lambda name: folder)
-    fresh, _ = built("knn")
+    encoding, _ = built("knn")
     assert stored.fit(*train).predict(val[0]) == pytest.approx(
-        fresh.fit(*train).predict(val[0]), abs=1e-3
+        encoding.fit(*train).predict(val[0]), abs=1e-3
     )
     store.save(stored, tmp_path / "knn", {})
     assert store.load(tmp_path / "knn")[0].named_steps["features"].stored is None
 
 
-def test_unknown_kinds_and_settings_are_refused_with_a_suggestion():
+def test_unknown_kinds_and_settings_are_rejected_with_a_suggestion():
     with pytest.raises(InputError, match=r"unknown kind 'rigde' .did you mean 'ridge'"):
         built("rigde")
     with pytest.raises(InputError, match=r"mine: unknown setting 'alhpa' .did you mean 'alpha'"):
         built("mine", kind="ridge", settings={"alhpa": 3})
 
 
-def test_a_given_setting_is_fixed_and_not_in_the_grid():
+def test_a_parameter_in_the_settings_is_not_in_the_grid():
     pipeline, grid = built("mine", kind="ridge", settings={"alpha": 3.0})
     assert pipeline.named_steps["regressor"].alpha == 3.0 and grid == {}
 
 
-def test_an_untrusted_type_is_refused(tmp_path):
+def test_an_untrusted_type_is_rejected(tmp_path):
     from skops.io import dump
 
     from catimage.errors import InputError as UntrustedType
@@ -123,7 +127,7 @@ def test_a_renamed_setting_is_rejected_with_its_new_name(kind, old, new):
     assert str(error.value) == message
 
 
-def test_members_of_a_stack_come_before_the_stack():
+def test_the_members_of_a_stack_are_ordered_before_the_stack():
     both = EstimatorParams(name="both", kind="stack", members=("knn", "ridge"))
     knn, ridge = EstimatorParams(name="knn"), EstimatorParams(name="ridge")
     assert in_dependency_order([both, knn, ridge]) == [knn, ridge, both]

@@ -7,12 +7,14 @@ from catimage.estimators.clusters import ClusterRegressor
 
 
 @parametrize_with_checks([ClusterRegressor(64, 0.0)])
-def test_check_estimator(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def data(n=400, seed=0):
-    """Four groups of prompts, and noisy labels that depend only on the group."""
+    """Return embeddings of prompts in four groups, noisy labels whose means depend only on the
+    group, these means, and the group of each prompt.
+    """
     rng = np.random.default_rng(seed)
     group = rng.integers(4, size=n)
     quality = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [0, 9, 0, 9]]).T
@@ -24,7 +26,7 @@ def data(n=400, seed=0):
     )
 
 
-def test_quality_is_the_mean_label_of_the_cluster():
+def test_predictions_are_the_mean_labels_of_the_clusters():
     x, y, _, group = data()
     model = ClusterRegressor(4, shrinkage=0.0).fit(x, y)
     means = np.stack([y[group == k].mean(axis=0) for k in range(4)])
@@ -32,7 +34,7 @@ def test_quality_is_the_mean_label_of_the_cluster():
     assert model.multiply_adds(x[:1]) == 4 * 8
 
 
-def test_cluster_means_are_shrunk_to_the_overall_mean():
+def test_means_of_clusters_are_shrunk_towards_the_mean_over_all_prompts():
     x, y, _, group = data()
     counts = np.bincount(group)[:, None]
     means = np.stack([y[group == k].mean(axis=0) for k in range(4)])
@@ -53,7 +55,7 @@ def test_missing_labels_are_ignored():
     assert np.abs(predicted - quality).max() < 0.6
 
 
-def test_missing_labels_that_depend_on_the_prompt_cause_no_bias():
+def test_predictions_are_unbiased_if_missing_labels_depend_on_the_prompt():
     x, y, quality, group = data(4000)
     incomplete = np.where(
         np.random.default_rng(0).random(y.shape) < (0.2 + 0.2 * group)[:, None], np.nan, y
@@ -63,7 +65,7 @@ def test_missing_labels_that_depend_on_the_prompt_cause_no_bias():
     )
 
 
-def test_a_candidate_is_added_from_a_few_prompts_without_changing_the_others():
+def test_a_candidate_is_added_without_changing_the_predictions_of_the_other_candidates():
     x, y, quality, _ = data()
     model = ClusterRegressor(4, shrinkage=1.0).fit(x, y[:, [0, 2]])
     before, centers = model.predict(x), model.centers_.copy()
@@ -76,7 +78,7 @@ def test_a_candidate_is_added_from_a_few_prompts_without_changing_the_others():
     assert model.add_candidate(few, labels[:, 1]).predict(x)[:, 3] == pytest.approx(after[:, 1])
 
 
-def test_there_are_at_most_as_many_clusters_as_prompts():
+def test_the_number_of_clusters_is_at_most_the_number_of_prompts():
     x, y, *_ = data(5)
     assert ClusterRegressor(32, shrinkage=0.0).fit(x, y).predict(x) == pytest.approx(y)
 

@@ -10,42 +10,46 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from catimage.data.missing_labels import mean_labels
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
-from catimage.estimators.differences import DifferencesRegressor, join_levels, split_levels
+from catimage.estimators.differences import (
+    DifferencesRegressor,
+    labels_of_differences,
+    means_and_differences,
+)
 from catimage.estimators.fitting import difference_error, fit
 from catimage.params import EstimatorParams
 
 
 @parametrize_with_checks([DifferencesRegressor(LinearRegression())])
-def test_scikit_learn_contract(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 @given(n=st.integers(1, 6), m=st.integers(2, 5), seed=st.integers(0, 1000))
-def test_join_levels_is_the_inverse_of_split_levels(n, m, seed):
+def test_labels_are_restored_from_means_and_differences(n, m, seed):
     labels = np.random.default_rng(seed).normal(size=(n, m))
     means = mean_labels(labels)
-    targets = split_levels(labels, means)
+    targets = means_and_differences(labels, means)
     assert targets[:, 1:].sum(axis=1) == pytest.approx(np.zeros(n), abs=1e-9)
-    assert join_levels(targets, means) == pytest.approx(labels)
+    assert labels_of_differences(targets, means) == pytest.approx(labels)
 
 
-def test_a_missing_label_stays_missing_and_changes_no_other_difference():
+def test_a_missing_label_does_not_change_the_differences_of_the_other_labels():
     labels = np.add.outer([0.0, 5.0, -3.0], [1.0, 2.0, 4.0])
     labels[1, 2] = np.nan
-    targets = split_levels(labels, np.array([1.0, 2.0, 4.0]))
+    targets = means_and_differences(labels, np.array([1.0, 2.0, 4.0]))
     assert np.isnan(targets[1, 3])
     assert targets[:, 0] == pytest.approx([0, 5, -3])
     assert np.nan_to_num(targets[:, 1:]) == pytest.approx(np.zeros((3, 3)))
 
 
-def test_a_linear_model_does_not_change():
+def test_predictions_of_a_linear_model_do_not_change():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 4))
     levels = LinearRegression().fit(x, y).predict(x)
     assert DifferencesRegressor(LinearRegression()).fit(x, y).predict(x) == pytest.approx(levels)
 
 
-def test_a_shallow_tree_improves_if_levels_vary_more_than_differences():
+def test_a_shallow_tree_has_a_smaller_error_if_means_vary_more_than_differences():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(400, 2))
     y = (
@@ -59,7 +63,7 @@ def test_a_shallow_tree_improves_if_levels_vary_more_than_differences():
     assert differences < levels / 10
 
 
-def test_target_is_a_parameter_of_every_kind():
+def test_target_auto_adds_the_target_to_the_grid():
     rng = np.random.default_rng(2)
     prompts = np.array([f"{w} thing {i}" for i in range(60) for w in ("red", "blue")], object)
     y = np.array([[i % 2, 1 - i % 2] for i in range(120)], float) + rng.normal(size=(120, 1)) * 5
@@ -73,8 +77,8 @@ def test_target_is_a_parameter_of_every_kind():
     assert clone(fitted).get_params()["regressor__target"] in ("levels", "differences")
 
 
-def test_an_unknown_target_is_refused():
-    with pytest.raises(ValueError, match="target"):
+def test_an_unknown_target_is_rejected():
+    with pytest.raises(ValueError, match="target: unknown value 'ratios'"):
         DifferencesRegressor(LinearRegression(), target="ratios").fit(
             np.ones((3, 1)), np.ones((3, 2))
         )

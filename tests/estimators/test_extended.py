@@ -16,9 +16,9 @@ from catimage.params import EstimatorParams
 SHAPES = ("ring", "square", "star", "disc", "cross")
 
 
-def world(n=300, width=6, noise=0.05, seed=0):
-    """Features, true qualities (n, 3), and noisy labels of them. The quality of the third candidate
-    is linear in the first two and the features.
+def simulated_data(n=300, width=6, noise=0.05, seed=0):
+    """Return features, true qualities (n, 3), and noisy labels (n, 3). The quality of the third
+    candidate is linear in the qualities of the first two candidates and in the features.
     """
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, width))
@@ -29,7 +29,9 @@ def world(n=300, width=6, noise=0.05, seed=0):
 
 
 def extended_ridge(X, labels, rows, column=2, base=None):
-    """A ridge regression of the other candidates, extended by ``column`` with ``rows``."""
+    """Return a ridge regression extended by the candidate in ``column``, given the labels of
+    ``rows``.
+    """
     others = np.delete(labels, column, axis=1)
     base = base or Ridge(1e-3).fit(X, others)
     return ExtendedRegressor(base, column).extend(
@@ -38,7 +40,7 @@ def extended_ridge(X, labels, rows, column=2, base=None):
 
 
 def test_predictions_of_the_other_candidates_do_not_change():
-    X, _, labels = world()
+    X, _, labels = simulated_data()
     for column in (0, 1, 2):
         extended = extended_ridge(X, labels, np.arange(60), column)
         assert np.array_equal(
@@ -46,13 +48,13 @@ def test_predictions_of_the_other_candidates_do_not_change():
         )
 
 
-def test_a_linear_quality_is_learned_from_few_labels():
-    X, true, labels = world()
+def test_a_quality_that_is_linear_in_the_features_is_learned_from_few_labels():
+    X, true, labels = simulated_data()
     error = extended_ridge(X, labels, np.arange(60)).predict(X[60:])[:, 2] - true[60:, 2]
     assert np.sqrt((error**2).mean()) < 0.1 < true[:, 2].std()
 
 
-def test_the_difference_is_constant_if_nothing_predicts_it():
+def test_a_constant_difference_between_candidates_is_predicted_exactly():
     rng = np.random.default_rng(0)
     X, old = rng.normal(size=(200, 4)), rng.normal(size=(200, 2))
     base = Ridge(1e-3).fit(X, old)
@@ -61,15 +63,17 @@ def test_the_difference_is_constant_if_nothing_predicts_it():
     assert extended.predict(X)[:, 2] == pytest.approx(base.predict(X).mean(axis=1) + 3)
 
 
-def test_the_leave_one_out_predictions_equal_those_of_refitting(monkeypatch):
-    """The closed form compared with refitting without the prompt, with a fixed penalty."""
-    X, _, labels = world(n=30)
+def test_leave_one_out_predictions_equal_predictions_after_refitting_without_the_prompt(
+    monkeypatch,
+):
+    """The penalty and the weight of the kernels are fixed."""
+    X, _, labels = simulated_data(n=30)
     monkeypatch.setattr(module, "ALPHAS", np.array([0.3]))
     monkeypatch.setattr(module, "SHARES", (0.5,))
     blocks, y = [labels[:, :2] - labels[:, :2].mean(axis=0), X - X.mean(axis=0)], labels[:, 2]
     scales = [module._centred_kernel(b)[1] for b in blocks]
     kernel = sum(0.5 * b @ b.T / s for b, s in zip(blocks, scales, strict=True))
-    left_out = module._select(blocks, y).left_out
+    leave_one_out = module._select_kernel_ridge(blocks, y).leave_one_out
     for i in (0, 7, 29):
         others = np.delete(np.arange(30), i)
         system = np.block(
@@ -79,27 +83,27 @@ def test_the_leave_one_out_predictions_equal_those_of_refitting(monkeypatch):
             ]
         )
         solved = np.linalg.solve(system, np.append(y[others], 0))
-        assert left_out[i] == pytest.approx(kernel[i, others] @ solved[:-1] + solved[-1])
+        assert leave_one_out[i] == pytest.approx(kernel[i, others] @ solved[:-1] + solved[-1])
 
 
 def test_missing_labels_of_the_other_candidates_are_replaced_by_predictions():
-    X, true, labels = world()
+    X, true, labels = simulated_data()
     labels[:60:3, 0] = np.nan
     base = Ridge(1e-3).fit(X, true[:, :2])
     error = extended_ridge(X, labels, np.arange(60), base=base).predict(X[60:])[:, 2] - true[60:, 2]
     assert np.sqrt((error**2).mean()) < 0.1
 
 
-def test_differences_are_clipped_to_their_range_in_training():
-    X, _, labels = world()
+def test_predicted_differences_are_clipped_to_the_range_of_the_training_labels():
+    X, _, labels = simulated_data()
     extended = extended_ridge(X, labels, np.arange(60))
     difference = labels[:60, 2] - labels[:60, :2].mean(axis=1)
-    far = extended.predict(100 * X)
-    assert np.ptp(far[:, 2] - far[:, :2].mean(axis=1)) <= np.ptp(difference) + 1e-9
+    predicted = extended.predict(100 * X)
+    assert np.ptp(predicted[:, 2] - predicted[:, :2].mean(axis=1)) <= np.ptp(difference) + 1e-9
 
 
-def test_sparse_features_give_the_same_predictions():
-    X, _, labels = world()
+def test_predictions_of_sparse_and_dense_features_are_equal():
+    X, _, labels = simulated_data()
     base = Ridge(1e-3).fit(X, labels[:, :2])
     dense = extended_ridge(X, labels, np.arange(60), base=base).predict(X)
     sparse = extended_ridge(csr_matrix(X), labels, np.arange(60), base=base).predict(csr_matrix(X))
@@ -107,7 +111,7 @@ def test_sparse_features_give_the_same_predictions():
 
 
 def test_a_clone_can_be_fitted_to_all_candidates():
-    X, true, labels = world()
+    X, true, labels = simulated_data()
     extended = extended_ridge(X, labels, np.arange(60))
     incomplete = labels.copy()
     incomplete[80:, 2] = np.nan
@@ -116,7 +120,7 @@ def test_a_clone_can_be_fitted_to_all_candidates():
 
 
 def test_an_extended_estimator_can_be_extended_saved_and_loaded(tmp_path):
-    X, _, labels = world()
+    X, _, labels = simulated_data()
     base = Ridge(1e-3).fit(X, labels[:, :2])
     pipeline = Pipeline([("features", FunctionTransformer()), ("regressor", base)])
     first = extend_estimator(
@@ -131,8 +135,8 @@ def test_an_extended_estimator_can_be_extended_saved_and_loaded(tmp_path):
     assert np.array_equal(loaded.predict(X)[:, 1:], first.predict(X))
 
 
-def test_one_label_is_not_enough():
-    X, _, labels = world()
+def test_a_single_label_is_rejected():
+    X, _, labels = simulated_data()
     with pytest.raises(ValueError, match="at least two labelled prompts, not 1"):
         extended_ridge(X, labels, np.array([0]))
 
@@ -150,7 +154,7 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec["name"])
-def test_every_kind_can_be_extended_saved_and_loaded(spec, tmp_path):
+def test_every_kind_of_estimator_can_be_extended_saved_and_loaded(spec, tmp_path):
     prompts = np.array(
         [
             f"{n} {c} {s}"

@@ -33,7 +33,7 @@ def fitted():
     return Pipeline([("features", RawPrompts()), ("regressor", clone(QUICK))]).fit(PROMPTS, LABELS)
 
 
-def test_learns_and_changes_the_weights_of_the_text_encoder(fitted):
+def test_training_reduces_the_error_and_changes_the_weights_of_the_text_encoder(fitted):
     assert np.mean((fitted.predict(PROMPTS) - LABELS) ** 2) < 0.7 * LABELS.var(axis=0).mean()
     frozen = (
         dict(load_encoder(EncoderParams()).text_tower.named_parameters())["ln_final.weight"]
@@ -43,13 +43,13 @@ def test_learns_and_changes_the_weights_of_the_text_encoder(fitted):
     assert np.abs(fitted[-1].weights_["text_tower.ln_final.weight"] - frozen).max() > 1e-4
 
 
-def test_is_saved_and_loaded_without_pickle(fitted, tmp_path):
+def test_a_loaded_estimator_predicts_the_same_as_the_saved_estimator(fitted, tmp_path):
     store.save(fitted, tmp_path / "ft", {})
     assert (store.load(tmp_path / "ft")[0].predict(PROMPTS) == fitted.predict(PROMPTS)).all()
     assert text_encoders(fitted) == [EncoderParams()]
 
 
-def test_without_an_epoch_predictions_are_the_mean_labels():
+def test_predictions_before_the_first_epoch_are_the_mean_labels():
     incomplete = LABELS.copy()
     incomplete[::3, 1] = np.nan
     model = clone(QUICK).set_params(max_iter=0).fit(PROMPTS, incomplete)

@@ -16,16 +16,17 @@ from catimage.estimators.knn import CosineKNNRegressor
 
 
 @parametrize_with_checks([CosineKNNRegressor(1), CosineKNNRegressor(1, algorithm="ivf")])
-def test_check_estimator(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def random_vectors(n, seed, width=16):
+    """Return random unit vectors."""
     return normalize_rows(np.random.default_rng(seed).normal(size=(n, width)))
 
 
 def clustered_vectors(n, seed, n_clusters=400, width=64):
-    """Vectors in clusters of different directions, like embeddings of prompts."""
+    """Return unit vectors in clusters of different directions, like embeddings of prompts."""
     centers = np.random.default_rng(99).normal(size=(n_clusters, width))
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(n, width))
@@ -88,7 +89,7 @@ def test_the_index_finds_most_of_the_true_neighbors_with_few_comparisons():
         CosineKNNRegressor(20, algorithm, min_compared=1000).fit(train, labels)
         for algorithm in ("brute", "ivf")
     )
-    # The index reorders the prompts; all labels are different and identify them.
+    # The index changes the order of the prompts, so the prompts are identified by their labels.
     shared = [
         set(approximate.labels_[a, 0]) & set(exact.labels_[b, 0])
         for a, b in zip(approximate.neighbors(new), exact.neighbors(new), strict=True)
@@ -140,7 +141,7 @@ def test_auto_uses_the_index_for_many_prompts(n, width, n_lists):
 
 
 @pytest.mark.parametrize("n", [2, 7, 30])
-def test_the_grid_has_no_more_neighbors_than_a_fold_has_prompts(n):
+def test_the_selected_number_of_neighbors_is_at_most_a_third_of_the_training_prompts(n):
     data = np.arange(n).astype(object), np.random.default_rng(0).normal(size=(n, 2))
     vectors = random_vectors(60, 0)
     pipeline = Pipeline(

@@ -11,11 +11,12 @@ from catimage.estimators.linear import RidgeRegressor
 
 
 @parametrize_with_checks([RidgeRegressor()])
-def test_scikit_learn_contract(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def _data(seed: int, missing: float = 0.0):
+    """Return features (40, 12) and labels (40, 4), of which a share ``missing`` is NaN."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(40, 12)) * (rng.random((40, 12)) < 0.4)
     y = x[:, :3] @ rng.normal(size=(3, 4)) + 5 + rng.normal(size=(40, 4))
@@ -47,17 +48,17 @@ def test_predictions_equal_those_of_one_ridge_regression_per_candidate(seed, alp
             assert fitted.coef_[m] == pytest.approx(expected.coef_, abs=1e-6)
 
 
-def test_the_default_tolerance_is_precise_enough():
+def test_predictions_with_the_default_tolerance_are_close_to_those_of_scikit_learn():
     x, y = _data(1)
     assert RidgeRegressor().fit(x, y).predict(x) == pytest.approx(
         Ridge(alpha=2.0).fit(x, y).predict(x), abs=1e-2
     )
 
 
-def test_a_candidate_without_labels_is_refused():
+def test_a_candidate_without_labels_is_rejected():
     x, y = _data(2)
     y[:, 1] = np.nan
-    with pytest.raises(InputError, match=r"candidate 2 \(by cost\) has no label"):
+    with pytest.raises(InputError, match=r"candidate 2 \(in order of cost\) has no label"):
         RidgeRegressor().fit(x, y)
 
 

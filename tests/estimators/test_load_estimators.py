@@ -22,7 +22,7 @@ CANDIDATES = ["cheap", "expensive"]
 
 @pytest.fixture
 def workspace(tmp_path):
-    """A workspace with the estimators ``a`` and ``b`` of the metric ``q``."""
+    """Return a workspace with the estimators ``a`` and ``b`` of the metric ``q``."""
     workspace = Workspace(tmp_path)
     for name in ("a", "b"):
         pipeline = Pipeline([("features", PooledEmbedding()), ("regressor", RidgeRegressor())])
@@ -32,7 +32,7 @@ def workspace(tmp_path):
     return workspace
 
 
-def test_an_estimator_looks_up_the_embeddings_of_the_workspace(workspace):
+def test_a_loaded_estimator_reads_the_stored_embeddings_of_the_workspace(workspace):
     folder = workspace.estimators / "q" / "a"
     assert load_estimator(workspace, folder, CANDIDATES)[0].stored is None
     workspace.embeddings("tiny").mkdir(parents=True)
@@ -42,7 +42,7 @@ def test_an_estimator_looks_up_the_embeddings_of_the_workspace(workspace):
     assert n_settings_tried(workspace.estimators / "q" / "b") == 1
 
 
-def test_an_estimator_of_other_candidates_is_refused(workspace):
+def test_an_estimator_of_other_candidates_is_rejected(workspace):
     estimators = load_estimators(workspace, "q", CANDIDATES)
     assert next(estimators)[0] == "a"
     with pytest.raises(InputError, match=r"trained on other candidates\. Run 'catimage train'"):
@@ -52,13 +52,13 @@ def test_an_estimator_of_other_candidates_is_refused(workspace):
         next(load_estimators(workspace, "unknown", CANDIDATES))
 
 
-def test_a_spread_is_optional(workspace):
+def test_a_missing_spread_is_none(workspace):
     assert load_spread(workspace, workspace.root / "spread") is None
     _, meta = load_spread(workspace, workspace.estimators / "q" / "b")
     assert meta == {"candidates": ["x"]}
 
 
-def test_out_of_fold_predictions_are_read_in_the_order_of_the_request(tmp_path):
+def test_out_of_fold_predictions_are_returned_in_the_order_of_the_arguments(tmp_path):
     path = tmp_path / "out_of_fold.parquet"
     assert read_out_of_fold(path, ["p", "q"], CANDIDATES) is None
     table = {"prompt_id": ["q", "p"], "expensive": [3.0, 4.0], "cheap": [1.0, 2.0]}

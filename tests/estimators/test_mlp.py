@@ -14,11 +14,12 @@ from catimage.estimators.mlp import MLPRegressor
         )
     ]
 )
-def test_check_estimator(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def data(n=600, seed=0):
+    """Return features (n, 6), and labels of two candidates that are a function of the features."""
     x = np.random.default_rng(seed).normal(size=(n, 6)).astype(np.float32)
     return x, np.stack([3 + x[:, 0], 5 - np.abs(x[:, 1])], axis=1)
 
@@ -27,7 +28,7 @@ SMALL = MLPRegressor(32, 0.01, dropout=0.1, input_dropout=0.0, n_estimators=2, m
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
-def test_learns_a_nonlinear_function_in_the_unit_of_the_metric(loss):
+def test_a_nonlinear_function_is_learned_in_the_unit_of_the_metric(loss):
     model = clone(SMALL).set_params(loss=loss).fit(*data())
     assert model.score(*data(seed=1)) > 0.85
 
@@ -42,13 +43,13 @@ def test_the_logits_of_several_networks_are_averaged():
         network.fit(x, y)
         tokens, target = network._validate(x, y)[0], (y - y.min()) / (y.max() - y.min())
         network.weights_ = super(MLPRegressor, network)._train(tokens, target, int(seed))
-        share = (network.predict(x) - network.low_) / (network.high_ - network.low_)
-        logits.append(np.log(share / (1 - share)))
+        scaled = (network.predict(x) - network.low_) / (network.high_ - network.low_)
+        logits.append(np.log(scaled / (1 - scaled)))
     expected = model.low_ + (model.high_ - model.low_) / (1 + np.exp(-np.mean(logits, axis=0)))
     assert model.predict(x) == pytest.approx(expected, abs=1e-5)
 
 
-def test_learns_from_labels_with_random_missing_values():
+def test_labels_may_be_missing_at_random():
     x, y = data()
     incomplete = np.where(np.random.default_rng(0).random(y.shape) < 0.3, np.nan, y)
     new, expected = data(seed=1)
@@ -62,7 +63,7 @@ def test_an_unknown_loss_is_rejected():
         MLPRegressor(loss="sqared").fit(*data(50))
 
 
-def test_grid_search_works_and_the_same_seed_gives_the_same_predictions():
+def test_grid_search_of_scikit_learn_and_reproducible_predictions():
     x, y = data(120)
     search = GridSearchCV(
         clone(SMALL).set_params(max_iter=2), {"loss": ["squared_error", "cross_entropy"]}, cv=2

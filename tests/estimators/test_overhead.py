@@ -25,28 +25,25 @@ def fitted(name, **settings):
 
 def test_ridge_on_tfidf_needs_no_text_encoder():
     cost = decision_tflops(fitted("ridge"), "a red moon")
-    assert cost == {
-        "text_encoder": 0.0,
-        "estimator": pytest.approx(2 * 2 * 5 / 1e12),
-    }  # three words, two pairs, two candidates
+    # two operations per multiply-add, two candidates, and five columns (three words, two pairs)
+    assert cost == {"text_encoder": 0.0, "estimator": pytest.approx(2 * 2 * 5 / 1e12)}
 
 
-def test_knn_computes_the_similarity_to_every_training_prompt():
+def test_knn_counts_the_similarity_to_every_training_prompt():
     cost = decision_tflops(fitted("knn"), "a red moon")
     assert cost["estimator"] == pytest.approx(2 * 20 * 128 / 1e12)
-    layers = (
-        3 * 12 * 128 * 128 * 5 * 2
-    )  # projections and MLPs of three layers over three words, start and end
+    # the projections and MLPs of three layers for five tokens: three words, start and end
+    layers = 3 * 12 * 128 * 128 * 5 * 2
     assert layers < cost["text_encoder"] * 1e12 < 1.5 * layers
 
 
 def test_the_cost_of_the_transformer_grows_with_the_number_of_tokens():
     model = fitted("transformer", max_iter=1)
-    one, five = (
-        decision_tflops(model, p)["estimator"]
-        for p in ("a red moon", "a red moon and a red moon and")
+    short, long = (
+        decision_tflops(model, prompt)["estimator"]
+        for prompt in ("a red moon", "a red moon and a red moon and")
     )
-    assert 0 < one < five
+    assert 0 < short < long
 
 
 @pytest.mark.parametrize(
@@ -56,7 +53,7 @@ def test_the_cost_of_the_transformer_grows_with_the_number_of_tokens():
         ("clusters", {"n_clusters": 3}, 3 * 128),
     ],
 )
-def test_every_regressor_counts_its_multiply_adds(name, settings, expected):
+def test_multiply_adds_of_each_regressor(name, settings, expected):
     assert decision_tflops(fitted(name, **settings), "a red moon")["estimator"] == pytest.approx(
         2 * expected / 1e12
     )
@@ -68,7 +65,7 @@ def test_a_fine_tuned_encoder_counts_as_a_text_encoder():
     assert tuned == {"text_encoder": pytest.approx(frozen + 2 * 128 * 2 / 1e12), "estimator": 0.0}
 
 
-def test_unions_differences_and_stacks_count_the_sum_of_their_parts():
+def test_composite_estimators_count_the_sum_of_the_multiply_adds_of_all_parts():
     union = feature_step(
         [FeatureParams(kind="tfidf"), FeatureParams(kind="kernel")], EncoderParams(), None
     )
@@ -78,14 +75,14 @@ def test_unions_differences_and_stacks_count_the_sum_of_their_parts():
     features, kernel = stack.members_[0][0].transformer_list[1][1]
     width = 128 + features.transformer_list[1][1].directions_.shape[1]
     assert kernel.components_.shape == (20, width)
-    # three outputs (the mean, two differences) of five words and 20 kernel features; 20 prompts of
-    # width 128 for kNN
+    # "one" has three outputs (the mean and two differences) and 25 features: five of TF-IDF, and 20
+    # of the kernel. "two" (knn) compares 20 training prompts of width 128.
     kernel_products = 20 * width + 20 * 20 + features.transformer_list[1][1].directions_.size
     expected = 3 * (5 + 20) + kernel_products + 20 * 128
     assert multiply_adds(stack, PROMPTS[:1]) == expected
 
 
-def test_cached_embeddings_are_not_used_in_the_measurement():
+def test_measurements_do_not_use_cached_embeddings():
     model = fitted("knn")
     cached = model[0].transform(PROMPTS)
     assert decision_tflops(model, PROMPTS[0])["text_encoder"] > 0

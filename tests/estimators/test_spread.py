@@ -20,29 +20,30 @@ SCALE = np.array([1.0, 3.0])
 
 
 @parametrize_with_checks([SpreadRegressor()])
-def test_scikit_learn_contract(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def prompts_of(n):
-    """Prompts, alternately difficult and easy to predict."""
+    """Return prompts that are alternately difficult (crowded) and easy (plain) to predict."""
     return np.array(
         [f"{'plain' if i % 2 else 'crowded'} thing number {i % 20}" for i in range(n)], object
     )
 
 
 def residuals_of(n, factor, seed=0):
-    """Normal residuals of two candidates, ``factor`` times as wide for the difficult prompts."""
-    wide = np.where(np.arange(n) % 2, 1.0, factor)[:, None]
-    return np.random.default_rng(seed).normal(size=(n, 2)) * SCALE * wide
+    """Return normal residuals of two candidates, larger by ``factor`` for difficult prompts."""
+    factors = np.where(np.arange(n) % 2, 1.0, factor)[:, None]
+    return np.random.default_rng(seed).normal(size=(n, 2)) * SCALE * factors
 
 
 @pytest.fixture(scope="module")
 def uneven():
+    """Return a spread that is fitted to easy and difficult prompts."""
     return fit_spread(prompts_of(600), residuals_of(600, 4.0))
 
 
-def test_a_prompt_that_is_more_difficult_to_predict_has_a_wider_spread(uneven):
+def test_a_prompt_that_is_more_difficult_to_predict_has_a_larger_spread(uneven):
     plain, crowded = uneven.predict(
         np.array(["plain thing number 11", "crowded thing number 10"], object)
     )
@@ -50,7 +51,7 @@ def test_a_prompt_that_is_more_difficult_to_predict_has_a_wider_spread(uneven):
     assert crowded == pytest.approx(4 * SCALE, rel=0.35)
 
 
-def test_intervals_have_the_nominal_coverage_for_both_kinds_of_prompts(uneven):
+def test_intervals_of_easy_and_of_difficult_prompts_have_the_nominal_coverage(uneven):
     spread = uneven.predict(prompts_of(600))
     inside = np.mean(
         [np.abs(residuals_of(600, 4.0, seed)) <= 1.96 * spread for seed in range(1, 9)], axis=0
@@ -68,8 +69,8 @@ def test_the_spread_of_equally_difficult_prompts_is_the_root_mean_square_of_each
     )
 
 
-def test_a_factor_is_only_used_if_it_improves_the_out_of_fold_likelihood():
-    """On residuals of equal width, at most a few of many draws may have a factor."""
+def test_a_factor_is_used_only_if_it_improves_the_out_of_fold_likelihood():
+    """If all prompts are equally difficult, at most six of twenty samples may have a factor."""
     alphas = [
         fit_spread(prompts_of(120), residuals_of(120, 1.0, seed)).named_steps["regressor"].alpha_
         for seed in range(20)
@@ -102,9 +103,9 @@ def test_the_spread_is_positive_if_all_residuals_are_zero():
     assert (fit_spread(prompts_of(80), np.zeros((80, 2))).predict(prompts_of(5)) > 0).all()
 
 
-def test_the_share_of_the_variance_that_seeds_explain():
-    """Labels are means of four seeds of standard deviation 2 (variance of the mean: 1) and the
-    estimator errs by a variance of 3.
+def test_the_seed_share_is_the_share_of_the_variance_that_the_seeds_explain():
+    """A label is the mean of four scores with a standard deviation of 2, so that its variance is 1.
+    The variance of the estimator's errors is 3.
     """
     rng = np.random.default_rng(0)
     error, by_seed = rng.normal(0, np.sqrt(3), (2000, 2)), rng.normal(0, 2, (2000, 2, 4))
@@ -115,7 +116,7 @@ def test_the_share_of_the_variance_that_seeds_explain():
     assert np.sqrt((1 - share) * variance) == pytest.approx([np.sqrt(3)] * 2, rel=0.1)
 
 
-def test_the_share_is_unknown_with_one_seed():
+def test_the_seed_share_is_unknown_with_one_seed():
     residuals = residuals_of(100, 1.0)
     spread = fit_spread(prompts_of(100), residuals, residuals[:, :, None])
     assert np.isnan(spread.named_steps["regressor"].seed_share_).all()
@@ -130,7 +131,7 @@ def test_the_share_is_unknown_with_one_seed():
         elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]),
     )
 )
-def test_label_noise_is_the_squared_standard_error_of_each_mean(by_seed):
+def test_label_noise_is_the_squared_standard_error_of_the_mean_score(by_seed):
     noise = label_noise(by_seed)
     for i, j in np.ndindex(by_seed.shape[:2]):
         present = by_seed[i, j][~np.isnan(by_seed[i, j])]
@@ -145,7 +146,7 @@ def test_label_noise_is_the_squared_standard_error_of_each_mean(by_seed):
 def test_the_spread_has_the_unit_of_the_residuals(seed, unit, n):
     residuals = residuals_of(n, 4.0, seed)
     spread, scaled = (
-        fit_spread(prompts_of(n), residuals * by).predict(prompts_of(5)) for by in (1.0, unit)
+        fit_spread(prompts_of(n), residuals * scale).predict(prompts_of(5)) for scale in (1.0, unit)
     )
     assert (spread > 0).all() and scaled == pytest.approx(spread * unit, rel=1e-3)
 
@@ -164,7 +165,7 @@ def test_a_clone_fits_to_the_same_spread(uneven):
     assert (refitted.predict(prompts_of(9)) == uneven.predict(prompts_of(9))).all()
 
 
-def test_spreads_are_saved_beside_the_estimators(tmp_path):
+def test_spreads_are_saved_in_the_folders_of_the_estimators(tmp_path):
     import pandas as pd
 
     labels, by_seed = residuals_of(300, 4.0), np.random.default_rng(3).normal(size=(300, 2, 2))

@@ -17,11 +17,12 @@ CHECKED = StackRegressor([("a", Ridge()), ("b", DummyRegressor())], folds=2)
 
 
 @parametrize_with_checks([CHECKED])
-def test_scikit_learn_contract(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def _data(n: int = 300, seed: int = 0):
+    """Return features (n, 4) and noisy labels (n, 3) that are linear in the features."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 4))
     y = (
@@ -32,7 +33,7 @@ def _data(n: int = 300, seed: int = 0):
     return x, y
 
 
-def test_an_uninformative_member_has_no_weight():
+def test_an_uninformative_member_has_weight_zero():
     x, y = _data()
     stack = StackRegressor([("good", LinearRegression()), ("constant", DummyRegressor())]).fit(x, y)
     assert stack.weights_ == pytest.approx([1, 0], abs=0.05)
@@ -45,17 +46,19 @@ def test_weights_minimise_the_squared_error_of_out_of_fold_predictions():
     members = [("a", Ridge(alpha=1.0)), ("b", Ridge(alpha=200.0))]
     stack = StackRegressor(members, folds=3).fit(x, y)
     out_of_fold = [stack._out_of_fold(member, x, y) for _, member in members]
-    apart = [(p - p.mean(0)) - (p - p.mean(0)).mean(1, keepdims=True) for p in (*out_of_fold, y)]
+    first, second, target = (
+        (p - p.mean(0)) - (p - p.mean(0)).mean(1, keepdims=True) for p in (*out_of_fold, y)
+    )
 
     def error(weights):
-        return ((weights[0] * apart[0] + weights[1] * apart[1] - apart[2]) ** 2).sum()
+        return ((weights[0] * first + weights[1] * second - target) ** 2).sum()
 
-    grid = min((error((a, b)), a, b) for a in np.linspace(0, 3, 61) for b in np.linspace(0, 3, 61))
-    assert error(stack.weights_) <= grid[0] + 1e-9
+    values = np.linspace(0, 3, 61)
+    assert error(stack.weights_) <= min(error((a, b)) for a in values for b in values) + 1e-9
     assert (stack.weights_ >= 0).all()
 
 
-def test_members_that_know_different_features_are_combined():
+def test_members_that_use_different_features_are_combined():
     x, y = _data()
 
     class First(LinearRegression):
@@ -71,7 +74,7 @@ def test_members_that_know_different_features_are_combined():
     assert np.mean((stack.predict(x) - y) ** 2) < 0.1
 
 
-def test_missing_labels():
+def test_labels_may_be_missing():
     x, y = _data()
     complete = StackRegressor([("a", LinearRegression())]).fit(x, y).predict(x)
     rng = np.random.default_rng(3)
@@ -83,15 +86,16 @@ def test_missing_labels():
     assert incomplete == pytest.approx(complete, abs=0.3)
 
 
-def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
+def test_a_stack_of_pipelines_can_be_built_cloned_saved_and_loaded(tmp_path):
     prompts = np.array([f"{w} thing {i}" for i in range(40) for w in ("red", "blue")], object)
     y = np.array([[i % 2, 1 - i % 2] for i in range(80)], float)
-    members = {
-        n: build_estimator(EstimatorParams(name=n, kind="ridge", features=f), EstimatorContext())[0]
-        for n, f in (("w", ["tfidf"]), ("c", ["characters"]))
-    }
+    specs = [
+        EstimatorParams(name=kind, kind="ridge", features=[kind])
+        for kind in ("tfidf", "characters")
+    ]
+    members = {spec.name: build_estimator(spec, EstimatorContext())[0] for spec in specs}
     pipeline, grid = build_estimator(
-        EstimatorParams(name="both", kind="stack", members=("w", "c")),
+        EstimatorParams(name="both", kind="stack", members=("tfidf", "characters")),
         EstimatorContext(members=members),
     )
     assert not grid
@@ -103,14 +107,14 @@ def test_a_stack_of_pipelines_is_built_cloned_saved_and_loaded(tmp_path):
     )
 
 
-def test_a_stack_without_members_is_refused():
+def test_a_stack_without_members_is_rejected():
     with pytest.raises(InputError, match="stack is a stack without members"):
         build_estimator(EstimatorParams(name="stack"), EstimatorContext())
-    with pytest.raises(ValueError, match="member"):
+    with pytest.raises(ValueError, match="a stack needs at least one member"):
         StackRegressor().fit(np.ones((4, 1)), np.ones(4))
 
 
-def test_a_stack_with_features_is_refused():
+def test_a_stack_with_features_is_rejected():
     spec = EstimatorParams(name="both", kind="stack", members=("knn",), features=("embedding",))
     member = build_estimator(EstimatorParams(name="knn"), EstimatorContext())[0]
     with pytest.raises(
@@ -119,7 +123,7 @@ def test_a_stack_with_features_is_refused():
         build_estimator(spec, EstimatorContext(members={"knn": member}))
 
 
-def test_a_member_that_was_not_built_is_named():
+def test_a_member_that_was_not_built_is_rejected():
     spec = EstimatorParams(name="both", kind="stack", members=("knn",))
-    with pytest.raises(InputError, match="both: its member 'knn' could not be built"):
+    with pytest.raises(InputError, match="both: the member 'knn' could not be built"):
         build_estimator(spec, EstimatorContext())

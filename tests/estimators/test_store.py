@@ -1,4 +1,6 @@
-"""Saved estimators of older versions are refused with an instruction to train again."""
+"""Tests of saved estimators. Estimators of earlier versions are rejected with a message to train
+again.
+"""
 
 import json
 from zipfile import ZipFile
@@ -17,13 +19,13 @@ PROMPTS = np.array(["one red ring", "two blue rings", "a grey star", "an empty w
 
 @pytest.fixture
 def saved(tmp_path):
-    """The folder of a saved ridge regression on embeddings."""
+    """Return the folder of a saved ridge regression on embeddings."""
     pipeline = Pipeline([("features", PooledEmbedding()), ("regressor", RidgeRegressor())])
     store.save(pipeline.fit(PROMPTS, np.eye(4)), tmp_path / "e", {"name": "e"})
     return tmp_path / "e"
 
 
-def test_the_format_is_saved_and_not_part_of_the_metadata(saved):
+def test_the_format_is_saved_but_not_returned_with_the_metadata(saved):
     assert json.loads((saved / "estimator.json").read_text()) == {
         "format": store.FORMAT,
         "name": "e",
@@ -32,7 +34,7 @@ def test_the_format_is_saved_and_not_part_of_the_metadata(saved):
 
 
 @pytest.mark.parametrize("document", [{}, {"format": store.FORMAT - 1}, {"format": "2"}])
-def test_another_format_is_refused(saved, document):
+def test_another_format_is_rejected(saved, document):
     (saved / "estimator.json").write_text(json.dumps({"name": "e", **document}))
     for read in (store.load, store.read_meta):
         with pytest.raises(InputError) as error:
@@ -50,7 +52,7 @@ def test_another_format_is_refused(saved, document):
         ("catimage.estimators.linear", "catimage.estimators.ridge"),
     ],
 )
-def test_types_with_the_module_names_of_older_versions_are_refused(saved, new, old):
+def test_types_with_the_module_names_of_earlier_versions_are_rejected(saved, new, old):
     path = saved / "estimator.skops"
     with ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -64,6 +66,6 @@ def test_types_with_the_module_names_of_older_versions_are_refused(saved, new, o
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_an_estimator_is_refused(tmp_path):
+def test_a_folder_without_an_estimator_is_rejected(tmp_path):
     with pytest.raises(InputError, match=r"no estimator found\. Run 'catimage train' first"):
         store.load(tmp_path)

@@ -29,14 +29,14 @@ def test_the_loss_is_summed_over_candidates_averaged_over_prompts_and_ignores_mi
     assert (logits_with_gradient.grad.numpy()[~np.isnan(target)] != 0).all()
 
 
-def test_labels_of_all_candidates_are_scaled_by_one_range():
+def test_labels_of_all_candidates_are_scaled_by_the_same_range():
     y, low, high = scale_labels(np.array([[0.0, 9.0], [np.nan, 3.0]]))
     assert (low, high) == (0.0, 9.0)
     assert y[~np.isnan(y)] == pytest.approx([0, 1, 1 / 3])
 
 
-def test_the_best_epoch_is_restored_and_n_iter_no_change_ends_training():
-    """The validation loss falls for three epochs and then rises; the weight counts the epochs."""
+def test_the_best_epoch_is_restored_after_n_iter_no_change_epochs_without_improvement():
+    """The only weight counts the epochs; the validation loss is smallest after three epochs."""
     net = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(net.weight)
     epochs = []

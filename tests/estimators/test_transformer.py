@@ -8,11 +8,12 @@ from catimage.estimators.transformer import TokenMLPRegressor
 
 
 @parametrize_with_checks([TokenMLPRegressor(64, 0.03, dropout=0.0, max_iter=15)])
-def test_check_estimator(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def tokens(n=300, width=6, seed=0):
+    """Return random token embeddings of n prompts of 1 to 8 tokens."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 9, n)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -20,12 +21,12 @@ def tokens(n=300, width=6, seed=0):
 
 
 def labels(x):
-    """Labels of two candidates, linear in the mean over the tokens, with different ranges."""
+    """Return labels of two candidates with different ranges, linear in the mean over the tokens."""
     first = x.mean(x.values[:, :1].astype(float))
     return np.concatenate([3 + first, 5 - 2 * first], axis=1)
 
 
-def test_learns_a_function_of_the_token_mean_in_the_unit_of_the_metric():
+def test_a_linear_function_of_the_token_mean_is_learned_in_the_unit_of_the_metric():
     x, new = tokens(), tokens(seed=1)
     model = TokenMLPRegressor().fit(x, labels(x))
     assert model.predict(new).shape == (300, 2)
@@ -39,14 +40,14 @@ def test_labels_are_scaled_by_one_range_over_all_candidates():
     assert (model.low_, model.high_) == (0.0, 9.0)
 
 
-def test_predictions_do_not_depend_on_the_batch():
+def test_predictions_do_not_depend_on_the_other_prompts_of_a_batch():
     x = tokens(40)
     model = TokenMLPRegressor(max_iter=3).fit(x, labels(x))
     one_by_one = np.concatenate([model.predict(x.take(np.array([i]))) for i in range(40)])
     assert one_by_one == pytest.approx(model.predict(x), abs=1e-5)
 
 
-def test_predictions_equal_torch():
+def test_predictions_equal_those_of_the_torch_module():
     import torch
 
     x = tokens(20)
@@ -75,13 +76,13 @@ def test_the_same_seed_gives_the_same_predictions():
     assert (first == second).all()
 
 
-def test_learns_from_labels_with_random_missing_values():
+def test_labels_may_be_missing_at_random():
     x, new = tokens(), tokens(seed=1)
     incomplete = np.where(np.random.default_rng(0).random((300, 2)) < 0.3, np.nan, labels(x))
     assert TokenMLPRegressor().fit(x, incomplete).score(new, labels(new)) > 0.85
 
 
-def test_ragged_take_and_mean():
+def test_ragged_arrays_select_prompts_and_average_over_tokens():
     x = RaggedArray(np.arange(12.0).reshape(6, 2), np.array([0, 1, 3, 6]))
     assert x.take(np.array([2, 0])).values.tolist() == [[6, 7], [8, 9], [10, 11], [0, 1]]
     assert x.mean(x.values).tolist() == [[0, 1], [3, 4], [8, 9]]

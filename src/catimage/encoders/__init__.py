@@ -1,1 +1,1 @@
-"""Frozen text encoders: open_clip and sentence-transformers models, and a cache of embeddings."""
+"""Frozen text encoders (open_clip and sentence-transformers models), and caches of embeddings."""

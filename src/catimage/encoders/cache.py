@@ -1,5 +1,5 @@
-"""Cache of embeddings per process, because cross-validation, grid searches and stacks encode the
-same prompts repeatedly.
+"""Caches of embeddings in the memory of a process. They are needed because cross-validation, grid
+searches and stacks encode the same prompts repeatedly.
 """
 
 from __future__ import annotations
@@ -19,20 +19,26 @@ from catimage.params import EncoderParams
 MAX_BYTES = 512 * 1024**2
 """Memory limit of one encoder's cache; 5,000 prompts take about 100 MB."""
 _PROMPT_OVERHEAD = 1000
-"""Bytes of Python objects per cached prompt, estimated."""
+"""Estimated size of the Python objects per cached prompt, in bytes."""
 _LOCK = Lock()
-"""Guards the two caches at the end of this module."""
+"""Lock of the caches ``_cached_encoder`` and ``_stored_embeddings``."""
 
 
 class CachedEncoder:
-    """A text encoder that encodes each prompt once.
+    """A text encoder with a cache, so that each prompt is encoded only once.
 
-    Prompts of requests with several prompts are cached until the cache has ``max_bytes``; later
-    prompts are encoded on every request. A request with a single prompt, as a server sends it, is
-    cached until the next such request, because an estimator may read several features of it.
+    The prompts of calls with several prompts are cached until the cache has ``max_bytes`` bytes;
+    after that, new prompts are encoded in every call. The prompt of a call with a single prompt, as
+    in a server, is cached until the next such call, because an estimator may compute several
+    features of the same prompt.
+
+    Args:
+        encoder: the text encoder.
+        max_bytes: the memory limit of the cache.
 
     Attributes:
-        name, context: those of the encoder.
+        name: the name of the text encoder.
+        context: the maximum number of tokens per prompt.
     """
 
     def __init__(self, encoder: TextEncoder, max_bytes: int = MAX_BYTES) -> None:
@@ -52,8 +58,9 @@ class CachedEncoder:
 
     @contextmanager
     def temporarily_cleared(self) -> Iterator[None]:
-        """Empty the cache inside a ``with`` block and restore it afterwards, to measure the cost of
-        encoding.
+        """Empty the cache inside a ``with`` block and restore it afterwards.
+
+        Measurements of the cost of encoding use this method.
         """
         rows, self._rows, self._last = self._rows, {}, None
         try:
@@ -87,8 +94,8 @@ class CachedEncoder:
 
 
 def _row(embeddings: Embeddings, i: int) -> Embeddings:
-    """Return a copy of the embedding of prompt ``i``, which does not keep the other prompts' arrays
-    in memory.
+    """Return a copy of the embedding of prompt ``i``, so that the arrays of the other prompts can
+    be freed.
     """
     first, last = embeddings.offsets[i : i + 2]
     return Embeddings(
@@ -103,7 +110,8 @@ def _row(embeddings: Embeddings, i: int) -> Embeddings:
 
 
 def cached_encoder(spec: EncoderParams) -> CachedEncoder:
-    """Return the encoder that ``spec`` describes; the three encoders used last stay loaded.
+    """Return the text encoder described by ``spec``; the three most recently used are kept in
+    memory.
 
     Raises:
         InputError: the model is unknown, or its weights are not found.
@@ -113,10 +121,10 @@ def cached_encoder(spec: EncoderParams) -> CachedEncoder:
 
 
 def stored_embeddings(folder: Path) -> Embeddings:
-    """Return the embeddings stored in ``folder``, read again only after the folder has changed.
+    """Return the embeddings stored in ``folder``; they are read again only after it has changed.
 
     Raises:
-        InputError: the folder does not exist, or its files are incomplete.
+        InputError: the folder does not exist, or its files are missing or damaged.
     """
     modified = folder.stat().st_mtime_ns if folder.exists() else 0
     with _LOCK:

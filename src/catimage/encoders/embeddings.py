@@ -1,5 +1,5 @@
-"""Embeddings of prompts and their storage: token states are kept without padding in half precision,
-because most prompts are short.
+"""Embeddings of prompts, and their storage in files. Token states are stored without padding,
+because most prompts are short, and in half precision.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ class Embeddings:
 
     Attributes:
         prompt_ids: identifier of each prompt (:func:`~catimage.data.prompts.identity.prompt_id`).
-        pooled: float32 (n_prompts, width), embeddings of whole prompts, of unit length, so that
-            their inner products are cosine similarities.
+        pooled: float32 (n_prompts, width), the embeddings of whole prompts. They have unit length,
+            so that their inner products are cosine similarities.
         layers: float16 (n_prompts, n_layers, layer_width), the mean over the prompt's tokens of the
             input of the first layer and of the output of each layer.
         tokens: float16 (total_tokens, token_width), the last hidden states, without padding.
         offsets: int64 (n_prompts + 1,); prompt ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
-        cut: bool (n_prompts,), whether the prompt was truncated at the encoder's context length.
-        encoder: name of the encoder.
+        cut: bool (n_prompts,), whether the prompt was truncated at the context length of the
+            encoder.
+        encoder: name of the text encoder.
     """
 
     prompt_ids: list[str]
@@ -63,20 +64,20 @@ class Embeddings:
         return {identifier: i for i, identifier in enumerate(self.prompt_ids)}
 
     def has(self, ids: list[str]) -> bool:
-        """Return whether all of these prompts are present."""
+        """Return whether there are embeddings of all prompts with the given identifiers."""
         return all(i in self._row for i in ids)
 
     def take(self, ids: list[str]) -> Embeddings:
-        """Return the embeddings of these prompts, in this order.
+        """Return the embeddings of the prompts with the given identifiers, in the order of ``ids``.
 
         Raises:
-            InputError: one of the prompts is missing.
+            InputError: a prompt has no embedding.
         """
         missing = [i for i in ids if i not in self._row]
         if missing:
             raise InputError(
-                f"data/embeddings/{self.encoder}: {len(missing)} prompts have no embedding (first"
-                f" {missing[0]}). Run 'catimage sample' again."
+                f"data/embeddings/{self.encoder}: no embedding of {len(missing)} prompts (the first"
+                f" is {missing[0]}). Run 'catimage sample' again."
             )
         rows = np.array([self._row[i] for i in ids], np.int64)
         lengths = np.diff(self.offsets)[rows]
@@ -112,7 +113,7 @@ class Embeddings:
         """Read embeddings written by :meth:`save`.
 
         Raises:
-            InputError: the folder does not exist, or its files are incomplete.
+            InputError: the folder does not exist, or its files are missing or damaged.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -137,9 +138,17 @@ class Embeddings:
 def encode_in_batches(
     prompts: list[str], encode: Callable[[list[str]], Embeddings], size: int, progress: bool
 ) -> Embeddings:
-    """Return the embeddings of at least one prompt, computed by ``encode`` in batches of ``size``.
+    """Return the embeddings of prompts, computed in batches of prompts of similar length, because a
+    batch is padded to its longest prompt.
 
-    Prompts are sorted by length first, because a batch is padded to its longest prompt.
+    Args:
+        prompts: at least one prompt.
+        encode: a function that returns the embeddings of one batch.
+        size: the maximum number of prompts per batch.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The embeddings in the order of ``prompts``.
     """
     from tqdm import tqdm
 
@@ -154,7 +163,7 @@ def encode_in_batches(
 
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:
-    """Concatenate embeddings computed by the same encoder."""
+    """Return the concatenation of embeddings that the same encoder computed."""
     lengths = np.concatenate([np.diff(p.offsets) for p in parts])
     return Embeddings(
         [i for p in parts for i in p.prompt_ids],

@@ -1,4 +1,4 @@
-"""The protocol of text encoders, and the function that loads one from section ``encoder``."""
+"""The protocol of text encoders, and a function that loads a text encoder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from catimage.encoders.embeddings import Embeddings
 from catimage.params import EncoderParams
 
 SENTENCE_TRANSFORMERS_PREFIX = "sentence-transformers:"
-"""Prefix of ``encoder.model`` that selects the sentence-transformers library; models without it are
-open_clip models.
+"""Prefix of ``encoder.model`` for models of sentence-transformers; all other models are open_clip
+models.
 """
 
 
@@ -17,8 +17,9 @@ class TextEncoder(Protocol):
     """A text encoder that computes :class:`~catimage.encoders.embeddings.Embeddings` of prompts.
 
     Attributes:
-        name: folder name of the stored embeddings, :attr:`catimage.params.EncoderParams.name`.
-        context: maximum number of tokens per prompt; longer prompts are truncated.
+        name: the name of the encoder (:attr:`catimage.params.EncoderParams.name`), which is also
+            the name of the folder of its stored embeddings.
+        context: the maximum number of tokens per prompt; longer prompts are truncated.
     """
 
     name: str
@@ -30,7 +31,7 @@ class TextEncoder(Protocol):
 
 
 def load_encoder(spec: EncoderParams) -> TextEncoder:
-    """Return the text encoder that ``spec`` (section ``encoder`` of ``params.yaml``) describes.
+    """Return the text encoder described by ``spec``, the section ``encoder`` of ``params.yaml``.
 
     Raises:
         InputError: the model is unknown, or its weights are not found.

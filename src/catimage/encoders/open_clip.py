@@ -1,5 +1,5 @@
-"""Text encoders of CLIP models in open_clip: the embedded CLIP, a folder, a repository on the hub,
-or a model that open_clip knows by name.
+"""Text encoders of CLIP models, loaded by open_clip from the pool ``tiny`` (which is part of this
+package), a folder, a repository on the Hugging Face hub, or open_clip's list of models.
 """
 
 from __future__ import annotations
@@ -20,22 +20,29 @@ from catimage.errors import InputError, error_summary, nearest
 from catimage.params import EncoderParams
 
 TINY = Path(__file__).parent.parent / "pools" / "tiny" / "clip"
-"""Folder of the embedded pool's CLIP, in the layout that open_clip's ``local-dir:`` reads."""
+"""The folder of the CLIP model of the pool ``tiny``, in the layout that open_clip reads with
+``local-dir:``.
+"""
 LOCAL_PREFIX, HUB_PREFIX = "local-dir:", "hf-hub:"
 BATCH_SIZE = 64
 HUB_FILES = ["*.json", "*.txt", "*.model", "open_clip*.safetensors", "open_clip_pytorch_model.bin"]
-"""Patterns of the files that are downloaded from a repository on the hub."""
+"""Patterns of the files that are downloaded from a repository on the Hugging Face hub."""
 
 
 class OpenClipEncoder:
-    """A frozen CLIP text encoder in float32 on the CPU (CATImage 5.1).
+    """A frozen CLIP text encoder in float32 on the CPU (CATImage paper, section 5.1).
 
-    It returns the last hidden states of the tokens, the pooled embedding, and the mean hidden state
-    of each layer.
+    The outputs of the encoder are the last hidden states of the tokens, the pooled embedding of the
+    prompt, and the mean hidden state of each layer.
 
     Args:
-        spec: ``model`` is ``tiny``, ``local-dir:FOLDER``, ``hf-hub:OWNER/NAME`` (at ``revision``),
-            or a name known to open_clip, with ``weights`` one of its pretrained tags or a file.
+        spec: section ``encoder`` of params.yaml. ``model`` is ``tiny``, ``local-dir:FOLDER``,
+            ``hf-hub:OWNER/NAME`` (at ``revision``), or the name of an open_clip model; in the last
+            case, ``weights`` is a pretrained tag of the model or a file.
+
+    Attributes:
+        name: the name of the encoder.
+        context: the maximum number of tokens per prompt.
 
     Raises:
         InputError: the model is unknown, its weights are not found, or its text encoder does not
@@ -53,7 +60,7 @@ class OpenClipEncoder:
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Return the embeddings of at least one prompt; ``progress`` shows a progress bar.
 
-        The result does not depend on the other prompts of a batch, except for rounding. Prompts
+        Except for rounding, the embedding of a prompt does not depend on the other prompts. Prompts
         longer than ``context`` tokens are truncated.
         """
         return encode_in_batches(prompts, self._encode_batch, BATCH_SIZE, progress)
@@ -65,8 +72,8 @@ class OpenClipEncoder:
         return text_tower
 
     def differentiable_pooled(self, prompts: list[str]) -> torch.Tensor:
-        """Return pooled embeddings (n_prompts, width) with gradients, not of unit length, on the
-        device of the text tower.
+        """Return pooled embeddings (n_prompts, width) with gradients, on the device of the text
+        tower. They are not scaled to unit length.
         """
         ids = self._tokenizer(prompts)
         lengths = self._lengths(ids)
@@ -75,6 +82,7 @@ class OpenClipEncoder:
         return self._pool(states, lengths)
 
     def _pool(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the projected states of the end tokens, (n_prompts, width)."""
         ends = states[torch.arange(len(states)), lengths - 1]
         projection = self._text.text_projection
         if isinstance(projection, torch.Tensor):
@@ -102,9 +110,8 @@ class OpenClipEncoder:
         """Return the normalised last hidden states, and the states before the first block and after
         each block, all (n_prompts, length, width).
 
-        Attention is causal, so the state of a token does not depend on the tokens after it. This
-        allows ``ids`` to be cut at the longest prompt of the batch; open_clip's own forward pass
-        computes the padding up to the context length as well.
+        ``ids`` need not be padded to the context length, as in open_clip's forward pass, because
+        attention is causal: the state of a token does not depend on the tokens after it.
         """
         text, length = self._text, ids.shape[1]
         first = text.token_embedding(ids) + text.positional_embedding[:length]
@@ -114,14 +121,14 @@ class OpenClipEncoder:
         return text.ln_final(last), [first, *intermediates]
 
     def _lengths(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the number of tokens up to the first end token (n_prompts,); some tokenizers use
-        the end token as padding.
+        """Return the number of tokens up to and including the first end token, (n_prompts,). Later
+        end tokens are padding in some tokenizers.
         """
         ends = ids if self._end is None else (ids == self._end).int()
         return ends.argmax(1) + 1
 
     def _truncated(self, prompts: list[str], lengths: torch.Tensor) -> NDArray[np.bool_]:
-        """Return which prompts have more than ``context`` tokens: (n_prompts,)."""
+        """Return the mask of the prompts that have more than ``context`` tokens, (n_prompts,)."""
         truncated: NDArray[np.bool_] = (lengths == self.context).numpy()
         if truncated.any():
             full = [p for p, is_full in zip(prompts, truncated, strict=True) if is_full]
@@ -131,7 +138,8 @@ class OpenClipEncoder:
 
 
 def load_clip(spec: EncoderParams) -> tuple[Any, Any]:
-    """Return the frozen CLIP model of ``spec`` (text and image encoder) and its tokenizer.
+    """Return the frozen CLIP model that ``spec`` describes (text and image encoder), and its
+    tokenizer.
 
     Raises:
         InputError: the model is unknown, or its weights are not found.
@@ -154,13 +162,13 @@ def check_open_clip_name(spec: EncoderParams) -> None:
     """Check that open_clip has a model ``spec.model`` and weights ``spec.weights``.
 
     Raises:
-        InputError: it does not; the message suggests the most similar name.
+        InputError: open_clip has no such model or weights; the message suggests a similar name.
     """
     if open_clip.get_model_config(spec.model) is None:
         suggestion = nearest(spec.model, ["tiny", *open_clip.list_models()])
         raise InputError(
-            f"encoder.model: open_clip has no model {spec.model!r}{suggestion}. Use one of its"
-            " models, tiny, or local-dir:FOLDER."
+            f"encoder.model: open_clip has no model {spec.model!r}{suggestion}. Use a model of"
+            " open_clip, 'tiny', or local-dir:FOLDER."
         )
     tags = open_clip.list_pretrained_tags_by_model(spec.model)
     if spec.weights not in tags and not Path(spec.weights or ".").is_file():
@@ -172,8 +180,8 @@ def check_open_clip_name(spec: EncoderParams) -> None:
 
 
 def _open_clip_name(spec: EncoderParams) -> str:
-    """Return the model name for open_clip. A repository on the hub is downloaded at its revision
-    and passed as a local folder.
+    """Return the name that open_clip loads the model by. If a revision of a repository on the
+    Hugging Face hub is set, the revision is downloaded, and the name is that of the local folder.
     """
     if spec.model == "tiny":
         return f"{LOCAL_PREFIX}{TINY}"
@@ -197,8 +205,11 @@ def _open_clip_name(spec: EncoderParams) -> str:
 
 
 def _end_token(spec: EncoderParams, text: Any) -> int | None:
-    """Return the id of the token at which the text encoder pools, or None if it pools at the first
-    occurrence of the prompt's largest id.
+    """Return the id of the end token, whose state is the pooled embedding, or None if the end token
+    is the token with the largest id in the prompt.
+
+    Raises:
+        InputError: the text encoder does not pool at an end token.
     """
     pool_type = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
     causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None

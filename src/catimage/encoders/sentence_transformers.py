@@ -1,5 +1,5 @@
-"""Text encoders of the sentence-transformers library, by name or from a folder. They are trained on
-text without images, and on more text than CLIP.
+"""Text encoders of the sentence-transformers library. They were trained on text without images, and
+on more text than CLIP.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ BATCH_SIZE = 64
 class SentenceTransformerEncoder:
     """A frozen sentence-transformers model in float32 on the CPU.
 
-    For a model without token states (for example static embeddings), the pooled embedding is
-    returned as the only token and the only layer of a prompt.
+    For a model without token states, for example a model of static embeddings, the pooled embedding
+    is the only token and the only layer of a prompt.
 
     Args:
-        spec: ``model`` is ``sentence-transformers:NAME_OR_FOLDER``; ``revision`` is that of a NAME
-            on the hub; ``weights`` must be empty.
+        spec: section ``encoder`` of params.yaml. ``model`` is
+            ``sentence-transformers:NAME_OR_FOLDER``; ``revision`` is a revision of the model NAME
+            on the Hugging Face hub; ``weights`` must be empty.
+
+    Attributes:
+        name: the name of the encoder.
+        context: the maximum number of tokens per prompt.
 
     Raises:
         InputError: sentence-transformers is not installed, the model is not found, or ``weights``
@@ -54,14 +59,14 @@ class SentenceTransformerEncoder:
         return self._model
 
     def differentiable_pooled(self, prompts: list[str]) -> Any:
-        """Return sentence embeddings (n_prompts, width) with gradients, not of unit length, on the
-        device of the text tower.
+        """Return pooled embeddings (n_prompts, width) with gradients, on the device of the text
+        tower. They are not scaled to unit length.
         """
         return self._forward(prompts)["sentence_embedding"]
 
     def _forward(self, prompts: list[str]) -> dict[str, Any]:
-        """Return the model's output for the prompts, each prefixed by the model's default
-        instruction if it has one.
+        """Return the model's outputs by name. If the model has a default instruction, it precedes
+        each prompt.
         """
         model = self._model
         name = model.default_prompt_name
@@ -100,7 +105,7 @@ class SentenceTransformerEncoder:
         )
 
     def _truncated(self, prompts: list[str], lengths: Ints) -> NDArray[np.bool_]:
-        """Return which prompts have more than ``context`` tokens: (n_prompts,)."""
+        """Return the mask of the prompts that have more than ``context`` tokens, (n_prompts,)."""
         truncated = lengths >= self.context
         for i in np.flatnonzero(truncated):
             ids = self._model.tokenizer(prompts[i], truncation=False, verbose=False)["input_ids"]
@@ -109,14 +114,19 @@ class SentenceTransformerEncoder:
 
 
 def _load(spec: EncoderParams) -> Any:
+    """Return the frozen model, which also returns the hidden states of all layers if it has any.
+
+    Raises:
+        InputError: as for :class:`SentenceTransformerEncoder`.
+    """
     _check(spec)
     try:
         from sentence_transformers import SentenceTransformer
         from transformers import PreTrainedModel
     except ModuleNotFoundError as error:
         raise InputError(
-            f"encoder.model {spec.model}: sentence-transformers is not installed. Run pip install"
-            " 'catimage[text]'."
+            f"encoder.model: {spec.model!r} needs the library sentence-transformers, which is not"
+            " installed. Run pip install 'catimage[text]'."
         ) from error
     source = _name_or_folder(spec)
     try:
@@ -137,23 +147,24 @@ def _load(spec: EncoderParams) -> Any:
 
 
 def _check(spec: EncoderParams) -> None:
-    """Check the settings that can be checked without the library.
+    """Check the settings of the encoder, without using sentence-transformers.
 
     Raises:
         InputError: ``weights`` is set, or the folder does not exist.
     """
     if spec.weights:
         raise InputError(
-            f"encoder.weights: {spec.weights!r} is set, but a sentence-transformers model has no"
-            " weights to choose from. Remove it or use another model."
+            f"encoder.weights: {spec.weights!r} is set, but the weights of sentence-transformers"
+            " models cannot be selected. Remove encoder.weights, or use another model."
         )
     source = _name_or_folder(spec)
     if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
         raise InputError(
-            f"encoder.model: there is no folder {source!r}. Use a folder saved by"
+            f"encoder.model: folder {source!r} not found. Use a folder saved by"
             " sentence-transformers."
         )
 
 
 def _name_or_folder(spec: EncoderParams) -> str:
+    """Return ``spec.model`` without the prefix ``sentence-transformers:``."""
     return spec.model.partition(":")[2]

@@ -1,1 +1,1 @@
-"""Quality estimators with the API of scikit-learn."""
+"""Estimators of the quality of candidates for a prompt, with the API of scikit-learn."""

@@ -1,4 +1,6 @@
-"""The base class of the regressors: several candidates at once, and labels that may be missing."""
+"""Base classes of the regressors, which predict the labels of all candidates and accept missing
+labels. A label is the quality of a candidate for a prompt, measured by a metric.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _LABELS = {"ensure_2d": False, "ensure_all_finite": "allow-nan", "dtype": np.flo
 
 
 class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A regressor of labels y (n_prompts, n_candidates) or (n_prompts,), NaN where missing.
+    """Base class of regressors of labels y: (n_prompts, n_candidates) or (n_prompts,), NaN where
+    missing.
 
     All regressors assume that labels are missing at random: whether a label is missing may depend
     on the prompt, but not on the value that the label would have had. The labels of a candidate
@@ -27,7 +30,7 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     unbiased; fewer labels only increase its variance.
 
     Attributes:
-        flat_: whether the labels were 1-D, so that predictions are 1-D too.
+        flat_: whether the training labels were 1-D, in which case predictions are 1-D too.
     """
 
     _accepts_sparse = False
@@ -41,7 +44,7 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _validate_training_data(self, X: Any, y: Any) -> tuple[Any, Floats]:
-        """Return X (n, width), dense or CSR, and y (n, n_candidates).
+        """Validate and return X (n_prompts, width), dense or CSR, and y (n_prompts, n_candidates).
 
         Raises:
             InputError: X is sparse and the regressor needs dense features, or a candidate has no
@@ -50,8 +53,8 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         if issparse(X) and not self._accepts_sparse:
             raise InputError(
-                f"train.estimators: {type(self).__name__} needs dense features, and these are"
-                " sparse. Use an embedding instead of TF-IDF."
+                f"train.estimators: {type(self).__name__} needs dense features, but its features"
+                " are sparse. Use an embedding instead of TF-IDF."
             )
         features = {
             "dtype": [np.float64, np.float32],
@@ -62,14 +65,14 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return X, self._validate_labels(y)
 
     def _validate_labels(self, y: Any) -> Floats:
-        """Return labels as (n, n_candidates), and store in ``flat_`` whether they were 1-D."""
+        """Return labels as (n_prompts, n_candidates), and set ``flat_``."""
         y = validate_labels(y)
         self.flat_ = y.ndim == 1
         labels: Floats = y.reshape(len(y), -1)
         return labels
 
     def _restore_shape(self, predicted: Floats) -> Floats:
-        """Return predictions (n, n_candidates) in the shape of the labels that were fitted."""
+        """Return predictions (n_prompts, n_candidates) in the shape of the training labels."""
         return predicted[:, 0] if self.flat_ else predicted
 
 
@@ -81,11 +84,11 @@ def validate_labels(y: Any) -> Floats:
         ValueError: a label is infinite.
     """
     labels: Floats = check_array(y, input_name="y", **_LABELS)
-    empty = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).all(axis=0))
-    if len(empty):
+    unlabelled = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).all(axis=0))
+    if len(unlabelled):
         raise InputError(
-            f"scores: candidate {empty[0] + 1} (by cost) has no label for any of {len(labels)}"
-            " training prompts. Score it, or remove it."
+            f"scores: candidate {unlabelled[0] + 1} (in order of cost) has no label for any of"
+            f" {len(labels)} training prompts. Score its images, or remove the candidate."
         )
     return labels
 
@@ -93,14 +96,14 @@ def validate_labels(y: Any) -> Floats:
 def missing_label_patterns(
     labels: Floats,
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
-    """Group the candidates by the prompts that have their label.
+    """Group the candidates whose labels are missing for the same prompts.
 
     Args:
         labels: (n_prompts, n_candidates), NaN where missing.
 
     Yields:
-        For each pattern of missing labels, the mask of the prompts with a label (n_prompts,) and
-        the columns of the candidates with that pattern.
+        For each group, the mask (n_prompts,) of the prompts that have labels, and the column
+        indices of the candidates.
     """
     patterns, group = np.unique(~np.isnan(labels), axis=1, return_inverse=True)
     for number, present in enumerate(patterns.T):
@@ -108,17 +111,19 @@ def missing_label_patterns(
 
 
 class WrapperRegressor(LabelRegressor):
-    """The base class of regressors that fit other regressors, whose features they pass on: prompts
-    (n,), token embeddings (:class:`RaggedArray`), or columns (n, width), dense or CSR.
+    """Base class of regressors that fit other regressors and pass their input X on unchanged.
+
+    X consists of prompts (n_prompts,), token embeddings (:class:`RaggedArray`), or a matrix
+    (n_prompts, width), dense or CSR.
     """
 
     _accepts_sparse = True
 
     def _validate_x(self, X: Any, reset: bool) -> Any:
-        """Return ``X``; columns are validated as scikit-learn's contract requires.
+        """Return X; a matrix is validated as scikit-learn's estimator contract requires.
 
         Args:
-            reset: whether the regressor is being fitted, so that the number of columns is stored.
+            reset: whether to store the number of columns, as in ``fit``, instead of checking it.
         """
         if isinstance(X, RaggedArray):
             return X
@@ -127,7 +132,9 @@ class WrapperRegressor(LabelRegressor):
         return validate_data(self, X, accept_sparse="csr", reset=reset)
 
     def _validate_training_data(self, X: Any, y: Any) -> tuple[Any, Floats]:
-        """Return X, and y in the shape that it has: (n, n_candidates) or (n,)."""
+        """Validate and return X, and y in its original shape: (n_prompts, n_candidates) or
+        (n_prompts,).
+        """
         X = self._validate_x(X, reset=True)
         if y is None:
             name = type(self).__name__
@@ -135,7 +142,7 @@ class WrapperRegressor(LabelRegressor):
         labels = validate_labels(y)
         if isinstance(X, RaggedArray):
             if len(X) != len(labels):
-                raise ValueError(f"{len(X)} prompts, but {len(labels)} labels")
+                raise ValueError(f"X has {len(X)} prompts, but y has {len(labels)} rows")
         else:
             check_consistent_length(X, labels)
         self.flat_ = labels.ndim == 1

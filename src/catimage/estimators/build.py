@@ -44,7 +44,9 @@ RENAMED_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "scanned": ("min_compared",),
     "text": ("embedding",),
 }
-"""The new names of settings, by their names in earlier versions."""
+"""The new names of settings, by their names in earlier versions. A setting has several new names if
+the new name depends on the kind of estimator.
+"""
 
 
 def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[Pipeline, Grid]:

@@ -1,5 +1,5 @@
-"""The cluster router of Jitkrittum et al. (2025), "Universal Model Routing for Efficient LLM
-Inference": mean quality of each candidate on each cluster of prompts.
+"""The cluster estimator of "Universal Model Routing for Efficient LLM Inference" (Jitkrittum et al.
+2025): the mean quality of each candidate in each cluster of prompts.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from catimage.params import EstimatorParams
 
 
 class ClusterRegressor(LabelRegressor):
-    """K-means on the embeddings; predicts the mean label of the prompt's cluster.
+    """Regressor that clusters the embeddings by k-means and predicts the mean label of the cluster.
 
-    Experimental: no significant gain on the real data of docs/estimators.md.
+    Experimental: no significant gain over the best single candidate on the real data sets in
+    docs/estimators.md.
 
     The clusters depend on the prompts alone, so a candidate can be added later with labels of a few
     prompts (:meth:`add_candidate`). The mean of a cluster is shrunk towards the candidate's mean
-    over all prompts, as if the cluster had ``shrinkage`` more prompts with that mean. The paper has
-    hundreds of prompts per cluster and does not shrink.
+    over all prompts, as if the cluster contained ``shrinkage`` additional prompts with this mean.
+    The paper, which has hundreds of prompts per cluster, uses the mean without shrinkage.
 
     Args:
-        n_clusters: number of clusters; at most one per distinct training prompt is used.
-        shrinkage: weight of the mean over all prompts, in prompts.
-        random_state: seed of K-means.
+        n_clusters: number of clusters; at most the number of distinct training prompts is used.
+        shrinkage: weight of the mean over all prompts, as a number of prompts.
+        random_state: seed of k-means.
 
     Attributes:
         centers_: cluster centers (n_clusters, width).
@@ -78,17 +79,25 @@ class ClusterRegressor(LabelRegressor):
         return self
 
     def multiply_adds(self, X: Any) -> int:
-        """Return the number of multiply-adds of ``predict(X)``: a distance to each center."""
+        """Return the number of multiply-adds of ``predict(X)``, which computes the distance of each
+        prompt to each center.
+        """
         return len(X) * int(self.centers_.size)
 
     def _nearest_centers(self, X: Any) -> Ints:
+        """Return the index of the nearest center of each prompt, (n_prompts,)."""
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         centers = self.centers_.astype(X.dtype)
         nearest: Ints = ((centers**2).sum(axis=1) / 2 - X @ centers.T).argmin(axis=1)
         return nearest
 
     def _cluster_means(self, clusters: NDArray[np.integer], y: Floats) -> Floats:
-        """Return the shrunk mean labels (n_clusters, n_candidates)."""
+        """Return the shrunk mean labels of clusters (n_clusters, n_candidates).
+
+        Args:
+            clusters: the cluster of each prompt, (n_prompts,).
+            y: labels (n_prompts, n_candidates), NaN if missing.
+        """
         present, mean = ~np.isnan(y), np.nanmean(y, axis=0)
         sums, counts = np.zeros((2, len(self.centers_), y.shape[1]))
         np.add.at(sums, clusters, np.where(present, y - mean, 0))
@@ -98,7 +107,7 @@ class ClusterRegressor(LabelRegressor):
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return a cluster router; its number of clusters and its shrinkage are selected on the
+    """Return the cluster estimator, whose number of clusters and shrinkage are selected on the
     validation split.
     """
     return UnfittedEstimator(

@@ -1,4 +1,6 @@
-"""The input and the result of the functions that build estimators, one such function per kind."""
+"""The argument and the result of the functions that build estimators; there is one such function
+per kind of estimator.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,23 @@ from catimage.pool.step_groups import step_groups
 from catimage.workspace import Workspace
 
 Grid = dict[str, list[Any]]
-"""Values by parameter, as for :class:`sklearn.model_selection.ParameterGrid`."""
+"""Lists of values by parameter name, as for :class:`sklearn.model_selection.ParameterGrid`."""
 
 
 @dataclass(frozen=True)
 class EstimatorContext:
-    """The facts about a workspace that building its estimators may need.
+    """Properties of a workspace that the functions that build estimators may use.
 
     Attributes:
         encoder: the text encoder of the workspace.
-        embeddings_folder: the folder of stored embeddings by the name of a text encoder; it need
-            not exist. None: every prompt is encoded.
+        embeddings_folder: a function from the name of a text encoder to the folder of its stored
+            embeddings, which may not exist. If None, every prompt is encoded.
         steps: the number of denoising steps of each candidate, in the order of the label columns;
             empty if unknown.
         step_groups: the group of each candidate; the candidates of a group differ only in their
             number of steps (:mod:`catimage.pool.step_groups`). Empty if unknown.
         members: the estimators that a stack may combine, by name.
-        seed: of the random numbers that a fit needs.
+        seed: the seed of the random numbers of a fit.
     """
 
     encoder: EncoderParams = field(default_factory=EncoderParams)
@@ -46,13 +48,14 @@ class EstimatorContext:
 
 @dataclass(frozen=True)
 class UnfittedEstimator:
-    """An estimator of some kind before it is assembled into a pipeline.
+    """An unfitted regressor with the information needed to assemble its pipeline.
 
     Attributes:
-        regressor: unfitted.
-        grid: parameters of ``regressor`` whose values are selected on the validation split.
-        features: the kinds of features (:class:`~catimage.params.FeatureParams`) that the
-            regressor reads by default.
+        regressor: the unfitted regressor.
+        grid: the parameters of ``regressor`` that are selected on the validation split, each with
+            its possible values.
+        features: the kinds of features (:class:`~catimage.params.FeatureParams`) that the regressor
+            reads by default.
     """
 
     regressor: BaseEstimator
@@ -70,14 +73,14 @@ def workspace_context(
     candidates: Candidates,
     pool: str | None,
 ) -> EstimatorContext:
-    """Return the context of the estimators of a workspace, without members.
+    """Return the context in which the estimators of a workspace are built; it has no members.
 
     Args:
         workspace: the workspace.
         encoder: the section ``encoder`` of params.yaml.
-        train: the section ``train``.
-        candidates: the candidates with their generators and steps.
-        pool: name or file of the pool; None if scores or images were imported.
+        train: the section ``train`` of params.yaml.
+        candidates: the candidates with their generators and numbers of denoising steps.
+        pool: the name or the file of the pool; None if scores or images were imported.
 
     Raises:
         InputError: an estimator needs the step groups of the pool, and the pool is invalid.

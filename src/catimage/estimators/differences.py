@@ -1,5 +1,5 @@
-"""Predicting the differences between candidates instead of the labels themselves: equation 3 of
-CATImage depends on an estimator only through these differences.
+"""Regression of the differences between candidates instead of the labels. The routing decision
+(CATImage paper, equation 3) depends on the predictions only through these differences.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from catimage.estimators.base import WrapperRegressor
 from catimage.estimators.context import Grid, UnfittedEstimator
 
 TARGETS = ("levels", "differences")
+"""The possible targets of the regression: the labels themselves (``levels``), or the mean over the
+candidates and each candidate's difference from this mean (``differences``).
+"""
 
 
 class DifferencesRegressor(WrapperRegressor):
-    """Fit a regressor to the mean over the candidates and to each candidate's difference from it.
+    """Regressor of the mean over the candidates and of each candidate's difference from this mean.
 
-    Most of the variance of the labels is shared by all candidates (some prompts are difficult for
-    every generator) and is irrelevant to routing. A regressor with a limited capacity for all its
-    outputs, such as a network or a tree, predicts the differences better if they are outputs with
-    the same scale as the mean. Models that are linear in the labels do not change.
+    Most of the variance of the labels is common to all candidates (some prompts are difficult for
+    every generator) and is irrelevant to routing. A regressor whose outputs share a limited
+    capacity, such as a network or a tree, predicts the differences better if they are separate
+    outputs with the same scale as the mean. The predictions of a model that is linear in the labels
+    do not change.
 
     Args:
-        regressor: fits labels (n, k), NaN where missing.
+        regressor: the regressor to fit; its labels (n, k) may be missing (NaN).
         target: ``differences``, or ``levels`` to fit the labels unchanged.
     """
 
@@ -36,19 +40,22 @@ class DifferencesRegressor(WrapperRegressor):
         self.target = target
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fit labels y (n, n_candidates); labels (n,) have no differences and are fitted unchanged.
+        """Fit to X and labels y (n, n_candidates), NaN where missing; labels of one candidate have
+        no differences and are fitted unchanged.
 
         Raises:
             ValueError: ``target`` is unknown.
         """
         if self.target not in TARGETS:
-            raise ValueError(f"target must be one of {TARGETS}, not {self.target!r}")
+            raise ValueError(
+                f"target: unknown value {self.target!r}. Use one of {', '.join(TARGETS)}."
+            )
         X, y = self._validate_training_data(X, y)
         self.split_ = self.target == "differences" and y.ndim == 2 and y.shape[1] > 1
         targets = y
         if self.split_:
             self.means_ = mean_labels(y)
-            targets = split_levels(y, self.means_)
+            targets = means_and_differences(y, self.means_)
             self.scale_ = np.array([_scale(targets[:, 0]), _scale(targets[:, 1:])])
             targets = targets / self._scales(y.shape[1])
         self.regressor_ = clone(self.regressor).fit(X, targets)
@@ -61,11 +68,12 @@ class DifferencesRegressor(WrapperRegressor):
         predicted = np.asarray(self.regressor_.predict(X), np.float64)
         if not self.split_:
             return predicted
-        return join_levels(predicted * self._scales(len(self.means_)), self.means_)
+        return labels_of_differences(predicted * self._scales(len(self.means_)), self.means_)
 
     def _scales(self, n_candidates: int) -> Floats:
-        """Return the scale of each target. All differences have one scale: with a scale each,
-        candidates with small differences would weigh as much as the others.
+        """Return the scale of each target, (1 + n_candidates,). All differences share one scale,
+        because with separate scales, the smallest differences would have the same weight as the
+        largest.
         """
         return np.repeat(self.scale_, [1, n_candidates])
 
@@ -74,15 +82,18 @@ def _scale(values: Floats) -> float:
     return max(float(np.nanstd(values)), 1e-12)
 
 
-def split_levels(labels: Floats, means: Floats) -> Floats:
-    """Return the centred mean of each prompt, and each candidate's difference from it.
+def means_and_differences(labels: Floats, means: Floats) -> Floats:
+    """Return the mean label of each prompt, and the difference of each label from this mean.
+
+    The mean label of each candidate is subtracted from the labels first.
 
     Args:
-        labels: (n, n_candidates), NaN where missing.
-        means: the mean label of each candidate, (n_candidates,), which is subtracted first.
+        labels: labels (n, n_candidates), NaN where missing.
+        means: the mean label of each candidate, (n_candidates,).
 
     Returns:
-        (n, 1 + n_candidates), NaN where a label is missing; the mean is over the labels present.
+        The mean over the labels of the prompt that are not missing, and the differences,
+        (n, 1 + n_candidates). The difference of a missing label is NaN.
     """
     centred = labels - means
     present = ~np.isnan(centred)
@@ -91,17 +102,27 @@ def split_levels(labels: Floats, means: Floats) -> Floats:
     return np.concatenate([mean, centred - mean], axis=1)
 
 
-def join_levels(targets: Floats, means: Floats) -> Floats:
-    """Return the labels (n, n_candidates) of targets (n, 1 + n_candidates), the inverse of
-    :func:`split_levels`. The differences of each prompt are centred first.
+def labels_of_differences(targets: Floats, means: Floats) -> Floats:
+    """Return the labels (n, n_candidates) that correspond to means and differences: the inverse of
+    :func:`means_and_differences`.
+
+    Args:
+        targets: mean and differences of each prompt, (n, 1 + n_candidates). The differences are
+            centred first.
+        means: the mean label of each candidate, (n_candidates,).
     """
     differences = targets[:, 1:] - targets[:, 1:].mean(axis=1, keepdims=True)
     return np.asarray(means + targets[:, :1] + differences, np.float64)
 
 
 def with_target(unfitted: UnfittedEstimator, target: str) -> UnfittedEstimator:
-    """Return an estimator that predicts ``levels`` or ``differences``; with ``auto``, the one with
-    the smaller error on the validation split is selected.
+    """Return an estimator that is fitted to the given target.
+
+    Args:
+        unfitted: the estimator.
+        target: the setting ``target`` of an entry of ``train.estimators``: ``levels``,
+            ``differences``, or ``auto`` to select the target with the smaller error on the
+            validation split.
     """
     if target == "levels":
         return unfitted

@@ -40,8 +40,8 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     predicted by kernel ridge regression from the predictions of the other candidates and the
     features of the prompt. The penalty and the kernel with the smallest leave-one-out error are
     selected; with the largest penalty, the predicted difference is constant, so that a few
-    uninformative labels do not degrade it. Predicted differences are clipped to the range of the
-    differences in the training labels.
+    uninformative labels do not degrade the prediction. Predicted differences are clipped to the
+    range of the differences in the training labels.
 
     Args:
         base: the regressor of the m other candidates, which predicts labels (n, m).

@@ -1,5 +1,5 @@
 """An estimator that fine-tunes a text encoder on the labels, as CEMS (2024) fine-tunes the text
-encoder of CLIP to choose between generators.
+encoder of CLIP to select a generator for each prompt.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ _PREDICTION_BATCH = 64
 class FineTunedRegressor(LabelRegressor):
     """Text encoder with dropout, a linear head with one output per candidate, and a sigmoid.
 
-    Experimental: no significant gain on the real data of docs/estimators.md.
+    Experimental: no significant gain over the best single candidate on the real data sets in
+    docs/estimators.md.
 
-    X is a 1-D array of prompts, not a feature matrix. Loss and label scaling are those of CATImage
-    5.1. AdamW with early stopping trains the text encoder and, at a higher learning rate, the head.
-    The head reads standardised embeddings and initially predicts the mean labels. The weights are
-    stored in half precision; the model that ``embedding`` names is needed for its architecture and
-    its tokenizer.
+    X is a 1-D array of prompts, not a feature matrix. The loss and the scaling of labels are those
+    of the CATImage paper, section 5.1. AdamW with early stopping trains the text encoder and, at a
+    higher learning rate, the head. The input of the head is the standardised embedding of the
+    prompt, and its initial prediction is the mean label of each candidate. The weights are stored
+    in half precision; predictions also need the model that ``embedding`` names, for its
+    architecture and its tokenizer.
 
     Args:
         embedding: a :class:`~catimage.estimators.features.text.PooledEmbedding`, which names the
             text encoder.
         learning_rate: learning rate of the text encoder.
         head_learning_rate: learning rate of the head.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         dropout: dropout probability of the embedding.
         batch_size: number of prompts per update.
         max_iter: maximum number of epochs.
@@ -102,7 +104,9 @@ class FineTunedRegressor(LabelRegressor):
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
+        """Return the expected quality in the unit of the metric, (n_prompts, n_candidates), of
+        prompts X (n_prompts,).
+        """
         import torch
 
         check_is_fitted(self)
@@ -113,11 +117,11 @@ class FineTunedRegressor(LabelRegressor):
                 torch.sigmoid(net(prompts[i : i + _PREDICTION_BATCH])).numpy()
                 for i in range(0, len(prompts), _PREDICTION_BATCH)
             ]
-        share = np.concatenate(outputs).astype(np.float64)
-        return self._restore_shape(self.low_ + share * (self.high_ - self.low_))
+        scaled = np.concatenate(outputs).astype(np.float64)
+        return self._restore_shape(self.low_ + scaled * (self.high_ - self.low_))
 
     def multiply_adds(self, X: Any) -> int:
-        """Return 0: torch's FLOP counter counts the text encoder and the head."""
+        """Return 0, because torch's FLOP counter counts the text encoder and the head."""
         return 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,6 +129,7 @@ class FineTunedRegressor(LabelRegressor):
         return {key: value for key, value in super().__getstate__().items() if key != "_loaded"}
 
     def _train(self, prompts: list[str], target: Floats) -> dict[str, NDArray[np.float16]]:
+        """Return the weights of the epoch with the lowest validation loss, by parameter name."""
         import torch
 
         from catimage.common.devices import device_of
@@ -185,6 +190,7 @@ class FineTunedRegressor(LabelRegressor):
 
 
 def _prompts(X: Any) -> list[str]:
+    """Return X as a list of prompts; raise InputError if it is not a 1-D array of strings."""
     prompts = np.asarray(X, object)
     if prompts.ndim != 1 or not all(isinstance(p, str) for p in prompts):
         raise InputError(
@@ -195,7 +201,9 @@ def _prompts(X: Any) -> list[str]:
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return a fine-tuned text encoder: the encoder named in its features, or the workspace's."""
+    """Return an estimator that fine-tunes the text encoder named in ``spec.features``, or the text
+    encoder of the workspace if the features name none.
+    """
     encoder = next((f.encoder for f in spec.features if f.encoder), context.encoder)
     return UnfittedEstimator(
         FineTunedRegressor(PooledEmbedding(**encoder.model_dump()), random_state=context.seed),

@@ -1,4 +1,6 @@
-"""The K-nearest-neighbors estimator of CATImage 5.1, with an index for fast single predictions."""
+"""The k-nearest-neighbors estimator (CATImage paper, section 5.1), with an index for fast single
+predictions.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,21 @@ from catimage.params import EstimatorParams
 
 AUTO, BRUTE, IVF = "auto", "brute", "ivf"
 _MAX_BRUTE_PROMPTS, _MAX_BRUTE_NUMBERS = 20_000, 2**22
-"""Largest number of training prompts, and of numbers in their embeddings, for which brute force
-takes less than a millisecond per prediction.
+"""Largest number of training prompts, and largest size of the array of their embeddings, for which
+brute force takes less than a millisecond per prediction.
 """
 _MAX_SIMILARITIES = 2**22
-"""Number of similarities that are in memory at once."""
+"""Maximum number of similarities in memory at the same time."""
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Some query prompts, the training prompts that they are compared with, and the similarities
-    (n_queries, n_compared).
+    """A comparison of some queries with some training prompts.
+
+    Attributes:
+        queries: row numbers of the queries, (n_queries,).
+        compared: row numbers of the training prompts, (n_compared,).
+        similarity: cosine similarities (n_queries, n_compared).
     """
 
     queries: Ints
@@ -38,28 +44,33 @@ class _Comparison:
 
 
 class CosineKNNRegressor(LabelRegressor):
-    """Mean label of the ``n_neighbors`` training prompts with the largest cosine similarity.
+    """Regressor that predicts the mean label of the ``n_neighbors`` training prompts with the
+    largest cosine similarity.
 
-    The neighbors of a candidate are the nearest prompts that have a label of this candidate; if
-    there are fewer than ``n_neighbors`` such prompts, all of them.
+    For each candidate, the neighbors are the nearest training prompts that have a label of this
+    candidate. If fewer than ``n_neighbors`` prompts have a label, all of them are used.
 
-    Few training prompts (up to 5,461 of width 768) are searched by brute force. More are searched
-    approximately by an inverted file index (:mod:`~catimage.estimators.ivf`), because a decision
-    among 100,000 prompts of width 768 has to take less than 1 ms on one CPU core. There, this class
-    takes 0.7 ms and finds 93% of the true neighbors; scikit-learn's ``KNeighborsRegressor``, which
-    has no approximate search, takes 300 ms (``benchmarks/decision.py``).
+    Few training prompts (up to 5,461 of width 768) are searched by brute force. A larger number is
+    searched approximately with an inverted file index (:mod:`~catimage.estimators.ivf`), because a
+    decision with 100,000 training prompts of width 768 has to take less than 1 ms on one CPU core.
+    With the index, it takes 0.7 ms, and 93% of the true neighbors are found; scikit-learn's
+    ``KNeighborsRegressor``, which has no approximate search, takes 300 ms
+    (``benchmarks/decision.py``).
 
     Args:
         n_neighbors: number of neighbors.
-        algorithm: ``brute``, ``ivf``, or ``auto``: brute force for few training prompts.
-        min_compared: minimum number of training prompts that the index compares a prompt with.
+        algorithm: ``brute`` (brute force), ``ivf`` (index), or ``auto``, which uses the index for
+            many training prompts.
+        min_compared: minimum number of training prompts that are compared with a query when the
+            index is used.
         random_state: seed of the index.
 
     Attributes:
         embeddings_: unit vectors of the training prompts (n_prompts, width), in the order of the
             index.
         labels_: labels of the training prompts (n_prompts, n_candidates), in the same order.
-        centers_, starts_: centers and boundaries of the lists of the index.
+        centers_, starts_: centers and boundaries of the lists of the index; without an index, one
+            list contains all prompts.
     """
 
     def __init__(
@@ -95,37 +106,40 @@ class CosineKNNRegressor(LabelRegressor):
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Return the expected quality in the unit of the metric: (n_prompts, n_candidates)."""
+        """Return the expected quality in the unit of the metric, (n_prompts, n_candidates), of
+        embeddings X (n_prompts, width).
+        """
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=np.float32)
-        out = np.empty((len(x), self.labels_.shape[1]))
-        for c in self._comparisons(x):
+        predicted = np.empty((len(x), self.labels_.shape[1]))
+        for comparison in self._comparisons(x):
+            queries, compared = comparison.queries, comparison.compared
             for columns, labelled in zip(self.columns_, self.labelled_, strict=True):
-                nearest = _nearest(c.similarity, labelled[c.compared], self.n_neighbors)
-                labels = self.labels_[c.compared[nearest][:, :, None], columns]
-                out[c.queries[:, None], columns] = labels.mean(axis=1)
-        return self._restore_shape(out)
+                nearest = _nearest(comparison.similarity, labelled[compared], self.n_neighbors)
+                labels = self.labels_[compared[nearest][:, :, None], columns]
+                predicted[queries[:, None], columns] = labels.mean(axis=1)
+        return self._restore_shape(predicted)
 
     def neighbors(self, X: Any) -> Ints:
-        """Return the rows of ``embeddings_`` that are nearest to each prompt, with or without
-        labels: (n_prompts, n_neighbors).
+        """Return the row numbers in ``embeddings_`` of the nearest training prompts of each prompt,
+        in no particular order: (n_prompts, n_neighbors). Missing labels are ignored.
         """
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=np.float32)
         rows = []
-        for c in self._comparisons(x):
-            everything = np.ones(len(c.compared), bool)
-            rows.append(c.compared[_nearest(c.similarity, everything, self.n_neighbors)])
+        for comparison in self._comparisons(x):
+            compared, all_eligible = comparison.compared, np.ones(len(comparison.compared), bool)
+            rows.append(compared[_nearest(comparison.similarity, all_eligible, self.n_neighbors)])
         return np.concatenate(rows)
 
     def multiply_adds(self, X: Any) -> int:
-        """Return the number of multiply-adds of ``predict(X)``: a product with each center of the
-        index, and with each training prompt that is compared.
+        """Return the number of multiply-adds of ``predict(X)``, which multiplies each prompt with
+        the centers of the index and with the training prompts that it is compared with.
         """
         x = np.asarray(X, np.float32)
-        compared = sum(len(c.queries) * len(c.compared) for c in self._comparisons(x))
-        centers = len(x) * len(self.centers_) if len(self.centers_) > 1 else 0
-        return int((compared + centers) * self.embeddings_.shape[1])
+        n_similarities = sum(comparison.similarity.size for comparison in self._comparisons(x))
+        n_center_products = len(x) * len(self.centers_) if len(self.centers_) > 1 else 0
+        return int((n_similarities + n_center_products) * self.embeddings_.shape[1])
 
     def _check_settings(self, n_prompts: int) -> None:
         if self.algorithm not in (AUTO, BRUTE, IVF):
@@ -145,20 +159,21 @@ class CosineKNNRegressor(LabelRegressor):
         return len(x) > _MAX_BRUTE_PROMPTS or x.size > _MAX_BRUTE_NUMBERS
 
     def _comparisons(self, x: Float32) -> Iterator[_Comparison]:
+        """Compare all prompts with training prompts, either by brute force or with the index."""
         if len(self.centers_) == 1:
             return self._compare_with_all(x)
         return (self._compare_by_index(i, row) for i, row in enumerate(x))
 
     def _compare_with_all(self, x: Float32) -> Iterator[_Comparison]:
-        everything = np.arange(len(self.embeddings_))
-        block = max(1, _MAX_SIMILARITIES // len(everything))
+        all_rows = np.arange(len(self.embeddings_))
+        block = max(1, _MAX_SIMILARITIES // len(all_rows))
         for i in range(0, len(x), block):
             queries = np.arange(i, min(i + block, len(x)))
-            yield _Comparison(queries, everything, x[i : i + block] @ self.embeddings_.T)
+            yield _Comparison(queries, all_rows, x[i : i + block] @ self.embeddings_.T)
 
     def _compare_by_index(self, i: int, query: Float32) -> _Comparison:
-        """Compare one prompt with the lists of the nearest centers: as many lists as have enough
-        labels of every candidate.
+        """Compare the query with row number ``i`` with the lists of its nearest centers. As many
+        lists are used as are needed for enough labels of every candidate.
         """
         by_similarity = np.argsort(-(self.centers_ @ query), kind="stable")
         required = np.minimum(
@@ -172,22 +187,23 @@ class CosineKNNRegressor(LabelRegressor):
         return _Comparison(np.array([i]), compared, similarity[None])
 
     def _group_candidates(self) -> None:
-        """Group the candidates that have labels of the same prompts.
+        """Group the candidates whose labels are missing for the same prompts.
 
-        ``columns_`` has the candidates of each group, ``labelled_`` (n_groups, n_prompts) the
-        prompts with labels, and ``list_counts_`` (n_groups, n_lists) their number in each list.
+        Set ``columns_`` to the columns of the candidates in each group, ``labelled_`` to the mask
+        (n_groups, n_prompts) of the prompts with labels, and ``list_counts_`` to the number
+        (n_groups, n_lists) of these prompts in each list of the index.
         """
         labelled, self.columns_ = zip(*missing_label_patterns(self.labels_), strict=True)
         self.labelled_ = np.stack(labelled)
         n_lists = len(self.centers_)
-        owner = np.repeat(np.arange(n_lists), np.diff(self.starts_))
+        list_of_row = np.repeat(np.arange(n_lists), np.diff(self.starts_))
         self.list_counts_ = np.stack(
-            [np.bincount(owner, weights=present, minlength=n_lists) for present in self.labelled_]
+            [np.bincount(list_of_row, weights=mask, minlength=n_lists) for mask in self.labelled_]
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state with embeddings of an index in half precision, without loss: ``fit`` has
-        rounded them.
+        """Return the state; if there is an index, its embeddings are converted to half precision
+        without loss, because ``fit`` has rounded them.
         """
         state: dict[str, Any] = super().__getstate__()
         if len(state.get("centers_", ())) > 1:
@@ -202,8 +218,13 @@ class CosineKNNRegressor(LabelRegressor):
 
 
 def _nearest(similarity: Float32, eligible: NDArray[np.bool_], k: int) -> Ints:
-    """Return the columns of the ``k`` largest similarities (n, m) among the eligible columns (m,),
-    or all eligible columns if they are fewer than ``k``.
+    """Return for each row the column numbers of the ``k`` largest similarities, (n, k), or of all
+    eligible columns if there are fewer than ``k``.
+
+    Args:
+        similarity: similarities (n, m).
+        eligible: mask of the columns to select from, (m,).
+        k: number of columns.
     """
     if not eligible.all():
         similarity, k = np.where(eligible, similarity, -np.inf), min(k, int(eligible.sum()))
@@ -212,9 +233,9 @@ def _nearest(similarity: Float32, eligible: NDArray[np.bool_], k: int) -> Ints:
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return the K-nearest-neighbors estimator of CATImage 5.1.
+    """Return the k-nearest-neighbors estimator (CATImage paper, section 5.1).
 
-    The paper does not state the number of neighbors; it is selected on the validation split.
+    The number of neighbors, which the paper does not state, is selected on the validation split.
     """
     return UnfittedEstimator(
         CosineKNNRegressor(random_state=context.seed),

@@ -1,6 +1,4 @@
-"""Ridge regression of all candidates. On TF-IDF features it needs no text encoder, so it is also
-the default for imported scores.
-"""
+"""Ridge regression of the labels of all candidates, by default on TF-IDF features of prompts."""
 
 from __future__ import annotations
 
@@ -19,17 +17,17 @@ from catimage.params import EstimatorParams
 class RidgeRegressor(LabelRegressor):
     """scikit-learn's :class:`~sklearn.linear_model.Ridge` for labels with missing values.
 
-    One ridge regression is fitted for each pattern of missing labels, on the prompts that have a
-    label, for all candidates with that pattern. Predictions are linear in the labels: predicting
-    differences between candidates (:mod:`catimage.estimators.differences`) changes nothing.
+    One ridge regression is fitted for each group of candidates whose labels are missing for the
+    same prompts. Predictions are linear in the labels, so they do not change if the regressor is
+    fitted to differences between candidates (:mod:`catimage.estimators.differences`).
 
     Args:
         alpha: the penalty on the squared coefficients; the intercept is not penalised.
         tol: the relative tolerance of the iterative solver, which is used for sparse features.
 
     Attributes:
-        coef_: (n_candidates, n_features), or (n_features,) for 1-D labels.
-        intercept_: (n_candidates,), or a float for 1-D labels.
+        coef_: the coefficients (n_candidates, n_features), or (n_features,) for 1-D labels.
+        intercept_: the intercepts (n_candidates,), or a float for 1-D labels.
     """
 
     _accepts_sparse = True
@@ -42,8 +40,8 @@ class RidgeRegressor(LabelRegressor):
         """Fit the coefficients.
 
         Args:
-            X: (n_prompts, n_features), dense or CSR.
-            y: (n_prompts, n_candidates) or (n_prompts,), NaN where missing.
+            X: features (n_prompts, n_features), dense or CSR.
+            y: labels (n_prompts, n_candidates) or (n_prompts,), NaN where missing.
 
         Raises:
             InputError: a candidate has no label.
@@ -60,22 +58,24 @@ class RidgeRegressor(LabelRegressor):
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Return labels (n, n_candidates), or (n,) for 1-D labels, of X (n, n_features)."""
+        """Return labels (n_prompts, n_candidates), or (n_prompts,) for 1-D labels, of X
+        (n_prompts, n_features).
+        """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
         return np.asarray(X @ self.coef_.T + self.intercept_, np.float64)
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return a ridge regression on words and pairs of words."""
+    """Return a ridge regression on TF-IDF features of words and pairs of words."""
     grid = {"alpha": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 1000.0]}
     return UnfittedEstimator(RidgeRegressor(), grid, ("tfidf",))
 
 
 def build_kernel_ridge(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return a ridge regression on words and on the kernel of the text encoder's features.
+    """Return a ridge regression on TF-IDF features and on features of a Gaussian kernel.
 
-    Of all kinds, this one has the largest gain on real scores (docs/estimators.md).
+    Of all kinds of estimators, it has the largest gain on real scores (docs/estimators.md).
     """
     grid = {"alpha": [1.0, 2.0, 4.0, 8.0, 16.0, 64.0]}
     return UnfittedEstimator(RidgeRegressor(alpha=4.0), grid, ("tfidf", "kernel"))

@@ -1,4 +1,6 @@
-"""The results of stage train: estimators, and their out-of-fold predictions of the train split."""
+"""Loading of the results of stage train: estimators, predictive spreads, and out-of-fold
+predictions of the train split.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,18 @@ from catimage.estimators.features.steps import set_embeddings_folder
 from catimage.workspace import Workspace
 
 OUT_OF_FOLD = "out_of_fold.parquet"
-"""File name, in an estimator's folder, of its out-of-fold predictions of the training prompts: the
-column ``prompt_id`` and one column per candidate.
+"""The file in an estimator's folder that contains the out-of-fold predictions of the training
+prompts. Its columns are ``prompt_id`` and one column per candidate.
 """
 
 
 def load_estimator(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
-    """Return a trained estimator or spread, which looks up the embeddings of the workspace.
+    """Return a trained estimator, or the predictive spread of one, that reads the stored embeddings
+    of the workspace.
 
     Raises:
-        InputError: the folder has no estimator, or one that was trained on other candidates.
+        InputError: the folder contains no estimator, or the estimator was trained on other
+            candidates.
     """
     estimator, meta = store.load(folder)
     if meta["candidates"] != candidates:
@@ -38,10 +42,10 @@ def load_estimator(workspace: Workspace, folder: Path, candidates: list[str]) ->
     return estimator
 
 
-def trained_metrics(workspace: Workspace, routed: str) -> list[str]:
-    """Return the metrics with trained estimators, the routed one first."""
+def trained_metrics(workspace: Workspace, routing_metric: str) -> list[str]:
+    """Return the metrics that have trained estimators, beginning with the routing metric."""
     names = sorted(path.name for path in workspace.estimators.glob("*") if path.is_dir())
-    return [routed, *(name for name in names if name != routed)]
+    return [routing_metric, *(name for name in names if name != routing_metric)]
 
 
 def load_estimators(
@@ -50,16 +54,16 @@ def load_estimators(
     """Load the trained estimators of one metric, one at a time.
 
     Args:
-        workspace: with trained estimators.
-        metric: name of the metric.
-        candidates: names of the candidates that they must have been trained on.
-        first: name of the estimator to load before the others, if it is trained.
+        workspace: a workspace with trained estimators.
+        metric: the name of the metric.
+        candidates: the names of the candidates that the estimators must have been trained on.
+        first: the name of an estimator to load before the others, if there is one of that name.
 
     Yields:
-        Names and estimators, sorted by name.
+        The name of an estimator and the estimator, in the order of the names.
 
     Raises:
-        InputError: there is no estimator, or one was trained on other candidates.
+        InputError: there is no estimator, or an estimator was trained on other candidates.
     """
     folder = workspace.estimators / metric
     paths = [path for path in folder.glob("*") if path.is_dir()]
@@ -83,7 +87,7 @@ def read_out_of_fold(path: Path, prompt_ids: list[str], candidates: list[str]) -
     file does not exist (``train.folds: 0``).
 
     Raises:
-        InputError: the file has other prompts or candidates.
+        InputError: the prompts or candidates of the file differ from the arguments.
     """
     if not path.exists():
         return None
@@ -92,14 +96,14 @@ def read_out_of_fold(path: Path, prompt_ids: list[str], candidates: list[str]) -
     same_prompts = len(frame) == len(prompt_ids) and frame.index.isin(prompt_ids).all()
     if not (same_candidates and same_prompts):
         raise InputError(
-            f"{path}: the prompts or candidates differ from those of the tables. Run 'catimage"
-            " train' again."
+            f"{path}: the prompts or candidates differ from those of the label tables. Run"
+            " 'catimage train' again."
         )
     return frame.loc[prompt_ids, candidates].to_numpy(np.float64)
 
 
 def n_settings_tried(folder: Path) -> int:
-    """Return the number of combinations of settings, those of a stack's members included, among
-    which the estimator's were selected on the validation split.
+    """Return the number of combinations of settings that were compared on the validation split to
+    select the settings of an estimator and of its members, if it is a stack.
     """
     return int(store.read_meta(folder).get("tried", 1))

@@ -15,11 +15,13 @@ from catimage.params import EstimatorParams
 
 
 class MLPRegressor(TokenMLPRegressor):
-    """The network and loss of CATImage 5.1 on one vector per prompt, as an average of networks.
+    """Average of several networks with the architecture and loss of the CATImage paper (section
+    5.1), whose input is one vector per prompt.
 
-    The predictions of one network trained on a few thousand prompts vary with its seed about as
-    much as with the candidate. Therefore the logits of ``n_estimators`` networks are averaged; the
-    average is stored as one wider network, so that a prediction needs two matrix products.
+    The predictions of a network that is trained on a few thousand prompts differ between seeds
+    about as much as between candidates. Therefore the logits of ``n_estimators`` networks are
+    averaged. The average is stored as one wider network, so that a prediction needs only two matrix
+    products.
 
     The other arguments and attributes are those of
     :class:`~catimage.estimators.transformer.TokenMLPRegressor`; ``n_iter_`` is the largest number
@@ -96,7 +98,7 @@ class MLPRegressor(TokenMLPRegressor):
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return an MLP on the prompt's embedding; its loss is selected on the validation split."""
+    """Return an MLP on embeddings of prompts, whose loss is selected on the validation split."""
     return UnfittedEstimator(
         MLPRegressor(random_state=context.seed), {"loss": [CROSS_ENTROPY, SQUARED_ERROR]}
     )

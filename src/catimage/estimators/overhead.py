@@ -1,5 +1,5 @@
-"""The cost of a routing decision (CATImage 5.1: "a negligible inference cost"), in the units of the
-candidates' costs and in milliseconds.
+"""The cost of a routing decision in TFLOPs and in milliseconds. The CATImage paper (section 5.1)
+calls this cost negligible.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from catimage.routing.policy import choose
 
 
 def decision_tflops(estimator: Pipeline, prompt: str) -> dict[str, float]:
-    """Return the TFLOPs of one decision; a multiply-add counts as two operations.
+    """Return the TFLOPs of one routing decision; a multiply-add counts as two operations.
 
     Args:
-        estimator: fitted.
-        prompt: of typical length.
+        estimator: a fitted estimator.
+        prompt: a prompt of typical length.
 
     Returns:
-        ``text_encoder``: all text encoders, within a stack too, and a fine-tuned encoder with its
-        head, counted by torch (0 for TF-IDF); ``estimator``: the matrix products of features and
-        regressors, without sums, activations and dictionary look-ups.
+        ``text_encoder``: the TFLOPs of all text encoders, including those of the members of a stack
+        and a fine-tuned encoder with its head, counted by torch (0 for TF-IDF). ``estimator``: the
+        TFLOPs of the matrix products of feature steps and regressors; sums, activations and
+        dictionary look-ups are not counted.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,20 +48,21 @@ def decision_tflops(estimator: Pipeline, prompt: str) -> dict[str, float]:
 def decision_ms(
     estimator: Pipeline, prompts: list[str], costs: Floats, limit: int = 30
 ) -> dict[str, float]:
-    """Return the median milliseconds of one decision on this machine, in this process.
+    """Return the median time of one routing decision on this machine, in milliseconds.
 
-    Each prompt is decided on its own, as in a server. A first decision, which loads the text
-    encoder, is not counted.
+    Each prompt is routed in a separate call, as in a server. The first decision, which loads the
+    text encoder, is not counted.
 
     Args:
-        estimator: fitted.
-        prompts: at least one; ``limit`` of them are timed.
+        estimator: a fitted estimator.
+        prompts: at least one prompt; the first ``limit`` prompts are timed.
         costs: the cost of each candidate, (n_candidates,).
-        limit: on the number of prompts.
+        limit: the maximum number of timed prompts.
 
     Returns:
-        ``with_text``: from the prompt to the candidate; ``without_text``: from the features to the
-        candidate. A stack reads prompts, so its two figures are equal.
+        ``with_text``: the time from the prompt to the selected candidate; ``without_text``: the
+        time from the features to the selected candidate. The features of a stack are the prompts,
+        so the two times of a stack are almost equal.
     """
     seconds = []
     for prompt in [prompts[0], *prompts[:limit]]:
@@ -75,14 +77,14 @@ def decision_ms(
 
 
 def multiply_adds(part: Any, x: Any) -> int:
-    """Return the multiply-adds of the matrix products in an estimator or a part of it, without text
-    encoders.
+    """Return the number of multiply-adds of the matrix products in an estimator or in a part of it,
+    without those of text encoders.
 
-    A part has a method ``multiply_adds``, is linear (``coef_``), or contains other parts; any other
-    part counts as 0.
+    A part is counted if it has a method ``multiply_adds``, is linear (``coef_``), or contains such
+    parts; any other part counts as 0.
 
     Args:
-        part: fitted.
+        part: a fitted estimator, transformer or regressor.
         x: the input of ``part``.
     """
     if isinstance(part, Pipeline):
@@ -105,7 +107,9 @@ def multiply_adds(part: Any, x: Any) -> int:
 
 @contextmanager
 def _empty_encoder_caches(estimator: Pipeline) -> Iterator[None]:
-    """Empty the caches of the text encoders, so that they encode every prompt as a new one."""
+    """Empty the caches of the text encoders inside the ``with`` block, so that prompts are encoded
+    again.
+    """
     from catimage.encoders.cache import cached_encoder
 
     with ExitStack() as stack:

@@ -13,11 +13,13 @@ from catimage.common.arrays import Ints
 
 @dataclass(frozen=True)
 class RaggedArray:
-    """Prompts as sequences of token vectors.
+    """Sequences of token vectors, one sequence per prompt.
 
     Attributes:
-        values: (n_tokens, width), float16 or float32; the tokens of all prompts in order.
-        offsets: int64 (n_prompts + 1,); prompt ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
+        values: float16 or float32 (n_tokens, width), the vectors of the tokens of all prompts, in
+            the order of the prompts.
+        offsets: int64 (n_prompts + 1,); the tokens of prompt ``i`` are
+            ``values[offsets[i]:offsets[i + 1]]``.
     """
 
     values: NDArray[np.floating]
@@ -32,7 +34,7 @@ class RaggedArray:
         return np.diff(self.offsets)
 
     def take(self, rows: Ints) -> RaggedArray:
-        """Return the prompts in ``rows``, in that order."""
+        """Return the sequences of the prompts with the given indices, in the order of ``rows``."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -42,11 +44,11 @@ class RaggedArray:
         """Return the mean over the tokens of each prompt, (n_prompts, k).
 
         Args:
-            per_token: (n_tokens, k), for example the output of a network for every token.
+            per_token: k values per token (n_tokens, k), for example the output of a network.
         """
         return np.add.reduceat(per_token, self.offsets[:-1], axis=0) / self.lengths[:, None]
 
 
 def as_ragged_array(x: Any) -> RaggedArray:
-    """Return a ragged array unchanged, and a 2-D array as prompts of one token each."""
+    """Return a ragged array unchanged; return a 2-D array as sequences of one token each."""
     return x if isinstance(x, RaggedArray) else RaggedArray(np.asarray(x), np.arange(len(x) + 1))

@@ -10,21 +10,21 @@ from scipy.sparse import issparse
 from catimage.common.arrays import Floats, Ints
 
 SPARSE_COMPONENTS = 50
-"""The number of dimensions that sparse features are reduced to."""
+"""The number of dimensions to which sparse features are reduced."""
 MAX_ITER = 30
-"""Iterations of k-means."""
+"""The maximum number of iterations of k-means."""
 
 
 def representatives(features: Any, count: int, seed: int = 0) -> Ints:
-    """Return the rows of representative prompts, ascending.
+    """Return the row numbers of representative prompts, in ascending order.
 
-    k-means clusters the features, scaled to length 1, into ``count`` clusters; the prompt nearest
-    to each centre is selected.
+    The features are scaled to length 1 and clustered by k-means into ``count`` clusters. The prompt
+    nearest to the center of each cluster is selected.
 
     Args:
-        features: (n, width), sparse or dense.
-        count: of the prompts; all n are returned if there are no more.
-        seed: of k-means and of the dimensionality reduction.
+        features: the features of the prompts (n, width), sparse or dense.
+        count: the number of prompts to select; if it is at least n, all rows are returned.
+        seed: the seed of k-means and of the dimensionality reduction.
     """
     n = features.shape[0]
     if count >= n:
@@ -37,8 +37,8 @@ def representatives(features: Any, count: int, seed: int = 0) -> Ints:
 
 
 def dense_unit_vectors(features: Any, seed: int = 0) -> Floats:
-    """Return features as dense vectors of length 1, float64; sparse ones are first reduced by a
-    truncated singular value decomposition.
+    """Return features (n, width) as dense vectors of length 1, float64. The dimension of sparse
+    features is first reduced by a truncated singular value decomposition.
     """
     sparse = issparse(features)
     if sparse:
@@ -52,10 +52,12 @@ def dense_unit_vectors(features: Any, seed: int = 0) -> Floats:
     return unit_vectors
 
 
-def _nearest_rows(vectors: Floats, centres: Floats) -> Ints:
-    """Return for each centre the nearest row that no earlier centre has, ascending."""
-    distances = ((centres**2).sum(axis=1) - 2 * vectors @ centres.T).T
-    taken = np.zeros(len(vectors), bool)
+def _nearest_rows(vectors: Floats, centers: Floats) -> Ints:
+    """Return the nearest row of each center, in ascending order. A row that is already assigned to
+    a center is not assigned to a second one.
+    """
+    distances = ((centers**2).sum(axis=1) - 2 * vectors @ centers.T).T
+    assigned = np.zeros(len(vectors), bool)
     for distance in distances:
-        taken[np.argmin(np.where(taken, np.inf, distance))] = True
-    return np.flatnonzero(taken)
+        assigned[np.argmin(np.where(assigned, np.inf, distance))] = True
+    return np.flatnonzero(assigned)

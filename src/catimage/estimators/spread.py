@@ -1,11 +1,13 @@
-"""The predictive spread: the standard deviation of a label around its prediction, whose absence
-CATImage 5.6 names as a limitation.
+"""The predictive spread: the standard deviation of a label around its prediction. The lack of this
+estimate is a limitation named in the CATImage paper (section 5.6).
 
-A label differs from its prediction because the estimator errs and because the label is the mean of
-a few seeds. Out-of-fold residuals contain both parts, and scores of several seeds show the second
-one alone. The spread of a label is ``scale[m] * factor(prompt)``: candidates differ in their
-uncertainty, and so do prompts, but a prompt that is difficult to predict is so for all candidates.
-(A factor per candidate does not predict held-out residuals better than one factor for all.)
+A label differs from its prediction for two reasons: the estimator has an error, and the label is
+the mean score of only a few seeds. The residuals of out-of-fold predictions contain both errors;
+the scores of several seeds show the second error alone.
+
+The spread of the label of candidate m is ``scale[m] * factor(prompt)``: one scale per candidate,
+and one factor per prompt that is common to all candidates. A separate factor per candidate did not
+predict held-out residuals better.
 """
 
 from __future__ import annotations
@@ -37,17 +39,17 @@ from catimage.estimators.fitting import Split
 SPREAD_FOLDER = "spread"
 """The folder of the spread within an estimator's folder."""
 ALPHAS = (10.0, 30.0, 100.0, 1000.0)
-"""Penalties of the ridge regression of the factor."""
+"""Possible penalties of the ridge regression that predicts the factor."""
 MIN_PROMPTS = 50
-"""The number of prompts below which the factor is 1."""
+"""The number of training prompts below which the factor is 1."""
 MIN_SPREAD = 1e-12
 """The lower limit of the scale, so that a spread is positive even if all residuals are 0."""
 MAX_FACTOR = 4.0
-"""Factors are clipped to [1/4, 4], because they are extrapolated to unfamiliar prompts."""
+"""Factors are clipped to [1/4, 4], because prompts may be unlike the training prompts."""
 
 
 class _Factor(NamedTuple):
-    """The selected penalty, the gain in log-likelihood per label, and out-of-fold factors (n,)."""
+    """The attributes ``alpha_`` and ``gain_``, and the out-of-fold factors (n_prompts,)."""
 
     alpha: float | None
     gain: float
@@ -55,24 +57,25 @@ class _Factor(NamedTuple):
 
 
 class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
-    """Standard deviations from residuals: a scale per candidate times a factor per prompt.
+    """Regressor of standard deviations: a scale per candidate times a factor per prompt.
 
-    The logarithm of the factor is a ridge regression of the mean log squared residual. Its penalty
-    has the largest out-of-fold Gaussian log-likelihood; if that does not exceed the likelihood of
-    the scale alone by one standard error over prompts, the factor is 1. The scale equates the mean
-    out-of-fold squared residual and variance of each candidate, so that the spread is calibrated.
+    The logarithm of the squared factor is predicted by ridge regression on the mean logarithm of
+    the prompt's squared residuals. The penalty with the largest out-of-fold Gaussian log-likelihood
+    is selected. If its likelihood does not exceed the likelihood without a factor by at least one
+    standard error over the prompts, the factor is 1. The scale of a candidate equates its mean
+    variance and its mean squared out-of-fold residual, so that the spread is calibrated.
 
     Args:
-        alphas: penalties to select from.
-        folds: of the out-of-fold factors.
-        random_state: seed of the folds.
+        alphas: the penalties among which one is selected.
+        folds: the number of folds of the out-of-fold factors.
+        random_state: the seed of the folds.
 
     Attributes:
         alpha_: the selected penalty; None if the factor is 1.
-        gain_: in log-likelihood per label, relative to the scale alone.
-        scale_: (n_candidates,).
-        seed_share_: the share of the variance that the seeds explain, (n_candidates,), NaN where
-            unknown.
+        gain_: the gain in log-likelihood per label, relative to a factor of 1.
+        scale_: the scale of each candidate, (n_candidates,).
+        seed_share_: the share of each candidate's variance that its seeds explain, (n_candidates,),
+            NaN where unknown.
     """
 
     def __init__(
@@ -83,20 +86,19 @@ class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
-        """Return the tags of scikit-learn's estimator contract: features may be sparse."""
+        """Return the tags of scikit-learn's estimator contract: sparse X, required y."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
 
     def fit(self, X: Any, y: Floats, noise: Floats | None = None) -> Self:
-        """Fit scale and factor.
+        """Fit the scales and the factor.
 
         Args:
-            X: features (n, width), sparse or dense.
-            y: residuals (n, n_candidates) or (n,), NaN where missing.
-            noise: the variance of each label that its seeds explain, (n, n_candidates)
-                (:func:`label_noise`); None if unknown.
+            X: features (n_prompts, width), sparse or dense.
+            y: residuals (n_prompts, n_candidates) or (n_prompts,), NaN where missing.
+            noise: the result of :func:`label_noise` (n_prompts, n_candidates); None if unknown.
 
         Raises:
             ValueError: a candidate has no residual.
@@ -104,19 +106,19 @@ class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
         X, y = self._validate(X, y)
         present = ~np.isnan(y).all(axis=1)
         X, y, noise = X[present], y[present], None if noise is None else noise[present]
-        constant = _scale(y, np.ones(len(y)))
-        factor = self._select(X, y, constant)
+        unit_scale = _scale(y, np.ones(len(y)))
+        factor = self._select_factor(X, y, unit_scale)
         self.alpha_, self.gain_ = factor.alpha, factor.gain
         self.scale_ = _scale(y, factor.values)
         self.coef_, self.intercept_ = np.zeros(X.shape[1]), 0.0
         if self.alpha_ is not None:
-            ridge = Ridge(self.alpha_).fit(X, _mean_log_squares(y, constant))
+            ridge = Ridge(self.alpha_).fit(X, _mean_log_squares(y, unit_scale))
             self.coef_, self.intercept_ = np.asarray(ridge.coef_), float(ridge.intercept_)
         self.seed_share_ = _seed_share(y, noise)
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Return positive standard deviations, (n, n_candidates) or (n,), of X (n, width)."""
+        """Return positive standard deviations (n_prompts, n_candidates) or (n_prompts,)."""
         check_is_fitted(self, "scale_")
         if not isinstance(X, csr_matrix):
             X = validate_data(self, X, accept_sparse="csr", reset=False)
@@ -131,18 +133,18 @@ class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
         check_consistent_length(X, y)
         self.flat_ = y.ndim == 1
         y = y.reshape(len(y), -1)
-        empty = np.flatnonzero(np.isnan(y).all(axis=0))
-        if len(empty):
-            raise ValueError(f"candidate {empty[0]} (from 0) has no residual")
+        without_residual = np.flatnonzero(np.isnan(y).all(axis=0))
+        if len(without_residual):
+            raise ValueError(f"y: candidate {without_residual[0]} (from 0) has no residual")
         return X, y
 
-    def _select(self, X: Any, y: Floats, constant: Floats) -> _Factor:
-        """Select the factor by its out-of-fold likelihood; ``constant``: the scale of factor 1."""
+    def _select_factor(self, X: Any, y: Floats, unit_scale: Floats) -> _Factor:
+        """Return the factor with the largest likelihood, given the scale for a factor of 1."""
         best = _Factor(None, 0.0, np.ones(len(y)))
         if len(y) < MIN_PROMPTS:
             return best
         folds = KFold(self.folds, shuffle=True, random_state=self.random_state)
-        target = _mean_log_squares(y, constant)
+        target = _mean_log_squares(y, unit_scale)
         baseline = _log_likelihood(y, _scale(y, best.values))
         for alpha in self.alphas:
             values = np.ones(len(y))
@@ -157,18 +159,19 @@ class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
 
 
 def _factor(log_squares: Floats) -> Floats:
+    """Return the clipped factor of each prompt, given the logarithms of the squared factors."""
     factor = np.exp(np.ravel(log_squares) / 2)
     return np.asarray(np.clip(factor, 1 / MAX_FACTOR, MAX_FACTOR), np.float64)
 
 
 def _scale(residuals: Floats, factor: Floats) -> Floats:
-    """Return the root mean square of the residuals divided by the factor, (n_candidates,)."""
+    """Return the root mean square of ``residuals / factor`` over prompts, (n_candidates,)."""
     squares = np.nanmean((residuals / factor[:, None]) ** 2, axis=0)
     return np.asarray(np.maximum(np.sqrt(squares), MIN_SPREAD), np.float64)
 
 
 def _mean_log_squares(residuals: Floats, scale: Floats) -> Floats:
-    """Return the mean log squared scaled residual of each prompt, centred, (n,); 0 if none."""
+    """Return the centred mean logarithm of each prompt's squared scaled residuals, (n_prompts,)."""
     logs = np.log((residuals / scale) ** 2 + 1e-3)
     present = ~np.isnan(logs)
     centred = np.where(present, logs - np.nanmean(logs), 0.0)
@@ -176,13 +179,12 @@ def _mean_log_squares(residuals: Floats, scale: Floats) -> Floats:
 
 
 def _log_likelihood(residuals: Floats, spread: Floats) -> Floats:
+    """Return the Gaussian log-likelihood of each residual up to a constant."""
     return np.asarray(-0.5 * (residuals / spread) ** 2 - np.log(spread), np.float64)
 
 
 def _seed_share(residuals: Floats, noise: Floats | None) -> Floats:
-    """Return the share of the variance that the seeds explain, between 0 and 1, (n_candidates,);
-    NaN where ``noise`` is unknown.
-    """
+    """Return ``seed_share_``, given residuals and label noise (n_prompts, n_candidates)."""
     if noise is None:
         return np.full(residuals.shape[1], np.nan)
     count = (~np.isnan(noise)).sum(axis=0)
@@ -192,14 +194,15 @@ def _seed_share(residuals: Floats, noise: Floats | None) -> Floats:
 
 
 def label_noise(by_seed: Floats) -> Floats | None:
-    """Return the variance of each label that its seeds explain: the squared standard error s^2 / S
-    of the mean of S scores.
+    """Return the variance of each label that its seeds explain: the squared standard error of the
+    mean of its scores.
 
     Args:
-        by_seed: scores (n, n_candidates, n_seeds), NaN where missing.
+        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
 
     Returns:
-        (n, n_candidates), NaN where a label has fewer than two seeds; None if all labels have.
+        Variances (n_prompts, n_candidates), NaN where a label has fewer than two seeds; None if no
+        label has two seeds.
     """
     count = (~np.isnan(by_seed)).sum(axis=2)
     n_seeds = np.where(count > 1, count, np.nan)
@@ -211,15 +214,15 @@ def label_noise(by_seed: Floats) -> Floats | None:
 def fit_spread(
     prompts: NDArray[np.object_], residuals: Floats, by_seed: Floats | None = None, seed: int = 0
 ) -> Pipeline:
-    """Return a fitted pipeline that predicts the standard deviations of an estimator's labels,
-    positive, (n, n_candidates), from prompts (n,).
+    """Return a fitted pipeline that predicts the standard deviations of labels
+    (n_prompts, n_candidates) from prompts (n_prompts,).
 
     Args:
-        prompts: of the train split, (n,).
-        residuals: labels minus out-of-fold predictions (n, n_candidates), NaN where missing.
-        by_seed: the scores whose means are the labels, (n, n_candidates, n_seeds), NaN where
-            missing; None if unknown.
-        seed: of the folds.
+        prompts: the prompts of the train split, (n_prompts,).
+        residuals: labels minus predictions (n_prompts, n_candidates), NaN where missing.
+        by_seed: the scores whose means are the labels, (n_prompts, n_candidates, n_seeds), NaN
+            where missing; None if unknown.
+        seed: the seed of the folds.
     """
     regressor = SpreadRegressor(random_state=seed)
     pipeline = Pipeline([("features", TextStatistics()), ("regressor", regressor)])
@@ -228,18 +231,17 @@ def fit_spread(
     return fitted
 
 
-def save_spreads(out_of_fold: Iterable[Path], train: Split, by_seed: Floats) -> None:
-    """Fit the spread of each estimator and save it in ``spread/`` beside its predictions.
+def save_spreads(prediction_files: Iterable[Path], train: Split, by_seed: Floats) -> None:
+    """Fit the spread of each estimator, and save it in a folder beside the predictions.
 
     Args:
-        out_of_fold: files of out-of-fold predictions, as stage train writes them, with the prompts
-            in the order of ``train``.
+        prediction_files: the file of each estimator's out-of-fold predictions, as written by stage
+            train; its prompts are in the order of ``train``.
         train: prompts and labels of the train split.
-        by_seed: the scores whose means are the labels, (n, n_candidates, n_seeds), NaN where
-            missing.
+        by_seed: as in :func:`fit_spread`.
     """
     prompts, labels = train
-    for path in out_of_fold:
+    for path in prediction_files:
         predicted = pd.read_parquet(path).drop(columns="prompt_id")
         spread = fit_spread(prompts, labels - predicted.to_numpy(float), by_seed)
         regressor = spread.named_steps["regressor"]

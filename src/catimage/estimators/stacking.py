@@ -1,4 +1,4 @@
-"""Stacking: a weighted sum of estimators, with weights fitted on out-of-fold predictions."""
+"""Stacking: a weighted sum of estimators, whose weights are fitted on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ from catimage.data.missing_labels import mean_labels
 from catimage.errors import InputError
 from catimage.estimators.base import WrapperRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
-from catimage.estimators.differences import split_levels
+from catimage.estimators.differences import means_and_differences
 from catimage.params import EstimatorParams
 
 
 class StackRegressor(WrapperRegressor):
-    """The sum of the predictions of several members with non-negative weights (Breiman 1996,
-    "Stacked regressions").
+    """Regressor that adds the predictions of several members with non-negative weights ("Stacked
+    regressions", Breiman 1996).
 
-    The weights minimise the squared error of out-of-fold predictions. There is one set of weights
-    for the differences between candidates, which determine the routing, and one for their mean.
-    Weights need not sum to 1, so that overconfident members are shrunk. The mean label of each
-    candidate is kept. (scikit-learn's ``StackingRegressor`` supports one output and no missing
-    labels.)
+    The weights minimise the squared error of out-of-fold predictions. One set of weights is fitted
+    for the differences between candidates, which determine the routing, and another for the mean
+    over the candidates. The sum of the weights may be less than 1, so that overconfident members
+    are shrunk towards the mean label of each candidate. scikit-learn's ``StackingRegressor`` is not
+    used, because it supports neither several outputs nor missing labels.
 
     Args:
-        members: pairs of name and estimator. All read the same X (prompts, if they are pipelines)
-            and predict (n, n_candidates).
-        folds: the number of folds of the out-of-fold predictions; reduced to the number of prompts
-            if there are fewer.
-        random_state: seed of the folds.
+        members: pairs of name and estimator. All estimators read the same X (prompts, if they are
+            pipelines) and predict labels (n, n_candidates).
+        folds: the number of folds of the out-of-fold predictions, at most one per prompt.
+        random_state: the seed of the folds.
+
+    Attributes:
+        members_: the fitted members.
+        weights_: the weight of each member for the differences, (n_members,).
+        level_weights_: the weight of each member for the mean over the candidates, (n_members,).
+        label_means_: the mean label of each candidate, (n_candidates,).
+        member_means_: the mean prediction of each member, (n_members, n_candidates).
     """
 
     def __init__(
@@ -46,29 +52,29 @@ class StackRegressor(WrapperRegressor):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fit each member on the complement of every fold, then on all prompts.
+        """Fit the weights on out-of-fold predictions, then fit each member on all prompts.
 
         Args:
-            X: the features of the members, n rows.
+            X: the input of the members, n rows.
             y: labels (n, n_candidates) or (n,), NaN where missing.
 
         Raises:
             ValueError: the stack has no members, or there is only one prompt.
         """
         if not self.members:
-            raise ValueError("a stack needs at least one member")
+            raise ValueError("members: a stack needs at least one member.")
         X, y = self._validate_training_data(X, y)
         if len(y) < 2:
-            raise ValueError("a stack needs at least two prompts, not n_samples=1")
+            raise ValueError("X: a stack needs at least two prompts, not n_samples=1.")
         labels = y.reshape(len(y), -1)
         predictions = np.stack(
             [self._out_of_fold(member, X, y).reshape(labels.shape) for _, member in self.members]
         )
         self.label_means_ = mean_labels(labels)
         self.member_means_ = predictions.mean(axis=1)
-        target = split_levels(labels, self.label_means_)
+        target = means_and_differences(labels, self.label_means_)
         parts = [
-            split_levels(np.where(np.isnan(labels), np.nan, predicted), means)
+            means_and_differences(np.where(np.isnan(labels), np.nan, predicted), means)
             for predicted, means in zip(predictions, self.member_means_, strict=True)
         ]
         self.level_weights_ = _weights([part[:, :1] for part in parts], target[:, :1])
@@ -85,11 +91,12 @@ class StackRegressor(WrapperRegressor):
             self.members_, self.member_means_, self.level_weights_, self.weights_, strict=True
         ):
             predicted = np.asarray(member.predict(X), np.float64)
-            parts = split_levels(predicted.reshape(len(predicted), -1), means)
+            parts = means_and_differences(predicted.reshape(len(predicted), -1), means)
             total = total + level_weight * parts[:, :1] + weight * parts[:, 1:]
         return self._restore_shape(np.asarray(total, np.float64))
 
     def _out_of_fold(self, member: Any, X: Any, y: Floats) -> Floats:
+        """Return the out-of-fold predictions of a member in the shape of y."""
         predicted = np.empty(y.shape)
         splitter = KFold(min(self.folds, len(y)), shuffle=True, random_state=self.random_state)
         for train, held_out in splitter.split(y):
@@ -102,22 +109,22 @@ def _weights(predictions: list[Floats], target: Floats) -> Floats:
     """Return the non-negative least-squares weights of the members, (n_members,).
 
     Args:
-        predictions: (n, k) for each member.
-        target: (n, k), NaN where unknown. If it or all predictions are constant 0, the weights are
-            equal and sum to 1.
+        predictions: the predictions of each member, (n, k).
+        target: the target (n, k), NaN where a label is missing. If the target is 0 everywhere, or
+            all predictions are, the weights are equal and sum to 1.
     """
-    known = ~np.isnan(target)
-    columns = np.stack([predicted[known] for predicted in predictions], axis=1)
-    if not columns.any() or not target[known].any():
+    present = ~np.isnan(target)
+    columns = np.stack([predicted[present] for predicted in predictions], axis=1)
+    if not columns.any() or not target[present].any():
         return np.full(len(predictions), 1 / len(predictions))
-    return np.asarray(nnls(columns, target[known])[0], np.float64)
+    return np.asarray(nnls(columns, target[present])[0], np.float64)
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
     """Return a stack of the estimators that ``spec.members`` names.
 
     Raises:
-        InputError: ``spec`` names no members, or features, which only the members read.
+        InputError: ``spec`` has no members, has features, or has a member that was not built.
     """
     if spec.features:
         raise InputError(
@@ -132,7 +139,7 @@ def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator
     missing = [name for name in spec.members if name not in context.members]
     if missing:
         raise InputError(
-            f"train.estimators: {spec.name}: its member {missing[0]!r} could not be built. Correct"
+            f"train.estimators: {spec.name}: the member {missing[0]!r} could not be built. Correct"
             " that estimator first."
         )
     members = [(name, clone(context.members[name])) for name in spec.members]

@@ -11,17 +11,19 @@ from catimage.common.arrays import Floats
 
 _INITIALIZATION_BATCH = 64
 _FORWARD_BATCH = 8
-"""Prompts per forward pass of the text tower, sorted by length, because they are padded to the
-longest of them.
+"""Number of prompts per forward pass. Prompts are sorted by length first, because the prompts of a
+pass are padded to the longest one.
 """
 
 
 class TextTowerWithHead(torch.nn.Module):
-    """Text tower, standardisation of its pooled embedding, dropout, and a linear head.
+    """Network that consists of a text encoder, the standardisation of its pooled embedding,
+    dropout, and a linear head.
 
     Args:
-        encoder: an :class:`~catimage.encoders.open_clip.OpenClipEncoder` or a
-            :class:`~catimage.encoders.sentence_transformers.SentenceTransformerEncoder`.
+        encoder: the text encoder, an :class:`~catimage.encoders.open_clip.OpenClipEncoder` or a
+            :class:`~catimage.encoders.sentence_transformers.SentenceTransformerEncoder`. Its module
+            ``text_tower`` is trained.
         n_candidates: number of outputs.
         dropout: dropout probability of the standardised embedding.
     """
@@ -42,8 +44,8 @@ class TextTowerWithHead(torch.nn.Module):
 
     @torch.no_grad()
     def initialize(self, prompts: list[str], target: Floats) -> None:
-        """Set the standardisation to the statistics of the prompts' embeddings, and the head to the
-        mean labels.
+        """Set the standardisation to the mean and standard deviation of the prompts' embeddings,
+        and the head so that it predicts the mean labels.
 
         Args:
             prompts: the training prompts.

@@ -58,8 +58,7 @@ def train(
     schedule: Schedule,
     rng: np.random.Generator,
 ) -> TrainingResult:
-    """Train a torch module in place and restore the weights of the epoch with the lowest validation
-    loss.
+    """Train a torch module in place and restore the weights with the lowest validation loss.
 
     Args:
         net: the module.

@@ -4,7 +4,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def prompts():
-    """Twelve captions that differ in number, size and colour."""
+    """Return twelve prompts that differ in number, size and colour."""
     return np.array(
         [
             f"{number} {size} {colour} circles"

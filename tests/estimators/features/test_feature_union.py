@@ -12,12 +12,12 @@ from catimage.params import EncoderParams, FeatureParams
 
 
 def step_of(*features):
-    """The feature step of kinds, or of dictionaries of parameters."""
+    """Return the feature step of features, given by kind or by a dictionary of parameters."""
     params = [FeatureParams(**({"kind": f} if isinstance(f, str) else f)) for f in features]
     return feature_step(params, EncoderParams())
 
 
-def test_combined_columns_are_those_of_each_feature_times_its_weight(prompts):
+def test_combined_columns_are_the_columns_of_each_feature_times_its_weight(prompts):
     both = step_of("tfidf", {"kind": "embedding", "weight": 0.5}).fit(prompts)
     tfidf = step_of("tfidf").fit_transform(prompts)
     embedded = step_of("embedding").fit_transform(prompts)
@@ -26,7 +26,7 @@ def test_combined_columns_are_those_of_each_feature_times_its_weight(prompts):
     assert x.toarray() == pytest.approx(np.hstack([tfidf.toarray(), 0.5 * embedded]), abs=1e-6)
 
 
-def test_features_are_those_of_scikit_learns_feature_union(prompts):
+def test_features_equal_those_of_the_feature_union_of_scikit_learn(prompts):
     both = step_of("tfidf", {"kind": "embedding", "weight": 0.5}).fit(prompts)
     expected = FeatureUnion.transform(both, prompts)
     assert both.transform(prompts).toarray() == pytest.approx(expected.toarray())
@@ -41,23 +41,24 @@ def test_one_prompt_has_the_same_row_alone_and_in_a_batch(prompts):
     assert alone.toarray() == pytest.approx(features[[3]].toarray(), abs=1e-5)
 
 
-def test_dense_features_stay_dense(prompts):
+def test_a_union_of_dense_features_is_dense(prompts):
     x = step_of("embedding", "kernel").fit(prompts).transform(prompts)
     assert isinstance(x, np.ndarray)
     assert len(x) == len(prompts)
 
 
-def test_inner_products_of_kernel_features_are_the_kernel_on_the_components(prompts):
+def test_inner_products_of_kernel_features_equal_the_kernel(prompts):
+    """All training prompts are components, so that the Nystroem approximation is exact."""
     inputs = [PooledEmbedding(), LayerMeans()]
     x = kernel_features(*inputs).fit(prompts).transform(prompts)
     distance = np.zeros((len(prompts), len(prompts)))
     for transformer, weight in zip(inputs, (1.0, 0.5), strict=True):
-        seen = transformer.fit(prompts).transform(prompts).astype(float)
-        distance += weight * ((seen[:, None] - seen[None]) ** 2).sum(axis=2)
+        features = transformer.fit(prompts).transform(prompts).astype(float)
+        distance += weight * ((features[:, None] - features[None]) ** 2).sum(axis=2)
     assert x @ x.T == pytest.approx(2 * np.exp(-distance), abs=4e-3)
 
 
-def test_kernel_features_are_those_of_scikit_learns_nystroem():
+def test_kernel_features_equal_those_of_nystroem_of_scikit_learn():
     x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
     settings = {"gamma": 0.2, "n_components": 20, "random_state": 3}
     expected = Nystroem(**settings).fit(x).transform(x)
@@ -67,12 +68,12 @@ def test_kernel_features_are_those_of_scikit_learns_nystroem():
     assert fitted.transform(x[:1]).shape == (1, 20)
 
 
-def test_components_are_limited_to_the_training_prompts_without_a_warning():
+def test_more_components_than_training_prompts_are_reduced_without_a_warning():
     x = np.eye(6, dtype=np.float32)
     assert GaussianKernelFeatures(n_components=50).fit(x).transform(x).shape == (6, 6)
 
 
-def test_clones_are_unfitted_and_take_parameters(prompts):
+def test_clones_are_unfitted_and_have_separate_parameters(prompts):
     union = step_of("tfidf", "kernel").fit(prompts)
     fresh = clone(union)
     assert not hasattr(fresh.transformer_list[0][1], "vocabulary_")

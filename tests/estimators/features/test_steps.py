@@ -23,6 +23,7 @@ from catimage.params import EncoderParams, FeatureParams
 
 
 def step_of(*feature_kinds):
+    """Return the feature step of the given kinds of features."""
     return feature_step([FeatureParams(kind=kind) for kind in feature_kinds], EncoderParams())
 
 
@@ -30,19 +31,20 @@ def step_of(*feature_kinds):
     ("kind", "squared_length"),
     [("tfidf", 1), ("characters", 1), ("embedding", 1), ("layers", 1), ("kernel", 2)],
 )
-def test_rows_of_every_feature_have_the_same_length(kind, squared_length, prompts):
+def test_all_rows_of_a_feature_have_the_same_length(kind, squared_length, prompts):
     x = step_of(kind).fit(prompts).transform(prompts)
     lengths = np.linalg.norm(x.toarray() if sp.issparse(x) else x, axis=1)
     assert lengths == pytest.approx(np.full(len(prompts), squared_length**0.5), abs=2e-3)
 
 
 @pytest.mark.parametrize("kind", ["tokens", "prompts"])
-def test_features_without_columns_cannot_be_combined(kind):
+def test_features_that_are_not_matrices_cannot_be_combined(kind):
     with pytest.raises(InputError, match=f"features of kind '{kind}' cannot be combined"):
         step_of("tfidf", kind)
 
 
 def nested_stack() -> Pipeline:
+    """Return a stack of two pipelines with different text encoders."""
     first = Pipeline([("features", step_of("tfidf", "kernel")), ("regressor", RidgeRegressor())])
     second = Pipeline(
         [("features", PooledEmbedding("ViT-B-32", "openai")), ("regressor", LinearRegression())]
@@ -51,7 +53,7 @@ def nested_stack() -> Pipeline:
     return Pipeline([("features", RawPrompts()), ("regressor", stack)])
 
 
-def test_text_encoders_are_found_at_any_depth_and_can_be_changed(tmp_path):
+def test_text_encoders_of_nested_estimators_are_found_and_can_be_changed(tmp_path):
     stack = nested_stack()
     assert text_encoders(stack) == [
         EncoderParams(),
@@ -59,13 +61,13 @@ def test_text_encoders_are_found_at_any_depth_and_can_be_changed(tmp_path):
     ]
     (tmp_path / "tiny").mkdir()
     set_embeddings_folder(stack, lambda name: tmp_path / name)
-    assert {t.model: t.stored for t in nested_instances(stack, TextFeatures)} == {
+    assert {text.model: text.stored for text in nested_instances(stack, TextFeatures)} == {
         "tiny": str(tmp_path / "tiny"),
         "ViT-B-32": None,
     }
     set_embeddings_folder(stack, None)
     rename_encoder(stack, "ViT-B-32", "local-dir:x")
-    assert {(t.model, t.stored) for t in nested_instances(stack, TextFeatures)} == {
+    assert {(text.model, text.stored) for text in nested_instances(stack, TextFeatures)} == {
         ("tiny", None),
         ("local-dir:x", None),
     }

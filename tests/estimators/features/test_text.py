@@ -6,7 +6,7 @@ from catimage.estimators.features.text import LayerMeans
 from catimage.params import EncoderParams
 
 
-def test_layers_are_standardised_and_their_projection_keeps_the_inner_products(prompts):
+def test_the_projection_of_standardised_layers_preserves_inner_products(prompts):
     encoded = load_encoder(EncoderParams()).encode(list(prompts))
     means = encoded.layers.reshape(len(prompts), -1).astype(float)
     z = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)

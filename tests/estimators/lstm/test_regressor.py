@@ -36,17 +36,20 @@ STEPS = (1, 2, 4, 8)
         )
     ]
 )
-def test_check_estimator(estimator, check):
+def test_scikit_learn_estimator_contract(estimator, check):
     check(estimator)
 
 
 def data(n=120, width=5, seed=0, steps=STEPS):
-    """Quality saturates over the steps, at a rate that depends on the first feature."""
+    """Return features, and labels that saturate with the number of steps. The first feature
+    determines the rate of saturation.
+    """
     x = np.random.default_rng(seed).normal(size=(n, width))
     return x, 2 + 3 * (1 - np.exp(-np.array(steps) / np.exp(1 + x[:, :1])))
 
 
 def small(**settings):
+    """Return an LSTM regressor with few units and a short training."""
     return LSTMRegressor(
         **{
             "steps": list(STEPS),
@@ -60,13 +63,13 @@ def small(**settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"interpolate": False}, {"step_encoding": "sinusoidal"}])
-def test_predicts_the_series_of_unseen_prompts_in_the_unit_of_the_metric(settings):
+def test_labels_of_unseen_prompts_are_predicted_in_the_unit_of_the_metric(settings):
     model = small(**settings).fit(*data())
     x, y = data(seed=1)
     assert np.abs(model.predict(x) - y).mean() < 0.4 * np.abs(y.mean(axis=0) - y).mean()
 
 
-def test_without_step_encoding_an_lstm_distinguishes_steps_and_an_mlp_does_not():
+def test_without_step_encoding_an_lstm_distinguishes_steps_but_an_mlp_does_not():
     x, _ = data(seed=1)
     mlp = small(network="mlp_tanh", step_encoding="none", max_iter=5).fit(*data())
     assert np.ptp(mlp.predict(x), axis=1).max() == pytest.approx(0, abs=1e-6)
@@ -83,10 +86,8 @@ def test_numpy_and_torch_predictions_are_equal(network, encoding, series):
     torch.manual_seed(0)
     net = torch_network(architecture, dropout=0.5).eval()
     weights = {key: value.numpy() for key, value in net.state_dict().items()}
-    x, steps = (
-        np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32),
-        np.array([1, 2, 5, 11]),
-    )
+    x = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
+    steps = np.array([1, 2, 5, 11])
     with torch.no_grad():
         expected = torch_forward(
             net, architecture, torch.from_numpy(x), torch.from_numpy(steps), series - 1
@@ -94,7 +95,7 @@ def test_numpy_and_torch_predictions_are_equal(network, encoding, series):
     assert forward(weights, architecture, x, steps, series - 1) == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_default_settings_are_those_of_the_paper():
+def test_the_default_settings_equal_the_settings_in_the_paper():
     net = torch_network(Architecture("lstm", "learned", 768, 512, 2, 128, 130, 1), dropout=0.1)
     assert (net["lstm"].hidden_size, net["lstm"].num_layers, net["lstm"].bidirectional) == (
         512,
@@ -118,7 +119,7 @@ def test_the_default_settings_are_those_of_the_paper():
     assert {name: defaults[name] for name in paper} == paper
 
 
-def test_sinusoidal_encoding_is_that_of_the_transformer():
+def test_the_sinusoidal_encoding_equals_the_encoding_of_the_transformer():
     encoding = sinusoidal_encoding(9, 6)
     for step in range(9):
         for i in range(3):
@@ -128,7 +129,7 @@ def test_sinusoidal_encoding_is_that_of_the_transformer():
     assert sinusoidal_encoding(4, 5).shape == (4, 5)
 
 
-def test_every_step_is_predicted_and_candidates_are_selected_from_it():
+def test_all_steps_are_predicted_and_the_steps_of_the_candidates_are_returned():
     model = small(max_iter=2).fit(*data())
     x, _ = data(seed=1)
     assert model._fitted_series()[0].predicted_steps.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -160,29 +161,19 @@ def test_labels_may_be_missing():
         small().fit(x, np.full_like(y, np.nan))
 
 
-def test_the_loss_is_the_mean_squared_error_over_the_present_labels():
+def test_the_loss_is_the_mean_squared_error_and_ignores_missing_labels():
     architecture = Architecture("lstm", "learned", 5, 4, 1, 3, 9, 2)
     net = torch_network(architecture, dropout=0.0).eval()
     rng = np.random.default_rng(0)
-    x, steps = (
-        torch.from_numpy(rng.normal(size=(6, 5)).astype(np.float32)),
-        [
-            torch.tensor([1, 2, 4]),
-            torch.tensor([8]),
-        ],
-    )
-    labels = [
-        torch.from_numpy(
-            np.where(rng.random((6, len(p))) < 0.4, np.nan, rng.random((6, len(p)))).astype(
-                np.float32
-            )
-        )
-        for p in steps
-    ]
+    x = torch.from_numpy(rng.normal(size=(6, 5)).astype(np.float32))
+    steps = [torch.tensor([1, 2, 4]), torch.tensor([8])]
+    shapes = [(6, len(series_steps)) for series_steps in steps]
+    targets = [np.where(rng.random(shape) < 0.4, np.nan, rng.random(shape)) for shape in shapes]
+    labels = [torch.from_numpy(target.astype(np.float32)) for target in targets]
     with torch.no_grad():
-        scores = [torch_forward(net, architecture, x, p, i).numpy() for i, p in enumerate(steps)]
+        scores = [torch_forward(net, architecture, x, s, i).numpy() for i, s in enumerate(steps)]
         loss = float(_loss(net, architecture, x, steps, labels))
-    errors = np.concatenate([(s - w.numpy()).ravel() for s, w in zip(scores, labels, strict=True)])
+    errors = np.concatenate([(s - t.numpy()).ravel() for s, t in zip(scores, labels, strict=True)])
     assert loss == pytest.approx(np.nanmean(errors**2), rel=1e-5)
 
 
@@ -196,13 +187,13 @@ def test_the_same_seed_gives_the_same_predictions_and_leaves_torchs_generator_un
     assert (first != small(max_iter=2, random_state=1).fit(*data(40)).predict(data(40)[0])).any()
 
 
-def test_predictions_do_not_depend_on_the_batch():
+def test_predictions_do_not_depend_on_the_other_prompts_of_a_batch():
     model, (x, _) = small(max_iter=2).fit(*data()), data(70, seed=2)
     one_by_one = np.concatenate([model.predict(x[i : i + 1]) for i in range(70)])
     assert one_by_one == pytest.approx(model.predict(x), abs=1e-5)
 
 
-def test_is_saved_and_loaded_without_torch(tmp_path):
+def test_a_loaded_estimator_predicts_the_same_as_the_saved_estimator(tmp_path):
     pipeline, grid = build_estimator(
         EstimatorParams(name="small", kind="lstm", settings={"hidden_size": 6, "max_iter": 1}),
         EstimatorContext(steps=STEPS, step_groups=("sd",) * 4),
@@ -215,12 +206,12 @@ def test_is_saved_and_loaded_without_torch(tmp_path):
     assert (loaded.predict(prompts) == pipeline.predict(prompts)).all()
 
 
-def test_invalid_settings_are_rejected():
+def test_invalid_settings_and_candidates_without_steps_are_rejected():
     spec = EstimatorParams(name="lstm")
     for steps in ((), (0, 0)):
         with pytest.raises(
             InputError,
-            match=r"lstm \(lstm\) predicts series over denoising steps, .*imported scores",
+            match=r"lstm \(lstm\) predicts series over denoising steps, but .* imported scores",
         ):
             lstm.build(spec, EstimatorContext(steps=steps, step_groups=("",) * len(steps)))
     x, y = data(10)

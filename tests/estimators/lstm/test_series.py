@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from catimage.estimators.lstm.series import interpolate_labels, split_into_series
 
 
-def test_a_step_group_is_a_series_and_a_repeated_step_starts_another():
+def test_a_step_group_is_a_series_and_equal_numbers_of_steps_start_another_series():
     steps = np.array([8, 1, 4, 8, 2, 8])
     groups = np.array(["sd", "sd", "turbo", "sd", "sd", "turbo"])
     series = split_into_series(steps, groups, every_step=False)
@@ -14,14 +14,14 @@ def test_a_step_group_is_a_series_and_a_repeated_step_starts_another():
     assert [s.steps.tolist() for s in series] == [[1, 2, 8], [4, 8], [8]]
 
 
-def test_every_step_between_the_fewest_and_the_most_is_predicted():
+def test_all_steps_between_the_smallest_and_the_largest_are_predicted():
     (series,) = split_into_series(np.array([3, 7]), np.array(["sd", "sd"]), every_step=True)
     assert series.predicted_steps.tolist() == [3, 4, 5, 6, 7]
     assert series.positions.tolist() == [0, 4]
 
 
 @given(arrays(float, (5, 4), elements=st.one_of(st.floats(0, 1), st.just(np.nan))), st.booleans())
-def test_labels_are_interpolated_linearly_between_present_labels(labels, every_step):
+def test_labels_are_interpolated_linearly_between_labelled_steps(labels, every_step):
     (series,) = split_into_series(np.array([1, 2, 5, 9]), np.array(["sd"] * 4), every_step)
     interpolated = interpolate_labels(labels, series)
     for row, row_labels in zip(interpolated, labels, strict=True):

@@ -1,1 +1,1 @@
-"""Feature steps: transformers of prompts to the input of a regressor."""
+"""Feature steps: scikit-learn transformers from prompts to the input of a regressor."""

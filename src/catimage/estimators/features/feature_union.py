@@ -1,5 +1,5 @@
-"""Concatenated features, and features of a Gaussian kernel: scikit-learn's transformers with a
-faster ``transform``, because a router calls it for one prompt at a time.
+"""Subclasses of two scikit-learn transformers, a feature union and features of a Gaussian kernel,
+with a faster ``transform``, because a router transforms one prompt at a time.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from catimage.common.arrays import Float32
 class FastFeatureUnion(FeatureUnion):  # type: ignore[misc]
     """scikit-learn's ``FeatureUnion`` without joblib in ``transform``.
 
-    The columns of the transformers are multiplied by ``transformer_weights`` and concatenated; the
-    result is sparse (CSR) if one of them is. With rows of length 1 in every block and equal
-    weights, the inner product of two prompts is the sum of their cosine similarities, and the
-    number of columns of a block does not matter.
+    The output of each transformer is multiplied by its weight in ``transformer_weights``, and the
+    outputs are concatenated. The result is sparse (CSR) if one of the outputs is sparse. If the
+    rows of all outputs have length 1 and the weights are 1, the inner product of the features of
+    two prompts is the sum of their cosine similarities, whatever the number of columns of an
+    output.
 
-    For one prompt, ``FeatureUnion.transform`` takes 0.75 ms longer than its transformers, this one
-    0.05 ms; a decision must take less than 1 ms (benchmarks/decision.py).
+    For one prompt, ``FeatureUnion.transform`` takes 0.75 ms longer than its transformers, and the
+    ``transform`` of this class 0.05 ms longer. A decision must take less than 1 ms
+    (benchmarks/decision.py).
     """
 
     def transform(self, prompts: Sequence[str]) -> Any:
-        """Return the features (n_prompts, sum of widths)."""
+        """Return the concatenated features (n_prompts, width), dense or CSR."""
         weights = self.transformer_weights or {}
         blocks = [
             step.transform(prompts) * weights.get(name, 1.0) for name, step in self.transformer_list
@@ -40,7 +42,10 @@ class FastFeatureUnion(FeatureUnion):  # type: ignore[misc]
 
 
 def _concatenate_row(blocks: Sequence[Any]) -> Any:
-    """Return blocks of one row each as a CSR row, in 0.02 ms (``scipy.sparse.hstack``: 0.2 ms)."""
+    """Return the concatenation of blocks of one row as a CSR row.
+
+    This takes 0.02 ms, and ``scipy.sparse.hstack`` 0.2 ms.
+    """
     values, columns, start = [], [], 0
     for block in blocks:
         sparse = issparse(block)
@@ -54,16 +59,17 @@ def _concatenate_row(blocks: Sequence[Any]) -> Any:
 class GaussianKernelFeatures(Nystroem):  # type: ignore[misc]
     """scikit-learn's ``Nystroem`` approximation of ``variance * exp(-gamma * distance^2)``.
 
-    A linear model on these features is a kernel machine whose cost does not depend on the number of
-    training prompts. ``Nystroem.transform`` converts all components to double precision on every
-    call, which takes 6 ms for one prompt and 1,000 components of width 640; this one takes 0.1 ms.
+    A linear model on these features is a kernel machine whose cost of prediction does not depend on
+    the number of training prompts. ``Nystroem.transform`` converts all components to double
+    precision in every call, which takes 6 ms for one prompt and 1,000 components of width 640; the
+    ``transform`` of this class takes 0.1 ms.
 
     Args:
-        gamma: of the kernel.
-        n_components: the number of training prompts that are selected at random as components, and
-            of features; reduced to the number of training prompts.
-        variance: the squared length of the features.
-        random_state: seed of the selection.
+        gamma: the factor of the squared distance in the kernel.
+        n_components: the number of features, which is also the number of training prompts that are
+            selected at random as components; at most the number of training prompts.
+        variance: the kernel of a prompt with itself, which is the squared length of its features.
+        random_state: the seed of the selection.
     """
 
     def __init__(
@@ -92,5 +98,5 @@ class GaussianKernelFeatures(Nystroem):  # type: ignore[misc]
         return np.asarray(kernel @ self.normalization_.T, np.float32)
 
     def multiply_adds(self, X: Any) -> int:
-        """Return the number of multiply-adds of the matrix products for X (n, width)."""
+        """Return the number of multiply-adds of ``transform(X)`` for X (n, width)."""
         return len(X) * int(self.components_.size + self.normalization_.size)

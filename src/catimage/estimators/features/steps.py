@@ -1,4 +1,6 @@
-"""The feature step of an estimator, and the text encoders within an estimator."""
+"""Construction of the feature step of an estimator, and access to the text encoders that an
+estimator contains.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from catimage.params import EncoderParams, FeatureParams
 
 T = TypeVar("T")
 EmbeddingsFolder = Callable[[str], Path]
-"""Returns the folder of stored embeddings, which need not exist, by the name of a text encoder."""
+"""A function from the name of a text encoder to the folder of its stored embeddings, which may not
+exist.
+"""
 
 
 def feature_step(
@@ -32,23 +36,26 @@ def feature_step(
     encoder: EncoderParams,
     embeddings_folder: EmbeddingsFolder | None = None,
 ) -> Any:
-    """Return an unfitted transformer of prompts.
+    """Return an unfitted transformer from prompts to features.
 
-    The columns of several features are concatenated, each multiplied by its ``weight``.
+    The columns of several features are concatenated, after multiplication by the ``weight`` of each
+    feature.
 
     Args:
-        features: at least one.
+        features: the parameters of at least one feature.
         encoder: the text encoder of features that do not name one.
-        embeddings_folder: of stored embeddings; None: every prompt is encoded.
+        embeddings_folder: a function that returns the folder of stored embeddings; if None, every
+            prompt is encoded.
 
     Raises:
-        InputError: tokens or prompts, which have no columns, are combined with other features.
+        InputError: ``tokens`` or ``prompts``, which are not matrices, are combined with other
+            features.
     """
     for feature in features:
         if feature.kind in ("tokens", "prompts") and len(features) > 1:
             raise InputError(
                 f"train.estimators: features of kind {feature.kind!r} cannot be combined with"
-                " others. List them alone."
+                " other features. Remove the other features."
             )
     steps = [_transformer(f, f.encoder or encoder, embeddings_folder) for f in features]
     if len(steps) == 1:
@@ -61,6 +68,7 @@ def feature_step(
 def _transformer(
     feature: FeatureParams, encoder: EncoderParams, embeddings_folder: EmbeddingsFolder | None
 ) -> Any:
+    """Return the unfitted transformer of one feature."""
     if feature.kind == "prompts":
         return RawPrompts()
     if feature.kind == "tfidf":
@@ -71,21 +79,23 @@ def _transformer(
         return TfidfVectorizer(
             analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32
         )
-    source = {**encoder.model_dump(), "stored": _existing(embeddings_folder, encoder)}
+    settings = {**encoder.model_dump(), "stored": _existing_folder(embeddings_folder, encoder)}
     if feature.kind == "kernel":
-        return kernel_features(PooledEmbedding(**source), LayerMeans(**source))
+        return kernel_features(PooledEmbedding(**settings), LayerMeans(**settings))
     classes = {"tokens": TokenEmbedding, "layers": LayerMeans, "embedding": PooledEmbedding}
-    return classes[feature.kind](**source)
+    return classes[feature.kind](**settings)
 
 
 def kernel_features(embedding: Any, layers: Any) -> Pipeline:
-    """Return the features of a Gaussian kernel on the embedding and the layers of a prompt.
+    """Return a transformer from prompts to features of a Gaussian kernel.
 
-    The squared distance in the kernel is that of the embeddings plus half that of the layers. The
-    features have the squared length 2, the sum of the squared lengths of the two inputs.
+    The squared distance in the kernel is the squared distance between the embeddings plus half the
+    squared distance between the layer features. The squared length of the kernel features is 2,
+    which is the sum of the squared lengths of embedding and layer features.
 
     Args:
-        embedding, layers: transformers of prompts to rows of length 1.
+        embedding: a transformer from prompts to embeddings of length 1.
+        layers: a transformer from prompts to layer features of length 1.
     """
     both = FastFeatureUnion(
         [("embedding", embedding), ("layers", layers)], transformer_weights={"layers": 0.5**0.5}
@@ -93,7 +103,10 @@ def kernel_features(embedding: Any, layers: Any) -> Pipeline:
     return Pipeline([("features", both), ("kernel", GaussianKernelFeatures(variance=2.0))])
 
 
-def _existing(embeddings_folder: EmbeddingsFolder | None, encoder: EncoderParams) -> str | None:
+def _existing_folder(
+    embeddings_folder: EmbeddingsFolder | None, encoder: EncoderParams
+) -> str | None:
+    """Return the folder of the encoder's stored embeddings, or None if it does not exist."""
     folder = embeddings_folder(encoder.name) if embeddings_folder else None
     return str(folder) if folder is not None and folder.exists() else None
 
@@ -114,17 +127,20 @@ def nested_instances(estimator: Any, cls: type[T]) -> Iterator[T]:
 
 
 def text_encoders(estimator: Any) -> list[EncoderParams]:
-    """Return the text encoders that an estimator uses, without duplicates."""
+    """Return the parameters of the text encoders that an estimator uses, without duplicates."""
     return list(dict.fromkeys(t.encoder for t in nested_instances(estimator, TextFeatures)))
 
 
 def set_embeddings_folder(estimator: Any, embeddings_folder: EmbeddingsFolder | None) -> None:
-    """Make an estimator look up stored embeddings in the existing folders; None: encode instead."""
+    """Make all text features of an estimator read stored embeddings from the folders that exist.
+
+    If ``embeddings_folder`` is None, or a folder does not exist, prompts are encoded.
+    """
     for features in nested_instances(estimator, TextFeatures):
-        features.stored = _existing(embeddings_folder, features.encoder)
+        features.stored = _existing_folder(embeddings_folder, features.encoder)
 
 
 def rename_encoder(estimator: Any, old: str, new: str) -> None:
-    """Replace the ``model`` of the text encoder that is named ``old``."""
+    """Replace the name ``old`` of a text encoder (``encoder.model``) by ``new`` in an estimator."""
     for features in nested_instances(estimator, TextFeatures):
         features.model = new if features.model == old else features.model

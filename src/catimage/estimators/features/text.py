@@ -1,7 +1,7 @@
-"""Transformers of prompts by a frozen text encoder (CATImage 5.1).
+"""Transformers from prompts to outputs of a frozen text encoder (CATImage paper, section 5.1).
 
-A transformer refers to its text encoder by name, so that ``clone`` is cheap and no weights are
-saved with an estimator.
+A transformer contains only the name of its text encoder, so that ``clone`` is fast and the weights
+of the text encoder are not saved with an estimator.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from catimage.params import EncoderParams
 
 
 class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """The base class of the transformers that use a text encoder.
+    """Base class of the transformers that use a text encoder.
 
     Args:
-        model, weights, revision: the text encoder, as in ``params.yaml``.
-        stored: a folder of embeddings, as written by the sample stage. If it has all prompts of a
-            request, they are looked up; otherwise they are encoded, each at most once per process
-            (:mod:`catimage.encoders.cache`).
+        model, weights, revision: the text encoder, as in section ``encoder`` of ``params.yaml``.
+        stored: a folder of embeddings, as written by stage sample. If it contains all prompts of a
+            call, their embeddings are read from it; otherwise, the prompts are encoded, each at
+            most once per process (:mod:`catimage.encoders.cache`). If None, the prompts are
+            encoded.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return EncoderParams(model=self.model, weights=self.weights, revision=self.revision)
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
-        """Do nothing: the encoder is frozen."""
+        """Return the transformer itself, because the encoder is frozen."""
         self.fitted_ = True
         return self
 
     def _embed(self, prompts: Sequence[str]) -> Any:
+        """Return the :class:`~catimage.encoders.embeddings.Embeddings` of the prompts."""
         from catimage.encoders.cache import cached_encoder, stored_embeddings
 
         texts = [str(prompt) for prompt in prompts]
@@ -62,7 +64,7 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class PooledEmbedding(TextFeatures):
-    """The embedding of the whole prompt: float32 (n_prompts, width), rows of length 1."""
+    """Transformer to embeddings of whole prompts: float32 (n_prompts, width), rows of length 1."""
 
     def transform(self, prompts: Sequence[str]) -> Float32:
         """Return the embeddings of the prompts."""
@@ -71,7 +73,7 @@ class PooledEmbedding(TextFeatures):
 
 
 class TokenEmbedding(TextFeatures):
-    """The embedding of every token of a prompt, as
+    """Transformer to the embeddings of all tokens of the prompts, in a
     :class:`~catimage.estimators.ragged_arrays.RaggedArray`.
     """
 
@@ -82,17 +84,19 @@ class TokenEmbedding(TextFeatures):
 
 
 class LayerMeans(TextFeatures):
-    """The leading singular directions of the encoder's layers: float32 (n_prompts, width), rows of
-    length 1.
+    """Transformer to the hidden states of all layers of the text encoder, averaged over the tokens
+    and projected onto their leading singular directions: float32 (n_prompts, width), rows of length
+    1.
 
-    The means over the tokens of all layers are concatenated, standardised per column, and scaled to
-    length 1 before the projection. Early layers represent words, late ones the meaning of the
-    prompt; the difficulty of a prompt for a generator depends on both.
+    The averages of all layers are concatenated, standardised per column, and scaled to length 1
+    before the projection. Early layers represent words and late layers the meaning of the prompt;
+    the difficulty of a prompt for a generator depends on both.
 
     Args:
         model, weights, revision, stored: see :class:`TextFeatures`.
-        width: the number of directions; reduced to the number of columns or training prompts.
-        random_state: seed of the randomised singular value decomposition.
+        width: the number of singular directions; at most the number of columns and the number of
+            training prompts.
+        random_state: the seed of the randomised singular value decomposition.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class LayerMeans(TextFeatures):
         self.random_state = random_state
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
-        """Compute the means, the scales and the singular directions."""
+        """Compute the mean and scale of each column, and the singular directions."""
         means = self._layer_means(prompts)
         self.mean_ = means.mean(axis=0)
         self.scale_ = np.maximum(means.std(axis=0), 1e-6)
@@ -122,14 +126,15 @@ class LayerMeans(TextFeatures):
         return self
 
     def transform(self, prompts: Sequence[str]) -> Float32:
-        """Return the projections of the prompts."""
+        """Return the projected layer features of the prompts."""
         return normalize_rows(self._standardise(self._layer_means(prompts)) @ self.directions_)
 
     def multiply_adds(self, X: Any) -> int:
-        """Return the number of multiply-adds for prompts X (n,), without the text encoder's."""
+        """Return the number of multiply-adds of the projection of prompts X (n,)."""
         return len(X) * int(self.directions_.size)
 
     def _layer_means(self, prompts: Sequence[str]) -> Float32:
+        """Return the concatenated layer averages of the prompts, (n_prompts, n_columns)."""
         layers = self._embed(prompts).layers
         return np.asarray(layers.reshape(len(layers), -1), np.float32)
 
@@ -138,10 +143,10 @@ class LayerMeans(TextFeatures):
 
 
 class RawPrompts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """The prompts unchanged, for regressors that read text (a stack)."""
+    """Transformer that returns the prompts unchanged, for regressors that read prompts."""
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
-        """Do nothing."""
+        """Return the transformer itself."""
         self.fitted_ = True
         return self
 

@@ -16,10 +16,11 @@ from catimage.common.arrays import Floats
 
 
 class TextStatistics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Transformer to TF-IDF features and five standardised statistics, sparse (n_prompts, n_words + 5).
+    """Transformer to TF-IDF features and five standardised statistics, sparse
+    (n_prompts, n_words + 5).
 
-    The predictive spread of every estimator (:mod:`catimage.estimators.spread`) uses these features,
-    because they do not require a text encoder.
+    The predictive spread of every estimator (:mod:`catimage.estimators.spread`) uses these
+    features, because they do not require a text encoder.
 
     Args:
         max_features: the number of words with a TF-IDF column; the most frequent words are used.
@@ -50,9 +51,9 @@ class TextStatistics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _statistics(prompts: Sequence[str]) -> Floats:
-    """Return five statistics of each prompt, (n_prompts, 5): the logarithm of the number of words, the
-    logarithm of the number of characters per word, and the numbers of commas, digits and capitalised
-    words per word.
+    """Return five statistics of each prompt, (n_prompts, 5): the logarithm of the number of words,
+    the logarithm of the number of characters per word, and the numbers of commas, digits and
+    capitalised words per word.
     """
     rows = []
     for prompt in map(str, prompts):

@@ -1,1 +1,1 @@
-"""The LSTM estimator of BudgetFusion: quality as a series over denoising steps."""
+"""The LSTM estimator (BudgetFusion paper, section 3.3) of the quality at each number of steps."""

@@ -1,5 +1,5 @@
-"""The LSTM network (BudgetFusion paper, section 3.3 and figure 4), implemented in torch for training
-and in NumPy for prediction.
+"""The LSTM network (BudgetFusion paper, section 3.3 and figure 4), implemented in torch for
+training and in NumPy for prediction.
 
 Weights are stored as float32 arrays by the parameter names of torch, so that a saved estimator
 contains no torch module.
@@ -37,7 +37,8 @@ class Architecture:
         width: width of the prompt embeddings.
         hidden_size: LSTM units per direction; ``mlp_tanh`` has twice as many units per layer.
         num_layers: number of layers of the LSTM or of ``mlp_tanh``.
-        head_size: units of the hidden layer of the output MLP, which follows the LSTM or ``mlp_tanh``.
+        head_size: units of the hidden layer of the output MLP, which follows the LSTM or
+            ``mlp_tanh``.
         n_encodings: number of step encodings, which is the largest number of steps plus one; 0
             without encoding.
         n_series: number of series of candidates (:mod:`~catimage.estimators.lstm.series`); if it is
@@ -130,8 +131,8 @@ def forward(
 ) -> Floats:
     """Return the same scores as :func:`torch_forward` without dropout, computed by NumPy, (n, t).
 
-    The first layer is linear in the sum of prompt embedding and step encoding. Therefore its products
-    with the embeddings and with the encodings are computed separately and then added.
+    The first layer is linear in the sum of prompt embedding and step encoding. Therefore its
+    products with the embeddings and with the encodings are computed separately and then added.
 
     Args:
         weights: the weights by torch's parameter names.
@@ -196,8 +197,8 @@ def _lstm_direction(inputs: Float32, weight: Float32, backwards: bool) -> Float3
     """Return the hidden states (n, t, hidden_size) of one direction of an LSTM layer.
 
     Args:
-        inputs: projected inputs plus biases (n, t, 4 * hidden_size), with the gates in torch's order:
-            input, forget, cell, output.
+        inputs: projected inputs plus biases (n, t, 4 * hidden_size), with the gates in torch's
+            order: input, forget, cell, output.
         weight: recurrent weights (4 * hidden_size, hidden_size).
         backwards: whether to process the steps in descending order.
     """

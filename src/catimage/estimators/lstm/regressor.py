@@ -1,4 +1,4 @@
-"""The estimator of BudgetFusion (section 3.3): a bidirectional LSTM over denoising steps."""
+"""Bidirectional LSTM over denoising steps, an estimator (BudgetFusion paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -35,46 +35,45 @@ _PREDICTION_BATCH = 64
 
 class LSTMRegressor(LabelRegressor):
     """Two-layer bidirectional LSTM over the denoising steps, followed by an MLP and a sigmoid
-    (BudgetFusion 3.3, equation 6, figure 4).
+    (BudgetFusion paper, equation 6 and figure 4).
 
-    The following settings are the paper's: the input is the sum of prompt embedding and step
-    encoding; 512 LSTM units per direction; an MLP with layers of 1024, 128 and 1 units; dropout on
-    the output of the LSTM; squared error; batches of 32 prompts; learning rate 1e-4; 25 epochs (50
-    for I-CLIP); labels interpolated linearly to the steps between the sampled steps, with the same
-    weight. Labels are scaled to [0, 1] by one minimum and one maximum; missing labels (NaN) do not
+    The candidates of each step group form a series (:mod:`~catimage.estimators.lstm.series`); if
+    there are several series, a learned vector per series is added to the input.
+
+    Section 3.3 of the paper specifies: the input is the sum of prompt embedding and step encoding;
+    512 LSTM units per direction; an MLP with layers of 1024, 128 and 1 units; dropout on the output
+    of the LSTM; squared error; batches of 32 prompts; learning rate 1e-4; 25 epochs (50 for
+    I-CLIP); labels interpolated linearly between the sampled steps, with the same weight in the
+    loss. Labels are scaled to [0, 1] by one minimum and one maximum. Missing labels (NaN) do not
     contribute to the loss.
 
-    The following choices are not specified in the paper, or ambiguous there:
+    The paper does not specify the following choices, or is ambiguous:
 
     - The LSTM runs over every number of steps from the smallest to the largest of a series, in
       training and in prediction, because the state of a bidirectional LSTM depends on both ends.
-      With ``interpolate=False`` it runs over the sampled steps alone.
-    - "Position-embedded as in" BERT means a learned vector per step (``step_encoding="learned"``).
-      ``"sinusoidal"`` is the encoding of the Transformer, ``"none"`` the ablation of Table 1.
+      With ``interpolate=False``, it runs only over the sampled steps.
+    - The step encoding, which is "position-embedded as in" BERT, is a learned vector per number of
+      steps. ``step_encoding="sinusoidal"`` is the encoding of the Transformer; ``"none"`` and
+      ``network="mlp_tanh"``, which replaces the LSTM by layers with tanh activations for each
+      number of steps separately, are ablations in table 1 of the paper.
     - The prompt embeddings are standardised, because CLIP embeddings are close to each other.
-    - The optimizer is Adam, the dropout probability 0.1, and the MLP has ReLU activations.
-    - ``network="mlp_tanh"`` (ablation of Table 1) replaces the LSTM by layers with tanh activations
-      of the same output size, which process each step separately.
-
-    The candidates of each step group form one series. A learned vector per series is added to the
-    input if there are several.
+    - The optimizer is Adam, the dropout probability is 0.1, and the MLP has ReLU activations.
 
     Args:
-        steps: number of denoising steps of each candidate, in the order of the label columns; None:
-            1, 2, 3, ...
-        step_groups: group of each candidate; None: all candidates are in one group.
+        steps: number of denoising steps of each candidate; if None, 1, 2, 3, ...
+        step_groups: group of each candidate; if None, all candidates are in one group.
         hidden_size: LSTM units per direction.
         num_layers: number of LSTM layers.
         head_size: units of the hidden layer of the MLP.
         network: ``lstm`` or ``mlp_tanh``.
         step_encoding: ``learned``, ``sinusoidal`` or ``none``.
-        interpolate: train on and predict the steps between the sampled steps too.
+        interpolate: whether to interpolate labels and to predict all steps of a series.
         dropout: dropout probability of the output of the LSTM.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         batch_size: number of prompts per update.
         max_iter: number of epochs; there is no early stopping.
         device: torch device of the training, or ``auto``; predictions are computed by NumPy.
-        random_state: seed of the weights, the batches and dropout.
+        random_state: seed of the initial weights, the batches and dropout.
 
     Attributes:
         series_: arrays ``columns``, ``steps`` and ``predicted_steps`` of each
@@ -82,7 +81,7 @@ class LSTMRegressor(LabelRegressor):
         n_iter_: number of epochs run.
         weights_: arrays by torch's parameter names.
         mean_, scale_: mean and standard deviation of the embeddings (width,).
-        low_, high_: minimum and maximum of the labels.
+        low_, high_: minimum and maximum of the training labels.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class LSTMRegressor(LabelRegressor):
 
         Raises:
             ValueError: ``steps`` or ``step_groups`` does not have one value per candidate, a number
-                of steps is below 1, all labels are missing, or a setting is unknown.
+                of steps is below 1, all labels are missing, or a value is unknown.
         """
         self._check_settings()
         X, y = self._validate_training_data(X, y)
@@ -141,10 +140,10 @@ class LSTMRegressor(LabelRegressor):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
         series = self._fitted_series()
-        out = np.empty((len(X), sum(len(s.columns) for s in series)))
+        predicted = np.empty((len(X), sum(len(s.columns) for s in series)))
         for i, s in enumerate(series):
-            out[:, s.columns] = self._predict_series(X, i)[:, s.positions]
-        return self._restore_shape(out)
+            predicted[:, s.columns] = self._predict_series(X, i)[:, s.positions]
+        return self._restore_shape(predicted)
 
     def multiply_adds(self, X: Any) -> int:
         """Return the number of multiply-adds of ``predict(X)``: the matrix products of the LSTM and
@@ -185,8 +184,8 @@ class LSTMRegressor(LabelRegressor):
         groups = np.asarray([""] * n if self.step_groups is None else self.step_groups, str)
         if steps.shape != (n,) or groups.shape != (n,) or (steps < 1).any():
             raise ValueError(
-                f"steps and step_groups: must be {n} values, one per column of y, and steps at"
-                f" least 1, not {steps} and {groups}."
+                f"steps, step_groups: must have {n} values, one per column of y, and steps must be"
+                f" at least 1, not {steps} and {groups}."
             )
         return split_into_series(steps.astype(np.int64), groups, self.interpolate)
 
@@ -194,7 +193,7 @@ class LSTMRegressor(LabelRegressor):
         return [Series(*arrays) for arrays in self.series_]
 
     def _architecture(self) -> Architecture:
-        most_steps = max(int(s.predicted_steps[-1]) for s in self._fitted_series())
+        max_steps = max(int(s.predicted_steps[-1]) for s in self._fitted_series())
         return Architecture(
             network=self.network,
             step_encoding=self.step_encoding,
@@ -202,7 +201,7 @@ class LSTMRegressor(LabelRegressor):
             hidden_size=self.hidden_size,
             num_layers=self.num_layers,
             head_size=self.head_size,
-            n_encodings=0 if self.step_encoding == NO_ENCODING else most_steps + 1,
+            n_encodings=0 if self.step_encoding == NO_ENCODING else max_steps + 1,
             n_series=len(self.series_),
         )
 
@@ -210,7 +209,7 @@ class LSTMRegressor(LabelRegressor):
         return np.asarray((X - self.mean_) / self.scale_, np.float32)
 
     def _predict_series(self, X: Floats, i: int) -> Floats:
-        """Return the expected quality at the predicted steps of a series: (n_prompts, t)."""
+        """Return the expected quality at the predicted steps of series ``i``, (n_prompts, t)."""
         architecture, x = self._architecture(), self._standardise(X)
         steps = self._fitted_series()[i].predicted_steps
         scores = [
@@ -234,7 +233,7 @@ class LSTMRegressor(LabelRegressor):
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
-    """Return the estimator of BudgetFusion 3.3 for the numbers of steps of the candidates.
+    """Return the LSTM estimator for the numbers of steps of the candidates.
 
     Raises:
         InputError: the candidates have no numbers of steps, as in a workspace of imported scores.
@@ -242,8 +241,8 @@ def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator
     if not context.steps or min(context.steps) < 1:
         raise InputError(
             f"train.estimators: {spec.name} ({spec.resolved_kind}) predicts series over denoising"
-            " steps, and these candidates have none (imported scores have no numbers of steps)."
-            " Remove it from the list."
+            " steps, but the candidates of imported scores have no number of steps. Remove it from"
+            " the list."
         )
     steps = [int(s) for s in context.steps]
     groups = [str(g) for g in context.step_groups or [""] * len(steps)]

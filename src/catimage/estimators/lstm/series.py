@@ -1,5 +1,8 @@
-"""Candidates as series over denoising steps, and labels interpolated between the sampled steps
-(BudgetFusion 3.3).
+"""Series of candidates over the number of denoising steps, and interpolation of labels
+(BudgetFusion paper, section 3.3).
+
+A series consists of candidates that differ only in their number of denoising steps. The numbers of
+steps of the candidates are called the sampled steps; labels exist only for them.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ from catimage.common.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class Series:
-    """Candidates that differ only in their number of denoising steps.
+    """A series of candidates that differ only in their number of denoising steps.
 
     Attributes:
-        columns: (k,) column of each candidate in the labels, by ascending number of steps.
-        steps: (k,) number of steps of each candidate, without duplicates.
-        predicted_steps: (t,) ascending numbers of steps for which quality is predicted; a superset
-            of ``steps``.
+        columns: column of each candidate in the labels, in ascending order of steps, (k,).
+        steps: the sampled steps in ascending order, without duplicates, (k,).
+        predicted_steps: the numbers of steps for which quality is predicted, in ascending order,
+            (t,). They include ``steps``.
     """
 
     columns: Ints
@@ -29,21 +32,22 @@ class Series:
 
     @property
     def positions(self) -> Ints:
-        """The indices of ``steps`` in ``predicted_steps``: (k,)."""
+        """The indices of ``steps`` in ``predicted_steps``, (k,)."""
         return np.searchsorted(self.predicted_steps, self.steps)
 
 
 def split_into_series(steps: Ints, step_groups: NDArray[np.str_], every_step: bool) -> list[Series]:
     """Return the series of the candidates, ordered by their first candidate.
 
-    The candidates of a step group form one series. A candidate with the same number of steps as an
-    earlier candidate of its group is placed in the group's next series.
+    The candidates of a step group (:mod:`catimage.pool.step_groups`) form one series. If several
+    candidates of a group have the same number of steps, the first belongs to the first series of
+    the group, the second to a second series, and so on.
 
     Args:
         steps: number of denoising steps of each candidate (n_candidates,), at least 1.
-        step_groups: group of each candidate (n_candidates,).
-        every_step: predict every number of steps between the smallest and the largest of a series,
-            not only those of its candidates.
+        step_groups: step group of each candidate (n_candidates,).
+        every_step: whether quality is predicted for every number of steps between the smallest and
+            the largest of a series, or only for the sampled steps.
     """
     columns: dict[tuple[str, int], list[int]] = {}
     occurrences: dict[tuple[str, int], int] = {}
@@ -55,6 +59,7 @@ def split_into_series(steps: Ints, step_groups: NDArray[np.str_], every_step: bo
 
 
 def _series(columns: Ints, steps: Ints, every_step: bool) -> Series:
+    """Return the series of the candidates in ``columns``."""
     columns = columns[np.argsort(steps[columns], kind="stable")]
     sampled = steps[columns]
     predicted = np.arange(sampled[0], sampled[-1] + 1) if every_step else sampled
@@ -62,31 +67,36 @@ def _series(columns: Ints, steps: Ints, every_step: bool) -> Series:
 
 
 def interpolate_labels(labels: Floats, series: Series) -> Floats:
-    """Return labels (n, k) of the candidates of a series at all predicted steps: (n, t).
+    """Return labels at all predicted steps of a series, interpolated linearly between the labels of
+    the candidates ("pseudo-ground-truth scores", BudgetFusion paper, section 3.3).
 
-    Labels between two labelled candidates are interpolated linearly ("pseudo-ground-truth scores",
-    BudgetFusion 3.3), also across candidates without a label. Before the first and
-    after the last label of a prompt, the result is NaN.
+    Args:
+        labels: labels of the candidates of the series (n, k), NaN if missing.
+        series: the series.
+
+    Returns:
+        Labels (n, t). A missing label between two labels of the same prompt is interpolated too.
+        The result is NaN before the first and after the last label of a prompt.
     """
     predicted, steps = series.predicted_steps, series.steps
     if len(predicted) == len(steps) and not np.isnan(labels).any():
         return labels
-    out = np.full((len(labels), len(predicted)), np.nan)
+    interpolated = np.full((len(labels), len(predicted)), np.nan)
     patterns, pattern_of_row = np.unique(np.isnan(labels), axis=0, return_inverse=True)
     for i, missing in enumerate(patterns):
         rows, present = np.flatnonzero(pattern_of_row.ravel() == i), np.flatnonzero(~missing)
         if len(present):
             first, last = steps[present[[0, -1]]]
             inside = (predicted >= first) & (predicted <= last)
-            out[np.ix_(rows, inside)] = _interpolate(
+            interpolated[np.ix_(rows, inside)] = _interpolate(
                 labels[np.ix_(rows, present)], steps[present], predicted[inside]
             )
-    return out
+    return interpolated
 
 
 def _interpolate(labels: Floats, steps: Ints, new_steps: Ints) -> Floats:
-    """Interpolate the rows of ``labels`` (n, k) linearly from ``steps`` (k,) to ``new_steps`` (t,),
-    which must be within their range.
+    """Return labels (n, t) at ``new_steps`` (t,), interpolated linearly between labels (n, k) at
+    ``steps`` (k,). The new steps must be within the range of ``steps``.
     """
     right = np.searchsorted(steps, new_steps).clip(min(1, len(steps) - 1))
     left = np.maximum(right - 1, 0)

@@ -1,4 +1,4 @@
-"""Training of the network of BudgetFusion (section 3.3)."""
+"""Training of the LSTM network (BudgetFusion paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from catimage.estimators.lstm.series import Series
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of the training.
+    """Settings of the training of the network.
 
     Attributes:
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         dropout: dropout probability of the LSTM's output.
         batch_size: number of prompts per update.
         max_iter: number of epochs.
-        device: torch device, or ``auto``.
-        seed: of the weights, the batches and dropout.
+        device: torch device of the training, or ``auto``.
+        seed: seed of the initial weights, the batches and dropout.
     """
 
     learning_rate: float
@@ -41,14 +41,15 @@ def train(
     architecture: Architecture,
     settings: TrainingSettings,
 ) -> Weights:
-    """Minimise the mean squared error with Adam and return the weights after the last epoch.
+    """Minimise the mean squared error with Adam, and return the weights after the last epoch by
+    name.
 
     Args:
         x: standardised embeddings of the prompts (n, width).
         targets: for each series, labels in [0, 1] at its predicted steps (n, t), NaN if missing.
-        series: the series.
-        architecture: of the network.
-        settings: of the training.
+        series: the series of candidates.
+        architecture: the architecture of the network.
+        settings: the settings of the training.
     """
     device = torch.device(device_of(settings.device))
     with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
@@ -77,7 +78,15 @@ def _loss(
     steps: list[torch.Tensor],
     labels: list[torch.Tensor],
 ) -> torch.Tensor:
-    """Return the mean squared error over all present labels of all series."""
+    """Return the mean squared error over the labels of all series; missing labels are ignored.
+
+    Args:
+        net: a network with the given architecture.
+        architecture: the architecture of ``net``.
+        prompts: embeddings of the prompts (n, width).
+        steps: for each series, its predicted steps (t,).
+        labels: for each series, labels in [0, 1] at its predicted steps (n, t), NaN if missing.
+    """
     total, count = prompts.new_zeros(()), 0
     for i, (series_steps, target) in enumerate(zip(steps, labels, strict=True)):
         present = ~target.isnan()
