@@ -1,4 +1,7 @@
-"""Exact calibration of 100,000 prompts and 20 candidates, compared with a grid of 1,000 lambdas."""
+"""Time of an exact calibration, compared with a grid of lambdas.
+
+The calibration has 100,000 prompts and 20 candidates; the grid has 1,000 lambdas.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from catimage.routing.calibration import calibrate_to_budget
 from catimage.routing.policy import choose
 
 TIMED_POINTS = 50
-"""Points of the grid that are timed; the time is proportional to their number."""
+"""Number of lambdas whose time is measured; the time of a grid is proportional to their number."""
 
 
 def grid_search(predicted: np.ndarray, cost: np.ndarray, budget: float, points: int) -> float:
     """Return the first lambda of a grid that has a mean cost within the budget."""
     grid = np.geomspace(1e-4, 1e2, points)
-    means = [cost[choose(predicted, cost, float(lam))].mean() for lam in grid]
-    return float(grid[int(np.argmax(np.array(means) <= budget))])
+    mean_costs = [cost[choose(predicted, cost, float(lam))].mean() for lam in grid]
+    return float(grid[int(np.argmax(np.array(mean_costs) <= budget))])
 
 
 def rows() -> list[Row]:
-    """Measure the time and the memory of an exact calibration, and the time of the grid."""
+    """Measure the time and the peak memory of an exact calibration, and the time of the grid."""
     rng = np.random.default_rng(0)
     cost = np.sort(rng.random(20) * 10)
     predicted = rng.normal(size=(100_000, 20)) + np.log1p(cost) / 4

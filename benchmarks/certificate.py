@@ -21,23 +21,36 @@ from catimage.routing.randomized import RoutingRule
 
 SIMULATIONS, POPULATION, CONFIDENCE = 1000, 4000, 0.95
 SIZES = (50, 200, 1000)
+"""Numbers of calibration prompts."""
 
 
 def skewed(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
-    """Six candidates of cost 1 to 32; few prompts gain much from the expensive ones. Budget 6."""
+    """Draw a population of which few prompts gain much from the expensive candidates.
+
+    Returns:
+        The quality, (n_prompts, n_candidates), the costs, (n_candidates,), and the budget.
+    """
     cost = np.array([1.0, 2, 4, 8, 16, 32])
     gain = rng.lognormal(-1, 1.2, (POPULATION, 1)) * np.log(cost) * 0.2
     return gain + rng.normal(0, 0.1, (POPULATION, 6)), cost, 6.0
 
 
 def rare(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
-    """Two candidates of cost 1 and 100; within the budget, 2% of the prompts can use the second."""
-    scores = np.stack([np.zeros(POPULATION), rng.normal(size=POPULATION)], axis=1)
-    return scores, np.array([1.0, 100.0]), 2.98
+    """Draw a population with two candidates and a budget that allows the second for 2% of it.
+
+    Returns:
+        See :func:`skewed`.
+    """
+    predicted = np.stack([np.zeros(POPULATION), rng.normal(size=POPULATION)], axis=1)
+    return predicted, np.array([1.0, 100.0]), 2.98
 
 
 def even(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
-    """Four candidates of cost 1 to 4, each the best for about equally many prompts. Budget 2."""
+    """Draw a population with four candidates, each of which is the best one for many prompts.
+
+    Returns:
+        See :func:`skewed`.
+    """
     cost = np.array([1.0, 2, 3, 4])
     return rng.normal(size=(POPULATION, 4)) + 0.3 * cost, cost, 2.0
 
@@ -46,19 +59,19 @@ def rows() -> list[Row]:
     """Simulate calibrations with and without a confidence for three populations."""
     table = []
     for population in (skewed, rare, even):
-        scores, cost, budget = population(np.random.default_rng(0))
+        predicted, cost, budget = population(np.random.default_rng(0))
 
         def certified(sample: Floats, cost: Floats = cost, budget: float = budget) -> RoutingRule:
             rule = Certifier(sample, cost, CONFIDENCE).rule(budget)
             return rule or cheapest_rule(sample, cost)
 
-        def plain(sample: Floats, cost: Floats = cost, budget: float = budget) -> RoutingRule:
+        def uncertified(sample: Floats, cost: Floats = cost, budget: float = budget) -> RoutingRule:
             return calibrate_to_budget(sample, cost, budget).rule
 
         for n in SIZES:
             value, alternative = (
-                _formatted(*simulate(calibrate, scores, cost, budget, n))
-                for calibrate in (certified, plain)
+                _format_shares(*simulate(calibrate, predicted, cost, budget, n))
+                for calibrate in (certified, uncertified)
             )
             name = f"budget of {population.__name__} costs, {n} prompts"
             table.append(Row(name, value, alternative, target="95% within"))
@@ -66,23 +79,41 @@ def rows() -> list[Row]:
 
 
 def simulate(
-    calibrate: Callable[[Floats], RoutingRule], scores: Floats, cost: Floats, budget: float, n: int
+    calibrate: Callable[[Floats], RoutingRule],
+    predicted: Floats,
+    cost: Floats,
+    budget: float,
+    n: int,
 ) -> tuple[float, float]:
-    """Return how often the true mean cost is within the budget, and its mean share of it."""
+    """Simulate calibrations on samples of a population.
+
+    Args:
+        calibrate: finds a rule from the predictions of a sample, (n, n_candidates).
+        predicted: predictions of the population, (n_prompts, n_candidates).
+        cost: cost of one image, (n_candidates,).
+        budget: mean cost per image.
+        n: number of prompts of a sample.
+
+    Returns:
+        The share of the simulations whose true mean cost is within the budget, and the mean share
+        of the budget that is spent.
+    """
     rng = np.random.default_rng(1)
-    spent = [
-        _true_cost(calibrate(scores[rng.integers(0, len(scores), n)]), scores, cost)
+    mean_costs = [
+        _true_cost(calibrate(predicted[rng.integers(0, len(predicted), n)]), predicted, cost)
         for _ in range(SIMULATIONS)
     ]
-    return float(np.mean(np.array(spent) <= budget)), float(np.mean(spent)) / budget
+    return float(np.mean(np.array(mean_costs) <= budget)), float(np.mean(mean_costs)) / budget
 
 
-def _true_cost(rule: RoutingRule, scores: Floats, cost: Floats) -> float:
+def _true_cost(rule: RoutingRule, predicted: Floats, cost: Floats) -> float:
+    """Return the mean cost of a rule over the population."""
     return sum(
-        float(share * cost[choose(scores, cost, lam)].mean())
+        float(share * cost[choose(predicted, cost, lam)].mean())
         for share, lam in zip(rule.share, rule.lam.tolist(), strict=True)
     )
 
 
-def _formatted(within: float, used: float) -> str:
-    return f"{within:.1%} within, {used:.1%} of the budget used"
+def _format_shares(within_budget: float, budget_spent: float) -> str:
+    """Format the output of :func:`simulate`."""
+    return f"{within_budget:.1%} within, {budget_spent:.1%} of the budget used"

@@ -1,4 +1,7 @@
-"""Settings of every test: offline, untracked, one thread."""
+"""Environment variables and fixtures of all tests.
+
+The variables prevent downloads and usage tracking, and limit computations to one thread.
+"""
 
 import os
 from pathlib import Path
@@ -17,7 +20,7 @@ os.environ.update(
 
 @pytest.fixture(scope="session")
 def miniature_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The YAML file of a pool with random weights; ``sd/`` and ``clip/`` lie beside it."""
+    """The YAML file of a pool with random weights, which are in ``sd/`` and ``clip/`` beside it."""
     from tests.miniature import save_pool
 
     return save_pool(tmp_path_factory.mktemp("pool"))
@@ -25,8 +28,10 @@ def miniature_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def packaged(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose router reads prompts with the miniature CLIP, packaged; BentoML's store is
-    ``bentoml`` in it.
+    """The folder of a workspace after the stage package.
+
+    The text encoder of the router is the CLIP of the miniature pool. The store of BentoML is the
+    folder ``bentoml`` of the workspace.
     """
     from catimage.stages import package
     from tests.trained_workspace import train_workspace
@@ -43,7 +48,7 @@ def packaged(miniature_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def calibrated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a workspace with tables, trained estimators and a calibrated router."""
+    """The folder of a workspace with tables, a trained estimator and a calibrated router."""
     from tests.trained_workspace import train_workspace
 
     root = tmp_path_factory.mktemp("calibrated")

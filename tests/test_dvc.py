@@ -1,4 +1,8 @@
-"""``dvc.yaml`` and ``params.yaml`` compared with the code: DVC watches everything a stage reads."""
+"""Comparison of ``dvc.yaml`` and ``params.yaml`` with the code.
+
+DVC has to run a stage again if anything changes that the stage reads. The dependencies and
+parameters in ``dvc.yaml`` must therefore be complete.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +20,39 @@ from catimage.workspace import STAGES
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "catimage"
 NOT_WATCHED = {"__init__.py", "errors.py", "workspace.py", "params"}
-"""Modules that every stage uses, and the parameters, which DVC watches by their values."""
-ENTRY = re.compile(r"(catimage(?:\.\w+)+):\w+")
-"""A class that a registry imports by name."""
+"""Modules of the package that ``dvc.yaml`` omits: every stage imports them."""
+REGISTRY_ENTRY = re.compile(r"(catimage(?:\.\w+)+):\w+")
+"""The name of a class, such as ``catimage.pool.kind:Kind``, that a registry imports."""
 
 
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Any]:
+    """The stages of ``dvc.yaml``, by name."""
     tree: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     return tree
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Modules of the package that a file imports, in functions and by a registry's names too."""
+    """Return the modules that a file imports, including those that a registry imports by name."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Constant) and (match := ENTRY.fullmatch(str(node.value))):
+        elif isinstance(node, ast.Constant) and (
+            match := REGISTRY_ENTRY.fullmatch(str(node.value))
+        ):
             names.add(match[1])
     return {name for name in names if name.split(".")[0] == "catimage"}
 
 
 def files_of(module: str) -> list[Path]:
+    """Return the file of a module, or nothing for a name that is not a module."""
     path = ROOT / "src" / module.replace(".", "/")
     return [p for p in (path / "__init__.py", path.with_suffix(".py")) if p.exists()]
 
 
 def import_closure(stage: str) -> set[Path]:
-    """Files of the package that a stage imports, directly or indirectly."""
+    """Return the files of the package that a stage imports, directly or indirectly."""
     closure: set[Path] = set()
     pending = [PACKAGE / "stages" / f"{stage}.py"]
     while pending:
@@ -56,7 +64,10 @@ def import_closure(stage: str) -> set[Path]:
 
 
 def code_dependencies(stage: str) -> set[str]:
-    """Layers of the package that a stage imports; pools are data of the layer ``pool``."""
+    """Return the folders and files of the package on which a stage depends.
+
+    The folder ``pools`` is included with ``pool``, which reads it.
+    """
     paths = set()
     for path in import_closure(stage):
         parts = path.relative_to(PACKAGE).parts
@@ -68,16 +79,16 @@ def code_dependencies(stage: str) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "package"])
-def test_dvc_watches_exactly_the_layers_that_a_stage_imports(
+def test_the_code_dependencies_of_a_stage_are_the_modules_that_it_imports(
     stages: dict[str, Any], stage: str
 ) -> None:
-    watched = {path for path in stages[stage]["deps"] if path.startswith("src/")}
+    dependencies = {path for path in stages[stage]["deps"] if path.startswith("src/")}
     expected = code_dependencies(stage)
     assert len(expected) > 3
-    assert watched - {"src/catimage/pools/tiny/clip"} == expected
+    assert dependencies - {"src/catimage/pools/tiny/clip"} == expected
 
 
-def test_stage_package_watches_the_whole_package(stages: dict[str, Any]) -> None:
+def test_the_stage_package_depends_on_the_whole_package(stages: dict[str, Any]) -> None:
     assert {"src/catimage", "bentos", "pools"} <= set(stages["package"]["deps"])
 
 
@@ -85,30 +96,36 @@ def test_stage_package_watches_the_whole_package(stages: dict[str, Any]) -> None
 def test_dependencies_exist_or_are_outputs_of_an_earlier_stage(
     stages: dict[str, Any], stage: str
 ) -> None:
-    earlier = {
-        out
-        for s in STAGES[: STAGES.index(stage)]
+    earlier_outputs = {
+        path
+        for earlier in STAGES[: STAGES.index(stage)]
         for kind in ("outs", "metrics")
-        for o in stages[s].get(kind, [])
-        for out in o
+        for output in stages[earlier].get(kind, [])
+        for path in output
     }
-    assert not [d for d in stages[stage]["deps"] if d not in earlier and not (ROOT / d).exists()]
+    dependencies = set(stages[stage]["deps"]) - earlier_outputs
+    assert [path for path in dependencies if not (ROOT / path).exists()] == []
 
 
 def test_dvc_has_the_eight_stages_and_keeps_their_previous_outputs(stages: dict[str, Any]) -> None:
     assert list(stages) == list(STAGES)
-    assert [s["cmd"] for s in stages.values()] == [f"catimage {s}" for s in STAGES]
-    outs = [o for s in stages.values() for kind in ("outs", "metrics") for o in s.get(kind, [])]
-    assert len(outs) == 13
-    assert all(settings == {"persist": True} for o in outs for settings in o.values())
+    assert [stage["cmd"] for stage in stages.values()] == [f"catimage {name}" for name in STAGES]
+    outputs = [
+        output
+        for stage in stages.values()
+        for kind in ("outs", "metrics")
+        for output in stage.get(kind, [])
+    ]
+    assert len(outputs) == 13
+    assert all(settings == {"persist": True} for output in outputs for settings in output.values())
 
 
-def test_params_yaml_lists_every_parameter_and_dvc_watches_each(stages: dict[str, Any]) -> None:
+def test_params_yaml_and_dvc_yaml_have_every_parameter(stages: dict[str, Any]) -> None:
     written = yaml.safe_load((ROOT / "params.yaml").read_text())
-    known = Params().model_dump(by_alias=True, exclude={"imported"})
-    assert written.keys() == known.keys()
-    sections = [k for k, v in known.items() if isinstance(v, dict)]
-    assert {k: list(written[k]) for k in sections} == {k: list(known[k]) for k in sections}
+    defaults = Params().model_dump(by_alias=True, exclude={"imported"})
+    assert written.keys() == defaults.keys()
+    sections = [key for key, value in defaults.items() if isinstance(value, dict)]
+    assert {s: list(written[s]) for s in sections} == {s: list(defaults[s]) for s in sections}
     assert load_params(ROOT / "params.yaml").pool == "tiny"
-    watched = {p for s in stages.values() for p in s["params"]}
-    assert set(known) <= watched
+    dvc_parameters = {key for stage in stages.values() for key in stage["params"]}
+    assert set(defaults) <= dvc_parameters

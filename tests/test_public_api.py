@@ -1,4 +1,4 @@
-"""The public API of the package: its names, lazy imports, and the example of the README."""
+"""The public API of the package: names, lazy imports, and the example in the README."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_every_public_name_can_be_imported() -> None:
     assert set(catimage.__all__) <= set(dir(catimage))
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_raises_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'catimage' has no attribute 'Ruoter'"):
         catimage.Ruoter  # noqa: B018
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
+def test_importing_the_package_does_not_import_large_libraries() -> None:
     code = (
         "import sys, catimage; print(*{'numpy', 'torch', 'pandas', 'sklearn'} & set(sys.modules))"
     )
@@ -34,7 +34,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert run.stdout.strip() == ""
 
 
-def test_the_readme_example_runs(monkeypatch: pytest.MonkeyPatch, calibrated_folder: Path) -> None:
+def test_the_example_of_the_readme_runs(
+    monkeypatch: pytest.MonkeyPatch, calibrated_folder: Path
+) -> None:
     (example,) = re.findall(r"```python\n(>>> .*?)```", README.read_text(), re.S)
     monkeypatch.chdir(calibrated_folder)
     test = doctest.DocTestParser().get_doctest(example, {}, "README.md", str(README), 0)

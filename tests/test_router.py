@@ -1,3 +1,5 @@
+"""Decisions of a calibrated router, and the loading of routers from files."""
+
 import dataclasses
 import json
 import math
@@ -16,29 +18,29 @@ from tests.trained_workspace import COSTS, train_workspace
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def workspace(tmp_path_factory):
     return train_workspace(tmp_path_factory.mktemp("router"))[0]
 
 
 @pytest.fixture(scope="module")
-def router(built):
-    return Router.load(built.router)
+def router(workspace):
+    return Router.load(workspace.router)
 
 
-def test_crowded_prompts_get_the_expensive_candidate_and_plain_ones_the_cheap(router):
+def test_crowded_prompts_get_the_expensive_candidate_and_plain_prompts_the_cheap_one(router):
     plain, crowded = router.route(["plain sage number 7", "crowded sage number 8"], lam=0.05)
     assert (plain.candidate, crowded.candidate) == ("mini-1", "mini-4")
     assert plain.cost == COSTS["mini-1"] and set(plain.qualities) == set(COSTS)
     assert crowded.predicted_quality == crowded.qualities["mini-4"]
 
 
-def test_the_extremes_of_lambda(router):
+def test_infinite_lambda_selects_the_cheapest_candidate_and_lambda_0_the_best(router):
     prompts = ["crowded sage number 8"]
     assert router.route(prompts, lam=math.inf)[0].candidate == "mini-1"
     assert router.route(prompts, lam=0.0)[0].predicted_quality == max(router.predict(prompts)[0])
 
 
-def test_a_smaller_budget_means_a_larger_lambda(router):
+def test_a_smaller_budget_has_a_larger_lambda(router):
     lambdas = [router.rule_for(budget=b).lam.max() for b in np.linspace(1, 4, 13)]
     assert lambdas == sorted(lambdas, reverse=True) and lambdas[0] > lambdas[-1] == 0
     assert router.rule_for(budget=router.budget).lam.max() == pytest.approx(router.lam, rel=1e-6)
@@ -61,19 +63,21 @@ def test_invalid_requests_are_refused(router, prompts, options, message):
 
 
 REMOVED = "removed"
+"""Value of :func:`copy_router` for a key to remove."""
 
 
-def copy_router(router_folder, tmp_path, **changed):
+def copy_router(router_folder, tmp_path, **changes):
+    """Copy a router, change keys of its ``router.json``, and return the folder of the copy."""
     folder = shutil.copytree(router_folder, tmp_path / "router")
     document = json.loads((folder / "router.json").read_text())
     (folder / "router.json").write_text(
-        json.dumps({k: v for k, v in (document | changed).items() if v != REMOVED})
+        json.dumps({k: v for k, v in (document | changes).items() if v != REMOVED})
     )
     return folder
 
 
-def test_a_router_of_another_version_is_refused(built, tmp_path):
-    for i, changed in enumerate(
+def test_a_router_of_another_version_is_refused(workspace, tmp_path):
+    for i, changes in enumerate(
         (
             {"format": REMOVED, "rule": REMOVED},
             {"format": 1},
@@ -85,23 +89,25 @@ def test_a_router_of_another_version_is_refused(built, tmp_path):
             InputError,
             match=r"another version of CATImage.*Run 'catimage train' and 'catimage calib",
         ):
-            Router.load(copy_router(built.router, tmp_path / str(i), **changed))
+            Router.load(copy_router(workspace.router, tmp_path / str(i), **changes))
 
 
-def test_a_randomized_rule_divides_the_prompts_and_each_prompt_keeps_its_part(built, tmp_path):
+def test_a_randomized_rule_divides_the_prompts_and_routes_each_prompt_consistently(
+    workspace, tmp_path
+):
     rows = [
         {"share": 0.3, "lambda": 0.0, "multipliers": {}},
         {"share": 0.7, "lambda": 1e9, "multipliers": {}},
     ]
-    router = Router.load(copy_router(built.router, tmp_path, rule=rows))
+    router = Router.load(copy_router(workspace.router, tmp_path, rule=rows))
     prompts = [f"crowded number {i}" for i in range(400)]
     lambdas = np.array([d.lam for d in router.route(prompts)])
     assert set(lambdas) == {0.0, 1e9} and np.mean(lambdas == 0) == pytest.approx(0.3, abs=0.08)
-    alone = [router.route([f"  {p} "])[0].lam for p in prompts[:8]]
-    assert alone == lambdas[:8].tolist() and router.lam == 1e9
+    single_requests = [router.route([f"  {p} "])[0].lam for p in prompts[:8]]
+    assert single_requests == lambdas[:8].tolist() and router.lam == 1e9
 
 
-def test_draws_are_uniform_and_independent_of_the_split():
+def test_draws_of_prompts_are_uniform_and_independent_of_the_split():
     prompts = [f"number {i}" for i in range(4000)]
     draws = prompt_draws(prompts)
     assert kstest(draws, "uniform").pvalue > 1e-3
@@ -124,20 +130,15 @@ def test_a_certified_router_uses_the_rule_of_the_largest_certified_budget_within
         tuple(RoutingRule.from_parts((1.0, lam)) for lam in (9.0, 0.2, 0.1)),
     )
     with_confidence = dataclasses.replace(router, confidence=0.9, certified=certified)
-    assert [with_confidence.rule_for(budget=b).lam.max() for b in (1.0, 1.99, 2.0, 2.5, 99.0)] == [
-        9.0,
-        9.0,
-        0.2,
-        0.2,
-        0.1,
-    ]
+    for budget, lam in {1.0: 9.0, 1.99: 9.0, 2.0: 0.2, 2.5: 0.2, 99.0: 0.1}.items():
+        assert with_confidence.rule_for(budget=budget).lam.max() == lam
     with pytest.raises(InputError, match="below the cost of the cheapest"):
         with_confidence.rule_for(budget=0.9)
 
 
-def test_floors_allow_the_calibrated_budget_only_and_multipliers_apply_to_any_lambda(router):
+def test_floors_refuse_another_budget_and_multipliers_apply_to_any_lambda(router):
     rule = RoutingRule(np.array([0.5, 0.5]), np.array([0.1, 0.2]), np.array([[1.0], [3.0]]))
-    floored = dataclasses.replace(
+    with_floors = dataclasses.replace(
         router,
         rule=rule,
         floors={"sharpness": 0.3},
@@ -147,26 +148,25 @@ def test_floors_allow_the_calibrated_budget_only_and_multipliers_apply_to_any_la
         InputError,
         match=r"not the budget 2\.4 for which the floors .*sharpness 0\.3.* Set 'budget'",
     ):
-        floored.rule_for(budget=3.0)
-    assert floored.rule_for(budget=floored.budget) is rule
-    assert floored.rule_for(lam=5.0).multipliers.tolist() == [[2.0]]
+        with_floors.rule_for(budget=3.0)
+    assert with_floors.rule_for(budget=with_floors.budget) is rule
+    assert with_floors.rule_for(lam=5.0).multipliers.tolist() == [[2.0]]
     candidates = [
-        r.route(["crowded sage number 8"], lam=0.15)[0].candidate for r in (floored, router)
+        r.route(["crowded sage number 8"], lam=0.15)[0].candidate for r in (with_floors, router)
     ]
     assert candidates == ["mini-4", "mini-1"]
 
 
-def test_risk_aversion_changes_the_choice_but_not_the_reported_qualities(router):
+def test_risk_aversion_changes_the_selected_candidate_but_not_the_reported_qualities(router):
     class Spread:
         def predict(self, prompts):
             return np.tile([0.0, 0.0, 9.0], (len(prompts), 1))
 
-    neutral, averse = router, dataclasses.replace(router, risk_aversion=1.0, spread=Spread())
-    (expensive,), (cheap,) = (
-        r.route(["crowded sage number 8"], lam=0.0) for r in (neutral, averse)
-    )
-    assert expensive.candidate == "mini-4" and cheap.candidate == "mini-2"
-    assert cheap.qualities == expensive.qualities
+    risk_averse = dataclasses.replace(router, risk_aversion=1.0, spread=Spread())
+    (neutral_decision,) = router.route(["crowded sage number 8"], lam=0.0)
+    (averse_decision,) = risk_averse.route(["crowded sage number 8"], lam=0.0)
+    assert neutral_decision.candidate == "mini-4" and averse_decision.candidate == "mini-2"
+    assert averse_decision.qualities == neutral_decision.qualities
 
 
 def test_a_missing_and_a_damaged_router_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""A small workspace with synthetic scores of the miniature pool, trained and calibrated."""
+"""A workspace of the miniature pool, with synthetic scores and a calibrated router."""
 
 from __future__ import annotations
 
@@ -17,22 +17,29 @@ from catimage.workspace import Workspace
 from tests.miniature import pool_tree
 
 COSTS = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0}
-"""Cost of each candidate in TFLOPs."""
+"""Cost of one image of each candidate, in TFLOPs."""
 QUALITY = {"plain": (0.62, 0.61, 0.61), "crowded": (0.30, 0.45, 0.70)}
-"""True quality of each candidate for the two kinds of prompts."""
+"""True quality of each candidate for the two kinds of prompts, in the order of ``COSTS``."""
 
 
 def prompts_of(n: int) -> list[str]:
-    """Return ``n`` prompts, crowded and plain ones alternately."""
-    plants = ["amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heath", "iris", "jade"]
+    """Return ``n`` prompts, which are alternately crowded and plain (see :data:`QUALITY`)."""
+    nouns = ["amber", "basil", "cedar", "dune", "ember", "fjord", "grove", "heath", "iris", "jade"]
     return [
-        f"{'plain' if i % 2 else 'crowded'} {plants[i % 10]} {plants[i // 10 % 10]} number {i}"
+        f"{'plain' if i % 2 else 'crowded'} {nouns[i % 10]} {nouns[i // 10 % 10]} number {i}"
         for i in range(n)
     ]
 
 
 def save_tables(workspace: Workspace, n: int = 400, noise: float = 0.02, seed: int = 0) -> None:
-    """Write the tables of ``n`` prompts with two seeds, scored by clip_score."""
+    """Write the prompts, candidates and scores tables of a workspace.
+
+    Args:
+        workspace: the workspace.
+        n: number of prompts.
+        noise: standard deviation of a score for one of the two image seeds.
+        seed: seed of the random scores.
+    """
     rng = np.random.default_rng(seed)
     texts = prompts_of(n)
     ids = [prompt_id(text) for text in texts]
@@ -41,13 +48,13 @@ def save_tables(workspace: Workspace, n: int = 400, noise: float = 0.02, seed: i
         {"prompt_id": ids, "prompt": texts, "source": "synthetic", "split": splits}
     )
     write_table(frame, workspace.prompts, PROMPTS)
-    rows = [(c, "mini", int(c[-1]), cost, "tflops") for c, cost in COSTS.items()]
+    rows = [(name, "mini", int(name[-1]), cost, "tflops") for name, cost in COSTS.items()]
     write_table(pd.DataFrame(rows, columns=CANDIDATES.names), workspace.candidates, CANDIDATES)
     scores = [
-        (i, c, s, "clip_score", "1", q + noise * rng.standard_normal())
-        for i, t in zip(ids, texts, strict=True)
-        for c, q in zip(COSTS, QUALITY[t.split()[0]], strict=True)
-        for s in (0, 1)
+        (identifier, name, image_seed, "clip_score", "1", quality + noise * rng.standard_normal())
+        for identifier, text in zip(ids, texts, strict=True)
+        for name, quality in zip(COSTS, QUALITY[text.split()[0]], strict=True)
+        for image_seed in (0, 1)
     ]
     write_table(pd.DataFrame(scores, columns=SCORES.names), workspace.scores, SCORES)
 
@@ -55,7 +62,19 @@ def save_tables(workspace: Workspace, n: int = 400, noise: float = 0.02, seed: i
 def train_workspace(
     root: Path, pool: str = "miniature", **settings: object
 ) -> tuple[Workspace, Params]:
-    """Write tables and a passed validation, and run stages train and calibrate with ridge."""
+    """Create a workspace with an estimator of kind ridge and a calibrated router.
+
+    The stages train and calibrate run on synthetic tables; the report of the validation is written
+    without running it.
+
+    Args:
+        root: folder of the workspace.
+        pool: name or path of the pool.
+        settings: further keys of ``params.yaml``.
+
+    Returns:
+        The workspace and its parameters.
+    """
     workspace = Workspace(root)
     save_tables(workspace)
     workspace.reports.mkdir()

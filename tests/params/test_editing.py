@@ -1,4 +1,4 @@
-"""Comments of params.yaml are kept when a value is changed."""
+"""Changes of values in params.yaml, which keep its comments."""
 
 import re
 from pathlib import Path
@@ -41,6 +41,7 @@ def path(tmp_path):
 
 
 def changed_lines(path):
+    """Return the lines of the file that TEXT does not have."""
     lines = set(TEXT.splitlines())
     return [line for line in path.read_text().splitlines() if line not in lines]
 
@@ -68,12 +69,12 @@ def test_a_setting_changes_one_value_and_keeps_all_comments(path, setting, line)
     assert load_params(path) == params
 
 
-def test_without_changes_the_text_is_unchanged(path):
+def test_reading_and_saving_does_not_change_the_text(path):
     save_params(read_tree(path), path)
     assert path.read_text() == TEXT
 
 
-def test_a_value_can_be_changed_repeatedly(path):
+def test_repeated_changes_of_a_value_keep_the_comments(path):
     for value in ("[a, b]", "[]", "[clip_score, lpips]", "[sharpness]"):
         tree = read_tree(path)
         apply_setting(tree, f"label.metrics={value}")
@@ -88,7 +89,7 @@ def test_the_params_yaml_of_the_repository_keeps_its_comments(tmp_path):
     settings = ["generate.seeds=[0, 1]", "label.metrics=[clip_score]", "train.estimators=[ridge]"]
     load_params(path, [*settings, "evaluate.set_metrics=[]", "budget=60%"])
     written = path.read_text()
-    assert [c for c in re.findall(r"# .*", text) if c not in written] == []
+    assert [comment for comment in re.findall(r"# .*", text) if comment not in written] == []
     expected = yaml.safe_load(text)
     expected["generate"]["seeds"], expected["label"]["metrics"] = [0, 1], ["clip_score"]
     expected["train"]["estimators"], expected["evaluate"]["set_metrics"] = ["ridge"], []
@@ -101,9 +102,12 @@ def test_an_invalid_setting_is_refused(path, setting):
         apply_setting(read_tree(path), setting)
 
 
-def test_a_file_that_is_not_a_mapping_is_refused(path):
+def test_a_file_that_is_not_text_is_refused(path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not readable as YAML"):
         read_tree(path)
+
+
+def test_an_empty_file_is_an_empty_tree(path):
     path.write_text("")
     assert read_tree(path) == {}

@@ -1,3 +1,5 @@
+"""Default values, validation and error messages of params.yaml."""
+
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ from catimage.params import FileSource, Params, load_params
 from catimage.params.loading import RENAMED_KEYS
 
 
-def written(tmp_path, text):
+def write_params(tmp_path, text):
+    """Write ``params.yaml``, and return its path."""
     path = tmp_path / "params.yaml"
     path.write_text(text)
     return path
@@ -16,7 +19,7 @@ def written(tmp_path, text):
 
 def test_omitted_keys_have_their_defaults(tmp_path):
     params = load_params(
-        written(tmp_path, "budget: 12.5\nsample: {sources: [{kind: file, path: a.csv}]}\n")
+        write_params(tmp_path, "budget: 12.5\nsample: {sources: [{kind: file, path: a.csv}]}\n")
     )
     assert params.budget == "12.5" and params.sample.sources == (FileSource(path="a.csv"),)
     assert params.metric == Params().metric and load_params(tmp_path / "none.yaml") == Params()
@@ -39,7 +42,7 @@ def test_omitted_keys_have_their_defaults(tmp_path):
     ],
 )
 def test_invalid_parameters_are_refused_with_the_file_and_the_key(tmp_path, text, message):
-    path = written(tmp_path, text)
+    path = write_params(tmp_path, text)
     with pytest.raises(InputError, match=message) as error:
         load_params(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
@@ -48,7 +51,7 @@ def test_invalid_parameters_are_refused_with_the_file_and_the_key(tmp_path, text
 @pytest.mark.parametrize(("old", "new"), RENAMED_KEYS.items())
 def test_a_renamed_key_is_refused_with_its_new_name(tmp_path, old, new):
     section, key = old.split(".")
-    path = written(tmp_path, f"{section}: {{{key}: 8}}")
+    path = write_params(tmp_path, f"{section}: {{{key}: 8}}")
     with pytest.raises(InputError) as error:
         load_params(path)
     assert str(error.value) == f"{path}: unknown key {old!r}. It is now called {new!r}."
@@ -57,8 +60,8 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path, old, new):
     assert load_params(tmp_path / "none.yaml", [f"{new}=8"])
 
 
-def test_settings_are_written_and_invalid_ones_do_not_change_the_file(tmp_path):
-    path = written(tmp_path, "metric: sharpness\n")
+def test_settings_are_written_and_invalid_settings_do_not_change_the_file(tmp_path):
+    path = write_params(tmp_path, "metric: sharpness\n")
     assert load_params(path, ["budget=60%", "calibrate.estimator=knn"]).calibrate.estimator == "knn"
     assert yaml.safe_load(path.read_text()) == {
         "metric": "sharpness",
@@ -72,8 +75,8 @@ def test_settings_are_written_and_invalid_ones_do_not_change_the_file(tmp_path):
     assert path.read_text() == before
 
 
-def test_parameters_are_of_built_in_types(tmp_path):
-    path = written(
+def test_settings_of_an_estimator_have_built_in_types(tmp_path):
+    path = write_params(
         tmp_path, 'train: {estimators: [{name: ridge, settings: {alpha: 1.50, x: "a", y: [1, 2]}}]}'
     )
     settings = load_params(path).train.estimators[0].settings
@@ -82,8 +85,11 @@ def test_parameters_are_of_built_in_types(tmp_path):
     assert type(settings["y"][0]) is int
 
 
-def test_the_budget_in_the_cost_unit():
-    assert Params(budget="40%").budget_as_cost(20) == 8 and Params(budget="12.5").budget_as_cost(20) == 12.5
+def test_a_percentage_of_the_budget_refers_to_the_highest_cost():
+    assert (
+        Params(budget="40%").budget_as_cost(20) == 8
+        and Params(budget="12.5").budget_as_cost(20) == 12.5
+    )
 
 
 def test_the_params_yaml_of_the_repository_has_every_key():

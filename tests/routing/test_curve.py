@@ -1,3 +1,5 @@
+"""The deferral curve, compared with a selection of candidates for one lambda at a time."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from catimage.routing.policy import choose
 
 @st.composite
 def problems(draw):
+    """Draw predictions and labels (n_prompts, n_candidates) and costs (n_candidates,)."""
     n, m = draw(st.integers(1, 12)), draw(st.integers(1, 6))
     values = st.integers(-20, 20).map(lambda v: v / 7)
     predicted = draw(npst.arrays(float, (n, m), elements=values))
@@ -20,9 +23,10 @@ def problems(draw):
     return predicted, cost, actual
 
 
-def brute_force(predicted, cost, actual, lam):
-    picked = choose(predicted, cost, lam)
-    return cost[picked].mean(), actual[np.arange(len(picked)), picked].mean()
+def means_at_lambda(predicted, cost, actual, lam):
+    """Return the mean cost and the mean label of equation 3 with one lambda."""
+    chosen = choose(predicted, cost, lam)
+    return cost[chosen].mean(), actual[np.arange(len(chosen)), chosen].mean()
 
 
 @settings(max_examples=150, deadline=None)
@@ -31,7 +35,7 @@ def test_every_point_of_the_curve_is_the_result_of_equation_3(problem):
     predicted, cost, actual = problem
     curve = deferral_curve(predicted, cost, actual)
     for i in range(len(curve)):
-        assert brute_force(predicted, cost, actual, lambda_of_point(curve, i)) == pytest.approx(
+        assert means_at_lambda(predicted, cost, actual, lambda_of_point(curve, i)) == pytest.approx(
             (curve.cost[i], curve.quality[i])
         )
 
@@ -42,14 +46,14 @@ def test_every_lambda_gives_a_point_of_the_curve(problem, lam):
     predicted, cost, actual = problem
     curve = deferral_curve(predicted, cost, actual)
     i = np.searchsorted(curve.lam, lam, side="right") - 1
-    near = [j for j in (i - 1, i, i + 1) if 0 <= j < len(curve)]
-    point = brute_force(predicted, cost, actual, lam)
-    assert any(point == pytest.approx((curve.cost[j], curve.quality[j])) for j in near)
+    points = [j for j in (i - 1, i, i + 1) if 0 <= j < len(curve)]  # rounding may move lambda
+    expected = means_at_lambda(predicted, cost, actual, lam)
+    assert any(expected == pytest.approx((curve.cost[j], curve.quality[j])) for j in points)
 
 
 @settings(max_examples=150, deadline=None)
 @given(problems())
-def test_shape_of_the_curve(problem):
+def test_lambda_ascends_and_cost_and_predicted_quality_descend_along_the_curve(problem):
     predicted, cost, _ = problem
     curve = deferral_curve(predicted, cost)
     assert curve.lam[0] == 0 and (np.diff(curve.lam) > 0).all()
@@ -67,15 +71,15 @@ def test_calibration_finds_the_smallest_lambda_within_the_budget(problem, budget
             calibrate_to_budget(predicted, cost, budget, mix=False)
         return
     calibrated = calibrate_to_budget(predicted, cost, budget, mix=False)
-    realised = cost[choose(predicted, cost, calibrated.lam)].mean()
-    assert realised == pytest.approx(calibrated.mean_cost) and realised <= budget + 1e-6
+    mean_cost = cost[choose(predicted, cost, calibrated.lam)].mean()
+    assert mean_cost == pytest.approx(calibrated.mean_cost) and mean_cost <= budget + 1e-6
     smaller = calibrated.curve.lam[calibrated.curve.lam < calibrated.lam * (1 - 1e-6)]
     if len(smaller) > 1:
-        just_below = lambda_of_point(calibrated.curve, len(smaller) - 2)
-        assert cost[choose(predicted, cost, just_below)].mean() > budget
+        smaller_lambda = lambda_of_point(calibrated.curve, len(smaller) - 2)
+        assert cost[choose(predicted, cost, smaller_lambda)].mean() > budget
 
 
-def test_two_candidates_in_closed_form():
+def test_the_curve_of_two_candidates_equals_its_closed_form():
     curve = deferral_curve(np.array([[0.0, 1.0], [0.0, 2.0]]), np.array([1.0, 2.0]))
     assert (
         curve.lam.tolist() == [0, 1, 2]
@@ -84,25 +88,24 @@ def test_two_candidates_in_closed_form():
     )
 
 
-def test_thinning_keeps_ends_and_best():
+def test_a_thinned_curve_keeps_its_ends_and_its_best_point():
     rng = np.random.default_rng(0)
     curve = deferral_curve(rng.random((800, 5)), np.arange(1.0, 6.0), rng.random((800, 5)))
-    thin = curve.thinned(100)
-    assert len(curve) > 500 and len(thin) <= 100
-    assert (
-        thin.quality.max() == curve.quality.max()
-        and thin.cost[0] == curve.cost[0]
-        and thin.cost[-1] == curve.cost[-1]
-    )
+    thinned = curve.thinned(100)
+    assert len(curve) > 500 and len(thinned) <= 100
+    assert thinned.quality.max() == curve.quality.max()
+    assert thinned.cost[0] == curve.cost[0] and thinned.cost[-1] == curve.cost[-1]
 
 
-@pytest.mark.parametrize("bad", [np.array([[np.nan, 1.0]]), np.zeros((0, 2)), np.zeros((1, 3))])
-def test_bad_arrays_are_refused(bad):
+@pytest.mark.parametrize(
+    "predicted", [np.array([[np.nan, 1.0]]), np.zeros((0, 2)), np.zeros((1, 3))]
+)
+def test_invalid_predictions_are_refused(predicted):
     with pytest.raises(ValueError):
-        deferral_curve(bad, np.array([1.0, 2.0]))
+        deferral_curve(predicted, np.array([1.0, 2.0]))
 
 
-def test_mean_quality_in_closed_form():
+def test_mean_quality_equals_its_closed_form():
     steps = DeferralCurve(
         np.array([0.0, 1.0, 2.0]), np.array([10.0, 4.0, 1.0]), np.array([0.8, 0.9, 0.3])
     )
@@ -113,6 +116,6 @@ def test_mean_quality_in_closed_form():
     assert line.mean_quality(2, 6, linear=True) == pytest.approx((2 * 0.7 + 2 * 0.9) / 4)
 
 
-def test_equal_costs_have_one_quality_despite_rounding_of_their_mean():
+def test_mean_quality_of_equal_costs_is_not_changed_by_rounding_errors():
     curve = deferral_curve(np.array([[0.0, 1.0]] * 7), np.full(2, 0.1))
     assert curve.mean_quality(0.1, 0.1) == 1

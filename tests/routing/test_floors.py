@@ -1,3 +1,5 @@
+"""Rules with lower bounds on mean quality, compared with the linear program in scipy."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,20 +23,20 @@ COST = np.array([1.0, 2.0, 4.0])
 @settings(max_examples=100, deadline=None)
 @given(problems(), st.floats(0, 1))
 def test_the_cheapest_rule_for_a_quality_is_the_best_rule_for_its_cost(problem, share):
-    scores, cost = problem
-    curve = deferral_curve(scores[0], cost)
+    predicted, cost = problem
+    curve = deferral_curve(predicted[0], cost)
     floor = curve.quality[-1] + share * (curve.quality[0] - curve.quality[-1])
     rule, spent = cheapest_reaching(curve, floor)
-    assert means(rule, scores, cost) == (
+    assert means(rule, predicted, cost) == (
         pytest.approx(spent, abs=1e-7),
         pytest.approx([floor], abs=1e-6),
     )
-    assert relaxed_optimum(scores, cost, spent + 1e-9) == pytest.approx(floor, abs=1e-6)
+    assert relaxed_optimum(predicted, cost, spent + 1e-9) == pytest.approx(floor, abs=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems(metrics=2), st.floats(-4, 4))
-def test_with_labels_it_is_the_cheapest_point_of_the_interpolated_curve(problem, floor):
+def test_the_cheapest_rule_for_a_mean_label_is_on_the_interpolated_curve(problem, floor):
     (predicted, labels), cost = problem
     curve = deferral_curve(predicted, cost, labels)
     if abs(curve.quality.max() - floor) < 1e-9:
@@ -45,9 +47,8 @@ def test_with_labels_it_is_the_cheapest_point_of_the_interpolated_curve(problem,
         return
     rule, spent = cheapest_reaching(curve, floor)
     chosen_by_part = rule.choose_by_part(predicted, cost)
-    assert rule.expected(chosen_by_part, labels).mean() >= floor - 1e-6 and rule.expected(
-        chosen_by_part, cost
-    ).mean() == pytest.approx(spent, abs=1e-6)
+    assert rule.expected(chosen_by_part, labels).mean() >= floor - 1e-6
+    assert rule.expected(chosen_by_part, cost).mean() == pytest.approx(spent, abs=1e-6)
     grid = np.linspace(0, len(curve) - 1, 400)
     reached = np.interp(grid, np.arange(len(curve)), curve.quality) >= floor + 1e-9
     assert (
@@ -67,6 +68,10 @@ def problem_of(predicted, labels, budget, floor):
 
 
 def truth_and_labels(n=300, noise=0.1):
+    """Return true values and noisy labels of two metrics, (2, n_prompts, n_candidates).
+
+    The first metric is the routed metric; the second is the metric of the floor.
+    """
     rng = np.random.default_rng(0)
     truth = np.stack(
         [
@@ -77,28 +82,27 @@ def truth_and_labels(n=300, noise=0.1):
     return truth, truth + noise * rng.normal(size=truth.shape)
 
 
-def test_labels_reach_their_floors_if_predictions_are_biased():
+def test_mean_labels_reach_the_floor_if_the_predictions_are_biased():
     truth, labels = truth_and_labels()
-    predicted = (
-        truth + np.array([0.0, 0.25])[:, None, None]
-    )  # the other metric is predicted 0.25 too high
+    # The predictions of the metric of the floor are 0.25 too high.
+    predicted = truth + np.array([0.0, 0.25])[:, None, None]
     solution = solve(predicted, labels, 2.0, 0.3)
-    assert solution.mean_labels == pytest.approx(
-        [0.3], abs=1e-6
-    ) and solution.mean_cost == pytest.approx(2.0)
+    assert solution.mean_labels == pytest.approx([0.3], abs=1e-6)
+    assert solution.mean_cost == pytest.approx(2.0)
     unconstrained = rule_within(deferral_curve(predicted[0], COST), 2.0, 1.0)[0]
     assert means(unconstrained, labels, COST)[1][1] < 0.2 and (solution.rule.multipliers > 0).all()
 
 
-def test_an_inactive_floor_changes_nothing():
+def test_a_floor_that_every_rule_reaches_does_not_change_the_rule():
     truth, labels = truth_and_labels()
     solution = solve(truth, labels, 2.0, -5.0)
-    plain, spent = rule_within(deferral_curve(truth[0], COST), 2.0, 1.0)
+    without_floor, spent = rule_within(deferral_curve(truth[0], COST), 2.0, 1.0)
     assert solution.mean_cost == pytest.approx(spent) and not solution.rule.multipliers.any()
-    assert means(solution.rule, truth, COST)[1][0] == pytest.approx(means(plain, truth, COST)[1][0])
+    expected_quality = means(without_floor, truth, COST)[1][0]
+    assert means(solution.rule, truth, COST)[1][0] == pytest.approx(expected_quality)
 
 
-def test_missing_labels_of_a_floor_are_ignored():
+def test_prompts_with_a_missing_label_are_ignored_in_the_mean_label():
     truth, labels = truth_and_labels()
     labels[1, :50, 0] = np.nan
     solution = solve(truth, labels, 2.0, 0.2)
@@ -110,19 +114,19 @@ def test_missing_labels_of_a_floor_are_ignored():
     )
 
 
-def test_an_infeasible_floor_is_refused_with_the_values_that_are_feasible():
+def test_the_message_for_an_infeasible_floor_has_the_feasible_values():
     truth, labels = truth_and_labels()
     with pytest.raises(InputError) as error:
         solve(truth, labels, 1.2, 0.5)
     problem = problem_of(truth, labels, 1.2, 0.5)
-    most, least = largest_mean(problem, 0), smallest_budget(problem)
-    assert f"of each metric within the budget is sharpness {most:.6g}" in str(
+    largest, budget = largest_mean(problem, 0), smallest_budget(problem)
+    assert f"of each metric within the budget is sharpness {largest:.6g}" in str(
         error.value
-    ) and f"Raise the budget to {least:.4g}, or" in str(error.value)
-    assert relaxed_optimum(truth[[1]], COST, 1.2) == pytest.approx(most, abs=1e-7)
+    ) and f"Raise the budget to {budget:.4g}, or" in str(error.value)
+    assert relaxed_optimum(truth[[1]], COST, 1.2) == pytest.approx(largest, abs=1e-7)
     assert (
-        relaxed_optimum(truth, COST, least + 1e-6, [0.5]) is not None
-        and relaxed_optimum(truth, COST, least - 1e-3, [0.5]) is None
+        relaxed_optimum(truth, COST, budget + 1e-6, [0.5]) is not None
+        and relaxed_optimum(truth, COST, budget - 1e-3, [0.5]) is None
     )
     with pytest.raises(InputError, match=r"No budget is high enough\. Lower the floors"):
         solve(truth, labels, 1.2, 50.0)
@@ -130,7 +134,7 @@ def test_an_infeasible_floor_is_refused_with_the_values_that_are_feasible():
         solve(truth, labels, 0.5, 0.1)
 
 
-def test_labels_far_below_the_predictions_are_reported():
+def test_the_message_for_too_high_predictions_has_the_mean_labels():
     truth, labels = truth_and_labels()
     with pytest.raises(
         InputError,

@@ -1,3 +1,5 @@
+"""Column generation, compared with the linear program in one call of scipy."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,35 +15,31 @@ from tests.routing.problems import means, problems, relaxed_optimum
     st.floats(0, 9.5),
     st.lists(st.floats(-3, 3), min_size=3, max_size=3),
 )
-def test_the_optimum_equals_that_of_one_call_of_scipy(problem, more, levels):
-    scores, cost = problem
-    budget, floors = cost.min() + more, np.array(levels[: len(scores) - 1])
-    expected, optimum = (
-        relaxed_optimum(scores, cost, budget, floors),
-        optimal_rule(scores, cost, budget, floors),
-    )
+def test_the_optimum_equals_that_of_one_call_of_scipy(problem, extra_budget, floor_values):
+    predicted, cost = problem
+    budget, floors = cost.min() + extra_budget, np.array(floor_values[: len(predicted) - 1])
+    expected = relaxed_optimum(predicted, cost, budget, floors)
+    optimum = optimal_rule(predicted, cost, budget, floors)
     if expected is None:
         assert not optimum.feasible or optimum.violations.max() < 1e-6
         return
-    spent, values = means(optimum.rule, scores, cost)
+    spent, values = means(optimum.rule, predicted, cost)
     assert optimum.feasible and values[0] == pytest.approx(expected, abs=1e-6)
     assert spent <= budget + 1e-6 and (values[1:] >= floors - 1e-6).all()
 
 
-def test_with_many_prompts_few_rules_satisfy_the_constraints_exactly():
+def test_a_mixture_of_few_rules_satisfies_the_constraints_exactly():
     rng = np.random.default_rng(0)
-    scores, cost = rng.normal(size=(3, 800, 6)), np.array([1.0, 2, 3, 5, 8, 13])
-    optimum = optimal_rule(scores, cost, 4.0, np.array([0.4, 0.3]))
-    spent, values = means(optimum.rule, scores, cost)
-    assert spent == pytest.approx(4.0, abs=1e-9) and values[1:] == pytest.approx(
-        [0.4, 0.3], abs=1e-9
-    )
+    predicted, cost = rng.normal(size=(3, 800, 6)), np.array([1.0, 2, 3, 5, 8, 13])
+    optimum = optimal_rule(predicted, cost, 4.0, np.array([0.4, 0.3]))
+    spent, values = means(optimum.rule, predicted, cost)
+    assert spent == pytest.approx(4.0, abs=1e-9)
+    assert values[1:] == pytest.approx([0.4, 0.3], abs=1e-9)
     assert len(optimum.rule.share) <= 4 and (optimum.rule.multipliers > 0).all()
 
 
-def test_constant_metrics_and_equal_costs():
-    scores = np.ones((2, 5, 3))
-    assert optimal_rule(scores, np.ones(3), 1.0, np.array([1.0])).feasible
-    assert optimal_rule(
-        scores, np.ones(3), 1.0, np.array([1.5])
-    ).violations.tolist() == pytest.approx([0.0, 0.5])
+def test_violations_of_constant_metrics_with_equal_costs():
+    predicted = np.ones((2, 5, 3))
+    assert optimal_rule(predicted, np.ones(3), 1.0, np.array([1.0])).feasible
+    infeasible = optimal_rule(predicted, np.ones(3), 1.0, np.array([1.5]))
+    assert infeasible.violations.tolist() == pytest.approx([0.0, 0.5])

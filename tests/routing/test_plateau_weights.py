@@ -1,3 +1,5 @@
+"""Calibration of the weights of the plateau rule on synthetic metrics."""
+
 from itertools import product
 
 import numpy as np
@@ -15,10 +17,15 @@ STEPS = np.array([1.0, 2, 3, 5, 9, 17, 33])
 
 
 def saturating(n=80, metrics=2, noise=0.0, seed=0):
-    """Return predicted series and labels that saturate early for some prompts, late for others."""
+    """Return predictions and labels of n prompts, (n, metrics, n_steps).
+
+    The metrics saturate at few steps for some prompts and at many steps for others.
+    """
     rng = np.random.default_rng(seed)
-    pace = np.exp(rng.normal(1.5, 1.0, (n, 1, 1))) * np.array([1.0, 2.0, 3.0])[None, :metrics, None]
-    quality = 1.1 - np.exp(-STEPS / pace)
+    saturation = (
+        np.exp(rng.normal(1.5, 1.0, (n, 1, 1))) * np.array([1.0, 2.0, 3.0])[None, :metrics, None]
+    )
+    quality = 1.1 - np.exp(-STEPS / saturation)
     return quality + noise * rng.standard_normal(quality.shape), quality
 
 
@@ -33,7 +40,7 @@ def test_given_weights_are_kept():
     assert weights.gain == pytest.approx((mean_quality / uniform - 1).mean())
 
 
-def test_one_free_weight_is_the_best_of_the_grid():
+def test_one_weight_that_is_not_given_is_the_best_of_the_grid():
     predicted, quality = saturating(noise=0.05)
     data = PlateauCalibration(predicted, quality, STEPS)
     weights = calibrate_weights(data, [0.3, None])
@@ -42,7 +49,7 @@ def test_one_free_weight_is_the_best_of_the_grid():
     assert weights.omega[0] == 0.3
 
 
-def test_free_weights_are_better_than_a_change_of_one_weight_and_any_common_value():
+def test_no_common_value_and_no_change_of_one_weight_improves_the_calibrated_weights():
     predicted, quality = saturating(noise=0.05, seed=3)
     data = PlateauCalibration(predicted, quality, STEPS)
     weights = calibrate_weights(data, [None, None])
@@ -56,27 +63,26 @@ def test_free_weights_are_better_than_a_change_of_one_weight_and_any_common_valu
 
 @pytest.mark.parametrize("budget", [1.0, 4.0, 11.0, 33.0])
 @pytest.mark.parametrize("given", [[0.3, 0.5], [None, None]])
-def test_a_budget_is_kept_and_almost_spent(budget, given):
+def test_the_mean_cost_is_within_the_budget_and_close_to_it(budget, given):
     predicted, quality = saturating(noise=0.05, seed=1)
     weights = calibrate_weights(PlateauCalibration(predicted, quality, STEPS), given, budget)
     assert weights.mean_cost <= budget + 1e-9
-    most = STEPS[turning_points(predicted, np.full(2, 99.0))].mean()
-    assert (
-        weights.mean_cost > min(budget, most) - 16 / 80 - 1e-9
-    )  # less than the next step of one prompt is left
+    highest_cost = STEPS[turning_points(predicted, np.full(2, 99.0))].mean()
+    largest_increase = 16 / 80  # one of the 80 prompts moves from 17 to 33 steps
+    assert weights.mean_cost > min(budget, highest_cost) - largest_increase - 1e-9
     if given[0] is not None:
         assert np.diff(weights.omega) == pytest.approx(0.2)
 
 
-def test_informative_predictions_gain_and_shuffled_ones_do_not():
-    pace = np.where(np.arange(400) % 2, 0.7, 7.0)[:, None, None] * np.ones((1, 2, 1))
-    quality = 1.1 - np.exp(-STEPS / pace)
+def test_exact_predictions_have_a_gain_and_shuffled_predictions_do_not():
+    saturation = np.where(np.arange(400) % 2, 0.7, 7.0)[:, None, None] * np.ones((1, 2, 1))
+    quality = 1.1 - np.exp(-STEPS / saturation)
     assert calibrate_weights(PlateauCalibration(quality, quality, STEPS), [0.3, 0.3]).gain > 0.02
     shuffled = np.random.default_rng(0).permutation(quality)
     assert calibrate_weights(PlateauCalibration(shuffled, quality, STEPS), [0.3, 0.3]).gain < 0.005
 
 
-def test_neighbours_of_a_mean_cost():
+def test_neighbouring_steps_and_their_shares_for_a_mean_cost():
     assert neighbouring_steps(STEPS, 9.0) == (4, 0.0)
     assert neighbouring_steps(STEPS, 7.0) == (3, 0.5)
     assert neighbouring_steps(STEPS, 33.0) == (5, 1.0)

@@ -1,4 +1,4 @@
-"""A workspace with estimators of two metrics, for the tests of stage calibrate."""
+"""A workspace with estimators of two metrics, for the tests of the stage calibrate."""
 
 import json
 import shutil
@@ -16,7 +16,11 @@ from tests.trained_workspace import train_workspace
 
 
 def train_two_metrics(root):
-    """Train clip_score and sharpness, which decreases as clip_score increases."""
+    """Train estimators of two metrics: clip_score, and sharpness, which is 1 minus clip_score.
+
+    Returns:
+        The workspace and its parameters.
+    """
     workspace, params = train_workspace(root)
     scores = read_table(workspace.scores, SCORES, "label")
     sharpness = scores.assign(metric="sharpness", value=1 - scores["value"])
@@ -31,21 +35,21 @@ def train_two_metrics(root):
 
 
 def copy_workspace(trained_workspace, folder):
-    """Copy a workspace, and return it with its parameters."""
+    """Copy a workspace to a folder, and return the copy and its parameters."""
     workspace, params = trained_workspace
     return Workspace(shutil.copytree(workspace.root, folder)), params
 
 
-def calibrated(trained_copy, budget="60%", **settings):
-    """Run the stage, and return the router and the content of router.json."""
+def run_calibrate(trained_copy, budget="60%", **settings):
+    """Run the stage calibrate, and return the router and the content of router.json."""
     workspace, params = trained_copy
-    changed = {"budget": budget, "calibrate": CalibrateParams(**settings)}
-    calibrate.run(workspace, params.model_copy(update=changed))
+    changes = {"budget": budget, "calibrate": CalibrateParams(**settings)}
+    calibrate.run(workspace, params.model_copy(update=changes))
     return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())
 
 
-def on_validation(trained_copy, router):
-    """Return mean cost, clip_score and sharpness of the router on the validation split."""
+def validation_means(trained_copy, router):
+    """Return the mean cost, clip_score and sharpness of the router on the validation split."""
     workspace, params = trained_copy
     val = Dataset.read(workspace, params.cost_unit).split("val")
     texts, labels = val.texts.tolist(), val.labels("clip_score")
@@ -53,5 +57,6 @@ def on_validation(trained_copy, router):
         router.rule_inputs(texts, router.predict(texts)), router.costs
     )
     return tuple(
-        router.rule.expected(chosen_by_part, v).mean() for v in (router.costs, labels, 1 - labels)
+        router.rule.expected(chosen_by_part, values).mean()
+        for values in (router.costs, labels, 1 - labels)
     )

@@ -1,4 +1,4 @@
-"""Stage calibrate on synthetic scores: outputs and refused settings."""
+"""The stage calibrate on synthetic scores: outputs and refused settings."""
 
 import json
 import shutil
@@ -9,7 +9,12 @@ import pytest
 from catimage.data.dataset import Dataset
 from catimage.data.schema import SCORES, read_table, write_table
 from catimage.errors import InputError
-from tests.stages.calibration import calibrated, copy_workspace, on_validation, train_two_metrics
+from tests.stages.calibration import (
+    copy_workspace,
+    run_calibrate,
+    train_two_metrics,
+    validation_means,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,96 +28,80 @@ def trained_copy(trained_workspace, tmp_path):
 
 
 def test_the_whole_budget_is_spent_and_the_comparison_is_printed(trained_copy, capsys):
-    router, document = calibrated(trained_copy, budget="2.25")
-    spent, quality, _ = on_validation(trained_copy, router)
-    assert spent == pytest.approx(2.25) == document[
-        "validation_mean_cost"
-    ] and quality == pytest.approx(document["validation_quality"])
-    assert (
-        document["compared"]["on"] == "train"
-        and document["compared"]["estimators"][0]["estimator"] == "ridge"
-    )
+    router, document = run_calibrate(trained_copy, budget="2.25")
+    spent, quality, _ = validation_means(trained_copy, router)
+    assert spent == pytest.approx(2.25) == document["validation_mean_cost"]
+    assert quality == pytest.approx(document["validation_quality"])
+    assert document["compared"]["on"] == "train"
+    assert document["compared"]["estimators"][0]["estimator"] == "ridge"
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        "ridge of 1: cross-validated mean curve quality" in lines[0]
-        and "mean cost 2.25 of 2.25 tflops" in lines[1]
-    )
+    assert "ridge of 1: cross-validated mean curve quality" in lines[0]
+    assert "mean cost 2.25 of 2.25 tflops" in lines[1]
     assert not list((trained_copy[0].router / "estimator").glob("out_of_fold*"))
 
 
-def test_without_out_of_fold_predictions_estimators_are_compared_on_validation(
+def test_estimators_without_out_of_fold_predictions_are_compared_on_validation(
     trained_copy, capsys
 ):
     (trained_copy[0].estimators / "clip_score" / "ridge" / "out_of_fold.parquet").unlink()
-    _, document = calibrated(trained_copy, mix=False)
-    assert (
-        document["compared"]["on"] == "val"
-        and "ridge of 1: validation mean curve quality" in capsys.readouterr().out
-    )
+    _, document = run_calibrate(trained_copy, mix=False)
+    assert document["compared"]["on"] == "val"
+    assert "ridge of 1: validation mean curve quality" in capsys.readouterr().out
     assert len(document["rule"]) == 1 and document["validation_mean_cost"] < 2.4
 
 
-def test_a_named_estimator_is_not_compared(trained_copy):
-    assert calibrated(trained_copy, estimator="ridge")[1]["compared"] is None
+def test_an_estimator_that_the_settings_name_is_not_compared(trained_copy):
+    assert run_calibrate(trained_copy, estimator="ridge")[1]["compared"] is None
 
 
 def test_a_confidence_is_corrected_for_every_setting_compared_on_the_validation_split(trained_copy):
     path = trained_copy[0].estimators / "clip_score" / "ridge" / "estimator.json"
     meta = json.loads(path.read_text())
-    assert meta["tried"] == 8  # penalties
-    _, eight = calibrated(trained_copy, confidence=0.95)
+    assert meta["tried"] == 8  # values of alpha
+    _, with_eight_settings = run_calibrate(trained_copy, confidence=0.95)
     path.write_text(json.dumps(meta | {"tried": 1}))
-    _, one = calibrated(trained_copy, confidence=0.95)
-    _, as_eight = calibrated(trained_copy, confidence=1 - 0.05 / 8)
-    assert eight["lambda"] == as_eight["lambda"] > one["lambda"]
+    _, with_one_setting = run_calibrate(trained_copy, confidence=0.95)
+    _, with_higher_confidence = run_calibrate(trained_copy, confidence=1 - 0.05 / 8)
+    assert with_eight_settings["lambda"] == with_higher_confidence["lambda"]
+    assert with_eight_settings["lambda"] > with_one_setting["lambda"]
 
 
-def test_a_confidence_spends_less_and_applies_to_any_other_budget(trained_copy, capsys):
-    plain, _ = calibrated(trained_copy)
-    router, document = calibrated(trained_copy, confidence=0.95)
-    assert (
-        document["validation_mean_cost"] < 2.3
-        and "kept with a confidence of 0.95" in capsys.readouterr().out
-    )
-    assert (
-        router.rule_for(budget=3.0).lam.max() > plain.rule_for(budget=3.0).lam.max()
-        and router.rule_for(budget=1.0).lam.min() > 1e6
-    )
-    certified, document = calibrated(trained_copy, budget="1.05", confidence=0.999)
+def test_a_confidence_reduces_the_mean_cost_and_applies_to_any_other_budget(trained_copy, capsys):
+    without_confidence, _ = run_calibrate(trained_copy)
+    router, document = run_calibrate(trained_copy, confidence=0.95)
+    assert document["validation_mean_cost"] < 2.3
+    assert "kept with a confidence of 0.95" in capsys.readouterr().out
+    uncertified_lambda = without_confidence.rule_for(budget=3.0).lam.max()
+    assert router.rule_for(budget=3.0).lam.max() > uncertified_lambda
+    assert router.rule_for(budget=1.0).lam.min() > 1e6
+    certified, document = run_calibrate(trained_copy, budget="1.05", confidence=0.999)
     assert document["validation_mean_cost"] == 1.0 and certified.lam > 1e6
     assert "validation prompts are too few to certify a lambda" in capsys.readouterr().out
 
 
 def test_a_quality_floor_replaces_the_budget(trained_copy):
-    router, document = calibrated(trained_copy, quality_floor=0.6)
-    spent, quality, _ = on_validation(trained_copy, router)
-    assert (
-        quality == pytest.approx(0.6)
-        and router.budget == pytest.approx(spent)
-        and document["quality_floor"] == 0.6
-    )
+    router, document = run_calibrate(trained_copy, quality_floor=0.6)
+    spent, quality, _ = validation_means(trained_copy, router)
+    assert quality == pytest.approx(0.6) and router.budget == pytest.approx(spent)
+    assert document["quality_floor"] == 0.6
     with pytest.raises(
         InputError, match=r"quality_floor: 0.9 is above the best mean quality .* 0\.6"
     ):
-        calibrated(trained_copy, quality_floor=0.9)
+        run_calibrate(trained_copy, quality_floor=0.9)
 
 
 def test_floors_of_another_metric_are_reached_within_the_budget(trained_copy, capsys):
-    unconstrained = on_validation(trained_copy, calibrated(trained_copy)[0])
-    router, document = calibrated(
+    unconstrained = validation_means(trained_copy, run_calibrate(trained_copy)[0])
+    router, document = run_calibrate(
         trained_copy, floors={"sharpness": round(unconstrained[2] + 0.03, 4)}
     )
-    spent, quality, sharp = on_validation(trained_copy, router)
-    assert (
-        sharp
-        == pytest.approx(router.floors["sharpness"], abs=1e-4)
-        == document["validation_floors"]["sharpness"]
+    spent, quality, sharpness = validation_means(trained_copy, router)
+    assert sharpness == pytest.approx(router.floors["sharpness"], abs=1e-4)
+    assert document["validation_floors"]["sharpness"] == pytest.approx(
+        router.floors["sharpness"], abs=1e-4
     )
-    assert (
-        spent <= 2.4 + 1e-9
-        and quality < unconstrained[1]
-        and f", sharpness {sharp:.5g}" in capsys.readouterr().out
-    )
+    assert spent <= 2.4 + 1e-9 and quality < unconstrained[1]
+    assert f", sharpness {sharpness:.5g}" in capsys.readouterr().out
     with pytest.raises(
         InputError,
         match=(
@@ -120,7 +109,7 @@ def test_floors_of_another_metric_are_reached_within_the_budget(trained_copy, ca
             r" metric within the budget is sharpness 0\.\d+\."
         ),
     ):
-        calibrated(trained_copy, floors={"sharpness": 0.9})
+        run_calibrate(trained_copy, floors={"sharpness": 0.9})
 
 
 @pytest.mark.parametrize(
@@ -154,14 +143,14 @@ def test_settings_that_exclude_each_other_are_refused_and_the_last_router_is_kep
 ):
     before = (trained_copy[0].router / "router.json").read_text()
     with pytest.raises(InputError, match=message):
-        calibrated(trained_copy, **settings)
+        run_calibrate(trained_copy, **settings)
     assert (trained_copy[0].router / "router.json").read_text() == before
 
 
-def test_risk_aversion_needs_the_spread(trained_copy):
+def test_risk_aversion_needs_predictive_standard_deviations(trained_copy):
     source = trained_copy[0].estimators / "clip_score" / "ridge" / "spread"
     if source.exists():
-        router, document = calibrated(trained_copy, risk_aversion=1.5)
+        router, document = run_calibrate(trained_copy, risk_aversion=1.5)
         prompts = ["crowded amber number 3", "plain dune number 5"]
         spread = router.spread.predict(np.array(prompts, object))
         assert router.rule_inputs(prompts, router.predict(prompts))[0] == pytest.approx(
@@ -170,7 +159,7 @@ def test_risk_aversion_needs_the_spread(trained_copy):
         assert document["risk_aversion"] == 1.5
         shutil.rmtree(source)
     with pytest.raises(InputError, match=r"no predictive spread\. Set train\.folds to 2 or more"):
-        calibrated(trained_copy, risk_aversion=1.0)
+        run_calibrate(trained_copy, risk_aversion=1.0)
 
 
 def test_an_estimator_of_other_candidates_is_refused(trained_copy):
@@ -183,10 +172,10 @@ def test_an_estimator_of_other_candidates_is_refused(trained_copy):
         InputError,
         match=r"ridge: the estimator was trained on other candidates\. Run 'catimage train'",
     ):
-        calibrated(trained_copy, estimator="ridge")
+        run_calibrate(trained_copy, estimator="ridge")
 
 
-def test_a_constant_metric_routes_to_the_cheapest(trained_copy):
+def test_a_constant_metric_routes_to_the_cheapest_candidate(trained_copy):
     workspace, params = trained_copy
     scores = read_table(workspace.scores, SCORES, "label")
     write_table(scores.assign(value=0.5), workspace.scores, SCORES)
@@ -198,5 +187,5 @@ def test_a_constant_metric_routes_to_the_cheapest(trained_copy):
     constant = np.full_like(train.labels("clip_score"), 0.5)
     store.save(estimator.fit(train.texts, constant), folder, meta)
     for settings in ({}, {"confidence": 0.95}, {"quality_floor": 0.5}):
-        _, document = calibrated(trained_copy, estimator="ridge", **settings)
+        _, document = run_calibrate(trained_copy, estimator="ridge", **settings)
         assert document["validation_mean_cost"] <= 1.01 or document["validation_quality"] == 0.5

@@ -1,10 +1,10 @@
-"""Stage calibrate with missing labels."""
+"""The stage calibrate with missing labels."""
 
 import pytest
 
 from catimage.data.schema import PROMPTS, SCORES, read_table, write_table
 from catimage.errors import InputError
-from tests.stages.calibration import calibrated, copy_workspace, train_two_metrics
+from tests.stages.calibration import copy_workspace, run_calibrate, train_two_metrics
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +21,16 @@ def test_prompts_with_missing_labels_contribute_to_the_cost(trained_copy):
     workspace, params = trained_copy
     scores = read_table(workspace.scores, SCORES, "label")
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    held = prompts.loc[prompts["split"] == "val", "prompt_id"].iloc[::2]
-    gone = scores["prompt_id"].isin(held) & (scores["candidate"] == "mini-2")
-    write_table(scores[~gone], workspace.scores, SCORES)
+    incomplete_ids = prompts.loc[prompts["split"] == "val", "prompt_id"].iloc[::2]
+    removed = scores["prompt_id"].isin(incomplete_ids) & (scores["candidate"] == "mini-2")
+    write_table(scores[~removed], workspace.scores, SCORES)
     incomplete = params.model_copy(
         update={"validation": params.validation.model_copy(update={"complete_labels": False})}
     )
-    router, _ = calibrated((workspace, incomplete))
-    assert router.rule.lam == pytest.approx(
-        calibrated(restored(workspace, scores, params))[0].rule.lam
-    )
+    router, _ = run_calibrate((workspace, incomplete))
+    write_table(scores, workspace.scores, SCORES)
+    router_of_all_scores, _ = run_calibrate((workspace, params))
+    assert router.rule.lam == pytest.approx(router_of_all_scores.rule.lam)
 
 
 @pytest.mark.parametrize(
@@ -51,40 +51,35 @@ def test_prompts_with_missing_labels_contribute_to_the_cost(trained_copy):
 def test_a_floor_without_complete_labels_is_refused(trained_copy, metric, settings, message):
     incomplete = with_incomplete_validation_labels(trained_copy, metric)
     with pytest.raises(InputError, match=message):
-        calibrated(incomplete, **settings)
+        run_calibrate(incomplete, **settings)
 
 
-def test_without_complete_labels_of_the_routed_metric_other_floors_are_reached(trained_copy):
-    _, document = calibrated(
+def test_floors_are_reached_without_complete_labels_of_the_routed_metric(trained_copy):
+    _, document = run_calibrate(
         with_incomplete_validation_labels(trained_copy, "clip_score"),
         estimator="ridge",
         floors={"sharpness": 0.4},
     )
-    assert (
-        document["validation_quality"] is None
-        and document["validation_floors"]["sharpness"] >= 0.4 - 1e-9
-    )
+    assert document["validation_quality"] is None
+    assert document["validation_floors"]["sharpness"] >= 0.4 - 1e-9
 
 
 def with_incomplete_validation_labels(trained_copy, metric):
-    """Remove one candidate's score of the metric from every validation prompt."""
+    """Remove the score of one candidate and metric from every validation prompt.
+
+    Returns:
+        The workspace, and parameters that allow missing labels.
+    """
     workspace, params = trained_copy
-    scores, prompts = (
-        read_table(workspace.scores, SCORES, "label"),
-        read_table(workspace.prompts, PROMPTS, "sample"),
-    )
-    held = prompts.loc[prompts["split"] == "val", "prompt_id"]
-    gone = (
-        scores["prompt_id"].isin(held)
+    scores = read_table(workspace.scores, SCORES, "label")
+    prompts = read_table(workspace.prompts, PROMPTS, "sample")
+    validation_ids = prompts.loc[prompts["split"] == "val", "prompt_id"]
+    removed = (
+        scores["prompt_id"].isin(validation_ids)
         & (scores["candidate"] == "mini-2")
         & (scores["metric"] == metric)
     )
-    write_table(scores[~gone], workspace.scores, SCORES)
+    write_table(scores[~removed], workspace.scores, SCORES)
     return workspace, params.model_copy(
         update={"validation": params.validation.model_copy(update={"complete_labels": False})}
     )
-
-
-def restored(workspace, scores, params):
-    write_table(scores, workspace.scores, SCORES)
-    return workspace, params

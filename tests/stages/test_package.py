@@ -1,4 +1,4 @@
-"""The Bento of the package stage, and its tag."""
+"""The Bento that the stage package builds, and its tag."""
 
 from __future__ import annotations
 
@@ -22,20 +22,12 @@ def workspace(packaged: Path) -> Workspace:
     return Workspace(packaged)
 
 
-def test_bento_is_a_complete_workspace(workspace: Workspace) -> None:
+def test_the_bento_is_a_complete_workspace(workspace: Workspace) -> None:
     source = workspace.dist / "bento" / "src"
     tree = yaml.safe_load((source / "params.yaml").read_text())
     assert tree["pool"] == "miniature"
-    assert (
-        source
-        / "pools"
-        / "miniature"
-        / "mini"
-        / "weights"
-        / "unet"
-        / "diffusion_pytorch_model.safetensors"
-    ).is_file()
     for name in (
+        "pools/miniature/mini/weights/unet/diffusion_pytorch_model.safetensors",
         "bentos/service.py",
         "catimage/router.py",
         "catimage/pools/tiny.yaml",
@@ -43,13 +35,11 @@ def test_bento_is_a_complete_workspace(workspace: Workspace) -> None:
     ):
         assert (source / name).is_file()
     assert not list(source.rglob("__pycache__"))
-    assert (
-        "torch" in (source / "requirements.txt").read_text()
-        and "bentoml" in (source / "requirements.txt").read_text()
-    )
+    requirements = (source / "requirements.txt").read_text()
+    assert "torch" in requirements and "bentoml" in requirements
 
 
-def test_router_uses_the_copied_encoder(
+def test_the_router_uses_the_copied_encoder(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = workspace.dist / "bento" / "src"
@@ -61,7 +51,9 @@ def test_router_uses_the_copied_encoder(
     assert router.predict(prompts) == pytest.approx(expected)
 
 
-def test_equal_inputs_have_the_same_tag_and_are_built_once(workspace: Workspace) -> None:
+def test_a_bento_with_equal_content_has_the_same_tag_and_is_built_once(
+    workspace: Workspace,
+) -> None:
     document = json.loads((workspace.dist / "bento.json").read_text())
     before = folder_digest(workspace.dist / "bento")
     package.run(workspace, load_params(workspace.params))
@@ -73,14 +65,11 @@ def test_equal_inputs_have_the_same_tag_and_are_built_once(workspace: Workspace)
     assert [f"catimage:{p.name}" for p in stored] == [document["tag"]]
 
 
-def test_different_router_has_a_different_tag(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_different_router_has_a_different_tag(workspace: Workspace, tmp_path: Path) -> None:
     for name in ("models", "params.yaml"):
         source = workspace.root / name
-        (
-            shutil.copytree(source, tmp_path / name)
-            if source.is_dir()
-            else shutil.copy(source, tmp_path / name)
-        )
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / name)
     other = Workspace(tmp_path)
     document = json.loads((other.router / "router.json").read_text())
     (other.router / "router.json").write_text(json.dumps(document | {"lambda": 0.5}))
@@ -91,7 +80,7 @@ def test_different_router_has_a_different_tag(workspace: Workspace, tmp_path: Pa
     )
 
 
-def test_pool_without_the_candidates_of_the_router_is_rejected(
+def test_a_pool_without_the_candidates_of_the_router_is_refused(
     workspace: Workspace,
 ) -> None:
     before = folder_digest(workspace.dist)
@@ -101,7 +90,7 @@ def test_pool_without_the_candidates_of_the_router_is_rejected(
     assert folder_digest(workspace.dist) == before
 
 
-def test_invalid_name_is_rejected(workspace: Workspace) -> None:
+def test_an_invalid_name_is_refused(workspace: Workspace) -> None:
     params = load_params(workspace.params)
     named = params.model_copy(
         update={"package": params.package.model_copy(update={"name": "two words"})}
@@ -110,6 +99,6 @@ def test_invalid_name_is_rejected(workspace: Workspace) -> None:
         package.run(workspace, named)
 
 
-def test_missing_router(tmp_path: Path) -> None:
+def test_a_missing_router_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Run 'catimage calibrate'"):
         package.run(Workspace(tmp_path), load_params(tmp_path / "params.yaml"))

@@ -1,4 +1,4 @@
-"""Invalid input of stage train: the error names the cause, and the last output is kept."""
+"""Invalid input of the stage train: the error names the cause, and the previous output is kept."""
 
 import json
 
@@ -17,16 +17,23 @@ from tests.trained_workspace import save_tables
 PREVIOUS = "output of an earlier run"
 
 
-def train_on_tables(root, change=None, estimators=("ridge",), folds=0, **more):
-    """Run the stage on 60 prompts. ``change(candidates, scores, prompts)`` returns other candidates
-    and scores.
+def train_on_tables(root, change=None, estimators=("ridge",), folds=0, **settings):
+    """Run the stage train on 60 prompts, and return the workspace.
+
+    Args:
+        root: folder of the workspace.
+        change: a function of the tables ``(candidates, scores, prompts)`` that returns the
+            candidates and the scores to use.
+        estimators: setting ``train.estimators``.
+        folds: setting ``train.folds``.
+        settings: further sections of ``params.yaml``.
     """
     workspace = Workspace(root)
     save_tables(workspace, 60)
     if change:
         tables = [
-            read_table(p, s, "here")
-            for p, s in (
+            read_table(path, schema, "test")
+            for path, schema in (
                 (workspace.candidates, CANDIDATES),
                 (workspace.scores, SCORES),
                 (workspace.prompts, PROMPTS),
@@ -41,33 +48,38 @@ def train_on_tables(root, change=None, estimators=("ridge",), folds=0, **more):
     (workspace.estimators / "before").write_text(PREVIOUS)
     workspace.params.write_text(
         yaml.safe_dump(
-            {"pool": "miniature", "train": {"estimators": list(estimators), "folds": folds}, **more}
+            {
+                "pool": "miniature",
+                "train": {"estimators": list(estimators), "folds": folds},
+                **settings,
+            }
         )
     )
     train.run(workspace, load_params(workspace.params))
     return workspace
 
 
-def refused(root, match, *args, **more):
+def assert_refused(root, match, *args, **settings):
+    """Run :func:`train_on_tables`, and check the message and that the output is unchanged."""
     with pytest.raises(InputError, match=match) as caught:
-        train_on_tables(root, *args, **more)
+        train_on_tables(root, *args, **settings)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
     assert [p.name for p in Workspace(root).estimators.iterdir()] == ["before"]
 
 
-def one_candidate(candidates, scores, prompts):
+def keep_one_candidate(candidates, scores, prompts):
     return candidates.iloc[:1], scores[scores["candidate"] == "mini-1"]
 
 
-def constant(candidates, scores, prompts):
+def set_equal_scores(candidates, scores, prompts):
     return candidates, scores.assign(value=0.3)
 
 
-def constant_up_to_rounding(candidates, scores, prompts):
+def set_scores_equal_up_to_rounding(candidates, scores, prompts):
     return candidates, scores.assign(value=0.3 + 1e-9 * (np.arange(len(scores)) % 2))
 
 
-def not_scored_in_train(candidates, scores, prompts):
+def remove_train_scores_of_one_candidate(candidates, scores, prompts):
     train_ids = prompts.loc[prompts["split"] == "train", "prompt_id"]
     return (
         candidates,
@@ -76,21 +88,21 @@ def not_scored_in_train(candidates, scores, prompts):
 
 
 def test_a_single_candidate_is_refused(tmp_path):
-    refused(tmp_path, "'mini-1' is the only candidate.*Add another", one_candidate)
+    assert_refused(tmp_path, "'mini-1' is the only candidate.*Add another", keep_one_candidate)
 
 
-@pytest.mark.parametrize("change", [constant, constant_up_to_rounding])
+@pytest.mark.parametrize("change", [set_equal_scores, set_scores_equal_up_to_rounding])
 def test_a_constant_metric_is_refused(change, tmp_path):
-    refused(
+    assert_refused(
         tmp_path, "every label of clip_score in the train split is 0.3.*nothing to learn", change
     )
 
 
 def test_a_candidate_without_labels_is_named(tmp_path):
-    refused(
+    assert_refused(
         tmp_path,
         "candidate 'mini-2' has no score by clip_score",
-        not_scored_in_train,
+        remove_train_scores_of_one_candidate,
         validate={"complete_labels": False},
     )
 
@@ -98,26 +110,28 @@ def test_a_candidate_without_labels_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("high", "cannot be fitted with the settings alpha: high.*Correct them"),
-        (-5, "cannot be fitted with the settings alpha: -5.*Correct them"),
+        ("high", "cannot be fitted with the settings alpha: high.*Correct the settings"),
+        (-5, "cannot be fitted with the settings alpha: -5.*Correct the settings"),
     ],
 )
 def test_invalid_settings_are_named(value, message, tmp_path):
-    refused(tmp_path, f"ridge .*{message}", None, [{"name": "ridge", "settings": {"alpha": value}}])
+    assert_refused(
+        tmp_path, f"ridge .*{message}", None, [{"name": "ridge", "settings": {"alpha": value}}]
+    )
 
 
-def test_settings_that_give_predictions_that_are_not_finite_are_named(tmp_path, monkeypatch):
+def test_settings_with_predictions_that_are_not_finite_are_named(tmp_path, monkeypatch):
     class Diverged:
         def predict(self, prompts):
             return np.full((len(prompts), 3), np.nan)
 
     monkeypatch.setattr(train, "fit", lambda *_: Diverged())
     message = r"ridge .*not finite\. Correct its settings \(alpha: 5\)"
-    refused(tmp_path, message, None, [{"name": "ridge", "settings": {"alpha": 5}}])
+    assert_refused(tmp_path, message, None, [{"name": "ridge", "settings": {"alpha": 5}}])
 
 
-def test_features_that_a_kind_cannot_read_are_named(tmp_path):
-    refused(
+def test_features_that_a_kind_does_not_support_are_named(tmp_path):
+    assert_refused(
         tmp_path,
         "ridge cannot be fitted with the settings features: tokens",
         None,
@@ -127,12 +141,12 @@ def test_features_that_a_kind_cannot_read_are_named(tmp_path):
 
 def test_members_of_an_estimator_that_is_not_a_stack_are_refused(tmp_path):
     estimators = ["knn", {"name": "mine", "kind": "ridge", "members": ["knn"]}]
-    refused(tmp_path, "mine has 'members', but its kind is ridge", None, estimators)
+    assert_refused(tmp_path, "mine has 'members', but its kind is ridge", None, estimators)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_settings_are_finite(value, tmp_path):
-    refused(
+def test_settings_that_are_not_finite_are_refused(value, tmp_path):
+    assert_refused(
         tmp_path,
         "the setting alpha must be finite, not (nan|inf)",
         None,
@@ -140,7 +154,7 @@ def test_settings_are_finite(value, tmp_path):
     )
 
 
-def test_other_errors_are_not_attributed_to_the_settings(tmp_path, monkeypatch):
+def test_internal_errors_are_not_attributed_to_the_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda *_: pd.DataFrame().no_such_thing)
     with pytest.raises(AttributeError):
         train_on_tables(tmp_path / "a", None, [{"name": "ridge", "settings": {"alpha": 1.0}}])
@@ -154,7 +168,7 @@ def test_other_errors_are_not_attributed_to_the_settings(tmp_path, monkeypatch):
     assert not isinstance(caught.value, InputError)
 
 
-def test_with_folds_a_spread_is_saved_with_each_estimator(tmp_path):
+def test_cross_validation_saves_a_spread_with_each_estimator(tmp_path):
     workspace = train_on_tables(tmp_path, folds=3)
     from catimage.estimators import store
 
