@@ -1,4 +1,4 @@
-"""Workspaces with images of the miniature pool; the test module lists the ``PROMPTS``."""
+"""Workspaces with images of the miniature pool, for the prompts ``PROMPTS`` of a test module."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.miniature import workspace_of
 def generated(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, miniature_pool: Path
 ) -> tuple[Workspace, Params]:
-    """A workspace after stage generate, shared by the tests of a module."""
+    """Return a workspace after stage generate, which the tests of a module share."""
     root = tmp_path_factory.mktemp("generated")
     workspace, params = workspace_of(
         root, miniature_pool, request.module.PROMPTS, label={"batch_size": 3}
@@ -26,5 +26,5 @@ def generated(
 
 @pytest.fixture
 def generated_copy(generated: tuple[Workspace, Params], tmp_path: Path) -> tuple[Workspace, Params]:
-    """A copy that a test may change."""
+    """Return a copy of the generated workspace that a test may change."""
     return Workspace(shutil.copytree(generated[0].root, tmp_path / "copy")), generated[1]

@@ -17,7 +17,7 @@ import yaml
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import CANDIDATES, read_table
 from catimage.data.shards.lock import write_lock
-from catimage.data.shards.manifest import NAME, read_manifest
+from catimage.data.shards.manifest import MANIFEST_NAME, read_manifest
 from catimage.data.shards.store import read_shard, shard_path
 from catimage.errors import InputError
 from catimage.params import Params, parse_params
@@ -43,6 +43,7 @@ def no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _images(workspace: Workspace) -> list[tuple[Any, ...]]:
+    """Return the prompt id, candidate, seed and encoded image of all images."""
     shards = [
         read_shard(workspace.images, e.shard)[0].to_pylist()
         for e in read_manifest(workspace.images)
@@ -53,15 +54,16 @@ def _images(workspace: Workspace) -> list[tuple[Any, ...]]:
 
 
 def _files(workspace: Workspace) -> dict[str, tuple[int, bytes]]:
+    """Return the inode and the content of the files of images, by name."""
     return {p.name: (p.stat().st_ino, p.read_bytes()) for p in workspace.images.iterdir()}
 
 
-def _changed(params: Params, **generation: object) -> Params:
+def _with_generation_settings(params: Params, **generation: object) -> Params:
     tree = params.model_dump(by_alias=True, exclude={"imported"})
     return parse_params({**tree, "generate": {**tree["generate"], **generation}}, "params.yaml")
 
 
-def test_one_image_per_prompt_candidate_and_seed(generated_copy: tuple[Workspace, Params]):
+def test_there_is_one_image_per_prompt_candidate_and_seed(generated_copy: tuple[Workspace, Params]):
     workspace, _ = generated_copy
     keys = [row[:3] for row in _images(workspace)]
     assert sorted(keys) == sorted(
@@ -70,7 +72,7 @@ def test_one_image_per_prompt_candidate_and_seed(generated_copy: tuple[Workspace
     assert len({row[3] for row in _images(workspace)}) == len(keys), "all images differ"
     assert [e.images for e in read_manifest(workspace.images)].count(4) == 6
     assert set(_files(workspace)) == {
-        NAME,
+        MANIFEST_NAME,
         *(f"{e.shard}.parquet" for e in read_manifest(workspace.images)),
     }
 
@@ -97,7 +99,7 @@ def test_a_damaged_shard_is_generated_again_with_a_warning(
     before, images, manifest = (
         _files(workspace),
         _images(workspace),
-        (workspace.images / NAME).read_bytes(),
+        (workspace.images / MANIFEST_NAME).read_bytes(),
     )
     damaged = read_manifest(workspace.images)[3]
     path = shard_path(workspace.images, damaged.shard)
@@ -108,11 +110,11 @@ def test_a_damaged_shard_is_generated_again_with_a_warning(
         in capsys.readouterr().err
     )
     assert _images(workspace) == images
-    assert (workspace.images / NAME).read_bytes() == manifest
+    assert (workspace.images / MANIFEST_NAME).read_bytes() == manifest
     after = _files(workspace)
     assert {n for n in before if after[n][0] != before[n][0]} == {
         path.name,
-        NAME,
+        MANIFEST_NAME,
     }, "the other shards are unchanged"
 
 
@@ -125,13 +127,13 @@ def test_a_changed_pool_keeps_the_shards_of_unchanged_candidates(
     path = workspace.pools / "other.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(tree))
-    (workspace.images / ".left.123.new").write_text("a temporary file of a killed run")
+    (workspace.images / ".shard.123.new").write_text("a temporary file of a killed run")
     generate.run(workspace, params.model_copy(update={"pool": "other"}))
     assert {e.candidate for e in read_manifest(workspace.images)} == {"mini-1", "mini-4", "mini-8"}
     after = _files(workspace)
     assert len(after) == len(before)
     assert sum(after[n][0] == before[n][0] for n in set(after) & set(before)) == 6, (
-        "two of three candidates are kept"
+        "the shards of two of the three candidates are kept"
     )
 
 
@@ -140,18 +142,18 @@ def test_a_failed_run_keeps_the_previous_output(
 ):
     workspace, params = generated_copy
     before, candidates = _files(workspace), workspace.candidates.read_bytes()
-    write, count = generation.write_shard, 0
+    write_shard, count = generation.write_shard, 0
 
-    def fail_at_the_third(*arguments: Any) -> str:
+    def fail_at_the_third_shard(*arguments: Any) -> str:
         nonlocal count
         count += 1
         if count == 3:
             raise OSError("disk full")
-        return write(*arguments)
+        return write_shard(*arguments)
 
-    monkeypatch.setattr(generation, "write_shard", fail_at_the_third)
+    monkeypatch.setattr(generation, "write_shard", fail_at_the_third_shard)
     with pytest.raises(OSError, match="disk full"):
-        generate.run(workspace, _changed(params, seeds=[5]))
+        generate.run(workspace, _with_generation_settings(params, seeds=[5]))
     after = _files(workspace)
     assert {name: after[name] for name in before} == before
     assert len(after) == len(before) + 2, "finished shards are kept for the next run"
@@ -167,7 +169,7 @@ def test_seconds_are_measured_if_they_are_the_cost_unit(generated_copy: tuple[Wo
     assert 0 < seconds["mini-1"] < seconds["mini-4"]
 
 
-def test_a_candidate_without_a_cost_in_the_cost_unit_is_refused_first(
+def test_a_candidate_without_a_cost_in_the_cost_unit_is_refused_before_generators_are_loaded(
     generated_copy: tuple[Workspace, Params], no_generator: None
 ):
     with pytest.raises(
@@ -190,11 +192,13 @@ def test_watt_hours_need_a_gpu_with_an_energy_counter(
         generate.run(generated_copy[0], generated_copy[1].model_copy(update={"cost_unit": "wh"}))
 
 
-def test_explicit_costs_are_added_to_the_counted_ones(tmp_path: Path, miniature_pool: Path):
+def test_costs_of_the_pool_file_are_added_to_the_counted_costs(
+    tmp_path: Path, miniature_pool: Path
+):
     tree: Any = pool_tree(str(miniature_pool.parent / "sd"), (1, 2))
     for candidate, cost in zip(tree["candidates"], (0.01, 0.02), strict=True):
         candidate.update(cost=cost, unit="usd")
-    path = tmp_path / "priced.yaml"
+    path = tmp_path / "with-costs.yaml"
     path.write_text(yaml.safe_dump(tree))
     table = candidates_table(load_pool(str(path)))
     assert table["unit"].tolist() == ["tflops", "tflops", "usd", "usd"]
@@ -216,46 +220,49 @@ def test_a_prompts_table_without_rows_is_refused(tmp_path: Path, miniature_pool:
         generate.run(workspace, params)
 
 
-class Forks:
-    """Child processes that run stage generate, one at a time; see killing.py."""
+class StageProcesses:
+    """Child processes that run stage generate, one at a time; see generate_in_children.py."""
 
     def __init__(self) -> None:
-        script = Path(__file__).with_name("killing.py")
+        script = Path(__file__).with_name("generate_in_children.py")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._server = subprocess.Popen([sys.executable, script], text=True, **pipes)
-        self._answer()
+        self._parent = subprocess.Popen([sys.executable, script], text=True, **pipes)
+        self._read_line()
 
-    def _answer(self) -> str:
-        assert self._server.stdout is not None
-        return self._server.stdout.readline().strip()
+    def _read_line(self) -> str:
+        assert self._parent.stdout is not None
+        return self._parent.stdout.readline().strip()
 
     def start(self, workspace: Workspace) -> int:
-        assert self._server.stdin is not None
-        self._server.stdin.write(f"{workspace.root}\n")
-        self._server.stdin.flush()
-        return int(self._answer())
+        """Run the stage in a workspace; return the process id."""
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(f"{workspace.root}\n")
+        self._parent.stdin.flush()
+        return int(self._read_line())
 
     def exit_code(self) -> int:
-        return int(self._answer())
+        """Wait for the end of the stage; return its exit code."""
+        return int(self._read_line())
 
     def kill(self, child: int) -> int:
+        """Kill the process with the id ``child``; return its exit code."""
         with suppress(ProcessLookupError):  # the child may have ended already
             os.kill(child, signal.SIGKILL)
         return self.exit_code()
 
     def close(self) -> None:
-        self._server.communicate()
+        self._parent.communicate()
 
 
 @pytest.fixture
-def forks() -> Iterator[Forks]:
-    server = Forks()
-    yield server
-    server.close()
+def stage_processes() -> Iterator[StageProcesses]:
+    processes = StageProcesses()
+    yield processes
+    processes.close()
 
 
 def test_a_run_killed_at_any_time_generates_the_same_images(
-    tmp_path: Path, miniature_pool: Path, forks: Forks
+    tmp_path: Path, miniature_pool: Path, stage_processes: StageProcesses
 ):
     undisturbed, params = workspace_of(tmp_path / "undisturbed", miniature_pool, PROMPTS)
     killed, _ = workspace_of(tmp_path / "killed", miniature_pool, PROMPTS)
@@ -264,24 +271,26 @@ def test_a_run_killed_at_any_time_generates_the_same_images(
             yaml.safe_dump({"pool": params.pool, "generate": params.generate.model_dump()})
         )
     start = time.monotonic()
-    forks.start(undisturbed)
-    assert forks.exit_code() == 0
+    stage_processes.start(undisturbed)
+    assert stage_processes.exit_code() == 0
     duration = time.monotonic() - start
 
-    child = forks.start(killed)  # at least once with finished shards
+    child = stage_processes.start(killed)  # kill it once after two shards are finished
     while len(list(killed.images.glob("*.parquet"))) < 2:
         time.sleep(0.005)
-    assert forks.kill(child) == -signal.SIGKILL
-    assert not (killed.images / NAME).exists()
+    assert stage_processes.kill(child) == -signal.SIGKILL
+    assert not (killed.images / MANIFEST_NAME).exists()
     kept = {p.name: p.stat().st_ino for p in killed.images.glob("*.parquet")}
-    for moment in (random.uniform(0, duration) for _ in range(3)):
-        child = forks.start(killed)
-        time.sleep(moment)
-        assert forks.kill(child) in (-signal.SIGKILL, 0)
-    forks.start(killed)
-    assert forks.exit_code() == 0
+    for delay in (random.uniform(0, duration) for _ in range(3)):
+        child = stage_processes.start(killed)
+        time.sleep(delay)
+        assert stage_processes.kill(child) in (-signal.SIGKILL, 0)
+    stage_processes.start(killed)
+    assert stage_processes.exit_code() == 0
 
-    assert (killed.images / NAME).read_bytes() == (undisturbed.images / NAME).read_bytes()
+    assert (killed.images / MANIFEST_NAME).read_bytes() == (
+        undisturbed.images / MANIFEST_NAME
+    ).read_bytes()
     assert _images(killed) == _images(undisturbed)
     assert {name: (killed.images / name).stat().st_ino for name in kept} == kept, (
         "finished shards are kept"

@@ -36,7 +36,7 @@ def _scores(workspace: Workspace) -> pd.DataFrame:
 
 
 def _count_scored_images(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Count the images that each metric scores from now on."""
+    """Return a dictionary that counts the images that each metric scores after this call."""
     counts = {"clip_score": 0, "sharpness": 0}
     for cls in (ClipScore, Sharpness):
 
@@ -45,10 +45,10 @@ def _count_scored_images(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
             images: np.ndarray,
             prompts: list[str],
             cls: type = cls,
-            real: object = cls.score,
+            original: object = cls.score,
         ) -> np.ndarray:
             counts[cls.name] += len(images)
-            return real(self, images, prompts)  # type: ignore[operator]
+            return original(self, images, prompts)  # type: ignore[operator]
 
         monkeypatch.setattr(cls, "score", score)
     return counts
@@ -104,24 +104,26 @@ def test_only_a_metric_with_a_new_version_is_scored_again(
     )
 
 
-def test_an_interrupted_run_continues(
+def test_a_run_after_an_interruption_computes_only_missing_scores(
     generated_copy: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
     workspace, params = generated_copy
-    monkeypatch.setattr(
-        label, "write_frames", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
-    )
+
+    def raise_disk_full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(label, "write_frames", raise_disk_full)
     with pytest.raises(OSError, match="disk full"):
         label.run(workspace, params)
     assert not workspace.scores.exists()
     monkeypatch.undo()
-    kept = sorted((workspace.root / "data" / ".labels").iterdir())
-    lost = sum(len(np.load(path)) for path in kept[:2])
-    kept[0].unlink()
-    kept[1].write_bytes(b"not whole")
+    cached = sorted((workspace.root / "data" / ".labels").iterdir())
+    lost_scores = sum(len(np.load(path)) for path in cached[:2])
+    cached[0].unlink()
+    cached[1].write_bytes(b"damaged")
     counts = _count_scored_images(monkeypatch)
     label.run(workspace, params)
-    assert sum(counts.values()) == lost
+    assert sum(counts.values()) == lost_scores
     assert len(_scores(workspace)) == 2 * len(PROMPTS) * len(STEPS) * 2
 
 
@@ -189,7 +191,7 @@ def test_an_unknown_metric_and_a_second_writer_are_refused(
 
 
 class Level(Metric):
-    """Brightness; fails for images brighter than ``limit``. Counts the images."""
+    """The brightness of an image, NaN if it is higher than ``limit``; counts the scored images."""
 
     name = "level"
     range = (0.0, 1.0)
@@ -203,7 +205,7 @@ class Level(Metric):
 
 
 class Darkness(Level):
-    """The same, lower is better; tests change its version."""
+    """The same as :class:`Level`, but lower is better."""
 
     name = "darkness"
     higher_is_better = False
@@ -225,19 +227,19 @@ class Distance(ReferenceMetric):
 def with_test_metrics(
     generated_copy: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Workspace, Params]:
-    """The workspace with the metrics above only."""
-    known = {
+    """Return a generated workspace in which only the metrics of this module are registered."""
+    metrics = {
         "level": f"{__name__}:Level",
         "darkness": f"{__name__}:Darkness",
         "distance": f"{__name__}:Distance",
     }
-    monkeypatch.setattr("catimage.metrics.registry.METRICS", known)
+    monkeypatch.setattr("catimage.metrics.registry.METRICS", metrics)
     for cls in (Level, Darkness):
         monkeypatch.setattr(cls, "scored", 0)
-    return generated_copy[0], _labels(generated_copy[1], metrics=["level"])
+    return generated_copy[0], _with_label_settings(generated_copy[1], metrics=["level"])
 
 
-def _labels(params: Params, **settings: object) -> Params:
+def _with_label_settings(params: Params, **settings: object) -> Params:
     return params.model_copy(
         update={"label": LabelParams.model_validate({**params.label.model_dump(), **settings})}
     )
@@ -255,16 +257,18 @@ def _levels(workspace: Workspace) -> list[float]:
     )
 
 
-IMAGES = len(PROMPTS) * len(STEPS) * 2
+N_IMAGES = len(PROMPTS) * len(STEPS) * 2
 
 
-def test_an_added_metric_is_scored_without_the_others(with_test_metrics: tuple[Workspace, Params]):
+def test_an_added_metric_is_computed_without_scoring_by_the_others(
+    with_test_metrics: tuple[Workspace, Params],
+):
     workspace, params = with_test_metrics
     label.run(workspace, params)
-    assert (Level.scored, Darkness.scored) == (IMAGES, 0)
-    label.run(workspace, _labels(params, metrics=["level", "darkness"]))
-    assert (Level.scored, Darkness.scored) == (IMAGES, IMAGES)
-    assert len(_scores(workspace)) == 2 * IMAGES
+    assert (Level.scored, Darkness.scored) == (N_IMAGES, 0)
+    label.run(workspace, _with_label_settings(params, metrics=["level", "darkness"]))
+    assert (Level.scored, Darkness.scored) == (N_IMAGES, N_IMAGES)
+    assert len(_scores(workspace)) == 2 * N_IMAGES
 
 
 def test_a_composite_is_computed_from_its_terms(
@@ -277,22 +281,21 @@ def test_a_composite_is_computed_from_its_terms(
             "terms": {"level": {"weight": 3}, "darkness": {"scale": [0.1, 0.9]}},
         }
     }
-    params = _labels(params, metrics=["both", "level"], composites=both)
+    params = _with_label_settings(params, metrics=["both", "level"], composites=both)
     label.run(workspace, params)
     scores = _scores(workspace)
     assert scores["metric"].value_counts().to_dict() == {
-        "both": IMAGES,
-        "level": IMAGES,
-    }, "terms that label.metrics does not list are left out"
-    wide = scores.pivot(index=["prompt_id", "candidate", "seed"], columns="metric", values="value")
-    turned = 1 - ((wide["level"] - 0.1) / 0.8).clip(0, 1)
-    assert wide["both"].to_numpy() == pytest.approx(
-        (wide["level"] ** 0.75 * turned**0.25).to_numpy()
-    )
+        "both": N_IMAGES,
+        "level": N_IMAGES,
+    }, "the table has no scores of terms that label.metrics does not list"
+    table = scores.pivot(index=["prompt_id", "candidate", "seed"], columns="metric", values="value")
+    darkness = 1 - ((table["level"] - 0.1) / 0.8).clip(0, 1)
+    expected = table["level"] ** 0.75 * darkness**0.25
+    assert table["both"].to_numpy() == pytest.approx(expected.to_numpy())
     (version,) = set(scores[scores["metric"] == "both"]["version"])
     monkeypatch.setattr(Darkness, "version", "2")
     label.run(workspace, params)
-    assert (Level.scored, Darkness.scored) == (IMAGES, 2 * IMAGES)
+    assert (Level.scored, Darkness.scored) == (N_IMAGES, 2 * N_IMAGES)
     (changed,) = set(_scores(workspace).query("metric == 'both'")["version"])
     assert changed != version
 
@@ -311,7 +314,7 @@ def test_a_failing_metric_keeps_finished_scores(
             r" outside"
         ),
     ):
-        label.run(workspace, _labels(params, metrics=["level", "darkness"]))
+        label.run(workspace, _with_label_settings(params, metrics=["level", "darkness"]))
     assert workspace.scores.read_bytes() == before
     monkeypatch.undo()
     kept = list((workspace.root / "data" / ".labels").glob("*-darkness-1.npy"))
@@ -320,9 +323,9 @@ def test_a_failing_metric_keeps_finished_scores(
         "catimage.metrics.registry.METRICS",
         {"level": f"{__name__}:Level", "darkness": f"{__name__}:Darkness"},
     )
-    label.run(workspace, _labels(params, metrics=["level", "darkness"]))
+    label.run(workspace, _with_label_settings(params, metrics=["level", "darkness"]))
     scored, Darkness.scored = Darkness.scored, 0
-    assert scored == IMAGES - sum(len(np.load(path)) for path in kept)
+    assert scored == N_IMAGES - sum(len(np.load(path)) for path in kept)
 
 
 def test_skipped_images_are_scored_again_by_the_next_run(
@@ -332,7 +335,7 @@ def test_skipped_images_are_scored_again_by_the_next_run(
 ):
     workspace, params = with_test_metrics
     composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
-    params = _labels(
+    params = _with_label_settings(
         params, metrics=["level", "darkness", "mean"], on_error="skip", composites=composites
     )
     with monkeypatch.context() as patch:
@@ -340,9 +343,9 @@ def test_skipped_images_are_scored_again_by_the_next_run(
         label.run(workspace, params)
     scores = _scores(workspace)
     assert scores["metric"].value_counts().to_dict() == {
-        "level": IMAGES,
-        "darkness": IMAGES - 2,
-        "mean": IMAGES - 2,
+        "level": N_IMAGES,
+        "darkness": N_IMAGES - 2,
+        "mean": N_IMAGES - 2,
     }
     assert not scores["value"].isna().any()
     lines = capsys.readouterr().out.splitlines()
@@ -351,8 +354,10 @@ def test_skipped_images_are_scored_again_by_the_next_run(
     )
     Level.scored = Darkness.scored = 0
     label.run(workspace, params)
-    assert len(_scores(workspace)) == 3 * IMAGES
-    assert Level.scored == 0 < Darkness.scored < IMAGES, "only the shards with missing scores"
+    assert len(_scores(workspace)) == 3 * N_IMAGES
+    assert Level.scored == 0 < Darkness.scored < N_IMAGES, (
+        "only shards with missing scores are scored"
+    )
 
 
 def test_a_metric_that_fails_for_every_image_can_be_skipped(
@@ -363,7 +368,9 @@ def test_a_metric_that_fails_for_every_image_can_be_skipped(
     composites = {"mean": {"terms": {"level": {}, "darkness": {}}}}
     label.run(
         workspace,
-        _labels(params, metrics=["level", "mean"], on_error="skip", composites=composites),
+        _with_label_settings(
+            params, metrics=["level", "mean"], on_error="skip", composites=composites
+        ),
     )
     assert set(_scores(workspace)["metric"]) == {"level"}
 
@@ -374,10 +381,12 @@ def _with_reference(workspace: Workspace, params: Params, reference: str) -> Par
     tree["generators"]["mini"]["weights"] = str(Path(params.pool).parent / "sd")
     pool = workspace.root / "pool.yaml"
     pool.write_text(yaml.safe_dump({**tree, "metric_reference": {"mini": reference}}))
-    return _labels(params, metrics=["distance"]).model_copy(update={"pool": str(pool)})
+    return _with_label_settings(params, metrics=["distance"]).model_copy(update={"pool": str(pool)})
 
 
-def test_references_have_the_same_prompt_and_seed(with_test_metrics: tuple[Workspace, Params]):
+def test_an_image_is_compared_with_the_reference_of_the_same_prompt_and_seed(
+    with_test_metrics: tuple[Workspace, Params],
+):
     workspace, params = with_test_metrics
     with pytest.raises(
         InputError,
@@ -386,7 +395,7 @@ def test_references_have_the_same_prompt_and_seed(with_test_metrics: tuple[Works
             " metric_reference of the"
         ),
     ):
-        label.run(workspace, _labels(params, metrics=["distance"]))
+        label.run(workspace, _with_label_settings(params, metrics=["distance"]))
     label.run(workspace, _with_reference(workspace, params, "mini-4"))
     values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
     images = {}
@@ -395,7 +404,7 @@ def test_references_have_the_same_prompt_and_seed(with_test_metrics: tuple[Works
             images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(
                 row["image"]
             ).astype(float)
-    assert len(values) == IMAGES
+    assert len(values) == N_IMAGES
     for key, value in values.items():
         assert value == pytest.approx(np.abs(images[key] - images["mini-4", key[1], key[2]]).mean())
     assert (values["mini-4"] == 0).all() and (values["mini-1"] > 0).all()
@@ -413,21 +422,24 @@ def test_invalid_composites_are_refused_before_scoring(with_test_metrics: tuple[
     workspace, params = with_test_metrics
     for composites, message in (
         (
-            {"it": {"terms": {"levl": {}}}},
-            "label.composites.it.terms: metric 'levl': unknown metric",
+            {"mean": {"terms": {"levl": {}}}},
+            "label.composites.mean.terms: metric 'levl': unknown metric",
         ),
         (
             {"level": {"terms": {"darkness": {}}}},
             "label.composites.level: a metric has this name",
         ),
         (
-            {"it": {"terms": {"other": {}}}, "other": {"terms": {"level": {}}}},
-            "label.composites.it.terms.other: a composite cannot be a term",
+            {"mean": {"terms": {"other": {}}}, "other": {"terms": {"level": {}}}},
+            "label.composites.mean.terms.other: a composite cannot be a term",
         ),
     ):
         with pytest.raises(InputError, match=message):
             label.run(
-                workspace, _labels(params, metrics=[next(iter(composites))], composites=composites)
+                workspace,
+                _with_label_settings(
+                    params, metrics=[next(iter(composites))], composites=composites
+                ),
             )
     assert Level.scored == 0 and not workspace.scores.exists()
 
@@ -447,21 +459,24 @@ def test_ssim_is_computed_again_for_another_reference(
         for row in read_shard(workspace.images, entry.shard)[0].to_pylist():
             images[row["candidate"], row["prompt_id"], row["seed"]] = decode_image(row["image"])
     ssim, batches = get_metric("ssim", device="cpu"), []
-    real = type(ssim).score
+    original = type(ssim).score
     monkeypatch.setattr(
         type(ssim),
         "score",
-        lambda self, images, *more: (batches.append(len(images)), real(self, images, *more))[1],
+        lambda self, images, *more: (batches.append(len(images)), original(self, images, *more))[1],
     )
     for reference in ("mini-4", "mini-1"):
         batches.clear()
         for _ in range(2):
             label.run(
-                workspace, _labels(_with_reference(workspace, params, reference), metrics=["ssim"])
+                workspace,
+                _with_label_settings(
+                    _with_reference(workspace, params, reference), metrics=["ssim"]
+                ),
             )
-        assert sum(batches) == IMAGES, "once for each reference"
+        assert sum(batches) == N_IMAGES, "every image is scored once for each reference"
         values = _scores(workspace).set_index(["candidate", "prompt_id", "seed"])["value"]
         assert (values[reference] == 1).all()
         for (candidate, prompt, seed), value in values.items():
             pair = images[candidate, prompt, seed][None], images[reference, prompt, seed][None]
-            assert value == pytest.approx(real(ssim, pair[0], ["x"], pair[1])[0], abs=1e-12)
+            assert value == pytest.approx(original(ssim, pair[0], ["x"], pair[1])[0], abs=1e-12)

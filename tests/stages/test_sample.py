@@ -18,12 +18,12 @@ def clip(tmp_path_factory):
     return f"local-dir:{save_clip_folder(tmp_path_factory.mktemp('clip'))}"
 
 
-def params(clip, sources, threshold=0.9, **more):
-    """Use a threshold that keeps some prompts: embeddings of an untrained CLIP are similar."""
+def params(clip, sources, threshold=0.9, **settings):
+    """Return parameters with a high threshold, as embeddings of an untrained CLIP are similar."""
     return parse_params(
         {
             "encoder": {"model": clip},
-            "sample": {"sources": sources, "max_similarity": threshold, **more},
+            "sample": {"sources": sources, "max_similarity": threshold, **settings},
         },
         "here",
     )
@@ -32,16 +32,17 @@ def params(clip, sources, threshold=0.9, **more):
 SCENES = {"kind": "scenes", "count": 150}
 
 
-def read_output(workspace, given):
+def read_output(workspace, parameters):
+    """Return the prompts and the embeddings that the stage has written."""
     return read_table(workspace.prompts, PROMPTS, "sample"), Embeddings.load(
-        workspace.embeddings(given.encoder.name)
+        workspace.embeddings(parameters.encoder.name)
     )
 
 
 def test_prompts_and_their_embeddings_are_written(clip, tmp_path, capsys):
-    workspace, given = Workspace(tmp_path), params(clip, [SCENES])
-    sample.run(workspace, given)
-    prompts, embeddings = read_output(workspace, given)
+    workspace, parameters = Workspace(tmp_path), params(clip, [SCENES])
+    sample.run(workspace, parameters)
+    prompts, embeddings = read_output(workspace, parameters)
     assert 10 <= len(prompts) < 150
     assert (
         prompts["prompt_id"].tolist()
@@ -52,17 +53,17 @@ def test_prompts_and_their_embeddings_are_written(clip, tmp_path, capsys):
     assert set(prompts["split"]) == set(SPLITS)
     assert set(prompts["source"]) == {"scenes"}
     assert nearest_earlier(embeddings.pooled)[0].max() < 0.9 + 1e-6
-    again = load_encoder(given.encoder).encode(prompts["prompt"].tolist())
-    np.testing.assert_allclose(embeddings.pooled, again.pooled, atol=1e-6)
-    np.testing.assert_array_equal(embeddings.offsets, again.offsets)
+    expected = load_encoder(parameters.encoder).encode(prompts["prompt"].tolist())
+    np.testing.assert_allclose(embeddings.pooled, expected.pooled, atol=1e-6)
+    np.testing.assert_array_equal(embeddings.offsets, expected.offsets)
     assert f"scenes: 150 read, {len(prompts)} kept" in capsys.readouterr().out
 
 
 def test_the_same_parameters_give_the_same_files(clip, tmp_path):
-    given = params(clip, [SCENES])
+    parameters = params(clip, [SCENES])
     for name in ("one", "two"):
-        sample.run(Workspace(tmp_path / name), given)
-    one, two = (
+        sample.run(Workspace(tmp_path / name), parameters)
+    first, second = (
         {
             p.relative_to(tmp_path / n): p.read_bytes()
             for p in (tmp_path / n).rglob("*")
@@ -70,27 +71,29 @@ def test_the_same_parameters_give_the_same_files(clip, tmp_path):
         }
         for n in ("one", "two")
     )
-    assert len(one) == 3
-    assert one == two
+    assert len(first) == 3
+    assert first == second
 
 
 def test_a_prompt_keeps_its_split_when_prompts_are_added(clip, tmp_path):
-    split = []
+    splits = []
     for count in (100, 150):
         workspace = Workspace(tmp_path / str(count))
         sample.run(workspace, params(clip, [{**SCENES, "count": count}]))
-        split.append(
+        splits.append(
             dict(
                 read_table(workspace.prompts, PROMPTS, "sample")[["prompt_id", "split"]].itertuples(
                     index=False
                 )
             )
         )
-    assert split[0].items() <= split[1].items()
-    assert len(split[0]) < len(split[1])
+    assert splits[0].items() <= splits[1].items()
+    assert len(splits[0]) < len(splits[1])
 
 
-def test_sources_are_merged_in_order_and_duplicates_belong_to_the_first(clip, tmp_path, capsys):
+def test_sources_are_merged_in_order_and_duplicates_belong_to_the_first_source(
+    clip, tmp_path, capsys
+):
     (tmp_path / "mine.txt").write_text(
         "".join(f"scene of my own number {i}\n" for i in range(60))
         + "a large red circle on a plain white background\n"
@@ -102,12 +105,12 @@ def test_sources_are_merged_in_order_and_duplicates_belong_to_the_first(clip, tm
         {"kind": "file", "path": "mine.txt", "limit": 61},
         {"kind": "file", "path": "more.csv", "column": "text"},
     ]
-    workspace, given = (
+    workspace, parameters = (
         Workspace(tmp_path),
         params(clip, sources, threshold=1, max_prompt_length=260),
     )
-    sample.run(workspace, given)
-    prompts, embeddings = read_output(workspace, given)
+    sample.run(workspace, parameters)
+    prompts, embeddings = read_output(workspace, parameters)
     assert len(prompts) == 63
     assert prompts["source"].tolist() == ["mine.txt"] * 61 + ["more.csv"] * 2
     assert embeddings.cut.tolist() == [False] * 62 + [True]
@@ -119,15 +122,15 @@ def test_sources_are_merged_in_order_and_duplicates_belong_to_the_first(clip, tm
 
 
 def test_embeddings_of_an_earlier_encoder_are_deleted(clip, tmp_path):
-    workspace, given = Workspace(tmp_path), params(clip, [SCENES])
+    workspace, parameters = Workspace(tmp_path), params(clip, [SCENES])
     old = workspace.embeddings("earlier")
     old.mkdir(parents=True)
-    sample.run(workspace, given)
-    assert [p.name for p in old.parent.iterdir()] == [given.encoder.name]
+    sample.run(workspace, parameters)
+    assert [p.name for p in old.parent.iterdir()] == [parameters.encoder.name]
 
 
 @pytest.mark.parametrize(
-    ("sources", "more", "message"),
+    ("sources", "settings", "message"),
     [
         ([{"kind": "scenes", "count": 9}], {"threshold": 1}, "9 prompts are kept, fewer than 10"),
         (
@@ -143,10 +146,12 @@ def test_embeddings_of_an_earlier_encoder_are_deleted(clip, tmp_path):
         ([{"kind": "file", "path": "none.csv"}], {}, "none.csv: file not found"),
     ],
 )
-def test_bad_input_is_refused_and_earlier_files_are_kept(clip, tmp_path, sources, more, message):
+def test_invalid_input_is_refused_and_earlier_files_are_kept(
+    clip, tmp_path, sources, settings, message
+):
     workspace = Workspace(tmp_path)
     sample.run(workspace, params(clip, [SCENES]))
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with pytest.raises(InputError, match=message):
-        sample.run(workspace, params(clip, sources, **more))
+        sample.run(workspace, params(clip, sources, **settings))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

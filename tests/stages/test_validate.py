@@ -16,27 +16,27 @@ PARAMS = parse_params({}, "here")
 
 
 def write_workspace(root, change=None):
-    """Write the tables and embeddings of generated data."""
-    workspace, given = Workspace(root), valid_tables()
+    """Write valid tables and embeddings of generated data, modified by the function ``change``."""
+    workspace, tables = Workspace(root), valid_tables()
     if change:
-        change(given)
-    write_table(given["prompts"], workspace.prompts, PROMPTS)
-    write_table(given["candidates"], workspace.candidates, CANDIDATES)
-    write_table(given["scores"], workspace.scores, SCORES)
-    given["embeddings"].save(workspace.embeddings(PARAMS.encoder.name))
+        change(tables)
+    write_table(tables["prompts"], workspace.prompts, PROMPTS)
+    write_table(tables["candidates"], workspace.candidates, CANDIDATES)
+    write_table(tables["scores"], workspace.scores, SCORES)
+    tables["embeddings"].save(workspace.embeddings(PARAMS.encoder.name))
     return workspace
 
 
-def remove_score(given):
-    given["scores"].loc[5, "value"] = float("nan")
+def remove_score(tables):
+    tables["scores"].loc[5, "value"] = float("nan")
 
 
-def test_valid_data_pass_and_give_the_same_report_again(tmp_path, capsys):
+def test_valid_data_pass_and_a_second_run_writes_the_same_report(tmp_path, capsys):
     workspace = write_workspace(tmp_path)
     validate.run(workspace, PARAMS)
-    passed = workspace.reports / "validation.json"
-    first = passed.read_bytes()
-    report = json.loads(first)
+    path = workspace.reports / "validation.json"
+    content = path.read_bytes()
+    report = json.loads(content)
     assert report["success"] is True
     assert report["kind"] == "generated"
     assert report["suites"]["generated_scores"] == {"evaluated": 23, "successful": 23}
@@ -46,14 +46,14 @@ def test_valid_data_pass_and_give_the_same_report_again(tmp_path, capsys):
     assert docs.exists()
     assert str(docs) in capsys.readouterr().out
     validate.run(workspace, PARAMS)
-    assert passed.read_bytes() == first
+    assert path.read_bytes() == content
 
 
-def test_invalid_data_stop_the_run_and_keep_the_last_report(tmp_path):
+def test_invalid_data_stop_the_run_and_the_previous_report_is_kept(tmp_path):
     workspace = write_workspace(tmp_path, remove_score)
     workspace.reports.mkdir()
-    passed = workspace.reports / "validation.json"
-    passed.write_text('{"success": true}')
+    path = workspace.reports / "validation.json"
+    path.write_text('{"success": true}')
     with pytest.raises(InputError) as error:
         validate.run(workspace, PARAMS)
     message = str(error.value)
@@ -63,7 +63,7 @@ def test_invalid_data_stop_the_run_and_keep_the_last_report(tmp_path):
     )
     assert "data: 1 of 64 expectations failed: " in message
     assert len(message) < 1500
-    assert passed.read_text() == '{"success": true}'
+    assert path.read_text() == '{"success": true}'
     page = next(
         (tmp_path / ".catimage" / "data_docs" / "validations" / "generated_scores").rglob("*.html")
     )
@@ -77,11 +77,11 @@ def test_suites_of_the_workspace_replace_those_of_the_package(tmp_path):
     )
     path = tmp_path / "expectations" / "suites" / "generated_splits.json"
     suite = json.loads(path.read_text())
-    rule = {
+    expectation = {
         "type": "expect_column_values_to_be_between",
         "kwargs": {"column": "prompts", "min_value": 10},
     }
-    path.write_text(json.dumps({**suite, "expectations": [*suite["expectations"], rule]}))
+    path.write_text(json.dumps({**suite, "expectations": [*suite["expectations"], expectation]}))
     before = sorted(p for p in (tmp_path / "expectations").rglob("*"))
     with pytest.raises(
         InputError,
@@ -108,7 +108,7 @@ def test_imported_data_need_no_embeddings(tmp_path):
     assert json.loads((workspace.reports / "validation.json").read_text())["kind"] == "imported"
 
 
-def test_a_missing_table_names_the_command_that_writes_it(tmp_path):
+def test_the_message_about_a_missing_table_names_the_command_that_writes_it(tmp_path):
     workspace = write_workspace(tmp_path)
     workspace.scores.unlink()
     with pytest.raises(
@@ -118,17 +118,19 @@ def test_a_missing_table_names_the_command_that_writes_it(tmp_path):
 
 
 class Distance:
+    """The declaration of a metric with a reference image and a wrong direction."""
+
     name, range, higher_is_better, needs_reference = "distance", (0.0, 1.0), True, True
 
 
 def test_a_metric_with_a_wrong_direction_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("catimage.metrics.registry.METRICS", {"distance": f"{__name__}:Distance"})
 
-    def reference_scores(given):
-        scores = given["scores"].query("metric == 'clip_score'").assign(metric="distance")
-        given["scores"] = scores.assign(value=scores["value"] * (scores["candidate"] == "mini-1"))
+    def set_distances(tables):
+        scores = tables["scores"].query("metric == 'clip_score'").assign(metric="distance")
+        tables["scores"] = scores.assign(value=scores["value"] * (scores["candidate"] == "mini-1"))
 
-    workspace = write_workspace(tmp_path, reference_scores)
+    workspace = write_workspace(tmp_path, set_distances)
     imported = {"kind": "images", "metric_reference": {"mini-1": "mini-2", "mini-2": "mini-2"}}
     params = parse_params(
         {"import": imported, "metric": "distance", "label": {"metrics": ["distance"]}}, "here"

@@ -1,4 +1,4 @@
-"""Valid data pass every expectation; each invalid row fails the expectation that covers it."""
+"""Tests that valid data meet every expectation, and that invalid rows fail an expectation."""
 
 import json
 import shutil
@@ -23,31 +23,43 @@ PARAMETERS = {
     "seeds": [0, 1],
     "max_similarity": 0.75,
 }
-COUNTS = {"prompts": 16, "splits": 2, "candidates": 17, "scores": 19, "metrics": 2, "labels": 2}
-IMPORT = {"imported": {"import": {}}, "images": {"import": {"kind": "images"}}, "generated": {}}
+EXPECTATION_COUNTS = {
+    "prompts": 16,
+    "splits": 2,
+    "candidates": 17,
+    "scores": 19,
+    "metrics": 2,
+    "labels": 2,
+}
+IMPORT_SECTIONS = {
+    "imported": {"import": {}},
+    "images": {"import": {"kind": "images"}},
+    "generated": {},
+}
 
 
-def params(kind, **more):
-    return parse_params({**IMPORT[kind], **more}, "here")
+def params(kind, **sections):
+    """Return the parameters of a workspace with a kind of data."""
+    return parse_params({**IMPORT_SECTIONS[kind], **sections}, "here")
 
 
-def frames_of(data, kind, references=None, **more):
+def frames_of(data, kind, references=None, **sections):
     embeddings = data["embeddings"] if kind == "generated" else None
-    given = ValidationTables(**{**data, "embeddings": embeddings})
-    return frames(given, Requirements.of(params(kind, **more), references))
+    tables = ValidationTables(**{**data, "embeddings": embeddings})
+    return frames(tables, Requirements.of(params(kind, **sections), references))
 
 
-def outcome(frame, data, tmp_path, kind="generated", **more):
+def outcome(frame, data, tmp_path, kind="generated", **sections):
     """Run the suite of one frame."""
     suite = validation.suites(kind)[frame]
-    return run({frame: suite}, frames_of(data, kind, **more), PARAMETERS, tmp_path / "docs")
+    return run({frame: suite}, frames_of(data, kind, **sections), PARAMETERS, tmp_path / "docs")
 
 
 @pytest.mark.parametrize("kind", validation.SUITE_KINDS)
 def test_valid_data_pass_every_expectation(kind, tmp_path, capsys):
     frames_by_name = frames_of(valid_tables(), kind)
     result = run(validation.suites(kind), frames_by_name, PARAMETERS, tmp_path / "docs")
-    expected = {f"{kind}_{name}": n for name, n in COUNTS.items()}
+    expected = {f"{kind}_{name}": n for name, n in EXPECTATION_COUNTS.items()}
     if kind == "generated":
         expected = {**expected, "generated_scores": 23, "generated_similarity": 2}
     if kind == "images":
@@ -59,35 +71,44 @@ def test_valid_data_pass_every_expectation(kind, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def set_value(table, column, value, row=5):
-    def change(t):
-        t[table][column] = t[table][column].astype(object) if value is None else t[table][column]
-        t[table].loc[row, column] = value
+def set_value(name, column, value, row=5):
+    """Return a change of the tables that sets a value."""
+
+    def change(tables):
+        if value is None:
+            tables[name][column] = tables[name][column].astype(object)
+        tables[name].loc[row, column] = value
 
     return change
 
 
-def duplicate(table, row=5):
-    def change(t):
-        t[table] = pd.concat([t[table], t[table].iloc[[row]]], ignore_index=True)
+def duplicate(name, row=5):
+    """Return a change of the tables that appends a copy of a row."""
+
+    def change(tables):
+        table = tables[name]
+        tables[name] = pd.concat([table, table.iloc[[row]]], ignore_index=True)
 
     return change
 
 
-def keep_only(table, where):
-    def change(t):
-        t[table] = t[table].query(where).reset_index(drop=True)
+def keep_only(name, condition):
+    """Return a change of the tables that removes the rows without a condition."""
+
+    def change(tables):
+        tables[name] = tables[name].query(condition).reset_index(drop=True)
 
     return change
 
 
-def equal_embeddings(t):
-    t["embeddings"].pooled[7] = t["embeddings"].pooled[3]
+def set_equal_embeddings(tables):
+    tables["embeddings"].pooled[7] = tables["embeddings"].pooled[3]
 
 
-def missing_embedding(t):
-    e = t["embeddings"]
-    t["embeddings"] = e.take([i for i in e.prompt_ids if i != id_of_prompt(5)])
+def remove_embedding(tables):
+    embeddings = tables["embeddings"]
+    ids = [i for i in embeddings.prompt_ids if i != id_of_prompt(5)]
+    tables["embeddings"] = embeddings.take(ids)
 
 
 INVALID = {
@@ -190,11 +211,11 @@ INVALID = {
     ],
     "similarity": [
         (
-            equal_embeddings,
+            set_equal_embeddings,
             "expect_column_values_to_be_between(max_similarity)",
             f"{id_of_prompt(7)}, nearest={id_of_prompt(3)}",
         ),
-        (missing_embedding, "expect_column_values_to_not_be_null(max_similarity)", id_of_prompt(5)),
+        (remove_embedding, "expect_column_values_to_not_be_null(max_similarity)", id_of_prompt(5)),
     ],
 }
 
@@ -205,12 +226,12 @@ def test_each_invalid_row_fails_the_expectation_that_covers_it(frame, tmp_path):
     for change, _, _ in INVALID[frame]:
         change(data)
     failures = outcome(frame, data, tmp_path).failures
-    for _, rule, row in INVALID[frame]:
-        (failure,) = [f for f in failures if rule in f]
+    for _, expectation, row in INVALID[frame]:
+        (failure,) = [f for f in failures if expectation in f]
         assert row in failure
 
 
-def test_unknown_columns_and_types_fail(tmp_path):
+def test_an_unknown_column_and_a_wrong_type_fail(tmp_path):
     data = valid_tables()
     data["candidates"] = (
         data["candidates"].rename(columns={"generator": "model"}).astype({"steps": float})
@@ -226,12 +247,12 @@ def test_unknown_columns_and_types_fail(tmp_path):
 
 def test_a_prompt_in_two_splits_fails(tmp_path):
     data = valid_tables()
-    twin = (
+    copy = (
         data["prompts"]
         .iloc[[5]]
         .assign(split="test" if data["prompts"]["split"][5] != "test" else "val")
     )
-    data["prompts"] = pd.concat([data["prompts"], twin], ignore_index=True)
+    data["prompts"] = pd.concat([data["prompts"], copy], ignore_index=True)
     failures = outcome("prompts", data, tmp_path).failures
     assert any(
         "expect_column_values_to_be_between(splits_of_text) on 2 rows" in f and id_of_prompt(5) in f
@@ -258,7 +279,7 @@ def test_spellings_of_one_prompt_in_two_splits_fail(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("complete", "lost", "ok"),
+    ("complete_labels", "removed", "is_valid"),
     [
         (True, {"metric": "clip_score", "candidate": "mini-1", "seed": 0}, False),
         (False, {"metric": "clip_score", "candidate": "mini-1", "seed": 0}, True),
@@ -269,14 +290,18 @@ def test_spellings_of_one_prompt_in_two_splits_fail(kind, tmp_path):
         (False, {"metric": "clip_score"}, False),
     ],
 )
-def test_missing_labels_are_allowed_unless_complete_labels_is_set(complete, lost, ok, tmp_path):
+def test_missing_labels_are_allowed_unless_complete_labels_is_set(
+    complete_labels, removed, is_valid, tmp_path
+):
     data = valid_tables()
     mask = data["scores"]["prompt_id"] == id_of_prompt(5)
-    for column, value in lost.items():
+    for column, value in removed.items():
         mask &= data["scores"][column] == value
     data["scores"] = data["scores"][~mask].reset_index(drop=True)
-    failures = outcome("labels", data, tmp_path, validate={"complete_labels": complete}).failures
-    assert (failures == []) == ok
+    failures = outcome(
+        "labels", data, tmp_path, validate={"complete_labels": complete_labels}
+    ).failures
+    assert (failures == []) == is_valid
     assert all(id_of_prompt(5) in f for f in failures)
 
 
@@ -317,8 +342,8 @@ def test_a_metric_with_equal_scores_for_all_images_fails(kind, noise, tmp_path):
     assert len(outcome("metrics", data, tmp_path, kind).failures) == 1
 
 
-def frame_of_distance(monkeypatch, values, references):
-    """Return the frame ``metrics`` of a lower-is-better reference metric; values by candidate."""
+def metrics_frame_of_distance(monkeypatch, values, references):
+    """Return the frame ``metrics`` for scores by ``Distance``; ``values`` has them by candidate."""
     monkeypatch.setattr("catimage.metrics.registry.METRICS", {"distance": f"{__name__}:Distance"})
     data = valid_tables()
     data["scores"] = data["scores"].query("metric == 'clip_score'").assign(metric="distance")
@@ -329,28 +354,30 @@ def frame_of_distance(monkeypatch, values, references):
 
 
 class Distance:
+    """The declaration of a lower-is-better metric with a reference image."""
+
     name, range, higher_is_better, needs_reference = "distance", (0.0, 1.0), False, True
 
 
 def test_images_better_than_their_reference_reveal_a_wrong_direction(monkeypatch):
-    both = {"mini-1": "mini-2", "mini-2": "mini-2"}
-    assert frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.0}, both)[
+    references = {"mini-1": "mini-2", "mini-2": "mini-2"}
+    assert metrics_frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.0}, references)[
         "better_than_reference"
     ].tolist() == [0]
-    assert frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.3}, both)[
+    assert metrics_frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.3}, references)[
         "better_than_reference"
     ].tolist() == [0]
-    wrong = frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.4}, both)
-    assert wrong["better_than_reference"].tolist() == [40 * 2]
+    wrong_frame = metrics_frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.4}, references)
+    assert wrong_frame["better_than_reference"].tolist() == [40 * 2]
     monkeypatch.setattr(Distance, "higher_is_better", True)
-    assert frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.0}, both)[
+    assert metrics_frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.0}, references)[
         "better_than_reference"
     ].tolist() == [40 * 2]
 
 
-def test_references_that_are_not_compared_with_themselves_are_not_checked(monkeypatch):
+def test_directions_are_only_checked_if_references_are_compared_with_themselves(monkeypatch):
     for references in ({}, None, {"mini-1": "mini-2", "mini-2": "mini-1"}):
-        assert frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.4}, references)[
+        assert metrics_frame_of_distance(monkeypatch, {"mini-1": 0.3, "mini-2": 0.4}, references)[
             "better_than_reference"
         ].tolist() == [0]
 
@@ -388,7 +415,7 @@ def test_an_unknown_expectation_in_a_suite_is_refused(tmp_path):
     path.write_text("{}")
     with pytest.raises(InputError, match="not a valid suite"):
         validation.load(tmp_path, "imported")
-    assert set(validation.load(tmp_path, "generated")) == {*COUNTS, "similarity"}
+    assert set(validation.load(tmp_path, "generated")) == {*EXPECTATION_COUNTS, "similarity"}
 
 
 def test_a_missing_parameter_of_a_suite_is_refused(tmp_path):

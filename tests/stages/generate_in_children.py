@@ -1,7 +1,8 @@
 """Run stage generate in child processes that a test can kill.
 
-Imports the libraries once, then forks a child for every line on standard input, the folder of a
-workspace. Prints the process id of the child when it starts and its exit code when it ends.
+The script imports the libraries once, and then forks a child process for every line on standard
+input, which is the folder of a workspace. It prints the process id of the child when the child
+starts, and the exit code of the child when the child ends.
 """
 
 import multiprocessing
