@@ -1,1 +1,1 @@
-"""Training of the embedded pool (`make weights`); not part of the wheel."""
+"""Training of the embedded pool (docs/tiny-pool.md) with ``make weights``; not in the wheel."""

@@ -1,6 +1,7 @@
-"""Train the embedded pool from scratch (``make weights``) and copy it into the package.
+"""Train the weights of the embedded pool from scratch and copy them into the package.
 
-Parts that the build folder has already are not trained again.
+The models are trained one after another. A model that is already in the build folder is not trained
+again.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from catimage_tiny.build import Build
 from catimage_tiny.parts import TRAINERS
 from catimage_tiny.recipe import Recipe
 
-PACKAGED = Path(catimage.__file__).parent / "pools" / "tiny"
+PACKAGED_WEIGHTS = Path(catimage.__file__).parent / "pools" / "tiny"
+"""The folder of the weights in the package."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, train every part, and write the pool's weights."""
+    """Parse the command line, train all parts, and write the weights of the pool."""
     args = _parser().parse_args(arguments)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda":
@@ -39,12 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m catimage_tiny", description=__doc__)
     add = parser.add_argument
-    add("--build", type=Path, default=Path("build/tiny"), help="folder for data and parts")
-    add("--out", type=Path, default=PACKAGED, help="folder for the pool's weights")
-    add("--device", help="cpu or cuda; by default cuda where there is one")
-    add("--scale", type=float, default=1.0, help="factor for numbers of updates and scenes")
+    add(
+        "--build",
+        type=Path,
+        default=Path("build/tiny"),
+        help="folder for training data and trained models",
+    )
+    add("--out", type=Path, default=PACKAGED_WEIGHTS, help="folder for the weights of the pool")
+    add("--device", help="cpu or cuda; the default is cuda if it is available")
+    add("--scale", type=float, default=1.0, help="factor for the numbers of updates and scenes")
     add("--max-batch-size", type=int, help="upper limit of the batch sizes, at least 2")
-    add("--workers", type=int, default=os.cpu_count(), help="processes that render scenes")
+    add(
+        "--workers", type=int, default=os.cpu_count(), help="number of processes that render scenes"
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Copies trained parts into a pool's folder of weights, in the formats that generators load."""
+"""Conversion of trained parts to the weights of the embedded pool, in the formats of generators."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ import torch
 
 from catimage.pool.generators.next_scale.model import NextScaleModel
 from catimage_tiny.build import Build
-from catimage_tiny.next_scale import SHAPE, save_next_scale
-from catimage_tiny.noise import NOISE
+from catimage_tiny.next_scale import ARCHITECTURE, save_next_scale
+from catimage_tiny.noise import SCHEDULER_CONFIG
 from catimage_tiny.recipe import write_recipe
 from catimage_tiny.text_encoder import text_encoder_from
 
 
 def assemble(build: Build, out: Path) -> None:
-    """Write the embedded pool's weights and ``recipe.json`` to ``out``, and replace older ones.
+    """Write the weights of the embedded pool and ``recipe.json``, and replace existing ones.
 
-    - ``sd``: a Stable Diffusion pipeline in diffusers' folder format;
-    - ``clip``: an open_clip ``local-dir:``;
-    - ``lightning`` and ``turbo``: distilled denoisers;
-    - ``patterns``: a low-rank adapter;
-    - ``next_scale``: the next-scale generator.
+    The weights are in these subfolders of ``out``:
 
-    Denoisers and autoencoder are stored in fp16. The pipeline's text encoder is stored in fp32,
-    because transformers keeps the stored precision, and generators run in fp32.
+    - ``sd``: the Stable Diffusion pipeline of tiny-sd, in diffusers' folder format;
+    - ``clip``: the CLIP model, in the folder format of open_clip (``local-dir:``);
+    - ``lightning`` and ``turbo``: the distilled denoisers of tiny-lightning and tiny-turbo;
+    - ``patterns``: the low-rank adapter (LoRA) of tiny-patterns;
+    - ``next_scale``: transformer and decoder of tiny-infinity.
+
+    The denoisers and the autoencoder are stored in fp16. The text encoder of the pipeline is stored
+    in fp32, because transformers loads a model in the stored precision, and generators run in fp32.
+
+    Args:
+        build: A build folder with all trained parts.
+        out: The folder to write.
     """
     from diffusers import UNet2DConditionModel
 
@@ -36,18 +42,18 @@ def assemble(build: Build, out: Path) -> None:
     for name in ("lightning", "turbo"):
         net = UNet2DConditionModel.from_pretrained(build.folder / name, torch_dtype=torch.float16)
         net.save_pretrained(out / name)
-    for config in (out / "sd" / "unet", out / "sd" / "vae", out / "lightning", out / "turbo"):
-        _remove_source_path(config / "config.json")
+    for folder in (out / "sd" / "unet", out / "sd" / "vae", out / "lightning", out / "turbo"):
+        _remove_source_path(folder / "config.json")
     for name in ("clip", "patterns"):
         shutil.copytree(build.folder / name, out / name)
-    transformer = NextScaleModel(SHAPE).transformer
+    transformer = NextScaleModel(ARCHITECTURE).transformer
     transformer.load_state_dict(build.load_state("transformer"))
     save_next_scale(build.image_tokenizer(), transformer, out / "next_scale")
     write_recipe(out / "recipe.json", build.recipe, build.records(), _device_name(build.device))
 
 
-def _save_pipeline(parts: Path, folder: Path) -> None:
-    """Write the Stable Diffusion pipeline of the trained autoencoder, denoiser and text encoder."""
+def _save_pipeline(build_folder: Path, out: Path) -> None:
+    """Write a Stable Diffusion pipeline of the trained autoencoder, denoiser and text encoder."""
     from diffusers import (
         AutoencoderKL,
         EulerDiscreteScheduler,
@@ -55,22 +61,22 @@ def _save_pipeline(parts: Path, folder: Path) -> None:
         UNet2DConditionModel,
     )
 
-    text_encoder, tokenizer = text_encoder_from(parts / "clip")
+    text_encoder, tokenizer = text_encoder_from(build_folder / "clip")
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(parts / "vae", torch_dtype=torch.float16),
-        unet=UNet2DConditionModel.from_pretrained(parts / "unet", torch_dtype=torch.float16),
+        vae=AutoencoderKL.from_pretrained(build_folder / "vae", torch_dtype=torch.float16),
+        unet=UNet2DConditionModel.from_pretrained(build_folder / "unet", torch_dtype=torch.float16),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        scheduler=EulerDiscreteScheduler.from_config(NOISE),
+        scheduler=EulerDiscreteScheduler.from_config(SCHEDULER_CONFIG),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    pipeline.save_pretrained(out, safe_serialization=True)
 
 
 def _remove_source_path(config: Path) -> None:
-    """Remove the path of the build folder, which diffusers adds to a configuration."""
+    """Remove the path of the build folder, which diffusers writes into a configuration file."""
     entries = json.loads(config.read_text())
     entries.pop("_name_or_path", None)
     config.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,7 @@
-"""The autoencoder of the embedded pool: diffusers' ``AutoencoderKL``, 64x64x3 pixels to 16x16x6."""
+"""The autoencoder of the embedded pool: diffusers' ``AutoencoderKL``.
+
+It encodes an image of 64x64x3 pixels as a latent of 16x16x6 numbers.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from torch.nn import functional as F
 from catimage_tiny.data import normalize_pixels
 from catimage_tiny.training import LossFunction, mixed_precision
 
-CHANNELS = 6
+LATENT_CHANNELS = 6
 KL_WEIGHT = 1e-6
+"""Weight of the KL divergence in the loss."""
 
 
 def new_autoencoder() -> Any:
@@ -21,7 +25,7 @@ def new_autoencoder() -> Any:
 
     return AutoencoderKL(
         sample_size=64,
-        latent_channels=CHANNELS,
+        latent_channels=LATENT_CHANNELS,
         block_out_channels=(16, 32, 64),
         layers_per_block=1,
         norm_num_groups=8,
@@ -32,9 +36,13 @@ def new_autoencoder() -> Any:
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the error of pixels and of their horizontal and vertical differences.
+    """Return the error of pixels plus the error of differences between neighbouring pixels.
 
-    The differences keep the edges of small shapes sharp.
+    The second term keeps the edges of small shapes sharp.
+
+    Args:
+        output: The decoded images, float (n, 3, h, w) in [-1, 1].
+        target: The original images, in the same format.
     """
     loss = F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
     for dim in (2, 3):
@@ -43,12 +51,12 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 
 def autoencoder_loss(vae: Any, images: torch.Tensor, batch_size: int) -> LossFunction:
-    """Return the reconstruction loss plus the weighted KL divergence on random batches.
+    """Return a loss function: the reconstruction loss plus the weighted KL divergence.
 
     Args:
-        vae: From :func:`new_autoencoder`.
-        images: uint8 (n, 64, 64, 3).
-        batch_size: Images per batch.
+        vae: An autoencoder from :func:`new_autoencoder`.
+        images: The training images, uint8 (n, 64, 64, 3), of which the loss function draws batches.
+        batch_size: Number of images per batch.
     """
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
@@ -70,12 +78,13 @@ def autoencoder_loss(vae: Any, images: torch.Tensor, batch_size: int) -> LossFun
 
 @torch.no_grad()
 def save_autoencoder(vae: Any, images: torch.Tensor, folder: Path) -> None:
-    """Write the weights, with the scaling factor that gives latents unit variance.
+    """Write an autoencoder with the scaling factor that gives latents unit variance.
 
     Args:
-        vae: A trained autoencoder.
-        images: uint8 (n, 64, 64, 3); the factor is computed on up to 512 of them.
-        folder: In diffusers' format.
+        vae: A trained autoencoder; the function sets ``scaling_factor`` in its configuration.
+        images: Training images, uint8 (n, 64, 64, 3). The scaling factor is computed on up to 512
+            of them.
+        folder: The folder to write, in diffusers' format.
     """
     sample = images[:: max(1, len(images) // 512)][:512]
     latents = vae.encode(normalize_pixels(sample)).latent_dist.sample()
@@ -85,7 +94,13 @@ def save_autoencoder(vae: Any, images: torch.Tensor, folder: Path) -> None:
 
 @torch.no_grad()
 def encode_latents(vae: Any, images: torch.Tensor, batch_size: int = 1024) -> torch.Tensor:
-    """Return the scaled posterior means of uint8 (n, 64, 64, 3): fp16 (n, 6, 16, 16)."""
+    """Encode images as scaled latents (means of the posterior), fp16 (n, 6, 16, 16).
+
+    Args:
+        vae: A trained autoencoder.
+        images: uint8 (n, 64, 64, 3).
+        batch_size: Number of images per forward pass.
+    """
     means = (
         vae.encode(normalize_pixels(image_batch)).latent_dist.mean
         for image_batch in images.split(batch_size)

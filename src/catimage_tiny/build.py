@@ -1,4 +1,7 @@
-"""The build folder: training data, encoded examples, and the parts trained so far."""
+"""The build folder: training scenes, encoded training examples, and trained parts.
+
+A part is one of the models of :data:`catimage_tiny.recipe.PARTS`.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,23 @@ from catimage_tiny.text_encoder import encode_captions, text_encoder_from
 
 
 class Build:
-    """A folder in which one recipe is trained, part by part, on one device.
+    """A folder for training all parts of one recipe on one device.
 
     Args:
-        folder: Created if it does not exist.
-        recipe: Settings of all parts. A folder belongs to one recipe.
-        device: Where to train.
-        workers: Processes that render scenes.
+        folder: The folder, which is created if it does not exist.
+        recipe: Training settings of all parts.
+        device: The device to train on.
+        workers: Number of processes that render scenes.
+
+    Attributes:
+        scenes: Function that returns a scene set by name. The first call renders the scenes or
+            reads them from the folder; later calls return the same object.
+        examples: Function that returns the training examples of a scene set by name: latents and
+            hidden states of the captions, on the device. The first call encodes them, for which the
+            parts ``clip`` and ``vae`` must have been trained.
 
     Raises:
-        SystemExit: The folder has parts trained with another recipe.
+        SystemExit: The folder was created with another recipe.
     """
 
     def __init__(
@@ -40,16 +50,21 @@ class Build:
         self.scenes = cache(self._scenes)
         self.examples = cache(self._examples)
         folder.mkdir(parents=True, exist_ok=True)
-        request, file = json.dumps(asdict(recipe), indent=2) + "\n", folder / "request.json"
-        if file.exists() and file.read_text() != request:
+        text, file = json.dumps(asdict(recipe), indent=2) + "\n", folder / "request.json"
+        if file.exists() and file.read_text() != text:
             raise SystemExit(
-                f"{folder}: has parts trained with another recipe. Delete it, or choose another"
-                " folder with --build."
+                f"{folder}: the folder has parts trained with another recipe. Delete the folder, or"
+                " choose another one with --build."
             )
-        file.write_text(request)
+        file.write_text(text)
 
     def train(self, part: str, train_part: Callable[[Build], TrainingRecord]) -> None:
-        """Train a part and record the outcome, unless the folder has it already."""
+        """Train a part and write its record, unless the folder already has the record.
+
+        Args:
+            part: Name of the part.
+            train_part: Function that trains the part and writes its weights into the folder.
+        """
         file = self.folder / f"{part}.record.json"
         if file.exists():
             print(f"{part}: already trained", flush=True)
@@ -59,7 +74,7 @@ class Build:
         file.write_text(json.dumps({"loss": record.loss, "seconds": record.seconds}))
 
     def records(self) -> list[TrainingRecord]:
-        """Return the outcomes of all parts, in the recipe's order."""
+        """Return the training records of all parts, in the order of the recipe."""
         return [
             TrainingRecord(
                 part, settings, **json.loads((self.folder / f"{part}.record.json").read_text())
@@ -68,47 +83,44 @@ class Build:
         ]
 
     def settings(self, part: str) -> PartSettings:
-        """Return the settings of a part."""
+        """Return the training settings of a part."""
         return self.recipe.parts[part]
 
     def _scenes(self, name: str) -> Scenes:
-        """Return the set of training scenes of that name; rendered on the first call."""
+        """Return a scene set by name, rendered or read from the folder."""
         scene_set = next(s for s in self.recipe.scene_sets if s.name == name)
         return training_scenes(self.folder, scene_set, self.workers)
 
     def images(self, *names: str) -> torch.Tensor:
-        """Return the images of some sets: uint8 (n, 64, 64, 3), on the device."""
+        """Return the images of scene sets: uint8 (n, 64, 64, 3), on the device."""
         arrays = [self.scenes(name).images for name in names]
         return torch.from_numpy(np.concatenate(arrays)).to(self.device)
 
     def captions(self, *names: str) -> list[str]:
-        """Return the captions of some sets, in the order of :meth:`images`."""
+        """Return the captions of scene sets, in the order of :meth:`images`."""
         return [caption for name in names for caption in self.scenes(name).captions]
 
     def _examples(self, name: str) -> Examples:
-        """Return the latents and text of a set's scenes, on the device; encoded on the first call.
-
-        The parts ``clip`` and ``vae`` must have been trained.
-        """
+        """Encode the images of a scene set as latents, and its captions as hidden states."""
         from diffusers import AutoencoderKL
 
-        text_encoder, tokenizer = text_encoder_from(self.folder / "clip")
+        text_encoder, text_tokenizer = text_encoder_from(self.folder / "clip")
         text_encoder.to(self.device)
         vae: Any = AutoencoderKL.from_pretrained(self.folder / "vae").to(self.device)
         return Examples(
             encode_latents(vae, self.images(name)),
-            encode_captions(text_encoder, tokenizer, self.captions(name)),
-            encode_captions(text_encoder, tokenizer, [""])[0],
+            encode_captions(text_encoder, text_tokenizer, self.captions(name)),
+            encode_captions(text_encoder, text_tokenizer, [""])[0],
         )
 
     def features(self, name: str) -> Examples:
-        """Return :meth:`examples` with the image tokenizer's features in place of latents."""
+        """Return :attr:`examples` with features of the image tokenizer in place of latents."""
         examples = self.examples(name)
         features = encode_features(self.image_tokenizer(), self.images(name))
-        return Examples(features, examples.text, examples.empty)
+        return Examples(features, examples.text, examples.empty_text)
 
     def denoiser(self, part: str) -> Any:
-        """Return a trained denoiser, on the device."""
+        """Return the trained denoiser of a part, on the device."""
         from diffusers import UNet2DConditionModel
 
         net = UNet2DConditionModel.from_pretrained(self.folder / part)
@@ -116,19 +128,19 @@ class Build:
 
     def image_tokenizer(self) -> ImageTokenizer:
         """Return the trained image tokenizer, on the device."""
-        tokenizer = ImageTokenizer()
-        tokenizer.load_state_dict(self.load_state("tokenizer"))
-        return tokenizer.to(self.device).eval()
+        image_tokenizer = ImageTokenizer()
+        image_tokenizer.load_state_dict(self.load_state("image_tokenizer"))
+        return image_tokenizer.to(self.device).eval()
 
     def save_state(self, part: str, model: torch.nn.Module) -> None:
-        """Write the weights of a part that no library has a format for."""
+        """Write the weights of a part that is not a model of diffusers or open_clip."""
         from safetensors.torch import save_file
 
         state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
         save_file(state, self.folder / f"{part}.safetensors")
 
     def load_state(self, part: str) -> dict[str, torch.Tensor]:
-        """Return what :meth:`save_state` wrote."""
+        """Return the weights that :meth:`save_state` wrote, by name."""
         from safetensors.torch import load_file
 
         return load_file(self.folder / f"{part}.safetensors")

@@ -1,4 +1,4 @@
-"""The CLIP of the embedded pool: open_clip's model and loss with 1.8 M parameters."""
+"""The CLIP model of the embedded pool: open_clip's model class and loss, 1.8 M parameters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from catimage_tiny.data import normalize_pixels
-from catimage_tiny.tokenizer import CONTEXT
+from catimage_tiny.text_tokenizer import CONTEXT_LENGTH
 from catimage_tiny.training import LossFunction, mixed_precision
 
-WIDTH = 128
+TEXT_WIDTH = 128
+"""Width of the text encoder's hidden states, and dimension of the embeddings."""
 MAX_LOGIT_SCALE = 4.0
 """Upper limit of the logarithm of the inverse temperature."""
 CONFIG: dict[str, Any] = {
-    "embed_dim": WIDTH,
+    "embed_dim": TEXT_WIDTH,
     "vision_cfg": {
         "image_size": 64,
         "layers": 4,
@@ -27,9 +28,9 @@ CONFIG: dict[str, Any] = {
         "pool_type": "avg",
     },
     "text_cfg": {
-        "context_length": CONTEXT,
-        "vocab_size": 0,
-        "width": WIDTH,
+        "context_length": CONTEXT_LENGTH,
+        "vocab_size": 0,  # replaced by the size of the trained vocabulary
+        "width": TEXT_WIDTH,
         "heads": 4,
         "layers": 3,
     },
@@ -43,25 +44,30 @@ PREPROCESS: dict[str, Any] = {
 
 
 def new_clip(vocabulary_size: int) -> Any:
-    """Return an untrained open_clip model."""
+    """Return an untrained model.
+
+    Args:
+        vocabulary_size: Number of tokens of the text tokenizer.
+    """
     import open_clip
 
-    text = {**CONFIG["text_cfg"], "vocab_size": vocabulary_size}
-    return open_clip.CLIP(**{**CONFIG, "text_cfg": text})
+    text_config = {**CONFIG["text_cfg"], "vocab_size": vocabulary_size}
+    return open_clip.CLIP(**{**CONFIG, "text_cfg": text_config})
 
 
 def contrastive_loss(
     model: Any, images: torch.Tensor, token_ids: torch.Tensor, batch_size: int
 ) -> LossFunction:
-    """Return CLIP's loss on random batches of scenes together with their neighbours.
+    """Return a loss function: the contrastive loss of CLIP on batches with hard negatives.
 
-    A neighbour differs from its scene in one attribute, so every batch has hard negatives.
+    A batch has pairs of a scene and a similar scene (:func:`catimage.scenes.grammar.neighbour`).
 
     Args:
-        model: From :func:`new_clip`.
-        images: uint8 (n, 64, 64, 3), a scene and its neighbour in consecutive rows.
-        token_ids: (n, context).
-        batch_size: Even; half of it are scenes, half neighbours.
+        model: A model from :func:`new_clip`.
+        images: uint8 (n, 64, 64, 3), the two scenes of a pair in consecutive rows.
+        token_ids: Token ids of the captions, int64 (n, :data:`CONTEXT_LENGTH
+            <catimage_tiny.text_tokenizer.CONTEXT_LENGTH>`).
+        batch_size: Number of scenes per batch, twice the number of pairs.
     """
     from open_clip import ClipLoss
 
@@ -71,8 +77,9 @@ def contrastive_loss(
         first = 2 * torch.randint(0, pairs, (batch_size // 2,), device=device)
         rows = torch.stack([first, first + 1], 1).flatten()
         with mixed_precision(device):
-            image, text, scale = model(normalize_pixels(images[rows]), token_ids[rows])
-        return clip_loss(image.float(), text.float(), scale.float())  # type: ignore[no-any-return]
+            embeddings = model(normalize_pixels(images[rows]), token_ids[rows])
+        image, text, logit_scale = (tensor.float() for tensor in embeddings)
+        return clip_loss(image, text, logit_scale)  # type: ignore[no-any-return]
 
     return loss
 
@@ -84,19 +91,22 @@ def clamp_logit_scale(model: Any) -> None:
 
 
 def save_clip(model: torch.nn.Module, vocabulary_size: int, folder: Path) -> None:
-    """Write configuration and fp16 weights in the layout that open_clip's ``local-dir:`` reads.
+    """Write the configuration and the weights, in fp16, as open_clip's ``local-dir:`` reads them.
 
-    The folder must have the tokenizer's files already
-    (:func:`catimage_tiny.tokenizer.train_tokenizer`).
+    Args:
+        model: A trained model.
+        vocabulary_size: Number of tokens of the text tokenizer.
+        folder: The folder to write, which already has the files of the text tokenizer
+            (:func:`catimage_tiny.text_tokenizer.train_text_tokenizer`).
     """
     from safetensors.torch import save_file
 
-    text = {
+    text_config = {
         **CONFIG["text_cfg"],
         "vocab_size": vocabulary_size,
-        "hf_tokenizer_name": "catimage-tiny",  # any name: open_clip reads it from the folder
+        "hf_tokenizer_name": "catimage-tiny",  # not used: the folder has a tokenizer
     }
-    config = {"model_cfg": {**CONFIG, "text_cfg": text}, "preprocess_cfg": PREPROCESS}
+    config = {"model_cfg": {**CONFIG, "text_cfg": text_config}, "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     weights = {k: v.detach().half().contiguous().cpu() for k, v in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")

@@ -1,4 +1,4 @@
-"""Rendered scenes: the training sets of the embedded pool, and unseen scenes to evaluate it on."""
+"""Rendered scenes for training the embedded pool, and held-out scenes for its evaluation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Scenes:
     """Images and captions of scenes.
 
     Attributes:
-        images: uint8 (n, 64, 64, 3); row 2k + 1 is a :func:`~catimage.scenes.grammar.neighbour` of
-            row 2k, which differs from it in one attribute.
-        captions: n captions.
+        images: uint8 (n, 64, 64, 3). Rows 2k and 2k + 1 are a pair: a scene, and a similar scene
+            (:func:`~catimage.scenes.grammar.neighbour`).
+        captions: The n captions of the images.
     """
 
     images: NDArray[np.uint8]
@@ -32,7 +32,13 @@ class Scenes:
 
 
 def render_scenes(seed: int, pairs: int, scene_kinds: tuple[str, ...] = SCENE_KINDS) -> Scenes:
-    """Draw and render ``pairs`` scenes of the given kinds, each with its neighbour."""
+    """Draw and render pairs of a scene and a similar scene.
+
+    Args:
+        seed: Seed of the scenes and images.
+        pairs: Number of pairs.
+        scene_kinds: Kinds of scene, which are equally likely.
+    """
     rng = np.random.default_rng(seed)
     scenes = []
     for _ in range(pairs):
@@ -43,12 +49,12 @@ def render_scenes(seed: int, pairs: int, scene_kinds: tuple[str, ...] = SCENE_KI
 
 
 def training_scenes(folder: Path, scene_set: SceneSet, workers: int = 1) -> Scenes:
-    """Return a training set, rendered on the first call and read from ``folder`` on later ones.
+    """Return a set of training scenes: read it from ``folder``, or render and write it.
 
     Args:
         folder: The build folder.
-        scene_set: Which scenes to render.
-        workers: Number of processes to render in.
+        scene_set: The kinds, number and seeds of the scenes.
+        workers: Number of processes that render scenes.
     """
     images, captions = folder / f"{scene_set.name}.npy", folder / f"{scene_set.name}.json"
     if not captions.exists():
@@ -60,30 +66,30 @@ def training_scenes(folder: Path, scene_set: SceneSet, workers: int = 1) -> Scen
 
 
 def _render_chunks(scene_set: SceneSet, workers: int) -> list[Scenes]:
-    chunk = partial(
+    render_chunk = partial(
         render_scenes, pairs=scene_set.pairs_per_chunk, scene_kinds=scene_set.scene_kinds
     )
     seeds = range(scene_set.first_seed, scene_set.first_seed + CHUNKS)
     if workers == 1:
-        return [chunk(seed) for seed in seeds]
+        return [render_chunk(seed) for seed in seeds]
     with ProcessPoolExecutor(workers) as executor:
-        return list(executor.map(chunk, seeds))
+        return list(executor.map(render_chunk, seeds))
 
 
 def normalize_pixels(images: torch.Tensor) -> torch.Tensor:
-    """Convert uint8 (n, h, w, 3) to float32 (n, 3, h, w) in [-1, 1], on the same device."""
+    """Convert images uint8 (n, h, w, 3) to float32 (n, 3, h, w) in [-1, 1], on the same device."""
     pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class HeldOutScenes:
-    """Scenes that training has not seen, one row per scene.
+    """Scenes that are not used in training.
 
     Attributes:
-        scene_kinds: (n,), the kind of each scene.
-        captions: n distinct captions.
-        images: uint8 (n, 64, 64, 3), rendered from the scenes.
+        scene_kinds: The kind of each scene, str (n,).
+        captions: The n captions, all different.
+        images: The rendered images, uint8 (n, 64, 64, 3).
     """
 
     scene_kinds: NDArray[np.str_]
@@ -92,11 +98,12 @@ class HeldOutScenes:
 
 
 def held_out_scenes(per_kind: int, seed: int) -> HeldOutScenes:
-    """Draw and render ``per_kind`` scenes of each kind with distinct captions.
+    """Draw and render scenes with different captions, equally many of each kind.
 
     Args:
         per_kind: Number of scenes of each kind.
-        seed: Differs from those of the training sets (1000 to 1231).
+        seed: Seed of the scenes and images; it must not be a seed of the training scenes (1000 to
+            1231).
     """
     rng = np.random.default_rng(seed)
     rows: dict[str, tuple[str, NDArray[np.uint8]]] = {}

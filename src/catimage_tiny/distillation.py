@@ -1,8 +1,9 @@
-"""Distillation of the denoiser to four steps (tiny-lightning) and to one (tiny-turbo).
+"""Distillation of the denoiser to four steps (tiny-lightning) and to one step (tiny-turbo).
 
-Teachers and students follow the deterministic path from noise to image, at the times of the pool's
-schedulers ("trailing" spacing). Students take no guidance: it is distilled into them (Meng et al.
-2023).
+The teacher is a denoiser that samples with many steps; the student is trained to sample with fewer.
+Both use deterministic steps at the timesteps of the pool's schedulers ("trailing" spacing). If the
+teacher uses classifier-free guidance, the student learns the guided result without guidance (Meng
+et al. 2023), which halves the cost of a step.
 """
 
 from __future__ import annotations
@@ -14,28 +15,28 @@ import torch
 from torch.nn import functional as F
 
 from catimage_tiny.denoiser import DenoiserLoss
-from catimage_tiny.noise import TRAIN_STEPS, NoisePath
+from catimage_tiny.noise import TRAIN_TIMESTEPS, NoiseSchedule
 from catimage_tiny.training import mixed_precision
 
 Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(latents, times, text) -> predicted velocity, float32."""
+"""(noisy latents, timesteps, hidden states of the captions) -> predicted velocity, float32."""
 
 
-def guided_velocity(net: Any, empty: torch.Tensor, guidance: float) -> Velocity:
-    """Return a denoiser's velocity with classifier-free guidance; without any where it is 1.
+def guided_velocity(net: Any, empty_text: torch.Tensor, guidance: float) -> Velocity:
+    """Return a function that predicts velocities with classifier-free guidance.
 
     Args:
         net: The denoiser.
-        empty: (context, width), hidden states of the empty caption.
-        guidance: Guidance scale.
+        empty_text: Hidden states of the empty caption, (tokens, width).
+        guidance: Guidance scale; 1 means no guidance, with one forward pass instead of two.
     """
 
     def velocity(x: torch.Tensor, time: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         with mixed_precision(x.device):
             if guidance == 1:
                 return net(x, time, text).sample.float()  # type: ignore[no-any-return]
-            both = torch.cat([empty.to(text).expand_as(text), text])
-            output = net(torch.cat([x, x]), torch.cat([time, time]), both).sample
+            texts = torch.cat([empty_text.to(text).expand_as(text), text])
+            output = net(torch.cat([x, x]), torch.cat([time, time]), texts).sample
         unconditional, conditional = output.float().chunk(2)
         return unconditional + guidance * (conditional - unconditional)  # type: ignore[no-any-return]
 
@@ -43,53 +44,70 @@ def guided_velocity(net: Any, empty: torch.Tensor, guidance: float) -> Velocity:
 
 
 def progressive_loss(
-    path: NoisePath, teacher: Velocity, steps: int, substeps: int = 5
+    schedule: NoiseSchedule, teacher: Velocity, steps: int, substeps: int = 5
 ) -> DenoiserLoss:
-    """Return the loss of progressive distillation (Salimans and Ho 2022, algorithm 2).
+    """Return the loss function of progressive distillation (Salimans and Ho 2022, algorithm 2).
 
-    One of the student's ``steps`` should end where ``substeps`` steps of the teacher end. The error
-    is that of the clean image that leads there, weighted by max(SNR, 1), at most 20. The paper
-    halves the number of steps repeatedly; five substeps go from 20 guided steps to 4 at once.
+    One step of the student should have the same result as several steps of the teacher. The loss is
+    the squared error of the clean latents that give this result, weighted by the signal-to-noise
+    ratio, which is clipped to [1, 20]. The paper halves the number of steps repeatedly. This
+    project distills 20 steps to 4 at once.
+
+    Args:
+        schedule: The noise schedule.
+        teacher: Predicts the velocity of the teacher.
+        steps: Number of steps of the student.
+        substeps: Number of steps of the teacher per step of the student.
     """
-    span = TRAIN_STEPS // steps
+    span = TRAIN_TIMESTEPS // steps
 
     def loss(net: Any, latents: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         step = torch.randint(0, steps, (len(latents),), device=latents.device)
-        start = TRAIN_STEPS - 1 - span * step
-        noisy = path.add(latents, torch.randn_like(latents), start)
+        start = TRAIN_TIMESTEPS - 1 - span * step
+        noisy = schedule.add_noise(latents, torch.randn_like(latents), start)
         with torch.no_grad():
-            end = _follow(path, teacher, noisy, text, start, span // substeps, substeps)
-            target = _clean_leading_to(path, noisy, end, start, start - span)
+            end = _sample(schedule, teacher, noisy, text, start, span // substeps, substeps)
+            target = _target(schedule, noisy, end, start, start - span)
         with mixed_precision(latents.device):
             velocity = net(noisy, start, text).sample
-        signal, noise = path.at(start)
+        signal, noise = schedule.scales_at(start)
         weight = (signal / noise).square().clamp(1, 20)
-        error = F.mse_loss(path.clean(noisy, velocity.float(), start), target, reduction="none")
+        error = F.mse_loss(
+            schedule.clean_latents(noisy, velocity.float(), start), target, reduction="none"
+        )
         return (weight * error).mean()
 
     return loss
 
 
-def one_step_loss(path: NoisePath, teacher: Velocity, steps: int) -> DenoiserLoss:
-    """Return the loss of one step from pure noise against the teacher's image after ``steps``.
+def one_step_loss(schedule: NoiseSchedule, teacher: Velocity, steps: int) -> DenoiserLoss:
+    """Return the loss function of distillation to one step from pure noise to clean latents.
 
-    The Huber loss blurs less than the squared error where the student cannot match the teacher.
+    The loss is the Huber loss between the latents of the student and those of the teacher. Where
+    the student cannot match the teacher, this loss blurs images less than the squared error.
+
+    Args:
+        schedule: The noise schedule.
+        teacher: Predicts the velocity of the teacher.
+        steps: Number of steps of the teacher.
     """
 
     def loss(net: Any, latents: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        start = torch.full((len(latents),), TRAIN_STEPS - 1, device=latents.device)
+        start = torch.full((len(latents),), TRAIN_TIMESTEPS - 1, device=latents.device)
         noise = torch.randn_like(latents)
         with torch.no_grad():
-            target = _follow(path, teacher, noise, text, start, TRAIN_STEPS // steps, steps)
+            target = _sample(schedule, teacher, noise, text, start, TRAIN_TIMESTEPS // steps, steps)
         with mixed_precision(latents.device):
             velocity = net(noise, start, text).sample
-        return F.smooth_l1_loss(path.clean(noise, velocity.float(), start), target, beta=0.2)
+        return F.smooth_l1_loss(
+            schedule.clean_latents(noise, velocity.float(), start), target, beta=0.2
+        )
 
     return loss
 
 
-def _follow(
-    path: NoisePath,
+def _sample(
+    schedule: NoiseSchedule,
     teacher: Velocity,
     x: torch.Tensor,
     text: torch.Tensor,
@@ -97,18 +115,26 @@ def _follow(
     stride: int,
     steps: int,
 ) -> torch.Tensor:
-    """Take ``steps`` deterministic steps of the teacher, ``stride`` times apart."""
+    """Sample latents with the teacher from ``x`` at ``start``; a step has ``stride`` timesteps."""
     time = start
     for _ in range(steps):
-        x = path.move(x, teacher(x, time, text), time, (time - stride).clamp(min=-1))
+        x = schedule.step(x, teacher(x, time, text), time, (time - stride).clamp(min=-1))
         time = time - stride
     return x
 
 
-def _clean_leading_to(
-    path: NoisePath, x: torch.Tensor, end: torch.Tensor, start: torch.Tensor, to: torch.Tensor
+def _target(
+    schedule: NoiseSchedule,
+    x: torch.Tensor,
+    end: torch.Tensor,
+    start: torch.Tensor,
+    end_time: torch.Tensor,
 ) -> torch.Tensor:
-    """Return the clean image whose single step from ``x`` at ``start`` gives ``end`` at ``to``."""
-    (signal, noise), (next_signal, next_noise) = path.at(start), path.at(to.clamp(min=-1))
+    """Return the clean latents for which one step from ``x`` results in ``end``.
+
+    The step is from the timestep ``start`` to the timestep ``end_time``.
+    """
+    signal, noise = schedule.scales_at(start)
+    next_signal, next_noise = schedule.scales_at(end_time.clamp(min=-1))
     ratio = next_noise / noise
     return (end - ratio * x) / (next_signal - ratio * signal)

@@ -72,9 +72,9 @@ def bit_losses(quantised: Quantised, features: torch.Tensor) -> tuple[torch.Tens
     """Return the entropy loss and the commitment loss of quantized features.
 
     The entropy loss is that of binary spherical quantization (Zhao et al. 2024), computed for each
-    bit and averaged over the scales: the mean entropy of a bit's probability minus the entropy of
-    its mean probability over the batch. The minimum is -ln 2, for bits that are certain and set in
-    half of the batch. The commitment loss is the mean over positions of the squared Euclidean distance
+    bit and averaged over the scales: the mean entropy of a bit minus the entropy of its mean
+    probability over the batch. The minimum is -ln 2, for bits that are certain and set in half of
+    the batch. The commitment loss is the mean over positions of the squared Euclidean distance
     between the features and the sum of their codes; a code is a vector of length 1.
 
     Args:

@@ -1,6 +1,6 @@
-"""The training recipe of the embedded pool: every setting of every part, as data.
+"""The training recipe of the embedded pool: scene sets, and training settings of all parts.
 
-The defaults are the settings of the packaged weights (``pools/tiny/recipe.json``).
+The defaults are the settings of the packaged weights (src/catimage/pools/tiny/recipe.json).
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from typing import Self
 
 from catimage.scenes.grammar import SCENE_KINDS
 
-PATTERNED = "patterned"
-ORDINARY_KINDS = tuple(kind for kind in SCENE_KINDS if kind != PATTERNED)
+ORDINARY_KINDS = ("simple", "middling", "crowded")
+"""Kinds of the ordinary scenes: all kinds except ``patterned``."""
+ALL_SCENES, ORDINARY, PATTERNED = "scenes", "ordinary", "patterned"
+"""Names of the scene sets: scenes of all kinds, ordinary scenes, and patterned scenes."""
 
 
 @dataclass(frozen=True)
 class SceneSet:
-    """One set of rendered training scenes.
+    """A set of rendered training scenes.
 
-    Scenes are rendered in :data:`CHUNKS` chunks with different seeds. The set therefore does not
-    depend on the number of worker processes.
+    Each set is rendered in :data:`CHUNKS` chunks with different seeds, so that it does not depend
+    on the number of processes that render it.
 
     Attributes:
-        name: Name of the set, and stem of its files in the build folder.
-        scene_kinds: Kinds of scene, each equally likely.
-        pairs_per_chunk: Pairs of a scene and its neighbour in each chunk.
-        first_seed: Seed of the first chunk; the following chunks take the following integers.
+        name: Name of the set and of its files in the build folder.
+        scene_kinds: Kinds of scene, which are equally likely.
+        pairs_per_chunk: Number of pairs of a scene and a similar scene in each chunk.
+        first_seed: Seed of the first chunk; the seeds of all chunks are consecutive integers.
     """
 
     name: str
@@ -44,24 +46,29 @@ class SceneSet:
 
 
 CHUNKS = 32
+"""Number of chunks of a scene set."""
 SCENE_SETS = (
-    SceneSet("scenes", SCENE_KINDS, 625, 1000),  # 40,000 scenes
-    SceneSet("ordinary", ORDINARY_KINDS, 1406, 1100),  # 89,984 scenes
-    SceneSet(PATTERNED, (PATTERNED,), 375, 1200),  # 24,000 scenes
+    SceneSet(ALL_SCENES, SCENE_KINDS, 625, 1000),  # 40,000 scenes
+    SceneSet(ORDINARY, ORDINARY_KINDS, 1406, 1100),  # 89,984 scenes
+    SceneSet(PATTERNED, ("patterned",), 375, 1200),  # 24,000 scenes
 )
+"""The scene sets: scenes of all kinds, ordinary scenes only, and patterned scenes only."""
 
 
 @dataclass(frozen=True)
 class PartSettings:
-    """How one part is trained: AdamW, a linear warm-up, and a cosine decay of the learning rate.
+    """Training settings of one part.
+
+    The optimizer is AdamW. The learning rate has a linear warm-up and a cosine decay.
 
     Attributes:
         updates: Number of optimizer updates.
-        batch_size: Examples per update.
-        learning_rate: Peak of the schedule.
-        averaging: Final decay of the exponential moving average of the weights, which is saved.
-        weight_decay: Of matrices and convolutions; vectors have none.
-        betas: Coefficients of AdamW's running averages.
+        batch_size: Number of examples per update.
+        learning_rate: Largest learning rate of the schedule.
+        averaging: Final decay of the exponential moving average of the weights. The average is
+            saved.
+        weight_decay: Weight decay of matrices and convolutions; other parameters have none.
+        betas: Coefficients of the running averages of AdamW.
     """
 
     updates: int
@@ -73,27 +80,28 @@ class PartSettings:
 
 
 PARTS: dict[str, PartSettings] = {
+    # CLIP model with its text tokenizer
     "clip": PartSettings(2073, 1024, 1e-3, weight_decay=0.1, betas=(0.9, 0.98)),
-    "vae": PartSettings(1951, 128, 2e-3, weight_decay=1e-4),
-    "unet": PartSettings(10_750, 512, 2e-3, averaging=0.9995),
-    "lightning": PartSettings(524, 256, 5e-4),
-    "turbo": PartSettings(1234, 256, 1e-3),
-    "patterns": PartSettings(2125, 256, 2e-3, averaging=0.998),
-    "tokenizer": PartSettings(2601, 128, 2e-3),
-    "transformer": PartSettings(2659, 256, 1e-3),
+    "vae": PartSettings(1951, 128, 2e-3, weight_decay=1e-4),  # autoencoder
+    "unet": PartSettings(10_750, 512, 2e-3, averaging=0.9995),  # denoiser of tiny-sd
+    "lightning": PartSettings(524, 256, 5e-4),  # denoiser of tiny-lightning
+    "turbo": PartSettings(1234, 256, 1e-3),  # denoiser of tiny-turbo
+    "patterns": PartSettings(2125, 256, 2e-3, averaging=0.998),  # adapter of tiny-patterns
+    "image_tokenizer": PartSettings(2601, 128, 2e-3),  # encoder and decoder of tiny-infinity
+    "transformer": PartSettings(2659, 256, 1e-3),  # transformer of tiny-infinity
 }
-"""Settings by part, in the order of training: a part needs only parts above it."""
+"""Training settings by part, in the order of training: a part depends only on parts above it."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Scene sets and settings of all parts.
+    """Scene sets, and training settings of all parts.
 
     Attributes:
         scene_sets: The training scenes.
-        parts: Settings by part, in the order of training.
-        vocabulary_captions: Captions that the text tokenizer's vocabulary is learned from.
-        guidance: Classifier-free guidance scale that tiny-lightning has built in.
+        parts: Training settings by part, in the order of training.
+        vocabulary_captions: Number of captions that the text tokenizer is trained on.
+        guidance: Guidance scale of tiny-sd that is distilled into tiny-lightning.
     """
 
     scene_sets: tuple[SceneSet, ...] = SCENE_SETS
@@ -102,11 +110,12 @@ class Recipe:
     guidance: float = 3.0
 
     def scaled(self, factor: float, max_batch_size: int | None = None) -> Self:
-        """Return a recipe with ``factor`` times the updates and the scenes, at least one of each.
+        """Return a recipe with other numbers of updates, scenes and captions.
 
         Args:
-            factor: Positive; below 1 trains less than the shipped weights.
-            max_batch_size: Upper limit of the batch size of every part; at least 2.
+            factor: Positive factor for the numbers of updates and scenes, which are at least 1, and
+                for ``vocabulary_captions``, which is from 200 to 20,000.
+            max_batch_size: Upper limit of the batch sizes, at least 2; None for no limit.
         """
         limit = max_batch_size or max(p.batch_size for p in self.parts.values())
         parts = {
@@ -130,8 +139,10 @@ class TrainingRecord:
     """The outcome of training one part.
 
     Attributes:
-        loss: Exponential moving average of the training loss at the end.
-        seconds: Wall-clock time of the updates.
+        part: Name of the part.
+        settings: Training settings of the part.
+        loss: Exponential moving average of the training loss after the last update.
+        seconds: Wall-clock time of all updates.
     """
 
     part: str
@@ -141,7 +152,14 @@ class TrainingRecord:
 
 
 def write_recipe(file: Path, recipe: Recipe, records: list[TrainingRecord], device: str) -> None:
-    """Write scenes, settings, losses, device and library versions as JSON."""
+    """Write the recipe and its training records as JSON.
+
+    Args:
+        file: The file to write.
+        recipe: The recipe.
+        records: Training records of all parts.
+        device: Name of the device of the training.
+    """
     parts = [
         {
             "part": r.part,

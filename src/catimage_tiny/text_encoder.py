@@ -1,4 +1,7 @@
-"""open_clip's text encoder as transformers' ``CLIPTextModel``, for the generators of the pool."""
+"""Conversion of the CLIP model's text encoder from open_clip to transformers, and its use.
+
+The generators of the embedded pool use this text encoder.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import Any
 
 import torch
 
-from catimage_tiny.clip import WIDTH
-from catimage_tiny.tokenizer import CONTEXT
+from catimage_tiny.clip import TEXT_WIDTH
+from catimage_tiny.text_tokenizer import CONTEXT_LENGTH
 
 _LAYER_NAMES = {
     "ln_1": "layer_norm1",
@@ -17,14 +20,18 @@ _LAYER_NAMES = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-"""open_clip's names of a layer's modules, and transformers'."""
+"""Names of the modules of a layer: in open_clip (keys) and in transformers (values)."""
 
 
 def text_encoder_from(clip_folder: Path) -> tuple[Any, Any]:
-    """Return a CLIP's text encoder and its tokenizer, as a Stable Diffusion pipeline holds them.
+    """Return the text encoder and the text tokenizer of a CLIP model.
 
     Args:
-        clip_folder: Written by :func:`catimage_tiny.clip.save_clip`.
+        clip_folder: The folder of the model (:func:`catimage_tiny.clip.save_clip`).
+
+    Returns:
+        A ``CLIPTextModel`` and a ``CLIPTokenizer`` of transformers, the classes that a Stable
+        Diffusion pipeline requires.
     """
     from safetensors.torch import load_file
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -35,13 +42,13 @@ def text_encoder_from(clip_folder: Path) -> tuple[Any, Any]:
     layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith(blocks))
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=CONTEXT_LENGTH,
         hidden_act="gelu",
-        projection_dim=WIDTH,
+        projection_dim=TEXT_WIDTH,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -55,7 +62,11 @@ def text_encoder_from(clip_folder: Path) -> tuple[Any, Any]:
 
 
 def _transformers_state(weights: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
-    """Rename open_clip's tensors of the text encoder as transformers names them."""
+    """Convert the weights of the text encoder from open_clip to transformers.
+
+    The names of the weights differ, and open_clip stores the projections of queries, keys and
+    values as one matrix.
+    """
     state = {
         "embeddings.token_embedding.weight": weights["token_embedding.weight"],
         "embeddings.position_embedding.weight": weights["positional_embedding"],
@@ -77,9 +88,20 @@ def _transformers_state(weights: dict[str, torch.Tensor], layers: int) -> dict[s
 def encode_captions(
     model: Any, tokenizer: Any, captions: list[str], batch_size: int = 2048
 ) -> torch.Tensor:
-    """Return the captions' last hidden states, fp16 (n, context, width), on the model's device."""
+    """Return the last hidden states of captions, fp16 (n, tokens, width), on the model's device.
+
+    Args:
+        model: A text encoder from :func:`text_encoder_from`.
+        tokenizer: The text tokenizer of the model.
+        captions: The n captions.
+        batch_size: Number of captions per forward pass.
+    """
     ids = tokenizer(
-        captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+        captions,
+        padding="max_length",
+        max_length=CONTEXT_LENGTH,
+        truncation=True,
+        return_tensors="pt",
     ).input_ids
     batches = ids.to(model.device).split(batch_size)
     return torch.cat([model(token_batch).last_hidden_state.half() for token_batch in batches])

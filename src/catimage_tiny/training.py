@@ -1,8 +1,9 @@
-"""The training loop of every part: AdamW, gradient clipping, and a moving average of the weights.
+"""The training loop of all parts: AdamW, gradient clipping, and a moving average of the weights.
 
-On a CUDA device one update is recorded as a CUDA graph and replayed, because the networks are so
+On a CUDA device, one update is recorded as a CUDA graph and replayed, because the networks are so
 small that launching their kernels one by one takes longer than running them. A loss function must
-therefore create its tensors, random numbers included, on the device, and never read a value back.
+therefore create all its tensors on the device, including random numbers, and must not copy values
+to the CPU.
 """
 
 from __future__ import annotations
@@ -16,27 +17,34 @@ import torch
 
 from catimage_tiny.recipe import PartSettings, TrainingRecord
 
-WARM_UP = 200
-"""Updates of the linear warm-up."""
-FLOOR = 0.01
-"""The learning rate at the end, as a share of its peak."""
+WARM_UP_UPDATES = 200
+"""Number of updates of the linear warm-up of the learning rate."""
+FINAL_SHARE = 0.01
+"""The learning rate of the last update, as a share of the peak learning rate."""
 PRINT_EVERY = 100
+"""Number of updates between two printed lines."""
 
 LossFunction = Callable[[], torch.Tensor]
-"""Draws a batch and returns its mean loss."""
+"""Function that draws a batch of training examples and returns the mean loss."""
 
 
 def cosine_learning_rate(update: int, updates: int, peak: float) -> float:
-    """Return the learning rate of an update: linear warm-up times half a cosine."""
-    warm_up = min(1.0, (update + 1) / min(WARM_UP, max(1, updates // 2)))
+    """Return the learning rate of an update: a linear warm-up and a cosine decay.
+
+    Args:
+        update: Index of the update, from 0.
+        updates: Number of updates.
+        peak: The largest learning rate of the schedule without warm-up.
+    """
+    warm_up = min(1.0, (update + 1) / min(WARM_UP_UPDATES, max(1, updates // 2)))
     cosine = 0.5 * (1 + math.cos(math.pi * update / updates))
-    return peak * warm_up * (FLOOR + (1 - FLOOR) * cosine)
+    return peak * warm_up * (FINAL_SHARE + (1 - FINAL_SHARE) * cosine)
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return an autocast context to bfloat16 on CUDA, and one that does nothing elsewhere.
+    """Return a context manager for autocast to bfloat16 on CUDA; on other devices, it does nothing.
 
-    The cache of cast weights is off, since a CUDA graph cannot hold it.
+    The cache of converted weights is off, because a CUDA graph cannot use it.
     """
     if device.type != "cuda":
         return nullcontext()
@@ -44,12 +52,21 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 class Update:
-    """One update of a network, its optimizer state and the moving average of its weights.
+    """Optimizer updates of a network, with a moving average of its weights.
+
+    Args:
+        net: The network, on its device.
+        loss_function: Draws a batch and returns its loss.
+        settings: Weight decay and betas of the optimizer.
+        after_update: Called after each optimizer step.
 
     Attributes:
-        learning_rate: 0-dimensional tensor on the device, to be set before each update.
-        decay: Decay of the moving average; also a tensor, to be set before each update.
-        loss: Exponential moving average of the loss, on the device.
+        parameters: The trained parameters of the network.
+        device: The device of the parameters.
+        learning_rate: Learning rate of the next update: a 0-dimensional tensor on the device,
+            initially 0. The caller sets it before each update.
+        decay: Decay of the moving average of the weights, in the same format.
+        loss: Exponential moving average of the loss, a 0-dimensional tensor on the device.
     """
 
     def __init__(
@@ -82,7 +99,7 @@ class Update:
         )
 
     def run(self) -> None:
-        """Compute the loss and its gradient, and update weights and averages."""
+        """Update the weights once, and their averages."""
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._loss_function()
         loss.backward()
@@ -96,10 +113,10 @@ class Update:
             self.loss.lerp_(loss.detach().float(), (1 - self.decay).clamp(min=0.02))
 
     def compiled(self) -> Callable[[], object]:
-        """Return a function that runs one update: on CUDA the replay of a recorded graph.
+        """Return a function that runs one update; on CUDA, it replays a recorded CUDA graph.
 
-        Updates before and during the recording have a learning rate of zero, so that the weights
-        stay as they are.
+        The recording requires a few updates. They have the initial learning rate of 0, so that
+        they do not change the weights.
         """
         if self.device.type != "cuda":
             return self.run
@@ -116,8 +133,8 @@ class Update:
         return graph.replay
 
     @torch.no_grad()
-    def take_averages(self) -> None:
-        """Replace the network's weights by their moving averages."""
+    def apply_averages(self) -> None:
+        """Replace the weights of the network by their moving averages."""
         for parameter, average in zip(self.parameters, self._averages, strict=True):
             parameter.copy_(average)
 
@@ -126,20 +143,20 @@ def fit(
     net: torch.nn.Module,
     loss_function: LossFunction,
     settings: PartSettings,
-    name: str,
+    part: str,
     after_update: Callable[[], None] | None = None,
 ) -> TrainingRecord:
-    """Train ``net`` in place, and leave it with the moving average of its weights.
+    """Train a network in place, and replace its weights by their moving averages.
 
     Args:
-        net: On its device; parameters that require no gradient stay as they are.
+        net: The network, on its device. Parameters that do not require a gradient do not change.
         loss_function: Draws a batch and returns its loss.
-        settings: Number of updates, learning rate, weight decay and averaging.
-        name: The part's name, in printed lines and in the record.
+        settings: Training settings.
+        part: Name of the part, for printed lines and the record.
         after_update: Called after each optimizer step, for constraints on the weights.
 
     Raises:
-        FloatingPointError: The loss is not finite at the end.
+        FloatingPointError: The loss is not finite after the last update.
     """
     update = Update(net, loss_function, settings, after_update)
     run, start = update.compiled(), time.perf_counter()
@@ -151,8 +168,11 @@ def fit(
         run()
         if i % PRINT_EVERY == PRINT_EVERY - 1 or i == settings.updates - 1:
             loss, seconds = update.loss.item(), time.perf_counter() - start
-            print(f"{name} {i + 1}/{settings.updates} loss {loss:.4f} {seconds:.0f} s", flush=True)
+            print(f"{part} {i + 1}/{settings.updates} loss {loss:.4f} {seconds:.0f} s", flush=True)
     if not math.isfinite(loss):
-        raise FloatingPointError(f"{name}: the loss is {loss} after {settings.updates} updates.")
-    update.take_averages()
-    return TrainingRecord(name, settings, loss, seconds)
+        raise FloatingPointError(
+            f"{part}: the loss is {loss} after {settings.updates} updates. Reduce the learning rate"
+            " of this part in catimage_tiny/recipe.py."
+        )
+    update.apply_averages()
+    return TrainingRecord(part, settings, loss, seconds)

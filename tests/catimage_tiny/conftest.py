@@ -1,4 +1,4 @@
-"""A pool trained with a handful of updates per part, from the command line."""
+"""A pool whose parts are trained with a few updates each, by the command line."""
 
 from __future__ import annotations
 

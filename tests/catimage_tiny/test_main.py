@@ -1,4 +1,4 @@
-"""The command line trains every part, and a pool loads the result."""
+"""The command line trains every part, and a pool with the weights generates images."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from catimage_tiny.__main__ import main
 from catimage_tiny.recipe import PARTS
 
 
-def test_a_pool_of_the_trained_weights_generates_images(trained_pool, tmp_path):
+def test_a_pool_with_the_trained_weights_generates_images(trained_pool, tmp_path):
     shutil.copytree(trained_pool.out, tmp_path / "tiny")
     shutil.copy(PACKAGED / "tiny.yaml", tmp_path / "tiny.yaml")
     cache = GeneratorCache(load_pool(str(tmp_path / "tiny.yaml")), "cpu")
@@ -23,7 +23,7 @@ def test_a_pool_of_the_trained_weights_generates_images(trained_pool, tmp_path):
         assert images.shape == (1, 64, 64, 3) and images.dtype == np.uint8, name
 
 
-def test_files_have_the_names_of_the_packaged_weights(trained_pool):
+def test_trained_weights_have_the_same_files_as_the_packaged_weights(trained_pool):
     packaged = PACKAGED / "tiny"
     names = {f.relative_to(packaged) for f in packaged.rglob("*") if f.is_file()}
     assert {
@@ -31,12 +31,12 @@ def test_files_have_the_names_of_the_packaged_weights(trained_pool):
     } == names
 
 
-def test_no_configuration_names_the_build_folder(trained_pool):
+def test_configuration_files_do_not_contain_the_path_of_the_build_folder(trained_pool):
     for file in trained_pool.out.rglob("*.json"):
         assert str(trained_pool.build) not in file.read_text(), file
 
 
-def test_the_recipe_is_written_beside_the_weights(trained_pool):
+def test_the_recipe_is_written_to_the_folder_of_the_weights(trained_pool):
     recipe = json.loads((trained_pool.out / "recipe.json").read_text())
     assert [row["part"] for row in recipe["parts"]] == list(PARTS)
     assert recipe["optimizer"] == "AdamW" and recipe["device"] == "CPU"
@@ -67,6 +67,6 @@ def test_finished_parts_are_not_trained_again(trained_pool, capsys):
     assert (trained_pool.build / "unet.record.json").read_bytes() == record
 
 
-def test_a_build_folder_of_another_recipe_is_refused(trained_pool):
+def test_a_build_folder_of_another_recipe_is_an_error(trained_pool):
     with pytest.raises(SystemExit, match="has parts trained with another recipe"):
         main([*trained_pool.arguments, "--scale", "0.002"])

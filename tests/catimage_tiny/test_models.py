@@ -1,4 +1,4 @@
-"""Trained parts have the formats of diffusers, transformers and open_clip."""
+"""diffusers, transformers and open_clip load the trained parts, which have the expected shapes."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from catimage_tiny.autoencoder import encode_latents
 from catimage_tiny.data import normalize_pixels, render_scenes, training_scenes
-from catimage_tiny.denoiser import new_denoiser, save_lora, with_lora
+from catimage_tiny.denoiser import add_lora, new_denoiser, save_lora
 from catimage_tiny.recipe import SceneSet
 from catimage_tiny.text_encoder import encode_captions, text_encoder_from
 
@@ -23,7 +23,7 @@ def text(trained_pool, scenes):
     return encode_captions(*text_encoder_from(trained_pool.build / "clip"), scenes.captions)
 
 
-def test_shapes_of_training_examples(trained_pool, scenes, text):
+def test_latents_and_hidden_states_have_the_expected_shapes(trained_pool, scenes, text):
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(trained_pool.build / "vae")
@@ -42,7 +42,7 @@ def test_training_scenes_do_not_depend_on_the_number_of_workers(tmp_path):
     assert (one.images == two.images).all() and (one.images == again.images).all()
 
 
-def test_transformers_text_encoder_equals_open_clips(trained_pool, scenes, text):
+def test_the_text_encoders_of_transformers_and_open_clip_agree(trained_pool, scenes, text):
     import open_clip
 
     name = f"local-dir:{trained_pool.build / 'clip'}"
@@ -59,7 +59,7 @@ def _generate(pipeline, **settings):
     return pipeline(PROMPT, output_type="np", **settings).images
 
 
-def test_stable_diffusion_loads_the_pipeline(trained_pool):
+def test_stable_diffusion_pipeline_loads_and_generates_images(trained_pool):
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(trained_pool.out / "sd")
@@ -68,7 +68,7 @@ def test_stable_diffusion_loads_the_pipeline(trained_pool):
 
 
 @pytest.mark.parametrize("name", ["lightning", "turbo"])
-def test_a_distilled_denoiser_fits_the_pipeline(trained_pool, name):
+def test_a_distilled_denoiser_generates_images_in_the_pipeline(trained_pool, name):
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(trained_pool.out / name, torch_dtype=torch.float32)
@@ -77,7 +77,7 @@ def test_a_distilled_denoiser_fits_the_pipeline(trained_pool, name):
     assert np.isfinite(images).all()
 
 
-def test_the_adapter_is_trained_and_fits_the_pipeline(trained_pool):
+def test_the_adapter_is_trained_and_the_pipeline_loads_it(trained_pool):
     from diffusers import StableDiffusionPipeline
     from safetensors.torch import load_file
 
@@ -85,22 +85,22 @@ def test_the_adapter_is_trained_and_fits_the_pipeline(trained_pool):
     weights = load_file(folder / "pytorch_lora_weights.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float16}
     assert all(".lora_A." in name or ".lora_B." in name for name in weights)
-    second = [w for name, w in weights.items() if ".lora_B." in name]  # zeros before training
-    assert any(w.abs().max() > 0 for w in second)
+    lora_b = [w for name, w in weights.items() if ".lora_B." in name]  # zeros before training
+    assert any(w.abs().max() > 0 for w in lora_b)
     StableDiffusionPipeline.from_pretrained(trained_pool.out / "sd").load_lora_weights(folder)
 
 
 def test_an_adapter_is_small_and_freezes_the_other_weights(tmp_path):
     from safetensors.torch import load_file
 
-    net = with_lora(new_denoiser(), rank=2)
+    net = add_lora(new_denoiser(), rank=2)
     assert all("lora" in name for name, p in net.named_parameters() if p.requires_grad)
     save_lora(net, tmp_path)
     weights = load_file(tmp_path / "pytorch_lora_weights.safetensors")
     assert sum(w.numel() for w in weights.values()) < 200_000
 
 
-def test_the_denoiser_takes_at_most_0_3_gflop():
+def test_a_pass_of_the_denoiser_takes_at_most_0_3_gflop():
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -108,7 +108,7 @@ def test_the_denoiser_takes_at_most_0_3_gflop():
     assert counter.get_total_flops() <= 0.3e9
 
 
-def test_pixels_are_scaled_to_minus_one_to_one():
+def test_pixels_are_scaled_to_the_range_from_minus_one_to_one():
     pixels = normalize_pixels(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8))
     assert pixels.shape == (1, 3, 1, 1)
     assert pixels.flatten().tolist() == pytest.approx([-1, 1, -0.6])

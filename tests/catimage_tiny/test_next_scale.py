@@ -13,15 +13,15 @@ from catimage.pool.spec import Candidate
 from catimage_tiny.autoencoder import reconstruction_loss
 from catimage_tiny.data import normalize_pixels, render_scenes
 from catimage_tiny.next_scale import (
-    SHAPE,
+    ARCHITECTURE,
     ImageTokenizer,
     bit_loss,
     bit_losses,
     encode_features,
+    image_tokenizer_loss,
     save_next_scale,
     scale_inputs,
     sums_to_decode,
-    tokenizer_loss,
 )
 from catimage_tiny.recipe import PartSettings
 from catimage_tiny.training import fit
@@ -45,19 +45,24 @@ def images():
 
 
 @torch.no_grad()
-def _error(tokenizer, images):
+def _error(image_tokenizer, images):
     pixels = normalize_pixels(images)
-    sums = quantise(tokenizer.encoder(pixels), SMALL.scales).sums
-    return reconstruction_loss(tokenizer.decoder(sums[-1]), pixels).item()
+    sums = quantise(image_tokenizer.encoder(pixels), SMALL.scales).sums
+    return reconstruction_loss(image_tokenizer.decoder(sums[-1]), pixels).item()
 
 
-def test_the_tokenizer_learns(images):
+def test_training_reduces_the_error_of_the_image_tokenizer(images):
     torch.manual_seed(0)
-    tokenizer = ImageTokenizer(SMALL, (16, 8))
-    before = _error(tokenizer, images)
+    image_tokenizer = ImageTokenizer(SMALL, (16, 8))
+    before = _error(image_tokenizer, images)
     settings = PartSettings(updates=40, batch_size=4, learning_rate=1e-2)
-    fit(tokenizer, lambda: tokenizer_loss(tokenizer, images, 4), settings, "tokenizer")
-    assert _error(tokenizer, images) < 0.75 * before
+    fit(
+        image_tokenizer,
+        lambda: image_tokenizer_loss(image_tokenizer, images, 4),
+        settings,
+        "image_tokenizer",
+    )
+    assert _error(image_tokenizer, images) < 0.75 * before
 
 
 def test_the_transformer_learns_bits_from_text():
@@ -72,7 +77,7 @@ def test_the_transformer_learns_bits_from_text():
     assert loss < 0.9 * math.log(2) and loss < other_text - 0.02
 
 
-def test_the_input_of_a_scale_is_the_sum_of_the_coarser_ones():
+def test_the_input_of_a_scale_is_the_sum_of_the_codes_of_coarser_scales():
     quantised = quantise(torch.randn(2, 6, 8, 8), SMALL.scales)
     inputs = scale_inputs(quantised.sums, SMALL.scales)
     assert inputs.shape == (2, 85, 6) and (inputs[:, 0] == 0).all()
@@ -90,8 +95,8 @@ def test_the_entropy_loss_is_lowest_for_certain_and_balanced_bits():
     assert undecided == pytest.approx(0, abs=1e-3) and constant == pytest.approx(0, abs=1e-3)
 
 
-def test_the_commitment_loss_is_in_units_of_a_code():
-    features = torch.full((1, 4, 1, 1), 2.0)  # one code of 1/2: 1.5 are left
+def test_the_commitment_loss_is_the_squared_distance_to_the_codes():
+    features = torch.full((1, 4, 1, 1), 2.0)  # the entries of the code are 1/2
     assert bit_losses(quantise(features, (1,)), features)[1].item() == pytest.approx(
         (2.0 - 0.5) ** 2 * 4
     )
@@ -110,13 +115,13 @@ def test_a_share_of_images_is_decoded_from_coarse_scales():
 
 def test_a_pool_loads_the_saved_model(images, tmp_path):
     save_generator(tmp_path)
-    tokenizer, transformer = ImageTokenizer(), NextScaleModel(SHAPE).transformer
-    save_next_scale(tokenizer, transformer, tmp_path / "bits")
+    image_tokenizer, transformer = ImageTokenizer(), NextScaleModel(ARCHITECTURE).transformer
+    save_next_scale(image_tokenizer, transformer, tmp_path / "bits")
     generator = kind_of(spec_of(size=64), tmp_path).load(DeviceMemory("cpu"))
     candidate = Candidate(candidate="c", generator="g", steps=6)
     assert generator.generate(["a red moon"], candidate, [0]).shape == (1, 64, 64, 3)
-    assert encode_features(tokenizer, images[:3]).shape == (3, 24, 8, 8)
+    assert encode_features(image_tokenizer, images[:3]).shape == (3, 24, 8, 8)
 
 
 def test_the_shipped_model_takes_at_most_6_megabytes():
-    assert sum(p.numel() for p in NextScaleModel(SHAPE).parameters()) * 2 < 6e6
+    assert sum(p.numel() for p in NextScaleModel(ARCHITECTURE).parameters()) * 2 < 6e6

@@ -1,4 +1,4 @@
-"""The training loop, and the rule that loss functions stay on the device."""
+"""The training loop, and the devices of the tensors of loss functions."""
 
 import pytest
 import torch
@@ -8,15 +8,15 @@ from torch.utils._pytree import tree_leaves
 from catimage.pool.generators.next_scale.model import NextScaleModel
 from catimage_tiny.autoencoder import autoencoder_loss, new_autoencoder
 from catimage_tiny.clip import contrastive_loss, new_clip
-from catimage_tiny.denoiser import Examples, batched, new_denoiser, velocity_loss, with_lora
+from catimage_tiny.denoiser import Examples, add_lora, loss_on_batches, new_denoiser, velocity_loss
 from catimage_tiny.distillation import guided_velocity, one_step_loss, progressive_loss
-from catimage_tiny.next_scale import SHAPE, ImageTokenizer, bit_loss, tokenizer_loss
-from catimage_tiny.noise import noise_path
+from catimage_tiny.next_scale import ARCHITECTURE, ImageTokenizer, bit_loss, image_tokenizer_loss
+from catimage_tiny.noise import noise_schedule
 from catimage_tiny.recipe import PartSettings
 from catimage_tiny.training import Update, cosine_learning_rate, fit
 
 
-def test_the_learning_rate_rises_and_falls():
+def test_the_learning_rate_has_a_warm_up_and_a_cosine_decay():
     assert cosine_learning_rate(0, 1000, 1.0) == pytest.approx(1 / 200)
     assert cosine_learning_rate(99, 1000, 1.0) == pytest.approx(0.5, abs=0.02)
     assert cosine_learning_rate(200, 1000, 1.0) == pytest.approx(0.905, abs=0.01)
@@ -39,7 +39,7 @@ def test_training_minimizes_the_loss_and_returns_a_record():
     assert record.part == "regression" and record.loss < 0.05 * before and record.seconds > 0
 
 
-def test_the_network_ends_with_its_average_weights():
+def test_weights_are_replaced_by_their_moving_average():
     net, loss = _regression()
     first = net.weight.detach().clone()
     update = Update(net, loss, PartSettings(1, 64, 0.1))
@@ -47,21 +47,21 @@ def test_the_network_ends_with_its_average_weights():
     update.decay.fill_(0.75)
     update.run()
     moved = net.weight.detach().clone()
-    update.take_averages()
+    update.apply_averages()
     assert torch.allclose(net.weight, 0.75 * first + 0.25 * moved)
 
 
-def test_without_a_learning_rate_the_weights_stay():
-    """As in the updates that precede the recording of a CUDA graph."""
+def test_weights_do_not_change_with_a_learning_rate_of_zero():
+    """The updates before the recording of a CUDA graph have this learning rate."""
     net, loss = _regression()
     first = net.weight.detach().clone()
     update = Update(net, loss, PartSettings(1, 64, 0.1))
     update.run()
-    update.take_averages()
+    update.apply_averages()
     assert torch.equal(net.weight, first)
 
 
-def test_only_matrices_decay():
+def test_weight_decay_applies_to_matrices_only():
     net = torch.nn.Linear(2, 2)
     torch.nn.init.ones_(net.bias)
     first = net.weight.detach().clone()
@@ -72,7 +72,7 @@ def test_only_matrices_decay():
     assert torch.equal(net.bias, torch.ones(2))
 
 
-def test_a_constraint_runs_after_every_update():
+def test_a_constraint_is_applied_after_every_update():
     net, loss = _regression()
 
     def clamp():
@@ -90,8 +90,11 @@ def test_a_loss_that_is_not_finite_is_an_error():
         fit(net, lambda: net.weight.sum() * nan, PartSettings(2, 1, 0.1), "broken")
 
 
-class OnOneDevice(TorchDispatchMode):
-    """Refuses tensors on the CPU and reading values back, which a CUDA graph cannot record."""
+class MetaDeviceOnly(TorchDispatchMode):
+    """Fail on operations with tensors on other devices than ``meta``.
+
+    A CUDA graph cannot record such operations.
+    """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
@@ -111,7 +114,7 @@ TEXT, EMPTY = _meta(8, 40, 128), _meta(40, 128)
 
 def _denoiser_loss(make_loss, net=None, caption_dropout=0.0):
     net = net or new_denoiser().to("meta")
-    return net, batched(
+    return net, loss_on_batches(
         make_loss, net, Examples(_meta(8, 6, 16, 16), TEXT, EMPTY), 4, caption_dropout
     )
 
@@ -131,36 +134,41 @@ def _autoencoder():
 
 
 def _patterns():
-    return _denoiser_loss(velocity_loss(noise_path("meta")), with_lora(new_denoiser()).to("meta"))
+    return _denoiser_loss(
+        velocity_loss(noise_schedule("meta")), add_lora(new_denoiser()).to("meta")
+    )
 
 
-def _tokenizer():
+def _image_tokenizer():
     model = ImageTokenizer().to("meta")
-    return model, lambda: tokenizer_loss(model, IMAGES, 4)
+    return model, lambda: image_tokenizer_loss(model, IMAGES, 4)
 
 
 def _transformer():
-    model, features = NextScaleModel(SHAPE).transformer.to("meta"), _meta(4, 24, 8, 8).float()
-    return model, lambda: bit_loss(model, features, TEXT[:4].float(), SHAPE.scales)
+    model, features = (
+        NextScaleModel(ARCHITECTURE).transformer.to("meta"),
+        _meta(4, 24, 8, 8).float(),
+    )
+    return model, lambda: bit_loss(model, features, TEXT[:4].float(), ARCHITECTURE.scales)
 
 
 LOSSES = {
     "clip": _clip,
     "vae": _autoencoder,
-    "unet": lambda: _denoiser_loss(velocity_loss(noise_path("meta")), caption_dropout=0.1),
-    "lightning": lambda: _denoiser_loss(progressive_loss(noise_path("meta"), _teacher(3.0), 4)),
-    "turbo": lambda: _denoiser_loss(one_step_loss(noise_path("meta"), _teacher(1), 4)),
+    "unet": lambda: _denoiser_loss(velocity_loss(noise_schedule("meta")), caption_dropout=0.1),
+    "lightning": lambda: _denoiser_loss(progressive_loss(noise_schedule("meta"), _teacher(3.0), 4)),
+    "turbo": lambda: _denoiser_loss(one_step_loss(noise_schedule("meta"), _teacher(1), 4)),
     "patterns": _patterns,
-    "tokenizer": _tokenizer,
+    "image_tokenizer": _image_tokenizer,
     "transformer": _transformer,
 }
 
 
 @pytest.mark.parametrize("part", LOSSES)
-def test_a_loss_creates_no_tensor_on_another_device(part):
+def test_loss_functions_create_tensors_only_on_the_device_of_their_inputs(part):
     net, loss = LOSSES[part]()
-    with OnOneDevice():
-        value = loss()
-        value.backward()
-    assert value.shape == () and value.device.type == "meta"
+    with MetaDeviceOnly():
+        mean = loss()
+        mean.backward()
+    assert mean.shape == () and mean.device.type == "meta"
     assert any(p.grad is not None for p in net.parameters())

@@ -26,7 +26,7 @@ def cache(pool: Pool) -> GeneratorCache:
 
 
 def _images(cache: GeneratorCache, pool: Pool, name: str) -> np.ndarray:
-    """Return the images of a candidate for all prompts."""
+    """Return the images of a candidate for ``PROMPTS`` and ``SEEDS``."""
     candidate = pool.candidate(name)
     return cache.get(candidate.generator).generate(PROMPTS, candidate, SEEDS)
 
@@ -48,23 +48,23 @@ def test_the_pool_tiny_full_has_candidates_of_all_kinds_and_sampling_methods(poo
 
 
 def test_the_candidates_of_the_pool_tiny_are_a_subset_of_those_of_tiny_full(pool: Pool):
-    selection = load_pool("tiny")
-    assert selection.generators.keys() == pool.generators.keys()
-    for name, spec in selection.generators.items():
+    tiny = load_pool("tiny")
+    assert tiny.generators.keys() == pool.generators.keys()
+    for name, spec in tiny.generators.items():
         assert spec.model_dump() == pool.generators[name].model_dump()
-    assert [c for c in selection.candidates if c != pool.candidate(c.candidate)] == []
-    names = [c.candidate for c in selection.candidates]
+    assert [c for c in tiny.candidates if c != pool.candidate(c.candidate)] == []
+    names = [c.candidate for c in tiny.candidates]
     assert [n for n in names if n.removeprefix("tiny-sd-").isdigit()] == [
         f"tiny-sd-{n}" for n in (2, 4, 8, 16)
     ]
-    others = {
+    other_names = {
         "tiny-turbo",
         "tiny-lightning",
         "tiny-ddim-8",
         "tiny-deepcache-32",
         "tiny-infinity",
     }
-    assert {*others, "tiny-patterns-4"} < set(names)
+    assert {*other_names, "tiny-patterns-4"} < set(names)
 
 
 def test_the_candidates_of_the_pool_tiny_are_in_order_of_cost():
@@ -72,7 +72,7 @@ def test_the_candidates_of_the_pool_tiny_are_in_order_of_cost():
     assert costs == sorted(costs) and costs[-1] > 10 * costs[0]
 
 
-def test_the_weights_of_the_pool_have_at_most_40_megabytes_and_are_not_pickled():
+def test_the_weights_take_at_most_40_megabytes_and_are_not_pickled():
     files = [f for f in (PACKAGED / "tiny").rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) <= 40e6
     assert {f.suffix for f in files} <= {".json", ".safetensors", ".txt"}
@@ -88,7 +88,7 @@ def test_images_are_reproducible_and_depend_on_the_prompt(
     assert np.abs(images[0].astype(int) - images[1]).mean() > 20
 
 
-def test_walls_have_the_colour_of_the_prompt(cache: GeneratorCache, pool: Pool):
+def test_an_empty_wall_has_the_colour_of_the_prompt(cache: GeneratorCache, pool: Pool):
     for name in ("tiny-turbo", "tiny-lightning", "tiny-sd-8", "tiny-infinity"):
         red, green, blue = _images(cache, pool, name)[1].reshape(-1, 3).mean(0)
         assert green > red + 40 and green > blue + 40, name
@@ -119,7 +119,7 @@ def test_the_adapter_improves_patterned_walls_and_is_worse_for_other_prompts(
     assert mean_score("tiny-sd-16", unpatterned) > mean_score("tiny-patterns-16", unpatterned) + 0.1
 
 
-def test_distilled_unguided_and_cached_candidates_are_cheaper_than_the_others(pool: Pool):
+def test_distillation_caching_and_no_guidance_reduce_the_cost(pool: Pool):
     cost = candidate_costs(pool).set_index("candidate")["cost"]
     assert cost["tiny-turbo"] < cost["tiny-sd-1"] < cost["tiny-lightning"] < cost["tiny-sd-4"]
     assert cost["tiny-sd-8-unguided"] < 0.6 * cost["tiny-sd-8"]

@@ -26,13 +26,13 @@ def test_scenes_and_images_are_reproducible(seed, kind):
 def test_a_neighbour_keeps_kind_and_background(seed):
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng)
-    other = neighbour(scene, rng)
-    assert other.kind == scene.kind
+    similar = neighbour(scene, rng)
+    assert similar.kind == scene.kind
     if scene.groups:
-        assert other.background == scene.background
+        assert similar.background == scene.background
 
 
-def test_captions_are_english():
+def test_captions_have_articles_plurals_and_number_words():
     ground = Background("plain", "grey")
     scene = Scene(
         "middling",
@@ -55,10 +55,11 @@ def test_an_empty_wall_has_its_colour(colour):
 
 
 @pytest.mark.parametrize("kind", PATTERNS)
-def test_a_pattern_has_two_colours_and_its_ways_differ(kind):
+def test_a_pattern_has_two_colours_and_variants_that_differ(kind):
     images = [
         render(
-            Scene("patterned", Background(kind, "black", "white", variant)), np.random.default_rng(0)
+            Scene("patterned", Background(kind, "black", "white", variant)),
+            np.random.default_rng(0),
         ).astype(int)
         for variant in VARIANTS[kind]
     ]
@@ -70,7 +71,7 @@ def test_a_pattern_has_two_colours_and_its_ways_differ(kind):
     assert np.abs(images[0] - images[1]).mean() > 40
 
 
-def test_an_object_is_at_the_position_of_the_caption():
+def test_an_object_has_the_position_of_the_caption():
     scene = Scene(
         "simple",
         Background("plain", "white"),
@@ -85,7 +86,7 @@ def test_an_object_is_at_the_position_of_the_caption():
     )
 
 
-def test_the_number_of_objects_is_the_number_in_the_caption():
+def test_an_image_has_the_number_of_objects_of_the_caption():
     from scipy.ndimage import label
 
     scene = Scene(
@@ -96,7 +97,7 @@ def test_the_number_of_objects_is_the_number_in_the_caption():
         assert label(abs(image - np.array(COLOURS["red"])).sum(2) < 60)[1] == 4
 
 
-def test_kinds_differ_in_complexity():
+def test_crowded_scenes_have_more_edges_than_middling_and_simple_scenes():
     rng = np.random.default_rng(0)
     edges = {
         kind: np.mean(
@@ -110,7 +111,7 @@ def test_kinds_differ_in_complexity():
     assert edges["crowded"] > 1.5 * edges["middling"] and edges["crowded"] > 3 * edges["simple"]
 
 
-def test_neighbours_mostly_differ_in_the_caption():
+def test_most_neighbours_have_another_caption():
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng) for _ in range(300)]
     assert np.mean([neighbour(s, rng).caption() != s.caption() for s in scenes]) > 0.95

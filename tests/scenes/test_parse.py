@@ -11,7 +11,7 @@ from catimage.scenes.parse import parse
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(SCENE_KINDS))
-def test_parsing_is_the_inverse_of_the_caption(seed, kind):
+def test_the_parsed_caption_of_a_scene_is_the_scene_without_a_kind(seed, kind):
     scene = draw_scene(np.random.default_rng(seed), kind)
     assert parse(scene.caption()) == replace(scene, kind="")
 
@@ -26,9 +26,9 @@ def test_parsing_is_the_inverse_of_the_caption(seed, kind):
         "rings on a plain red background",
     ],
 )
-def test_other_texts_have_no_scene(text):
+def test_texts_outside_the_grammar_have_no_scene(text):
     assert parse(text) is None
 
 
-def test_case_and_spaces_do_not_matter():
+def test_the_parser_ignores_case_and_repeated_spaces():
     assert parse(" An  empty WHITE wall") == parse("an empty white wall") is not None

@@ -1,4 +1,4 @@
-"""The CLIP tokenizer of the embedded pool: byte-level BPE of about 750 tokens."""
+"""The text tokenizer of the CLIP model: byte-level BPE with about 750 tokens."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ import numpy as np
 
 from catimage.scenes.vocabulary import COLOURS, NUMBERS, SHAPES, TEXTURES
 
-CONTEXT = 40
+CONTEXT_LENGTH = 40
+"""Number of tokens of an encoded text, with padding."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_VOCABULARY = 1000
+"""Largest number of tokens in the vocabulary."""
 
 
-def train_tokenizer(folder: Path, seed: int = 0, captions: int = 20_000) -> None:
-    """Learn merges from scene captions and write what ``CLIPTokenizer.from_pretrained`` reads.
+def train_text_tokenizer(folder: Path, seed: int = 0, captions: int = 20_000) -> None:
+    """Train a byte-level BPE tokenizer on captions, and write it as a ``CLIPTokenizer``.
 
-    Byte-level BPE has an encoding for every text. The end token has the highest id, because
-    open_clip pools a text at the position of its highest id.
+    A byte-level tokenizer can encode every text. The end token has the highest id, because
+    open_clip computes the embedding of a text from the hidden state of the token with the highest
+    id.
 
     Args:
-        folder: Gets ``vocab.json``, ``merges.txt`` and two configuration files.
-        seed: Of the captions.
-        captions: Number of captions to learn from.
+        folder: The folder for ``vocab.json``, ``merges.txt`` and two configuration files.
+        seed: Seed of the captions.
+        captions: Number of captions to train on.
     """
-    learned, letters = _learn_bpe(seed, captions)
-    tokens = [*letters, *(letter + "</w>" for letter in letters)]
-    by_id = sorted(learned["vocab"], key=learned["vocab"].get)
+    bpe, alphabet = _train_bpe(seed, captions)
+    tokens = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    by_id = sorted(bpe["vocab"], key=bpe["vocab"].get)
     tokens += [token for token in by_id if token not in set(tokens)]
-    merges = [" ".join(m) if isinstance(m, list) else m for m in learned["merges"]]
+    merges = [" ".join(m) if isinstance(m, list) else m for m in bpe["merges"]]
     _write(folder, [*tokens, START, END], merges)
 
 
-def _learn_bpe(seed: int, captions: int) -> tuple[dict[str, Any], list[str]]:
+def _train_bpe(seed: int, captions: int) -> tuple[dict[str, Any], list[str]]:
     """Return the trained BPE model as a dictionary, and the byte alphabet."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -42,12 +45,12 @@ def _learn_bpe(seed: int, captions: int) -> tuple[dict[str, Any], list[str]]:
 
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), bytes_of])
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), byte_level])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=MAX_VOCABULARY - 2,
-        initial_alphabet=letters,
+        initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
@@ -55,18 +58,18 @@ def _learn_bpe(seed: int, captions: int) -> tuple[dict[str, Any], list[str]]:
     texts = [draw_scene(rng).caption().replace(",", " ,") for _ in range(captions)]
     texts += [*COLOURS, *SHAPES, *TEXTURES, *NUMBERS[1:]] * 50
     bpe.train_from_iterator(texts, trainer)
-    return json.loads(bpe.to_str())["model"], letters
+    return json.loads(bpe.to_str())["model"], alphabet
 
 
 def _write(folder: Path, tokens: list[str], merges: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = {token: i for i, token in enumerate(tokens)}
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     config = {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": CONTEXT,
+        "model_max_length": CONTEXT_LENGTH,
         "do_lower_case": True,
         **special,
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from catimage.scenes.grammar import draw_scene
-from catimage_tiny.tokenizer import CONTEXT, END, train_tokenizer
+from catimage_tiny.text_tokenizer import CONTEXT_LENGTH, END, train_text_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -12,9 +12,11 @@ def tokenizer(tmp_path_factory):
     from transformers import CLIPTokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
-    train_tokenizer(folder, captions=2000)
+    train_text_tokenizer(folder, captions=2000)
     vocabulary = json.loads((folder / "vocab.json").read_text())
-    assert max(vocabulary, key=vocabulary.get) == END  # open_clip pools where the ids are largest
+    assert (
+        max(vocabulary, key=vocabulary.get) == END
+    )  # open_clip uses the position of the largest id
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -23,7 +25,10 @@ def test_captions_fit_the_context_with_about_one_token_per_word(tokenizer):
     for _ in range(200):
         caption = draw_scene(rng, "crowded").caption()
         ids = tokenizer(caption).input_ids
-        assert len(ids) <= CONTEXT and len(ids) <= 1.3 * len(caption.replace(",", " ,").split()) + 2
+        assert (
+            len(ids) <= CONTEXT_LENGTH
+            and len(ids) <= 1.3 * len(caption.replace(",", " ,").split()) + 2
+        )
 
 
 @pytest.mark.parametrize("text", ["a photo of a café", "東京 at night 🐱", "x" * 500, "$%&/()="])
