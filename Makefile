@@ -26,7 +26,7 @@ setup: .venv/.ready ## Create .venv from requirements.lock, unless it is up to d
 demo: setup ## Run all stages on the embedded pool, register the router, print the results
 	$(BIN)/python -m flows.retrain
 
-test: setup ## Run the tests, one file per core at a time
+test: setup ## Run the tests in parallel, one process per core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup ## Run ruff (linter and formatter) and mypy
@@ -41,7 +41,7 @@ format: setup ## Format the code and apply the automatic fixes of ruff
 bench: setup ## Measure speed and memory against alternatives (benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
-serve: setup ## Serve the Bento of stage package on port 3000
+serve: setup ## Serve the Bento that the stage package built, on port 3000
 	$(BIN)/bentoml serve $$($(BIN)/python -c 'import json; print(json.load(open("dist/bento.json"))["tag"])') --port 3000
 
 weights: setup ## Train the embedded pool into build/ and copy it into the package (minutes on a GPU, days on a CPU)
