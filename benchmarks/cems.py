@@ -1,11 +1,12 @@
-"""Estimators on real scores: the table of ``catimage compare`` on CEMS.
+"""Comparison of estimators on real scores, the data set CEMS, by ``catimage compare``.
 
     python -m benchmarks.cems [MODEL] [--metric clip_score]
 
 CEMS has 4,933 prompts and 4 generators. Its scores may not be redistributed, so they are read from
 ``$CATIMAGE_SHARED/data/scores`` (default ``../shared``). MODEL is the folder of a
-sentence-transformers model. Without one, only estimators on words and characters are compared,
-because the embedded CLIP is trained only on captions of the tiny pool's scenes.
+sentence-transformers model. If it is omitted, only estimators whose features are words and
+characters are compared, because the text encoder of the package is trained only on captions of the
+scenes of the embedded pool ``tiny``.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ LEXICAL: list[Any] = [
     "ridge",
     {"name": "characters", "kind": "ridge", "features": ["tfidf", "characters"]},
 ]
-"""Estimators on words and characters."""
+"""Estimators whose features are words and characters."""
 SEMANTIC: list[Any] = [
     "knn",
     "kernel_ridge",
     {"name": "stack", "members": ["ridge", "characters", "kernel_ridge"]},
 ]
-"""Estimators on embeddings of the sentence-transformers model."""
+"""Estimators that use the embeddings of the sentence-transformers model."""
 
 
 def run(model: str, metric: str) -> None:
-    """Print the table of one metric, or the reason why it is skipped.
+    """Print the table of one metric, or a message if the scores are not found.
 
     Args:
-        model: folder of a sentence-transformers model, or an empty string.
+        model: the folder of a sentence-transformers model, or an empty string.
         metric: ``clip_score`` or ``nima``.
     """
     folder = Path(os.environ.get("CATIMAGE_SHARED", "../shared")) / "data" / "scores"
     scores, costs = folder / "cems_dev.scores.csv", folder / "cems_dev.costs.csv"
     if not scores.exists():
-        print(f"cems: skipped, {scores} not found. Set CATIMAGE_SHARED to the shared folder.")
+        print(f"{scores}: not found, cems is skipped. Set CATIMAGE_SHARED to the shared folder.")
         return
     with TemporaryDirectory() as root:
         workspace = Workspace(Path(root))
@@ -70,7 +71,9 @@ if __name__ == "__main__":
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", default="", help="folder, such as all-MiniLM-L6-v2's")
+    parser.add_argument(
+        "model", nargs="?", default="", help="folder of a sentence-transformers model"
+    )
     parser.add_argument("--metric", default="clip_score", choices=["clip_score", "nima"])
     arguments = parser.parse_args()
     run(arguments.model, arguments.metric)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from catimage.evaluation.plots import figures
+from catimage.evaluation.plots import draw_figures
 from catimage.evaluation.samples import PromptResults
 from catimage.evaluation.selection import selection_table
 from catimage.evaluation.test_data import LabelledPredictions
@@ -12,7 +12,10 @@ DECISION = {"decision_tflops": {"text_encoder": 3e-5, "estimator": 1e-6}}
 
 @pytest.fixture(scope="session")
 def data():
-    """Labels, an estimator that knows the truth and one that knows only the means."""
+    """Labels and the predictions of two estimators.
+
+    ``good`` predicts the true qualities, ``constant`` the mean label for every prompt.
+    """
     (_, train), (val_truth, val), (test_truth, test) = (
         noisy_labels(n, seed) for seed, n in enumerate((200, 300, 300))
     )
@@ -24,7 +27,7 @@ def data():
 
 @pytest.fixture(scope="session")
 def results(data):
-    """The test prompts with the predictions of the good estimator."""
+    """The test prompts with the predictions of the estimator ``good``."""
     ids = [f"id {i}" for i in range(300)]
     texts = [f"prompt number {i}" for i in range(300)]
     return PromptResults(ids, texts, data.predictions["good"][1], data.test, CANDIDATES)
@@ -32,13 +35,14 @@ def results(data):
 
 @pytest.fixture(scope="session")
 def document(data):
+    """The core of ``metrics.json`` for a router with the estimator ``good``."""
     point = operating_point("good", 6.0, 0.01, data.predictions["good"][1])
     return document_of([data], CANDIDATES, point, draws=400) | DECISION
 
 
 @pytest.fixture(scope="session")
 def constant_document(data):
-    """The document of a router that predicts the same for every prompt."""
+    """The core of ``metrics.json`` for a router with the estimator ``constant``."""
     point = operating_point("constant", 10.0, 0.0, data.predictions["constant"][1])
     return document_of([data], CANDIDATES, point, draws=400) | DECISION
 
@@ -49,5 +53,5 @@ def selection(results):
 
 
 @pytest.fixture(scope="session")
-def drawn(document, selection, results):
-    return figures(document, selection, results)
+def svg_by_name(document, selection, results):
+    return draw_figures(document, selection, results)

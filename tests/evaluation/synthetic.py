@@ -18,8 +18,8 @@ CANDIDATES = Candidates(NAMES, COST, "seconds")
 def noisy_labels(n, seed, noise=0.02):
     """Return true qualities and noisy labels, (n, 3) each.
 
-    Half of the prompts lose a little by the expensive candidate, half gain much. The middle
-    candidate is never worth its cost.
+    For half of the prompts, the expensive candidate is slightly worse than the cheap one; for the
+    other half, it is much better. The middle candidate is never worth its cost.
     """
     rng = np.random.default_rng(seed)
     truth = np.where((np.arange(n) % 2)[:, None], [0.62, 0.60, 0.60], [0.30, 0.45, 0.70])
@@ -27,7 +27,7 @@ def noisy_labels(n, seed, noise=0.02):
 
 
 def operating_point(estimator, target, lam, predicted):
-    """Return a calibrated router with a single lambda."""
+    """Return the operating point of a router whose rule has a single lambda."""
     rule = RoutingRule.from_parts((1.0, lam))
     return OperatingPoint(estimator, target, rule, predicted, predicted, np.zeros(len(predicted)))
 
@@ -41,7 +41,7 @@ def document_of(metrics, candidates, point, draws=100):
 
 @st.composite
 def problems(draw):
-    """Draw predictions, labels and costs."""
+    """Draw predictions (n, m), labels (n, m) and costs (m,) of a routing problem."""
     n, m = draw(st.integers(1, 8)), draw(st.integers(1, 5))
     values = npst.arrays(float, (n, m), elements=st.integers(-20, 20).map(lambda v: v / 7))
     cost = draw(npst.arrays(float, (m,), elements=st.integers(1, 9).map(float)))

@@ -13,13 +13,14 @@ COST = np.array([1.0, 3.0])
 CANDIDATES = Candidates(["a", "b"], COST, "seconds")
 LABELS = np.array([[0.0, 1.0], [0.2, 0.4], [0.1, 0.9], [0.5, 0.5]])
 CHOSEN_BY_PART = np.array([[1, 1, 1, 0], [0, 0, 1, 0]])
-"""By each part of the rule."""
+"""Position of the candidate that each part of the rule chooses for each prompt."""
 RULE = RoutingRule.from_parts((0.25, 0.1), (0.75, 0.3))
 PREDICTED = np.array([[0.0, 0.5], [0.0, 0.4], [0.0, 0.9], [0.5, 0.5]])
 DRAWS = np.array([0.0, 0.25, 0.9, 0.2])
 
 
 def point_of(**settings):
+    """Return the operating point of a router with a randomized rule."""
     return OperatingPoint("knn", 2.0, RULE, PREDICTED, PREDICTED, DRAWS, **settings)
 
 
@@ -40,7 +41,7 @@ def test_a_randomized_rule_is_evaluated_by_its_expectation():
     assert document["floors"] == []
 
 
-def test_the_mean_over_draws_is_the_expectation():
+def test_the_realised_mean_cost_is_the_mean_over_random_draws():
     rng = np.random.default_rng(0)
     part = (rng.random((20_000, 4)) >= 0.25).astype(int)
     drawn = COST[CHOSEN_BY_PART[part, np.arange(4)]]
@@ -48,7 +49,7 @@ def test_the_mean_over_draws_is_the_expectation():
     assert drawn.mean() == pytest.approx(expected, abs=0.01)
 
 
-def test_each_prompt_is_served_by_one_part_or_by_another_rule():
+def test_each_prompt_is_served_by_the_drawn_part_of_the_rule_or_by_another_rule():
     assert point_of().served(COST).tolist() == [1, 0, 1, 0]
     other = RoutingRule.from_parts((1.0, 0.1))
     assert point_of().served(COST, other).tolist() == CHOSEN_BY_PART[0].tolist()

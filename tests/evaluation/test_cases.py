@@ -40,7 +40,7 @@ def document():
     return document_of(PREDICTED.argmax(axis=1))
 
 
-def test_shares_and_the_mean_gain(document):
+def test_the_document_has_shares_of_prompts_and_the_mean_gain(document):
     gains = [0.2, 0.5, 0, -0.4, -0.1, 0.3]
     assert (document["candidate"], document["cost"], document["lambda"]) == ("b", 2, 0.1)
     assert document["mean_cost"] == pytest.approx((1 + 4 + 2 + 1 + 4 + 4) / 6)
@@ -54,7 +54,7 @@ def test_shares_and_the_mean_gain(document):
 
 def test_the_largest_gains_and_losses_are_listed_in_order(document):
     assert [case["prompt_id"] for case in document["successes"]] == ["v", "z", "u"]
-    # Only two prompts lose; a prompt without a loss is not a failure.
+    # Only two prompts lose, and a prompt without a loss is not a failure.
     assert [case["prompt_id"] for case in document["failures"]] == ["x", "y"]
     first, worst = document["successes"][0], document["failures"][0]
     assert first == {

@@ -17,8 +17,8 @@ from catimage.routing.policy import choose
 COST = np.array([1.0, 2.0, 5.0])
 
 
-def compared(predict, n=400, seed=0):
-    """Return the arguments of ``comparison_rows`` for five folds.
+def comparison_inputs(predict, n=400, seed=0):
+    """Return the arguments of ``comparison_rows`` for five folds and the estimator ``ours``.
 
     Candidate 1 is the best single one, but candidate 0 is better for half of the prompts.
     """
@@ -45,8 +45,8 @@ def random_values(kind, labels, rng):
     return rng.normal(size=labels.shape)
 
 
-def test_a_router_with_the_true_means_gains_at_less_cost():
-    rows = {row["estimator"]: row for row in comparison_rows(*compared(true_means))}
+def test_a_router_with_true_mean_qualities_gains_at_a_lower_cost():
+    rows = {row["estimator"]: row for row in comparison_rows(*comparison_inputs(true_means))}
     assert set(rows) == {*BASELINES, "ours"}
     best = rows["ours"]["max_quality"]
     assert best["gain"] == pytest.approx(0.4, abs=0.06)
@@ -61,7 +61,7 @@ def test_a_router_with_the_true_means_gains_at_less_cost():
 
 
 def test_a_router_with_random_predictions_does_not_gain():
-    rows = comparison_rows(*compared(random_values))
+    rows = comparison_rows(*comparison_inputs(random_values))
     assert rows[-1]["verdict"] != "better"
     assert "gains +" not in comparison_lines(rows, "ours")[0]
     insignificant = [row | {"verdict": "nothing significant"} for row in rows]
@@ -69,7 +69,7 @@ def test_a_router_with_random_predictions_does_not_gain():
     assert expected in comparison_lines(insignificant, "ours")[0]
 
 
-def test_policies_are_equation_3_at_a_lambda_selected_on_the_known_prompts():
+def test_lambda_is_selected_on_the_known_prompts_and_applied_to_the_test_prompts():
     rng = np.random.default_rng(3)
     known, test, held_out, predicted = (rng.normal(size=(50, 3)) for _ in range(4))
     outcome = evaluate_fold(known, test, COST, {"ours": (held_out, predicted)})["ours"]
@@ -89,16 +89,16 @@ def test_without_a_matching_lambda_the_best_single_candidate_is_used():
     assert outcome.cost[:, 2].tolist() == [2.0] * 4
 
 
-def test_candidates_of_one_cost():
+def test_candidates_of_equal_cost_are_compared_by_quality():
     rng = np.random.default_rng(4)
     known, test = rng.normal(size=(30, 2)), rng.normal(size=(10, 2))
     outcome = evaluate_fold(known, test, np.ones(2), {"ours": (known, test)})["ours"]
     assert outcome.quality[:, 0] == pytest.approx(test.max(axis=1))
-    assert outcome.curve == pytest.approx(test.max(axis=1))
+    assert outcome.curve_quality == pytest.approx(test.max(axis=1))
 
 
 def test_the_table_has_a_cell_for_every_heading():
-    rows = comparison_rows(*compared(true_means, 100))
+    rows = comparison_rows(*comparison_inputs(true_means, 100))
     timed = [row | {"fit_seconds": 1.5, "decision_ms": 0.25} for row in rows]
     header, cells = comparison_table(timed)
     assert all(len(line) == len(header) for line in cells)
@@ -111,8 +111,8 @@ def test_ties_for_the_best_single_candidate_go_to_the_cheaper():
 
 
 def test_the_in_sample_ratio_is_the_cheapest_mean_cost_that_matches():
-    """For half of the prompts both candidates are equally good, and the predictions know which:
-    costs 1 and 3 in equal shares match cost 3.
+    """For half of the prompts, both candidates are equally good, and the predictions are correct.
+    A cost of 1 for these prompts and 3 for the others has the quality of cost 3 for all prompts.
     """
     labels, cost = np.array([[1.0, 1.0], [0.0, 1.0]] * 10), np.array([1.0, 3.0])
     assert in_sample_cost_ratio(labels, labels, cost, best=1) == pytest.approx(2 / 3)

@@ -71,7 +71,7 @@ def test_mean_quality_is_the_integral_of_the_quality_at_each_cost(problem):
 
 @settings(max_examples=100, deadline=None)
 @given(problems(), st.floats(0, 10))
-def test_nothing_is_better_than_the_oracle_at_any_lambda(problem, lam):
+def test_no_policy_is_better_than_the_oracle_at_any_lambda(problem, lam):
     predicted, actual, cost = problem
     oracle = routed_policies(actual, actual, actual, actual, cost).curve
     best = (oracle.quality - lam * oracle.cost).max()
@@ -83,7 +83,7 @@ def test_nothing_is_better_than_the_oracle_at_any_lambda(problem, lam):
 
 @settings(max_examples=100, deadline=None)
 @given(problems())
-def test_the_mix_is_concave_and_above_the_fixed_candidates(problem):
+def test_the_curve_of_mixes_is_concave_and_above_the_fixed_candidates(problem):
     _, actual, cost = problem
     curve = mixed_policies(actual, actual, cost).curve
     slopes = np.diff(curve.quality) / np.diff(curve.cost)

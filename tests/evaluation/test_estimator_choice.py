@@ -10,48 +10,39 @@ COST = np.array([1.0, 2.0, 4.0])
 
 
 def labels_and_predictions(n=400):
+    """Return labels (n, 3), and the predictions of an accurate and of a constant estimator."""
     rng = np.random.default_rng(0)
     labels = rng.normal(size=(n, 1)) * np.log(COST) + 0.1 * rng.normal(size=(n, 3))
     return labels, {
-        "sharp": labels + 0.05 * rng.normal(size=labels.shape),
-        "blind": np.tile(labels.mean(axis=0), (n, 1)),
+        "accurate": labels + 0.05 * rng.normal(size=labels.shape),
+        "constant": np.tile(labels.mean(axis=0), (n, 1)),
     }
 
 
 def test_the_estimator_with_the_best_curve_is_first():
     labels, predictions = labels_and_predictions()
     comparison = compare_estimators(predictions, labels, COST, cross_validated=True)
-    assert comparison.best == "sharp" and [row.estimator for row in comparison.rows] == [
-        "sharp",
-        "blind",
-    ]
-    quality = deferral_curve(predictions["sharp"], COST, labels).mean_quality(1, 4)
+    assert comparison.best == "accurate"
+    assert [row.estimator for row in comparison.rows] == ["accurate", "constant"]
+    quality = deferral_curve(predictions["accurate"], COST, labels).mean_quality(1, 4)
     first, second = comparison.rows
-    assert (
-        first.mean_curve_quality == pytest.approx(quality) and first.behind == 0 == first.behind_se
-    )
-    assert (
-        second.behind == pytest.approx(quality - second.mean_curve_quality)
-        and second.behind > 4 * second.behind_se > 0
-    )
+    assert first.mean_curve_quality == pytest.approx(quality)
+    assert first.behind == 0 == first.behind_se
+    assert second.behind == pytest.approx(quality - second.mean_curve_quality)
+    assert second.behind > 4 * second.behind_se > 0
     summary = comparison.summary("clip_score")
-    assert summary.startswith(
-        "sharp of 2: cross-validated mean curve quality "
-    ) and summary.endswith(" above blind")
-    assert (
-        comparison.document()["on"] == "train"
-        and comparison.document()["estimators"][1]["estimator"] == "blind"
-    )
+    assert summary.startswith("accurate of 2: cross-validated mean curve quality ")
+    assert summary.endswith(" above constant")
+    assert comparison.document()["on"] == "train"
+    assert comparison.document()["estimators"][1]["estimator"] == "constant"
 
 
 def test_with_one_candidate_the_standard_error_is_that_of_a_mean():
     labels = np.random.default_rng(1).normal(size=(400, 1))
-    row = compare_estimators({"one": labels}, labels, np.array([2.0]), cross_validated=False).rows[
-        0
-    ]
-    assert row.mean_curve_quality == pytest.approx(labels.mean()) and row.se == pytest.approx(
-        labels.std() / 20, rel=0.35
-    )
+    comparison = compare_estimators({"one": labels}, labels, np.array([2.0]), cross_validated=False)
+    (row,) = comparison.rows
+    assert row.mean_curve_quality == pytest.approx(labels.mean())
+    assert row.se == pytest.approx(labels.std() / 20, rel=0.35)
 
 
 def test_prompts_without_all_labels_are_ignored():

@@ -10,7 +10,7 @@ from catimage.evaluation.intervals import (
 )
 
 
-def test_the_interval_is_close_to_the_normal_one():
+def test_the_interval_is_close_to_that_of_a_normal_distribution():
     values = np.random.default_rng(0).normal(3, 2, 4000)
     low, high = PairedBootstrap(4000, 2000, 0).interval(values)
     half = 1.96 * standard_error(values)
@@ -18,7 +18,7 @@ def test_the_interval_is_close_to_the_normal_one():
     assert high == pytest.approx(values.mean() + half, abs=0.08 * half)
 
 
-def test_the_coverage_is_close_to_the_level():
+def test_the_coverage_of_the_intervals_is_close_to_95_percent():
     rng, bootstrap = np.random.default_rng(1), PairedBootstrap(80, 500, 1)
     bounds = bootstrap.intervals(rng.exponential(1.0, (80, 600)))
     covered = np.mean((bounds[:, 0] <= 1) & (bounds[:, 1] >= 1))
@@ -34,8 +34,8 @@ def test_every_resample_has_the_same_number_of_prompts():
 
 def test_pairing_cancels_the_variation_between_prompts():
     rng = np.random.default_rng(2)
-    hard, gain = rng.normal(0, 10, 500), rng.normal(0.1, 0.1, 500)
-    low, high = PairedBootstrap(500, 500, 0).interval((hard + gain) - hard)
+    difficulty, gain = rng.normal(0, 10, 500), rng.normal(0.1, 0.1, 500)
+    low, high = PairedBootstrap(500, 500, 0).interval((difficulty + gain) - difficulty)
     assert 0.08 < low < 0.1 < high < 0.12
 
 
@@ -52,7 +52,7 @@ def test_one_prompt_has_no_standard_error():
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match="5, k"):
+    with pytest.raises(ValueError, match=r"Pass an array \(5, k\)"):
         PairedBootstrap(5, 100, 0).intervals(np.zeros((4, 2)))
     with pytest.raises(ValueError, match="at least one prompt"):
         PairedBootstrap(0, 100, 0)
@@ -67,11 +67,11 @@ def test_wrong_shapes_are_refused():
         ([-1, -0.1], "worse"),
     ],
 )
-def test_verdict(interval, expected):
+def test_the_verdict_depends_on_the_sign_of_the_interval(interval, expected):
     assert verdict(interval) == expected
 
 
-def test_a_ratio_of_means_is_resampled_together():
+def test_both_means_of_a_ratio_are_resampled_together():
     rng = np.random.default_rng(0)
     denominator = rng.normal(2, 1, 300)
     bootstrap = PairedBootstrap(300, 400, 0)
@@ -106,5 +106,5 @@ def test_a_bootstrap_for_another_number_of_prompts_has_the_same_seed():
     assert (other.counts == PairedBootstrap(20, 200, 3).counts).all()
 
 
-def test_the_percentile_interval_leaves_out_a_fortieth_at_each_end():
+def test_the_percentile_interval_leaves_out_2_5_percent_at_each_end():
     assert percentile_interval(np.arange(1001.0)) == pytest.approx([25, 975])

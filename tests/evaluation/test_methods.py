@@ -18,10 +18,10 @@ from catimage.routing.curve import deferral_curve
 from catimage.routing.policy import choose
 from tests.evaluation.synthetic import CANDIDATES, COST, NAMES, document_of, operating_point
 
-TWO = Candidates(["a", "b"], np.array([1.0, 2.0]), "s")
+TWO_CANDIDATES = Candidates(["a", "b"], np.array([1.0, 2.0]), "s")
 
 
-def test_the_figures_of_labels_with_a_known_best_policy(document):
+def test_the_figures_agree_with_the_known_best_policy_of_the_labels(document):
     assert document["n_test"] == 300
     assert document["cost_unit"] == "seconds"
     assert document["lower_is_better"] is False
@@ -77,7 +77,7 @@ def test_the_document_has_every_key_of_the_design(document):
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
-def test_fixed_has_no_lambda_and_selects_on_validation(document):
+def test_the_method_fixed_has_no_lambda_and_selects_on_validation(document):
     method = document["methods"]["fixed"]
     assert [row[0] for row in method["curve"]] == [10, 6, 1]
     assert all(row[2] is None for row in method["curve"])
@@ -117,7 +117,7 @@ def test_a_missing_match_has_a_reason():
     labels = np.array([[0.0, 1.0], [0.0, 1.0]])
     wrong = 1 - labels  # never selects the expensive candidate
     data = LabelledPredictions("q", labels, labels, labels, {"wrong": (wrong, wrong)})
-    document = document_of([data], TWO, operating_point("wrong", 2.0, 0.0, wrong))
+    document = document_of([data], TWO_CANDIDATES, operating_point("wrong", 2.0, 0.0, wrong))
     method = document["methods"]["wrong"]
     assert method["selected"]["match"] is None
     assert "validation" in method["no_match"]
@@ -134,15 +134,15 @@ def test_ties_for_the_best_single_candidate_go_to_the_cheaper():
 def test_the_best_single_candidate_is_selected_without_the_test_split():
     known, test = np.array([[1.0, 0.0]]), np.array([[0.0, 9.0]])
     data = LabelledPredictions("q", known, known, test)
-    document = document_of([data], TWO, operating_point("e", 2.0, 0.0, test))
+    document = document_of([data], TWO_CANDIDATES, operating_point("e", 2.0, 0.0, test))
     assert document["best_single"] == {"candidate": "a", "cost": 1.0, "quality": 0.0}
 
 
-def test_two_candidates_in_closed_form():
-    """Four prompts: the second candidate gains 0, 1, 2, 3 at an additional cost of 1."""
+def test_the_figures_of_two_candidates_agree_with_a_closed_form():
+    """For the four prompts, the second candidate gains 0, 1, 2 and 3 at an additional cost of 1."""
     labels = np.stack([np.zeros(4), np.arange(4.0)], axis=1)
     data = LabelledPredictions("q", labels, labels, labels)
-    document = document_of([data], TWO, operating_point("e", 2.0, 0.0, labels))
+    document = document_of([data], TWO_CANDIDATES, operating_point("e", 2.0, 0.0, labels))
     oracle = document["methods"]["oracle"]
     curve = [[1.75, 1.5], [1.5, 1.25], [1.25, 0.75], [1.0, 0.0]]
     assert [row[:2] for row in oracle["curve"]] == curve
@@ -191,7 +191,7 @@ def test_thinned_rows_keep_the_ends_the_best_and_the_referenced_points():
     assert len(curve_rows(curve, list(range(1200)))) <= 500
 
 
-def test_figures_are_read_from_the_whole_curve_and_stay_in_the_thinned_one():
+def test_figures_are_computed_from_all_points_and_their_points_stay_in_the_thinned_curve():
     rng = np.random.default_rng(1)
     labels, cost = rng.random((800, 5)), np.arange(1.0, 6.0)
     predicted = labels + rng.normal(0, 0.5, labels.shape)
@@ -237,7 +237,7 @@ def test_a_lower_is_better_metric_is_marked(data):
     assert error["oracle_quality"] < 0
 
 
-def test_a_mix_of_two_candidates_equals_the_fixed_ones_at_their_costs():
+def test_a_mix_of_two_candidates_equals_each_candidate_at_its_cost():
     labels, cost = np.array([[0.0, 1.0]]), np.array([1.0, 3.0])
     candidates, bootstrap = Candidates(["a", "b"], cost, "s"), PairedBootstrap(1, 100, 0)
     fixed, mixed = fixed_policies(labels, labels, cost), mixed_policies(labels, labels, cost)
@@ -247,7 +247,7 @@ def test_a_mix_of_two_candidates_equals_the_fixed_ones_at_their_costs():
     assert rows[0] == rows[1]
 
 
-def test_the_match_selected_on_validation_agrees_with_brute_force():
+def test_the_match_selected_on_validation_agrees_with_a_search_over_all_lambdas():
     rng = np.random.default_rng(5)
     cost = np.array([1.0, 2.0, 4.0])
     val, test = (rng.random((50, 3)) + np.array([0.0, 0.05, 0.1]) for _ in range(2))

@@ -45,7 +45,7 @@ def scores(n=3000, m=5, seeds=4, signal=1.0, noise=1.0):
     return truth, truth[:, :, None] + noise * rng.normal(size=(n, m, seeds))
 
 
-def test_noise_alone_is_not_learnable():
+def test_a_gain_from_noise_alone_is_not_learnable():
     _, by_seed = scores(signal=0.0)
     document = noise_document(by_seed, 0, {}, PairedBootstrap(3000, 300, 0))
     # The mean of the largest of five normal variables, divided by sqrt(4 seeds).
@@ -74,7 +74,7 @@ def test_without_noise_everything_is_learnable_and_a_perfect_router_captures_it(
     assert gains == pytest.approx([document["learnable_gain"]] * 3)
 
 
-def test_the_true_gain_lies_between_both_oracles():
+def test_the_true_gain_lies_between_the_learnable_and_the_oracle_gain():
     truth, by_seed = scores()
     document = noise_document(by_seed, 0, {}, PairedBootstrap(3000, 300, 0))
     possible = (truth.max(axis=1) - truth[:, 0]).mean()
@@ -114,18 +114,18 @@ def test_prompts_with_one_seed_are_left_out():
 
 
 def test_the_number_of_splits_of_many_seeds_is_limited():
-    """Half of 40 seeds can be selected in 1e11 ways."""
+    """There are 1e11 ways to select 20 of 40 seeds."""
     by_seed = np.random.default_rng(0).random((3, 2, 40))
     assert cross_seed_quality(by_seed, 20).shape == (3, 40)
 
 
-def test_an_oracle_of_noise_gains_nothing_on_other_seeds():
+def test_an_oracle_that_selects_by_noise_gains_nothing_on_other_seeds():
     by_seed = np.random.default_rng(0).normal(size=(4000, 6, 2))
     assert by_seed.mean(axis=2).max(axis=1).mean() > 0.5
     assert oracle_on_other_seeds(by_seed) == pytest.approx(0, abs=0.05)
 
 
-def test_an_oracle_without_noise_keeps_its_gain_and_missing_scores_are_left_out():
+def test_without_noise_the_oracle_keeps_its_gain_and_missing_scores_are_left_out():
     truth = np.random.default_rng(0).normal(size=(100, 3, 1))
     by_seed = np.repeat(truth, 3, axis=2)
     by_seed[:50, :, 2] = np.nan

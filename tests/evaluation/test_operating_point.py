@@ -16,7 +16,7 @@ PREDICTED = np.array([[0.2, 0.6], [0.5, 0.4]])
 
 
 class ConstantTable(Pipeline):
-    """An estimator that returns the same table for any prompts."""
+    """An estimator that predicts the same table for any two prompts."""
 
     def __init__(self, table):
         self.table = table
@@ -47,6 +47,7 @@ def router():
 
 
 def dataset(rows):
+    """Return a dataset of two test prompts with the given rows of the scores table."""
     prompts = [(f"id {i}", text, "made up", "test") for i, text in enumerate(TEXTS)]
     candidates = Candidates(["a", "b"], np.array([1.0, 2.0]), "seconds")
     frames = (
@@ -56,7 +57,7 @@ def dataset(rows):
     return Dataset(*frames, candidates, lower_is_better={"sharpness"})
 
 
-def test_the_point_has_the_routers_predictions_and_draws(router):
+def test_the_operating_point_has_the_predictions_and_draws_of_the_router(router):
     point = operating_point(router, dataset([]))
     assert point.predicted.tolist() == PREDICTED.tolist()
     assert point.scores.tolist() == [PREDICTED.tolist(), (PREDICTED / 2).tolist()]
@@ -64,7 +65,7 @@ def test_the_point_has_the_routers_predictions_and_draws(router):
     assert (point.estimator, point.target, point.lam) == ("table", 1.5, 0.1)
 
 
-def test_labels_of_floors_are_not_negated_and_missing_ones_are_nan(router):
+def test_labels_of_floors_are_not_negated_and_missing_labels_are_nan(router):
     rows = [("id 0", "a", seed, "sharpness", "1", value) for seed, value in enumerate((0.2, 0.4))]
     (floor,) = operating_point(router, dataset(rows)).floors
     assert (floor.metric, floor.floor) == ("sharpness", 0.3)
@@ -74,5 +75,5 @@ def test_labels_of_floors_are_not_negated_and_missing_ones_are_nan(router):
     assert np.isnan(without_scores.labels).all()
 
 
-def test_a_router_with_floors_has_one_rule(router):
+def test_a_router_with_floors_has_the_same_rule_at_every_budget(router):
     assert rule_at(router, 1.2) is router.rule

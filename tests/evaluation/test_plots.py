@@ -17,9 +17,11 @@ def test_the_deferral_table_has_the_curves_of_the_document(document):
     assert frame.loc[frame["method"] == "fixed", "lambda"].isna().all()
 
 
-def test_figures_are_self_contained_svg_and_repeatable(document, selection, results, drawn):
-    assert set(drawn) == {"deferral", "selection", "predicted"}
-    for svg in drawn.values():
+def test_figures_are_self_contained_and_reproducible_svg_files(
+    document, selection, results, svg_by_name
+):
+    assert set(svg_by_name) == {"deferral", "selection", "predicted"}
+    for svg in svg_by_name.values():
         root = ET.fromstring(svg)
         links = [
             value
@@ -28,9 +30,9 @@ def test_figures_are_self_contained_svg_and_repeatable(document, selection, resu
             if key.endswith("href")
         ]
         assert all(link.startswith(("#", "data:")) for link in links)
-    assert "mean quality" in drawn["deferral"]
-    assert "cost (seconds)" in drawn["deferral"]
-    assert drawn == draw_figures(document, selection, results)
+    assert "mean quality" in svg_by_name["deferral"]
+    assert "cost (seconds)" in svg_by_name["deferral"]
+    assert svg_by_name == draw_figures(document, selection, results)
 
 
 def test_names_with_special_characters_and_equal_costs_are_drawn(document, results):
@@ -40,10 +42,10 @@ def test_names_with_special_characters_and_equal_costs_are_drawn(document, resul
         for row, name in zip(document["candidates"], names, strict=True)
     ]
     candidates = Candidates(names, np.ones(3), "seconds")
-    odd = replace(results, predicted=results.labels, candidates=candidates)
-    selection = selection_table(odd.predicted, candidates)
-    drawn = draw_figures(document | {"candidates": rows}, selection, odd)
-    text = "".join(ET.fromstring(drawn["selection"]).itertext())
+    renamed = replace(results, predicted=results.labels, candidates=candidates)
+    selection = selection_table(renamed.predicted, candidates)
+    svg_by_name = draw_figures(document | {"candidates": rows}, selection, renamed)
+    text = "".join(ET.fromstring(svg_by_name["selection"]).itertext())
     assert all(name in text.replace("\u200b", "") for name in names)
 
 
@@ -58,8 +60,8 @@ def test_many_candidates_are_drawn_in_twelve_panels(document):
     ]
     results = PromptResults([""] * 40, [""] * 40, predicted, predicted, candidates)
     selection = selection_table(predicted, candidates)
-    drawn = draw_figures(document | {"candidates": rows}, selection, results)
-    labels = "".join(ET.fromstring(drawn["predicted"]).itertext()).split()
+    svg_by_name = draw_figures(document | {"candidates": rows}, selection, results)
+    labels = "".join(ET.fromstring(svg_by_name["predicted"]).itertext()).split()
     assert sum(name in labels for name in names) == 12
     assert "c0" in labels
     assert "c15" in labels

@@ -36,7 +36,7 @@ def test_a_lambda_selected_on_one_split_is_applied_to_another():
     assert outcome.quality.tolist() == [3, 6]
 
 
-def test_the_middle_of_an_edge_is_half_of_each_candidate():
+def test_the_middle_of_an_edge_is_the_mean_of_both_candidates():
     test = np.array([[1.0, 5.0], [2.0, 8.0]])
     outcome = mixed_policies(np.array([[0.0, 1.0]]), test, np.array([1.0, 3.0])).outcome(0.5)
     assert outcome.cost.tolist() == [2, 2]
@@ -44,15 +44,16 @@ def test_the_middle_of_an_edge_is_half_of_each_candidate():
     assert outcome.lam is None
 
 
-def test_a_candidate_below_the_hull_is_not_a_vertex():
+def test_a_candidate_below_the_hull_is_not_part_of_a_mix():
     labels, cost = np.array([[0.0, 0.1, 1.0]]), np.array([1.0, 2.0, 3.0])
     assert mixed_policies(labels, labels, cost).curve.cost.tolist() == [3, 1]
     assert fixed_policies(labels, labels, cost).curve.cost.tolist() == [3, 2, 1]
 
 
-def test_a_cost_below_every_policy_is_refused():
+def test_a_cost_below_that_of_every_policy_is_refused():
     labels = np.array([[0.0, 1.0]])
     policies = fixed_policies(labels, labels, np.array([1.0, 3.0]))
     assert policies.position_at_cost(2.0) == 1
-    with pytest.raises(ValueError, match=r"ends at 1\.0, above the cost 0\.5"):
+    message = r"cost: 0\.5 is below the lowest cost of the curve\. Use 1\.0 or more"
+    with pytest.raises(ValueError, match=message):
         policies.position_at_cost(0.5)

@@ -22,29 +22,29 @@ PNG = b"\x89PNG\r\n\x1a\n and the rest"
 
 
 class BalancedParser(HTMLParser):
-    """A parser that fails on tags that do not nest."""
+    """A parser that fails if tags are not correctly nested."""
 
     VOID = frozenset({"meta", "img", "br"})
 
     def __init__(self, page):
         super().__init__()
-        self.open, self.seen = [], []
+        self.open_tags, self.tags = [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
-        self.seen.append(tag)
+        self.tags.append(tag)
         if tag not in self.VOID:
-            self.open.append(tag)
+            self.open_tags.append(tag)
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        assert self.open_tags.pop() == tag
 
 
 @pytest.fixture(scope="module")
-def render(results, drawn):
+def render(results, svg_by_name):
     """Return a function that renders a document with two sample prompts."""
 
-    def page_of(document, figures=drawn, prompt="a cat", images=None, **cases):
+    def page_of(document, figures=svg_by_name, prompt="a cat", images=None, **cases):
         shown = replace(results, texts=[prompt] * 300)
         rows = contrasting_prompts(results.predicted, COST, 2)
         picked = choose(results.predicted, COST, 0.01)
@@ -57,9 +57,9 @@ def render(results, drawn):
 def test_the_page_is_well_formed_and_self_contained(document, render):
     page = render(document)
     parsed = BalancedParser(page)
-    assert not parsed.open
-    assert parsed.seen.count("img") == 3
-    assert parsed.seen.count("table") == 6
+    assert not parsed.open_tags
+    assert parsed.tags.count("img") == 3
+    assert parsed.tags.count("table") == 6
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
     assert "http" not in re.sub(r"base64,[^\"]+", "", page)
     assert "The router gains +" in page
@@ -85,18 +85,18 @@ def test_prompts_and_names_are_escaped(document, render):
 def test_images_are_embedded(document, results, render):
     row = int(contrasting_prompts(results.predicted, COST, 2)[0])
     page = render(document, images={(results.ids[row], "cheap"): PNG})
-    assert BalancedParser(page).seen.count("img") == 4
+    assert BalancedParser(page).tags.count("img") == 4
     assert data_uri(PNG) in page
 
 
-def test_other_metrics_have_a_section(document, render):
+def test_each_other_metric_has_a_section(document, render):
     sharpness = document["by_metric"]["quality"] | {"lower_is_better": True}
     both = document | {"by_metric": {**document["by_metric"], "sharpness": sharpness}}
     assert "Estimators of sharpness (negated)" in render(both)
     assert "Estimators of" not in render(document)
 
 
-def test_errors_of_prediction_in_closed_form():
+def test_prediction_errors_agree_with_a_closed_form():
     def rows_of(predicted, labels):
         names = ["a", "b"][: labels.shape[1]]
         candidates = Candidates(names, np.ones(len(names)), "s")
@@ -119,7 +119,7 @@ def test_errors_of_prediction_in_closed_form():
 
 
 def image_sets(names):
-    """Return ``sets`` of ``metrics.json`` with the same figures for every metric."""
+    """Return the key ``sets`` of ``metrics.json`` with the same figures for every metric."""
     rows = [
         {
             "candidate": name,
@@ -149,22 +149,22 @@ def image_sets(names):
     }
 
 
-def test_image_sets_have_a_section_and_a_figure(document, selection, results, render):
+def test_set_metrics_have_a_section_and_a_figure(document, selection, results, render):
     both = document | {"sets": image_sets(["fid_tiny", "kid_tiny"])}
-    drawn = draw_figures(both, selection, results)
-    page = render(both, drawn)
-    assert BalancedParser(page).seen.count("img") == 4
+    svg_by_name = draw_figures(both, selection, results)
+    page = render(both, svg_by_name)
+    assert BalancedParser(page).tags.count("img") == 4
     assert page.count("fid_tiny (lower is better)") == 2
     assert "Left out: fid: no weights." in page
     assert "nothing significant; a second set of real images: " in page
-    without = {name: svg for name, svg in drawn.items() if name != "sets"}
+    without = {name: svg for name, svg in svg_by_name.items() if name != "sets"}
     page = render(document | {"sets": image_sets([])}, without)
     assert "Left out: fid: no weights." in page
-    assert BalancedParser(page).seen.count("img") == 3
+    assert BalancedParser(page).tags.count("img") == 3
 
 
 def optional_parts(data, results):
-    """Return ``cases``, ``trials`` and ``subsets`` of ``metrics.json``."""
+    """Return the keys ``cases``, ``trials`` and ``subsets`` of ``metrics.json``."""
     bootstrap, test = PairedBootstrap(300, 200, 0), data.test
     picked = choose(results.predicted, COST, 0.01)
     features, by_seed = (results.predicted,) * 3, np.repeat(test[:, :, None], 2, axis=2)
@@ -185,14 +185,14 @@ def optional_parts(data, results):
 def test_trials_noise_subsets_and_cases_have_sections(document, data, selection, results, render):
     full_document = document | optional_parts(data, results)
     cases = full_document["cases"]
-    drawn = draw_figures(full_document, selection, results)
-    assert "g alone" in drawn["subsets"]
-    assert "whole pool" in drawn["subsets"]
+    svg_by_name = draw_figures(full_document, selection, results)
+    assert "g alone" in svg_by_name["subsets"]
+    assert "whole pool" in svg_by_name["subsets"]
     shown = {
         kind: case_samples(cases[kind], "middle", results, {}) for kind in ("successes", "failures")
     }
-    page = render(full_document, drawn, **shown)
-    assert not BalancedParser(page).open
+    page = render(full_document, svg_by_name, **shown)
+    assert not BalancedParser(page).open_tags
     for section in ("trials", "noise", "subsets", "cases"):
         assert page.count(f'<section id="{section}">') == 1
     assert "There are too few seeds for S = 3." in page
@@ -200,7 +200,7 @@ def test_trials_noise_subsets_and_cases_have_sections(document, data, selection,
     assert "<h3>Failures</h3>" in page
     listed = [case for kind in shown for case in cases[kind]]
     assert all(f"prompt number {case['prompt_id'][3:]}" in page for case in listed)
-    # Every table but that of the prediction errors ends with the router's cost.
+    # Every table except that of the prediction errors ends with the cost of the router.
     assert page.count("The router itself: 3.1e-05 TFLOPs") == page.count("<table>") - 1
 
 

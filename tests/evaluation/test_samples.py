@@ -15,7 +15,7 @@ def test_prompts_are_ordered_by_the_gain_of_the_expensive_candidate():
     assert contrasting_prompts(predicted[:1], np.array([1.0, 2.0])).tolist() == [0]
 
 
-def test_samples_span_the_costs_and_mark_the_choice():
+def test_samples_span_the_costs_and_mark_the_chosen_candidate():
     m = 20
     predicted = np.zeros((1, m))
     predicted[0, 5] = 1.0

@@ -13,7 +13,7 @@ from catimage.routing.randomized import RoutingRule
 from tests.evaluation.synthetic import CANDIDATES, COST, NAMES, operating_point
 
 
-def test_the_shares_are_those_of_equation_3(data):
+def test_the_shares_of_the_table_agree_with_equation_3(data):
     noise = np.random.default_rng(0).normal(0, 0.05, (300, 3))
     predicted = data.predictions["good"][1] + noise
     frame = selection_table(predicted, CANDIDATES)

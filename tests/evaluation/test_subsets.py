@@ -29,7 +29,7 @@ def test_a_homogeneous_pool_needs_three_candidates():
     assert pools == {"a": [0, 1, 2], "b": [3, 4, 5, 6]}
 
 
-def test_a_subset_is_the_router_without_the_other_candidates(splits):
+def test_a_homogeneous_pool_is_the_router_without_the_other_candidates(splits):
     bootstrap = PairedBootstrap(80, 200, 0)
     (row,) = subsets_document(*splits, CANDIDATES, bootstrap)
     predicted, labels = splits[1]
@@ -65,7 +65,7 @@ def test_mean_over_budgets_is_the_mean_of_the_quality_within_each_budget(splits)
     assert mean_over_budgets(policies, 1, 8) == pytest.approx(total / N_BUDGETS)
 
 
-def test_on_the_selection_split_it_is_close_to_mean_curve_quality(splits):
+def test_mean_over_budgets_is_close_to_mean_curve_quality_on_the_selection_split(splits):
     test = splits[1]
     for policies in (
         routed_policies(*test, *test, COST),
@@ -76,13 +76,13 @@ def test_on_the_selection_split_it_is_close_to_mean_curve_quality(splits):
         assert mean_over_budgets(policies, 1, 8).mean() == pytest.approx(expected, abs=0.003)
 
 
-def test_equal_costs_have_one_budget():
+def test_mean_over_budgets_of_candidates_of_equal_cost_is_the_best_quality():
     labels = np.array([[0.1, 0.7], [0.3, 0.2]])
     policies = routed_policies(labels, labels, labels, labels, np.ones(2))
     assert mean_over_budgets(policies, 1, 1).tolist() == [0.7, 0.3]
 
 
-def test_a_budget_below_every_policy_is_refused(splits):
+def test_a_budget_below_the_cost_of_every_policy_is_refused(splits):
     policies = routed_policies(*splits[0], *splits[1], COST)
     with pytest.raises(ValueError, match="low: 0 is below the lowest cost of the curve"):
         mean_over_budgets(policies, 0, 8)

@@ -6,7 +6,7 @@ from catimage.evaluation.policies import Method, mixed_policies
 from catimage.evaluation.tables import by_candidate
 
 
-def test_a_mix_that_consists_of_one_candidate_gains_exactly_nothing_over_it():
+def test_a_mix_that_consists_of_one_candidate_has_a_gain_of_exactly_0_over_that_candidate():
     rng = np.random.default_rng(0)
     for _ in range(30):
         labels, cost = rng.random((30, 4)), np.sort(rng.random(4) + 0.1)

@@ -24,7 +24,13 @@ class LengthEstimator(Pipeline):
 
 
 def dataset(missing=(), complete=False, **settings):
-    """Return six prompts with two seeds; ``missing`` lists (prompt, candidate) pairs."""
+    """Return a dataset of six prompts with two seeds.
+
+    Args:
+        missing: pairs of a prompt's number and a candidate without scores.
+        complete: whether missing labels are an error.
+        **settings: further arguments of ``Dataset``.
+    """
     prompts = [(f"id {i}", "x" * (i + 1), "made up", split) for i, split in enumerate(SPLITS)]
     rows = [
         (f"id {i}", name, seed, "q", "1", 10 * i + m + 0.5 * seed)
@@ -44,7 +50,7 @@ def predictions_of(data):
     return labelled_predictions("q", data, data.split("test"), [("length", LengthEstimator())])
 
 
-def test_labels_are_means_over_seeds_beside_the_predictions():
+def test_labels_are_means_over_seeds_and_prompts_are_predicted():
     data = predictions_of(dataset())
     assert data.train.tolist() == [[0.25, 1.25], [10.25, 11.25]]
     assert data.validation.tolist() == [[20.25, 21.25], [30.25, 31.25]]
@@ -76,7 +82,7 @@ def test_a_split_without_a_complete_prompt_is_refused():
         predictions_of(dataset(missing={(4, "a"), (5, "b")}))
 
 
-def test_the_routers_candidates_have_generators_and_steps_of_the_table():
+def test_the_candidates_of_a_router_have_the_generators_and_steps_of_the_table():
     router = Router(
         None, "e", "q", "seconds", "p", ["b", "new"], np.array([3.0, 5.0]), 4.0, None, None
     )

@@ -4,16 +4,16 @@ from catimage.evaluation import text
 from catimage.evaluation.summary import summary
 
 
-def table_rows(lines):
-    """Return the lines of the table by candidate."""
+def table_rows(summary_text):
+    """Return the line of each candidate in the table of a summary."""
     return {
         line.split()[0]: line
-        for line in lines.splitlines()
+        for line in summary_text.splitlines()
         if line.startswith(("cheap ", "middle ", "expensive "))
     }
 
 
-def test_a_router_with_a_gain(document):
+def test_the_summary_of_a_router_with_a_gain(document):
     lines = summary(document)
     assert "The router gains +0.13" in lines
     assert "over the best fixed candidate within its budget, middle, at 91.7% of its cost" in lines
@@ -43,32 +43,34 @@ def test_floors_are_listed_with_their_realised_means(document):
     ]
     with_floors = document | {"budget": document["budget"] | {"floors": floors}}
     assert text.budget_line(with_floors).endswith(
-        "of a budget of 6 seconds. Mean lpips on test: 0.25, calibrated to 0.3. Mean hps on test:"
-        " -, calibrated to 0.2."
+        "of a budget of 6 seconds. The mean lpips on test is 0.25; the floor is 0.3. The mean hps"
+        " on test is -; the floor is 0.2."
     )
     quality_floor = {"quality_floor": 0.6, "realised_quality": 0.61234}
     with_floor = document | {"budget": document["budget"] | quality_floor}
     assert text.budget_line(with_floor).endswith(
-        "after 6 seconds on validation, with a quality of 0.6123 for a floor of 0.6."
+        "compared with 6 seconds on validation, with a mean quality of 0.6123; the required quality"
+        " is 0.6."
     )
     negated = with_floor | {"lower_is_better": True}
-    assert text.budget_line(negated).endswith("for a floor of -0.6.")
+    assert text.budget_line(negated).endswith("the required quality is -0.6.")
 
 
-def test_a_router_without_a_significant_gain(constant_document):
+def test_the_summary_of_a_router_without_a_significant_gain(constant_document):
     lines = summary(constant_document)
     assert lines.count("gains nothing significant over") == 2
     assert "The router gains +" not in lines
-    # The best single candidate is also the best fixed one within the budget, and named once.
+    # The best single candidate is also the best fixed candidate within the budget, so it is named
+    # only once.
     assert "over the best single candidate, expensive" not in lines
     rows = table_rows(lines)
     assert rows["cheap"].endswith("nothing significant")
     assert rows["expensive"].endswith("nothing significant")
-    # With constant predictions the router can only mix the two ends of the hull.
+    # With constant predictions, the router can only select the cheapest or the best candidate.
     assert rows["middle"].endswith("worse")
 
 
-def test_a_router_with_a_loss(document):
+def test_the_headline_of_a_router_with_a_loss(document):
     worse = copy.deepcopy(document)
     worse["budget"]["best_fixed"] |= {"gain": -0.1, "interval": [-0.2, -0.05]}
     assert text.headline(worse) == (
@@ -85,15 +87,16 @@ def test_the_direction_of_negated_qualities_is_stated(document):
     assert "negated" in text.direction(document | {"lower_is_better": True})
 
 
-def test_the_routers_own_cost_is_compared_with_the_papers(document):
-    assert text.router_cost(document) == (
-        "The router itself: 3.1e-05 TFLOPs per decision; the paper's takes less than 0.001 TFLOPs."
+def test_the_cost_of_a_decision_is_compared_with_that_of_the_paper(document):
+    assert text.router_cost_line(document) == (
+        "The router itself: 3.1e-05 TFLOPs per decision; in the CATImage paper, less than 0.001"
+        " TFLOPs."
     )
     timed = document | {"decision_ms": {"with_text": 4.21, "without_text": 0.123}}
     expected = "3.1e-05 TFLOPs and 4.2 ms (0.12 ms after the text encoder) per decision"
-    assert expected in text.router_cost(timed)
+    assert expected in text.router_cost_line(timed)
     assert text.decision_line(timed).endswith(
-        "longest test prompt) and 4.2 ms (0.12 ms after the text encoder)."
+        "of which the text encoder 3e-05) and 4.2 ms (0.12 ms after the text encoder)."
     )
 
 
@@ -101,14 +104,15 @@ def by_candidate(*shares):
     return {"by_candidate": [{"cost_ratio_to_match": share} for share in shares]}
 
 
-def test_candidates_that_a_cheaper_one_matches_are_counted():
+def test_candidates_that_a_cheaper_candidate_matches_are_counted():
     methods = {
         "e": by_candidate(1.0, 0.4, 0.2, None),
         "fixed": by_candidate(1.0, 0.5, 0.2, 1.0),
         "mix": by_candidate(1.0, 0.45, 0.2, 1.0),
     }
     assert text.baselines_line(methods, "e").endswith(
-        "Here this is so for 2 of 4 candidates; the router is cheaper than both for 1."
+        "A cheaper fixed candidate matches 2 of the 4 candidates; the router is cheaper than both"
+        " baselines for 1."
     )
     free = {
         "e": by_candidate(0.0, 0.0),
@@ -116,10 +120,11 @@ def test_candidates_that_a_cheaper_one_matches_are_counted():
         "mix": by_candidate(None, 0.0),
     }
     assert text.baselines_line(free, "e").endswith(
-        "Here this is so for 1 of 2 candidates; the router is cheaper than both for 1."
+        "A cheaper fixed candidate matches 1 of the 2 candidates; the router is cheaper than both"
+        " baselines for 1."
     )
     methods["fixed"] = by_candidate(1.0, 1.0, 1.0, 1.0)
-    assert "Here" not in text.baselines_line(methods, "e")
+    assert "A cheaper" not in text.baselines_line(methods, "e")
 
 
 def test_prompts_that_were_left_out_are_counted():
@@ -129,7 +134,7 @@ def test_prompts_that_were_left_out_are_counted():
     assert line.endswith("is missing: 1 validation prompt and 1,200 test prompts.")
 
 
-def test_the_noise_of_the_seeds_in_a_sentence(document):
+def test_the_noise_of_the_seeds_is_described_in_a_sentence(document):
     noise = {
         "noise_share": 0.4,
         "noise_share_interval": [0.3, 0.5],

@@ -1,4 +1,4 @@
-"""The promotion gate, compared with figures in closed form."""
+"""The decisions of the promotion gate, compared with figures in closed form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GAIN = LABELS[:, 1] - LABELS[:, 0]
 
 
 class TableEstimator(Pipeline):
-    """An estimator that looks up the predictions of the prompts ``prompt 0``, ``prompt 1``..."""
+    """An estimator that predicts row ``i`` of a table for the prompt ``prompt i``."""
 
     def __init__(self, table: NDArray[np.float64]) -> None:
         self.table = table
@@ -30,6 +30,7 @@ class TableEstimator(Pipeline):
 
 
 def router(table: NDArray[np.float64], lam: float = 0.1, **changes: object) -> Router:
+    """Return a router with the predictions of a table, and with changed attributes."""
     built = Router(
         TableEstimator(table),
         "table",
@@ -53,14 +54,14 @@ def test_the_same_router_is_not_worse() -> None:
 
 
 def test_a_better_router_is_promoted_and_a_worse_one_is_not() -> None:
-    right, wrong = router(LABELS), router(LABELS[:, ::-1])
-    assert not compare_routers(right, wrong, PROMPTS, LABELS).promoted
-    assert compare_routers(wrong, right, PROMPTS, LABELS).promoted
+    good, bad = router(LABELS), router(LABELS[:, ::-1])
+    assert not compare_routers(good, bad, PROMPTS, LABELS).promoted
+    assert compare_routers(bad, good, PROMPTS, LABELS).promoted
 
 
-def test_quality_is_weighed_with_the_challengers_lambda() -> None:
-    """Serving the expensive candidate to every prompt is worth the mean gain minus the challenger's
-    lambda, independently of the champion's.
+def test_costs_are_weighted_with_the_lambda_of_the_challenger() -> None:
+    """The challenger serves the expensive candidate, the champion the cheap one, to every prompt.
+    The difference is the mean gain minus the challenger's lambda, whatever the champion's lambda.
     """
     expensive = np.tile([0.0, 1.0], (50, 1))
     cheap = expensive[:, ::-1]
@@ -76,10 +77,10 @@ def test_quality_is_weighed_with_the_challengers_lambda() -> None:
     [
         ({"metric": "sharpness"}, "it routes on sharpness, not clip_score"),
         ({"cost_unit": "usd"}, "its costs are in usd, not tflops"),
-        ({"candidates": ["cheap", "gone"]}, "its candidates gone are no longer in the pool"),
+        ({"candidates": ["cheap", "removed"]}, "its candidates removed are no longer in the pool"),
     ],
 )
-def test_a_champion_that_cannot_be_compared_is_replaced_with_a_reason(
+def test_a_champion_that_cannot_be_compared_is_replaced_and_the_reason_is_given(
     changes: dict[str, object], reason: str
 ) -> None:
     champion = router(LABELS[:, ::-1], **changes)
@@ -88,7 +89,7 @@ def test_a_champion_that_cannot_be_compared_is_replaced_with_a_reason(
     assert reason in decision.reason
 
 
-def test_a_champion_of_a_smaller_pool_is_compared_at_the_challengers_costs() -> None:
+def test_a_champion_of_a_smaller_pool_is_compared_at_the_costs_of_the_challenger() -> None:
     champion = router(LABELS[:, :1], candidates=["cheap"], costs=np.array([9.0]))
     decision = compare_routers(champion, router(LABELS), PROMPTS, LABELS)
     assert "compared with 0.4 at 1;" in decision.reason

@@ -9,12 +9,12 @@ from catimage.tracking.lineage import flatten, read_metrics, run_metrics
 from catimage.workspace import Workspace
 
 
-def test_nested_keys_are_joined_and_none_is_left_out() -> None:
+def test_nested_keys_are_joined_with_dots_and_none_values_are_left_out() -> None:
     flat = flatten({"a": {"b": 1, "c": [1, 2]}, "d": None})
     assert flat == {"a.b": 1, "a.c": "[1, 2]"}
 
 
-def test_run_metrics_are_numbers_of_the_router_and_the_estimators() -> None:
+def test_run_metrics_are_the_numbers_of_the_router_and_of_the_estimators() -> None:
     method = {
         "mean_curve_quality": 0.5,
         "max_quality": 0.6,
@@ -33,6 +33,6 @@ def test_run_metrics_are_numbers_of_the_router_and_the_estimators() -> None:
     assert not [k for k in metrics if k.startswith("fixed") or "interval" in k or "cost_ratio" in k]
 
 
-def test_missing_metrics_are_reported_with_the_stage_to_run(tmp_path: Path) -> None:
+def test_a_missing_metrics_file_is_reported_with_the_stage_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Run 'catimage evaluate' first"):
         read_metrics(Workspace(tmp_path))

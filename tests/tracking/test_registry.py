@@ -1,4 +1,4 @@
-"""Registration with a real MLflow: SQLite in a temporary folder, real routers and artifacts."""
+"""Registration of real routers in MLflow with a SQLite database in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from catimage.errors import InputError
 from catimage.params import Params, load_params
 from catimage.router import Router
 from catimage.stages import calibrate, evaluate
-from catimage.tracking.registry import Registered, register
+from catimage.tracking.registry import RegistrationResult, register
 from catimage.workspace import Workspace
 from tests.trained_workspace import train_workspace
 
@@ -22,7 +22,8 @@ PROMPT = "crowded amber basil number 4"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Params]]:
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Params]]:
+    """An evaluated workspace, and its parameters."""
     remote = os.environ.pop("MLFLOW_TRACKING_URI", None)
     workspace, params = train_workspace(tmp_path_factory.mktemp("registry"))
     evaluate.run(workspace, params)
@@ -35,8 +36,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace,
 
 
 @pytest.fixture(scope="module")
-def first(built: tuple[Workspace, Params]) -> Registered:
-    return register(*built)
+def first(evaluated: tuple[Workspace, Params]) -> RegistrationResult:
+    """The first registration of the workspace."""
+    return register(*evaluated)
 
 
 def client_of(workspace: Workspace) -> object:
@@ -46,9 +48,9 @@ def client_of(workspace: Workspace) -> object:
 
 
 def test_the_first_version_is_champion_and_its_run_records_its_origin(
-    built: tuple[Workspace, Params], first: Registered
+    evaluated: tuple[Workspace, Params], first: RegistrationResult
 ) -> None:
-    workspace, _ = built
+    workspace, _ = evaluated
     run = client_of(workspace).get_run(first.run_id)
     assert (first.version, first.champion) == ("1", True)
     assert run.data.params["train.estimators"] == '["ridge"]'
@@ -64,17 +66,19 @@ def test_the_first_version_is_champion_and_its_run_records_its_origin(
     assert {"metrics.json", "report.html", "dvc.lock"} <= artifacts
 
 
-def test_the_champion_can_be_loaded_and_routes(
-    built: tuple[Workspace, Params], first: Registered
+def test_the_champion_can_be_loaded_and_routes_like_the_router(
+    evaluated: tuple[Workspace, Params], first: RegistrationResult
 ) -> None:
     import mlflow
 
-    router = Router.load(built[0].router)
+    router = Router.load(evaluated[0].router)
     model = mlflow.pyfunc.load_model("models:/router@champion")
     prompts = pd.DataFrame({"prompt": [PROMPT]})
-    for given in ({}, {"budget": 4.0}, {"budget": 1.01}, {"lambda": 0.0}, {"lambda": 10.0}):
-        row = model.predict(prompts, params=given).iloc[0]
-        expected = router.route([PROMPT], lam=given.get("lambda"), budget=given.get("budget"))[0]
+    for settings in ({}, {"budget": 4.0}, {"budget": 1.01}, {"lambda": 0.0}, {"lambda": 10.0}):
+        row = model.predict(prompts, params=settings).iloc[0]
+        expected = router.route(
+            [PROMPT], lam=settings.get("lambda"), budget=settings.get("budget")
+        )[0]
         assert row["candidate"] == expected.candidate
         assert row["cost"] == expected.cost
         assert row["lambda"] == expected.lam
@@ -83,8 +87,10 @@ def test_the_champion_can_be_loaded_and_routes(
         assert model.predict(prompts, params={"budget": budget})["candidate"].item() == candidate
 
 
-def test_no_pickle_is_stored(built: tuple[Workspace, Params], first: Registered) -> None:
-    files = built[0].root / "mlruns"
+def test_no_pickle_is_stored(
+    evaluated: tuple[Workspace, Params], first: RegistrationResult
+) -> None:
+    files = evaluated[0].root / "mlruns"
     names = {p.name for p in files.rglob("*") if p.is_file()}
     assert "pyfunc_model.py" in names
     assert "estimator.skops" in names
@@ -95,17 +101,17 @@ def test_no_pickle_is_stored(built: tuple[Workspace, Params], first: Registered)
 
 
 def test_an_unchanged_router_gets_no_new_version(
-    built: tuple[Workspace, Params], first: Registered
+    evaluated: tuple[Workspace, Params], first: RegistrationResult
 ) -> None:
-    again = register(*built)
-    assert (again.version, again.run_id, again.champion) == ("1", first.run_id, True)
+    second = register(*evaluated)
+    assert (second.version, second.run_id, second.champion) == ("1", first.run_id, True)
 
 
 def test_a_worse_router_remains_challenger_and_a_better_one_becomes_champion(
-    built: tuple[Workspace, Params], first: Registered
+    evaluated: tuple[Workspace, Params], first: RegistrationResult
 ) -> None:
-    workspace, params = built
-    good = {p: p.read_bytes() for p in workspace.router.rglob("*") if p.is_file()}
+    workspace, params = evaluated
+    good_files = {p: p.read_bytes() for p in workspace.router.rglob("*") if p.is_file()}
     document = json.loads((workspace.router / "router.json").read_text())
     swapped = document | {"candidates": document["candidates"][::-1]}
     (workspace.router / "router.json").write_text(json.dumps(swapped))
@@ -114,7 +120,7 @@ def test_a_worse_router_remains_challenger_and_a_better_one_becomes_champion(
     assert worse.reason.startswith("worse")
     aliases = client_of(workspace).get_registered_model("router").aliases
     assert {k: str(v) for k, v in aliases.items()} == {"champion": "1", "challenger": "2"}
-    for path, content in good.items():
+    for path, content in good_files.items():
         path.write_bytes(content)
     cheaper = load_params(workspace.params, ["budget=40%"])
     calibrate.run(workspace, cheaper)
@@ -124,9 +130,9 @@ def test_a_worse_router_remains_challenger_and_a_better_one_becomes_champion(
 
 
 def test_a_champion_in_another_format_is_replaced(
-    built: tuple[Workspace, Params], first: Registered
+    evaluated: tuple[Workspace, Params], first: RegistrationResult
 ) -> None:
-    workspace, _ = built
+    workspace, _ = evaluated
     for path in workspace.root.rglob("router.json"):
         if path.parent != workspace.router:
             document = json.loads(path.read_text())

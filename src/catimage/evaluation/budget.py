@@ -1,5 +1,6 @@
-"""The calibrated router on the test split, compared with alternatives at the same cost (CATImage,
-equation 1).
+"""The calibrated router on the test split, compared with fixed candidates and their best mix.
+
+The router maximizes the mean quality within a budget, a mean cost (CATImage paper, equation 1).
 """
 
 from __future__ import annotations
@@ -25,25 +26,28 @@ def budget_document(
     candidates: Candidates,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """Return ``budget`` of ``metrics.json``: cost and quality of the router on the test split.
+    """Return the key ``budget`` of ``metrics.json``: cost and quality of the router.
 
-    ``best_fixed`` is the candidate with the best mean known label within the budget. ``mix`` sends
-    random shares of the prompts to two candidates, selected by the known labels, at the cost that
-    the router realised. ``gain`` and ``interval`` are the router's gain over each, paired over
-    prompts. ``floors`` lists the realised means of the metrics with floors.
+    ``best_single`` is the best single candidate. ``best_fixed`` is the candidate with the best mean
+    known label among those whose cost is within the budget. ``mix`` sends random shares of the
+    prompts to two candidates; the known labels select the candidates and the shares for the mean
+    cost of the router. For each of the three, ``gain`` is the router's gain in quality and
+    ``interval`` its 95% interval, paired over prompts. ``floors`` has one row per metric whose mean
+    the router must not fall below: the required mean and the mean on the test split.
 
     Args:
         point: the router on the test prompts.
         known_labels: labels of the train and validation splits, (n, n_candidates).
-        test: labels (n_test, n_candidates).
-        best: index of the best single candidate.
-        candidates: the columns of the labels.
-        bootstrap: of the test prompts.
+        test: labels of the test split, (n_test, n_candidates).
+        best: the index of the best single candidate, which has the best mean known label.
+        candidates: the candidates, in the order of the columns of the labels.
+        bootstrap: resamples of the test prompts.
     """
     costs = candidates.costs
     outcome = point.outcome(test, costs)
-    compared = compare_outcomes({"": outcome}, test[:, best], float(costs[best]), bootstrap)[""]
-    single = {key: compared[key] for key in ("gain", "interval", "cost_ratio")}
+    outcomes = {"router": outcome}
+    compared = compare_outcomes(outcomes, test[:, best], float(costs[best]), bootstrap)["router"]
+    best_single = {key: compared[key] for key in ("gain", "interval", "cost_ratio")}
     return {
         "estimator": point.estimator,
         "target": float(point.target),
@@ -53,7 +57,7 @@ def budget_document(
         "realised_quality": float(outcome.quality.mean()),
         **_calibration(point),
         "floors": [_realised_floor(point, floor, costs) for floor in point.floors],
-        "best_single": {"candidate": candidates.names[best], **single},
+        "best_single": {"candidate": candidates.names[best], **best_single},
         "best_fixed": _best_fixed(outcome, point.target, known_labels, test, candidates, bootstrap),
         "mix": _best_mix(outcome, known_labels, test, costs, bootstrap),
     }
@@ -70,7 +74,10 @@ def _calibration(point: OperatingPoint) -> dict[str, Any]:
 
 
 def _realised_floor(point: OperatingPoint, floor: FloorLabels, costs: Floats) -> dict[str, Any]:
-    """Return a floor and the realised mean over the prompts that have every label (else None)."""
+    """Return a floor and the router's mean label of that metric.
+
+    Only prompts with a label of every candidate count; the mean is None if there are none.
+    """
     values = point.outcome(floor.labels, costs).quality
     values = values[~np.isnan(floor.labels).any(axis=1)]
     realised = float(values.mean()) if len(values) else None
@@ -85,28 +92,28 @@ def _best_fixed(
     candidates: Candidates,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any] | None:
+    """Compare the router with the best candidate within the budget; None if all cost more."""
     within = np.flatnonzero(candidates.costs <= target * (1 + 1e-9))
     if not len(within):
         return None
     m = int(within[np.argmax(known_labels[:, within].mean(axis=0))])
     fixed = Outcome(np.full(len(test), candidates.costs[m]), test[:, m])
-    return {"candidate": candidates.names[m], **_compared_with(fixed, outcome, bootstrap)}
+    return {"candidate": candidates.names[m], **_compare(fixed, outcome, bootstrap)}
 
 
 def _best_mix(
     outcome: Outcome, known_labels: Floats, test: Floats, costs: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any] | None:
+    """Compare the router with the best mix at its cost; None if every mix costs more."""
     policies = mixed_policies(known_labels, test, costs)
     position = position_at_cost(policies.curve, float(outcome.cost.mean()), linear=True)
     if position is None:
         return None
-    return _compared_with(policies.outcome(position), outcome, bootstrap)
+    return _compare(policies.outcome(position), outcome, bootstrap)
 
 
-def _compared_with(
-    reference: Outcome, router: Outcome, bootstrap: PairedBootstrap
-) -> dict[str, Any]:
-    """Return cost and quality of a reference policy and the router's gain over it."""
+def _compare(reference: Outcome, router: Outcome, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Return the cost and quality of a reference policy and the router's gain over that policy."""
     gain = gains_over(router.quality, reference.quality)
     return {
         "cost": float(reference.cost.mean()),

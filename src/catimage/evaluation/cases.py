@@ -1,5 +1,7 @@
-"""Successes and failures (CATImage 5.3, figure 4): test prompts for which the router's choice
-differs from a fixed candidate at the same mean cost.
+"""Successes and failures of the router (CATImage paper, section 5.3 and figure 4).
+
+They are the test prompts with the largest gains and losses compared with a fixed candidate, one
+that is used for every prompt, at the same mean cost.
 """
 
 from __future__ import annotations
@@ -13,25 +15,25 @@ from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.samples import Images, PromptResults, Sample
 
 MAX_CASES = 3
-"""Successes, and failures, that are listed."""
+"""Maximum number of successes, and of failures."""
 
 
 def cases_document(
     results: PromptResults, picked: Ints, lam: float, fixed: str, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """Return ``cases`` of ``metrics.json``: the router compared with a fixed candidate per prompt.
+    """Return the key ``cases`` of ``metrics.json``: router and fixed candidate, prompt by prompt.
 
-    ``differs``, ``better`` and ``worse`` are shares of the test prompts. ``successes`` and
-    ``failures`` are the prompts with the largest gains and losses; ``predicted_gain`` is the gain
-    that the router predicted. They are selected by their labels, so noise of the seeds is among the
-    causes.
+    ``differs``, ``better`` and ``worse`` are the shares of the test prompts for which the router
+    serves another candidate, gains and loses. ``successes`` and ``failures`` are the prompts with
+    the largest gains and losses; ``predicted_gain`` is the gain that the router predicted. These
+    prompts are selected by their labels, so part of their gains and losses is noise of the seeds.
 
     Args:
         results: predictions and labels of the test prompts.
-        picked: position of the candidate that the router serves each prompt, (n_test,).
+        picked: the position of the candidate that the router serves each prompt, (n_test,).
         lam: the largest lambda of the router's rule.
-        fixed: name of the fixed candidate.
-        bootstrap: of the test prompts.
+        fixed: the name of the fixed candidate.
+        bootstrap: resamples of the test prompts.
     """
     column, costs = results.candidates.names.index(fixed), results.candidates.costs
     rows = np.arange(len(picked))
@@ -57,7 +59,7 @@ def cases_document(
 def _cases(
     results: PromptResults, picked: Ints, gain: Floats, predicted_gain: Floats
 ) -> list[dict[str, Any]]:
-    """Return the prompts with the smallest and the largest gains, by ascending gain."""
+    """Return the prompts with the smallest and the largest gains, in order of ascending gain."""
     names, costs = results.candidates.names, results.candidates.costs
     order = np.argsort(gain, kind="stable").tolist()
     ends = order if len(order) <= 2 * MAX_CASES else order[:MAX_CASES] + order[-MAX_CASES:]
@@ -76,13 +78,15 @@ def _cases(
 def case_samples(
     cases: list[dict[str, Any]], fixed: str, results: PromptResults, images: Images
 ) -> list[Sample]:
-    """Return successes or failures for the report: the fixed candidate, then the routed one.
+    """Return successes or failures for the report.
+
+    Each prompt has two candidates: the fixed one, then the one that the router serves.
 
     Args:
-        cases: ``successes`` or ``failures`` of :func:`cases_document`.
-        fixed: name of the fixed candidate.
+        cases: the list ``successes`` or ``failures`` of :func:`cases_document`.
+        fixed: the name of the fixed candidate.
         results: predictions and labels of the test prompts.
-        images: candidates without an image are shown without one.
+        images: encoded images; those of some candidates may be missing.
     """
     rows = {prompt_id: row for row, prompt_id in enumerate(results.ids)}
     names = results.candidates.names

@@ -1,7 +1,7 @@
 """Comparison of estimators by k-fold cross-validation.
 
-Every prompt is evaluated by routers that were not fitted on it. Parameters, lambda and the best
-single candidate are selected inside the folds.
+Each prompt is routed only by estimators that were not fitted on it. The estimators' parameters,
+lambda and the best single candidate are selected on the prompts of the other folds.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from catimage.evaluation.tables import cost_ratio
 from catimage.routing.curve import deferral_curve
 
 POLICIES = ("max_quality", "at_cost", "match")
-"""Lambda selected for the best quality, for the best quality within the best single candidate's
-cost, and for that candidate's quality at the least cost.
+"""The selections of lambda: for the best quality, for the best quality at no more than the best
+single candidate's cost, and for the least cost with at least the best single candidate's quality.
 """
 BASELINES = ("fixed", "mix", "oracle")
-"""Methods that need no estimator."""
+"""Methods that need no estimator, see :mod:`catimage.evaluation.policies`."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class FoldOutcome:
     """Quality and cost of one method per evaluated prompt.
 
     Attributes:
-        quality: by policy, (n, 3) in the order of :data:`POLICIES`.
-        cost: by policy, (n, 3).
-        curve: quality averaged over budgets from the cheapest to the most expensive candidate,
-            (n,).
+        quality: the quality by policy, (n, 3) in the order of :data:`POLICIES`.
+        cost: the cost by policy, (n, 3).
+        curve_quality: the quality averaged over budgets from the cost of the cheapest candidate to
+            that of the most expensive one, (n,).
     """
 
     quality: Floats
     cost: Floats
-    curve: Floats
+    curve_quality: Floats
 
 
 def evaluate_fold(
@@ -63,14 +63,14 @@ def evaluate_fold(
     costs: Floats,
     predictions: Mapping[str, tuple[Floats, Floats]],
 ) -> dict[str, FoldOutcome]:
-    """Evaluate every method on the test prompts of one fold, the baselines first.
+    """Return the outcomes of every method on the test prompts of one fold, the baselines first.
 
     Args:
-        known_labels: labels of the prompts that choices may use, (n_known, m).
-        test: labels of the evaluated prompts, (n_test, m).
-        costs: (m,).
-        predictions: by estimator, out-of-fold predictions of the known prompts (n_known, m), and
-            predictions of the evaluated ones (n_test, m).
+        known_labels: labels of the prompts of the other folds, (n_known, n_candidates).
+        test: labels of the test prompts, (n_test, n_candidates).
+        costs: the candidates' costs, (n_candidates,).
+        predictions: by estimator, out-of-fold predictions for the prompts of the other folds,
+            (n_known, n_candidates), and predictions for the test prompts, (n_test, n_candidates).
     """
     methods = {
         "fixed": fixed_policies(known_labels, test, costs),
@@ -89,18 +89,18 @@ def evaluate_fold(
 def in_sample_cost_ratio(
     predicted: Floats, labels: Floats, costs: Floats, best: int
 ) -> float | None:
-    """Return the cost of the cheapest point as good as candidate ``best``, over its cost.
+    """Return the lowest cost of matching the quality of candidate ``best``, over its own cost.
 
     Lambda is selected on the evaluated prompts themselves, as in the papers' tables.
 
     Args:
-        predicted: (n, m).
-        labels: (n, m).
-        costs: (m,).
-        best: index of a candidate.
+        predicted: predicted qualities, (n, n_candidates).
+        labels: measured qualities, (n, n_candidates).
+        costs: the candidates' costs, (n_candidates,).
+        best: the index of a candidate.
 
     Returns:
-        The ratio; None if no point is as good.
+        The ratio; None if every lambda gives a lower quality.
     """
     curve = deferral_curve(predicted, costs, labels)
     position = position_to_match(curve, float(labels[:, best].mean()))
@@ -110,13 +110,13 @@ def in_sample_cost_ratio(
 def _fold_outcome(
     policies: PolicyCurve, best: int, known_labels: Floats, test: Floats, costs: Floats
 ) -> FoldOutcome:
+    """Apply the selected policies, or the best single candidate where none can be selected."""
     curve, linear = policies.curve, policies.linear
     positions = (
         best_position(curve),
         position_at_cost(curve, float(costs[best]), linear),
         position_to_match(curve, float(known_labels[:, best].mean()), linear),
     )
-    # Where no lambda meets the condition, the best single candidate is used.
     single = Outcome(np.full(len(test), costs[best]), test[:, best])
     outcomes = [single if p is None else policies.outcome(p) for p in positions]
     return FoldOutcome(
@@ -127,12 +127,12 @@ def _fold_outcome(
 
 
 def concatenate_folds(folds: list[dict[str, FoldOutcome]]) -> dict[str, FoldOutcome]:
-    """Concatenate the prompts of all folds."""
+    """Return the outcomes of the prompts of all folds, by method."""
     return {
         name: FoldOutcome(
             np.concatenate([fold[name].quality for fold in folds]),
             np.concatenate([fold[name].cost for fold in folds]),
-            np.concatenate([fold[name].curve for fold in folds]),
+            np.concatenate([fold[name].curve_quality for fold in folds]),
         )
         for name in folds[0]
     }
@@ -144,21 +144,20 @@ def comparison_rows(
     reference_cost: Floats,
     bootstrap: PairedBootstrap,
 ) -> list[dict[str, Any]]:
-    """Return one row per method: gains over the best single candidate, cost ratios and mean curve
-    quality, each with its 95% interval.
+    """Return one row of figures per method, each figure with its 95% interval.
 
     Args:
-        methods: see :func:`concatenate_folds`; one of them is ``fixed``.
-        reference: quality of the best single candidate of each prompt's fold, (n,).
-        reference_cost: its cost, (n,).
-        bootstrap: of the prompts.
+        methods: the outcomes of :func:`concatenate_folds`, which include those of ``fixed``.
+        reference: per prompt, the quality of the best single candidate of the prompt's fold, (n,).
+        reference_cost: per prompt, the cost of that candidate, (n,).
+        bootstrap: resamples of the prompts.
     """
-    fixed = methods["fixed"].curve
+    fixed = methods["fixed"].curve_quality
     return [
         {
             "estimator": name,
             **_policy_figures(method, reference, reference_cost, bootstrap),
-            **_curve_figures(method.curve, fixed, bootstrap),
+            **_curve_figures(method.curve_quality, fixed, bootstrap),
             "verdict": verdict(bootstrap.interval(gains_over(method.quality[:, 0], reference))),
         }
         for name, method in methods.items()
@@ -168,6 +167,7 @@ def comparison_rows(
 def _policy_figures(
     method: FoldOutcome, reference: Floats, reference_cost: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
+    """Return gain, cost and cost ratio of each policy in :data:`POLICIES`."""
     figures = {}
     for i, policy in enumerate(POLICIES):
         gains, cost = gains_over(method.quality[:, i], reference), method.cost[:, i]
@@ -181,17 +181,18 @@ def _policy_figures(
     return figures
 
 
-def _curve_figures(curve: Floats, fixed: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    gain = curve - fixed
+def _curve_figures(quality: Floats, fixed: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+    """Return the mean curve quality and its gain over the fixed candidates' mean curve quality."""
+    gain = quality - fixed
     return {
-        "mean_curve_quality": float(curve.mean()),
-        "mean_curve_quality_interval": bootstrap.interval(curve),
+        "mean_curve_quality": float(quality.mean()),
+        "mean_curve_quality_interval": bootstrap.interval(quality),
         "mean_curve_gain": {"gain": float(gain.mean()), "interval": bootstrap.interval(gain)},
     }
 
 
 def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return header and cells of the printed table."""
+    """Return the header and the cells of the printed table."""
     header = [
         "estimator",
         "gain [95% interval]",
@@ -209,7 +210,7 @@ def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[s
 
 def _cells(row: dict[str, Any]) -> list[str]:
     figures = [row[key] for key in (*POLICIES, "mean_curve_gain")]
-    best, at_cost, match, curve = (format_gain(f["gain"], f["interval"]) for f in figures)
+    best, at_cost, match, curve_gain = (format_gain(f["gain"], f["interval"]) for f in figures)
     return [
         row["estimator"],
         best,
@@ -217,14 +218,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
         at_cost,
         format_share(row["match"]["cost_ratio"], row["match"]["cost_ratio_interval"]),
         match,
-        curve,
+        curve_gain,
         *(format_number(row.get(key), 3) for key in ("fit_seconds", "decision_ms")),
         row["verdict"],
     ]
 
 
 def comparison_lines(rows: list[dict[str, Any]], chosen: str) -> list[str]:
-    """Describe the gain and the cost of the estimator ``chosen`` in two sentences."""
+    """Return two sentences about the gain and the cost of the estimator ``chosen``."""
     row = next(r for r in rows if r["estimator"] == chosen)
     best, match = row["max_quality"], row["match"]
     gain = format_gain(best["gain"], best["interval"])

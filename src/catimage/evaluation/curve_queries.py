@@ -1,12 +1,13 @@
-"""Queries on a deferral curve (CATImage 3.3): the quality within a cost, the cost of a quality.
+"""Queries on a deferral curve, the mean quality of routing against its mean cost.
 
-A *position* on a curve is the index of a point, or a fraction between two indices on the line
-between two points. The curves of routed policies and of fixed candidates are step functions:
-nothing exists between their points. The mix of two fixed candidates is piecewise linear, since any
-share of the prompts may go to either candidate.
+They return the best quality within a cost, or the lowest cost with a given quality (CATImage paper,
+section 3.3). A *position* on a curve is the index of a point, or a number between the indices of
+two neighbouring points for a point on the line between them. The curves of routers and of fixed
+candidates are step functions: there is no policy between two of their points. The curve of mixes of
+two fixed candidates is piecewise linear, since any share of the prompts may go to either candidate.
 
-Costs and qualities are means that were summed in different orders, so comparisons allow for
-rounding.
+Costs and qualities are means that are summed in different orders, so comparisons tolerate rounding
+errors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from catimage.common.arrays import Floats
 from catimage.routing.curve import DeferralCurve
 
 ROUNDING = 1e-10
-"""Tolerance relative to the largest absolute value that is compared."""
+"""Tolerance of a comparison, relative to the largest absolute value."""
 
 
 def _tolerance(values: Floats, other: float) -> float:
@@ -25,7 +26,7 @@ def _tolerance(values: Floats, other: float) -> float:
 
 
 def best_position(curve: DeferralCurve) -> float:
-    """Return the position of the highest quality; among ties, the cheapest."""
+    """Return the position of the highest quality; among equal qualities, the cheapest."""
     best = curve.quality >= curve.quality.max() - _tolerance(curve.quality, 0.0)
     return float(np.flatnonzero(best)[-1])
 
@@ -34,12 +35,12 @@ def position_at_cost(curve: DeferralCurve, budget: float, linear: bool = False) 
     """Return the position of the highest quality at a mean cost of at most ``budget``.
 
     Args:
-        curve: points by descending cost.
+        curve: the curve, with points in order of descending cost.
         budget: a mean cost.
-        linear: whether the policies between two points exist.
+        linear: whether there are policies between two points.
 
     Returns:
-        The cheapest such position; None if every point costs more.
+        The position; the cheapest one among equal qualities, None if every point costs more.
     """
     within = np.flatnonzero(curve.cost <= budget + _tolerance(curve.cost, budget))
     if not len(within):
@@ -53,7 +54,16 @@ def position_at_cost(curve: DeferralCurve, budget: float, linear: bool = False) 
 
 
 def position_to_match(curve: DeferralCurve, quality: float, linear: bool = False) -> float | None:
-    """Return the cheapest position with a quality of at least ``quality``, or None."""
+    """Return the cheapest position with a quality of at least ``quality``.
+
+    Args:
+        curve: the curve, with points in order of descending cost.
+        quality: a mean quality.
+        linear: whether there are policies between two points.
+
+    Returns:
+        The position; None if every point has a lower quality.
+    """
     reached = np.flatnonzero(curve.quality >= quality - _tolerance(curve.quality, quality))
     if not len(reached):
         return None
@@ -64,8 +74,9 @@ def position_to_match(curve: DeferralCurve, quality: float, linear: bool = False
 
 
 def _fraction(values: Floats, right: int, value: float) -> float:
-    """Return the fraction (0 to 1) of the way from point ``right`` to the point before it at which
-    the interpolated value is ``value``.
+    """Return where ``value`` lies between the points ``right`` and ``right - 1`` of a curve.
+
+    The result is 0 at the point ``right`` and 1 at the point ``right - 1``.
     """
     low, high = float(values[right]), float(values[right - 1])
     return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0

@@ -1,4 +1,8 @@
-"""The complete ``metrics.json``: the core, and the parts that need further artifacts."""
+"""The complete ``metrics.json``: its core, and the optional parts.
+
+The core needs only labels and predictions. The optional parts need more: images, trained estimators
+or the pool.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +27,16 @@ from catimage.evaluation.uncertainty.document import TrainedSpread, uncertainty_
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Artifacts of a workspace that the optional parts of ``metrics.json`` are computed from.
+    """The inputs of the optional parts of ``metrics.json``.
 
     Attributes:
         estimators: names and trained estimators of the routed metric; an iterator may load them on
             demand.
-        spread: the predictive spread of the router's estimator, or None.
-        plateau: inputs of the plateau rule; its ``reference`` is also the fixed candidate of the
-            cases.
-        images: generated and real images.
+        spread: the trained predictive spread of the router's estimator, that is, the standard
+            deviations of its errors; None if it was not trained.
+        plateau: the inputs of the plateau rule of the BudgetFusion paper. The router is also
+            compared with the candidate ``plateau.reference`` in the key ``cases``.
+        images: the source of generated and real images.
     """
 
     estimators: Iterable[tuple[str, Pipeline]]
@@ -43,12 +48,12 @@ class Artifacts:
 def evaluation_document(
     evaluation: Evaluation, artifacts: Artifacts, selection: pd.DataFrame
 ) -> dict[str, Any]:
-    """Return all of ``metrics.json``; docs/evaluation.md explains its keys.
+    """Return the complete ``metrics.json``, whose keys docs/evaluation.md explains.
 
     Args:
-        evaluation: router, labels and predictions.
-        artifacts: of the workspace.
-        selection: see :func:`catimage.evaluation.selection.selection_table`.
+        evaluation: the router, the labels and the predictions.
+        artifacts: the inputs of the optional parts.
+        selection: the table of :func:`catimage.evaluation.selection.selection_table`.
 
     Raises:
         InputError: the router's estimator is no longer trained, or the settings of an optional part
@@ -75,7 +80,7 @@ def evaluation_document(
 
 
 def _cases(evaluation: Evaluation, fixed: str) -> dict[str, Any]:
-    """Compare the router at the cost of the candidate ``fixed`` with that candidate."""
+    """Compare the candidate ``fixed`` with the router at the same mean cost."""
     candidates = evaluation.candidates
     cost = float(candidates.costs[candidates.names.index(fixed)])
     rule = rule_at(evaluation.router, cost)
@@ -85,7 +90,11 @@ def _cases(evaluation: Evaluation, fixed: str) -> dict[str, Any]:
 
 
 def cases_candidate(reference: str | None, document: dict[str, Any], names: list[str]) -> str:
-    """Return the candidate of the cases: the pool's reference, or the best single candidate."""
+    """Return the name of the candidate that the router is compared with in the key ``cases``.
+
+    It is the pool's reference condition ``reference``, or the best single candidate if there is no
+    reference condition among ``names``.
+    """
     best: str = document["best_single"]["candidate"]
     return reference if reference is not None and reference in names else best
 

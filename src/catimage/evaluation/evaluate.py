@@ -1,4 +1,4 @@
-"""Evaluate a calibrated router on the test split of a dataset."""
+"""Evaluation of a calibrated router on the test split of a dataset."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Evaluation:
 
     Attributes:
         router: the calibrated router.
-        dataset: its train and validation splits are used; its candidates are the router's.
+        dataset: the train and validation splits, with the candidates of the router.
         test: the test prompts, with scores of every metric.
-        metrics: labels and predictions of each trained metric, the routed one first.
+        metrics: labels and predictions of each trained metric; the first is the metric that the
+            router maximizes (the routed metric).
         settings: the section ``evaluate`` of ``params.yaml``.
         external: whether the test prompts come from a separate scores file.
     """
@@ -44,22 +45,22 @@ class Evaluation:
 
     @property
     def candidates(self) -> Candidates:
-        """The columns of all labels and predictions."""
+        """The candidates, in the order of the columns of all labels and predictions."""
         return self.dataset.candidates
 
     @property
     def routed(self) -> LabelledPredictions:
-        """Labels and predictions of the metric that the router routes on."""
+        """Labels and predictions of the routed metric."""
         return self.metrics[0]
 
     @cached_property
     def bootstrap(self) -> PairedBootstrap:
-        """Resamples of the routed metric's test prompts."""
+        """Resamples of the test prompts that have all labels of the routed metric."""
         return PairedBootstrap(len(self.routed.test), self.settings.bootstrap, self.settings.seed)
 
     @cached_property
     def point(self) -> OperatingPoint:
-        """The router on the routed metric's test prompts."""
+        """The router on the test prompts that have all labels of the routed metric."""
         return operating_point(self.router, replace(self.test, prompts=self.routed.test_prompts))
 
     @property
@@ -67,19 +68,19 @@ class Evaluation:
         """Predictions of the router's estimator for the validation prompts, (n_val, n_candidates).
 
         Raises:
-            InputError: the estimator is no longer among the trained ones.
+            InputError: the estimator is no longer trained.
         """
         name, predictions = self.router.estimator_name, self.routed.predictions
         if name not in predictions:
             raise InputError(
-                f"models/router: its estimator {name!r} is no longer trained (trained:"
+                f"models/router: its estimator {name!r} is no longer trained (trained estimators:"
                 f" {', '.join(predictions)}). Run 'catimage calibrate' again."
             )
         return predictions[name][0]
 
     @cached_property
     def results(self) -> PromptResults:
-        """The routed metric's test prompts with the router's predictions and the labels."""
+        """The test prompts with the router's predictions and the labels of the routed metric."""
         prompts = self.routed.test_prompts
         return PromptResults(
             prompts["prompt_id"].tolist(),
@@ -90,7 +91,7 @@ class Evaluation:
         )
 
     def core(self) -> dict[str, Any]:
-        """Return the keys of ``metrics.json`` that need only labels and predictions."""
+        """Return the part of ``metrics.json`` that needs only labels and predictions."""
         return metrics_document(self.metrics, self.candidates, self.point, self.bootstrap)
 
 
@@ -103,10 +104,11 @@ def evaluate(
         router: a calibrated router.
         dataset: prompts of the splits ``train``, ``val`` and ``test`` with scores of the router's
             metric for the router's candidates.
-        settings: resamples and seed of the bootstrap; the defaults of ``params.yaml`` if omitted.
+        settings: the section ``evaluate`` of ``params.yaml``, of which the number of resamples and
+            the seed of the bootstrap are used; its defaults if omitted.
 
     Returns:
-        The keys of ``reports/metrics.json`` that docs/evaluation.md lists as its core: ``metric``,
+        The core of ``reports/metrics.json``, see docs/evaluation.md: the keys ``metric``,
         ``cost_unit``, ``n_test``, ``candidates``, ``best_single``, ``oracle_quality``, ``budget``,
         ``methods`` (``fixed``, ``mix``, ``oracle`` and the router's estimator), ``by_metric``.
 

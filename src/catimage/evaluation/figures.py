@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 12
-"""Candidates in the figure of predictions."""
-BASELINES = {"oracle": "#9a9a9a", "mix": "#c9a227"}
-"""Colours of the methods that are drawn dashed."""
+"""Maximum number of candidates in the figure of predictions."""
+DASHED_COLOURS = {"oracle": "#9a9a9a", "mix": "#c9a227"}
+"""Colours of the methods that are drawn with dashed lines."""
 RED, GREY = "#b3261e", "#9a9a9a"
 
 
@@ -37,10 +37,10 @@ def deferral_figure(document: dict[str, Any]) -> Figure:
         cost, quality = np.array([row[:2] for row in method["curve"]]).T
         if name == "fixed":
             axes.plot(cost, quality, "k*", markersize=8, label="fixed candidates", zorder=5)
-        elif name in BASELINES:
+        elif name in DASHED_COLOURS:
             if name == "mix":
-                cost, quality = _straight_edges(cost, quality)
-            axes.plot(cost, quality, "--", color=BASELINES[name], linewidth=1.2, label=name)
+                cost, quality = _straight_edge_points(cost, quality)
+            axes.plot(cost, quality, "--", color=DASHED_COLOURS[name], linewidth=1.2, label=name)
         else:
             axes.plot(cost, quality, linewidth=1.6, label=name)
     budget = document["budget"]
@@ -51,15 +51,18 @@ def deferral_figure(document: dict[str, Any]) -> Figure:
     return figure
 
 
-def _straight_edges(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
-    """Interpolate edges that are straight in cost, and therefore not on a logarithmic axis."""
+def _straight_edge_points(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
+    """Interpolate the straight edges of a curve, which are curved on a logarithmic cost axis."""
     low, high = cost.min(), cost.max()
     costs = np.geomspace(low, high, 200) if low > 0 else np.linspace(0, high, 200)
     return costs, np.interp(costs, cost[::-1], quality[::-1])
 
 
 def subsets_figure(document: dict[str, Any]) -> Figure:
-    """Draw CATImage's figure 3: the curves of the whole pool and of single generators."""
+    """Draw the deferral curves of the whole pool and of single generators.
+
+    This is figure 3 of the CATImage paper.
+    """
     figure, (axes,) = _new_figure(7.2, 4.2)
     curves = {"whole pool": document["methods"][document["budget"]["estimator"]]["curve"]}
     curves |= {f"{row['generator']} alone": row["curve"] for row in document["subsets"]}
@@ -73,7 +76,7 @@ def subsets_figure(document: dict[str, Any]) -> Figure:
 
 
 def _finish_curves(axes: Axes, document: dict[str, Any]) -> None:
-    """Add labels, scale and legend to a figure of curves."""
+    """Add axis labels, the cost scale and a legend to a figure of deferral curves."""
     _label_points(axes, document["candidates"])
     axes.margins(x=0.08)
     _log_if_wide(axes, [row["cost"] for row in document["candidates"]])
@@ -116,12 +119,12 @@ def _log_if_wide(axes: Axes, costs: list[float]) -> None:
 def selection_figure(
     selection: pd.DataFrame, candidates: list[str], rule: list[dict[str, Any]]
 ) -> Figure:
-    """Draw the share of the prompts that each candidate receives over lambda.
+    """Draw the share of the prompts that each candidate receives as a function of lambda.
 
     Args:
-        selection: see :func:`catimage.evaluation.selection.selection_table`.
-        candidates: names.
-        rule: the parts of the calibrated rule.
+        selection: the table of :func:`catimage.evaluation.selection.selection_table`.
+        candidates: the names of the candidates.
+        rule: the parts of the calibrated rule, each with its ``lambda``.
     """
     import matplotlib as mpl
 
@@ -149,7 +152,7 @@ def selection_figure(
 def _literal(names: list[str]) -> list[str]:
     """Escape names so that matplotlib shows them literally.
 
-    A leading underscore would hide a legend entry, and dollars would start mathematics.
+    Without escapes, a leading underscore hides a legend entry and dollar signs enclose mathematics.
     """
     return [
         ("\u200b" + name if name.startswith("_") else name).replace("$", r"\$") for name in names
@@ -157,20 +160,20 @@ def _literal(names: list[str]) -> list[str]:
 
 
 def prediction_figure(results: PromptResults) -> Figure:
-    """Draw measured against predicted quality, one panel per candidate, at most twelve."""
+    """Draw measured against predicted quality, with one panel for each of up to 12 candidates."""
     predicted, labels, names = results.predicted, results.labels, results.candidates.names
     count = min(MAX_PANELS, len(names))
-    drawn = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
-    columns = min(4, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure, panels = _new_figure(1.9 * columns, 1.9 * rows, rows, columns)
+    columns_drawn = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
+    width = min(4, len(columns_drawn))
+    height = -(-len(columns_drawn) // width)
+    figure, panels = _new_figure(1.9 * width, 1.9 * height, height, width)
     ends = [min(predicted.min(), labels.min()), max(predicted.max(), labels.max())]
     points = {"s": 4, "alpha": 0.35, "color": "#33608c", "linewidths": 0, "rasterized": True}
-    for axes, m in zip(panels, drawn, strict=False):
+    for axes, m in zip(panels, columns_drawn, strict=False):
         axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8)
         axes.scatter(predicted[:, m], labels[:, m], **points)
         axes.set_title(names[m], fontsize=8, parse_math=False)
-    for axes in panels[len(drawn) :]:
+    for axes in panels[len(columns_drawn) :]:
         axes.set_visible(False)
     figure.supxlabel("predicted", fontsize=9)
     figure.supylabel("measured (mean over seeds)", fontsize=9)
@@ -178,7 +181,12 @@ def prediction_figure(results: PromptResults) -> Figure:
 
 
 def image_sets_figure(metrics: dict[str, Any], unit: str) -> Figure:
-    """Draw each set metric against mean cost: fixed candidates, routed sets, calibrated router."""
+    """Draw each set metric (a metric of a whole set of images) against the mean cost.
+
+    Args:
+        metrics: the key ``sets.metrics`` of ``metrics.json``.
+        unit: the cost unit.
+    """
     figure, panels = _new_figure(3.6 * len(metrics), 2.9, columns=len(metrics))
     for axes, (name, metric) in zip(panels, metrics.items(), strict=True):
         _draw_set_metric(axes, metric)

@@ -1,4 +1,8 @@
-"""Held-out figures: parameters are selected on the validation split, measured on the test split."""
+"""Held-out figures of a method, such as an estimator or the mix of two fixed candidates.
+
+The method's parameter (lambda, or the share of the mix) is selected on the validation split, and
+the resulting policy is measured on the test split.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,13 @@ from catimage.evaluation.intervals import PairedBootstrap, gains_over
 from catimage.evaluation.policies import Outcome, PolicyCurve
 from catimage.evaluation.tables import cost_ratio
 
-BUDGETS = 100
-"""Evenly spaced budgets that :func:`mean_over_budgets` averages over."""
-NO_MATCH = "no point of the validation curve is as good as the best single candidate there"
+N_BUDGETS = 100
+"""Number of evenly spaced budgets that :func:`mean_over_budgets` averages over."""
+NO_MATCH = (
+    "no point of the curve on the validation split is as good as the best single candidate on that"
+    " split"
+)
+"""Reason why a method has no ``match``."""
 
 
 def held_out_document(
@@ -25,19 +33,19 @@ def held_out_document(
     costs: Floats,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """Return ``selected`` of ``metrics.json`` for one method.
+    """Return the key ``selected`` of one method in ``metrics.json``.
 
-    ``max_quality`` is the policy with the best validation quality, ``match`` the cheapest one whose
-    validation quality reaches that of the best single candidate (None if there is none). For
-    ``fixed`` and ``mix`` the candidate or the share is selected, and ``lambda`` is None.
+    ``max_quality`` is the policy with the best quality on the validation split. ``match`` is the
+    cheapest policy that is at least as good as the best single candidate on the validation split,
+    or None. The methods ``fixed`` and ``mix`` have no lambda, so their ``lambda`` is None.
 
     Args:
-        policies: parameters are selected on the validation split.
-        best: index of the best single candidate.
-        validation: labels (n_val, n_candidates).
-        test: labels (n_test, n_candidates).
-        costs: (n_candidates,).
-        bootstrap: of the test prompts.
+        policies: the policies of the method, selected on the validation split.
+        best: the index of the best single candidate.
+        validation: labels of the validation split, (n_val, n_candidates).
+        test: labels of the test split, (n_test, n_candidates).
+        costs: the candidates' costs, (n_candidates,).
+        bootstrap: resamples of the test prompts.
     """
     match = policies.position_to_match(float(validation[:, best].mean()))
     positions = {"max_quality": best_position(policies.curve)}
@@ -54,16 +62,16 @@ def compare_outcomes(
     reference_cost: float,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """Compare outcomes with one candidate.
+    """Compare outcomes of policies with a candidate that is used for every prompt.
 
     Args:
-        outcomes: by key.
-        reference: quality of the candidate, (n_test,).
-        reference_cost: its cost.
-        bootstrap: of the test prompts.
+        outcomes: the outcomes on the test prompts, by key.
+        reference: the quality of the candidate, (n_test,).
+        reference_cost: the cost of the candidate.
+        bootstrap: resamples of the test prompts.
 
     Returns:
-        By key: ``lambda, cost, quality, gain, interval, cost_ratio``.
+        By key, a dictionary with ``lambda, cost, quality, gain, interval, cost_ratio``.
     """
     gains = np.stack([gains_over(o.quality, reference) for o in outcomes.values()], axis=1)
     intervals = bootstrap.intervals(gains)
@@ -83,23 +91,32 @@ def compare_outcomes(
 
 
 def mean_over_budgets(policies: PolicyCurve, low: float, high: float) -> Floats:
-    """Return each test prompt's quality, averaged over budgets: (n_test,).
+    """Return the quality of each test prompt, averaged over evenly spaced budgets.
 
-    The budgets are evenly spaced from ``low`` to ``high``. For each one, the policy of the best
-    selection quality within it is used. With policies selected on the validation split, the mean
-    over prompts is the held-out counterpart of ``mean_curve_quality``.
+    For each budget, the policy is used that has the best quality at no more than this mean cost on
+    the split that policies are selected on. If that is the validation split, the mean of the result
+    over prompts is the held-out counterpart of ``mean_curve_quality`` in ``metrics.json``.
+
+    Args:
+        policies: the policies of one method.
+        low: the lower end of the budgets, a mean cost.
+        high: the upper end of the budgets, a mean cost.
+
+    Returns:
+        The mean qualities, (n_test,).
 
     Raises:
         ValueError: every policy costs more than ``low``.
     """
     budgets = (
-        low + (high - low) * (np.arange(BUDGETS) + 0.5) / BUDGETS
+        low + (high - low) * (np.arange(N_BUDGETS) + 0.5) / N_BUDGETS
         if high > low
         else np.array([high])
     )
     positions = [position_at_cost(policies.curve, float(b), policies.linear) for b in budgets]
     if None in positions:
-        raise ValueError(f"the curve ends at {policies.curve.cost.min()}, above the cost {low}")
+        lowest = policies.curve.cost.min()
+        raise ValueError(f"low: {low} is below the lowest cost of the curve. Use {lowest} or more.")
     unique, times = np.unique(np.array(positions, float), return_counts=True)
     total = sum(n * policies.outcome(float(p)).quality for p, n in zip(unique, times, strict=True))
     return np.asarray(total / len(budgets))

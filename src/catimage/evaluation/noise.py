@@ -18,7 +18,7 @@ from catimage.data.dataset import mean_over_seeds
 from catimage.evaluation.intervals import PairedBootstrap
 
 MAX_SPLITS = 20
-"""Maximum number of divisions of the seeds into two parts, unless there are more seeds than that."""
+"""Maximum number of splits of the seeds into two parts; at least one split per seed is used."""
 
 
 def cross_seed_quality(by_seed: Floats, n_selecting: int) -> Floats:

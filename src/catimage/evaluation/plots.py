@@ -1,4 +1,4 @@
-"""Tables for ``dvc plots``, and the figures of the report as SVG."""
+"""The table of the deferral curves for ``dvc plots``, and the figures of the report as SVG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from catimage.evaluation.samples import PromptResults
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STYLE: dict[Any, Any] = {
+RC_PARAMS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "catimage",
     "font.family": "sans-serif",
@@ -33,6 +33,7 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#888888",
     "legend.frameon": False,
 }
+"""Settings of matplotlib; a constant hash salt makes the SVG files reproducible."""
 
 
 def deferral_table(document: dict[str, Any]) -> pd.DataFrame:
@@ -41,40 +42,40 @@ def deferral_table(document: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "cost", "quality", "lambda"])
 
 
-def figures(
+def draw_figures(
     document: dict[str, Any], selection: pd.DataFrame, results: PromptResults
 ) -> dict[str, str]:
     """Draw the figures of the report.
 
     Args:
-        document: ``metrics.json``.
-        selection: see :func:`catimage.evaluation.selection.selection_table`.
+        document: the content of ``metrics.json``.
+        selection: the table of :func:`catimage.evaluation.selection.selection_table`.
         results: predictions and labels of the test prompts.
 
     Returns:
-        SVG texts by name: ``deferral``, ``selection``, ``predicted``, and where the document has
-        the data ``subsets``, ``sets``, ``plateau_steps``, ``plateau_errors``.
+        SVG texts by name: ``deferral``, ``selection`` and ``predicted``; also ``subsets``,
+        ``sets``, ``plateau_steps`` and ``plateau_errors`` if the document contains their data.
     """
     import matplotlib as mpl
 
     candidates = [row["candidate"] for row in document["candidates"]]
-    with mpl.rc_context(STYLE):
-        drawn = {
+    with mpl.rc_context(RC_PARAMS):
+        by_name = {
             "deferral": deferral_figure(document),
             "selection": selection_figure(selection, candidates, document["budget"]["rule"]),
             "predicted": prediction_figure(results),
         }
         if document.get("subsets"):
-            drawn["subsets"] = subsets_figure(document)
+            by_name["subsets"] = subsets_figure(document)
         if (document.get("sets") or {}).get("metrics"):
-            drawn["sets"] = image_sets_figure(document["sets"]["metrics"], document["cost_unit"])
+            by_name["sets"] = image_sets_figure(document["sets"]["metrics"], document["cost_unit"])
         if document.get("plateau"):
-            drawn["plateau_steps"] = step_share_figure(document["plateau"])
-            drawn["plateau_errors"] = step_error_figure(document["plateau"])
-        return {name: _svg(figure) for name, figure in drawn.items()}
+            by_name["plateau_steps"] = step_share_figure(document["plateau"])
+            by_name["plateau_errors"] = step_error_figure(document["plateau"])
+        return {name: _svg(figure) for name, figure in by_name.items()}
 
 
 def _svg(figure: Figure) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    return out.getvalue()
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return buffer.getvalue()

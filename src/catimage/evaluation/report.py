@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page from ``metrics.json``, figures and a few prompts."""
+"""The report: one self-contained HTML page with figures, tables and sample prompts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportPrompts:
-    """The prompts that the report shows, with their images."""
+    """The prompts that the report shows, with their images.
+
+    Attributes:
+        samples: prompts of the section "Sample prompts".
+        successes: prompts for which the router is much better than a fixed candidate.
+        failures: prompts for which the router is much worse than that candidate.
+    """
 
     samples: list[Sample]
     successes: list[Sample] = field(default_factory=list)
@@ -46,8 +52,8 @@ def report_prompts(
     Args:
         results: predictions and labels of the test prompts.
         point: the calibrated router on these prompts.
-        cases: ``cases`` of ``metrics.json``.
-        images: folder of the shards; None if the prompts have no images.
+        cases: the key ``cases`` of ``metrics.json``.
+        images: the folder of the image shards; None if the prompts have no images.
     """
     costs = results.candidates.costs
     rows = contrasting_prompts(results.predicted, costs)
@@ -66,8 +72,9 @@ def report_prompts(
 def error_rows(results: PromptResults) -> list[dict[str, Any]]:
     """Return the prediction errors, one row per candidate.
 
-    ``error`` is the root mean squared error, ``error_of_mean`` that of predicting the mean label,
-    ``correlation`` Pearson's (None if either side is constant).
+    ``error`` is the root mean squared error of the predictions, ``error_of_mean`` the root mean
+    squared error if every prediction were the mean label, and ``correlation`` is Pearson's
+    correlation between predictions and labels (None if either is constant).
     """
     rows = []
     columns = zip(results.candidates.names, results.predicted.T, results.labels.T, strict=True)
@@ -84,19 +91,19 @@ def error_rows(results: PromptResults) -> list[dict[str, Any]]:
     return rows
 
 
-def report(
+def render_report(
     document: dict[str, Any],
     figures: dict[str, str],
     errors: list[dict[str, Any]],
     prompts: ReportPrompts,
 ) -> str:
-    """Render the page.
+    """Return the HTML text of the report.
 
     Args:
-        document: ``metrics.json``.
-        figures: SVG texts by name, see :func:`catimage.evaluation.plots.figures`.
-        errors: see :func:`error_rows`.
-        prompts: with or without images.
+        document: the content of ``metrics.json``.
+        figures: SVG texts by name, see :func:`catimage.evaluation.plots.draw_figures`.
+        errors: the rows of :func:`error_rows`.
+        prompts: the prompts to show; images may be missing.
     """
     page: str = (
         _environment()
@@ -113,7 +120,7 @@ def report(
 
 
 def _environment() -> Environment:
-    """Return the templates of the page with their filters and functions."""
+    """Return the Jinja environment of the report's templates, with their filters and functions."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -140,6 +147,7 @@ def _svg_uri(svg: str) -> str:
 
 
 def _sentences(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the sentences of the report by the names of their template variables."""
     return {
         "headline": text.headline(document),
         "comparisons": text.further_comparisons(document),
@@ -147,7 +155,7 @@ def _sentences(document: dict[str, Any]) -> dict[str, Any]:
         "decision_line": text.decision_line(document),
         "direction": text.direction(document),
         "few_prompts_line": text.few_prompts_line(document),
-        "router_cost": text.router_cost(document),
+        "router_cost_line": text.router_cost_line(document),
         "noise_line": text.noise_line(document),
         "image_set_lines": image_set_lines(document.get("sets")),
         "uncertainty_lines": uncertainty_lines(document.get("uncertainty")),

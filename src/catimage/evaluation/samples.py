@@ -1,4 +1,4 @@
-"""Predictions and labels per test prompt, and the prompts that the report shows as samples."""
+"""Predictions and labels per test prompt, and the sample prompts of the report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from catimage.common.arrays import Floats, Ints
 from catimage.data.dataset import Candidates
 
 MAX_PROMPTS = 6
-"""Prompts in the report's section of samples."""
+"""Maximum number of prompts in the report's section "Sample prompts"."""
 MAX_CANDIDATES = 8
-"""Candidates shown per prompt."""
+"""Maximum number of candidates shown per prompt, besides the routed one."""
 
 Images = Mapping[tuple[str, str], bytes]
 """Encoded images by prompt id and candidate."""
@@ -25,11 +25,11 @@ class PromptResults:
     """Test prompts with the router's predictions and the labels.
 
     Attributes:
-        ids: prompt ids.
-        texts: prompts.
+        ids: the ids of the prompts.
+        texts: the texts of the prompts.
         predicted: predicted qualities, (n_prompts, n_candidates).
         labels: measured qualities, (n_prompts, n_candidates).
-        candidates: the columns of both arrays.
+        candidates: the candidates, in the order of the columns of both arrays.
     """
 
     ids: list[str]
@@ -42,10 +42,10 @@ class PromptResults:
         """Return the prompt at ``row`` with the candidates at ``columns``, for the report.
 
         Args:
-            row: position of the prompt.
-            columns: positions of the candidates.
-            chosen: position of the routed candidate.
-            images: candidates without an image are shown without one.
+            row: the position of the prompt.
+            columns: the positions of the candidates to show.
+            chosen: the position of the routed candidate.
+            images: encoded images; those of some candidates may be missing.
         """
         names = self.candidates.names
         cells = [
@@ -63,7 +63,15 @@ class PromptResults:
 
 @dataclass(frozen=True)
 class Cell:
-    """One candidate for one prompt in the report; ``image`` is a data URI or empty."""
+    """One candidate for one prompt in the report.
+
+    Attributes:
+        candidate: the name of the candidate.
+        image: the image as a data URI; empty if there is none.
+        predicted: the predicted quality.
+        measured: the measured quality.
+        chosen: whether the router chooses this candidate for the prompt.
+    """
 
     candidate: str
     image: str
@@ -74,22 +82,30 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt in the report with its candidates."""
+    """A prompt in the report.
+
+    Attributes:
+        prompt: the text of the prompt.
+        cells: the candidates that are shown with the prompt.
+    """
 
     prompt: str
     cells: list[Cell]
 
 
 def contrasting_prompts(predicted: Floats, costs: Floats, limit: int = MAX_PROMPTS) -> Ints:
-    """Select prompts by their predicted gain from the most expensive candidate.
+    """Select prompts that gain little and prompts that gain much from the most expensive candidate.
 
     The gain is the predicted quality of the most expensive candidate minus that of the cheapest
-    (CATImage, figure 1). The rows are evenly spaced by rank, from the smallest to the largest gain.
+    (CATImage paper, figure 1). The selected prompts are evenly spaced in the order of their gains.
 
     Args:
-        predicted: (n_prompts, n_candidates).
-        costs: (n_candidates,).
-        limit: maximum number of rows.
+        predicted: predicted qualities, (n_prompts, n_candidates).
+        costs: the candidates' costs, (n_candidates,).
+        limit: the maximum number of prompts.
+
+    Returns:
+        The positions of the selected prompts, from the smallest to the largest gain.
     """
     gain = predicted[:, int(np.argmax(costs))] - predicted[:, int(np.argmin(costs))]
     order = np.argsort(gain, kind="stable")
@@ -101,10 +117,10 @@ def samples(rows: Ints, results: PromptResults, picked: Ints, images: Images) ->
     """Return the prompts at ``rows``, each with at most eight candidates and the chosen one.
 
     Args:
-        rows: positions of the prompts.
-        results: of all prompts.
-        picked: position of the candidate that each prompt is served, (n_prompts,).
-        images: candidates without an image are shown without one.
+        rows: the positions of the prompts.
+        results: predictions and labels of all prompts.
+        picked: the position of the candidate that each prompt is served, (n_prompts,).
+        images: encoded images; those of some candidates may be missing.
     """
     order = np.argsort(results.candidates.costs, kind="stable")
     count = min(MAX_CANDIDATES, len(order))

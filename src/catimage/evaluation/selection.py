@@ -1,7 +1,7 @@
 """Selection rates: the share of the prompts that each candidate receives.
 
-CATImage paper, appendix H. *Equation 3* is that of the CATImage paper: it chooses the candidate with
-the highest quality minus lambda times cost.
+See appendix H of the CATImage paper. *Equation 3* is that of the same paper: it chooses the
+candidate with the highest quality minus lambda times cost.
 """
 
 from __future__ import annotations

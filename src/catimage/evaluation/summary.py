@@ -1,5 +1,6 @@
-"""The text that stage evaluate prints: the router compared with each fixed candidate, and the
-budget.
+"""The text that the stage ``evaluate`` prints.
+
+It compares the router with each fixed candidate, and describes the budget and the decision cost.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from catimage.evaluation.plateau.text import plateau_lines
 
 
 def summary(document: dict[str, Any]) -> str:
-    """Summarise ``metrics.json`` in lines of about 120 columns.
+    """Summarize the core of ``metrics.json`` in lines of about 120 columns.
 
-    The figures of the table are held-out: lambda is selected on the validation split for each
-    candidate's cost.
+    The figures of the table are held-out: for each candidate's cost, lambda is selected on the
+    validation split.
     """
     estimator = document["budget"]["estimator"]
     rows = document["methods"][estimator]["by_candidate"]
@@ -52,7 +53,7 @@ def summary(document: dict[str, Any]) -> str:
 
 
 def full_summary(document: dict[str, Any]) -> str:
-    """Summarise ``metrics.json`` with its optional parts: image sets and the plateau rule."""
+    """Summarize ``metrics.json`` with its optional parts, set metrics and the plateau rule."""
     lines = [*image_set_lines(document["sets"]), *plateau_lines(document["plateau"])]
     return "\n".join([summary(document), *lines])
 

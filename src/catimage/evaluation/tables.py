@@ -1,5 +1,7 @@
-"""CATImage's Tables 2 and 3: the quality of routing at each candidate's cost, and the cost of
-matching each candidate's quality.
+"""Tables 2 and 3 of the CATImage paper.
+
+Table 2 has the quality of routing at each candidate's cost, Table 3 the cost of matching each
+candidate's quality.
 """
 
 from __future__ import annotations
@@ -27,21 +29,25 @@ def by_candidate(
     test: Floats,
     bootstrap: PairedBootstrap,
 ) -> list[dict[str, Any]]:
-    """Return ``by_candidate`` of ``metrics.json``.
+    """Return the key ``by_candidate`` of ``metrics.json``: one row per candidate.
 
-    In-sample figures, as in the paper: ``quality_at_cost`` (Table 2) is the best point of the test
-    curve at no more than the candidate's cost, ``se`` its standard error over prompts, and
-    ``cost_ratio_to_match`` (Table 3) the cost of the cheapest point at least as good as the
-    candidate, divided by the candidate's cost. Held-out figures: ``selected_*``, ``gain`` over the
-    candidate and its paired 95% ``interval`` describe the policy with the best validation quality
-    at no more than the candidate's cost, ``selected_match`` the cheapest policy that is as good as
-    the candidate on validation. Where no policy matches, the value is None.
+    The in-sample figures are computed from the curve on the test split, as in the paper.
+    ``quality_at_cost`` (Table 2) is the best quality at no more than the candidate's cost, and
+    ``se`` its standard error over prompts. ``cost_ratio_to_match`` (Table 3) is the lowest cost
+    with at least the candidate's quality, divided by the candidate's cost.
+
+    The held-out figures describe policies that are selected on the validation split.
+    ``selected_lambda``, ``selected_cost`` and ``selected_quality`` are those of the best policy at
+    no more than the candidate's cost; ``gain`` is its gain over the candidate, with the paired 95%
+    ``interval``. ``selected_match`` describes the cheapest policy that is as good as the candidate
+    on the validation split. Figures of a match are None if no policy is as good.
 
     Args:
-        method: the policies.
-        candidates: the columns of the labels.
-        validation, test: labels (n_prompts, n_candidates).
-        bootstrap: of the test prompts.
+        method: the policies of one method.
+        candidates: the candidates, in the order of the columns of the labels.
+        validation: labels of the validation split, (n_val, n_candidates).
+        test: labels of the test split, (n_test, n_candidates).
+        bootstrap: resamples of the test prompts.
     """
     costs, held_out = candidates.costs, method.held_out
     within = [held_out.outcome(held_out.position_at_cost(float(c))) for c in costs]
@@ -63,6 +69,7 @@ def by_candidate(
 
 
 def _held_out_row(outcome: Outcome) -> dict[str, Any]:
+    """Return the keys that begin with ``selected_``."""
     return {
         "selected_lambda": outcome.lam,
         "selected_cost": float(outcome.cost.mean()),
@@ -71,7 +78,7 @@ def _held_out_row(outcome: Outcome) -> dict[str, Any]:
 
 
 def _matching_outcomes(policies: PolicyCurve, validation: Floats) -> list[Outcome | None]:
-    """Return, per candidate, the outcome of the cheapest policy that matches it on validation."""
+    """Return the outcome of the cheapest policy that matches each candidate on validation."""
     positions = [policies.position_to_match(float(labels.mean())) for labels in validation.T]
     return [None if position is None else policies.outcome(position) for position in positions]
 
@@ -79,7 +86,7 @@ def _matching_outcomes(policies: PolicyCurve, validation: Floats) -> list[Outcom
 def _match_rows(
     outcomes: list[Outcome | None], costs: Floats, test: Floats, bootstrap: PairedBootstrap
 ) -> list[dict[str, Any] | None]:
-    """Return ``selected_match`` of each candidate; all intervals come from one pass."""
+    """Return ``selected_match`` of each candidate, with one bootstrap pass for all intervals."""
     matched = [(m, outcome) for m, outcome in enumerate(outcomes) if outcome]
     rows: list[dict[str, Any] | None] = [None] * len(outcomes)
     if not matched:
@@ -102,7 +109,7 @@ def _match_rows(
 
 
 def _in_sample_row(policies: PolicyCurve, cost: float, labels: Floats) -> dict[str, Any]:
-    """Return the paper's figures for one candidate with ``labels`` (n_test,)."""
+    """Return the in-sample figures of one candidate with this cost and these labels, (n_test,)."""
     position, quality = policies.position_at_cost(cost), float(labels.mean())
     match = policies.position_to_match(quality)
     return {

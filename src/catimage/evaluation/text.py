@@ -12,13 +12,18 @@ from catimage.evaluation.intervals import verdict
 from catimage.evaluation.tables import cost_ratio
 
 PAPER_TFLOPS = 0.001
-"""Upper bound of a decision's cost in CATImage 5.1."""
+"""Upper bound of the cost of one decision (CATImage paper, section 5.1)."""
 MIN_PROMPTS = 30
-"""Test prompts below which the bootstrap's intervals are clearly too narrow."""
+"""Minimum number of test prompts for bootstrap intervals that are not clearly too narrow."""
 
 
 def compared_with(figures: dict[str, Any], reference: str) -> str:
-    """Describe a ``gain`` and its ``interval`` in words that follow the name of a policy."""
+    """Return a phrase about the gain of a policy, which follows the name of the policy.
+
+    Args:
+        figures: a dictionary with the gain, ``gain``, and its 95% interval, ``interval``.
+        reference: the policy that the gain is over.
+    """
     gain = format_gain(figures["gain"], figures["interval"])
     return {
         "better": f"gains {gain} over {reference}",
@@ -28,7 +33,10 @@ def compared_with(figures: dict[str, Any], reference: str) -> str:
 
 
 def headline(document: dict[str, Any]) -> str:
-    """Compare the calibrated router with the best fixed candidate within its budget."""
+    """Return the sentence that compares the router with the best fixed candidate within its budget.
+
+    If every candidate costs more than the budget, it compares with the best single candidate.
+    """
     budget = document["budget"]
     if budget["best_fixed"] is None:
         return against_best_single(document)
@@ -39,7 +47,7 @@ def headline(document: dict[str, Any]) -> str:
 
 
 def against_best_single(document: dict[str, Any]) -> str:
-    """Compare the calibrated router with the best single candidate at any cost."""
+    """Return a sentence that compares the router with the best single candidate at any cost."""
     figures = document["budget"]["best_single"]
     return _router_against("the best single candidate", figures, figures["cost_ratio"])
 
@@ -51,13 +59,15 @@ def _router_against(reference: str, figures: dict[str, Any], share: float | None
 
 
 def further_comparisons(document: dict[str, Any]) -> list[str]:
-    """Compare the router with the best mix, and with the best single candidate if the headline does
-    not.
+    """Return sentences that compare the router with other policies than the headline does.
+
+    They are the best mix of two candidates, and the best single candidate if that differs from the
+    best fixed candidate within the budget.
     """
     budget = document["budget"]
     lines = []
     if budget["mix"]:
-        mix = "the best random mix of two candidates at the cost that it realised"
+        mix = "the best random mix of two candidates at the same mean cost"
         lines.append(f"The router {compared_with(budget['mix'], mix)}.")
     fixed = budget["best_fixed"]
     if fixed and fixed["candidate"] != budget["best_single"]["candidate"]:
@@ -66,7 +76,7 @@ def further_comparisons(document: dict[str, Any]) -> list[str]:
 
 
 def budget_line(document: dict[str, Any]) -> str:
-    """Describe the calibrated rule, its realised cost, and the budget or the floors."""
+    """Return a sentence about the router's lambda and mean cost, and the budget or the floors."""
     budget, unit = document["budget"], document["cost_unit"]
     low, high = map(format_number, budget["realised_mean_cost_interval"])
     realised = (
@@ -80,6 +90,7 @@ def budget_line(document: dict[str, Any]) -> str:
 
 
 def _lambdas(rule: list[dict[str, Any]]) -> str:
+    """Format the lambda of each part of a rule, with its share if there are several parts."""
     if len(rule) == 1:
         return format_number(rule[0]["lambda"])
     parts = (f"{format_number(p['lambda'])} for {format_percent(p['share'])}" for p in rule)
@@ -87,6 +98,7 @@ def _lambdas(rule: list[dict[str, Any]]) -> str:
 
 
 def _target(document: dict[str, Any]) -> str:
+    """Return a phrase about the budget, or about the required quality."""
     budget = document["budget"]
     target = f"{format_number(budget['target'])} {document['cost_unit']}"
     floor = budget["quality_floor"]
@@ -94,44 +106,50 @@ def _target(document: dict[str, Any]) -> str:
         return f"of a budget of {target}"
     own_direction = -floor if document["lower_is_better"] else floor
     return (
-        f"after {target} on validation, with a quality of"
-        f" {format_number(budget['realised_quality'])} for a floor of"
+        f"compared with {target} on validation, with a mean quality of"
+        f" {format_number(budget['realised_quality'])}; the required quality is"
         f" {format_number(own_direction)}"
     )
 
 
 def _floors(floors: list[dict[str, Any]]) -> str:
     return "".join(
-        f" Mean {floor['metric']} on test: {format_number(floor['realised'])}, calibrated to"
+        f" The mean {floor['metric']} on test is {format_number(floor['realised'])}; the floor is"
         f" {format_number(floor['floor'])}."
         for floor in floors
     )
 
 
 def decision_line(document: dict[str, Any]) -> str:
-    """Describe the cost of one decision, relative to the cheapest candidate if the unit allows."""
+    """Return a sentence about the cost of one decision of the router.
+
+    If costs are in TFLOPs, it includes the share of the cheapest candidate's cost.
+    """
     parts = document["decision_tflops"]
     total = sum(parts.values())
     cheapest = min(row["cost"] for row in document["candidates"])
     share = (
-        f", {format_percent(total / cheapest)} of the cheapest candidate"
+        f", {format_percent(total / cheapest)} of the cheapest candidate's cost"
         if document["cost_unit"] == "tflops" and cheapest
         else ""
     )
-    encoder = f"text encoder {format_number(parts['text_encoder'], 2)}, longest test prompt"
-    return f"A decision costs {format_number(total, 2)} TFLOPs{share} ({encoder}){_ms(document)}."
-
-
-def router_cost(document: dict[str, Any]) -> str:
-    """Describe the cost of one decision in the line below every table of the report."""
-    total = sum(document["decision_tflops"].values())
+    encoder = f"of which the text encoder {format_number(parts['text_encoder'], 2)}"
     return (
-        f"The router itself: {format_number(total, 2)} TFLOPs{_ms(document)} per decision; the"
-        f" paper's takes less than {PAPER_TFLOPS} TFLOPs."
+        f"A decision for the longest test prompt costs {format_number(total, 2)} TFLOPs{share}"
+        f" ({encoder}){_milliseconds(document)}."
     )
 
 
-def _ms(document: dict[str, Any]) -> str:
+def router_cost_line(document: dict[str, Any]) -> str:
+    """Return the line below the tables of the report, the cost of one decision of the router."""
+    total = sum(document["decision_tflops"].values())
+    cost = f"{format_number(total, 2)} TFLOPs{_milliseconds(document)}"
+    paper_cost = f"in the CATImage paper, less than {PAPER_TFLOPS} TFLOPs"
+    return f"The router itself: {cost} per decision; {paper_cost}."
+
+
+def _milliseconds(document: dict[str, Any]) -> str:
+    """Return a phrase about the time of one decision; empty if it was not measured."""
     ms = document.get("decision_ms")
     if not ms:
         return ""
@@ -142,17 +160,17 @@ def _ms(document: dict[str, Any]) -> str:
 
 
 def baselines_line(methods: dict[str, Any], estimator: str) -> str:
-    """Explain why Table 3 also lists the best fixed candidate and the best mix of two.
+    """Return sentences that explain the two columns for baselines in Table 3 of the report.
 
     Args:
-        methods: of one metric.
-        estimator: the router's.
+        methods: the key ``methods`` of one metric in ``metrics.json``.
+        estimator: the name of the router's estimator.
     """
     routed, fixed, mix = (methods[name]["by_candidate"] for name in (estimator, "fixed", "mix"))
     reason = (
-        "The best fixed candidate and the best random mix of two do not route. Where a cheap"
-        " candidate is as good as more expensive ones, they match those at a low cost too, and a"
-        " small share of the router is due to the pool."
+        "The best fixed candidate and the best random mix of two candidates do not use the prompt."
+        " Where a cheap candidate is as good as more expensive ones, they also match these at a low"
+        " cost, so a low cost of the router is due to the pool."
     )
     matched = sum(_share_to_match(row) < 1 - 1e-9 for row in fixed)
     if not matched:
@@ -162,29 +180,34 @@ def baselines_line(methods: dict[str, Any], estimator: str) -> str:
         for m, row in enumerate(routed)
     )
     return (
-        f"{reason} Here this is so for {matched} of {len(fixed)} candidates; the router is cheaper"
-        f" than both for {cheaper}."
+        f"{reason} A cheaper fixed candidate matches {matched} of the {len(fixed)} candidates; the"
+        f" router is cheaper than both baselines for {cheaper}."
     )
 
 
 def _share_to_match(row: dict[str, Any]) -> float:
+    """Return ``cost_ratio_to_match``, or infinity if the candidate is not matched."""
     share = row["cost_ratio_to_match"]
     return float("inf") if share is None else float(share)
 
 
 def few_prompts_line(document: dict[str, Any]) -> str:
-    """Warn about intervals from fewer than 30 test prompts; empty if there are enough."""
+    """Return a warning about fewer than 30 test prompts; empty if there are enough."""
     n = document["n_test"]
     if n >= MIN_PROMPTS:
         return ""
     return (
-        f"The test split has only {n} prompt{'s' * (n > 1)}, so bootstrap intervals are too narrow:"
-        f" use at least {MIN_PROMPTS}."
+        f"The test split has only {n} prompt{'s' * (n > 1)}, so bootstrap intervals are too narrow."
+        f" Use at least {MIN_PROMPTS} test prompts."
     )
 
 
 def left_out_line(document: dict[str, Any]) -> str:
-    """Count the prompts left out of one metric's part of the document; empty if there are none."""
+    """Return a line with the number of prompts that were left out; empty if there are none.
+
+    Args:
+        document: the figures of one metric, or ``metrics.json`` for the routed metric.
+    """
     counts = {split: count for split, count in document.get("left_out", {}).items() if count}
     if not counts:
         return ""
@@ -193,9 +216,10 @@ def left_out_line(document: dict[str, Any]) -> str:
 
 
 def noise_line(document: dict[str, Any]) -> str:
-    """Describe the noise in the oracle's gain and the share of the rest that the router captures.
+    """Return a sentence about the noise in the oracle's gain, and the gain that can be learned.
 
-    Empty if the noise is unknown.
+    The sentence includes the share of the learnable gain that the router captures. It is empty if
+    the noise is unknown.
     """
     noise = document.get("noise")
     if not noise:
@@ -219,7 +243,7 @@ def noise_line(document: dict[str, Any]) -> str:
 
 
 def direction(document: dict[str, Any]) -> str:
-    """State how to read the qualities."""
+    """Return a phrase with the name of the metric and the direction of its improvement."""
     if document["lower_is_better"]:
         return f"{document['metric']}, negated (lower is better), so that higher is better"
     return f"{document['metric']}, higher is better"

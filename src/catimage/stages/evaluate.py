@@ -1,4 +1,4 @@
-"""Stage evaluate: the calibrated router and every estimator on the test split."""
+"""The stage ``evaluate``: evaluate the calibrated router and every estimator on the test split."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from catimage.evaluation.evaluate import Evaluation
 from catimage.evaluation.image_sets.document import ImageSource
 from catimage.evaluation.plateau.data import series_estimators
 from catimage.evaluation.plateau.document import PlateauInputs
-from catimage.evaluation.plots import deferral_table, figures
-from catimage.evaluation.report import error_rows, report, report_prompts
+from catimage.evaluation.plots import deferral_table, draw_figures
+from catimage.evaluation.report import error_rows, render_report, report_prompts
 from catimage.evaluation.selection import selection_table
 from catimage.evaluation.summary import full_summary
 from catimage.evaluation.test_data import (
@@ -41,12 +41,14 @@ from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params, scores: Path | None = None) -> None:
-    """Write ``reports/metrics.json``, ``reports/plots/`` and ``reports/report.html``, or none.
+    """Write ``reports/metrics.json``, ``reports/plots/`` and ``reports/report.html``.
+
+    If an error occurs, none of them changes.
 
     Args:
-        workspace: with a calibrated router.
-        params: of the workspace.
-        scores: a scores file whose prompts are the test split, in place of the workspace's own.
+        workspace: a workspace with a calibrated router.
+        params: the parameters of the workspace.
+        scores: a scores file whose prompts replace the test split of the workspace.
 
     Raises:
         InputError: there is no router or no estimator, the router was calibrated for another metric
@@ -60,22 +62,22 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     selection = selection_table(evaluation.point.predicted, evaluation.candidates)
     artifacts = _read_artifacts(workspace, params, evaluation, images)
     document = evaluation_document(evaluation, artifacts, selection)
-    drawn = figures(document, selection, evaluation.results)
+    svg_by_name = draw_figures(document, selection, evaluation.results)
     prompts = report_prompts(evaluation.results, evaluation.point, document["cases"], images)
-    page = report(document, drawn, error_rows(evaluation.results), prompts)
+    page = render_report(document, svg_by_name, error_rows(evaluation.results), prompts)
     tables = {"deferral": deferral_table(document), "selection": selection}
     with ExitStack() as stack:
-        out, plots, html = (
+        metrics_file, plots_folder, report_file = (
             stack.enter_context(replacing(workspace.reports / name))
             for name in ("metrics.json", "plots", "report.html")
         )
-        plots.mkdir()
+        plots_folder.mkdir()
         for name, table in tables.items():
-            table.to_csv(plots / f"{name}.csv", index=False)
-        for name, svg in drawn.items():
-            (plots / f"{name}.svg").write_text(svg, encoding="utf-8")
-        out.write_text(format_json(document), encoding="utf-8")
-        html.write_text(page, encoding="utf-8")
+            table.to_csv(plots_folder / f"{name}.csv", index=False)
+        for name, svg in svg_by_name.items():
+            (plots_folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        metrics_file.write_text(format_json(document), encoding="utf-8")
+        report_file.write_text(page, encoding="utf-8")
     print(full_summary(document), flush=True)
 
 
@@ -87,14 +89,15 @@ def _check_router(router: Router, params: Params) -> None:
         if calibrated != configured:
             raise InputError(
                 f"params.yaml: {key} is {configured!r}, but models/router was calibrated for"
-                f" {calibrated!r}. Train and calibrate again."
+                f" {calibrated!r}. Run 'catimage train' and"
+                " 'catimage calibrate'."
             )
 
 
 def _read_evaluation(
     workspace: Workspace, params: Params, router: Router, scores: Path | None
 ) -> Evaluation:
-    """Read the tables, and predict the validation and test prompts with every estimator."""
+    """Read the tables and predict the validation and test prompts with every estimator."""
     metrics = trained_metrics(workspace, router.metric)
     lower = lower_is_better_metrics(metrics, params.label, params.imported)
     complete = params.validation.complete_labels
@@ -113,6 +116,7 @@ def _read_evaluation(
 def _read_artifacts(
     workspace: Workspace, params: Params, evaluation: Evaluation, images: Path | None
 ) -> Artifacts:
+    """Collect the inputs of the optional parts of ``metrics.json``."""
     metric, names = evaluation.routed.metric, evaluation.candidates.names
     folder = workspace.estimators / metric / evaluation.router.estimator_name
     context = MetricContext(params.encoder, params.label.device, params.label.weights)
@@ -127,6 +131,7 @@ def _read_artifacts(
 def _plateau_inputs(
     workspace: Workspace, params: Params, evaluation: Evaluation, images: Path | None
 ) -> PlateauInputs:
+    """Read the step groups, metric ranges and out-of-fold predictions for the plateau rule."""
     candidates = evaluation.candidates
     pool = None if params.imported else load_pool(params.pool, workspace.pools)
     generators = dict(zip(candidates.names, candidates.generators, strict=True))

@@ -1,4 +1,4 @@
-"""The connection to MLflow, and the names that are used there."""
+"""The connection to MLflow, and the names of the experiment, the model and the aliases."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ MODEL = "router"
 EXPERIMENT = "catimage"
 """Name of the experiment."""
 CHAMPION, CHALLENGER = "champion", "challenger"
-"""Aliases of model versions."""
+"""Aliases of model versions: the router in production, and the newest router."""
 
 
 def connect(workspace: Workspace) -> MlflowClient:
-    """Select the tracking server and the experiment, and return a client.
+    """Connect to the tracking server and select the experiment.
 
-    The server is ``MLFLOW_TRACKING_URI`` or, by default, ``mlflow.db`` (SQLite) in the workspace.
-    The experiment is created if it does not exist.
+    The server is the environment variable ``MLFLOW_TRACKING_URI`` or, by default, the SQLite
+    database ``mlflow.db`` in the workspace. The experiment is created if it does not exist.
+
+    Args:
+        workspace: the workspace that runs are logged for.
+
+    Returns:
+        A client of the server.
 
     Raises:
         InputError: MLflow is not installed.
@@ -35,8 +41,10 @@ def connect(workspace: Workspace) -> MlflowClient:
     try:
         import mlflow
     except ModuleNotFoundError as error:
-        raise InputError("MLflow is not installed. Run pip install 'catimage[mlflow]'.") from error
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it logs every table that it creates
+        raise InputError(
+            "mlflow: the package is not installed. Run pip install 'catimage[mlflow]'."
+        ) from error
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # hide the log of created tables
     root, remote = workspace.root.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(remote or f"sqlite:///{root / 'mlflow.db'}")
     client: MlflowClient = mlflow.MlflowClient()
@@ -48,6 +56,6 @@ def connect(workspace: Workspace) -> MlflowClient:
 
 
 def newest_version(client: MlflowClient) -> ModelVersion | None:
-    """Return the newest version of the registered router, or None."""
+    """Return the newest version of the registered router, or None if there is no version."""
     versions = client.search_model_versions(f"name='{MODEL}'")
     return max(versions, key=lambda v: int(v.version), default=None)

@@ -1,5 +1,7 @@
-"""The promotion gate: a router becomes champion only if it is not worse than the current champion
-on the same test prompts.
+"""The promotion gate, which decides whether a registered router becomes the champion.
+
+The champion is the router in production, the challenger the newest registered router. The
+challenger becomes champion if it is not worse than the champion on the same test prompts.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 TOLERANCE = 1e-12
-"""Rounding error of the mean difference."""
+"""Largest negative mean difference that counts as a rounding error."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class GateDecision:
 
     Attributes:
         promoted: whether the challenger becomes champion.
-        reason: one sentence.
+        reason: the reason for the decision in one sentence.
     """
 
     promoted: bool
@@ -45,16 +47,18 @@ class GateDecision:
 def gate_decision(
     client: MlflowClient, version: str, router: Router, workspace: Workspace, params: Params
 ) -> GateDecision:
-    """Compare a model version with the champion on the workspace's test split.
+    """Decide whether a challenger becomes champion.
 
-    A champion that this version of CATImage cannot load cannot be served either, so it is replaced.
+    The challenger is compared with the champion on the test split of the workspace. It replaces a
+    champion that cannot be loaded by this version of CATImage, because this version cannot serve
+    such a champion.
 
     Args:
-        client: of MLflow.
-        version: the challenger's model version.
+        client: a client of the MLflow server.
+        version: the model version of the challenger.
         router: the challenger.
-        workspace: its tables provide the test prompts and labels.
-        params: of the workspace.
+        workspace: the workspace with the test prompts and labels.
+        params: the parameters of the workspace.
 
     Raises:
         InputError: the champion's files cannot be read.
@@ -65,18 +69,18 @@ def gate_decision(
     if champion is None:
         return GateDecision(True, "there was no champion")
     if str(champion) == str(version):
-        return GateDecision(True, "it is the champion already")
+        return GateDecision(True, "this version is already the champion")
     try:
-        current = _load_champion()
+        champion_router = _load_champion()
     except (MlflowException, OSError) as error:
         raise InputError(
-            f"MLflow: the champion, version {champion} of {MODEL!r}, cannot be read ({error})."
-            " Restore its files or delete the alias."
+            f"MLflow: version {champion} of {MODEL!r}, the champion, cannot be read ({error})."
+            f" Restore its files, or delete the alias {CHAMPION!r}."
         ) from error
     except InputError as error:
         return GateDecision(True, f"the champion cannot be compared: {error}")
     texts, labels = _test_labels(workspace, params, router)
-    return compare_routers(current, router, texts, labels)
+    return compare_routers(champion_router, router, texts, labels)
 
 
 def _load_champion() -> Router:
@@ -88,7 +92,7 @@ def _load_champion() -> Router:
 
 
 def _test_labels(workspace: Workspace, params: Params, router: Router) -> tuple[list[str], Floats]:
-    """Return the test prompts with all labels, and their labels (n, n_candidates)."""
+    """Return the test prompts with all labels, and these labels, (n, n_candidates)."""
     lower = lower_is_better_metrics([router.metric], params.label, params.imported)
     data = Dataset.read(workspace, router.cost_unit, lower, params.validation.complete_labels)
     candidates = Candidates(router.candidates, router.costs, router.cost_unit)
@@ -106,24 +110,27 @@ def compare_routers(
     draws: int = 2000,
     seed: int = 0,
 ) -> GateDecision:
-    """Compare two routers on the challenger's test prompts, each with its own calibrated rule.
+    """Compare two routers, each with its own calibrated rule, on the same prompts.
 
-    The criterion is the objective of equation 3, the mean of quality minus lambda times cost, with
-    the challenger's lambda and costs. The challenger is *not worse* if the mean difference, paired
-    over prompts, is 0 or more; its 95% interval is reported. Requiring only that the difference is
-    not significantly negative would let the quality fall a little with each retraining. A champion
-    of another metric or cost unit, or with a removed candidate, cannot serve this pool, so it is
-    replaced.
+    The criterion is the objective of equation 3 of the CATImage paper: the mean of quality minus
+    lambda times cost, with the challenger's lambda and costs. The challenger is *not worse* if the
+    mean difference between the routers is at least 0. If the criterion were only that the
+    difference is not significantly negative, the quality could decrease a little with each
+    retraining.
+
+    A champion with another metric, another cost unit or a removed candidate cannot serve the
+    challenger's pool. Such a champion is replaced without a comparison.
 
     Args:
         champion: the current champion.
         challenger: the new router.
-        prompts: test prompts, (n,).
-        labels: of the challenger's candidates, (n, n_candidates), higher is better.
-        draws, seed: resamples and seed of the bootstrap.
+        prompts: the test prompts, (n,).
+        labels: labels of the challenger's candidates, (n, n_candidates), higher is better.
+        draws: the number of bootstrap resamples for the interval in the reason.
+        seed: the seed of the bootstrap.
     """
     if obstacle := _obstacle(champion, challenger):
-        reason = f"the champion cannot be compared, nor serve this pool: {obstacle}"
+        reason = f"the champion cannot be compared and cannot serve this pool: {obstacle}"
         return GateDecision(True, reason)
     old_quality, old_cost = _outcome(champion, challenger, prompts, labels)
     quality, cost = _outcome(challenger, challenger, prompts, labels)
@@ -141,7 +148,7 @@ def compare_routers(
 
 
 def _obstacle(champion: Router, challenger: Router) -> str:
-    """Return why two routers cannot be compared, or an empty string."""
+    """Return the reason why two routers cannot be compared; empty if they can."""
     if champion.metric != challenger.metric:
         return f"it routes on {champion.metric}, not {challenger.metric}"
     if champion.cost_unit != challenger.cost_unit:
@@ -153,7 +160,14 @@ def _obstacle(champion: Router, challenger: Router) -> str:
 def _outcome(
     router: Router, pool: Router, prompts: Sequence[str], labels: Floats
 ) -> tuple[Floats, Floats]:
-    """Return quality and cost (n,) of a router's decisions, by the labels and costs of ``pool``."""
+    """Return the quality and the cost of a router's decisions, both (n,).
+
+    Args:
+        router: the router that decides.
+        pool: the router whose candidates and costs are used.
+        prompts: the prompts, (n,).
+        labels: labels of the candidates of ``pool``, (n, n_candidates).
+    """
     decisions = router.route(prompts)
     chosen = np.array([pool.candidates.index(decision.candidate) for decision in decisions])
     return labels[np.arange(len(prompts)), chosen], pool.costs[chosen]

@@ -1,4 +1,4 @@
-"""Parameters, figures and the origin of a router, as MLflow stores them with a run."""
+"""Parameters, metrics and tags of a workspace in the form in which MLflow stores them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_metrics(workspace: Workspace) -> dict[str, Any]:
     """Read ``reports/metrics.json``.
 
     Raises:
-        InputError: it does not exist.
+        InputError: the file does not exist.
     """
     path = workspace.reports / "metrics.json"
     if not path.exists():
@@ -28,7 +28,14 @@ def read_metrics(workspace: Workspace) -> dict[str, Any]:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Join nested keys with dots. Lists become JSON; None is left out."""
+    """Return a nested dictionary as a flat one, with nested keys joined by dots.
+
+    Lists become JSON texts. Values that are None are left out.
+
+    Args:
+        tree: the nested dictionary.
+        prefix: a text that precedes every key.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -39,10 +46,10 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def run_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Select the numbers of ``metrics.json`` that are compared between runs.
+    """Return the numbers of ``metrics.json`` that are compared between runs, with flat keys.
 
-    These are the figures of the budget, of the best single candidate and of the oracle, and the
-    held-out figures of each estimator.
+    These are the figures of the budget, of the best single candidate and of the oracle, and for
+    each method ``mean_curve_quality``, ``max_quality`` and the held-out figures.
     """
     documents = {key: metrics[key] for key in ("budget", "best_single", "oracle_quality")}
     for name, method in metrics["methods"].items():
@@ -58,10 +65,10 @@ def run_metrics(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def lineage_tags(workspace: Workspace) -> dict[str, str]:
-    """Return the git commit, the MD5 of ``params.yaml``, ``dvc.lock`` and every DVC output, and the
-    tag of the Bento.
+    """Return the tags that identify the code and the data of a router.
 
-    What does not exist is left out.
+    They are the git commit, the MD5 hashes of ``params.yaml``, of ``dvc.lock`` and of every DVC
+    output, and the tag of the Bento. Tags of files that do not exist are left out.
     """
     lock, bento = workspace.root / "dvc.lock", workspace.dist / "bento.json"
     tags = _git_commit(workspace)
@@ -79,6 +86,7 @@ def lineage_tags(workspace: Workspace) -> dict[str, str]:
 
 
 def _git_commit(workspace: Workspace) -> dict[str, str]:
+    """Return the tag of the current git commit; empty outside a git repository."""
     if not shutil.which("git"):
         return {}
     git = subprocess.run(

@@ -1,4 +1,4 @@
-"""The router as an MLflow pyfunc model from code.
+"""The router as an MLflow pyfunc model that is loaded from code.
 
 MLflow stores this file and the folder ``models/router`` with the model, and runs the file when the
 model is loaded. No pickle is used, and no other module imports this one.
@@ -17,20 +17,31 @@ from catimage.router import Router
 
 
 class RoutingModel(PythonModel):
-    """Routes prompts: ``model.predict(DataFrame({"prompt": [...]}), params={"budget": 2.0})``.
+    """A model that selects a candidate for each prompt.
 
-    ``params`` may have ``budget`` (mean cost) or ``lambda``; without either, the calibrated rule is
-    used.
+    Example:
+        >>> prompts = pd.DataFrame({"prompt": ["a red circle"]})  # doctest: +SKIP
+        >>> model.predict(prompts, params={"budget": 2.0})  # doctest: +SKIP
     """
 
     def load_context(self, context: Any) -> None:
-        """Load the router from the model's artifact."""
+        """Load the router from the artifact ``router`` of the model."""
         self.router = Router.load(Path(context.artifacts["router"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one row per prompt: ``prompt, candidate, cost, predicted_quality, lambda``.
+        """Route prompts.
+
+        Args:
+            context: the context of MLflow, which is not used.
+            model_input: a table with the column ``prompt``.
+            params: ``budget``, a mean cost, or ``lambda``. Without either, the calibrated rule is
+                used.
+
+        Returns:
+            One row per prompt with the columns ``prompt``, ``candidate``, ``cost``,
+            ``predicted_quality`` and ``lambda``.
 
         Raises:
             InputError: see :meth:`catimage.router.Router.route`.

@@ -1,4 +1,8 @@
-"""Registration of a calibrated router: a run, a model version, and its aliases."""
+"""Registration of a calibrated router in MLflow.
+
+A registration logs a run, creates a model version and sets the aliases ``challenger`` (the newest
+version) and ``champion`` (the version in production).
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
-DIGEST = "router_digest"
-"""Tag of a model version: the digest of the router's files."""
+DIGEST_TAG = "router_digest"
+"""Name of the tag of a model version that stores the digest of the router's files."""
 REQUIREMENTS = (
     "catimage",
     "mlflow",
@@ -34,20 +38,20 @@ REQUIREMENTS = (
     "skops",
     "torch",
 )
-"""Packages whose installed versions are pinned in the model: a stored estimator must be read by the
-versions that wrote it.
+"""Packages whose installed versions are pinned in the model, because a stored estimator must be
+loaded with the versions that it was saved with.
 """
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegistrationResult:
     """The result of :func:`register`.
 
     Attributes:
-        run_id: the MLflow run.
-        version: the router's model version.
-        champion: whether this version is the champion now.
-        reason: why it is, or why it is not.
+        run_id: the id of the MLflow run.
+        version: the model version of the router.
+        champion: whether this version is now the champion.
+        reason: the reason why this version is or is not the champion.
     """
 
     run_id: str
@@ -56,11 +60,19 @@ class Registered:
     reason: str
 
 
-def register(workspace: Workspace, params: Params) -> Registered:
+def register(workspace: Workspace, params: Params) -> RegistrationResult:
     """Log the workspace as a run and the router as a model version, and apply the promotion gate.
 
-    The version gets the alias ``challenger``; the gate decides whether it also gets ``champion``. A
-    router whose files are unchanged gets no new version, but passes through the gate again.
+    The version gets the alias ``challenger``. The promotion gate
+    (:mod:`catimage.tracking.gate`) decides whether it also gets the alias ``champion``. For a
+    router whose files are unchanged, no new version is created, but the gate is applied again.
+
+    Args:
+        workspace: a workspace with a calibrated and evaluated router.
+        params: the parameters of the workspace.
+
+    Returns:
+        The model version and the decision of the gate.
 
     Raises:
         InputError: MLflow is not installed, a stage has not run, or the champion cannot be read.
@@ -69,14 +81,16 @@ def register(workspace: Workspace, params: Params) -> Registered:
     metrics = run_metrics(read_metrics(workspace))
     client = connect(workspace)
     version = newest_version(client)
-    if version is None or version.tags.get(DIGEST) != folder_digest(workspace.router):
+    if version is None or version.tags.get(DIGEST_TAG) != folder_digest(workspace.router):
         version = _log_run(client, workspace, params, router, metrics)
     client.set_registered_model_alias(MODEL, CHALLENGER, version.version)
     decision = gate_decision(client, version.version, router, workspace, params)
     client.set_model_version_tag(MODEL, version.version, "gate", decision.reason)
     if decision.promoted:
         client.set_registered_model_alias(MODEL, CHAMPION, version.version)
-    return Registered(str(version.run_id), str(version.version), decision.promoted, decision.reason)
+    return RegistrationResult(
+        str(version.run_id), str(version.version), decision.promoted, decision.reason
+    )
 
 
 def _log_run(
@@ -86,7 +100,11 @@ def _log_run(
     router: Router,
     metrics: dict[str, float],
 ) -> ModelVersion:
-    """Log a run with parameters, metrics, tags, reports and the router; return its version."""
+    """Log a run with parameters, metrics, tags, reports and the router.
+
+    Returns:
+        The new model version.
+    """
     import mlflow
 
     reports = workspace.reports
@@ -101,7 +119,9 @@ def _log_run(
         _log_model(workspace, router)
     version = newest_version(client)
     assert version is not None
-    client.set_model_version_tag(MODEL, version.version, DIGEST, folder_digest(workspace.router))
+    client.set_model_version_tag(
+        MODEL, version.version, DIGEST_TAG, folder_digest(workspace.router)
+    )
     return version
 
 
@@ -109,7 +129,7 @@ def _log_model(workspace: Workspace, router: Router) -> None:
     """Log the router as a pyfunc model from code, without pickle."""
     import mlflow
 
-    # MLflow warns that a signature without an input example cannot be checked.
+    # Ignore the warning of MLflow that a signature without an input example cannot be checked.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         mlflow.pyfunc.log_model(
             name=MODEL,
@@ -128,6 +148,7 @@ def _log_model(workspace: Workspace, router: Router) -> None:
 
 
 def _signature() -> ModelSignature:
+    """Return the input columns, the output columns and the parameters of the model."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 

@@ -26,6 +26,7 @@ METRICS = ["fid_tiny", "kid_tiny", "is_tiny"]
 
 
 def captions(n):
+    """Return n different captions of scenes with two shapes."""
     pairs = [(a, b) for a in COLOURS for b in COLOURS if a < b]
     return [
         f"two {a} {SHAPES[i % 6 + 1]}s on a plain {b} background"
@@ -34,14 +35,14 @@ def captions(n):
 
 
 def results_of(texts, predicted=(0.2, 0.9)):
-    """Return test prompts with the same predictions for each."""
+    """Return the results of test prompts that all have the same predictions."""
     values = np.tile(predicted, (len(texts), 1))
     candidates = Candidates(NAMES, COST, "seconds")
     return PromptResults([prompt_id(t) for t in texts], texts, values, values, candidates)
 
 
 def scene_image(candidate, text, seed):
-    """Return the scene of a caption; that of the candidate ``noisy`` has noise."""
+    """Render the scene of a caption; the candidate ``noisy`` adds noise to the image."""
     rng = np.random.default_rng([seed, *text.encode()])
     image = render(parse(text), rng).astype(float)
     if candidate == "noisy":
@@ -68,8 +69,9 @@ def save_images(folder, texts, seeds=(0, 1), encoded=encoded_scene, missing=()):
 
 
 def core_document(lam=1e-9):
-    """Return the part of ``metrics.json`` that is read: lambda 1 selects ``noisy``, 1e-9
-    ``true``.
+    """Return the keys of ``metrics.json`` that the document of image sets depends on.
+
+    With a lambda of 1, the router selects ``noisy``; with a lambda of 1e-9, ``true``.
     """
     rows = [
         {"candidate": "noisy", "selected_lambda": 1.0},
@@ -79,11 +81,13 @@ def core_document(lam=1e-9):
     return {"budget": budget, "methods": {"ridge": {"by_candidate": rows}}}
 
 
-def document_of(root, results, own=True, picked=None, lam=1e-9, **settings):
-    """Return the document of the images in ``root / images``."""
+def document_of(root, results, with_images=True, picked=None, lam=1e-9, **settings):
+    """Return the document of the images in ``root / "images"``, or without images."""
     if picked is None:
         picked = choose(results.predicted, COST, lam)
-    source = ImageSource(root / "images" if own else None, root, MetricContext(device="cpu"))
+    source = ImageSource(
+        root / "images" if with_images else None, root, MetricContext(device="cpu")
+    )
     settings = EvaluateParams(**{"set_metrics": METRICS} | settings)
     return image_sets_document(results, picked, settings, source, core_document(lam))
 
@@ -132,13 +136,13 @@ def test_true_images_are_a_better_set_than_noisy_ones(document):
 def test_each_metric_is_described_in_a_sentence(document):
     lines = image_set_lines(document)
     assert lines[0].startswith("fid_tiny (lower is better) of the routed set of 48 images: ")
-    assert "noisy's" in lines[0]
+    assert "the set of noisy: " in lines[0]
     assert "better" in lines[0]
     assert lines[2].startswith("is_tiny (higher is better)")
     assert image_set_lines(None) == []
 
 
-def test_figures_are_repeatable_and_a_mixed_set_lies_between_the_fixed_ones(root, document):
+def test_figures_are_reproducible_and_a_mixed_set_lies_between_the_fixed_sets(root, document):
     results = results_of(captions(24))
     again = document_of(root, results, set_metrics=["kid_tiny"])
     assert again["metrics"]["kid_tiny"] == document["metrics"]["kid_tiny"]
@@ -167,12 +171,14 @@ def test_real_images_are_read_from_a_folder(root, document):
     folder.mkdir(parents=True)
     for i, text in enumerate(results.texts):
         Image.fromarray(scene_image("true", text, 7)).save(folder / f"{i}.png")
-    found = document_of(root, results, reference_images="real", set_metrics=["fid_tiny", "is_tiny"])
-    assert found["references"] == "real"
-    assert found["metrics"]["fid_tiny"]["real"] is None
-    noisy, true = found["metrics"]["fid_tiny"]["by_candidate"]
+    from_folder = document_of(
+        root, results, reference_images="real", set_metrics=["fid_tiny", "is_tiny"]
+    )
+    assert from_folder["references"] == "real"
+    assert from_folder["metrics"]["fid_tiny"]["real"] is None
+    noisy, true = from_folder["metrics"]["fid_tiny"]["by_candidate"]
     assert true["value"] < noisy["value"]
-    assert found["metrics"]["is_tiny"]["budget"] == document["metrics"]["is_tiny"]["budget"]
+    assert from_folder["metrics"]["is_tiny"]["budget"] == document["metrics"]["is_tiny"]["budget"]
     (folder / "0.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"0\.png: not a readable image"):
         document_of(root, results, reference_images="real")
@@ -182,7 +188,7 @@ def test_real_images_are_read_from_a_folder(root, document):
 
 def test_metrics_that_do_not_apply_are_left_out_with_a_reason(root, tmp_path):
     results = results_of(captions(24))
-    external = document_of(root, results, own=False)
+    external = document_of(root, results, with_images=False)
     assert external["metrics"] == {}
     assert "at least 4 are needed" in external["left_out"][0]
     assert external["left_out"][0].startswith("fid_tiny, kid_tiny")
@@ -190,16 +196,18 @@ def test_metrics_that_do_not_apply_are_left_out_with_a_reason(root, tmp_path):
     prose = results_of([f"a cat number {i}" for i in range(5)])
     grey = encode_image(np.full((8, 8, 3), 9, np.uint8))
     save_images(tmp_path / "images", prose.texts, (0,), lambda *_: grey)
-    found = document_of(tmp_path, prose, set_metrics=["fid", "kid_tiny"])
-    assert found["metrics"] == {}
-    assert any("'a cat number 0' is not one" in reason for reason in found["left_out"])
+    without_metrics = document_of(tmp_path, prose, set_metrics=["fid", "kid_tiny"])
+    assert without_metrics["metrics"] == {}
+    assert any(
+        "'a cat number 0' is not such a caption" in reason for reason in without_metrics["left_out"]
+    )
     assert any(
         reason.startswith("fid: there are no real images") and "reference_images" in reason
-        for reason in found["left_out"]
+        for reason in without_metrics["left_out"]
     )
 
 
-def test_prompts_without_all_of_their_images_are_left_out(tmp_path):
+def test_prompts_with_a_missing_image_are_left_out(tmp_path):
     texts = captions(8)
     save_images(tmp_path / "images", texts, missing={("true", texts[3])})
     document = document_of(tmp_path, results_of(texts), set_metrics=["kid_tiny"])
@@ -207,7 +215,7 @@ def test_prompts_without_all_of_their_images_are_left_out(tmp_path):
     assert document["n_images"] == 14
 
 
-def test_damaged_images_and_unknown_metrics_are_reported(tmp_path):
+def test_damaged_images_and_unknown_metrics_are_refused(tmp_path):
     results = results_of(captions(5))
     save_images(tmp_path / "images", results.texts, encoded=lambda *_: b"no image")
     with pytest.raises(InputError, match=r"noisy of prompt \w+ at seed 0 cannot be decoded"):

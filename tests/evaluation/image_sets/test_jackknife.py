@@ -41,7 +41,7 @@ def test_groups_have_equal_sizes_and_contain_every_prompt():
     assert len(prompt_groups(5, 0)) == 5
 
 
-def test_variation_that_two_sets_share_cancels():
+def test_variation_that_two_sets_have_in_common_cancels():
     shared = np.random.default_rng(0).normal(0, 10, (40, 1, 2, 1))
     generated = np.concatenate([shared, shared + 0.5], axis=1)
     statistic = SetStatistic(MEAN, features_of(generated))
@@ -53,7 +53,7 @@ def test_variation_that_two_sets_share_cancels():
 
 @pytest.mark.parametrize("name", ["kid_tiny", "fid_tiny"])
 def test_intervals_of_equal_candidates_contain_0(name):
-    """Two candidates with the same distribution, and real images of the same prompts."""
+    """Two candidates have the same distribution; the real images are of the same prompts."""
     rng, contains_0 = np.random.default_rng(1), []
     for _ in range(60):
         prompts = rng.normal(0, 1, (40, 1, 1, 6))
@@ -66,14 +66,14 @@ def test_intervals_of_equal_candidates_contain_0(name):
 
 
 def test_each_set_is_computed_once():
-    sizes = []
+    set_sizes = []
 
     def count(images, real):
-        sizes.append(len(images.values))
+        set_sizes.append(len(images.values))
         return 0.0
 
     metric = SetMetric("count", "tiny", "features", count, (0.0, 1.0), needs_reference=False)
     statistic = SetStatistic(metric, features_of(np.zeros((10, 2, 1, 1))))
     statistic.gain(np.zeros(10, int), np.ones(10, int))
     statistic.replicates(np.zeros(10, int))
-    assert sorted(sizes) == [9] * 20 + [10] * 2
+    assert sorted(set_sizes) == [9] * 20 + [10] * 2

@@ -10,13 +10,15 @@ COST = STEPS + 1.0
 
 
 def step_data(n=200, noise=0.0, seed=0):
-    """Half of the prompts need 2 steps, the others 16.
+    """Return a step series in which half of the prompts need 2 steps and the others 16.
 
-    ``lstm`` predicts the labels with noise, ``constant`` their mean.
+    The estimator ``lstm`` predicts the labels with noise, ``constant`` the mean of the labels.
     """
     rng = np.random.default_rng(seed)
-    pace = np.where(np.arange(n) % 2, 0.5, 5.0)[:, None, None] * np.array([1.0, 1.5])[None, :, None]
-    quality = 1.2 - np.exp(-STEPS / pace) + 0.01 * rng.standard_normal((n, 2, 1))
+    steps_scale = (
+        np.where(np.arange(n) % 2, 0.5, 5.0)[:, None, None] * np.array([1.0, 1.5])[None, :, None]
+    )
+    quality = 1.2 - np.exp(-STEPS / steps_scale) + 0.01 * rng.standard_normal((n, 2, 1))
     predicted = quality + noise * rng.standard_normal(quality.shape)
     constant = np.broadcast_to(quality.mean(axis=0), quality.shape)
     return StepData(
@@ -36,4 +38,5 @@ def step_data(n=200, noise=0.0, seed=0):
 
 
 def predicted_stops(data, omega=(0.3, 0.3)):
+    """Return the position of the number of steps that the plateau rule chooses for each prompt."""
     return turning_points(data.predicted["lstm"], np.array(omega))

@@ -7,23 +7,23 @@ from catimage.evaluation.plateau.conditions import baseline_condition, condition
 from tests.evaluation.plateau.step_data import COST, STEPS, predicted_stops, step_data
 
 
-def test_uniform_has_the_cost_of_ours_and_mixes_neighbouring_steps():
+def test_the_condition_uniform_has_the_cost_of_ours_and_mixes_neighbouring_steps():
     data = step_data()
-    found = conditions(data, predicted_stops(data))
-    ours, uniform = found["ours"], found["uniform"]
+    by_name = conditions(data, predicted_stops(data))
+    ours, uniform = by_name["ours"], by_name["uniform"]
     assert uniform.spent.mean() == pytest.approx(ours.spent.mean())
     used = np.flatnonzero(uniform.share[0])
     assert len(used) == 2
     assert np.diff(used) == [1]
     assert uniform.steps.mean() == pytest.approx(ours.steps.mean())
-    single = np.flatnonzero(found["uniform_step"].share[0])
+    single = np.flatnonzero(by_name["uniform_step"].share[0])
     distances = np.abs(STEPS - ours.steps.mean())
     assert distances[single[0]] == distances.min()
-    assert found["shuffled"].spent.mean() == pytest.approx(ours.spent.mean())
-    assert found["reference"].cost[found["reference"].share[0].argmax()] == 9.0
+    assert by_name["shuffled"].spent.mean() == pytest.approx(ours.spent.mean())
+    assert by_name["reference"].cost[by_name["reference"].share[0].argmax()] == 9.0
 
 
-def test_ours_has_each_prompts_own_step():
+def test_the_condition_ours_has_the_own_number_of_steps_of_each_prompt():
     data = step_data()
     stops = predicted_stops(data)
     ours = conditions(data, stops)["ours"]
@@ -34,7 +34,7 @@ def test_ours_has_each_prompts_own_step():
         assert ours.seconds[p] == pytest.approx(0.1 * STEPS[stops[p]])
 
 
-def test_shuffled_is_the_mean_over_all_assignments_of_the_steps():
+def test_the_condition_shuffled_is_the_mean_over_all_assignments_of_the_steps():
     data = replace(step_data(4), seconds=None)
     stops = np.array([0, 0, 1, 3])
     shuffled = conditions(data, stops)["shuffled"]

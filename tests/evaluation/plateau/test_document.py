@@ -36,7 +36,7 @@ LSTM = {"name": "lstm", "settings": LSTM_SETTINGS}
 
 
 @pytest.mark.parametrize("n", [1, 200])
-def test_the_document_is_json_and_is_described_in_sentences(n):
+def test_the_document_is_valid_json_and_has_sentences_about_each_metric(n):
     data = step_data(n)
     weights = PlateauWeights(np.array([0.3, 0.3]), 5.0, 0.1)
     calibrated, bootstrap = CalibratedWeights(weights, "given", 20), PairedBootstrap(n, 200, 0)
@@ -51,7 +51,7 @@ def test_the_document_is_json_and_is_described_in_sentences(n):
     assert plateau_lines(None) == []
 
 
-def test_metrics_and_estimators_that_are_not_trained_are_reported():
+def test_metrics_and_estimators_that_are_not_trained_are_refused():
     labels = np.zeros((3, 4))
     data = LabelledPredictions(
         "clip_similarity", labels, labels, labels, {"lstm": (labels, labels)}
@@ -67,13 +67,14 @@ def test_metrics_and_estimators_that_are_not_trained_are_reported():
     message = r"plateau.estimator: 'lstn' is not trained on clip_similarity.*[Dd]id you mean 'lstm'"
     with pytest.raises(InputError, match=message):
         document_of(estimator="lstn")
-    message = r"evaluate.plateau.metrics: 'ssim' is not trained.*add it to train.metrics"
+    message = r"evaluate.plateau.metrics: 'ssim' is not trained.*Add it to train.metrics"
     with pytest.raises(InputError, match=message):
         document_of(metrics={"ssim": {}})
     assert document_of(metrics={}) is None
 
 
 def write_pool(folder):
+    """Write a pool with three numbers of steps, and a candidate with another scheduler."""
     generator = {
         "kind": "diffusers",
         "pipeline": "StableDiffusionPipeline",
@@ -94,8 +95,9 @@ def write_pool(folder):
 
 
 def write_tables(workspace, n=220):
-    """Write scores by ``clip_similarity`` and by ``l_snr``, which is 1 minus it (lower is
-    better).
+    """Write prompts, candidates and scores of two metrics.
+
+    ``l_snr`` (lower is better) is 1 minus ``clip_similarity``.
     """
     rng, texts = np.random.default_rng(0), prompts_of(n)
     ids = [prompt_id(t) for t in texts]
@@ -148,14 +150,15 @@ def test_candidates_with_other_settings_are_another_step_group(workspace):
     }
 
 
-def evaluated(workspace, *settings):
+def plateau_document_of(workspace, *settings):
+    """Run the stage ``evaluate`` and return the key ``plateau`` of ``metrics.json``."""
     evaluate.run(workspace, load_params(workspace.params, list(settings)))
     return json.loads((workspace.reports / "metrics.json").read_text())["plateau"]
 
 
 def test_the_rule_is_evaluated_on_the_steps_of_the_reference_condition(workspace, capsys):
-    """It is better than one step for all prompts if prompts differ."""
-    document = evaluated(workspace)
+    """The prompts need different numbers of steps, so OURS is better than UNIFORM."""
+    document = plateau_document_of(workspace)
     assert document["steps"] == [1, 2, 4]
     assert document["costs"] == [1.0, 2.0, 4.0]
     assert list(document["baselines"]) == ["ddim-2"]
@@ -176,25 +179,25 @@ def test_the_rule_is_evaluated_on_the_steps_of_the_reference_condition(workspace
 
 
 def test_weights_are_calibrated_to_a_budget_on_held_out_prompts(workspace):
-    document = evaluated(workspace, "evaluate.plateau.budget=50%")
+    document = plateau_document_of(workspace, "evaluate.plateau.budget=50%")
     assert document["weights"]["found_by"] == "budget"
     assert document["weights"]["mean_cost"] <= 2.0
     splits = pd.read_parquet(workspace.prompts)["split"].value_counts()
     assert document["weights"]["calibrated_on"] == splits["train"] + splits["val"]
     with pytest.raises(InputError, match=r"0\.04 is below the cost of the fewest steps, 1"):
-        evaluated(workspace, "evaluate.plateau.budget=1%")
+        plateau_document_of(workspace, "evaluate.plateau.budget=1%")
     load_params(workspace.params, ["evaluate.plateau.budget="])
 
 
 def test_out_of_fold_predictions_are_matched_by_prompt(workspace, tmp_path):
     workspace = Workspace(shutil.copytree(workspace.root, tmp_path / "w"))
-    before = evaluated(workspace)["weights"]
+    before = plateau_document_of(workspace)["weights"]
     path = workspace.estimators / "l_snr" / "ridge" / "out_of_fold.parquet"
     pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
-    assert evaluated(workspace)["weights"] == before
+    assert plateau_document_of(workspace)["weights"] == before
     pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
-    with pytest.raises(InputError, match="prompts or candidates differ from those of the tables"):
-        evaluated(workspace)
+    with pytest.raises(InputError, match="prompts or candidates differ from those of the label tables"):
+        plateau_document_of(workspace)
 
 
 def test_test_prompts_without_a_common_metric_are_refused(workspace, tmp_path):
@@ -207,10 +210,13 @@ def test_test_prompts_without_a_common_metric_are_refused(workspace, tmp_path):
     ]
     write_table(scores[~(removed[0] | removed[1])], workspace.scores, SCORES)
     with pytest.raises(InputError, match="no test prompt has a label of every plateau metric"):
-        evaluated(workspace, "validate.complete_labels=false")
+        plateau_document_of(workspace, "validate.complete_labels=false")
 
 
 def test_a_budget_with_the_literal_rule_is_refused(workspace, tmp_path):
     workspace = Workspace(shutil.copytree(workspace.root, tmp_path / "w"))
-    with pytest.raises(InputError, match="the last step always wins, so that no budget can be"):
-        evaluated(workspace, "evaluate.plateau.literal=true", "evaluate.plateau.budget=50%")
+    message = "the rule always chooses the last step, so that no 'budget' can be kept"
+    with pytest.raises(InputError, match=message):
+        plateau_document_of(
+            workspace, "evaluate.plateau.literal=true", "evaluate.plateau.budget=50%"
+        )

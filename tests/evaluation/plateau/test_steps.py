@@ -21,7 +21,7 @@ def test_a_series_has_one_step_group(reference):
 
 def test_imported_candidates_have_no_steps():
     imported = Candidates(["a", "b"], np.array([1.0, 2.0]), "usd", ("a", "a"), (0, 0))
-    with pytest.raises(InputError, match="one generator with two numbers of steps"):
+    with pytest.raises(InputError, match="one generator with at least two numbers of steps"):
         step_series(imported, {"a": "a", "b": "a"}, None)
 
 

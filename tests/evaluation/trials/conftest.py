@@ -1,4 +1,4 @@
-"""Data of trials in which the expensive candidate is good where the first feature is positive."""
+"""Data of trials in which the expensive candidate is the best if the first feature is positive."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,13 @@ NAMES = ["a", "b", "c"]
 
 
 def unit_vectors(rng, n):
+    """Return n random vectors of length 1, (n, 4)."""
     x = rng.normal(size=(n, 4))
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def trial_data(regressor):
+    """Return data of 200 training, 60 validation and 60 test prompts, with four seeds."""
     rng = np.random.default_rng(0)
     features = unit_vectors(rng, 200), unit_vectors(rng, 60), unit_vectors(rng, 60)
     truth = [

@@ -18,7 +18,7 @@ from tests.evaluation.trials.conftest import COST, NAMES
 
 
 def held_out_qualities(on_val, on_test, data):
-    """Return the test quality at each candidate's cost with lambda selected by brute force."""
+    """Return the test quality at each candidate's cost, with lambda selected by brute force."""
     outcomes = []
     for lam in np.append(np.unique(deferral_curve(on_val, COST).lam) * (1 + 1e-9), 1e9):
         val, test = choose(on_val, COST, lam), choose(on_test, COST, lam)
@@ -27,15 +27,15 @@ def held_out_qualities(on_val, on_test, data):
             for labels, picks in ((data.validation, val), (data.test, test))
         )
         outcomes.append((COST[val].mean(), *qualities))
-    outcomes, found = np.array(outcomes), []
+    outcomes, qualities_at_costs = np.array(outcomes), []
     for c in COST:
         within = outcomes[outcomes[:, 0] <= c + 1e-9]
         top = within[within[:, 1] >= within[:, 1].max() - 1e-12]
-        found.append(top[np.argmin(top[:, 0]), 2])
-    return found
+        qualities_at_costs.append(top[np.argmin(top[:, 0]), 2])
+    return qualities_at_costs
 
 
-def test_the_table_agrees_with_brute_force_per_trial(data):
+def test_the_table_agrees_with_a_brute_force_evaluation_of_each_trial(data):
     document = trials_document(data, NAMES, [1, 3], 30, seed=0)
     assert document["trials"] == 30
     assert document["seeds"] == 4
@@ -61,7 +61,7 @@ def test_the_table_agrees_with_brute_force_per_trial(data):
             assert figures["win_rate"] == figures["wins"] / 30
 
 
-def test_more_seeds_give_better_and_steadier_estimators(data):
+def test_more_seeds_give_better_estimators_that_vary_less(data):
     tables = trials_document(data, NAMES, [1, 3], 40, seed=1)["by_size"]
     one, three = (table["by_candidate"][2] for table in tables)
     assert three["quality"] > one["quality"]
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_trials(data):
 
 @pytest.fixture
 def evaluation():
-    """Four seeds in the scores table, but one per prompt."""
+    """An evaluation whose scores table has four seeds, but only one seed per prompt."""
     prompts = pd.DataFrame(
         [(f"id{i}", f"prompt {i}", "made up", "train") for i in range(4)], columns=PROMPTS.names
     )
@@ -106,8 +106,10 @@ def evaluation():
     return Evaluation(None, dataset, dataset, [data])
 
 
-def test_seeds_that_prompts_do_not_share_count_once(evaluation):
-    reason = "the training prompts have 1 seed, and S (1, 3) must be smaller"
+def test_only_the_seeds_of_one_prompt_count_as_available(evaluation):
+    reason = (
+        "the training prompts have 1 seed, and no value of evaluate.trial_seeds (1, 3) is smaller"
+    )
     assert trials_and_reason(evaluation, []) == (None, reason)
 
 

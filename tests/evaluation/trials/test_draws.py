@@ -17,7 +17,7 @@ from tests.evaluation.trials.conftest import trial_data
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
-def test_drawn_labels_are_means_over_that_many_seeds_of_a_prompt(seeds, size, seed):
+def test_drawn_labels_are_means_over_the_drawn_seeds_of_a_prompt(seeds, size, seed):
     rng = np.random.default_rng(seed)
     by_seed = 2.0 ** np.arange(seeds) * np.ones((20, 3, 1))  # a sum identifies the drawn seeds
     by_seed[rng.random(by_seed.shape) < 0.1] = np.nan

@@ -27,7 +27,7 @@ def test_a_correct_spread_has_the_nominal_coverage():
     st.floats(0.1, 3),
     st.floats(1, 4),
 )
-def test_a_wider_spread_covers_at_least_as_much(error, spread, factor):
+def test_a_wider_spread_covers_at_least_as_many_labels(error, spread, factor):
     bootstrap = PairedBootstrap(len(error), 100, 0)
     narrow, wide = (
         coverage("a", error, np.full(len(error), s), bootstrap) for s in (spread, factor * spread)

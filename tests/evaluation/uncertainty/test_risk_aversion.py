@@ -26,7 +26,7 @@ def rows():
     return risk_aversion_rows(validation, *test, CANDIDATES, 1.0, bootstrap, router_aversion=0.25)
 
 
-def test_risk_aversion_avoids_the_variable_candidate_at_a_lower_mean(rows):
+def test_risk_averse_routing_avoids_the_variable_candidate_and_has_a_lower_mean(rows):
     neutral, *_, averse = rows
     assert [row["risk_aversion"] for row in rows] == sorted({*AVERSIONS, 0.25})
     assert neutral["changed"] == 0
@@ -58,7 +58,7 @@ def test_with_one_seed_there_is_no_seed_variance():
     assert {row["seed_variance"] for row in rows} == {None}
 
 
-def test_every_risk_aversion_is_calibrated_to_the_budget():
+def test_lambda_is_calibrated_to_the_budget_for_every_risk_aversion():
     candidates = Candidates(["cheap", "expensive"], np.array([1.0, 3.0]), "seconds")
     rng = np.random.default_rng(0)
     labels = PredictedLabels(rng.normal([0, 0.5], 1, (300, 2)), rng.uniform(0.1, 2, (300, 2)))
@@ -74,8 +74,8 @@ images = npst.arrays(
 
 
 @given(images, st.integers(0, 1000))
-def test_the_worst_mean_is_that_of_the_resampled_images(values, seed):
-    """Compared with the mean of the worst twentieth of twenty copies of each image."""
+def test_worst_means_agree_with_explicitly_resampled_images(values, seed):
+    """With 20 copies of each image, the worst 5% are a whole number of copies."""
     counts = (
         np.random.default_rng(seed)
         .multinomial(len(values), np.ones(len(values)) / len(values), size=3)
@@ -87,7 +87,7 @@ def test_the_worst_mean_is_that_of_the_resampled_images(values, seed):
 
 
 @given(images)
-def test_the_worst_mean_leaves_missing_images_out(values):
+def test_missing_images_do_not_change_the_worst_mean(values):
     with_missing = np.concatenate([values, np.full((len(values), 1), np.nan)], axis=1)
     once = np.ones((1, len(values)), np.uint8)
     assert worst_means(with_missing, once) == pytest.approx(worst_means(values, once))
@@ -95,7 +95,7 @@ def test_the_worst_mean_leaves_missing_images_out(values):
 
 @settings(max_examples=30, deadline=None)
 @given(images, st.integers(0, 1000))
-def test_gains_over_itself_are_0_and_change_sign_when_sides_are_swapped(values, seed):
+def test_gains_over_the_same_images_are_0_and_swapping_two_sets_changes_the_sign(values, seed):
     bootstrap = PairedBootstrap(len(values), 100, 0)
     other = np.random.default_rng(seed).permuted(values, axis=None)
     same, forward, backward = (

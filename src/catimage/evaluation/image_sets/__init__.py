@@ -1,4 +1,5 @@
-"""Quality of whole sets of images: routed sets compared with those of fixed candidates.
+"""Quality of whole sets of images.
 
-CATImage names the lack of such an evaluation as a limitation.
+The set of images that a router serves is compared with the sets of fixed candidates. The CATImage
+paper names the lack of such an evaluation as a limitation.
 """

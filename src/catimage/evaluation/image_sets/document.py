@@ -1,4 +1,8 @@
-"""The key ``sets`` of ``metrics.json``: set metrics of fixed and routed sets of images."""
+"""The key ``sets`` of ``metrics.json``: set metrics of fixed and routed sets of images.
+
+A set has one image per test prompt and seed. In a *fixed set*, all images are of one candidate; in
+a *routed set*, the router selects the candidate of each prompt.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from catimage.data.dataset import Candidates
 from catimage.data.shards.images import complete_prompts
 from catimage.data.shards.manifest import read_manifest
 from catimage.evaluation.image_sets.features import PromptImages
-from catimage.evaluation.image_sets.jackknife import SetFeatures, SetStatistic, figure
+from catimage.evaluation.image_sets.jackknife import SetFeatures, SetStatistic, value_and_error
 from catimage.evaluation.samples import PromptResults
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.sets.references import scenes_of
@@ -22,18 +26,19 @@ from catimage.params import EvaluateParams
 from catimage.routing.policy import choose
 
 MIN_PROMPTS = 4
-"""Prompts that a set needs."""
+"""Minimum number of prompts of a set."""
 RENDERED = "images of the same prompts by the renderer of scenes"
+"""Description of the real images if no folder of real images is set."""
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where generated and real images are read from.
+    """The locations of generated and real images, and the settings of the networks.
 
     Attributes:
-        folder: of the shards; None if the test prompts have no images.
-        root: folder that ``evaluate.reference_images`` is relative to.
-        context: encoder, device and weights of the networks.
+        folder: the folder of the image shards; None if the test prompts have no images.
+        root: the folder that ``evaluate.reference_images`` is relative to.
+        context: the encoder, the device and the weights of the networks that compute features.
     """
 
     folder: Path | None
@@ -48,13 +53,14 @@ def image_sets_document(
     source: ImageSource,
     document: dict[str, Any],
 ) -> dict[str, Any] | None:
-    """Return ``sets`` of ``metrics.json``; None if ``evaluate.set_metrics`` is empty.
+    """Return the key ``sets`` of ``metrics.json``; None if ``evaluate.set_metrics`` is empty.
 
     Args:
         results: the test prompts with the router's predictions.
-        picked: position of the candidate that the calibrated router serves each prompt, (n_test,).
-        settings: the section ``evaluate``.
-        source: of the images.
+        picked: the position of the candidate that the calibrated router serves each prompt,
+            (n_test,).
+        settings: the section ``evaluate`` of ``params.yaml``.
+        source: the source of the images.
         document: the core of ``metrics.json``.
 
     Raises:
@@ -97,7 +103,10 @@ def _document(
 def _test_images(
     results: PromptResults, settings: EvaluateParams, source: ImageSource
 ) -> tuple[PromptImages | None, Ints]:
-    """Return the images and the rows of the prompts that have all of them; None if too few."""
+    """Return the images of the prompts that have all images, and the rows of these prompts.
+
+    The images are None if there are fewer than ``MIN_PROMPTS`` such prompts.
+    """
     names, folder = results.candidates.names, source.folder or source.root
     entries = read_manifest(folder) if source.folder else []
     seeds, rows = complete_prompts(folder, entries, results.ids, names)
@@ -120,7 +129,7 @@ def _test_images(
 def _possible_metrics(
     metrics: list[SetMetric], images: PromptImages
 ) -> tuple[list[SetMetric], list[str]]:
-    """Return the metrics that apply to these prompts, and why the others are left out."""
+    """Return the metrics that apply to these prompts, and the reasons why others are left out."""
     scenes = scenes_of(images.texts)
     if not isinstance(scenes, str):
         return metrics, []
@@ -133,8 +142,8 @@ def _possible_metrics(
     reasons = (
         (
             tiny,
-            "the tiny pool's CLIP is trained only on captions of its scenes, and the prompt"
-            f" {scenes!r} is not one",
+            "the tiny pool's CLIP model is trained only on captions of its scenes, and the prompt"
+            f" {scenes!r} is not such a caption",
         ),
         (
             no_reference,
@@ -155,11 +164,10 @@ class RoutedSets:
     """The router's choices for the prompts of the sets.
 
     Attributes:
-        candidates: the columns.
+        candidates: the candidates, in the order of the columns of ``predicted``.
         predicted: the router's predictions, (n_prompts, n_candidates).
-        picked: position of the candidate that the calibrated router serves each prompt,
-            (n_prompts,). A set consists of served images; it has no expectation over a randomized
-            rule.
+        picked: the position of the candidate that the calibrated router serves each prompt,
+            (n_prompts,). For a randomized rule, it is the result of one random draw per prompt.
     """
 
     candidates: Candidates
@@ -169,16 +177,16 @@ class RoutedSets:
     def document(
         self, metric: SetMetric, features: SetFeatures, document: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return one metric of ``sets``.
+        """Return the figures of one set metric.
 
-        ``budget`` is the calibrated router's set, compared with that of the best fixed candidate
-        within the budget. ``by_candidate`` has the set of every fixed candidate, and the routed set
-        whose lambda was selected on the validation split for that candidate's cost. ``gain`` is
-        higher-is-better for every metric.
+        ``budget`` describes the calibrated router's set, compared with the set of the best fixed
+        candidate within the budget. ``by_candidate`` has one row per candidate: its fixed set, and
+        the routed set whose lambda was selected on the validation split for the candidate's cost.
+        A ``gain`` above 0 is an improvement, also for a lower-is-better metric.
 
         Args:
             metric: the set metric.
-            features: that it reads.
+            features: the features that the metric is computed from.
             document: the core of ``metrics.json``.
         """
         statistic, budget = SetStatistic(metric, features), document["budget"]
@@ -189,7 +197,7 @@ class RoutedSets:
             "budget": {
                 "lambda": budget["lambda"],
                 "cost": float(self.candidates.costs[self.picked].mean()),
-                **figure(statistic.replicates(self.picked)),
+                **value_and_error(statistic.replicates(self.picked)),
                 "best_fixed": self._best_fixed(statistic, budget["best_fixed"]),
             },
             "by_candidate": [
@@ -200,26 +208,27 @@ class RoutedSets:
     def _best_fixed(
         self, statistic: SetStatistic, best: dict[str, Any] | None
     ) -> dict[str, Any] | None:
+        """Compare the calibrated router's set with that of the best fixed candidate."""
         if not best:
             return None
         column = self.candidates.names.index(best["candidate"])
         fixed = np.full(len(self.predicted), column)
         return {
             "candidate": best["candidate"],
-            **figure(statistic.replicates(fixed)),
+            **value_and_error(statistic.replicates(fixed)),
             **statistic.gain(self.picked, fixed),
         }
 
     def _row(self, statistic: SetStatistic, m: int, lam: float) -> dict[str, Any]:
-        """Return the sets of candidate ``m``, and of the router at its cost."""
+        """Return the figures of candidate ``m`` and of the router at the same cost."""
         costs = self.candidates.costs
         fixed, routed = np.full(len(self.predicted), m), choose(self.predicted, costs, lam)
         return {
             "candidate": self.candidates.names[m],
             "cost": float(costs[m]),
-            **figure(statistic.replicates(fixed)),
+            **value_and_error(statistic.replicates(fixed)),
             "selected_lambda": lam,
             "selected_cost": float(costs[routed].mean()),
-            "selected": figure(statistic.replicates(routed)),
+            "selected": value_and_error(statistic.replicates(routed)),
             **statistic.gain(routed, fixed),
         }

@@ -1,4 +1,4 @@
-"""Features of the test prompts' images and of real images, for the set metrics."""
+"""Features of generated and of real images, from which the set metrics are computed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class PromptImages:
     """The images of the test prompts: one per prompt, candidate and seed.
 
     Attributes:
-        folder: of the shards.
-        entries: the live shards.
-        prompt_ids: ids of the prompts.
-        texts: the prompts.
-        candidates: names.
-        seeds: of the images.
-        reference_images: folder of real images; None to render the scenes that prompts describe.
-        context: encoder, device and weights of the networks.
+        folder: the folder of the image shards.
+        entries: the entries of the manifest, one per shard.
+        prompt_ids: the ids of the prompts.
+        texts: the texts of the prompts.
+        candidates: the names of the candidates.
+        seeds: the seeds of the images.
+        reference_images: a folder of real images; None to render the scenes that prompts describe.
+        context: the encoder, the device and the weights of the networks that compute features.
     """
 
     folder: Path
@@ -46,28 +46,33 @@ class PromptImages:
     def features(
         self, metrics: list[SetMetric], group_seed: int
     ) -> Iterator[tuple[SetMetric, str, SetFeatures]]:
-        """Yield each metric with the version of its network and the features that it reads.
+        """Yield each metric with the version of its network and the features that it needs.
 
-        The metrics of one network follow each other, so that each image is processed once per
-        network and the features of only one network are in memory.
+        Metrics that use the same network are yielded one after the other. So each network processes
+        each image once, and only the features of one network are in memory.
 
         Args:
             metrics: the set metrics.
-            group_seed: of the jackknife groups.
+            group_seed: the seed with which prompts are assigned to jackknife groups.
         """
         groups = prompt_groups(len(self.prompt_ids), group_seed)
         for network in dict.fromkeys(metric.network for metric in metrics):
             extractor = load_extractor(network, self.context)
             of_network = [metric for metric in metrics if metric.network == network]
-            generated = self._generated(extractor)
-            real = self._real(extractor, any(metric.needs_reference for metric in of_network))
+            generated = self._generated_features(extractor)
+            real = self._real_features(
+                extractor, any(metric.needs_reference for metric in of_network)
+            )
             for metric in of_network:
-                first, second = (_read_set(metric, extractor, images) for images in real)
-                values = _read(metric, extractor, generated)
+                first, second = (_metric_input_set(metric, extractor, images) for images in real)
+                values = _metric_input(metric, extractor, generated)
                 yield metric, extractor.version, SetFeatures(values, first, second, groups)
 
-    def _generated(self, extractor: Extractor) -> Floats:
-        """Return the features of all images: float32 (n_prompts, n_candidates, n_seeds, width)."""
+    def _generated_features(self, extractor: Extractor) -> Floats:
+        """Return the features of all generated images.
+
+        The shape is (n_prompts, n_candidates, n_seeds, width), the type float32.
+        """
         shape = len(self.prompt_ids), len(self.candidates), len(self.seeds)
         features: Floats | None = None
         for entry in self.entries:
@@ -80,7 +85,7 @@ class PromptImages:
             keys = list(zip(rows["prompt_id"], rows["seed"], strict=True))
             names = [f"{entry.candidate} of prompt {i} at seed {s}" for i, s in keys]
             values = extractor.all_features(decode_images(rows["image"], names))
-            if features is None:
+            if features is None:  # the width is known only now
                 features = np.full((*shape, values.shape[1]), np.nan, np.float32)
             prompts = [self.prompt_ids.index(i) for i, _ in keys]
             seeds = [self.seeds.index(s) for _, s in keys]
@@ -88,8 +93,13 @@ class PromptImages:
         assert features is not None, "every prompt has images"
         return features
 
-    def _real(self, extractor: Extractor, needed: bool) -> tuple[ImageSet | None, ImageSet | None]:
-        """Return features of real images and, if they are rendered, of as many others."""
+    def _real_features(
+        self, extractor: Extractor, needed: bool
+    ) -> tuple[ImageSet | None, ImageSet | None]:
+        """Return the features of real images, and of a second set of real images.
+
+        Only rendered images have a second set. Both sets are None if there are no real images.
+        """
         if self.reference_images and needed:
             images = read_images(list_images(self.reference_images))
             values = extractor.all_features(images)
@@ -105,14 +115,19 @@ class PromptImages:
         return first, second
 
 
-def _read_set(metric: SetMetric, extractor: Extractor, images: ImageSet | None) -> ImageSet | None:
+def _metric_input_set(
+    metric: SetMetric, extractor: Extractor, images: ImageSet | None
+) -> ImageSet | None:
     if images is None:
         return None
-    return ImageSet(_read(metric, extractor, images.values), images.prompt)
+    return ImageSet(_metric_input(metric, extractor, images.values), images.prompt)
 
 
-def _read(metric: SetMetric, extractor: Extractor, features: Floats) -> Floats:
-    """Return the input of the metric: the features (..., width) or their logits (..., classes)."""
+def _metric_input(metric: SetMetric, extractor: Extractor, features: Floats) -> Floats:
+    """Return what the metric declares as its input: features or logits.
+
+    Features have the shape (..., width), logits the shape (..., n_classes).
+    """
     if metric.output == "features":
         return features
     logits = extractor.logits(features.reshape(-1, features.shape[-1]))

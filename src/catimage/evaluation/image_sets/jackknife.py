@@ -1,8 +1,10 @@
 """Set metrics with standard errors from a delete-a-group jackknife over prompts.
 
-Every set has one image per test prompt and seed, so all sets have the same size and the same
-prompts. The jackknife estimates how much a figure depends on these prompts; two sets are compared
-on the same groups.
+A set metric is a metric of a whole set of images, such as FID. Every set has one image per test
+prompt and seed, so all sets have the same size and the same prompts. The jackknife computes the
+metric again without each group of prompts, and estimates from the differences how much the metric
+depends on the choice of the prompts. For a comparison of two sets, the same groups are left out of
+both.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from catimage.common.arrays import Floats, Ints
 from catimage.metrics.sets.distances import ImageSet
 from catimage.metrics.sets.registry import SetMetric
 
-GROUPS = 10
-"""Groups of prompts that the jackknife leaves out in turn."""
+N_GROUPS = 10
+"""Number of groups of prompts; the jackknife leaves out one group at a time."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,12 @@ class SetFeatures:
     """Features or logits of generated and real images.
 
     Attributes:
-        generated: (n_prompts, n_candidates, n_seeds, width).
-        real: real images. Rendered images have the number of their prompt, others a number below 0.
-        more_real: as many other real images of the same prompts, or None: the set of a perfect
-            generator.
-        groups: positions of the prompts in each jackknife group.
+        generated: the values of generated images, (n_prompts, n_candidates, n_seeds, width).
+        real: the values of real images, or None. A rendered image has the position of its prompt,
+            any other image a negative number.
+        more_real: the values of as many other rendered images of the same prompts, or None. They
+            show the metric of a perfect generator.
+        groups: the positions of the prompts in each jackknife group.
     """
 
     generated: Floats
@@ -39,20 +42,34 @@ class SetFeatures:
     groups: list[Ints]
 
     def image_set(self, picks: Ints) -> ImageSet:
-        """Return the images of one candidate per prompt, ``picks`` (n_prompts,)."""
+        """Return the set with the images of one candidate per prompt.
+
+        Args:
+            picks: the position of the candidate of each prompt, (n_prompts,).
+        """
         rows = np.arange(len(picks))
         values = np.asarray(self.generated[rows, picks], float)
         return ImageSet(values.reshape(-1, values.shape[-1]), np.repeat(rows, values.shape[1]))
 
 
-def prompt_groups(prompts: int, seed: int) -> list[Ints]:
-    """Divide the prompts 0 to ``prompts`` - 1 at random into at most ten groups of equal size."""
-    order = np.random.default_rng(seed).permutation(prompts)
-    return [np.asarray(part) for part in np.array_split(order, min(GROUPS, prompts))]
+def prompt_groups(n_prompts: int, seed: int) -> list[Ints]:
+    """Divide the positions 0 to ``n_prompts - 1`` at random into at most ten groups.
+
+    The sizes of two groups differ by at most 1.
+    """
+    order = np.random.default_rng(seed).permutation(n_prompts)
+    return [np.asarray(part) for part in np.array_split(order, min(N_GROUPS, n_prompts))]
 
 
 class SetStatistic:
-    """A set metric of any choice of candidates; each set is computed once."""
+    """A set metric of sets with any choice of candidates.
+
+    The metric of each set is computed once and cached.
+
+    Args:
+        metric: the set metric.
+        features: the input of the metric for all images.
+    """
 
     def __init__(self, metric: SetMetric, features: SetFeatures) -> None:
         self._metric, self._features = metric, features
@@ -62,10 +79,10 @@ class SetStatistic:
         """Return the metric of a set, and the metric without each group of prompts.
 
         Args:
-            picks: position of the candidate per prompt, (n_prompts,).
+            picks: the position of the candidate of each prompt, (n_prompts,).
 
         Returns:
-            (1 + n_groups,).
+            The values, (1 + n_groups,): that of the whole set, then one per group left out.
         """
         key = picks.tobytes()
         if key not in self._cache:
@@ -73,9 +90,9 @@ class SetStatistic:
         return self._cache[key]
 
     def real_figure(self) -> dict[str, float] | None:
-        """Return the metric of further real images, or None without any."""
+        """Return the metric of the second set of real images, or None if there is no such set."""
         more = self._features.more_real
-        return None if more is None else figure(self._replicates(more))
+        return None if more is None else value_and_error(self._replicates(more))
 
     def _replicates(self, images: ImageSet) -> Floats:
         real, metric = self._features.real if self._metric.needs_reference else None, self._metric
@@ -86,11 +103,13 @@ class SetStatistic:
         return np.array([metric.statistic(images, real), *without])
 
     def gain(self, picks: Ints, reference: Ints) -> dict[str, Any]:
-        """Return the gain of one set over another and its 95% interval (Student's t).
+        """Return the gain of one set over another, and its 95% interval (Student's t).
+
+        A gain above 0 is an improvement, also for a lower-is-better metric.
 
         Args:
-            picks: position of the candidate per prompt, (n_prompts,).
-            reference: positions of the candidates of the other set, (n_prompts,).
+            picks: the position of the candidate of each prompt, (n_prompts,).
+            reference: the same of the other set, (n_prompts,).
         """
         sign = 1 if self._metric.higher_is_better else -1
         gains = sign * (self.replicates(picks) - self.replicates(reference)) + 0.0  # no -0.0
@@ -100,14 +119,19 @@ class SetStatistic:
 
 
 def jackknife_error(replicates: Floats) -> float:
-    """Return the jackknife standard error of the first of ``replicates``.
+    """Return the jackknife standard error (Efron and Tibshirani 1993, equation 11.5).
 
-    The others are the values without each group (Efron and Tibshirani 1993, equation 11.5).
+    Args:
+        replicates: the value of the whole set, then the values without each group, (1 + n_groups,).
     """
     without = replicates[1:]
     return float(np.sqrt((len(without) - 1) * without.var()))
 
 
-def figure(replicates: Floats) -> dict[str, float]:
-    """Return ``value`` and its standard error ``se``."""
+def value_and_error(replicates: Floats) -> dict[str, float]:
+    """Return the value of a set metric, ``value``, and its jackknife standard error, ``se``.
+
+    Args:
+        replicates: the result of :meth:`SetStatistic.replicates`, (1 + n_groups,).
+    """
     return {"value": float(replicates[0]), "se": jackknife_error(replicates)}

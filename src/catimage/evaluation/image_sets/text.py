@@ -9,7 +9,10 @@ from catimage.evaluation.intervals import verdict
 
 
 def image_set_lines(sets: dict[str, Any] | None) -> list[str]:
-    """Return one sentence per set metric, and the reasons why others are left out."""
+    """Return one sentence per set metric, and one per reason why metrics are left out.
+
+    In these sentences, ``±`` precedes the jackknife standard error of a metric.
+    """
     if sets is None:
         return []
     lines = [
@@ -25,10 +28,10 @@ def _metric_line(name: str, metric: dict[str, Any], images: int) -> str:
     fixed = budget["best_fixed"]
     if fixed:
         line += (
-            f"; {fixed['candidate']}'s {_figure(fixed)}, a gain of"
+            f"; the set of {fixed['candidate']}: {_figure(fixed)}, a gain of the router of"
             f" {format_gain(fixed['gain'], fixed['interval'])}: {verdict(fixed['interval'])}"
         )
-    return line + (f"; other real images' {_figure(real)}." if real else ".")
+    return line + (f"; a second set of real images: {_figure(real)}." if real else ".")
 
 
 def _figure(values: dict[str, float]) -> str:

@@ -1,1 +1,4 @@
-"""BudgetFusion's evaluation (section 4) of the plateau rule on the steps of one generator."""
+"""Evaluation of the plateau rule, which chooses the number of denoising steps of one generator.
+
+See section 4 of the BudgetFusion paper.
+"""

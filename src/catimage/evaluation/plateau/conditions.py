@@ -1,5 +1,8 @@
-"""BudgetFusion's conditions on the test prompts (section 4): OURS, UNIFORM, REFERENCE, and other
-policies at the same compute.
+"""The conditions that section 4 of the BudgetFusion paper compares, on the test prompts.
+
+A condition assigns a number of denoising steps to each prompt: OURS by the plateau rule, UNIFORM
+the same to all prompts, REFERENCE the pool's reference condition. The candidates of one generator
+that differ only in their number of steps are a *step series*.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ from catimage.routing.plateau_weights import neighbouring_steps
 
 @dataclass(frozen=True)
 class Baseline:
-    """A candidate outside the step series (DDIM, DeepCache, ...).
+    """A candidate outside the step series, such as one with another scheduler.
 
     Attributes:
-        candidate: its name.
-        cost: of one image.
-        quality: (n_test, n_metrics).
-        seconds: per image, (n_test,); None if unknown.
+        candidate: the name of the candidate.
+        cost: the cost of one image.
+        quality: the labels, (n_test, n_metrics).
+        seconds: the seconds per image, (n_test,); None if unknown.
     """
 
     candidate: str
@@ -34,20 +37,21 @@ class StepData:
     """The step series of one generator on the test prompts; every quality is higher-is-better.
 
     Attributes:
-        candidates: names, (n_steps,).
-        steps: ascending, (n_steps,).
-        cost: ascending, (n_steps,), in ``unit``.
-        unit: of the costs.
-        metrics: names.
-        inversion_constants: upper end of each lower-is-better metric; its quality is this end minus
-            the value (Table 2: "we inverted them").
-        quality: labels (n_test, n_metrics, n_steps), usually positive.
-        predicted: by estimator, (n_test, n_metrics, n_steps); NaN for a metric that it is not
-            trained on.
-        mean: means of the training labels, (n_metrics, n_steps).
-        reference: position of the pool's reference condition.
-        seconds: measured seconds per image, (n_test, n_steps); None if unknown.
-        baselines: of every other step group, the candidate nearest in cost to OURS.
+        candidates: the names of the candidates, in order of ascending steps.
+        steps: the number of steps of each candidate, ascending, (n_steps,).
+        cost: the cost of each candidate in ``unit``, ascending, (n_steps,).
+        unit: the unit of the costs.
+        metrics: the names of the metrics.
+        inversion_constants: the upper end of the range of each lower-is-better metric. The quality
+            of such a metric is this end minus the value (Table 2: "we inverted them").
+        quality: the labels, (n_test, n_metrics, n_steps), usually positive.
+        predicted: by estimator, the predicted qualities, (n_test, n_metrics, n_steps); NaN for a
+            metric that the estimator is not trained on.
+        mean: the means of the training labels, (n_metrics, n_steps).
+        reference: the position of the pool's reference condition in the series.
+        seconds: the measured seconds per image, (n_test, n_steps); None if unknown.
+        baselines: candidates outside the series, one of each other step series or scheduler: the
+            candidate whose cost is nearest to the mean cost of OURS.
     """
 
     candidates: list[str]
@@ -66,15 +70,18 @@ class StepData:
 
 @dataclass(frozen=True)
 class Condition:
-    """The expected outcome of a condition per test prompt.
+    """The outcome of a condition for each test prompt.
+
+    If the number of steps is random, the figures are expectations.
 
     Attributes:
-        share: probability of each step, (n_test, n_steps); (n_test, 1) for a single candidate.
-        cost: of these steps, (n_steps,).
-        quality: (n_test, n_metrics).
-        efficiency: equation 8, (n_test, n_metrics).
-        steps: number of steps, (n_test,); None for a single candidate.
-        seconds: (n_test,); None if unknown.
+        share: the probability of each number of steps, (n_test, n_steps); (n_test, 1) for a
+            baseline.
+        cost: the cost of each number of steps, (n_steps,).
+        quality: the quality, (n_test, n_metrics).
+        efficiency: the quality divided by the cost (equation 8), (n_test, n_metrics).
+        steps: the number of steps, (n_test,); None for a baseline.
+        seconds: the seconds per image, (n_test,); None if unknown.
     """
 
     share: Floats
@@ -94,21 +101,23 @@ class Condition:
 def conditions(data: StepData, stops: Ints) -> dict[str, Condition]:
     """Return the conditions by name.
 
-    - ``ours``: each prompt's own number of steps.
-    - ``uniform``: one number of steps for all prompts at the cost of OURS. The paper takes the
-      average number of steps of OURS, which a pool rarely has. Here each prompt is assigned at
-      random to the step of the pool below or above it, with shares that give exactly the mean cost
-      of OURS.
-    - ``uniform_step``: a single step as in the paper, the pool's nearest to the average of OURS; it
-      may cost more or less.
-    - ``shuffled``: the step numbers of OURS assigned to the prompts at random. The gain of OURS
-      over it is due only to knowledge of the prompt. Equation 8 alone rewards unequal costs, since
-      a mean of quotients is dominated by the cheap ones.
-    - ``reference``: the pool's reference condition.
+    - ``ours`` (OURS): each prompt has its own number of steps, by the plateau rule.
+    - ``uniform`` (UNIFORM): all prompts have the same number of steps, at the mean cost of OURS.
+      The paper uses the average number of steps of OURS, which rarely exists in a pool. Here each
+      prompt is assigned at random to the next smaller or the next larger number of steps in the
+      pool, with shares that give exactly the mean cost of OURS.
+    - ``uniform_step``: all prompts have the same number of steps, as in the paper: that of the pool
+      which is nearest to the average of OURS. It may cost more or less than OURS.
+    - ``shuffled``: the numbers of steps of OURS are assigned to the prompts at random. The gain of
+      OURS over this condition is due only to knowledge of the prompt. Equation 8 cannot show this,
+      because a mean of quotients rewards unequal costs: its largest terms are those of the cheap
+      images.
+    - ``reference`` (REFERENCE): all prompts have the pool's reference condition.
 
     Args:
         data: the step series.
-        stops: index of the step of each test prompt under OURS, (n_test,).
+        stops: the position in the series of each test prompt's number of steps under OURS,
+            (n_test,).
     """
     n, k = data.quality.shape[0], len(data.cost)
     own_steps = np.eye(k)[stops]
@@ -124,7 +133,10 @@ def conditions(data: StepData, stops: Ints) -> dict[str, Condition]:
 
 
 def _uniform_share(costs: Floats, mean_cost: float) -> Floats:
-    """Return the share of each step, (n_steps,): two neighbouring steps give ``mean_cost``."""
+    """Return the share of each number of steps, (n_steps,), for a given mean cost.
+
+    Only the shares of two neighbouring numbers of steps are above 0.
+    """
     k = len(costs)
     share = np.zeros(k)
     left, right_share = neighbouring_steps(costs, mean_cost)
@@ -133,6 +145,7 @@ def _uniform_share(costs: Floats, mean_cost: float) -> Floats:
 
 
 def _condition(data: StepData, share: Floats) -> Condition:
+    """Return the expected outcome with probabilities ``share``, (n_test, n_steps)."""
     quality = np.einsum("nmk,nk->nm", data.quality, share)
     efficiency = np.einsum("nmk,nk->nm", data.quality / data.cost, share)
     seconds = None if data.seconds is None else np.einsum("nk,nk->n", data.seconds, share)
@@ -141,7 +154,7 @@ def _condition(data: StepData, share: Floats) -> Condition:
 
 
 def baseline_condition(baseline: Baseline) -> Condition:
-    """Return the condition of a single candidate for all prompts."""
+    """Return the condition in which all prompts have the candidate of a baseline."""
     cost = np.array([baseline.cost])
     share = np.ones((len(baseline.quality), 1))
     efficiency = baseline.quality / cost

@@ -1,4 +1,8 @@
-"""Step series of the plateau rule: predictions and labels for calibration and for testing."""
+"""Predictions and labels of a step series, for the calibration and the test of the plateau rule.
+
+A step series consists of the candidates of one generator that differ only in their number of
+denoising steps. OURS is the condition in which the plateau rule chooses the number of steps.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from catimage.routing.plateau import turning_points
 
 
 def series_estimators(settings: PlateauParams) -> dict[str, str]:
-    """Return, by metric, the estimator that predicts its series."""
+    """Return the name of the estimator that predicts each metric of the plateau rule."""
     return {m: metric.estimator or settings.estimator for m, metric in settings.metrics.items()}
 
 
@@ -32,14 +36,14 @@ class SeriesData:
     """The metrics of the plateau rule on one step series.
 
     Attributes:
-        metrics: labels and predictions, by metric.
-        candidates: the columns.
+        metrics: by metric, labels and predictions of all candidates.
+        candidates: the candidates, in the order of the columns of labels and predictions.
         series: the step series.
-        settings: the section ``evaluate.plateau``.
-        upper_ends: upper end of the range of each lower-is-better metric; infinite if unknown.
-        out_of_fold: by metric, out-of-fold predictions of the training prompts by the metric's
-            estimator, (n_train, n_candidates); empty with ``train.folds: 0``.
-        images: folder of the shards, or None.
+        settings: the section ``evaluate.plateau`` of ``params.yaml``.
+        upper_ends: the upper end of the range of each lower-is-better metric; infinite if unknown.
+        out_of_fold: by metric, the out-of-fold predictions of the metric's estimator for the
+            training prompts, (n_train, n_candidates); empty with ``train.folds: 0``.
+        images: the folder of the image shards; None if there are no images.
     """
 
     metrics: Mapping[str, LabelledPredictions]
@@ -52,14 +56,15 @@ class SeriesData:
 
     @property
     def costs(self) -> Floats:
-        """Costs of the series, (n_steps,)."""
+        """The costs of the candidates in the series, (n_steps,)."""
         return self.candidates.costs[self.series.columns]
 
     @cached_property
     def inversion_constants(self) -> dict[str, float]:
-        """The value that each lower-is-better metric is subtracted from.
+        """The constants from which the values of lower-is-better metrics are subtracted.
 
-        It is the upper end of the metric's range, or the largest known label if that is infinite.
+        The constant of a metric is the upper end of its range. If this end is infinite, it is the
+        largest value among the labels of the train and validation splits.
         """
         lower = {m: data for m, data in self.metrics.items() if data.lower_is_better}
         return {
@@ -73,17 +78,17 @@ class SeriesData:
 
     @property
     def offsets(self) -> Floats:
-        """Constants that are added to the labels of each metric, (1, n_metrics, 1)."""
+        """The constants that are added to the labels of each metric, (1, n_metrics, 1)."""
         return np.array([self.inversion_constants.get(m, 0.0) for m in self.metrics])[None, :, None]
 
     def calibration_set(self) -> tuple[Floats, Floats]:
-        """Return predicted and measured series of prompts that the estimators were not fitted on.
+        """Return predictions and labels of prompts that the estimators were not fitted on.
 
-        These are the validation prompts and, with ``train.folds``, the training prompts with
-        out-of-fold predictions; only prompts with all labels.
+        These are the validation prompts and, if there are out-of-fold predictions, the training
+        prompts. Prompts with a missing label are left out.
 
         Returns:
-            Two arrays (n, n_metrics, n_steps).
+            The predictions and the labels, both (n, n_metrics, n_steps).
 
         Raises:
             InputError: there is no such prompt.
@@ -95,11 +100,13 @@ class SeriesData:
         if not len(predicted):
             raise InputError(
                 "evaluate.plateau: no validation prompt has a label of every plateau metric for"
-                " every candidate. Label more images of that split."
+                " every candidate. Generate and label more images of the"
+                " validation split."
             )
         return predicted, measured
 
     def _validation_set(self) -> tuple[Floats, Floats]:
+        """Return predictions and labels of the validation prompts that have all labels."""
         columns, estimators = self.series.columns, series_estimators(self.settings)
         indexes = [pd.Index(data.validation_prompts["prompt_id"]) for data in self.metrics.values()]
         common = indexes[0][[all(i in index for index in indexes[1:]) for i in indexes[0]]]
@@ -115,6 +122,7 @@ class SeriesData:
         return np.stack(predicted, axis=1), np.stack(measured, axis=1)
 
     def _train_set(self) -> tuple[Floats, Floats]:
+        """Return out-of-fold predictions and labels of the training prompts with all labels."""
         columns = self.series.columns
         labels = np.stack([data.train[:, columns] for data in self.metrics.values()], axis=1)
         held_out = np.stack([self.out_of_fold[m][:, columns] for m in self.metrics], axis=1)
@@ -125,7 +133,8 @@ class SeriesData:
         """Return the series of the test prompts that have all labels of all metrics.
 
         Args:
-            omega: weights of equation 7, for the cost that baselines are compared at.
+            omega: the weights of equation 7 of the BudgetFusion paper, (n_metrics,). They determine
+                the mean cost of OURS, at which baselines are selected.
 
         Raises:
             InputError: there is no such prompt.
@@ -155,7 +164,7 @@ class SeriesData:
         )
 
     def _test_rows(self) -> tuple[list[str], list[Ints]]:
-        """Return the ids of the prompts with all labels, and their rows in each metric's data."""
+        """Return the ids of the prompts with all labels, and the rows of each metric's data."""
         indexes = [pd.Index(data.test_prompts["prompt_id"]) for data in self.metrics.values()]
         common = np.array(indexes[0], str)
         for index in indexes[1:]:
@@ -163,7 +172,7 @@ class SeriesData:
         if not len(common):
             raise InputError(
                 "evaluate.plateau: no test prompt has a label of every plateau metric for every"
-                " candidate. Label more images of that split."
+                " candidate. Generate and label more images of the test split."
             )
         ids = common.tolist()
         return ids, [index.get_indexer(pd.Index(ids)) for index in indexes]
@@ -171,7 +180,8 @@ class SeriesData:
     def _predicted(self, rows: list[Ints]) -> dict[str, Floats]:
         """Return the predicted series by estimator, (n_test, n_metrics, n_steps).
 
-        Under the name of the rule's estimator, each metric has the estimator that is set for it.
+        For the name ``evaluate.plateau.estimator``, each metric is predicted by the estimator that
+        is set for this metric.
         """
         settings, columns = self.settings, self.series.columns
         estimator_names = (name for data in self.metrics.values() for name in data.predictions)
@@ -189,13 +199,22 @@ class SeriesData:
             predicted[name] = np.stack(series, axis=1) + self.offsets
         return predicted
 
-    def _baselines(self, quality: Floats, seconds: Floats | None, spent: float) -> list[Baseline]:
-        """Return, of every other step group, the candidate nearest in cost to OURS (section 4.2:
-        "for fair comparison").
+    def _baselines(
+        self, quality: Floats, seconds: Floats | None, mean_cost: float
+    ) -> list[Baseline]:
+        """Return one candidate of every other step group: the nearest in cost to OURS.
+
+        Section 4.2 of the BudgetFusion paper chooses the costs in this way "for fair comparison".
+
+        Args:
+            quality: the labels of all candidates, (n_test, n_metrics, n_candidates).
+            seconds: the seconds per image of all candidates, (n_test, n_candidates), or None.
+            mean_cost: the mean cost of OURS.
         """
         names, costs = self.candidates.names, self.candidates.costs
         nearest = [
-            min(group, key=lambda c: abs(float(costs[c]) - spent)) for group in self.series.others
+            min(group, key=lambda c: abs(float(costs[c]) - mean_cost))
+            for group in self.series.others
         ]
         return [
             Baseline(
@@ -209,10 +228,12 @@ class SeriesData:
 
 
 def _test_predictions(data: LabelledPredictions, estimator: str, rows: Ints) -> Floats:
+    """Return predictions (n_test, n_candidates); NaN if the estimator is not trained."""
     if estimator not in data.predictions:
         return np.full((len(rows), data.test.shape[1]), np.nan)
     return data.predictions[estimator][1][rows]
 
 
 def _if_complete(values: Floats) -> Floats | None:
+    """Return ``values``, or None if any value is missing."""
     return values if np.isfinite(values).all() else None

@@ -1,4 +1,9 @@
-"""The key ``plateau`` of ``metrics.json``."""
+"""The key ``plateau`` of ``metrics.json``: the evaluation of the plateau rule.
+
+The plateau rule chooses the number of denoising steps t* of each prompt by equation 7, from
+predicted qualities and one weight per metric. OURS is the condition in which each prompt has the
+number of steps of the rule. Equations, tables and figures are those of the BudgetFusion paper.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +44,14 @@ class PlateauInputs:
     """Inputs of the plateau rule in addition to an :class:`Evaluation`.
 
     Attributes:
-        step_groups: step group of each candidate.
-        reference: the pool's reference condition, or None.
-        upper_ends: upper end of the range of each lower-is-better metric; infinite if unknown.
-        out_of_fold: by metric, out-of-fold predictions (n_train, n_candidates) of the metric's
-            estimator; metrics without any are left out.
-        images: folder of the shards of the test prompts, or None.
+        step_groups: by candidate, the name of its step group. Candidates of one step group differ
+            only in their number of steps.
+        reference: the name of the pool's reference condition, or None.
+        upper_ends: the upper end of the range of each lower-is-better metric; infinite if unknown.
+        out_of_fold: by metric, the out-of-fold predictions of the metric's estimator for the
+            training prompts, (n_train, n_candidates). Metrics without such predictions are left
+            out.
+        images: the folder of the image shards of the test prompts, or None.
     """
 
     step_groups: Mapping[str, str]
@@ -56,12 +63,13 @@ class PlateauInputs:
 
 @dataclass(frozen=True)
 class CalibratedWeights:
-    """Weights of equation 7, in the order of the metrics.
+    """The weights of equation 7.
 
     Attributes:
-        weights: the weights with their mean cost and gain.
-        found_by: ``given``, ``gain`` or ``budget``.
-        prompts: number of prompts that they were calibrated on.
+        weights: the weights in the order of the metrics, with their mean cost and gain.
+        found_by: ``given`` if all weights are settings, ``gain`` if they maximize the gain over the
+            same number of steps for all prompts, or ``budget`` if they keep a budget.
+        prompts: the number of prompts that the weights were calibrated on.
     """
 
     weights: PlateauWeights
@@ -70,7 +78,11 @@ class CalibratedWeights:
 
 
 def plateau_document(evaluation: Evaluation, inputs: PlateauInputs) -> dict[str, Any] | None:
-    """Return ``plateau`` of ``metrics.json``.
+    """Return the key ``plateau`` of ``metrics.json``.
+
+    Args:
+        evaluation: the labels and predictions of all trained metrics.
+        inputs: the further inputs of the plateau rule.
 
     Returns:
         The document; None if ``evaluate.plateau.metrics`` is empty, or if the test prompts come
@@ -108,25 +120,26 @@ def _check_settings(
 ) -> None:
     if settings.literal and settings.budget:
         raise InputError(
-            "evaluate.plateau: with literal the last step always wins, so that no budget can be"
-            " kept. Remove literal or budget."
+            "evaluate.plateau: with 'literal', the rule always chooses the last step, so that no"
+            " 'budget' can be kept. Remove one of the two settings."
         )
     for metric, estimator in series_estimators(settings).items():
         if metric not in data_by_metric:
             raise InputError(
                 f"evaluate.plateau.metrics: {metric!r} is not trained"
                 f"{nearest(metric, list(data_by_metric))}. Trained metrics are"
-                f" {', '.join(data_by_metric)}: add it to train.metrics."
+                f" {', '.join(data_by_metric)}. Add it to train.metrics."
             )
         names = list(data_by_metric[metric].predictions)
         if estimator not in names:
             raise InputError(
                 f"evaluate.plateau.estimator: {estimator!r} is not trained on"
-                f" {metric}{nearest(estimator, names)}. Use one of {', '.join(names)}."
+                f" {metric}{nearest(estimator, names)}. Set it to one of {', '.join(names)}."
             )
 
 
 def _calibrate(data: SeriesData) -> CalibratedWeights:
+    """Determine the weights by the section ``evaluate.plateau`` of ``params.yaml``."""
     settings = data.settings
     predicted, labels = data.calibration_set()
     given = [metric.weight for metric in settings.metrics.values()]
@@ -143,13 +156,15 @@ def rule_document(
     calibrated: CalibratedWeights,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """Return the figures of the plateau rule: Table 1, Table 2, equations 8 and 9, figure 12.
+    """Return the settings and the results of the plateau rule.
+
+    The results are Tables 1 and 2, equations 8 and 9, and figures 8 and 12.
 
     Args:
         data: the step series of the test prompts.
-        settings: the section ``evaluate.plateau``.
-        calibrated: weights of equation 7.
-        bootstrap: of these test prompts.
+        settings: the section ``evaluate.plateau`` of ``params.yaml``.
+        calibrated: the weights of equation 7.
+        bootstrap: resamples of the test prompts in ``data``.
     """
     estimator, weights, metrics = settings.estimator, calibrated.weights, data.metrics
     series = data.predicted[estimator]

@@ -1,4 +1,9 @@
-"""BudgetFusion's Table 1, Table 2, equations 8 and 9, and figures 8 and 12, as dictionaries."""
+"""Results of the plateau rule as dictionaries.
+
+They are Tables 1 and 2, equations 8 and 9, and figures 8 and 12 of the BudgetFusion paper. OURS,
+UNIFORM and the other conditions are defined in :mod:`catimage.evaluation.plateau.conditions`. The
+number of steps that the plateau rule chooses for a prompt is t*.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from catimage.evaluation.plateau.conditions import Condition, StepData, conditio
 from catimage.params import PlateauParams
 from catimage.routing.plateau import turning_points
 
-MEAN = "mean of the training labels"
+TRAINING_MEAN = "mean of the training labels"
 """Name of the constant prediction in Table 1."""
 
 
@@ -21,13 +26,20 @@ def prediction_errors(
 ) -> dict[str, Any]:
     """Return Table 1 for one metric: mean absolute errors over prompts and steps.
 
-    Every estimator is listed, and the mean of the training labels. ``difference`` is the error
-    minus that of ``estimator``, with its paired interval.
+    There is one row per estimator that is trained on the metric, and one for the mean of the
+    training labels. ``difference`` is the row's error minus that of ``estimator``, and
+    ``difference_interval`` its paired interval.
+
+    Args:
+        data: the step series.
+        metric: the position of the metric.
+        estimator: the name of the estimator of the plateau rule.
+        bootstrap: resamples of the test prompts.
     """
     predicted = {
         name: p[:, metric] for name, p in data.predicted.items() if not np.isnan(p[:, metric]).any()
     }
-    predicted[MEAN] = np.broadcast_to(data.mean[metric], data.quality[:, metric].shape)
+    predicted[TRAINING_MEAN] = np.broadcast_to(data.mean[metric], data.quality[:, metric].shape)
     errors = {
         name: np.abs(p - data.quality[:, metric]).mean(axis=1) for name, p in predicted.items()
     }
@@ -44,7 +56,15 @@ def prediction_errors(
 
 
 def error_by_step(data: StepData, metric: int, estimator: str) -> list[dict[str, Any]]:
-    """Return figure 12 for one metric: the mean absolute error at each number of steps."""
+    """Return figure 12 for one metric: the mean absolute error at each number of steps.
+
+    ``mae_of_mean`` is the error if every prediction were the mean of the training labels.
+
+    Args:
+        data: the step series.
+        metric: the position of the metric.
+        estimator: the name of the estimator of the plateau rule.
+    """
     error = np.abs(data.predicted[estimator][:, metric] - data.quality[:, metric])
     error_of_mean = np.abs(data.mean[metric] - data.quality[:, metric])
     return [
@@ -63,7 +83,7 @@ def error_by_step(data: StepData, metric: int, estimator: str) -> list[dict[str,
 def condition_document(
     condition: Condition, metrics: list[str], bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """Return a row of Table 2: cost, steps, seconds, and quality by metric."""
+    """Return a row of Table 2: cost, number of steps, seconds per image, and quality by metric."""
     spent, seconds = condition.spent, condition.seconds
     return {
         "cost": float(spent.mean()),
@@ -83,7 +103,11 @@ def condition_document(
 
 
 def _quality(condition: Condition, metric: int, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    """Return quality, equation 8 (a mean of quotients) and ``per_cost`` (a quotient of means)."""
+    """Return the mean quality and two measures of quality per cost.
+
+    ``efficiency`` is equation 8, the mean of the quotients quality / cost, and ``per_cost`` is the
+    quotient of the means.
+    """
     spent = condition.spent
     quality, efficiency = condition.quality[:, metric], condition.efficiency[:, metric]
     return {
@@ -102,9 +126,16 @@ def condition_gain(
 ) -> dict[str, Any]:
     """Return the gain of OURS over another condition.
 
-    ``gain`` is in quality, ``relative`` is equation 9 (the mean over prompts of the quotient, minus
-    1; None unless every quality of the other condition is positive), ``of_means`` the quotient of
-    the means minus 1, ``efficiency`` the gain in equation 8.
+    ``gain`` is the difference of the mean qualities. ``relative`` is equation 9: the mean over
+    prompts of the quotient of the qualities, minus 1. It is None unless every quality of the other
+    condition is positive. ``of_means`` is the quotient of the mean qualities, minus 1.
+    ``efficiency`` is the difference of equation 8.
+
+    Args:
+        ours: the outcome of OURS.
+        other: the outcome of the other condition.
+        metric: the position of the metric.
+        bootstrap: resamples of the test prompts.
     """
     own_quality, other_quality = ours.quality[:, metric], other.quality[:, metric]
     relative = own_quality / other_quality - 1 if (other_quality > 0).all() else None
@@ -129,18 +160,21 @@ def condition_gain(
 def step_distribution(
     data: StepData, stops: Ints, omega: Floats, settings: PlateauParams, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """Return the distribution of t*, and that of t* computed from the labels (``known``).
+    """Return the distribution of t* over the test prompts.
 
-    ``known`` also has the gains of that t* over its own UNIFORM: an upper bound for any estimator.
-    ``correlation`` is Pearson's correlation of the logarithms of both step numbers, None if either
-    is constant. It shows whether the plateau of a single prompt is predicted.
+    ``known`` has the distribution of the ideal t*, which is computed from the labels instead of
+    predictions. It also has the gains of the ideal t* over UNIFORM at the same cost, an upper bound
+    for any estimator. ``correlation`` is Pearson's correlation of the logarithms of t* and of the
+    ideal t*, None if either is constant. It shows how well the plateaus of single prompts are
+    predicted.
 
     Args:
         data: the step series.
-        stops: index of t* of each prompt, (n_test,).
-        omega: weights of equation 7, (n_metrics,).
-        settings: ``literal`` and ``margin`` of the rule.
-        bootstrap: of the test prompts.
+        stops: the position of t* in the series for each prompt, (n_test,).
+        omega: the weights of equation 7, (n_metrics,).
+        settings: the section ``evaluate.plateau`` of ``params.yaml``, with the settings ``literal``
+            and ``margin`` of the rule.
+        bootstrap: resamples of the test prompts.
     """
     ideal = turning_points(data.quality, omega, settings.literal, settings.margin)
     shares = [np.bincount(s, minlength=len(data.steps)) / len(stops) for s in (stops, ideal)]

@@ -1,4 +1,8 @@
-"""Figures of BudgetFusion's evaluation: the distribution of t*, and errors by step (figure 12)."""
+"""Figures of the plateau rule, drawn with matplotlib.
+
+They show how many steps the prompts receive, and the prediction error at each number of steps
+(BudgetFusion paper, figure 12).
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,24 @@ if TYPE_CHECKING:
 
 
 def step_share_figure(document: dict[str, Any]) -> Figure:
-    """Draw the share of the test prompts that each number of steps receives, predicted and
-    according to the labels.
+    """Draw the share of the test prompts that receive each number of steps.
+
+    OURS is the plateau rule on predicted qualities; the other bars are the rule on the labels.
+
+    Args:
+        document: the key ``plateau`` of ``metrics.json``.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.6))
     axes = figure.subplots()
-    places, chosen = np.arange(len(document["steps"])), document["chosen"]
+    positions, chosen = np.arange(len(document["steps"])), document["chosen"]
     share_by_labels = chosen["known"]["share"]
-    axes.bar(places - 0.2, chosen["share"], 0.4, color="#33608c", label="OURS")
-    axes.bar(places + 0.2, share_by_labels, 0.4, color="#c9c9c9", label="by the labels themselves")
-    axes.set_xticks(places, [str(s) for s in document["steps"]])
+    axes.bar(positions - 0.2, chosen["share"], 0.4, color="#33608c", label="OURS")
+    axes.bar(
+        positions + 0.2, share_by_labels, 0.4, color="#c9c9c9", label="by the labels themselves"
+    )
+    axes.set_xticks(positions, [str(s) for s in document["steps"]])
     axes.set_xlabel("steps")
     axes.set_ylabel("share of the prompts")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
@@ -30,8 +40,13 @@ def step_share_figure(document: dict[str, Any]) -> Figure:
 
 
 def step_error_figure(document: dict[str, Any]) -> Figure:
-    """Draw figure 12: the mean absolute error at each step with its standard error, and that of the
-    training labels' mean.
+    """Draw figure 12: the mean absolute error at each number of steps.
+
+    The bars are standard errors. The dashed line is the error if every prediction were the mean of
+    the training labels.
+
+    Args:
+        document: the key ``plateau`` of ``metrics.json``.
     """
     from matplotlib.figure import Figure
 

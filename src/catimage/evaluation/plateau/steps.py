@@ -1,4 +1,4 @@
-"""Candidates that differ only in their number of steps."""
+"""The step series: candidates that differ only in their number of denoising steps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from catimage.errors import InputError
 
 @dataclass(frozen=True)
 class StepSeries:
-    """The step series of the reference condition, and the other candidates.
+    """The step series that contains the reference condition, and the other candidates.
 
     Attributes:
-        columns: positions of the series in the candidates, by ascending steps.
-        steps: number of steps of each, (n_steps,).
-        reference: position of the reference condition in the series.
-        others: positions of the other candidates, one list per step group.
+        columns: the positions of the series' candidates among all candidates, in order of ascending
+            steps.
+        steps: the number of steps of each candidate in the series, (n_steps,).
+        reference: the position of the reference condition in the series.
+        others: the positions of all other candidates, one list per step group.
     """
 
     columns: list[int]
@@ -32,13 +33,13 @@ class StepSeries:
 def step_series(
     candidates: Candidates, groups: Mapping[str, str], reference: str | None
 ) -> StepSeries:
-    """Return the candidates of the reference condition's step group, by ascending steps.
+    """Return the step series that contains the reference condition.
 
     Args:
         candidates: all candidates.
-        groups: step group of each candidate, see :func:`catimage.pool.step_groups.step_groups`.
-        reference: the pool's ``reference_condition``. Without one, the largest group is used, and
-            its candidate with the most steps is the reference.
+        groups: the step group of each candidate, see :func:`catimage.pool.step_groups.step_groups`.
+        reference: the pool's ``reference_condition``. If it is None or not among the candidates,
+            the largest step group is used, and its candidate with the most steps is the reference.
 
     Raises:
         InputError: steps are unknown (as for imported scores), there are fewer than two numbers of
@@ -56,16 +57,17 @@ def step_series(
     counts = np.array([steps[c] for c in columns])
     _check_series(counts, candidates.costs[columns])
     series = [names[c] for c in columns]
-    place = series.index(str(reference)) if reference in series else len(series) - 1
-    return StepSeries(columns, counts, place, list(by_group.values()))
+    position = series.index(str(reference)) if reference in series else len(series) - 1
+    return StepSeries(columns, counts, position, list(by_group.values()))
 
 
 def _check_series(steps: Ints, costs: Floats) -> None:
     ascending = (np.diff(steps) >= 1).all() and (np.diff(costs) >= 0).all()
     if len(steps) < 2 or steps[0] < 1 or not ascending:
         raise InputError(
-            "evaluate.plateau: the rule needs one generator with two numbers of steps or more, and"
-            " costs that rise with them. Leave evaluate.plateau.metrics empty for these candidates."
+            "evaluate.plateau: the rule needs one generator with at least two numbers of steps, and"
+            " costs that rise with the number of steps. Leave evaluate.plateau.metrics empty for"
+            " these candidates."
         )
 
 
@@ -74,13 +76,13 @@ def parse_budget(text: str, costs: Floats) -> float | None:
 
     Args:
         text: a mean cost, or a percentage of the most expensive candidate's cost such as ``40%``.
-        costs: of the series, (n_steps,).
+        costs: the costs of the series, (n_steps,).
 
     Returns:
         The mean cost; None for an empty text.
 
     Raises:
-        InputError: ``text`` is neither.
+        InputError: ``text`` is neither a number nor a percentage.
     """
     if not text.strip():
         return None

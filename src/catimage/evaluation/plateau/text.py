@@ -1,4 +1,8 @@
-"""Sentences about the key ``plateau`` of ``metrics.json``."""
+"""Sentences about the key ``plateau`` of ``metrics.json``.
+
+OURS, UNIFORM and REFERENCE are the conditions of the BudgetFusion paper, defined in
+:mod:`catimage.evaluation.plateau.conditions`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ FOUND_BY = {
     "gain": "weights of greatest gain over UNIFORM",
     "budget": "weights calibrated to a budget",
 }
+"""Descriptions of the ways in which the weights of equation 7 are determined."""
 
 
 def plateau_lines(document: dict[str, Any] | None) -> list[str]:
@@ -26,7 +31,7 @@ def plateau_lines(document: dict[str, Any] | None) -> list[str]:
 
 
 def rule_line(document: dict[str, Any]) -> str:
-    """Describe the weights, the mean number of steps and the mean cost."""
+    """Return a sentence about the weights, the mean number of steps and the mean cost."""
     conditions, weights = document["conditions"], document["weights"]
     ours, reference = conditions["ours"], conditions["reference"]
     omega = ", ".join(f"{m} {format_number(w, 3)}" for m, w in weights["omega"].items())
@@ -35,13 +40,16 @@ def rule_line(document: dict[str, Any]) -> str:
     return (
         f"Plateau rule{literal} ({document['estimator']}; {FOUND_BY[weights['found_by']]}:"
         f" {omega}): {format_number(ours['steps'], 3)} steps per prompt on average,"
-        f" {format_number(ours['cost'])} {document['unit']}, {share} of the reference,"
-        f" {document['reference']}."
+        f" {format_number(ours['cost'])} {document['unit']}, {share} of the cost of"
+        f" the reference condition {document['reference']}."
     )
 
 
 def uniform_line(document: dict[str, Any], metric: str) -> str:
-    """Compare OURS with UNIFORM by one metric, and by equation 9 if it is defined."""
+    """Return a sentence that compares OURS with UNIFORM by one metric.
+
+    It includes the relative gain, equation 9 of the paper, if that is defined.
+    """
     gain = document["gains"][metric]["uniform"]
     verb = {
         "better": "gains",
@@ -56,7 +64,7 @@ def uniform_line(document: dict[str, Any], metric: str) -> str:
 
 
 def relative_gain(gain: dict[str, Any]) -> str:
-    """Format equation 9 as ``+6.6% [5.0%, 8.2%]``; a dash if it is undefined."""
+    """Format equation 9 and its interval as ``+6.6% [5.0%, 8.2%]``; a dash if it is undefined."""
     if gain["relative"] is None:
         return "-"
     low, high = gain["relative_interval"]
@@ -64,7 +72,11 @@ def relative_gain(gain: dict[str, Any]) -> str:
 
 
 def seconds_lines(document: dict[str, Any]) -> list[str]:
-    """Compare the seconds per image of OURS and REFERENCE (figure 8b), if they are known."""
+    """Return a line that compares the seconds per image of OURS and REFERENCE (figure 8b).
+
+    The numbers after ``±`` are standard deviations over prompts. The list is empty if the seconds
+    are unknown.
+    """
     seconds = [document["conditions"][name]["seconds"] for name in ("ours", "reference")]
     if None in seconds:
         return []

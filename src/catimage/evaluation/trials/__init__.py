@@ -1,1 +1,1 @@
-"""CATImage's Table 1: how many images per training prompt an estimator needs."""
+"""The number of images per training prompt that an estimator needs (CATImage paper, Table 1)."""

@@ -1,9 +1,9 @@
-"""CATImage's Table 1 (section 5.4) as a document.
+"""The key ``trials`` of ``metrics.json``: Table 1 of the CATImage paper (section 5.4).
 
 In a trial, S of the available seeds are drawn for each training prompt, the k-nearest-neighbours
-estimator is fitted on the mean of their scores, and its deferral curve is measured on the test
-split. Test prompts and test labels (the mean over all seeds) are the same in every trial. Other
-estimators would take too long to fit this often.
+estimator is fitted on the mean scores of these seeds, and its deferral curve is measured on the
+test split. Test prompts and test labels (mean scores over all seeds) are the same in every trial.
+Other estimators would take too long to fit this often.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from catimage.evaluation.trials.draws import (
 )
 
 TOLERANCE = 1e-10
-"""Relative difference below which two qualities are equal."""
+"""Relative difference below which two qualities count as equal."""
 
 
 def trials_and_reason(
     evaluation: Evaluation, estimators: Iterable[tuple[str, Pipeline]]
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """Return ``trials`` and ``trials_left_out`` of ``metrics.json``.
+    """Return the keys ``trials`` and ``trials_left_out`` of ``metrics.json``.
 
     Args:
-        evaluation: of the routed metric.
-        estimators: names and trained estimators of the routed metric. The first
-            k-nearest-neighbours estimator is used; an iterator may load them on demand.
+        evaluation: the labels and the settings.
+        estimators: names and trained estimators of the metric that the router maximizes. The first
+            k-nearest-neighbours estimator is used; an iterator may load estimators on demand.
 
     Returns:
         The document and None, or None and the reason why there are no trials.
@@ -59,7 +59,7 @@ def trials_and_reason(
     nearest = next((e for e in estimators if isinstance(e[1][-1], CosineKNNRegressor)), None)
     if nearest is None:
         return None, (
-            f"no k-nearest-neighbours estimator is trained on {data.metric}: add knn to"
+            f"no k-nearest-neighbours estimator is trained on {data.metric}. Add 'knn' to"
             " train.estimators"
         )
     name, pipeline = nearest
@@ -74,43 +74,46 @@ def trials_and_reason(
 
 
 def _too_few_seeds(seeds: int, sizes: list[int]) -> str:
+    """Return the reason why no size S in ``evaluate.trial_seeds`` is possible."""
     requested = ", ".join(map(str, sizes)) or "none"
     return (
-        f"the training prompts have {seeds} seed{'s' * (seeds != 1)}, and S ({requested}) must be"
-        " smaller"
+        f"the training prompts have {seeds} seed{'s' * (seeds != 1)}, and no value of"
+        f" evaluate.trial_seeds ({requested}) is smaller"
     )
 
 
 def _trial_data(
     pipeline: Pipeline, train: Dataset, by_seed: Floats, data: LabelledPredictions, costs: Floats
 ) -> TrialData:
+    """Compute the features of the prompts of all three splits."""
     texts = (
         train.texts,
         data.validation_prompts["prompt"].to_numpy(object),
         data.test_prompts["prompt"].to_numpy(object),
     )
-    learned, validation, test = (np.asarray(pipeline[:-1].transform(x)) for x in texts)
-    features = learned, validation, test
+    train_features, *other_features = (np.asarray(pipeline[:-1].transform(x)) for x in texts)
+    features = train_features, other_features[0], other_features[1]
     return TrialData(pipeline[-1], features, by_seed, data.validation, data.test, costs)
 
 
 def trials_document(
     data: TrialData, candidates: list[str], sizes: list[int], trials: int, seed: int
 ) -> dict[str, Any]:
-    """Return the figures of ``trials``: one table per S.
+    """Return the tables of ``trials``, one per number of drawn seeds S.
 
-    ``quality`` is the mean over trials of the best point of the test curve at no more than the
-    candidate's cost, as in the paper's table, and ``sd`` its standard deviation. ``selected`` has
-    the same with the point selected on the validation split. A *win* is a trial that is better than
-    the candidate on test. ``p_value`` is of the exact two-sided sign test without ties: it concerns
+    For each candidate, ``quality`` is the mean over trials of the best quality at no more than the
+    candidate's cost, and ``sd`` is the standard deviation over trials. The point of the curve is
+    selected on the test split, as in the paper's table; ``selected`` has the figures of the point
+    that is selected on the validation split. A *win* is a trial whose quality is better than that
+    of the candidate. ``p_value`` is that of the exact two-sided sign test without ties. It concerns
     other draws of the training seeds, not other prompts.
 
     Args:
         data: features, scores and labels.
-        candidates: names.
-        sizes: see :func:`~catimage.evaluation.trials.draws.possible_sizes`.
-        trials: number of trials per S.
-        seed: of the draws.
+        candidates: the names of the candidates.
+        sizes: the numbers of drawn seeds S.
+        trials: the number of trials per S.
+        seed: the seed of the random draws.
     """
     return {
         "trials": trials,
@@ -127,8 +130,10 @@ def trials_document(
 
 
 def _trial_qualities(data: TrialData, size: int, trials: int, seed: int) -> Floats:
-    """Return the quality at each candidate's cost, in-sample and held-out:
-    (n_trials, 2, n_candidates).
+    """Return the quality at each candidate's cost in each trial, (n_trials, 2, n_candidates).
+
+    On the second axis, the first quality is that of the point selected on the test split, the
+    second that of the point selected on the validation split.
     """
     costs, rows = data.costs, []
     for on_val, on_test in trial_predictions(data, size, trials, seed):
@@ -155,7 +160,7 @@ def _rows(qualities: Floats, data: TrialData, candidates: list[str]) -> list[dic
 
 
 def sign_test(quality: Floats, fixed: float) -> dict[str, Any]:
-    """Compare the qualities of all trials (n_trials,) with that of a fixed candidate."""
+    """Compare the qualities of all trials, (n_trials,), with the quality of a fixed candidate."""
     tolerance = TOLERANCE * max(abs(fixed), float(np.abs(quality).max()))
     wins = int((quality > fixed + tolerance).sum())
     losses = int((quality < fixed - tolerance).sum())

@@ -1,4 +1,4 @@
-"""Labels from fewer seeds, and the predictions of estimators that are fitted on them."""
+"""Labels from randomly drawn seeds, and predictions of regressors that are fitted on them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, clone
 from catimage.common.arrays import Floats, Ints
 
 BATCH_SIZE = 10
-"""Trials that are fitted at once: their labels are the outputs of one fit, so that the neighbours
-are searched once.
+"""Number of trials that are fitted at once. Their labels are the outputs of one regressor, so that
+the neighbours are searched only once.
 """
 
 
@@ -22,13 +22,14 @@ class TrialData:
     """The data of the trials.
 
     Attributes:
-        regressor: a k-nearest-neighbours regressor with the k that stage train selected.
-        features: of the training, the validation and the test prompts, (n, width) each.
+        regressor: a k-nearest-neighbours regressor with the k that the stage ``train`` selected.
+        features: the features of the training, the validation and the test prompts, each
+            (n_prompts, width).
         by_seed: scores of the training prompts, (n_train, n_candidates, n_seeds), higher is better,
             NaN where missing.
-        validation: labels (n_val, n_candidates).
-        test: labels (n_test, n_candidates).
-        costs: (n_candidates,).
+        validation: labels of the validation prompts, (n_val, n_candidates).
+        test: labels of the test prompts, (n_test, n_candidates).
+        costs: the candidates' costs, (n_candidates,).
     """
 
     regressor: BaseEstimator
@@ -40,7 +41,7 @@ class TrialData:
 
 
 def complete_seeds(by_seed: Floats) -> NDArray[np.bool_]:
-    """Return which seeds of a prompt have a score of every candidate: (n_prompts, n_seeds).
+    """Return whether each seed of each prompt has a score of every candidate, (n_prompts, n_seeds).
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
@@ -49,11 +50,11 @@ def complete_seeds(by_seed: Floats) -> NDArray[np.bool_]:
 
 
 def possible_sizes(sizes: list[int], seeds: int) -> list[int]:
-    """Return the sizes S that can be drawn: more than 0 and fewer than ``seeds``.
+    """Return the requested numbers of seeds that can be drawn, without duplicates.
 
     Args:
-        sizes: requested numbers of seeds; duplicates are dropped.
-        seeds: complete seeds of the prompt that has most of them.
+        sizes: the requested numbers of seeds.
+        seeds: the number of available seeds. A possible size is between 1 and ``seeds - 1``.
     """
     return [size for size in dict.fromkeys(sizes) if 0 < size < seeds]
 
@@ -61,17 +62,18 @@ def possible_sizes(sizes: list[int], seeds: int) -> list[int]:
 def drawn_labels(by_seed: Floats, size: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
     """Draw ``size`` complete seeds per prompt and average their scores.
 
-    The same seeds are drawn for all candidates of a prompt, since a seed gives several candidates
-    the same initial noise (CATImage 5.2).
+    A seed is complete if every candidate has a score for it. The same seeds are drawn for all
+    candidates of a prompt, because a seed gives several candidates the same initial noise (CATImage
+    paper, section 5.2).
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
-        size: number of seeds.
-        rng: random number generator.
+        size: the number of seeds to draw.
+        rng: a random number generator.
 
     Returns:
-        The rows (n,) of the prompts with at least ``size`` complete seeds, and their labels
-        (n, n_candidates).
+        The positions (n,) of the prompts with at least ``size`` complete seeds, and the labels of
+        these prompts (n, n_candidates).
     """
     complete = complete_seeds(by_seed)
     rows = np.flatnonzero(complete.sum(axis=1) >= size)
@@ -87,12 +89,13 @@ def trial_predictions(
 
     Args:
         data: features, scores and labels.
-        size: seeds per training prompt.
-        trials: number of trials.
-        seed: of the draws.
+        size: the number of drawn seeds per training prompt.
+        trials: the number of trials.
+        seed: the seed of the random draws.
 
     Yields:
-        Per trial, predictions of the validation and of the test prompts, (n, n_candidates) each.
+        For each trial, predictions for the validation prompts, (n_val, n_candidates), and for the
+        test prompts, (n_test, n_candidates).
     """
     rng, candidates = np.random.default_rng([seed, size]), len(data.costs)
     for first in range(0, trials, BATCH_SIZE):

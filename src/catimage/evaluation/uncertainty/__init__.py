@@ -1,5 +1,6 @@
-"""The predictive spread on the test split: coverage of its intervals, and risk-averse routing.
+"""Evaluation of the predictive spread, the standard deviation of labels around their predictions.
 
-CATImage names it as a limitation that it "does not explicitly account for uncertainty arising from
-different noise variations" (5.6).
+It consists of the coverage of prediction intervals and of risk-averse routing on the test split.
+Section 5.6 of the CATImage paper names as a limitation that the method "does not explicitly account
+for uncertainty arising from different noise variations".
 """

@@ -1,4 +1,8 @@
-"""Coverage of the prediction intervals, and the key ``uncertainty`` of ``metrics.json``."""
+"""The key ``uncertainty`` of ``metrics.json``, and the coverage of prediction intervals.
+
+The predictive spread is the standard deviation of a label around its prediction. A prediction
+interval is the prediction plus or minus a multiple of the spread.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +18,27 @@ from catimage.evaluation.text import compared_with
 from catimage.evaluation.uncertainty.risk_aversion import PredictedLabels, risk_aversion_rows
 
 LEVELS = {"68": 0.994458, "95": 1.959964}
-"""Half-widths of a normal distribution's intervals in standard deviations, by level in percent."""
+"""Half-widths of the intervals of a normal distribution in standard deviations, by the probability
+of the interval in percent.
+"""
 
 TrainedSpread = tuple[Pipeline, dict[str, Any]]
-"""A trained predictive spread and its metadata."""
+"""A trained estimator of the predictive spread, and its metadata."""
 
 
 def uncertainty_document(
     evaluation: Evaluation, trained_spread: TrainedSpread | None
 ) -> dict[str, Any] | None:
-    """Return ``uncertainty`` of ``metrics.json``.
+    """Return the key ``uncertainty`` of ``metrics.json``.
 
     Args:
-        evaluation: of the routed metric.
-        trained_spread: the predictive spread of the router's estimator; None if it was not trained
-            (``train.folds: 0``).
+        evaluation: the router, the labels and the predictions.
+        trained_spread: the predictive spread of the router's estimator; None if it was not trained,
+            as with ``train.folds: 0``.
 
     Returns:
-        The document; None without a spread of the evaluated candidates (a candidate added later has
-        none) or without seeds.
+        The document; None if the seeds are unknown, or if there is no spread of every candidate (a
+        candidate that was added after the training has none).
     """
     data, candidates = evaluation.routed, evaluation.candidates
     if trained_spread is None or data.test_by_seed is None:
@@ -69,13 +75,13 @@ def coverage_rows(
     """Return the coverage of the prediction intervals, one row per candidate.
 
     Args:
-        test: predictions and spreads.
-        by_seed: scores (n_test, n_candidates, n_seeds), NaN where missing; every prompt has at
-            least one for each candidate.
-        names: of the candidates.
-        bootstrap: of the test prompts.
-        seed_share: share of the spread's variance that seeds explain, (n_candidates,), NaN where
-            unknown.
+        test: predictions and spreads of the test prompts.
+        by_seed: scores (n_test, n_candidates, n_seeds), NaN where missing. Every prompt has at
+            least one score of each candidate.
+        names: the names of the candidates.
+        bootstrap: resamples of the test prompts.
+        seed_share: the share of the spread's variance that is due to seeds, (n_candidates,), NaN
+            where unknown.
     """
     shares = np.full(len(names), np.nan) if seed_share is None else seed_share
     errors = np.nanmean(by_seed, axis=2) - test.predicted
@@ -89,13 +95,15 @@ def coverage_rows(
 def coverage(
     name: str, error: Floats, spread: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """Return root mean squares of spread and error, and the coverage of the intervals.
+    """Return the root mean squares of spread and error, and the coverage of the intervals.
+
+    The coverage is the share of the labels that lie within the prediction interval.
 
     Args:
-        name: of the candidate.
-        error: label minus prediction, (n,).
-        spread: predictive standard deviation, (n,).
-        bootstrap: of the prompts.
+        name: the name of the candidate.
+        error: the label minus the prediction of each prompt, (n_prompts,).
+        spread: the predictive standard deviation of each prompt, (n_prompts,).
+        bootstrap: resamples of the prompts.
     """
     row: dict[str, Any] = {
         "candidate": name,
@@ -115,10 +123,10 @@ def uncertainty_lines(document: dict[str, Any] | None) -> list[str]:
     """Return one sentence per risk aversion above 0; an empty list without a document."""
     lines = []
     for row in document["risk_aversion"][1:] if document else []:
-        worst = {"gain": row["worst_gain"], "interval": row["worst_interval"]}
+        worst_images = {"gain": row["worst_gain"], "interval": row["worst_interval"]}
         lines.append(
             f"A risk aversion of {row['risk_aversion']:g}"
             f" {compared_with(row, 'no risk aversion in mean quality')}. It"
-            f" {compared_with(worst, 'no risk aversion in the worst 5% of the images')}."
+            f" {compared_with(worst_images, 'no risk aversion in the worst 5% of the images')}."
         )
     return lines

@@ -1,4 +1,8 @@
-"""Risk-averse routing: predicted qualities minus a multiple of their predictive spread."""
+"""Risk-averse routing, which subtracts a multiple of the spread from every predicted quality.
+
+The spread is the standard deviation of a label around its prediction. The multiple is called the
+*risk aversion*; routing with a risk aversion of 0 is *risk-neutral*.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,9 @@ from catimage.routing.calibration import calibrate_to_budget
 from catimage.routing.policy import choose
 
 AVERSIONS = (0.0, 0.5, 1.0, 2.0)
-"""Standard deviations that are subtracted."""
-TAIL = 0.05
-"""Share of the images that count as the worst ones."""
+"""Risk aversions that are evaluated."""
+WORST_SHARE = 0.05
+"""Share of the images that count as the worst images."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,15 @@ class PredictedLabels:
     """Predicted labels of a split with their predictive standard deviations.
 
     Attributes:
-        predicted: (n, n_candidates).
-        spread: (n, n_candidates).
+        predicted: the predicted labels, (n_prompts, n_candidates).
+        spread: their predictive standard deviations, (n_prompts, n_candidates).
     """
 
     predicted: Floats
     spread: Floats
 
     def lower_bound(self, aversion: float) -> Floats:
-        """Return the predictions minus ``aversion`` standard deviations (for equation 3)."""
+        """Return the predictions minus ``aversion`` standard deviations."""
         return self.predicted - aversion * self.spread
 
 
@@ -46,17 +50,19 @@ def risk_aversion_rows(
     bootstrap: PairedBootstrap,
     router_aversion: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Return one row per risk aversion, starting with 0, each calibrated for the same budget.
+    """Return one row per risk aversion in ascending order, starting with 0.
 
-    Rules are not randomized, so that rows differ only by their risk aversion.
+    For each risk aversion, lambda is calibrated for the same budget. Rules are not randomized, so
+    that the rows differ only by their risk aversion.
 
     Args:
-        validation: lambda is calibrated on these.
-        test: routed.
-        by_seed: scores (n_test, n_candidates, n_seeds), NaN where missing.
-        candidates: the columns.
-        budget: mean cost on the validation split.
-        bootstrap: of the test prompts.
+        validation: predictions and spreads of the validation prompts, on which lambda is
+            calibrated.
+        test: predictions and spreads of the test prompts.
+        by_seed: scores of the test prompts, (n_test, n_candidates, n_seeds), NaN where missing.
+        candidates: the candidates, in the order of the columns of all arrays.
+        budget: the mean cost on the validation split.
+        bootstrap: resamples of the test prompts.
         router_aversion: the router's risk aversion, evaluated in addition to :data:`AVERSIONS`.
     """
     costs, routed_by_aversion = candidates.costs, {}
@@ -79,16 +85,18 @@ def risk_aversion_rows(
 def compare_with_neutral(
     images: Floats, neutral: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """Compare a risk-averse choice with the risk-neutral one.
+    """Compare risk-averse routing with risk-neutral routing.
 
-    ``worst`` is the 5% quantile of the images' quality, and ``worst_mean`` the mean of the images
-    below it (conditional value at risk). Each ``gain`` is over the neutral choice, with the
-    interval of a bootstrap paired over prompts.
+    ``worst`` is the 5% quantile of the images' qualities, and ``worst_mean`` is the mean quality of
+    the images below this quantile (conditional value at risk). ``gain`` and ``worst_gain`` are the
+    gains in the mean quality and in ``worst_mean``; ``interval`` and ``worst_interval`` are their
+    95% bootstrap intervals, paired over prompts.
 
     Args:
-        images: scores of the chosen candidates' images, (n, n_seeds), NaN where missing.
-        neutral: scores of the neutral choice's images, (n, n_seeds).
-        bootstrap: of the prompts.
+        images: the scores of the images of risk-averse routing, (n_prompts, n_seeds), NaN where
+            missing.
+        neutral: the scores of the images of risk-neutral routing, (n_prompts, n_seeds).
+        bootstrap: resamples of the prompts.
     """
     quality, neutral_quality = np.nanmean(images, axis=1), np.nanmean(neutral, axis=1)
     once = np.ones((1, len(images)), np.uint8)
@@ -98,7 +106,7 @@ def compare_with_neutral(
         "quality": float(quality.mean()),
         "gain": float((quality - neutral_quality).mean()),
         "interval": bootstrap.interval(quality - neutral_quality),
-        "worst": float(np.nanquantile(images, TAIL)),
+        "worst": float(np.nanquantile(images, WORST_SHARE)),
         "worst_mean": worst_mean,
         "worst_gain": worst_mean - float(worst_means(neutral, once)[0]),
         "worst_interval": percentile_interval(worst_gains),
@@ -107,22 +115,22 @@ def compare_with_neutral(
 
 
 def _seed_variance(images: Floats, neutral: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    """Return ``seed_variance``: the mean over prompts of the variance over seeds.
+    """Return the mean over prompts of the variance over seeds, and its gain with an interval.
 
-    All figures are None if no prompt has two seeds.
+    Prompts with one seed are left out. All figures are None if no prompt has two seeds.
     """
-    two = ((~np.isnan(images)).sum(axis=1) > 1) & ((~np.isnan(neutral)).sum(axis=1) > 1)
-    if not two.any():
+    two_seeds = ((~np.isnan(images)).sum(axis=1) > 1) & ((~np.isnan(neutral)).sum(axis=1) > 1)
+    if not two_seeds.any():
         return {"seed_variance": None, "seed_variance_gain": None, "seed_variance_interval": None}
     variance, neutral_variance = (
-        np.nanvar(np.where(two[:, None], values, 0.0), axis=1, ddof=1)
+        np.nanvar(np.where(two_seeds[:, None], values, 0.0), axis=1, ddof=1)
         for values in (images, neutral)
     )
-    means = bootstrap.means(np.stack([variance - neutral_variance, two], axis=1))
+    means = bootstrap.means(np.stack([variance - neutral_variance, two_seeds], axis=1))
     means = means[means[:, 1] > 0]
     return {
-        "seed_variance": float(variance[two].mean()),
-        "seed_variance_gain": float((variance - neutral_variance)[two].mean()),
+        "seed_variance": float(variance[two_seeds].mean()),
+        "seed_variance_gain": float((variance - neutral_variance)[two_seeds].mean()),
         "seed_variance_interval": percentile_interval(means[:, 0] / means[:, 1]),
     }
 
@@ -130,14 +138,15 @@ def _seed_variance(images: Floats, neutral: Floats, bootstrap: PairedBootstrap) 
 def worst_means(images: Floats, counts: NDArray[np.uint8]) -> Floats:
     """Return the mean quality of the worst 5% of the images in each resample of the prompts.
 
-    An image on the boundary counts with a fraction.
+    The image at the boundary of the 5% counts with a fractional weight.
 
     Args:
-        images: (n, n_seeds), NaN where missing; every prompt has at least one.
-        counts: how often each resample contains each prompt, (draws, n).
+        images: the scores of the images, (n_prompts, n_seeds), NaN where missing. Every prompt has
+            at least one score.
+        counts: the number of times that each resample contains each prompt, (draws, n_prompts).
 
     Returns:
-        (draws,).
+        The mean qualities, (draws,).
     """
     prompt, seed = np.nonzero(~np.isnan(images))
     order = np.argsort(images[prompt, seed], kind="stable")
@@ -145,7 +154,7 @@ def worst_means(images: Floats, counts: NDArray[np.uint8]) -> Floats:
     means = []
     for i in range(0, len(counts), CHUNK_SIZE):
         weight = counts[i : i + CHUNK_SIZE][:, owner].astype(float)
-        total = TAIL * weight.sum(axis=1, keepdims=True)
+        total = WORST_SHARE * weight.sum(axis=1, keepdims=True)
         taken = np.clip(total - (np.cumsum(weight, axis=1) - weight), 0, weight)
         means.append(taken @ values / total[:, 0])
     return np.concatenate(means)
