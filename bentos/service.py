@@ -1,9 +1,8 @@
 """BentoML services: the router, with OpenAI's routes at ``/v1``, and the generators.
 
 The services read a workspace with ``params.yaml``, ``models/router`` and ``pools``: the current
-folder, which is the content of the Bento, or the folder in ``CATIMAGE_WORKSPACE``. The
-services are global names of this module, because BentoML cannot find services that a function
-creates.
+folder, which is the content of the Bento, or the folder in ``CATIMAGE_WORKSPACE``. They are global
+names of this module, because BentoML cannot find services that a function creates.
 """
 
 from __future__ import annotations
@@ -147,21 +146,17 @@ class RouterService:
         """Return OpenAI's response with base64-encoded PNGs, and the decision in ``catimage``.
 
         Raises:
-            ApiError: ``request.size`` is not the size of the candidate, or there is no decision
-                (:meth:`decide`).
+            ApiError: the candidate has another size, or there is no decision (:meth:`decide`).
         """
         decision = await run_in_threadpool(self.decide, request, request.model)
         size = self.sizes[decision.candidate]
         if request.size not in ("auto", f"{size}x{size}"):
-            message = (
-                f"'size' must be '{size}x{size}', the size of {decision.candidate}, or be left out."
-            )
+            message = f"'size' must be '{size}x{size}' for {decision.candidate}, or be left out."
             raise ApiError(message, "size")
         seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+        seeds = list(range(seed, seed + request.n))
         images = await self.generators.to_async.generate(
-            candidate=decision.candidate,
-            prompt=request.prompt,
-            seeds=list(range(seed, seed + request.n)),
+            candidate=decision.candidate, prompt=request.prompt, seeds=seeds
         )
         return {
             "created": int(time.time()),
@@ -204,14 +199,13 @@ class RouterService:
                 that were calibrated for another budget, the prompt is empty or too long, the model
                 is unknown, or a candidate is requested together with a budget or a lambda.
         """
-        router = self.router
         if model != ROUTER:
             self._check_model(request, model)
         with _input_errors("budget"):
-            rule = router.rule_for(request.lam, request.budget)
+            rule = self.router.rule_for(request.lam, request.budget)
         with _input_errors("prompt"):
-            qualities = router.predict([request.prompt])
-        decision = router.decide([request.prompt], qualities, rule)[0]
+            qualities = self.router.predict([request.prompt])
+        decision = self.router.decide([request.prompt], qualities, rule)[0]
         if model == ROUTER:
             return decision
         cost, quality = dict(self._costs())[model], decision.qualities[model]

@@ -130,10 +130,10 @@ def retrain(workspace: Path = Path()) -> str | State[None]:
         state = run(stage, workspace, return_state=True)
         if not state.is_completed():
             return Failed(message=state.message)
-    state = register.with_options(task_run_name="register")(workspace, return_state=True)
-    if not state.is_completed():
-        return Failed(message=state.message)
-    registered = state.result()
+    registration = register.with_options(task_run_name="register")(workspace, return_state=True)
+    if not registration.is_completed():
+        return Failed(message=registration.message)
+    registered = registration.result()
     assert isinstance(registered, RegistrationResult)
     return _create_artifacts(Workspace(workspace), registered)
 
