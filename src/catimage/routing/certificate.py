@@ -16,8 +16,8 @@ A rule is selected in two steps:
    mean cost is at least the budget, the expected capital is at most 1, so by Markov's inequality
    the capital reaches ``1 / (1 - confidence)`` with probability at most ``1 - confidence``. The
    rule passes the test if the capital reaches this value. The capital is divided equally among a
-   few stakes, which suit costs of high and of low variance. The stakes do not depend on the costs,
-   so the result does not depend on the order of the prompts and is monotone in every cost.
+   few stakes, which suit costs of high and of low variance. The stakes do not depend on the
+   observed costs, so the result is the same for any order of the prompts and monotone in each cost.
 2. The rules are ordered such that the cost of every prompt increases or stays equal. The most
    expensive rule that passes the test is selected (risk-controlling prediction sets: Bates et al.
    2021, theorem 1). The selected rule exceeds the budget only if the test passes for the rule whose
