@@ -12,7 +12,7 @@ def test_a_table_is_unchanged_by_a_round_trip(tmp_path):
     assert read_table(tmp_path / "t.parquet", CANDIDATES, "generate").to_dict("records") == [ROW]
 
 
-def test_other_columns_or_types_are_refused_and_nothing_is_written(tmp_path):
+def test_wrong_columns_or_types_are_refused_and_no_file_is_written(tmp_path):
     path = tmp_path / "t.parquet"
     for frame in (
         pd.DataFrame([{**ROW, "more": 1}]),

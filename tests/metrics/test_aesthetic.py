@@ -140,7 +140,7 @@ def test_the_heads_have_the_layers_of_the_published_files():
         assert {k: tuple(v.shape) for k, v in metric.head(768).state_dict().items()} == shapes
 
 
-def test_missing_and_other_weights_are_refused(folder: Path, tmp_path: Path):
+def test_missing_weights_and_the_weights_of_another_model_are_refused(folder: Path, tmp_path: Path):
     with pytest.raises(
         InputError,
         match=(

@@ -185,7 +185,7 @@ def test_the_distance_is_symmetric_and_0_for_an_enlarged_image(metric: DreamSim)
     assert _score(metric, images, larger) == pytest.approx([0, 0, 0], abs=1e-6)
 
 
-def test_missing_and_other_weights_are_refused(
+def test_missing_weights_and_the_weights_of_another_model_are_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with pytest.raises(

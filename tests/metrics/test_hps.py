@@ -97,7 +97,7 @@ def test_the_clip_is_not_shared_with_other_metrics(folder: Path):
     )
 
 
-def test_missing_and_other_weights_are_refused(folder: Path):
+def test_missing_weights_and_the_weights_of_another_model_are_refused(folder: Path):
     torch.save({"state_dict": {"logit_scale": torch.ones(())}}, folder / HpsV2.file)
     with pytest.raises(
         InputError,

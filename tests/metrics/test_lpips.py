@@ -94,7 +94,7 @@ def test_the_version_depends_on_the_weights(folder: Path, metric: Lpips, tmp_pat
     assert _metric(folder).version == metric.version != _metric(path.parent).version
 
 
-def test_missing_and_other_weights_are_refused(folder: Path, tmp_path: Path):
+def test_missing_weights_and_the_weights_of_another_model_are_refused(folder: Path, tmp_path: Path):
     with pytest.raises(
         InputError,
         match=r"label\.weights\.lpips: the location of the weights of 'lpips' is not set",

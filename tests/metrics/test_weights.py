@@ -83,7 +83,7 @@ def test_the_state_dict_of_a_trainers_checkpoint_is_read(tmp_path: Path):
     assert torch.equal(model.weight, STATE["weight"])
 
 
-def test_a_pickle_with_other_objects_is_refused_and_not_run(
+def test_a_pickle_with_other_objects_is_refused_and_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -124,7 +124,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path):
         load_state(torch.nn.Linear(4, 2), tmp_path / "a.pt", "mini")
 
 
-def test_a_missing_location_is_refused(tmp_path: Path):
+def test_a_missing_location_of_weights_is_refused(tmp_path: Path):
     with pytest.raises(
         InputError,
         match=(

@@ -1,7 +1,8 @@
 """Datasets: prompts and their splits, candidates and their costs, and scores by metric.
 
-A stage reads one :class:`Dataset` at its start and passes it down. Labels are always
-higher-is-better: the scores of a metric that is lower-is-better are negated here, and only here.
+A stage reads one :class:`Dataset` at its start and passes it to the functions that it calls. Higher
+labels are always better: scores of a metric whose low values are good are negated in this module
+and nowhere else.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class AestheticV1(Metric):
         return nn.Linear(width, 1)
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images: float64 (n,). The prompts are ignored."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3); prompts are ignored."""
         import torch
 
         with torch.inference_mode():

@@ -1,7 +1,7 @@
 """The difference of images and their Gaussian blur, for sharpness and L-SNR.
 
 The blur equals that of ``scipy.ndimage.gaussian_filter`` with a standard deviation of 1 pixel: the
-kernel has a radius of 4 pixels and weights of sum one, and borders are mirrored (scipy's mode
+kernel has a radius of 4 pixels and weights that sum to 1, and borders are mirrored (scipy's mode
 ``reflect``). The blur along an axis is a multiplication by a band matrix, computed block by block.
 Pixels are float32 and sums are float64; the relative difference from a computation in float64 is
 about 1e-6. This module is used instead of scipy's filter because it scores 3.4 times as many images

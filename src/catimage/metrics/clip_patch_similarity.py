@@ -33,7 +33,10 @@ class ClipPatchSimilarity(ReferenceMetric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3).
+
+        The n references may have another size than the images.
+        """
         a, b = (self._clip.patch_tokens(part) for part in (images, references))
         rows = [tokens.permute(0, 2, 3, 1).flatten(0, 2) for tokens in (a, b)]
         return np.asarray(row_cosines(*rows).reshape(len(images), -1).mean(1))

@@ -27,5 +27,5 @@ class ClipScore(Metric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images against n prompts: float64 (n,) in [-1, 1]."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3), for n prompts."""
         return self._clip.cosines(images, prompts)

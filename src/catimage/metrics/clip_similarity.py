@@ -28,5 +28,8 @@ class ClipSimilarity(ReferenceMetric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3).
+
+        The n references may have another size than the images.
+        """
         return row_cosines(self._clip.embed_images(images), self._clip.embed_images(references))

@@ -17,9 +17,10 @@ class Composite:
 
     A score v of a term is scaled to s = (v - low) / (high - low), clipped to [0, 1], and replaced
     by 1 - s if lower is better. ``low`` and ``high`` are the term's ``scale``, by default the range
-    that its metric declares. With weights w of sum W, ``kind: sum`` is the arithmetic mean sum(w s)
-    / W, and ``kind: product`` is the geometric mean prod(s^w)^(1/W), which is 0 if any scaled score
-    is 0. The composite lies in [0, 1], and higher is better.
+    that its metric declares. The weights w are divided by their sum. The composite is then the
+    arithmetic mean sum(w s) if the kind is ``sum``, and the geometric mean prod(s^w), which is 0 if
+    any scaled score is 0, if the kind is ``product``. The composite lies in [0, 1], and higher is
+    better.
 
     Args:
         name: the name of the composite in ``label.composites``.

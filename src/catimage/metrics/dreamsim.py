@@ -56,7 +56,10 @@ class DreamSim(ReferenceMetric):
         self.version = f"1-{digest_of(self._model)}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3).
+
+        The n references may have another size than the images.
+        """
         parts = [slice(i, i + BATCH_SIZE) for i in range(0, len(images), BATCH_SIZE)]
         return np.concatenate([self._compare(images[part], references[part]) for part in parts])
 

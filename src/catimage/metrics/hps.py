@@ -17,7 +17,7 @@ class HpsV2(Metric):
 
     Most images score 0.2 to 0.35; published tables show the scores multiplied by 100. Images are
     resized as floating-point tensors, bicubic and antialiased, as in the official code
-    (github.com/tgxs002/HPSv2) with torchvision 0.17 or later, and not as 8-bit images like in other
+    (github.com/tgxs002/HPSv2) with torchvision 0.17 or later, and not as 8-bit images as in other
     CLIP models.
 
     The file of weights is ``HPS_v2.1_compressed.pt`` (``xswu/HPSv2`` on the hub).
@@ -50,7 +50,7 @@ class HpsV2(Metric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images against n prompts: float64 (n,) in [-1, 1]."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3), for n prompts."""
         return self._clip.cosines(images, prompts)
 
 

@@ -38,6 +38,9 @@ class IClip(ReferenceMetric):
         self.version = f"1-{hashlib.sha256(digests.encode()).hexdigest()[:12]}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images: float64 (n,). References may have another size."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3).
+
+        The n references may have another size than the images.
+        """
         captions = self._captioner.captions(images), self._captioner.cached_captions(references)
         return row_cosines(*(self._clip.embed_texts(texts, cache=False) for texts in captions))

@@ -58,7 +58,7 @@ class ImageReward(Metric):
         self._preprocess = _preprocess()
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images against n prompts: float64 (n,)."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3), for n prompts."""
         parts = [slice(start, start + BATCH_SIZE) for start in range(0, len(images), BATCH_SIZE)]
         return np.concatenate([self._score_batch(images[part], prompts[part]) for part in parts])
 

@@ -12,11 +12,11 @@ class LSnr(Metric):
     """1 - S / var(I), with S the power of the detail in L = I - G*I that is not noise.
 
     Lower is better. Equation 2 of the paper is SNR(I, G*I) for an image I and a Gaussian G of
-    standard deviation 1; the text calls the images "Laplacian-filtered". Neither defines SNR. This
-    implementation makes these choices:
+    standard deviation 1, and the text says "Laplacian-filtered". Neither the equation nor the text
+    defines SNR. This implementation makes these choices:
 
-    - Filter: L = I - G*I is used. This difference contains the I and G*I of the equation, and it is
-      the finest level of the Laplacian pyramid (Paris et al., which the paper cites).
+    - Filter: L = I - G*I compares I with G*I, as the equation does, and is the finest level of the
+      Laplacian pyramid (Paris et al., which the paper cites).
     - Direction: Table 2 marks lower values as better, and noisy images (section 3.2) and blurry
       images (figure 6) must score worse. Figure 6 calls both the L-SNR of a blurry image and the
       D-SIM of a distorted image "low"; since D-SIM is a distance, "low" must refer to the quality.
@@ -30,8 +30,9 @@ class LSnr(Metric):
       increasing blur.
 
     I is the luma (ITU-R 601), and borders are mirrored, as in the metric sharpness. Values are near
-    1 (photographs: 0.96 to 0.99), so differences matter. Texture that is as fine and dense as noise
-    counts as noise. Scores are computed in float32; the difference from float64 is about 1e-6.
+    1 (photographs: 0.96 to 0.99), so that small differences are meaningful. Texture that is as fine
+    and dense as noise counts as noise. Scores are computed in float32; the difference from float64
+    is about 1e-6.
     """
 
     name = "l_snr"
@@ -39,7 +40,7 @@ class LSnr(Metric):
     higher_is_better = False
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images: float64 (n,). The prompts are ignored."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3); prompts are ignored."""
         return score_detail(images, _l_snr)
 
 

@@ -44,7 +44,9 @@ class Lpips(ReferenceMetric):
         self.version = f"1-{digest_of(self._net)}"
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images against references of the same shape: float64 (n,).
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3).
+
+        The references have the shape of the images.
 
         Raises:
             InputError: the references have another size.

@@ -97,4 +97,4 @@ class ReferenceMetric(Metric):
 
     @abstractmethod
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images against references of the same shape: float64 (n,)."""
+        """Return the scores, float64 (n,), of images and n references, uint8 (n, h, w, 3) each."""

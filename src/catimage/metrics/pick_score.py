@@ -54,7 +54,7 @@ class PickScore(Metric):
         self.version = f"1-{self._clip.digest}"
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images against n prompts: float64 (n,)."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3), for n prompts."""
         return self._clip.scale * self._clip.cosines(images, prompts)
 
 

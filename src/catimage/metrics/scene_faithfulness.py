@@ -25,11 +25,11 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 _CELLS = 16
 """The width and height to which objects and silhouettes are resized for their comparison."""
 _MIN_PATCH = 0.2
-"""Patches are ignored if their area is a smaller share of the area of one object."""
+"""A patch is ignored if its area is less than this share of the area of one object."""
 _MAX_SINGLE = 1.6
-"""Patches are several merged objects if their area is a larger multiple of that of one object."""
+"""A patch is several merged objects if its area is more than this multiple of one object's area."""
 _MIN_TEXTURE = 0.12
-"""An object is textured if a second colour covers a larger share of its area."""
+"""An object is textured if another colour covers more than this share of its area."""
 _MAX_DISTANCE = 0.15
 """The largest distance of an object from the position that the caption gives, in image widths."""
 
@@ -50,7 +50,7 @@ class SceneFaithfulness(Metric):
     range = (0.0, 1.0)
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, 64, 64, 3) images against n captions: float64 (n,).
+        """Return the scores, float64 (n,), of images, uint8 (n, 64, 64, 3), for n captions.
 
         Raises:
             InputError: a prompt is not a caption of the scene grammar, or the images have another

@@ -15,7 +15,7 @@ class Sharpness(Metric):
     """sum_ij (i - i*G)^2 / sum_ij i^2, with G a Gaussian of standard deviation 1 pixel.
 
     The paper leaves some choices open. Here the intensity i is the luma (ITU-R 601) in [0, 1],
-    without rounding; the kernel has a radius of 4 pixels and weights of sum one, and borders are
+    without rounding; the kernel has a radius of 4 pixels and weights that sum to 1, and borders are
     mirrored, as by default in ``scipy.ndimage.gaussian_filter``; and a black image (0/0) has the
     score 0. The filter 1 - G multiplies each frequency by a number between 0 and 1, so that the
     score is in this range too. Scores are computed in float32 since version 2; the relative
@@ -27,7 +27,7 @@ class Sharpness(Metric):
     version = "2"
 
     def score(self, images: np.ndarray, prompts: list[str]) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images: float64 (n,). The prompts are ignored."""
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3); prompts are ignored."""
         return score_detail(images, _sharpness)
 
 

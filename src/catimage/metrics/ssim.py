@@ -27,7 +27,7 @@ class Ssim(ReferenceMetric):
     over pixels and RGB. Scores equal those of ``torchmetrics`` with ``data_range=1``: the range of
     pixels is [0, 1] for every image, so that a score does not depend on the other images of the
     batch. This implementation is used because SSIM needs double precision, in which equal images
-    score exactly 1, also in constant areas; the non-separable filter of ``torchmetrics`` is 35
+    score exactly 1, even in constant areas; the non-separable filter of ``torchmetrics`` is 35
     times slower in double than in single precision.
 
     Raises:
@@ -41,7 +41,9 @@ class Ssim(ReferenceMetric):
         self.device = device_of(context.device)
 
     def score(self, images: np.ndarray, prompts: list[str], references: np.ndarray) -> np.ndarray:
-        """Score uint8 (n, h, w, 3) images against references of the same shape: float64 (n,).
+        """Return the scores, float64 (n,), of images, uint8 (n, h, w, 3).
+
+        The references have the shape of the images.
 
         Raises:
             InputError: the references have another size.

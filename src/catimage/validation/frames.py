@@ -157,11 +157,11 @@ def _scores(
 def _metrics(
     scores: pd.DataFrame, declarations: Mapping[str, Any], references: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Return one row per metric, with ``spread`` and the number of images
-    ``better_than_reference``.
+    """Return one row per metric, with ``spread`` and ``better_than_reference``.
 
-    The spread is the difference between the highest and the lowest score, divided by the larger
-    absolute value of the two.
+    ``better_than_reference`` is the number of images with a better score than their reference
+    image. The spread is the difference between the highest and the lowest score, divided by the
+    larger absolute value of the two.
     """
     rows = []
     for name, rows_of_metric in scores.groupby("metric"):

@@ -68,7 +68,7 @@ def test_a_damaged_shard_is_reported(folder):
         read_rows(folder, entry, ["seed"], ["x"])
 
 
-def test_an_image_that_cannot_be_decoded_is_named():
+def test_the_message_names_an_image_that_cannot_be_decoded():
     assert next(decode_images([grey(7)], ["first"])).max() == 7
     with pytest.raises(InputError, match="the image second cannot be decoded"):
         list(decode_images([grey(7), b"no image"], ["first", "second"]))

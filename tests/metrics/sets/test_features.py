@@ -116,7 +116,7 @@ class FailsWhenUnpickled:
         return pytest.fail, ("the pickle was loaded",)
 
 
-def test_missing_and_other_weights_are_refused(tmp_path):
+def test_missing_weights_and_the_weights_of_another_model_are_refused(tmp_path):
     def load():
         return InceptionExtractor(
             MetricContext(device="cpu", weights={"inception": WeightsParams(weights=str(tmp_path))})

@@ -13,7 +13,7 @@ from catimage.data.shards.manifest import ShardEntry
 from catimage.data.shards.store import DamagedShard, read_keys, read_shard
 
 Key = tuple[str, int]
-"""``prompt_id`` and seed."""
+"""The ``prompt_id`` and the seed of an image."""
 
 
 class References:

@@ -40,9 +40,10 @@ def frechet_distance(images: ImageSet, real: ImageSet | None) -> float:
     """Return the Fréchet distance of two sets of features (Heusel et al. 2017, equation 6).
 
     For means m, w and covariances S, W, it is |m - w|^2 + tr(S + W - 2 (S W)^(1/2)). With S = A'A
-    and W = B'B, tr (S W)^(1/2) is the sum of the singular values of A B'. This avoids the matrix
-    root, which is inaccurate if S W is singular, as it is for few images. The estimate is biased
-    upwards, more for fewer images: only sets of the same size are comparable.
+    and W = B'B (A' is the transpose of A), tr (S W)^(1/2) is the sum of the singular values of A
+    B'. This avoids the matrix root, which is inaccurate if S W is singular, as it is for few
+    images. The estimate is biased upwards, more for fewer images: only sets of the same size are
+    comparable.
     """
     real = _require_real_images(real)
     shift = images.values.mean(0) - real.values.mean(0)

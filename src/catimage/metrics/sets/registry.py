@@ -31,8 +31,8 @@ class SetMetric:
             Inception network.
         network: the network of :mod:`catimage.metrics.sets.features` that extracts features.
         output: the output of the network that the statistic uses.
-        statistic: a function of the set and of a set of real images, which may be None unless
-            ``needs_reference``.
+        statistic: a function of the set and of a set of real images; the second argument may be
+            None if ``needs_reference`` is False.
         range: the lowest and the highest possible value.
         higher_is_better: the direction of the values.
         needs_reference: whether a set of real images is required.
