@@ -21,7 +21,7 @@ STEPS = DeferralCurve(
 LINE = DeferralCurve(np.array([0.0, 1.0]), np.array([4.0, 2.0]), np.array([0.9, 0.5]))
 
 
-def test_positions_on_a_step_function():
+def test_positions_on_a_step_function_are_indices_of_points():
     assert best_position(STEPS) == 1
     assert position_at_cost(STEPS, 3.9) == 2
     assert position_at_cost(STEPS, 4.0) == 1
@@ -37,7 +37,7 @@ def test_rounding_errors_do_not_exclude_a_point():
     assert position_to_match(STEPS, 0.9 + 1e-12) == 1
 
 
-def test_positions_on_a_line():
+def test_positions_on_a_line_may_lie_between_two_points():
     assert position_at_cost(LINE, 2.5, linear=True) == pytest.approx(0.75)
     assert quality_at(LINE, 0.75) == pytest.approx(0.6)
     assert cost_at(LINE, 0.75) == pytest.approx(2.5)

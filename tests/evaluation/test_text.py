@@ -16,9 +16,10 @@ def table_rows(summary_text):
 def test_the_summary_of_a_router_with_a_gain(document):
     lines = summary(document)
     assert "The router gains +0.13" in lines
-    assert "over the best fixed candidate within its budget, middle, at 91.7% of its cost" in lines
+    fixed = "over the best fixed candidate within the budget, middle, at 91.7% of that candidate's"
+    assert f"{fixed} cost" in lines
     assert "over the best single candidate, expensive: " not in lines
-    assert "over the best single candidate, expensive, at 55% of its cost" in lines
+    assert "over the best single candidate, expensive, at 55% of that candidate's cost" in lines
     assert "over the best random mix of two candidates" in lines
     assert "lambda 0.01 (good): realised mean cost 5.5 [" in lines
     assert "of a budget of 6 seconds" in lines
@@ -74,8 +75,8 @@ def test_the_headline_of_a_router_with_a_loss(document):
     worse = copy.deepcopy(document)
     worse["budget"]["best_fixed"] |= {"gain": -0.1, "interval": [-0.2, -0.05]}
     assert text.headline(worse) == (
-        "The router loses to the best fixed candidate within its budget, middle: -0.1 [-0.2,"
-        " -0.05], at 91.7% of its cost."
+        "The router loses to the best fixed candidate within the budget, middle: -0.1 [-0.2,"
+        " -0.05], at 91.7% of that candidate's cost."
     )
     worse["budget"]["best_fixed"] = None
     assert text.headline(worse) == text.against_best_single(worse)

@@ -1,1 +1,1 @@
-"""Deferral curves, intervals, tables and the report."""
+"""Evaluation of a router: deferral curves, intervals, tables, figures and the report."""

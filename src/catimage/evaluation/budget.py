@@ -28,18 +28,20 @@ def budget_document(
 ) -> dict[str, Any]:
     """Return the key ``budget`` of ``metrics.json``: cost and quality of the router.
 
-    ``best_single`` is the best single candidate. ``best_fixed`` is the candidate with the best mean
-    known label among those whose cost is within the budget. ``mix`` sends random shares of the
-    prompts to two candidates; the known labels select the candidates and the shares for the mean
-    cost of the router. For each of the three, ``gain`` is the router's gain in quality and
-    ``interval`` its 95% interval, paired over prompts. ``floors`` has one row per metric whose mean
-    the router must not fall below: the required mean and the mean on the test split.
+    The router is compared with three policies that are selected by the known labels, those of the
+    train and validation splits. ``best_single`` is the candidate with the best mean label.
+    ``best_fixed`` is the best of the candidates whose cost is within the budget. ``mix`` sends
+    random shares of the prompts to two candidates, at the mean cost of the router. ``gain`` is the
+    router's gain in quality, and ``interval`` its 95% interval, paired over prompts.
+
+    ``floors`` has one row per metric with a floor, a required mean: the floor and the mean that the
+    router reaches on the test split.
 
     Args:
         point: the router on the test prompts.
-        known_labels: labels of the train and validation splits, (n, n_candidates).
+        known_labels: the known labels, (n, n_candidates).
         test: labels of the test split, (n_test, n_candidates).
-        best: the index of the best single candidate, which has the best mean known label.
+        best: the index of the best single candidate.
         candidates: the candidates, in the order of the columns of the labels.
         bootstrap: resamples of the test prompts.
     """

@@ -77,8 +77,8 @@ def evaluate_fold(
         "mix": mixed_policies(known_labels, test, costs),
         "oracle": routed_policies(known_labels, known_labels, test, test, costs),
     }
-    for name, (held_out, predicted) in predictions.items():
-        methods[name] = routed_policies(held_out, known_labels, predicted, test, costs)
+    for name, (out_of_fold, predicted) in predictions.items():
+        methods[name] = routed_policies(out_of_fold, known_labels, predicted, test, costs)
     best = best_single_candidate(known_labels, costs)
     return {
         name: _fold_outcome(policies, best, known_labels, test, costs)
@@ -196,13 +196,13 @@ def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[s
     header = [
         "estimator",
         "gain [95% interval]",
-        "of cost",
-        "gain at its cost",
-        "to match: of cost",
-        "and gain",
-        "curve over fixed",
-        "fit s",
-        "ms",
+        "share of cost",
+        "gain at equal cost",
+        "match: share of cost",
+        "match: gain",
+        "curve gain over fixed",
+        "fit (s)",
+        "decision (ms)",
         "verdict",
     ]
     return header, [_cells(row) for row in rows]
@@ -232,7 +232,7 @@ def comparison_lines(rows: list[dict[str, Any]], chosen: str) -> list[str]:
     first = {
         "better": (
             f"{chosen} gains {gain} over the best single candidate, at"
-            f" {format_percent(best['cost_ratio'])} of its cost."
+            f" {format_percent(best['cost_ratio'])} of that candidate's cost."
         ),
         "worse": f"{chosen} loses to the best single candidate: {gain}.",
         "nothing significant": (
@@ -240,10 +240,11 @@ def comparison_lines(rows: list[dict[str, Any]], chosen: str) -> list[str]:
         ),
     }[row["verdict"]]
     match_gain = format_gain(match["gain"], match["interval"])
-    target = "Calibrated to the best single candidate's quality, it"
+    target = f"Calibrated to the quality of the best single candidate, {chosen}"
     second = {
-        "worse": f"{target} falls short by {match_gain}",
-        "better": f"{target} exceeds it by {match_gain}",
-        "nothing significant": f"{target} matches it (difference {match_gain})",
+        "worse": f"{target} is worse: {match_gain}",
+        "better": f"{target} is better: {match_gain}",
+        "nothing significant": f"{target} reaches this quality (difference {match_gain})",
     }[verdict(match["interval"])]
-    return [first, f"{second}, at {format_percent(match['cost_ratio'])} of its cost."]
+    share = format_percent(match["cost_ratio"])
+    return [first, f"{second}, at {share} of that candidate's cost."]

@@ -68,7 +68,7 @@ def subsets_figure(document: dict[str, Any]) -> Figure:
     curves |= {f"{row['generator']} alone": row["curve"] for row in document["subsets"]}
     for name, curve in curves.items():
         cost, quality = np.array([row[:2] for row in curve]).T
-        axes.plot(cost, quality, linewidth=1.6, label=_literal([name])[0])
+        axes.plot(cost, quality, linewidth=1.6, label=_escaped([name])[0])
     cost, quality = np.array([(row["cost"], row["quality"]) for row in document["candidates"]]).T
     axes.plot(cost, quality, "k*", markersize=8, label="fixed candidates", zorder=5)
     _finish_curves(axes, document)
@@ -98,6 +98,7 @@ def _add_legend(axes: Axes, reverse: bool = False) -> None:
 
 
 def _label_points(axes: Axes, candidates: list[dict[str, Any]]) -> None:
+    """Write the name of each candidate beside its point."""
     for row in candidates:
         axes.annotate(
             row["candidate"],
@@ -111,6 +112,7 @@ def _label_points(axes: Axes, candidates: list[dict[str, Any]]) -> None:
 
 
 def _log_if_wide(axes: Axes, costs: list[float]) -> None:
+    """Use a logarithmic cost axis if the largest cost is at least 20 times the smallest."""
     if min(costs) > 0 and max(costs) / min(costs) >= 20:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
@@ -137,7 +139,7 @@ def selection_figure(
     end = pd.Index([shares.index[-1] * 1.3 or 1.0])
     shares = pd.concat([shares, shares.iloc[[-1]].set_axis(end)])
     values = shares.to_numpy().T
-    axes.stackplot(shares.index, values, labels=_literal(candidates), colors=colours, step="post")
+    axes.stackplot(shares.index, values, labels=_escaped(candidates), colors=colours, step="post")
     for i, part in enumerate(rule):
         label = "" if i else "calibrated lambda"
         axes.axvline(part["lambda"], color=RED, linewidth=1.2, label=label)
@@ -149,7 +151,7 @@ def selection_figure(
     return figure
 
 
-def _literal(names: list[str]) -> list[str]:
+def _escaped(names: list[str]) -> list[str]:
     """Escape names so that matplotlib shows them literally.
 
     Without escapes, a leading underscore hides a legend entry and dollar signs enclose mathematics.
@@ -168,10 +170,10 @@ def prediction_figure(results: PromptResults) -> Figure:
     height = -(-len(columns_drawn) // width)
     figure, panels = _new_figure(1.9 * width, 1.9 * height, height, width)
     ends = [min(predicted.min(), labels.min()), max(predicted.max(), labels.max())]
-    points = {"s": 4, "alpha": 0.35, "color": "#33608c", "linewidths": 0, "rasterized": True}
+    point_style = {"s": 4, "alpha": 0.35, "color": "#33608c", "linewidths": 0, "rasterized": True}
     for axes, m in zip(panels, columns_drawn, strict=False):
         axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8)
-        axes.scatter(predicted[:, m], labels[:, m], **points)
+        axes.scatter(predicted[:, m], labels[:, m], **point_style)
         axes.set_title(names[m], fontsize=8, parse_math=False)
     for axes in panels[len(columns_drawn) :]:
         axes.set_visible(False)
@@ -198,6 +200,7 @@ def image_sets_figure(metrics: dict[str, Any], unit: str) -> Figure:
 
 
 def _draw_set_metric(axes: Axes, metric: dict[str, Any]) -> None:
+    """Draw fixed sets, routed sets, the calibrated router's set and real images."""
     rows = sorted(metric["by_candidate"], key=lambda row: float(row["selected_cost"]))
     costs, values = [row["cost"] for row in rows], [row["value"] for row in rows]
     axes.plot(costs, values, "k*", markersize=7, label="fixed candidates")

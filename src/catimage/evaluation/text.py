@@ -1,6 +1,6 @@
 """Sentences about ``metrics.json`` for the report and the command line.
 
-A gain whose interval contains 0 is called "nothing significant", whatever its sign.
+A gain is called "nothing significant" if its interval contains 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def compared_with(figures: dict[str, Any], reference: str) -> str:
 
     Args:
         figures: a dictionary with the gain, ``gain``, and its 95% interval, ``interval``.
-        reference: the policy that the gain is over.
+        reference: the description of the policy that the gain is over.
     """
     gain = format_gain(figures["gain"], figures["interval"])
     return {
@@ -33,16 +33,16 @@ def compared_with(figures: dict[str, Any], reference: str) -> str:
 
 
 def headline(document: dict[str, Any]) -> str:
-    """Return the sentence that compares the router with the best fixed candidate within its budget.
+    """Return the sentence that compares the router with the best fixed candidate in the budget.
 
-    If every candidate costs more than the budget, it compares with the best single candidate.
+    If every candidate costs more than the budget, the best single candidate is used instead.
     """
     budget = document["budget"]
     if budget["best_fixed"] is None:
         return against_best_single(document)
     share = cost_ratio(budget["realised_mean_cost"], budget["best_fixed"]["cost"])
     return _router_against(
-        "the best fixed candidate within its budget", budget["best_fixed"], share
+        "the best fixed candidate within the budget", budget["best_fixed"], share
     )
 
 
@@ -53,7 +53,7 @@ def against_best_single(document: dict[str, Any]) -> str:
 
 
 def _router_against(reference: str, figures: dict[str, Any], share: float | None) -> str:
-    of_cost = "" if share is None else f", at {format_percent(share)} of its cost"
+    of_cost = "" if share is None else f", at {format_percent(share)} of that candidate's cost"
     named = f"{reference}, {figures['candidate']}"
     return f"The router {compared_with(figures, named)}{of_cost}."
 

@@ -11,7 +11,7 @@ def test_the_condition_uniform_has_the_cost_of_ours_and_mixes_neighbouring_steps
     data = step_data()
     by_name = conditions(data, predicted_stops(data))
     ours, uniform = by_name["ours"], by_name["uniform"]
-    assert uniform.spent.mean() == pytest.approx(ours.spent.mean())
+    assert uniform.expected_cost.mean() == pytest.approx(ours.expected_cost.mean())
     used = np.flatnonzero(uniform.share[0])
     assert len(used) == 2
     assert np.diff(used) == [1]
@@ -19,7 +19,7 @@ def test_the_condition_uniform_has_the_cost_of_ours_and_mixes_neighbouring_steps
     single = np.flatnonzero(by_name["uniform_step"].share[0])
     distances = np.abs(STEPS - ours.steps.mean())
     assert distances[single[0]] == distances.min()
-    assert by_name["shuffled"].spent.mean() == pytest.approx(ours.spent.mean())
+    assert by_name["shuffled"].expected_cost.mean() == pytest.approx(ours.expected_cost.mean())
     assert by_name["reference"].cost[by_name["reference"].share[0].argmax()] == 9.0
 
 
@@ -46,5 +46,5 @@ def test_the_condition_shuffled_is_the_mean_over_all_assignments_of_the_steps():
 def test_a_baseline_is_one_candidate_for_all_prompts():
     data = step_data()
     condition = baseline_condition(data.baselines[0])
-    assert (condition.spent == 5.0).all()
+    assert (condition.expected_cost == 5.0).all()
     assert condition.steps is None

@@ -196,7 +196,9 @@ def test_out_of_fold_predictions_are_matched_by_prompt(workspace, tmp_path):
     pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
     assert plateau_document_of(workspace)["weights"] == before
     pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
-    with pytest.raises(InputError, match="prompts or candidates differ from those of the label tables"):
+    with pytest.raises(
+        InputError, match="prompts or candidates differ from those of the label tables"
+    ):
         plateau_document_of(workspace)
 
 

@@ -50,8 +50,8 @@ class StepData:
         mean: the means of the training labels, (n_metrics, n_steps).
         reference: the position of the pool's reference condition in the series.
         seconds: the measured seconds per image, (n_test, n_steps); None if unknown.
-        baselines: candidates outside the series, one of each other step series or scheduler: the
-            candidate whose cost is nearest to the mean cost of OURS.
+        baselines: candidates outside the series. Each other step series of the pool has one
+            baseline, the candidate whose cost is nearest to the mean cost of OURS.
     """
 
     candidates: list[str]
@@ -92,22 +92,22 @@ class Condition:
     seconds: Floats | None = None
 
     @property
-    def spent(self) -> Floats:
+    def expected_cost(self) -> Floats:
         """The expected cost of each prompt, (n_test,)."""
-        spent: Floats = self.share @ self.cost
-        return spent
+        expected_cost: Floats = self.share @ self.cost
+        return expected_cost
 
 
 def conditions(data: StepData, stops: Ints) -> dict[str, Condition]:
     """Return the conditions by name.
 
     - ``ours`` (OURS): each prompt has its own number of steps, by the plateau rule.
-    - ``uniform`` (UNIFORM): all prompts have the same number of steps, at the mean cost of OURS.
-      The paper uses the average number of steps of OURS, which rarely exists in a pool. Here each
-      prompt is assigned at random to the next smaller or the next larger number of steps in the
-      pool, with shares that give exactly the mean cost of OURS.
-    - ``uniform_step``: all prompts have the same number of steps, as in the paper: that of the pool
-      which is nearest to the average of OURS. It may cost more or less than OURS.
+    - ``uniform`` (UNIFORM): the number of steps does not depend on the prompt, and the mean cost is
+      that of OURS. In the paper, all prompts have the average number of steps of OURS, which rarely
+      exists in a pool. Here, each prompt receives at random the next smaller or the next larger
+      number of steps in the pool, with shares that give exactly the mean cost of OURS.
+    - ``uniform_step``: all prompts have the same number of steps, the one in the pool that is
+      nearest to the average of OURS. This condition may cost more or less than OURS.
     - ``shuffled``: the numbers of steps of OURS are assigned to the prompts at random. The gain of
       OURS over this condition is due only to knowledge of the prompt. Equation 8 cannot show this,
       because a mean of quotients rewards unequal costs: its largest terms are those of the cheap

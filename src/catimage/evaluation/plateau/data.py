@@ -100,8 +100,7 @@ class SeriesData:
         if not len(predicted):
             raise InputError(
                 "evaluate.plateau: no validation prompt has a label of every plateau metric for"
-                " every candidate. Generate and label more images of the"
-                " validation split."
+                " every candidate. Generate and label more images of the validation split."
             )
         return predicted, measured
 
@@ -125,9 +124,9 @@ class SeriesData:
         """Return out-of-fold predictions and labels of the training prompts with all labels."""
         columns = self.series.columns
         labels = np.stack([data.train[:, columns] for data in self.metrics.values()], axis=1)
-        held_out = np.stack([self.out_of_fold[m][:, columns] for m in self.metrics], axis=1)
+        predicted = np.stack([self.out_of_fold[m][:, columns] for m in self.metrics], axis=1)
         rows = complete_rows(labels.reshape(len(labels), -1))
-        return held_out[rows], labels[rows]
+        return predicted[rows], labels[rows]
 
     def step_data(self, omega: Floats) -> StepData:
         """Return the series of the test prompts that have all labels of all metrics.

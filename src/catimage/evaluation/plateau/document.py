@@ -35,7 +35,7 @@ from catimage.routing.plateau_weights import (
     calibrate_weights,
 )
 
-COMPARED = ("uniform", "uniform_step", "shuffled", "reference")
+COMPARED_CONDITIONS = ("uniform", "uniform_step", "shuffled", "reference")
 """Conditions that OURS is compared with."""
 
 
@@ -127,8 +127,8 @@ def _check_settings(
         if metric not in data_by_metric:
             raise InputError(
                 f"evaluate.plateau.metrics: {metric!r} is not trained"
-                f"{nearest(metric, list(data_by_metric))}. Trained metrics are"
-                f" {', '.join(data_by_metric)}. Add it to train.metrics."
+                f"{nearest(metric, list(data_by_metric))}. Add it to train.metrics, or use one"
+                f" of the trained metrics {', '.join(data_by_metric)}."
             )
         names = list(data_by_metric[metric].predictions)
         if estimator not in names:
@@ -185,7 +185,7 @@ def rule_document(
         "gains": {
             m: {
                 n: condition_gain(by_condition["ours"], by_condition[n], i, bootstrap)
-                for n in COMPARED
+                for n in COMPARED_CONDITIONS
             }
             for i, m in enumerate(metrics)
         },

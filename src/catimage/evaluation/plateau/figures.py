@@ -84,10 +84,10 @@ def condition_document(
     condition: Condition, metrics: list[str], bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
     """Return a row of Table 2: cost, number of steps, seconds per image, and quality by metric."""
-    spent, seconds = condition.spent, condition.seconds
+    cost, seconds = condition.expected_cost, condition.seconds
     return {
-        "cost": float(spent.mean()),
-        "cost_interval": bootstrap.interval(spent),
+        "cost": float(cost.mean()),
+        "cost_interval": bootstrap.interval(cost),
         "steps": None if condition.steps is None else float(condition.steps.mean()),
         "seconds": (
             None
@@ -108,7 +108,7 @@ def _quality(condition: Condition, metric: int, bootstrap: PairedBootstrap) -> d
     ``efficiency`` is equation 8, the mean of the quotients quality / cost, and ``per_cost`` is the
     quotient of the means.
     """
-    spent = condition.spent
+    cost = condition.expected_cost
     quality, efficiency = condition.quality[:, metric], condition.efficiency[:, metric]
     return {
         "quality": float(quality.mean()),
@@ -116,8 +116,8 @@ def _quality(condition: Condition, metric: int, bootstrap: PairedBootstrap) -> d
         "efficiency": float(efficiency.mean()),
         "efficiency_se": standard_error(efficiency),
         "efficiency_interval": bootstrap.interval(efficiency),
-        "per_cost": float(quality.mean() / spent.mean()),
-        "per_cost_interval": bootstrap.ratio_interval(quality, spent),
+        "per_cost": float(quality.mean() / cost.mean()),
+        "per_cost_interval": bootstrap.ratio_interval(quality, cost),
     }
 
 

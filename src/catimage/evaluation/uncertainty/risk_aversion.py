@@ -30,7 +30,7 @@ class PredictedLabels:
 
     Attributes:
         predicted: the predicted labels, (n_prompts, n_candidates).
-        spread: their predictive standard deviations, (n_prompts, n_candidates).
+        spread: the predictive standard deviations of the labels, (n_prompts, n_candidates).
     """
 
     predicted: Floats
