@@ -80,8 +80,7 @@ def run_with_kills(
         command: the command.
         workspace: the folder to run it in.
         kills: the number of runs to kill.
-        first: seconds from the start of the command to the first shard. A run is killed at a random
-            time before its first shard, or after one or two more shards are finished.
+        first: seconds from the start of the command to the first shard.
         shard_seconds: the longest random delay between a finished shard and the kill.
         orphan: if True, the child processes of the command are not killed.
 
