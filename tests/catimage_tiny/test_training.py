@@ -112,10 +112,10 @@ IMAGES = _meta(8, 64, 64, 3, dtype=torch.uint8)
 TEXT, EMPTY = _meta(8, 40, 128), _meta(40, 128)
 
 
-def _denoiser_loss(make_loss, net=None, caption_dropout=0.0):
+def _denoiser_loss(loss, net=None, caption_dropout=0.0):
     net = net or new_denoiser().to("meta")
     return net, loss_on_batches(
-        make_loss, net, Examples(_meta(8, 6, 16, 16), TEXT, EMPTY), 4, caption_dropout
+        loss, net, Examples(_meta(8, 6, 16, 16), TEXT, EMPTY), 4, caption_dropout
     )
 
 
@@ -145,10 +145,8 @@ def _image_tokenizer():
 
 
 def _transformer():
-    model, features = (
-        NextScaleModel(ARCHITECTURE).transformer.to("meta"),
-        _meta(4, 24, 8, 8).float(),
-    )
+    model = NextScaleModel(ARCHITECTURE).transformer.to("meta")
+    features = _meta(4, 24, 8, 8).float()
     return model, lambda: bit_loss(model, features, TEXT[:4].float(), ARCHITECTURE.scales)
 
 

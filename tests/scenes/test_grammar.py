@@ -33,10 +33,10 @@ def test_a_neighbour_keeps_kind_and_background(seed):
 
 
 def test_captions_have_articles_plurals_and_number_words():
-    ground = Background("plain", "grey")
+    background = Background("plain", "grey")
     scene = Scene(
         "middling",
-        ground,
+        background,
         (Group(3, "small", "", "red", "ring"), Group(1, "large", "", "blue", "square")),
     )
     assert (
