@@ -1,6 +1,10 @@
 """The calibrated router on the test split, compared with fixed candidates and their best mix.
 
-The router maximizes the mean quality within a budget, a mean cost (CATImage paper, equation 1).
+The router maximizes the mean quality within a budget, a mean cost (CATImage paper, equation 1). It
+is compared with three policies that are selected by the known labels, those of the train and
+validation splits. ``best_single`` is the candidate with the best mean label. ``best_fixed`` is the
+best of the candidates whose cost is within the budget. ``mix`` sends random shares of the prompts
+to two candidates, at the mean cost of the router.
 """
 
 from __future__ import annotations
@@ -28,14 +32,9 @@ def budget_document(
 ) -> dict[str, Any]:
     """Return the key ``budget`` of ``metrics.json``: cost and quality of the router.
 
-    The router is compared with three policies that are selected by the known labels, those of the
-    train and validation splits. ``best_single`` is the candidate with the best mean label.
-    ``best_fixed`` is the best of the candidates whose cost is within the budget. ``mix`` sends
-    random shares of the prompts to two candidates, at the mean cost of the router. ``gain`` is the
-    router's gain in quality, and ``interval`` its 95% interval, paired over prompts.
-
-    ``floors`` has one row per metric with a floor, a required mean: the floor and the mean that the
-    router reaches on the test split.
+    ``gain`` is the router's gain in quality over a policy, and ``interval`` its 95% interval,
+    paired over prompts. ``floors`` has one row per metric with a floor, a required mean: the floor
+    and the mean that the router reaches on the test split.
 
     Args:
         point: the router on the test prompts.

@@ -176,9 +176,7 @@ def read_all_out_of_fold(
 def compare_estimators(
     predictions: Mapping[str, Floats], labels: Floats, cost: Floats, cross_validated: bool
 ) -> EstimatorComparison:
-    """Compare estimators by the mean quality of their deferral curves over all budgets.
-
-    Standard errors are estimated by a jackknife over groups of prompts.
+    """Compare estimators by their mean curve quality, with jackknife standard errors.
 
     Args:
         predictions: by estimator, predicted qualities, (n_prompts, n_candidates).

@@ -82,8 +82,7 @@ def noise_document(
         by_seed: scores of the test prompts, (n_prompts, n_candidates, n_seeds), NaN where missing.
         best: the index of the best single candidate.
         routed: by estimator, the labels of the candidates that its policy selects, (n_prompts,).
-        bootstrap: resamples of all test prompts. If prompts with one seed are left out, the other
-            prompts are resampled again.
+        bootstrap: resamples of all test prompts, redrawn if prompts with one seed are left out.
     """
     seeds = by_seed.shape[2]
     if seeds < 2:

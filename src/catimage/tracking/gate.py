@@ -2,6 +2,14 @@
 
 The champion is the router in production, the challenger the newest registered router. The
 challenger becomes champion if it is not worse than the champion on the same test prompts.
+
+The criterion is the objective of equation 3 of the CATImage paper: the mean of quality minus lambda
+times cost, with the challenger's lambda and costs. The challenger is *not worse* if the mean
+difference between the routers is at least 0. If the criterion were only that the difference is not
+significantly negative, the quality could decrease a little with each retraining.
+
+A champion with another metric, another cost unit or a removed candidate cannot serve the
+challenger's pool. Such a champion is replaced without a comparison.
 """
 
 from __future__ import annotations
@@ -111,15 +119,6 @@ def compare_routers(
     seed: int = 0,
 ) -> GateDecision:
     """Compare two routers, each with its own calibrated rule, on the same prompts.
-
-    The criterion is the objective of equation 3 of the CATImage paper: the mean of quality minus
-    lambda times cost, with the challenger's lambda and costs. The challenger is *not worse* if the
-    mean difference between the routers is at least 0. If the criterion were only that the
-    difference is not significantly negative, the quality could decrease a little with each
-    retraining.
-
-    A champion with another metric, another cost unit or a removed candidate cannot serve the
-    challenger's pool. Such a champion is replaced without a comparison.
 
     Args:
         champion: the current champion.

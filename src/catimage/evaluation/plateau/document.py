@@ -156,9 +156,7 @@ def rule_document(
     calibrated: CalibratedWeights,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """Return the settings and the results of the plateau rule.
-
-    The results are Tables 1 and 2, equations 8 and 9, and figures 8 and 12.
+    """Return the settings and results of the plateau rule (Tables 1 and 2, figures 8 and 12).
 
     Args:
         data: the step series of the test prompts.
