@@ -63,7 +63,9 @@ def dry_run(workspace: Workspace, params: Params, tflops_per_second: float) -> l
         The findings in the order of the checks; the estimate is the last one.
     """
     if params.imported is not None:
-        message = f"'catimage import-{params.imported.kind}' created the workspace: nothing to check"
+        message = (
+            f"'catimage import-{params.imported.kind}' created the workspace: nothing to check"
+        )
         return [Finding("params", "note", message)]
     prompts, findings = _check_sources(workspace, params)
     pool: Pool | None = None
