@@ -28,7 +28,10 @@ QUALITY = {"cheap": (0.62, 0.30), "expensive": (0.60, 0.70)}
 
 
 def write_scores(path, n, seed=0, candidates=("cheap", "expensive")):
-    """Write scores of plain and crowded prompts by ``quality`` and by ``error``, 1 minus it."""
+    """Write scores of two metrics, ``quality`` and ``error``, which is 1 minus the quality.
+
+    The prompts are alternately plain and crowded.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n):
@@ -46,7 +49,7 @@ def write_scores(path, n, seed=0, candidates=("cheap", "expensive")):
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """A workspace on imported scores, both metrics trained, calibrated to 60% and evaluated."""
+    """An evaluated workspace with imported scores, two trained metrics and a budget of 60%."""
     root = tmp_path_factory.mktemp("imported")
     costs = root / "costs.csv"
     costs.write_text("candidate,cost,unit\ncheap,1,seconds\nexpensive,10,seconds\n")
@@ -77,7 +80,7 @@ def prompts_in_test(workspace):
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """A workspace of the miniature pool with images of one colour per candidate, evaluated."""
+    """An evaluated workspace of the miniature pool, with images of one colour per candidate."""
     workspace, params = train_workspace(tmp_path_factory.mktemp("own"))
     test = prompts_in_test(workspace)
     workspace.images.mkdir(parents=True)
@@ -100,6 +103,7 @@ def own(tmp_path_factory):
 
 
 def copy_of(own, folder):
+    """Return a copy of the workspace of the fixture ``own``."""
     return Workspace(shutil.copytree(own[0].root, folder))
 
 
@@ -109,7 +113,7 @@ def test_the_figures_of_the_document_are_those_of_the_router(own):
     test = prompts_in_test(workspace)
     texts = test["prompt"].tolist()
     chosen_by_part = router.rule.choose_by_part(
-        router.scores(texts, router.predict(texts)), router.costs
+        router.rule_inputs(texts, router.predict(texts)), router.costs
     )
     scores = read_table(workspace.scores, SCORES, "label")
     means = scores.groupby(["prompt_id", "candidate"])["value"].mean().unstack()
@@ -149,7 +153,7 @@ def test_plots_and_report_are_written(own):
 
 
 def framed_in(section):
-    """Return, by prompt, the candidate whose cell is framed."""
+    """Return the candidate with a framed cell for each prompt in a section of the report."""
     framed = {}
     for sample in section.split('<div class="sample">')[1:]:
         cell = re.search(r'<div class="cell chosen">(?:<img[^>]*>)?\s*([\w-]+)<br>', sample)
@@ -157,17 +161,18 @@ def framed_in(section):
     return framed
 
 
-def test_the_page_of_a_randomized_rule_shows_the_served_candidates(own, tmp_path):
-    """A hash of the prompt selects the cheapest candidate or the best one, in the samples and in
-    the cases.
+def test_the_report_of_a_randomized_rule_shows_the_served_candidates(own, tmp_path):
+    """The rule serves the candidate with the best predicted quality to half of the prompts, which a
+    hash selects, and the cheapest candidate to the others.
     """
     workspace = copy_of(own, tmp_path / "mixed")
-    file = workspace.router / "router.json"
+    router_file = workspace.router / "router.json"
     rule = [
         {"share": 0.5, "lambda": 0.0, "multipliers": {}},
         {"share": 0.5, "lambda": 1e9, "multipliers": {}},
     ]
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"rule": rule, "budget": 4.0}))
+    document = json.loads(router_file.read_text())
+    router_file.write_text(json.dumps(document | {"rule": rule, "budget": 4.0}))
     evaluate.run(workspace, own[1])
     router, test = Router.load(workspace.router), prompts_in_test(workspace)
     served = {d.prompt: d for d in router.route(test["prompt"].tolist())}
@@ -184,7 +189,7 @@ def test_the_page_of_a_randomized_rule_shows_the_served_candidates(own, tmp_path
     assert {served[prompt].lam for prompt in framed} == {0.0, 1e9}
 
 
-def test_a_router_with_floors_has_the_cases_of_its_own_budget(own):
+def test_the_rule_of_a_router_with_floors_does_not_depend_on_the_budget(own):
     router = Router.load(own[0].router)
     assert rule_at(replace(router, floors={"sharpness": 0.1}), 3.0) is router.rule
     rows = rule_at(router, 3.0).to_rows([])
@@ -202,13 +207,13 @@ def test_first_images_have_the_lowest_seed(own):
 
 def test_evaluating_twice_gives_the_same_files_except_for_times(own):
     workspace, params = own
-    before = contents(workspace)
+    before = outputs_without_times(workspace)
     evaluate.run(workspace, params)
-    assert contents(workspace) == before
+    assert outputs_without_times(workspace) == before
 
 
-def contents(workspace):
-    """Return document, page and a figure without the measured milliseconds."""
+def outputs_without_times(workspace):
+    """Return the document, the report and a figure, without the measured milliseconds."""
     document = document_of(workspace)
     ms = document.pop("decision_ms")
     assert 0 < ms["without_text"] < ms["with_text"]
@@ -248,7 +253,9 @@ def test_prompts_with_missing_labels_are_left_out_and_counted(own, tmp_path):
     evaluate.run(workspace, params)
     document = document_of(workspace)
     assert document["n_test"] == n_before - 3
-    assert document["left_out"] == {"validation": 0, "test": 3}, "prompts without labels count"
+    assert document["left_out"] == {"validation": 0, "test": 3}, (
+        "prompts without any label are counted"
+    )
     write_table(scores[~of_one | scores["prompt_id"].isin(train_ids)], workspace.scores, SCORES)
     message = "no prompt of the validation split has a clip_score score for every candidate"
     with pytest.raises(InputError, match=message):
@@ -264,7 +271,7 @@ def test_a_router_whose_estimator_was_removed_is_refused(own, tmp_path):
         evaluate.run(workspace, own[1])
 
 
-def test_cases_are_compared_with_the_pools_reference_condition(own, imported, tmp_path):
+def test_the_router_is_compared_with_the_reference_condition_of_the_pool(own, imported, tmp_path):
     document = document_of(own[0])
     assert document["cases"]["candidate"] == document["best_single"]["candidate"] == "mini-4"
     assert cases_candidate("mini-2", document, list(COSTS)) == "mini-2"
@@ -282,11 +289,12 @@ def test_noise_needs_two_seeds_and_trials_a_nearest_neighbours_estimator(own, im
     assert document["noise"]["seeds"] == 2
     assert set(document["noise"]["captured"]) == {"ridge"}
     assert document["trials"] is None
-    assert "add knn to train.estimators" in document["trials_left_out"]
+    assert "Add 'knn' to train.estimators" in document["trials_left_out"]
     one_seed = document_of(imported[0])
     assert one_seed["noise"] is None
     assert one_seed["trials"] is None
-    assert "1 seed, and S (1, 3)" in one_seed["trials_left_out"]
+    reason = one_seed["trials_left_out"]
+    assert "1 seed, and no value of evaluate.trial_seeds (1, 3) is smaller" in reason
     assert one_seed["subsets"] == []
 
 
@@ -324,7 +332,7 @@ def test_trials_of_a_trained_nearest_neighbours_estimator(tmp_path):
     assert "Noise of the seeds" in page
 
 
-def test_image_sets_that_cannot_be_evaluated_are_named(own, imported, capsys):
+def test_set_metrics_that_cannot_be_evaluated_are_printed_with_a_reason(own, imported, capsys):
     assert document_of(own[0])["sets"] is None
     for (workspace, params), reason in (
         (own, "trained only on captions of its scenes"),
@@ -354,18 +362,18 @@ def test_imported_metrics_that_are_lower_is_better_are_negated(imported):
 
 def test_a_scores_file_replaces_the_test_split(imported, capsys):
     workspace, params = imported
-    own_n = document_of(workspace)["n_test"]
+    n_test_of_workspace = document_of(workspace)["n_test"]
     evaluate.run(workspace, params, write_scores(workspace.root / "other.csv", 120, seed=7))
     document = document_of(workspace)
     assert document["n_test"] == 120
-    assert own_n < 80
+    assert n_test_of_workspace < 80
     ratio = document["methods"]["ridge"]["selected"]["match"]["cost_ratio"]
     assert ratio == pytest.approx(0.55, abs=0.05)
     assert "optimistic" not in capsys.readouterr().out
     evaluate.run(workspace, params, workspace.root.parent / "scores.csv")
     assert document_of(workspace)["n_test"] == 500
     out = capsys.readouterr().out
-    assert "are in the train or validation split. The figures are optimistic for them." in out
+    assert "are in the train or validation split, so that the figures are optimistic." in out
 
 
 def test_an_incomplete_scores_file_leaves_the_reports_unchanged(imported):
@@ -379,7 +387,9 @@ def test_an_incomplete_scores_file_leaves_the_reports_unchanged(imported):
 
 def test_a_router_for_another_metric_is_refused(imported):
     workspace, params = imported
-    with pytest.raises(InputError, match=r"metric is 'error'.*calibrate again"):
+    with pytest.raises(
+        InputError, match=r"metric is 'error'.*Run 'catimage train' and 'catimage calibrate'"
+    ):
         evaluate.run(workspace, params.model_copy(update={"metric": "error"}))
 
 
