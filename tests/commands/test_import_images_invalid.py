@@ -70,11 +70,17 @@ BAD_ROWS = [
     (_set_cell(5, 2, 3), "rows 6 and 7 both have the same prompt, candidate cheap, seed 3"),
     (
         _set_cell(5, 2, 4),
-        "row 2: the prompt 'a scene 0' has no image of the candidate 'cheap' at seed 4. Add the image",
+        (
+            "row 2: the prompt 'a scene 0' has no image of the candidate 'cheap' at seed 4. Add the"
+            " image"
+        ),
     ),
     (
         lambda rows, folder: rows.pop(5),
-        "row 6: the prompt 'a scene 1' has no image of the candidate 'cheap' at seed 8. Add the image",
+        (
+            "row 6: the prompt 'a scene 1' has no image of the candidate 'cheap' at seed 8. Add the"
+            " image"
+        ),
     ),
     (lambda rows, folder: rows[5].pop(), "row 7 has 3 cells and the header has 4"),
     (lambda rows, folder: rows.clear(), "there are no rows after the header"),
