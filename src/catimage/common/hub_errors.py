@@ -20,8 +20,8 @@ def hub_error_message(error: Exception, repository: str, revision: str) -> str:
 
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"{repository!r} is gated. Accept its terms on its page of the hub, and set HF_TOKEN to a"
-            " token of the account that accepted them."
+            f"{repository!r} is gated. Accept its terms on its page of the hub, and set HF_TOKEN to"
+            " a token of the account that accepted them."
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
