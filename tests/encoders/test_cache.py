@@ -46,7 +46,7 @@ def test_each_prompt_is_encoded_once_and_embeddings_are_in_the_order_of_the_prom
 
 def test_memory_is_limited_and_a_single_prompt_is_cached_until_the_next_single_prompt():
     recording = RecordingEncoder()
-    encoder = CachedEncoder(recording, max_bytes=2500)  # two prompts
+    encoder = CachedEncoder(recording, max_bytes=2500)  # enough for two prompts
     for _ in range(2):
         assert encoder.encode(["a", "bb", "ccc", "dddd"]).pooled[:, 0].tolist() == [1, 2, 3, 4]
     assert recording.encoded == ["a", "bb", "ccc", "dddd", "ccc", "dddd"]

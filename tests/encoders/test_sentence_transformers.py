@@ -54,7 +54,7 @@ def encoder(folder):
 PROMPTS = ["a red circle", "two small blue square on grey", "the " * 6, "the " * 7]
 
 
-def test_numbers_of_tokens_truncation_and_unit_length(encoder, folder):
+def test_prompts_are_truncated_and_pooled_embeddings_have_unit_length(encoder, folder):
     embedded = encoder.encode(PROMPTS)
     assert encoder.context == CONTEXT
     assert np.diff(embedded.offsets).tolist() == [5, 8, 8, 8]  # [CLS] and [SEP] count

@@ -13,8 +13,8 @@ from catimage.scenes.grammar import draw_scene
 
 
 def built(name, **more):
-    """Return an unfitted estimator and its grid; ``more`` are settings of its parameters or
-    context.
+    """Return an unfitted estimator and its grid; ``more`` contains fields of its EstimatorParams
+    and of the EstimatorContext.
     """
     spec = {k: more.pop(k) for k in ("kind", "features", "settings") if k in more}
     return build_estimator(EstimatorParams(name=name, **spec), EstimatorContext(**more))
@@ -34,7 +34,7 @@ def data():
 
 
 @pytest.mark.parametrize("name", ["clusters", "knn", "mlp", "ridge", "transformer"])
-def test_every_estimator_reduces_the_error_and_can_be_saved_and_loaded(name, data, tmp_path):
+def test_an_estimator_reduces_the_error_and_can_be_saved_and_loaded(name, data, tmp_path):
     train, val = data
     pipeline, grid = built(name)
     fitted = fit(pipeline, grid, train, val)

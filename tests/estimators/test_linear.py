@@ -32,6 +32,7 @@ def _data(seed: int, missing: float = 0.0):
 )
 def test_predictions_equal_those_of_one_ridge_regression_per_candidate(seed, alpha, missing):
     x, y = _data(seed, missing)
+    # dense features, sparse features, and sparse features with a column without zeros
     for features in (
         x,
         sp.csr_matrix(x),

@@ -63,7 +63,7 @@ def test_an_unknown_loss_is_rejected():
         MLPRegressor(loss="sqared").fit(*data(50))
 
 
-def test_grid_search_of_scikit_learn_and_reproducible_predictions():
+def test_scikit_learn_grid_search_is_supported_and_predictions_are_reproducible():
     x, y = data(120)
     search = GridSearchCV(
         clone(SMALL).set_params(max_iter=2), {"loss": ["squared_error", "cross_entropy"]}, cv=2

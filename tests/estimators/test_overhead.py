@@ -49,6 +49,7 @@ def test_the_cost_of_the_transformer_grows_with_the_number_of_tokens():
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
+        # three networks of 8 hidden units, embeddings of width 128, and two candidates
         ("mlp", {"hidden_layer_sizes": 8, "n_estimators": 3, "max_iter": 1}, 24 * 128 + 24 * 2),
         ("clusters", {"n_clusters": 3}, 3 * 128),
     ],
@@ -62,6 +63,7 @@ def test_multiply_adds_of_each_regressor(name, settings, expected):
 def test_a_fine_tuned_encoder_counts_as_a_text_encoder():
     frozen = decision_tflops(fitted("knn"), "a red moon")["text_encoder"]
     tuned = decision_tflops(fitted("finetuned", max_iter=0), "a red moon")
+    # the head: two operations per multiply-add, an embedding of width 128, and two candidates
     assert tuned == {"text_encoder": pytest.approx(frozen + 2 * 128 * 2 / 1e12), "estimator": 0.0}
 
 

@@ -27,10 +27,10 @@ _LOCK = Lock()
 class CachedEncoder:
     """A text encoder with a cache, so that each prompt is encoded only once.
 
-    The prompts of calls with several prompts are cached until the cache has ``max_bytes`` bytes;
-    after that, new prompts are encoded in every call. The prompt of a call with a single prompt, as
-    in a server, is cached until the next such call, because an estimator may compute several
-    features of the same prompt.
+    The embeddings of calls with several prompts are cached until the cache has ``max_bytes`` bytes;
+    after that, new prompts are encoded in every call. The embedding of a call with a single prompt,
+    as in a server, is cached until a call with another single prompt, because an estimator may
+    compute several features of the same prompt.
 
     Args:
         encoder: the text encoder.
@@ -58,7 +58,8 @@ class CachedEncoder:
 
     @contextmanager
     def temporarily_cleared(self) -> Iterator[None]:
-        """Empty the cache inside a ``with`` block and restore it afterwards.
+        """Empty the cache inside a ``with`` block and restore it afterwards, except for the cached
+        embedding of a single prompt.
 
         Measurements of the cost of encoding use this method.
         """

@@ -36,8 +36,10 @@ class Embeddings:
             so that their inner products are cosine similarities.
         layers: float16 (n_prompts, n_layers, layer_width), the mean over the prompt's tokens of the
             input of the first layer and of the output of each layer.
-        tokens: float16 (total_tokens, token_width), the last hidden states, without padding.
-        offsets: int64 (n_prompts + 1,); prompt ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
+        tokens: float16 (n_tokens, token_width), the last hidden states of all tokens, without
+            padding.
+        offsets: int64 (n_prompts + 1,); the tokens of prompt ``i`` are
+            ``tokens[offsets[i]:offsets[i + 1]]``.
         cut: bool (n_prompts,), whether the prompt was truncated at the context length of the
             encoder.
         encoder: name of the text encoder.

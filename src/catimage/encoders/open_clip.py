@@ -159,10 +159,11 @@ def load_clip(spec: EncoderParams) -> tuple[Any, Any]:
 
 
 def check_open_clip_name(spec: EncoderParams) -> None:
-    """Check that open_clip has a model ``spec.model`` and weights ``spec.weights``.
+    """Check that open_clip has a model ``spec.model``, and that ``spec.weights`` is a pretrained
+    tag of this model or a file.
 
     Raises:
-        InputError: open_clip has no such model or weights; the message suggests a similar name.
+        InputError: open_clip has no such model or tag; the message suggests a similar name.
     """
     if open_clip.get_model_config(spec.model) is None:
         suggestion = nearest(spec.model, ["tiny", *open_clip.list_models()])

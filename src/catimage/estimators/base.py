@@ -111,7 +111,7 @@ def missing_label_patterns(
 
 
 class WrapperRegressor(LabelRegressor):
-    """Base class of regressors that fit other regressors and pass their input X on unchanged.
+    """Base class of regressors that fit other regressors to the same input X, unchanged.
 
     X consists of prompts (n_prompts,), token embeddings (:class:`RaggedArray`), or a matrix
     (n_prompts, width), dense or CSR.

@@ -50,12 +50,12 @@ class CosineKNNRegressor(LabelRegressor):
     For each candidate, the neighbors are the nearest training prompts that have a label of this
     candidate. If fewer than ``n_neighbors`` prompts have a label, all of them are used.
 
-    Few training prompts (up to 5,461 of width 768) are searched by brute force. A larger number is
-    searched approximately with an inverted file index (:mod:`~catimage.estimators.ivf`), because a
-    decision with 100,000 training prompts of width 768 has to take less than 1 ms on one CPU core.
-    With the index, it takes 0.7 ms, and 93% of the true neighbors are found; scikit-learn's
-    ``KNeighborsRegressor``, which has no approximate search, takes 300 ms
-    (``benchmarks/decision.py``).
+    Up to 5,461 training prompts with embeddings of width 768 are searched by brute force. A larger
+    number is searched approximately with an inverted file index
+    (:mod:`~catimage.estimators.ivf`), because a decision with 100,000 training prompts of width 768
+    has to take less than 1 ms on one CPU core. With the index, it takes 0.7 ms, and 93% of the true
+    neighbors are found; scikit-learn's ``KNeighborsRegressor``, which has no approximate search,
+    takes 300 ms (``benchmarks/decision.py``).
 
     Args:
         n_neighbors: number of neighbors.
@@ -90,7 +90,7 @@ class CosineKNNRegressor(LabelRegressor):
         (n_prompts,), NaN if missing.
 
         Raises:
-            InputError: there are fewer training prompts than neighbors.
+            InputError: ``n_neighbors`` is below 1 or above the number of training prompts.
             ValueError: ``algorithm`` is unknown.
         """
         X, y = self._validate_training_data(X, y)
@@ -122,7 +122,7 @@ class CosineKNNRegressor(LabelRegressor):
 
     def neighbors(self, X: Any) -> Ints:
         """Return the row numbers in ``embeddings_`` of the nearest training prompts of each prompt,
-        in no particular order: (n_prompts, n_neighbors). Missing labels are ignored.
+        in no particular order: (n_prompts, n_neighbors). They may have missing labels.
         """
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=np.float32)

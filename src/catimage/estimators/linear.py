@@ -18,8 +18,9 @@ class RidgeRegressor(LabelRegressor):
     """scikit-learn's :class:`~sklearn.linear_model.Ridge` for labels with missing values.
 
     One ridge regression is fitted for each group of candidates whose labels are missing for the
-    same prompts. Predictions are linear in the labels, so they do not change if the regressor is
-    fitted to differences between candidates (:mod:`catimage.estimators.differences`).
+    same prompts. Predictions are linear in the labels. Therefore, if no labels are missing, the
+    predictions do not change if the regressor is fitted to differences between candidates
+    (:mod:`catimage.estimators.differences`).
 
     Args:
         alpha: the penalty on the squared coefficients; the intercept is not penalised.

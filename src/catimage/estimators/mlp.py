@@ -15,8 +15,8 @@ from catimage.params import EstimatorParams
 
 
 class MLPRegressor(TokenMLPRegressor):
-    """Average of several networks with the architecture and loss of the CATImage paper (section
-    5.1), whose input is one vector per prompt.
+    """Average of several two-layer MLPs as in the CATImage paper (section 5.1), but with one vector
+    per prompt as input instead of one vector per token.
 
     The predictions of a network that is trained on a few thousand prompts differ between seeds
     about as much as between candidates. Therefore the logits of ``n_estimators`` networks are

@@ -2,8 +2,8 @@
 estimate is a limitation named in the CATImage paper (section 5.6).
 
 A label differs from its prediction for two reasons: the estimator has an error, and the label is
-the mean score of only a few seeds. The residuals of out-of-fold predictions contain both errors;
-the scores of several seeds show the second error alone.
+the mean score of images of only a few random seeds. The residuals of out-of-fold predictions
+contain both errors; the scores of several seeds show the second error alone.
 
 The spread of the label of candidate m is ``scale[m] * factor(prompt)``: one scale per candidate,
 and one factor per prompt that is common to all candidates. A separate factor per candidate did not
@@ -74,8 +74,8 @@ class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
         alpha_: the selected penalty; None if the factor is 1.
         gain_: the gain in log-likelihood per label, relative to a factor of 1.
         scale_: the scale of each candidate, (n_candidates,).
-        seed_share_: the share of each candidate's variance that its seeds explain, (n_candidates,),
-            NaN where unknown.
+        seed_share_: the share of each candidate's variance that is due to the random seeds of its
+            images, (n_candidates,), NaN where unknown.
     """
 
     def __init__(
@@ -194,8 +194,8 @@ def _seed_share(residuals: Floats, noise: Floats | None) -> Floats:
 
 
 def label_noise(by_seed: Floats) -> Floats | None:
-    """Return the variance of each label that its seeds explain: the squared standard error of the
-    mean of its scores.
+    """Return the variance of each label that is due to the random seeds of its images: the squared
+    standard error of the mean of its scores.
 
     Args:
         by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.

@@ -26,9 +26,10 @@ class StackRegressor(WrapperRegressor):
 
     The weights minimise the squared error of out-of-fold predictions. One set of weights is fitted
     for the differences between candidates, which determine the routing, and another for the mean
-    over the candidates. The sum of the weights may be less than 1, so that overconfident members
-    are shrunk towards the mean label of each candidate. scikit-learn's ``StackingRegressor`` is not
-    used, because it supports neither several outputs nor missing labels.
+    over the candidates. The sum of the weights may be less than 1, so that predictions that vary
+    too much are shrunk towards the mean label of each candidate. scikit-learn's
+    ``StackingRegressor`` is not used, because it supports neither several outputs nor missing
+    labels.
 
     Args:
         members: pairs of name and estimator. All estimators read the same X (prompts, if they are
@@ -83,7 +84,7 @@ class StackRegressor(WrapperRegressor):
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Return labels (n, n_candidates), or (n,) if the stack was fitted to such labels."""
+        """Return labels (n, n_candidates), or (n,) if the stack was fitted to 1-D labels."""
         check_is_fitted(self)
         X = self._validate_x(X, reset=False)
         total: Any = self.label_means_

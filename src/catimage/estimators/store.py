@@ -49,7 +49,7 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
     """Write an estimator to ``folder`` as ``estimator.skops`` and ``estimator.json``.
 
     Args:
-        estimator: the fitted estimator. Its folders of stored embeddings are not saved.
+        estimator: the fitted estimator. The paths of its stored embeddings are not saved.
         folder: the output folder, which is created if it does not exist.
         meta: the metadata in ``estimator.json``: JSON values by key.
     """
@@ -67,7 +67,9 @@ def save(estimator: Pipeline, folder: Path, meta: dict[str, Any]) -> None:
 
 @contextmanager
 def _without_embeddings_folder(estimator: Pipeline) -> Iterator[None]:
-    """Remove the folders of stored embeddings inside the ``with`` block, and restore them after."""
+    """Remove the paths of stored embeddings from the estimator inside the ``with`` block, and
+    restore them afterwards.
+    """
     stored = [(features, features.stored) for features in nested_instances(estimator, TextFeatures)]
     set_embeddings_folder(estimator, None)
     try:

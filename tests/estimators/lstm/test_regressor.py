@@ -227,5 +227,7 @@ def test_invalid_settings_and_candidates_without_steps_are_rejected():
 
 def test_multiply_adds_count_the_products_at_every_predicted_step():
     model = small(hidden_size=4, head_size=3, max_iter=1, num_layers=1).fit(*data())
+    # two directions; four gates of four units, on five features and four recurrent states
     lstm_products = 2 * (16 * 5 + 16 * 4)
+    # three prompts, eight steps, and an MLP with layers of 8, 3 and 1 units
     assert model.multiply_adds(data(3)[0]) == 3 * 8 * (lstm_products + 3 * 8 + 3)

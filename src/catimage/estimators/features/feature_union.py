@@ -22,8 +22,8 @@ class FastFeatureUnion(FeatureUnion):  # type: ignore[misc]
     The output of each transformer is multiplied by its weight in ``transformer_weights``, and the
     outputs are concatenated. The result is sparse (CSR) if one of the outputs is sparse. If the
     rows of all outputs have length 1 and the weights are 1, the inner product of the features of
-    two prompts is the sum of their cosine similarities, whatever the number of columns of an
-    output.
+    two prompts is the sum of their cosine similarities, regardless of the number of columns of
+    each output.
 
     For one prompt, ``FeatureUnion.transform`` takes 0.75 ms longer than its transformers, and the
     ``transform`` of this class 0.05 ms longer. A decision must take less than 1 ms

@@ -47,7 +47,7 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return EncoderParams(model=self.model, weights=self.weights, revision=self.revision)
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
-        """Return the transformer itself, because the encoder is frozen."""
+        """Return the transformer unchanged, because the encoder is frozen."""
         self.fitted_ = True
         return self
 
@@ -146,7 +146,7 @@ class RawPrompts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Transformer that returns the prompts unchanged, for regressors that read prompts."""
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
-        """Return the transformer itself."""
+        """Return the transformer; there is nothing to fit."""
         self.fitted_ = True
         return self
 

@@ -43,9 +43,9 @@ class LSTMRegressor(LabelRegressor):
     Section 3.3 of the paper specifies: the input is the sum of prompt embedding and step encoding;
     512 LSTM units per direction; an MLP with layers of 1024, 128 and 1 units; dropout on the output
     of the LSTM; squared error; batches of 32 prompts; learning rate 1e-4; 25 epochs (50 for
-    I-CLIP); labels interpolated linearly between the sampled steps, with the same weight in the
-    loss. Labels are scaled to [0, 1] by one minimum and one maximum. Missing labels (NaN) do not
-    contribute to the loss.
+    the metric I-CLIP); labels interpolated linearly between the sampled steps, with the same weight
+    in the loss. Labels are scaled to [0, 1] by one minimum and one maximum. Missing labels (NaN) do
+    not contribute to the loss.
 
     The paper does not specify the following choices, or is ambiguous:
 
@@ -122,7 +122,8 @@ class LSTMRegressor(LabelRegressor):
 
         Raises:
             ValueError: ``steps`` or ``step_groups`` does not have one value per candidate, a number
-                of steps is below 1, all labels are missing, or a value is unknown.
+                of steps is below 1, all labels are missing, or ``network`` or ``step_encoding`` is
+                unknown.
         """
         self._check_settings()
         X, y = self._validate_training_data(X, y)
