@@ -1,6 +1,6 @@
-"""Small pipelines with random weights, one per diffusion architecture of the pools.
+"""Small pipelines with random weights, one per diffusion architecture that the tests cover.
 
-Each pipeline has a few thousand parameters and is saved with ``save_pretrained``.
+The pipelines are saved with ``save_pretrained``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A miniature pool: a pipeline and a CLIP model of the embedded pool, with random weights."""
+"""A miniature pool: a pipeline and a CLIP model with random weights.
+
+They have the architectures of the embedded pool.
+"""
 
 from __future__ import annotations
 

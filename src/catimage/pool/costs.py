@@ -27,8 +27,8 @@ def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame
 
     A multiply-add counts as two floating-point operations. The conventions are:
 
-    - ``full``: all matrix products and convolutions, including attention, of the denoiser (calls x
-      passes), the text encoder (x passes) and the decoder (once).
+    - ``full``: all matrix products and convolutions, including attention, of all calls of the
+      denoiser, the text encoders and the decoder.
     - ``paper``: projections and convolutions of the denoiser only, as in Tables 1 and 2 of the
       CATImage paper. A step of SDXL with guidance costs 11.95 TFLOPs (in the paper, 11.97), and a
       step of SDXL-Turbo at 512 pixels costs 1.53 TFLOPs (in the paper, 1.54).

@@ -17,7 +17,8 @@ class DeviceMemory:
 
     The weights of all modules on the device occupy at most ``limit`` bytes. Before a generator
     runs, the least recently used modules of other generators are moved to the host's memory until
-    the modules of this generator fit.
+    the modules of this generator fit. A generator whose own modules exceed the limit is moved to
+    the device without any others.
 
     Args:
         device: a device name of torch, or ``auto``.

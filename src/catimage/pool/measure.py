@@ -102,8 +102,9 @@ def measure(
         generator: a loaded generator.
         candidate: a candidate of the generator.
         prompt: the prompt.
-        repeats: number of repeats after the warm-up, each with another seed. With a meter, a repeat
-            is the mean of several images that together take about half a second or more.
+        repeats: number of repeats after the warm-up, each with other seeds. Without a meter, a
+            repeat is one image. With a meter, it is the mean of as many images as take half a
+            second.
         meter: meter of the energy; None measures only the time.
     """
     _mean_cost(generator, candidate, prompt, range(1), meter)

@@ -23,7 +23,7 @@ class PoolSection(BaseModel):
 
 
 class Candidate(BaseModel):
-    """One option m of the router: a generator, a number of steps, and settings.
+    """One option of the router (m in the CATImage paper): a generator, a number of steps, settings.
 
     Attributes:
         candidate: unique name.

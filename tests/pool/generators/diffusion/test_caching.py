@@ -106,7 +106,7 @@ OPTIONS_OF_METHOD = {
 
 
 @pytest.mark.parametrize("method", OPTIONS_OF_METHOD)
-def test_caching_methods_of_diffusers_change_the_images_of_flux_slightly(
+def test_caching_methods_of_diffusers_change_only_the_images_of_candidates_that_use_them(
     method: str, architecture_pool: MakePool
 ):
     pool = architecture_pool("flux", {"cache": {"method": method, **OPTIONS_OF_METHOD[method]}})

@@ -90,7 +90,7 @@ UNSUPPORTED_SETTINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     UNSUPPORTED_SETTINGS.values(),
     ids=UNSUPPORTED_SETTINGS,
 )
-def test_unsupported_settings_are_reported_in_one_line(
+def test_unsupported_settings_give_a_one_line_message(
     architecture: str, changes: dict[str, Any], message: str, architecture_pool: MakePool
 ):
     with pytest.raises(InputError, match=message) as caught:

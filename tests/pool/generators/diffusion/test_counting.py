@@ -170,7 +170,7 @@ def test_counting_does_not_change_the_global_random_state(configuration_folder: 
     assert (torch.random.get_rng_state() == before).all()
 
 
-def test_a_pipeline_that_cannot_run_on_meta_tensors_is_reported_in_one_line(
+def test_a_pipeline_that_cannot_run_on_meta_tensors_gives_a_one_line_message(
     configuration_folder: Path,
 ):
     pool = _pool(configuration_folder, call={"negative_prompt": 3})

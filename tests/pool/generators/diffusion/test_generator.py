@@ -174,7 +174,7 @@ def test_settings_of_a_candidate_override_the_generator_for_this_candidate_only(
     assert (generator.generate(PROMPTS[:1], _candidate(2), [0]) == plain).all()
 
 
-def test_loading_errors_are_reported_in_one_line(tmp_path: Path, miniature_pool: Path):
+def test_loading_errors_give_a_one_line_message(tmp_path: Path, miniature_pool: Path):
     (tmp_path / "sd").mkdir()
     (tmp_path / "sd" / "model_index.json").write_text(
         '{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}'

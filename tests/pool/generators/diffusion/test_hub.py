@@ -169,7 +169,7 @@ FAILED_DOWNLOADS = {
 @pytest.mark.parametrize(
     ("weights", "changes", "message"), FAILED_DOWNLOADS.values(), ids=FAILED_DOWNLOADS
 )
-def test_a_failed_download_is_reported_in_one_line(
+def test_a_failed_download_gives_a_one_line_message(
     sent_files: list[str], weights: str, changes: dict[str, Any], message: str, tmp_path: Path
 ):
     with pytest.raises(InputError, match=message) as caught:

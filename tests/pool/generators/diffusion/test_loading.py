@@ -1,4 +1,4 @@
-"""Loading of pipelines: replaced parts, parts that generators share, and variants."""
+"""Loading of pipelines: replacement parts, parts that generators share, and variants."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +59,7 @@ def pool(architecture_weights: Weights, lightning: Path, tmp_path: Path) -> Pool
 
 @pytest.fixture
 def loaded_classes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The classes of the models and tokenizers that are loaded from files, in order."""
+    """The class names of the models and tokenizers that are loaded from files, in order."""
     from diffusers import ModelMixin
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 

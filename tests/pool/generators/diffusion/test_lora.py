@@ -259,7 +259,7 @@ def test_a_definition_contains_the_digest_and_the_scale_of_the_adapter_but_no_pa
     assert hub["lora"] == {"weights": "someone/style@abc123 style.safetensors", "scale": 1.0}
 
 
-def test_facts_contain_the_revision_of_the_adapter_and_a_missing_file(
+def test_facts_contain_the_revision_of_the_adapter_and_missing_files(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     changes = {
@@ -398,7 +398,7 @@ INVALID_ADAPTERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] =
 @pytest.mark.parametrize(
     ("change_file", "changes", "message"), INVALID_ADAPTERS.values(), ids=INVALID_ADAPTERS
 )
-def test_invalid_adapters_are_reported_in_one_line(
+def test_invalid_adapters_give_a_one_line_message(
     change_file: Callable[[Path], Any],
     changes: dict[str, Any],
     message: str,

@@ -40,7 +40,7 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
             check_candidate(self.spec.with_settings_of(candidate), candidate, classes)
 
     def identity(self) -> dict[str, Any]:
-        """Return the digests or revisions of the weights, the replaced parts and the adapter."""
+        """Return the digests or revisions of the weights, the replacement parts and the adapter."""
         from catimage.pool.generators.diffusion.weights import identity
 
         return identity(self.spec, self.folder)
@@ -58,7 +58,7 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
         return generator_facts(self.spec, self.folder)
 
     def sources(self) -> dict[str, str]:
-        """Return the sources of the weights, the replaced parts and the adapter."""
+        """Return the sources of the weights, the replacement parts and the adapter."""
         spec = self.spec
         parts = {f"parts.{name}.weights": part.weights for name, part in spec.parts.items()}
         adapter = {"lora.weights": spec.lora.weights} if spec.lora else {}

@@ -1,4 +1,7 @@
-"""Loads pipelines from weights, replaced parts and adapters. Generators share common parts."""
+"""Loads pipelines from weights, replacement parts and adapters.
+
+Generators share common parts.
+"""
 
 from __future__ import annotations
 
@@ -114,8 +117,8 @@ def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> An
     _disable_progress_bars()
     try:
         missing = [name for name in spec.parts if name not in shared]
-        replaced = {name: _load_part(spec, parts[name]) for name in missing}
-        pipeline = cls.from_pretrained(root, **_options(spec), **shared, **replaced)
+        replacements = {name: _load_part(spec, parts[name]) for name in missing}
+        pipeline = cls.from_pretrained(root, **_options(spec), **shared, **replacements)
     except (OSError, ValueError, RuntimeError) as error:
         raise spec.error(
             "weights",
@@ -136,7 +139,7 @@ def _options(spec: DiffusersSpec) -> dict[str, Any]:
 
 
 def _load_part(spec: DiffusersSpec, component: Component) -> Any:
-    """Load a replaced part with the class that its configuration names."""
+    """Load a replacement part with the class that its configuration names."""
     config = json.loads((component.folder / "config.json").read_text(encoding="utf-8"))
     cls = getattr(import_module(component.library), config.get("_class_name", component.class_name))
     options = _options(spec)

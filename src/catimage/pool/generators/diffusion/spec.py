@@ -28,7 +28,8 @@ class PipelinePart(WeightsSource):
 
     Attributes:
         file: name of a single safetensors file. The configuration of the part is then that of the
-            generator's own weights. None if the folder has a configuration.
+            generator's own weights. None if the folder has a configuration and weights in
+            diffusers' format.
     """
 
     file: str | None = None
@@ -39,7 +40,7 @@ class Lora(WeightsSource):
 
     Attributes:
         file: name of the adapter's safetensors file.
-        scale: factor of the adapter's weights; 0 has no effect.
+        scale: factor of the adapter's weights; with 0, the adapter has no effect.
     """
 
     file: str = "pytorch_lora_weights.safetensors"

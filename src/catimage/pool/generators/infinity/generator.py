@@ -205,9 +205,8 @@ def _load_text(spec: InfinitySpec, folder: Path, device: str) -> tuple[Any, Any]
     encoder: Any
     local = folder / spec.text_encoder
     source = str(local) if local.is_dir() else spec.text_encoder
-    revision = (
-        spec.text_encoder_revision or "main"
-    )  # "main" is not used: a hub id always has a revision
+    # "main" is not used: a hub id always has a revision.
+    revision = spec.text_encoder_revision or "main"
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
