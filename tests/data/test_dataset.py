@@ -96,8 +96,8 @@ def test_split_selects_prompts_and_keeps_their_order():
     assert train.ids == ["p0", "p2"] and train.texts.tolist() == ["text 0", "text 2"]
     assert train.labels("q").tolist() == [[0, 1], [20, 21]] and len(train) == 2
     assert dataset().split("val", "test").ids == ["p1", "p3"]
-    with pytest.raises(InputError, match=r"the gate split is empty\. Add prompts"):
-        dataset().split("gate")
+    with pytest.raises(InputError, match=r"the holdout split is empty\. Add prompts"):
+        dataset().split("holdout")
 
 
 def test_take_and_scored_by_select_prompts():
@@ -108,8 +108,8 @@ def test_take_and_scored_by_select_prompts():
 
 
 def test_with_candidates_changes_the_columns_of_labels():
-    swapped = dataset().with_candidates(Candidates(["b", "a"], np.array([1.0, 2.0]), "usd"))
-    assert swapped.labels("q")[1].tolist() == [11.0, 10.0]
+    reordered = dataset().with_candidates(Candidates(["b", "a"], np.array([1.0, 2.0]), "usd"))
+    assert reordered.labels("q")[1].tolist() == [11.0, 10.0]
 
 
 def test_a_dataset_is_read_from_a_workspace(tmp_path):

@@ -16,7 +16,7 @@ from catimage.metrics.registry import get_metric
 from catimage.params import WeightsParams
 
 LAYERS = {"layers.0": 1024, "layers.2": 128, "layers.4": 64, "layers.6": 16, "layers.7": 1}
-"""Names and widths of the layers in sac+logos+ava1-l14-linearMSE.pth."""
+"""Names and output widths of the layers in sac+logos+ava1-l14-linearMSE.pth."""
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
 PROMPTS = ["x"] * len(IMAGES)
 

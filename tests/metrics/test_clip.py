@@ -57,7 +57,7 @@ def test_two_metrics_share_the_embeddings_of_a_batch(
     assert counts == {
         "images": 2 * len(PROMPTS),
         "texts": 3,
-    }, "each image of both batches and each prompt is embedded once"
+    }, "each image of both batches and each distinct text is embedded once"
     alone = ClipScore(MetricContext(encoder, "cpu"))
     assert scores[0][0] == pytest.approx(alone.score(first, PROMPTS), abs=1e-6)
     assert scores[1][0] == pytest.approx(alone.score(second, PROMPTS), abs=1e-6)
@@ -73,7 +73,7 @@ def test_each_clip_is_loaded_once_per_context(
     )
     context = MetricContext(encoder, "cpu")
     similar = [EncoderParams(model="local-dir:/a/b"), EncoderParams(model="local-dir:/a-b")]
-    assert similar[0].name == similar[1].name
+    assert similar[0].name == similar[1].name, "different encoders can have the same name"
     clips = [shared_clip(context, e) for e in (encoder, *similar, encoder, *similar)]
     assert loaded == [encoder, *similar]
     assert clips[:3] == clips[3:]

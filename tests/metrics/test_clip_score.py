@@ -33,7 +33,7 @@ def _images(size: int = 64) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [64, 40])
-def test_the_score_is_the_cosine_of_open_clip(clip_folder: Path, size: int):
+def test_the_score_is_the_cosine_of_the_embeddings_of_open_clip(clip_folder: Path, size: int):
     images = _images(size)
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{clip_folder}")

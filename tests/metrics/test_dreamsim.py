@@ -60,7 +60,7 @@ def _clip_state() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the files in the package's ``cache_dir`` after its first run."""
+    """Write the files that the package stores in its ``cache_dir`` in its first run."""
     folder = tmp_path_factory.mktemp("dreamsim")
     torch.manual_seed(0)
     (folder / DINO).parent.mkdir()

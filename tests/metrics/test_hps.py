@@ -56,7 +56,7 @@ def _metric(folder: Path) -> HpsV2:
 
 
 def _official(folder: Path, images: np.ndarray) -> list[float]:
-    """Score one image at a time, as hpsv2/img_score.py of the official code at commit 866735e.
+    """Score one image at a time, as hpsv2/img_score.py of the official code (commit 866735e) does.
 
     The steps are ``preprocess_val`` of transform.py, the two unit embeddings, and their product.
     """

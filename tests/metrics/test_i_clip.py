@@ -51,7 +51,8 @@ def _save(folder: Path, tokenizer: str | None, vocabulary: int, end: int) -> Pat
 
     Args:
         folder: the folder to write.
-        tokenizer: the name of a tokenizer of transformers, or None for open_clip's tokenizer.
+        tokenizer: any text to use the tokenizer of transformers in the folder, or None to use
+            open_clip's tokenizer.
         vocabulary: the number of tokens.
         end: the id of the end token.
     """
@@ -146,6 +147,7 @@ def test_captions_equal_the_captions_of_greedy_decoding_in_open_clip(
             open_clip.decode(row).split("<end_of_text>")[0].replace("<start_of_text>", "")
             for row in tokens
         ]
+        # The padding token 0 is decoded as "!".
         assert captioner.captions(images) == [text.split("!!")[0].strip() for text in texts]
 
 

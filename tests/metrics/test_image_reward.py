@@ -58,8 +58,8 @@ LARGE = {
 # (github.com/THUDM/ImageReward at commit c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb) for each of
 # PROMPTS and images(height, width), with the state dict random_state(official_shapes(**MINIATURE)).
 # The code was unchanged except for replacements of the names that transformers 5.23 and timm 1.0 no
-# longer export, and for the sizes and the vocabulary of this module. An attention head has a width
-# of 64 in both.
+# longer export, and for the sizes and the vocabulary of this module. As in the original model, an
+# attention head has a width of 64.
 OFFICIAL = {
     (64, 64): [0.7540680170059204, 0.7967556118965149, 1.1641631126403809, 0.8676131963729858],
     (96, 64): [0.9033172726631165, 0.7165496349334717, 0.9301273226737976, 0.9504042267799377],
@@ -256,7 +256,7 @@ def test_the_version_depends_on_the_used_weights_and_the_vocabulary(
     assert load(save(tmp_path / "unused", with_unused_tensors)).version == metric.version
     weights = load(save(tmp_path / "weights", state | {"mlp.layers.7.bias": torch.ones(1)})).version
     other_vocabulary = load(
-        save(tmp_path / "words", state, [*TOKENS[:-2], "stars", "many"])
+        save(tmp_path / "vocabulary", state, [*TOKENS[:-2], "stars", "many"])
     ).version
     assert len({metric.version, weights, other_vocabulary}) == 3
 

@@ -18,7 +18,7 @@ def _scene(*groups: Group, background: Background = GREY) -> Scene:
 
 RINGS = Group(3, "", "", "red", "ring")
 LEFT = Group(1, "large", "", "red", "square", "on the left")
-CAPTION_PAIRS = {
+SCENE_PAIRS = {
     "number": (_scene(RINGS), _scene(Group(2, "", "", "red", "ring"))),
     "colour": (_scene(RINGS), _scene(Group(3, "", "", "blue", "ring"))),
     "shape": (_scene(RINGS), _scene(Group(3, "", "", "red", "square"))),
@@ -37,7 +37,7 @@ CAPTION_PAIRS = {
 """By the property in which they differ, the scene of an image and another scene."""
 
 
-@pytest.mark.parametrize(("own", "other"), CAPTION_PAIRS.values(), ids=CAPTION_PAIRS)
+@pytest.mark.parametrize(("own", "other"), SCENE_PAIRS.values(), ids=SCENE_PAIRS)
 def test_an_image_scores_higher_for_its_own_scene_than_for_another(own, other):
     for seed in range(5):
         image = render(own, np.random.default_rng(seed))

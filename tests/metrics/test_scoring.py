@@ -60,7 +60,10 @@ FAILURES = [
     (replace_score(np.inf), f"the score inf {OUTSIDE}"),
     (replace_score(1.5), f"the score 1.5 {OUTSIDE}"),
     (replace_score(-0.5), f"the score -0.5 {OUTSIDE}"),
-    (raise_error, "ValueError: a message on two lines"),
+    (
+        raise_error,
+        "ValueError: a message on two lines. Correct the metric, or set label.on_error to skip",
+    ),
     (
         drop_score,
         "the metric returned an array of shape (0,) for 1 images. Return one number per image",

@@ -18,7 +18,7 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 def _by_convolution(image: np.ndarray) -> float:
-    """Return the formula in section 5.1 of the CATImage paper, with a two-dimensional kernel."""
+    """Return the sharpness by the CATImage paper's formula (section 5.1), with a 2-D kernel."""
     i = _luma(image)
     y, x = np.mgrid[-4:5, -4:5]
     kernel = np.exp(-(x**2 + y**2) / 2)

@@ -93,7 +93,7 @@ def duplicate(name, row=5):
 
 
 def keep_only(name, condition):
-    """Return a change of the tables that removes the rows without a condition."""
+    """Return a change of the tables that removes the rows that do not meet a condition."""
 
     def change(tables):
         tables[name] = tables[name].query(condition).reset_index(drop=True)
@@ -343,7 +343,7 @@ def test_a_metric_with_equal_scores_for_all_images_fails(kind, noise, tmp_path):
 
 
 def metrics_frame_of_distance(monkeypatch, values, references):
-    """Return the frame ``metrics`` for scores by ``Distance``; ``values`` has them by candidate."""
+    """Return the frame ``metrics`` of scores by ``Distance``, given the score of each candidate."""
     monkeypatch.setattr("catimage.metrics.registry.METRICS", {"distance": f"{__name__}:Distance"})
     data = valid_tables()
     data["scores"] = data["scores"].query("metric == 'clip_score'").assign(metric="distance")

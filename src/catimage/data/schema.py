@@ -81,8 +81,8 @@ def _to_arrow(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> pa.Table:
     extra, missing = set(frame.columns) - set(schema.names), set(schema.names) - set(frame.columns)
     if extra or missing:
         raise InputError(
-            f"{path}: the table has missing columns {sorted(missing)} and unknown columns"
-            f" {sorted(extra)}. Its columns must be {schema.names}."
+            f"{path}: missing columns {sorted(missing)}, unknown columns {sorted(extra)}. Write the"
+            f" columns {schema.names}."
         )
     try:
         return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
@@ -102,7 +102,7 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pd.DataFrame:
         stage: the stage that writes the file, named in error messages.
 
     Raises:
-        InputError: the file is missing, is not parquet, or has other columns.
+        InputError: the file is missing, is not parquet, or has other columns or types.
     """
     if not path.exists():
         raise InputError(f"{path}: the file does not exist. Run 'catimage {stage}' first.")
@@ -114,8 +114,8 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pd.DataFrame:
         ) from error
     if not table.schema.equals(schema):
         raise InputError(
-            f"{path}: the columns are {table.schema.names}, not {schema.names}. Run 'catimage"
-            f" {stage}' again."
+            f"{path}: the columns {table.schema.names} or their types differ from the schema"
+            f" {schema.names}. Run 'catimage {stage}' again."
         )
     frame: pd.DataFrame = table.to_pandas()
     return frame

@@ -41,7 +41,7 @@ def _load(encoder: EncoderParams, device: str) -> SharedClip:
 
 
 class SharedClip:
-    """A CLIP with a cache of text embeddings and of the last two batches of images.
+    """A CLIP that caches the embeddings of texts and of the last two batches of images.
 
     Args:
         model: a model with the methods of open_clip's CLIP models.

@@ -16,7 +16,7 @@ from catimage.metrics.pairs import row_cosines
 
 
 class IClip(ReferenceMetric):
-    """The cosine of the text embeddings of two captions, of the image and of its reference.
+    """The cosine of the text embeddings of the captions of an image and of its reference.
 
     The paper names no captioner ("CLIP captioning"). Here open_clip's CoCa with greedy decoding is
     used. Captions are embedded by the CLIP of the setting ``encoder``. Captions of references are

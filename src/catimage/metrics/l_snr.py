@@ -11,9 +11,9 @@ from catimage.metrics.metric import Metric
 class LSnr(Metric):
     """1 - S / var(I), with S the power of the detail in L = I - G*I that is not noise.
 
-    Lower is better. Equation 2 of the paper is SNR(I, G*I) for an image I and a Gaussian G of
-    standard deviation 1, and the text says "Laplacian-filtered". Neither the equation nor the text
-    defines SNR. This implementation makes these choices:
+    Lower is better; * denotes convolution. Equation 2 of the paper is SNR(I, G*I) for an image I
+    and a Gaussian G of standard deviation 1, and the text says "Laplacian-filtered". Neither the
+    equation nor the text defines SNR. This implementation makes these choices:
 
     - Filter: L = I - G*I compares I with G*I, as the equation does, and is the finest level of the
       Laplacian pyramid (Paris et al., which the paper cites).

@@ -108,7 +108,7 @@ class Labeller:
                 yield table.dropna(subset="value").sort_values(["prompt_id", "seed"])
 
     def delete_stale_scores(self, entries: Sequence[ShardEntry]) -> None:
-        """Delete the cached scores of other shards, and of other metrics and versions."""
+        """Delete all cached scores except those of ``entries`` by the current metrics."""
         current = {self._cache_file(entry, metric) for entry in entries for metric in self._metrics}
         for path in set(self._cache.glob("*")) - current:
             path.unlink()

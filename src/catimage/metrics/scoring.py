@@ -100,10 +100,11 @@ def _checked_scores(metric: Metric, image_batch: ImageBatch) -> np.ndarray:
     try:
         values = np.asarray(_call(metric, image_batch), float)
     except Exception as error:  # any exception that a user's metric can raise
-        message = (
-            str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        )
-        raise InputError(f"{where}: {' '.join(message.split()).rstrip('.')}.") from error
+        message = " ".join(str(error).split()).rstrip(".")
+        if not isinstance(error, InputError):
+            reason = f"{type(error).__name__}: {message}".rstrip(": ")
+            message = f"{reason}. Correct the metric, or set label.on_error to skip"
+        raise InputError(f"{where}: {message}.") from error
     if values.shape != (len(image_batch.names),):
         raise InputError(
             f"{where}: the metric returned an array of shape {values.shape} for"
@@ -140,7 +141,7 @@ def _references(image_batch: ImageBatch) -> np.ndarray:
         )
     if len({image.shape for image in references}) > 1:
         raise InputError(
-            "the reference images of a batch differ in size. All images of a candidate must have"
-            " one size"
+            "the reference images of a batch differ in size. Generate all images of a candidate"
+            " at one size"
         )
     return np.stack(references)

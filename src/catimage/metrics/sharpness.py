@@ -14,12 +14,13 @@ from catimage.metrics.metric import Metric
 class Sharpness(Metric):
     """sum_ij (i - i*G)^2 / sum_ij i^2, with G a Gaussian of standard deviation 1 pixel.
 
-    The paper leaves some choices open. Here the intensity i is the luma (ITU-R 601) in [0, 1],
-    without rounding; the kernel has a radius of 4 pixels and weights that sum to 1, and borders are
-    mirrored, as by default in ``scipy.ndimage.gaussian_filter``; and a black image (0/0) has the
-    score 0. The filter 1 - G multiplies each frequency by a number between 0 and 1, so that the
-    score is in this range too. Scores are computed in float32 since version 2; the relative
-    difference from scipy's filter in float64 is about 1e-6.
+    The sums are over pixels, and * denotes convolution. The paper leaves some choices open. Here
+    the intensity i is the luma (ITU-R 601) in [0, 1], without rounding; the kernel has a radius of
+    4 pixels and weights that sum to 1, and borders are mirrored, as by default in
+    ``scipy.ndimage.gaussian_filter``; and a black image (0/0) has the score 0. The filter
+    1 - G multiplies each frequency by a number between 0 and 1, so that the score is in this range
+    too. Scores are computed in float32 since version 2; the relative difference from scipy's filter
+    in float64 is about 1e-6.
     """
 
     name = "sharpness"

@@ -114,7 +114,7 @@ def frames(tables: ValidationTables, required: Requirements) -> dict[str, pd.Dat
 
 
 def _prompts(prompts: pd.DataFrame) -> pd.DataFrame:
-    """Add the id and the split of each text, and the number of splits of the text's spellings."""
+    """Add the id and the split of each text, and the number of splits that its spellings are in."""
     texts = prompts["prompt"].dropna()
     return prompts.assign(
         id_of_text=texts.map(prompt_id),
@@ -180,8 +180,9 @@ def _better_than_reference(
     """Count the images with a better score than their reference image.
 
     The score of a reference image compares the image with itself and is the best possible score, so
-    that the count is 0 if the declared direction of the metric is right. Composites are not
-    checked, since they can have terms that need no reference image.
+    that the count is 0 if the declared direction of the metric is right. An image is not counted if
+    its reference candidate has another candidate as its reference. Composites are not checked,
+    since they can have terms that need no reference image.
     """
     if declared is None or isinstance(declared, Composite) or not declared.needs_reference:
         return 0

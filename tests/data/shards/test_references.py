@@ -71,7 +71,9 @@ def test_a_reference_with_the_same_prompt_and_seed_is_found_in_any_shard(
     assert len(shards_read) == 4, "each shard is read once per call"
 
 
-def test_images_without_a_reference_have_none_instead(tmp_path: Path, entries: list[ShardEntry]):
+def test_images_gives_none_for_an_image_without_a_reference(
+    tmp_path: Path, entries: list[ShardEntry]
+):
     references = References(tmp_path, entries, REFERENCE_OF)
     assert references.images("single", _keys(("p1", 0))) == [None]
     assert references.images("other", _keys(("p1", 0), ("p9", 0), ("p1", 7))) == [

@@ -27,7 +27,7 @@ def two_sets(n, m, width, seed=0):
 
 
 def with_moments(mean, covariance, n=50, seed=0):
-    """Return features with exactly this mean and covariance."""
+    """Return images whose features have exactly this mean and covariance."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 1, (n, len(mean)))
     noise -= noise.mean(0)

@@ -28,7 +28,7 @@ def select_diverse(embeddings: Float32, max_similarity: float, progress: bool = 
         embeddings: unit vectors, (n, width).
         max_similarity: a number in (0, 1]; a row is dropped if its cosine similarity to a kept row
             is at least this number.
-        progress: show a progress bar.
+        progress: whether to show a progress bar.
 
     Returns:
         The indices of the kept rows, (n_kept,), ascending. Time grows with n * n_kept * width;

@@ -46,7 +46,7 @@ def splits_of(prompts: Iterable[str]) -> list[str]:
     Spellings of one text (:func:`folded`) are put into the same split, by the hash of the folded
     text, because a test prompt that differs from a training prompt in case only would bias the
     results. All other prompts are split by the hash of their ``prompt_id``, and keep their split
-    when prompts are added.
+    when prompts with other texts are added.
     """
     texts = list(prompts)
     ids, forms = [prompt_id(p) for p in texts], [folded(p) for p in texts]
@@ -64,7 +64,7 @@ def split_of(identifier: str) -> str:
 
 
 def prompt_draws(prompts: Iterable[str]) -> Floats:
-    """Return a pseudo-random number in [0, 1) per prompt, (n_prompts,), for randomized rules.
+    """Return a pseudo-random number in [0, 1) per prompt, (n_prompts,), for randomized routing.
 
     Each number is a hash of the normalised text, independent of the hash that determines the split.
     """

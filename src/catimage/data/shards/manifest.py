@@ -103,7 +103,7 @@ def check_prompts(
     complete: bool,
     command: str,
 ) -> None:
-    """Check that the images belong to the prompts, by the keys of the shards.
+    """Check that the images belong to the prompts, without reading the images.
 
     Args:
         folder: the folder of the shards.

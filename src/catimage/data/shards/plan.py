@@ -1,6 +1,6 @@
-"""Shard plans: the definitions of the images in a shard, made before the images are generated.
+"""Shard plans: the definitions of the images in a shard, created before the images are generated.
 
-A shard file is named after the hash of its plan, so that a finished shard can be reused exactly if
+A shard file is named after the hash of its plan, so that a finished shard is reused if and only if
 nothing that its images depend on has changed.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 from catimage.errors import InputError
 
 PROTOCOL = 1
-"""Part of every plan's hash. Increase it with a change of the code that makes equal plans give
-other images or files."""
+"""Part of every plan's hash. Increase it when a change of the code changes the images or
+the files of unchanged plans."""
 
 Prompt = tuple[str, str]
 """The ``prompt_id`` and the text of a prompt."""

@@ -31,7 +31,7 @@ class ImageSet:
     prompt: Ints
 
     def without(self, prompts: Ints) -> ImageSet:
-        """Return the images of all other prompts."""
+        """Return the images of all prompts except ``prompts``."""
         kept = ~np.isin(self.prompt, prompts)
         return ImageSet(self.values[kept], self.prompt[kept])
 
@@ -69,8 +69,8 @@ def kernel_distance(images: ImageSet, real: ImageSet | None) -> float:
 
     This is the kernel distance of Binkowski et al. 2018, section 4. Images of one prompt are not
     independent, so only pairs of images of different prompts are counted. The estimate is then
-    unbiased even if the real images have the same prompts as the others. If all prompts differ, it
-    is the usual unbiased estimate (Gretton et al. 2012, lemma 6). It can be negative.
+    unbiased even if ``images`` and ``real`` have the same prompts. If all prompts differ, it is the
+    usual unbiased estimate (Gretton et al. 2012, lemma 6). It can be negative.
     """
     real = _require_real_images(real)
     return _mean_kernel(images, images) + _mean_kernel(real, real) - 2 * _mean_kernel(images, real)

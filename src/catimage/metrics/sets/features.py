@@ -116,7 +116,7 @@ def class_captions() -> list[str]:
 
 
 class InceptionExtractor(Extractor):
-    """torchmetrics' Inception network: 2048 features, 1008 logits without their bias.
+    """torchmetrics' Inception network: 2048 features, and 1008 logits without bias.
 
     Images are resized to 299 pixels with antialiasing, as torchmetrics does by default.
     ``label.weights.inception`` names the weights.
