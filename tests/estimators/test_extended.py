@@ -94,7 +94,7 @@ def test_missing_labels_of_the_other_candidates_are_replaced_by_predictions():
     assert np.sqrt((error**2).mean()) < 0.1
 
 
-def test_predicted_differences_are_clipped_to_the_range_of_the_training_labels():
+def test_predicted_differences_are_clipped_to_the_range_of_the_training_differences():
     X, _, labels = simulated_data()
     extended = extended_ridge(X, labels, np.arange(60))
     difference = labels[:60, 2] - labels[:60, :2].mean(axis=1)
@@ -137,7 +137,9 @@ def test_an_extended_estimator_can_be_extended_saved_and_loaded(tmp_path):
 
 def test_a_single_label_is_rejected():
     X, _, labels = simulated_data()
-    with pytest.raises(ValueError, match="at least two labelled prompts, not 1"):
+    with pytest.raises(
+        ValueError, match=r"new_labels: .* at least two labelled prompts, not 1\. Add"
+    ):
         extended_ridge(X, labels, np.array([0]))
 
 
@@ -149,7 +151,7 @@ SPECS = [
     {"name": "clusters"},
     {"name": "lstm", "settings": {"max_iter": 1, "hidden_size": 8}},
     {"name": "both", "kind": "stack", "members": ["knn", "ridge"]},
-    {"name": "words", "kind": "ridge", "features": ["tfidf", "kernel"]},
+    {"name": "ridge_with_kernel", "kind": "ridge", "features": ["tfidf", "kernel"]},
 ]
 
 

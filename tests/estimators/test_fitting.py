@@ -7,7 +7,12 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from catimage.estimators.fitting import difference_error, fit, out_of_fold, selected_parameters
+from catimage.estimators.fitting import (
+    difference_error,
+    fit,
+    out_of_fold_predictions,
+    selected_parameters,
+)
 
 
 def numbers(prompts):
@@ -47,15 +52,15 @@ def test_the_parameter_with_the_smallest_validation_error_is_selected():
 
 def test_out_of_fold_predictions_are_those_of_estimators_fitted_without_the_prompt():
     prompts, labels = linear_data(30)
-    predicted = out_of_fold(PIPELINE, (prompts, labels), folds=30, seed=0)
+    predicted = out_of_fold_predictions(PIPELINE, (prompts, labels), folds=30, seed=0)
     for i in (0, 7, 29):
         others = np.arange(30) != i
         assert predicted[i] == pytest.approx(
             clone(PIPELINE).fit(prompts[others], labels[others]).predict(prompts[i : i + 1])[0]
         )
-    assert predicted == pytest.approx(out_of_fold(PIPELINE, (prompts, labels), folds=99, seed=5)), (
-        "at most one fold per prompt"
-    )
+    assert predicted == pytest.approx(
+        out_of_fold_predictions(PIPELINE, (prompts, labels), folds=99, seed=5)
+    ), "at most one fold per prompt"
 
 
 @given(st.integers(1, 6), st.integers(2, 4), st.integers(0, 10_000))

@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.fitting import fit, out_of_fold, selected_parameters
+from catimage.estimators.fitting import fit, out_of_fold_predictions, selected_parameters
 from catimage.estimators.ivf import build_index, normalize_rows
 from catimage.estimators.knn import CosineKNNRegressor
 
@@ -53,11 +53,11 @@ def test_brute_force_equals_scikit_learn_with_cosine_distance(k):
     st.sampled_from(["brute", "ivf"]),
     st.integers(0, 1000),
 )
-def test_the_neighbors_of_a_candidate_are_prompts_with_its_label(k, share, algorithm, seed):
+def test_the_neighbors_of_a_candidate_are_prompts_with_its_label(k, missing, algorithm, seed):
     rng = np.random.default_rng(seed)
     train, new = random_vectors(30, seed, 4), random_vectors(5, seed + 1, 4)
     labels = rng.normal(size=(30, 3))
-    labels[rng.random(labels.shape) < share] = np.nan
+    labels[rng.random(labels.shape) < missing] = np.nan
     labels[0] = 1.0
     model = CosineKNNRegressor(k, algorithm, min_compared=10**6).fit(train, labels)
     if algorithm == "ivf":
@@ -136,6 +136,7 @@ def test_an_unknown_algorithm_is_rejected():
     ("n", "width", "n_lists"), [(5461, 768, 1), (5462, 768, 147), (20_001, 4, 282)]
 )
 def test_auto_uses_the_index_for_many_prompts(n, width, n_lists):
+    """The index has 2 sqrt(n) lists; brute force corresponds to one list."""
     x = random_vectors(n, 0, width)
     assert len(CosineKNNRegressor().fit(x, x[:, :1]).centers_) == n_lists
 
@@ -153,4 +154,4 @@ def test_the_selected_number_of_neighbors_is_at_most_a_third_of_the_training_pro
     grid = {"n_neighbors": [3, 5, 8, 12, 20, 32, 50, 80]}
     fitted = fit(pipeline, grid, data, data)
     assert selected_parameters(fitted, grid)["n_neighbors"] <= max(1, n // 3)
-    assert np.isfinite(out_of_fold(fitted, data, folds=2, seed=0)).all()
+    assert np.isfinite(out_of_fold_predictions(fitted, data, folds=2, seed=0)).all()

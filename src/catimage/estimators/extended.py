@@ -22,7 +22,7 @@ from catimage.common.arrays import Floats, Ints
 from catimage.estimators.ragged_arrays import RaggedArray
 
 MIN_LABELS = 20
-"""The minimum number of labelled prompts of a new candidate."""
+"""The minimum number of labelled prompts that the commands require for a new candidate."""
 SHARES = (0.0, 0.1, 0.5, 1.0)
 """Possible weights of the kernel on the features; the kernel on the predictions has the remaining
 weight.
@@ -48,8 +48,8 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         column: the index (from 0) of the new candidate among the m + 1 candidates.
 
     Attributes:
-        held_out_: leave-one-out predictions of the new candidate for the prompts of :meth:`extend`,
-            (n,).
+        leave_one_out_: leave-one-out predictions of the new candidate for the prompts of
+            :meth:`extend`, (n,).
     """
 
     def __init__(self, base: Any = None, column: int = 0) -> None:
@@ -89,7 +89,8 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         if len(new_labels) < 2:
             raise ValueError(
-                f"a new candidate needs at least two labelled prompts, not {len(new_labels)}"
+                "new_labels: a new candidate needs at least two labelled prompts, not"
+                f" {len(new_labels)}. Add labels."
             )
         self.base_ = self.base
         self.center_ = predicted.mean(axis=0)
@@ -108,7 +109,7 @@ class ExtendedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_ = 0.0
         self.intercept_ = float(difference.mean() - self._difference(X, predicted).mean())
         leave_one_out = np.clip(solution.leave_one_out, self.low_, self.high_)
-        self.held_out_ = predicted.mean(axis=1) + leave_one_out
+        self.leave_one_out_ = predicted.mean(axis=1) + leave_one_out
         return self
 
     def predict(self, X: Any) -> Floats:

@@ -63,8 +63,8 @@ def has_choice(grid: Grid) -> bool:
 
 def _feasible_values(key: str, values: list[Any], n_prompts: int) -> list[Any]:
     """Return the feasible values of one parameter of a grid. A number of neighbors may be at most a
-    third of the number of prompts, so that the estimator can also be fitted on a fold of the
-    prompts.
+    third of the number of prompts, so that the estimator can also be fitted to a part of the
+    prompts in cross-validation.
     """
     if key.rsplit("__")[-1] != "n_neighbors":
         return values
@@ -89,7 +89,7 @@ def difference_error(predicted: Floats, labels: Floats) -> float:
     return float(np.nanmean(error**2))
 
 
-def out_of_fold(estimator: Pipeline, data: Split, folds: int, seed: int) -> Floats:
+def out_of_fold_predictions(estimator: Pipeline, data: Split, folds: int, seed: int) -> Floats:
     """Return out-of-fold predictions (n_prompts, n_candidates): each prompt is predicted by a clone
     of the estimator that is fitted on the other folds.
 
