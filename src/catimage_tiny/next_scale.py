@@ -162,8 +162,8 @@ def encode_features(
 def scale_inputs(sums: Sequence[torch.Tensor], scales: Sequence[int]) -> torch.Tensor:
     """Return the inputs of the transformer for all scales in one sequence: (n, tokens, bits).
 
-    The input of a scale is the sum of the codes of all coarser scales, averaged down to the side of
-    the scale. The input of the first scale is zero.
+    The input of a scale is the sum of the codes of all coarser scales, downscaled by averaging to
+    the side length of the scale. The input of the first scale is zero.
 
     Args:
         sums: For each scale, the sum of the codes up to this scale, (n, bits, h, h).
@@ -195,7 +195,7 @@ def bit_loss(
         flips = TRANSFORMER_FLIPS * torch.rand(len(features), device=device)
         quantised = quantise(features, scales, flips)
     with mixed_precision(device):
-        logits, _ = model(scale_inputs(quantised.sums, scales), model.read(text))
+        logits, _ = model(scale_inputs(quantised.sums, scales), model.project_text(text))
     bits = torch.cat([tokens_of(b) for b in quantised.bits], 1).float()
     by_scale = [torch.full((side * side,), 1 / side, device=device) for side in scales]
     weights = torch.cat(by_scale)

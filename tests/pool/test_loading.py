@@ -130,7 +130,7 @@ INVALID_POOLS = {
 
 
 @pytest.mark.parametrize(("change", "message"), INVALID_POOLS.values(), ids=INVALID_POOLS)
-def test_an_invalid_pool_is_refused_in_one_line(
+def test_an_invalid_pool_gives_a_one_line_message(
     tmp_path: Path, change: Callable[[Any], None], message: str
 ):
     tree = pool_tree("sd")

@@ -62,7 +62,9 @@ def test_two_warm_up_images_are_excluded_from_median_and_interquartile_range(
     assert generator.seeds == [0, 0, 0, 1, 2, 3, 4]
 
 
-def test_watt_hours_are_averaged_over_images_of_half_a_second(monkeypatch: pytest.MonkeyPatch):
+def test_watt_hours_are_averaged_over_as_many_images_as_take_half_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+):
     generator = fake_generator(monkeypatch, [7, 0.125])
     measurement = measure(generator, CANDIDATE, repeats=2, meter=FakeMeter(generator))
     assert (measurement.seconds, measurement.seconds_iqr) == (0.125, 0)

@@ -136,7 +136,7 @@ class Own(GeneratorKind):
         ),
     ],
 )
-def test_an_invalid_kind_is_reported_in_one_line(
+def test_an_invalid_kind_gives_a_one_line_message(
     install: Install, tmp_path: Path, code: str, message: str
 ):
     install(code, "own", "Own")
@@ -168,7 +168,7 @@ def test_costs_of_a_kind_without_a_counter(install: Install, tmp_path: Path):
         candidate_costs(load_pool(str(tmp_path / "pool.yaml")))
 
 
-def test_a_built_in_kind_is_not_replaced(install: Install):
+def test_an_installed_kind_with_the_name_of_a_built_in_kind_is_ignored(install: Install):
     install(KIND_CODE, "hosted", "Own")
     assert kind_class("hosted").__module__ == "catimage.pool.generators.hosted.kind"
     assert kind_names().count("hosted") == 1

@@ -79,7 +79,7 @@ def test_the_weights_take_at_most_40_megabytes_and_are_not_pickled():
 
 
 @pytest.mark.parametrize("name", [c.candidate for c in load_pool("tiny-full").candidates])
-def test_images_are_reproducible_and_depend_on_the_prompt(
+def test_images_are_reproducible_and_differ_between_prompts(
     cache: GeneratorCache, pool: Pool, name: str
 ):
     images = _images(cache, pool, name)

@@ -1,7 +1,7 @@
 """The worker of distrifusion with a fake pipeline.
 
-The pipeline generates images of one colour. It raises an error, exits or waits if the prompt
-contains ``fail``, ``die`` or ``hang``.
+The pipeline generates images of one colour. If the prompt contains ``fail``, it raises an error;
+with ``die``, the process exits; with ``hang``, it waits. With the mode ``no_sync``, loading fails.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ def weights(miniature_pool: Path) -> Path:
 def load_generator(
     folder: Path, weights: Path, **settings: Any
 ) -> tuple[Pool, DistrifusionGenerator]:
+    """Return a pool, and its generator with a running fake worker."""
     write_interpreter(folder)
     pool = save_pool(folder, weights, **settings)
     generator = kind_of(pool.generators["d"], folder).load(DeviceMemory())
@@ -116,7 +117,7 @@ def test_a_worker_that_exits_is_reported_with_the_end_of_its_log(tmp_path: Path,
 def test_a_worker_that_does_not_respond_is_terminated(tmp_path: Path, weights: Path):
     pool, generator = load_generator(tmp_path, weights, timeout=0.5)
     with pytest.raises(
-        InputError, match=r"did not respond to the prompt 'hang' in 0\.5 s and was terminated"
+        InputError, match=r"did not respond within 0\.5 s at the prompt 'hang' and was terminated"
     ):
         generator.generate(["hang"], pool.candidate("a"), [0])
     assert not is_running(generator._process.pid)
@@ -169,7 +170,7 @@ def test_errors_at_the_start_of_a_worker_are_reported(tmp_path: Path, weights: P
     ):
         kind_of(save_pool(tmp_path, weights).generators["d"], tmp_path).load(DeviceMemory())
     write_interpreter(tmp_path, "sleep 60")
-    with pytest.raises(InputError, match=r"did not respond to the start in 0\.2 s"):
+    with pytest.raises(InputError, match=r"did not respond within 0\.2 s at the start"):
         kind_of(save_pool(tmp_path, weights, start_timeout=0.2).generators["d"], tmp_path).load(
             DeviceMemory()
         )

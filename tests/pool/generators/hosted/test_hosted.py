@@ -139,7 +139,7 @@ def test_an_image_at_a_url_is_downloaded_without_the_key(tmp_path: Path):
         with pytest.raises(
             InputError,
             match=(
-                r"cannot download the image of the candidate 'painter-low' for the prompt 'a'"
+                r"cannot download the image of the request of 'painter-low' for the prompt 'a'"
                 r" .*status 404"
             ),
         ):
@@ -183,7 +183,7 @@ def test_a_server_that_stays_busy_is_reported(tmp_path: Path):
         pytest.raises(
             InputError,
             match=(
-                r"failed at the candidate 'painter-low' .* in 3 attempts: Rate limit reached"
+                r"failed at the request of 'painter-low' .* in 3 attempts: Rate limit reached"
                 r" \(status 429\)"
             ),
         ),
@@ -230,7 +230,7 @@ def test_a_server_that_does_not_respond_is_reported(tmp_path: Path):
         run_server(respond_slowly) as server,
         pytest.raises(
             InputError,
-            match=r"did not respond to the candidate 'painter-low' .* in 1 attempts of 0\.1 s",
+            match=r"did not respond to the request of 'painter-low' .* in 1 attempts of 0\.1 s",
         ),
     ):
         generate_images(tmp_path, server.url, ["a"], [0], timeout=0.1, retries=0)
@@ -240,8 +240,8 @@ def test_an_unavailable_server_is_reported(tmp_path: Path):
     with pytest.raises(
         InputError,
         match=(
-            r"http://127\.0\.0\.1:9/v1 is unavailable \(.*refused.*\) for the candidate"
-            r" 'painter-low'"
+            r"cannot send the request of 'painter-low' .*: http://127\.0\.0\.1:9/v1 is unavailable"
+            r" \(.*refused.*\)"
         ),
     ):
         generate_images(tmp_path, "http://127.0.0.1:9", ["a"], [0], retries=0)
@@ -253,10 +253,10 @@ REJECTIONS = {
         r" \(status 401\)"
     ),
     400: (
-        r"rejects the candidate 'painter-low' for the prompt 'a bad one': Your request was rejected"
-        r" \(status 400\)\. Correct the"
+        r"rejects the request of 'painter-low' for the prompt 'a bad one': Your request was"
+        r" rejected \(status 400\)\. Correct the"
     ),
-    404: r"rejects the candidate 'painter-low' .* \(status 404\)",
+    404: r"rejects the request of 'painter-low' .* \(status 404\)",
 }
 """Messages by status code. The status of a violation of the content policy is 400."""
 
@@ -285,7 +285,7 @@ INVALID_RESPONSES: dict[str, tuple[Any, str]] = {
     "no entry": ((200, {}, b'{"data": []}'), "has no image"),
     "another size": (
         uniform_image_response({"prompt": "a"}, 32),
-        r"\.size: .* an image of 32x32 pixels, not 64x64, for the candidate 'painter-low'",
+        r"\.size: .* an image of 32x32 pixels, not 64x64, for the request of 'painter-low'",
     ),
 }
 

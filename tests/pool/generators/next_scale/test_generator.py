@@ -154,7 +154,7 @@ def _set(**change):
         ),
     ],
 )
-def test_invalid_files_are_reported_in_one_line(folder, tmp_path, change, settings, message):
+def test_invalid_files_give_a_one_line_message(folder, tmp_path, change, settings, message):
     copied = shutil.copytree(folder, tmp_path / "copy")
     change(copied)
     with pytest.raises(InputError, match=message) as caught:

@@ -21,12 +21,12 @@ def _texts(n):
 
 
 def _sample_without_cache(model, text, empty, thresholds, sampling):
-    """Sample with a call on all scales so far for each scale and pass."""
+    """Sample without a cache: each call of the model gets the inputs of all scales so far."""
     inputs, total, first = [], torch.zeros(len(text), SHAPE.bits, 4, 4), 0
     for side in SHAPE.scales[: sampling.steps]:
         inputs.append(tokens_of(downscale(total, side)))
-        conditional, _ = model(torch.cat(inputs, 1), model.read(text))
-        unconditional, _ = model(torch.cat(inputs, 1), model.read(empty))
+        conditional, _ = model(torch.cat(inputs, 1), model.project_text(text))
+        unconditional, _ = model(torch.cat(inputs, 1), model.project_text(empty))
         guided = unconditional + sampling.guidance * (conditional - unconditional)
         logits = guided[:, first:] / sampling.temperature
         bits = thresholds[:, first : first + side * side] < 1 / (1 + torch.exp(-logits))

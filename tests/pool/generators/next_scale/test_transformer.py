@@ -25,11 +25,11 @@ def model_and_inputs():
 @torch.no_grad()
 def test_predictions_do_not_depend_on_finer_scales(model_and_inputs):
     model, inputs, text = model_and_inputs
-    before, _ = model(inputs, model.read(text))
+    before, _ = model(inputs, model.project_text(text))
     for k, first in enumerate((0, 1, 5)):
         changed = inputs.clone()
         changed[:, first + TOKENS[k] - 1] += 1  # the last position of scale k
-        after, _ = model(changed, model.read(text))
+        after, _ = model(changed, model.project_text(text))
         assert torch.equal(after[:, :first], before[:, :first])
         assert not torch.isclose(after[:, first:], before[:, first:]).all(-1).any(), (
             "all positions of the same scale and of finer scales must attend to it"
@@ -39,8 +39,8 @@ def test_predictions_do_not_depend_on_finer_scales(model_and_inputs):
 @torch.no_grad()
 def test_predictions_with_a_cache_equal_those_of_a_single_pass(model_and_inputs):
     model, inputs, text = model_and_inputs
-    expected, _ = model(inputs, model.read(text))
-    projected_text, past, logits = model.read(text), None, []
+    expected, _ = model(inputs, model.project_text(text))
+    projected_text, past, logits = model.project_text(text), None, []
     for scale_inputs in inputs.split(TOKENS, 1):
         scale_logits, past = model(scale_inputs, projected_text, past)
         logits.append(scale_logits)
@@ -48,14 +48,17 @@ def test_predictions_with_a_cache_equal_those_of_a_single_pass(model_and_inputs)
 
 
 @torch.no_grad()
-def test_predictions_depend_on_single_text_tokens(model_and_inputs):
+def test_predictions_depend_on_more_than_the_mean_of_the_text_tokens(model_and_inputs):
     model, inputs, text = model_and_inputs
-    swapped = torch.cat([text[:, 1:2] + text[:, :1], torch.zeros_like(text[:, :1]), text[:, 2:]], 1)
-    assert torch.allclose(text.mean(1), swapped.mean(1), atol=1e-6), (
+    # The first token is the sum of the first two tokens, and the second token is zero.
+    merged = torch.cat([text[:, 1:2] + text[:, :1], torch.zeros_like(text[:, :1]), text[:, 2:]], 1)
+    assert torch.allclose(text.mean(1), merged.mean(1), atol=1e-6), (
         "both texts must have the same mean"
     )
     assert not torch.allclose(
-        model(inputs, model.read(text))[0], model(inputs, model.read(swapped))[0], atol=1e-3
+        model(inputs, model.project_text(text))[0],
+        model(inputs, model.project_text(merged))[0],
+        atol=1e-3,
     )
 
 

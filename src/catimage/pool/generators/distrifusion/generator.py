@@ -116,15 +116,15 @@ class DistrifusionGenerator:
 
         Args:
             seconds: time limit.
-            description: description of the request, for error messages.
+            description: description of the request or of the start, for error messages.
         """
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty as error:
             self._stop()
             raise self._error(
-                f"did not respond to {description} in {seconds:g} s and was terminated",
-                "Increase the timeout, or run the command again",
+                f"did not respond within {seconds:g} s at {description} and was terminated",
+                "Increase 'timeout' or 'start_timeout', or run the command again",
             ) from error
         if line is None:
             self._lines.put(None)  # for the next call

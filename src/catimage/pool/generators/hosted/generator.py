@@ -103,7 +103,7 @@ class HostedGenerator:
 
     def _image(self, spec: HostedSpec, candidate: Candidate, prompt: str, seed: int) -> np.ndarray:
         """Request one image: uint8 array of shape (size, size, 3)."""
-        request = f"the candidate {candidate.candidate!r} for the prompt {prompt!r}"
+        request = f"the request of {candidate.candidate!r} for the prompt {prompt!r}"
         response = self._send_request(spec, request, prompt, seed)
         data = response.data[0] if response.data else None
         if data is not None and data.b64_json:
@@ -167,7 +167,7 @@ def _request_error(spec: HostedSpec, request: str, error: Any) -> InputError:
         return spec.error("base_url", f"{problem}. Increase 'timeout', or retry later.")
     if not isinstance(error, openai.APIStatusError):
         reason = _one_line(str(error.__cause__ or error))
-        message = f"{server} is unavailable ({reason}) for {request}. Retry later."
+        message = f"cannot send {request}: {server} is unavailable ({reason}). Retry later."
         return spec.error("base_url", message)
     reason = f"{_response_message(error)} (status {error.status_code})"
     if isinstance(error, openai.AuthenticationError):

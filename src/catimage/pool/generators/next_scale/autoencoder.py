@@ -1,6 +1,6 @@
 """The convolutional encoder and decoder of a next-scale model.
 
-The encoder maps images to features, of which the quantiser computes bits. The decoder maps the
+The encoder maps images to features, from which the quantiser computes bits. The decoder maps the
 quantized features to images. A position of the finest scale covers 8x8 pixels.
 """
 

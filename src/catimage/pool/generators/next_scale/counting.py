@@ -32,8 +32,8 @@ def count_costs(
     """Count the TFLOPs of one image of each candidate.
 
     The term ``denoiser`` is the transformer on the candidate's scales, with cached keys and values.
-    Guidance doubles this term. The convention ``paper`` counts only the projections of the
-    transformer, without the text encoder and the decoder.
+    Guidance doubles this term and the term ``text_encoder``. The convention ``paper`` counts only
+    the projections of the transformer, without the text encoder and the decoder.
 
     Args:
         spec: the generator.

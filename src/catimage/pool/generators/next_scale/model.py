@@ -120,7 +120,7 @@ def sample(
     Returns:
         Sums of the codes of the first ``steps`` scales, (n, bits, h, h).
     """
-    projected_text = transformer.read(text)
+    projected_text = transformer.project_text(text)
     total = thresholds.new_zeros(len(thresholds), thresholds.shape[2], scales[-1], scales[-1])
     past: list[KeysValues] | None = None
     sides = scales[: sampling.steps]

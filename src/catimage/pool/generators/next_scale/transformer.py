@@ -151,7 +151,7 @@ class NextScaleTransformer(nn.Module):
         self.head = nn.Linear(width, bits)
         self.register_buffer("mask", block_mask(scales), persistent=False)
 
-    def read(self, text: torch.Tensor) -> Text:
+    def project_text(self, text: torch.Tensor) -> Text:
         """Project the hidden states of texts, (n, tokens, text_width), for use at all scales."""
         layers = cast(list[Layer], list(self.layers))
         return Text(
@@ -167,7 +167,7 @@ class NextScaleTransformer(nn.Module):
         Args:
             inputs: inputs (n, t, bits) from :func:`tokens_of`, of all scales or of the scale after
                 ``past``.
-            text: the result of :meth:`read`.
+            text: the result of :meth:`project_text`.
             past: the cache that the call for the previous scale returned; None at the first scale.
 
         Returns:

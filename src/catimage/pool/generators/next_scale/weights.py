@@ -123,7 +123,9 @@ def text_folder(spec: NextScaleSpec, folder: Path) -> Path:
         path = folder / spec.text / part
         if not path.is_dir():
             raise spec.error(
-                "text", f"folder {path} not found. Set 'text' to the folder of a pipeline with it."
+                "text",
+                f"folder {path} not found. Set 'text' to the folder of a pipeline that has the"
+                f" subfolder {part!r}.",
             )
     return folder / spec.text
 

@@ -1,4 +1,4 @@
-"""Generators in the pools of the package whose kind is not ``diffusers``."""
+"""Shipped pools: generators of the kinds ``hosted``, ``infinity`` and ``distrifusion``."""
 
 import pytest
 
