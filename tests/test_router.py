@@ -63,7 +63,7 @@ def test_invalid_requests_are_refused(router, prompts, options, message):
 
 
 REMOVED = "removed"
-"""Value of :func:`copy_router` for a key to remove."""
+"""The value that a key of ``changes`` has in :func:`copy_router` if the key is to be removed."""
 
 
 def copy_router(router_folder, tmp_path, **changes):
@@ -115,7 +115,7 @@ def test_draws_of_prompts_are_uniform_and_independent_of_the_split():
     assert ks_2samp(draws[train], draws[~train]).pvalue > 1e-3
 
 
-def test_the_rule_of_any_budget_is_randomized(router):
+def test_the_rule_for_another_budget_is_randomized(router):
     low, high = (float(router.curve.cost[i]) for i in (5, 4))
     rule = router.rule_for(budget=low + 0.25 * (high - low))
     assert rule.share.tolist() == pytest.approx([0.25, 0.75]) and rule.lam[0] < rule.lam[1]

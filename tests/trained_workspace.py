@@ -64,8 +64,8 @@ def train_workspace(
 ) -> tuple[Workspace, Params]:
     """Create a workspace with an estimator of kind ridge and a calibrated router.
 
-    The stages train and calibrate run on synthetic tables; the report of the validation is written
-    without running it.
+    The stages train and calibrate run on synthetic tables. The validation report, which they need,
+    is written without running the stage validate.
 
     Args:
         root: folder of the workspace.

@@ -50,11 +50,11 @@ class Workspace:
 
     @property
     def images(self) -> Path:
-        """The folder of the image shards and of the manifest that lists them."""
+        """The folder of the image shards (files of images) and of the manifest that lists them."""
         return self.root / "data" / "images"
 
     def embeddings(self, encoder: str) -> Path:
-        """Return the folder of the prompt embeddings of the text encoder with a name."""
+        """Return the folder of the prompt embeddings by the text encoder named ``encoder``."""
         return self.root / "data" / "embeddings" / encoder
 
     @property

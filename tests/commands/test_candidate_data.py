@@ -67,7 +67,7 @@ def workspace(miniature_pool, tmp_path_factory):
     return workspace
 
 
-def test_candidate_that_is_not_in_the_pool(workspace):
+def test_candidate_that_is_not_in_the_pool_is_rejected(workspace):
     with pytest.raises(
         InputError, match=r"mine.yaml: no candidate is called 'mini-5' \(did you mean 'mini-"
     ):

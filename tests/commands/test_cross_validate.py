@@ -80,7 +80,7 @@ def test_every_estimator_and_baseline_has_a_row_with_intervals(compared):
     assert rows["oracle"]["max_quality"]["gain"] >= rows["both"]["max_quality"]["gain"] - 1e-9
 
 
-def test_text_has_a_title_and_a_verdict(compared):
+def test_text_has_a_title_and_a_sentence_about_auto(compared):
     _, document = compared
     text = cross_validate.to_text(document)
     assert "auto gains +" in text
@@ -98,7 +98,7 @@ def test_test_labels_do_not_leak_into_predictions(tmp_path):
     assert row["max_quality"]["interval"][0] <= 0
 
 
-def test_json_is_one_document(tmp_path):
+def test_json_output_is_one_document(tmp_path):
     workspace = _workspace(tmp_path, settings=["train.folds=2"])
     result = CliRunner().invoke(
         app, ["compare", "--workspace", str(workspace.root), "--folds", "2", "--json"]
@@ -107,13 +107,13 @@ def test_json_is_one_document(tmp_path):
     assert json.loads(result.stdout)["folds"] == 2
 
 
-def test_too_many_folds(tmp_path):
+def test_too_many_folds_are_rejected(tmp_path):
     workspace = _workspace(tmp_path, prompts=24)
     with pytest.raises(InputError, match="must be between 2 and 2"):
         cross_validate.run(workspace, load_params(workspace.params, None), folds=5)
 
 
-def test_too_few_prompts_to_compare(tmp_path):
+def test_too_few_prompts_are_rejected(tmp_path):
     workspace = _workspace(tmp_path, prompts=12)
     with pytest.raises(InputError, match="12 prompts have all labels, and at least 20 are needed"):
         cross_validate.run(workspace, load_params(workspace.params, None), folds=2)

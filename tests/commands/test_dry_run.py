@@ -71,7 +71,7 @@ def test_experiments_of_the_papers_exist():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_dry_run_of_each_experiment(name, tmp_path, monkeypatch):
+def test_dry_run_of_each_experiment_reports_only_missing_files(name, tmp_path, monkeypatch):
     """The only problems are missing files, which the user has to supply."""
     monkeypatch.setattr(dry_run_module, "check_rows", fake_check_rows)
     params = load_params(EXPERIMENTS / name)

@@ -62,7 +62,7 @@ def test_settings_change_the_copy_only(file, workspace):
     assert file.read_text() == before
 
 
-def test_same_call_again_continues(file, workspace):
+def test_experiment_can_be_prepared_again_with_the_same_settings(file, workspace):
     experiment.prepare(file, workspace, ["budget=50%"])
     assert experiment.prepare(file, workspace, ["budget=50%"]).budget == "50%"
 
@@ -83,7 +83,7 @@ def test_invalid_file_creates_no_workspace(file, workspace):
     assert not workspace.root.exists()
 
 
-def test_missing_file(file, workspace):
+def test_missing_parameters_file_is_rejected(file, workspace):
     with pytest.raises(
         InputError,
         match=(
@@ -135,7 +135,7 @@ def test_imported_scores_skip_the_first_three_stages(workspace, stages):
     assert stages == ["validate", "train", "calibrate", "evaluate"]
 
 
-def test_unknown_stage(file, workspace):
+def test_unknown_stage_is_rejected(file, workspace):
     with pytest.raises(
         InputError, match=r"--until 'lable': unknown stage \(did you mean 'label'\?\)"
     ):

@@ -30,7 +30,7 @@ def test_uncounted_candidates_are_excluded_and_reported():
     assert "(without 2 candidates whose TFLOPs are not known)" in estimate(size, 10, 1.0)
 
 
-def test_estimate_text():
+def test_estimate_is_formatted_with_units():
     assert (
         estimate(GenerationSize(80, 3600.0, 1e6, 20, 20), 100, 10.0)
         == "for 100 prompts: 8,000 images, 3.6e+05 TFLOPs, 10 hours at 10 TFLOP/s, about 100 MB"

@@ -166,7 +166,7 @@ def test_stages_from_label_to_evaluate_run(write, workspace, tmp_path, metrics, 
     assert "data:image/png" in (workspace.reports / "report.html").read_text()
 
 
-def test_command_line(write, workspace, monkeypatch, capsys):
+def test_command_exits_with_status_2_for_an_unknown_metric(write, workspace, monkeypatch, capsys):
     images_csv = write(rows_of())
     monkeypatch.setattr(
         "sys.argv",

@@ -47,7 +47,9 @@ def _widen(path):
     Image.new("RGB", (9, 8)).save(path)
 
 
-BAD_IMAGES = [  # a function that changes the files, and the message; row 5 is line 7 of the file
+BAD_IMAGES = [
+    # A function that changes the files, and the message. Element 5 of the rows is row 7 of the
+    # file, which begins with a header.
     (_change_file(5, Path.unlink), r"images.csv: row 7: .*cheap-1-8.png: image file not found"),
     (_change_file(5, _truncate), r"images.csv: row 7: .*cheap-1-8.png: cannot read the image file"),
     (
@@ -134,7 +136,7 @@ def test_invalid_settings_are_rejected_before_anything_is_written(
     assert not workspace.root.exists()
 
 
-def test_missing_column_and_candidate_without_cost(write, workspace, tmp_path):
+def test_missing_column_and_candidate_without_cost_are_rejected(write, workspace, tmp_path):
     with pytest.raises(InputError, match=r"the column 'path' is missing .did you mean 'paths'"):
         import_images.run(
             workspace, write(rows_of(), ["prompt", "candidate", "seed", "paths"]), None, []

@@ -102,7 +102,7 @@ def test_without_costs_every_candidate_costs_1(files, workspace):
     assert (params.cost_unit, params.budget) == ("unit", "100%")
 
 
-def test_settings_take_precedence(files, workspace):
+def test_settings_take_precedence_over_the_imported_files(files, workspace):
     settings = [
         "metric=b",
         "cost_unit=usd",
@@ -116,7 +116,7 @@ def test_settings_take_precedence(files, workspace):
     assert (estimator_names(params), params.imported.lower_is_better) == (["ridge", "knn"], ["b"])
 
 
-def test_second_import_keeps_parameters(files, workspace):
+def test_second_import_keeps_the_parameters_of_the_first(files, workspace):
     import_scores.run(
         workspace, *files(metrics=("a", "b")), ["metric=b", "train.estimators=[knn]", "budget=2"]
     )

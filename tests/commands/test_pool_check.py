@@ -21,7 +21,7 @@ NAMES = sorted(path.stem for path in PACKAGED.glob("*.yaml"))
 @pytest.fixture(autouse=True)
 def _no_network_and_empty_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("a check needs no network")
+        raise AssertionError("the check used the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -37,7 +37,7 @@ def _pool_file(folder: Path, change: dict[str, Any], **more: Any) -> str:
 
 @cache
 def checked(name: str) -> list[dict[str, Any]]:
-    """Return the output of the command for a pool of the package; a large pool takes seconds."""
+    """Return the output of the command for a packaged pool. Cached, as some pools take seconds."""
     result = CliRunner().invoke(app, ["pool", "check", name, "--json"])
     assert result.exit_code == 0, result.output
     rows: list[dict[str, Any]] = json.loads(result.stdout)
@@ -132,7 +132,7 @@ def test_problem_is_reported_with_exit_status_1(miniature_pool: Path, tmp_path: 
     )
 
 
-def test_invalid_pool_file(tmp_path: Path):
+def test_invalid_pool_file_is_rejected(tmp_path: Path):
     with pytest.raises(InputError, match="unknown key 'colour'"):
         check_rows(_pool_file(tmp_path, {}, colour="red"), None)
 

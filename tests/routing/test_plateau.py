@@ -48,7 +48,7 @@ WEIGHTS = arrays(float, 2, elements=st.sampled_from([-1.37, -0.71, -0.013, 0.29,
 def test_t_star_equals_the_definition_in_equation_7(series, weights, literal, margin):
     constant = np.ptp(series, axis=2) == 0
     if literal and constant.any():
-        return  # for a constant series, the rule differs from the definition; see a test below
+        return  # equation 7 as printed is not tested on constant series
     assert (
         turning_points(series, weights, literal, margin).tolist()
         == by_definition(series, weights, literal, margin).tolist()

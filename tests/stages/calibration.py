@@ -41,7 +41,10 @@ def copy_workspace(trained_workspace, folder):
 
 
 def run_calibrate(trained_copy, budget="60%", **settings):
-    """Run the stage calibrate, and return the router and the content of router.json."""
+    """Run the stage calibrate, and return the router and the content of router.json.
+
+    The default budget is 2.4: 60% of the cost of the most expensive candidate, 4.
+    """
     workspace, params = trained_copy
     changes = {"budget": budget, "calibrate": CalibrateParams(**settings)}
     calibrate.run(workspace, params.model_copy(update=changes))

@@ -50,7 +50,7 @@ def test_estimators_without_out_of_fold_predictions_are_compared_on_validation(
     assert len(document["rule"]) == 1 and document["validation_mean_cost"] < 2.4
 
 
-def test_an_estimator_that_the_settings_name_is_not_compared(trained_copy):
+def test_an_estimator_named_in_the_settings_is_used_without_a_comparison(trained_copy):
     assert run_calibrate(trained_copy, estimator="ridge")[1]["compared"] is None
 
 

@@ -54,11 +54,12 @@ def _images(workspace: Workspace) -> list[tuple[Any, ...]]:
 
 
 def _files(workspace: Workspace) -> dict[str, tuple[int, bytes]]:
-    """Return the inode and the content of the files of images, by name."""
+    """Return the inode and the content of each file in the folder of images, by name."""
     return {p.name: (p.stat().st_ino, p.read_bytes()) for p in workspace.images.iterdir()}
 
 
 def _with_generation_settings(params: Params, **generation: object) -> Params:
+    """Return the parameters with changed keys of the section ``generate``."""
     tree = params.model_dump(by_alias=True, exclude={"imported"})
     return parse_params({**tree, "generate": {**tree["generate"], **generation}}, "params.yaml")
 

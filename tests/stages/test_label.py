@@ -88,7 +88,7 @@ def test_a_second_run_scores_no_image_and_writes_the_same_file(
     assert workspace.scores.read_bytes() == before
 
 
-def test_only_a_metric_with_a_new_version_is_scored_again(
+def test_only_scores_by_a_metric_with_a_new_version_are_computed_again(
     labelled: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
     workspace, params = labelled
@@ -240,6 +240,7 @@ def with_test_metrics(
 
 
 def _with_label_settings(params: Params, **settings: object) -> Params:
+    """Return the parameters with changed keys of the section ``label``."""
     return params.model_copy(
         update={"label": LabelParams.model_validate({**params.label.model_dump(), **settings})}
     )
@@ -260,7 +261,7 @@ def _levels(workspace: Workspace) -> list[float]:
 N_IMAGES = len(PROMPTS) * len(STEPS) * 2
 
 
-def test_an_added_metric_is_computed_without_scoring_by_the_others(
+def test_adding_a_metric_does_not_repeat_the_scoring_by_other_metrics(
     with_test_metrics: tuple[Workspace, Params],
 ):
     workspace, params = with_test_metrics

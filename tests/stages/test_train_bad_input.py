@@ -177,5 +177,5 @@ def test_cross_validation_saves_a_spread_with_each_estimator(tmp_path):
     assert predicted.shape == (2, 3) and (predicted > 0).all() and np.isfinite(predicted).all()
     assert meta["candidates"] == ["mini-1", "mini-2", "mini-4"]
     assert (spread.named_steps["regressor"].seed_share_ >= 0).all(), (
-        "two seeds determine their share of the variance"
+        "two seeds per prompt suffice to estimate the share of the variance that seeds explain"
     )

@@ -1,4 +1,4 @@
-"""The command ``catimage``. Each command imports the modules that are slow to import."""
+"""The command ``catimage``. Modules that are slow to import are imported when a command runs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def route(
     workspace: WorkspaceOption = Path(),
     budget: Annotated[
         float | None,
-        typer.Option(help="The largest mean cost per prompt, in the cost unit of the router."),
+        typer.Option(help="The largest mean cost per image, in the cost unit of the router."),
     ] = None,
     lam: Annotated[
         float | None,
@@ -132,7 +132,7 @@ def costs(
     workspace: WorkspaceOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Count the cost of every candidate; only --measure needs weights."""
+    """Count the cost of one image of every candidate; only --measure needs model weights."""
     from catimage.commands.costs import cost_rows
 
     paths, params = load_workspace(workspace, None)

@@ -34,7 +34,7 @@ def label(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
 
 
 def validate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
-    """Check the tables; report the rows that fail a check, and exit with an error."""
+    """Check the tables; exit with an error that lists the failed checks if there are any."""
     _run("validate", workspace, set_)
 
 
@@ -44,7 +44,7 @@ def train(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
 
 
 def calibrate(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
-    """Choose the estimator and the smallest lambda that keep the budget on the validation split."""
+    """Choose the estimator, and calibrate its routing rule on the validation split."""
     _run("calibrate", workspace, set_)
 
 

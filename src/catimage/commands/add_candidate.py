@@ -33,7 +33,9 @@ from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params, request: CandidateRequest) -> None:
-    """Add a candidate to the tables, the estimators and the router. If a step fails, none changes.
+    """Add a candidate to the tables, the estimators and the router.
+
+    If a step fails, all of them stay unchanged.
 
     With a pool, images of the representative prompts are generated and scored; the next call
     continues an interrupted one. With imported scores and without ``request.scores``, the prompts

@@ -51,8 +51,8 @@ class Finding:
 def dry_run(workspace: Workspace, params: Params, tflops_per_second: float) -> list[Finding]:
     """Check everything that can be checked before a run of the eight stages; write nothing.
 
-    Metrics and the networks of set metrics are loaded as in a run, from this machine only. CLIP
-    models are not loaded; only the presence of their weights is checked.
+    Metrics and the networks of set metrics are loaded as in a run, from this machine only. The text
+    encoder of the router is not loaded; only the presence of its weights is checked.
 
     Args:
         workspace: the workspace, which need not exist.
@@ -133,7 +133,7 @@ def _check_pool(params: Params, rows: list[dict[str, Any]]) -> Iterator[Finding]
         elif row["weights"] != AVAILABLE:
             message = (
                 f"{name}: weights: {row['weights']}. The generate stage downloads weights of the"
-                " model hub when it starts; copy other weights to this folder"
+                " model hub when it starts; copy other weights to their folder"
             )
             yield Finding("pool", "note", message)
 

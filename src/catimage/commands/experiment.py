@@ -64,7 +64,7 @@ def run_stages(workspace: Workspace, params: Params, until: str = "evaluate") ->
 
     ``generate`` and ``label`` continue where they were interrupted. ``sample`` is skipped if it has
     already run with the same parameters, because encoding many prompts takes long. The other stages
-    take minutes and always run again.
+    always run again. Stages whose output was imported are skipped.
 
     Raises:
         InputError: the stage is unknown, or a stage fails.

@@ -15,8 +15,8 @@ class PlateauMetricParams(Section):
     Attributes:
         weight: the weight omega; by default it is calibrated.
         estimator: name of the estimator that predicts the metric at every step count; by default
-            that of :class:`PlateauParams`. In the paper (section 3.3), the estimator of I-CLIP is
-            trained for another number of epochs.
+            that of :class:`PlateauParams`. The paper (section 3.3) trains the estimator of one
+            metric, I-CLIP, for another number of epochs than the estimators of the other metrics.
     """
 
     weight: float | None = Field(None, allow_inf_nan=False)
@@ -32,13 +32,13 @@ class PlateauParams(Section):
         metrics: the metrics of the rule, by name.
         estimator: name of the estimator that predicts the metrics at every step count.
         budget: mean cost per image to which the weights are calibrated, in the cost unit or in
-            percent of the cost of the most steps (``40%``). If it is empty, the weights maximise
-            the gain in quality at equal cost.
+            percent of the cost of the largest step count (``40%``). If it is empty, the weights
+            maximise the gain in quality over one step count for all prompts at the same mean cost.
         literal: whether to apply equation 7 as printed; it selects the most steps for a metric that
             increases with the number of steps.
-        margin: share of the range of a metric over the step counts. A step count whose value is
-            within this share of the highest value reaches the plateau for any weight; 0 disables
-            this.
+        margin: a step count whose value is at most ``margin`` times the range of the series below
+            the highest value reaches the plateau for any weight; 0 disables this. A series has the
+            values of one metric and prompt at all step counts.
     """
 
     metrics: dict[str, PlateauMetricParams] = Field(default_factory=dict)
@@ -61,7 +61,7 @@ class EvaluateParams(Section):
         seed: seed of the resamples.
         set_metrics: metrics of sets of images, such as ``fid``.
         reference_images: folder of real images with which generated images are compared. If it is
-            empty, the reference images are scenes that are rendered from their captions.
+            empty, the scenes that the test prompts describe are rendered.
         trials: number of random trials of Table 1 of the CATImage paper; 0 omits the table.
         trial_seeds: numbers of images per prompt and candidate from which the labels of a trial are
             computed; the trials are repeated for each number.

@@ -1,1 +1,1 @@
-"""Routing policy, exact deferral curve and calibration of lambda, with numpy and scipy."""
+"""Routing policy, exact deferral curve, calibration of lambda, and the plateau rule."""

@@ -20,7 +20,7 @@ from catimage.routing.floors import FloorProblem, best_with_floors, cheapest_rea
 from catimage.routing.randomized import RoutingRule, rule_within
 
 CERTIFIED_BUDGETS = 128
-"""Number of budgets, besides the budget of the router, for which a certified rule is saved."""
+"""Number of evenly spaced budgets for which certified rules are searched and saved."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class CalibratedRule:
         rule: the rule.
         budget: the budget of the calibration; with a quality floor, the mean cost of the rule.
         mean_cost: mean cost per image.
-        curve: deferral curve of the predictions of the routed metric. With floors, of a weighted
-            sum: the predictions of the other metrics are multiplied by the multipliers of the rule
-            and added.
+        curve: deferral curve of the predictions of the routed metric. With floors, it is the curve
+            of a weighted sum: the predictions of the routed metric plus the predictions of the
+            other metrics times the multipliers of the rule.
         quality: mean label (score averaged over seeds) of the prompts that have a label for every
             candidate; None if there is no such prompt.
         floor_qualities: mean score of the metric of each floor, by name.
@@ -87,7 +87,7 @@ class CalibratedRule:
 
     @property
     def lam(self) -> float:
-        """The largest lambda of the rule, with which a rule of one part keeps the budget."""
+        """The largest lambda of the rule; a rule with this lambda alone keeps the budget."""
         return float(self.rule.lam.max())
 
     def summary(self, unit: str) -> str:

@@ -107,7 +107,7 @@ class Certifier:
         return is_certified(spent, count, budget, (self.low, self.high), self.confidence)
 
     def smallest_budget(self) -> float:
-        """Return the smallest budget with a certified rule, to 1/1000 of the range of costs."""
+        """Return the smallest budget with a certified rule, on a grid of 1000 steps in cost."""
         if self.high <= self.low:
             return self.low
         steps = 1000
@@ -141,8 +141,9 @@ class CertifiedRules:
     def compute(cls, certifier: Certifier, steps: int, mix: bool = True) -> Self:
         """Find the certified rules of ``steps`` evenly spaced budgets; see :meth:`Certifier.rule`.
 
-        The first rule always selects the cheapest candidate, which keeps every budget. Budgets
-        without a certified rule, and those above the first rule with lambda 0, are omitted.
+        The first rule, for the cost of the cheapest candidate, always selects this candidate.
+        Budgets without a certified rule, and budgets above that of the first rule with lambda 0,
+        are omitted.
         """
         budgets = [certifier.low]
         rules = [cheapest_rule(certifier.predicted, certifier.cost)]
@@ -240,7 +241,7 @@ def _first_true(test: Callable[[int], bool], low: int, high: int) -> int:
 
 
 def _largest_true(test: Callable[[float], bool], iterations: int = 30) -> float:
-    """Return the largest share for which a monotone test is true; it must be true for 0."""
+    """Return the largest share for which a monotone test is true; it must be true for share 0."""
     low, high = 0.0, 1.0
     for _ in range(iterations):
         middle = (low + high) / 2

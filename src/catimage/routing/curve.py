@@ -121,7 +121,10 @@ def deferral_curve(predicted: Floats, cost: Floats, actual: Floats | None = None
 
 
 def _labelled(actual: Floats, shape: tuple[int, ...]) -> tuple[Floats, int]:
-    """Return the labels, with 0 for each prompt that lacks one, and the number of other prompts."""
+    """Return the labels, and the number of prompts that have a label for every candidate.
+
+    The labels of all other prompts are set to 0.
+    """
     if actual.shape != shape:
         raise ValueError(
             f"predicted and actual must have the same shape, not {shape} and {actual.shape}"
@@ -172,7 +175,7 @@ def _walk_envelopes(
 
     Yields:
         The lambdas, the positions of the prompts, the old and the new candidates. The iteration
-        ends when every prompt has a candidate with the lowest cost.
+        ends when every prompt has reached a candidate with the lowest cost.
     """
     saving = cost[:, None] - cost
     cheaper = saving > 0

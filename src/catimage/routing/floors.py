@@ -104,10 +104,10 @@ class FloorSolution:
 def best_with_floors(problem: FloorProblem) -> FloorSolution:
     """Find the rule with the best predicted quality that keeps the budget and reaches the floors.
 
-    The constraints of the linear program (:mod:`~catimage.routing.linear_program`) are those of
-    predictions, but a floor applies to labels. If a mean label is below its floor, or above it
-    although the floor reduces the quality, the program is solved again with the constraint
-    changed by the difference. At most 12 programs are solved.
+    The linear program (:mod:`~catimage.routing.linear_program`) constrains mean predictions, but a
+    floor applies to a mean label. If a mean label is below its floor, or above its floor although
+    the constraint reduces the quality, the program is solved again with the constraint changed by
+    the difference. At most 12 programs are solved.
 
     Raises:
         InputError: no rule within the budget reaches the floors.

@@ -51,8 +51,8 @@ def turning_points(
 
     Returns:
         The positions of the step counts, (n_prompts,). The t* of a constant series is the first
-        step count. If no value reaches the threshold (a large omega and a margin of 0), t* is the
-        first step count with the highest value.
+        step count, or the last one if ``literal``. If no value reaches the threshold (a large omega
+        and a margin of 0), t* is the first step count with the highest value.
 
     Raises:
         ValueError: the shapes do not match, or a value is not finite.

@@ -2,11 +2,12 @@
 
 The BudgetFusion paper (section 3.4) chooses the weights "using the efficiency measurement as
 detailed in Section 4.2". That section has two measurements. Quality per TFLOP (equation 8) is not
-suitable, as it is largest at the fewest steps for any metric that is positive there. This module
-uses equation 9: the relative gain in quality over the use of one step count for all prompts at the
-same mean cost. The weights maximise the mean of this gain over the metrics, on prompts with labels.
-A weight that is not set is between 0 and 1, as in the paper, so that the threshold of equation 7 is
-at least the median; without this limit, t* could be the first step count for all prompts.
+suitable: it is largest at the smallest step count if a metric increases by a smaller factor than
+the cost. This module uses equation 9: the relative gain in quality over the use of one step count
+for all prompts at the same mean cost. The weights maximise the mean of this gain over the metrics,
+on prompts with labels. The search for a weight that is not set is limited to values between 0 and
+1, as in the paper, so that the threshold of equation 7 is at least the median; with a low negative
+weight, t* is the first step count for all prompts.
 """
 
 from __future__ import annotations

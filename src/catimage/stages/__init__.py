@@ -1,3 +1,1 @@
-"""The eight stages, one module each (read tables, call the core, write tables), and the imports
-that stand in for the first ones.
-"""
+"""The eight stages, one module per stage. A stage reads tables, computes, and writes its output."""

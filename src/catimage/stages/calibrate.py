@@ -72,7 +72,10 @@ def _calibrate(
 
 
 def _predict(workspace: Workspace, params: Params, val: Dataset, name: str) -> Floats:
-    """Predict the routed metric, minus the risk aversion, and the metrics of the floors.
+    """Predict the routed metric and the metrics of the floors.
+
+    ``calibrate.risk_aversion`` predictive standard deviations are subtracted from the predictions
+    of the routed metric.
 
     Returns:
         Predictions for the validation split, (1 + n_floors, n_val_prompts, n_candidates).

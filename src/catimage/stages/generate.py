@@ -1,4 +1,4 @@
-"""Stage generate: generates an image of every prompt, candidate and seed, in shards."""
+"""Stage generate: generate an image for every prompt, candidate and seed, in shards (files)."""
 
 from __future__ import annotations
 

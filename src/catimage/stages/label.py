@@ -1,4 +1,4 @@
-"""Stage label: computes the scores of every image by the metrics of ``label.metrics``."""
+"""Stage label: compute the scores of every image by the metrics in ``label.metrics``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from catimage.workspace import Workspace
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``data/scores.parquet``, sorted by metric, candidate, prompt and seed.
 
-    Scores are cached in ``data/.labels``, so that only new images are scored, or all images by a
-    changed metric. The scores of composites are computed from the scores of their terms.
+    Scores are cached in ``data/.labels``, so that only new images are scored. If a metric has
+    changed, all images are scored again by this metric. The scores of composites are computed
+    from the scores of their terms.
 
     Raises:
         InputError: images are missing, damaged or of other prompts, a metric is unknown or fails, a

@@ -41,8 +41,8 @@ DESCRIPTION = "CATImage: routes each prompt to a candidate. Serve it with `bento
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``dist/bento/`` and ``dist/bento.json``, and add the Bento to BentoML's store.
 
-    The Bento contains the services, the package, the router and all weights in local folders. Its
-    tag is a hash of its content, so that equal content is built once.
+    The Bento contains the services, the package, the router, and the model weights that are in
+    local folders. Its tag is a hash of its content, so that equal content is built once.
 
     Raises:
         InputError: BentoML, the router, a candidate of the router or the folder of a text encoder
@@ -84,7 +84,7 @@ def _write_content(folder: Path, workspace: Workspace, params: Params, pool: Poo
 
 
 def _copy_pool(folder: Path, pool: Pool) -> None:
-    """Copy the YAML file of a pool, with the paths of copies of its weights in local folders."""
+    """Copy the YAML file of a pool and its local weights, whose paths are changed in the copy."""
     tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
     for name, spec in pool.generators.items():
         for key, source in kind_of(spec, pool.folder).local_folders().items():
@@ -99,7 +99,7 @@ def _copy_pool(folder: Path, pool: Pool) -> None:
 def _add_encoders(folder: Path) -> str:
     """Copy the text encoders in local folders, and make the estimators use the copies.
 
-    Return the digest of the content before the estimators are saved, which changes their bytes.
+    Return the digest of the content before the estimators are saved: saving changes their bytes.
     """
     paths = sorted((folder / "models" / "router").rglob("estimator.skops"))
     loaded = {path.parent: store.load(path.parent) for path in paths}

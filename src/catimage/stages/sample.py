@@ -1,4 +1,4 @@
-"""Stage sample: selects diverse prompts from several sources, and computes their embeddings."""
+"""Stage sample: select diverse prompts from several sources, and compute their embeddings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from catimage.params import Params
 from catimage.workspace import Workspace, replacing
 
 MIN_PROMPTS = 10
-"""The smallest number of prompts; an estimator cannot learn from fewer."""
+"""The minimum number of prompts that must be kept."""
 
 
 def run(workspace: Workspace, params: Params) -> None:

@@ -1,4 +1,4 @@
-"""Stage validate: checks the tables before training, and stops the run if they are invalid."""
+"""Stage validate: check the tables before training, and stop the run if they are invalid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from catimage.workspace import Workspace, replacing
 
 ROUNDING = 1e-5
 """A tolerance that is added to the similarity threshold. Stage sample computes similarities in
-other blocks, with other rounding errors."""
+other blocks, with other rounding errors.
+"""
 COMMANDS: dict[Kind, tuple[str, str, str]] = {
     "generated": ("sample", "generate", "label"),
     "images": ("import-images", "import-images", "label"),
