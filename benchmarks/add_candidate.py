@@ -2,7 +2,7 @@
 
 The data are the clip_score labels of cems_dev (4,933 prompts, four generators), in the folder
 ``CATIMAGE_SHARED``. Each candidate is removed and added again, in a five-fold cross-validation with
-ridge regression on TF-IDF features. The two figures of a prompt are the quality of the candidate
+ridge regression on TF-IDF features. The two statistics of a prompt are the quality of the candidate
 with the best prediction (lambda 0) and the mean quality over 100 budgets; lambda is selected from
 predictions only, so no test label is used. Intervals are from a paired bootstrap over prompts.
 """
@@ -27,7 +27,7 @@ from catimage.data.importers.scores import parse_costs, parse_scores
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
 from catimage.estimators.extended import extend_estimator
-from catimage.estimators.fitting import fit, out_of_fold
+from catimage.estimators.fitting import fit, out_of_fold_predictions
 from catimage.estimators.representatives import representatives
 from catimage.evaluation.held_out import mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap
@@ -35,9 +35,10 @@ from catimage.evaluation.policies import routed_outcome, routed_policies
 from catimage.params import EstimatorParams
 
 FOLDS, COUNTS, DRAWS = 5, (100, 200, 400), 2000
+"""Numbers of folds, of scored prompts of the new candidate, and of bootstrap draws."""
 NOT_ADDED, TRAINED_AGAIN, BEST_SINGLE = "not added", "trained again", "best single"
-Figures = Floats
-"""The two figures of each prompt, (n_prompts, 2)."""
+Statistics = Floats
+"""The two statistics of each prompt, (n_prompts, 2)."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,17 @@ def rows() -> list[Row]:
     """Return a row for each method of adding a candidate."""
     folder = Path(os.environ.get("CATIMAGE_SHARED", "../shared")) / "data" / "scores"
     if not folder.is_dir():
-        return [Row("add-candidate", f"skipped: {folder} not found")]
+        return [Row("add-candidate", f"{folder}: not found, skipped. Set CATIMAGE_SHARED.")]
     data = _read(folder)
-    parts: dict[str, list[Figures]] = defaultdict(list)
-    for known, test in KFold(FOLDS, shuffle=True, random_state=0).split(data.prompts):
-        for method, figures in _evaluate_fold(data, known, test):
-            parts[method].append(figures)
-    figures = {method: np.concatenate(folds) for method, folds in parts.items()}
+    parts: dict[str, list[Statistics]] = defaultdict(list)
+    for training, test in KFold(FOLDS, shuffle=True, random_state=0).split(data.prompts):
+        for method, statistics in _evaluate_fold(data, training, test):
+            parts[method].append(statistics)
+    statistics = {method: np.concatenate(folds) for method, folds in parts.items()}
     return [
-        _row(method, figures) for method in figures if method not in (TRAINED_AGAIN, BEST_SINGLE)
+        _row(method, statistics)
+        for method in statistics
+        if method not in (TRAINED_AGAIN, BEST_SINGLE)
     ]
 
 
@@ -74,20 +77,20 @@ def _read(folder: Path) -> _Data:
     return _Data(file.prompts["prompt"].to_numpy(object), labels, costs["cost"].to_numpy(float))
 
 
-def _evaluate_fold(data: _Data, known: Ints, test: Ints) -> Iterator[tuple[str, Figures]]:
-    """Yield the figures of the test prompts for each removed candidate and method.
+def _evaluate_fold(data: _Data, training: Ints, test: Ints) -> Iterator[tuple[str, Statistics]]:
+    """Yield the statistics of the test prompts for each removed candidate and method.
 
     Args:
         data: the data set.
-        known: the positions of the prompts of the other folds, which are split into train and
+        training: the positions of the prompts of the other folds, which are split into train and
             validation prompts.
         test: the positions of the test prompts.
     """
-    val, train = np.split(known, [len(known) // 9])
+    val, train = np.split(training, [len(training) // 9])
     prompts, labels, costs = data.prompts, data.labels, data.costs
     pipeline, grid = build_estimator(EstimatorParams(name="ridge"), EstimatorContext())
     fitted = fit(pipeline, grid, (prompts[train], labels[train]), (prompts[val], labels[val]))
-    held_out = out_of_fold(fitted, (prompts[train], labels[train]), 5, 0)
+    out_of_fold = out_of_fold_predictions(fitted, (prompts[train], labels[train]), 5, 0)
     predicted, test_labels = fitted.predict(prompts[test]), labels[test]
     best = int(labels[train].mean(axis=0).argmax())
     samples = _samples(fitted.named_steps["features"].transform(prompts[train]))
@@ -95,19 +98,19 @@ def _evaluate_fold(data: _Data, known: Ints, test: Ints) -> Iterator[tuple[str, 
         old = np.delete(np.arange(labels.shape[1]), new)
         base = _fit_without(fitted, new, prompts[train], labels[train])
         yield BEST_SINGLE, test_labels[:, [best, best]]
-        yield TRAINED_AGAIN, _figures(predicted, test_labels, costs)
-        yield NOT_ADDED, _figures(predicted[:, old], test_labels[:, old], costs[old], costs)
+        yield TRAINED_AGAIN, _statistics(predicted, test_labels, costs)
+        yield NOT_ADDED, _statistics(predicted[:, old], test_labels[:, old], costs[old], costs)
         for method, sample in samples.items():
             rows = train[sample]
             extended = extend_estimator(
                 base,
                 new,
                 prompts[rows],
-                held_out[sample][:, old],
+                out_of_fold[sample][:, old],
                 labels[rows][:, old],
                 labels[rows, new],
             )
-            yield method, _figures(extended.predict(prompts[test]), test_labels, costs)
+            yield method, _statistics(extended.predict(prompts[test]), test_labels, costs)
 
 
 def _samples(features: object) -> dict[str, Ints]:
@@ -128,19 +131,23 @@ def _fit_without(estimator: Pipeline, new: int, prompts: np.ndarray, labels: Flo
     return Pipeline([("features", features), ("regressor", regressor)])
 
 
-def _figures(
+def _statistics(
     predicted: Floats, labels: Floats, costs: Floats, all_costs: Floats | None = None
-) -> Figures:
-    """Return both figures; the largest budget is the maximum of ``all_costs`` or ``costs``."""
+) -> Statistics:
+    """Return both statistics; the largest budget is the maximum of ``all_costs`` or ``costs``."""
     low, high = float(costs.min()), float((costs if all_costs is None else all_costs).max())
     policies = routed_policies(predicted, predicted, predicted, labels, costs)
     best_quality = routed_outcome(predicted, labels, costs, 0.0).quality
     return np.column_stack([best_quality, mean_over_budgets(policies, low, high)])
 
 
-def _row(method: str, figures: dict[str, Figures]) -> Row:
-    """Return the gains over the best single candidate, and the differences from training again."""
-    added, retrained, single = figures[method], figures[TRAINED_AGAIN], figures[BEST_SINGLE]
+def _row(method: str, statistics: dict[str, Statistics]) -> Row:
+    """Return the row of a method.
+
+    It has the gains of the method and of training again over the best single candidate, and the
+    differences between the two statistics of the method and those of training again.
+    """
+    added, retrained, single = (statistics[name] for name in (method, TRAINED_AGAIN, BEST_SINGLE))
     differences = np.column_stack(
         [added[:, 0] - single[:, 0], retrained[:, 0] - single[:, 0], added - retrained]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -27,7 +28,7 @@ class ApiError(Exception):
     """An error response in OpenAI's format.
 
     Attributes:
-        message: the problem, and the fix if there is one.
+        message: a message of the form ``<field>: <problem>. <fix>.``
         param: the invalid field of the request; None if the error is not about a field.
         code: a short identifier of the error.
         status: the HTTP status.
@@ -59,7 +60,7 @@ class RouteRequest(BaseModel):
     @model_validator(mode="after")
     def _budget_or_lambda(self) -> Self:
         if self.budget is not None and self.lam is not None:
-            raise ApiError("Give 'budget' or 'lambda', not both.", "budget")
+            raise ApiError("budget, lambda: both are set. Set only one.", "budget")
         return self
 
 
@@ -94,7 +95,7 @@ async def parse_body(request: Request, model: type[Body]) -> Body:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY:
-            message = f"The request body is larger than {MAX_BODY} bytes. Send a shorter prompt."
+            message = f"request body: larger than {MAX_BODY} bytes. Send a shorter prompt."
             raise ApiError(message, None, "request_too_large", 413)
     try:
         return model.model_validate_json(bytes(body))
@@ -108,15 +109,22 @@ def _validation_error(error: ValidationError) -> ApiError:
     kind, field = first["type"], str(first["loc"][0]) if first["loc"] else None
     code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
     reason = first["msg"].removeprefix("Input ").rstrip(".")
-    message = f"'{field}' {reason[0].lower()}{reason[1:]} (found {_abbreviated(first['input'])})."
+    found = _abbreviated(first["input"])
+    message = f"{field}: {reason[0].lower()}{reason[1:]} (found {found}). Correct it."
     if field == "response_format":
-        message = "'response_format' must be 'b64_json', because the service stores no images."
+        message = (
+            "response_format: the value is not supported, because the service stores no images. Use"
+            " 'b64_json'."
+        )
     if field == "size":
-        message = "'size' must be WIDTHxHEIGHT, such as '64x64', or be left out."
+        message = (
+            f"size: not of the form WIDTHxHEIGHT (found {found}). Use a size such as '64x64', or"
+            " omit the field."
+        )
     messages = {
-        "invalid_json": "The request body must be one JSON object.",
-        "missing_required_parameter": f"Missing required parameter: '{field}'.",
-        "unknown_parameter": f"Unknown parameter: '{field}'.",
+        "invalid_json": "request body: not a JSON object. Send one JSON object.",
+        "missing_required_parameter": f"{field}: missing. Add this field.",
+        "unknown_parameter": f"{field}: unknown field. Remove it.",
     }
     return ApiError(messages.get(code, message), None if code == "invalid_json" else field, code)
 
@@ -127,17 +135,20 @@ def _abbreviated(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-async def on_error(_: Request, error: Exception) -> JSONResponse:
+async def on_error(request: Request, error: Exception) -> JSONResponse:
     """Return any exception as an error object of the OpenAI API.
 
     The response to an unexpected exception has status 500 and no details; the details are in the
     log of the service.
     """
+    headers = None
     if isinstance(error, HTTPException):
-        message = f"{error.detail}: the routes are {ROUTES}."
-        error = ApiError(message, None, "not_found", error.status_code)
+        headers, code = error.headers, HTTPStatus(error.status_code).name.lower()
+        message = f"{request.url.path}: {error.detail}. Use one of {ROUTES}."
+        error = ApiError(message, None, code, error.status_code)
     if not isinstance(error, ApiError):
-        error = ApiError("Internal error. See the log of the service.", None, "internal_error", 500)
+        message = "service: internal error. See the log of the service."
+        error = ApiError(message, None, "internal_error", 500)
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return JSONResponse({"error": body}, error.status)
+    return JSONResponse({"error": body}, error.status, headers)

@@ -20,6 +20,7 @@ from typing import Any
 import bentoml
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -96,7 +97,7 @@ async def get_models(_: Request) -> JSONResponse:
 
 async def not_found(request: Request) -> JSONResponse:
     """Respond to every other path and method with status 404."""
-    message = f"There is no {request.method} {request.url.path}: the routes are {ROUTES}."
+    message = f"{request.method} {request.url.path}: no such route. Use one of {ROUTES}."
     raise ApiError(message, None, "unknown_url", 404)
 
 
@@ -107,7 +108,7 @@ app = Starlette(
         Route("/models", get_models, methods=["GET"]),
         Route("/{path:path}", not_found, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     ],
-    exception_handlers={ApiError: on_error, Exception: on_error},
+    exception_handlers={ApiError: on_error, HTTPException: on_error, Exception: on_error},
 )
 
 
@@ -151,7 +152,10 @@ class RouterService:
         decision = await run_in_threadpool(self.decide, request, request.model)
         size = self.sizes[decision.candidate]
         if request.size not in ("auto", f"{size}x{size}"):
-            message = f"'size' must be '{size}x{size}' for {decision.candidate}, or be left out."
+            message = (
+                f"size: {decision.candidate} generates {size}x{size} pixels (found"
+                f" {request.size!r}). Use '{size}x{size}', or omit the field."
+            )
             raise ApiError(message, "size")
         seed = secrets.randbelow(2**31) if request.seed is None else request.seed
         seeds = list(range(seed, seed + request.n))
@@ -215,14 +219,10 @@ class RouterService:
         """Check that ``model`` is a candidate and that the request has no budget and no lambda."""
         names = self.router.candidates
         if model not in names:
-            message = (
-                f"The model {model!r} does not exist. Use {ROUTER} or one of {', '.join(names)}."
-            )
+            message = f"model: unknown name {model!r}. Use {ROUTER!r} or one of {', '.join(names)}."
             raise ApiError(message, "model", "model_not_found")
         if request.budget is not None or request.lam is not None:
-            message = (
-                f"'budget' and 'lambda' need the model {ROUTER!r}, but {model!r} is a candidate."
-            )
+            message = f"model: {model!r} supports no budget or lambda. Use {ROUTER!r} or omit both."
             raise ApiError(message, "model")
 
     def _costs(self) -> list[tuple[str, float]]:
@@ -246,5 +246,4 @@ def _input_errors(field: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        message = str(error)
-        raise ApiError(message[0].upper() + message[1:], field) from error
+        raise ApiError(str(error), field) from error

@@ -14,17 +14,17 @@ class InputError(ValueError):
     """
 
 
-def closest(name: str, known: Sequence[str]) -> str | None:
-    """Return the name in ``known`` that is most similar to ``name``; None if no name is similar."""
+def closest(name: str, names: Sequence[str]) -> str | None:
+    """Return the name in ``names`` that is most similar to ``name``; None if no name is similar."""
     from difflib import get_close_matches
 
-    matches = get_close_matches(name, known, n=1)
+    matches = get_close_matches(name, names, n=1)
     return matches[0] if matches else None
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return `` (did you mean 'X'?)`` with the most similar name in ``known``, or ``""``."""
-    suggestion = closest(name, known)
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Return `` (did you mean 'X'?)`` with the most similar name in ``names``, or ``""``."""
+    suggestion = closest(name, names)
     return f" (did you mean {suggestion!r}?)" if suggestion else ""
 
 

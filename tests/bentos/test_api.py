@@ -56,5 +56,5 @@ def test_body_over_the_size_limit_is_a_413(client: TestClient) -> None:
     assert client.post("/echo", content=largest + " ").status_code == 413
 
 
-def test_field_of_lambda_is_not_called_lam(client: TestClient) -> None:
+def test_lam_is_not_a_field_of_a_request(client: TestClient) -> None:
     assert client.post("/echo", json={"prompt": "a", "lam": 1.0}).json()["error"]["param"] == "lam"

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from catimage.router import Router
 from catimage.workspace import Workspace
 
 PROMPT = "crowded amber basil number 4"
+MESSAGE = r"[^:\n]+: [^\n]+\. [A-Z][^\n]+\."
+"""The form of all messages, ``<field>: <problem>. <fix>.``"""
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,7 @@ def test_images_of_the_service_equal_those_of_the_generator(url: str, packaged: 
     assert not np.array_equal(*(pixels(i["b64_json"]) for i in body["data"]))
 
 
-def test_openai_client(url: str) -> None:
+def test_openai_client_generates_images_and_lists_models(url: str) -> None:
     client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
     result = client.images.generate(model="catimage", prompt=PROMPT, extra_body={"budget": 1.001})
     assert pixels(result.data[0].b64_json).shape == (64, 64, 3)
@@ -191,7 +194,8 @@ def test_response_to_an_invalid_field_is_a_400_with_the_name_of_the_field(
         "invalid_request_error",
         param,
     )
-    assert 10 < len(error["message"]) < 300 and error["code"] and "\n" not in error["message"]
+    assert 10 < len(error["message"]) < 300 and error["code"]
+    assert re.fullmatch(MESSAGE, error["message"])
 
 
 @pytest.mark.parametrize(
@@ -199,9 +203,9 @@ def test_response_to_an_invalid_field_is_a_400_with_the_name_of_the_field(
 )
 def test_response_to_a_body_that_is_not_a_json_object_is_a_400(url: str, body: bytes) -> None:
     response = httpx.post(f"{url}/v1/route", content=body)
-    assert (
-        response.status_code == 400 and response.json()["error"]["type"] == "invalid_request_error"
-    )
+    error = response.json()["error"]
+    assert (response.status_code, error["type"]) == (400, "invalid_request_error")
+    assert re.fullmatch(MESSAGE, error["message"])
 
 
 def test_response_to_a_too_large_body_is_a_413(url: str) -> None:
@@ -221,3 +225,12 @@ def test_responses_for_other_paths_and_methods_are_404s(url: str) -> None:
         httpx.delete(f"{url}/v1/models"),
     ):
         assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")
+        assert re.fullmatch(MESSAGE, response.json()["error"]["message"])
+
+
+def test_response_to_an_unsupported_method_is_a_405_with_the_supported_methods(url: str) -> None:
+    response = httpx.options(f"{url}/v1/route")
+    error = response.json()["error"]
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert (error["code"], error["type"]) == ("method_not_allowed", "invalid_request_error")
+    assert error["message"].startswith("/v1/route: Method Not Allowed. Use one of GET /v1/models")

@@ -12,7 +12,7 @@ from catimage.common.formatting import (
 )
 
 
-def test_missing_figures_are_dashes():
+def test_missing_numbers_are_dashes():
     assert format_number(None) == "-"
     assert format_percent(None) == "-"
     assert format_share(None, None) == "-"

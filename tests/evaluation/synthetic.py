@@ -19,7 +19,8 @@ def noisy_labels(n, seed, noise=0.02):
     """Return true qualities and noisy labels, (n, 3) each.
 
     For half of the prompts, the expensive candidate is slightly worse than the cheap one; for the
-    other half, it is much better. The middle candidate is never worth its cost.
+    other half, it is much better. The middle candidate has the
+    highest quality minus lambda times cost at no lambda.
     """
     rng = np.random.default_rng(seed)
     truth = np.where((np.arange(n) % 2)[:, None], [0.62, 0.60, 0.60], [0.30, 0.45, 0.70])

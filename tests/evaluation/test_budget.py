@@ -49,7 +49,7 @@ def test_the_realised_mean_cost_is_the_mean_over_random_draws():
     assert drawn.mean() == pytest.approx(expected, abs=0.01)
 
 
-def test_each_prompt_is_served_by_the_drawn_part_of_the_rule_or_by_another_rule():
+def test_served_applies_the_drawn_part_of_the_rule_or_a_given_rule():
     assert point_of().served(COST).tolist() == [1, 0, 1, 0]
     other = RoutingRule.from_parts((1.0, 0.1))
     assert point_of().served(COST, other).tolist() == CHOSEN_BY_PART[0].tolist()

@@ -69,7 +69,7 @@ def test_the_largest_gains_and_losses_are_listed_in_order(document):
     assert worst["predicted_gain"] == pytest.approx(0.7)
 
 
-def test_a_router_that_always_selects_the_candidate_has_no_cases():
+def test_a_router_that_always_selects_the_fixed_candidate_has_no_cases():
     document = document_of(np.ones(6, int))
     assert document["differs"] == 0
     assert document["successes"] == document["failures"] == []

@@ -65,34 +65,34 @@ def test_a_router_with_random_predictions_does_not_gain():
     assert rows[-1]["verdict"] != "better"
     assert "gains +" not in comparison_lines(rows, "ours")[0]
     insignificant = [row | {"verdict": "nothing significant"} for row in rows]
-    expected = "gains nothing significant over the best single candidate"
+    expected = "has no significant gain over the best single candidate"
     assert expected in comparison_lines(insignificant, "ours")[0]
 
 
-def test_lambda_is_selected_on_the_known_prompts_and_applied_to_the_test_prompts():
+def test_lambda_is_selected_on_the_training_prompts_and_applied_to_the_test_prompts():
     rng = np.random.default_rng(3)
-    known, test, held_out, predicted = (rng.normal(size=(50, 3)) for _ in range(4))
-    outcome = evaluate_fold(known, test, COST, {"ours": (held_out, predicted)})["ours"]
+    training, test, out_of_fold, predicted = (rng.normal(size=(50, 3)) for _ in range(4))
+    outcome = evaluate_fold(training, test, COST, {"ours": (out_of_fold, predicted)})["ours"]
     lambdas = np.concatenate([[0.0], np.geomspace(1e-4, 10, 4000)])
-    quality = [known[np.arange(50), choose(held_out, COST, lam)].mean() for lam in lambdas]
+    quality = [training[np.arange(50), choose(out_of_fold, COST, lam)].mean() for lam in lambdas]
     picked = choose(predicted, COST, lambdas[int(np.argmax(quality))])
     assert outcome.quality[:, 0] == pytest.approx(test[np.arange(50), picked])
     assert outcome.cost[:, 0] == pytest.approx(COST[picked])
 
 
 def test_without_a_matching_lambda_the_best_single_candidate_is_used():
-    known = np.tile([0.0, 1.0, 0.9], (20, 1))
+    training = np.tile([0.0, 1.0, 0.9], (20, 1))
     test = np.tile([0.0, 2.0, 0.0], (4, 1))
     wrong = np.tile([1.0, 0.0, 0.0], (20, 1))
-    outcome = evaluate_fold(known, test, COST, {"wrong": (wrong, wrong[:4])})["wrong"]
+    outcome = evaluate_fold(training, test, COST, {"wrong": (wrong, wrong[:4])})["wrong"]
     assert outcome.quality[:, 2].tolist() == [2.0] * 4
     assert outcome.cost[:, 2].tolist() == [2.0] * 4
 
 
 def test_candidates_of_equal_cost_are_compared_by_quality():
     rng = np.random.default_rng(4)
-    known, test = rng.normal(size=(30, 2)), rng.normal(size=(10, 2))
-    outcome = evaluate_fold(known, test, np.ones(2), {"ours": (known, test)})["ours"]
+    training, test = rng.normal(size=(30, 2)), rng.normal(size=(10, 2))
+    outcome = evaluate_fold(training, test, np.ones(2), {"ours": (training, test)})["ours"]
     assert outcome.quality[:, 0] == pytest.approx(test.max(axis=1))
     assert outcome.curve_quality == pytest.approx(test.max(axis=1))
 

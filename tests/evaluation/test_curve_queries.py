@@ -10,7 +10,7 @@ from catimage.evaluation.curve_queries import (
     position_to_match,
     quality_at,
 )
-from catimage.evaluation.policies import fixed_policies, mixed_policies, routed_policies
+from catimage.evaluation.policies import fixed_policies, randomized_policies, routed_policies
 from catimage.routing.curve import DeferralCurve
 from catimage.routing.policy import choose
 from tests.evaluation.synthetic import problems
@@ -58,7 +58,7 @@ def test_mean_quality_is_the_integral_of_the_quality_at_each_cost(problem):
     for policies in (
         routed_policies(predicted, actual, predicted, actual, cost),
         fixed_policies(actual, actual, cost),
-        mixed_policies(actual, actual, cost),
+        randomized_policies(actual, actual, cost),
     ):
         curve = policies.curve
         exact = curve.mean_quality(low, high, policies.linear)
@@ -77,7 +77,7 @@ def test_no_policy_is_better_than_the_oracle_at_any_lambda(problem, lam):
     best = (oracle.quality - lam * oracle.cost).max()
     picked = choose(predicted, cost, lam)
     assert best >= (actual[np.arange(len(picked)), picked] - lam * cost[picked]).mean() - 1e-9
-    hull = mixed_policies(actual, actual, cost).curve
+    hull = randomized_policies(actual, actual, cost).curve
     assert best >= (hull.quality - lam * hull.cost).max() - 1e-9
 
 
@@ -85,7 +85,7 @@ def test_no_policy_is_better_than_the_oracle_at_any_lambda(problem, lam):
 @given(problems())
 def test_the_curve_of_mixes_is_concave_and_above_the_fixed_candidates(problem):
     _, actual, cost = problem
-    curve = mixed_policies(actual, actual, cost).curve
+    curve = randomized_policies(actual, actual, cost).curve
     slopes = np.diff(curve.quality) / np.diff(curve.cost)
     assert (np.diff(slopes) >= -1e-9).all()
     for m, c in enumerate(cost):

@@ -9,7 +9,7 @@ from catimage.evaluation.methods import curve_rows
 from catimage.evaluation.policies import (
     Method,
     fixed_policies,
-    mixed_policies,
+    randomized_policies,
     routed_policies,
 )
 from catimage.evaluation.tables import by_candidate
@@ -21,7 +21,7 @@ from tests.evaluation.synthetic import CANDIDATES, COST, NAMES, document_of, ope
 TWO_CANDIDATES = Candidates(["a", "b"], np.array([1.0, 2.0]), "s")
 
 
-def test_the_figures_agree_with_the_known_best_policy_of_the_labels(document):
+def test_the_statistics_agree_with_the_known_best_policy_of_the_labels(document):
     assert document["n_test"] == 300
     assert document["cost_unit"] == "seconds"
     assert document["lower_is_better"] is False
@@ -38,7 +38,7 @@ def test_the_figures_agree_with_the_known_best_policy_of_the_labels(document):
     assert document["methods"]["oracle"]["max_quality"] == pytest.approx(document["oracle_quality"])
 
 
-def test_the_budget_is_compared_with_alternatives_at_the_same_cost(document):
+def test_the_calibrated_router_is_compared_with_the_baselines(document):
     budget = document["budget"]
     assert budget["realised_mean_cost"] == pytest.approx(5.5)
     assert budget["realised_quality"] == pytest.approx(0.66, abs=0.005)
@@ -52,7 +52,7 @@ def test_the_budget_is_compared_with_alternatives_at_the_same_cost(document):
     assert budget["best_single"]["interval"][0] > 0
 
 
-def test_the_document_has_every_key_of_the_design(document):
+def test_the_document_has_the_documented_keys(document):
     top = "metric cost_unit n_test candidates by_metric best_single oracle_quality budget methods"
     assert set(top.split()) <= set(document)
     assert set(document["methods"]) == {"fixed", "mix", "oracle", "good", "constant"}
@@ -70,8 +70,8 @@ def test_the_document_has_every_key_of_the_design(document):
         assert keys <= set(method)
         assert 0 < len(method["curve"]) <= 500
         assert all(len(row) == 3 for row in method["curve"])
-        for figures in method["selected"].values():
-            assert set(figures) == {"lambda", "cost", "quality", "gain", "interval", "cost_ratio"}
+        for row in method["selected"].values():
+            assert set(row) == {"lambda", "cost", "quality", "gain", "interval", "cost_ratio"}
         assert [row["candidate"] for row in method["by_candidate"]] == NAMES
     assert document["by_metric"]["quality"]["methods"] == document["methods"]
     assert json.loads(json.dumps(document, allow_nan=False)) == document
@@ -96,7 +96,7 @@ def test_constant_predictions_gain_nothing(document):
     assert constant["cost_ratio_to_match_best_single"] == 1
 
 
-def test_the_selected_lambda_gives_the_figures_beside_it(data, document):
+def test_the_selected_lambda_reproduces_the_statistics_of_the_match(data, document):
     on_val, on_test = data.predictions["good"]
     match = document["methods"]["good"]["selected"]["match"]
     picked = choose(on_test, COST, match["lambda"])
@@ -132,13 +132,13 @@ def test_ties_for_the_best_single_candidate_go_to_the_cheaper():
 
 
 def test_the_best_single_candidate_is_selected_without_the_test_split():
-    known, test = np.array([[1.0, 0.0]]), np.array([[0.0, 9.0]])
-    data = LabelledPredictions("q", known, known, test)
+    train, test = np.array([[1.0, 0.0]]), np.array([[0.0, 9.0]])
+    data = LabelledPredictions("q", train, train, test)
     document = document_of([data], TWO_CANDIDATES, operating_point("e", 2.0, 0.0, test))
     assert document["best_single"] == {"candidate": "a", "cost": 1.0, "quality": 0.0}
 
 
-def test_the_figures_of_two_candidates_agree_with_a_closed_form():
+def test_the_statistics_of_two_candidates_agree_with_a_closed_form():
     """For the four prompts, the second candidate gains 0, 1, 2 and 3 at an additional cost of 1."""
     labels = np.stack([np.zeros(4), np.arange(4.0)], axis=1)
     data = LabelledPredictions("q", labels, labels, labels)
@@ -191,7 +191,7 @@ def test_thinned_rows_keep_the_ends_the_best_and_the_referenced_points():
     assert len(curve_rows(curve, list(range(1200)))) <= 500
 
 
-def test_figures_are_computed_from_all_points_and_their_points_stay_in_the_thinned_curve():
+def test_statistics_are_computed_from_all_points_and_their_points_stay_in_the_thinned_curve():
     rng = np.random.default_rng(1)
     labels, cost = rng.random((800, 5)), np.arange(1.0, 6.0)
     predicted = labels + rng.normal(0, 0.5, labels.shape)
@@ -240,7 +240,7 @@ def test_a_lower_is_better_metric_is_marked(data):
 def test_a_mix_of_two_candidates_equals_each_candidate_at_its_cost():
     labels, cost = np.array([[0.0, 1.0]]), np.array([1.0, 3.0])
     candidates, bootstrap = Candidates(["a", "b"], cost, "s"), PairedBootstrap(1, 100, 0)
-    fixed, mixed = fixed_policies(labels, labels, cost), mixed_policies(labels, labels, cost)
+    fixed, mixed = fixed_policies(labels, labels, cost), randomized_policies(labels, labels, cost)
     rows = [
         by_candidate(Method(p, p), candidates, labels, labels, bootstrap) for p in (fixed, mixed)
     ]

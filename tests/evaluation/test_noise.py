@@ -27,12 +27,12 @@ def test_cross_seed_quality_agrees_with_a_loop_over_prompts(n, m, seeds, seed, m
         for i in range(n):
             for column, split in enumerate(splits):
                 other_seeds = [s for s in range(seeds) if s not in split]
-                known = [[v for v in by_seed[i, c, list(split)] if v == v] for c in range(m)]
+                selection = [[v for v in by_seed[i, c, list(split)] if v == v] for c in range(m)]
                 held_out = [[v for v in by_seed[i, c, other_seeds] if v == v] for c in range(m)]
-                if not all(known) or not all(held_out):
+                if not all(selection) or not all(held_out):
                     assert np.isnan(quality[i, column])
                 else:
-                    best = max(range(m), key=lambda c: np.mean(known[c]))
+                    best = max(range(m), key=lambda c: np.mean(selection[c]))
                     assert quality[i, column] == pytest.approx(np.mean(held_out[best]))
 
 
@@ -56,14 +56,14 @@ def test_a_gain_from_noise_alone_is_not_learnable():
     assert document["noise_share"] + document["learnable_share"] == pytest.approx(1)
 
 
-def test_without_noise_everything_is_learnable_and_a_perfect_router_captures_it():
+def test_without_noise_the_whole_gain_is_learnable_and_a_perfect_router_captures_it():
     truth, by_seed = scores(noise=0.0)
     best, single = truth.max(axis=1), truth[:, 2]
     routed = {"perfect": best, "single": single, "half": (best + single) / 2}
     document = noise_document(by_seed, 2, routed, PairedBootstrap(3000, 300, 0))
     assert document["learnable_share"] == pytest.approx(1)
     assert document["noise_share"] == pytest.approx(0, abs=1e-12)
-    captured = {name: figures["share"] for name, figures in document["captured"].items()}
+    captured = {name: result["share"] for name, result in document["captured"].items()}
     assert captured == {
         "perfect": pytest.approx(1),
         "single": pytest.approx(0, abs=1e-12),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from catimage.evaluation.policies import fixed_policies, mixed_policies, routed_policies
+from catimage.evaluation.policies import fixed_policies, randomized_policies, routed_policies
 from tests.evaluation.synthetic import problems
 
 
@@ -13,7 +13,7 @@ def test_the_outcome_on_the_selection_split_is_the_point_of_the_curve(problem):
     for policies in (
         routed_policies(predicted, actual, predicted, actual, cost),
         fixed_policies(actual, actual, cost),
-        mixed_policies(actual, actual, cost),
+        randomized_policies(actual, actual, cost),
     ):
         curve = policies.curve
         for i, (c, q) in enumerate(zip(curve.cost, curve.quality, strict=True)):
@@ -38,7 +38,7 @@ def test_a_lambda_selected_on_one_split_is_applied_to_another():
 
 def test_the_middle_of_an_edge_is_the_mean_of_both_candidates():
     test = np.array([[1.0, 5.0], [2.0, 8.0]])
-    outcome = mixed_policies(np.array([[0.0, 1.0]]), test, np.array([1.0, 3.0])).outcome(0.5)
+    outcome = randomized_policies(np.array([[0.0, 1.0]]), test, np.array([1.0, 3.0])).outcome(0.5)
     assert outcome.cost.tolist() == [2, 2]
     assert outcome.quality.tolist() == [3, 5]
     assert outcome.lam is None
@@ -46,7 +46,7 @@ def test_the_middle_of_an_edge_is_the_mean_of_both_candidates():
 
 def test_a_candidate_below_the_hull_is_not_part_of_a_mix():
     labels, cost = np.array([[0.0, 0.1, 1.0]]), np.array([1.0, 2.0, 3.0])
-    assert mixed_policies(labels, labels, cost).curve.cost.tolist() == [3, 1]
+    assert randomized_policies(labels, labels, cost).curve.cost.tolist() == [3, 1]
     assert fixed_policies(labels, labels, cost).curve.cost.tolist() == [3, 2, 1]
 
 

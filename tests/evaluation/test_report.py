@@ -69,7 +69,7 @@ def test_the_page_is_well_formed_and_self_contained(document, render):
 
 def test_insignificant_gains_are_marked(constant_document, render):
     page = render(constant_document)
-    assert "gains nothing significant over the best fixed candidate" in page
+    assert "has no significant gain over the best fixed candidate" in page
     assert 'class="better"' not in page.split('id="tables"')[1].split("(Table 3 of")[0]
 
 
@@ -119,7 +119,7 @@ def test_prediction_errors_agree_with_a_closed_form():
 
 
 def image_sets(names):
-    """Return the key ``sets`` of ``metrics.json`` with the same figures for every metric."""
+    """Return the key ``sets`` of ``metrics.json`` with the same statistics for every metric."""
     rows = [
         {
             "candidate": name,
@@ -200,7 +200,7 @@ def test_trials_noise_subsets_and_cases_have_sections(document, data, selection,
     assert "<h3>Failures</h3>" in page
     listed = [case for kind in shown for case in cases[kind]]
     assert all(f"prompt number {case['prompt_id'][3:]}" in page for case in listed)
-    # Every table except that of the prediction errors ends with the cost of the router.
+    # Every table of this page except that of the prediction errors ends with the decision cost.
     assert page.count("The router itself: 3.1e-05 TFLOPs") == page.count("<table>") - 1
 
 

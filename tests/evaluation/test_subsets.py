@@ -4,7 +4,7 @@ import pytest
 from catimage.data.dataset import Candidates
 from catimage.evaluation.held_out import N_BUDGETS, mean_over_budgets
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.policies import fixed_policies, mixed_policies, routed_policies
+from catimage.evaluation.policies import fixed_policies, randomized_policies, routed_policies
 from catimage.evaluation.subsets import homogeneous_pools, subsets_document
 from catimage.routing.curve import deferral_curve
 
@@ -29,7 +29,7 @@ def test_a_homogeneous_pool_needs_three_candidates():
     assert pools == {"a": [0, 1, 2], "b": [3, 4, 5, 6]}
 
 
-def test_a_homogeneous_pool_is_the_router_without_the_other_candidates(splits):
+def test_a_homogeneous_pool_is_evaluated_without_the_other_candidates(splits):
     bootstrap = PairedBootstrap(80, 200, 0)
     (row,) = subsets_document(*splits, CANDIDATES, bootstrap)
     predicted, labels = splits[1]
@@ -69,7 +69,7 @@ def test_mean_over_budgets_is_close_to_mean_curve_quality_on_the_selection_split
     test = splits[1]
     for policies in (
         routed_policies(*test, *test, COST),
-        mixed_policies(test[1], test[1], COST),
+        randomized_policies(test[1], test[1], COST),
         fixed_policies(test[1], test[1], COST),
     ):
         expected = policies.curve.mean_quality(1, 8, policies.linear)

@@ -2,7 +2,7 @@ import numpy as np
 
 from catimage.data.dataset import Candidates
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.policies import Method, mixed_policies
+from catimage.evaluation.policies import Method, randomized_policies
 from catimage.evaluation.tables import by_candidate
 
 
@@ -10,7 +10,7 @@ def test_a_mix_that_consists_of_one_candidate_has_a_gain_of_exactly_0_over_that_
     rng = np.random.default_rng(0)
     for _ in range(30):
         labels, cost = rng.random((30, 4)), np.sort(rng.random(4) + 0.1)
-        mixed = mixed_policies(labels, labels, cost)
+        mixed = randomized_policies(labels, labels, cost)
         candidates = Candidates(list("abcd"), cost, "s")
         bootstrap = PairedBootstrap(30, 100, 0)
         for row in by_candidate(Method(mixed, mixed), candidates, labels, labels, bootstrap):

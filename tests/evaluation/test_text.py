@@ -59,7 +59,7 @@ def test_floors_are_listed_with_their_realised_means(document):
 
 def test_the_summary_of_a_router_without_a_significant_gain(constant_document):
     lines = summary(constant_document)
-    assert lines.count("gains nothing significant over") == 2
+    assert lines.count("has no significant gain over") == 2
     assert "The router gains +" not in lines
     # The best single candidate is also the best fixed candidate within the budget, so it is named
     # only once.
@@ -156,7 +156,7 @@ def test_the_noise_of_the_seeds_is_described_in_a_sentence(document):
     unknown = line_of(captured={"good": {"share": None, "share_interval": None}})
     assert unknown.endswith("can be learned.")
     insignificant = line_of(learnable_gain=-0.1, learnable_gain_interval=[-0.3, 0.1])
-    assert "and nothing significant (-0.1 [-0.3, 0.1]) can be learned" in insignificant
+    assert "and no significant gain (-0.1 [-0.3, 0.1]) can be learned" in insignificant
     assert "not clearly above 0" in line_of(noise_share=None)
     assert text.noise_line(document | {"noise": None}) == ""
 

@@ -79,9 +79,9 @@ def prompts_in_test(workspace):
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory):
+def miniature(tmp_path_factory):
     """An evaluated workspace of the miniature pool, with images of one colour per candidate."""
-    workspace, params = train_workspace(tmp_path_factory.mktemp("own"))
+    workspace, params = train_workspace(tmp_path_factory.mktemp("miniature"))
     test = prompts_in_test(workspace)
     workspace.images.mkdir(parents=True)
     entries = []
@@ -102,13 +102,13 @@ def own(tmp_path_factory):
     return workspace, params
 
 
-def copy_of(own, folder):
-    """Return a copy of the workspace of the fixture ``own``."""
-    return Workspace(shutil.copytree(own[0].root, folder))
+def copy_of(miniature, folder):
+    """Return a copy of the workspace of the fixture ``miniature``."""
+    return Workspace(shutil.copytree(miniature[0].root, folder))
 
 
-def test_the_figures_of_the_document_are_those_of_the_router(own):
-    workspace, _ = own
+def test_the_statistics_of_the_document_are_those_of_the_router(miniature):
+    workspace, _ = miniature
     document, router = document_of(workspace), Router.load(workspace.router)
     test = prompts_in_test(workspace)
     texts = test["prompt"].tolist()
@@ -133,8 +133,8 @@ def test_the_figures_of_the_document_are_those_of_the_router(own):
     assert document["oracle_other_seeds_quality"] < document["oracle_quality"]
 
 
-def test_plots_and_report_are_written(own):
-    workspace, _ = own
+def test_plots_and_report_are_written(miniature):
+    workspace, _ = miniature
     plots = workspace.reports / "plots"
     deferral = pd.read_csv(plots / "deferral.csv")
     assert set(deferral["method"]) == {"fixed", "mix", "oracle", "ridge"}
@@ -161,11 +161,11 @@ def framed_in(section):
     return framed
 
 
-def test_the_report_of_a_randomized_rule_shows_the_served_candidates(own, tmp_path):
+def test_the_report_of_a_randomized_rule_shows_the_served_candidates(miniature, tmp_path):
     """The rule serves the candidate with the best predicted quality to half of the prompts, which a
     hash selects, and the cheapest candidate to the others.
     """
-    workspace = copy_of(own, tmp_path / "mixed")
+    workspace = copy_of(miniature, tmp_path / "mixed")
     router_file = workspace.router / "router.json"
     rule = [
         {"share": 0.5, "lambda": 0.0, "multipliers": {}},
@@ -173,7 +173,7 @@ def test_the_report_of_a_randomized_rule_shows_the_served_candidates(own, tmp_pa
     ]
     document = json.loads(router_file.read_text())
     router_file.write_text(json.dumps(document | {"rule": rule, "budget": 4.0}))
-    evaluate.run(workspace, own[1])
+    evaluate.run(workspace, miniature[1])
     router, test = Router.load(workspace.router), prompts_in_test(workspace)
     served = {d.prompt: d for d in router.route(test["prompt"].tolist())}
     cases = document_of(workspace)["cases"]
@@ -189,24 +189,24 @@ def test_the_report_of_a_randomized_rule_shows_the_served_candidates(own, tmp_pa
     assert {served[prompt].lam for prompt in framed} == {0.0, 1e9}
 
 
-def test_the_rule_of_a_router_with_floors_does_not_depend_on_the_budget(own):
-    router = Router.load(own[0].router)
+def test_the_rule_of_a_router_with_floors_does_not_depend_on_the_budget(miniature):
+    router = Router.load(miniature[0].router)
     assert rule_at(replace(router, floors={"sharpness": 0.1}), 3.0) is router.rule
     rows = rule_at(router, 3.0).to_rows([])
     assert rows == router.rule_for(budget=3.0).to_rows([])
     assert rows != router.rule.to_rows([])
 
 
-def test_first_images_have_the_lowest_seed(own):
-    workspace, _ = own
+def test_first_images_have_the_lowest_seed(miniature):
+    workspace, _ = miniature
     ids = prompts_in_test(workspace)["prompt_id"].tolist()[:2]
     images = first_images(workspace.images, ids)
     assert set(images) == {(i, name) for i in ids for name in COSTS}
     assert images[ids[0], "mini-2"] == encode_image(np.full((4, 4, 3), 100, np.uint8))
 
 
-def test_evaluating_twice_gives_the_same_files_except_for_times(own):
-    workspace, params = own
+def test_evaluating_twice_gives_the_same_files_except_for_times(miniature):
+    workspace, params = miniature
     before = outputs_without_times(workspace)
     evaluate.run(workspace, params)
     assert outputs_without_times(workspace) == before
@@ -227,16 +227,16 @@ def without_complete_labels(params):
     return params.model_copy(update={"validation": validation})
 
 
-def test_prompts_with_missing_labels_are_left_out_and_counted(own, tmp_path):
-    workspace, params = copy_of(own, tmp_path / "missing"), own[1]
+def test_prompts_with_missing_labels_are_left_out_and_counted(miniature, tmp_path):
+    workspace, params = copy_of(miniature, tmp_path / "missing"), miniature[1]
     scores = read_table(workspace.scores, SCORES, "label")
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     val, test, train_ids = (
         prompts.loc[prompts["split"] == split, "prompt_id"].tolist()[:n]
         for split, n in (("val", 5), ("test", 7), ("train", 3))
     )
-    of_one = scores["candidate"] == "mini-2"
-    missing = scores["prompt_id"].isin(val + test + train_ids) & of_one
+    of_mini_2 = scores["candidate"] == "mini-2"
+    missing = scores["prompt_id"].isin(val + test + train_ids) & of_mini_2
     write_table(scores[~missing], workspace.scores, SCORES)
     message = r"lack a score for at least one candidate.*complete_labels"
     with pytest.raises(InputError, match=message):
@@ -256,36 +256,38 @@ def test_prompts_with_missing_labels_are_left_out_and_counted(own, tmp_path):
     assert document["left_out"] == {"validation": 0, "test": 3}, (
         "prompts without any label are counted"
     )
-    write_table(scores[~of_one | scores["prompt_id"].isin(train_ids)], workspace.scores, SCORES)
+    write_table(scores[~of_mini_2 | scores["prompt_id"].isin(train_ids)], workspace.scores, SCORES)
     message = "no prompt of the validation split has a clip_score score for every candidate"
     with pytest.raises(InputError, match=message):
         evaluate.run(workspace, params)
 
 
-def test_a_router_whose_estimator_was_removed_is_refused(own, tmp_path):
-    workspace = copy_of(own, tmp_path / "removed")
+def test_a_router_whose_estimator_was_removed_is_refused(miniature, tmp_path):
+    workspace = copy_of(miniature, tmp_path / "removed")
     folder = workspace.estimators / "clip_score"
     (folder / "ridge").rename(folder / "other")
     message = r"its estimator 'ridge' is no longer trained \(trained estimators: other\)"
     with pytest.raises(InputError, match=message):
-        evaluate.run(workspace, own[1])
+        evaluate.run(workspace, miniature[1])
 
 
-def test_the_router_is_compared_with_the_reference_condition_of_the_pool(own, imported, tmp_path):
-    document = document_of(own[0])
+def test_the_router_is_compared_with_the_reference_condition_of_the_pool(
+    miniature, imported, tmp_path
+):
+    document = document_of(miniature[0])
     assert document["cases"]["candidate"] == document["best_single"]["candidate"] == "mini-4"
     assert cases_candidate("mini-2", document, list(COSTS)) == "mini-2"
     assert cases_candidate("mini-2", document, ["mini-4"]) == "mini-4"
-    workspace = copy_of(own, tmp_path / "reference")
+    workspace = copy_of(miniature, tmp_path / "reference")
     with (workspace.pools / "miniature.yaml").open("a") as pool:
         pool.write("reference_condition: mini-2\n")
-    evaluate.run(workspace, own[1])
+    evaluate.run(workspace, miniature[1])
     assert document_of(workspace)["cases"]["candidate"] == "mini-2"
     assert document_of(imported[0])["cases"]["candidate"] == "expensive"
 
 
-def test_noise_needs_two_seeds_and_trials_a_nearest_neighbours_estimator(own, imported):
-    document = document_of(own[0])
+def test_noise_needs_two_seeds_and_trials_a_nearest_neighbours_estimator(miniature, imported):
+    document = document_of(miniature[0])
     assert document["noise"]["seeds"] == 2
     assert set(document["noise"]["captured"]) == {"ridge"}
     assert document["trials"] is None
@@ -332,10 +334,12 @@ def test_trials_of_a_trained_nearest_neighbours_estimator(tmp_path):
     assert "Noise of the seeds" in page
 
 
-def test_set_metrics_that_cannot_be_evaluated_are_printed_with_a_reason(own, imported, capsys):
-    assert document_of(own[0])["sets"] is None
+def test_set_metrics_that_cannot_be_evaluated_are_printed_with_a_reason(
+    miniature, imported, capsys
+):
+    assert document_of(miniature[0])["sets"] is None
     for (workspace, params), reason in (
-        (own, "trained only on captions of its scenes"),
+        (miniature, "trained only on captions of its scenes"),
         (imported, "0 test prompts have images of every candidate"),
     ):
         before = (workspace.reports / "metrics.json").read_bytes()
@@ -373,7 +377,7 @@ def test_a_scores_file_replaces_the_test_split(imported, capsys):
     evaluate.run(workspace, params, workspace.root.parent / "scores.csv")
     assert document_of(workspace)["n_test"] == 500
     out = capsys.readouterr().out
-    assert "are in the train or validation split, so that the figures are optimistic." in out
+    assert "are in the train or validation split, so that the results are optimistic." in out
 
 
 def test_an_incomplete_scores_file_leaves_the_reports_unchanged(imported):

@@ -1,4 +1,4 @@
-"""The decisions of the promotion gate, compared with figures in closed form."""
+"""The decisions of the promotion gate, compared with statistics in closed form."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     evaluator = FoldEvaluator((texts, labels), data.candidates.costs, context, params.train)
     results = []
     splitter = KFold(folds, shuffle=True, random_state=params.train.seed)
-    for number, (known, test) in enumerate(splitter.split(texts), 1):
-        results.append(evaluator.evaluate(known, test))
+    for number, (train, test) in enumerate(splitter.split(texts), 1):
+        results.append(evaluator.evaluate(train, test))
         _print_progress(number, folds, results[-1])
     document = _document(results, params, lower_is_better=params.metric in directions)
     with replacing(workspace.reports / "comparison.json") as new:
@@ -86,7 +86,8 @@ def _check_folds(folds: int, n_prompts: int) -> None:
 
 def _print_progress(number: int, folds: int, result: FoldResult) -> None:
     parts = [
-        f"{name} {fitted.parameters or ''}".strip() for name, fitted in result.estimators.items()
+        f"{name} {fitted.parameters or ''}".strip()
+        for name, fitted in result.estimator_results.items()
     ]
     message = f"compare: fold {number} of {folds}: {', '.join(parts)}"
     print(message, file=sys.stderr, flush=True)
@@ -107,18 +108,18 @@ def _document(results: list[FoldResult], params: Params, lower_is_better: bool) 
         "folds": len(results),
         "best_single": {"quality": float(best_quality.mean()), "cost": float(best_cost.mean())},
         "auto": [result.auto_estimator for result in results],
-        "estimators": [row | _fit_figures(row["estimator"], results) for row in rows],
+        "estimators": [row | _fit_statistics(row["estimator"], results) for row in rows],
     }
 
 
-def _fit_figures(name: str, results: list[FoldResult]) -> dict[str, Any]:
+def _fit_statistics(name: str, results: list[FoldResult]) -> dict[str, Any]:
     """Return the times of an estimator, and its parameters and in-sample cost ratio per fold.
 
     The result is empty for the baselines and for ``auto``.
     """
     if name in (*BASELINES, AUTO):
         return {}
-    fits = [result.estimators[name] for result in results]
+    fits = [result.estimator_results[name] for result in results]
     return {
         "fit_seconds": float(np.mean([fitted.fit_seconds for fitted in fits])),
         "decision_ms": float(np.median([fitted.decision_ms for fitted in fits])),

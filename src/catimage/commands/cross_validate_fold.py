@@ -1,7 +1,7 @@
 """One fold of the cross-validation of ``catimage compare``.
 
-The *test prompts* are the prompts of the fold, on which the methods are evaluated. The *known
-prompts* are those of the other folds, on which everything is fitted and selected.
+The *test prompts* are the prompts of the fold, on which the methods are evaluated. The
+*training prompts* are those of the other folds, on which everything is fitted and selected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from catimage.estimators.fitting import (
     check_finite,
     fit,
     has_choice,
-    out_of_fold,
+    out_of_fold_predictions,
     selected_parameters,
     settings_named_in_errors,
 )
@@ -40,18 +40,18 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class FoldEstimator:
+class EstimatorFoldResult:
     """The predictions and times of one estimator in one fold.
 
     Attributes:
-        held_out: out-of-fold predictions of the known prompts, (n_known, n_candidates).
+        out_of_fold: out-of-fold predictions of the training prompts, (n_train, n_candidates).
         predicted: predictions of the test prompts, (n_test, n_candidates).
         parameters: the selected parameters, by name.
         fit_seconds: the time to select the parameters and to fit, in seconds.
         decision_ms: the median time of a decision without text encoding, in milliseconds.
     """
 
-    held_out: Floats
+    out_of_fold: Floats
     predicted: Floats
     parameters: dict[str, Any]
     fit_seconds: float
@@ -64,17 +64,17 @@ class FoldResult:
 
     Attributes:
         outcomes: the quality and cost of the test prompts, by method.
-        estimators: the results of the estimators, by name.
+        estimator_results: the results of the estimators, by name.
         cost_ratios: ``cost_ratio_to_match_best_single`` on the deferral curve of the test prompts,
             by estimator.
-        auto_estimator: the name of the estimator with the best curve on the known prompts.
+        auto_estimator: the name of the estimator with the best curve on the training prompts.
         best_single_quality: the labels of the test prompts for the best single candidate of the
-            known prompts, (n_test,).
+            training prompts, (n_test,).
         best_single_cost: the cost of this candidate, repeated for each test prompt, (n_test,).
     """
 
     outcomes: dict[str, FoldOutcome]
-    estimators: dict[str, FoldEstimator]
+    estimator_results: dict[str, EstimatorFoldResult]
     cost_ratios: dict[str, float | None]
     auto_estimator: str
     best_single_quality: Floats
@@ -83,7 +83,7 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class FoldEvaluator:
-    """Fits the estimators on the known prompts of a fold and evaluates them on its test prompts.
+    """Fits the estimators on the training prompts of a fold and evaluates them on its test prompts.
 
     Attributes:
         data: the texts of all prompts, (n_prompts,), and their labels, (n_prompts, n_candidates).
@@ -97,36 +97,36 @@ class FoldEvaluator:
     context: EstimatorContext
     settings: TrainParams
 
-    def evaluate(self, known: Ints, test: Ints) -> FoldResult:
-        """Fit all estimators on the known prompts and evaluate them on the test prompts.
+    def evaluate(self, train: Ints, test: Ints) -> FoldResult:
+        """Fit all estimators on the training prompts and evaluate them on the test prompts.
 
         Args:
-            known: the positions of the known prompts in ``data``, (n_known,).
+            train: the positions of the training prompts in ``data``, (n_train,).
             test: the positions of the test prompts, of which those with missing labels are left
                 out, (n_test,).
         """
         texts, labels = self.data
         test = test[complete_rows(labels[test])]
-        estimators = dict(self._fit_all((texts[known], labels[known]), texts[test]))
-        complete = complete_rows(labels[known])
-        known_labels, test_labels = labels[known][complete], labels[test]
-        held_out = {name: fitted.held_out[complete] for name, fitted in estimators.items()}
-        auto_estimator = estimator_with_best_curve(held_out, known_labels, self.costs)
+        results = dict(self._fit_all((texts[train], labels[train]), texts[test]))
+        complete = complete_rows(labels[train])
+        training_labels, test_labels = labels[train][complete], labels[test]
+        out_of_fold = {name: result.out_of_fold[complete] for name, result in results.items()}
+        auto_estimator = estimator_with_best_curve(out_of_fold, training_labels, self.costs)
         predictions = {
-            name: (held_out[name], fitted.predicted) for name, fitted in estimators.items()
+            name: (out_of_fold[name], result.predicted) for name, result in results.items()
         }
-        best = best_single_candidate(known_labels, self.costs)
+        best = best_single_candidate(training_labels, self.costs)
         return FoldResult(
             outcomes=evaluate_fold(
-                known_labels,
+                training_labels,
                 test_labels,
                 self.costs,
                 predictions | {AUTO: predictions[auto_estimator]},
             ),
-            estimators=estimators,
+            estimator_results=results,
             cost_ratios={
-                name: in_sample_cost_ratio(fitted.predicted, test_labels, self.costs, best)
-                for name, fitted in estimators.items()
+                name: in_sample_cost_ratio(result.predicted, test_labels, self.costs, best)
+                for name, result in results.items()
             },
             auto_estimator=auto_estimator,
             best_single_quality=test_labels[:, best],
@@ -134,24 +134,24 @@ class FoldEvaluator:
         )
 
     def _fit_all(
-        self, known: Split, test: NDArray[np.object_]
-    ) -> Iterator[tuple[str, FoldEstimator]]:
-        """Yield the name and the results of each estimator, fitted on the known prompts."""
+        self, train: Split, test: NDArray[np.object_]
+    ) -> Iterator[tuple[str, EstimatorFoldResult]]:
+        """Yield the name and the results of each estimator, fitted on the training prompts."""
         fitted: dict[str, Pipeline] = {}
         settings = self.settings
         folds = max(settings.folds, 2)
         for spec in in_dependency_order(settings.estimators):
             pipeline, grid = build_estimator(spec, replace(self.context, members=fitted))
             start = perf_counter()
-            estimator = fitted[spec.name] = self._fit(pipeline, grid, known, spec)
+            estimator = fitted[spec.name] = self._fit(pipeline, grid, train, spec)
             seconds = perf_counter() - start
             predicted = np.asarray(estimator.predict(test), float)
             check_finite(predicted, spec)
             new_texts = [f"{text} now" for text in test[:30]]  # without stored embeddings
             yield (
                 spec.name,
-                FoldEstimator(
-                    out_of_fold(estimator, known, folds, settings.seed + 2),
+                EstimatorFoldResult(
+                    out_of_fold_predictions(estimator, train, folds, settings.seed + 2),
                     predicted,
                     selected_parameters(estimator, grid),
                     seconds,
@@ -159,15 +159,15 @@ class FoldEvaluator:
                 ),
             )
 
-    def _fit(self, pipeline: Pipeline, grid: Grid, known: Split, spec: EstimatorParams) -> Pipeline:
-        """Select the parameters on one part of the known prompts, then fit on all of them."""
-        texts, labels = known
+    def _fit(self, pipeline: Pipeline, grid: Grid, train: Split, spec: EstimatorParams) -> Pipeline:
+        """Select the parameters on one part of the training prompts, then fit on all of them."""
+        texts, labels = train
         settings = self.settings
         splitter = KFold(max(settings.folds, 2), shuffle=True, random_state=settings.seed + 1)
-        train, val = next(splitter.split(texts))
+        fit_rows, val_rows = next(splitter.split(texts))
         with settings_named_in_errors(spec):
             if has_choice(grid):
-                parts = (texts[train], labels[train]), (texts[val], labels[val])
+                parts = (texts[fit_rows], labels[fit_rows]), (texts[val_rows], labels[val_rows])
                 pipeline = fit(pipeline, grid, *parts)
             return clone(pipeline).fit(texts, labels)
 

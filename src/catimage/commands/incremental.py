@@ -13,7 +13,7 @@ from catimage.data.dataset import Dataset
 from catimage.errors import InputError, nearest
 from catimage.estimators import store
 from catimage.estimators.extended import MIN_LABELS, extend_estimator
-from catimage.estimators.fitting import out_of_fold
+from catimage.estimators.fitting import out_of_fold_predictions
 from catimage.estimators.load_estimators import OUT_OF_FOLD, load_estimator, read_out_of_fold
 from catimage.estimators.spread import save_spreads
 from catimage.metrics.registry import lower_is_better_metrics
@@ -126,7 +126,9 @@ def _extend(
     if predicted is None:
         settings = extension.params.train
         folds = settings.folds or DEFAULT_FOLDS
-        predicted = out_of_fold(estimator, (train.texts, other_labels), folds, settings.seed)
+        predicted = out_of_fold_predictions(
+            estimator, (train.texts, other_labels), folds, settings.seed
+        )
     rows = np.flatnonzero(~np.isnan(labels[:, column]))
     extended = extend_estimator(
         estimator,
@@ -138,7 +140,7 @@ def _extend(
     )
     features, regressor = extended.named_steps["features"], extended.named_steps["regressor"]
     all_predicted = regressor.insert_candidate(predicted, features.transform(train.texts))
-    all_predicted[rows, column] = regressor.held_out_
+    all_predicted[rows, column] = regressor.leave_one_out_
     _, meta = store.load(source)
     meta |= {"candidates": names, "added": [*meta.get("added", []), extension.name]}
     store.save(extended, target, meta)

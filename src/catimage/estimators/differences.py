@@ -51,9 +51,9 @@ class DifferencesRegressor(WrapperRegressor):
                 f"target: unknown value {self.target!r}. Use one of {', '.join(TARGETS)}."
             )
         X, y = self._validate_training_data(X, y)
-        self.split_ = self.target == "differences" and y.ndim == 2 and y.shape[1] > 1
+        self.fits_differences_ = self.target == "differences" and y.ndim == 2 and y.shape[1] > 1
         targets = y
-        if self.split_:
+        if self.fits_differences_:
             self.means_ = mean_labels(y)
             targets = means_and_differences(y, self.means_)
             self.scale_ = np.array([_scale(targets[:, 0]), _scale(targets[:, 1:])])
@@ -66,7 +66,7 @@ class DifferencesRegressor(WrapperRegressor):
         check_is_fitted(self)
         X = self._validate_x(X, reset=False)
         predicted = np.asarray(self.regressor_.predict(X), np.float64)
-        if not self.split_:
+        if not self.fits_differences_:
             return predicted
         return labels_of_differences(predicted * self._scales(len(self.means_)), self.means_)
 
@@ -116,7 +116,7 @@ def labels_of_differences(targets: Floats, means: Floats) -> Floats:
 
 
 def with_target(unfitted: UnfittedEstimator, target: str) -> UnfittedEstimator:
-    """Return an estimator that is fitted to the given target.
+    """Return an unfitted estimator whose regression target is ``target``.
 
     Args:
         unfitted: the estimator.

@@ -1,10 +1,10 @@
 """The calibrated router on the test split, compared with fixed candidates and their best mix.
 
 The router maximizes the mean quality within a budget, a mean cost (CATImage paper, equation 1). It
-is compared with three policies that are selected by the known labels, those of the train and
-validation splits. ``best_single`` is the candidate with the best mean label. ``best_fixed`` is the
-best of the candidates whose cost is within the budget. ``mix`` sends random shares of the prompts
-to two candidates, at the mean cost of the router.
+is compared with three policies that are selected by the labels of the train and validation splits.
+``best_single`` is the candidate with the best mean label. ``best_fixed`` is the best of the
+candidates whose cost is within the budget. ``mix`` sends random shares of the prompts to two
+candidates, at the mean cost of the router.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from catimage.evaluation.curve_queries import position_at_cost
 from catimage.evaluation.held_out import compare_outcomes
 from catimage.evaluation.intervals import PairedBootstrap, gains_over
 from catimage.evaluation.operating_point import FloorLabels, OperatingPoint
-from catimage.evaluation.policies import Outcome, mixed_policies
+from catimage.evaluation.policies import Outcome, randomized_policies
 
 
 def budget_document(
     point: OperatingPoint,
-    known_labels: Floats,
+    train_val_labels: Floats,
     test: Floats,
     best: int,
     candidates: Candidates,
@@ -38,7 +38,8 @@ def budget_document(
 
     Args:
         point: the router on the test prompts.
-        known_labels: the known labels, (n, n_candidates).
+        train_val_labels: labels of the train and validation splits, (n, n_candidates), or one
+            row with their means.
         test: labels of the test split, (n_test, n_candidates).
         best: the index of the best single candidate.
         candidates: the candidates, in the order of the columns of the labels.
@@ -59,8 +60,10 @@ def budget_document(
         **_calibration(point),
         "floors": [_realised_floor(point, floor, costs) for floor in point.floors],
         "best_single": {"candidate": candidates.names[best], **best_single},
-        "best_fixed": _best_fixed(outcome, point.target, known_labels, test, candidates, bootstrap),
-        "mix": _best_mix(outcome, known_labels, test, costs, bootstrap),
+        "best_fixed": _best_fixed(
+            outcome, point.target, train_val_labels, test, candidates, bootstrap
+        ),
+        "mix": _best_mix(outcome, train_val_labels, test, costs, bootstrap),
     }
 
 
@@ -88,7 +91,7 @@ def _realised_floor(point: OperatingPoint, floor: FloorLabels, costs: Floats) ->
 def _best_fixed(
     outcome: Outcome,
     target: float,
-    known_labels: Floats,
+    train_val_labels: Floats,
     test: Floats,
     candidates: Candidates,
     bootstrap: PairedBootstrap,
@@ -97,16 +100,20 @@ def _best_fixed(
     within = np.flatnonzero(candidates.costs <= target * (1 + 1e-9))
     if not len(within):
         return None
-    m = int(within[np.argmax(known_labels[:, within].mean(axis=0))])
+    m = int(within[np.argmax(train_val_labels[:, within].mean(axis=0))])
     fixed = Outcome(np.full(len(test), candidates.costs[m]), test[:, m])
     return {"candidate": candidates.names[m], **_compare(fixed, outcome, bootstrap)}
 
 
 def _best_mix(
-    outcome: Outcome, known_labels: Floats, test: Floats, costs: Floats, bootstrap: PairedBootstrap
+    outcome: Outcome,
+    train_val_labels: Floats,
+    test: Floats,
+    costs: Floats,
+    bootstrap: PairedBootstrap,
 ) -> dict[str, Any] | None:
     """Compare the router with the best mix at its cost; None if every mix costs more."""
-    policies = mixed_policies(known_labels, test, costs)
+    policies = randomized_policies(train_val_labels, test, costs)
     position = position_at_cost(policies.curve, float(outcome.cost.mean()), linear=True)
     if position is None:
         return None

@@ -24,13 +24,13 @@ def cases_document(
     """Return the key ``cases`` of ``metrics.json``: router and fixed candidate, prompt by prompt.
 
     ``differs``, ``better`` and ``worse`` are the shares of the test prompts for which the router
-    serves another candidate, gains and loses. ``successes`` and ``failures`` are the prompts with
+    selects another candidate, gains and loses. ``successes`` and ``failures`` are the prompts with
     the largest gains and losses; ``predicted_gain`` is the gain that the router predicted. These
     prompts are selected by their labels, so part of their gains and losses is noise of the seeds.
 
     Args:
         results: predictions and labels of the test prompts.
-        picked: the position of the candidate that the router serves each prompt, (n_test,).
+        picked: the position of the candidate that the router selects for each prompt, (n_test,).
         lam: the largest lambda of the router's rule.
         fixed: the name of the fixed candidate.
         bootstrap: resamples of the test prompts.
@@ -80,7 +80,7 @@ def case_samples(
 ) -> list[Sample]:
     """Return successes or failures for the report.
 
-    Each prompt has two candidates: the fixed one, then the one that the router serves.
+    Each prompt has two candidates: the fixed one, then the one that the router selects.
 
     Args:
         cases: the list ``successes`` or ``failures`` of :func:`cases_document`.

@@ -1,7 +1,8 @@
 """Comparison of estimators by k-fold cross-validation.
 
 Each prompt is routed only by estimators that were not fitted on it. The estimators' parameters,
-lambda and the best single candidate are selected on the prompts of the other folds.
+lambda and the best single candidate are selected on the training prompts of the fold, which are the
+prompts of the other folds.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from catimage.evaluation.policies import (
     Outcome,
     PolicyCurve,
     fixed_policies,
-    mixed_policies,
+    randomized_policies,
     routed_policies,
 )
 from catimage.evaluation.tables import cost_ratio
@@ -38,7 +39,9 @@ POLICIES = ("max_quality", "at_cost", "match")
 single candidate's cost, and for the least cost with at least the best single candidate's quality.
 """
 BASELINES = ("fixed", "mix", "oracle")
-"""Methods that need no estimator, see :mod:`catimage.evaluation.policies`."""
+"""Methods without an estimator: ``fixed`` uses one candidate for all prompts, ``mix`` uses two
+candidates at random, and ``oracle`` routes by the labels (:mod:`catimage.evaluation.policies`).
+"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class FoldOutcome:
 
 
 def evaluate_fold(
-    known_labels: Floats,
+    training_labels: Floats,
     test: Floats,
     costs: Floats,
     predictions: Mapping[str, tuple[Floats, Floats]],
@@ -66,22 +69,22 @@ def evaluate_fold(
     """Return the outcomes of every method on the test prompts of one fold, the baselines first.
 
     Args:
-        known_labels: labels of the prompts of the other folds, (n_known, n_candidates).
+        training_labels: labels of the training prompts, (n_train, n_candidates).
         test: labels of the test prompts, (n_test, n_candidates).
         costs: the candidates' costs, (n_candidates,).
-        predictions: by estimator, out-of-fold predictions for the prompts of the other folds,
-            (n_known, n_candidates), and predictions for the test prompts, (n_test, n_candidates).
+        predictions: by estimator, out-of-fold predictions for the training prompts, (n_train,
+            n_candidates), and predictions for the test prompts, (n_test, n_candidates).
     """
     methods = {
-        "fixed": fixed_policies(known_labels, test, costs),
-        "mix": mixed_policies(known_labels, test, costs),
-        "oracle": routed_policies(known_labels, known_labels, test, test, costs),
+        "fixed": fixed_policies(training_labels, test, costs),
+        "mix": randomized_policies(training_labels, test, costs),
+        "oracle": routed_policies(training_labels, training_labels, test, test, costs),
     }
     for name, (out_of_fold, predicted) in predictions.items():
-        methods[name] = routed_policies(out_of_fold, known_labels, predicted, test, costs)
-    best = best_single_candidate(known_labels, costs)
+        methods[name] = routed_policies(out_of_fold, training_labels, predicted, test, costs)
+    best = best_single_candidate(training_labels, costs)
     return {
-        name: _fold_outcome(policies, best, known_labels, test, costs)
+        name: _fold_outcome(policies, best, training_labels, test, costs)
         for name, policies in methods.items()
     }
 
@@ -108,14 +111,14 @@ def in_sample_cost_ratio(
 
 
 def _fold_outcome(
-    policies: PolicyCurve, best: int, known_labels: Floats, test: Floats, costs: Floats
+    policies: PolicyCurve, best: int, training_labels: Floats, test: Floats, costs: Floats
 ) -> FoldOutcome:
     """Apply the selected policies, or the best single candidate where none can be selected."""
     curve, linear = policies.curve, policies.linear
     positions = (
         best_position(curve),
         position_at_cost(curve, float(costs[best]), linear),
-        position_to_match(curve, float(known_labels[:, best].mean()), linear),
+        position_to_match(curve, float(training_labels[:, best].mean()), linear),
     )
     single = Outcome(np.full(len(test), costs[best]), test[:, best])
     outcomes = [single if p is None else policies.outcome(p) for p in positions]
@@ -144,7 +147,7 @@ def comparison_rows(
     reference_cost: Floats,
     bootstrap: PairedBootstrap,
 ) -> list[dict[str, Any]]:
-    """Return one row of figures per method, each figure with its 95% interval.
+    """Return one row of statistics per method, each with its 95% interval.
 
     Args:
         methods: the outcomes of :func:`concatenate_folds`, which include those of ``fixed``.
@@ -156,32 +159,32 @@ def comparison_rows(
     return [
         {
             "estimator": name,
-            **_policy_figures(method, reference, reference_cost, bootstrap),
-            **_curve_figures(method.curve_quality, fixed, bootstrap),
+            **_policy_statistics(method, reference, reference_cost, bootstrap),
+            **_curve_statistics(method.curve_quality, fixed, bootstrap),
             "verdict": verdict(bootstrap.interval(gains_over(method.quality[:, 0], reference))),
         }
         for name, method in methods.items()
     ]
 
 
-def _policy_figures(
+def _policy_statistics(
     method: FoldOutcome, reference: Floats, reference_cost: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
     """Return gain, cost and cost ratio of each policy in :data:`POLICIES`."""
-    figures = {}
+    statistics = {}
     for i, policy in enumerate(POLICIES):
         gains, cost = gains_over(method.quality[:, i], reference), method.cost[:, i]
-        figures[policy] = {
+        statistics[policy] = {
             "gain": float(gains.mean()),
             "interval": bootstrap.interval(gains),
             "cost": float(cost.mean()),
             "cost_ratio": cost_ratio(float(cost.mean()), float(reference_cost.mean())),
             "cost_ratio_interval": bootstrap.ratio_interval(cost, reference_cost),
         }
-    return figures
+    return statistics
 
 
-def _curve_figures(quality: Floats, fixed: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+def _curve_statistics(quality: Floats, fixed: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
     """Return the mean curve quality and its gain over the fixed candidates' mean curve quality."""
     gain = quality - fixed
     return {
@@ -196,9 +199,9 @@ def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[s
     header = [
         "estimator",
         "gain [95% interval]",
-        "share of cost",
+        "share of best single's cost",
         "gain at equal cost",
-        "match: share of cost",
+        "match: share of best single's cost",
         "match: gain",
         "curve gain over fixed",
         "fit (s)",
@@ -209,8 +212,8 @@ def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[s
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    figures = [row[key] for key in (*POLICIES, "mean_curve_gain")]
-    best, at_cost, match, curve_gain = (format_gain(f["gain"], f["interval"]) for f in figures)
+    gains = [row[key] for key in (*POLICIES, "mean_curve_gain")]
+    best, at_cost, match, curve_gain = (format_gain(g["gain"], g["interval"]) for g in gains)
     return [
         row["estimator"],
         best,
@@ -228,23 +231,20 @@ def comparison_lines(rows: list[dict[str, Any]], chosen: str) -> list[str]:
     """Return two sentences about the gain and the cost of the estimator ``chosen``."""
     row = next(r for r in rows if r["estimator"] == chosen)
     best, match = row["max_quality"], row["match"]
-    gain = format_gain(best["gain"], best["interval"])
+    gain, share = format_gain(best["gain"], best["interval"]), format_percent(best["cost_ratio"])
     first = {
-        "better": (
-            f"{chosen} gains {gain} over the best single candidate, at"
-            f" {format_percent(best['cost_ratio'])} of that candidate's cost."
-        ),
-        "worse": f"{chosen} loses to the best single candidate: {gain}.",
-        "nothing significant": (
-            f"{chosen} gains nothing significant over the best single candidate: {gain}."
-        ),
+        "better": f"gains {gain} over the best single candidate, at {share} of its cost",
+        "worse": f"loses to the best single candidate: {gain}",
+        "nothing significant": f"has no significant gain over the best single candidate: {gain}",
     }[row["verdict"]]
-    match_gain = format_gain(match["gain"], match["interval"])
-    target = f"Calibrated to the quality of the best single candidate, {chosen}"
+    gain, share = format_gain(match["gain"], match["interval"]), format_percent(match["cost_ratio"])
     second = {
-        "worse": f"{target} is worse: {match_gain}",
-        "better": f"{target} is better: {match_gain}",
-        "nothing significant": f"{target} reaches this quality (difference {match_gain})",
+        "worse": f"is worse: {gain}",
+        "better": f"is better: {gain}",
+        "nothing significant": f"is not significantly different (difference {gain})",
     }[verdict(match["interval"])]
-    share = format_percent(match["cost_ratio"])
-    return [first, f"{second}, at {share} of that candidate's cost."]
+    return [
+        f"{chosen} {first}.",
+        f"Calibrated to the quality of the best single candidate, {chosen} {second}, at {share} of"
+        " that candidate's cost.",
+    ]

@@ -200,7 +200,7 @@ def image_sets_figure(metrics: dict[str, Any], unit: str) -> Figure:
 
 
 def _draw_set_metric(axes: Axes, metric: dict[str, Any]) -> None:
-    """Draw fixed sets, routed sets, the calibrated router's set and real images."""
+    """Draw the metric of fixed sets, routed sets, the calibrated router's set and real images."""
     rows = sorted(metric["by_candidate"], key=lambda row: float(row["selected_cost"]))
     costs, values = [row["cost"] for row in rows], [row["value"] for row in rows]
     axes.plot(costs, values, "k*", markersize=7, label="fixed candidates")

@@ -1,4 +1,4 @@
-"""Held-out figures of a method, such as an estimator or the mix of two fixed candidates.
+"""Held-out statistics of a method, such as an estimator or the mix of two fixed candidates.
 
 The method's parameter (lambda, or the share of the mix) is selected on the validation split, and
 the resulting policy is measured on the test split.
@@ -40,7 +40,7 @@ def held_out_document(
     or None. The methods ``fixed`` and ``mix`` have no lambda, so their ``lambda`` is None.
 
     Args:
-        policies: the policies of the method, selected on the validation split.
+        policies: the policies of the method, with parameters selected on the validation split.
         best: the index of the best single candidate.
         validation: labels of the validation split, (n_val, n_candidates).
         test: labels of the test split, (n_test, n_candidates).
@@ -106,7 +106,7 @@ def mean_over_budgets(policies: PolicyCurve, low: float, high: float) -> Floats:
         The mean qualities, (n_test,).
 
     Raises:
-        ValueError: every policy costs more than ``low``.
+        ValueError: every policy costs more than the lowest budget.
     """
     budgets = (
         low + (high - low) * (np.arange(N_BUDGETS) + 0.5) / N_BUDGETS

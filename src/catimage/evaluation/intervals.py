@@ -10,7 +10,7 @@ from catimage.common.arrays import Floats
 CHUNK_SIZE = 128
 """Number of resamples that are processed at once."""
 ROUNDING = 1e-12
-"""Differences below this share of the larger quality are rounding errors."""
+"""Differences of at most this share of the larger absolute quality are rounding errors."""
 INTERVAL_QUANTILES = ((1 - 0.95) / 2, 1 - (1 - 0.95) / 2)
 """Quantiles at the ends of a 95% interval."""
 
@@ -130,8 +130,8 @@ def standard_error(values: Floats) -> float | None:
 def gains_over(quality: Floats, reference: Floats) -> Floats:
     """Return ``quality - reference`` per prompt, with rounding errors set to 0.
 
-    Rounding errors occur if two policies choose the same candidate but compute its quality as sums
-    in a different order.
+    Rounding errors occur if two policies choose the same candidate, but its quality is computed as
+    a sum in a different order.
 
     Args:
         quality: the qualities of one policy, (n_prompts,).

@@ -1,4 +1,4 @@
-"""Deferral curves and figures of every method, per metric (CATImage paper, section 5).
+"""Deferral curves and statistics of every method, per metric (CATImage paper, section 5).
 
 A *method* is an estimator that routes or a baseline (``fixed``, ``mix`` and ``oracle``, see
 :mod:`catimage.evaluation.policies`). All qualities are higher-is-better. The qualities of a
@@ -29,7 +29,7 @@ from catimage.evaluation.policies import (
     Method,
     PolicyCurve,
     fixed_policies,
-    mixed_policies,
+    randomized_policies,
     routed_policies,
 )
 from catimage.evaluation.tables import by_candidate, cost_ratio
@@ -61,13 +61,13 @@ def metrics_document(
         for data in metrics
     }
     routed = metrics[0]
-    known_labels = mean_labels(routed.known_labels)[None]
+    train_val_means = mean_labels(routed.train_val_labels)[None]
     best = routed.best_single(candidates.costs)
     return {
         "metric": routed.metric,
         "cost_unit": candidates.unit,
         "candidates": candidates_document(routed.test, candidates),
-        "budget": budget_document(point, known_labels, routed.test, best, candidates, bootstrap),
+        "budget": budget_document(point, train_val_means, routed.test, best, candidates, bootstrap),
         **documents[routed.metric],
         "by_metric": documents,
     }
@@ -76,7 +76,7 @@ def metrics_document(
 def metric_document(
     data: LabelledPredictions, candidates: Candidates, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
-    """Return the figures of one metric: the best single candidate, the oracle and all methods."""
+    """Return the statistics of one metric: best single candidate, oracle and all methods."""
     costs, by_seed = candidates.costs, data.test_by_seed
     best, methods = data.best_single(costs), methods_of(data, costs)
     low, high = float(costs.min()), float(costs.max())
@@ -108,7 +108,9 @@ def methods_of(data: LabelledPredictions, costs: Floats) -> dict[str, Method]:
     val, test = data.validation, data.test
     methods = {
         "fixed": Method(fixed_policies(test, test, costs), fixed_policies(val, test, costs)),
-        "mix": Method(mixed_policies(test, test, costs), mixed_policies(val, test, costs)),
+        "mix": Method(
+            randomized_policies(test, test, costs), randomized_policies(val, test, costs)
+        ),
         "oracle": Method(
             routed_policies(test, test, test, test, costs),
             routed_policies(val, val, test, test, costs),
@@ -146,12 +148,12 @@ def method_document(
     candidates: Candidates,
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
-    """Return the figures of one method.
+    """Return the statistics of one method.
 
     The curve of ``fixed`` has one point per candidate in order of descending cost, without lambda.
-    The curve of ``mix`` has the vertices of the upper hull of these points; figures between two
+    The curve of ``mix`` has the vertices of the upper hull of these points; statistics between two
     vertices, such as ``mean_curve_quality``, are computed from the straight edges. The key
-    ``curve`` has at most 500 points, but the figures are computed from all points.
+    ``curve`` has at most 500 points, but the statistics are computed from all points.
 
     Args:
         method: the policies of the method.
@@ -167,7 +169,7 @@ def method_document(
         method.held_out, best, data.validation, data.test, costs, bootstrap
     )
     return {
-        **_in_sample_figures(policies, float(data.test[:, best].mean()), float(costs[best])),
+        **_in_sample_statistics(policies, float(data.test[:, best].mean()), float(costs[best])),
         "mean_curve_quality": policies.curve.mean_quality(
             float(costs.min()), float(costs.max()), policies.linear
         ),
@@ -179,8 +181,8 @@ def method_document(
     }
 
 
-def _in_sample_figures(policies: PolicyCurve, quality: float, cost: float) -> dict[str, Any]:
-    """Return figures of the curve on the test split.
+def _in_sample_statistics(policies: PolicyCurve, quality: float, cost: float) -> dict[str, Any]:
+    """Return statistics of the curve on the test split.
 
     They describe its best point, and its points at the cost and at the quality of the best single
     candidate, ``cost`` and ``quality``.
@@ -217,7 +219,7 @@ def _held_out_mean_curve(
 
 
 def _referenced_points(policies: PolicyCurve, test: Floats, costs: Floats) -> list[int]:
-    """Return the indices of the points from which the figures of ``by_candidate`` are computed."""
+    """Return the indices of the points from which ``by_candidate`` is computed."""
     curve, linear = policies.curve, policies.linear
     positions = [position_at_cost(curve, float(c), linear) for c in costs]
     positions += [policies.position_to_match(float(y.mean())) for y in test.T]

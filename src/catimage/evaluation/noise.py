@@ -1,9 +1,9 @@
 """The share of the oracle's gain that is noise of the seeds, and the share that can be learned.
 
 The oracle selects the candidate with the best score for each prompt. If it selects by the images
-that it is measured on, it exploits noise: among equal candidates it selects the one with the
-luckiest seed. If it is measured on images of other seeds, it keeps only the *learnable gain*, which
-the prompt determines.
+that it is measured on, it exploits noise: among equal candidates it selects the one whose
+scores have the highest noise. If it is measured on images of other seeds, it keeps only the
+*learnable gain*, which the prompt determines.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def noise_document(
     return {
         "n_test": len(rows),
         "seeds": seeds,
-        **_oracle_figures(labels.max(axis=1) - labels[:, best], learnable, bootstrap),
+        **_oracle_statistics(labels.max(axis=1) - labels[:, best], learnable, bootstrap),
         "by_seeds": [[n, _learnable_gain(by_seed[rows], best, n)] for n in range(1, seeds)],
         "captured": {
             name: _captured(quality[rows] - labels[:, best], learnable, bootstrap)
@@ -107,7 +107,9 @@ def noise_document(
     }
 
 
-def _oracle_figures(gain: Floats, learnable: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
+def _oracle_statistics(
+    gain: Floats, learnable: Floats, bootstrap: PairedBootstrap
+) -> dict[str, Any]:
     """Return gains and shares from the oracle's gain and the learnable gain per prompt, (n,)."""
     return {
         "oracle_gain": float(gain.mean()),

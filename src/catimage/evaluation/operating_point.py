@@ -44,7 +44,8 @@ class OperatingPoint:
         rule: the calibrated rule.
         predicted: predicted qualities, (n_test, n_candidates).
         scores: the input of the rule, (1 + n_floors, n_test, n_candidates): the predicted
-            qualities, then the predictions for the metric of each floor.
+            qualities minus ``risk_aversion`` predictive standard deviations, then the predictions
+            for the metric of each floor.
         draws: a number in [0, 1) per prompt, which selects the part of a randomized rule,
             (n_test,).
         confidence: the confidence with which the budget is kept, or None.
@@ -85,7 +86,7 @@ class OperatingPoint:
         return Outcome(cost, quality, self.lam)
 
     def served(self, costs: Floats, rule: RoutingRule | None = None) -> Ints:
-        """Return the position of the candidate that each prompt is served, (n_test,).
+        """Return the position of the candidate that is selected for each prompt, (n_test,).
 
         Args:
             costs: the candidates' costs, (n_candidates,).

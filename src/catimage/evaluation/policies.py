@@ -13,9 +13,9 @@ mix      two candidates, each for a random share of the prompts        the share
 ======== ============================================================= =====================
 
 The parameter is selected on one split, and the policy is measured on the test split. If the
-parameter is selected on the test split itself (*in-sample*), a figure is the best that any
+parameter is selected on the test split itself (*in-sample*), a statistic is the best that any
 parameter gives, as in the papers' tables. If it is selected on the validation split (*held-out*), a
-figure estimates the performance on new prompts.
+statistic estimates the performance on new prompts.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def fixed_policies(labels: Floats, test_labels: Floats, costs: Floats) -> Policy
     return PolicyCurve(curve, outcome)
 
 
-def mixed_policies(labels: Floats, test_labels: Floats, costs: Floats) -> PolicyCurve:
+def randomized_policies(labels: Floats, test_labels: Floats, costs: Floats) -> PolicyCurve:
     """Return the best mixes of two fixed candidates.
 
     They form the upper concave hull of the fixed candidates' points (mean cost, mean quality). The

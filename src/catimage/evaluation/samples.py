@@ -119,7 +119,7 @@ def samples(rows: Ints, results: PromptResults, picked: Ints, images: Images) ->
     Args:
         rows: the positions of the prompts.
         results: predictions and labels of all prompts.
-        picked: the position of the candidate that each prompt is served, (n_prompts,).
+        picked: the position of the candidate that is selected for each prompt, (n_prompts,).
         images: encoded images; those of some candidates may be missing.
     """
     order = np.argsort(results.candidates.costs, kind="stable")

@@ -22,7 +22,7 @@ MAX_LAMBDAS = 120
 
 
 def selection_table(predicted: Floats, candidates: Candidates) -> pd.DataFrame:
-    """Return a table of the selection rates for the lambdas at which a choice changes.
+    """Return a table of the selection rates for at most 120 lambdas at which a choice changes.
 
     Args:
         predicted: predicted qualities, (n_prompts, n_candidates).

@@ -72,8 +72,10 @@ def subsets_document(
             (predicted[:, columns], labels[:, columns]) for predicted, labels in (validation, test)
         )
         names = [candidates.names[m] for m in columns]
-        figures = _compare_pools(own_validation, own_test, costs[columns], complete_pool, bootstrap)
-        rows.append({"generator": generator, "candidates": names, **figures})
+        compared = _compare_pools(
+            own_validation, own_test, costs[columns], complete_pool, bootstrap
+        )
+        rows.append({"generator": generator, "candidates": names, **compared})
     return rows
 
 

@@ -15,9 +15,9 @@ from catimage.evaluation.plateau.text import plateau_lines
 
 
 def summary(document: dict[str, Any]) -> str:
-    """Summarize the core of ``metrics.json`` in lines of about 120 columns.
+    """Summarize the core of ``metrics.json`` and the decision cost in a table and sentences.
 
-    The figures of the table are held-out: for each candidate's cost, lambda is selected on the
+    The results in the table are held-out: for each candidate's cost, lambda is selected on the
     validation split.
     """
     estimator = document["budget"]["estimator"]
@@ -59,10 +59,10 @@ def full_summary(document: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    figures = [row["cost"], row["fixed_quality"], row["selected_cost"], row["selected_quality"]]
+    values = [row["cost"], row["fixed_quality"], row["selected_cost"], row["selected_quality"]]
     return [
         row["candidate"],
-        *map(format_number, figures),
+        *map(format_number, values),
         format_gain(row["gain"], row["interval"]),
         verdict(row["interval"]),
     ]

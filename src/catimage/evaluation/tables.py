@@ -3,16 +3,16 @@
 Table 2 has the quality of routing at each candidate's cost, Table 3 the cost of matching each
 candidate's quality.
 
-The in-sample figures are computed from the curve on the test split, as in the paper.
+The in-sample statistics are computed from the curve on the test split, as in the paper.
 ``quality_at_cost`` (Table 2) is the best quality at no more than the candidate's cost, and ``se``
 its standard error over prompts. ``cost_ratio_to_match`` (Table 3) is the lowest cost with at least
 the candidate's quality, divided by the candidate's cost.
 
-The held-out figures describe policies that are selected on the validation split.
+The held-out statistics describe policies that are selected on the validation split.
 ``selected_lambda``, ``selected_cost`` and ``selected_quality`` are those of the best policy at no
 more than the candidate's cost; ``gain`` is its gain over the candidate, with the paired 95%
 ``interval``. ``selected_match`` describes the cheapest policy that is as good as the candidate on
-the validation split. Figures of a match are None if no policy is as good.
+the validation split. Statistics of a match are None if no policy is as good.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _match_rows(
 
 
 def _in_sample_row(policies: PolicyCurve, cost: float, labels: Floats) -> dict[str, Any]:
-    """Return the in-sample figures of one candidate with this cost and these labels, (n_test,)."""
+    """Return the in-sample statistics of a candidate with this cost and these labels, (n_test,)."""
     position, quality = policies.position_at_cost(cost), float(labels.mean())
     match = policies.position_to_match(quality)
     return {

@@ -60,7 +60,7 @@ class LabelledPredictions:
     test_prompts: pd.DataFrame = field(default_factory=_no_prompts)
 
     @property
-    def known_labels(self) -> Floats:
+    def train_val_labels(self) -> Floats:
         """Labels of the train and validation splits, (n, n_candidates), NaN where missing.
 
         Use :func:`catimage.data.missing_labels.mean_labels` for their means, because a plain mean
@@ -69,14 +69,14 @@ class LabelledPredictions:
         return np.concatenate([self.train, self.validation])
 
     def best_single(self, costs: Floats) -> int:
-        """Return the index of the candidate with the best mean known label.
+        """Return the index of the candidate with the best mean label of train and validation.
 
         Among equal candidates, the cheapest is selected, then the first.
 
         Args:
             costs: the candidates' costs, (n_candidates,).
         """
-        return best_single_candidate(self.known_labels, costs)
+        return best_single_candidate(self.train_val_labels, costs)
 
 
 def labelled_predictions(
@@ -179,7 +179,7 @@ def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Datas
     if overlap:
         print(
             f"{path}: {overlap:,} of the {len(scores_file.prompts):,} prompts are in the train or"
-            " validation split, so that the figures are optimistic. Remove these prompts.",
+            " validation split, so that the results are optimistic. Remove these prompts.",
             flush=True,
         )
     return Dataset(

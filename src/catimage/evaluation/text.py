@@ -1,6 +1,6 @@
 """Sentences about ``metrics.json`` for the report and the command line.
 
-A gain is called "nothing significant" if its interval contains 0.
+A gain is not significant if its interval contains 0; the verdict is then "nothing significant".
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ MIN_PROMPTS = 30
 """Minimum number of test prompts for bootstrap intervals that are not clearly too narrow."""
 
 
-def compared_with(figures: dict[str, Any], reference: str) -> str:
+def compared_with(statistics: dict[str, Any], reference: str) -> str:
     """Return a phrase about the gain of a policy, which follows the name of the policy.
 
     Args:
-        figures: a dictionary with the gain, ``gain``, and its 95% interval, ``interval``.
+        statistics: a dictionary with the gain, ``gain``, and its 95% interval, ``interval``.
         reference: the description of the policy that the gain is over.
     """
-    gain = format_gain(figures["gain"], figures["interval"])
+    gain = format_gain(statistics["gain"], statistics["interval"])
     return {
         "better": f"gains {gain} over {reference}",
         "worse": f"loses to {reference}: {gain}",
-        "nothing significant": f"gains nothing significant over {reference}: {gain}",
-    }[verdict(figures["interval"])]
+        "nothing significant": f"has no significant gain over {reference}: {gain}",
+    }[verdict(statistics["interval"])]
 
 
 def headline(document: dict[str, Any]) -> str:
@@ -48,14 +48,14 @@ def headline(document: dict[str, Any]) -> str:
 
 def against_best_single(document: dict[str, Any]) -> str:
     """Return a sentence that compares the router with the best single candidate at any cost."""
-    figures = document["budget"]["best_single"]
-    return _router_against("the best single candidate", figures, figures["cost_ratio"])
+    statistics = document["budget"]["best_single"]
+    return _router_against("the best single candidate", statistics, statistics["cost_ratio"])
 
 
-def _router_against(reference: str, figures: dict[str, Any], share: float | None) -> str:
+def _router_against(reference: str, statistics: dict[str, Any], share: float | None) -> str:
     of_cost = "" if share is None else f", at {format_percent(share)} of that candidate's cost"
-    named = f"{reference}, {figures['candidate']}"
-    return f"The router {compared_with(figures, named)}{of_cost}."
+    named = f"{reference}, {statistics['candidate']}"
+    return f"The router {compared_with(statistics, named)}{of_cost}."
 
 
 def further_comparisons(document: dict[str, Any]) -> list[str]:
@@ -169,8 +169,8 @@ def baselines_line(methods: dict[str, Any], estimator: str) -> str:
     routed, fixed, mix = (methods[name]["by_candidate"] for name in (estimator, "fixed", "mix"))
     reason = (
         "The best fixed candidate and the best random mix of two candidates do not use the prompt."
-        " Where a cheap candidate is as good as more expensive ones, they also match these at a low"
-        " cost, so a low cost of the router is due to the pool."
+        " Where a cheap candidate is as good as more expensive ones, both of them also match the"
+        " expensive ones at a low cost. A low cost of the router is then due to the pool."
     )
     matched = sum(_share_to_match(row) < 1 - 1e-9 for row in fixed)
     if not matched:
@@ -206,7 +206,7 @@ def left_out_line(document: dict[str, Any]) -> str:
     """Return a line with the number of prompts that were left out; empty if there are none.
 
     Args:
-        document: the figures of one metric, or ``metrics.json`` for the routed metric.
+        document: the statistics of one metric, or ``metrics.json`` for the routed metric.
     """
     counts = {split: count for split, count in document.get("left_out", {}).items() if count}
     if not counts:
@@ -230,7 +230,7 @@ def noise_line(document: dict[str, Any]) -> str:
     share = format_share(noise["noise_share"], noise["noise_share_interval"])
     learnable = format_gain(noise["learnable_gain"], noise["learnable_gain_interval"])
     if verdict(noise["learnable_gain_interval"]) != "better":
-        learnable = f"nothing significant ({learnable})"
+        learnable = f"no significant gain ({learnable})"
     line = (
         f"Of the oracle's gain over the best single candidate, {share} is noise of the seeds, and"
         f" {learnable} can be learned"

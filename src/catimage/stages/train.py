@@ -27,7 +27,7 @@ from catimage.estimators.fitting import (
     check_labels,
     difference_error,
     fit,
-    out_of_fold,
+    out_of_fold_predictions,
     selected_parameters,
     settings_named_in_errors,
 )
@@ -116,7 +116,7 @@ def _save_out_of_fold(
     """Write the out-of-fold predictions of the train split, unless ``train.folds`` is 0."""
     if not params.folds:
         return
-    predicted = out_of_fold(estimator, (train.texts, labels), params.folds, params.seed)
+    predicted = out_of_fold_predictions(estimator, (train.texts, labels), params.folds, params.seed)
     frame = pd.DataFrame(predicted, columns=train.candidates.names)
     frame.insert(0, "prompt_id", train.ids)
     frame.to_parquet(folder / OUT_OF_FOLD, index=False)

@@ -30,7 +30,7 @@ def read_metrics(workspace: Workspace) -> dict[str, Any]:
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a nested dictionary as a flat one, with nested keys joined by dots.
 
-    Lists become JSON texts. Values that are None are left out.
+    Lists are converted to JSON. Values that are None are left out.
 
     Args:
         tree: the nested dictionary.
@@ -48,8 +48,9 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def run_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     """Return the numbers of ``metrics.json`` that are compared between runs, with flat keys.
 
-    These are the figures of the budget, of the best single candidate and of the oracle, and for
-    each method ``mean_curve_quality``, ``max_quality`` and the held-out figures.
+    These are the statistics of the budget, of the best single candidate and of the oracle, and
+    ``mean_curve_quality``, ``max_quality`` and the held-out statistics of each method but
+    ``fixed``.
     """
     documents = {key: metrics[key] for key in ("budget", "best_single", "oracle_quality")}
     for name, method in metrics["methods"].items():

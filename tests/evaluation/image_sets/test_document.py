@@ -142,7 +142,7 @@ def test_each_metric_is_described_in_a_sentence(document):
     assert image_set_lines(None) == []
 
 
-def test_figures_are_reproducible_and_a_mixed_set_lies_between_the_fixed_sets(root, document):
+def test_statistics_are_reproducible_and_a_mixed_set_lies_between_the_fixed_sets(root, document):
     results = results_of(captions(24))
     again = document_of(root, results, set_metrics=["kid_tiny"])
     assert again["metrics"]["kid_tiny"] == document["metrics"]["kid_tiny"]

@@ -23,7 +23,7 @@ def test_the_condition_uniform_has_the_cost_of_ours_and_mixes_neighbouring_steps
     assert by_name["reference"].cost[by_name["reference"].share[0].argmax()] == 9.0
 
 
-def test_the_condition_ours_has_the_own_number_of_steps_of_each_prompt():
+def test_the_condition_ours_has_the_chosen_number_of_steps_of_each_prompt():
     data = step_data()
     stops = predicted_stops(data)
     ours = conditions(data, stops)["ours"]

@@ -202,7 +202,7 @@ def test_out_of_fold_predictions_are_matched_by_prompt(workspace, tmp_path):
         plateau_document_of(workspace)
 
 
-def test_test_prompts_without_a_common_metric_are_refused(workspace, tmp_path):
+def test_a_test_split_in_which_no_prompt_has_all_metrics_is_refused(workspace, tmp_path):
     workspace = Workspace(shutil.copytree(workspace.root, tmp_path / "w"))
     prompts, scores = pd.read_parquet(workspace.prompts), pd.read_parquet(workspace.scores)
     test = prompts.loc[prompts["split"] == "test", "prompt_id"]

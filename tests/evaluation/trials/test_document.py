@@ -50,15 +50,15 @@ def test_the_table_agrees_with_a_brute_force_evaluation_of_each_trial(data):
     for m, row in enumerate(table["by_candidate"]):
         fixed = data.test[:, m].mean()
         assert row["fixed_quality"] == pytest.approx(fixed)
-        for figures, trials in (
+        for statistics, trials in (
             (row, np.array(in_sample)[:, m]),
             (row["selected"], np.array(held_out)[:, m]),
         ):
-            assert figures["quality"] == pytest.approx(trials.mean())
-            assert figures["sd"] == pytest.approx(trials.std(ddof=1))
-            assert figures["wins"] == (trials > fixed + 1e-9).sum()
-            assert figures["losses"] == (trials < fixed - 1e-9).sum()
-            assert figures["win_rate"] == figures["wins"] / 30
+            assert statistics["quality"] == pytest.approx(trials.mean())
+            assert statistics["sd"] == pytest.approx(trials.std(ddof=1))
+            assert statistics["wins"] == (trials > fixed + 1e-9).sum()
+            assert statistics["losses"] == (trials < fixed - 1e-9).sum()
+            assert statistics["win_rate"] == statistics["wins"] / 30
 
 
 def test_more_seeds_give_better_estimators_that_vary_less(data):

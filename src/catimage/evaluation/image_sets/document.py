@@ -57,7 +57,7 @@ def image_sets_document(
 
     Args:
         results: the test prompts with the router's predictions.
-        picked: the position of the candidate that the calibrated router serves each prompt,
+        picked: the position of the candidate that the calibrated router selects for each prompt,
             (n_test,).
         settings: the section ``evaluate`` of ``params.yaml``.
         source: the source of the images.
@@ -166,7 +166,7 @@ class RoutedSets:
     Attributes:
         candidates: the candidates, in the order of the columns of ``predicted``.
         predicted: the router's predictions, (n_prompts, n_candidates).
-        picked: the position of the candidate that the calibrated router serves each prompt,
+        picked: the position of the candidate that the calibrated router selects for each prompt,
             (n_prompts,). For a randomized rule, it is the result of one random draw per prompt.
     """
 
@@ -177,7 +177,7 @@ class RoutedSets:
     def document(
         self, metric: SetMetric, features: SetFeatures, document: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return the figures of one set metric.
+        """Return the statistics of one set metric.
 
         ``budget`` describes the calibrated router's set, compared with the set of the best fixed
         candidate within the budget. ``by_candidate`` has one row per candidate: its fixed set, and
@@ -193,7 +193,7 @@ class RoutedSets:
         rows = document["methods"][budget["estimator"]]["by_candidate"]
         return {
             "higher_is_better": metric.higher_is_better,
-            "real": statistic.real_figure(),
+            "real": statistic.second_real_value(),
             "budget": {
                 "lambda": budget["lambda"],
                 "cost": float(self.candidates.costs[self.picked].mean()),
@@ -220,7 +220,7 @@ class RoutedSets:
         }
 
     def _row(self, statistic: SetStatistic, m: int, lam: float) -> dict[str, Any]:
-        """Return the figures of candidate ``m`` and of the router at the same cost."""
+        """Return the statistics of candidate ``m`` and of the router at the same cost."""
         costs = self.candidates.costs
         fixed, routed = np.full(len(self.predicted), m), choose(self.predicted, costs, lam)
         return {

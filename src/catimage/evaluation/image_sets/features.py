@@ -85,7 +85,7 @@ class PromptImages:
             keys = list(zip(rows["prompt_id"], rows["seed"], strict=True))
             names = [f"{entry.candidate} of prompt {i} at seed {s}" for i, s in keys]
             values = extractor.all_features(decode_images(rows["image"], names))
-            if features is None:  # the width is known only now
+            if features is None:  # the first image gives the width
                 features = np.full((*shape, values.shape[1]), np.nan, np.float32)
             prompts = [self.prompt_ids.index(i) for i, _ in keys]
             seeds = [self.seeds.index(s) for _, s in keys]
@@ -98,7 +98,9 @@ class PromptImages:
     ) -> tuple[ImageSet | None, ImageSet | None]:
         """Return the features of real images, and of a second set of real images.
 
-        Only rendered images have a second set. Both sets are None if there are no real images.
+        If ``needed``, the images of the folder ``reference_images`` are used, without a second set.
+        Otherwise, or without a folder, both sets are rendered from the scenes that the prompts
+        describe; they are None if a prompt does not describe a scene.
         """
         if self.reference_images and needed:
             images = read_images(list_images(self.reference_images))
@@ -124,7 +126,7 @@ def _metric_input_set(
 
 
 def _metric_input(metric: SetMetric, extractor: Extractor, features: Floats) -> Floats:
-    """Return what the metric declares as its input: features or logits.
+    """Return the input that the metric declares: features or logits.
 
     Features have the shape (..., width), logits the shape (..., n_classes).
     """

@@ -29,8 +29,8 @@ class SetFeatures:
 
     Attributes:
         generated: the values of generated images, (n_prompts, n_candidates, n_seeds, width).
-        real: the values of real images, or None. A rendered image has the position of its prompt,
-            any other image a negative number.
+        real: the values of real images, or None. ``real.prompt`` is the position of the prompt
+            for a rendered image, and a negative number for any other image.
         more_real: the values of as many other rendered images of the same prompts, or None. They
             show the metric of a perfect generator.
         groups: the positions of the prompts in each jackknife group.
@@ -62,7 +62,7 @@ def prompt_groups(n_prompts: int, seed: int) -> list[Ints]:
 
 
 class SetStatistic:
-    """A set metric of sets with any choice of candidates.
+    """The values of a set metric for sets with any choice of one candidate per prompt.
 
     The metric of each set is computed once and cached.
 
@@ -89,7 +89,7 @@ class SetStatistic:
             self._cache[key] = self._replicates(self._features.image_set(picks))
         return self._cache[key]
 
-    def real_figure(self) -> dict[str, float] | None:
+    def second_real_value(self) -> dict[str, float] | None:
         """Return the metric of the second set of real images, or None if there is no such set."""
         more = self._features.more_real
         return None if more is None else value_and_error(self._replicates(more))
@@ -109,7 +109,7 @@ class SetStatistic:
 
         Args:
             picks: the position of the candidate of each prompt, (n_prompts,).
-            reference: the same of the other set, (n_prompts,).
+            reference: the position of the candidate of each prompt in the other set, (n_prompts,).
         """
         sign = 1 if self._metric.higher_is_better else -1
         gains = sign * (self.replicates(picks) - self.replicates(reference)) + 0.0  # no -0.0

@@ -24,15 +24,17 @@ def image_set_lines(sets: dict[str, Any] | None) -> list[str]:
 def _metric_line(name: str, metric: dict[str, Any], images: int) -> str:
     budget, real = metric["budget"], metric["real"]
     better = "higher" if metric["higher_is_better"] else "lower"
-    line = f"{name} ({better} is better) of the routed set of {images:,} images: {_figure(budget)}"
+    line = (
+        f"{name} ({better} is better) of the routed set of {images:,} images: {_with_error(budget)}"
+    )
     fixed = budget["best_fixed"]
     if fixed:
         line += (
-            f"; the set of {fixed['candidate']}: {_figure(fixed)}, a gain of the router of"
+            f"; the set of {fixed['candidate']}: {_with_error(fixed)}, a gain of the router of"
             f" {format_gain(fixed['gain'], fixed['interval'])}: {verdict(fixed['interval'])}"
         )
-    return line + (f"; a second set of real images: {_figure(real)}." if real else ".")
+    return line + (f"; a second set of real images: {_with_error(real)}." if real else ".")
 
 
-def _figure(values: dict[str, float]) -> str:
+def _with_error(values: dict[str, float]) -> str:
     return f"{format_number(values['value'])} ± {format_number(values['se'], 2)}"

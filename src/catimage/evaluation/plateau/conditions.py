@@ -1,8 +1,8 @@
 """The conditions that section 4 of the BudgetFusion paper compares, on the test prompts.
 
 A condition assigns a number of denoising steps to each prompt: OURS by the plateau rule, UNIFORM
-the same to all prompts, REFERENCE the pool's reference condition. The candidates of one generator
-that differ only in their number of steps are a *step series*.
+independently of the prompt, and REFERENCE always that of the pool's reference condition. The
+candidates of one generator that differ only in their number of steps are a *step series*.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class StepData:
 class Condition:
     """The outcome of a condition for each test prompt.
 
-    If the number of steps is random, the figures are expectations.
+    If the number of steps is random, the statistics are expectations.
 
     Attributes:
         share: the probability of each number of steps, (n_test, n_steps); (n_test, 1) for a

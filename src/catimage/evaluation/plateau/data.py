@@ -33,7 +33,7 @@ def series_estimators(settings: PlateauParams) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class SeriesData:
-    """The metrics of the plateau rule on one step series.
+    """Labels and predictions of the metrics of the plateau rule, for one step series.
 
     Attributes:
         metrics: by metric, labels and predictions of all candidates.
@@ -71,7 +71,7 @@ class SeriesData:
             m: (
                 self.upper_ends[m]
                 if np.isfinite(self.upper_ends[m])
-                else float(-np.nanmin(data.known_labels))
+                else float(-np.nanmin(data.train_val_labels))
             )
             for m, data in lower.items()
         }
@@ -179,8 +179,8 @@ class SeriesData:
     def _predicted(self, rows: list[Ints]) -> dict[str, Floats]:
         """Return the predicted series by estimator, (n_test, n_metrics, n_steps).
 
-        For the name ``evaluate.plateau.estimator``, each metric is predicted by the estimator that
-        is set for this metric.
+        Under the name ``evaluate.plateau.estimator``, each metric has the predictions of the
+        estimator that is set for this metric (:func:`series_estimators`).
         """
         settings, columns = self.settings, self.series.columns
         estimator_names = (name for data in self.metrics.values() for name in data.predictions)
@@ -201,7 +201,7 @@ class SeriesData:
     def _baselines(
         self, quality: Floats, seconds: Floats | None, mean_cost: float
     ) -> list[Baseline]:
-        """Return one candidate of every other step group: the nearest in cost to OURS.
+        """Return the candidate of every other step group whose cost is nearest to that of OURS.
 
         Section 4.2 of the BudgetFusion paper chooses the costs in this way "for fair comparison".
 

@@ -18,7 +18,7 @@ from catimage.evaluation.evaluate import Evaluation
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.plateau.conditions import StepData, baseline_condition, conditions
 from catimage.evaluation.plateau.data import SeriesData, series_estimators
-from catimage.evaluation.plateau.figures import (
+from catimage.evaluation.plateau.statistics import (
     condition_document,
     condition_gain,
     error_by_step,
@@ -111,8 +111,8 @@ def plateau_document(evaluation: Evaluation, inputs: PlateauInputs) -> dict[str,
     calibrated = _calibrate(data)
     steps = data.step_data(calibrated.weights.omega)
     bootstrap = evaluation.bootstrap.for_prompts(len(steps.quality))
-    figures = rule_document(steps, settings, calibrated, bootstrap)
-    return {"estimators": series_estimators(settings), **figures}
+    statistics = rule_document(steps, settings, calibrated, bootstrap)
+    return {"estimators": series_estimators(settings), **statistics}
 
 
 def _check_settings(

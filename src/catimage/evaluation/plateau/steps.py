@@ -1,4 +1,8 @@
-"""The step series: candidates that differ only in their number of denoising steps."""
+"""The step series: candidates that differ only in their number of denoising steps.
+
+A *step group* is a group of such candidates. The step series is the step group that contains the
+pool's reference condition.
+"""
 
 from __future__ import annotations
 

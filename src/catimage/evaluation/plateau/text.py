@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from catimage.common.formatting import format_gain, format_number, format_percent
+from catimage.common.formatting import format_number, format_percent
+from catimage.evaluation.text import compared_with
 
 FOUND_BY = {
     "given": "weights as given",
@@ -19,7 +20,7 @@ FOUND_BY = {
 
 
 def plateau_lines(document: dict[str, Any] | None) -> list[str]:
-    """Return the lines that a run prints about the plateau rule; empty if it was not evaluated."""
+    """Return sentences about the plateau rule; an empty list if it was not evaluated."""
     if document is None:
         return []
     return [
@@ -51,16 +52,8 @@ def uniform_line(document: dict[str, Any], metric: str) -> str:
     It includes the relative gain, equation 9 of the paper, if that is defined.
     """
     gain = document["gains"][metric]["uniform"]
-    verb = {
-        "better": "gains",
-        "worse": "loses",
-        "nothing significant": "gains nothing significant:",
-    }[gain["verdict"]]
     relative = "" if gain["relative"] is None else f", {relative_gain(gain)} by equation 9"
-    return (
-        f"  {metric}: OURS {verb} {format_gain(gain['gain'], gain['interval'])} over UNIFORM at the"
-        f" same compute{relative}."
-    )
+    return f"  {metric}: OURS {compared_with(gain, 'UNIFORM at the same compute')}{relative}."
 
 
 def relative_gain(gain: dict[str, Any]) -> str:

@@ -103,10 +103,10 @@ def trials_document(
 
     For each candidate, ``quality`` is the mean over trials of the best quality at no more than the
     candidate's cost, and ``sd`` is the standard deviation over trials. The point of the curve is
-    selected on the test split, as in the paper's table; ``selected`` has the figures of the point
-    that is selected on the validation split. A *win* is a trial whose quality is better than that
-    of the candidate. ``p_value`` is that of the exact two-sided sign test without ties. It concerns
-    other draws of the training seeds, not other prompts.
+    selected on the test split, as in the paper's table; ``selected`` has the statistics of the
+    point that is selected on the validation split. A *win* is a trial whose quality is better than
+    that of the candidate. ``p_value`` is that of the exact two-sided sign test without ties. It
+    concerns other draws of the training seeds, not other prompts.
 
     Args:
         data: features, scores and labels.

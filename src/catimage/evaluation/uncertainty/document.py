@@ -120,13 +120,13 @@ def coverage(
 
 
 def uncertainty_lines(document: dict[str, Any] | None) -> list[str]:
-    """Return one sentence per risk aversion above 0; an empty list without a document."""
+    """Return one line per risk aversion above 0; an empty list without a document."""
     lines = []
     for row in document["risk_aversion"][1:] if document else []:
         worst_images = {"gain": row["worst_gain"], "interval": row["worst_interval"]}
         lines.append(
             f"A risk aversion of {row['risk_aversion']:g}"
-            f" {compared_with(row, 'no risk aversion in mean quality')}. It"
-            f" {compared_with(worst_images, 'no risk aversion in the worst 5% of the images')}."
+            f" {compared_with(row, 'a risk aversion of 0 in mean quality')}. In the mean of the"
+            f" worst 5% of the images, it {compared_with(worst_images, 'a risk aversion of 0')}."
         )
     return lines

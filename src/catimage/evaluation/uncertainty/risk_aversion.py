@@ -115,9 +115,9 @@ def compare_with_neutral(
 
 
 def _seed_variance(images: Floats, neutral: Floats, bootstrap: PairedBootstrap) -> dict[str, Any]:
-    """Return the mean over prompts of the variance over seeds, and its gain with an interval.
+    """Return the mean over prompts of the variance over seeds, and its change with an interval.
 
-    Prompts with one seed are left out. All figures are None if no prompt has two seeds.
+    Prompts with one seed are left out. All statistics are None if no prompt has two seeds.
     """
     two_seeds = ((~np.isnan(images)).sum(axis=1) > 1) & ((~np.isnan(neutral)).sum(axis=1) > 1)
     if not two_seeds.any():

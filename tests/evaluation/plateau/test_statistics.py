@@ -5,7 +5,7 @@ import pytest
 
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.plateau.conditions import StepData, conditions
-from catimage.evaluation.plateau.figures import (
+from catimage.evaluation.plateau.statistics import (
     TRAINING_MEAN,
     condition_gain,
     error_by_step,
