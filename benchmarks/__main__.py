@@ -44,7 +44,7 @@ def main() -> None:
     print("|---|---|---|---|---|", flush=True)
     failed = [name for name in arguments.names if not _run(name)]
     if failed:
-        sys.exit(f"benchmarks: {', '.join(failed)} failed; see the errors above.")
+        sys.exit(f"benchmarks: {', '.join(failed)} failed. See the errors above.")
 
 
 def _run(name: str) -> bool:

@@ -1,9 +1,9 @@
 """Coverage of ``calibrate.confidence``: 1,000 simulated calibrations per row.
 
 Each calibration samples n prompts from a population and selects a rule. The true mean cost of the
-rule is its mean cost over the population. Each row has the share of calibrations with a true mean
-cost within the budget (required: 95%), and the mean share of the budget that is spent, with a
-confidence and without one.
+rule is its mean cost over the population. Each row is for one population and one n. It has the
+share of calibrations with a true mean cost within the budget (required: 95%), and the mean share of
+the budget that is spent, with a confidence and without one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def skewed(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
 
 
 def rare(rng: np.random.Generator) -> tuple[Floats, Floats, float]:
-    """Draw a population with two candidates and a budget that allows the second for 2% of it.
+    """Draw a population with two candidates whose budget allows the second for 2% of the prompts.
 
     Returns:
         See :func:`skewed`.
@@ -73,7 +73,8 @@ def rows() -> list[Row]:
                 _format_shares(*simulate(calibrate, predicted, cost, budget, n))
                 for calibrate in (certified, uncertified)
             )
-            name = f"budget of {population.__name__} costs, {n} prompts"
+            name = f"calibration with confidence, population {population.__name__}, {n} prompts"
+            alternative += " (without confidence)"
             table.append(Row(name, value, alternative, target="95% within"))
     return table
 

@@ -62,12 +62,12 @@ def _loop(batch_size: int) -> Callable[[list[str], Pool], None]:
             for candidate in pool.candidates:
                 for start in range(0, len(pairs), batch_size):
                     texts, seeds = zip(*pairs[start : start + batch_size], strict=True)
-                    noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+                    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
                     output = pipeline(
                         list(texts),
                         num_inference_steps=candidate.steps,
                         guidance_scale=spec.guidance,
-                        generator=noise,
+                        generator=generators,
                     )
                     for i, image in enumerate(output.images):
                         image.save(f"{folder}/{candidate.candidate}-{start + i}.png")

@@ -62,7 +62,7 @@ def switching(pool: Pool) -> Row:
         f"{1000 * switched:.2f} ms",
         f"{1000 * loaded:.0f} ms (loading it)",
         f"{loaded / switched:.0f}x",
-        "loads nothing",
+        "no loading of weights",
     )
 
 

@@ -113,7 +113,7 @@ def count_shards(folder: Path) -> int:
 
 
 def run_to_end(command: list[str], workspace: Path, timeout: float = 600.0) -> None:
-    """Run the command to its end; retry as long as it fails because an orphan holds the lock."""
+    """Run the command to its end; retry while it fails, as when an orphan holds the lock."""
     deadline = time.monotonic() + timeout
     while start(command, workspace).wait() != 0:
         if time.monotonic() > deadline:

@@ -19,7 +19,7 @@ class Row:
         value: the measurement of CATImage, with its unit.
         alternative: the measurement of an alternative, with its name.
         ratio: the ratio of the two measurements.
-        target: the limit that the project has set itself.
+        target: the required value of the measurement or of the ratio.
     """
 
     name: str

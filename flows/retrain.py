@@ -90,17 +90,17 @@ def repro(stage: str, workspace: Path) -> State[None] | None:
 
 
 def _is_relevant(line: str, stage: str) -> bool:
-    """Return whether a line of DVC's output is logged."""
-    unchanged_stage = "didn't change" in line and f"'{stage}'" not in line
-    return bool(line.strip()) and not DVC_NOTICES.match(line) and not unchanged_stage
+    """Return whether a line of DVC's output is logged; notices and other stages are not."""
+    unchanged_other = "didn't change" in line and f"'{stage}'" not in line
+    return bool(line.strip()) and not DVC_NOTICES.match(line) and not unchanged_other
 
 
 @task(cache_policy=NO_CACHE)
 def register(workspace: Path) -> RegistrationResult | State[None]:
     """Log the run to MLflow and register the router.
 
-    The router becomes the champion if it is not worse than the current one on the same test prompts
-    (:mod:`catimage.tracking.gate`).
+    The router becomes the champion if it is not worse than the current champion on the same test
+    prompts (:mod:`catimage.tracking.gate`).
 
     Returns:
         The result of the registration, or a Failed state with the reason.
@@ -119,7 +119,7 @@ def retrain(workspace: Path = Path()) -> str | State[None]:
         The summary of the run, or a Failed state with the reason of the first failed task.
     """
     if find_spec("dvc") is None:
-        return Failed(message="DVC is not installed. Run pip install 'catimage[dvc]'.")
+        return Failed(message="retrain: DVC is not installed. Run pip install 'catimage[dvc]'.")
     for stage in STAGES:
         run = repro.with_options(
             name=stage,

@@ -46,7 +46,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def files_of(module: str) -> list[Path]:
-    """Return the file of a module, or nothing for a name that is not a module."""
+    """Return the file of a module in a list, which is empty for a name that is not a module."""
     path = ROOT / "src" / module.replace(".", "/")
     return [p for p in (path / "__init__.py", path.with_suffix(".py")) if p.exists()]
 

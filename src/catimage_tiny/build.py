@@ -53,7 +53,7 @@ class Build:
         text, file = json.dumps(asdict(recipe), indent=2) + "\n", folder / "request.json"
         if file.exists() and file.read_text() != text:
             raise SystemExit(
-                f"{folder}: the folder has parts trained with another recipe. Delete the folder, or"
+                f"{folder}: the folder was created with another recipe. Delete the folder, or"
                 " choose another one with --build."
             )
         file.write_text(text)

@@ -18,7 +18,7 @@ import torch
 from catimage_tiny.recipe import PartSettings, TrainingRecord
 
 WARM_UP_UPDATES = 200
-"""Number of updates of the linear warm-up of the learning rate."""
+"""Number of updates of the linear warm-up of the learning rate; at most half of all updates."""
 FINAL_SHARE = 0.01
 """The learning rate of the last update, as a share of the peak learning rate."""
 PRINT_EVERY = 100

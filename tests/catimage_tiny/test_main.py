@@ -68,5 +68,5 @@ def test_finished_parts_are_not_trained_again(trained_pool, capsys):
 
 
 def test_a_build_folder_of_another_recipe_is_an_error(trained_pool):
-    with pytest.raises(SystemExit, match="has parts trained with another recipe"):
+    with pytest.raises(SystemExit, match="build: the folder was created with another recipe"):
         main([*trained_pool.arguments, "--scale", "0.002"])

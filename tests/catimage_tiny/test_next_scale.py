@@ -82,6 +82,7 @@ def test_the_input_of_a_scale_is_the_sum_of_the_codes_of_coarser_scales():
     inputs = scale_inputs(quantised.sums, SMALL.scales)
     assert inputs.shape == (2, 85, 6) and (inputs[:, 0] == 0).all()
     third = torch.nn.functional.avg_pool2d(quantised.sums[1], 2)
+    # The third scale starts at position 5, the fourth at position 21.
     assert torch.allclose(inputs[:, 5 + 4 * 2 + 3], third[:, :, 2, 3], atol=1e-6)
     assert torch.equal(inputs[:, 21 + 8 * 5 + 6], quantised.sums[2][:, :, 5, 6])
 
@@ -109,8 +110,8 @@ def test_a_share_of_images_is_decoded_from_coarse_scales():
         0.6 < is_complete.float().mean() < 0.9
         and (sums_to_decode(quantised, 0) == quantised.sums[-1]).all()
     )
-    first = sums_to_decode(quantised, 1)
-    assert all((first == s).flatten(1).all(1).sum() > 80 for s in quantised.sums[:-1])
+    coarse = sums_to_decode(quantised, 1)
+    assert all((coarse == s).flatten(1).all(1).sum() > 80 for s in quantised.sums[:-1])
 
 
 def test_a_pool_loads_the_saved_model(images, tmp_path):
@@ -123,5 +124,5 @@ def test_a_pool_loads_the_saved_model(images, tmp_path):
     assert encode_features(image_tokenizer, images[:3]).shape == (3, 24, 8, 8)
 
 
-def test_the_shipped_model_takes_at_most_6_megabytes():
+def test_the_shipped_model_takes_at_most_6_megabytes_in_fp16():
     assert sum(p.numel() for p in NextScaleModel(ARCHITECTURE).parameters()) * 2 < 6e6

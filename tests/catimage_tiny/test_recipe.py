@@ -9,7 +9,7 @@ def test_scaling_changes_only_the_numbers_of_updates_and_scenes():
     assert Recipe().scaled(1.0) == recipe
 
 
-def test_a_tiny_scale_results_in_one_update_per_part():
+def test_a_scale_near_zero_results_in_one_update_per_part():
     recipe = Recipe().scaled(1e-9, max_batch_size=2)
     assert {part.updates for part in recipe.parts.values()} == {1}
     assert {part.batch_size for part in recipe.parts.values()} == {2}

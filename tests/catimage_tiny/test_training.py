@@ -27,8 +27,8 @@ def test_the_learning_rate_has_a_warm_up_and_a_cosine_decay():
 def _regression():
     torch.manual_seed(0)
     net = torch.nn.Linear(5, 7)
-    x, target = torch.randn(64, 5), torch.randn(64, 7)
-    return net, lambda: (net(x) - x @ target[:5, :]).square().mean()
+    x, coefficients = torch.randn(64, 5), torch.randn(64, 7)[:5]
+    return net, lambda: (net(x) - x @ coefficients).square().mean()
 
 
 def test_training_minimizes_the_loss_and_returns_a_record():

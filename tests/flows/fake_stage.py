@@ -1,7 +1,7 @@
 """A replacement for ``catimage`` in the tests of the flow.
 
-This script records the name of the stage in ``ran.txt`` and copies prepared outputs. If the file
-``fail-STAGE`` contains a number, the first calls fail, as many as the number.
+The script appends the name of the stage to ``ran.txt`` and copies prepared outputs. If the file
+``fail-STAGE`` contains the number n, the next n calls for this stage fail.
 """
 
 import shutil

@@ -3,8 +3,8 @@
 The embedded pool (docs/tiny-pool.md) is trained on these scenes, and their captions are its
 prompts. A :class:`Scene` is the content of a caption; :func:`catimage.scenes.render.render` draws
 one of the many images that match it. Scenes range from an empty wall to many overlapping objects.
-The more a caption leaves open, such as the positions of many objects, the more denoising steps a
-generator needs. A router can learn these differences from the captions.
+The more properties of the image a caption leaves open, such as the positions of many objects, the
+more denoising steps a generator needs. A router can learn these differences from the captions.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _draw_middling(rng: np.random.Generator) -> Scene:
 
 
 def _draw_crowded(rng: np.random.Generator) -> Scene:
-    """Draw one to three groups of more objects, with more textures and sometimes overlap."""
+    """Draw one to three groups, with more objects and textures; some scenes have overlap."""
     background_kinds = ("plain", "fading", "half", "striped", "checkered", "starry")
     background = _draw_background(rng, background_kinds, (0.35, 0.15, 0.1, 0.1, 0.1, 0.2))
     overlap = bool(rng.random() < 0.4)

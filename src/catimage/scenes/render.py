@@ -164,8 +164,8 @@ def _free_disc(r: float, placed: list[Disc], distance: float, rng: np.random.Gen
     if not placed:
         return float(tries[0, 0]), float(tries[0, 1]), r
     others = np.array(placed)
-    centres = np.hypot(tries[:, None, 0] - others[:, 0], tries[:, None, 1] - others[:, 1])
-    gap = (centres - distance * (r + others[:, 2])).min(axis=1)
+    distances = np.hypot(tries[:, None, 0] - others[:, 0], tries[:, None, 1] - others[:, 1])
+    gap = (distances - distance * (r + others[:, 2])).min(axis=1)
     best = int(np.argmax(gap >= 0)) if (gap >= 0).any() else int(np.argmax(gap))
     return float(tries[best, 0]), float(tries[best, 1]), r
 

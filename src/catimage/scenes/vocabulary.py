@@ -47,7 +47,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "bricks": ("large", "small"),
     "slanted": ("rising", "falling"),
 }
-"""Directions or sizes of each kind of background that has two colours."""
+"""Variants of each kind of background with two colours: directions, positions or sizes."""
 PATTERNS = ("zigzag", "diamonds", "hoops", "bricks", "slanted")
 """Kinds of background that only patterned scenes have."""
 BACKGROUND_CAPTIONS: dict[str, str] = {
