@@ -24,7 +24,7 @@ from catimage.evaluation.policies import Outcome, randomized_policies
 
 def budget_document(
     point: OperatingPoint,
-    train_val_labels: Floats,
+    train_val: Floats,
     test: Floats,
     best: int,
     candidates: Candidates,
@@ -38,8 +38,7 @@ def budget_document(
 
     Args:
         point: the router on the test prompts.
-        train_val_labels: labels of the train and validation splits, (n, n_candidates), or one
-            row with their means.
+        train_val: labels of train and validation, (n, n_candidates), or one row of their means.
         test: labels of the test split, (n_test, n_candidates).
         best: the index of the best single candidate.
         candidates: the candidates, in the order of the columns of the labels.
@@ -60,10 +59,8 @@ def budget_document(
         **_calibration(point),
         "floors": [_realised_floor(point, floor, costs) for floor in point.floors],
         "best_single": {"candidate": candidates.names[best], **best_single},
-        "best_fixed": _best_fixed(
-            outcome, point.target, train_val_labels, test, candidates, bootstrap
-        ),
-        "mix": _best_mix(outcome, train_val_labels, test, costs, bootstrap),
+        "best_fixed": _best_fixed(outcome, point.target, train_val, test, candidates, bootstrap),
+        "mix": _best_mix(outcome, train_val, test, costs, bootstrap),
     }
 
 
@@ -91,7 +88,7 @@ def _realised_floor(point: OperatingPoint, floor: FloorLabels, costs: Floats) ->
 def _best_fixed(
     outcome: Outcome,
     target: float,
-    train_val_labels: Floats,
+    train_val: Floats,
     test: Floats,
     candidates: Candidates,
     bootstrap: PairedBootstrap,
@@ -100,20 +97,16 @@ def _best_fixed(
     within = np.flatnonzero(candidates.costs <= target * (1 + 1e-9))
     if not len(within):
         return None
-    m = int(within[np.argmax(train_val_labels[:, within].mean(axis=0))])
+    m = int(within[np.argmax(train_val[:, within].mean(axis=0))])
     fixed = Outcome(np.full(len(test), candidates.costs[m]), test[:, m])
     return {"candidate": candidates.names[m], **_compare(fixed, outcome, bootstrap)}
 
 
 def _best_mix(
-    outcome: Outcome,
-    train_val_labels: Floats,
-    test: Floats,
-    costs: Floats,
-    bootstrap: PairedBootstrap,
+    outcome: Outcome, train_val: Floats, test: Floats, costs: Floats, bootstrap: PairedBootstrap
 ) -> dict[str, Any] | None:
     """Compare the router with the best mix at its cost; None if every mix costs more."""
-    policies = randomized_policies(train_val_labels, test, costs)
+    policies = randomized_policies(train_val, test, costs)
     position = position_at_cost(policies.curve, float(outcome.cost.mean()), linear=True)
     if position is None:
         return None
