@@ -113,8 +113,9 @@ def test_a_worse_router_remains_challenger_and_a_better_one_becomes_champion(
     workspace, params = evaluated
     good_files = {p: p.read_bytes() for p in workspace.router.rglob("*") if p.is_file()}
     document = json.loads((workspace.router / "router.json").read_text())
-    swapped = document | {"candidates": document["candidates"][::-1]}
-    (workspace.router / "router.json").write_text(json.dumps(swapped))
+    # With the names in reverse order, the router selects the wrong candidates.
+    reversed_names = document | {"candidates": document["candidates"][::-1]}
+    (workspace.router / "router.json").write_text(json.dumps(reversed_names))
     worse = register(workspace, params)
     assert (worse.version, worse.champion) == ("2", False)
     assert worse.reason.startswith("worse")

@@ -24,8 +24,9 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 def connect(workspace: Workspace) -> MlflowClient:
     """Connect to the tracking server and select the experiment.
 
-    The server is the environment variable ``MLFLOW_TRACKING_URI`` or, by default, the SQLite
-    database ``mlflow.db`` in the workspace. The experiment is created if it does not exist.
+    The address of the server is the value of the environment variable ``MLFLOW_TRACKING_URI``. By
+    default, the SQLite database ``mlflow.db`` in the workspace is used. The experiment is created
+    if it does not exist.
 
     Args:
         workspace: the workspace that runs are logged for.

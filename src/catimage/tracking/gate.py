@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 TOLERANCE = 1e-12
-"""Largest negative mean difference that counts as a rounding error."""
+"""Largest absolute value of a negative mean difference that counts as a rounding error."""
 
 
 @dataclass(frozen=True)
