@@ -33,8 +33,7 @@ def budget_document(
     """Return the key ``budget`` of ``metrics.json``: cost and quality of the router.
 
     ``gain`` is the router's gain in quality over a policy, and ``interval`` its 95% interval,
-    paired over prompts. ``floors`` has one row per metric with a floor, a required mean: the floor
-    and the mean that the router reaches on the test split.
+    paired over prompts. ``floors`` has one row per floor: the required and the realised mean.
 
     Args:
         point: the router on the test prompts.
