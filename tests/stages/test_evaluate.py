@@ -366,16 +366,19 @@ def test_imported_metrics_that_are_lower_is_better_are_negated(imported):
 
 def test_a_scores_file_replaces_the_test_split(imported, capsys):
     workspace, params = imported
-    n_test_of_workspace = document_of(workspace)["n_test"]
+    of_test_split = (workspace.reports / "metrics.json").read_bytes()
     evaluate.run(workspace, params, write_scores(workspace.root / "other.csv", 120, seed=7))
-    document = document_of(workspace)
+    document = json.loads((workspace.reports / "other" / "metrics.json").read_text())
     assert document["n_test"] == 120
-    assert n_test_of_workspace < 80
+    assert json.loads(of_test_split)["n_test"] < 80
+    assert (workspace.reports / "metrics.json").read_bytes() == of_test_split
+    assert (workspace.reports / "other" / "report.html").exists()
     ratio = document["methods"]["ridge"]["selected"]["match"]["cost_ratio"]
     assert ratio == pytest.approx(0.55, abs=0.05)
     assert "optimistic" not in capsys.readouterr().out
     evaluate.run(workspace, params, workspace.root.parent / "scores.csv")
-    assert document_of(workspace)["n_test"] == 500
+    repeated = json.loads((workspace.reports / "other" / "metrics.json").read_text())
+    assert repeated["n_test"] == 500
     out = capsys.readouterr().out
     assert "are in the train or validation split, so that the results are optimistic." in out
 

@@ -53,7 +53,7 @@ def evaluate(
     scores: Annotated[
         Path | None,
         typer.Option(
-            help="A CSV file of scores to evaluate on; all of its prompts form the test split."
+            help="A CSV file of scores: evaluate on all of its prompts, and write reports/other/."
         ),
     ] = None,
     check: Annotated[

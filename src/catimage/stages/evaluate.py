@@ -41,14 +41,13 @@ from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params, scores: Path | None = None) -> None:
-    """Write ``reports/metrics.json``, ``reports/plots/`` and ``reports/report.html``.
-
-    If an error occurs, none of them changes.
+    """Write ``metrics.json``, ``plots/`` and ``report.html``. If an error occurs, none changes.
 
     Args:
-        workspace: a workspace with a calibrated router.
+        workspace: a workspace with a calibrated router; its ``reports/`` receives the results.
         params: the parameters of the workspace.
-        scores: a scores file whose prompts replace the test split of the workspace.
+        scores: a scores file whose prompts replace the test split of the workspace. The results
+            are written to ``reports/other/``.
 
     Raises:
         InputError: there is no router or no estimator, the router was calibrated for another metric
@@ -66,9 +65,10 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     prompts = report_prompts(evaluation.results, evaluation.point, document["cases"], images)
     page = render_report(document, svg_by_name, error_rows(evaluation.results), prompts)
     tables = {"deferral": deferral_table(document), "selection": selection}
+    reports = workspace.reports / "other" if scores else workspace.reports
     with ExitStack() as stack:
         metrics_file, plots_folder, report_file = (
-            stack.enter_context(replacing(workspace.reports / name))
+            stack.enter_context(replacing(reports / name))
             for name in ("metrics.json", "plots", "report.html")
         )
         plots_folder.mkdir()
