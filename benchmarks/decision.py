@@ -17,7 +17,7 @@ from catimage.params import EncoderParams, EstimatorParams
 from catimage.router import Router
 from catimage.routing.curve import deferral_curve
 from catimage.routing.randomized import RoutingRule
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 
 ESTIMATORS = {
     "transformer": {"max_iter": 2},
@@ -39,7 +39,7 @@ def rows() -> list[Row]:
     excluded), and three rows of the nearest-neighbor search.
     """
     rng = np.random.default_rng(0)
-    prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(1200)))
+    prompts = list(dict.fromkeys(sample_scene(rng).caption() for _ in range(1200)))
     table = []
     for name, settings in ESTIMATORS.items():
         router = _router(EstimatorParams(name=name, settings=settings), prompts, rng)

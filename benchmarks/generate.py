@@ -24,7 +24,7 @@ from catimage.params import parse_params
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 from catimage.stages import generate
 from catimage.workspace import Workspace
 
@@ -89,7 +89,7 @@ def rows() -> list[Row]:
     """Generate images of 16 prompts with two seeds; report the best of two alternating rounds."""
     pool = _plain_pool()
     rng = np.random.default_rng(0)
-    prompts = list(dict.fromkeys(draw_scene(rng).caption() for _ in range(PROMPT_COUNT)))
+    prompts = list(dict.fromkeys(sample_scene(rng).caption() for _ in range(PROMPT_COUNT)))
     image_count = len(prompts) * len(SEEDS) * len(pool.candidates)
     methods = {"stage": _run_stage, "one at a time": _loop(1), "batches of 16": _loop(16)}
     seconds: dict[str, list[float]] = {name: [] for name in methods}

@@ -16,7 +16,7 @@ from catimage.pool.generators.diffusion.generator import DiffusionGenerator
 from catimage.pool.generators.diffusion.sampling import new_scheduler
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 
 PAIRS: tuple[tuple[str, str, float], ...] = (
     ("tiny-turbo", "tiny-sd-32", 8),
@@ -29,7 +29,7 @@ BATCH_SIZE, ROUNDS = 16, 2
 def images_per_second(cache: GeneratorCache, names: list[str]) -> dict[str, float]:
     """Measure the speed of each candidate for one batch: the best of two alternating rounds."""
     rng = np.random.default_rng(0)
-    prompts = [draw_scene(rng).caption() for _ in range(BATCH_SIZE)]
+    prompts = [sample_scene(rng).caption() for _ in range(BATCH_SIZE)]
     seeds = list(range(BATCH_SIZE))
     best = dict.fromkeys(names, 0.0)
     for round_ in range(ROUNDS + 1):

@@ -22,7 +22,7 @@ from benchmarks.measure import Row, peak_gigabytes, seconds
 from catimage.commands import import_images
 from catimage.metrics.registry import get_metric
 from catimage.params import load_params
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 from catimage.scenes.render import render
 from catimage.stages import label
 from catimage.workspace import Workspace
@@ -37,7 +37,7 @@ def _workspace(root: Path, scenes: int) -> Workspace:
     rng, rows = np.random.default_rng(0), []
     root.mkdir()
     for i in range(scenes):
-        scene = draw_scene(rng)
+        scene = sample_scene(rng)
         for candidate in ("one", "two"):
             Image.fromarray(render(scene, rng)).save(root / f"{i}-{candidate}.png")
             rows.append((f"{scene.caption()} {i}", candidate, 0, f"{i}-{candidate}.png"))

@@ -46,7 +46,7 @@ class RouteRequest(BaseModel):
 
     Attributes:
         prompt: the prompt.
-        budget: the largest mean cost per prompt, in the router's cost unit.
+        budget: the highest mean cost per image, in the router's cost unit.
         lam: ``lambda``, in quality per unit of cost. Without ``budget`` and ``lambda``, the
             calibrated lambda is used; both together are an error.
     """

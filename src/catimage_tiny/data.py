@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catimage.scenes.grammar import SCENE_KINDS, draw_scene, neighbour
+from catimage.scenes.grammar import SCENE_KINDS, neighbour, sample_scene
 from catimage.scenes.render import render
 from catimage_tiny.recipe import CHUNKS, SceneSet
 
@@ -42,7 +42,7 @@ def render_scenes(seed: int, pairs: int, scene_kinds: tuple[str, ...] = SCENE_KI
     rng = np.random.default_rng(seed)
     scenes = []
     for _ in range(pairs):
-        scene = draw_scene(rng, *scene_kinds)
+        scene = sample_scene(rng, *scene_kinds)
         scenes += [scene, neighbour(scene, rng)]
     images = np.stack([render(scene, rng) for scene in scenes])
     return Scenes(images, [scene.caption() for scene in scenes])
@@ -110,7 +110,7 @@ def held_out_scenes(per_kind: int, seed: int) -> HeldOutScenes:
     for kind in SCENE_KINDS:
         first = len(rows)
         while len(rows) < first + per_kind:
-            scene = draw_scene(rng, kind)
+            scene = sample_scene(rng, kind)
             rows.setdefault(scene.caption(), (kind, render(scene, rng)))
     scene_kinds, images = zip(*rows.values(), strict=True)
     return HeldOutScenes(np.array(scene_kinds), list(rows), np.stack(images))

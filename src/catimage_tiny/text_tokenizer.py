@@ -41,7 +41,7 @@ def _train_bpe(seed: int, captions: int) -> tuple[dict[str, Any], list[str]]:
     """Return the trained BPE model as a dictionary, and the byte alphabet."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-    from catimage.scenes.grammar import draw_scene
+    from catimage.scenes.grammar import sample_scene
 
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -55,7 +55,7 @@ def _train_bpe(seed: int, captions: int) -> tuple[dict[str, Any], list[str]]:
         show_progress=False,
     )
     rng = np.random.default_rng(seed)
-    texts = [draw_scene(rng).caption().replace(",", " ,") for _ in range(captions)]
+    texts = [sample_scene(rng).caption().replace(",", " ,") for _ in range(captions)]
     texts += [*COLOURS, *SHAPES, *TEXTURES, *NUMBERS[1:]] * 50
     bpe.train_from_iterator(texts, trainer)
     return json.loads(bpe.to_str())["model"], alphabet

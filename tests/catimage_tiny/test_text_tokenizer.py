@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 from catimage_tiny.text_tokenizer import CONTEXT_LENGTH, END, train_text_tokenizer
 
 
@@ -23,7 +23,7 @@ def tokenizer(tmp_path_factory):
 def test_captions_fit_the_context_with_about_one_token_per_word(tokenizer):
     rng = np.random.default_rng(5)
     for _ in range(200):
-        caption = draw_scene(rng, "crowded").caption()
+        caption = sample_scene(rng, "crowded").caption()
         ids = tokenizer(caption).input_ids
         assert (
             len(ids) <= CONTEXT_LENGTH

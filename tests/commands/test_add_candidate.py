@@ -240,7 +240,9 @@ def test_router_whose_estimator_is_no_longer_trained_is_rejected(workspace):
 )
 def test_floors_need_scores_of_the_validation_prompts(workspace, setting):
     params = load_params(workspace.params, [setting])
-    with pytest.raises(InputError, match=r"needs scores of the validation prompts\. Add --judge"):
+    with pytest.raises(
+        InputError, match=r"needs scores of the validation prompts\. Add --score-all-splits"
+    ):
         add_candidate.run(workspace, params, CandidateRequest("new", 40))
     assert not (workspace.root / "prompts-to-score.csv").exists()
     add_candidate.run(workspace, params, CandidateRequest("new", 40, score_all_splits=True))

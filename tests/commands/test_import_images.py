@@ -98,8 +98,8 @@ def test_reference_images_are_those_of_the_reference_candidate(write, workspace,
     with pytest.raises(
         InputError,
         match=(
-            r"'distance' needs a reference image, and params.yaml: import names no"
-            r" metric_reference of the c"
+            r"params.yaml: import: no metric_reference for the candidate 'cheap', and the metric"
+            r" 'distance' needs reference images"
         ),
     ):
         label.run(workspace, load_params(workspace.params))

@@ -9,7 +9,7 @@ from catimage.estimators.build import build_estimator, in_dependency_order
 from catimage.estimators.context import EstimatorContext
 from catimage.estimators.fitting import fit
 from catimage.params import EncoderParams, EstimatorParams
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 
 
 def built(name, **more):
@@ -26,7 +26,7 @@ def data():
     of objects in the scene.
     """
     rng = np.random.default_rng(0)
-    scenes = [draw_scene(rng) for _ in range(300)]
+    scenes = [sample_scene(rng) for _ in range(300)]
     n_objects = np.array([sum(g.count for g in s.groups) for s in scenes], float)
     labels = np.stack([20 - n_objects, np.full(300, 12.0)], 1)
     prompts = np.array([s.caption() for s in scenes], object)

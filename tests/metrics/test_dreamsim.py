@@ -160,9 +160,9 @@ def test_the_adapter_is_merged_without_torch_hub(
     metric: DreamSim, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("torch.hub was called"))
+    forward = PerceptualModel.forward
     without_hub = _metric(folder)
     assert without_hub.version == metric.version
-    forward = PerceptualModel.forward
     assert not any("lora" in name for name, _ in without_hub._model.named_parameters())
     qkv = torch.load(folder / DINO, weights_only=True)["blocks.0.attn.qkv.weight"]
     merged = without_hub._model.extractor_list[0].model.blocks[0].attn.qkv.weight

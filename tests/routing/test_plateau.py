@@ -109,7 +109,7 @@ def test_t_star_is_the_first_crossing_of_the_interpolated_series_rounded_up(valu
 
 @given(series_of(n=4), WEIGHTS, st.floats(0, 1))
 @settings(max_examples=200)
-def test_the_shift_is_the_largest_that_keeps_the_budget(series, weights, share):
+def test_the_shift_is_the_largest_within_the_budget(series, weights, share):
     cost = np.array([1.0, 2.0, 4.0, 9.0])
     budget = 1 + share * 8
     result = shift_for(series, weights, cost, budget)
@@ -147,5 +147,5 @@ def test_invalid_arrays_are_refused():
         turning_points(np.zeros((2, 3)), np.zeros(3))
     with pytest.raises(ValueError, match="finite"):
         turning_points(np.full((1, 1, 2), np.nan), np.zeros(1))
-    with pytest.raises(ValueError, match="must not descend"):
+    with pytest.raises(ValueError, match="must be in ascending order"):
         shift_for(np.zeros((1, 1, 2)), np.zeros(1), np.array([2.0, 1.0]), 3.0)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.scenes.grammar import SCENE_KINDS, Background, Group, Scene, draw_scene, neighbour
+from catimage.scenes.grammar import SCENE_KINDS, Background, Group, Scene, neighbour, sample_scene
 from catimage.scenes.render import SIZE, render
 from catimage.scenes.vocabulary import COLOURS, PATTERNS, VARIANTS
 
@@ -13,9 +13,9 @@ seeds = st.integers(0, 2**32 - 1)
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.sampled_from(SCENE_KINDS))
 def test_scenes_and_images_are_reproducible(seed, kind):
-    scene = draw_scene(np.random.default_rng(seed), kind)
+    scene = sample_scene(np.random.default_rng(seed), kind)
     image = render(scene, np.random.default_rng(seed))
-    assert scene == draw_scene(np.random.default_rng(seed), kind) and scene.kind == kind
+    assert scene == sample_scene(np.random.default_rng(seed), kind) and scene.kind == kind
     assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
     assert (image == render(scene, np.random.default_rng(seed))).all()
     assert "  " not in scene.caption() and scene.caption() == scene.caption().strip()
@@ -25,7 +25,7 @@ def test_scenes_and_images_are_reproducible(seed, kind):
 @given(seeds)
 def test_a_neighbour_keeps_kind_and_background(seed):
     rng = np.random.default_rng(seed)
-    scene = draw_scene(rng)
+    scene = sample_scene(rng)
     similar = neighbour(scene, rng)
     assert similar.kind == scene.kind
     if scene.groups:
@@ -102,7 +102,7 @@ def test_crowded_scenes_have_more_edges_than_middling_and_simple_scenes():
     edges = {
         kind: np.mean(
             [
-                abs(np.diff(render(draw_scene(rng, kind), rng).astype(int), axis=1)).mean()
+                abs(np.diff(render(sample_scene(rng, kind), rng).astype(int), axis=1)).mean()
                 for _ in range(40)
             ]
         )
@@ -113,5 +113,5 @@ def test_crowded_scenes_have_more_edges_than_middling_and_simple_scenes():
 
 def test_most_neighbours_have_another_caption():
     rng = np.random.default_rng(0)
-    scenes = [draw_scene(rng) for _ in range(300)]
+    scenes = [sample_scene(rng) for _ in range(300)]
     assert np.mean([neighbour(s, rng).caption() != s.caption() for s in scenes]) > 0.95

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.scenes.grammar import SCENE_KINDS, draw_scene
+from catimage.scenes.grammar import SCENE_KINDS, sample_scene
 from catimage.scenes.parse import parse
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(SCENE_KINDS))
 def test_the_parsed_caption_of_a_scene_is_the_scene_without_a_kind(seed, kind):
-    scene = draw_scene(np.random.default_rng(seed), kind)
+    scene = sample_scene(np.random.default_rng(seed), kind)
     assert parse(scene.caption()) == replace(scene, kind="")
 
 

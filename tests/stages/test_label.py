@@ -392,8 +392,8 @@ def test_an_image_is_compared_with_the_reference_of_the_same_prompt_and_seed(
     with pytest.raises(
         InputError,
         match=(
-            "'distance' needs a reference image, and the pool 'miniature' names no"
-            " metric_reference of the"
+            r"the pool 'miniature': no metric_reference for the candidate 'mini-.', and the metric"
+            " 'distance' needs reference images"
         ),
     ):
         label.run(workspace, _with_label_settings(params, metrics=["distance"]))

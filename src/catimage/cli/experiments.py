@@ -98,7 +98,7 @@ def add_candidate(
     score_all_splits: Annotated[
         bool,
         typer.Option(
-            "--judge",
+            "--score-all-splits",
             help="Also score the validation and test prompts; the evaluate stage needs their"
             " scores.",
         ),

@@ -204,8 +204,8 @@ def _summary(
             else "Run 'catimage generate' and 'catimage label' first"
         )
         note = (
-            "no test prompt has a score of the candidate (--judge adds these scores), so 'catimage"
-            f" evaluate' cannot evaluate it. {fix}"
+            "no test prompt has a score of the candidate (--score-all-splits adds these scores), so"
+            f" 'catimage evaluate' cannot evaluate it. {fix}"
         )
     return (
         f"add-candidate: the router can now choose {name}; its quality was learned from"

@@ -106,6 +106,6 @@ def _check_floors(params: Params, request: CandidateRequest) -> None:
     for key in ("floors", "quality_floor"):
         if getattr(params.calibrate, key) not in (None, {}):
             raise InputError(
-                f"calibrate.{key}: needs scores of the validation prompts. Add --judge, which also"
-                " scores the validation and test prompts."
+                f"calibrate.{key}: needs scores of the validation prompts. Add --score-all-splits,"
+                " which also scores the validation and test prompts."
             )

@@ -38,13 +38,13 @@ class PromptResults:
     labels: Floats
     candidates: Candidates
 
-    def sample(self, row: int, columns: list[int], chosen: int, images: Images) -> Sample:
+    def sample(self, row: int, columns: list[int], routed: int, images: Images) -> Sample:
         """Return the prompt at ``row`` with the candidates at ``columns``, for the report.
 
         Args:
             row: the position of the prompt.
             columns: the positions of the candidates to show.
-            chosen: the position of the routed candidate.
+            routed: the position of the routed candidate.
             images: encoded images; those of some candidates may be missing.
         """
         names = self.candidates.names
@@ -54,7 +54,7 @@ class PromptResults:
                 data_uri(images.get((self.ids[row], names[m]))),
                 float(self.predicted[row, m]),
                 float(self.labels[row, m]),
-                m == chosen,
+                m == routed,
             )
             for m in columns
         ]
@@ -70,14 +70,14 @@ class Cell:
         image: the image as a data URI; empty if there is none.
         predicted: the predicted quality.
         measured: the measured quality.
-        chosen: whether the router chooses this candidate for the prompt.
+        is_routed: whether the router selects this candidate for the prompt.
     """
 
     candidate: str
     image: str
     predicted: float
     measured: float
-    chosen: bool
+    is_routed: bool
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def contrasting_prompts(predicted: Floats, costs: Floats, limit: int = MAX_PROMP
 
 
 def samples(rows: Ints, results: PromptResults, picked: Ints, images: Images) -> list[Sample]:
-    """Return the prompts at ``rows``, each with at most eight candidates and the chosen one.
+    """Return the prompts at ``rows``, each with at most eight candidates and the routed one.
 
     Args:
         rows: the positions of the prompts.
@@ -127,9 +127,9 @@ def samples(rows: Ints, results: PromptResults, picked: Ints, images: Images) ->
     spanning = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
     return [
         results.sample(
-            i, [m for m in order.tolist() if m in spanning or m == chosen], chosen, images
+            i, [m for m in order.tolist() if m in spanning or m == routed], routed, images
         )
-        for i, chosen in zip(rows.tolist(), picked[rows].tolist(), strict=True)
+        for i, routed in zip(rows.tolist(), picked[rows].tolist(), strict=True)
     ]
 
 

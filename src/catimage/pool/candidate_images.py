@@ -39,9 +39,9 @@ class CandidateImages:
         missing = [name for name in self.candidates if name not in self.references]
         if missing:
             raise InputError(
-                f"label.metrics: {metric!r} needs a reference image, and {self.source} names no"
-                f" metric_reference of the candidate {missing[0]!r}. Add it there, or remove the"
-                " metric."
+                f"{self.source}: no metric_reference for the candidate {missing[0]!r}, and the"
+                f" metric {metric!r} needs reference images. Set metric_reference, or remove the"
+                " metric from label.metrics."
             )
 
 

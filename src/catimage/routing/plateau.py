@@ -135,18 +135,18 @@ def shift_for(
     Args:
         series: predicted metrics, (n_prompts, n_metrics, n_steps).
         weights: omega of each metric, (n_metrics,).
-        cost: cost of one image for each step count, (n_steps,), not descending.
+        cost: cost of one image for each step count, (n_steps,), ascending.
         budget: mean cost per image.
         margin: see :func:`turning_points`.
 
     Raises:
         InputError: the budget is below the cost of the smallest step count.
-        ValueError: the shapes do not match, a value is not finite, or the costs descend.
+        ValueError: the shapes do not match, a value is not finite, or the costs are not ascending.
     """
     _check(series, weights)
     if cost.shape != series.shape[2:] or (np.diff(cost) < 0).any():
         raise ValueError(
-            f"cost must be ({series.shape[2]},) and must not descend with the steps, not {cost}"
+            f"cost must be ({series.shape[2]},) and must be in ascending order, not {cost}"
         )
     tolerance = _ROUNDING * max(abs(budget), float(np.abs(cost).max()))
     if budget < cost[0] - tolerance:

@@ -49,7 +49,7 @@ class PlateauCalibration:
         predicted: predicted metrics, (n_prompts, n_metrics, n_steps), from which the rule computes
             t*.
         quality: labels, (n_prompts, n_metrics, n_steps), with positive means.
-        cost: cost of one image for each step count, (n_steps,), not descending.
+        cost: cost of one image for each step count, (n_steps,), ascending.
         margin: see :func:`~catimage.routing.plateau.turning_points`.
     """
 
@@ -128,7 +128,7 @@ def neighbouring_steps(cost: Floats, mean_cost: float) -> tuple[int, float]:
     """Find the two successive step counts whose mixture has a mean cost.
 
     Args:
-        cost: cost of one image for each step count, (n_steps,), not descending.
+        cost: cost of one image for each step count, (n_steps,), ascending.
         mean_cost: mean cost per image.
 
     Returns:

@@ -1,7 +1,7 @@
 """The scene grammar: random scenes of coloured shapes, and their captions.
 
 The embedded pool (docs/tiny-pool.md) is trained on these scenes, and their captions are its
-prompts. A :class:`Scene` is the content of a caption; :func:`catimage.scenes.render.render` draws
+prompts. A :class:`Scene` is the content of a caption; :func:`catimage.scenes.render.render` renders
 one of the many images that match it. Scenes range from an empty wall to many overlapping objects.
 The more properties of the image a caption leaves open, such as the positions of many objects, the
 more denoising steps a generator needs. A router can learn these differences from the captions.
@@ -113,7 +113,7 @@ _COLOUR_NAMES = tuple(COLOURS)
 _SIMPLE_BACKGROUNDS = ("plain", "fading", "half", "banded", "striped", "checkered")
 
 
-def _draw_background(
+def _sample_background(
     rng: np.random.Generator,
     background_kinds: tuple[str, ...],
     probabilities: tuple[float, ...] | None = None,
@@ -126,101 +126,101 @@ def _draw_background(
     return Background(kind, colour, _pick(rng, _COLOUR_NAMES, (colour,)), variant)
 
 
-def _draw_group(
+def _sample_group(
     rng: np.random.Generator,
     count: int,
     sizes: tuple[str, ...],
     excluded: tuple[str, ...],
     plain: float,
 ) -> Group:
-    """Draw a group in a colour that is not excluded; ``plain`` is the probability of no texture."""
+    """Sample a group in a colour that is not excluded; ``plain``: the probability of no texture."""
     size = _pick(rng, sizes)
     texture = "" if size == "small" or rng.random() < plain else _pick(rng, TEXTURES)
     return Group(count, size, texture, _pick(rng, _COLOUR_NAMES, excluded), _pick(rng, SHAPES))
 
 
-def _draw_groups(
+def _sample_groups(
     rng: np.random.Generator,
     background: Background,
     counts: list[int],
     sizes: tuple[str, ...],
     plain: float,
 ) -> tuple[Group, ...]:
-    """Draw one group per count, in colours that differ from each other and the background."""
+    """Sample one group per count, in colours that differ from each other and the background."""
     excluded: tuple[str, ...] = (background.colour, background.second_colour)
     groups: list[Group] = []
     for count in counts:
-        groups.append(_draw_group(rng, count, sizes, excluded, plain))
+        groups.append(_sample_group(rng, count, sizes, excluded, plain))
         excluded += (groups[-1].colour,)
     return tuple(groups)
 
 
-def _draw_simple(rng: np.random.Generator) -> Scene:
-    """Draw a wall, or one object at a position that the caption names."""
+def _sample_simple(rng: np.random.Generator) -> Scene:
+    """Sample a wall, or one object at a position that the caption names."""
     if rng.random() < 0.5:
         probabilities = (0.04, 0.24, 0.18, 0.24, 0.17, 0.13)
-        return Scene("simple", _draw_background(rng, _SIMPLE_BACKGROUNDS, probabilities))
-    background = _draw_background(rng, ("plain", "fading"), (0.8, 0.2))
-    group = _draw_groups(rng, background, [1], ("", "large", "huge"), plain=0.8)[0]
+        return Scene("simple", _sample_background(rng, _SIMPLE_BACKGROUNDS, probabilities))
+    background = _sample_background(rng, ("plain", "fading"), (0.8, 0.2))
+    group = _sample_groups(rng, background, [1], ("", "large", "huge"), plain=0.8)[0]
     position = "in the centre" if group.size == "huge" else _pick(rng, tuple(POSITIONS))
     return Scene("simple", background, (replace(group, position=position),))
 
 
-def _draw_middling(rng: np.random.Generator) -> Scene:
-    """Draw one or two groups of one to three objects, without positions in the caption."""
+def _sample_middling(rng: np.random.Generator) -> Scene:
+    """Sample one or two groups of one to three objects, without positions in the caption."""
     background_kinds = ("plain", "fading", "half", "striped", "starry")
-    background = _draw_background(rng, background_kinds, (0.55, 0.15, 0.1, 0.1, 0.1))
+    background = _sample_background(rng, background_kinds, (0.55, 0.15, 0.1, 0.1, 0.1))
     counts = [int(rng.integers(1, 4)) for _ in range(int(rng.integers(1, 3)))]
     sizes = ("small", "", "large") if sum(counts) < 4 else ("small", "")
-    return Scene("middling", background, _draw_groups(rng, background, counts, sizes, plain=0.6))
+    return Scene("middling", background, _sample_groups(rng, background, counts, sizes, plain=0.6))
 
 
-def _draw_crowded(rng: np.random.Generator) -> Scene:
-    """Draw one to three groups, with more objects and textures; some scenes have overlap."""
+def _sample_crowded(rng: np.random.Generator) -> Scene:
+    """Sample one to three groups, with more objects and textures; some scenes have overlap."""
     background_kinds = ("plain", "fading", "half", "striped", "checkered", "starry")
-    background = _draw_background(rng, background_kinds, (0.35, 0.15, 0.1, 0.1, 0.1, 0.2))
+    background = _sample_background(rng, background_kinds, (0.35, 0.15, 0.1, 0.1, 0.1, 0.2))
     overlap = bool(rng.random() < 0.4)
     if rng.random() < 0.35:
         counts = [MANY] + [int(rng.integers(1, 4)) for _ in range(int(rng.integers(0, 2)))]
     else:
         counts = [int(rng.integers(1, 5)) for _ in range(int(rng.integers(2, 4)))]
     sizes = ("small", "") if sum(counts) > 5 else ("small", "", "large")
-    groups = _draw_groups(rng, background, counts, sizes, plain=0.4)
+    groups = _sample_groups(rng, background, counts, sizes, plain=0.4)
     return Scene("crowded", background, groups, overlap)
 
 
-def _draw_patterned(rng: np.random.Generator) -> Scene:
-    """Draw a wall with a pattern, or one object on a background with a pattern."""
-    background = _draw_background(rng, PATTERNS)
+def _sample_patterned(rng: np.random.Generator) -> Scene:
+    """Sample a wall with a pattern, or one object on a background with a pattern."""
+    background = _sample_background(rng, PATTERNS)
     if rng.random() < 0.6:
         return Scene("patterned", background)
-    group = _draw_groups(rng, background, [1], ("large", "huge"), plain=1.0)[0]
+    group = _sample_groups(rng, background, [1], ("large", "huge"), plain=1.0)[0]
     return Scene("patterned", background, (replace(group, position="in the centre"),))
 
 
-_DRAW_FUNCTIONS: dict[str, Callable[[np.random.Generator], Scene]] = {
-    "simple": _draw_simple,
-    "middling": _draw_middling,
-    "crowded": _draw_crowded,
-    "patterned": _draw_patterned,
+_SAMPLERS: dict[str, Callable[[np.random.Generator], Scene]] = {
+    "simple": _sample_simple,
+    "middling": _sample_middling,
+    "crowded": _sample_crowded,
+    "patterned": _sample_patterned,
 }
-SCENE_KINDS = tuple(_DRAW_FUNCTIONS)
+SCENE_KINDS = tuple(_SAMPLERS)
 """The kinds of scene: the first three in order of complexity, and scenes with patterns."""
 
 
-def draw_scene(rng: np.random.Generator, *scene_kinds: str) -> Scene:
-    """Draw a scene of one of the given kinds, by default of any; all are equally likely."""
-    return _DRAW_FUNCTIONS[_pick(rng, scene_kinds or SCENE_KINDS)](rng)
+def sample_scene(rng: np.random.Generator, *scene_kinds: str) -> Scene:
+    """Sample a scene of one of the given kinds, by default of any; all are equally likely."""
+    return _SAMPLERS[_pick(rng, scene_kinds or SCENE_KINDS)](rng)
 
 
 def neighbour(scene: Scene, rng: np.random.Generator) -> Scene:
     """Return a similar scene, as a hard negative for training CLIP.
 
     In the new scene, one attribute of one group differs, or two groups have swapped their colours.
-    If the scene has no groups, its background is drawn again, with the same kind.
+    If the scene has no groups, its background is sampled again, with the same kind.
     """
     if not scene.groups:
-        return Scene(scene.kind, _draw_background(rng, (scene.background.kind,)))
+        return Scene(scene.kind, _sample_background(rng, (scene.background.kind,)))
     groups = list(scene.groups)
     i = int(rng.integers(len(groups)))
     attribute = str(rng.choice(["count", "colour", "shape", "texture", "swap"]))

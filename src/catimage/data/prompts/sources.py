@@ -18,7 +18,7 @@ from catimage.data.prompts.cleaning import clean
 from catimage.data.prompts.identity import prompt_id
 from catimage.errors import InputError, nearest
 from catimage.params import FileSource, SceneSource
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 
 MAX_DRAWS = 100
 """The number of draws per requested caption after which an error is raised."""
@@ -68,7 +68,7 @@ def _draw_captions(source: SceneSource, max_length: int) -> SourcePrompts:
     rng = np.random.default_rng(source.seed)
     captions: dict[str, None] = {}
     for _ in range(MAX_DRAWS * source.count):
-        captions.setdefault(clean(draw_scene(rng).caption(), "scenes"))
+        captions.setdefault(clean(sample_scene(rng).caption(), "scenes"))
         if len(captions) == source.count:
             short = [caption for caption in captions if len(caption) <= max_length]
             return SourcePrompts("scenes", short, source.count, source.count - len(short))

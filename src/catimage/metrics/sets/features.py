@@ -19,7 +19,7 @@ from catimage.metrics.clip import digest_of, shared_clip
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.weights import read_state, weights_file
 from catimage.params import EncoderParams
-from catimage.scenes.grammar import draw_scene
+from catimage.scenes.grammar import sample_scene
 
 BATCH_SIZE = 32
 N_CLASSES = 100
@@ -111,7 +111,7 @@ class TinyClipExtractor(Extractor):
 def class_captions() -> list[str]:
     """Return 100 fixed captions of the scene grammar, the classes of the zero-shot classifier."""
     rng = np.random.default_rng(0)
-    captions = dict.fromkeys(draw_scene(rng).caption() for _ in range(2 * N_CLASSES))
+    captions = dict.fromkeys(sample_scene(rng).caption() for _ in range(2 * N_CLASSES))
     return list(captions)[:N_CLASSES]
 
 
