@@ -17,7 +17,9 @@ setup: .venv/.ready ## Create .venv from requirements.lock, unless it is up to d
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "CATImage needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; rm -rf .venv; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "CATImage needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; \
+	  rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps -e .
@@ -42,9 +44,10 @@ bench: setup ## Measure speed and memory against alternatives (benchmarks/README
 	$(BIN)/python -m benchmarks
 
 serve: setup ## Serve the Bento that the stage package built, on port 3000
-	$(BIN)/bentoml serve $$($(BIN)/python -c 'import json; print(json.load(open("dist/bento.json"))["tag"])') --port 3000
+	$(BIN)/bentoml serve --port 3000 \
+	  $$($(BIN)/python -c 'import json; print(json.load(open("dist/bento.json"))["tag"])')
 
-weights: setup ## Train the embedded pool into build/ and copy it into the package (minutes on a GPU, days on a CPU)
+weights: setup ## Train the embedded pool and install it (minutes on a GPU, days on a CPU)
 	$(BIN)/python -m catimage_tiny
 
 clean: ## Remove all outputs, but not the environment
