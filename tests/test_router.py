@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, kstest
 
-from catimage.data.prompts.identity import prompt_draws, prompt_id, split_of
+from catimage.data.prompts.identity import prompt_draws, split_of
 from catimage.errors import InputError
 from catimage.router import Router
 from catimage.routing.certificate import CertifiedRules
@@ -111,7 +111,7 @@ def test_draws_of_prompts_are_uniform_and_independent_of_the_split():
     prompts = [f"number {i}" for i in range(4000)]
     draws = prompt_draws(prompts)
     assert kstest(draws, "uniform").pvalue > 1e-3
-    train = np.array([split_of(prompt_id(p)) == "train" for p in prompts])
+    train = np.array([split_of(p, 0.1) == "train" for p in prompts])
     assert ks_2samp(draws[train], draws[~train]).pvalue > 1e-3
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from catimage.data.prompts.identity import prompt_id, split_of
+from catimage.data.prompts.identity import prompt_id, splits_of
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.params import Params, load_params
 from catimage.stages import calibrate, train
@@ -43,7 +43,7 @@ def save_tables(workspace: Workspace, n: int = 400, noise: float = 0.02, seed: i
     rng = np.random.default_rng(seed)
     texts = prompts_of(n)
     ids = [prompt_id(text) for text in texts]
-    splits = [split_of(identifier) for identifier in ids]
+    splits = splits_of(texts, 0.1)
     frame = pd.DataFrame(
         {"prompt_id": ids, "prompt": texts, "source": "synthetic", "split": splits}
     )

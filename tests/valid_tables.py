@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from catimage.data.prompts.identity import prompt_id, split_of
+from catimage.data.prompts.identity import prompt_id, splits_of
 from catimage.data.schema import CANDIDATES, SCORES
 from catimage.encoders.embeddings import Embeddings
 
@@ -28,12 +28,13 @@ def valid_tables(n: int = 40) -> dict[str, Any]:
     The tables have two candidates with costs in two units, two seeds and two metrics.
     """
     ids = [id_of_prompt(i) for i in range(n)]
+    texts = [prompt_text(i) for i in range(n)]
     prompts = pd.DataFrame(
         {
             "prompt_id": ids,
-            "prompt": [prompt_text(i) for i in range(n)],
+            "prompt": texts,
             "source": "scenes",
-            "split": [split_of(identifier) for identifier in ids],
+            "split": splits_of(texts, 0.1),
         }
     )
     candidates = [

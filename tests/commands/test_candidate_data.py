@@ -38,10 +38,12 @@ def workspace(miniature_pool, tmp_path_factory):
     """A workspace whose router has candidates of 1 and 2 steps, and whose pool has 4 steps too."""
     import pandas as pd
 
-    from catimage.data.prompts.identity import prompt_id, split_of
+    from catimage.data.prompts.identity import prompt_id, splits_of
 
     workspace = Workspace(tmp_path_factory.mktemp("extended"))
-    rows = [(prompt_id(p), p, "test", split_of(prompt_id(p))) for p in prompts_of(48)]
+    texts = prompts_of(48)
+    splits = splits_of(texts, 0.1)
+    rows = [(prompt_id(p), p, "test", s) for p, s in zip(texts, splits, strict=True)]
     write_table(pd.DataFrame(rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
     save_pool(workspace, miniature_pool, (1, 2))
     tree = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from catimage.data.prompts.diversity import nearest_earlier
-from catimage.data.prompts.identity import prompt_id, split_of
+from catimage.data.prompts.identity import prompt_id, splits_of
 from catimage.data.schema import PROMPTS, SPLITS, read_table
 from catimage.encoders.embeddings import Embeddings
 from catimage.encoders.loading import load_encoder
@@ -49,7 +49,7 @@ def test_prompts_and_their_embeddings_are_written(clip, tmp_path, capsys):
         == [prompt_id(p) for p in prompts["prompt"]]
         == embeddings.prompt_ids
     )
-    assert prompts["split"].tolist() == [split_of(i) for i in prompts["prompt_id"]]
+    assert prompts["split"].tolist() == splits_of(prompts["prompt"], 0.1)
     assert set(prompts["split"]) == set(SPLITS)
     assert set(prompts["source"]) == {"scenes"}
     assert nearest_earlier(embeddings.pooled)[0].max() < 0.9 + 1e-6

@@ -267,7 +267,7 @@ def test_spellings_of_one_prompt_in_two_splits_fail(kind, tmp_path):
     texts = [*data["prompts"]["prompt"], "A scene, number 5."]
     ids = [prompt_id(text) for text in texts]
     data["prompts"] = pd.DataFrame(
-        {"prompt_id": ids, "prompt": texts, "source": "scenes", "split": splits_of(texts)}
+        {"prompt_id": ids, "prompt": texts, "source": "scenes", "split": splits_of(texts, 0.1)}
     )
     assert outcome("prompts", data, tmp_path, kind).failures == []
     data["prompts"].loc[40, "split"] = "test" if data["prompts"]["split"][5] != "test" else "val"

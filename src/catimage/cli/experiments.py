@@ -99,8 +99,8 @@ def add_candidate(
         bool,
         typer.Option(
             "--score-all-splits",
-            help="Also score the validation and test prompts; the evaluate stage needs their"
-            " scores.",
+            help="Also score the prompts of the other splits; the evaluate stage needs those of the"
+            " test split.",
         ),
     ] = False,
     set_: SetOption = None,

@@ -24,8 +24,8 @@ class CandidateRequest:
         count: the number of representative training prompts to score.
         scores: for a workspace of imported scores, a CSV file of scores of the candidate.
         costs: for a workspace of imported scores, a CSV file of the candidate's costs.
-        score_all_splits: whether the validation and test prompts are scored too; ``evaluate`` needs
-            their scores.
+        score_all_splits: whether the prompts of the other splits are scored too; ``evaluate`` needs
+            the scores of the test split.
     """
 
     name: str

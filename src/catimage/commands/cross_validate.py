@@ -1,6 +1,7 @@
-"""``catimage compare``: k-fold cross-validation of the estimators over all prompts.
+"""``catimage compare``: k-fold cross-validation of the estimators.
 
-The command is meant for workspaces with few prompts. Each prompt is a test prompt in one fold. The
+The command is meant for workspaces with few prompts. It uses all prompts but those of the split
+``gate``, which only promotion reads. Each prompt is a test prompt in one fold. The
 estimators, their parameters, lambda and the best single candidate of a fold are fitted or selected
 on the prompts of the other folds.
 """
@@ -50,6 +51,7 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
     directions = lower_is_better_metrics([params.metric], params.label, params.imported)
     complete = params.validation.complete_labels
     data = Dataset.read(workspace, params.cost_unit, directions, complete)
+    data = data.split("train", "val", "test")
     labels = data.labels(params.metric)
     labelled = ~np.isnan(labels).all(axis=1)
     texts, labels = data.texts[labelled], labels[labelled]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from catimage.data.importers.imported_file import ImportedFile
 from catimage.data.importers.scores import parse_costs
+from catimage.data.prompts.identity import splits_of
 from catimage.errors import InputError, nearest
 from catimage.params import Params, apply_setting, read_tree
 
@@ -39,6 +40,16 @@ def costs_for(file: ImportedFile, path: Path | None) -> pd.DataFrame:
                 f" {file.path}{nearest(name, file.candidates)}. Remove or rename it."
             )
     return costs
+
+
+def prompts_table(file: ImportedFile, gate_share: float) -> pd.DataFrame:
+    """Return the prompts of an imported file in the schema ``PROMPTS``.
+
+    Args:
+        file: the imported scores or images.
+        gate_share: the share of the prompts in the split ``gate``.
+    """
+    return file.prompts.assign(split=splits_of(file.prompts["prompt"], gate_share))
 
 
 def candidates_table(costs: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from catimage.commands.import_common import (
     check_cost_unit,
     costs_for,
     import_params,
+    prompts_table,
 )
 from catimage.data.importers.images import ImagesFile, parse_images, read_image
 from catimage.data.schema import CANDIDATES, IMAGES, PROMPTS, write_table
@@ -60,7 +61,7 @@ def run(workspace: Workspace, images_csv: Path, costs: Path | None, settings: li
     check_cost_unit(params, file, cost_rows, costs)
     _check_list(params, file)
     reader = _ImageReader(file, params.label.on_error == "skip")
-    _write(workspace, reader, cost_rows, tree, params.generate.shard_images)
+    _write(workspace, reader, cost_rows, tree, params)
     print(
         f"imported into {workspace.root}: {len(file.prompts):,} prompts, {len(file.candidates)}"
         f" candidates, {len(file.table) - reader.skipped:,} images"
@@ -99,15 +100,15 @@ def _write(
     reader: _ImageReader,
     costs: pd.DataFrame,
     tree: dict[str, Any],
-    shard_images: int,
+    params: Params,
 ) -> None:
     """Write all files, or none if an image cannot be read or a file cannot be written."""
     with write_lock(workspace.images), ExitStack() as stack:
         folder = stack.enter_context(replacing(workspace.images))
         folder.mkdir()
-        write_manifest(folder, _write_shards(reader, folder, shard_images))
+        write_manifest(folder, _write_shards(reader, folder, params.generate.shard_images))
         for table, path, schema in (
-            (reader.file.prompts, workspace.prompts, PROMPTS),
+            (prompts_table(reader.file, params.gate_share), workspace.prompts, PROMPTS),
             (candidates_table(costs), workspace.candidates, CANDIDATES),
         ):
             write_table(table, stack.enter_context(replacing(path)), schema)

@@ -13,6 +13,7 @@ from catimage.commands.import_common import (
     check_cost_unit,
     costs_for,
     import_params,
+    prompts_table,
 )
 from catimage.data.importers.scores import ScoresFile, parse_scores
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
@@ -47,7 +48,7 @@ def run(workspace: Workspace, scores: Path, costs: Path | None, settings: list[s
     params = parse_params(tree, workspace.params)
     check_cost_unit(params, file, cost_rows, costs)
     _check_metrics(params, file)
-    _write(workspace, file, cost_rows, tree)
+    _write(workspace, file, prompts_table(file, params.gate_share), cost_rows, tree)
     print(
         f"imported into {workspace.root}: {len(file.prompts):,} prompts, {len(file.candidates)}"
         f" candidates, {len(file.scores):,} scores ({', '.join(file.metrics)})",
@@ -65,12 +66,16 @@ def _check_metrics(params: Params, file: ScoresFile) -> None:
 
 
 def _write(
-    workspace: Workspace, file: ScoresFile, costs: pd.DataFrame, tree: dict[str, Any]
+    workspace: Workspace,
+    file: ScoresFile,
+    prompts: pd.DataFrame,
+    costs: pd.DataFrame,
+    tree: dict[str, Any],
 ) -> None:
     """Write all four files, or none if one cannot be written."""
     with ExitStack() as stack:
         for table, path, schema in (
-            (file.prompts, workspace.prompts, PROMPTS),
+            (prompts, workspace.prompts, PROMPTS),
             (candidates_table(costs), workspace.candidates, CANDIDATES),
             (file.scores, workspace.scores, SCORES),
         ):

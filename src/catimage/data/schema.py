@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
-SPLITS = ("train", "val", "test")
-"""The names of the splits."""
+SPLITS = ("train", "gate", "val", "test")
+"""The names of the splits. Estimators are trained on ``train``, the rule is calibrated on ``val``,
+the router is evaluated on ``test``, and only promotion reads ``gate``.
+"""
 
 PROMPTS = pa.schema(
     [

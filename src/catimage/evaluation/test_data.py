@@ -158,7 +158,8 @@ def router_candidates(router: Router, table: Candidates) -> Candidates:
 def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Dataset:
     """Read a scores file whose prompts are all used as test prompts.
 
-    Print a warning if the file contains prompts of the train or validation split.
+    Print a warning if the file contains prompts of the train or validation split. The prompts of
+    the split ``gate`` are as new to the router as those of the test split.
 
     Args:
         path: the path of the scores file.
@@ -174,7 +175,8 @@ def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Datas
     routed_scores = scores_file.select_metric(router.metric)
     if dataset.complete:
         routed_scores.check_complete([router.metric], router.candidates)
-    other_prompts = dataset.prompts.loc[dataset.prompts["split"] != "test", "prompt"].map(folded)
+    used = dataset.prompts["split"].isin(["train", "val"])
+    other_prompts = dataset.prompts.loc[used, "prompt"].map(folded)
     overlap = int(scores_file.prompts["prompt"].map(folded).isin(other_prompts).sum())
     if overlap:
         print(
@@ -183,7 +185,7 @@ def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Datas
             flush=True,
         )
     return Dataset(
-        scores_file.prompts,
+        scores_file.prompts.assign(split="test"),
         scores_file.scores,
         dataset.candidates,
         dataset.lower_is_better,

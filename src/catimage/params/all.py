@@ -77,6 +77,11 @@ class Params(Section):
             else float(self.budget)
         )
 
+    @property
+    def gate_share(self) -> float:
+        """Share of the prompts in the split ``gate``: of the section ``import``, or of ``sample``."""
+        return self.sample.gate_share if self.imported is None else self.imported.gate_share
+
     def check_not_imported(self, stage: str) -> None:
         """Raise InputError if the data were imported, because ``stage`` would replace them."""
         if self.imported is not None:

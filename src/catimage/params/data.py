@@ -10,6 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from catimage.errors import InputError, nearest
 from catimage.params.section import Section
 
+MAX_GATE_SHARE = 0.5
+"""Maximum share of the split ``gate``, which leaves 30% of the prompts for ``train``."""
+
 
 class EncoderParams(Section):
     """The text encoder of the router.
@@ -70,11 +73,15 @@ class SampleParams(Section):
         max_similarity: maximum cosine similarity of the text embeddings of two prompts; of two
             prompts that are more similar, one is omitted.
         max_prompt_length: maximum number of characters of a prompt; longer prompts are omitted.
+        gate_share: share of the prompts in the split ``gate``, which only promotion reads. They are
+            taken from the 80% that otherwise are in ``train``; the splits ``val`` and ``test`` have
+            10% each. 0 for no such split.
     """
 
     sources: tuple[SceneSource | FileSource, ...] = Field((SceneSource(),), min_length=1)
     max_similarity: float = Field(0.75, gt=0, le=1)
     max_prompt_length: int = Field(2000, ge=1)
+    gate_share: float = Field(0.1, ge=0, le=MAX_GATE_SHARE)
 
 
 class GenerateParams(Section):
@@ -178,11 +185,13 @@ class ImportParams(Section):
         metric_reference: the reference candidate of each candidate, by name; for imported images
             only. The reference image of an image is that of the reference candidate for the same
             prompt and seed.
+        gate_share: as ``sample.gate_share``, for imported data.
     """
 
     kind: Literal["scores", "images"] = "scores"
     lower_is_better: list[str] = Field(default_factory=list)
     metric_reference: dict[str, str] = Field(default_factory=dict)
+    gate_share: float = Field(0.1, ge=0, le=MAX_GATE_SHARE)
 
     @model_validator(mode="after")
     def _settings_of_kind(self) -> Self:

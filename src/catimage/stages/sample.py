@@ -8,13 +8,13 @@ from contextlib import ExitStack
 import pandas as pd
 
 from catimage.data.prompts.diversity import select_diverse
-from catimage.data.prompts.identity import prompt_id, splits_of
+from catimage.data.prompts.identity import prompt_id, required_splits, splits_of
 from catimage.data.prompts.sources import SourcePrompts, read_source
-from catimage.data.schema import PROMPTS, SPLITS, write_table
+from catimage.data.schema import PROMPTS, write_table
 from catimage.encoders.embeddings import Embeddings
 from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
-from catimage.params import Params
+from catimage.params import Params, SampleParams
 from catimage.workspace import Workspace, replacing
 
 MIN_PROMPTS = 10
@@ -46,10 +46,10 @@ def run(workspace: Workspace, params: Params) -> None:
     embeddings = load_encoder(params.encoder).encode(prompts["prompt"].tolist(), progress=True)
     kept = select_diverse(embeddings.pooled, settings.max_similarity, progress=True)
     prompts = prompts.iloc[kept].reset_index(drop=True)
-    prompts = prompts.assign(split=splits_of(prompts["prompt"]))
+    prompts = prompts.assign(split=splits_of(prompts["prompt"], settings.gate_share))
     embeddings = embeddings.take(prompts["prompt_id"].tolist())
-    _print_summary(sources, prompts, embeddings, settings.max_similarity)
-    _check_size(prompts)
+    _print_summary(sources, prompts, embeddings, settings)
+    _check_size(prompts, settings.gate_share)
     _write(workspace, prompts, embeddings)
 
 
@@ -66,7 +66,7 @@ def _print_summary(
     sources: Sequence[SourcePrompts],
     prompts: pd.DataFrame,
     embeddings: Embeddings,
-    max_similarity: float,
+    settings: SampleParams,
 ) -> None:
     kept = prompts["source"].value_counts()
     for name in dict.fromkeys(source.name for source in sources):
@@ -77,30 +77,34 @@ def _print_summary(
             f"{f', {n_too_long:,} too long' if n_too_long else ''}, {kept.get(name, 0):,} kept",
             flush=True,
         )
-    splits = ", ".join(f"{(prompts['split'] == split).sum():,} {split}" for split in SPLITS)
+    splits = ", ".join(
+        f"{(prompts['split'] == split).sum():,} {split}"
+        for split in required_splits(settings.gate_share)
+    )
     truncated = (
         f"; {embeddings.truncated:,} truncated to the context length of the encoder"
         if embeddings.truncated
         else ""
     )
     print(
-        f"sample: {len(prompts):,} prompts with similarities below {max_similarity}:"
+        f"sample: {len(prompts):,} prompts with similarities below {settings.max_similarity}:"
         f" {splits}{truncated}",
         flush=True,
     )
 
 
-def _check_size(prompts: pd.DataFrame) -> None:
+def _check_size(prompts: pd.DataFrame, gate_share: float) -> None:
     if len(prompts) < MIN_PROMPTS:
         raise InputError(
             f"params.yaml: sample: {len(prompts)} prompts are kept, fewer than {MIN_PROMPTS}. Add"
             " sources, or raise sample.max_similarity."
         )
-    for split in SPLITS:
+    for split in required_splits(gate_share):
         if split not in set(prompts["split"]):
+            fix = ", or set sample.gate_share to 0" if split == "gate" else ""
             raise InputError(
                 f"params.yaml: sample: none of the {len(prompts)} prompts is in the {split} split."
-                " Add prompts: about 100 are needed."
+                f" Add prompts: about 100 are needed{fix}."
             )
 
 

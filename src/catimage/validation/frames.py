@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from catimage.data.prompts.diversity import nearest_earlier
-from catimage.data.prompts.identity import folded, prompt_id, splits_of
+from catimage.data.prompts.identity import folded, prompt_id, required_splits, splits_of
 from catimage.data.schema import SPLITS
 from catimage.encoders.embeddings import Embeddings
 from catimage.metrics.composite import Composite
@@ -65,6 +65,7 @@ class Requirements:
         seeds: the seeds of every prompt and candidate; None if the data were imported.
         complete_labels: whether every prompt needs a label of every candidate.
         references: the name of the reference candidate of each candidate that has one.
+        gate_share: the share of the prompts in the split ``gate``.
     """
 
     cost_unit: str
@@ -73,6 +74,7 @@ class Requirements:
     seeds: Sequence[int] | None
     complete_labels: bool
     references: Mapping[str, str] = field(default_factory=dict)
+    gate_share: float = 0.1
 
     @classmethod
     def of(cls, params: Params, references: Mapping[str, str] | None = None) -> Requirements:
@@ -86,6 +88,7 @@ class Requirements:
             seeds=None if imported is not None else params.generate.seeds,
             complete_labels=params.validation.complete_labels,
             references=references or {},
+            gate_share=params.gate_share,
         )
 
     def declarations(self, metrics: Sequence[str]) -> dict[str, Any]:
@@ -101,8 +104,8 @@ def frames(tables: ValidationTables, required: Requirements) -> dict[str, pd.Dat
     scores = tables.scores
     declarations = required.declarations(list(scores["metric"].unique()))
     result = {
-        "prompts": _prompts(tables.prompts),
-        "splits": _splits(tables.prompts),
+        "prompts": _prompts(tables.prompts, required.gate_share),
+        "splits": _splits(tables.prompts, required.gate_share),
         "candidates": _candidates(tables.candidates, required.cost_unit),
         "scores": _scores(scores, tables.prompts, declarations),
         "metrics": _metrics(scores, declarations, required.references),
@@ -113,19 +116,21 @@ def frames(tables: ValidationTables, required: Requirements) -> dict[str, pd.Dat
     return result
 
 
-def _prompts(prompts: pd.DataFrame) -> pd.DataFrame:
+def _prompts(prompts: pd.DataFrame, gate_share: float) -> pd.DataFrame:
     """Add the id and the split of each text, and the number of splits that its spellings are in."""
     texts = prompts["prompt"].dropna()
     return prompts.assign(
         id_of_text=texts.map(prompt_id),
-        split_of_id=pd.Series(splits_of(texts), texts.index, dtype=object),
+        split_of_id=pd.Series(splits_of(texts, gate_share), texts.index, dtype=object),
         splits_of_text=prompts["split"].groupby(texts.map(folded)).transform("nunique"),
     )
 
 
-def _splits(prompts: pd.DataFrame) -> pd.DataFrame:
+def _splits(prompts: pd.DataFrame, gate_share: float) -> pd.DataFrame:
+    """Return the number of prompts of each split, and the smallest number that it may have."""
     counts = prompts["split"].value_counts().reindex(list(SPLITS), fill_value=0)
-    return pd.DataFrame({"split": list(SPLITS), "prompts": counts.to_numpy()})
+    needed = [int(split in required_splits(gate_share)) for split in SPLITS]
+    return counts.rename_axis("split").reset_index(name="prompts").assign(prompts_needed=needed)
 
 
 def _candidates(candidates: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -200,34 +205,28 @@ def _better_than_reference(
 def _labels(tables: ValidationTables, required: Requirements) -> pd.DataFrame:
     """Return the numbers of existing and needed candidates and scores of every prompt and metric.
 
-    If incomplete labels are allowed, a prompt needs at least one label of each trained metric,
-    because estimators accept missing labels, but no prompt without any label.
+    Every candidate needs a score of every seed if the pool generated the images. Imported data may
+    have other seeds for each prompt, so every candidate needs one score. If incomplete labels are
+    allowed, a prompt needs at least one label of each trained metric, because estimators accept
+    missing labels, but no prompt without any label.
     """
     scores, candidates = tables.scores, tables.candidates["candidate"].unique()
     label_metrics = required.label.metrics if required.label else []
-    names = list(
-        dict.fromkeys([*required.trained_metrics, *label_metrics, *scores["metric"].unique()])
-    )
+    names = dict.fromkeys([*required.trained_metrics, *label_metrics, *scores["metric"].unique()])
     prompts = tables.prompts["prompt_id"].unique()
-    pairs = pd.MultiIndex.from_product([prompts, names], names=["prompt_id", "metric"])
+    pairs = pd.MultiIndex.from_product([prompts, list(names)], names=["prompt_id", "metric"])
     groups = scores[scores["candidate"].isin(candidates)].groupby(["prompt_id", "metric"])
     counts = groups["candidate"].agg(candidates="nunique", scores="size")
     labels = counts.reindex(pairs, fill_value=0).reset_index()
     if required.complete_labels:
         labels["candidates_needed"] = len(candidates)
-        seeds = {name: _seed_count(scores, name, required) for name in names}
+        scores_per_label = len(set(required.seeds or [0]))
     else:
         is_trained = labels["metric"].isin(required.trained_metrics)
         labels["candidates_needed"] = is_trained.astype("int64")
-        seeds = dict.fromkeys(names, 1)
-    labels["scores_needed"] = labels["candidates_needed"] * labels["metric"].map(seeds)
+        scores_per_label = 1
+    labels["scores_needed"] = labels["candidates_needed"] * scores_per_label
     return labels
-
-
-def _seed_count(scores: pd.DataFrame, metric: str, required: Requirements) -> int:
-    if required.seeds is None:
-        return int(scores.loc[scores["metric"] == metric, "seed"].nunique())
-    return len(set(required.seeds))
 
 
 def _similarity(prompt_ids: pd.Series, embeddings: Embeddings) -> pd.DataFrame:

@@ -38,7 +38,10 @@ def suites(kind: Kind) -> dict[str, ExpectationSuite]:
     """Return the suites of a kind of data, by the names of their frames."""
     expectations_of: dict[str, list[Expectation]] = {
         "prompts": _prompts(),
-        "splits": [gxe.ExpectTableRowCountToEqual(value=len(SPLITS)), _between("prompts", 1)],
+        "splits": [
+            gxe.ExpectTableRowCountToEqual(value=len(SPLITS)),
+            _at_least("prompts", "prompts_needed"),
+        ],
         "candidates": _candidates(kind),
         "scores": _scores(kind),
         "metrics": [_between("spread", MIN_SPREAD), _between("better_than_reference", 0, 0)],

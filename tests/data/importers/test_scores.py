@@ -4,8 +4,8 @@ import pytest
 
 from catimage.data.dataset import seed_scores
 from catimage.data.importers.scores import parse_costs, parse_scores
-from catimage.data.prompts.identity import prompt_id, split_of
-from catimage.data.schema import PROMPTS, SCORES
+from catimage.data.prompts.identity import prompt_id
+from catimage.data.schema import SCORES
 from catimage.errors import InputError
 
 HEADER = ["prompt", "candidate", "seed", "metric", "value"]
@@ -38,10 +38,9 @@ def write_csv(tmp_path):
 
 def test_the_tables_of_prompts_and_scores_have_their_schemas(write_csv):
     file = parse_scores(write_csv(valid_rows()))
-    assert list(file.prompts) == PROMPTS.names
+    assert list(file.prompts) == ["prompt_id", "prompt", "source"]
     assert list(file.scores) == SCORES.names
     assert file.prompts["prompt_id"].tolist() == [prompt_id("a cat"), prompt_id("a dog")]
-    assert file.prompts["split"].tolist() == [split_of(i) for i in file.prompts["prompt_id"]]
     assert set(file.prompts["source"]) == {"scores.csv"}
     assert (file.candidates, file.metrics) == (["cheap", "expensive"], ["clip_score", "nima"])
     values = seed_scores(

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from catimage.data.dataset import Candidates
-from catimage.data.prompts.identity import prompt_id, split_of
+from catimage.data.prompts.identity import prompt_id, splits_of
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.errors import InputError
 from catimage.evaluation.evaluate import Evaluation
@@ -101,7 +101,7 @@ def write_tables(workspace, n=220):
     """
     rng, texts = np.random.default_rng(0), prompts_of(n)
     ids = [prompt_id(t) for t in texts]
-    splits = [split_of(i) for i in ids]
+    splits = splits_of(texts, 0.1)
     columns = {"prompt_id": ids, "prompt": texts, "source": "made up", "split": splits}
     write_table(pd.DataFrame(columns), workspace.prompts, PROMPTS)
     rows = [(c, "mini", int(c[-1]), cost, "tflops") for c, cost in COST.items()]

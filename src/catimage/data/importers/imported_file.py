@@ -13,8 +13,7 @@ import pandas as pd
 from catimage.common.arrays import Ints
 from catimage.data.importers.delimited import TextColumns
 from catimage.data.prompts.cleaning import clean
-from catimage.data.prompts.identity import prompt_id, splits_of
-from catimage.data.schema import PROMPTS
+from catimage.data.prompts.identity import prompt_id
 from catimage.errors import InputError, nearest
 
 Number = TypeVar("Number", int, float)
@@ -26,8 +25,8 @@ class ImportedFile:
 
     Attributes:
         path: the file.
-        prompts: the prompts in the order of their first rows, in the schema ``PROMPTS``; ``source``
-            is the name of the file and ``split`` is computed from the hash of the text.
+        prompts: the prompts in the order of their first rows, with the columns ``prompt_id``,
+            ``prompt`` and ``source`` (the name of the file).
         table: one row per row of the file, with the columns ``prompt_id``, ``candidate``, ``seed``
             and those that only files of scores or only files of images have.
         line_numbers: the line of the file on which each row of ``table`` begins, (n_rows,).
@@ -73,7 +72,7 @@ def abbreviated(text: str, length: int = 60) -> str:
 
 
 def parse_prompts(rows: TextColumns) -> tuple[list[str], pd.DataFrame]:
-    """Return the ``prompt_id`` of each row, and the prompts in the schema ``PROMPTS``.
+    """Return the ``prompt_id`` of each row, and the prompts (``ImportedFile.prompts``).
 
     Raises:
         InputError: a prompt is empty or too long (:func:`catimage.data.prompts.cleaning.clean`).
@@ -86,8 +85,7 @@ def parse_prompts(rows: TextColumns) -> tuple[list[str], pd.DataFrame]:
     prompts = pd.DataFrame(
         {"prompt_id": ids.values(), "prompt": texts.values(), "source": rows.path.name}
     ).drop_duplicates("prompt_id", ignore_index=True)
-    prompts["split"] = splits_of(prompts["prompt"])
-    return [ids[text] for text in rows.columns["prompt"]], prompts[PROMPTS.names]
+    return [ids[text] for text in rows.columns["prompt"]], prompts
 
 
 def parse_names(rows: TextColumns, column: str) -> list[str]:

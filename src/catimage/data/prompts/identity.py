@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
 from catimage.common.arrays import Floats
+from catimage.data.schema import SPLITS
 
 _SYMBOL = re.compile(r"[^\w\s]|_")
 
@@ -33,34 +33,40 @@ def folded(prompt: str) -> str:
 
     A prompt that consists of punctuation is only normalised.
     """
-    text = unicodedata.normalize("NFKC", prompt).casefold()
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", prompt).casefold())
     kept = _SYMBOL.sub(
         lambda match: " " if unicodedata.category(match[0]).startswith("P") else match[0], text
     )
     return " ".join(kept.split()) or normalise(prompt)
 
 
-def splits_of(prompts: Iterable[str]) -> list[str]:
-    """Return the split of each prompt: ``train``, ``val`` or ``test``.
+def split_of(prompt: str, gate_share: float) -> str:
+    """Return the split of a prompt: ``train``, ``gate``, ``val`` or ``test``.
 
-    Spellings of one text (:func:`folded`) are put into the same split, by the hash of the folded
-    text, because a test prompt that differs from a training prompt in case only would bias the
-    results. All other prompts are split by the hash of their ``prompt_id``, and keep their split
-    when prompts with other texts are added.
+    The split is determined by the hash of the folded text (:func:`folded`) only. A prompt therefore
+    keeps its split when prompts are added, and all spellings of a text are in the same split: a
+    test prompt that differs from a training prompt only in case would bias the results. 10% of the
+    prompts are in ``val`` and 10% in ``test``. ``gate``, which only promotion reads, is taken from
+    the 80% that otherwise are in ``train``, so that ``val`` and ``test`` do not depend on its size.
+
+    Args:
+        prompt: the text of the prompt.
+        gate_share: the share of the prompts in ``gate``, from 0 to 0.8.
     """
-    texts = list(prompts)
-    ids, forms = [prompt_id(p) for p in texts], [folded(p) for p in texts]
-    spellings = Counter(form for _, form in set(zip(ids, forms, strict=True)))
-    return [
-        split_of(prompt_id(form) if spellings[form] > 1 else identifier)
-        for identifier, form in zip(ids, forms, strict=True)
-    ]
+    position = _uniform_hash(f"split:{prompt_id(folded(prompt))}")
+    if position < 0.8:
+        return "train" if position < 0.8 - gate_share else "gate"
+    return "val" if position < 0.9 else "test"
 
 
-def split_of(identifier: str) -> str:
-    """Return the split (train 80%, val 10%, test 10%) of a prompt, by the hash of its id."""
-    position = _uniform_hash(f"split:{identifier}")
-    return "train" if position < 0.8 else "val" if position < 0.9 else "test"
+def splits_of(prompts: Iterable[str], gate_share: float) -> list[str]:
+    """Return the split of each prompt, see :func:`split_of`."""
+    return [split_of(prompt, gate_share) for prompt in prompts]
+
+
+def required_splits(gate_share: float) -> list[str]:
+    """Return the names of the splits that must have prompts: ``gate`` only if its share is not 0."""
+    return [split for split in SPLITS if split != "gate" or gate_share]
 
 
 def prompt_draws(prompts: Iterable[str]) -> Floats:
