@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -92,3 +93,15 @@ def test_stored_embeddings_are_read_once_until_the_folder_changes(tmp_path, monk
     first = [stored_embeddings(folder) for _ in range(2)]
     RecordingEncoder().encode(["a", "bb"]).save(folder)
     assert (len(first[1]), len(stored_embeddings(folder)), len(reads)) == (1, 2, 2)
+
+
+def test_concurrent_threads_fill_the_cache_without_counting_a_prompt_twice():
+    encoder = CachedEncoder(RecordingEncoder())
+    prompts = [["a" * n, "b" * n] for n in range(1, 21)]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(encoder.encode, prompts * 10))
+    assert [e.pooled[:, 0].tolist() for e in found] == [[n, n] for n in range(1, 21)] * 10
+    sizes = [
+        row.pooled.nbytes + row.layers.nbytes + row.tokens.nbytes for row in encoder._rows.values()
+    ]
+    assert encoder._bytes == sum(sizes) + 40 * cache._PROMPT_OVERHEAD

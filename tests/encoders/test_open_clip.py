@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import open_clip
@@ -198,3 +199,22 @@ def test_a_text_encoder_that_does_not_pool_at_the_end_token_is_rejected(tmp_path
 def test_a_revision_that_cannot_be_downloaded_is_rejected():
     with pytest.raises(InputError, match="cannot download hf-hub:nobody/nothing at revision 'abc'"):
         load_encoder(EncoderParams(model="hf-hub:nobody/nothing", revision="abc"))
+
+
+def test_truncated_token_ids_equal_those_of_the_tokenizer(encoder, source):
+    prompts = ["red", "red " * (encoder.context - 2), "red " * encoder.context, "blue " * 500]
+    expected = open_clip.get_tokenizer(source)(prompts)
+    ids, lengths, truncated = encoder._tokenize(prompts)
+    assert torch.equal(ids, expected[:, : ids.shape[1]])
+    assert lengths.tolist() == [3, encoder.context, encoder.context, encoder.context]
+    assert truncated.tolist() == [False, False, True, True]
+
+
+def test_concurrent_threads_get_the_embeddings_of_sequential_calls(encoder):
+    prompts = [f"{'red ' * n}circle" for n in (1, 20, encoder.context - 3, encoder.context, 200)]
+    expected = [encoder.encode([prompt]) for prompt in prompts]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda i: encoder.encode([prompts[i % 5]]), range(200)))
+    for i, embedded in enumerate(found):
+        np.testing.assert_allclose(embedded.pooled, expected[i % 5].pooled, atol=1e-6)
+        assert embedded.cut.tolist() == expected[i % 5].cut.tolist()

@@ -1,5 +1,6 @@
 """Tests of the encoder with a small BERT with random weights, saved by sentence-transformers."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,12 @@ def test_invalid_models_are_rejected(folder, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot load"):
         load_encoder(EncoderParams(model=f"sentence-transformers:{tmp_path}"))
+
+
+def test_concurrent_threads_get_the_embeddings_of_sequential_calls(encoder):
+    expected = [encoder.encode([prompt]) for prompt in PROMPTS]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda i: encoder.encode([PROMPTS[i % 4]]), range(200)))
+    for i, embedded in enumerate(found):
+        np.testing.assert_allclose(embedded.pooled, expected[i % 4].pooled, atol=1e-6)
+        assert embedded.cut.tolist() == expected[i % 4].cut.tolist()

@@ -45,6 +45,7 @@ class CachedEncoder:
         self.name, self.context = encoder.name, encoder.context
         self._encoder, self._max_bytes, self._bytes = encoder, max_bytes, 0
         self._rows: dict[str, Embeddings] = {}
+        self._lock = Lock()
         self._last: tuple[list[str], Embeddings] | None = None
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
@@ -70,7 +71,8 @@ class CachedEncoder:
             self._rows = rows
 
     def _encode(self, prompts: list[str], progress: bool) -> Embeddings:
-        rows = {p: self._rows[p] for p in prompts if p in self._rows}
+        cache = self._rows  # read once: another thread may replace it
+        rows = {p: row for p in prompts if (row := cache.get(p)) is not None}
         missing = list(dict.fromkeys(p for p in prompts if p not in rows))
         if missing == prompts:
             embeddings = self._encoder.encode(prompts, progress)
@@ -88,10 +90,12 @@ class CachedEncoder:
         for i, prompt in enumerate(prompts):
             row = _row(embeddings, i)
             size = row.pooled.nbytes + row.layers.nbytes + row.tokens.nbytes + _PROMPT_OVERHEAD
-            if self._bytes + size > self._max_bytes:
-                return
-            self._rows[prompt] = row
-            self._bytes += size
+            with self._lock:
+                if self._bytes + size > self._max_bytes:
+                    return
+                if prompt not in self._rows:
+                    self._rows[prompt] = row
+                    self._bytes += size
 
 
 def _row(embeddings: Embeddings, i: int) -> Embeddings:

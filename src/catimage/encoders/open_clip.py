@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,13 @@ class OpenClipEncoder:
         self._text = getattr(model, "text", model)  # open_clip's CLIP class is the text encoder
         self._end = _end_token(spec, self._text)
         self.context = int(self._text.context_length)
+        self._tokenizer_lock = Lock()
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Return the embeddings of at least one prompt; ``progress`` shows a progress bar.
 
         Except for rounding, the embedding of a prompt does not depend on the other prompts. Prompts
-        longer than ``context`` tokens are truncated.
+        longer than ``context`` tokens are truncated. Several threads may call this method.
         """
         return encode_in_batches(prompts, self._encode_batch, BATCH_SIZE, progress)
 
@@ -75,10 +77,9 @@ class OpenClipEncoder:
         """Return pooled embeddings (n_prompts, width) with gradients, on the device of the text
         tower. They are not scaled to unit length.
         """
-        ids = self._tokenizer(prompts)
-        lengths = self._lengths(ids)
+        ids, lengths, _ = self._tokenize(prompts)
         device = self._text.positional_embedding.device
-        states, _ = self._hidden_states(ids[:, : int(lengths.max())].to(device))
+        states, _ = self._hidden_states(ids.to(device))
         return self._pool(states, lengths)
 
     def _pool(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -92,9 +93,8 @@ class OpenClipEncoder:
 
     @torch.inference_mode()
     def _encode_batch(self, prompts: list[str]) -> Embeddings:
-        ids = self._tokenizer(prompts)
-        lengths = self._lengths(ids)
-        states, layers = self._hidden_states(ids[:, : int(lengths.max())])
+        ids, lengths, truncated = self._tokenize(prompts)
+        states, layers = self._hidden_states(ids)
         mask = torch.arange(states.shape[1]) < lengths[:, None]
         return Embeddings(
             prompt_ids=[prompt_id(p) for p in prompts],
@@ -102,7 +102,7 @@ class OpenClipEncoder:
             layers=token_means(layers, mask),
             tokens=states[mask].half().numpy(),
             offsets=np.concatenate([[0], np.cumsum(lengths.numpy())]).astype(np.int64),
-            cut=self._truncated(prompts, lengths),
+            cut=truncated,
             encoder=self.name,
         )
 
@@ -127,14 +127,25 @@ class OpenClipEncoder:
         ends = ids if self._end is None else (ids == self._end).int()
         return ends.argmax(1) + 1
 
-    def _truncated(self, prompts: list[str], lengths: torch.Tensor) -> NDArray[np.bool_]:
-        """Return the mask of the prompts that have more than ``context`` tokens, (n_prompts,)."""
-        truncated: NDArray[np.bool_] = (lengths == self.context).numpy()
-        if truncated.any():
-            full = [p for p, is_full in zip(prompts, truncated, strict=True) if is_full]
-            ids = self._tokenizer(full, context_length=self.context + 1)
-            truncated[truncated] = (self._lengths(ids) > self.context).numpy()
-        return truncated
+    def _tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.bool_]]:
+        """Return token ids, truncated to ``context`` tokens and to the longest prompt.
+
+        The tokenizer is called once, with room for one more token than ``context``, which shows
+        which prompts are truncated. Its settings never change, and a lock protects it, because the
+        tokenizers of Hugging Face keep the settings of truncation in a state that all threads
+        share.
+
+        Returns:
+            The ids (n_prompts, length), the number of tokens of each prompt (n_prompts,), and the
+            mask of the prompts that were truncated (n_prompts,).
+        """
+        with self._tokenizer_lock:
+            ids = self._tokenizer(prompts, context_length=self.context + 1)
+        lengths = self._lengths(ids)
+        truncated = lengths > self.context
+        ids[truncated, self.context - 1] = ids[truncated, self.context]  # the end token
+        lengths = lengths.clamp(max=self.context)
+        return ids[:, : int(lengths.max())], lengths, truncated.numpy()
 
 
 def load_clip(spec: EncoderParams) -> tuple[Any, Any]:

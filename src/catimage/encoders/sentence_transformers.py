@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -43,13 +44,14 @@ class SentenceTransformerEncoder:
     def __init__(self, spec: EncoderParams) -> None:
         self.name = spec.name
         self._model = _load(spec)
+        self._tokenizer_lock = Lock()  # calls of the tokenizer change its settings
         limit = self._model.max_seq_length
         self.context = int(limit) if limit and np.isfinite(limit) else sys.maxsize
 
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Return the embeddings of at least one prompt; ``progress`` shows a progress bar.
 
-        Prompts longer than ``context`` tokens are truncated.
+        Prompts longer than ``context`` tokens are truncated. Several threads may call this method.
         """
         return encode_in_batches(prompts, self._encode_batch, BATCH_SIZE, progress)
 
@@ -72,10 +74,9 @@ class SentenceTransformerEncoder:
         name = model.default_prompt_name
         instruction = model.prompts.get(name) if name else None
         device = next(model.parameters()).device
-        features = {
-            k: v.to(device) if hasattr(v, "to") else v
-            for k, v in model.preprocess(prompts, prompt=instruction).items()
-        }
+        with self._tokenizer_lock:
+            inputs = model.preprocess(prompts, prompt=instruction)
+        features = {k: v.to(device) if hasattr(v, "to") else v for k, v in inputs.items()}
         output: dict[str, Any] = model(features)
         pooled = output["sentence_embedding"][:, : model.truncate_dim]
         return output | {"sentence_embedding": pooled}
@@ -108,8 +109,9 @@ class SentenceTransformerEncoder:
         """Return the mask of the prompts that have more than ``context`` tokens, (n_prompts,)."""
         truncated = lengths >= self.context
         for i in np.flatnonzero(truncated):
-            ids = self._model.tokenizer(prompts[i], truncation=False, verbose=False)["input_ids"]
-            truncated[i] = len(ids) > self.context
+            with self._tokenizer_lock:
+                encoded = self._model.tokenizer(prompts[i], truncation=False, verbose=False)
+            truncated[i] = len(encoded["input_ids"]) > self.context
         return truncated
 
 
