@@ -32,7 +32,7 @@ DISTRIBUTIONS = {
 """Names of distributions that differ from the name of the package. Others are looked up slowly."""
 NOT_INSTALLED = "not installed"
 PUBLIC_API = "catimage"
-"""The ``__init__`` of this package has only the lazy exports of the public API, so closures omit it."""
+"""The ``__init__`` of this package has only lazy exports, so closures omit it."""
 
 
 @dataclass(frozen=True)
