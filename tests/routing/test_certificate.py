@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from catimage.errors import InputError
+from catimage.routing.betting import is_certified
 from catimage.routing.calibration import calibrate_to_budget
-from catimage.routing.certificate import CertifiedRules, Certifier, cheapest_rule, is_certified
+from catimage.routing.certificate import CertifiedRules, Certifier, cheapest_rule
 from catimage.routing.policy import choose
 from tests.routing.problems import problems
 
@@ -142,3 +143,61 @@ def test_one_candidate_and_candidates_of_equal_quality_need_no_lambda():
     assert CertifiedRules.compute(certifier, 4).budgets[0] == 2
     equal_quality = Certifier(np.ones((40, 4)), COST, 0.9)
     assert equal_quality.rule(4.0).lam.tolist() == [0.0]
+
+
+def test_a_budget_slightly_above_the_calibrated_one_does_not_get_a_smaller_rule():
+    """The calibrated budget lies between two evenly spaced budgets, so it must be one of the
+    certified budgets itself.
+    """
+    predicted, budget = heavy_tailed(np.random.default_rng(0), 200), 6.3
+    certifier = Certifier(predicted, COST, 0.9)
+    rule = certifier.rule(budget)
+    certified = CertifiedRules.compute(certifier, 32, True, budget)
+    assert budget in certified.budgets
+    for served in (budget, budget * (1 + 1e-12), budget + 1e-6, budget + 0.1):
+        assert mean_cost(certified.within(served), predicted) >= mean_cost(rule, predicted)
+    evenly_spaced = CertifiedRules.compute(certifier, 32)
+    smaller = mean_cost(evenly_spaced.within(budget + 1e-6), predicted)
+    assert smaller < mean_cost(rule, predicted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.floats(0.01, 0.99), st.booleans())
+def test_a_larger_certified_budget_never_has_a_lower_cost_or_quality(problem, share, mix):
+    predicted, cost = np.tile(problem[0][0], (12, 1)), problem[1]
+    low, high = float(cost.min()), float(cost.max())
+    budget = low + share * (high - low)
+    certified = CertifiedRules.compute(Certifier(predicted, cost, 0.6), 16, mix, budget)
+    served = np.sort([*np.linspace(low, high, 23), budget, budget * (1 + 1e-6), budget + 0.01])
+    rules = [certified.within(float(b)) for b in served]
+    chosen = [rule.choose_by_part(predicted, cost) for rule in rules]
+    pairs = list(zip(rules, chosen, strict=True))
+    costs = [rule.expected(choice, cost).mean() for rule, choice in pairs]
+    qualities = [rule.expected(choice, predicted).mean() for rule, choice in pairs]
+    assert (np.diff(costs) >= -1e-7).all()
+    assert (np.diff(qualities) >= -1e-7).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=30),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0.5, 0.99),
+)
+def test_the_certification_test_is_monotone_in_the_budget(spent, budget, increase, confidence):
+    costs, count = np.array(spent), np.ones(len(spent), int)
+    if is_certified(costs, count, budget, (0, 1), confidence):
+        assert is_certified(costs, count, budget + increase * (1 - budget), (0, 1), confidence)
+
+
+def test_candidates_that_cost_almost_nothing_can_be_certified():
+    rng = np.random.default_rng(0)
+    for cost in ([0.0, 1e-300], [0.0, 1e-17, 1.0], [1e9, 1e9 + 1], [0.0, 0.0]):
+        predicted, costs = rng.random((300, len(cost))), np.array(cost)
+        low, high = float(costs.min()), float(costs.max())
+        certifier = Certifier(predicted, costs, 0.9)
+        for budget in (low, low + 1e-18, (low + high) / 2, high):
+            rule = certifier.rule(budget) or cheapest_rule(predicted, costs)
+            spent = rule.expected(rule.choose_by_part(predicted, costs), costs).mean()
+            assert spent <= budget * (1 + 1e-9)

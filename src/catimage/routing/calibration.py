@@ -206,7 +206,7 @@ def _calibrate_with_confidence(
             f" {certifier.smallest_budget():.4g} can be kept with a confidence of {nominal:g}"
         )
     curve = deferral_curve(predicted, cost, labels)
-    certified = CertifiedRules.compute(certifier, CERTIFIED_BUDGETS, mix)
+    certified = CertifiedRules.compute(certifier, CERTIFIED_BUDGETS, mix, budget)
     return CalibratedRule(rule, budget, 0.0, curve, certified=certified, note=note)
 
 

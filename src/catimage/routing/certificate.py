@@ -35,16 +35,13 @@ from typing import Self
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
-from catimage.routing.curve import deferral_curve
+from catimage.routing.betting import is_certified
+from catimage.routing.curve import BUDGET_TOLERANCE, deferral_curve
 from catimage.routing.policy import choose
 from catimage.routing.randomized import RoutingRule, check_budget
 
 LAMBDAS_PER_OCTAVE = 256
 """Number of lambdas per factor of 2."""
-STAKES = (1.0, 0.5, 0.25)
-"""Standard deviations of costs for which the stakes are optimal, as shares of the largest one that
-costs with a mean equal to the budget can have.
-"""
 
 
 class Certifier:
@@ -66,7 +63,8 @@ class Certifier:
         self.predicted, self.cost, self.confidence = predicted, cost, confidence
         self.low, self.high = float(cost.min()), float(cost.max())
         switches = deferral_curve(predicted, cost).lam[1:]
-        switches = switches[switches > 0] if (switches > 0).any() else np.ones(1)
+        usable = (switches > 0) & np.isfinite(switches)
+        switches = switches[usable] if usable.any() else np.ones(1)
         self.first = int(np.floor(LAMBDAS_PER_OCTAVE * np.log2(switches[0]))) - 1
         self.last = int(np.ceil(LAMBDAS_PER_OCTAVE * np.log2(switches[-1]))) + 1
         self._chosen_by_lambda: dict[int, Ints] = {}
@@ -138,16 +136,29 @@ class CertifiedRules:
     rules: tuple[RoutingRule, ...]
 
     @classmethod
-    def compute(cls, certifier: Certifier, steps: int, mix: bool = True) -> Self:
-        """Find the certified rules of ``steps`` evenly spaced budgets; see :meth:`Certifier.rule`.
+    def compute(
+        cls, certifier: Certifier, steps: int, mix: bool = True, calibrated: float | None = None
+    ) -> Self:
+        """Find the certified rules of evenly spaced budgets; see :meth:`Certifier.rule`.
 
         The first rule, for the cost of the cheapest candidate, always selects this candidate.
         Budgets without a certified rule, and budgets above that of the first rule with lambda 0,
-        are omitted.
+        are omitted. The rule of a larger budget is never cheaper, because the test of
+        :func:`~catimage.routing.betting.is_certified` is monotone in the budget.
+
+        Args:
+            certifier: finds the rule of one budget.
+            steps: number of evenly spaced budgets.
+            mix: whether a rule may be a mixture of two successive lambdas.
+            calibrated: the calibrated budget, which is included, so that a budget slightly above it
+                has its rule and not that of the next lower evenly spaced budget.
         """
         budgets = [certifier.low]
         rules = [cheapest_rule(certifier.predicted, certifier.cost)]
-        for budget in np.linspace(certifier.low, certifier.high, steps + 1)[1:].tolist():
+        grid = np.linspace(certifier.low, certifier.high, steps + 1)[1:]
+        if calibrated is not None and calibrated > certifier.low:
+            grid = np.union1d(grid, calibrated)
+        for budget in grid.tolist():
             rule = certifier.rule(budget, mix)
             if rule is None:
                 continue
@@ -182,36 +193,9 @@ class CertifiedRules:
 
     def within(self, budget: float) -> RoutingRule:
         """Return the rule of the largest certified budget that is at most ``budget``."""
-        i = int(np.searchsorted(self.budgets, budget * (1 + 1e-12), side="right")) - 1
+        limit = budget * (1 + BUDGET_TOLERANCE)
+        i = int(np.searchsorted(self.budgets, limit, side="right")) - 1
         return self.rules[max(i, 0)]
-
-
-def is_certified(
-    spent: Floats, count: Ints, budget: float, cost_range: tuple[float, float], confidence: float
-) -> bool:
-    """Test whether the true mean of observed costs is below a budget.
-
-    Args:
-        spent: distinct values of the observed costs, (n_values,).
-        count: number of observations of each value, (n_values,).
-        budget: mean cost per image.
-        cost_range: the lowest and the highest possible cost.
-        confidence: minimum probability that the test fails if the true mean is at least the budget,
-            between 0 and 1, exclusive.
-
-    Returns:
-        Whether the test passes.
-    """
-    low, high = cost_range
-    if budget >= high:
-        return True
-    if budget <= low:
-        return False
-    mean, level = (budget - low) / (high - low), -np.log1p(-confidence)
-    spread = np.sqrt(mean * (1 - mean)) * np.array(STAKES)
-    stakes = np.minimum(np.sqrt(2 * level / count.sum()) / spread, 0.999 / (1 - mean))
-    gains = np.log1p(-stakes[:, None] * ((spent - low) / (high - low) - mean)) @ count
-    return bool(np.logaddexp.reduce(gains) - np.log(len(stakes)) >= level)
 
 
 def cheapest_rule(predicted: Floats, cost: Floats) -> RoutingRule:
@@ -226,7 +210,8 @@ def cheapest_rule(predicted: Floats, cost: Floats) -> RoutingRule:
 
 
 def _lambda(k: int) -> float:
-    return float(2.0 ** (k / LAMBDAS_PER_OCTAVE))
+    with np.errstate(over="ignore"):  # infinity selects the cheapest candidate
+        return float(np.exp2(k / LAMBDAS_PER_OCTAVE))
 
 
 def _first_true(test: Callable[[int], bool], low: int, high: int) -> int:

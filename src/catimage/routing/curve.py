@@ -12,18 +12,23 @@ and a grid of 1,000 lambdas takes 36 s (``make bench``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from catimage.common.arrays import Floats, Ints
+from catimage.routing.envelope import switches
 from catimage.routing.policy import check_shapes
 
+BUDGET_TOLERANCE = 1e-9
+"""Share of a budget by which a mean cost may exceed it, because of rounding errors.
+
+It is a share of the budget itself, not of the highest cost: a budget of 0 allows only a mean cost
+of 0, however expensive the other candidates are.
+"""
 _TOLERANCE = 1e-9
 """Relative difference below which two lambdas are treated as equal."""
-_BLOCK = 4096
-"""Number of prompts processed together, so that the arrays fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class DeferralCurve:
                 constant above the cost of the best point; otherwise it is a step function.
         """
         if not high > low:  # the mean of equal costs may differ from each cost by rounding
-            return float(self.quality[self.cost <= high * (1 + 1e-12)].max())
+            return float(self.quality[self.cost <= high * (1 + BUDGET_TOLERANCE)].max())
         rows = np.argsort(self.cost, kind="stable")
         best = np.maximum.accumulate(self.quality[rows])
         edges = np.append(np.clip(self.cost[rows], low, high), high)
@@ -108,16 +113,28 @@ def deferral_curve(predicted: Floats, cost: Floats, actual: Floats | None = None
         raise ValueError("a curve needs at least one prompt")
     n = len(predicted)
     labels, n_labelled = (predicted, n) if actual is None else _labelled(actual, predicted.shape)
-    start, lam, row, old, new = _switches(predicted, cost)
-    cost_change = np.cumsum(cost[new] - cost[old])
+    start, lam, row, old, new = switches(predicted, cost)
+    # Savings are summed from the cheapest point upwards: the sums of positive numbers have small
+    # relative errors, and the last point costs exactly as much as the cheapest candidate.
+    savings = np.append(np.cumsum((cost[old] - cost[new])[::-1])[::-1], 0.0)
+    costs = float(cost.min()) + savings / n
     quality_change = np.cumsum(labels[row, new] - labels[row, old])
     lam = np.concatenate([[0.0], lam])
-    costs = cost[start].mean() + np.concatenate([[0.0], cost_change]) / n
     first_quality = labels[np.arange(n), start].sum()
     quality = (first_quality + np.concatenate([[0.0], quality_change])) / n_labelled
-    # Switches whose lambdas are equal up to rounding form one point.
-    last = np.append(lam[1:] > lam[:-1] * (1 + 2 * _TOLERANCE), True)
+    last = last_of_equal(lam)
     return DeferralCurve(lam[last], costs[last], quality[last])
+
+
+def last_of_equal(lam: Floats) -> NDArray[np.bool_]:
+    """Return whether each lambda is the last of those that are equal up to rounding.
+
+    Switches with equal lambdas form one point of the curve.
+
+    Args:
+        lam: 0, then the lambda of every switch, (1 + n_switches,), ascending.
+    """
+    return np.append(lam[1:] > lam[:-1] * (1 + 2 * _TOLERANCE), True)
 
 
 def _labelled(actual: Floats, shape: tuple[int, ...]) -> tuple[Floats, int]:
@@ -139,81 +156,6 @@ def _labelled(actual: Floats, shape: tuple[int, ...]) -> tuple[Floats, int]:
         actual = actual.copy()
         actual[incomplete] = 0.0
     return actual, len(actual) - len(incomplete)
-
-
-def _switches(predicted: Floats, cost: Floats) -> tuple[Ints, Floats, Ints, Ints, Ints]:
-    """Return the candidates selected at lambda = 0, and every switch to another candidate.
-
-    Returns:
-        The selected candidates, (n_prompts,), and four arrays (n_switches,), sorted by lambda:
-        the lambda, the position of the prompt, the old and the new candidate of each switch.
-    """
-    order = np.argsort(cost, kind="stable")
-    starts, switches = [], [(np.zeros(0), *(np.zeros(0, int) for _ in range(3)))]
-    for first in range(0, len(predicted), _BLOCK):
-        quality = predicted[first : first + _BLOCK, order]
-        choice = np.argmax(quality, axis=1)
-        starts.append(order[choice])
-        switches += [
-            (lam, rows + first, order[old], order[new])
-            for lam, rows, old, new in _walk_envelopes(quality, cost[order], choice)
-        ]
-    lam, row, old, new = (np.concatenate(part) for part in zip(*switches, strict=True))
-    by_lam = np.argsort(lam)  # the order of equal lambdas is irrelevant: they become one point
-    return np.concatenate(starts), lam[by_lam], row[by_lam], old[by_lam], new[by_lam]
-
-
-def _walk_envelopes(
-    quality: Floats, cost: Floats, choice: Ints
-) -> Iterator[tuple[Floats, Ints, Ints, Ints]]:
-    """Follow the upper envelopes of all prompts together, one switch per prompt and iteration.
-
-    Args:
-        quality: predicted quality, (n_prompts, n_candidates).
-        cost: (n_candidates,), ascending.
-        choice: candidate of each prompt at lambda = 0, (n_prompts,).
-
-    Yields:
-        The lambdas, the positions of the prompts, the old and the new candidates. The iteration
-        ends when every prompt has reached a candidate with the lowest cost.
-    """
-    saving = cost[:, None] - cost
-    cheaper = saving > 0
-    saving, not_cheaper = np.where(cheaper, saving, 1.0), np.where(cheaper, 0.0, np.inf)
-    rows = np.arange(len(quality))
-    while True:
-        unfinished = cost[choice] > cost[0]
-        rows, choice = rows[unfinished], choice[unfinished]
-        if not len(rows):
-            return
-        lam, successor = _next_switch(quality[rows], choice, saving, not_cheaper)
-        yield lam, rows, choice, successor
-        choice = successor
-
-
-def _next_switch(
-    quality: Floats, choice: Ints, saving: Floats, not_cheaper: Floats
-) -> tuple[Floats, Ints]:
-    """Find the smallest lambda at which each prompt switches to a cheaper candidate.
-
-    Args:
-        quality: predicted quality, (n_prompts, n_candidates).
-        choice: current candidate of each prompt, (n_prompts,).
-        saving: ``saving[i, j]`` is the cost of candidate i minus that of candidate j, or 1 if j is
-            not cheaper, (n_candidates, n_candidates).
-        not_cheaper: infinity where candidate j is not cheaper than candidate i, otherwise 0,
-            (n_candidates, n_candidates).
-
-    Returns:
-        The lambdas and the new candidates, (n_prompts,) each. Of several candidates with the same
-        lambda, the cheapest is the new one.
-    """
-    every = np.arange(len(quality))
-    crossing = quality[every, choice][:, None] - quality
-    crossing /= saving[choice]
-    crossing += not_cheaper[choice]
-    successor = np.argmin(crossing, axis=1)
-    return crossing[every, successor].clip(0), successor
 
 
 def lambda_of_point(curve: DeferralCurve, i: int) -> float:

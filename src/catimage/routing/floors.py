@@ -114,6 +114,9 @@ def best_with_floors(problem: FloorProblem) -> FloorSolution:
     """
     check_budget(problem.budget, float(problem.cost.min()))
     floors, target, best = problem.floors, problem.floors.copy(), None
+    # Relative to the labels too: the mean of labels of both signs rounds to 1e-17, not to 0.
+    largest = np.nanmax(np.abs(problem.labels), axis=(1, 2))
+    rounding = _ROUNDING * np.maximum(np.abs(floors), largest)
     last: FloorSolution | None = None
     for _ in range(_MAX_ROUNDS):
         optimum = optimal_rule(problem.predicted, problem.cost, problem.budget, target)
@@ -121,7 +124,7 @@ def best_with_floors(problem: FloorProblem) -> FloorSolution:
             break
         last = _evaluate_rule(optimum.rule, problem)
         shortfall = floors - last.mean_labels
-        shortfall[np.abs(shortfall) <= _ROUNDING * np.maximum(np.abs(floors), 1e-300)] = 0.0
+        shortfall[np.abs(shortfall) <= rounding] = 0.0
         if (shortfall <= 0).all() and (best is None or last.quality > best.quality):
             best = last
         active = (shortfall > 0) | (optimum.rule.multipliers > 0).any(axis=0)

@@ -186,7 +186,7 @@ def _shift_within(shifts: Floats, cost: Floats, budget: float) -> WeightShift:
     mean = cost[0] + np.concatenate([[0.0], np.cumsum(added[order])]) / n_prompts
     if mean[-1] <= budget:
         return WeightShift(float(moves[-1] + 1) if len(moves) else 0.0, float(mean[-1]))
-    n_moves = int(np.searchsorted(mean, budget, side="right")) - 1  # within the budget
+    n_moves = max(int(np.searchsorted(mean, budget, side="right")) - 1, 0)  # within the budget
     n_moves = int(np.searchsorted(moves, moves[n_moves], side="left"))  # equal shifts move together
     gap = moves[n_moves] - moves[n_moves - 1] if n_moves else np.inf
     return WeightShift(float(moves[n_moves] - min(_INSIDE, gap / 2)), float(mean[n_moves]))

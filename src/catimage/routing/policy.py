@@ -33,6 +33,9 @@ def choose(quality: Floats, cost: Floats, lam: float) -> Ints:
     The selected candidate m maximises ``quality[:, m] - lam * cost[m]``. If several candidates are
     tied, the cheapest of them is selected; if their costs are equal, the first one.
 
+    Qualities are compared relative to the highest quality of the prompt and costs relative to the
+    lowest cost, so that large common values do not hide small differences.
+
     Args:
         quality: predicted quality, (n_prompts, n_candidates), higher is better.
         cost: cost of one image, (n_candidates,), in any unit.
@@ -52,4 +55,7 @@ def choose(quality: Floats, cost: Floats, lam: float) -> Ints:
     if np.isinf(lam):
         cheapest = order[cost[order] == cost[order[0]]]
         return np.asarray(cheapest[np.argmax(quality[:, cheapest], axis=1)])
-    return np.asarray(order[np.argmax(quality[:, order] - lam * cost[order], axis=1)])
+    loss = quality[:, order] - quality.max(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # an infinite price of a huge cost is correct
+        price = lam * (cost[order] - cost[order[0]])
+    return np.asarray(order[np.argmax(loss - price, axis=1)])

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
 from catimage.errors import InputError
-from catimage.routing.curve import DeferralCurve, lambda_of_point
+from catimage.routing.curve import BUDGET_TOLERANCE, DeferralCurve, lambda_of_point
 from catimage.routing.policy import choose
 
 _MIN_SHARE = 1e-12
@@ -144,6 +145,9 @@ def rule_within(
 ) -> tuple[RoutingRule, float]:
     """Find the rule with the best quality among those whose mean cost is within a budget.
 
+    The last point of a curve costs as much as the cheapest candidate, so it is within every valid
+    budget. It is used if rounding errors put every point above the budget.
+
     Args:
         curve: deferral curve of the predicted quality.
         budget: mean cost per image.
@@ -155,33 +159,49 @@ def rule_within(
         The rule and its mean cost.
 
     Raises:
-        InputError: the budget is below the cost of the cheapest candidate.
+        InputError: the budget is not a finite number, or is below the cost of the cheapest
+            candidate.
     """
-    tolerance = check_budget(budget, cheapest)
-    i = int(np.argmax(curve.cost <= max(budget, cheapest) * (1 + 1e-12) + tolerance))
+    limit = max(check_budget(budget, cheapest), cheapest) * (1 + BUDGET_TOLERANCE)
+    within = np.flatnonzero(curve.cost <= limit)
+    i = int(within[0]) if len(within) else len(curve) - 1
     return mixed_rule(curve, i, (budget - float(curve.cost[i])) if mix else 0.0, curve.cost)
 
 
+def check_number(value: Any, name: str) -> float:
+    """Return a finite number that a user gave.
+
+    Args:
+        value: a number.
+        name: the name of the number, for the message.
+
+    Raises:
+        InputError: the value is not a number, or is infinite or NaN.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value)):
+        return float(value) + 0.0  # without the sign of -0.0
+    shown = repr(value) if isinstance(value, str) else value
+    raise InputError(f"{name}: must be a finite number, not {shown}. Correct it.")
+
+
 def check_budget(budget: float, cheapest: float) -> float:
-    """Check that a budget is not below the cost of the cheapest candidate.
+    """Return a budget after checking it.
 
     Args:
         budget: mean cost per image.
         cheapest: cost of the cheapest candidate.
 
-    Returns:
-        The tolerance of the check, in the cost unit.
-
     Raises:
-        InputError: the budget is below the cost of the cheapest candidate.
+        InputError: the budget is not a finite number, or is below the cost of the cheapest
+            candidate.
     """
-    tolerance = 1e-9 * max(abs(cheapest), 1e-300)
-    if not budget >= cheapest - tolerance:
+    number = check_number(budget, "budget")
+    if number < cheapest * (1 - BUDGET_TOLERANCE):
         raise InputError(
-            f"budget: {budget:g} is below the cost of the cheapest candidate, {cheapest:g}. Raise"
+            f"budget: {number:g} is below the cost of the cheapest candidate, {cheapest:g}. Raise"
             " the budget to at least that cost."
         )
-    return tolerance
+    return number
 
 
 def mixed_rule(
