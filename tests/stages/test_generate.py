@@ -21,7 +21,7 @@ from catimage.data.shards.manifest import MANIFEST_NAME, read_manifest
 from catimage.data.shards.store import read_shard, shard_path
 from catimage.errors import InputError
 from catimage.params import Params, parse_params
-from catimage.pool import generation
+from catimage.pool import shard_generation
 from catimage.pool.generation import candidates_table
 from catimage.pool.generators.diffusion.kind import DiffusersKind
 from catimage.pool.loading import load_pool
@@ -143,7 +143,7 @@ def test_a_failed_run_keeps_the_previous_output(
 ):
     workspace, params = generated_copy
     before, candidates = _files(workspace), workspace.candidates.read_bytes()
-    write_shard, count = generation.write_shard, 0
+    write_shard, count = shard_generation.write_shard, 0
 
     def fail_at_the_third_shard(*arguments: Any) -> str:
         nonlocal count
@@ -152,7 +152,7 @@ def test_a_failed_run_keeps_the_previous_output(
             raise OSError("disk full")
         return write_shard(*arguments)
 
-    monkeypatch.setattr(generation, "write_shard", fail_at_the_third_shard)
+    monkeypatch.setattr(shard_generation, "write_shard", fail_at_the_third_shard)
     with pytest.raises(OSError, match="disk full"):
         generate.run(workspace, _with_generation_settings(params, seeds=[5]))
     after = _files(workspace)

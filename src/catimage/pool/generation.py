@@ -1,34 +1,33 @@
 """Generates the images of a pool in shards, and measures costs.
 
 A shard is a parquet file of images. Shards of an earlier run are reused if their plan has not
-changed and their file is undamaged, so a run can be interrupted at any time.
+changed and their file is undamaged, so a run can be interrupted at any time. If the prompts or the
+seeds have changed, images of earlier shards are copied, and only new images are generated.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
-from catimage.data.schema import CANDIDATES, IMAGES
+from catimage.data.schema import CANDIDATES
 from catimage.data.shards.manifest import ShardEntry
-from catimage.data.shards.plan import PlannedCandidate, Prompt, PromptBlock, ShardPlan, plan_blocks
-from catimage.data.shards.store import encode_image, finished_digest, write_shard
+from catimage.data.shards.plan import PlannedCandidate, Prompt, PromptBlock, plan_blocks
+from catimage.data.shards.reuse import EarlierImages, earlier_shards
 from catimage.errors import InputError
-from catimage.execution.local import LocalExecutor, Progress
+from catimage.execution.local import LocalExecutor
 from catimage.params import GenerateParams
 from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.kind import Generator
 from catimage.pool.measure import EnergyMeter, energy_meter, measure
 from catimage.pool.registry import candidate_definitions
+from catimage.pool.shard_generation import write_block
 from catimage.pool.spec import Candidate, Pool
 
 MEASURED_UNITS = ("seconds", "wh")
@@ -72,16 +71,19 @@ def generate_images(
     """
     meter = check_cost_unit(pool, cost_unit, settings.device)
     costs = candidates_table(pool)
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = earlier_shards(folder)
     blocks = plan_blocks(
         planned_candidates(pool),
         prompts,
         settings.seeds,
         settings.batch_size,
         settings.shard_images,
+        earlier,
     )
-    folder.mkdir(parents=True, exist_ok=True)
     unit = cost_unit if cost_unit in MEASURED_UNITS else None
-    entries, measured = _generate_blocks(pool, blocks, folder, settings.device, unit, meter)
+    images = EarlierImages(folder, earlier)
+    entries, measured = _generate_blocks(pool, blocks, images, settings.device, unit, meter)
     rows = [row for row in measured if len(row)]
     return GeneratedImages(entries, pd.concat([costs, *rows]) if rows else costs)
 
@@ -144,14 +146,14 @@ def _is_measurable(pool: Pool, candidate: Candidate, unit: str, meter: EnergyMet
 def _generate_blocks(
     pool: Pool,
     blocks: Sequence[PromptBlock],
-    folder: Path,
+    images: EarlierImages,
     device: str,
     unit: str | None,
     meter: EnergyMeter | None,
 ) -> tuple[list[ShardEntry], list[pd.DataFrame]]:
     """Generate the unfinished shards; return the entries of all shards and the measured costs."""
     plans = [plan for block in blocks for plan in block.plans]
-    digests = {plan.name: digest for plan in plans if (digest := finished_digest(folder, plan))}
+    digests = {plan.name: digest for plan in plans if (digest := images.finished_digest(plan))}
     unfinished = {
         name: _unfinished_blocks(list(group), digests)
         for name, group in groupby(blocks, lambda b: b.generator)
@@ -164,8 +166,8 @@ def _generate_blocks(
     with LocalExecutor("generate", sum(plan.image_count for plan in plans), finished) as executor:
         for name in cache.names:
             generator = cache.get(name)
-            write_block = partial(_write_block, pool, generator, folder)
-            for block_digests in executor.map(write_block, unfinished[name]):
+            write = partial(write_block, pool, generator, images)
+            for block_digests in executor.map(write, unfinished[name]):
                 digests |= block_digests
             if unit:
                 prompt = blocks[0].prompts[0][1]
@@ -184,37 +186,6 @@ def _unfinished_blocks(
         for block in blocks
     )
     return [block for block in reduced if block.plans]
-
-
-def _write_block(
-    pool: Pool, generator: Generator, folder: Path, block: PromptBlock, progress: Progress
-) -> dict[str, str]:
-    """Generate and write the shards of a block, and return their digests by name of the shard."""
-    encoded = generator.encode([text for _, text in block.prompts])
-    digests = {}
-    for plan in block.plans:
-        candidate = pool.candidate(plan.candidate)
-        images = _generate_shard(generator, candidate, plan, encoded, progress)
-        digests[plan.name] = write_shard(folder, plan, images)
-    return digests
-
-
-def _generate_shard(
-    generator: Generator, candidate: Candidate, plan: ShardPlan, encoded: Any, progress: Progress
-) -> pa.Table:
-    """Generate the images of one shard, and return them as a table with the schema ``IMAGES``."""
-    columns: dict[str, list[Any]] = {name: [] for name in IMAGES.names}
-    for plan_batch in plan.batches():
-        identifiers, texts, seeds = (list(column) for column in zip(*plan_batch, strict=True))
-        start = time.perf_counter()
-        images = generator.generate(texts, candidate, seeds, encoded)
-        columns["seconds"] += [(time.perf_counter() - start) / len(plan_batch)] * len(plan_batch)
-        columns["prompt_id"] += identifiers
-        columns["candidate"] += [plan.candidate] * len(plan_batch)
-        columns["seed"] += seeds
-        columns["image"] += [encode_image(image) for image in images]
-        progress(len(plan_batch))
-    return pa.table(columns, schema=IMAGES)
 
 
 def _measure(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catimage.data.shards.plan import PlannedCandidate, ShardPlan, plan_blocks
+from catimage.data.shards.plan import EarlierShard, PlannedCandidate, ShardPlan, plan_blocks
 from catimage.errors import InputError
 
 PLAN = ShardPlan("mini-2", {"weights": "abc"}, 2, (("1", "one"), ("2", "two")), (0, 1), 3)
@@ -53,6 +53,70 @@ def test_prompts_added_at_the_end_do_not_change_full_shards(before: int, more: i
         return {plan.name for block in blocks for plan in block.plans if plan.image_count == size}
 
     assert full_shards(before) <= full_shards(before + more)
+
+
+def _earlier(count: int, size: int) -> list[EarlierShard]:
+    """Return the shards of a run with ``count`` prompts and the seed 0."""
+    blocks = plan_blocks(CANDIDATES, _prompts(count), [0], 4, size)
+    plans = [plan for block in blocks for plan in block.plans]
+    return [EarlierShard(p.name, p.candidate, p.recipe, tuple(p.keys)) for p in plans]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    before=st.integers(1, 20),
+    size=st.integers(1, 8),
+    new_size=st.integers(1, 8),
+    positions=st.permutations(range(30)),
+    kept=st.integers(1, 30),
+)
+def test_shards_whose_prompts_remain_stay_in_the_plan(
+    before: int, size: int, new_size: int, positions: list[int], kept: int
+):
+    """The prompts are in any order, some are new, and others are removed."""
+    prompts = [(str(i), f"prompt {i}") for i in positions[:kept]]
+    earlier = _earlier(before, size)
+    blocks = plan_blocks(CANDIDATES, prompts, [0], 4, new_size, earlier)
+    plans = [plan for block in blocks for plan in block.plans]
+    planned = Counter((i, p.candidate) for p in plans for i, _ in p.keys)
+    assert planned == Counter((i, c.candidate) for i, _ in prompts for c in CANDIDATES)
+    identifiers = {i for i, _ in prompts}
+    complete = {s.name for s in earlier if {i for i, _ in s.keys} <= identifiers}
+    assert complete <= {plan.name for plan in plans}
+
+
+def test_earlier_shards_with_another_definition_do_not_determine_the_plan():
+    earlier = _earlier(5, 3)
+    changed = [replace(c, definition={"weights": "new"}) for c in CANDIDATES]
+    assert plan_blocks(changed, _prompts(9), [0], 4, 4, earlier) == plan_blocks(
+        changed, _prompts(9), [0], 4, 4
+    )
+
+
+def test_a_shard_of_some_prompts_of_an_added_candidate_does_not_split_the_other_shards():
+    earlier = _earlier(8, 4)
+    added = ShardPlan("added", {}, 1, tuple(_prompts(8)[2:6:2]), (0,), 4)
+    shard = EarlierShard(added.name, "added", added.recipe, tuple(added.keys))
+    candidates = [*CANDIDATES, PlannedCandidate("added", "added", 1, {})]
+    blocks = plan_blocks(candidates, _prompts(8), [0], 4, 4, [shard, *earlier])
+    assert {s.name for s in earlier} <= {plan.name for block in blocks for plan in block.plans}
+    assert len(blocks) == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "equal"),
+    [
+        ({"prompts": (("3", "three"),)}, True),
+        ({"seeds": (5,)}, True),
+        ({"candidate": "mini-3"}, False),
+        ({"definition": {"weights": "abd"}}, False),
+        ({"steps": 3}, False),
+        ({"batch_size": 4}, False),
+        ({"encoding": "webp"}, False),
+    ],
+)
+def test_the_recipe_is_everything_except_prompts_and_seeds(change: dict[str, object], equal: bool):
+    assert (replace(PLAN, **change).recipe == PLAN.recipe) is equal  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

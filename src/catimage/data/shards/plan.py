@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -22,6 +22,9 @@ the files of unchanged plans."""
 
 Prompt = tuple[str, str]
 """The ``prompt_id`` and the text of a prompt."""
+
+ImageKey = tuple[str, int]
+"""The ``prompt_id`` and the seed of an image of a candidate."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +86,53 @@ class ShardPlan:
         text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    @cached_property
+    def recipe(self) -> str:
+        """A hash of everything that an image depends on except its prompt and its seed.
+
+        An image of another shard with the same recipe can be copied. Shard files contain it.
+        """
+        plan = [PROTOCOL, self.candidate, self.definition, self.steps, self.batch_size]
+        text = json.dumps([*plan, self.encoding], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
     @property
     def image_count(self) -> int:
         """The number of images."""
         return len(self.prompts) * len(self.seeds)
 
-    def batches(self) -> Iterator[list[tuple[str, str, int]]]:
+    @property
+    def keys(self) -> list[ImageKey]:
+        """The images in their order in the shard. All seeds of a prompt follow each other."""
+        return [(identifier, seed) for identifier, _ in self.prompts for seed in self.seeds]
+
+    def batches(self, omitted: Collection[ImageKey] = ()) -> Iterator[list[tuple[str, str, int]]]:
         """Yield batches of ``(prompt_id, prompt, seed)``; the last one may be smaller.
 
-        All seeds of a prompt follow each other.
+        Args:
+            omitted: images that are not in any batch.
         """
-        rows = [
-            (identifier, text, seed) for identifier, text in self.prompts for seed in self.seeds
-        ]
+        texts = dict(self.prompts)
+        rows = [(key[0], texts[key[0]], key[1]) for key in self.keys if key not in omitted]
         for start in range(0, len(rows), self.batch_size):
             yield rows[start : start + self.batch_size]
+
+
+@dataclass(frozen=True)
+class EarlierShard:
+    """A shard file of an earlier run.
+
+    Attributes:
+        name: the name of the shard.
+        candidate: the name of the candidate.
+        recipe: see :attr:`ShardPlan.recipe`; empty if the file does not contain it.
+        keys: the images, in order.
+    """
+
+    name: str
+    candidate: str
+    recipe: str
+    keys: tuple[ImageKey, ...]
 
 
 @dataclass(frozen=True)
@@ -123,16 +158,21 @@ def plan_blocks(
     seeds: Sequence[int],
     batch_size: int,
     shard_images: int,
+    earlier: Sequence[EarlierShard] = (),
 ) -> list[PromptBlock]:
     """Plan the images of every prompt, candidate and seed, by generator and then by prompt.
 
+    Prompts whose images are in the same shard of an earlier run stay in one shard if this shard can
+    be reused, so that new, removed or reordered prompts do not change the shards of other prompts.
+
     Args:
         candidates: the candidates; those of one generator must follow each other.
-        prompts: the prompts. Prompts added at the end leave the plans of full shards unchanged.
+        prompts: the prompts, each of them once.
         seeds: the seeds of every prompt.
         batch_size: the number of images to generate at once.
-        shard_images: the number of images per shard. A shard has ``shard_images // len(seeds)``
+        shard_images: the number of images per new shard. A shard has ``shard_images // len(seeds)``
             prompts, but at least one.
+        earlier: the shards of earlier runs.
 
     Raises:
         InputError: a seed is listed twice.
@@ -142,15 +182,48 @@ def plan_blocks(
         raise InputError(
             f"params.yaml: generate.seeds: the seed {repeated[0]} is listed twice. Remove one."
         )
+    kept = _kept_parts(candidates, prompts, seeds, batch_size, earlier)
+    planned = {identifier for part in kept for identifier, _ in part}
+    rest = [prompt for prompt in prompts if prompt[0] not in planned]
     size = max(1, shard_images // len(seeds))
-    parts = [tuple(prompts[start : start + size]) for start in range(0, len(prompts), size)]
+    parts = kept + [tuple(rest[start : start + size]) for start in range(0, len(rest), size)]
     blocks = []
     for generator, group in groupby(candidates, lambda c: c.generator):
         candidates_of_generator = list(group)
         for part in parts:
-            plans = (
-                ShardPlan(c.candidate, c.definition, c.steps, part, tuple(seeds), batch_size)
-                for c in candidates_of_generator
-            )
+            plans = (_plan(c, part, seeds, batch_size) for c in candidates_of_generator)
             blocks.append(PromptBlock(generator, part, tuple(plans)))
     return blocks
+
+
+def _plan(
+    candidate: PlannedCandidate, prompts: Sequence[Prompt], seeds: Sequence[int], batch_size: int
+) -> ShardPlan:
+    name, definition, steps = candidate.candidate, candidate.definition, candidate.steps
+    return ShardPlan(name, definition, steps, tuple(prompts), tuple(seeds), batch_size)
+
+
+def _kept_parts(
+    candidates: Sequence[PlannedCandidate],
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    batch_size: int,
+    earlier: Sequence[EarlierShard],
+) -> list[tuple[Prompt, ...]]:
+    """Return the prompts of each earlier shard that can be reused, in the order of ``prompts``.
+
+    A prompt is in at most one part. If shards share prompts, as those of a candidate that was added
+    for some of the prompts, the largest shard is kept.
+    """
+    texts, by_name = dict(prompts), {c.candidate: c for c in candidates}
+    parts = []
+    for shard in sorted(earlier, key=lambda shard: (-len(shard.keys), shard.name)):
+        identifiers = list(dict.fromkeys(identifier for identifier, _ in shard.keys))
+        if shard.candidate in by_name and identifiers and texts.keys() >= set(identifiers):
+            part = tuple((identifier, texts[identifier]) for identifier in identifiers)
+            if _plan(by_name[shard.candidate], part, seeds, batch_size).name == shard.name:
+                parts.append(part)
+                for identifier in identifiers:
+                    del texts[identifier]
+    positions = {identifier: i for i, (identifier, _) in enumerate(prompts)}
+    return sorted(parts, key=lambda part: positions[part[0][0]])

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from catimage.data.schema import IMAGES
-from catimage.data.shards.plan import ShardPlan
+from catimage.data.shards.plan import EarlierShard, ShardPlan
 
 KEYS = ("prompt_id", "candidate", "seed")
 """The columns that identify an image."""
@@ -56,10 +56,13 @@ def write_shard(folder: Path, plan: ShardPlan, rows: pa.Table) -> str:
         rows: the images in the plan's order, in the schema ``IMAGES``.
 
     Returns:
-        The digest of the images, which is also stored in the footer of the file.
+        The digest of the images, which is also stored in the footer of the file, with the name and
+        the recipe of the plan.
     """
     digest = digest_of(rows)
-    rows = rows.replace_schema_metadata({"plan": plan.name, "digest": digest})
+    rows = rows.replace_schema_metadata(
+        {"plan": plan.name, "digest": digest, "recipe": plan.recipe}
+    )
     path = shard_path(folder, plan.name)
     fresh = folder / f".{plan.name}.{os.getpid()}.new"
     try:
@@ -124,6 +127,20 @@ def finished_digest(folder: Path, plan: ShardPlan) -> str | None:
         )
         return None
     return digest if rows.num_rows == plan.image_count else None
+
+
+def earlier_shard(folder: Path, name: str) -> EarlierShard:
+    """Return the description of a shard file, without reading its images.
+
+    Raises:
+        FileNotFoundError: the shard does not exist.
+        DamagedShard: the file is truncated or damaged.
+    """
+    rows = _read(shard_path(folder, name), list(KEYS))
+    recipe = (rows.schema.metadata or {}).get(b"recipe", b"").decode()
+    identifiers, candidates, seeds = (rows.column(key).to_pylist() for key in KEYS)
+    candidate = candidates[0] if len(set(candidates)) == 1 else ""
+    return EarlierShard(name, candidate, recipe, tuple(zip(identifiers, seeds, strict=True)))
 
 
 def read_keys(folder: Path, name: str) -> pd.DataFrame:
