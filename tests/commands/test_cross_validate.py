@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from catimage.cli.app import app
 from catimage.commands import cross_validate, import_scores
+from catimage.data.schema import PROMPTS, read_table
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.workspace import Workspace
@@ -70,7 +71,9 @@ def test_every_estimator_and_baseline_has_a_row_with_intervals(compared):
     assert json.loads((workspace.reports / "comparison.json").read_text()) == document
     rows = {row["estimator"]: row for row in document["estimators"]}
     assert list(rows) == ["fixed", "mix", "oracle", "ridge", "text", "both", "auto"]
-    assert document["n_prompts"] == 120
+    prompts = read_table(workspace.prompts, PROMPTS, "import-scores")
+    gate = prompts["split"] == "gate"
+    assert gate.sum() > 0 and document["n_prompts"] == 120 - gate.sum()
     for name in ("ridge", "text", "both"):
         assert rows[name]["max_quality"]["interval"][0] > 0.1
         assert rows[name]["match"]["cost_ratio"] < 1
@@ -85,7 +88,7 @@ def test_text_has_a_title_and_a_sentence_about_auto(compared):
     text = cross_validate.to_text(document)
     assert "auto gains +" in text
     assert "better" in text
-    assert text.splitlines()[0].startswith("quality, 120 prompts in 3 folds")
+    assert text.splitlines()[0].startswith(f"quality, {document['n_prompts']} prompts in 3 folds")
 
 
 def test_test_labels_do_not_leak_into_predictions(tmp_path):
@@ -114,7 +117,7 @@ def test_too_many_folds_are_rejected(tmp_path):
 
 
 def test_too_few_prompts_are_rejected(tmp_path):
-    workspace = _workspace(tmp_path, prompts=12)
+    workspace = _workspace(tmp_path, prompts=12, settings=["import.gate_share=0"])
     with pytest.raises(InputError, match="12 prompts have all labels, and at least 20 are needed"):
         cross_validate.run(workspace, load_params(workspace.params, None), folds=2)
 

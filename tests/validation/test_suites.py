@@ -138,7 +138,7 @@ INVALID = {
     "splits": [
         (
             keep_only("prompts", "split != 'test'"),
-            "expect_column_values_to_be_between(prompts)",
+            "expect_column_pair_values_a_to_be_greater_than_b(prompts, prompts_needed)",
             "split=test",
         )
     ],

@@ -79,7 +79,7 @@ class Params(Section):
 
     @property
     def gate_share(self) -> float:
-        """Share of the prompts in the split ``gate``: of the section ``import``, or of ``sample``."""
+        """Share of the prompts in the split ``gate``, of section ``import`` or ``sample``."""
         return self.sample.gate_share if self.imported is None else self.imported.gate_share
 
     def check_not_imported(self, stage: str) -> None:

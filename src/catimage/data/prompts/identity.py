@@ -65,8 +65,14 @@ def splits_of(prompts: Iterable[str], gate_share: float) -> list[str]:
 
 
 def required_splits(gate_share: float) -> list[str]:
-    """Return the names of the splits that must have prompts: ``gate`` only if its share is not 0."""
+    """Return the splits that must have prompts: ``gate`` only if its share is not 0."""
     return [split for split in SPLITS if split != "gate" or gate_share]
+
+
+def split_percentages(gate_share: float) -> dict[str, float]:
+    """Return the percentage of the prompts that each required split gets on average."""
+    percentages = {"train": 80 - 100 * gate_share, "gate": 100 * gate_share, "val": 10, "test": 10}
+    return {split: round(percentages[split], 6) for split in required_splits(gate_share)}
 
 
 def prompt_draws(prompts: Iterable[str]) -> Floats:
