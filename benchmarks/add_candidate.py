@@ -22,8 +22,8 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import Row
 from catimage.common.arrays import Floats, Ints
-from catimage.data.dataset import mean_over_seeds, seed_scores
 from catimage.data.importers.scores import parse_costs, parse_scores
+from catimage.data.score_rows import ScoreRows
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext
 from catimage.estimators.extended import extend_estimator
@@ -73,7 +73,7 @@ def _read(folder: Path) -> _Data:
     file = parse_scores(folder / "cems_dev.scores.csv").select_metric("clip_score")
     costs = parse_costs(folder / "cems_dev.costs.csv").sort_values("cost")
     ids, names = file.prompts["prompt_id"].tolist(), costs["candidate"].tolist()
-    labels = mean_over_seeds(seed_scores(file.scores, "clip_score", ids, names))
+    labels = ScoreRows.select(file.scores, "clip_score", ids, names).labels()
     return _Data(file.prompts["prompt"].to_numpy(object), labels, costs["cost"].to_numpy(float))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from catimage.data.dataset import Candidates, Dataset, mean_over_seeds, seed_scores
+from catimage.data.dataset import Candidates, Dataset
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.errors import InputError
 from catimage.workspace import Workspace
@@ -56,29 +56,13 @@ def test_candidates_of_equal_cost_are_in_the_order_of_their_names():
     assert Candidates.from_table(table, "usd").names == ["a", "b"]
 
 
-def test_labels_are_means_over_the_seeds_that_have_scores():
-    table = scores_table(
-        [
-            ("p", "a", 0, "q", 1.0),
-            ("p", "a", 5, "q", 3.0),
-            ("p", "b", 0, "q", 4.0),
-            ("p", "b", 0, "other", 9.0),
-        ]
-    )
-    by_seed = seed_scores(table, "q", ["p"], ["b", "a"])
-    assert by_seed.shape == (1, 2, 2) and np.isnan(by_seed[0, 0, 1])
-    assert mean_over_seeds(by_seed).tolist() == [[4.0, 2.0]]
-
-
-def test_missing_labels_and_unknown_metrics_are_refused():
-    table = scores_table([("p", "a", 0, "q", 1.0)])
-    with pytest.raises(InputError, match="1 prompts lack"):
-        mean_over_seeds(seed_scores(table, "q", ["p"], ["a", "b"]))
-    with pytest.raises(InputError, match=r"no score of the metric 'z'.*\['q'\]"):
-        seed_scores(table, "z", ["p"], ["a"])
-    np.testing.assert_array_equal(
-        mean_over_seeds(seed_scores(table, "q", ["p"], ["a", "b"]), complete=False), [[1.0, np.nan]]
-    )
+def test_a_missing_label_is_refused_unless_labels_may_be_incomplete():
+    with pytest.raises(InputError, match="4 prompts lack a score for at least one candidate"):
+        dataset().labels("error")
+    labels = dataset(complete=False).labels("error")
+    np.testing.assert_array_equal(labels[:, 0], [3, np.nan, 5, np.nan])
+    with pytest.raises(InputError, match=r"no score of the metric 'z'.*\['error', 'q'\]"):
+        dataset().labels("z")
 
 
 def test_labels_of_a_lower_is_better_metric_are_negated():
@@ -87,7 +71,7 @@ def test_labels_of_a_lower_is_better_metric_are_negated():
     prompts = prompts_table().iloc[:1]
     negated = Dataset(prompts, table, candidates, lower_is_better={"q"})
     assert negated.labels("q").tolist() == [[-4.0, -2.0]]
-    assert negated.seed_scores("q").tolist() == [[[-4.0], [-2.0]]]
+    assert negated.score_rows("q").by_seed().tolist() == [[[-4.0], [-2.0]]]
     assert Dataset(prompts, table, candidates).labels("q").tolist() == [[4.0, 2.0]]
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -12,7 +11,6 @@ from catimage.estimators.spread import (
     SPREAD_FOLDER,
     SpreadRegressor,
     fit_spread,
-    label_noise,
     save_spreads,
 )
 
@@ -109,7 +107,8 @@ def test_the_seed_share_is_the_share_of_the_variance_that_the_seeds_explain():
     """
     rng = np.random.default_rng(0)
     error, by_seed = rng.normal(0, np.sqrt(3), (2000, 2)), rng.normal(0, 2, (2000, 2, 4))
-    spread = fit_spread(prompts_of(2000), by_seed.mean(axis=2) + error, by_seed)
+    noise = by_seed.var(axis=2, ddof=1) / 4
+    spread = fit_spread(prompts_of(2000), by_seed.mean(axis=2) + error, noise)
     variance = spread.predict(prompts_of(1))[0] ** 2
     share = spread.named_steps["regressor"].seed_share_
     assert np.sqrt(share * variance) == pytest.approx([1, 1], rel=0.1)
@@ -118,27 +117,10 @@ def test_the_seed_share_is_the_share_of_the_variance_that_the_seeds_explain():
 
 def test_the_seed_share_is_unknown_with_one_seed():
     residuals = residuals_of(100, 1.0)
-    spread = fit_spread(prompts_of(100), residuals, residuals[:, :, None])
+    spread = fit_spread(prompts_of(100), residuals, np.full_like(residuals, np.nan))
     assert np.isnan(spread.named_steps["regressor"].seed_share_).all()
     without = fit_spread(prompts_of(100), residuals)
     assert (spread.predict(prompts_of(4)) == without.predict(prompts_of(4))).all()
-
-
-@given(
-    npst.arrays(
-        float,
-        st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 4)),
-        elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]),
-    )
-)
-def test_label_noise_is_the_squared_standard_error_of_the_mean_score(by_seed):
-    noise = label_noise(by_seed)
-    for i, j in np.ndindex(by_seed.shape[:2]):
-        present = by_seed[i, j][~np.isnan(by_seed[i, j])]
-        if noise is None or len(present) < 2:
-            assert len(present) < 2 and (noise is None or np.isnan(noise[i, j]))
-        else:
-            assert noise[i, j] == pytest.approx(present.var(ddof=1) / len(present))
 
 
 @settings(max_examples=25, deadline=None)
@@ -168,13 +150,13 @@ def test_a_clone_fits_to_the_same_spread(uneven):
 def test_spreads_are_saved_in_the_folders_of_the_estimators(tmp_path):
     import pandas as pd
 
-    labels, by_seed = residuals_of(300, 4.0), np.random.default_rng(3).normal(size=(300, 2, 2))
+    labels, noise = residuals_of(300, 4.0), np.random.default_rng(3).random((300, 2))
     predicted = pd.DataFrame({"prompt_id": "x", "cheap": np.zeros(300), "expensive": np.ones(300)})
     (tmp_path / "ridge").mkdir()
     predicted.to_parquet(tmp_path / "ridge" / "out_of_fold.parquet")
-    save_spreads(tmp_path.glob("*/out_of_fold.parquet"), (prompts_of(300), labels), by_seed)
+    save_spreads(tmp_path.glob("*/out_of_fold.parquet"), (prompts_of(300), labels), noise)
     spread, meta = store.load(tmp_path / "ridge" / SPREAD_FOLDER)
-    expected = fit_spread(prompts_of(300), labels - [0, 1], by_seed)
+    expected = fit_spread(prompts_of(300), labels - [0, 1], noise)
     assert (spread.predict(prompts_of(7)) == expected.predict(prompts_of(7))).all()
     assert (
         meta["candidates"] == ["cheap", "expensive"]

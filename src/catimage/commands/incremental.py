@@ -73,7 +73,7 @@ def extend_estimators(extension: Extension) -> int:
         for path in sorted(path for path in (source / metric).iterdir() if path.is_dir()):
             _extend(extension, train, labels, path, folder / path.name)
         predictions = sorted(folder.glob(f"*/{OUT_OF_FOLD}"))
-        save_spreads(predictions, (train.texts, labels), train.seed_scores(metric))
+        save_spreads(predictions, (train.texts, labels), train.score_rows(metric).label_noise())
     return counts[0]
 
 

@@ -7,7 +7,7 @@ and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from catimage.common.arrays import Floats, Ints
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
+from catimage.data.score_rows import ScoreRows
 from catimage.errors import InputError
 from catimage.workspace import Workspace
 
@@ -158,17 +159,14 @@ class Dataset:
         """Replace the candidates, for example by the candidates that a router was trained on."""
         return replace(self, candidates=candidates)
 
-    def seed_scores(self, metric: str) -> Floats:
-        """Return the score of every prompt, candidate and seed, negated if lower is better.
-
-        Returns:
-            Scores (n_prompts, n_candidates, n_seeds), NaN where a score is missing.
+    def score_rows(self, metric: str) -> ScoreRows:
+        """Select the scores by ``metric``, negated if lower is better.
 
         Raises:
             InputError: no prompt of this dataset has a score by ``metric``.
         """
-        values = seed_scores(self.scores, metric, self.ids, self.candidates.names)
-        return -values if metric in self.lower_is_better else values
+        rows = ScoreRows.select(self.scores, metric, self.ids, self.candidates.names)
+        return rows.negated() if metric in self.lower_is_better else rows
 
     def labels(self, metric: str) -> Floats:
         """Return the labels: mean scores over the seeds, negated if lower is better.
@@ -183,67 +181,4 @@ class Dataset:
             InputError: no prompt of this dataset has a score by ``metric``, or ``complete`` is True
                 and a label is missing.
         """
-        return mean_over_seeds(self.seed_scores(metric), self.complete)
-
-
-def seed_scores(
-    scores: pd.DataFrame, metric: str, prompt_ids: Sequence[str], candidates: Sequence[str]
-) -> Floats:
-    """Return the scores of one metric as an array, without negating them.
-
-    Args:
-        scores: a table with the schema ``SCORES``.
-        metric: the name of the metric.
-        prompt_ids: the ids of the prompts, one per row of the array.
-        candidates: the names of the candidates, one per column of the array.
-
-    Returns:
-        Scores (n_prompts, n_candidates, n_seeds) with seeds ascending, NaN where a score is
-        missing.
-
-    Raises:
-        InputError: the table has no score by ``metric`` for these prompts and candidates.
-    """
-    prompts, names = pd.Index(prompt_ids), pd.Index(candidates)
-    rows = scores[
-        (scores["metric"] == metric)
-        & scores["prompt_id"].isin(prompts)
-        & scores["candidate"].isin(names)
-    ]
-    if rows.empty:
-        metrics = sorted(scores["metric"].unique())
-        raise InputError(
-            f"scores: no score of the metric {metric!r} for these prompts. Use a metric of the"
-            f" table: {metrics}."
-        )
-    seeds = np.sort(rows["seed"].unique())
-    values = np.full((len(prompts), len(names), len(seeds)), np.nan)
-    i = prompts.get_indexer(pd.Index(rows["prompt_id"]))
-    j = names.get_indexer(pd.Index(rows["candidate"]))
-    values[i, j, np.searchsorted(seeds, rows["seed"])] = rows["value"]
-    return values
-
-
-def mean_over_seeds(by_seed: Floats, complete: bool = True) -> Floats:
-    """Return the labels: the mean over the seeds of the scores that are present.
-
-    Args:
-        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where a score is missing.
-        complete: if True, every prompt must have a score for every candidate; otherwise a missing
-            label is NaN.
-
-    Returns:
-        Labels (n_prompts, n_candidates).
-
-    Raises:
-        InputError: ``complete`` is True and a label is missing.
-    """
-    count = (~np.isnan(by_seed)).sum(axis=2)
-    if complete and not count.all():
-        incomplete = int((count == 0).any(axis=1).sum())
-        raise InputError(
-            f"scores: {incomplete} prompts lack a score for at least one candidate. Run 'catimage"
-            " label' again, remove these prompts, or set validate.complete_labels to false."
-        )
-    labels: Floats = np.nansum(by_seed, axis=2) / np.where(count, count, np.nan)
-    return labels
+        return self.score_rows(metric).labels(self.complete)

@@ -98,7 +98,8 @@ class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
         Args:
             X: features (n_prompts, width), sparse or dense.
             y: residuals (n_prompts, n_candidates) or (n_prompts,), NaN where missing.
-            noise: the result of :func:`label_noise` (n_prompts, n_candidates); None if unknown.
+            noise: the variance of each label that is due to the random seeds of its images
+                (n_prompts, n_candidates), NaN where unknown; None if all are unknown.
 
         Raises:
             ValueError: a candidate has no residual.
@@ -193,26 +194,8 @@ def _seed_share(residuals: Floats, noise: Floats | None) -> Floats:
     return np.asarray(np.clip(explained / variance, 0.0, 1.0), np.float64)
 
 
-def label_noise(by_seed: Floats) -> Floats | None:
-    """Return the variance of each label that is due to the random seeds of its images: the squared
-    standard error of the mean of its scores.
-
-    Args:
-        by_seed: scores (n_prompts, n_candidates, n_seeds), NaN where missing.
-
-    Returns:
-        Variances (n_prompts, n_candidates), NaN where a label has fewer than two seeds; None if no
-        label has two seeds.
-    """
-    count = (~np.isnan(by_seed)).sum(axis=2)
-    n_seeds = np.where(count > 1, count, np.nan)
-    mean = np.nansum(by_seed, axis=2) / n_seeds
-    squares = np.nansum((by_seed - mean[:, :, None]) ** 2, axis=2)
-    return None if np.isnan(n_seeds).all() else squares / (n_seeds - 1) / n_seeds
-
-
 def fit_spread(
-    prompts: NDArray[np.object_], residuals: Floats, by_seed: Floats | None = None, seed: int = 0
+    prompts: NDArray[np.object_], residuals: Floats, noise: Floats | None = None, seed: int = 0
 ) -> Pipeline:
     """Return a fitted pipeline that predicts the standard deviations of labels
     (n_prompts, n_candidates) from prompts (n_prompts,).
@@ -220,30 +203,30 @@ def fit_spread(
     Args:
         prompts: the prompts of the train split, (n_prompts,).
         residuals: labels minus predictions (n_prompts, n_candidates), NaN where missing.
-        by_seed: the scores whose means are the labels, (n_prompts, n_candidates, n_seeds), NaN
-            where missing; None if unknown.
+        noise: the variance of each label that is due to the random seeds of its images
+            (n_prompts, n_candidates), NaN where unknown
+            (:meth:`catimage.data.score_rows.ScoreRows.label_noise`); None if all are unknown.
         seed: the seed of the folds.
     """
     regressor = SpreadRegressor(random_state=seed)
     pipeline = Pipeline([("features", TextStatistics()), ("regressor", regressor)])
-    noise = None if by_seed is None else label_noise(by_seed)
     fitted: Pipeline = pipeline.fit(prompts, residuals, regressor__noise=noise)
     return fitted
 
 
-def save_spreads(prediction_files: Iterable[Path], train: Split, by_seed: Floats) -> None:
+def save_spreads(prediction_files: Iterable[Path], train: Split, noise: Floats | None) -> None:
     """Fit the spread of each estimator, and save it in a folder beside the predictions.
 
     Args:
         prediction_files: the file of each estimator's out-of-fold predictions, as written by stage
             train; its prompts are in the order of ``train``.
         train: prompts and labels of the train split.
-        by_seed: as in :func:`fit_spread`.
+        noise: as in :func:`fit_spread`.
     """
     prompts, labels = train
     for path in prediction_files:
         predicted = pd.read_parquet(path).drop(columns="prompt_id")
-        spread = fit_spread(prompts, labels - predicted.to_numpy(float), by_seed)
+        spread = fit_spread(prompts, labels - predicted.to_numpy(float), noise)
         regressor = spread.named_steps["regressor"]
         meta = {"alpha": regressor.alpha_, "log_likelihood_gain": regressor.gain_}
         folder = path.parent / SPREAD_FOLDER

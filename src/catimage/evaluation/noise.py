@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.data.dataset import mean_over_seeds
 from catimage.evaluation.intervals import PairedBootstrap
 
 MAX_SPLITS = 20
@@ -40,8 +39,8 @@ def cross_seed_quality(by_seed: Floats, n_selecting: int) -> Floats:
     splits = islice(combinations(range(seeds), n_selecting), max(MAX_SPLITS, seeds))
     columns = []
     for is_selecting in (np.isin(np.arange(seeds), split) for split in splits):
-        selecting_means = mean_over_seeds(by_seed[:, :, is_selecting], complete=False)
-        other_means = mean_over_seeds(by_seed[:, :, ~is_selecting], complete=False)
+        selecting_means = _means(by_seed[:, :, is_selecting])
+        other_means = _means(by_seed[:, :, ~is_selecting])
         complete = ~(np.isnan(selecting_means) | np.isnan(other_means)).any(axis=1)
         picked = np.argmax(np.where(np.isnan(selecting_means), -np.inf, selecting_means), axis=1)
         quality = other_means[np.arange(len(other_means)), picked]
@@ -93,7 +92,7 @@ def noise_document(
         return None
     if len(rows) < len(by_seed):
         bootstrap = PairedBootstrap(len(rows), len(bootstrap.counts), 0)
-    labels = mean_over_seeds(by_seed[rows], complete=False)
+    labels = _means(by_seed[rows])
     learnable = np.nanmean(quality[rows], axis=1) - labels[:, best]
     return {
         "n_test": len(rows),
@@ -123,7 +122,7 @@ def _oracle_statistics(
 
 def _learnable_gain(by_seed: Floats, best: int, n_selecting: int) -> float | None:
     """Return the learnable gain of an oracle that selects by ``n_selecting`` seeds."""
-    means = mean_over_seeds(by_seed, complete=False)
+    means = _means(by_seed)
     gains = cross_seed_quality(by_seed, n_selecting) - means[:, [best]]
     return None if np.isnan(gains).all() else float(np.nanmean(gains))
 
@@ -144,3 +143,10 @@ def _ratio(name: str, part: Floats, total: Floats, bootstrap: PairedBootstrap) -
         name: None if interval is None else float(part.mean() / total.mean()),
         f"{name}_interval": interval,
     }
+
+
+def _means(by_seed: Floats) -> Floats:
+    """Return the means over the seeds, (n_prompts, n_candidates), NaN where there is no score."""
+    count = (~np.isnan(by_seed)).sum(axis=2)
+    means: Floats = np.nansum(by_seed, axis=2) / np.where(count, count, np.nan)
+    return means

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from catimage.common.arrays import Floats, Ints
-from catimage.data.dataset import Dataset, mean_over_seeds, seed_scores
+from catimage.data.dataset import Dataset
 from catimage.data.prompts.identity import prompt_draws
+from catimage.data.score_rows import ScoreRows
 from catimage.evaluation.policies import Outcome
 from catimage.router import Router
 from catimage.routing.randomized import RoutingRule
@@ -139,4 +140,4 @@ def _labels_if_any(test: Dataset, metric: str, candidates: list[str]) -> Floats:
     ids, scores = test.ids, test.scores
     if not ((scores["metric"] == metric) & scores["prompt_id"].isin(ids)).any():
         return np.full((len(test), len(candidates)), np.nan)
-    return mean_over_seeds(seed_scores(scores, metric, ids, candidates), complete=False)
+    return ScoreRows.select(scores, metric, ids, candidates).labels(complete=False)

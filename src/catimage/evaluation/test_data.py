@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats, Ints
-from catimage.data.dataset import Candidates, Dataset, mean_over_seeds
+from catimage.data.dataset import Candidates, Dataset
 from catimage.data.importers.scores import parse_scores
 from catimage.data.missing_labels import best_single_candidate, complete_rows
 from catimage.data.prompts.identity import folded
@@ -41,7 +41,8 @@ class LabelledPredictions:
         predictions: by estimator, predictions for the validation prompts, (n_val, n_candidates),
             and for the test prompts, (n_test, n_candidates).
         test_by_seed: scores of the test prompts, (n_test, n_candidates, n_seeds), NaN where
-            missing; None if the seeds are unknown.
+            missing (:meth:`catimage.data.score_rows.ScoreRows.by_seed`); None if the seeds are
+            unknown.
         lower_is_better: whether the values of the metric were negated.
         left_out: by split (``validation``, ``test``), the number of prompts that were left out.
         validation_prompts: rows of the prompts table, one per row of ``validation``.
@@ -98,8 +99,8 @@ def labelled_predictions(
             every candidate.
     """
     train, validation = dataset.split("train").labels(metric), dataset.split("val")
-    validation_labels, by_seed = validation.labels(metric), test.seed_scores(metric)
-    test_labels = mean_over_seeds(by_seed, test.complete)
+    validation_labels, test_scores = validation.labels(metric), test.score_rows(metric)
+    test_labels = test_scores.labels(test.complete)
     rows = _complete_rows(validation_labels, "validation", metric)
     test_rows = _complete_rows(test_labels, "test", metric)
     val_prompts, test_prompts = validation.take(rows), test.take(test_rows)
@@ -109,7 +110,7 @@ def labelled_predictions(
         validation_labels[rows],
         test_labels[test_rows],
         _predictions(estimators, val_prompts, test_prompts),
-        by_seed[test_rows],
+        test_scores.by_seed()[test_rows],
         metric in test.lower_is_better,
         {"validation": len(validation) - len(val_prompts), "test": len(test) - len(test_prompts)},
         val_prompts.prompts,

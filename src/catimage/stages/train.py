@@ -66,7 +66,7 @@ def run(workspace: Workspace, params: Params) -> None:
             save_spreads(
                 sorted((folder / metric).glob(f"*/{OUT_OF_FOLD}")),
                 (train.texts, train.labels(metric)),
-                train.seed_scores(metric),
+                train.score_rows(metric).label_noise(),
             )
 
 

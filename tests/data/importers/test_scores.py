@@ -2,10 +2,10 @@ import csv
 
 import pytest
 
-from catimage.data.dataset import seed_scores
 from catimage.data.importers.scores import parse_costs, parse_scores
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import SCORES
+from catimage.data.score_rows import ScoreRows
 from catimage.errors import InputError
 
 HEADER = ["prompt", "candidate", "seed", "metric", "value"]
@@ -43,9 +43,8 @@ def test_the_tables_of_prompts_and_scores_have_their_schemas(write_csv):
     assert file.prompts["prompt_id"].tolist() == [prompt_id("a cat"), prompt_id("a dog")]
     assert set(file.prompts["source"]) == {"scores.csv"}
     assert (file.candidates, file.metrics) == (["cheap", "expensive"], ["clip_score", "nima"])
-    values = seed_scores(
-        file.scores, "nima", file.prompts["prompt_id"].tolist(), ["expensive", "cheap"]
-    )
+    ids = file.prompts["prompt_id"].tolist()
+    values = ScoreRows.select(file.scores, "nima", ids, ["expensive", "cheap"]).by_seed()
     assert values.shape == (2, 2, 2)
     assert values[1, 0].tolist() == [0.714, 0.814]
 

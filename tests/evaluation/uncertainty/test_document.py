@@ -13,7 +13,7 @@ def test_a_correct_spread_has_the_nominal_coverage():
     test, by_seed = predictions_and_scores(400, 1)
     seed_share = np.array([0.8, np.nan])
     bootstrap = PairedBootstrap(400, 500, 0)
-    rows = coverage_rows(test, by_seed, CANDIDATES.names, bootstrap, seed_share)
+    rows = coverage_rows(test, by_seed.mean(axis=2), CANDIDATES.names, bootstrap, seed_share)
     for row in rows:
         assert row["interval_68"][0] <= 0.6827 <= row["interval_68"][1]
         assert row["interval_95"][0] <= 0.95 <= row["interval_95"][1]

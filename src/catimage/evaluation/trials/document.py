@@ -51,7 +51,7 @@ def trials_and_reason(
     if not settings.trials:
         return None, "evaluate.trials is 0"
     train = evaluation.dataset.split("train")
-    by_seed = train.seed_scores(data.metric)
+    by_seed = train.score_rows(data.metric).by_seed()
     seeds = int(complete_seeds(by_seed).sum(axis=1).max())
     sizes = possible_sizes(settings.trial_seeds, seeds)
     if not sizes:

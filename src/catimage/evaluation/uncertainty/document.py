@@ -58,7 +58,7 @@ def uncertainty_document(
     return {
         "by_prompt": meta["alpha"] is not None,
         "log_likelihood_gain": meta["log_likelihood_gain"],
-        "by_candidate": coverage_rows(test, by_seed, candidates.names, bootstrap, seed_share),
+        "by_candidate": coverage_rows(test, data.test, candidates.names, bootstrap, seed_share),
         "risk_aversion": risk_aversion_rows(
             validation, test, by_seed, candidates, router.budget, bootstrap, router.risk_aversion
         ),
@@ -67,7 +67,7 @@ def uncertainty_document(
 
 def coverage_rows(
     test: PredictedLabels,
-    by_seed: Floats,
+    labels: Floats,
     names: list[str],
     bootstrap: PairedBootstrap,
     seed_share: Floats | None = None,
@@ -76,15 +76,14 @@ def coverage_rows(
 
     Args:
         test: predictions and spreads of the test prompts.
-        by_seed: scores (n_test, n_candidates, n_seeds), NaN where missing. Every prompt has at
-            least one score of each candidate.
+        labels: the labels of the test prompts, (n_test, n_candidates).
         names: the names of the candidates.
         bootstrap: resamples of the test prompts.
         seed_share: the share of the spread's variance that is due to seeds, (n_candidates,), NaN
             where unknown.
     """
     shares = np.full(len(names), np.nan) if seed_share is None else seed_share
-    errors = np.nanmean(by_seed, axis=2) - test.predicted
+    errors = labels - test.predicted
     return [
         coverage(name, error, spread, bootstrap)
         | {"seed_share": float(share) if np.isfinite(share) else None}
