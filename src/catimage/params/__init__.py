@@ -23,6 +23,7 @@ from catimage.params.evaluate import (
     PackageParams,
     PlateauMetricParams,
     PlateauParams,
+    PromoteParams,
 )
 from catimage.params.loading import load_params, parse_params
 from catimage.params.train import CalibrateParams, EstimatorParams, FeatureParams, TrainParams
@@ -43,6 +44,7 @@ __all__ = [
     "Params",
     "PlateauMetricParams",
     "PlateauParams",
+    "PromoteParams",
     "SampleParams",
     "SceneSource",
     "TrainParams",

@@ -15,8 +15,8 @@ from catimage.params.data import (
     SampleParams,
     ValidateParams,
 )
-from catimage.params.evaluate import EvaluateParams, PackageParams
-from catimage.params.section import Section
+from catimage.params.evaluate import EvaluateParams, PackageParams, PromoteParams
+from catimage.params.section import FileName, Section
 from catimage.params.train import CalibrateParams, TrainParams
 
 
@@ -31,12 +31,13 @@ class Params(Section):
             most expensive candidate (``40%``).
         encoder: the text encoder of the router.
         validation: the section ``validate``.
+        promote: promotion of a registered router.
         imported: the section ``import``, properties of imported data; None in a workspace whose
             data were generated.
     """
 
     pool: str = "tiny"
-    metric: str = "clip_score"
+    metric: FileName = "clip_score"
     cost_unit: str = "tflops"
     budget: str = "40%"
     encoder: EncoderParams = EncoderParams()
@@ -48,6 +49,7 @@ class Params(Section):
     calibrate: CalibrateParams = CalibrateParams()
     evaluate: EvaluateParams = EvaluateParams()
     package: PackageParams = PackageParams()
+    promote: PromoteParams = PromoteParams()
     imported: ImportParams | None = Field(None, alias="import")
 
     @field_validator("budget", mode="before")

@@ -1,10 +1,10 @@
-"""Sections of ``params.yaml`` for the stages evaluate and package."""
+"""Sections of ``params.yaml`` for the stages evaluate and package, and for promotion."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from catimage.params.section import Section
 
@@ -85,3 +85,25 @@ class PackageParams(Section):
     """
 
     name: str = "catimage"
+
+
+class PromoteParams(Section):
+    """Promotion of a registered router to champion (:mod:`catimage.tracking.gate`).
+
+    Attributes:
+        rule: ``better`` promotes a router with a better objective than the champion, ``not_worse``
+            a router whose objective is below that of the reference by less than ``margin``. The
+            reference is the last router that was promoted because it was better.
+        margin: the margin of ``not_worse``, in the unit of the routed metric.
+        confidence: confidence of the one-sided lower bound of the gain that a rule uses.
+    """
+
+    rule: Literal["better", "not_worse"] = "better"
+    margin: float = Field(0.0, ge=0, allow_inf_nan=False)
+    confidence: float = Field(0.95, ge=0.5, lt=1)
+
+    @model_validator(mode="after")
+    def _margin_of_rule(self) -> Self:
+        if self.rule == "not_worse" and not self.margin:
+            raise ValueError("the rule not_worse needs a margin above 0")
+        return self
