@@ -7,6 +7,8 @@ from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 LAYERS = (  # noqa: SIM905
@@ -27,6 +29,8 @@ ALLOWED = {
 """The frameworks that a layer may import."""
 LONGEST_FILE, LONGEST_STAGE, LONGEST_FUNCTION = 250, 150, 40
 """Maximum numbers of lines of a file, of a module in ``stages/`` and of a function."""
+LONGEST_LINE = 100
+"""Maximum number of characters of a line; ruff checks the Python files."""
 
 
 def module_name(path: Path) -> str:
@@ -153,6 +157,18 @@ def test_no_file_exceeds_its_maximum_length() -> None:
         for path, n in lines.items()
         if n > (LONGEST_STAGE if path.parent == stages else LONGEST_FILE)
     } == {}
+
+
+@pytest.mark.parametrize("suffix", ["j2", "css", "yaml"])
+def test_no_line_of_a_template_style_sheet_or_pool_exceeds_the_maximum_length(suffix: str) -> None:
+    paths = list(SRC.rglob(f"*.{suffix}"))
+    assert paths
+    assert [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in paths
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > LONGEST_LINE
+    ] == []
 
 
 def test_no_function_exceeds_the_maximum_length() -> None:
