@@ -67,21 +67,15 @@ BAD_IMAGES = [
 BAD_ROWS = [
     (_set_cell(5, 0, " "), "images.csv: row 7: the prompt is empty"),
     (_set_cell(5, 1, ""), "images.csv: row 7: the candidate is empty"),
+    (_set_cell(5, 1, "../x"), "images.csv: row 7: the candidate '../x' is a path. Rename it"),
     (_set_cell(5, 2, "1.5"), "images.csv: row 7: the seed is '1.5', not a whole number"),
     (_set_cell(5, 3, ""), "images.csv: row 7: the path is empty"),
     (_set_cell(5, 2, 3), "rows 6 and 7 both have the same prompt, candidate cheap, seed 3"),
     (
-        _set_cell(5, 2, 4),
-        (
-            "row 2: the prompt 'a scene 0' has no image of the candidate 'cheap' at seed 4. Add the"
-            " image"
-        ),
-    ),
-    (
         lambda rows, folder: rows.pop(5),
         (
-            "row 6: the prompt 'a scene 1' has no image of the candidate 'cheap' at seed 8. Add the"
-            " image"
+            "row 6: the prompt 'a scene 1' has 1 images of the candidate 'cheap', and 2 of another"
+            " candidate. Add the missing images"
         ),
     ),
     (lambda rows, folder: rows[5].pop(), "row 7 has 3 cells and the header has 4"),

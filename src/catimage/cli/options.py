@@ -30,7 +30,13 @@ JsonOption = Annotated[
 CostsOption = Annotated[
     Path | None,
     typer.Option(
-        help="CSV with the columns candidate,cost,unit. Without it, every candidate costs 1."
+        help="A file with the columns candidate,cost,unit. Without it, every candidate costs 1."
+    ),
+]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Replace the data of a workspace in which estimators have been trained."
     ),
 ]
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from catimage.commands.import_common import DEFAULT_UNIT, candidates_table
-from catimage.data.importers.scores import parse_costs, parse_scores
+from catimage.commands.import_common import candidates_table
+from catimage.common.units import ANY_UNIT
+from catimage.data.importers.costs import parse_costs
+from catimage.data.importers.scores import parse_scores
 from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import ShardEntry, read_manifest
 from catimage.errors import InputError, nearest
@@ -104,23 +106,30 @@ def _score(
 
 
 def read_candidate(
-    name: str, prompts: pd.DataFrame, cost_unit: str, scores: Path, costs: Path | None
+    name: str,
+    prompts: pd.DataFrame,
+    cost_unit: str,
+    scores: Path,
+    costs: Path | None,
+    metric: str | None = None,
 ) -> CandidateData:
-    """Read the scores and costs of one candidate from CSV files, as ``import-scores`` does.
+    """Read the scores and costs of one candidate from files, as ``import-scores`` does.
 
     Args:
         name: the name of the candidate.
         prompts: the prompts table of the workspace; the file ``scores`` may contain scores of any
             of these prompts.
         cost_unit: the unit in which the candidate must have a cost.
-        scores: a CSV file of scores, all of this candidate.
-        costs: a CSV file of costs; None if every candidate of the workspace costs 1.
+        scores: a file of scores, all of this candidate.
+        costs: a file of costs; None if every candidate of the workspace costs 1.
+        metric: the name of the metric if ``scores`` does not name it.
 
     Raises:
         InputError: a file is invalid (:mod:`catimage.data.importers.scores`), ``scores`` contains
             another candidate or an unknown prompt, or there is no cost in ``cost_unit``.
     """
-    file = parse_scores(scores)
+    file = parse_scores(scores, metric, [name], known=prompts)
+    file.print_notes()
     if name not in file.candidates:
         names = file.candidates
         raise InputError(
@@ -130,7 +139,7 @@ def read_candidate(
     file.check_candidates([name], f"the added candidates ({name})")
     unknown = file.prompts[~file.prompts["prompt_id"].isin(prompts["prompt_id"])]
     if len(unknown):
-        row = file.first_line("prompt_id", unknown["prompt_id"].iloc[0])
+        row = file.first_row("prompt_id", unknown["prompt_id"].iloc[0])
         raise InputError(
             f"{scores}: row {row}: the workspace does not have this prompt. Remove the row."
         )
@@ -140,14 +149,12 @@ def read_candidate(
 def _read_costs(name: str, unit: str, path: Path | None) -> pd.DataFrame:
     """Return the rows of the candidates table for one candidate."""
     if path is None:
-        if unit != DEFAULT_UNIT:
+        if unit != ANY_UNIT:
             raise InputError(
                 f"--costs: the option is missing, and {name!r} needs a cost in {unit!r}. Give a CSV"
                 " file with the columns candidate,cost,unit."
             )
-        return candidates_table(
-            pd.DataFrame({"candidate": [name], "cost": 1.0, "unit": DEFAULT_UNIT})
-        )
+        return candidates_table(pd.DataFrame({"candidate": [name], "cost": 1.0, "unit": ANY_UNIT}))
     costs = parse_costs(path)
     rows: pd.DataFrame = costs[costs["candidate"] == name]
     units = sorted(set(rows["unit"]))

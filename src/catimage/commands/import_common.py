@@ -1,4 +1,4 @@
-"""Costs and ``params.yaml`` of the commands ``import-scores`` and ``import-images``."""
+"""Costs, ``params.yaml`` and checks of the commands ``import-scores`` and ``import-images``."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from catimage.common.units import ANY_UNIT
+from catimage.data.importers.costs import parse_costs
 from catimage.data.importers.imported_file import ImportedFile
-from catimage.data.importers.scores import parse_costs
 from catimage.data.prompts.identity import splits_of
 from catimage.errors import InputError, nearest
 from catimage.params import Params, apply_setting, read_tree
-
-DEFAULT_UNIT = "unit"
-"""The cost unit of a workspace without a costs file, in which every candidate costs 1."""
+from catimage.workspace import Workspace
 
 
-def costs_for(file: ImportedFile, path: Path | None) -> pd.DataFrame:
+def costs_for(
+    file: ImportedFile, path: Path | None, parsed: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return a table ``candidate, cost, unit`` of the candidates of an imported file.
 
     Args:
         file: the imported scores or images.
-        path: a CSV file of costs. Without one, every candidate costs 1.
+        path: a file of costs. Without one, every candidate costs 1 in the unit ``unit``.
+        parsed: the content of the file of costs, if it has been read.
 
     Raises:
-        InputError: the costs are invalid (:func:`catimage.data.importers.scores.parse_costs`), or
+        InputError: the costs are invalid (:func:`catimage.data.importers.costs.parse_costs`), or
             the two files do not have the same candidates.
     """
     if path is None:
-        return pd.DataFrame({"candidate": file.candidates, "cost": 1.0, "unit": DEFAULT_UNIT})
-    costs = parse_costs(path)
+        return pd.DataFrame({"candidate": file.candidates, "cost": 1.0, "unit": ANY_UNIT})
+    costs = parse_costs(path) if parsed is None else parsed
     file.check_candidates(list(costs["candidate"].unique()), str(path))
     for name in costs["candidate"]:
         if name not in file.candidates:
@@ -50,6 +54,76 @@ def prompts_table(file: ImportedFile, gate_share: float) -> pd.DataFrame:
         gate_share: the share of the prompts in the split ``gate``.
     """
     return file.prompts.assign(split=splits_of(file.prompts["prompt"], gate_share))
+
+
+def check_replaceable(
+    workspace: Workspace, tables: Mapping[Path, tuple[pd.DataFrame, pa.Schema]], replace: bool
+) -> None:
+    """Check that an import does not replace data by mistake.
+
+    Data are replaced without ``replace`` if nothing has been computed from them: they were imported
+    and no estimator or router has been trained. Importing the same data again replaces nothing.
+
+    Args:
+        workspace: the workspace.
+        tables: by path of a table, its new rows and their schema.
+        replace: whether the user has given ``--replace``.
+
+    Raises:
+        InputError: the import would replace the data of a trained workspace, or data that were not
+            imported.
+    """
+    reason = "" if replace else protection(workspace)
+    for path, (frame, schema) in tables.items():
+        if reason and path.exists() and not _is_equal(path, frame, schema):
+            raise replacement_error(path, reason)
+
+
+def protection(workspace: Workspace) -> str:
+    """Return why the data of a workspace must not be replaced by mistake; empty if they may be."""
+    if workspace.estimators.exists() or workspace.router.exists():
+        return "estimators have been trained on them"
+    tables = (workspace.prompts, workspace.scores)
+    generated = any(path.exists() for path in tables) and "import" not in read_tree(
+        workspace.params
+    )
+    return "they were not imported" if generated else ""
+
+
+def replacement_error(path: Path, reason: str) -> InputError:
+    """Return the error about data that an import would replace."""
+    return InputError(
+        f"{path}: the import would replace these data, and {reason}. Import into another workspace,"
+        " or add --replace."
+    )
+
+
+def _is_equal(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> bool:
+    """Return whether a parquet file has the same rows as a frame."""
+    try:
+        stored = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        return False
+    table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    return bool(stored.schema.equals(schema) and stored.equals(table))
+
+
+def requested_value(path: Path, settings: list[str], key: str) -> str | None:
+    """Return the text that the settings, or else ``params.yaml``, give to a key, or None.
+
+    Args:
+        path: the file ``params.yaml`` of the workspace, which need not exist.
+        settings: settings ``key=value``.
+        key: a key that is not in a section.
+
+    Raises:
+        InputError: the file or a setting is not YAML.
+    """
+    tree = read_tree(path)
+    for setting in settings:
+        apply_setting(tree, setting)
+    value = tree.get(key)
+    return str(value) if isinstance(value, str) else None
 
 
 def candidates_table(costs: pd.DataFrame) -> pd.DataFrame:

@@ -15,14 +15,17 @@ from tqdm import tqdm
 from catimage.commands.import_common import (
     candidates_table,
     check_cost_unit,
+    check_replaceable,
     costs_for,
     import_params,
     prompts_table,
+    protection,
+    replacement_error,
 )
 from catimage.data.importers.images import ImagesFile, parse_images, read_image
 from catimage.data.schema import CANDIDATES, IMAGES, PROMPTS, write_table
 from catimage.data.shards.lock import write_lock
-from catimage.data.shards.manifest import ShardEntry, write_manifest
+from catimage.data.shards.manifest import ShardEntry, read_manifest, write_manifest
 from catimage.data.shards.plan import ShardPlan
 from catimage.data.shards.store import digest_of, write_shard
 from catimage.errors import InputError
@@ -31,7 +34,13 @@ from catimage.params import Params, parse_params, save_params
 from catimage.workspace import Workspace, replacing
 
 
-def run(workspace: Workspace, images_csv: Path, costs: Path | None, settings: list[str]) -> None:
+def run(
+    workspace: Workspace,
+    images_csv: Path,
+    costs: Path | None,
+    settings: list[str],
+    replace: bool = False,
+) -> None:
     """Write ``params.yaml``, the prompts and candidates tables, image shards and their manifest.
 
     Either all files are written or none. One shard (``generate.shard_images``) is in memory at a
@@ -42,10 +51,12 @@ def run(workspace: Workspace, images_csv: Path, costs: Path | None, settings: li
 
     Args:
         workspace: the workspace, which need not exist.
-        images_csv: a CSV file with the columns ``prompt,candidate,seed,path``.
-        costs: a CSV file with the columns ``candidate,cost,unit``. Without one, every candidate
-            costs 1.
+        images_csv: a csv, tsv, jsonl, json or parquet file with the columns
+            ``prompt,candidate,seed,path``.
+        costs: a file with the columns ``candidate,cost,unit``. Without one, every candidate costs
+            1.
         settings: settings ``key=value`` for ``params.yaml``.
+        replace: whether data of a trained workspace may be replaced.
 
     Raises:
         InputError: a file is invalid (:mod:`catimage.data.importers.images`), an image is invalid
@@ -60,8 +71,14 @@ def run(workspace: Workspace, images_csv: Path, costs: Path | None, settings: li
     params = parse_params(tree, workspace.params)
     check_cost_unit(params, file, cost_rows, costs)
     _check_list(params, file)
+    tables = {
+        workspace.prompts: (prompts_table(file, params.gate_share), PROMPTS),
+        workspace.candidates: (candidates_table(cost_rows), CANDIDATES),
+    }
+    check_replaceable(workspace, tables, replace)
     reader = _ImageReader(file, params.label.on_error == "skip")
-    _write(workspace, reader, cost_rows, tree, params)
+    _write(workspace, reader, tables, tree, params.generate.shard_images, replace)
+    file.print_notes()
     print(
         f"imported into {workspace.root}: {len(file.prompts):,} prompts, {len(file.candidates)}"
         f" candidates, {len(file.table) - reader.skipped:,} images"
@@ -98,19 +115,21 @@ def _skipped_note(skipped: int, params: Params) -> str:
 def _write(
     workspace: Workspace,
     reader: _ImageReader,
-    costs: pd.DataFrame,
+    tables: dict[Path, tuple[pd.DataFrame, pa.Schema]],
     tree: dict[str, Any],
-    params: Params,
+    shard_images: int,
+    replace: bool,
 ) -> None:
     """Write all files, or none if an image cannot be read or a file cannot be written."""
     with write_lock(workspace.images), ExitStack() as stack:
         folder = stack.enter_context(replacing(workspace.images))
         folder.mkdir()
-        write_manifest(folder, _write_shards(reader, folder, params.generate.shard_images))
-        for table, path, schema in (
-            (prompts_table(reader.file, params.gate_share), workspace.prompts, PROMPTS),
-            (candidates_table(costs), workspace.candidates, CANDIDATES),
-        ):
+        entries = _write_shards(reader, folder, shard_images)
+        reason = "" if replace else protection(workspace)
+        if reason and workspace.images.exists() and read_manifest(workspace.images) != entries:
+            raise replacement_error(workspace.images, reason)
+        write_manifest(folder, entries)
+        for path, (table, schema) in tables.items():
             write_table(table, stack.enter_context(replacing(path)), schema)
         save_params(tree, stack.enter_context(replacing(workspace.params)))
     for outdated_file in (workspace.scores, workspace.reports / "validation.json"):

@@ -11,35 +11,52 @@ import pandas as pd
 from catimage.commands.import_common import (
     candidates_table,
     check_cost_unit,
+    check_replaceable,
     costs_for,
     import_params,
     prompts_table,
+    requested_value,
 )
+from catimage.common.hashing import file_digest
+from catimage.data.importers.costs import parse_costs
 from catimage.data.importers.scores import ScoresFile, parse_scores
+from catimage.data.provenance import PROMPTS_FILE, SCORES_FILE, Provenance
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.params import Params, parse_params, save_params
 from catimage.workspace import Workspace, replacing
 
 
-def run(workspace: Workspace, scores: Path, costs: Path | None, settings: list[str]) -> None:
+def run(
+    workspace: Workspace,
+    scores: Path,
+    costs: Path | None,
+    settings: list[str],
+    replace: bool = False,
+) -> None:
     """Write ``params.yaml`` and the tables of prompts, candidates and scores.
 
     All input is checked before a file is written, and either all files are written or none.
 
     Args:
         workspace: the workspace, which need not exist.
-        scores: a CSV file with the columns ``prompt,candidate,seed,metric,value``.
-        costs: a CSV file with the columns ``candidate,cost,unit``. Without one, every candidate
-            costs 1.
+        scores: a csv, tsv, jsonl, json or parquet file of scores
+            (:func:`catimage.data.importers.scores.parse_scores`).
+        costs: a file with the columns ``candidate,cost,unit``. Without one, every candidate costs
+            1.
         settings: settings ``key=value`` for ``params.yaml``.
+        replace: whether data of a trained workspace may be replaced.
 
     Raises:
         InputError: a file is invalid (:mod:`catimage.data.importers.scores`), the files have
             different candidates, a metric or unit must be chosen or is unknown, a required score
-            is missing, or a setting is invalid.
+            is missing, a setting is invalid, or data would be replaced
+            (:func:`catimage.commands.import_common.check_replaceable`).
     """
-    file = parse_scores(scores)
-    cost_rows = costs_for(file, costs)
+    parsed = None if costs is None else parse_costs(costs)
+    names = None if parsed is None else list(parsed["candidate"].unique())
+    metric = requested_value(workspace.params, settings, "metric")
+    file = parse_scores(scores, metric, names)
+    cost_rows = costs_for(file, costs, parsed)
     possible_values = {
         "metric": (file.metrics, scores),
         "cost_unit": (sorted(cost_rows["unit"].unique()), costs or scores),
@@ -48,7 +65,15 @@ def run(workspace: Workspace, scores: Path, costs: Path | None, settings: list[s
     params = parse_params(tree, workspace.params)
     check_cost_unit(params, file, cost_rows, costs)
     _check_metrics(params, file)
-    _write(workspace, file, prompts_table(file, params.gate_share), cost_rows, tree)
+    prompts, candidates = prompts_table(file, params.gate_share), candidates_table(cost_rows)
+    tables = {
+        workspace.prompts: (prompts, PROMPTS),
+        workspace.candidates: (candidates, CANDIDATES),
+        workspace.scores: (file.scores, SCORES),
+    }
+    check_replaceable(workspace, tables, replace)
+    _write(workspace, file, prompts, candidates, tree)
+    file.print_notes()
     print(
         f"imported into {workspace.root}: {len(file.prompts):,} prompts, {len(file.candidates)}"
         f" candidates, {len(file.scores):,} scores ({', '.join(file.metrics)})",
@@ -63,23 +88,27 @@ def _check_metrics(params: Params, file: ScoresFile) -> None:
         file.check_metric(metric)
     if params.validation.complete_labels:
         file.check_complete(file.metrics, file.candidates)
+    else:
+        file.check_comparable(params.trained_metrics)
 
 
 def _write(
     workspace: Workspace,
     file: ScoresFile,
     prompts: pd.DataFrame,
-    costs: pd.DataFrame,
+    candidates: pd.DataFrame,
     tree: dict[str, Any],
 ) -> None:
     """Write all four files, or none if one cannot be written."""
+    inputs = Provenance(workspace).inputs(SCORES_FILE)
     with ExitStack() as stack:
-        for table, path, schema in (
-            (prompts, workspace.prompts, PROMPTS),
-            (candidates_table(costs), workspace.candidates, CANDIDATES),
-            (file.scores, workspace.scores, SCORES),
-        ):
-            write_table(table, stack.enter_context(replacing(path)), schema)
+        new_prompts = stack.enter_context(replacing(workspace.prompts))
+        write_table(prompts, new_prompts, PROMPTS)
+        new_candidates = stack.enter_context(replacing(workspace.candidates))
+        write_table(candidates, new_candidates, CANDIDATES)
+        inputs[PROMPTS_FILE] = file_digest(new_prompts)
+        new_scores = stack.enter_context(replacing(workspace.scores))
+        write_table(file.scores, new_scores, SCORES, inputs)
         save_params(tree, stack.enter_context(replacing(workspace.params)))
     outdated_report = workspace.reports / "validation.json"
     outdated_report.unlink(missing_ok=True)

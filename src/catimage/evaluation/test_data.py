@@ -171,7 +171,8 @@ def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Datas
         InputError: the file is not a scores file of the router's candidates and metric, or a score
             is missing and ``dataset.complete`` is set.
     """
-    scores_file = parse_scores(path)
+    scores_file = parse_scores(path, router.metric, router.candidates)
+    scores_file.print_notes()
     scores_file.check_candidates(router.candidates, "the router")
     routed_scores = scores_file.select_metric(router.metric)
     if dataset.complete:

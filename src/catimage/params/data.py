@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from catimage.common.names import folder_name
 from catimage.errors import InputError, nearest
-from catimage.params.section import Section
+from catimage.params.section import FileName, Section
 
 MAX_GATE_SHARE = 0.5
 """Maximum share of the split ``gate``, which leaves 30% of the prompts for ``train``."""
@@ -30,9 +30,11 @@ class EncoderParams(Section):
 
     @property
     def name(self) -> str:
-        """Name of the folder of the encoder's embeddings in ``data/embeddings/``."""
-        parts = "-".join(part for part in (self.model, self.weights, self.revision) if part)
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", parts).strip("-")
+        """Name of the folder of the encoder's embeddings in ``data/embeddings/``; no other encoder
+        has the same name.
+        """
+        parts = (self.model, self.weights, self.revision)
+        return folder_name(*(parts if any(parts[1:]) else parts[:1]))
 
 
 class SceneSource(Section):
@@ -158,7 +160,7 @@ class LabelParams(Section):
     """
 
     metrics: list[str] = Field(default_factory=lambda: ["clip_score", "sharpness"], min_length=1)
-    composites: dict[str, CompositeParams] = Field(default_factory=dict)
+    composites: dict[FileName, CompositeParams] = Field(default_factory=dict)
     weights: dict[str, WeightsParams] = Field(default_factory=dict)
     on_error: Literal["stop", "skip"] = "stop"
     batch_size: int = Field(256, ge=1)
@@ -169,8 +171,8 @@ class ValidateParams(Section):
     """Stage validate.
 
     Attributes:
-        complete_labels: whether every prompt must have a score for every candidate and seed;
-            otherwise missing scores are allowed.
+        complete_labels: whether every prompt must have a score for every candidate and seed
+            (imported data: for every candidate); otherwise missing scores are allowed.
     """
 
     complete_labels: bool = True

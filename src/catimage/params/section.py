@@ -1,11 +1,26 @@
-"""The base class of the sections of ``params.yaml``."""
+"""The base class of the sections of ``params.yaml``, and the type of names of files."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from catimage.common.names import name_problem
 
 
 class Section(BaseModel):
     """A section: an immutable mapping with typed keys. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _valid_name(name: str) -> str:
+    problem = name_problem(name)
+    if problem:
+        raise ValueError(f"the name {problem}")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_valid_name)]
+"""A name that becomes the name of a folder, such as that of a metric."""

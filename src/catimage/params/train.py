@@ -16,7 +16,7 @@ from pydantic import (
 
 from catimage.errors import InputError
 from catimage.params.data import EncoderParams
-from catimage.params.section import Section
+from catimage.params.section import FileName, Section
 
 
 class FeatureParams(Section):
@@ -108,7 +108,7 @@ class TrainParams(Section):
     estimators: tuple[EstimatorParams, ...] = Field(
         ("knn", "ridge", "kernel_ridge"), min_length=1, validate_default=True
     )
-    metrics: list[str] = Field(default_factory=list)
+    metrics: list[FileName] = Field(default_factory=list)
     folds: int = Field(5, ge=0)
     seed: int = 0
 
@@ -150,11 +150,15 @@ class CalibrateParams(Section):
         mix: whether the router may use two lambdas, each for a share of the prompts, to spend the
             whole budget.
         confidence: minimum probability that the true mean cost is within the budget.
-        quality_floor: mean score of the routed metric to reach at the lowest mean cost. It replaces
-            the budget.
+        quality_floor: mean score of the routed metric to reach on the validation split at the
+            lowest mean cost. It replaces the budget. On new prompts, the mean score is below the
+            floor about as often as above it.
         floors: mean scores of other trained metrics to reach within the budget, by metric.
         risk_aversion: number of predictive standard deviations to subtract from the predicted
             quality.
+        match_confidence: confidence with which the stage evaluate selects a lambda that is as good
+            as the best single candidate (``selected.match``): minimum probability that its true
+            quality is not below that of the candidate.
     """
 
     estimator: str = "auto"
@@ -163,6 +167,7 @@ class CalibrateParams(Section):
     quality_floor: float | None = Field(None, allow_inf_nan=False)
     floors: dict[str, float] = Field(default_factory=dict)
     risk_aversion: float = Field(0.0, ge=0, allow_inf_nan=False)
+    match_confidence: float = Field(0.95, gt=0, lt=1)
 
     def check(self, metric: str, trained_metrics: Collection[str]) -> None:
         """Check that the settings can be combined and that the metrics of the floors are trained.

@@ -2,7 +2,8 @@ import csv
 
 import pytest
 
-from catimage.data.importers.scores import parse_costs, parse_scores
+from catimage.data.importers.costs import parse_costs
+from catimage.data.importers.scores import parse_scores
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import SCORES
 from catimage.data.score_rows import ScoreRows
@@ -72,7 +73,7 @@ def test_select_metric_keeps_the_rows_and_prompts_of_a_metric(write_csv):
     ]
     file = parse_scores(write_csv(rows)).select_metric("clip_score")
     assert file.prompts["prompt"].tolist() == ["a bird"]
-    assert file.line_numbers.tolist() == [10, 11, 12, 13]
+    assert file.row_numbers.tolist() == [10, 11, 12, 13]
     with pytest.raises(
         InputError,
         match=(
@@ -91,7 +92,9 @@ def test_select_metric_keeps_the_rows_and_prompts_of_a_metric(write_csv):
         ("value", "good", "row 5: the value is 'good'"),
         ("value", "-inf", "row 5: the value is '-inf'"),
         ("seed", "1.5", "row 5: the seed is '1.5', not a whole number"),
-        ("seed", str(2**63), "row 5: the seed"),
+        ("seed", str(2**64), "row 5: the seed is '18446744073709551616', not a whole number"),
+        ("seed", str(-(2**63) - 1), "row 5: the seed"),
+        ("seed", "1e9999", "row 5: the seed"),
         ("candidate", " ", "row 5: the candidate is empty"),
         ("metric", "", "row 5: the metric is empty"),
         ("prompt", " ", "row 5: the prompt is empty"),

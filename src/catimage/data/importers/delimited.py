@@ -1,118 +1,168 @@
-"""Functions that read CSV and TSV files; their error messages name the file and the row."""
+"""Reading of CSV and TSV files, whose delimiter and quotation marks are recognised."""
 
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
-from catimage.errors import InputError, nearest
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from catimage.common.arrays import Ints
+from catimage.data.importers.text_files import read_text
+from catimage.data.importers.text_table import TextTable
+from catimage.errors import InputError
+
+BLOCK_BYTES = 1 << 26
+"""The size of the blocks that are parsed at a time. A row cannot be longer."""
+
+
+class _BadQuotes(Exception):
+    """A quotation mark is not closed, or is closed in the middle of a cell; has the line."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
 
 
 @dataclass(frozen=True)
-class TextColumns:
-    """Columns of a CSV or TSV file, as text.
+class _Format:
+    """The format of a file.
 
     Attributes:
-        path: the file.
-        columns: the cells of each column, by name; all columns have the same length.
-        line_numbers: the line on which each row begins, which error messages give as its "row". The
-            numbers are those of a spreadsheet (the header is row 1, and blank rows count), unless
-            cells contain line breaks.
+        delimiter: the character between cells.
+        quoted: whether a quotation mark at the beginning of a cell quotes the cell.
     """
 
-    path: Path
-    columns: dict[str, list[str]]
-    line_numbers: list[int]
-
-    def __len__(self) -> int:
-        return len(self.line_numbers)
+    delimiter: str
+    quoted: bool
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark and with its line ends unchanged.
+def read_delimited(path: Path, delimiters: str) -> TextTable:
+    """Read a file whose first row has the names of the columns; blank lines are ignored.
 
-    Raises:
-        InputError: the file does not exist, cannot be read, is not UTF-8, or is empty.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: file not found. Check the path.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot read the file ({error.strerror}). Check the path and its permissions."
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}: row {line} is not UTF-8. Save the file as UTF-8.") from error
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty. Add at least one row.")
-    return text
-
-
-def read_columns(path: Path, columns: list[str], tabs: bool = False) -> TextColumns:
-    """Read ``columns`` of a CSV file; other columns and blank lines are ignored.
+    A quotation mark at the beginning of a cell quotes the cell. In a file separated by tabs, which
+    some programs write without quoting, this applies only if all quotation marks agree with it.
 
     Args:
-        path: the file, whose first row is the header.
-        columns: the names of the columns to read.
-        tabs: if True, read a TSV file, in which quotation marks have no special meaning.
+        path: the file.
+        delimiters: the possible delimiters. The header is split by the one that gives the most
+            columns, the first of them if several do.
 
     Raises:
-        InputError: the file cannot be read (:func:`read_text`), a column is missing or occurs
-            twice, a row has more or fewer cells than the header, a quotation mark is not closed, or
-            there are no rows after the header.
+        InputError: the file cannot be read, a row has more or fewer cells than the header, a
+            quotation mark is not closed, or there are no rows after the header.
     """
-    table, line_numbers = _parse(path, tabs)
-    header = [name.strip() for name in table.pop(0)]
-    line_numbers = line_numbers[1:]
-    positions = [_position(path, header, name) for name in columns]
-    if not table:
+    data = read_text(path).encode("utf-8", "replace")
+    delimiter = _delimiter(data, delimiters)
+    form = _Format(delimiter, b'"' in data and _is_quoted(path, data, delimiter))
+    header = [name.strip() for name in next(_records(data, form))[1]]
+    table = _parse(path, data, form, len(header))
+    if not table.num_rows:
         raise InputError(f"{path}: there are no rows after the header. Add at least one row.")
-    for number, cells in zip(line_numbers, table, strict=True):
-        if len(cells) != len(header):
-            raise InputError(
-                f"{path}: row {number} has {len(cells)} cells and the header has {len(header)}."
-                " Quote the cells that contain a comma."
-            )
-    values = {
-        name: [cells[i] for cells in table] for name, i in zip(columns, positions, strict=True)
-    }
-    return TextColumns(path, values, line_numbers)
+    numbers = _row_numbers(data, form, table.num_rows)
+    return TextTable(path, header, numbers, table.column, decimal_comma=delimiter == ";")
 
 
-def _parse(path: Path, tabs: bool) -> tuple[list[list[str]], list[int]]:
-    """Return the rows of a file, header included, and the line on which each row begins."""
-    text = StringIO(read_text(path), newline="")
-    if tabs:
-        reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(text, strict=True)
-    table: list[list[str]] = []
-    line_numbers: list[int] = []
+def _records(data: bytes, form: _Format) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each record begins, and its cells; blank lines are omitted.
+
+    Raises:
+        _BadQuotes: the quotation marks cannot be understood.
+    """
+    csv.field_size_limit(2**31 - 1)  # the default refuses cells of 128 KiB
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
+    quoting = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
+    reader = csv.reader(text, delimiter=form.delimiter, quoting=quoting, strict=True)
     line = 1
     try:
         for cells in reader:
             if cells:
-                table.append(cells)
-                line_numbers.append(line)
+                yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
+        raise _BadQuotes(line) from error
+
+
+def _delimiter(data: bytes, delimiters: str) -> str:
+    """Return the delimiter that splits the header into the most cells."""
+
+    def width(delimiter: str) -> int:
+        try:
+            return len(next(_records(data, _Format(delimiter, quoted=True)))[1])
+        except _BadQuotes:
+            return 0
+
+    return max(delimiters, key=width)
+
+
+def _is_quoted(path: Path, data: bytes, delimiter: str) -> bool:
+    """Return whether a quotation mark at the beginning of a cell quotes the cell.
+
+    If cells of a file separated by tabs would contain line breaks, all of its lines have the same
+    number of tabs, and no quotation mark is doubled, the quotation marks are part of the texts.
+
+    Raises:
+        InputError: the delimiter is not a tab, and the quotation marks cannot be understood.
+    """
+    try:
+        n_records = sum(1 for _ in _records(data, _Format(delimiter, quoted=True)))
+    except _BadQuotes as error:
+        if delimiter == "\t":
+            return False
         raise InputError(
-            f"{path}: cannot parse row {line} ({error}). Close every quotation mark."
+            f"{path}: cannot parse row {error.line}: a quotation mark is not closed, or is followed"
+            " by text. Close every quotation mark, and double those inside a cell."
         ) from error
-    return table, line_numbers
+    if delimiter != "\t" or b'""' in data:
+        return True
+    tabs = [line.count(b"\t") for line in data.splitlines() if line]
+    return n_records == len(tabs) or len(set(tabs)) > 1
 
 
-def _position(path: Path, header: list[str], name: str) -> int:
-    """Return the index of a column."""
-    if header.count(name) > 1:
-        raise InputError(f"{path}: the column {name!r} occurs twice. Rename one of them.")
-    if name not in header:
-        raise InputError(
-            f"{path}: the column {name!r} is missing{nearest(name, header)}. Add it or rename"
-            f" one of the columns {', '.join(header)}."
+def _parse(path: Path, data: bytes, form: _Format, width: int) -> pa.Table:
+    """Return the rows after the header; all columns are large strings."""
+    names = [str(i) for i in range(width)]
+    try:
+        table = pacsv.read_csv(
+            pa.BufferReader(data),
+            pacsv.ReadOptions(column_names=names, block_size=BLOCK_BYTES),
+            pacsv.ParseOptions(
+                delimiter=form.delimiter,
+                quote_char='"' if form.quoted else False,
+                newlines_in_values=form.quoted,
+            ),
+            pacsv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False
+            ),
         )
-    return header.index(name)
+    except pa.ArrowInvalid as error:
+        raise _bad_row(path, data, form, width) from error
+    return table.slice(1)
+
+
+def _bad_row(path: Path, data: bytes, form: _Format, width: int) -> InputError:
+    """Return the error about the first row that has not as many cells as the header."""
+    for line, cells in _records(data, form):
+        if len(cells) != width:
+            return InputError(
+                f"{path}: row {line} has {len(cells)} cells and the header has {width}. Quote the"
+                " cells that contain a delimiter."
+            )
+    return InputError(
+        f"{path}: a row has more than {BLOCK_BYTES >> 20} MiB. Remove the columns that the command"
+        " does not read."
+    )
+
+
+def _row_numbers(data: bytes, form: _Format, n_rows: int) -> Ints:
+    """Return the line on which each row begins, (n_rows,)."""
+    n_lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    if n_lines == n_rows + 1 and data.count(b"\r") == data.count(b"\r\n"):
+        return np.arange(2, n_lines + 1)
+    lines = (line for line, _ in _records(data, form))
+    return np.fromiter(lines, np.int64, n_rows + 1)[1:]

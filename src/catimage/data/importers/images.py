@@ -1,44 +1,46 @@
-"""Readers of CSV files that list images (``prompt,candidate,seed,path``) and of image files."""
+"""Readers of files that list images (``prompt,candidate,seed,path``) and of image files."""
 
 from __future__ import annotations
 
 import io
-from itertools import product
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from catimage.data.importers.delimited import read_columns
-from catimage.data.importers.imported_file import (
-    ImportedFile,
+from catimage.data.importers.columns import (
     abbreviated,
-    check_unique,
-    integer,
     parse_names,
-    parse_numbers,
+    parse_or_number_seeds,
     parse_prompts,
+    parse_texts,
 )
+from catimage.data.importers.imported_file import ImportedFile, check_unique
+from catimage.data.importers.tables import read_user_table
 from catimage.data.shards.store import encode_image
 from catimage.errors import InputError
 
-COLUMNS = ["prompt", "candidate", "seed", "path"]
 UNCHANGED_FORMATS = ("PNG", "WEBP", "JPEG")
 """Image files in these formats are stored byte for byte; others are encoded as PNG."""
+IGNORED = {
+    "cost": "Costs are read from the file of the option --costs only",
+    "split": "The split of a prompt is determined by the hash of its text",
+}
+"""Columns that a user may expect to be read, and what applies instead."""
 
 
 class ImagesFile(ImportedFile):
-    """A CSV file that lists images; ``table`` has ``prompt_id, candidate, seed, path``.
+    """A file that lists images; ``table`` has ``prompt_id, candidate, seed, path``.
 
     A relative path in the file starts from the folder of the file. ``table`` has the path with that
     folder, which can be opened.
     """
 
     def location(self, position: int) -> str:
-        """Return the file and line of a row of ``table``, for a message."""
-        return f"{self.path}: row {self.line_numbers[position]}"
+        """Return the file and row of a row of ``table``, for a message."""
+        return f"{self.path}: row {self.row_numbers[position]}"
 
     def check_files(self) -> None:
         """Check that every image file exists.
@@ -54,44 +56,68 @@ class ImagesFile(ImportedFile):
                 )
 
     def check_complete(self) -> None:
-        """Check that every prompt has an image of every candidate at every seed.
+        """Check that every prompt has equally many images of every candidate.
+
+        Their seeds may differ: logs have another seed for every image.
 
         Raises:
-            InputError: an image is missing; the message names the first missing image.
+            InputError: an image is missing; the message names the first prompt with too few images
+                of a candidate.
         """
-        columns = self.table[["prompt_id", "candidate", "seed"]]
-        listed = set(columns.itertuples(index=False, name=None))
-        for key in product(self.prompts["prompt_id"], self.candidates, self.table["seed"].unique()):
-            if key not in listed:
-                prompt = abbreviated(self.prompts.set_index("prompt_id")["prompt"][key[0]])
-                raise InputError(
-                    f"{self.path}: row {self.first_line('prompt_id', key[0])}: the prompt"
-                    f" {prompt!r} has no image of the candidate {key[1]!r} at seed {key[2]}. Add"
-                    " the image, remove the prompt, or allow missing labels with '--set"
-                    " validate.complete_labels=false'."
-                )
+        counts = (
+            self.table.groupby(["prompt_id", "candidate"], sort=False)
+            .size()
+            .unstack(fill_value=0)
+            .reindex(index=self.prompts["prompt_id"], columns=self.candidates)
+        )
+        missing = counts.lt(counts.max(axis=1), axis=0).to_numpy()
+        if not missing.any():
+            return
+        position, column = np.argwhere(missing)[0]
+        identifier, candidate = counts.index[position], counts.columns[column]
+        prompt = abbreviated(self.prompts["prompt"][position])
+        raise InputError(
+            f"{self.path}: row {self.first_row('prompt_id', identifier)}: the prompt {prompt!r} has"
+            f" {counts.iloc[position, column]} images of the candidate {candidate!r}, and"
+            f" {counts.iloc[position].max()} of another candidate. Add the missing images, remove"
+            " the prompt, or allow missing labels with '--set validate.complete_labels=false'."
+        )
 
 
 def parse_images(path: Path) -> ImagesFile:
-    """Read a CSV list of images and check each row; the image files are not opened.
+    """Read a list of images and check each row; the image files are not opened.
+
+    Without a column ``seed``, images of the same prompt and candidate are numbered.
+
+    Args:
+        path: a csv, tsv, jsonl, json or parquet file.
 
     Raises:
-        InputError: the file cannot be read (:func:`read_columns`), a prompt is invalid
+        InputError: the file cannot be read, a column is missing, a prompt is invalid
             (:func:`catimage.data.prompts.cleaning.clean`), a name or path is empty, a seed is not
             an integer, or two rows have the same prompt, candidate and seed.
     """
-    rows = read_columns(path, COLUMNS)
+    rows = read_user_table(path)
+    rows.require("prompt", "candidate", "path")
     ids, prompts = parse_prompts(rows)
     table = pd.DataFrame(
-        {
-            "prompt_id": ids,
-            "candidate": parse_names(rows, "candidate"),
-            "seed": parse_numbers(rows, "seed", integer, "a whole number"),
-            "path": [str(path.parent / name) for name in parse_names(rows, "path")],
-        }
+        {"prompt_id": ids, "candidate": parse_names(rows, "candidate", slashes=True)}
     )
-    check_unique(path, table, ["prompt_id", "candidate", "seed"], rows.line_numbers)
-    return ImagesFile(path, prompts, table, np.array(rows.line_numbers))
+    table["seed"] = parse_or_number_seeds(rows, table)
+    codes, names = parse_texts(rows, "path")
+    paths = [str(_existing_path(path.parent, name)) for name in names]
+    table["path"] = [paths[code] for code in codes]
+    check_unique(path, table, ["prompt_id", "candidate", "seed"], rows.row_numbers)
+    notes = rows.ignored_note(("prompt", "candidate", "seed", "path"), IGNORED)
+    return ImagesFile(path, prompts, table, rows.row_numbers, tuple(notes))
+
+
+def _existing_path(folder: Path, name: str) -> Path:
+    """Return the path of an image; backslashes separate folders if there is no such file."""
+    path = folder / name
+    if "\\" in name and not path.exists():
+        return folder / PureWindowsPath(name).as_posix()
+    return path
 
 
 def read_image(path: Path) -> tuple[bytes, NDArray[np.uint8]]:

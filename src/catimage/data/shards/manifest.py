@@ -109,20 +109,23 @@ def check_prompts(
         folder: the folder of the shards.
         entries: the shards that the manifest lists.
         prompt_ids: the ids of the workspace's prompts.
-        complete: whether every prompt needs an image of every candidate and seed.
-        command: the command that writes missing images, for the messages.
+        complete: whether every prompt needs all images: of every candidate and seed or, for
+            imported images, which may have a seed of their own, equally many of every candidate.
+        command: the command that writes missing images, ``generate`` or ``import-images``.
 
     Raises:
         InputError: a shard is missing or damaged, images belong to other prompts, or ``complete``
             is True and a prompt lacks images.
     """
     try:
-        counts, expected = _count_images(folder, entries)
+        counts, n_images, n_seeds = _count_images(folder, entries)
     except (FileNotFoundError, DamagedShard) as error:
         raise InputError(
             f"{folder}: a shard is missing or damaged ({error}). Run 'catimage {command}' again."
         ) from error
-    incomplete = sum(counts[identifier] < expected for identifier in prompt_ids)
+    per_candidate = dict.fromkeys(prompt_ids, n_seeds) if command == "generate" else n_images
+    n_candidates = len({entry.candidate for entry in entries})
+    incomplete = sum(counts[i] < max(per_candidate[i], 1) * n_candidates for i in prompt_ids)
     if incomplete and complete:
         raise InputError(
             f"{folder}: {incomplete} of {len(prompt_ids)} prompts lack images. Run 'catimage"
@@ -136,12 +139,19 @@ def check_prompts(
         )
 
 
-def _count_images(folder: Path, entries: Sequence[ShardEntry]) -> tuple[Counter[str], int]:
-    """Return the number of images by prompt, and the number of candidates times seeds."""
-    counts, candidates, seeds = Counter[str](), set[str](), set[int]()
+def _count_images(
+    folder: Path, entries: Sequence[ShardEntry]
+) -> tuple[Counter[str], Counter[str], int]:
+    """Return the number of images by prompt, the largest number of them of one candidate by prompt,
+    and the number of seeds of all images.
+    """
+    counts, seeds = Counter[tuple[str, str]](), set[int]()
     for entry in entries:
         keys = read_keys(folder, entry.shard)
-        counts.update(keys["prompt_id"])
-        candidates |= set(keys["candidate"])
+        counts.update(zip(keys["prompt_id"], keys["candidate"], strict=True))
         seeds |= set(keys["seed"])
-    return counts, len(candidates) * len(seeds)
+    total, largest = Counter[str](), Counter[str]()
+    for (identifier, _), n in counts.items():
+        total[identifier] += n
+        largest[identifier] = max(largest[identifier], n)
+    return total, largest, len(seeds)

@@ -1,0 +1,151 @@
+"""Reading of JSON: a list of objects or texts, or one object or text per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from catimage.data.importers.text_files import read_text
+from catimage.data.importers.text_table import TextTable
+from catimage.errors import InputError
+
+CHUNK = 50_000
+"""The number of records that are in memory at a time as Python objects."""
+_FIX = "Write a list of objects, or one object per line"
+
+
+def read_json(path: Path, unnamed: str) -> TextTable:
+    """Read a JSON file. Its columns are the keys of all objects; a missing key is an empty text.
+
+    A list, or a file that begins with ``[``, is read as a list, and any other file line by line.
+    Blank lines are ignored.
+
+    Args:
+        path: the file.
+        unnamed: the name of the column if the records are texts instead of objects.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, or a record is neither an object nor a
+            text.
+    """
+    columns = _Columns(path, unnamed)
+    records = _records(path, read_text(path))
+    while chunk := list(islice(records, CHUNK)):
+        columns.add(chunk)
+    if not columns.rows:
+        raise InputError(f"{path}: the list is empty. Add at least one row.")
+    return columns.table()
+
+
+def as_text(value: Any) -> str:
+    """Return a text unchanged, None as an empty text, and other values as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _records(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the number of the row and the value of each record."""
+    if text.lstrip().startswith("["):
+        values = _parse(path, text, "the content")
+        yield from enumerate(values, 1)
+        return
+    for row, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield row, _parse(path, line, f"row {row}")
+
+
+def _parse(path: Path, text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"{path}: {what} is not JSON{reason}. {_FIX}.") from error
+
+
+@dataclass
+class _Columns:
+    """The columns of the records that have been read.
+
+    Attributes:
+        path: the file.
+        unnamed: the name of the column of records that are texts.
+        rows: the number of each row in messages.
+        chunks: by column, the texts of all rows that have been read.
+        not_text: by column, a message that names the first value that is not a text.
+        problems: by column, a message that names the first text that UTF-8 cannot encode.
+    """
+
+    path: Path
+    unnamed: str
+    rows: list[int] = field(default_factory=list)
+    chunks: dict[str, list[pa.Array]] = field(default_factory=dict)
+    not_text: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def add(self, chunk: list[tuple[int, Any]]) -> None:
+        """Add records with their row numbers."""
+        rows = [row for row, _ in chunk]
+        records = [self._as_object(row, value) for row, value in chunk]
+        for name in dict.fromkeys(key for record in records for key in record):
+            if name not in self.chunks:
+                self.chunks[name] = [_empty(len(self.rows))]
+        for name, arrays in self.chunks.items():
+            arrays.append(self._array(name, rows, [record.get(name) for record in records]))
+        self.rows += rows
+
+    def table(self) -> TextTable:
+        """Return the table of all records."""
+        names = list(self.chunks)
+        arrays = [pa.chunked_array(self.chunks[name]) for name in names]
+        rows = np.array(self.rows)
+        return TextTable(self.path, names, rows, arrays.__getitem__, self.not_text, self.problems)
+
+    def _as_object(self, row: int, value: Any) -> dict[str, Any]:
+        if isinstance(value, str):
+            return {self.unnamed: value}
+        if isinstance(value, dict):
+            return value
+        raise InputError(f"{self.path}: row {row} is neither an object nor a text. {_FIX}.")
+
+    def _array(self, name: str, rows: list[int], values: list[Any]) -> pa.Array:
+        texts = values
+        if not all(isinstance(value, str | None) for value in values):
+            self._note(name, rows, values)
+            texts = [as_text(value) for value in values]
+        try:
+            return pa.array(texts, pa.large_string()).fill_null("")
+        except UnicodeEncodeError:
+            return self._encodable(name, rows, [as_text(text) for text in texts])
+
+    def _note(self, name: str, rows: list[int], values: Iterable[Any]) -> None:
+        for row, value in zip(rows, values, strict=True):
+            if not isinstance(value, str | None):
+                self.not_text.setdefault(
+                    name,
+                    f"{self.path}: row {row}: {name!r} is {value!r}, not text. Correct or remove"
+                    " the row.",
+                )
+
+    def _encodable(self, name: str, rows: list[int], texts: list[str]) -> pa.Array:
+        """Replace what UTF-8 cannot encode, and note the first row that contains it."""
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        row = next(r for r, a, b in zip(rows, texts, clean, strict=True) if a != b)
+        self.problems.setdefault(
+            name,
+            f"{self.path}: row {row}: the {name} contains a lone surrogate (half of a UTF-16"
+            " character). Write the whole character.",
+        )
+        return pa.array(clean, pa.large_string())
+
+
+def _empty(n: int) -> pa.Array:
+    """Return ``n`` empty texts."""
+    return pa.array([""], pa.large_string()).take(pa.array(np.zeros(n, np.int64)))
