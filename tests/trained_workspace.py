@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,13 @@ import pandas as pd
 import yaml
 
 from catimage.data.prompts.identity import prompt_id, splits_of
+from catimage.data.provenance import SCORES_FILE, Provenance
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
 from catimage.params import Params, load_params
 from catimage.stages import calibrate, train
 from catimage.workspace import Workspace
 from tests.miniature import pool_tree
+from tests.provenance import mark_validated
 
 COSTS = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0}
 """Cost of one image of each candidate, in TFLOPs."""
@@ -56,7 +57,8 @@ def save_tables(workspace: Workspace, n: int = 400, noise: float = 0.02, seed: i
         for name, quality in zip(COSTS, QUALITY[text.split()[0]], strict=True)
         for image_seed in (0, 1)
     ]
-    write_table(pd.DataFrame(scores, columns=SCORES.names), workspace.scores, SCORES)
+    inputs = Provenance(workspace).inputs(SCORES_FILE)
+    write_table(pd.DataFrame(scores, columns=SCORES.names), workspace.scores, SCORES, inputs)
 
 
 def train_workspace(
@@ -77,8 +79,7 @@ def train_workspace(
     """
     workspace = Workspace(root)
     save_tables(workspace)
-    workspace.reports.mkdir()
-    (workspace.reports / "validation.json").write_text(json.dumps({"success": True}))
+    mark_validated(workspace)
     workspace.pools.mkdir()
     (workspace.pools / "miniature.yaml").write_text(yaml.safe_dump(pool_tree("sd")))
     workspace.params.write_text(

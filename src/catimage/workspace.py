@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 STAGES = ("sample", "generate", "label", "validate", "train", "calibrate", "evaluate", "package")
 """The stages in the order in which they run."""
@@ -96,6 +98,10 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir():
             path.rename(old)
         new.replace(path)
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(new)):
+            error.filename = str(path)  # the name that the user knows
+        raise
     finally:
         _remove(new)
         if old.exists() and not path.exists():
@@ -109,3 +115,19 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, size: int = 0) -> None:
+    """Check that files can be created in a folder, before a library tries to for a long time.
+
+    Args:
+        folder: an existing folder.
+        size: the free space that is needed, in bytes.
+
+    Raises:
+        OSError: the folder is on a read-only or full file system, or the user may not write to it.
+    """
+    with TemporaryFile(dir=folder, prefix=".catimage-"):
+        pass
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

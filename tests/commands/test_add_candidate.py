@@ -17,6 +17,7 @@ from catimage.params import load_params
 from catimage.router import Router
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
+from tests.provenance import mark_validated
 
 QUALITY = {"cheap": (0.62, 0.30), "expensive": (0.60, 0.70), "new": (0.80, 0.20)}
 """The quality of each candidate for plain and for crowded prompts."""
@@ -63,8 +64,7 @@ def calibrated_workspace(tmp_path_factory):
     ]
     workspace = Workspace(root / "w")
     import_scores.run(workspace, scores, root / "costs.csv", settings)
-    (workspace.reports).mkdir(exist_ok=True)
-    (workspace.reports / "validation.json").write_text('{"success": true}')
+    mark_validated(workspace)
     params = load_params(workspace.params)
     train.run(workspace, params)
     calibrate.run(workspace, params)
@@ -220,7 +220,8 @@ def test_router_with_other_candidates_is_rejected(workspace):
 
     table = read_table(workspace.candidates, CANDIDATES, "generate")
     write_table(table[table["candidate"] != "expensive"], workspace.candidates, CANDIDATES)
-    with pytest.raises(InputError, match=r"has other candidates than .* 'expensive'"):
+    message = r"validation\.json: was computed from another version of data/candidates\.parquet"
+    with pytest.raises(InputError, match=message):
         add_candidate.run(workspace, load_params(workspace.params), CandidateRequest("new", 40))
 
 
@@ -230,7 +231,7 @@ def test_router_whose_estimator_is_no_longer_trained_is_rejected(workspace):
     shutil.rmtree(workspace.estimators / "quality" / "ridge")
     with pytest.raises(
         InputError,
-        match=r"its estimator 'ridge' is no longer trained\. Run 'catimage calibrate' first",
+        match=r"router: was computed from another version of models/estimators\. Run 'catimage cal",
     ):
         add_candidate.run(workspace, load_params(workspace.params), CandidateRequest("new", 40))
 

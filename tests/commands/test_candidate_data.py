@@ -16,6 +16,7 @@ from catimage.router import Router
 from catimage.stages import calibrate, generate, label, train
 from catimage.workspace import Workspace
 from tests.miniature import pool_tree
+from tests.provenance import mark_validated
 
 COUNT = 20
 
@@ -61,8 +62,7 @@ def workspace(miniature_pool, tmp_path_factory):
     params = load_params(workspace.params)
     generate.run(workspace, params)
     label.run(workspace, params)
-    workspace.reports.mkdir()
-    (workspace.reports / "validation.json").write_text('{"success": true}')
+    mark_validated(workspace)
     train.run(workspace, params)
     calibrate.run(workspace, params)
     save_pool(workspace, miniature_pool, (1, 2, 4))

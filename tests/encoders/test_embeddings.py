@@ -100,5 +100,7 @@ def test_incomplete_embeddings_are_rejected(tmp_path):
         Embeddings.load(tmp_path / "none")
     random_embeddings([1]).save(tmp_path / "tiny")
     (tmp_path / "tiny" / "embeddings.safetensors").write_bytes(b"truncated")
-    with pytest.raises(InputError, match="the embeddings are incomplete or damaged"):
+    with pytest.raises(
+        InputError, match="embeddings.safetensors: the file is damaged. Run .catimage sample. again"
+    ):
         Embeddings.load(tmp_path / "tiny")

@@ -12,6 +12,7 @@ from catimage.params import CalibrateParams
 from catimage.router import Router
 from catimage.stages import calibrate
 from catimage.workspace import Workspace
+from tests.provenance import record_inputs
 from tests.trained_workspace import train_workspace
 
 
@@ -31,6 +32,7 @@ def train_two_metrics(root):
     train = Dataset.read(workspace, params.cost_unit).split("train")
     fitted = estimator.fit(train.texts, train.labels("sharpness"))
     store.save(fitted, folder, meta | {"metric": "sharpness"})
+    record_inputs(workspace)
     return workspace, params
 
 
@@ -43,9 +45,12 @@ def copy_workspace(trained_workspace, folder):
 def run_calibrate(trained_copy, budget="60%", **settings):
     """Run the stage calibrate, and return the router and the content of router.json.
 
+    The tables and estimators may have been changed by the test.
+
     The default budget is 2.4: 60% of the cost of the most expensive candidate, 4.
     """
     workspace, params = trained_copy
+    record_inputs(workspace)
     changes = {"budget": budget, "calibrate": CalibrateParams(**settings)}
     calibrate.run(workspace, params.model_copy(update=changes))
     return Router.load(workspace.router), json.loads((workspace.router / "router.json").read_text())

@@ -22,6 +22,7 @@ from catimage.params import load_params
 from catimage.router import Router
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
+from tests.provenance import mark_validated, record_inputs
 from tests.trained_workspace import COSTS, train_workspace
 
 QUALITY = {"cheap": (0.62, 0.30), "expensive": (0.60, 0.70)}
@@ -62,8 +63,7 @@ def imported(tmp_path_factory):
     ]
     workspace = Workspace(root / "w")
     import_scores.run(workspace, write_scores(root / "scores.csv", 500), costs, settings)
-    workspace.reports.mkdir()
-    (workspace.reports / "validation.json").write_text('{"success": true}')
+    mark_validated(workspace)
     params = load_params(workspace.params)
     for stage in (train, calibrate, evaluate):
         stage.run(workspace, params)
@@ -98,6 +98,7 @@ def miniature(tmp_path_factory):
         digest = write_shard(workspace.images, plan, table)
         entries.append(ShardEntry(plan.name, name, len(rows), digest))
     write_manifest(workspace.images, entries)
+    record_inputs(workspace)
     evaluate.run(workspace, params)
     return workspace, params
 
@@ -238,6 +239,7 @@ def test_prompts_with_missing_labels_are_left_out_and_counted(miniature, tmp_pat
     of_mini_2 = scores["candidate"] == "mini-2"
     missing = scores["prompt_id"].isin(val + test + train_ids) & of_mini_2
     write_table(scores[~missing], workspace.scores, SCORES)
+    record_inputs(workspace)
     message = r"lack a score for at least one candidate.*complete_labels"
     with pytest.raises(InputError, match=message):
         evaluate.run(workspace, params)
@@ -250,6 +252,7 @@ def test_prompts_with_missing_labels_are_left_out_and_counted(miniature, tmp_pat
     page = (workspace.reports / "report.html").read_text()
     assert "5 validation prompts and 7 test prompts" in page
     write_table(scores[~scores["prompt_id"].isin(test[:3])], workspace.scores, SCORES)
+    record_inputs(workspace)
     evaluate.run(workspace, params)
     document = document_of(workspace)
     assert document["n_test"] == n_before - 3
@@ -257,6 +260,7 @@ def test_prompts_with_missing_labels_are_left_out_and_counted(miniature, tmp_pat
         "prompts without any label are counted"
     )
     write_table(scores[~of_mini_2 | scores["prompt_id"].isin(train_ids)], workspace.scores, SCORES)
+    record_inputs(workspace)
     message = "no prompt of the validation split has a clip_score score for every candidate"
     with pytest.raises(InputError, match=message):
         evaluate.run(workspace, params)
@@ -266,6 +270,10 @@ def test_a_router_whose_estimator_was_removed_is_refused(miniature, tmp_path):
     workspace = copy_of(miniature, tmp_path / "removed")
     folder = workspace.estimators / "clip_score"
     (folder / "ridge").rename(folder / "other")
+    message = r"router: was computed from another version of models/estimators\. Run 'catimage cal"
+    with pytest.raises(InputError, match=message):
+        evaluate.run(workspace, miniature[1])
+    record_inputs(workspace)
     message = r"its estimator 'ridge' is no longer trained \(trained estimators: other\)"
     with pytest.raises(InputError, match=message):
         evaluate.run(workspace, miniature[1])
@@ -401,16 +409,12 @@ def test_a_router_for_another_metric_is_refused(imported):
 
 
 def test_an_empty_test_split_is_refused(imported, tmp_path):
-    workspace, params = imported
+    workspace = Workspace(shutil.copytree(imported[0].root, tmp_path / "w"))
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    other = Workspace(tmp_path)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "models").symlink_to(workspace.root / "models")
-    for path in (workspace.scores, workspace.candidates):
-        (tmp_path / "data" / path.name).symlink_to(path)
-    write_table(prompts[prompts["split"] != "test"], other.prompts, PROMPTS)
+    write_table(prompts[prompts["split"] != "test"], workspace.prompts, PROMPTS)
+    record_inputs(workspace)
     with pytest.raises(InputError, match="test split is empty"):
-        evaluate.run(other, params)
+        evaluate.run(workspace, imported[1])
 
 
 def test_a_missing_router_is_reported_with_the_stage_to_run(tmp_path, imported):

@@ -31,8 +31,8 @@ def test_training_needs_data_that_passed_validation(trained_workspace):
     report = workspace.reports / "validation.json"
     passed_report = report.read_text()
     try:
-        report.write_text('{"success": false}')
-        with pytest.raises(InputError, match="catimage validate"):
+        report.write_text('{"success": true}')  # as earlier versions wrote it
+        with pytest.raises(InputError, match="record of its inputs. Run 'catimage validate' again"):
             train.run(workspace, params)
         report.unlink()
         with pytest.raises(InputError, match="catimage validate"):
@@ -77,7 +77,7 @@ def test_calibration_keeps_the_budget_and_names_the_estimator(trained_workspace)
     workspace, _ = trained_workspace
     router = json.loads((workspace.router / "router.json").read_text())
     assert router["estimator"] == "ridge" and router["budget"] == pytest.approx(2.4)
-    assert router["validation_mean_cost"] <= 2.4 and router["lambda"] > 0
+    assert router["validation_mean_cost"] <= 2.4 * (1 + 1e-9) and router["lambda"] > 0
 
 
 def test_calibration_refuses_an_untrained_estimator_and_a_too_low_budget(trained_workspace):

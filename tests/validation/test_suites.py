@@ -1,19 +1,23 @@
 """Tests that valid data meet every expectation, and that invalid rows fail an expectation."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 
 from catimage.data.prompts.identity import prompt_id, splits_of
 from catimage.errors import InputError
 from catimage.params import parse_params
 from catimage.validation import suites as validation
-from catimage.validation.frames import Requirements, ValidationTables, frames
-from catimage.validation.runner import run
+from catimage.validation.failures import describe
+from catimage.validation.frames import KEYS, Requirements, ValidationTables, frames
+from catimage.validation.messages import MESSAGES, SCHEMA_RULES
+from catimage.validation.runner import failed_expectation, run
 from tests.valid_tables import id_of_prompt, valid_tables
 
 EXPECTATIONS = Path(__file__).parents[2] / "expectations"
@@ -49,10 +53,17 @@ def frames_of(data, kind, references=None, **sections):
     return frames(tables, Requirements.of(params(kind, **sections), references))
 
 
-def outcome(frame, data, tmp_path, kind="generated", **sections):
-    """Run the suite of one frame."""
+def sentences(frame, data, tmp_path, kind="generated", **sections):
+    """Run the suite of one frame, and return the sentences about the failed expectations."""
     suite = validation.suites(kind)[frame]
-    return run({frame: suite}, frames_of(data, kind, **sections), PARAMETERS, tmp_path / "docs")
+    frames_by_name = frames_of(data, kind, **sections)
+    failures = run({frame: suite}, frames_by_name, PARAMETERS, tmp_path / "docs").failures
+    gate_share = params(kind, **sections).gate_share
+    return [sentence(describe(failed, kind, gate_share)) for failed in failures]
+
+
+def sentence(problem):
+    return f"{problem.file}: {problem.problem}. {problem.fix}."
 
 
 @pytest.mark.parametrize("kind", validation.SUITE_KINDS)
@@ -113,109 +124,121 @@ def remove_embedding(tables):
 
 INVALID = {
     "prompts": [
-        (duplicate("prompts", 5), "expect_column_values_to_be_unique(prompt_id)", id_of_prompt(5)),
+        (duplicate("prompts", 5), "the same prompt_id in 2 rows", id_of_prompt(5)),
         (
             set_value("prompts", "prompt", " a scene number 6 ", 7),
-            "expect_column_pair_values_to_be_equal(prompt_id, id_of_text)",
+            "the prompt_id is not the hash of the prompt in",
             id_of_prompt(7),
         ),
         (
             set_value("prompts", "split", "holdout", 8),
-            "expect_column_values_to_be_in_set(split)",
+            "unknown splits in 1 row",
             id_of_prompt(8),
         ),
         (
             set_value("prompts", "prompt", None, 9),
-            "expect_column_values_to_not_be_null(prompt)",
+            "the column prompt is empty in 1 row",
             id_of_prompt(9),
         ),
         (
             set_value("prompts", "prompt", "x" * 100_000, 10),
-            "expect_column_value_lengths_to_be_between(prompt)",
+            "empty or has 100,000 or more characters in 1 row",
             id_of_prompt(10),
         ),
     ],
     "splits": [
         (
             keep_only("prompts", "split != 'test'"),
-            "expect_column_pair_values_a_to_be_greater_than_b(prompts, prompts_needed)",
-            "split=test",
+            "too few prompts: 70/10/10/10 leaves none for test. Add prompts: about 100 are needed.",
+            "",
         )
     ],
     "candidates": [
         (
             set_value("candidates", "cost", -1.0, 0),
-            "expect_column_values_to_be_between(cost)",
+            "the cost is negative or infinite in 1 row",
             "candidate=mini-1, unit=tflops",
         ),
         (
             set_value("candidates", "cost", np.nan, 2),
-            "expect_column_values_to_not_be_null(cost)",
+            "the column cost is empty in 1 row",
             "candidate=mini-1, unit=seconds",
         ),
         (
             set_value("candidates", "steps", 0, 3),
-            "expect_column_values_to_be_between(steps)",
+            "the number of steps is too small in 2 rows",
             "candidate=mini-2, unit=seconds",
         ),
         (
             duplicate("candidates", 3),
-            "expect_compound_columns_to_be_unique(candidate, unit)",
+            "several costs of a candidate in the same unit in 2 rows",
             "candidate=mini-2, unit=seconds",
         ),
         (
             keep_only("candidates", "steps != 2"),
-            "expect_column_values_to_be_between(costs_in_routed_unit)",
+            "no single cost in the unit of the parameter cost_unit",
             "candidate=mini-2",
         ),
     ],
     "scores": [
         (
             set_value("scores", "value", np.nan, 5),
-            "expect_column_values_to_not_be_null(value)",
+            "the column value is empty in 1 row",
             f"{id_of_prompt(0)}, candidate=mini-2, seed=0",
         ),
         (
             set_value("scores", "value", np.inf, 13),
-            "expect_column_values_to_be_between(value)",
+            "infinite scores in 1 row",
             id_of_prompt(1),
         ),
-        (set_value("scores", "value", -0.5, 21), "(value, lowest)", id_of_prompt(2)),
-        (set_value("scores", "value", 1.5, 29), "(highest, value)", id_of_prompt(3)),
+        (
+            set_value("scores", "value", -0.5, 21),
+            "scores below the range of their metric",
+            id_of_prompt(2),
+        ),
+        (
+            set_value("scores", "value", 1.5, 29),
+            "scores above the range of their metric",
+            id_of_prompt(3),
+        ),
         (
             set_value("scores", "candidate", "mini-3", 37),
-            "expect_column_values_to_be_in_set(candidate)",
-            f"candidate=mini-3, prompt_id={id_of_prompt(4)}",
+            "scores of a candidate that is not in data/candidates.parquet",
+            f"prompt_id={id_of_prompt(4)}, candidate=mini-3",
         ),
         (
             set_value("scores", "metric", "nima", 45),
-            "expect_column_values_to_be_in_set(metric)",
+            "scores of a metric that is not in label.metrics",
             "metric=nima",
         ),
-        (set_value("scores", "seed", 7, 53), "expect_column_values_to_be_in_set(seed)", "seed=7"),
+        (
+            set_value("scores", "seed", 7, 53),
+            "scores of a seed that is not in generate.seeds",
+            "seed=7",
+        ),
         (
             set_value("scores", "prompt_id", "unknown", 61),
-            "expect_column_values_to_not_be_null(split)",
+            "scores of a prompt that is not in data/prompts.parquet",
             "prompt_id=unknown",
         ),
         (
             set_value("scores", "version", "2", 69),
-            "expect_column_values_to_be_between(versions_of_metric)",
+            "scores of several versions of a metric",
             "metric=sharpness",
         ),
         (
             duplicate("scores", 77),
-            "expect_compound_columns_to_be_unique(prompt_id, candidate, seed, metric)",
+            "several scores of the same prompt, candidate, seed and metric",
             id_of_prompt(9),
         ),
     ],
     "similarity": [
         (
             set_equal_embeddings,
-            "expect_column_values_to_be_between(max_similarity)",
+            "more similar than sample.max_similarity in 1 row",
             f"{id_of_prompt(7)}, nearest={id_of_prompt(3)}",
         ),
-        (remove_embedding, "expect_column_values_to_not_be_null(max_similarity)", id_of_prompt(5)),
+        (remove_embedding, "embeddings are missing for 1 row", id_of_prompt(5)),
     ],
 }
 
@@ -225,7 +248,7 @@ def test_each_invalid_row_fails_the_expectation_that_covers_it(frame, tmp_path):
     data = valid_tables()
     for change, _, _ in INVALID[frame]:
         change(data)
-    failures = outcome(frame, data, tmp_path).failures
+    failures = sentences(frame, data, tmp_path)
     for _, expectation, row in INVALID[frame]:
         (failure,) = [f for f in failures if expectation in f]
         assert row in failure
@@ -236,12 +259,11 @@ def test_an_unknown_column_and_a_wrong_type_fail(tmp_path):
     data["candidates"] = (
         data["candidates"].rename(columns={"generator": "model"}).astype({"steps": float})
     )
-    failures = outcome("candidates", data, tmp_path).failures
-    assert any("expect_table_columns_to_match_ordered_list" in f and "model" in f for f in failures)
-    assert any("expect_column_values_to_be_of_type(steps), found float64" in f for f in failures)
+    failures = sentences("candidates", data, tmp_path)
+    assert any("columns are not candidate, generator, steps, cost, unit" in f for f in failures)
+    assert any("the column steps has values of another type" in f for f in failures)
     assert any(
-        "expect_column_values_to_not_be_null(generator) could not be evaluated" in f
-        for f in failures
+        "the column generator is missing. Run 'catimage generate' again" in f for f in failures
     )
 
 
@@ -253,12 +275,9 @@ def test_a_prompt_in_two_splits_fails(tmp_path):
         .assign(split="test" if data["prompts"]["split"][5] != "test" else "val")
     )
     data["prompts"] = pd.concat([data["prompts"], copy], ignore_index=True)
-    failures = outcome("prompts", data, tmp_path).failures
-    assert any(
-        "expect_column_values_to_be_between(splits_of_text) on 2 rows" in f and id_of_prompt(5) in f
-        for f in failures
-    )
-    assert any("(split, split_of_id) on 1 rows" in f for f in failures)
+    failures = sentences("prompts", data, tmp_path)
+    assert any("are in different splits, in 2 rows" in f and id_of_prompt(5) in f for f in failures)
+    assert any("the split is not that of the hash of the prompt in 1 row" in f for f in failures)
 
 
 @pytest.mark.parametrize("kind", validation.SUITE_KINDS)
@@ -269,13 +288,10 @@ def test_spellings_of_one_prompt_in_two_splits_fail(kind, tmp_path):
     data["prompts"] = pd.DataFrame(
         {"prompt_id": ids, "prompt": texts, "source": "scenes", "split": splits_of(texts, 0.1)}
     )
-    assert outcome("prompts", data, tmp_path, kind).failures == []
+    assert sentences("prompts", data, tmp_path, kind) == []
     data["prompts"].loc[40, "split"] = "test" if data["prompts"]["split"][5] != "test" else "val"
-    failures = outcome("prompts", data, tmp_path, kind).failures
-    assert any(
-        "expect_column_values_to_be_between(splits_of_text) on 2 rows" in f and id_of_prompt(5) in f
-        for f in failures
-    )
+    failures = sentences("prompts", data, tmp_path, kind)
+    assert any("are in different splits, in 2 rows" in f and id_of_prompt(5) in f for f in failures)
 
 
 @pytest.mark.parametrize(
@@ -298,9 +314,7 @@ def test_missing_labels_are_allowed_unless_complete_labels_is_set(
     for column, value in removed.items():
         mask &= data["scores"][column] == value
     data["scores"] = data["scores"][~mask].reset_index(drop=True)
-    failures = outcome(
-        "labels", data, tmp_path, validate={"complete_labels": complete_labels}
-    ).failures
+    failures = sentences("labels", data, tmp_path, validate={"complete_labels": complete_labels})
     assert (failures == []) == is_valid
     assert all(id_of_prompt(5) in f for f in failures)
 
@@ -309,24 +323,21 @@ def test_imported_scores_may_have_any_range_and_seeds(tmp_path):
     data = valid_tables()
     data["scores"]["value"] += 30
     data["scores"]["seed"] += 100
-    assert outcome("scores", data, tmp_path, "imported").failures == []
-    assert outcome("labels", data, tmp_path, "imported").failures == []
-    assert len(outcome("scores", data, tmp_path).failures) == 2
+    assert sentences("scores", data, tmp_path, "imported") == []
+    assert sentences("labels", data, tmp_path, "imported") == []
+    assert len(sentences("scores", data, tmp_path)) == 2
 
 
 def test_imported_images_may_have_any_seeds_and_need_declared_metrics(tmp_path):
     data = valid_tables()
     data["scores"]["seed"] += 100
-    assert outcome("scores", data, tmp_path, "images").failures == []
-    assert outcome("labels", data, tmp_path, "images").failures == []
+    assert sentences("scores", data, tmp_path, "images") == []
+    assert sentences("labels", data, tmp_path, "images") == []
     data["scores"].loc[3, ["metric", "value"]] = "nima", 1e9
     data["scores"].loc[5, "value"] = -2.0
-    failures = sorted(outcome("scores", data, tmp_path, "images").failures)
+    failures = sorted(sentences("scores", data, tmp_path, "images"))
     assert len(failures) == 2
-    assert (
-        "(value, lowest)" in failures[0]
-        and "expect_column_values_to_be_in_set(metric)" in failures[1]
-    )
+    assert "below the range" in failures[0] and "not in label.metrics" in failures[1]
 
 
 @pytest.mark.parametrize("kind", validation.SUITE_KINDS)
@@ -335,11 +346,10 @@ def test_a_metric_with_equal_scores_for_all_images_fails(kind, noise, tmp_path):
     data = valid_tables()
     constant = data["scores"]["metric"] == "sharpness"
     data["scores"].loc[constant, "value"] = 0.1 + noise * (np.arange(constant.sum()) % 2)
-    (failure,) = outcome("metrics", data, tmp_path, kind).failures
-    assert "expect_column_values_to_be_between(spread) on 1 rows, such as spread=" in failure
-    assert "metric=sharpness" in failure
+    (failure,) = sentences("metrics", data, tmp_path, kind)
+    assert failure.startswith("data/scores.parquet: all scores of sharpness are equal")
     data["scores"].loc[constant, "value"] = 0.0
-    assert len(outcome("metrics", data, tmp_path, kind).failures) == 1
+    assert len(sentences("metrics", data, tmp_path, kind)) == 1
 
 
 def metrics_frame_of_distance(monkeypatch, values, references):
@@ -426,3 +436,58 @@ def test_a_missing_parameter_of_a_suite_is_refused(tmp_path):
             {},
             tmp_path / "docs",
         )
+
+
+GE_WORDS = re.compile(r"expect_|column_|_value|\\$PARAMETER|kwargs|None|nan\\b|suite")
+"""Words of Great Expectations, and values that a template has not filled in."""
+ADDED_COLUMNS = (
+    *("id_of_text", "split_of_id", "splits_of_text", "prompts_needed", "costs_in_routed_unit"),
+    *("lowest", "highest", "versions_of_metric", "better_than_reference"),
+    *("candidates_needed", "scores_needed"),
+)
+"""Columns of the frames that the tables of a workspace do not have."""
+
+
+@pytest.mark.parametrize("kind", validation.SUITE_KINDS)
+def test_the_failure_of_every_expectation_is_a_plain_sentence_with_a_fix(kind):
+    """The names of Great Expectations, of its arguments and of added columns reach no user."""
+    count = 0
+    for frame, suite in validation.suites(kind).items():
+        for expectation in suite.expectations:
+            rule = expectation.configuration
+            row = {key: f"<{key}>" for key in KEYS[frame]}
+            result = {"unexpected_count": 2, "partial_unexpected_index_list": [row, row]}
+            failed = failed_expectation(
+                frame, ExpectationValidationResult(False, rule, result=result)
+            )
+            problem = describe(failed, kind, 0.1)
+            text = sentence(problem)
+            count += 1
+            assert failed.key in MESSAGES or failed.rule.startswith(SCHEMA_RULES), text
+            if frame != "splits" or "too few" in text:
+                assert not GE_WORDS.search(text), text
+            assert not [name for name in ADDED_COLUMNS if name in text], text
+            assert not set("{}$") & set(text), text
+            assert problem.file.startswith("data/") and problem.fix[0].isupper(), text
+    assert count == len([e for s in validation.suites(kind).values() for e in s.expectations]) > 50
+
+
+def test_a_single_prompt_is_too_few(tmp_path):
+    """A CSV file of one prompt: the message names the splits that have no prompts."""
+    data = valid_tables()
+    data["prompts"] = data["prompts"].query("split == 'test'").iloc[:1].reset_index(drop=True)
+    (text,) = sentences("splits", data, tmp_path, "imported")
+    assert "too few prompts: 70/10/10/10 leaves none for train, gate and val. Add" in text
+    section = {"import": {"gate_share": 0.0}}
+    (text,) = sentences("splits", data, tmp_path, "imported", **section)
+    assert "too few prompts: 80/10/10 leaves none for train and val. Add" in text
+
+
+def test_imported_prompts_may_have_a_seed_of_their_own(tmp_path):
+    data = valid_tables()
+    scores = data["scores"].query("seed == 0").reset_index(drop=True)
+    data["scores"] = scores.assign(seed=scores.groupby("prompt_id").ngroup())
+    assert sentences("labels", data, tmp_path, "imported") == []
+    data["scores"] = data["scores"].drop(index=0)
+    text, _ = sentences("labels", data, tmp_path, "imported")
+    assert text.startswith("data/scores.parquet: scores of some candidates are missing for 1 row,")

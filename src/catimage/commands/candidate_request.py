@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catimage.commands.candidate_data import check_pool_has
-from catimage.data.dataset import Candidates
-from catimage.data.schema import CANDIDATES, read_table
 from catimage.errors import InputError
 from catimage.params import Params
 from catimage.pool.loading import load_pool
@@ -46,16 +44,15 @@ def check_request(
     """Check that a candidate can be added.
 
     Raises:
-        InputError: the router already has the candidate or was calibrated for other parameters or
-            data, a quality floor needs scores that are not requested, the pool does not have the
-            candidate, or the options do not fit the kind of workspace.
+        InputError: the router already has the candidate, a quality floor needs scores that are not
+            requested, the pool does not have the candidate, or the options do not fit the kind of
+            workspace.
     """
     if request.name in router.candidates:
         raise InputError(
             f"models/router: already has a candidate {request.name!r}. Give another name, or run"
             " 'catimage train' and 'catimage calibrate' to use more labels."
         )
-    _check_router(workspace, params, router)
     _check_floors(params, request)
     if has_imported_scores(params):
         return
@@ -70,33 +67,6 @@ def check_request(
             " options; images are generated and scored instead."
         )
     check_pool_has(load_pool(params.pool, workspace.pools), request.name)
-
-
-def _check_router(workspace: Workspace, params: Params, router: Router) -> None:
-    """Check that the router belongs to the parameters and tables of the workspace."""
-    for key, calibrated, current in (
-        ("metric", router.metric, params.metric),
-        ("cost_unit", router.cost_unit, params.cost_unit),
-    ):
-        if calibrated != current:
-            raise InputError(
-                f"params.yaml: {key} is {current!r}, but models/router was calibrated for"
-                f" {calibrated!r}. Run 'catimage calibrate' first."
-            )
-    table = read_table(workspace.candidates, CANDIDATES, "generate")
-    names = Candidates.from_table(table, params.cost_unit).names
-    if names != router.candidates:
-        different = sorted(set(names) ^ set(router.candidates))
-        example = f" (only one of the two has {different[0]!r})" if different else ""
-        raise InputError(
-            f"models/router: has other candidates than {workspace.candidates}{example}. Run"
-            " 'catimage train' and 'catimage calibrate' first."
-        )
-    if not (workspace.estimators / params.metric / router.estimator_name).is_dir():
-        raise InputError(
-            f"models/router: its estimator {router.estimator_name!r} is no longer trained. Run"
-            " 'catimage calibrate' first."
-        )
 
 
 def _check_floors(params: Params, request: CandidateRequest) -> None:

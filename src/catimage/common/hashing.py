@@ -1,9 +1,15 @@
-"""Content hashes of folders."""
+"""Content hashes of files and folders."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of the content of a file, as a hex string."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_digest(folder: Path, suffixes: tuple[str, ...] = ("",)) -> str:
@@ -16,7 +22,5 @@ def folder_digest(folder: Path, suffixes: tuple[str, ...] = ("",)) -> str:
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and path.name.endswith(suffixes):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+            total.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
     return total.hexdigest()

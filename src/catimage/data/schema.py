@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catimage.common.files import damage_reported
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
@@ -55,18 +58,32 @@ SCORES = pa.schema(
 )
 
 
-def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
+def write_table(
+    frame: pd.DataFrame, path: Path, schema: pa.Schema, inputs: Mapping[str, str] | None = None
+) -> None:
     """Write ``frame`` as a parquet file with exactly ``schema``.
 
     The previous file is replaced only after the new one is complete.
 
+    Args:
+        frame: the rows.
+        path: the file to write.
+        schema: the schema.
+        inputs: the digests of the files that the table was computed from, which are recorded in the
+            metadata of the file; see :mod:`catimage.data.provenance`.
+
     Raises:
         InputError: a column is missing, is not in the schema, or has another type.
     """
-    write_frames([frame], path, schema)
+    write_frames([frame], path, schema, inputs)
 
 
-def write_frames(frames: Iterable[pd.DataFrame], path: Path, schema: pa.Schema) -> None:
+def write_frames(
+    frames: Iterable[pd.DataFrame],
+    path: Path,
+    schema: pa.Schema,
+    inputs: Mapping[str, str] | None = None,
+) -> None:
     """Write the rows of several frames as one parquet file; see :func:`write_table`.
 
     Only one frame has to fit into memory at a time.
@@ -74,7 +91,8 @@ def write_frames(frames: Iterable[pd.DataFrame], path: Path, schema: pa.Schema) 
     Raises:
         InputError: a column is missing, is not in the schema, or has another type.
     """
-    with replacing(path) as fresh, pq.ParquetWriter(fresh, schema, compression="zstd") as writer:
+    stored = schema if inputs is None else schema.with_metadata({"inputs": json.dumps(inputs)})
+    with replacing(path) as fresh, pq.ParquetWriter(fresh, stored, compression="zstd") as writer:
         for frame in frames:
             writer.write_table(_to_arrow(frame, path, schema))
 
@@ -104,16 +122,10 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pd.DataFrame:
         stage: the stage that writes the file, named in error messages.
 
     Raises:
-        InputError: the file is missing, is not parquet, or has other columns or types.
+        InputError: the file is missing or damaged, or has other columns or types.
     """
-    if not path.exists():
-        raise InputError(f"{path}: the file does not exist. Run 'catimage {stage}' first.")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable parquet file ({error}). Run 'catimage {stage}' again."
-        ) from error
+    with damage_reported(path, stage, pa.ArrowException):
+        table = pq.read_table(path, partitioning=None)
     if not table.schema.equals(schema):
         raise InputError(
             f"{path}: the columns {table.schema.names} or their types differ from the schema"
@@ -121,3 +133,37 @@ def read_table(path: Path, schema: pa.Schema, stage: str) -> pd.DataFrame:
         )
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def read_columns(path: Path, stage: str) -> dict[str, list[Any]]:
+    """Read the columns of a parquet file that has no fixed schema.
+
+    Args:
+        path: the file.
+        stage: the stage that writes the file, named in error messages.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    with damage_reported(path, stage, pa.ArrowException):
+        columns: dict[str, list[Any]] = pq.read_table(path, partitioning=None).to_pydict()
+    return columns
+
+
+def read_inputs(path: Path, stage: str) -> dict[str, Any] | None:
+    """Return the digests of the inputs of a table, which :func:`write_table` recorded.
+
+    Args:
+        path: the file.
+        stage: the stage that writes the file, named in error messages.
+
+    Returns:
+        The digests by the names of the inputs, or None if the table has no record.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    with damage_reported(path, stage, pa.ArrowException):
+        record = (pq.read_schema(path).metadata or {}).get(b"inputs")
+        inputs: dict[str, Any] | None = None if record is None else json.loads(record)
+    return inputs

@@ -5,7 +5,10 @@ because most prompts are short, and in half precision.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catimage.common.arrays import Float32, Ints
+from catimage.common.files import damage_reported, read_json
+from catimage.common.hashing import file_digest
 from catimage.data.prompts.identity import prompt_id
 from catimage.errors import InputError
 from catimage.workspace import replacing
@@ -96,18 +101,23 @@ class Embeddings:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the embeddings to ``folder`` atomically, replacing its content."""
+        """Write the embeddings to ``folder`` atomically, replacing its content.
+
+        The metadata contain the digest of the arrays, so that they identify the embeddings.
+        """
         from safetensors.numpy import save_file
 
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in FIELDS}
-        metadata = {
-            "encoder": self.encoder,
-            "truncated": self.truncated,
-            "prompt_ids": self.prompt_ids,
-        }
         with replacing(folder) as temporary:
             temporary.mkdir()
-            save_file(arrays, temporary / ARRAYS_FILE)
+            with _rust_errors_as_os_errors():
+                save_file(arrays, temporary / ARRAYS_FILE)
+            metadata = {
+                "encoder": self.encoder,
+                "truncated": self.truncated,
+                "digest": file_digest(temporary / ARRAYS_FILE),
+                "prompt_ids": self.prompt_ids,
+            }
             (temporary / METADATA_FILE).write_text(json.dumps(metadata, indent=0) + "\n")
 
     @classmethod
@@ -122,19 +132,14 @@ class Embeddings:
 
         if not folder.is_dir():
             raise InputError(f"{folder}: folder not found. Run 'catimage sample' first.")
-        try:
+        metadata = read_json(folder / METADATA_FILE, "sample")
+        with damage_reported(folder / ARRAYS_FILE, "sample", SafetensorError):
             arrays = load_file(folder / ARRAYS_FILE)
-            metadata = json.loads((folder / METADATA_FILE).read_text())
             return cls(
                 prompt_ids=metadata["prompt_ids"],
                 encoder=metadata["encoder"],
                 **{name: arrays[name] for name in FIELDS},
             )
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{folder}: the embeddings are incomplete or damaged ({error}). Run 'catimage"
-                " sample' again."
-            ) from error
 
 
 def encode_in_batches(
@@ -193,3 +198,17 @@ def token_means(layers: Sequence[torch.Tensor], mask: torch.Tensor) -> NDArray[n
     means = torch.stack([(states * weights[:, :, None]).sum(1) for states in layers], dim=1)
     limit = torch.finfo(torch.float16).max
     return np.asarray(means.clamp(-limit, limit).half().cpu().numpy())
+
+
+@contextmanager
+def _rust_errors_as_os_errors() -> Iterator[None]:
+    """Raise an error of writing, such as of a full disk, as the OSError that Python would raise."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowException
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
+from catimage.common.files import damage_reported
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.features.steps import set_embeddings_folder
@@ -87,11 +89,12 @@ def read_out_of_fold(path: Path, prompt_ids: list[str], candidates: list[str]) -
     file does not exist (``train.folds: 0``).
 
     Raises:
-        InputError: the prompts or candidates of the file differ from the arguments.
+        InputError: the file is damaged, or its prompts or candidates differ from the arguments.
     """
     if not path.exists():
         return None
-    frame = pd.read_parquet(path).set_index("prompt_id")
+    with damage_reported(path, "train", ArrowException):
+        frame = pd.read_parquet(path, partitioning=None).set_index("prompt_id")
     same_candidates = set(frame.columns) == set(candidates)
     same_prompts = len(frame) == len(prompt_ids) and frame.index.isin(prompt_ids).all()
     if not (same_candidates and same_prompts):

@@ -225,7 +225,7 @@ def save_spreads(prediction_files: Iterable[Path], train: Split, noise: Floats |
     """
     prompts, labels = train
     for path in prediction_files:
-        predicted = pd.read_parquet(path).drop(columns="prompt_id")
+        predicted = pd.read_parquet(path, partitioning=None).drop(columns="prompt_id")
         spread = fit_spread(prompts, labels - predicted.to_numpy(float), noise)
         regressor = spread.named_steps["regressor"]
         meta = {"alpha": regressor.alpha_, "log_likelihood_gain": regressor.gain_}

@@ -16,6 +16,7 @@ from zipfile import ZIP_DEFLATED
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
+from catimage.common.files import damage_reported, read_json
 from catimage.errors import InputError
 from catimage.estimators.features.steps import nested_instances, set_embeddings_folder
 from catimage.estimators.features.text import TextFeatures
@@ -79,38 +80,47 @@ def _without_embeddings_folder(estimator: Pipeline) -> Iterator[None]:
             features.stored = folder
 
 
-def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
+def load(folder: Path, command: str = "train") -> tuple[Pipeline, dict[str, Any]]:
     """Return an estimator and the metadata that :func:`save` wrote to ``folder``.
 
+    Args:
+        folder: the folder.
+        command: the command that writes the folder, for error messages.
+
     Raises:
-        InputError: the folder contains no estimator, the format is that of another version, or the
-            skops file contains a type that is not in ``TRUSTED``.
+        InputError: the folder contains no estimator, a file is damaged, the format is that of
+            another version, or the skops file contains a type that is not in ``TRUSTED``.
     """
     from skops.io import load as skops_load
     from skops.io.exceptions import UntrustedTypesFoundException
 
     path = folder / "estimator.skops"
     if not path.exists():
-        raise InputError(f"{folder}: no estimator found. Run 'catimage train' first.")
-    meta = read_meta(folder)
-    try:
-        estimator: Pipeline = skops_load(path, trusted=TRUSTED)
-    except UntrustedTypesFoundException as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: the file contains types that are not trusted ({reason})."
-            " Run 'catimage train' and 'catimage calibrate' again."
-        ) from error
+        raise InputError(f"{folder}: no estimator found. Run 'catimage {command}' first.")
+    meta = read_meta(folder, command)
+    with damage_reported(path, command):
+        try:
+            estimator: Pipeline = skops_load(path, trusted=TRUSTED)
+        except UntrustedTypesFoundException as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{path}: the file contains types that are not trusted ({reason})."
+                " Run 'catimage train' and 'catimage calibrate' again."
+            ) from error
     return estimator, meta
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(folder: Path, command: str = "train") -> dict[str, Any]:
     """Return the metadata of the estimator that is saved in ``folder``.
 
+    Args:
+        folder: the folder.
+        command: the command that writes the folder, for error messages.
+
     Raises:
-        InputError: the format is that of another version.
+        InputError: the file is missing or damaged, or the format is that of another version.
     """
-    meta: dict[str, Any] = json.loads((folder / "estimator.json").read_text())
+    meta = read_json(folder / "estimator.json", command)
     if meta.pop("format", None) != FORMAT:
         raise InputError(
             f"{folder}: another version of CATImage wrote this estimator. Run 'catimage train' and"

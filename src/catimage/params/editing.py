@@ -30,6 +30,10 @@ def read_tree(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         tree = _yaml().load(text)
+    except IsADirectoryError as error:
+        raise InputError(
+            f"{path}: is a folder, not a file. Rename or remove it, or give another workspace."
+        ) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: not readable as YAML ({error_summary(error)}). Correct the syntax."

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from catimage.common.arrays import Floats
 from catimage.data.dataset import Candidates, Dataset
+from catimage.data.provenance import ESTIMATORS, ROUTER, Provenance
+from catimage.data.router_files import FORMAT
 from catimage.errors import InputError
-from catimage.estimators.load_estimators import OUT_OF_FOLD, load_estimator, n_settings_tried
+from catimage.estimators.load_estimators import load_estimator, n_settings_tried, trained_metrics
 from catimage.estimators.spread import SPREAD_FOLDER
 from catimage.evaluation.estimator_choice import EstimatorComparison, select_estimator
+from catimage.evaluation.router_folder import write_router
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params
-from catimage.router import FORMAT
 from catimage.routing.calibration import CalibratedRule, RuleRequirements, calibrate
-from catimage.routing.curve import lambda_of_point
-from catimage.workspace import Workspace, replacing
+from catimage.workspace import Workspace
 
 
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``models/router/``: estimators, costs, rule and validation deferral curve.
 
     Raises:
-        InputError: an estimator that the settings need is not trained, settings of ``calibrate``
-            exclude each other, or no rule meets the budget or a floor.
+        InputError: an estimator that the settings need is not trained, or was trained on other
+            tables, settings of ``calibrate`` exclude each other, or no rule meets the budget or a
+            floor.
     """
-    params.calibrate.check(params.metric, [p.name for p in workspace.estimators.glob("*")])
+    provenance = Provenance(workspace)
+    provenance.check(ESTIMATORS)
+    inputs = provenance.inputs(ROUTER)
+    params.calibrate.check(params.metric, trained_metrics(workspace, params.metric))
     metrics = [params.metric, *params.calibrate.floors]
     lower = lower_is_better_metrics(metrics, params.label, params.imported)
     data = Dataset.read(workspace, params.cost_unit, lower, params.validation.complete_labels)
     name, comparison = select_estimator(workspace, params.metric, params.calibrate.estimator, data)
     calibrated = _calibrate(workspace, params, data.split("val"), name, comparison)
     document = _document(params, data.candidates, name, comparison, calibrated)
-    _write(workspace, calibrated, document)
+    write_router(workspace, calibrated, document | {"inputs": inputs})
     if comparison is not None:
         print(f"calibrate: {comparison.summary(params.metric)}", flush=True)
     print(f"calibrate: {name}, {calibrated.summary(params.cost_unit)}", flush=True)
@@ -121,30 +122,3 @@ def _document(
         "validation_floors": dict(calibrated.floor_qualities),
         "compared": None if comparison is None else comparison.document(),
     }
-
-
-def _write(workspace: Workspace, calibrated: CalibratedRule, document: dict[str, Any]) -> None:
-    """Write the router to ``models/router/``."""
-    curve, name = calibrated.curve, document["estimator"]
-    rows = {
-        "lambda": [lambda_of_point(curve, i) for i in range(len(curve))],
-        "cost": curve.cost,
-        "quality": curve.quality,
-    }
-    with replacing(workspace.router) as folder:
-        source = workspace.estimators / document["metric"] / name
-        _copy_estimator(source, folder / "estimator")
-        for metric in document["floors"]:
-            _copy_estimator(workspace.estimators / metric / name, folder / "floors" / metric)
-        if document["risk_aversion"]:
-            shutil.copytree(source / SPREAD_FOLDER, folder / SPREAD_FOLDER)
-        pd.DataFrame(rows).to_parquet(folder / "curve.parquet", index=False)
-        if calibrated.certified is not None:
-            certified = pd.DataFrame(calibrated.certified.to_columns())
-            certified.to_parquet(folder / "certified.parquet", index=False)
-        (folder / "router.json").write_text(json.dumps(document, indent=2) + "\n")
-
-
-def _copy_estimator(source: Path, folder: Path) -> None:
-    """Copy an estimator without its spread and its out-of-fold predictions."""
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(SPREAD_FOLDER, OUT_OF_FOLD))

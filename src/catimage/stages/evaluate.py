@@ -7,8 +7,9 @@ from math import inf
 from pathlib import Path
 
 from catimage.common.formatting import format_json
+from catimage.common.hashing import file_digest
 from catimage.data.dataset import Dataset
-from catimage.errors import InputError
+from catimage.data.provenance import METRICS, Provenance
 from catimage.estimators.load_estimators import (
     OUT_OF_FOLD,
     load_estimators,
@@ -24,6 +25,7 @@ from catimage.evaluation.plateau.data import series_estimators
 from catimage.evaluation.plateau.document import PlateauInputs
 from catimage.evaluation.plots import deferral_table, draw_figures
 from catimage.evaluation.report import error_rows, render_report, report_prompts
+from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.evaluation.selection import selection_table
 from catimage.evaluation.summary import full_summary
 from catimage.evaluation.test_data import (
@@ -50,17 +52,20 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
             are written to ``reports/other/``.
 
     Raises:
-        InputError: there is no router or no estimator, the router was calibrated for another metric
-            or unit than in ``params.yaml``, the test split is empty, or ``scores`` is not a
-            complete scores file of the router's candidates.
+        InputError: there is no router, the router was calibrated for another metric or unit than in
+            ``params.yaml`` or for other tables or estimators, the test split is empty, or
+            ``scores`` is not a complete scores file of the router's candidates.
     """
-    router = Router.load(workspace.router)
-    _check_router(router, params)
+    provenance = Provenance(workspace)
+    router = load_calibrated_router(workspace, provenance, params.metric, params.cost_unit)
+    inputs = provenance.inputs(METRICS)
     evaluation = _read_evaluation(workspace, params, router, scores)
+    if scores:
+        inputs[str(scores)] = file_digest(scores)
     images = workspace.images if scores is None and workspace.images.exists() else None
     selection = selection_table(evaluation.point.predicted, evaluation.candidates)
     artifacts = _read_artifacts(workspace, params, evaluation, images)
-    document = evaluation_document(evaluation, artifacts, selection)
+    document = evaluation_document(evaluation, artifacts, selection) | {"inputs": inputs}
     svg_by_name = draw_figures(document, selection, evaluation.results)
     prompts = report_prompts(evaluation.results, evaluation.point, document["cases"], images)
     page = render_report(document, svg_by_name, error_rows(evaluation.results), prompts)
@@ -79,19 +84,6 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
         metrics_file.write_text(format_json(document), encoding="utf-8")
         report_file.write_text(page, encoding="utf-8")
     print(full_summary(document), flush=True)
-
-
-def _check_router(router: Router, params: Params) -> None:
-    for key, calibrated, configured in (
-        ("metric", router.metric, params.metric),
-        ("cost_unit", router.cost_unit, params.cost_unit),
-    ):
-        if calibrated != configured:
-            raise InputError(
-                f"params.yaml: {key} is {configured!r}, but models/router was calibrated for"
-                f" {calibrated!r}. Run 'catimage train' and"
-                " 'catimage calibrate'."
-            )
 
 
 def _read_evaluation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from catimage.data.provenance import SCORES_FILE, Provenance
 from catimage.data.schema import PROMPTS, SCORES, read_table, write_frames
 from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import check_candidates, check_prompts, read_manifest
@@ -30,6 +31,7 @@ def run(workspace: Workspace, params: Params) -> None:
             f"{workspace.scores}: the scores were imported, so there are no images to label. Run"
             " 'catimage validate' next."
         )
+    inputs = Provenance(workspace).inputs(SCORES_FILE)
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
     images = candidate_images(workspace, params.pool, params.imported)
@@ -45,5 +47,5 @@ def run(workspace: Workspace, params: Params) -> None:
             MetricContext(params.encoder, params.label.device, params.label.weights),
         )
         scores = labeller.score(entries)
-        write_frames(labeller.tables(scores), workspace.scores, SCORES)
+        write_frames(labeller.tables(scores), workspace.scores, SCORES, inputs)
         labeller.delete_stale_scores(entries)

@@ -5,7 +5,6 @@ If an estimator has a grid of parameters, they are selected on the validation sp
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -18,7 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
 from catimage.data.dataset import Dataset
-from catimage.errors import InputError
+from catimage.data.provenance import ESTIMATORS, VALIDATION, Provenance, write_inputs
 from catimage.estimators import store
 from catimage.estimators.build import build_estimator, in_dependency_order
 from catimage.estimators.context import workspace_context
@@ -46,11 +45,13 @@ def run(workspace: Workspace, params: Params) -> None:
     the predictive standard deviations (:mod:`catimage.estimators.spread`).
 
     Raises:
-        InputError: the data have not passed validation, a table is missing, an estimator or a
-            metric is unknown, an estimator cannot be fitted with its settings, or a candidate has
-            no label.
+        InputError: the data have not passed validation since they changed, a table is missing, an
+            estimator or a metric is unknown, an estimator cannot be fitted with its settings, or a
+            candidate has no label.
     """
-    _check_validated(workspace)
+    provenance = Provenance(workspace)
+    provenance.check(VALIDATION)
+    inputs = provenance.inputs(ESTIMATORS)
     metrics = params.trained_metrics
     data = Dataset.read(
         workspace,
@@ -68,6 +69,7 @@ def run(workspace: Workspace, params: Params) -> None:
                 (train.texts, train.labels(metric)),
                 train.score_rows(metric).label_noise(),
             )
+        write_inputs(folder, inputs)
 
 
 def _train_metric(
@@ -120,10 +122,3 @@ def _save_out_of_fold(
     frame = pd.DataFrame(predicted, columns=train.candidates.names)
     frame.insert(0, "prompt_id", train.ids)
     frame.to_parquet(folder / OUT_OF_FOLD, index=False)
-
-
-def _check_validated(workspace: Workspace) -> None:
-    """Raise InputError unless the validate stage has passed on this workspace."""
-    report = workspace.reports / "validation.json"
-    if not report.exists() or not json.loads(report.read_text()).get("success"):
-        raise InputError(f"{report}: the data have not passed validation. Run 'catimage validate'.")

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from catimage.data.provenance import SCORES_FILE, VALIDATION, Provenance
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
 from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
 from catimage.metrics.registry import declaration
 from catimage.params import Params
 from catimage.pool.candidate_images import candidate_images
+from catimage.validation.failures import COMMANDS, DataProblem, describe
 from catimage.validation.frames import Requirements, ValidationTables, frames
 from catimage.validation.runner import ValidationOutcome
 from catimage.validation.runner import run as run_suites
@@ -22,14 +24,8 @@ ROUNDING = 1e-5
 """A tolerance that is added to the similarity threshold. Stage sample computes similarities in
 other blocks, with other rounding errors.
 """
-COMMANDS: dict[Kind, tuple[str, str, str]] = {
-    "generated": ("sample", "generate", "label"),
-    "images": ("import-images", "import-images", "label"),
-    "imported": ("import-scores", "import-scores", "import-scores"),
-}
-"""By kind of data, the commands that write the tables of prompts, candidates and scores."""
 MAX_FAILURES = 5
-"""The number of failed expectations that the error message lists. The Data Docs list all."""
+"""The number of problems that the error message lists. The Data Docs list all."""
 
 
 def run(workspace: Workspace, params: Params) -> None:
@@ -40,11 +36,14 @@ def run(workspace: Workspace, params: Params) -> None:
     and otherwise those of the package.
 
     Raises:
-        InputError: a table is missing, or the data do not meet an expectation. An earlier
-            ``validation.json`` is then kept.
+        InputError: a table is missing, the scores were computed from other prompts or images, or
+            the data do not meet an expectation. An earlier ``validation.json`` is then kept.
     """
     kind = _kind(params)
+    provenance = Provenance(workspace)
+    inputs = provenance.inputs(VALIDATION)
     tables = _read_tables(workspace, params, kind)
+    provenance.check(SCORES_FILE)
     context = workspace.root / "expectations"
     if (context / "great_expectations.yml").exists():
         active_suites, docs = load(context / "suites", kind), context / "uncommitted" / "data_docs"
@@ -55,11 +54,10 @@ def run(workspace: Workspace, params: Params) -> None:
     outcome = run_suites(active_suites, frames(tables, required), parameters, docs)
     print(f"validate: Data Docs in {docs / 'index.html'}", flush=True)
     if outcome.failures:
-        raise InputError(_message(workspace, outcome, docs))
-    _write(workspace.reports / "validation.json", kind, outcome, tables)
-    print(
-        f"validate: {sum(outcome.evaluated.values())} expectations hold on {kind} data", flush=True
-    )
+        problems = [describe(f, kind, params.gate_share) for f in outcome.failures]
+        raise InputError(_message(workspace, problems, docs))
+    _write(workspace.reports / "validation.json", kind, outcome, tables, inputs)
+    print(f"validate: {sum(outcome.evaluated.values())} checks passed on {kind} data", flush=True)
 
 
 def _kind(params: Params) -> Kind:
@@ -95,18 +93,25 @@ def _parameters(tables: ValidationTables, params: Params) -> dict[str, Any]:
     }
 
 
-def _message(workspace: Workspace, outcome: ValidationOutcome, docs: Path) -> str:
-    listed, more = outcome.failures[:MAX_FAILURES], len(outcome.failures) - MAX_FAILURES
-    omitted = f"; and {more} more" if more > 0 else ""
-    total = sum(outcome.evaluated.values())
+def _message(workspace: Workspace, problems: list[DataProblem], docs: Path) -> str:
+    """Return the first problem with its fix, and the next problems."""
+    first, *others = problems
+    more = f"; and {len(problems) - MAX_FAILURES} more" if len(problems) > MAX_FAILURES else ""
+    listed = "; ".join(f"{p.file}: {p.problem}" for p in others[: MAX_FAILURES - 1])
+    also = f" Other problems: {listed}{more}." if others else ""
     return (
-        f"{workspace.scores.parent}: {len(outcome.failures)} of {total} expectations failed:"
-        f" {'; '.join(listed)}{omitted}. Correct the data; {docs / 'index.html'} lists all"
-        " failures."
+        f"{workspace.root / first.file}: {first.problem}. {first.fix}.{also}"
+        f" {docs / 'index.html'} lists all rows."
     )
 
 
-def _write(path: Path, kind: Kind, outcome: ValidationOutcome, tables: ValidationTables) -> None:
+def _write(
+    path: Path,
+    kind: Kind,
+    outcome: ValidationOutcome,
+    tables: ValidationTables,
+    inputs: dict[str, str],
+) -> None:
     """Write the report. It contains no times, so that equal data give equal files."""
     suite_counts = {
         name: {"evaluated": n, "successful": outcome.successful[name]}
@@ -122,6 +127,7 @@ def _write(path: Path, kind: Kind, outcome: ValidationOutcome, tables: Validatio
             "scores": len(tables.scores),
         },
         "metrics": sorted(tables.scores["metric"].unique()),
+        "inputs": inputs,
     }
     with replacing(path) as fresh:
         fresh.write_text(json.dumps(report, indent=2) + "\n")

@@ -22,6 +22,7 @@ from great_expectations.data_context.types.base import (
 from great_expectations.exceptions import GreatExpectationsError
 
 from catimage.errors import InputError
+from catimage.validation.failures import FailedExpectation
 from catimage.validation.frames import KEYS
 from catimage.workspace import replacing
 
@@ -36,12 +37,12 @@ class ValidationOutcome:
     Attributes:
         evaluated: the number of expectations of each suite.
         successful: the number of expectations of each suite that the data meet.
-        failures: one message per failed expectation, with examples of rows.
+        failures: the failed expectations, with examples of rows.
     """
 
     evaluated: dict[str, int]
     successful: dict[str, int]
-    failures: list[str]
+    failures: list[FailedExpectation]
 
 
 def run(
@@ -76,7 +77,7 @@ def run(
             outcome.evaluated[suite.name] = len(result.results)
             outcome.successful[suite.name] = sum(bool(r.success) for r in result.results)
             outcome.failures.extend(
-                f"{suite.name}: {_message(r)}" for r in result.results if not r.success
+                failed_expectation(name, r) for r in result.results if not r.success
             )
         context.build_data_docs()
     return outcome
@@ -123,28 +124,27 @@ def _validate(
         )
     except GreatExpectationsError as error:
         raise InputError(
-            f"suite {definition.name}: cannot be run ({error}). Use only the parameters"
-            f" {', '.join(parameters)}."
+            f"suite {definition.name}: cannot be run, because it has an unknown $PARAMETER. Use"
+            f" only the parameters {', '.join(parameters)}."
         ) from error
 
 
-def _message(result: ExpectationValidationResult) -> str:
-    """Return a message such as ``expect_x(column) on 3 rows, such as prompt_id=..., seed=...``."""
-    rule = result.expectation_config
+def failed_expectation(frame: str, result: ExpectationValidationResult) -> FailedExpectation:
+    """Return the columns and rows of a failed expectation.
+
+    Args:
+        frame: the name of the frame.
+        result: the result of the expectation.
+    """
+    rule, details = result.expectation_config, result.result
     columns = [value for key, value in rule.kwargs.items() if key.startswith("column")]
-    arguments = ", ".join(", ".join(c) if isinstance(c, list) else c for c in columns)
-    name, details = f"{rule.type}({arguments})", result.result
-    if details.get("unexpected_count"):
-        rows = details.get("partial_unexpected_index_list") or details.get(
-            "partial_unexpected_list", []
-        )
-        examples = "; ".join(
-            ", ".join(f"{key}={value}" for key, value in row.items())
-            if isinstance(row, dict)
-            else str(row)
-            for row in rows
-        )
-        return f"{name} on {details['unexpected_count']:,} rows, such as {examples}"
-    if "observed_value" in details:
-        return f"{name}, found {details['observed_value']}"
-    return f"{name} could not be evaluated"
+    names = [name for value in columns for name in ([value] if isinstance(value, str) else value)]
+    rows = details.get("partial_unexpected_index_list") or []
+    return FailedExpectation(
+        frame=frame,
+        rule=rule.type.removeprefix("expect_"),
+        columns=names if rule.type != "expect_table_columns_to_match_ordered_list" else (),
+        count=details.get("unexpected_count") or 0,
+        rows=[row for row in rows if isinstance(row, dict)],
+        description=rule.description,
+    )

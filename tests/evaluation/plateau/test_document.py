@@ -27,6 +27,7 @@ from catimage.routing.plateau_weights import PlateauWeights
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
 from tests.evaluation.plateau.step_data import step_data
+from tests.provenance import mark_validated
 from tests.trained_workspace import prompts_of
 
 COST = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0, "ddim-2": 2.5}
@@ -120,8 +121,7 @@ def workspace(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("plateau"))
     write_pool(workspace.pools)
     write_tables(workspace)
-    workspace.reports.mkdir()
-    (workspace.reports / "validation.json").write_text('{"success": true}')
+    mark_validated(workspace)
     plateau = {"metrics": {"clip_similarity": {}, "l_snr": {}}, "estimator": "ridge"}
     settings = {
         "pool": "mini",

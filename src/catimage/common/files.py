@@ -1,0 +1,67 @@
+"""Errors of damaged and missing files, without the messages of the libraries that read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+from zlib import error as ZlibError
+
+from catimage.errors import InputError
+
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    BadZipFile,
+    ZlibError,
+)
+"""Exceptions that libraries raise when they read a truncated or altered file."""
+
+
+@contextmanager
+def damage_reported(path: Path, command: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raise InputError if the file that the ``with`` block reads is missing or damaged.
+
+    The error message does not contain the message of the library that reads the file. Errors of
+    permissions are not changed.
+
+    Args:
+        path: the file.
+        command: the command that writes the file, such as ``train``.
+        errors: further exceptions that mean that the file is damaged.
+
+    Raises:
+        InputError: the file does not exist or is damaged.
+    """
+    try:
+        yield
+    except (InputError, PermissionError):
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: not found. Run 'catimage {command}' first.") from error
+    except (*_DAMAGE, *errors) as error:
+        raise InputError(f"{path}: the file is damaged. Run 'catimage {command}' again.") from error
+
+
+def read_json(path: Path, command: str) -> dict[str, Any]:
+    """Read a JSON file that this package has written.
+
+    Args:
+        path: the file.
+        command: the command that writes the file, for error messages.
+
+    Raises:
+        InputError: the file does not exist, is damaged, or does not contain a JSON object.
+    """
+    with damage_reported(path, command):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise TypeError("not an object")
+        return document
