@@ -50,14 +50,28 @@ def test_seconds_are_means_over_seeds_and_nan_without_an_image(folder):
     assert np.isnan(seconds[0, 1])
 
 
-def test_a_complete_prompt_has_an_image_of_every_candidate_and_seed(folder):
+def test_a_complete_prompt_has_equally_many_images_of_every_candidate(folder):
     entries = read_manifest(folder)
-    seeds, rows = complete_prompts(folder, entries, ["x", "y"], ["a", "b"])
-    assert (seeds, rows.tolist()) == ([0, 1], [0])
-    seeds, rows = complete_prompts(folder, entries, ["y", "x"], ["a"])
-    assert rows.tolist() == [0, 1]
-    seeds, rows = complete_prompts(folder, [], ["x"], ["a"])
-    assert (seeds, rows.tolist()) == ([], [])
+    for ids, candidates, expected in (
+        (["x", "y"], ["a", "b"], (2, [0])),
+        (["y", "x"], ["a"], (2, [0, 1])),
+        (["y", "new"], ["a"], (2, [0])),
+        (["new"], ["a"], (0, [])),
+    ):
+        n_images, rows = complete_prompts(folder, entries, ids, candidates)
+        assert (n_images, rows.tolist()) == expected
+    n_images, rows = complete_prompts(folder, [], ["x"], ["a"])
+    assert (n_images, rows.tolist()) == (0, [])
+
+
+def test_rows_of_other_prompts_are_not_read(folder):
+    entry, columns = read_manifest(folder)[0], ["seed", "prompt_id"]
+    assert read_rows(folder, entry, columns, {"y", "new"}).to_pydict() == {
+        "seed": [1, 0],
+        "prompt_id": ["y", "y"],
+    }
+    nothing = read_rows(folder, entry, columns, {"new"})
+    assert (nothing.num_rows, nothing.column_names) == (0, columns)
 
 
 def test_a_damaged_shard_is_reported(folder):
@@ -65,7 +79,7 @@ def test_a_damaged_shard_is_reported(folder):
     path = folder / f"{entry.shard}.parquet"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match="missing or damaged"):
-        read_rows(folder, entry, ["seed"], ["x"])
+        read_rows(folder, entry, ["seed"], {"x"})
 
 
 def test_the_message_names_an_image_that_cannot_be_decoded():

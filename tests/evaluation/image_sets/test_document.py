@@ -54,14 +54,23 @@ def encoded_scene(candidate, text, seed):
     return encode_image(scene_image(candidate, text, seed))
 
 
-def save_images(folder, texts, seeds=(0, 1), encoded=encoded_scene, missing=()):
-    """Write one shard per candidate, without the (candidate, prompt) pairs in ``missing``."""
+def save_images(folder, texts, seeds=(0, 1), encoded=encoded_scene, missing=(), first_seed=None):
+    """Write one shard per candidate, without the (candidate, prompt) pairs in ``missing``.
+
+    With ``first_seed``, a function of candidate and prompt, its result is added to the seeds of the
+    images, but not to those that the images are rendered with.
+    """
+    first = first_seed or (lambda name, text: 0)
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for name in NAMES:
         prompts = tuple((prompt_id(t), t) for t in texts if (name, t) not in missing)
         plan = ShardPlan(name, {"kind": "painted"}, 1, prompts, tuple(seeds), 4)
-        rows = [(i, name, s, encoded(name, t, s), 0.1) for i, t in prompts for s in seeds]
+        rows = [
+            (i, name, first(name, t) + s, encoded(name, t, s), 0.1)
+            for i, t in prompts
+            for s in seeds
+        ]
         records = [dict(zip(IMAGES.names, row, strict=True)) for row in rows]
         digest = write_shard(folder, plan, pa.Table.from_pylist(records, schema=IMAGES))
         entries.append(ShardEntry(plan.name, name, len(rows), digest))
@@ -103,6 +112,14 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def document(root):
     return document_of(root, results_of(captions(24)))
+
+
+def test_images_with_seeds_of_their_own_give_the_same_document(document, tmp_path):
+    def first_seed(name, text):
+        return 2 * captions(24).index(text) + 1000 * NAMES.index(name)
+
+    save_images(tmp_path / "images", captions(24), first_seed=first_seed)
+    assert document_of(tmp_path, results_of(captions(24))) == document
 
 
 def test_true_images_are_a_better_set_than_noisy_ones(document):

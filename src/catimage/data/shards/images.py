@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from catimage.errors import InputError
 
 
 def read_rows(
-    folder: Path, entry: ShardEntry, columns: Sequence[str], prompt_ids: Sequence[str]
+    folder: Path, entry: ShardEntry, columns: Sequence[str], prompt_ids: AbstractSet[str]
 ) -> pa.Table:
-    """Read the rows of some prompts from one shard.
+    """Read the rows of some prompts from one shard, in time that does not grow with their number.
 
     Args:
         folder: the folder of the shards.
@@ -32,9 +33,12 @@ def read_rows(
         InputError: the shard is missing or damaged.
     """
     path = shard_path(folder, entry.shard)
-    prompts = [("prompt_id", "in", list(prompt_ids))]
     try:
-        return pq.read_table(path, columns=list(columns), filters=prompts, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            wanted = [i in prompt_ids for i in file.read(["prompt_id"]).column(0).to_pylist()]
+            if not any(wanted):
+                return file.schema_arrow.empty_table().select(list(columns))
+            return file.read(list(columns)).select(list(columns)).filter(pa.array(wanted))
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path}: missing or damaged ({error}). Run 'catimage generate' again."
@@ -55,8 +59,9 @@ def first_images(folder: Path, prompt_ids: Sequence[str]) -> dict[tuple[str, str
         InputError: the manifest or a shard is missing or damaged.
     """
     images: dict[tuple[str, str], tuple[int, bytes]] = {}
+    wanted = set(prompt_ids)
     for entry in read_manifest(folder):
-        for row in read_rows(folder, entry, [*KEYS, "image"], prompt_ids).to_pylist():
+        for row in read_rows(folder, entry, [*KEYS, "image"], wanted).to_pylist():
             key = row["prompt_id"], row["candidate"]
             if key not in images or row["seed"] < images[key][0]:
                 images[key] = row["seed"], row["image"]
@@ -77,9 +82,9 @@ def mean_seconds(folder: Path, prompt_ids: Sequence[str], candidates: Sequence[s
     Raises:
         InputError: the manifest or a shard is missing or damaged.
     """
-    columns = ["prompt_id", "candidate", "seconds"]
+    columns, wanted = ["prompt_id", "candidate", "seconds"], set(prompt_ids)
     frames = [
-        read_rows(folder, entry, columns, prompt_ids).to_pandas() for entry in read_manifest(folder)
+        read_rows(folder, entry, columns, wanted).to_pandas() for entry in read_manifest(folder)
     ]
     mean = pd.concat(frames).groupby(["prompt_id", "candidate"])["seconds"].mean().unstack()
     seconds: Floats = mean.reindex(index=prompt_ids, columns=candidates).to_numpy(float)
@@ -91,8 +96,10 @@ def complete_prompts(
     entries: Sequence[ShardEntry],
     prompt_ids: Sequence[str],
     candidates: Sequence[str],
-) -> tuple[list[int], Ints]:
-    """Return the seeds, and the prompts that have an image of every candidate at every seed.
+) -> tuple[int, Ints]:
+    """Return the prompts that have all images, equally many of every candidate.
+
+    The seeds may differ: imported images often have a seed of their own.
 
     Args:
         folder: the folder of the shards.
@@ -101,19 +108,20 @@ def complete_prompts(
         candidates: the names of the candidates.
 
     Returns:
-        The ascending seeds of the images, and the positions of the prompts in ``prompt_ids``.
+        The largest number of images of one prompt and candidate, and the positions in
+        ``prompt_ids`` of the prompts that have as many images of every candidate.
 
     Raises:
         InputError: a shard is missing or damaged.
     """
     if not entries:
-        return [], np.zeros(0, int)
-    frames = [read_rows(folder, entry, KEYS, prompt_ids).to_pandas() for entry in entries]
-    keys = pd.concat(frames)
-    keys = keys[keys["candidate"].isin(candidates)].drop_duplicates()
-    seeds = sorted(keys["seed"].unique().tolist())
-    counts = keys.groupby("prompt_id").size().reindex(prompt_ids, fill_value=0).to_numpy()
-    return seeds, np.flatnonzero((counts == len(seeds) * len(candidates)) & (counts > 0))
+        return 0, np.zeros(0, int)
+    wanted = set(prompt_ids)
+    frames = [read_rows(folder, entry, KEYS, wanted).to_pandas() for entry in entries]
+    counts = pd.concat(frames).drop_duplicates().groupby(["prompt_id", "candidate"]).size()
+    table = counts.unstack().reindex(index=prompt_ids, columns=candidates).fillna(0).to_numpy(int)
+    n_images = int(table.max(initial=0))
+    return n_images, np.flatnonzero((table == n_images).all(axis=1) & (n_images > 0))
 
 
 def decode_images(images: Sequence[bytes], names: Sequence[str]) -> Iterator[np.ndarray]:

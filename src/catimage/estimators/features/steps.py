@@ -25,6 +25,7 @@ from catimage.estimators.features.text import (
 from catimage.params import EncoderParams, FeatureParams
 
 T = TypeVar("T")
+_CONTAINERS = (BaseEstimator, Mapping, list, tuple)
 EmbeddingsFolder = Callable[[str], Path]
 """A function from the name of a text encoder to the folder of its stored embeddings, which may not
 exist.
@@ -123,7 +124,8 @@ def nested_instances(estimator: Any, cls: type[T]) -> Iterator[T]:
         estimator = list(estimator.values())
     if isinstance(estimator, list | tuple):
         for part in estimator:
-            yield from nested_instances(part, cls)
+            if isinstance(part, (cls, *_CONTAINERS)):  # a vocabulary has very many other parts
+                yield from nested_instances(part, cls)
 
 
 def text_encoders(estimator: Any) -> list[EncoderParams]:

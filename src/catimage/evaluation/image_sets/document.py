@@ -1,7 +1,7 @@
 """The key ``sets`` of ``metrics.json``: set metrics of fixed and routed sets of images.
 
-A set has one image per test prompt and seed. In a *fixed set*, all images are of one candidate; in
-a *routed set*, the router selects the candidate of each prompt.
+A set has all images of every test prompt. In a *fixed set*, they are of one candidate; in a *routed
+set*, the router selects the candidate of each prompt.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def image_sets_document(
     }
     references = settings.reference_images or RENDERED
     by_metric = {metric.name: documents[metric.name] for metric in possible}
-    return _document(len(rows), len(rows) * len(images.seeds), references, by_metric, left_out)
+    return _document(len(rows), len(rows) * images.n_images, references, by_metric, left_out)
 
 
 def _document(
@@ -109,7 +109,7 @@ def _test_images(
     """
     names, folder = results.candidates.names, source.folder or source.root
     entries = read_manifest(folder) if source.folder else []
-    seeds, rows = complete_prompts(folder, entries, results.ids, names)
+    n_images, rows = complete_prompts(folder, entries, results.ids, names)
     if len(rows) < MIN_PROMPTS:
         return None, rows
     reference = settings.reference_images
@@ -119,7 +119,7 @@ def _test_images(
         [results.ids[row] for row in rows],
         [results.texts[row] for row in rows],
         names,
-        seeds,
+        n_images,
         source.root / reference if reference else None,
         source.context,
     )

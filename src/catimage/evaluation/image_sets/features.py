@@ -21,7 +21,7 @@ from catimage.metrics.sets.registry import SetMetric
 
 @dataclass(frozen=True)
 class PromptImages:
-    """The images of the test prompts: one per prompt, candidate and seed.
+    """The images of the test prompts, equally many per prompt and candidate.
 
     Attributes:
         folder: the folder of the image shards.
@@ -29,7 +29,7 @@ class PromptImages:
         prompt_ids: the ids of the prompts.
         texts: the texts of the prompts.
         candidates: the names of the candidates.
-        seeds: the seeds of the images.
+        n_images: the number of images per prompt and candidate.
         reference_images: a folder of real images; None to render the scenes that prompts describe.
         context: the encoder, the device and the weights of the networks that compute features.
     """
@@ -39,7 +39,7 @@ class PromptImages:
     prompt_ids: list[str]
     texts: list[str]
     candidates: list[str]
-    seeds: list[int]
+    n_images: int
     reference_images: Path | None
     context: MetricContext
 
@@ -71,25 +71,29 @@ class PromptImages:
     def _generated_features(self, extractor: Extractor) -> Floats:
         """Return the features of all generated images.
 
-        The shape is (n_prompts, n_candidates, n_seeds, width), the type float32.
+        The shape is (n_prompts, n_candidates, n_images, width), the type float32.
         """
-        shape = len(self.prompt_ids), len(self.candidates), len(self.seeds)
+        shape = len(self.prompt_ids), len(self.candidates), self.n_images
+        rows_of = {identifier: row for row, identifier in enumerate(self.prompt_ids)}
+        finished = np.zeros(shape[:2], int)
         features: Floats | None = None
         for entry in self.entries:
             if entry.candidate not in self.candidates:
                 continue
             columns = ["prompt_id", "seed", "image"]
-            rows = read_rows(self.folder, entry, columns, self.prompt_ids).to_pydict()
+            rows = read_rows(self.folder, entry, columns, rows_of.keys()).to_pydict()
             if not rows["image"]:
                 continue
+            column = self.candidates.index(entry.candidate)
             keys = list(zip(rows["prompt_id"], rows["seed"], strict=True))
             names = [f"{entry.candidate} of prompt {i} at seed {s}" for i, s in keys]
             values = extractor.all_features(decode_images(rows["image"], names))
             if features is None:  # the first image gives the width
                 features = np.full((*shape, values.shape[1]), np.nan, np.float32)
-            prompts = [self.prompt_ids.index(i) for i, _ in keys]
-            seeds = [self.seeds.index(s) for _, s in keys]
-            features[prompts, self.candidates.index(entry.candidate), seeds] = values
+            for (identifier, _), value in zip(keys, values, strict=True):
+                row = rows_of[identifier]
+                features[row, column, finished[row, column]] = value
+                finished[row, column] += 1
         assert features is not None, "every prompt has images"
         return features
 
@@ -109,9 +113,9 @@ class PromptImages:
         scenes = scenes_of(self.texts)
         if isinstance(scenes, str):
             return None, None
-        owners = np.repeat(np.arange(len(scenes)), len(self.seeds))
+        owners = np.repeat(np.arange(len(scenes)), self.n_images)
         first, second = (
-            ImageSet(extractor.all_features(render_scenes(scenes, len(self.seeds), seed)), owners)
+            ImageSet(extractor.all_features(render_scenes(scenes, self.n_images, seed)), owners)
             for seed in (0, 1)
         )
         return first, second
