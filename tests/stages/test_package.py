@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
 
+from catimage import router as router_module
 from catimage.common.hashing import folder_digest
 from catimage.errors import InputError
 from catimage.params import load_params
@@ -29,14 +32,24 @@ def test_the_bento_is_a_complete_workspace(workspace: Workspace) -> None:
     for name in (
         "pools/miniature/mini/weights/unet/diffusion_pytorch_model.safetensors",
         "bentos/service.py",
-        "catimage/router.py",
-        "catimage/pools/tiny.yaml",
         "models/router/router.json",
     ):
         assert (source / name).is_file()
     assert not list(source.rglob("__pycache__"))
-    requirements = (source / "requirements.txt").read_text()
-    assert "torch" in requirements and "bentoml" in requirements
+    assert not (source / "catimage").exists()
+
+
+def test_the_bento_installs_the_wheel_of_the_code_and_the_versions_that_read_its_estimators(
+    workspace: Workspace,
+) -> None:
+    folder = workspace.dist / "bento" / "env" / "python"
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    wheel = folder / lines[0]
+    assert {f"{name}=={version(name)}".partition("+")[0] for name in ("torch", "skops")} < {*lines}
+    assert any(line.startswith("bentoml") for line in lines)
+    assert not [line for line in lines if line.startswith("catimage")]
+    with ZipFile(wheel) as archive:
+        assert archive.read("catimage/router.py") == Path(router_module.__file__).read_bytes()
 
 
 def test_the_router_uses_the_copied_encoder(

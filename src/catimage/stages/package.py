@@ -6,57 +6,66 @@ import hashlib
 import json
 import os
 import shutil
-from functools import reduce
 from importlib.metadata import requires
-from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-import catimage
-from catimage.common.hashing import folder_digest
-from catimage.encoders.loading import SENTENCE_TRANSFORMERS_PREFIX
-from catimage.encoders.open_clip import LOCAL_PREFIX
+from catimage.common.hashing import file_digest, folder_digest
+from catimage.common.wheel import build_wheel, pinned, services_folder
+from catimage.data.provenance import Provenance
 from catimage.errors import InputError
-from catimage.estimators import store
-from catimage.estimators.features.steps import rename_encoder, text_encoders
+from catimage.estimators.portable import (
+    copy_local_encoders,
+    encoder_models,
+    reader_packages,
+    use_copies,
+)
+from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.params import Params
+from catimage.pool.copying import copy_pool
 from catimage.pool.loading import PACKAGED, load_pool
-from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
-from catimage.router import Router
 from catimage.workspace import Workspace, replacing
 
 if TYPE_CHECKING:
     from bentoml import Bento
 
 SERVICE = "bentos.service:RouterService"
-PACKAGE = Path(catimage.__file__).parent
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "_bentos")
+WHEELS = "wheels"
+"""Folder of the wheel in ``env/python`` of the Bento, where BentoML's Dockerfile runs pip."""
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
 DESCRIPTION = "CATImage: routes each prompt to a candidate. Serve it with `bentoml serve`.\n"
 
 
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``dist/bento/`` and ``dist/bento.json``, and add the Bento to BentoML's store.
 
-    The Bento contains the services, the package, the router, and the model weights that are in
-    local folders. Its tag is a hash of its content, so that equal content is built once.
+    The Bento contains the services, the wheel of the package, the router, and the model weights
+    that are in local folders. Its tag is a hash of its content, so that equal content is built
+    once.
 
     Raises:
-        InputError: BentoML, the router, a candidate of the router or the folder of a text encoder
-            is missing, or ``package.name`` is invalid.
+        InputError: BentoML is missing, the router is missing or was calibrated for other
+            parameters, tables or estimators, a candidate of the router or the folder of a text
+            encoder is missing, or ``package.name`` is invalid.
     """
-    router, pool = Router.load(workspace.router), load_pool(params.pool, workspace.pools)
+    provenance = Provenance(workspace)
+    router = load_calibrated_router(workspace, provenance, params.metric, params.cost_unit)
+    pool = load_pool(params.pool, workspace.pools)
     if missing := sorted(set(router.candidates) - {c.candidate for c in pool.candidates}):
         raise InputError(
             f"{workspace.router}: the pool {pool.name!r} lacks {', '.join(missing)}. Set 'pool' to"
             " a pool with these candidates."
         )
     with TemporaryDirectory() as name:
-        _write_content(Path(name), workspace, params, pool)
-        bento = _build(Path(name), _add_encoders(Path(name)), params.package.name)
+        wheel, content = build_wheel(Path(name)), Path(name) / "content"
+        digest = _write_content(content, wheel, workspace, params, pool)
+        bento = _build(content, digest, params.package.name)
+        with replacing(Path(bento.path) / "env" / "python" / WHEELS / wheel.name) as new:
+            shutil.copy(wheel, new)
     document = {"tag": str(bento.tag), "router": folder_digest(workspace.router), "pool": pool.name}
     with replacing(workspace.dist / "bento") as new:
         shutil.copytree(bento.path, new)
@@ -65,68 +74,36 @@ def run(workspace: Workspace, params: Params) -> None:
     print(f"package: {bento.tag}, exported to {workspace.dist / 'bento'}", flush=True)
 
 
-def _write_content(folder: Path, workspace: Workspace, params: Params, pool: Pool) -> None:
-    """Write the content of the Bento, without the text encoders, to ``folder``."""
-    shutil.copytree(PACKAGE, folder / "catimage", ignore=IGNORED)
-    services = PACKAGE / "_bentos"
-    if not services.is_dir():  # an editable installation
-        services = PACKAGE.parents[1] / "bentos"
-    shutil.copytree(services, folder / "bentos", ignore=IGNORED)
-    shutil.copytree(workspace.router, folder / "models" / "router")
+def _write_content(
+    folder: Path, wheel: Path, workspace: Workspace, params: Params, pool: Pool
+) -> str:
+    """Write the content of the Bento, without the wheel, to ``folder``.
+
+    Returns:
+        The digest of the content and of the wheel before estimators are saved again, because saving
+        an unchanged estimator changes its bytes.
+    """
+    shutil.copytree(services_folder(), folder / "bentos", ignore=IGNORED)
+    router = shutil.copytree(workspace.router, folder / "models" / "router")
     if pool.folder != PACKAGED:
-        _copy_pool(folder / "pools", pool)
+        copy_pool(pool, folder / "pools")
     settings = params.model_dump(mode="json", include={"metric", "cost_unit", "budget", "encoder"})
     settings |= {"pool": pool.file.stem, "generate": {"device": params.generate.device}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    required = [r.replace('"', "'") for r in requires("catimage") or []]
-    lines = [r.split("; extra")[0] for r in required if "extra" not in r or "'serve'" in r]
-    (folder / "requirements.txt").write_text("\n".join(sorted(lines)) + "\n")
-
-
-def _copy_pool(folder: Path, pool: Pool) -> None:
-    """Copy the YAML file of a pool and its local weights, whose paths are changed in the copy."""
-    tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
-    for name, spec in pool.generators.items():
-        for key, source in kind_of(spec, pool.folder).local_folders().items():
-            copy = f"{pool.file.stem}/{name}/{key}"
-            shutil.copytree(source, folder / copy)
-            *sections, last = key.split(".")
-            reduce(getitem, sections, tree["generators"][name])[last] = copy
-    folder.mkdir(exist_ok=True)
-    (folder / f"{pool.file.stem}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-
-
-def _add_encoders(folder: Path) -> str:
-    """Copy the text encoders in local folders, and make the estimators use the copies.
-
-    Return the digest of the content before the estimators are saved: saving changes their bytes.
-    """
-    paths = sorted((folder / "models" / "router").rglob("estimator.skops"))
-    loaded = {path.parent: store.load(path.parent) for path in paths}
-    models = [e.model for estimator, _ in loaded.values() for e in text_encoders(estimator)]
-    copies = _copy_encoders(folder, list(dict.fromkeys(models)))
+    models = encoder_models(router)
+    required = [*pinned(*reader_packages(models)), *_serve_requirements()]
+    lines = [f"./{WHEELS}/{wheel.name}", *sorted(required)]
+    (folder / "requirements.txt").write_text("\n".join(lines) + "\n")
+    copies = copy_local_encoders(models, folder)
     digest = folder_digest(folder)
-    for path, (estimator, meta) in loaded.items() if copies else ():
-        for old, new in copies.items():
-            rename_encoder(estimator, old, new)
-        store.save(estimator, path, meta)
-    return digest
+    use_copies(router, copies)
+    return f"{digest} {file_digest(wheel)}"
 
 
-def _copy_encoders(folder: Path, models: list[str]) -> dict[str, str]:
-    """Copy the text encoders in local folders; return the new ``encoder.model`` by old one."""
-    copies: dict[str, str] = {}
-    for model in models:
-        prefix, _, source = model.partition(":")
-        from_hub = f"{prefix}:" == SENTENCE_TRANSFORMERS_PREFIX and not Path(source).is_dir()
-        if f"{prefix}:" not in (LOCAL_PREFIX, SENTENCE_TRANSFORMERS_PREFIX) or from_hub:
-            continue
-        if not Path(source).is_dir():
-            raise InputError(f"encoder.model: folder {source!r} not found. Correct the path.")
-        name = f"encoder-{len(copies) + 1}" if copies else "encoder"
-        shutil.copytree(source, folder / name, ignore=IGNORED)
-        copies[model] = f"{prefix}:{name}"
-    return copies
+def _serve_requirements() -> list[str]:
+    """Return the requirements of the extra ``serve``; the others are in the wheel's metadata."""
+    required = [r.replace('"', "'") for r in requires("catimage") or []]
+    return [r.split(";")[0].strip() for r in required if "extra == 'serve'" in r]
 
 
 def _build(folder: Path, digest: str, name: str) -> Bento:
