@@ -53,7 +53,9 @@ def _generator_rows(pool: Pool, name: str) -> list[dict[str, Any]]:
     costs = {c.candidate: (c.cost, c.unit) for c in candidates}
     facts, problem = NO_FACTS, ""
     try:
-        facts = kind_of(spec, pool.folder).facts()
+        kind = kind_of(spec, pool.folder)
+        kind.check_offline(candidates)
+        facts = kind.facts()
         for row in candidate_costs(generator_pool).to_dict("records"):
             costs[row["candidate"]] = row["cost"], row["unit"]
     except InputError as error:

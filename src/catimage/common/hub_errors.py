@@ -1,4 +1,4 @@
-"""Error messages for failed downloads from the Hugging Face hub."""
+"""Ids of repositories on the Hugging Face hub, and messages for failed downloads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from catimage.errors import error_summary
 
 _NO_SAFETENSORS = "necessary `safetensors` weights"
 """Part of the message of an error of diffusers that has no exception class of its own."""
+
+
+def is_hub_id(source: str) -> bool:
+    """Return whether a text has the form of the id of a hub repository, ``OWNER/NAME`` or ``NAME``.
+
+    A path such as ``./models/sdxl`` or ``C:\\models`` does not have it.
+    """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return True
 
 
 def hub_error_message(error: Exception, repository: str, revision: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catimage.common.hub_errors import hub_error_message
+from catimage.common.hub_errors import hub_error_message, is_hub_id
 from catimage.errors import InputError, error_summary
 from catimage.metrics.metric import MetricContext
 from catimage.params import WeightsParams
@@ -166,6 +166,11 @@ def _source(
         raise InputError(
             f"{_key(name)}: no such folder {source.weights}. Put the weights there or, for a hub"
             " id, add its 'revision'."
+        )
+    if not Path(source.weights).is_dir() and not is_hub_id(source.weights):
+        raise InputError(
+            f"{_key(name)}: there is no folder {source.weights}, and it is not a hub id, which has"
+            " the form OWNER/NAME. Correct the path, or put the weights there."
         )
     return source
 

@@ -137,6 +137,21 @@ class GeneratorKind(ABC, Generic[SpecT]):
         for candidate in candidates:
             self.check(candidate)
 
+    def check_offline(self, candidates: list[Candidate]) -> None:
+        """Check everything about candidates that needs no network, for ``catimage pool check``.
+
+        Every problem that :meth:`prepare` or the generation of images would report because of the
+        pool file is reported here, unless it depends on files that are not on this machine.
+
+        Args:
+            candidates: candidates of this generator.
+
+        Raises:
+            InputError: this generator does not support one of the candidates.
+        """
+        for candidate in candidates:
+            self.check(candidate)
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Return digests of weights in local folders, and revisions of weights from the hub.

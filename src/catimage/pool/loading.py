@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from catimage.errors import InputError, nearest
+from catimage.errors import InputError, error_summary, nearest
 from catimage.pool.registry import (
     DEFAULT_KIND,
     kind_class,
@@ -37,7 +38,7 @@ def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
             is invalid, two candidates have the same name or the same settings, or a generator or
             candidate that is referred to does not exist.
     """
-    path = _find_file(name_or_file, workspace_pools)
+    path = find_pool_file(name_or_file, workspace_pools)
     tree = _read_yaml(path)
     try:
         if isinstance(tree.get("generators"), dict):
@@ -53,8 +54,12 @@ def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
     return pool
 
 
-def _find_file(name_or_file: str, workspace_pools: Path | None) -> Path:
-    """Return the path of a pool file; see :func:`load_pool`."""
+def find_pool_file(name_or_file: str, workspace_pools: Path | None) -> Path:
+    """Return the path of a pool file; see :func:`load_pool`.
+
+    Raises:
+        InputError: there is no such pool.
+    """
     if name_or_file.endswith((".yaml", ".yml")) or "/" in name_or_file:
         path = Path(name_or_file)
         if not path.is_file():
@@ -76,12 +81,20 @@ def _find_file(name_or_file: str, workspace_pools: Path | None) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that contains a mapping."""
+    """Read a YAML file that contains a mapping.
+
+    As in params.yaml, numbers are those of YAML 1.2 (``85e-5``), and a duplicate key is an error.
+    """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        reason = f"{line}{error.problem or error.context}"
         raise InputError(f"{path}: invalid YAML ({reason}). Correct the file.") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: invalid YAML ({error_summary(error)}). Correct the file."
+        ) from error
     if not isinstance(tree, dict):
         keys = ", ".join(Pool.model_fields)
         raise InputError(f"{path}: is not a mapping. Write the keys {keys}.")

@@ -200,4 +200,4 @@ def test_every_generator_is_checked_before_the_first_is_loaded(
     index.write_text(
         json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "vae"})
     )
-    assert "generators.other.pipeline: the weights in" in _error(load_pool(str(copied_pool.file)))
+    assert "model_index.json lacks the part vae" in _error(load_pool(str(copied_pool.file)))

@@ -15,8 +15,9 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from catimage.errors import InputError
-from catimage.pool.generators.diffusion.counting import count_costs, run_pipeline
+from catimage.pool.generators.diffusion.counting import count_costs
 from catimage.pool.generators.diffusion.meta_pipeline import meta_pipeline
+from catimage.pool.generators.diffusion.meta_run import run_pipeline
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.kind import CostTerms
 from catimage.pool.loading import PACKAGED, load_pool
@@ -171,9 +172,15 @@ def test_counting_does_not_change_the_global_random_state(configuration_folder: 
 
 
 def test_a_pipeline_that_cannot_run_on_meta_tensors_gives_a_one_line_message(
-    configuration_folder: Path,
+    configuration_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    pool = _pool(configuration_folder, call={"negative_prompt": 3})
+    import diffusers
+
+    def read_values(*_: Any, **__: Any) -> None:
+        torch.ones(1, device="meta").item()
+
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "check_inputs", read_values)
+    pool = _pool(configuration_folder)
     with pytest.raises(
         InputError,
         match=(

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from catimage.errors import InputError
-from catimage.pool.generators.diffusion.weights import config_folder, diffusers_class
+from catimage.pool.generators.diffusion.classes import diffusers_class
+from catimage.pool.generators.diffusion.weights import config_folder
 from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool

@@ -1,49 +1,31 @@
-"""Checks of a diffusion generator and its candidates before the weights are loaded."""
+"""Checks of a diffusion generator and its files before the weights are loaded."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 import json
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from catimage.errors import nearest
 from catimage.pool.device_memory import free_bytes
-from catimage.pool.generators.diffusion.caching import check_cache
-from catimage.pool.generators.diffusion.loading import Component, components, read_index
+from catimage.pool.generators.diffusion.classes import diffusers_class, part_class
+from catimage.pool.generators.diffusion.loading import Component, components
 from catimage.pool.generators.diffusion.lora import attach_lora, lora_parts
 from catimage.pool.generators.diffusion.meta_pipeline import meta_pipeline
 from catimage.pool.generators.diffusion.meter import DENOISERS
-from catimage.pool.generators.diffusion.sampling import guidance_arguments, new_scheduler
+from catimage.pool.generators.diffusion.sampling import default_scheduler
+from catimage.pool.generators.diffusion.settings import PipelineClasses
 from catimage.pool.generators.diffusion.spec import DiffusersSpec, PipelinePart
-from catimage.pool.generators.diffusion.weights import diffusers_class, weights_folder
-from catimage.pool.spec import Candidate
+from catimage.pool.generators.diffusion.weights import weights_folder
 
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 
-@dataclass(frozen=True)
-class PipelineClasses:
-    """Classes of a generator's pipeline and denoiser, and its scheduler.
-
-    Attributes:
-        pipeline: class of the pipeline.
-        denoiser: class of the denoiser; NoneType if the pipeline has none.
-        scheduler: the scheduler, an instance with the configuration of the weights.
-    """
-
-    pipeline: type[Any]
-    denoiser: type[Any]
-    scheduler: Any
-
-
 def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> PipelineClasses:
-    """Check the pipeline, its arguments, the files of weights, the adapter and the memory.
+    """Check the pipeline, the files of weights, the adapter and the memory.
 
     Missing files are downloaded.
 
@@ -58,81 +40,27 @@ def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> PipelineC
     """
     pipeline = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
     parts = components(spec, folder)
-    _check_parts(spec, pipeline, weights_folder(spec, folder))
-    _check_call(spec, pipeline)
     _check_lora(spec, parts, folder)
     _check_memory(spec, sum(weight_bytes(spec, name, part) for name, part in parts.items()), device)
-    denoisers = [_class_of(spec, parts[name]) for name in DENOISERS if name in parts]
+    denoisers = [_denoiser_class(spec, name, parts[name]) for name in DENOISERS if name in parts]
     scheduler = parts["scheduler"]
+    scheduler_class = part_class(spec, "scheduler", scheduler.part_class)
     return PipelineClasses(
         pipeline=pipeline,
         denoiser=denoisers[0] if denoisers else type(None),
-        scheduler=_class_of(spec, scheduler).from_pretrained(scheduler.folder),
+        scheduler=default_scheduler(spec, scheduler_class, scheduler.folder)[1],
     )
-
-
-def check_candidate(spec: DiffusersSpec, candidate: Candidate, classes: PipelineClasses) -> None:
-    """Check the sampling settings of a candidate.
-
-    Args:
-        spec: the generator with the settings of the candidate.
-        candidate: the candidate.
-        classes: the result of :func:`check_generator`.
-
-    Raises:
-        InputError: the scheduler, its options, the number of steps, the guidance or the caching
-            method is not supported.
-    """
-    max_steps = new_scheduler(spec, classes.scheduler).config.num_train_timesteps
-    if candidate.steps > max_steps:
-        raise spec.error(
-            "steps",
-            f"the candidate {candidate.candidate!r} has {candidate.steps} steps, but its scheduler"
-            f" supports at most {max_steps}. Reduce its 'steps'.",
-        )
-    guidance_arguments(spec, classes.pipeline)
-    check_cache(spec, classes.pipeline, classes.denoiser)
-
-
-def _check_parts(spec: DiffusersSpec, pipeline: type[Any], root: Path) -> None:
-    """Check that the weights have all parts of the pipeline.
-
-    Optional parts may be missing only if the weights are those of the same pipeline class.
-    """
-    index = read_index(root)
-    class_name = index.get("_class_name", "another pipeline")
-    optional = pipeline._optional_components if class_name == spec.pipeline else []
-    missing = [
-        name
-        for name, parameter in inspect.signature(pipeline.__init__).parameters.items()
-        if name not in ("self", *optional, *index) and parameter.default is parameter.empty
-    ]
-    if missing:
-        raise spec.error(
-            "pipeline",
-            f"the weights in {root} are of {class_name} and lack the {missing[0]} of"
-            f" {spec.pipeline}. Set 'pipeline: {class_name}', or other weights.",
-        )
-
-
-def _check_call(spec: DiffusersSpec, pipeline: type[Any]) -> None:
-    """Check that the pipeline's call has all arguments in ``call``."""
-    names = [name for name in inspect.signature(pipeline.__call__).parameters if name != "self"]
-    for name in spec.call:
-        if name not in names:
-            raise spec.error(
-                f"call.{name}",
-                f"{spec.pipeline} has no such argument{nearest(name, names)}. Correct the name.",
-            )
 
 
 def _check_lora(spec: DiffusersSpec, parts: dict[str, Component], folder: Path) -> None:
     """Check the shapes of the adapter: attach it to the pipeline on the meta device."""
     if not lora_parts(spec, folder):
         return
-    local_parts = {
-        name: PipelinePart(weights=str(parts[name].folder.resolve())) for name in spec.parts
+    local_parts: dict[str, PipelinePart | None] = {
+        name: PipelinePart(weights=str(parts[name].folder.resolve()))
+        for name in spec.replaced_parts
     }
+    local_parts |= dict.fromkeys(spec.omitted_parts)
     configuration = str(weights_folder(spec, folder).resolve())
     local = spec.model_copy(update={"configuration": configuration, "parts": local_parts})
     attach_lora(spec, folder, copy.deepcopy(meta_pipeline(local, folder).pipeline))
@@ -176,7 +104,7 @@ def weight_files(folder: Path, variant: str | None) -> list[Path]:
 
 def _check_has_no_weights(spec: DiffusersSpec, name: str, part: Component) -> None:
     """Check that a part without safetensors files needs no weights, such as a tokenizer."""
-    key = f"parts.{name}" if name in spec.parts else "weights"
+    key = f"parts.{name}" if name in spec.replaced_parts else "weights"
     pickles = [
         file.name for suffix in _PICKLE_SUFFIXES for file in sorted(part.folder.glob(f"*{suffix}"))
     ]
@@ -216,12 +144,11 @@ def _check_memory(spec: DiffusersSpec, required: int, device: str) -> None:
         )
 
 
-def _class_of(spec: DiffusersSpec, part: Component) -> Any:
+def _denoiser_class(spec: DiffusersSpec, name: str, part: Component) -> Any:
     """Return the class that the part's configuration names, else the class in model_index.json."""
-    name = part.class_name
-    for file in ("config.json", "scheduler_config.json"):
-        if (part.folder / file).is_file():
-            config = json.loads((part.folder / file).read_text(encoding="utf-8"))
-            name = config.get("_class_name") or part.class_name
-            break
-    return diffusers_class(spec, "weights", name, name)
+    config: dict[str, Any] = {}
+    if (part.folder / "config.json").is_file():
+        config = json.loads((part.folder / "config.json").read_text(encoding="utf-8"))
+    if class_name := config.get("_class_name"):
+        return diffusers_class(spec, "weights", class_name, class_name)
+    return part_class(spec, name, part.part_class)

@@ -8,25 +8,15 @@ encoders and the lengths of their contexts exactly as in a real run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from catimage.errors import error_summary
 from catimage.pool.generators.diffusion.caching import DEEPCACHE, caching, deepcache_interval
 from catimage.pool.generators.diffusion.meta_pipeline import MetaPipeline, meta_pipeline
+from catimage.pool.generators.diffusion.meta_run import check_run, run_pipeline
 from catimage.pool.generators.diffusion.meter import DECODER, DENOISERS, CallCost
-from catimage.pool.generators.diffusion.sampling import guidance_arguments, new_scheduler
+from catimage.pool.generators.diffusion.settings import check_candidate
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.kind import Convention, CostTerms
 from catimage.pool.spec import Candidate
-
-PROMPT = " ".join(["word"] * 32)
-"""The prompt of the counted run.
-
-Its length matters only for pipelines that do not pad prompts to a fixed length (Z-Image,
-Qwen-Image).
-"""
 
 
 def count_costs(
@@ -45,10 +35,26 @@ def count_costs(
         convention: the operations that are counted.
 
     Raises:
-        InputError: configuration files are unavailable, or the pipeline cannot run on meta tensors.
+        InputError: configuration files are unavailable, settings of a candidate are invalid, or
+            the pipeline cannot run on meta tensors.
     """
+    check_candidates(spec, folder, candidates)
     meta = meta_pipeline(spec, folder)
     return [_terms(spec.with_settings_of(c), c.steps, meta, convention) for c in candidates]
+
+
+def check_candidates(spec: DiffusersSpec, folder: Path, candidates: list[Candidate]) -> None:
+    """Check the settings of candidates, from the configuration files of the model.
+
+    Raises:
+        InputError: configuration files are unavailable, or settings are invalid.
+    """
+    meta = meta_pipeline(spec, folder)
+    for candidate in candidates:
+        changed = spec.with_settings_of(candidate)
+        check_candidate(changed, candidate, meta.classes)
+        if candidate.cost is not None:  # the other candidates run when their costs are counted
+            check_run(changed, candidate.steps, meta)
 
 
 def _terms(
@@ -85,45 +91,6 @@ def _total(costs: list[CallCost], convention: Convention) -> float:
     if convention == "full":
         return sum(cost.projections + cost.products for cost in costs)
     return sum(cost.projections for cost in costs)
-
-
-def run_pipeline(
-    spec: DiffusersSpec, steps: int, meta: MetaPipeline, decode: bool = True
-) -> list[tuple[str, CallCost]]:
-    """Run the pipeline's call for one image on the meta device.
-
-    Args:
-        spec: the generator, with the settings of a candidate.
-        steps: number of denoising steps.
-        meta: the generator's pipeline.
-        decode: whether latents are decoded.
-
-    Returns:
-        The name of the part and the cost of each call of a model, in order.
-
-    Raises:
-        InputError: the pipeline cannot run on meta tensors.
-    """
-    arguments: dict[str, Any] = {
-        "height": spec.size,
-        "width": spec.size,
-        "num_inference_steps": steps,
-        "output_type": "np" if decode else "latent",
-    }
-    arguments |= guidance_arguments(spec, type(meta.pipeline))
-    if spec.guidance_kind == "true-cfg":
-        arguments["negative_prompt"] = ""
-    meta.pipeline.scheduler = new_scheduler(spec, meta.scheduler)
-    meta.meter.calls.clear()
-    try:
-        meta.pipeline(prompt=PROMPT, generator=torch.Generator(), **arguments, **spec.call)
-    except Exception as error:  # pipelines raise exceptions of any type
-        reason = f"{type(error).__name__}: {error_summary(error)}"
-        raise spec.error(
-            "pipeline",
-            f"cannot count the TFLOPs of {spec.pipeline} ({reason}). Give its candidates a 'cost'.",
-        ) from error
-    return list(meta.meter.calls)
 
 
 def _shallow_call(spec: DiffusersSpec, meta: MetaPipeline) -> CallCost:

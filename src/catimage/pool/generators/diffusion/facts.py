@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from catimage.common.hashing import folder_digest
-from catimage.pool.generators.diffusion.counting import run_pipeline
 from catimage.pool.generators.diffusion.meta_pipeline import MetaPipeline, meta_pipeline
+from catimage.pool.generators.diffusion.meta_run import run_pipeline
 from catimage.pool.generators.diffusion.meter import DECODER
 from catimage.pool.generators.diffusion.sources import AnySource, cached_folder, local_folder
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
@@ -28,13 +28,7 @@ def generator_facts(spec: DiffusersSpec, folder: Path) -> GeneratorFacts:
     Raises:
         InputError: the configuration files are not found on this machine, or are invalid.
     """
-    local = local_folder(spec, "weights", spec, folder)
-    if spec.configuration is None and local is None and cached_folder(spec) is None:
-        raise spec.error(
-            "weights",
-            f"the configuration files of {spec.weights!r} are not on this machine, so costs and"
-            " memory cannot be counted. Download them from the hub, or set 'configuration'.",
-        )
+    check_sources(spec, folder)
     meta = meta_pipeline(spec, folder)
     itemsize = getattr(torch, spec.dtype).itemsize
     parameters = [p.numel() for model in meta.models.values() for p in model.parameters()]
@@ -45,6 +39,25 @@ def generator_facts(spec: DiffusersSpec, folder: Path) -> GeneratorFacts:
         memory_bytes=weights + 2 * _largest_layer(spec, meta, itemsize),
         missing="; ".join(_missing_weights(spec, folder, meta)),
     )
+
+
+def check_sources(spec: DiffusersSpec, folder: Path) -> None:
+    """Check that all weights are folders or hub ids, and that the configuration is available.
+
+    Raises:
+        InputError: a source is neither a folder nor a hub id with a revision, or the configuration
+            files are not found on this machine.
+    """
+    local = local_folder(spec, "weights", spec, folder)
+    for name, source in _sources(spec).items():
+        if name:
+            local_folder(spec, _key(name), source, folder)
+    if spec.configuration is None and local is None and cached_folder(spec) is None:
+        raise spec.error(
+            "weights",
+            f"the configuration files of {spec.weights!r} are not on this machine, so costs and"
+            " memory cannot be counted. Download them from the hub, or set 'configuration'.",
+        )
 
 
 def _largest_layer(spec: DiffusersSpec, meta: MetaPipeline, itemsize: int) -> int:
@@ -64,7 +77,12 @@ def _largest_layer(spec: DiffusersSpec, meta: MetaPipeline, itemsize: int) -> in
 
 def _sources(spec: DiffusersSpec) -> dict[str, AnySource]:
     """Return the sources of weights by part; the key of the generator's own weights is empty."""
-    return {"": spec, **spec.parts, **({"lora": spec.lora} if spec.lora else {})}
+    return {"": spec, **spec.replaced_parts, **({"lora": spec.lora} if spec.lora else {})}
+
+
+def _key(name: str) -> str:
+    """Return the key of a source in the generator's entry."""
+    return "lora.weights" if name == "lora" else f"parts.{name}.weights"
 
 
 def _revision(spec: DiffusersSpec, folder: Path) -> str:
@@ -81,7 +99,7 @@ def _revision(spec: DiffusersSpec, folder: Path) -> str:
 
 def _missing_weights(spec: DiffusersSpec, folder: Path, meta: MetaPipeline) -> Iterator[str]:
     """Yield a description of each source whose weights are not on this machine."""
-    own_parts = [name for name in meta.models if name not in spec.parts]
+    own_parts = [name for name in meta.models if name not in spec.replaced_parts]
     for name, source in _sources(spec).items():
         local = folder / source.weights
         root = local if local.is_dir() else cached_folder(source)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from catimage.errors import InputError, error_summary
 from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.diffusion.caching import caching
+from catimage.pool.generators.diffusion.call import negative_prompts, other_arguments
+from catimage.pool.generators.diffusion.classes import SAFETY_CHECKER
 from catimage.pool.generators.diffusion.loading import load_pipeline
 from catimage.pool.generators.diffusion.sampling import (
     guidance_arguments,
@@ -22,8 +27,11 @@ from catimage.pool.generators.diffusion.text import (
     TextEmbeddings,
     embedding_names,
     encode,
+    encode_negative,
     repeat_row,
+    text_options,
 )
+from catimage.pool.refusal import RefusedImages
 from catimage.pool.spec import Candidate
 
 
@@ -57,17 +65,20 @@ class DiffusionGenerator:
         self._memory = memory
         self._scheduler = self.pipeline.scheduler
         self._names = embedding_names(type(self.pipeline))
-        self._unconditional: dict[str, Rows] = {}
+        self._unconditional: dict[str, dict[str, Rows]] = {}
 
     def encode(self, prompts: list[str]) -> TextEmbeddings:
         """Encode each distinct prompt once. Prompts beyond the encoder's context are truncated.
 
         The result is empty for pipelines whose call takes no embeddings. Such pipelines encode the
-        prompts in each call.
+        prompts in each call. Candidates whose ``call`` changes the encoding add their own
+        embeddings when their first images are generated.
         """
-        distinct = list(dict.fromkeys(prompts))
-        rows = {prompt: row for row, prompt in enumerate(distinct)}
-        return TextEmbeddings(rows, self._encode(distinct, negative=False))
+        rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        encoded = TextEmbeddings(rows, {})
+        if self._names:
+            self._embeddings(self.spec, encoded)
+        return encoded
 
     @torch.inference_mode()
     def generate(
@@ -91,13 +102,15 @@ class DiffusionGenerator:
 
         Raises:
             ValueError: the numbers of prompts and seeds differ.
-            InputError: the images contain NaN or infinity, because of the dtype or the steps.
+            RefusedImages: the safety checker of the weights flags images.
+            InputError: the images contain NaN or infinity, because of the dtype or the steps, or
+                the pipeline fails with a setting.
         """
         if len(prompts) != len(seeds):
             raise ValueError(
                 f"{len(prompts)} prompts and {len(seeds)} seeds. Pass one seed per prompt."
             )
-        images = self._run_pipeline(prompts, candidate, seeds, encoded)
+        images, flagged = self._run_pipeline(prompts, candidate, seeds, encoded)
         if not np.isfinite(images).all():
             raise self.spec.error(
                 "dtype",
@@ -105,7 +118,32 @@ class DiffusionGenerator:
                 " bfloat16 or float32, or another number of steps.",
             )
         pixels: np.ndarray = (images * 255).round().astype(np.uint8)
+        if any(flagged):
+            raise self._refusal(candidate, prompts, seeds, pixels, flagged)
         return pixels
+
+    def _refusal(
+        self,
+        candidate: Candidate,
+        prompts: list[str],
+        seeds: list[int],
+        pixels: np.ndarray,
+        flagged: list[bool],
+    ) -> RefusedImages:
+        """Return the exception for images that the safety checker has replaced by black ones."""
+        reasons = {
+            i: f"the safety checker flags the image of {candidate.candidate!r} for the prompt"
+            f" {prompts[i]!r} at seed {seeds[i]}"
+            for i, is_flagged in enumerate(flagged)
+            if is_flagged
+        }
+        images = {i: image for i, image in enumerate(pixels) if i not in reasons}
+        fix = (
+            "Remove the prompt, set generate.on_refusal to skip, or leave the checker out with"
+            f" 'parts: {{{SAFETY_CHECKER}: null}}'"
+        )
+        where = f"{self.spec.location}.parts.{SAFETY_CHECKER}"
+        return RefusedImages(where, images, reasons, fix)
 
     def _run_pipeline(
         self,
@@ -113,50 +151,84 @@ class DiffusionGenerator:
         candidate: Candidate,
         seeds: list[int],
         encoded: TextEmbeddings | None,
-    ) -> np.ndarray:
-        """Return floating-point images of shape (n, size, size, 3)."""
+    ) -> tuple[np.ndarray, list[bool]]:
+        """Return floating-point images (n, size, size, 3), and whether each of them is flagged."""
         spec = self.spec.with_settings_of(candidate)
         text = self._text_arguments(spec, prompts, encoded)
         self._memory.load(self.modules)
         self.pipeline.scheduler = new_scheduler(spec, self._scheduler)
-        with caching(spec, self.pipeline, candidate.steps):
-            images: np.ndarray = self.pipeline(
+        with caching(spec, self.pipeline, candidate.steps), _settings_named_in_errors(spec):
+            output = self.pipeline(
                 **text,
                 **guidance_arguments(spec, type(self.pipeline)),
-                **spec.call,
+                **other_arguments(spec),
                 height=spec.size,
                 width=spec.size,
                 num_inference_steps=candidate.steps,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 output_type="np",
-            ).images
-        return images
+            )
+        return output.images, _flagged(output)
 
     def _text_arguments(
         self, spec: DiffusersSpec, prompts: list[str], encoded: TextEmbeddings | None
     ) -> dict[str, Any]:
         """Return embeddings as arguments of the call, or prompts if the call has none for them."""
         if not self._names:
-            arguments: dict[str, Any] = {"prompt": prompts}
+            texts = negative_prompts(spec)
             if spec.guided and has_argument(type(self.pipeline), "negative_prompt"):
-                arguments["negative_prompt"] = [""] * len(prompts)
-            return arguments
-        rows = (encoded or self.encode(prompts)).take(prompts)
+                texts = {"negative_prompt": ""} | texts
+            return {"prompt": prompts} | {n: [text] * len(prompts) for n, text in texts.items()}
+        encoded = encoded or TextEmbeddings(
+            {p: i for i, p in enumerate(dict.fromkeys(prompts))}, {}
+        )
+        rows = encoded.take(self._embeddings(spec, encoded), prompts)
         if spec.guided:
-            unconditional = self._unconditional_embeddings().items()
+            unconditional = self._unconditional_embeddings(spec).items()
             rows |= {name: repeat_row(row, len(prompts)) for name, row in unconditional}
         return rows
 
-    def _unconditional_embeddings(self) -> dict[str, Rows]:
-        """Return the embeddings of the empty prompt, encoded on first use."""
-        if not self._unconditional:
-            self._unconditional = self._encode([""], negative=True)
-        return self._unconditional
+    def _embeddings(self, spec: DiffusersSpec, encoded: TextEmbeddings) -> str:
+        """Add the embeddings of a candidate's settings to ``encoded``; return their key in it."""
+        options = text_options(spec, type(self.pipeline))
+        key = repr(sorted(options.items()))
+        if key not in encoded.tensors:
+            self._memory.load(self.modules)
+            encoded.tensors[key] = encode(
+                self.pipeline, self._names, encoded.prompts, False, options, self._memory.device
+            )
+        return key
 
-    def _encode(self, prompts: list[str], negative: bool) -> dict[str, Rows]:
-        if not self._names:
-            return {}
-        self._memory.load(self.modules)
-        return encode(
-            self.pipeline, self._names, prompts, negative, self.spec.call, self._memory.device
-        )
+    def _unconditional_embeddings(self, spec: DiffusersSpec) -> dict[str, Rows]:
+        """Return the embeddings of the negative prompt, encoded on first use."""
+        key = repr(sorted(spec.call.items()))
+        if key not in self._unconditional:
+            self._memory.load(self.modules)
+            self._unconditional[key] = encode_negative(
+                self.pipeline, self._names, spec, self._memory.device
+            )
+        return self._unconditional[key]
+
+
+def _flagged(output: Any) -> list[bool]:
+    """Return whether the safety checker has flagged each image of a pipeline's output."""
+    flags = getattr(output, "nsfw_content_detected", None)
+    if flags is None:
+        return [False] * len(output.images)
+    return [bool(flag) for flag in flags]
+
+
+@contextmanager
+def _settings_named_in_errors(spec: DiffusersSpec) -> Iterator[None]:
+    """Convert an error of the pipeline to one that names the settings that may be the cause."""
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # pipelines raise exceptions of any type
+        keys = [key for key in ("call", "scheduler_options", "scheduler") if getattr(spec, key)]
+        if not keys:
+            raise
+        reason = f"{type(error).__name__}: {error_summary(error)}"
+        problem = f"{spec.pipeline} fails with {getattr(spec, keys[0])!r} ({reason})"
+        raise spec.error(keys[0], f"{problem}. Correct the value.") from error

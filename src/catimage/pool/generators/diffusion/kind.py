@@ -32,12 +32,22 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
 
     def prepare(self, candidates: list[Candidate], device: str) -> None:
         """Download the weights, and check classes, arguments, schedulers, caching and memory."""
-        from catimage.pool.generators.diffusion.checks import check_candidate, check_generator
+        from catimage.pool.generators.diffusion.checks import check_generator
+        from catimage.pool.generators.diffusion.settings import check_candidate
 
         super().prepare(candidates, device)
         classes = check_generator(self.spec, self.folder, device)
         for candidate in candidates:
             check_candidate(self.spec.with_settings_of(candidate), candidate, classes)
+
+    def check_offline(self, candidates: list[Candidate]) -> None:
+        """Check the settings of the candidates, from the configuration files of the model."""
+        from catimage.pool.generators.diffusion.counting import check_candidates
+        from catimage.pool.generators.diffusion.facts import check_sources
+
+        super().check_offline(candidates)
+        check_sources(self.spec, self.folder)
+        check_candidates(self.spec, self.folder, candidates)
 
     def identity(self) -> dict[str, Any]:
         """Return the digests or revisions of the weights, the replacement parts and the adapter."""
@@ -60,7 +70,8 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
     def sources(self) -> dict[str, str]:
         """Return the sources of the weights, the replacement parts and the adapter."""
         spec = self.spec
-        parts = {f"parts.{name}.weights": part.weights for name, part in spec.parts.items()}
+        replaced = spec.replaced_parts.items()
+        parts = {f"parts.{name}.weights": part.weights for name, part in replaced}
         adapter = {"lora.weights": spec.lora.weights} if spec.lora else {}
         return {"weights": spec.weights, **parts, **adapter}
 

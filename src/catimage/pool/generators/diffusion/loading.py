@@ -6,25 +6,29 @@ Generators share common parts.
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Hashable
 from dataclasses import dataclass
-from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from catimage.errors import error_summary
+from catimage.errors import InputError, error_summary
 from catimage.pool.device_memory import DeviceMemory
-from catimage.pool.generators.diffusion.lora import add_lora, lora_parts
-from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.generators.diffusion.weights import (
+from catimage.pool.generators.diffusion.classes import (
+    SAFETY_CHECKER,
+    PartClass,
     diffusers_class,
-    lora_file,
-    part_files,
-    weights_folder,
+    part_class,
+    used_parts,
 )
+from catimage.pool.generators.diffusion.lora import add_lora, lora_parts
+from catimage.pool.generators.diffusion.sampling import default_scheduler
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
+from catimage.pool.generators.diffusion.weights import lora_file, part_files, weights_folder
 
 _STATEFUL_PARTS = ("scheduler",)
 """Parts that are not shared, because they have a state."""
@@ -35,14 +39,12 @@ class Component:
     """One part of a pipeline, such as the UNet (a component, in the terms of diffusers).
 
     Attributes:
-        library: name of the library of the part's class, from model_index.json.
-        class_name: name of the part's class, from model_index.json.
+        part_class: library and name of the part's class, from model_index.json.
         folder: folder of the part's configuration.
         file: file of the part's weights; None if the weights are in ``folder``.
     """
 
-    library: str
-    class_name: str
+    part_class: PartClass
     folder: Path
     file: Path | None = None
 
@@ -51,35 +53,16 @@ def components(spec: DiffusersSpec, folder: Path) -> dict[str, Component]:
     """Return the parts of a pipeline by name, downloaded if necessary.
 
     Raises:
-        InputError: a part is unavailable.
+        InputError: a part is unavailable, unknown or needed but left out.
     """
-    root = weights_folder(spec, folder)
-    index = {
-        name: entry
-        for name, entry in read_index(root).items()
-        if isinstance(entry, list) and entry[0]
-    }
-    if unknown := [name for name in spec.parts if name not in index]:
-        raise spec.error(
-            f"parts.{unknown[0]}",
-            f"{spec.pipeline} has no such part. The parts are {', '.join(index)}.",
-        )
+    pipeline = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
+    root, replaced = weights_folder(spec, folder), spec.replaced_parts
+    classes = used_parts(spec, pipeline, root)
     files = {
-        name: part_files(spec, name, folder, root) if name in spec.parts else (root / name, None)
-        for name in index
+        name: part_files(spec, name, folder, root) if name in replaced else (root / name, None)
+        for name in classes
     }
-    return {name: Component(entry[0], entry[1], *files[name]) for name, entry in index.items()}
-
-
-def read_index(root: Path) -> dict[str, Any]:
-    """Read the file model_index.json in the folder of a pipeline.
-
-    Returns:
-        The value ``[library, class]`` for each part (``[None, None]`` if the pipeline does not
-        have the part), and the values of the pipeline's options.
-    """
-    index: dict[str, Any] = json.loads((root / "model_index.json").read_text(encoding="utf-8"))
-    return index
+    return {name: Component(entry, *files[name]) for name, entry in classes.items()}
 
 
 def part_keys(spec: DiffusersSpec, folder: Path) -> dict[str, Hashable]:
@@ -114,12 +97,15 @@ def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> An
     root, keys = weights_folder(spec, folder), part_keys(spec, folder)
     parts = components(spec, folder)
     shared = {name: memory.parts[key] for name, key in keys.items() if key in memory.parts}
-    _disable_progress_bars()
+    _quieten_libraries()
     try:
-        missing = [name for name in spec.parts if name not in shared]
-        replacements = {name: _load_part(spec, parts[name]) for name in missing}
-        pipeline = cls.from_pretrained(root, **_options(spec), **shared, **replacements)
-    except (OSError, ValueError, RuntimeError) as error:
+        missing = [name for name in spec.replaced_parts if name not in shared]
+        replacements = {name: _load_part(spec, name, parts[name]) for name in missing}
+        options = _options(spec) | _changed_parts(spec, cls, parts)
+        pipeline = cls.from_pretrained(root, **options, **shared, **replacements)
+    except InputError:
+        raise
+    except Exception as error:  # libraries raise exceptions of any type for unsuitable weights
         raise spec.error(
             "weights",
             f"cannot load {spec.pipeline} from {root} ({error_summary(error)}). Correct the"
@@ -138,10 +124,34 @@ def _options(spec: DiffusersSpec) -> dict[str, Any]:
     return {"dtype": getattr(torch, spec.dtype), "variant": spec.variant, "use_safetensors": True}
 
 
-def _load_part(spec: DiffusersSpec, component: Component) -> Any:
+def _changed_parts(
+    spec: DiffusersSpec, cls: type[Any], parts: dict[str, Component]
+) -> dict[str, Any]:
+    """Return the arguments of ``from_pretrained`` for parts that are left out or corrected.
+
+    If the configuration of the weights' scheduler is invalid and the settings of the generator
+    correct it, the scheduler is one of the arguments.
+    """
+    changed: dict[str, Any] = dict.fromkeys(spec.omitted_parts)
+    if (
+        SAFETY_CHECKER in changed
+        and "requires_safety_checker" in signature(cls.__init__).parameters
+    ):
+        changed["requires_safety_checker"] = False
+    if "scheduler" in parts:
+        scheduler = parts["scheduler"]
+        of_weights = part_class(spec, "scheduler", scheduler.part_class)
+        corrected, scheduler_of_weights = default_scheduler(spec, of_weights, scheduler.folder)
+        changed |= {"scheduler": scheduler_of_weights} if corrected else {}
+    return changed
+
+
+def _load_part(spec: DiffusersSpec, name: str, component: Component) -> Any:
     """Load a replacement part with the class that its configuration names."""
     config = json.loads((component.folder / "config.json").read_text(encoding="utf-8"))
-    cls = getattr(import_module(component.library), config.get("_class_name", component.class_name))
+    entry = component.part_class
+    class_name = config.get("_class_name", entry.class_name)
+    cls = part_class(spec, name, PartClass(entry.library, class_name))
     options = _options(spec)
     if component.file is None:
         return cls.from_pretrained(component.folder, **options)
@@ -154,13 +164,19 @@ def _load_part(spec: DiffusersSpec, component: Component) -> Any:
         return cls.from_pretrained(folder, **options)
 
 
-def _disable_progress_bars() -> None:
+def _quieten_libraries() -> None:
+    """Disable progress bars, and hide a message that prints all layers of a shared part."""
     import diffusers
     import transformers
 
     libraries: tuple[Any, ...] = (diffusers, transformers)
     for library in libraries:
         library.utils.logging.disable_progress_bar()
+    logging.getLogger("diffusers.pipelines.pipeline_loading_utils").addFilter(_is_shown)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("You have passed a non-standard module")
 
 
 def _channels_last(name: str, part: Any) -> Any:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from catimage.pool.generators.diffusion.classes import diffusers_class
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.generators.diffusion.weights import diffusers_class, lora_file
+from catimage.pool.generators.diffusion.weights import lora_file
 
 _DENOISER_PREFIXES = ("unet.", "transformer.", "lora_unet_", "diffusion_model.")
 """Prefixes of tensor names in the adapter of a denoiser.

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from catimage.pool.generators.diffusion.meter import DECODER, CostMeter
+from catimage.errors import InputError, error_summary
+from catimage.pool.generators.diffusion.classes import (
+    SAFETY_CHECKER,
+    PartClass,
+    diffusers_class,
+    part_class,
+    read_index,
+    used_parts,
+)
+from catimage.pool.generators.diffusion.meter import DECODER, DENOISERS, CostMeter
+from catimage.pool.generators.diffusion.sampling import default_scheduler
+from catimage.pool.generators.diffusion.settings import PipelineClasses
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.generators.diffusion.weights import config_folder, diffusers_class
-
-DEFAULT_CONTEXT = 512
-"""Context of a text encoder whose configuration has no ``max_position_embeddings``."""
+from catimage.pool.generators.diffusion.tokenizer import stand_in
+from catimage.pool.generators.diffusion.weights import config_folder
 
 
 @dataclass(frozen=True)
@@ -27,50 +34,34 @@ class MetaPipeline:
     Attributes:
         pipeline: the pipeline. Inputs and outputs of its models are CPU tensors of zeros.
         meter: records the cost of each call of a model.
-        models: models by name of the part.
+        models: models by name of the part. The safety checker is one of them, but not a part of
+            ``pipeline``: its operations are not counted.
         scheduler: the scheduler, with the settings of the configuration.
+        classes: the classes of the pipeline and the denoiser.
     """
 
     pipeline: Any
     meter: CostMeter
     models: dict[str, Any]
     scheduler: Any
+    classes: PipelineClasses
 
 
-class _WordTokenizer:
-    """Stands in for a tokenizer: one token per word or punctuation mark, padded as requested."""
+@dataclass(frozen=True)
+class _Model:
+    """A part with a model: its name, its class, and the folder of its configuration."""
 
-    added_tokens_encoder: dict[str, int] = {}  # noqa: RUF012 (an attribute of tokenizers)
+    name: str
+    cls: type[Any]
+    folder: Path
 
-    def __init__(self, context: int) -> None:
-        self.model_max_length = context
 
-    def tokenize(self, text: str) -> list[str]:
-        return re.findall(r"\w+|[^\w\s]", text)
+@dataclass(frozen=True)
+class _Scheduler:
+    """A scheduler that is compared by its class and configuration."""
 
-    def apply_chat_template(self, messages: Any, **options: Any) -> str:
-        return str(messages)
-
-    def batch_decode(self, tokens: Any) -> list[str]:
-        return [""] * len(tokens)
-
-    def __call__(
-        self,
-        text: str | list[str],
-        padding: Any = False,
-        max_length: int | None = None,
-        **options: Any,
-    ) -> Any:
-        from transformers import BatchEncoding
-
-        texts = [text] if isinstance(text, str) else text
-        longest = max(len(self.tokenize(text)) for text in texts)
-        length = min(longest, max_length or longest)
-        if padding == "max_length" and max_length:
-            length = max_length
-        mask = (torch.arange(length) < longest).long()
-        ids = torch.zeros(len(texts), length, dtype=torch.long)
-        return BatchEncoding({"input_ids": ids, "attention_mask": mask.expand_as(ids)})
+    text: str
+    scheduler: Any = field(compare=False)
 
 
 def configuration_folder(spec: DiffusersSpec, folder: Path) -> Path:
@@ -98,59 +89,102 @@ def meta_pipeline(spec: DiffusersSpec, folder: Path) -> MetaPipeline:
     """Return a generator's pipeline without weights. The last four pipelines are cached.
 
     Raises:
-        InputError: configuration files are unavailable.
+        InputError: configuration files are unavailable, invalid, or not those of the pipeline.
     """
     root = configuration_folder(spec, folder)
     cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
-    folders = tuple((name, _part_folder(spec, name, folder, root)) for name in _classes(root))
-    return _build_pipeline(cls, root, folders)
+    try:
+        return _meta_pipeline(spec, cls, folder, root)
+    except InputError:
+        raise
+    except Exception as error:  # libraries raise exceptions of any type for invalid configurations
+        key = "weights" if spec.configuration is None else "configuration"
+        raise spec.error(
+            key,
+            f"cannot build {spec.pipeline} from the configuration files in {root}"
+            f" ({error_summary(error)}). Correct 'pipeline' or the files.",
+        ) from error
+
+
+def _meta_pipeline(spec: DiffusersSpec, cls: type[Any], folder: Path, root: Path) -> MetaPipeline:
+    """Return the pipeline of the class ``cls`` with the configuration files in ``root``."""
+    parts, index = used_parts(spec, cls, root), read_index(spec, root)
+    models = tuple(
+        _Model(name, _model_class(spec, name, entry, part_folder), part_folder)
+        for name, entry in parts.items()
+        if _is_model(name, part_folder := _part_folder(spec, name, folder, root))
+    )
+    scheduler = None
+    if "scheduler" in parts:
+        scheduler_class = part_class(spec, "scheduler", parts["scheduler"])
+        scheduler = default_scheduler(spec, scheduler_class, root / "scheduler")[1]
+    text = f"{type(scheduler).__name__} {getattr(scheduler, 'config', '')}"
+    expected, options = cls._get_signature_keys(cls)
+    tokenizers = [name for name in parts if "tokenizer" in name]
+    return _build_pipeline(
+        cls,
+        models,
+        _Scheduler(text, scheduler),
+        tuple(tokenizers),
+        tuple(expected),
+        json.dumps({name: _option(name, index[name]) for name in options if name in index}),
+    )
+
+
+def _is_model(name: str, folder: Path) -> bool:
+    """Return whether a part is a model, not a tokenizer or a processor of images."""
+    is_other = any(word in name for word in ("tokenizer", "extractor", "processor"))
+    return not is_other and (folder / "config.json").is_file()
+
+
+def _option(name: str, value: Any) -> Any:
+    """Return the value of an option; no safety checker is required, which prevents a warning."""
+    return False if name == "requires_safety_checker" else value
 
 
 @lru_cache(maxsize=4)
 def _build_pipeline(
-    cls: type[Any], root: Path, folders: tuple[tuple[str, Path], ...]
+    cls: type[Any],
+    models: tuple[_Model, ...],
+    scheduler: _Scheduler,
+    tokenizers: tuple[str, ...],
+    expected: tuple[str, ...],
+    options: str,
 ) -> MetaPipeline:
-    """Build the pipeline from the class, the folder of model_index.json, and those of the parts."""
-    classes, meter = _classes(root), CostMeter()
+    """Build a pipeline.
+
+    Args:
+        cls: class of the pipeline.
+        models: the parts with models.
+        scheduler: the scheduler of the weights.
+        tokenizers: names of the tokenizers, for which stand-ins are used.
+        expected: names of all parts of the pipeline.
+        options: values of the options of the pipeline by name, as JSON.
+    """
+    meter = CostMeter()
     with torch.device("meta"):
-        models = {
-            name: _model(classes[name], folder)
-            for name, folder in folders
-            if (folder / "config.json").is_file()
-        }
-    for part, model in models.items():
+        built = {model.name: _build_model(model) for model in models}
+    for part, model in built.items():
         meter.attach(part, model, "decode" if part == DECODER else "forward")
         for layer in model.modules():
             # FLUX.2 reads the statistics of a batch normalization layer without calling it.
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.to_empty(device="cpu")
-    others = {
-        name: _other_part(entry, name, root, models)
-        for name, entry in classes.items()
-        if name not in models
-    }
+    stand_ins = {name: stand_in(name, built) for name in tokenizers}
+    parts = dict.fromkeys(expected) | stand_ins | built
+    parts |= {SAFETY_CHECKER: None, "scheduler": scheduler.scheduler}
     on_cpu = {
         "_execution_device": property(lambda self: torch.device("cpu")),
         "__module__": cls.__module__,
     }
-    pipeline = type(cls.__name__, (cls,), on_cpu)(**models, **others, **_options(root))
+    pipeline = type(cls.__name__, (cls,), on_cpu)(
+        **{name: parts[name] for name in expected},
+        **json.loads(options),
+    )
     pipeline.set_progress_bar_config(disable=True)
-    return MetaPipeline(pipeline, meter, models, others["scheduler"])
-
-
-def _read_index(root: Path) -> dict[str, Any]:
-    tree: dict[str, Any] = json.loads((root / "model_index.json").read_text(encoding="utf-8"))
-    return {name: value for name, value in tree.items() if not name.startswith("_")}
-
-
-def _classes(root: Path) -> dict[str, list[str | None]]:
-    """Return library and class of every part; both are None for parts that are not used."""
-    return {name: value for name, value in _read_index(root).items() if isinstance(value, list)}
-
-
-def _options(root: Path) -> dict[str, Any]:
-    """Return the options of the pipeline: the entries of model_index.json that are not parts."""
-    return {name: value for name, value in _read_index(root).items() if not isinstance(value, list)}
+    denoisers = [model.cls for model in models if model.name in DENOISERS]
+    classes = PipelineClasses(cls, denoisers[0] if denoisers else type(None), scheduler.scheduler)
+    return MetaPipeline(pipeline, meter, built, scheduler.scheduler, classes)
 
 
 def _part_folder(spec: DiffusersSpec, name: str, folder: Path, root: Path) -> Path:
@@ -164,29 +198,16 @@ def _part_folder(spec: DiffusersSpec, name: str, folder: Path, root: Path) -> Pa
     return source if (source / "config.json").is_file() else root / name
 
 
-def _model(entry: list[Any], folder: Path) -> Any:
-    """Build the model of a part from its configuration.
-
-    The class is that in the configuration, else that in model_index.json (``entry``).
-    """
-    library = import_module(entry[0])
-    if entry[0] == "diffusers":
+def _model_class(spec: DiffusersSpec, name: str, entry: PartClass, folder: Path) -> Any:
+    """Return the class of a model: that in its configuration, else that in model_index.json."""
+    if entry.library == "diffusers":
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        cls = getattr(library, config.get("_class_name", entry[1]))
-        return cls.from_config(cls.load_config(folder)).eval()
-    cls = getattr(library, entry[1])
-    return cls(cls.config_class.from_pretrained(folder)).eval()
+        entry = PartClass("diffusers", config.get("_class_name", entry.class_name))
+    return part_class(spec, name, entry)
 
 
-def _other_part(entry: list[Any], name: str, root: Path, models: dict[str, Any]) -> Any:
-    """Return the scheduler, or a stand-in for a tokenizer; None for any other part."""
-    if entry[0] is None or entry[1] is None:
-        return None
-    if name == "scheduler":
-        cls = getattr(import_module("diffusers"), entry[1])
-        return cls.from_config(cls.load_config(root / name))
-    if "tokenizer" in name:
-        encoder = models.get(name.replace("tokenizer", "text_encoder"))
-        config = getattr(encoder, "config", None)
-        return _WordTokenizer(getattr(config, "max_position_embeddings", DEFAULT_CONTEXT))
-    return None
+def _build_model(model: _Model) -> Any:
+    """Build a model from its configuration."""
+    if hasattr(model.cls, "load_config"):  # a model of diffusers
+        return model.cls.from_config(model.cls.load_config(model.folder)).eval()
+    return model.cls(model.cls.config_class.from_pretrained(model.folder)).eval()

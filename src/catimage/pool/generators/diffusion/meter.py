@@ -105,8 +105,13 @@ class CostMeter:
 def _run_and_count(
     run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[CallCost, Any]:
-    with torch.no_grad(), _OperationCounter() as counter:
-        out = run(*args, **kwargs)
+    try:
+        with torch.no_grad(), _OperationCounter() as counter:
+            out = run(*args, **kwargs)
+    except RuntimeError:  # the model reads the values of its mask (ChatGLM, for Kolors)
+        if kwargs.get("attention_mask") is None:
+            raise
+        return _run_and_count(run, args, {**kwargs, "attention_mask": None})
     projections, products = counter.projections / 1e12, counter.products / 1e12
     return CallCost(projections, products, len(out[0]), counter.largest), out
 

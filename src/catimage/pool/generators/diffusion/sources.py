@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from catimage.common.hub_errors import hub_error_message
+from catimage.common.hub_errors import hub_error_message, is_hub_id
 from catimage.pool.generators.diffusion.spec import DiffusersSpec, WeightsSource
 
 AnySource = DiffusersSpec | WeightsSource
@@ -23,7 +23,7 @@ def local_folder(spec: DiffusersSpec, key: str, source: AnySource, folder: Path)
         folder: the folder of the pool file.
 
     Raises:
-        InputError: the folder does not exist, and the source has no revision.
+        InputError: the folder does not exist, and the source has no revision or is no hub id.
     """
     path = folder / source.weights
     if path.is_dir():
@@ -33,6 +33,12 @@ def local_folder(spec: DiffusersSpec, key: str, source: AnySource, folder: Path)
             key,
             f"there is no folder {path}. Put the weights there or, for a hub id, add its"
             " 'revision'.",
+        )
+    if not is_hub_id(source.weights):
+        raise spec.error(
+            key,
+            f"there is no folder {path}, and {source.weights!r} is not a hub id, which has the form"
+            " OWNER/NAME. Correct the path, or put the weights there.",
         )
     return None
 

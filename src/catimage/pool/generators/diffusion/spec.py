@@ -75,7 +75,8 @@ class DiffusersSpec(GeneratorSpec):
         revision: commit of the hub repository; required if ``weights`` is a hub id.
         configuration: a folder with the configuration files of ``weights``, so that costs can be
             counted without a download.
-        parts: weights that replace those of parts of the pipeline, by name of the part.
+        parts: weights that replace those of parts of the pipeline, by name of the part; None
+            leaves out an optional part, such as ``safety_checker``.
         lora: low-rank adapter that is added to the weights.
         scheduler: name of a scheduler class in diffusers; by default that of the weights.
         scheduler_options: entries that override the scheduler's configuration.
@@ -87,7 +88,7 @@ class DiffusersSpec(GeneratorSpec):
             the scale is an input of the denoiser, with one pass per step (FLUX.1-dev, latent
             consistency models).
         guidance_rescale: argument ``guidance_rescale`` of the pipeline's call.
-        call: further arguments of the pipeline's call.
+        call: further arguments of the pipeline's call, such as ``negative_prompt``.
         cache: caching method of the denoiser.
         variant: variant of the weight files, such as ``fp16``.
         dtype: data type of the weights in memory.
@@ -98,6 +99,7 @@ class DiffusersSpec(GeneratorSpec):
         "scheduler_options",
         "guidance",
         "guidance_rescale",
+        "call",
         "cache",
     )
     excluded_from_definition: ClassVar[tuple[str, ...]] = (
@@ -115,7 +117,7 @@ class DiffusersSpec(GeneratorSpec):
     weights: str = Field(min_length=1)
     revision: str | None = None
     configuration: str | None = None
-    parts: dict[str, PipelinePart] = Field(default_factory=dict)
+    parts: dict[str, PipelinePart | None] = Field(default_factory=dict)
     lora: Lora | None = None
     scheduler: str | None = None
     scheduler_options: dict[str, Any] = Field(default_factory=dict)
@@ -132,3 +134,13 @@ class DiffusersSpec(GeneratorSpec):
     def guided(self) -> bool:
         """Whether every denoising step takes two passes."""
         return self.guidance > 1 and self.guidance_kind != "distilled"
+
+    @property
+    def replaced_parts(self) -> dict[str, PipelinePart]:
+        """The parts with weights of their own, by name."""
+        return {name: part for name, part in self.parts.items() if part is not None}
+
+    @property
+    def omitted_parts(self) -> tuple[str, ...]:
+        """The names of the parts that are left out."""
+        return tuple(name for name, part in self.parts.items() if part is None)

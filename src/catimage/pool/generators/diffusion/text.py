@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from catimage.pool.generators.diffusion.call import negative_prompts, other_arguments
+from catimage.pool.generators.diffusion.spec import DiffusersSpec
+
 Rows = torch.Tensor | list[torch.Tensor]
 """One row of embeddings per prompt; a list if the rows have different lengths (Z-Image)."""
 
@@ -20,16 +23,22 @@ class TextEmbeddings:
 
     Attributes:
         row: index of the row of each prompt.
-        tensors: rows of embeddings, by the name of the argument of the pipeline's call.
+        tensors: rows of embeddings, by the :func:`text_options` of the encoding (as text) and by
+            the name of the argument of the pipeline's call.
     """
 
     row: dict[str, int]
-    tensors: dict[str, Rows]
+    tensors: dict[str, dict[str, Rows]]
 
-    def take(self, prompts: list[str]) -> dict[str, Rows]:
-        """Return the rows of ``prompts``, in their order."""
+    @property
+    def prompts(self) -> list[str]:
+        """The distinct prompts, in the order of the rows."""
+        return list(self.row)
+
+    def take(self, options: str, prompts: list[str]) -> dict[str, Rows]:
+        """Return the rows of ``prompts`` in their order, encoded with ``options``."""
         rows = [self.row[prompt] for prompt in prompts]
-        return {name: _take_rows(values, rows) for name, values in self.tensors.items()}
+        return {name: _take_rows(values, rows) for name, values in self.tensors[options].items()}
 
 
 def _take_rows(values: Rows, rows: list[int]) -> Rows:
@@ -74,6 +83,45 @@ def _variable_name(element: ast.expr | None) -> str:
     return element.id if isinstance(element, ast.Name) else ""
 
 
+def text_options(spec: DiffusersSpec, pipeline: type[Any]) -> dict[str, Any]:
+    """Return the arguments in ``call`` that affect text embeddings, such as ``clip_skip``.
+
+    Args:
+        spec: the generator, with the settings of a candidate.
+        pipeline: class of the pipeline.
+    """
+    if not hasattr(pipeline, "encode_prompt"):
+        return {}
+    parameters = inspect.signature(pipeline.encode_prompt).parameters
+    return {name: value for name, value in other_arguments(spec).items() if name in parameters}
+
+
+def encode_negative(
+    pipeline: Any, names: tuple[str, ...], spec: DiffusersSpec, device: str
+) -> dict[str, Rows]:
+    """Encode the negative prompts in ``call``, by default the empty prompt.
+
+    Args:
+        pipeline: the pipeline.
+        names: the :func:`embedding_names` of its class.
+        spec: the generator, with the settings of a candidate.
+        device: a device name of torch.
+
+    Returns:
+        One row of embeddings for the unconditional pass of guidance, by the name of the argument of
+        the pipeline's call.
+    """
+    given = negative_prompts(spec)
+    options = text_options(spec, type(pipeline))
+    if "do_classifier_free_guidance" in inspect.signature(pipeline.encode_prompt).parameters:
+        # An empty second prompt means the first one, in encode_prompt as in the pipeline's call.
+        texts = {n: [text] for n, text in given.items() if text or n == "negative_prompt"}
+        return encode(pipeline, names, [""], True, {**options, **texts}, device)
+    further = {n.removeprefix("negative_"): [text] for n, text in given.items() if text}
+    prompts = further.pop("prompt", [""])
+    return encode(pipeline, names, prompts, True, {**options, **further}, device)
+
+
 @torch.inference_mode()
 def encode(
     pipeline: Any,
@@ -90,7 +138,7 @@ def encode(
         names: the :func:`embedding_names` of its class.
         prompts: n prompts.
         negative: whether the embeddings are for the unconditional pass of guidance.
-        options: arguments of the pipeline's call. These and the defaults of the call take
+        options: arguments of ``encode_prompt``. These and the defaults of the pipeline's call take
             precedence over the defaults of ``encode_prompt``.
         device: a device name of torch.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catimage.common.hashing import folder_digest
-from catimage.errors import nearest
+from catimage.pool.generators.diffusion.classes import diffusers_class
 from catimage.pool.generators.diffusion.sources import (
     AnySource,
     download,
@@ -47,7 +47,7 @@ def config_folder(spec: DiffusersSpec, folder: Path) -> Path:
 def weights_folder(spec: DiffusersSpec, folder: Path) -> Path:
     """Return the pipeline's folder with its weights, downloaded if necessary.
 
-    Weights of the parts that :attr:`DiffusersSpec.parts` replaces are not downloaded.
+    Weights of the parts that :attr:`DiffusersSpec.parts` replaces or leaves out are not downloaded.
 
     Raises:
         InputError: the folder is not found or does not contain a pipeline, or the download fails.
@@ -82,7 +82,7 @@ def part_files(
 
     Args:
         spec: the generator.
-        name: a part of ``spec.parts``.
+        name: a part of ``spec.replaced_parts``.
         folder: the folder of the pool file.
         root: the folder of the pipeline, with the configuration of a part that is a single file.
 
@@ -93,7 +93,7 @@ def part_files(
     Raises:
         InputError: the folder or file is not found, or the download fails.
     """
-    part, key = spec.parts[name], f"parts.{name}.weights"
+    part, key = spec.replaced_parts[name], f"parts.{name}.weights"
     if part.file is None:
         return _part_folder(spec, key, part, folder), None
     file = safetensors_file(spec, f"parts.{name}", part, part.file, folder)
@@ -164,7 +164,7 @@ def identity(spec: DiffusersSpec, folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"weights": _source_identity(spec, "weights", spec, folder)}
     if spec.parts:
         result["parts"] = {
-            name: _source_identity(spec, f"parts.{name}.weights", part, folder)
+            name: part and _source_identity(spec, f"parts.{name}.weights", part, folder)
             for name, part in spec.parts.items()
         }
     if spec.lora:
@@ -189,27 +189,3 @@ def _lora_identity(spec: DiffusersSpec, lora: Lora, folder: Path) -> str:
         return _source_identity(spec, "lora.weights", lora, folder)
     with safetensors_file(spec, "lora", lora, lora.file, folder).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def diffusers_class(spec: DiffusersSpec, key: str, name: str, suffix: str) -> Any:
-    """Return a class of diffusers.
-
-    Args:
-        spec: the generator, for error messages.
-        key: the setting that names the class.
-        name: name of the class.
-        suffix: common end of the names of these classes, such as ``Pipeline``.
-
-    Raises:
-        InputError: diffusers has no such class. The message suggests the nearest name.
-    """
-    import diffusers
-
-    names = [attribute for attribute in dir(diffusers) if attribute.endswith(suffix)]
-    if name not in names:
-        raise spec.error(
-            key,
-            f"diffusers has no {suffix.lower()} called {name!r}{nearest(name, names)}. Correct the"
-            " name.",
-        )
-    return getattr(diffusers, name)

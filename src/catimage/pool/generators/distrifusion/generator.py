@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from catimage.common.hub_errors import hub_error_message
+from catimage.common.hub_errors import hub_error_message, is_hub_id
 from catimage.errors import InputError
 from catimage.pool.generators.distrifusion import worker
 from catimage.pool.generators.distrifusion.spec import DistrifusionSpec
@@ -190,6 +190,12 @@ def _download_weights(spec: DistrifusionSpec, path: Path) -> Path:
             "weights",
             f"there is no folder {path}. Put the weights there or, for a hub id, add its"
             " 'revision'.",
+        )
+    if not is_hub_id(spec.weights):
+        raise spec.error(
+            "weights",
+            f"there is no folder {path}, and {spec.weights!r} is not a hub id, which has the form"
+            " OWNER/NAME. Correct the path, or put the weights there.",
         )
     from huggingface_hub import snapshot_download
 

@@ -46,6 +46,10 @@ class DistrifusionKind(GeneratorKind[DistrifusionSpec]):
         interpreter(self.spec, self.folder)
         weights_folder(self.spec, self.folder)
 
+    def check_offline(self, candidates: list[Candidate]) -> None:
+        """Check the settings of the candidates as those of the kind ``diffusers``."""
+        self._on_one_gpu.check_offline(candidates)
+
     def identity(self) -> dict[str, Any]:
         """Return the digest (for a hub id, the revision) of the weights."""
         return self._on_one_gpu.identity()

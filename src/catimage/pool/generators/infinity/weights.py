@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from catimage.common.hashing import folder_digest
+from catimage.common.hub_errors import is_hub_id
 from catimage.errors import error_summary
 from catimage.pool.generators.infinity.spec import InfinitySpec
 from catimage.workspace import replacing
@@ -121,6 +122,12 @@ def _hub_revision(spec: InfinitySpec, folder: Path, key: str, revision_key: str)
             key,
             f"there is no folder {folder / getattr(spec, key)}. Put the weights there or, for a hub"
             f" id, add its {revision_key!r}.",
+        )
+    if not is_hub_id(getattr(spec, key)):
+        raise spec.error(
+            key,
+            f"there is no folder {folder / getattr(spec, key)}, and {getattr(spec, key)!r} is not a"
+            " hub id, which has the form OWNER/NAME. Correct the path, or put the weights there.",
         )
     return revision
 

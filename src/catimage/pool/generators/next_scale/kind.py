@@ -28,6 +28,14 @@ class NextScaleKind(GeneratorKind[NextScaleSpec]):
         for candidate in candidates:
             check_steps(self.spec, candidate, read_architecture(self.spec, self.folder))
 
+    def check_offline(self, candidates: list[Candidate]) -> None:
+        """Check that the model has enough scales for each candidate."""
+        from catimage.pool.generators.next_scale.weights import check_steps, read_architecture
+
+        super().check_offline(candidates)
+        for candidate in candidates:
+            check_steps(self.spec, candidate, read_architecture(self.spec, self.folder))
+
     def identity(self) -> dict[str, Any]:
         """Return the digests of the weights, the text encoder and the text tokenizer."""
         from catimage.pool.generators.next_scale.weights import identity
