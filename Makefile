@@ -51,4 +51,4 @@ weights: setup ## Train the embedded pool and install it (minutes on a GPU, days
 	$(BIN)/python -m catimage_tiny
 
 clean: ## Remove all outputs, but not the environment
-	rm -rf build data models reports dist mlflow.db mlruns
+	rm -rf .catimage build data models reports dist mlflow.db mlruns

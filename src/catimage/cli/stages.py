@@ -1,4 +1,4 @@
-"""The commands of the eight stages."""
+"""The commands of the eight stages, and the command that DVC runs before them."""
 
 from __future__ import annotations
 
@@ -74,4 +74,11 @@ def package(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None
     _run("package", workspace, set_)
 
 
-COMMANDS = (sample, generate, label, validate, train, calibrate, evaluate, package)
+def sources(workspace: WorkspaceOption = Path()) -> None:
+    """Write data/sources.json, the inputs of each stage; DVC runs this command before the stages."""
+    from catimage.commands.sources import run
+
+    run(*load_workspace(workspace, None))
+
+
+COMMANDS = (sources, sample, generate, label, validate, train, calibrate, evaluate, package)
