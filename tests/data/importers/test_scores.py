@@ -2,7 +2,6 @@ import csv
 
 import pytest
 
-from catimage.data.importers.costs import parse_costs
 from catimage.data.importers.scores import parse_scores
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import SCORES
@@ -149,27 +148,3 @@ def test_an_unknown_candidate_is_refused(write_csv):
         match=r"row 6: candidate 'expensive' is not in the router \(did you mean 'expensiv'\?\)",
     ):
         file.check_candidates(["cheap", "expensiv"], "the router")
-
-
-def test_costs_are_read_in_the_order_of_the_file(write_csv):
-    costs = parse_costs(
-        write_csv(
-            [["a", "1.5", "usd"], ["a", 2, "seconds"]], ["candidate", "cost", "unit"], "costs.csv"
-        )
-    )
-    assert costs.to_numpy().tolist() == [["a", 1.5, "usd"], ["a", 2.0, "seconds"]]
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (["b", -1, "usd"], "row 3: the cost is '-1', not a finite number, zero or more"),
-        (["b", "free", "usd"], "row 3: the cost is 'free'"),
-        (["b", "inf", "usd"], "row 3: the cost is 'inf'"),
-        (["b", 1, ""], "row 3: the unit is empty"),
-        (["a", 2, "usd"], "rows 2 and 3 both have candidate a, unit usd"),
-    ],
-)
-def test_invalid_costs_are_refused(write_csv, row, message):
-    with pytest.raises(InputError, match=message):
-        parse_costs(write_csv([["a", 1, "usd"], row], ["candidate", "cost", "unit"], "costs.csv"))
