@@ -62,17 +62,21 @@ def rows() -> list[Row]:
 def _create_project(folder: Path) -> list[str]:
     """Create a git repository with the code and ``dvc.yaml`` of this project; return its stages.
 
-    The commands of the stages write random text to their outputs.
+    The commands of the stages write random text to their outputs; ``sources`` is not replaced.
     """
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     (folder / "write_outputs.py").write_text(WRITE_OUTPUTS)
-    for stage in pipeline["stages"].values():
+    stages = {name: s for name, s in pipeline["stages"].items() if name != "sources"}
+    for stage in stages.values():
         outs = [name for kind in ("outs", "metrics") for out in stage.get(kind, []) for name in out]
         stage["cmd"] = f"{sys.executable} write_outputs.py {' '.join(outs)}"
+    pipeline["stages"]["sources"]["cmd"] = (
+        f"PYTHONPATH=src {sys.executable} -m catimage.cli.app sources"
+    )
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
     for name in ("src", "bentos", "expectations", "pools", ".dvc/plots"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore", "params.yaml"):
         shutil.copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    return list(pipeline["stages"])
+    return list(stages)

@@ -52,6 +52,7 @@ RETRY_DELAY = 10.0
 """Seconds between retries."""
 DVC_NOTICES = re.compile(
     r"To track|To enable|Use `dvc push`|\t|Updating lock|Generating lock|Data and pipelines"
+    r"|Running stage 'sources'|> .*catimage sources$"
 )
 """Lines that DVC prints on every call, which are not logged."""
 USAGE = """make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'"""

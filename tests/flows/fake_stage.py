@@ -1,12 +1,16 @@
 """A replacement for ``catimage`` in the tests of the flow.
 
 The script appends the name of the stage to ``ran.txt`` and copies prepared outputs. If the file
-``fail-STAGE`` contains the number n, the next n calls for this stage fail.
+``fail-STAGE`` contains the number n, the next n calls for this stage fail. For ``sources``, it
+writes the section of ``params.yaml`` of each stage to ``data/sources.json``.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
+
+import yaml
 
 OUTPUTS = {
     "sample": ["data/embeddings", "data/prompts.parquet"],
@@ -20,6 +24,15 @@ OUTPUTS = {
 }
 
 prepared, stage = Path(sys.argv[1]), sys.argv[2]
+if stage == "sources":
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    inputs = {
+        name: {"code": "", "files": {}, "packages": {}, "parameters": params.get(name, {})}
+        for name in OUTPUTS
+    }
+    Path("data").mkdir(exist_ok=True)
+    Path("data/sources.json").write_text(json.dumps(inputs))
+    sys.exit()
 with Path("ran.txt").open("a") as log:
     log.write(f"{stage}\n")
 print(f"{stage}: running", flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -52,17 +51,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Path:
     """
     folder = tmp_path_factory.mktemp("project")
     pipeline = (ROOT / "dvc.yaml").read_text()
-    (folder / "dvc.yaml").write_text(
-        pipeline.replace("cmd: catimage", f"cmd: {sys.executable} {FAKE_STAGE} {prepared}")
-    )
+    command = f"cmd: {sys.executable} {FAKE_STAGE} {prepared}"
+    (folder / "dvc.yaml").write_text(pipeline.replace("cmd: PYTHONPATH=src catimage", command))
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
-    for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
+    for name in (".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore", "params.yaml"):
         shutil.copy(ROOT / name, folder / name)
-    shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
-    for name in set(re.findall(r"^    - (src\S*|bentos|pools|expectations\S*)$", pipeline, re.M)):
-        path = folder / name if name.endswith(".py") else folder / name / "code.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
     for command in (
         ["init", "-q"],
         ["add", "."],
