@@ -101,6 +101,6 @@ def test_incomplete_embeddings_are_rejected(tmp_path):
     random_embeddings([1]).save(tmp_path / "tiny")
     (tmp_path / "tiny" / "embeddings.safetensors").write_bytes(b"truncated")
     with pytest.raises(
-        InputError, match="embeddings.safetensors: the file is damaged. Run .catimage sample. again"
+        InputError, match=r"safetensors: the file is damaged\. Run 'catimage sample'"
     ):
         Embeddings.load(tmp_path / "tiny")

@@ -165,7 +165,7 @@ def test_missing_and_damaged_shards_are_refused(generated_copy: tuple[Workspace,
     data = path.read_bytes()
     for damaged in (data[:-7], data[:400] + bytes(100) + data[500:]):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"damaged .*Run 'catimage generate' again"):
+        with pytest.raises(InputError, match=r"damaged\. Run 'catimage generate' again"):
             label.run(workspace, params)
     path.unlink()
     with pytest.raises(InputError, match=r"missing .*Run 'catimage generate' again"):

@@ -88,8 +88,9 @@ def test_suites_of_the_workspace_replace_those_of_the_package(tmp_path):
     with pytest.raises(
         InputError,
         match=(
-            r"prompts.parquet: at least ten prompts per split: prompts in 3 rows, such as split=gate;"
-            r" split=val; split=test\. Correct the data, or the suite in expectations/suites\."
+            r"prompts.parquet: at least ten prompts per split: prompts in 3 rows, such as"
+            r" split=gate; split=val; split=test\. Correct the data, or the suite in"
+            r" expectations/suites\."
         ),
     ):
         validate.run(workspace, PARAMS)
@@ -140,8 +141,8 @@ def test_a_metric_with_a_wrong_direction_fails(tmp_path, monkeypatch):
     with pytest.raises(
         InputError,
         match=(
-            r"scores.parquet: images have better scores of distance than the reference image itself\."
-            r" Correct higher_is_better in the declaration of the metric\."
+            r"scores.parquet: images have better scores of distance than the reference image"
+            r" itself\. Correct higher_is_better in the declaration of the metric\."
         ),
     ):
         validate.run(workspace, params)

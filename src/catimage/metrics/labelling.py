@@ -14,9 +14,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from catimage.common.files import damage_reported
 from catimage.data.shards.manifest import ShardEntry
 from catimage.data.shards.references import References
-from catimage.data.shards.store import KEYS, DamagedShard, decode_image, read_keys, read_shard
+from catimage.data.shards.store import (
+    KEYS,
+    DamagedShard,
+    decode_image,
+    read_keys,
+    read_shard,
+    shard_path,
+)
 from catimage.errors import InputError
 from catimage.execution.local import LocalExecutor, Progress
 from catimage.metrics.composite import Composite
@@ -131,11 +139,9 @@ class Labeller:
         return scores
 
     def _read_shard(self, entry: ShardEntry) -> pa.Table:
-        folder = self._shards.path
-        try:
+        folder, command = self._shards.path, self._shards.candidates.command
+        with damage_reported(shard_path(folder, entry.shard), command, DamagedShard):
             rows, digest = read_shard(folder, entry.shard)
-        except DamagedShard as error:
-            raise self._error(f"the shard {entry.shard} is damaged ({error})") from error
         if digest != entry.digest:
             raise self._error(f"the shard {entry.shard} does not match the manifest")
         return rows
@@ -174,9 +180,7 @@ class Labeller:
         try:
             return self._references.images(keys["candidate"].iloc[0], keys)
         except (FileNotFoundError, DamagedShard) as error:
-            raise self._error(
-                f"a shard of reference images is missing or damaged ({error})"
-            ) from error
+            raise self._error("a shard of reference images is missing or damaged") from error
 
     def _cache_file(self, entry: ShardEntry, metric: Metric) -> Path:
         """Return the file of a shard's cached scores by one version of a metric.

@@ -239,7 +239,7 @@ def test_damaged_images_and_unknown_metrics_are_refused(tmp_path):
         document_of(tmp_path, results)
     for path in (tmp_path / "images").glob("*.parquet"):
         path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InputError, match="missing or damaged"):
+    with pytest.raises(InputError, match="the file is damaged"):
         document_of(tmp_path, results)
     with pytest.raises(InputError, match=r"'fid_tiney'.*[Dd]id you mean 'fid_tiny'"):
         document_of(tmp_path, results, set_metrics=["fid_tiney"])

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import UnidentifiedImageError
 
 from catimage.common.arrays import Floats, Ints
+from catimage.common.files import damage_reported
 from catimage.data.shards.manifest import ShardEntry, read_manifest
 from catimage.data.shards.store import KEYS, decode_image, shard_path
 from catimage.errors import InputError
@@ -33,16 +34,11 @@ def read_rows(
         InputError: the shard is missing or damaged.
     """
     path = shard_path(folder, entry.shard)
-    try:
-        with pq.ParquetFile(path) as file:
-            wanted = [i in prompt_ids for i in file.read(["prompt_id"]).column(0).to_pylist()]
-            if not any(wanted):
-                return file.schema_arrow.empty_table().select(list(columns))
-            return file.read(list(columns)).select(list(columns)).filter(pa.array(wanted))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path}: missing or damaged ({error}). Run 'catimage generate' again."
-        ) from error
+    with damage_reported(path, "generate", pa.ArrowException), pq.ParquetFile(path) as file:
+        wanted = [i in prompt_ids for i in file.read(["prompt_id"]).column(0).to_pylist()]
+        if not any(wanted):
+            return file.schema_arrow.empty_table().select(list(columns))
+        return file.read(list(columns)).select(list(columns)).filter(pa.array(wanted))
 
 
 def first_images(folder: Path, prompt_ids: Sequence[str]) -> dict[tuple[str, str], bytes]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from catimage.common.files import damage_reported
 from catimage.data.shards.plan import PROTOCOL
 from catimage.data.shards.store import DamagedShard, read_keys, shard_path, sync_folder
 from catimage.errors import InputError
@@ -52,12 +53,8 @@ def read_manifest(folder: Path) -> list[ShardEntry]:
         InputError: the manifest is missing, unreadable or empty.
     """
     path = folder / MANIFEST_NAME
-    try:
+    with damage_reported(path, "generate"):
         entries = [ShardEntry(**row) for row in json.loads(path.read_text())["shards"]]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: not found. Run 'catimage generate' first.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: invalid manifest. Run 'catimage generate' again.") from error
     if not entries:
         raise InputError(f"{path}: no shards are listed. Run 'catimage generate' again.")
     return entries
@@ -117,12 +114,7 @@ def check_prompts(
         InputError: a shard is missing or damaged, images belong to other prompts, or ``complete``
             is True and a prompt lacks images.
     """
-    try:
-        counts, n_images, n_seeds = _count_images(folder, entries)
-    except (FileNotFoundError, DamagedShard) as error:
-        raise InputError(
-            f"{folder}: a shard is missing or damaged ({error}). Run 'catimage {command}' again."
-        ) from error
+    counts, n_images, n_seeds = _count_images(folder, entries, command)
     per_candidate = dict.fromkeys(prompt_ids, n_seeds) if command == "generate" else n_images
     n_candidates = len({entry.candidate for entry in entries})
     incomplete = sum(counts[i] < max(per_candidate[i], 1) * n_candidates for i in prompt_ids)
@@ -140,14 +132,15 @@ def check_prompts(
 
 
 def _count_images(
-    folder: Path, entries: Sequence[ShardEntry]
+    folder: Path, entries: Sequence[ShardEntry], command: str
 ) -> tuple[Counter[str], Counter[str], int]:
     """Return the number of images by prompt, the largest number of them of one candidate by prompt,
     and the number of seeds of all images.
     """
     counts, seeds = Counter[tuple[str, str]](), set[int]()
     for entry in entries:
-        keys = read_keys(folder, entry.shard)
+        with damage_reported(shard_path(folder, entry.shard), command, DamagedShard):
+            keys = read_keys(folder, entry.shard)
         counts.update(zip(keys["prompt_id"], keys["candidate"], strict=True))
         seeds |= set(keys["seed"])
     total, largest = Counter[str](), Counter[str]()

@@ -162,7 +162,7 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise DamagedShard(" ".join(str(error).split())) from error
+        raise DamagedShard("the file is truncated or altered") from error
 
 
 def digest_of(rows: pa.Table) -> str:
