@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Literal, Self, TypeVar
 
@@ -9,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+from catimage.errors import InputError
 
 MAX_BODY = 1024 * 1024
 """The largest request body in bytes, about ten times the longest prompt."""
@@ -49,6 +53,7 @@ class RouteRequest(BaseModel):
         budget: the highest mean cost per image, in the router's cost unit.
         lam: ``lambda``, in quality per unit of cost. Without ``budget`` and ``lambda``, the
             calibrated lambda is used; both together are an error.
+        seed: makes the decision repeatable.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -56,6 +61,7 @@ class RouteRequest(BaseModel):
     prompt: str = Field(min_length=1)
     budget: float | None = Field(None, gt=0, allow_inf_nan=False)
     lam: float | None = Field(None, ge=0, allow_inf_nan=False, alias="lambda")
+    seed: int | None = Field(None, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _budget_or_lambda(self) -> Self:
@@ -72,14 +78,13 @@ class ImagesRequest(RouteRequest):
         n: the number of images.
         size: ``WIDTHxHEIGHT``, or ``auto`` for the size of the candidate.
         response_format: always ``b64_json``.
-        seed: the seed of the first image; the next images have the next seeds.
+        seed: the seed of the decision and of the first image; the next images have the next seeds.
     """
 
     model: str = "catimage"
     n: int = Field(1, ge=1, le=10)
     size: str = Field("auto", pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")
     response_format: Literal["b64_json"] = "b64_json"
-    seed: int | None = Field(None, ge=0, lt=2**32)
 
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -101,6 +106,14 @@ async def parse_body(request: Request, model: type[Body]) -> Body:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
         raise _validation_error(error) from error
+
+
+def decision_seed(request: Request, body: RouteRequest) -> int | str | None:
+    """Return what makes the decision repeatable: the field ``seed``, else the header X-Request-Id.
+
+    None, for a random draw, if the request has neither.
+    """
+    return request.headers.get("x-request-id") if body.seed is None else body.seed
 
 
 def _validation_error(error: ValidationError) -> ApiError:
@@ -152,3 +165,12 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
     return JSONResponse({"error": body}, error.status, headers)
+
+
+@contextmanager
+def input_errors(field: str) -> Iterator[None]:
+    """Convert an InputError in the ``with`` block to an ApiError for a field of the request."""
+    try:
+        yield
+    except InputError as error:
+        raise ApiError(str(error), field) from error

@@ -12,8 +12,6 @@ import io
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from bentos.api import ROUTES, ApiError, ImagesRequest, RouteRequest, on_error, parse_body
+from bentos.api import (
+    ROUTES,
+    ApiError,
+    ImagesRequest,
+    RouteRequest,
+    decision_seed,
+    input_errors,
+    on_error,
+    parse_body,
+)
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.pool.generator_cache import GeneratorCache
@@ -81,13 +88,15 @@ class Generators:
 async def post_images(request: Request) -> JSONResponse:
     """Handle ``POST /v1/images/generations``."""
     body = await parse_body(request, ImagesRequest)
-    return JSONResponse(await bentoml.get_current_service().images(body))
+    service, seed = bentoml.get_current_service(), decision_seed(request, body)
+    return JSONResponse(await service.images(body, seed))
 
 
 async def post_route(request: Request) -> JSONResponse:
     """Handle ``POST /v1/route``."""
     body = await parse_body(request, RouteRequest)
-    return JSONResponse(await run_in_threadpool(bentoml.get_current_service().route, body))
+    service, seed = bentoml.get_current_service(), decision_seed(request, body)
+    return JSONResponse(await run_in_threadpool(service.route, body, seed))
 
 
 async def get_models(_: Request) -> JSONResponse:
@@ -143,13 +152,15 @@ class RouterService:
         except OSError:
             return False
 
-    async def images(self, request: ImagesRequest) -> dict[str, Any]:
+    async def images(self, request: ImagesRequest, draw: int | str | None) -> dict[str, Any]:
         """Return OpenAI's response with base64-encoded PNGs, and the decision in ``catimage``.
 
         Raises:
             ApiError: the candidate has another size, or there is no decision (:meth:`decide`).
         """
-        decision = await run_in_threadpool(self.decide, request, request.model)
+        seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+        draw = seed if draw is None else draw
+        decision = await run_in_threadpool(self.decide, request, request.model, draw)
         size = self.sizes[decision.candidate]
         if request.size not in ("auto", f"{size}x{size}"):
             message = (
@@ -157,7 +168,6 @@ class RouterService:
                 f" {request.size!r}). Use '{size}x{size}', or omit the field."
             )
             raise ApiError(message, "size")
-        seed = secrets.randbelow(2**31) if request.seed is None else request.seed
         seeds = list(range(seed, seed + request.n))
         images = await self.generators.to_async.generate(
             candidate=decision.candidate, prompt=request.prompt, seeds=seeds
@@ -168,13 +178,13 @@ class RouterService:
             "catimage": self._summary(decision, request.model) | {"seed": seed},
         }
 
-    def route(self, request: RouteRequest) -> dict[str, Any]:
+    def route(self, request: RouteRequest, draw: int | str | None) -> dict[str, Any]:
         """Return the decision, with the predicted quality and cost of each candidate.
 
         Raises:
             ApiError: there is no decision (:meth:`decide`).
         """
-        decision = self.decide(request)
+        decision = self.decide(request, ROUTER, draw)
         candidates = [
             {"candidate": name, "cost": cost, "predicted_quality": decision.qualities[name]}
             for name, cost in self._costs()
@@ -195,8 +205,8 @@ class RouterService:
         ]
         return {"object": "list", "data": [{"id": ROUTER, **common}, *rows]}
 
-    def decide(self, request: RouteRequest, model: str = ROUTER) -> Decision:
-        """Return the decision of the router, or a decision for the candidate ``model``.
+    def decide(self, request: RouteRequest, model: str, draw: int | str | None) -> Decision:
+        """Return the router's decision, or one for the candidate ``model``; ``draw`` is its seed.
 
         Raises:
             ApiError: the budget is below the cost of the cheapest candidate, the router has floors
@@ -205,11 +215,11 @@ class RouterService:
         """
         if model != ROUTER:
             self._check_model(request, model)
-        with _input_errors("budget"):
+        with input_errors("budget"):
             rule = self.router.rule_for(request.lam, request.budget)
-        with _input_errors("prompt"):
+        with input_errors("prompt"):
             qualities = self.router.predict([request.prompt])
-        decision = self.router.decide([request.prompt], qualities, rule)[0]
+        decision = self.router.decide([request.prompt], qualities, rule, draw)[0]
         if model == ROUTER:
             return decision
         cost, quality = dict(self._costs())[model], decision.qualities[model]
@@ -238,12 +248,3 @@ class RouterService:
             "predicted_quality": decision.predicted_quality,
             "lambda": decision.lam if model == ROUTER else None,
         }
-
-
-@contextmanager
-def _input_errors(field: str) -> Iterator[None]:
-    """Convert an InputError in the ``with`` block to an ApiError for a field of the request."""
-    try:
-        yield
-    except InputError as error:
-        raise ApiError(str(error), field) from error

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, kstest
+from scipy.stats import binom
 
-from catimage.data.prompts.identity import prompt_draws, split_of
 from catimage.errors import InputError
 from catimage.router import Router
 from catimage.routing.certificate import CertifiedRules
@@ -34,9 +34,9 @@ def test_crowded_prompts_get_the_expensive_candidate_and_plain_prompts_the_cheap
     assert crowded.predicted_quality == crowded.qualities["mini-4"]
 
 
-def test_infinite_lambda_selects_the_cheapest_candidate_and_lambda_0_the_best(router):
+def test_a_huge_lambda_selects_the_cheapest_candidate_and_lambda_0_the_best(router):
     prompts = ["crowded sage number 8"]
-    assert router.route(prompts, lam=math.inf)[0].candidate == "mini-1"
+    assert router.route(prompts, lam=1e300)[0].candidate == "mini-1"
     assert router.route(prompts, lam=0.0)[0].predicted_quality == max(router.predict(prompts)[0])
 
 
@@ -52,9 +52,17 @@ def test_a_smaller_budget_has_a_larger_lambda(router):
         (["a"], {"budget": 0.5}, "below the cost of the cheapest"),
         (["a"], {"budget": 2, "lam": 1}, "together with lambda"),
         (["a"], {"lam": -1}, "0 or more"),
-        (["a"], {"lam": math.nan}, "0 or more"),
-        (["a", "  "], {}, "prompt 2: the text is empty"),
+        (["a"], {"lam": math.nan}, "lambda: must be a finite number, not nan"),
+        (["a"], {"lam": math.inf}, "lambda: must be a finite number, not inf"),
+        (["a"], {"lam": "much"}, "lambda: must be a finite number, not 'much'"),
+        (["a"], {"budget": math.nan}, "budget: must be a finite number, not nan"),
+        (["a"], {"budget": math.inf}, "budget: must be a finite number, not inf"),
+        (["a"], {"budget": "60%"}, "budget: must be a finite number, not '60%'"),
+        (["a"], {"budget": -0.0}, "budget: 0 is below the cost of the cheapest"),
+        (["a"], {"request_ids": []}, "request_ids: 0 ids for 1 prompts"),
+        (["a", "  "], {}, "prompt 2: the prompt is empty"),
         (["x" * 100_000], {}, "100,000 characters"),
+        (["caf\udce9"], {}, "prompt 1: the prompt contains a lone surrogate"),
     ],
 )
 def test_invalid_requests_are_refused(router, prompts, options, message):
@@ -92,27 +100,50 @@ def test_a_router_of_another_version_is_refused(workspace, tmp_path):
             Router.load(copy_router(workspace.router, tmp_path / str(i), **changes))
 
 
-def test_a_randomized_rule_divides_the_prompts_and_routes_each_prompt_consistently(
-    workspace, tmp_path
-):
+@pytest.fixture
+def randomized_router(workspace, tmp_path):
+    """A router that routes 30% of the requests with lambda 0, and the others with a large one."""
     rows = [
         {"share": 0.3, "lambda": 0.0, "multipliers": {}},
         {"share": 0.7, "lambda": 1e9, "multipliers": {}},
     ]
-    router = Router.load(copy_router(workspace.router, tmp_path, rule=rows))
-    prompts = [f"crowded number {i}" for i in range(400)]
-    lambdas = np.array([d.lam for d in router.route(prompts)])
-    assert set(lambdas) == {0.0, 1e9} and np.mean(lambdas == 0) == pytest.approx(0.3, abs=0.08)
-    single_requests = [router.route([f"  {p} "])[0].lam for p in prompts[:8]]
-    assert single_requests == lambdas[:8].tolist() and router.lam == 1e9
+    return Router.load(copy_router(workspace.router, tmp_path, rule=rows))
 
 
-def test_draws_of_prompts_are_uniform_and_independent_of_the_split():
-    prompts = [f"number {i}" for i in range(4000)]
-    draws = prompt_draws(prompts)
-    assert kstest(draws, "uniform").pvalue > 1e-3
-    train = np.array([split_of(p, 0.1) == "train" for p in prompts])
-    assert ks_2samp(draws[train], draws[~train]).pvalue > 1e-3
+def lambdas_of(decisions):
+    return [decision.lam for decision in decisions]
+
+
+def test_a_randomized_rule_divides_the_requests_also_if_prompts_are_repeated(randomized_router):
+    """Without a seed, a prompt that is sent often does not always use the same part of the rule."""
+    low, high = binom.interval(0.9998, 600, 0.3)
+    for prompts in (["crowded number 1"] * 600, [f"crowded number {i}" for i in range(600)]):
+        for options in ({}, {"seed": 5}, {"request_ids": [f"id {i}" for i in range(600)]}):
+            lambdas = lambdas_of(randomized_router.route(prompts, **options))
+            assert set(lambdas) == {0.0, 1e9}
+            assert low <= lambdas.count(0.0) <= high
+    assert randomized_router.lam == 1e9
+
+
+def test_decisions_with_a_seed_are_repeatable_whatever_the_other_requests_are(randomized_router):
+    prompts = [f"crowded number {i}" for i in range(40)]
+    decisions = randomized_router.route(prompts, seed=11)
+    assert randomized_router.route(prompts, seed=11) == decisions
+    assert lambdas_of(randomized_router.route(prompts, seed=12)) != lambdas_of(decisions)
+    assert randomized_router.route(prompts[:7], seed=11) == decisions[:7]
+    ids = [f"request {i}" for i in range(40)]
+    by_id = randomized_router.route(prompts, request_ids=ids)
+    assert randomized_router.route(prompts[::-1], request_ids=ids[::-1]) == by_id[::-1]
+    single = randomized_router.route([prompts[3]], request_ids=[ids[3]])[0]
+    assert (single.candidate, single.lam) == (by_id[3].candidate, by_id[3].lam)
+
+
+def test_concurrent_requests_without_a_seed_are_divided(randomized_router):
+    with ThreadPoolExecutor(8) as pool:
+        routed = pool.map(lambda _: randomized_router.route(["crowded number 1"])[0], range(400))
+        lambdas = lambdas_of(routed)
+    low, high = binom.interval(0.9998, 400, 0.3)
+    assert low <= lambdas.count(0.0) <= high
 
 
 def test_the_rule_for_another_budget_is_randomized(router):

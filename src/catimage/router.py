@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
-from catimage.data.prompts.cleaning import TOO_LONG
-from catimage.data.prompts.identity import prompt_draws
+from catimage.data.prompts.cleaning import clean
+from catimage.data.router_files import read_router_files
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.routing.certificate import CertifiedRules
 from catimage.routing.curve import DeferralCurve
-from catimage.routing.randomized import RoutingRule, check_budget, rule_within
-
-FORMAT = 4
-"""Version of the file format of ``models/router/``."""
+from catimage.routing.draws import request_draws
+from catimage.routing.randomized import RoutingRule, check_budget, check_number, rule_within
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,8 @@ class Router:
         mix: whether two lambdas may be combined to spend the whole budget.
         confidence: minimum probability that the true mean cost is within the budget, or None.
         certified: certified rules for other budgets; None without a confidence.
+        match_confidence: confidence with which the evaluation certifies that a lambda is as good as
+            one candidate.
         quality_floor: mean quality that the rule was calibrated to reach, or None.
         floors: bounds of the mean scores of other metrics, by name.
         floor_estimators: the estimators of the metrics of ``floors``, by metric.
@@ -86,6 +84,7 @@ class Router:
     mix: bool = True
     confidence: float | None = None
     certified: CertifiedRules | None = None
+    match_confidence: float = 0.95
     quality_floor: float | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
     floor_estimators: Mapping[str, Pipeline] = field(default_factory=dict)
@@ -99,21 +98,21 @@ class Router:
         Raises:
             InputError: there is no router, it is damaged, or another version wrote it.
         """
-        document, curve, certified = _read(folder)
+        document, curve, certified = read_router_files(folder)
         metrics = list(document["floors"])
         lam, cost, quality = (np.array(curve[k], float) for k in ("lambda", "cost", "quality"))
         settings = {f.name: document[f.name] for f in fields(cls) if f.name in document}
         return cls(
             **settings
             | {
-                "estimator": store.load(folder / "estimator")[0],
+                "estimator": _load(folder / "estimator"),
                 "estimator_name": document["estimator"],
                 "costs": np.array(document["costs"], float),
                 "rule": RoutingRule.from_rows(document["rule"], metrics),
                 "curve": DeferralCurve(lam, cost, quality),
                 "certified": CertifiedRules.from_columns(certified) if certified else None,
-                "floor_estimators": {m: store.load(folder / "floors" / m)[0] for m in metrics},
-                "spread": store.load(folder / "spread")[0] if document["risk_aversion"] else None,
+                "floor_estimators": {m: _load(folder / "floors" / m) for m in metrics},
+                "spread": _load(folder / "spread") if document["risk_aversion"] else None,
             }
         )
 
@@ -126,16 +125,11 @@ class Router:
         """Predict the quality of every candidate for each prompt, (n_prompts, n_candidates).
 
         Raises:
-            InputError: a prompt is empty, or has 100,000 or more characters.
+            InputError: a prompt is empty, is too long, or is not valid Unicode text
+                (:func:`catimage.data.prompts.cleaning.clean`).
         """
         for i, prompt in enumerate(prompts):
-            if not prompt.strip():
-                raise InputError(f"prompt {i + 1}: the text is empty. Describe the image.")
-            if len(prompt) >= TOO_LONG:
-                raise InputError(
-                    f"prompt {i + 1}: the text has {len(prompt):,} characters. Shorten it to at"
-                    f" most {TOO_LONG - 1:,} characters."
-                )
+            clean(prompt, f"prompt {i + 1}")
         return np.asarray(self.estimator.predict(np.array(prompts, object)), np.float64)
 
     def rule_inputs(self, prompts: Sequence[str], qualities: Floats) -> Floats:
@@ -156,27 +150,29 @@ class Router:
         """Return the rule for a lambda or for a budget; the calibrated rule without arguments.
 
         If the router has a confidence, the rule for a budget is that of the largest certified
-        budget that is at most ``budget``.
+        budget that is at most ``budget``. A larger budget never has a rule with a lower mean cost
+        or a lower mean predicted quality.
 
         Args:
             lam: lambda, in quality units per cost unit.
             budget: mean cost per image, in the cost unit of the router.
 
         Raises:
-            InputError: both are given, lambda is negative, the budget is below the cost of the
-                cheapest candidate, or the floors were calibrated for another budget.
+            InputError: both are given, one is not a finite number, lambda is negative, the budget
+                is below the cost of the cheapest candidate, or the floors were calibrated for
+                another budget.
         """
         if lam is not None and budget is not None:
             raise InputError("budget: cannot be set together with lambda. Remove one of them.")
-        if lam is not None and not lam >= 0:
-            raise InputError(f"lambda: must be a number of 0 or more, not {lam}. Correct it.")
         if lam is not None:
+            if check_number(lam, "lambda") < 0:
+                raise InputError(f"lambda: must be a number of 0 or more, not {lam}. Correct it.")
             multipliers = (self.rule.share @ self.rule.multipliers)[None]
-            return RoutingRule(np.ones(1), np.array([lam]), multipliers)
+            return RoutingRule(np.ones(1), np.array([float(lam)]), multipliers)
         return self.rule if budget is None else self._rule_within(budget)
 
     def _rule_within(self, budget: float) -> RoutingRule:
-        check_budget(budget, float(self.costs.min()))
+        budget = check_budget(budget, float(self.costs.min()))
         if budget == self.budget:
             return self.rule
         if self.floors:
@@ -191,24 +187,45 @@ class Router:
         return rule_within(self.curve, budget, float(self.costs.min()), self.mix)[0]
 
     def route(
-        self, prompts: Sequence[str], lam: float | None = None, budget: float | None = None
+        self,
+        prompts: Sequence[str],
+        lam: float | None = None,
+        budget: float | None = None,
+        seed: int | str | None = None,
+        request_ids: Sequence[str] | None = None,
     ) -> list[Decision]:
         """Select a candidate for each prompt with the rule of :meth:`rule_for`.
 
-        If the rule has several lambdas, a hash of the prompt selects one of them, so that the same
-        prompt always gets the same candidate.
+        If the rule has several lambdas, one of them is drawn for each request. Without a seed and
+        ids, the draws are random. With them, the decisions are repeatable, see
+        :func:`catimage.routing.draws.request_draws`.
+
+        Args:
+            prompts: the prompts.
+            lam: see :meth:`rule_for`.
+            budget: see :meth:`rule_for`.
+            seed: makes the decision depend on the seed, the position and the prompt only.
+            request_ids: one id per prompt, which replaces the position.
 
         Raises:
-            InputError: see :meth:`rule_for` and :meth:`predict`.
+            InputError: see :meth:`rule_for` and :meth:`predict`; or the number of ids is wrong.
         """
         rule = self.rule_for(lam, budget)
-        return self.decide(prompts, self.predict(prompts), rule)
+        return self.decide(prompts, self.predict(prompts), rule, seed, request_ids)
 
     def decide(
-        self, prompts: Sequence[str], qualities: Floats, rule: RoutingRule
+        self,
+        prompts: Sequence[str],
+        qualities: Floats,
+        rule: RoutingRule,
+        seed: int | str | None = None,
+        request_ids: Sequence[str] | None = None,
     ) -> list[Decision]:
-        """Select a candidate for each prompt from the output of :meth:`predict`."""
-        draws = prompt_draws(prompts)
+        """Select a candidate for each prompt from the output of :meth:`predict`.
+
+        See :meth:`route` for the other arguments.
+        """
+        draws = request_draws(prompts, seed, request_ids)
         chosen = rule.select(
             rule.choose_by_part(self.rule_inputs(prompts, qualities), self.costs), draws
         )
@@ -226,25 +243,5 @@ class Router:
         ]
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
-    """Read ``router.json`` and the columns of ``curve.parquet`` and ``certified.parquet``."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        document: dict[str, Any] = json.loads((folder / "router.json").read_text())
-        if document.get("format") != FORMAT:
-            raise InputError(
-                f"{folder}: another version of CATImage wrote this router. Run 'catimage train' and"
-                " 'catimage calibrate' again."
-            )
-        curve = pq.read_table(folder / "curve.parquet").to_pydict()
-        if document["confidence"] is None:
-            return document, curve, None
-        return document, curve, pq.read_table(folder / "certified.parquet").to_pydict()
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: no router found. Run 'catimage calibrate'.") from error
-    except (json.JSONDecodeError, OSError, pa.ArrowInvalid) as error:
-        raise InputError(
-            f"{folder}: the router is damaged ({error}). Run 'catimage calibrate' again."
-        ) from error
+def _load(folder: Path) -> Pipeline:
+    return store.load(folder, "calibrate")[0]

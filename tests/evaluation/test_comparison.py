@@ -4,13 +4,12 @@ import pytest
 from catimage.data.missing_labels import best_single_candidate
 from catimage.evaluation.comparison import (
     BASELINES,
-    comparison_lines,
     comparison_rows,
-    comparison_table,
     concatenate_folds,
     evaluate_fold,
     in_sample_cost_ratio,
 )
+from catimage.evaluation.comparison_text import comparison_lines, comparison_table
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.routing.policy import choose
 

@@ -2,10 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from catimage.data.dataset import Candidates
+from catimage.evaluation.curve_rows import curve_rows
 from catimage.evaluation.intervals import PairedBootstrap
-from catimage.evaluation.methods import curve_rows
 from catimage.evaluation.policies import (
     Method,
     fixed_policies,
@@ -14,7 +15,8 @@ from catimage.evaluation.policies import (
 )
 from catimage.evaluation.tables import by_candidate
 from catimage.evaluation.test_data import LabelledPredictions
-from catimage.routing.curve import deferral_curve
+from catimage.routing.curve import deferral_curve, lambda_of_point
+from catimage.routing.match import MatchSearch
 from catimage.routing.policy import choose
 from tests.evaluation.synthetic import CANDIDATES, COST, NAMES, document_of, operating_point
 
@@ -70,7 +72,8 @@ def test_the_document_has_the_documented_keys(document):
         assert keys <= set(method)
         assert 0 < len(method["curve"]) <= 500
         assert all(len(row) == 3 for row in method["curve"])
-        for row in method["selected"].values():
+        assert set(method["selected"]) == {"max_quality", "match"}
+        for row in filter(None, method["selected"].values()):
             assert set(row) == {"lambda", "cost", "quality", "gain", "interval", "cost_ratio"}
         assert [row["candidate"] for row in method["by_candidate"]] == NAMES
     assert document["by_metric"]["quality"]["methods"] == document["methods"]
@@ -103,18 +106,20 @@ def test_the_selected_lambda_reproduces_the_statistics_of_the_match(data, docume
     assert COST[picked].mean() == pytest.approx(match["cost"])
     quality = data.test[np.arange(len(picked)), picked].mean()
     assert quality == pytest.approx(match["quality"])
-    matching = []
+    certified = []
     for lam in np.geomspace(1e-4, 1, 400):
         picked = choose(on_val, COST, lam)
-        quality = data.validation[np.arange(len(picked)), picked].mean()
-        if quality >= data.validation[:, 2].mean():
-            matching.append(COST[picked].mean())
+        differs = picked != 2
+        gains = (data.validation[np.arange(len(picked)), picked] - data.validation[:, 2])[differs]
+        if ttest_1samp(gains, 0, alternative="greater").pvalue > 0.05:
+            break
+        certified.append(COST[picked].mean())
     cost = COST[choose(on_val, COST, match["lambda"])].mean()
-    assert cost == pytest.approx(min(matching))
+    assert cost == pytest.approx(min(certified))
 
 
 def test_a_missing_match_has_a_reason():
-    labels = np.array([[0.0, 1.0], [0.0, 1.0]])
+    labels = np.array([[0.0, 1.0], [0.0, 1.0]] * 10) + np.arange(20)[:, None] / 100
     wrong = 1 - labels  # never selects the expensive candidate
     data = LabelledPredictions("q", labels, labels, labels, {"wrong": (wrong, wrong)})
     document = document_of([data], TWO_CANDIDATES, operating_point("wrong", 2.0, 0.0, wrong))
@@ -122,7 +127,8 @@ def test_a_missing_match_has_a_reason():
     assert method["selected"]["match"] is None
     assert "validation" in method["no_match"]
     assert method["selected"]["max_quality"]["gain"] == -1
-    assert document["methods"]["oracle"]["no_match"] is None
+    assert method["no_match"].endswith("with a confidence of 0.95")
+    assert document["methods"]["fixed"]["no_match"] is None
 
 
 def test_ties_for_the_best_single_candidate_go_to_the_cheaper():
@@ -214,7 +220,7 @@ def test_by_candidate_measures_the_policies_selected_on_validation():
         routed_policies(test, test, test, test, cost), routed_policies(val, val, test, test, cost)
     )
     bootstrap, candidates = PairedBootstrap(70, 200, 0), Candidates(["a", "b", "c"], cost, "s")
-    for m, row in enumerate(by_candidate(method, candidates, val, test, bootstrap)):
+    for m, row in enumerate(by_candidate(method, candidates, test, bootstrap, 0.95)):
         picked = choose(test, cost, row["selected_lambda"])
         quality = test[np.arange(70), picked]
         assert row["selected_quality"] == pytest.approx(quality.mean())
@@ -241,44 +247,41 @@ def test_a_mix_of_two_candidates_equals_each_candidate_at_its_cost():
     labels, cost = np.array([[0.0, 1.0]]), np.array([1.0, 3.0])
     candidates, bootstrap = Candidates(["a", "b"], cost, "s"), PairedBootstrap(1, 100, 0)
     fixed, mixed = fixed_policies(labels, labels, cost), randomized_policies(labels, labels, cost)
-    rows = [
-        by_candidate(Method(p, p), candidates, labels, labels, bootstrap) for p in (fixed, mixed)
-    ]
+    rows = [by_candidate(Method(p, p), candidates, labels, bootstrap, 0.95) for p in (fixed, mixed)]
     assert rows[0] == rows[1]
 
 
-def test_the_match_selected_on_validation_agrees_with_a_search_over_all_lambdas():
+def test_the_match_certified_on_validation_is_measured_on_the_test_split():
     rng = np.random.default_rng(5)
     cost = np.array([1.0, 2.0, 4.0])
-    val, test = (rng.random((50, 3)) + np.array([0.0, 0.05, 0.1]) for _ in range(2))
+    val, test = (rng.random((200, 3)) + np.array([0.0, 0.05, 0.1]) for _ in range(2))
     on_val, on_test = (y + rng.normal(0, 0.3, y.shape) for y in (val, test))
     method = Method(
         routed_policies(on_test, test, on_test, test, cost),
         routed_policies(on_val, val, on_test, test, cost),
     )
-    bootstrap, candidates = PairedBootstrap(50, 200, 0), Candidates(["a", "b", "c"], cost, "s")
-    lambdas = np.append(np.unique(deferral_curve(on_val, cost).lam) * (1 + 1e-9), 1e9)
-    rows = by_candidate(method, candidates, val, test, bootstrap)
-    assert any(row["selected_match"] for row in rows)
+    bootstrap, candidates = PairedBootstrap(200, 200, 0), Candidates(["a", "b", "c"], cost, "s")
+    rows = by_candidate(method, candidates, test, bootstrap, 0.9)
+    search, curve = MatchSearch(on_val, cost, val), deferral_curve(on_val, cost)
     for m, row in enumerate(rows):
-        picks = [(choose(on_val, cost, lam), lam) for lam in lambdas]
-        good = [
-            (cost[p].mean(), lam)
-            for p, lam in picks
-            if val[np.arange(50), p].mean() >= val[:, m].mean() - 1e-12
-        ]
-        if not good:
-            assert row["selected_match"] is None
-            continue
-        picked = choose(on_test, cost, min(good)[1])
-        gain = test[np.arange(50), picked] - test[:, m]
+        picked = choose(on_test, cost, lambda_of_point(curve, search.certified(m, 0.9)))
+        gain = test[np.arange(200), picked] - test[:, m]
         match = row["selected_match"]
         assert match["cost_ratio"] == pytest.approx(cost[picked].mean() / cost[m])
         assert match["gain"] == pytest.approx(gain.mean())
         assert match["interval"] == pytest.approx(bootstrap.interval(gain))
         ratio_interval = [end / cost[m] for end in bootstrap.interval(cost[picked])]
         assert match["cost_ratio_interval"] == pytest.approx(ratio_interval)
-        assert row["fixed_se"] == pytest.approx(test[:, m].std(ddof=1) / np.sqrt(50))
+        assert row["fixed_se"] == pytest.approx(test[:, m].std(ddof=1) / np.sqrt(200))
+
+
+def test_few_validation_prompts_certify_no_match():
+    labels = np.tile([0.0, 1.0, 2.0], (19, 1))
+    cost = np.array([1.0, 1.0, 4.0])
+    policies = routed_policies(labels, labels, labels, labels, cost)
+    method, candidates = Method(policies, policies), Candidates(["a", "b", "c"], cost, "s")
+    rows = by_candidate(method, candidates, labels, PairedBootstrap(19, 100, 0), 0.9)
+    assert [row["selected_match"] for row in rows] == [None] * 3
 
 
 def test_the_held_out_mean_curve_is_compared_with_the_best_mix(document):

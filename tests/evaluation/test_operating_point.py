@@ -4,11 +4,11 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from catimage.data.dataset import Candidates, Dataset
-from catimage.data.prompts.identity import prompt_draws
 from catimage.data.schema import PROMPTS, SCORES
 from catimage.evaluation.operating_point import operating_point, rule_at
 from catimage.router import Router
 from catimage.routing.curve import DeferralCurve
+from catimage.routing.draws import request_draws
 from catimage.routing.randomized import RoutingRule
 
 TEXTS = ["a red circle", "two blue squares"]
@@ -58,20 +58,20 @@ def dataset(rows):
 
 
 def test_the_operating_point_has_the_predictions_and_draws_of_the_router(router):
-    point = operating_point(router, dataset([]))
+    point = operating_point(router, dataset([]), 5)
     assert point.predicted.tolist() == PREDICTED.tolist()
     assert point.scores.tolist() == [PREDICTED.tolist(), (PREDICTED / 2).tolist()]
-    assert point.draws.tolist() == prompt_draws(TEXTS).tolist()
+    assert point.draws.tolist() == request_draws(TEXTS, 5, ["id 0", "id 1"]).tolist()
     assert (point.estimator, point.target, point.lam) == ("table", 1.5, 0.1)
 
 
 def test_labels_of_floors_are_not_negated_and_missing_labels_are_nan(router):
     rows = [("id 0", "a", seed, "sharpness", "1", value) for seed, value in enumerate((0.2, 0.4))]
-    (floor,) = operating_point(router, dataset(rows)).floors
+    (floor,) = operating_point(router, dataset(rows), 5).floors
     assert (floor.metric, floor.floor) == ("sharpness", 0.3)
     assert floor.labels[0, 0] == pytest.approx(0.3)
     assert np.isnan(floor.labels).sum() == 3
-    (without_scores,) = operating_point(router, dataset([])).floors
+    (without_scores,) = operating_point(router, dataset([]), 5).floors
     assert np.isnan(without_scores.labels).all()
 
 

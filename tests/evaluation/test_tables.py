@@ -13,5 +13,5 @@ def test_a_mix_that_consists_of_one_candidate_has_a_gain_of_exactly_0_over_that_
         mixed = randomized_policies(labels, labels, cost)
         candidates = Candidates(list("abcd"), cost, "s")
         bootstrap = PairedBootstrap(30, 100, 0)
-        for row in by_candidate(Method(mixed, mixed), candidates, labels, labels, bootstrap):
+        for row in by_candidate(Method(mixed, mixed), candidates, labels, bootstrap, 0.95):
             assert row["gain"] == 0 or abs(row["gain"]) > 1e-12

@@ -163,8 +163,8 @@ def framed_in(section):
 
 
 def test_the_report_of_a_randomized_rule_shows_the_served_candidates(miniature, tmp_path):
-    """The rule serves the candidate with the best predicted quality to half of the prompts, which a
-    hash selects, and the cheapest candidate to the others.
+    """The rule serves the candidate with the best predicted quality to half of the prompts, drawn
+    with the seed of the evaluation, and the cheapest candidate to the others.
     """
     workspace = copy_of(miniature, tmp_path / "mixed")
     router_file = workspace.router / "router.json"
@@ -176,7 +176,9 @@ def test_the_report_of_a_randomized_rule_shows_the_served_candidates(miniature, 
     router_file.write_text(json.dumps(document | {"rule": rule, "budget": 4.0}))
     evaluate.run(workspace, miniature[1])
     router, test = Router.load(workspace.router), prompts_in_test(workspace)
-    served = {d.prompt: d for d in router.route(test["prompt"].tolist())}
+    seed, ids = miniature[1].evaluate.seed, test["prompt_id"].tolist()
+    decisions = router.route(test["prompt"].tolist(), seed=seed, request_ids=ids)
+    served = {d.prompt: d for d in decisions}
     cases = document_of(workspace)["cases"]
     assert cases["candidate"] == "mini-4"
     assert cases["mean_cost"] == pytest.approx(np.mean([d.cost for d in served.values()]))

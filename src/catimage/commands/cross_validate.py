@@ -24,11 +24,10 @@ from catimage.estimators.context import workspace_context
 from catimage.estimators.fitting import check_labels
 from catimage.evaluation.comparison import (
     BASELINES,
-    comparison_lines,
     comparison_rows,
-    comparison_table,
     concatenate_folds,
 )
+from catimage.evaluation.comparison_text import comparison_lines, comparison_table
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params

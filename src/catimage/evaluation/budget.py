@@ -20,6 +20,7 @@ from catimage.evaluation.held_out import compare_outcomes
 from catimage.evaluation.intervals import PairedBootstrap, gains_over
 from catimage.evaluation.operating_point import FloorLabels, OperatingPoint
 from catimage.evaluation.policies import Outcome, randomized_policies
+from catimage.routing.curve import BUDGET_TOLERANCE
 
 
 def budget_document(
@@ -93,7 +94,7 @@ def _best_fixed(
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any] | None:
     """Compare the router with the best candidate within the budget; None if all cost more."""
-    within = np.flatnonzero(candidates.costs <= target * (1 + 1e-9))
+    within = np.flatnonzero(candidates.costs <= target * (1 + BUDGET_TOLERANCE))
     if not len(within):
         return None
     m = int(within[np.argmax(train_val[:, within].mean(axis=0))])

@@ -30,7 +30,8 @@ def cases_document(
 
     Args:
         results: predictions and labels of the test prompts.
-        picked: the position of the candidate that the router selects for each prompt, (n_test,).
+        picked: the position of the candidate that the router selects for each prompt, (n_test,);
+            for a randomized rule, one draw with the seed of the evaluation.
         lam: the largest lambda of the router's rule.
         fixed: the name of the fixed candidate.
         bootstrap: resamples of the test prompts.

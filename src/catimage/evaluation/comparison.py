@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.common.formatting import format_gain, format_number, format_percent, format_share
 from catimage.data.missing_labels import best_single_candidate
 from catimage.evaluation.curve_queries import (
     best_position,
@@ -37,6 +36,9 @@ from catimage.routing.curve import deferral_curve
 POLICIES = ("max_quality", "at_cost", "match")
 """The selections of lambda: for the best quality, for the best quality at no more than the best
 single candidate's cost, and for the least cost with at least the best single candidate's quality.
+
+Each is the best on the training prompts, without a confidence, so it is optimistic there. The
+results on the test prompts are not.
 """
 BASELINES = ("fixed", "mix", "oracle")
 """Methods without an estimator: ``fixed`` uses one candidate for all prompts, ``mix`` uses two
@@ -192,59 +194,3 @@ def _curve_statistics(quality: Floats, fixed: Floats, bootstrap: PairedBootstrap
         "mean_curve_quality_interval": bootstrap.interval(quality),
         "mean_curve_gain": {"gain": float(gain.mean()), "interval": bootstrap.interval(gain)},
     }
-
-
-def comparison_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the cells of the printed table."""
-    header = [
-        "estimator",
-        "gain [95% interval]",
-        "share of best single's cost",
-        "gain at equal cost",
-        "match: share of best single's cost",
-        "match: gain",
-        "curve gain over fixed",
-        "fit (s)",
-        "decision (ms)",
-        "verdict",
-    ]
-    return header, [_cells(row) for row in rows]
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    gains = [row[key] for key in (*POLICIES, "mean_curve_gain")]
-    best, at_cost, match, curve_gain = (format_gain(g["gain"], g["interval"]) for g in gains)
-    return [
-        row["estimator"],
-        best,
-        format_percent(row["max_quality"]["cost_ratio"]),
-        at_cost,
-        format_share(row["match"]["cost_ratio"], row["match"]["cost_ratio_interval"]),
-        match,
-        curve_gain,
-        *(format_number(row.get(key), 3) for key in ("fit_seconds", "decision_ms")),
-        row["verdict"],
-    ]
-
-
-def comparison_lines(rows: list[dict[str, Any]], chosen: str) -> list[str]:
-    """Return two sentences about the gain and the cost of the estimator ``chosen``."""
-    row = next(r for r in rows if r["estimator"] == chosen)
-    best, match = row["max_quality"], row["match"]
-    gain, share = format_gain(best["gain"], best["interval"]), format_percent(best["cost_ratio"])
-    first = {
-        "better": f"gains {gain} over the best single candidate, at {share} of its cost",
-        "worse": f"loses to the best single candidate: {gain}",
-        "nothing significant": f"has no significant gain over the best single candidate: {gain}",
-    }[row["verdict"]]
-    gain, share = format_gain(match["gain"], match["interval"]), format_percent(match["cost_ratio"])
-    second = {
-        "worse": f"is worse: {gain}",
-        "better": f"is better: {gain}",
-        "nothing significant": f"is not significantly different (difference {gain})",
-    }[verdict(match["interval"])]
-    return [
-        f"{chosen} {first}.",
-        f"Calibrated to the quality of the best single candidate, {chosen} {second}, at {share} of"
-        " that candidate's cost.",
-    ]

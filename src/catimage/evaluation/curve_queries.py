@@ -7,7 +7,8 @@ candidates are step functions: there is no policy between two of their points. T
 two fixed candidates is piecewise linear, since any share of the prompts may go to either candidate.
 
 Costs and qualities are means that are summed in different orders, so comparisons tolerate rounding
-errors.
+errors. A cost may exceed a budget by a share of the budget, not of the highest cost, so that a tiny
+budget admits no expensive candidate.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.routing.curve import DeferralCurve
+from catimage.routing.curve import BUDGET_TOLERANCE, DeferralCurve
 
 ROUNDING = 1e-10
 """Tolerance of a comparison, relative to the largest absolute value."""
@@ -42,7 +43,7 @@ def position_at_cost(curve: DeferralCurve, budget: float, linear: bool = False) 
     Returns:
         The position; the cheapest one among equal qualities, None if every point costs more.
     """
-    within = np.flatnonzero(curve.cost <= budget + _tolerance(curve.cost, budget))
+    within = np.flatnonzero(curve.cost <= budget * (1 + BUDGET_TOLERANCE))
     if not len(within):
         return None
     first = int(within[0])

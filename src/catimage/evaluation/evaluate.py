@@ -61,7 +61,8 @@ class Evaluation:
     @cached_property
     def point(self) -> OperatingPoint:
         """The router on the test prompts that have all labels of the routed metric."""
-        return operating_point(self.router, replace(self.test, prompts=self.routed.test_prompts))
+        test = replace(self.test, prompts=self.routed.test_prompts)
+        return operating_point(self.router, test, self.settings.seed)
 
     @property
     def validation_predictions(self) -> Floats:
@@ -92,7 +93,13 @@ class Evaluation:
 
     def core(self) -> dict[str, Any]:
         """Return the part of ``metrics.json`` that needs only labels and predictions."""
-        return metrics_document(self.metrics, self.candidates, self.point, self.bootstrap)
+        return metrics_document(
+            self.metrics,
+            self.candidates,
+            self.point,
+            self.bootstrap,
+            self.router.match_confidence,
+        )
 
 
 def evaluate(

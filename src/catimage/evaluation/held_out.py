@@ -18,17 +18,12 @@ from catimage.evaluation.tables import cost_ratio
 
 N_BUDGETS = 100
 """Number of evenly spaced budgets that :func:`mean_over_budgets` averages over."""
-NO_MATCH = (
-    "no point of the curve on the validation split is as good as the best single candidate on that"
-    " split"
-)
-"""Reason why a method has no ``match``."""
 
 
 def held_out_document(
     policies: PolicyCurve,
     best: int,
-    validation: Floats,
+    match_confidence: float,
     test: Floats,
     costs: Floats,
     bootstrap: PairedBootstrap,
@@ -36,24 +31,34 @@ def held_out_document(
     """Return the key ``selected`` of one method in ``metrics.json``.
 
     ``max_quality`` is the policy with the best quality on the validation split. ``match`` is the
-    cheapest policy that is at least as good as the best single candidate on the validation split,
-    or None. The methods ``fixed`` and ``mix`` have no lambda, so their ``lambda`` is None.
+    cheapest policy that is certified on the validation split to be as good as the best single
+    candidate, or None. The probability that its true quality, over all prompts of the same
+    distribution, is below that of the best single candidate is at most ``1 - match_confidence``.
+    The methods ``fixed`` and ``mix`` have no lambda, so their ``lambda`` is None.
 
     Args:
         policies: the policies of the method, with parameters selected on the validation split.
         best: the index of the best single candidate.
-        validation: labels of the validation split, (n_val, n_candidates).
+        match_confidence: the confidence of ``match``.
         test: labels of the test split, (n_test, n_candidates).
         costs: the candidates' costs, (n_candidates,).
         bootstrap: resamples of the test prompts.
     """
-    match = policies.position_to_match(float(validation[:, best].mean()))
+    match = policies.certified_match(best, match_confidence)
     positions = {"max_quality": best_position(policies.curve)}
     if match is not None:
         positions["match"] = match
     outcomes = {key: policies.outcome(position) for key, position in positions.items()}
     compared = compare_outcomes(outcomes, test[:, best], float(costs[best]), bootstrap)
     return {"match": None, **compared}
+
+
+def no_match(match_confidence: float) -> str:
+    """Return the reason why a method has no ``match``."""
+    return (
+        "no lambda is certified on the validation split to be as good as the best single candidate"
+        f" with a confidence of {match_confidence:g}"
+    )
 
 
 def compare_outcomes(

@@ -21,7 +21,8 @@ from catimage.evaluation.curve_queries import (
     position_at_cost,
     quality_at,
 )
-from catimage.evaluation.held_out import NO_MATCH, held_out_document, mean_over_budgets
+from catimage.evaluation.curve_rows import curve_rows, referenced_points
+from catimage.evaluation.held_out import held_out_document, mean_over_budgets, no_match
 from catimage.evaluation.intervals import PairedBootstrap, standard_error
 from catimage.evaluation.noise import noise_document, oracle_on_other_seeds
 from catimage.evaluation.operating_point import OperatingPoint
@@ -34,10 +35,6 @@ from catimage.evaluation.policies import (
 )
 from catimage.evaluation.tables import by_candidate, cost_ratio
 from catimage.evaluation.test_data import LabelledPredictions
-from catimage.routing.curve import DeferralCurve
-
-MAX_ROWS = 500
-"""Maximum number of rows of a curve in ``metrics.json``."""
 
 
 def metrics_document(
@@ -45,6 +42,7 @@ def metrics_document(
     candidates: Candidates,
     point: OperatingPoint,
     bootstrap: PairedBootstrap,
+    match_confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Return the core of ``metrics.json``, ready for JSON (no NaN, no numpy types).
 
@@ -55,9 +53,12 @@ def metrics_document(
         point: the calibrated router on the test prompts of the first metric.
         bootstrap: resamples of these prompts. For a metric with another number of test prompts,
             resamples are drawn with the same seed.
+        match_confidence: the confidence of each ``match``, ``calibrate.match_confidence``.
     """
     documents = {
-        data.metric: metric_document(data, candidates, bootstrap.for_prompts(len(data.test)))
+        data.metric: metric_document(
+            data, candidates, bootstrap.for_prompts(len(data.test)), match_confidence
+        )
         for data in metrics
     }
     routed = metrics[0]
@@ -66,6 +67,7 @@ def metrics_document(
     return {
         "metric": routed.metric,
         "cost_unit": candidates.unit,
+        "match_confidence": match_confidence,
         "candidates": candidates_document(routed.test, candidates),
         "budget": budget_document(point, train_val_means, routed.test, best, candidates, bootstrap),
         **documents[routed.metric],
@@ -74,7 +76,10 @@ def metrics_document(
 
 
 def metric_document(
-    data: LabelledPredictions, candidates: Candidates, bootstrap: PairedBootstrap
+    data: LabelledPredictions,
+    candidates: Candidates,
+    bootstrap: PairedBootstrap,
+    match_confidence: float,
 ) -> dict[str, Any]:
     """Return the statistics of one metric: best single candidate, oracle and all methods."""
     costs, by_seed = candidates.costs, data.test_by_seed
@@ -97,7 +102,9 @@ def metric_document(
             None if by_seed is None else noise_document(by_seed, best, best_qualities, bootstrap)
         ),
         "methods": {
-            name: method_document(method, mix_quality, data, candidates, bootstrap)
+            name: method_document(
+                method, mix_quality, data, candidates, bootstrap, match_confidence
+            )
             for name, method in methods.items()
         },
     }
@@ -147,6 +154,7 @@ def method_document(
     data: LabelledPredictions,
     candidates: Candidates,
     bootstrap: PairedBootstrap,
+    match_confidence: float,
 ) -> dict[str, Any]:
     """Return the statistics of one method.
 
@@ -162,11 +170,12 @@ def method_document(
         data: the labels of the metric.
         candidates: the candidates, in the order of the columns of the labels.
         bootstrap: resamples of the test prompts.
+        match_confidence: the confidence of each ``match``.
     """
     costs, policies = candidates.costs, method.in_sample
     best = data.best_single(costs)
     held_out = held_out_document(
-        method.held_out, best, data.validation, data.test, costs, bootstrap
+        method.held_out, best, match_confidence, data.test, costs, bootstrap
     )
     return {
         **_in_sample_statistics(policies, float(data.test[:, best].mean()), float(costs[best])),
@@ -175,9 +184,9 @@ def method_document(
         ),
         "selected_mean_curve": _held_out_mean_curve(method, mix_quality, costs, bootstrap),
         "selected": held_out,
-        "no_match": NO_MATCH if held_out["match"] is None else None,
-        "by_candidate": by_candidate(method, candidates, data.validation, data.test, bootstrap),
-        "curve": curve_rows(policies.curve, _referenced_points(policies, data.test, costs)),
+        "no_match": no_match(match_confidence) if held_out["match"] is None else None,
+        "by_candidate": by_candidate(method, candidates, data.test, bootstrap, match_confidence),
+        "curve": curve_rows(policies.curve, referenced_points(policies, data.test, costs)),
     }
 
 
@@ -216,24 +225,3 @@ def _held_out_mean_curve(
         "gain_over_mix": float((quality - mix_quality).mean()),
         "gain_interval": gain_interval,
     }
-
-
-def _referenced_points(policies: PolicyCurve, test: Floats, costs: Floats) -> list[int]:
-    """Return the indices of the points from which ``by_candidate`` is computed."""
-    curve, linear = policies.curve, policies.linear
-    positions = [position_at_cost(curve, float(c), linear) for c in costs]
-    positions += [policies.position_to_match(float(y.mean())) for y in test.T]
-    return sorted(
-        {int(end) for p in positions if p is not None for end in (np.floor(p), np.ceil(p))}
-    )
-
-
-def curve_rows(curve: DeferralCurve, keep: list[int]) -> list[list[float | None]]:
-    """Return at most 500 points of a curve as rows ``[cost, quality, lambda]``.
-
-    The ends, the best point and the points with the indices ``keep`` are always among them. The
-    lambda of a policy without lambda is None.
-    """
-    thin = curve.thinned(MAX_ROWS, np.array(keep[: MAX_ROWS - 3], int))
-    lam = [None if np.isnan(x) else float(x) for x in thin.lam]
-    return [[float(c), float(q), x] for c, q, x in zip(thin.cost, thin.quality, lam, strict=True)]

@@ -13,10 +13,10 @@ import numpy as np
 
 from catimage.common.arrays import Floats, Ints
 from catimage.data.dataset import Dataset
-from catimage.data.prompts.identity import prompt_draws
 from catimage.data.score_rows import ScoreRows
 from catimage.evaluation.policies import Outcome
 from catimage.router import Router
+from catimage.routing.draws import request_draws
 from catimage.routing.randomized import RoutingRule
 
 
@@ -89,6 +89,9 @@ class OperatingPoint:
     def served(self, costs: Floats, rule: RoutingRule | None = None) -> Ints:
         """Return the position of the candidate that is selected for each prompt, (n_test,).
 
+        It is one draw of a randomized rule, for the examples and sets of images in the report. All
+        other statistics are expectations over the draws (:meth:`outcome`).
+
         Args:
             costs: the candidates' costs, (n_candidates,).
             rule: the rule to apply; the calibrated rule if omitted.
@@ -97,12 +100,14 @@ class OperatingPoint:
         return rule.select(rule.choose_by_part(self.scores, costs), self.draws)
 
 
-def operating_point(router: Router, test: Dataset) -> OperatingPoint:
+def operating_point(router: Router, test: Dataset, seed: int) -> OperatingPoint:
     """Apply a router to the test prompts.
 
     Args:
         router: the calibrated router.
         test: the test prompts; its scores table provides the labels of the metrics with floors.
+        seed: the seed of the draws of a randomized rule. The draw of a prompt does not depend on
+            the other prompts.
     """
     texts = test.texts.tolist()
     predicted = router.predict(texts)
@@ -112,7 +117,7 @@ def operating_point(router: Router, test: Dataset) -> OperatingPoint:
         router.rule,
         predicted,
         router.rule_inputs(texts, predicted),
-        prompt_draws(texts),
+        request_draws(texts, seed, test.ids),
         router.confidence,
         router.quality_floor,
         router.risk_aversion,

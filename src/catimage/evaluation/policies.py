@@ -28,6 +28,7 @@ import numpy as np
 from catimage.common.arrays import Floats
 from catimage.evaluation.curve_queries import position_at_cost, position_to_match
 from catimage.routing.curve import DeferralCurve, deferral_curve, lambda_of_point
+from catimage.routing.match import MatchSearch, certified_candidate
 from catimage.routing.policy import choose
 
 
@@ -55,11 +56,16 @@ class PolicyCurve:
             order of descending cost; lambda is NaN where a policy has none.
         outcome: a function that returns, for a position on ``curve`` (see
             :mod:`catimage.evaluation.curve_queries`), the policy's outcome on the test split.
+        certified_match: a function that returns, for the index of a candidate and a confidence, the
+            position of the cheapest policy that is certified to be as good as this candidate
+            (:mod:`catimage.routing.match`); None if there is none. The true quality of that policy
+            is below the candidate's with a probability of at most 1 minus the confidence.
         linear: whether there are policies between two points of the curve.
     """
 
     curve: DeferralCurve
     outcome: Callable[[float], Outcome]
+    certified_match: Callable[[int, float], float | None]
     linear: bool = False
 
     def position_at_cost(self, cost: float) -> float:
@@ -115,7 +121,8 @@ def routed_policies(
         lam = lambda_of_point(curve, int(position))
         return routed_outcome(test_predicted, test_labels, costs, lam)
 
-    return PolicyCurve(curve, outcome)
+    search = MatchSearch(predicted, costs, labels)
+    return PolicyCurve(curve, outcome, search.certified)
 
 
 def routed_outcome(predicted: Floats, labels: Floats, costs: Floats, lam: float) -> Outcome:
@@ -145,7 +152,11 @@ def fixed_policies(labels: Floats, test_labels: Floats, costs: Floats) -> Policy
         m = order[int(position)]
         return Outcome(np.full(len(test_labels), costs[m]), test_labels[:, m])
 
-    return PolicyCurve(curve, outcome)
+    def match(reference: int, confidence: float) -> float | None:
+        matched = certified_candidate(costs, labels, reference, confidence)
+        return float(np.flatnonzero(order == matched)[0])
+
+    return PolicyCurve(curve, outcome, match)
 
 
 def randomized_policies(labels: Floats, test_labels: Floats, costs: Floats) -> PolicyCurve:
@@ -155,8 +166,9 @@ def randomized_policies(labels: Floats, test_labels: Floats, costs: Floats) -> P
     hull is computed as the deferral curve of a single prompt whose qualities are the candidates'
     means. Its points are the vertices of the hull, from the best candidate down to the cheapest,
     each with the smallest lambda at which it is selected. On an edge, the cost and the quality of a
-    prompt are expectations over the random draw. The arguments are those of
-    :func:`routed_policies`.
+    prompt are expectations over the random draw. Only a vertex can be a certified match, because a
+    mix whose mean label equals that of a candidate is worse on other prompts half of the time. The
+    arguments are those of :func:`routed_policies`.
     """
     mean = labels.mean(axis=0, keepdims=True)
     curve = deferral_curve(mean, costs)
@@ -172,4 +184,9 @@ def randomized_policies(labels: Floats, test_labels: Floats, costs: Floats) -> P
             (1 - share) * test_labels[:, a] + share * test_labels[:, b],
         )
 
-    return PolicyCurve(curve, outcome, linear=True)
+    def match(reference: int, confidence: float) -> float | None:
+        matched = certified_candidate(costs, labels, reference, confidence)
+        positions = np.flatnonzero(vertices == matched)
+        return float(positions[0]) if len(positions) else None
+
+    return PolicyCurve(curve, outcome, match, linear=True)

@@ -20,6 +20,7 @@ from catimage.evaluation import text
 from catimage.evaluation.cases import case_samples
 from catimage.evaluation.image_sets.text import image_set_lines
 from catimage.evaluation.intervals import verdict
+from catimage.evaluation.match_text import match_line
 from catimage.evaluation.operating_point import OperatingPoint
 from catimage.evaluation.plateau.text import plateau_lines, relative_gain
 from catimage.evaluation.samples import PromptResults, Sample, contrasting_prompts, samples
@@ -149,8 +150,8 @@ def _svg_uri(svg: str) -> str:
 def _sentences(document: dict[str, Any]) -> dict[str, Any]:
     """Return the sentences of the report by the names of their template variables."""
     return {
-        "headline": text.headline(document),
-        "comparisons": text.further_comparisons(document),
+        "headline": match_line(document),
+        "comparisons": [text.headline(document), *text.further_comparisons(document)],
         "budget_line": text.budget_line(document),
         "decision_line": text.decision_line(document),
         "direction": text.direction(document),

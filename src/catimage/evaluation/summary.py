@@ -11,6 +11,7 @@ from catimage.common.formatting import format_gain, format_number, format_table
 from catimage.evaluation import text
 from catimage.evaluation.image_sets.text import image_set_lines
 from catimage.evaluation.intervals import verdict
+from catimage.evaluation.match_text import match_line
 from catimage.evaluation.plateau.text import plateau_lines
 
 
@@ -43,6 +44,7 @@ def summary(document: dict[str, Any]) -> str:
             "",
             *format_table(header, [_cells(row) for row in rows]),
             "",
+            match_line(document),
             text.headline(document),
             *text.further_comparisons(document),
             text.budget_line(document),

@@ -36,8 +36,8 @@ class RoutingModel(PythonModel):
         Args:
             context: the context of MLflow, which is not used.
             model_input: a table with the column ``prompt``.
-            params: ``budget``, a mean cost, or ``lambda``. Without either, the calibrated rule is
-                used.
+            params: ``budget``, a mean cost, or ``lambda``; without either, the calibrated rule is
+                used. ``seed``, a whole number, makes the decisions repeatable.
 
         Returns:
             One row per prompt with the columns ``prompt``, ``candidate``, ``cost``,
@@ -48,7 +48,10 @@ class RoutingModel(PythonModel):
         """
         settings = params or {}
         decisions = self.router.route(
-            model_input["prompt"].tolist(), settings.get("lambda"), settings.get("budget")
+            model_input["prompt"].tolist(),
+            settings.get("lambda"),
+            settings.get("budget"),
+            settings.get("seed"),
         )
         rows = [(d.prompt, d.candidate, d.cost, d.predicted_quality, d.lam) for d in decisions]
         columns = ["prompt", "candidate", "cost", "predicted_quality", "lambda"]

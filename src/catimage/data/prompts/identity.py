@@ -7,9 +7,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-import numpy as np
-
-from catimage.common.arrays import Floats
 from catimage.data.schema import SPLITS
 
 _SYMBOL = re.compile(r"[^\w\s]|_")
@@ -73,14 +70,6 @@ def split_percentages(gate_share: float) -> dict[str, float]:
     """Return the percentage of the prompts that each required split gets on average."""
     percentages = {"train": 80 - 100 * gate_share, "gate": 100 * gate_share, "val": 10, "test": 10}
     return {split: round(percentages[split], 6) for split in required_splits(gate_share)}
-
-
-def prompt_draws(prompts: Iterable[str]) -> Floats:
-    """Return a pseudo-random number in [0, 1) per prompt, (n_prompts,), for randomized routing.
-
-    Each number is a hash of the normalised text, independent of the hash that determines the split.
-    """
-    return np.array([_uniform_hash(f"draw:{prompt_id(prompt)}") for prompt in prompts])
 
 
 def _uniform_hash(text: str) -> float:
