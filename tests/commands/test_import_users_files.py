@@ -125,7 +125,7 @@ def test_notes_are_printed(tmp_path, workspace, capsys):
     import_scores.run(workspace, path, None, [])
     out = capsys.readouterr().out
     assert "the column 'cost' is ignored. Costs are read from the file of the option --costs" in out
-    assert "1 prompt differs from another prompt of the file only in case or punctuation" in out
+    assert "1 prompt differs from another prompt of the file only in case, punctuation" in out
     prompts = read_table(workspace.prompts, PROMPTS, "")
     assert (len(prompts), "imported into" in out) == (120, True)
 

@@ -109,7 +109,7 @@ def test_an_invalid_cell_is_refused_with_its_row(write_csv, column, value, messa
 
 
 def test_a_duplicate_score_is_refused_with_both_rows(write_csv):
-    rows = [*valid_rows(), ["a   dog", *valid_rows()[-1][1:]]]
+    rows = [*valid_rows(), [" a dog ", *valid_rows()[-1][1:]]]
     with pytest.raises(
         InputError,
         match="rows 17 and 18 both have the same prompt, candidate expensive, seed 1, metric nima",

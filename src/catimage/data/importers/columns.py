@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -32,8 +33,33 @@ def repeated(values: list[str], codes: Ints) -> Any:
     return pd.array(values, dtype="str").take(codes)
 
 
-def parse_prompts(rows: TextTable) -> tuple[Any, pd.DataFrame]:
-    """Return the ``prompt_id`` of each row, (n_rows,), and the prompts (``ImportedFile.prompts``).
+@dataclass(frozen=True)
+class PromptTexts:
+    """The column ``prompt`` of a file.
+
+    Attributes:
+        texts: the distinct texts of the file, in the order of their first rows. Some may differ in
+            white space only.
+        prompts: the prompt of each text (:func:`catimage.data.prompts.cleaning.clean`).
+        ids: the ``prompt_id`` of each text.
+        codes: the position of the text of each row, (n_rows,).
+        source: the name of the file.
+    """
+
+    texts: list[str]
+    prompts: list[str]
+    ids: list[str]
+    codes: Ints
+    source: str
+
+    def table(self) -> pd.DataFrame:
+        """Return the distinct prompts (``ImportedFile.prompts``)."""
+        columns = {"prompt_id": self.ids, "prompt": self.prompts, "source": self.source}
+        return pd.DataFrame(columns, dtype="str").drop_duplicates("prompt_id", ignore_index=True)
+
+
+def parse_prompts(rows: TextTable) -> PromptTexts:
+    """Read the column ``prompt``.
 
     Raises:
         InputError: the column ``prompt`` is missing or not text, or a prompt is invalid
@@ -41,12 +67,9 @@ def parse_prompts(rows: TextTable) -> tuple[Any, pd.DataFrame]:
     """
     codes, texts = rows.texts("prompt")
     first = first_positions(codes)
-    cleaned = [clean(text, rows.row(i)) for text, i in zip(texts, first, strict=True)]
-    ids = [prompt_id(text) for text in cleaned]
-    prompts = pd.DataFrame(
-        {"prompt_id": ids, "prompt": cleaned, "source": rows.path.name}, dtype="str"
-    )
-    return repeated(ids, codes), prompts.drop_duplicates("prompt_id", ignore_index=True)
+    prompts = [clean(text, rows.row(i)) for text, i in zip(texts, first, strict=True)]
+    ids = [prompt_id(prompt) for prompt in prompts]
+    return PromptTexts(texts, prompts, ids, codes, rows.path.name)
 
 
 def parse_texts(rows: TextTable, column: str) -> tuple[Ints, list[str]]:

@@ -16,6 +16,7 @@ from catimage.data.importers.columns import (
     parse_or_number_seeds,
     parse_prompts,
     parse_texts,
+    repeated,
 )
 from catimage.data.importers.imported_file import ImportedFile, check_unique
 from catimage.data.importers.tables import read_user_table
@@ -99,9 +100,10 @@ def parse_images(path: Path) -> ImagesFile:
     """
     rows = read_user_table(path)
     rows.require("prompt", "candidate", "path")
-    ids, prompts = parse_prompts(rows)
+    prompts = parse_prompts(rows)
+    candidates = parse_names(rows, "candidate", slashes=True)
     table = pd.DataFrame(
-        {"prompt_id": ids, "candidate": parse_names(rows, "candidate", slashes=True)}
+        {"prompt_id": repeated(prompts.ids, prompts.codes), "candidate": candidates}
     )
     table["seed"] = parse_or_number_seeds(rows, table)
     codes, names = parse_texts(rows, "path")
@@ -109,7 +111,7 @@ def parse_images(path: Path) -> ImagesFile:
     table["path"] = [paths[code] for code in codes]
     check_unique(path, table, ["prompt_id", "candidate", "seed"], rows.row_numbers)
     notes = rows.ignored_note(("prompt", "candidate", "seed", "path"), IGNORED)
-    return ImagesFile(path, prompts, table, rows.row_numbers, tuple(notes))
+    return ImagesFile(path, prompts.table(), table, rows.row_numbers, tuple(notes))
 
 
 def _existing_path(folder: Path, name: str) -> Path:

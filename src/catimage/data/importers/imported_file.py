@@ -74,7 +74,8 @@ def check_unique(
     Args:
         path: the file.
         table: the rows of the file.
-        keys: the columns that identify a row.
+        keys: the columns that identify a row. The first is ``candidate``, or it identifies the
+            prompt.
         row_numbers: the number of each row in messages, (n_rows,).
         advice: what the user can do besides removing a row, as the end of the message.
 
@@ -86,9 +87,9 @@ def check_unique(
         return
     second = int(duplicated.argmax())
     first = int((table[keys] == table.loc[second, keys]).all(axis=1).to_numpy().argmax())
-    values = [f"{key} {table[key][second]}" for key in keys if key != "prompt_id"]
-    if "prompt_id" in keys:
-        values.insert(0, "the same prompt")
+    values = [f"{key} {table[key][second]}" for key in keys]
+    if keys[0] != "candidate":
+        values[0] = "the same prompt"
     raise InputError(
         f"{path}: rows {row_numbers[first]} and {row_numbers[second]} both have"
         f" {', '.join(values)}. Remove one of them{advice}."

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from catimage.common.arrays import Ints
 from catimage.common.names import check_name
 from catimage.data.importers.columns import (
+    PromptTexts,
     bad_cell,
     parse_names,
     parse_numbers,
@@ -38,7 +39,7 @@ def is_long(rows: TextTable) -> bool:
     return "candidate" in rows.names or "value" in rows.names
 
 
-def long_scores(rows: TextTable, metric: str) -> tuple[pd.DataFrame, pd.DataFrame, Ints]:
+def long_scores(rows: TextTable, metric: str) -> tuple[PromptTexts, pd.DataFrame, Ints]:
     """Read a file with one score per row.
 
     Args:
@@ -46,28 +47,29 @@ def long_scores(rows: TextTable, metric: str) -> tuple[pd.DataFrame, pd.DataFram
         metric: the name of the metric if the file has no column ``metric``.
 
     Returns:
-        The prompts, the scores (without their version), and the row number of each score.
+        The prompts; the scores, with ``text`` (the position of the text of the prompt),
+        ``candidate``, ``metric``, ``seed`` and ``value``; and the row number of each score.
 
     Raises:
         InputError: a column is missing, or a prompt, name, seed or value is invalid.
     """
     rows.require("prompt", "candidate", "value")
-    ids, prompts = parse_prompts(rows)
+    prompts = parse_prompts(rows)
     table = pd.DataFrame(
         {
-            "prompt_id": ids,
+            "text": prompts.codes,
             "candidate": parse_names(rows, "candidate", slashes=True),
             "metric": parse_names(rows, "metric") if "metric" in rows.names else metric,
         }
     )
-    table["seed"] = parse_or_number_seeds(rows, table[["prompt_id", "candidate", "metric"]])
+    table["seed"] = parse_or_number_seeds(rows, table[["text", "candidate", "metric"]])
     table["value"] = parse_numbers(rows, "value")
     return prompts, table, rows.row_numbers
 
 
 def wide_scores(
     rows: TextTable, metric: str, candidates: Sequence[str] | None
-) -> tuple[pd.DataFrame, pd.DataFrame, Ints]:
+) -> tuple[PromptTexts, pd.DataFrame, Ints]:
     """Read a file with one column per candidate; an empty cell is a missing score.
 
     Args:
@@ -85,10 +87,10 @@ def wide_scores(
     rows.require("prompt")
     columns = candidate_columns(rows, candidates)
     rows.require(*columns)
-    ids, prompts = parse_prompts(rows)
-    keys = pd.DataFrame({"prompt_id": ids})
+    prompts = parse_prompts(rows)
+    keys = pd.DataFrame({"text": prompts.codes})
     keys["metric"] = parse_names(rows, "metric") if "metric" in rows.names else metric
-    keys["seed"] = parse_or_number_seeds(rows, keys[["prompt_id", "metric"]])
+    keys["seed"] = parse_or_number_seeds(rows, keys[["text", "metric"]])
     values = np.stack([_wide_values(rows, column) for column in columns], axis=1)
     row, column = np.nonzero(~np.isnan(values))
     table = keys.take(row).reset_index(drop=True)

@@ -17,7 +17,7 @@ from catimage.data.importers.score_shapes import (
     long_scores,
     wide_scores,
 )
-from catimage.data.importers.spellings import KEYS, merge_spellings
+from catimage.data.importers.spellings import merge_spellings
 from catimage.data.importers.tables import read_user_table
 from catimage.data.importers.text_table import TextTable
 from catimage.data.schema import SCORES
@@ -156,12 +156,13 @@ def parse_scores(
         prompts, scores, row_numbers = long_scores(rows, name)
     else:
         prompts, scores, row_numbers = wide_scores(rows, name, candidates)
-    check_unique(path, scores, KEYS, row_numbers, _REPEATS)
+    keys = ["text", "candidate", "seed", "metric"]
+    check_unique(path, scores, keys, row_numbers, _REPEATS)
     used = {*("prompt", "candidate", "seed", "metric", "value"), *scores["candidate"].unique()}
     notes = [*rows.ignored_note(used, IGNORED), *_default_notes(rows, scores, metric is not None)]
-    prompts, scores, merged = merge_spellings(path, prompts, scores, known)
-    table = scores.assign(version=VERSION)[SCORES.names]
-    return ScoresFile(path, prompts, table, row_numbers, (*notes, *merged))
+    table, scores, merged = merge_spellings(path, prompts, scores, known)
+    scores = scores.assign(version=VERSION)[SCORES.names]
+    return ScoresFile(path, table, scores, row_numbers, (*notes, *merged))
 
 
 def _default_notes(rows: TextTable, scores: pd.DataFrame, named: bool) -> list[str]:

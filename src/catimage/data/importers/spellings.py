@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from catimage.data.importers.columns import abbreviated
+from catimage.common.arrays import Ints
+from catimage.data.importers.columns import PromptTexts, abbreviated, repeated
 from catimage.data.prompts.identity import folded
 
 KEYS = ["prompt_id", "candidate", "seed", "metric"]
@@ -16,9 +19,9 @@ KEYS = ["prompt_id", "candidate", "seed", "metric"]
 
 
 def merge_spellings(
-    path: Path, prompts: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame | None = None
+    path: Path, prompts: PromptTexts, scores: pd.DataFrame, known: pd.DataFrame | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Replace prompts that are spellings of one text by the first of them, with all their scores.
+    """Replace texts that are spellings of one prompt by the first of them, with all their scores.
 
     Different spellings have different images. Their scores are therefore pooled: if two spellings
     have a score of the same candidate and seed, the scores of the later spelling become scores of
@@ -27,74 +30,62 @@ def merge_spellings(
 
     Args:
         path: the file, for the message.
-        prompts: the prompts of the file (``ImportedFile.prompts``).
-        scores: the scores of the file.
+        prompts: the prompts of the file.
+        scores: the scores of the file, with the column ``text``, the position of the text.
         known: the prompts of a workspace, whose spellings take precedence; by default, none.
 
     Returns:
-        The prompts, the scores, and a message if prompts of the file were merged.
+        The prompts (``ImportedFile.prompts``); the scores, with ``prompt_id`` instead of ``text``;
+        and a message if prompts of the file were merged.
     """
-    spelling = _spellings(prompts, known)
-    if not spelling:
-        return prompts, scores, []
-    texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-    table = _with_spelling(scores, spelling)
-    if known is not None:
-        texts |= dict(zip(known["prompt_id"], known["prompt"], strict=True))
-    ids = [spelling.get(identifier, identifier) for identifier in prompts["prompt_id"]]
-    renamed = prompts.assign(prompt_id=ids, prompt=[texts[i] for i in ids])
-    merged = renamed.drop_duplicates("prompt_id", ignore_index=True)
-    count = len(prompts) - len(merged)
+    ids, merged_texts = _merge(prompts, known)
+    codes = scores["text"].to_numpy()
+    table = scores.drop(columns="text").assign(prompt_id=repeated(ids, codes))
+    merged = replace(prompts, ids=ids, prompts=merged_texts).table()
+    count = len(prompts.texts) - len(merged)
     if not count:
         return merged, table, []
-    later, first = next((a, b) for a, b in spelling.items() if ids.count(b) > 1)
+    first_code = {identifier: code for code, identifier in reversed([*enumerate(ids)])}
+    later = np.array([first_code[identifier] != code for code, identifier in enumerate(ids)])
+    _renumber(table, later[codes], prompts.texts, codes)
+    position = int(later.argmax())
     note = (
         f"{path}: {count:,} {'prompts differ' if count > 1 else 'prompt differs'} from another"
-        " prompt of the file only in case or punctuation and"
-        f" {'are' if count > 1 else 'is'} merged with it, such as {abbreviated(texts[later])!r}"
-        f" with {abbreviated(texts[first])!r}."
+        " prompt of the file only in case, punctuation or white space and"
+        f" {'are' if count > 1 else 'is'} merged with it, such as"
+        f" {abbreviated(prompts.texts[position])!r} with"
+        f" {abbreviated(prompts.texts[first_code[ids[position]]])!r}."
     )
     return merged, table, [note]
 
 
-def _spellings(prompts: pd.DataFrame, known: pd.DataFrame | None) -> dict[str, str]:
-    """Return, by ``prompt_id`` of each prompt to replace, the id of the prompt that replaces it."""
+def _merge(prompts: PromptTexts, known: pd.DataFrame | None) -> tuple[list[str], list[str]]:
+    """Return the id and the text of the prompt that replaces each text of the file."""
+    known_texts: dict[str, str] = {}
+    if known is not None:
+        known_texts = dict(zip(known["prompt_id"], known["prompt"], strict=True))
     first: dict[str, str] = {}
-    for table in (known, prompts):
-        if table is not None:
-            for identifier, text in zip(table["prompt_id"], table["prompt"], strict=True):
-                first.setdefault(folded(text), identifier)
-    kept = set(known["prompt_id"]) if known is not None else set()
-    return {
-        identifier: first[form]
-        for identifier, form in zip(
-            prompts["prompt_id"], map(folded, prompts["prompt"]), strict=True
-        )
-        if first[form] != identifier and identifier not in kept
-    }
+    for identifier, text in (*known_texts.items(), *zip(prompts.ids, prompts.prompts, strict=True)):
+        first.setdefault(folded(text), identifier)
+    ids = [
+        identifier if identifier in known_texts else first[folded(text)]
+        for identifier, text in zip(prompts.ids, prompts.prompts, strict=True)
+    ]
+    texts = dict(zip(prompts.ids, prompts.prompts, strict=True)) | known_texts
+    return ids, [texts[identifier] for identifier in ids]
 
 
-def _with_spelling(scores: pd.DataFrame, spelling: dict[str, str]) -> pd.DataFrame:
-    """Replace the ids of the prompts, and the seeds of later spellings where scores collide."""
-    replaced = scores["prompt_id"].isin(list(spelling)).to_numpy()
-    ids = scores.loc[replaced, "prompt_id"]
-    table = scores.copy()
-    table.loc[replaced, "prompt_id"] = ids.map(spelling)
-    collisions = set(table.loc[table.duplicated(KEYS), "prompt_id"])
-    further = replaced & table["prompt_id"].isin(collisions).to_numpy()
+def _renumber(table: pd.DataFrame, later: Ints, texts: Sequence[str], codes: Ints) -> None:
+    """Change the seeds of later spellings of the prompts for which scores collide, in place."""
+    collisions = table.loc[table.duplicated(KEYS), "prompt_id"].unique()
+    further = later & table["prompt_id"].isin(collisions).to_numpy()
+    seeds = zip(codes[further], table.loc[further, "seed"], strict=True)
     table.loc[further, "seed"] = np.array(
-        [
-            _further_seed(identifier, seed)
-            for identifier, seed in zip(
-                scores.loc[further, "prompt_id"], scores.loc[further, "seed"], strict=True
-            )
-        ],
-        np.int64,
+        [_further_seed(texts[code], seed) for code, seed in seeds], np.int64
     )
-    return table
 
 
-def _further_seed(identifier: str, seed: int) -> int:
-    """Return a seed that is a hash of a seed and of the id of a spelling."""
-    digest = hashlib.sha256(f"{identifier}:{seed}".encode()).digest()
+def _further_seed(text: str, seed: int) -> int:
+    """Return a seed that is a hash of a spelling and a seed."""
+    digest = hashlib.sha256(f"{seed} {text}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
