@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from catimage.common.replacement import remove, remove_leftovers, replace, temporary_path
+
 STAGES = ("sample", "generate", "label", "validate", "train", "calibrate", "evaluate", "package")
 """The stages in the order in which they run."""
 
@@ -84,37 +86,26 @@ class Workspace:
 def replacing(path: Path) -> Iterator[Path]:
     """Replace the file or folder ``path`` if the ``with`` block succeeds.
 
+    A kill at any time leaves the old or the new version at ``path``. The new version is flushed to
+    disk before it gets the name.
+
     Yields:
         A temporary path in the same folder, to which the block writes the new content. At the end
-        of the block, the temporary path is renamed to ``path``. If the block raises an exception,
-        the temporary path is removed and ``path`` is unchanged.
+        of the block, it replaces ``path`` (:func:`catimage.common.replacement.replace`). If the
+        block raises an exception, the temporary path is removed and ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    _remove(new)
+    remove_leftovers(path.parent, path.name)
+    new = temporary_path(path)
     try:
         yield new
-        if path.is_dir():
-            path.rename(old)
-        new.replace(path)
+        replace(new, path)
     except OSError as error:
         if error.filename is None or str(error.filename).startswith(str(new)):
             error.filename = str(path)  # the name that the user knows
         raise
     finally:
-        _remove(new)
-        if old.exists() and not path.exists():
-            old.rename(path)
-        _remove(old)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder; do nothing if the path does not exist."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        remove(new)
 
 
 def check_writable(folder: Path, size: int = 0) -> None:

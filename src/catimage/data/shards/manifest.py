@@ -14,7 +14,7 @@ from pathlib import Path
 
 from catimage.common.files import damage_reported
 from catimage.data.shards.plan import PROTOCOL
-from catimage.data.shards.store import DamagedShard, read_keys, shard_path, sync_folder
+from catimage.data.shards.store import DamagedShard, read_keys, shard_path
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
@@ -39,11 +39,10 @@ class ShardEntry:
 
 
 def write_manifest(folder: Path, entries: Sequence[ShardEntry]) -> None:
-    """Write ``folder/manifest.json`` atomically, sorted by candidate and shard."""
+    """Write ``folder/manifest.json``, sorted by candidate and shard, atomically and to the disk."""
     rows = sorted((asdict(e) for e in entries), key=lambda e: (e["candidate"], e["shard"]))
     with replacing(folder / MANIFEST_NAME) as fresh:
         fresh.write_text(json.dumps({"protocol": PROTOCOL, "shards": rows}, indent=1) + "\n")
-    sync_folder(folder)
 
 
 def read_manifest(folder: Path) -> list[ShardEntry]:
@@ -63,9 +62,8 @@ def read_manifest(folder: Path) -> list[ShardEntry]:
 def delete_stale_files(folder: Path, entries: Sequence[ShardEntry]) -> int:
     """Delete temporary files and shards that are not in ``entries``; return their number."""
     listed = {shard_path(folder, e.shard) for e in entries}
-    stale = [
-        p for pattern in ("*.parquet", ".*.new") for p in folder.glob(pattern) if p not in listed
-    ]
+    patterns = ("*.parquet", ".*.new", ".*.old")
+    stale = [p for pattern in patterns for p in folder.glob(pattern) if p not in listed]
     for path in stale:
         path.unlink()
     return len(stale)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from catimage.common.replacement import sync_folder, temporary_path
 from catimage.data.schema import IMAGES
 from catimage.data.shards.plan import EarlierShard, ShardPlan
 
@@ -64,7 +65,7 @@ def write_shard(folder: Path, plan: ShardPlan, rows: pa.Table) -> str:
         {"plan": plan.name, "digest": digest, "recipe": plan.recipe}
     )
     path = shard_path(folder, plan.name)
-    fresh = folder / f".{plan.name}.{os.getpid()}.new"
+    fresh = temporary_path(path)
     try:
         with fresh.open("wb") as file:
             pq.write_table(
@@ -81,15 +82,6 @@ def write_shard(folder: Path, plan: ShardPlan, rows: pa.Table) -> str:
         fresh.unlink(missing_ok=True)
     sync_folder(folder)
     return digest
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk, so that renamed files survive a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_shard(folder: Path, name: str) -> tuple[pa.Table, str]:

@@ -1,0 +1,150 @@
+"""Replacement of several files: all or none, whatever happens."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from catimage.common import replacement, transaction
+from catimage.common.replacement import remove_leftovers
+from catimage.common.transaction import JOURNAL, complete, is_pending, replacing_together
+from catimage.errors import InputError
+from tests.common.kill_points import killed_before
+
+TARGETS = {"data/table": "file", "models/folder": "folder", "params.yaml": "file"}
+FOLDERS = (".", ".catimage", "data", "models", "reports")
+
+
+def content(root: Path) -> dict[str, str]:
+    """Return the text of every file that is no lock; the journal is included."""
+    return {
+        str(path.relative_to(root)): path.read_text()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.suffix != ".lock" and "staged" not in path.parts
+    }
+
+
+def prepare(root: Path) -> dict[Path, Path | None]:
+    """Write old versions, and new versions in the folder ``staged``.
+
+    One file is new, and one is to be removed.
+    """
+    for version in ("", "staged/"):
+        for name, kind in TARGETS.items():
+            path = root / f"{version}{name}" / ("a/b" if kind == "folder" else "")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(version)
+    (root / "staged" / "created").write_text("created")
+    (root / "reports").mkdir()
+    (root / "reports" / "outdated").write_text("outdated")
+    sources: dict[Path, Path | None] = {root / name: root / "staged" / name for name in TARGETS}
+    created = {root / "data" / "created": root / "staged" / "created"}
+    return sources | created | {root / "reports" / "outdated": None}
+
+
+OLD = {"data/table": "", "models/folder/a/b": "", "params.yaml": "", "reports/outdated": "outdated"}
+NEW = {
+    "data/created": "created",
+    "data/table": "staged/",
+    "models/folder/a/b": "staged/",
+    "params.yaml": "staged/",
+}
+
+
+def replace_all(root: Path, sources: dict[Path, Path | None]) -> None:
+    with replacing_together(root, sources, ["train"]):
+        pass
+
+
+def test_all_files_are_replaced_and_no_journal_remains(tmp_path: Path) -> None:
+    with replacing_together(tmp_path, prepare(tmp_path)):
+        assert is_pending(tmp_path)
+        assert content(tmp_path).items() >= NEW.items()
+    assert content(tmp_path) == NEW and not is_pending(tmp_path)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_kill_at_any_point_leaves_all_old_or_all_new_files(
+    tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(replacement, "_exchange", lambda first, second: False)
+    results, change, killed = [], 0, True
+    while killed:
+        change += 1
+        root = tmp_path / str(change)
+        sources = prepare(root)
+        killed = killed_before(change, lambda r=root, s=sources: replace_all(r, s))
+        committed: list[str] = []
+        completed = complete(root, committed.extend)
+        for folder in FOLDERS:
+            remove_leftovers(root / folder)
+        assert committed == (["train"] if completed else [])
+        results.append(content(root))
+    assert all(result in (OLD, NEW) for result in results)
+    assert results[0] == OLD and results[-1] == NEW
+    assert results == sorted(results, key=lambda result: result == NEW)
+
+
+def test_an_error_at_any_replacement_restores_the_old_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for failing in range(1, 6):
+        root, calls = tmp_path / str(failing), 0
+        sources = prepare(root)
+
+        def failing_swap(first: Path, second: Path, failing: int = failing) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise OSError("the disk is full")
+            replacement.swap(first, second)
+
+        monkeypatch.setattr(transaction, "swap", failing_swap)
+        with pytest.raises(OSError, match="full"), replacing_together(root, sources):
+            pytest.fail("the block must not run")
+        assert content(root) == OLD
+
+
+def test_an_error_in_the_block_restores_the_old_files(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing_together(tmp_path, prepare(tmp_path)):
+        raise KeyboardInterrupt
+    assert content(tmp_path) == OLD
+
+
+def test_a_failed_journal_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(transaction, "_write_journal", full)
+    with pytest.raises(OSError, match="full"), replacing_together(tmp_path, prepare(tmp_path)):
+        pytest.fail("the block must not run")
+    assert content(tmp_path) == OLD
+
+
+def test_a_journal_whose_new_versions_are_lost_is_reported(tmp_path: Path) -> None:
+    (tmp_path / ".catimage").mkdir()
+    (tmp_path / "table").write_text("old")
+    row = {"target": "table", "staged": ".table.new", "digest": "0"}
+    (tmp_path / JOURNAL).write_text(json.dumps({"replace": [row], "dvc_stages": []}))
+    with pytest.raises(InputError, match=r"table: a command was interrupted, and .* is missing"):
+        complete(tmp_path, lambda stages: None)
+    assert is_pending(tmp_path) and (tmp_path / "table").read_text() == "old"
+
+
+def test_completion_waits_for_a_process_that_is_still_replacing(tmp_path: Path) -> None:
+    replaced, finished = threading.Event(), []
+
+    def other() -> None:
+        replaced.wait(10)
+        finished.append(complete(tmp_path, lambda stages: None))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with replacing_together(tmp_path, prepare(tmp_path)):
+        replaced.set()
+        thread.join(0.3)
+        assert thread.is_alive() and not finished
+    thread.join(10)
+    assert finished == [False] and content(tmp_path) == NEW
