@@ -48,6 +48,10 @@ INVALID_POOLS = {
         _set("candidates", 2, "candidate", "mini-1"),
         r"candidates, row 3: the candidate 'mini-1' is already in row 1\. Rename or remove one",
     ),
+    "the name of a candidate is a path": (
+        _set("candidates", 2, "candidate", "../mini"),
+        r"candidates, row 3: the candidate '\.\./mini' is a path\. Rename it",
+    ),
     "negative cost": (
         _set("candidates", 1, "cost", -1),
         r"'candidates, row 2\.cost'.*greater than or equal to 0 \(found -1\)\. Correct it\.",

@@ -90,10 +90,10 @@ def add_candidate(
     workspace: WorkspaceOption = Path(),
     scores: Annotated[
         Path | None,
-        typer.Option(help="For imported scores: CSV with prompt,candidate,seed,metric,value."),
+        typer.Option(help="For imported scores: a file with prompt,candidate,seed,metric,value."),
     ] = None,
     costs: Annotated[
-        Path | None, typer.Option(help="For imported scores: CSV with candidate,cost,unit.")
+        Path | None, typer.Option(help="For imported scores: a file with candidate,cost,unit.")
     ] = None,
     score_all_splits: Annotated[
         bool,

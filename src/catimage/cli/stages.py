@@ -53,7 +53,7 @@ def evaluate(
     scores: Annotated[
         Path | None,
         typer.Option(
-            help="A CSV file of scores: evaluate on all of its prompts, and write reports/other/."
+            help="A file of scores: evaluate on all of its prompts, and write reports/other/."
         ),
     ] = None,
     check: Annotated[

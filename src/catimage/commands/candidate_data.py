@@ -151,7 +151,7 @@ def _read_costs(name: str, unit: str, path: Path | None) -> pd.DataFrame:
     if path is None:
         if unit != ANY_UNIT:
             raise InputError(
-                f"--costs: the option is missing, and {name!r} needs a cost in {unit!r}. Give a CSV"
+                f"--costs: the option is missing, and {name!r} needs a cost in {unit!r}. Give a"
                 " file with the columns candidate,cost,unit."
             )
         return candidates_table(pd.DataFrame({"candidate": [name], "cost": 1.0, "unit": ANY_UNIT}))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from catimage.common.names import folder_name
 from catimage.errors import InputError, nearest
@@ -15,7 +15,7 @@ MAX_GATE_SHARE = 0.5
 
 
 class EncoderParams(Section):
-    """The text encoder of the router.
+    """The text encoder of the router. A text, the model, stands for ``{model: text}``.
 
     Attributes:
         model: an open_clip model name, ``local-dir:FOLDER``,
@@ -27,6 +27,11 @@ class EncoderParams(Section):
     model: str = "tiny"
     weights: str = ""
     revision: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, encoder: Any) -> Any:
+        return {"model": encoder} if isinstance(encoder, str) else encoder
 
     @property
     def name(self) -> str:
@@ -56,7 +61,7 @@ class FileSource(Section):
 
     Attributes:
         kind: ``file``.
-        path: a csv, tsv, jsonl or parquet file, or a txt file with one prompt per line.
+        path: a csv, tsv, jsonl, json or parquet file, or a txt file with one prompt per line.
         column: name of the column with the prompts; ignored for a txt file.
         limit: maximum number of prompts; None for all prompts of the file.
     """
@@ -65,6 +70,24 @@ class FileSource(Section):
     path: str
     column: str = "prompt"
     limit: int | None = Field(None, ge=1)
+
+
+SOURCE_KINDS = ("scenes", "file")
+"""The values of ``kind`` of a prompt source."""
+
+
+def _source_kind(source: Any) -> str:
+    """Return the kind of a source; without ``kind``, a source with ``path`` is a file."""
+    if isinstance(source, Section):
+        return str(getattr(source, "kind", ""))
+    keys = source if isinstance(source, dict) else {}
+    return str(keys.get("kind") or ("file" if "path" in keys else "scenes"))
+
+
+Source = Annotated[
+    Annotated[SceneSource, Tag("scenes")] | Annotated[FileSource, Tag("file")],
+    Discriminator(_source_kind),
+]
 
 
 class SampleParams(Section):
@@ -80,7 +103,7 @@ class SampleParams(Section):
             10% each. 0 for no such split.
     """
 
-    sources: tuple[SceneSource | FileSource, ...] = Field((SceneSource(),), min_length=1)
+    sources: tuple[Source, ...] = Field((SceneSource(),), min_length=1)
     max_similarity: float = Field(0.75, gt=0, le=1)
     max_prompt_length: int = Field(2000, ge=1)
     gate_share: float = Field(0.1, ge=0, le=MAX_GATE_SHARE)

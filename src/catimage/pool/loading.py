@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from catimage.errors import InputError, error_summary, nearest
+from catimage.common.names import check_name
+from catimage.common.schema_errors import first_problem
+from catimage.common.yaml_files import read_yaml
+from catimage.errors import InputError, nearest
 from catimage.pool.registry import (
     DEFAULT_KIND,
     kind_class,
@@ -21,8 +22,6 @@ from catimage.pool.spec import Candidate, GeneratorSpec, Pool
 
 PACKAGED = Path(__file__).parents[1] / "pools"
 """The folder of the pools in the package. A workspace's own pools take precedence."""
-
-_MAX_VALUE_LENGTH = 60
 
 
 def load_pool(name_or_file: str, workspace_pools: Path | None = None) -> Pool:
@@ -81,20 +80,8 @@ def find_pool_file(name_or_file: str, workspace_pools: Path | None) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that contains a mapping.
-
-    As in params.yaml, numbers are those of YAML 1.2 (``85e-5``), and a duplicate key is an error.
-    """
-    try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        reason = f"{line}{error.problem or error.context}"
-        raise InputError(f"{path}: invalid YAML ({reason}). Correct the file.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: invalid YAML ({error_summary(error)}). Correct the file."
-        ) from error
+    """Read a YAML file that contains a mapping."""
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         keys = ", ".join(Pool.model_fields)
         raise InputError(f"{path}: is not a mapping. Write the keys {keys}.")
@@ -126,6 +113,7 @@ def _check_pool(pool: Pool, path: Path) -> None:
                 f"{where}: the candidate {candidate.candidate!r} is already in row"
                 f" {rows[candidate.candidate]}. Rename or remove one."
             )
+        check_name(candidate.candidate, f"{where}: the candidate", slashes=True)
         rows[candidate.candidate] = row
         _check_name(candidate.generator, list(pool.generators), "generator", where)
         _check_settings(pool, candidate, where)
@@ -185,18 +173,9 @@ def _validation_message(error: ValidationError, schema: type[BaseModel], prefix:
         return _unknown_key(key, location[-1], list(schema.model_fields))
     if first["type"] == "missing":
         return f"the key {key!r} is missing. Add it."
-    problem = first["msg"][0].lower() + first["msg"][1:]
-    return f"key {key!r}: {problem} (found {_shortened(first['input'])}). Correct it."
+    return f"key {key!r}: {first_problem(error)}. Correct the value."
 
 
 def _unknown_key(key: str, name: str, keys: list[str]) -> str:
     """Return the problem and its fix for an unknown key; ``name`` is the key without its prefix."""
     return f"unknown key {key!r}{nearest(name, keys)}. The keys are {', '.join(keys)}."
-
-
-def _shortened(value: Any) -> str:
-    """Return the representation of a value, shortened for an error message."""
-    text = repr(value)
-    if len(text) <= _MAX_VALUE_LENGTH:
-        return text
-    return text[: _MAX_VALUE_LENGTH - 3] + "..."
