@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +139,7 @@ def _write(
 def _write_shards(reader: _ImageReader, folder: Path, shard_images: int) -> list[ShardEntry]:
     """Write the shards of each candidate, ordered by prompt and then by seed."""
     file, entries = reader.file, []
+    texts = dict(zip(file.prompts["prompt_id"], file.prompts["prompt"], strict=True))
     ids = pd.Index(file.prompts["prompt_id"])
     table = file.table.assign(
         position=range(len(file.table)), order=ids.get_indexer(pd.Index(file.table["prompt_id"]))
@@ -151,7 +152,7 @@ def _write_shards(reader: _ImageReader, folder: Path, shard_images: int) -> list
                 images = reader.read_all(rows.iloc[start : start + shard_images])
                 bar.update(min(shard_images, len(rows) - start))
                 if len(images):
-                    candidate_entries.append(_write_shard(images, file, folder))
+                    candidate_entries.append(_write_shard(images, texts, folder))
             if not candidate_entries:
                 raise InputError(
                     f"{file.path}: the candidate {candidate!r} has no valid image. Correct or"
@@ -161,7 +162,7 @@ def _write_shards(reader: _ImageReader, folder: Path, shard_images: int) -> list
     return entries
 
 
-def _write_shard(rows: pd.DataFrame, file: ImagesFile, folder: Path) -> ShardEntry:
+def _write_shard(rows: pd.DataFrame, texts: Mapping[str, str], folder: Path) -> ShardEntry:
     """Write one shard and return its manifest entry.
 
     The plan, which determines the name of the shard, contains a digest of the images, because
@@ -169,12 +170,11 @@ def _write_shard(rows: pd.DataFrame, file: ImagesFile, folder: Path) -> ShardEnt
     """
     table = pa.Table.from_pandas(rows[IMAGES.names], schema=IMAGES, preserve_index=False)
     table, candidate = table.replace_schema_metadata(None), str(rows["candidate"].iloc[0])
-    texts = file.prompts.set_index("prompt_id")["prompt"]
     plan = ShardPlan(
         candidate,
         {"imported": digest_of(table)},
         0,
-        tuple((i, str(texts[i])) for i in rows["prompt_id"].unique()),
+        tuple((i, texts[i]) for i in rows["prompt_id"].unique()),
         tuple(sorted(int(seed) for seed in rows["seed"].unique())),
         batch_size=1,
         encoding="as imported",

@@ -64,6 +64,25 @@ def test_a_complete_prompt_has_equally_many_images_of_every_candidate(folder):
     assert (n_images, rows.tolist()) == (0, [])
 
 
+class CountingSet(set):
+    """A set that counts membership tests and cannot be iterated over."""
+
+    tests = 0
+
+    def __contains__(self, element):
+        self.tests += 1
+        return super().__contains__(element)
+
+    __iter__ = None
+
+
+def test_reading_a_shard_takes_time_in_its_rows_not_in_the_number_of_prompts(folder):
+    prompts = CountingSet([f"prompt {i}" for i in range(1000)])
+    for entry in read_manifest(folder):
+        read_rows(folder, entry, ["seed"], prompts)
+    assert prompts.tests == 6
+
+
 def test_rows_of_other_prompts_are_not_read(folder):
     entry, columns = read_manifest(folder)[0], ["seed", "prompt_id"]
     assert read_rows(folder, entry, columns, {"y", "new"}).to_pydict() == {
