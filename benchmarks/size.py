@@ -19,7 +19,19 @@ from benchmarks.measure import Row
 PROMPTS = 20_000
 CANDIDATES = {"cheap": 1, "middle": 2, "expensive": 4}
 """The cost of each candidate."""
-WORDS = ("cat", "dog", "ring", "cube", "red", "blue", "small", "large", "glass", "river", "city")
+VOCABULARY = (
+    "cat",
+    "dog",
+    "ring",
+    "cube",
+    "red",
+    "blue",
+    "small",
+    "large",
+    "glass",
+    "river",
+    "city",
+)
 STAGES = ("validate", "train", "calibrate", "evaluate")
 
 
@@ -70,7 +82,7 @@ def _write_scores(path: Path, own_seeds: bool) -> None:
         writer = csv.writer(file)
         writer.writerow(["prompt", "candidate", "seed", "metric", "value"])
         for i in range(PROMPTS):
-            prompt = f"{' '.join(rng.sample(WORDS, 5))} number {i}"
+            prompt = f"{' '.join(rng.sample(VOCABULARY, 5))} number {i}"
             for k, candidate in enumerate(CANDIDATES):
                 seed = rng.randrange(2**32) if own_seeds else 0
                 writer.writerow([prompt, candidate, seed, "quality", rng.random() + 0.1 * k])

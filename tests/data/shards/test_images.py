@@ -89,8 +89,8 @@ def test_rows_of_other_prompts_are_not_read(folder):
         "seed": [1, 0],
         "prompt_id": ["y", "y"],
     }
-    nothing = read_rows(folder, entry, columns, {"new"})
-    assert (nothing.num_rows, nothing.column_names) == (0, columns)
+    empty = read_rows(folder, entry, columns, {"new"})
+    assert (empty.num_rows, empty.column_names) == (0, columns)
 
 
 def test_a_damaged_shard_is_reported(folder):
