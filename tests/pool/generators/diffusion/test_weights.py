@@ -1,10 +1,12 @@
 """Files, revisions and definitions of weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from catimage.commands.pool_check import check_rows
 from catimage.errors import InputError
 from catimage.pool.generators.diffusion.classes import diffusers_class
 from catimage.pool.generators.diffusion.weights import config_folder
@@ -99,3 +101,28 @@ def test_the_message_for_an_unknown_class_suggests_the_nearest_class(tmp_path: P
         InputError, match=r"\.scheduler: .* \(did you mean 'EulerDiscreteScheduler'\?\)"
     ):
         diffusers_class(spec, "scheduler", "EulerDiscretScheduler", "Scheduler")
+
+
+NO_HUB_ID = {
+    "weights": {"weights": "./models/sdxl/v1", "revision": "main"},
+    "lora.weights": {"lora": {"weights": "../adapters/a", "revision": "main"}},
+    "parts.unet.weights": {"parts": {"unet": {"weights": "/models/a/b", "revision": "main"}}},
+}
+
+
+@pytest.mark.parametrize(("key", "changes"), NO_HUB_ID.items())
+def test_a_missing_folder_with_a_revision_is_not_taken_for_a_hub_id(
+    key: str, changes: dict[str, object], tmp_path: Path, miniature_pool: Path
+):
+    pool = _pool(tmp_path, **{"weights": str(miniature_pool.parent / "sd"), **changes})
+    kind = kind_of(pool.generators["mini"], pool.folder)
+    problem = check_rows(str(pool.file), None)[0]["problem"]
+    for message in (problem, _error(kind.identity), _error(lambda: kind.prepare([], "cpu"))):
+        assert message.startswith(f"{pool.file}: generators.mini.{key}: there is no folder ")
+        assert "is not a hub id, which has the form OWNER/NAME" in message
+
+
+def _error(function: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        function()
+    return str(caught.value)

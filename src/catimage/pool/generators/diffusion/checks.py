@@ -41,6 +41,9 @@ def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> PipelineC
     pipeline = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
     parts = components(spec, folder)
     _check_lora(spec, parts, folder)
+    for name, part in parts.items():
+        if (part.folder / "config.json").is_file():
+            part_class(spec, name, part.part_class)
     _check_memory(spec, sum(weight_bytes(spec, name, part) for name, part in parts.items()), device)
     denoisers = [_denoiser_class(spec, name, parts[name]) for name in DENOISERS if name in parts]
     scheduler = parts["scheduler"]

@@ -154,7 +154,8 @@ class DiffusionGenerator:
     ) -> tuple[np.ndarray, list[bool]]:
         """Return floating-point images (n, size, size, 3), and whether each of them is flagged."""
         spec = self.spec.with_settings_of(candidate)
-        text = self._text_arguments(spec, prompts, encoded)
+        with _settings_named_in_errors(spec):
+            text = self._text_arguments(spec, prompts, encoded)
         self._memory.load(self.modules)
         self.pipeline.scheduler = new_scheduler(spec, self._scheduler)
         with caching(spec, self.pipeline, candidate.steps), _settings_named_in_errors(spec):

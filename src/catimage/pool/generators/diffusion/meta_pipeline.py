@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -210,4 +211,7 @@ def _build_model(model: _Model) -> Any:
     """Build a model from its configuration."""
     if hasattr(model.cls, "load_config"):  # a model of diffusers
         return model.cls.from_config(model.cls.load_config(model.folder)).eval()
-    return model.cls(model.cls.config_class.from_pretrained(model.folder)).eval()
+    config = model.cls.config_class.from_pretrained(model.folder)
+    if "empty_init" in signature(model.cls.__init__).parameters:
+        return model.cls(config, empty_init=False).eval()  # ChatGLM: else its tensors are not meta
+    return model.cls(config).eval()
