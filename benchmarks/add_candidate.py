@@ -22,7 +22,8 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import Row
 from catimage.common.arrays import Floats, Ints
-from catimage.data.importers.scores import parse_costs, parse_scores
+from catimage.data.importers.costs import parse_costs
+from catimage.data.importers.scores import parse_scores
 from catimage.data.score_rows import ScoreRows
 from catimage.estimators.build import build_estimator
 from catimage.estimators.context import EstimatorContext

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +13,15 @@ from catimage.cli import experiments, stages
 from catimage.cli.options import (
     CostsOption,
     JsonOption,
+    ReplaceOption,
     SetOption,
     WorkspaceOption,
+    decoded,
     load_workspace,
     print_rows,
 )
+from catimage.cli.os_errors import os_error_message
+from catimage.cli.route import route
 from catimage.errors import InputError
 
 app = typer.Typer(
@@ -39,22 +41,28 @@ for stage_command in stages.COMMANDS:
 app.command()(experiments.compare)
 app.command()(experiments.run)
 app.command("add-candidate")(experiments.add_candidate)
+app.command()(route)
 
 
 @app.command("import-scores")
 def import_scores(
     scores: Annotated[
-        Path, typer.Argument(help="CSV with the columns prompt,candidate,seed,metric,value.")
+        Path,
+        typer.Argument(
+            help="A csv, tsv, jsonl, json or parquet file with the columns"
+            " prompt,candidate,seed,metric,value, or a prompt and one column per candidate."
+        ),
     ],
     workspace: WorkspaceOption = Path(),
     costs: CostsOption = None,
+    replace: ReplaceOption = False,
     set_: SetOption = None,
 ) -> None:
     """Create a workspace from existing scores."""
     from catimage.commands.import_scores import run
     from catimage.workspace import Workspace
 
-    run(Workspace(workspace), scores, costs, set_ or [])
+    run(Workspace(workspace), scores, costs, set_ or [], replace)
 
 
 @app.command("import-images")
@@ -62,52 +70,21 @@ def import_images(
     images_csv: Annotated[
         Path,
         typer.Argument(
-            metavar="IMAGES.csv", help="CSV with the columns prompt,candidate,seed,path."
+            metavar="IMAGES",
+            help="A csv, tsv, jsonl, json or parquet file with the columns"
+            " prompt,candidate,seed,path.",
         ),
     ],
     workspace: WorkspaceOption = Path(),
     costs: CostsOption = None,
+    replace: ReplaceOption = False,
     set_: SetOption = None,
 ) -> None:
     """Create a workspace from existing images; the next stage is label."""
     from catimage.commands.import_images import run
     from catimage.workspace import Workspace
 
-    run(Workspace(workspace), images_csv, costs, set_ or [])
-
-
-@app.command()
-def route(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")],
-    workspace: WorkspaceOption = Path(),
-    budget: Annotated[
-        float | None,
-        typer.Option(help="The largest mean cost per image, in the cost unit of the router."),
-    ] = None,
-    lam: Annotated[
-        float | None,
-        typer.Option("--lambda", help="The weight of cost, in quality per unit of cost."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print the candidate that the router chooses for each prompt."""
-    from catimage.router import Router
-
-    if lam is not None and not math.isfinite(lam):
-        raise InputError(f"--lambda {lam}: must be a finite number. Give a number of 0 or more.")
-    router = Router.load(workspace / "models" / "router")
-    decisions = router.route(prompts, lam=lam, budget=budget)
-    if as_json:
-        rows = [dataclasses.asdict(decision) for decision in decisions]
-        for row in rows:
-            row["lambda"] = row.pop("lam")
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    for decision in decisions:
-        typer.echo(
-            f"{decision.candidate}  cost {decision.cost:.4g} {router.cost_unit}  predicted"
-            f" {router.metric} {decision.predicted_quality:.4g}  {decision.prompt}"
-        )
+    run(Workspace(workspace), images_csv, costs, set_ or [], replace)
 
 
 @app.command()
@@ -179,7 +156,7 @@ def score(
 
     _, params = load_workspace(workspace, None)
     names = [name.strip() for name in metrics.split(",")]
-    print_rows(score_rows(images, prompt, names, params), as_json)
+    print_rows(score_rows(images, decoded("--prompt", prompt), names, params), as_json)
 
 
 @app.command()
@@ -193,11 +170,24 @@ def register(workspace: WorkspaceOption = Path()) -> None:
 
 
 def main() -> None:
-    """Run the command line; print an ``InputError`` on standard error and exit with status 2."""
+    """Run the command line.
+
+    An ``InputError``, or an error of the operating system that the user can fix, is printed on
+    standard error, and the exit status is 2.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a prompt may not fit the encoding of the output
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:
         print(f"catimage: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        message = os_error_message(error)
+        if message is None:
+            raise
+        print(f"catimage: {message}", file=sys.stderr)
         sys.exit(2)
 
 

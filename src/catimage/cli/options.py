@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,9 +52,64 @@ def load_workspace(workspace: Path, settings: list[str] | None) -> tuple[Workspa
     from catimage.params import load_params
     from catimage.workspace import Workspace
 
+    check_folder(workspace)
+    texts = None if settings is None else [decoded("--set", setting) for setting in settings]
+    return Workspace(workspace), load_params(workspace / "params.yaml", texts)
+
+
+def check_folder(workspace: Path) -> None:
+    """Check that the folder of a workspace exists.
+
+    Raises:
+        InputError: it does not exist.
+    """
     if not workspace.is_dir():
         raise InputError(f"--workspace {workspace}: folder not found. Create it, or give another.")
-    return Workspace(workspace), load_params(workspace / "params.yaml", settings)
+
+
+def decoded(name: str, text: str) -> str:
+    """Return an argument as text in UTF-8, whatever the locale is.
+
+    Python decodes arguments by the locale, and keeps bytes that it cannot decode as surrogates.
+
+    Args:
+        name: the name of the argument, for the message.
+        text: the argument.
+
+    Raises:
+        InputError: the bytes of the argument are not UTF-8.
+    """
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError as error:
+        raise InputError(f"{name}: not valid UTF-8. Write the text in UTF-8.") from error
+
+
+def finite_number(name: str, text: str | None) -> float | None:
+    """Return the value of an option that has to be a finite number; None if it is omitted.
+
+    Raises:
+        InputError: it is not a finite number.
+    """
+    try:
+        number = None if text is None else float(text)
+    except ValueError:
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        raise InputError(f"{name} {text}: must be a finite number. Correct it.")
+    return number
+
+
+def whole_number(name: str, text: str | None) -> int | None:
+    """Return the value of an option that has to be a whole number; None if it is omitted.
+
+    Raises:
+        InputError: it is not a whole number.
+    """
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        raise InputError(f"{name} {text}: must be a whole number. Correct it.") from None
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -35,8 +35,11 @@ def match_line(document: dict[str, Any]) -> str:
             f"Lambda {lam} was {certified} to match the best single candidate, {best}, at {cost},"
             f" but is worse on the test split: {gain}."
         )
+    costs_more = match["cost_ratio"] is not None and match["cost_ratio"] >= 1
+    claim = "The router is certified to match" if costs_more else "The router matches"
+    only = "only " if costs_more else ""
     result = f"gains {gain}" if verdict(match["interval"]) == "better" else f"differs by {gain}"
     return (
-        f"The router matches the best single candidate, {best}, at {cost}: lambda {lam} is"
-        f" {certified}, and {result} on the test split."
+        f"{claim} the best single candidate, {best}, {only}at {cost}: lambda {lam} is {certified},"
+        f" and {result} on the test split."
     )

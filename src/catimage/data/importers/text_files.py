@@ -32,15 +32,27 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: the file does not exist, cannot be read, is not UTF-8, or is empty.
     """
-    data = read_bytes(path)
+    return decode_text(read_bytes(path), str(path))
+
+
+def decode_text(data: bytes, where: str) -> str:
+    """Return bytes as text, see :func:`read_text`.
+
+    Args:
+        data: the bytes.
+        where: the name of the file, or another origin, for messages.
+
+    Raises:
+        InputError: the bytes are not UTF-8, or the text is empty.
+    """
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(
-            f"{path}: row {line} is not {'UTF-16' if utf16 else 'UTF-8'}. Save the file as UTF-8."
+            f"{where}: row {line} is not {'UTF-16' if utf16 else 'UTF-8'}. Save the file as UTF-8."
         ) from error
     if not text.strip():
-        raise InputError(f"{path}: the file is empty. Add at least one row.")
+        raise InputError(f"{where}: the file is empty. Add at least one row.")
     return text
