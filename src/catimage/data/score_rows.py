@@ -135,9 +135,10 @@ class ScoreRows:
 
     def _sums(self, values: Floats) -> Floats:
         """Return the sum of ``values`` (n_scores,) over the scores of each label."""
-        label, (n_prompts, n_candidates) = self.prompt * self.shape[1] + self.candidate, self.shape
+        n_prompts, n_candidates = self.shape
+        label = self.prompt * n_candidates + self.candidate
         sums = np.bincount(label, values, minlength=n_prompts * n_candidates)
-        return sums.reshape(self.shape)
+        return np.asarray(sums, np.float64).reshape(self.shape)
 
     def _slots(self) -> Ints:
         """Return the position of each score on the third axis of :meth:`by_seed`, (n_scores,)."""
