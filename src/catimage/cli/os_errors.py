@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 _MESSAGES = {
     errno.ENOSPC: ("no space is left on the disk", "Free space, and run the command again"),
@@ -28,6 +29,8 @@ _MESSAGES = {
     ),
 }
 """The problem and its fix by error number."""
+_NUMBER = re.compile(r"\[Errno (\d+)\]")
+"""The error number in the text of a ``shutil.Error``, which contains several errors as text."""
 
 
 def os_error_message(error: OSError) -> str | None:
@@ -36,9 +39,12 @@ def os_error_message(error: OSError) -> str | None:
     Args:
         error: an error of the operating system.
     """
-    if error.errno not in _MESSAGES:
+    code = error.errno
+    if code is None and (number := _NUMBER.search(str(error.args))):  # shutil.copytree
+        code = int(number[1])
+    if code not in _MESSAGES:
         return None
-    problem, fix = _MESSAGES[error.errno]
+    problem, fix = _MESSAGES[code]
     name = error.filename
     path = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) else ""
     return f"{path}{problem}. {fix}."

@@ -103,7 +103,7 @@ def remove(path: Path) -> None:
     """Remove a file, a link or a folder; do nothing if the path does not exist."""
     if _is_folder(path):
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):  # on a read-only file system, unlink fails for any path
         path.unlink(missing_ok=True)
 
 

@@ -1,0 +1,212 @@
+"""Full disks, read-only workspaces and other errors of the operating system.
+
+The file systems are real: a small tmpfs and a read-only bind mount in a namespace of mounts.
+"""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from catimage.cli import app
+from catimage.cli.os_errors import os_error_message
+from catimage.stages import evaluate
+from catimage.workspace import check_writable, replacing
+from tests.trained_workspace import train_workspace
+
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
+COMMANDS = """
+import contextlib, io, json, sys
+from catimage.cli.app import main
+results = []
+for command in json.loads(sys.argv[1]):
+    sys.argv, status, err = ["catimage", *command], 0, io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code
+    results.append([status, err.getvalue()])
+print("RESULTS" + json.dumps(results))
+"""
+"""Runs several command lines in one process, and prints their exit statuses and messages."""
+
+
+def can_mount():
+    """Return whether this user may mount file systems in a namespace."""
+    if shutil.which("unshare") is None:
+        return False
+    command = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="needs a user namespace that may mount")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """The folder of an evaluated workspace."""
+    workspace, params = train_workspace(
+        tmp_path_factory.mktemp("evaluated"), evaluate={"bootstrap": 100}
+    )
+    evaluate.run(workspace, params)
+    return workspace.root
+
+
+def run_commands(prepare, folder, commands):
+    """Run commands in a namespace after the shell command ``prepare``.
+
+    Returns:
+        The exit status and the last line on standard error of each command, and the names and
+        contents of the files in ``folder`` before and after the commands.
+    """
+    listing = f"(cd {folder} && find . -type f ! -path './.catimage/*' -exec md5sum {{}} + | sort)"
+    code, arguments = folder.parent / "commands.py", json.dumps(commands)
+    code.write_text(COMMANDS)
+    script = f"{prepare} && {listing} && {sys.executable} {code} '{arguments}' && "
+    done = subprocess.run(
+        [*NAMESPACE, "bash", "-c", script + listing],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "MLFLOW_TRACKING_URI": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    before, results = done.stdout.split("RESULTS")
+    results, after = results.split("\n", 1)
+    return json.loads(results), before, after
+
+
+def one_line_messages(results):
+    """Return the messages of failed commands; each must be one line."""
+    assert [status for status, _ in results] == [2] * len(results), results
+    messages = [error.strip().splitlines() for _, error in results]
+    assert [lines for lines in messages if len(lines) != 1] == []
+    return [lines[0] for lines in messages]
+
+
+@needs_mount
+def test_a_full_disk_is_reported_in_one_sentence_and_nothing_is_lost(evaluated, tmp_path):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    prepare = (
+        f"mount -t tmpfs -o size=1200k tmpfs {folder} && cp -r {evaluated}/. {folder}"
+        f" && (dd if=/dev/zero of={folder}/fill bs=1k 2>/dev/null; true)"
+    )
+    w = ["--workspace", str(folder)]
+    commands = [[name, *w] for name in ("train", "calibrate", "evaluate")]
+    commands.append(["evaluate", *w, "--set", "evaluate.bootstrap=101"])
+    results, before, after = run_commands(prepare, folder, commands)
+    written = ["models/estimators", "models/router", "reports/", "params.yaml"]
+    for message, path in zip(one_line_messages(results), written, strict=True):
+        assert message.startswith(f"catimage: {folder / path}"), message
+        assert message.endswith(
+            ": no space is left on the disk. Free space, and run the command again."
+        )
+    assert after == before
+    assert "params.yaml" in before
+
+
+@needs_mount
+def test_a_read_only_workspace_can_be_used_and_is_reported_by_every_command_that_writes(
+    evaluated, tmp_path
+):
+    folder = tmp_path / "read-only"
+    shutil.copytree(evaluated, folder)
+    prepare = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+    w = ["--workspace", str(folder)]
+    commands = [["route", "plain amber", *w], ["train", *w], ["calibrate", *w]]
+    commands.append(["validate", *w, "--set", "budget=50%"])
+    (routed, *results), before, after = run_commands(prepare, folder, commands)
+    assert routed == [0, ""]
+    written = ["models/estimators", "models/router", "params.yaml"]
+    for message, path in zip(one_line_messages(results), written, strict=True):
+        assert message == (
+            f"catimage: {folder / path}: the file system is read-only. Make it writable, or copy"
+            " the workspace to another file system."
+        )
+    assert after == before
+
+
+def test_a_limit_of_the_size_of_files_is_reported(evaluated, tmp_path):
+    """The effect of a full disk without mounting one: no file may be larger than 1 kB."""
+    folder = tmp_path / "limited"
+    shutil.copytree(evaluated, folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    code = tmp_path / "commands.py"
+    code.write_text(COMMANDS)
+    commands = json.dumps([["train", "--workspace", str(folder)]])
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} {code} '{commands}'"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    ((status, message),) = json.loads(done.stdout.partition("RESULTS")[2])
+    assert status == 2
+    assert message.startswith(
+        f"catimage: {folder}/models/estimators: the file would be larger than"
+    )
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.EACCES, "permission denied. Change the permissions"),
+        (errno.EPERM, "permission denied. Change the permissions"),
+        (errno.EDQUOT, "the disk quota is used up. Free space"),
+        (errno.EROFS, "the file system is read-only. Make it writable"),
+        (errno.EISDIR, "is a folder, not a file. Rename or remove it"),
+        (errno.ENOTDIR, "a part of the path is a file, not a folder. Correct the path"),
+    ],
+)
+def test_errors_that_the_user_can_fix_are_sentences_with_the_path(code, words):
+    error = OSError(code, os.strerror(code), "w/data/scores.parquet")
+    assert os_error_message(error).startswith(f"w/data/scores.parquet: {words}")
+
+
+def test_other_errors_are_not_hidden():
+    assert os_error_message(OSError(errno.ECHILD, "no child", "x")) is None
+    assert os_error_message(OSError("without a number")) is None
+
+
+def test_the_errors_of_a_copied_folder_are_recognised():
+    """``shutil.copytree`` raises one error without a number that lists the errors of all files."""
+    copied = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+    copied.filename = "models/router"
+    assert os_error_message(copied).startswith("models/router: no space is left on the disk.")
+
+
+def test_the_command_line_prints_the_sentence_and_exits_with_status_2(monkeypatch, capsys):
+    def full():
+        raise OSError(errno.ENOSPC, "full", "w/reports")
+
+    monkeypatch.setattr(app, "app", full)
+    with pytest.raises(SystemExit) as error:
+        app.main()
+    assert error.value.code == 2
+    assert capsys.readouterr().err == (
+        "catimage: w/reports: no space is left on the disk. Free space, and run the command"
+        " again.\n"
+    )
+
+
+def test_the_message_names_the_file_and_not_its_temporary_name(tmp_path):
+    for target in (tmp_path / "file", tmp_path / "folder"):
+        with pytest.raises(OSError) as error, replacing(target) as new:
+            raise OSError(errno.ENOSPC, "full", str(new / "part") if "folder" in str(new) else None)
+        assert error.value.filename == str(target)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_without_enough_space_is_not_writable(tmp_path):
+    check_writable(tmp_path, 1)
+    with pytest.raises(OSError) as error:
+        check_writable(tmp_path, 2**62)
+    assert error.value.errno == errno.ENOSPC
+    assert not any(tmp_path.iterdir())
