@@ -5,10 +5,10 @@ import pytest
 
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.build import build_estimator, in_dependency_order
+from catimage.estimators.build import BUILDERS, build_estimator, in_dependency_order
 from catimage.estimators.context import EstimatorContext
 from catimage.estimators.fitting import fit
-from catimage.params import EncoderParams, EstimatorParams
+from catimage.params import ESTIMATOR_KINDS, EncoderParams, EstimatorParams
 from catimage.scenes.grammar import sample_scene
 
 
@@ -74,9 +74,11 @@ def test_stored_embeddings_are_used_and_not_saved_with_the_estimator(data, tmp_p
     assert store.load(tmp_path / "knn")[0].named_steps["features"].stored is None
 
 
-def test_unknown_kinds_and_settings_are_rejected_with_a_suggestion():
-    with pytest.raises(InputError, match=r"unknown kind 'rigde' .did you mean 'ridge'"):
-        built("rigde")
+def test_every_kind_of_the_parameters_has_a_builder():
+    assert sorted(BUILDERS) == sorted(ESTIMATOR_KINDS)
+
+
+def test_unknown_settings_are_rejected_with_a_suggestion():
     with pytest.raises(InputError, match=r"mine: unknown setting 'alhpa' .did you mean 'alpha'"):
         built("mine", kind="ridge", settings={"alhpa": 3})
 

@@ -104,7 +104,7 @@ def test_an_invalid_setting_is_refused(path, setting):
 
 def test_a_file_that_is_not_text_is_refused(path):
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="not readable as YAML"):
+    with pytest.raises(InputError, match="the file is not UTF-8 text"):
         read_tree(path)
 
 

@@ -54,7 +54,7 @@ INVALID_POOLS = {
     ),
     "negative cost": (
         _set("candidates", 1, "cost", -1),
-        r"'candidates, row 2\.cost'.*greater than or equal to 0 \(found -1\)\. Correct it\.",
+        r"'candidates, row 2\.cost'.*at least 0, not -1\. Correct the value\.",
     ),
     "infinite cost": (
         _set("candidates", 1, "cost", float("inf")),
@@ -83,7 +83,7 @@ INVALID_POOLS = {
     ),
     "invalid setting": (
         _set("candidates", 0, "guidance", -1),
-        r"row 1: key 'guidance': .*greater than or equal to 0 \(found -1\)",
+        r"row 1: key 'guidance': .*at least 0, not -1",
     ),
     "two equal candidates": (
         _set("candidates", 2, "steps", 1),
@@ -99,7 +99,7 @@ INVALID_POOLS = {
     ),
     "a size that is not a multiple of 8": (
         _set("generators", "mini", "size", 63),
-        r"'generators\.mini\.size': .*multiple of 8 \(found 63\)",
+        r"'generators\.mini\.size': .*multiple of 8, not 63",
     ),
     "unknown kind": (
         _set("generators", "mini", "kind", "magic"),
@@ -123,13 +123,13 @@ INVALID_POOLS = {
     ),
     "generators is a list": (
         _set("generators", ["mini"]),
-        r"key 'generators': .*valid dictionary",
+        r"key 'generators': .*must be a mapping",
     ),
     "a generator is a string": (
         _set("generators", "mini", "sd"),
         r"key 'generators\.mini': is not a mapping",
     ),
-    "no candidates": (_set("candidates", []), r"'candidates': .*at least 1 item"),
+    "no candidates": (_set("candidates", []), r"'candidates': .*at least 1 entry"),
 }
 
 

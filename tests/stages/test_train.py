@@ -66,9 +66,9 @@ def test_a_failed_stage_does_not_change_the_previous_output(trained_workspace):
     output = workspace.estimators / "clip_score" / "ridge" / "estimator.skops"
     before = output.read_bytes()
     invalid = load_params(workspace.params).model_copy(
-        update={"train": TrainParams(estimators=["ridge", "nonsense"])}
+        update={"train": TrainParams(estimators=["ridge", {"name": "x", "kind": "ridge", "settings": {"y": 1}}])}
     )
-    with pytest.raises(InputError, match="unknown kind 'nonsense'"):
+    with pytest.raises(InputError, match="x: unknown setting 'y'"):
         train.run(workspace, invalid)
     assert output.read_bytes() == before
 

@@ -27,7 +27,7 @@ BUILDERS: Mapping[str, Builder] = {
     "transformer": transformer.build,
     **EXPERIMENTAL,
 }
-"""The functions that build estimators, by kind."""
+"""The functions that build estimators, by kind (:data:`catimage.params.ESTIMATOR_KINDS`)."""
 RENAMED_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "batch": ("batch_size",),
     "encode_steps": ("step_encoding",),
@@ -61,15 +61,9 @@ def build_estimator(spec: EstimatorParams, context: EstimatorContext) -> tuple[P
         context: the properties of the workspace.
 
     Raises:
-        InputError: the kind is unknown, or its regressor does not have one of the settings.
+        InputError: the regressor of the kind does not have one of the settings.
     """
-    kind = spec.resolved_kind
-    if kind not in BUILDERS:
-        raise InputError(
-            f"train.estimators: unknown kind {kind!r}{nearest(kind, tuple(BUILDERS))}."
-            f" Use one of {', '.join(BUILDERS)}."
-        )
-    unfitted = BUILDERS[kind](spec, context)
+    unfitted = BUILDERS[spec.resolved_kind](spec, context)
     _apply_settings(unfitted.regressor, spec)
     free = {key: values for key, values in unfitted.grid.items() if key not in spec.settings}
     unfitted = with_target(replace(unfitted, grid=free), spec.target)

@@ -26,9 +26,16 @@ from catimage.params.evaluate import (
     PromoteParams,
 )
 from catimage.params.loading import load_params, parse_params
-from catimage.params.train import CalibrateParams, EstimatorParams, FeatureParams, TrainParams
+from catimage.params.train import (
+    ESTIMATOR_KINDS,
+    CalibrateParams,
+    EstimatorParams,
+    FeatureParams,
+    TrainParams,
+)
 
 __all__ = [
+    "ESTIMATOR_KINDS",
     "CalibrateParams",
     "CompositeParams",
     "CompositeTerm",

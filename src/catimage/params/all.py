@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,7 +26,8 @@ class Params(Section):
     Attributes:
         pool: name of a pool, or path of its YAML file.
         metric: the metric that the router maximises.
-        cost_unit: unit of the costs: ``tflops``, ``seconds``, ``usd`` or ``wh``.
+        cost_unit: unit of the costs: ``tflops``, ``seconds``, ``usd`` or ``wh``; ``unit`` for
+            imported costs in another unit.
         budget: mean cost per image, in ``cost_unit`` (``12.5``) or in percent of the cost of the
             most expensive candidate (``40%``).
         encoder: the text encoder of the router.
@@ -38,7 +39,7 @@ class Params(Section):
 
     pool: str = "tiny"
     metric: FileName = "clip_score"
-    cost_unit: str = "tflops"
+    cost_unit: Literal["tflops", "seconds", "usd", "wh", "unit"] = "tflops"
     budget: str = "40%"
     encoder: EncoderParams = EncoderParams()
     sample: SampleParams = SampleParams()

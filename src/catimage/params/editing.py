@@ -11,7 +11,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import CommentMark, YAMLError
 from ruamel.yaml.tokens import CommentToken
 
-from catimage.errors import InputError, error_summary
+from catimage.common.yaml_files import read_yaml, yaml_problem
+from catimage.errors import InputError
 from catimage.workspace import replacing
 
 
@@ -28,15 +29,10 @@ def read_tree(path: Path) -> dict[str, Any]:
     if not path.exists():
         return CommentedMap()
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = _yaml().load(text)
+        tree = read_yaml(path, _yaml())
     except IsADirectoryError as error:
         raise InputError(
             f"{path}: is a folder, not a file. Rename or remove it, or give another workspace."
-        ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: not readable as YAML ({error_summary(error)}). Correct the syntax."
         ) from error
     if tree is None:
         return CommentedMap()
@@ -86,9 +82,8 @@ def apply_setting(tree: dict[str, Any], setting: str) -> None:
     try:
         value = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise InputError(
-            f"--set {setting!r}: the value is not readable as YAML. Put it in quotes."
-        ) from error
+        reason = yaml_problem(error).removeprefix("line 1: ")
+        raise InputError(f"--set {setting!r}: {reason}") from error
     comment = _comment(section, last)
     section[last] = _flow_style(value)
     if isinstance(section, CommentedMap):

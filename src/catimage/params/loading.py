@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from catimage.common.schema_errors import first_problem
 from catimage.errors import InputError, closest
 from catimage.params.all import Params
+from catimage.params.data import SOURCE_KINDS
 from catimage.params.editing import apply_setting, plain, read_tree, save_params
 
 RENAMED_KEYS = {
@@ -16,8 +18,6 @@ RENAMED_KEYS = {
     "label.batch": "label.batch_size",
 }
 """New names of the keys that have been renamed, by old name."""
-_UNION_TAGS = ("SceneSource", "FileSource")
-"""Parts of the error locations of pydantic that are class names, not keys."""
 
 
 def load_params(path: Path, settings: list[str] | None = None) -> Params:
@@ -59,15 +59,36 @@ def parse_params(tree: dict[str, Any], source: Path | str) -> Params:
 def _message(error: ValidationError) -> str:
     """Return a message with the first problem and its fix."""
     first = error.errors()[0]
-    parts = [str(part) for part in first["loc"] if part not in _UNION_TAGS]
-    key = ".".join(parts)
+    parts = _parts(first["loc"])
+    key = _key(parts)
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}. {_unknown_key_fix(key, parts)}"
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    return (
-        f"key {key!r}: {message[0].lower() + message[1:]}. Correct the value"
-        f" {first.get('input')!r}."
-    )
+    fix = "Add it." if first["type"] == "missing" else "Correct the value."
+    return f"key {key!r}: {first_problem(error)}. {fix}"
+
+
+def _parts(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys and positions of a location.
+
+    Pydantic inserts the kind of a prompt source after the position of the source; it is left out.
+    """
+    return [
+        str(part)
+        for i, part in enumerate(location)
+        if not (part in SOURCE_KINDS and location[:2] == ("sample", "sources") and i == 3)
+    ]
+
+
+def _key(parts: list[str]) -> str:
+    """Return a key as text, such as ``sample.sources, entry 1, path``; entries count from 1."""
+    key = ""
+    for part, last in zip(parts, ["", *parts], strict=False):
+        if part.isdigit():
+            key += f", entry {int(part) + 1}"
+        else:
+            separator = ", " if last.isdigit() else "."
+            key += part if not key else separator + part
+    return key
 
 
 def _unknown_key_fix(key: str, parts: list[str]) -> str:

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from catimage.errors import InputError
+from catimage.errors import InputError, nearest
 from catimage.params.data import EncoderParams
 from catimage.params.section import FileName, Section
 
@@ -40,6 +40,20 @@ class FeatureParams(Section):
     kind: Literal["tfidf", "characters", "embedding", "layers", "kernel", "tokens", "prompts"]
     encoder: EncoderParams | None = None
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+
+ESTIMATOR_KINDS = (
+    "clusters",
+    "finetuned",
+    "kernel_ridge",
+    "knn",
+    "lstm",
+    "mlp",
+    "ridge",
+    "stack",
+    "transformer",
+)
+"""The kinds of estimators (:data:`catimage.estimators.build.BUILDERS`)."""
 
 
 class EstimatorParams(Section):
@@ -82,6 +96,16 @@ class EstimatorParams(Section):
                     f"the setting {key} must be finite, not {value}; omit it to use its default"
                 )
         return settings
+
+    @model_validator(mode="after")
+    def _known_kind(self) -> Self:
+        kind = self.resolved_kind
+        if kind not in ESTIMATOR_KINDS:
+            raise ValueError(
+                f"unknown kind {kind!r}{nearest(kind, ESTIMATOR_KINDS)}; the kinds are"
+                f" {', '.join(ESTIMATOR_KINDS)}"
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _shortest(self, serialize: SerializerFunctionWrapHandler) -> Any:

@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from catimage.common.hashing import folder_digest
+from catimage.common.schema_errors import first_problem
 from catimage.errors import error_summary
 from catimage.pool.generators.next_scale.model import NextScaleArchitecture, NextScaleModel
 from catimage.pool.generators.next_scale.spec import NextScaleSpec
@@ -71,8 +72,8 @@ def read_architecture(spec: NextScaleSpec, folder: Path) -> NextScaleArchitectur
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
-        message = first["msg"][0].lower() + first["msg"][1:]
-        raise spec.error("weights", f"{file}: {key}: {message}. Correct the file.") from error
+        message = f"{file}: {key}: {first_problem(error)}. Correct the file."
+        raise spec.error("weights", message) from error
     if shape.size != spec.size:
         raise spec.error(
             "size",
