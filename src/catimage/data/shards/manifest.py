@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from catimage.common.files import damage_reported
 from catimage.data.shards.plan import PROTOCOL
-from catimage.data.shards.store import DamagedShard, read_keys, shard_path
+from catimage.data.shards.store import DamagedShard, read_keys, read_refusals, shard_path
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
@@ -30,17 +32,21 @@ class ShardEntry:
         candidate: the name of the candidate that the images belong to.
         images: the number of images.
         digest: the digest of the images (:func:`catimage.data.shards.store.digest_of`).
+        refused: the number of planned images that do not exist, because a model or its server
+            refused them.
     """
 
     shard: str
     candidate: str
     images: int
     digest: str
+    refused: int = 0
 
 
 def write_manifest(folder: Path, entries: Sequence[ShardEntry]) -> None:
     """Write ``folder/manifest.json``, sorted by candidate and shard, atomically and to the disk."""
     rows = sorted((asdict(e) for e in entries), key=lambda e: (e["candidate"], e["shard"]))
+    rows = [{key: value for key, value in row.items() if key != "refused" or value} for row in rows]
     with replacing(folder / MANIFEST_NAME) as fresh:
         fresh.write_text(json.dumps({"protocol": PROTOCOL, "shards": rows}, indent=1) + "\n")
 
@@ -67,6 +73,28 @@ def delete_stale_files(folder: Path, entries: Sequence[ShardEntry]) -> int:
     for path in stale:
         path.unlink()
     return len(stale)
+
+
+def refused_images(folder: Path, entries: Sequence[ShardEntry]) -> pd.DataFrame:
+    """Return the refused images of shards, with their reasons.
+
+    Args:
+        folder: the folder of the shards.
+        entries: the shards that the manifest lists.
+
+    Returns:
+        A table with the columns ``prompt_id``, ``candidate``, ``seed`` and ``reason``.
+
+    Raises:
+        InputError: a shard is missing or damaged.
+    """
+    rows = []
+    for entry in entries:
+        if entry.refused:
+            with damage_reported(shard_path(folder, entry.shard), "generate", DamagedShard):
+                refusals = read_refusals(folder, entry.shard)
+            rows += [(i, entry.candidate, seed, why) for (i, seed), why in refusals.items()]
+    return pd.DataFrame(rows, columns=["prompt_id", "candidate", "seed", "reason"])
 
 
 def check_candidates(
@@ -106,6 +134,7 @@ def check_prompts(
         prompt_ids: the ids of the workspace's prompts.
         complete: whether every prompt needs all images: of every candidate and seed or, for
             imported images, which may have a seed of their own, equally many of every candidate.
+            Refused images are not missing.
         command: the command that writes missing images, ``generate`` or ``import-images``.
 
     Raises:
@@ -139,8 +168,10 @@ def _count_images(
     for entry in entries:
         with damage_reported(shard_path(folder, entry.shard), command, DamagedShard):
             keys = read_keys(folder, entry.shard)
+            refused = list(read_refusals(folder, entry.shard)) if entry.refused else []
         counts.update(zip(keys["prompt_id"], keys["candidate"], strict=True))
-        seeds |= set(keys["seed"])
+        counts.update((identifier, entry.candidate) for identifier, _ in refused)
+        seeds |= {*keys["seed"], *(seed for _, seed in refused)}
     total, largest = Counter[str](), Counter[str]()
     for (identifier, _), n in counts.items():
         total[identifier] += n

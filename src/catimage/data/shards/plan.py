@@ -126,13 +126,15 @@ class EarlierShard:
         name: the name of the shard.
         candidate: the name of the candidate.
         recipe: see :attr:`ShardPlan.recipe`; empty if the file does not contain it.
-        keys: the images, in order.
+        keys: the planned images, in order.
+        refused: the planned images that were refused.
     """
 
     name: str
     candidate: str
     recipe: str
     keys: tuple[ImageKey, ...]
+    refused: frozenset[ImageKey] = frozenset()
 
 
 @dataclass(frozen=True)

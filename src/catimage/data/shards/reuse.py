@@ -56,15 +56,20 @@ class EarlierImages:
             for shard in shards
             if shard.recipe
             for key in shard.keys
+            if key not in shard.refused
         }
         self._rows = lru_cache(maxsize=2)(self._read)
 
-    def finished_digest(self, plan: ShardPlan) -> str | None:
+    def finished_digest(self, plan: ShardPlan, skip_refusals: bool = False) -> str | None:
         """Return the digest of a plan's shard, or None if images have to be generated.
 
         A shard whose images all exist in earlier shards is written.
+
+        Args:
+            plan: the plan.
+            skip_refusals: whether a shard is finished if its missing images were refused.
         """
-        digest = finished_digest(self.folder, plan)
+        digest = finished_digest(self.folder, plan, skip_refusals)
         rows = {} if digest else self.of(plan)
         if digest or len(rows) < plan.image_count:
             return digest
@@ -90,6 +95,9 @@ class EarlierImages:
 
 
 def shard_table(plan: ShardPlan, rows: Mapping[ImageKey, Row]) -> pa.Table:
-    """Return the images of a plan in the plan's order, in the schema ``IMAGES``."""
-    ordered: Sequence[Row] = [rows[key] for key in plan.keys]
+    """Return the images of a plan in the plan's order, in the schema ``IMAGES``.
+
+    Planned images that are not in ``rows`` are left out.
+    """
+    ordered: Sequence[Row] = [rows[key] for key in plan.keys if key in rows]
     return pa.Table.from_pylist(ordered, schema=IMAGES)

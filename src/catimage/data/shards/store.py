@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +20,7 @@ from PIL import Image
 
 from catimage.common.replacement import sync_folder, temporary_path
 from catimage.data.schema import IMAGES
-from catimage.data.shards.plan import EarlierShard, ShardPlan
+from catimage.data.shards.plan import EarlierShard, ImageKey, ShardPlan
 
 KEYS = ("prompt_id", "candidate", "seed")
 """The columns that identify an image."""
@@ -48,23 +52,48 @@ def decode_image(data: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def write_shard(folder: Path, plan: ShardPlan, rows: pa.Table) -> str:
+def write_shard(
+    folder: Path,
+    plan: ShardPlan,
+    rows: pa.Table,
+    refusals: Mapping[ImageKey, str] = MappingProxyType({}),
+) -> str:
     """Write a shard to a temporary file, flush it to disk and rename it.
 
     Args:
         folder: the folder of the shards.
         plan: the plan, which names the file.
         rows: the images in the plan's order, in the schema ``IMAGES``.
+        refusals: the reason for each planned image that is not in ``rows``.
 
     Returns:
         The digest of the images, which is also stored in the footer of the file, with the name and
-        the recipe of the plan.
+        the recipe of the plan and the refusals.
     """
+    metadata = {"recipe": plan.recipe}
+    if refusals:
+        listed = [[i, *key, refusals[key]] for i, key in enumerate(plan.keys) if key in refusals]
+        metadata["refusals"] = json.dumps(listed)
+    return _write(folder, plan.name, rows, metadata)
+
+
+def write_image(folder: Path, plan: ShardPlan, row: dict[str, Any]) -> None:
+    """Write one image of an unfinished shard to a shard of its own, from which it can be copied.
+
+    Args:
+        folder: the folder of the shards.
+        plan: the plan of the unfinished shard.
+        row: the image, in the schema ``IMAGES``.
+    """
+    key = hashlib.sha256(f"{plan.recipe} {row['prompt_id']} {row['seed']}".encode())
+    rows = pa.Table.from_pylist([row], schema=IMAGES)
+    _write(folder, f"image-{key.hexdigest()[:32]}", rows, {"recipe": plan.recipe})
+
+
+def _write(folder: Path, name: str, rows: pa.Table, metadata: dict[str, str]) -> str:
     digest = digest_of(rows)
-    rows = rows.replace_schema_metadata(
-        {"plan": plan.name, "digest": digest, "recipe": plan.recipe}
-    )
-    path = shard_path(folder, plan.name)
+    rows = rows.replace_schema_metadata({"plan": name, "digest": digest, **metadata})
+    path = shard_path(folder, name)
     fresh = temporary_path(path)
     try:
         with fresh.open("wb") as file:
@@ -101,10 +130,15 @@ def read_shard(folder: Path, name: str) -> tuple[pa.Table, str]:
     return rows, digest
 
 
-def finished_digest(folder: Path, plan: ShardPlan) -> str | None:
+def finished_digest(folder: Path, plan: ShardPlan, skip_refusals: bool = False) -> str | None:
     """Return the digest of a plan's shard, or None if the shard has to be generated.
 
     Print a warning if the file is damaged.
+
+    Args:
+        folder: the folder of the shards.
+        plan: the plan.
+        skip_refusals: whether a shard is finished if its missing images were refused.
     """
     try:
         rows, digest = read_shard(folder, plan.name)
@@ -118,7 +152,25 @@ def finished_digest(folder: Path, plan: ShardPlan) -> str | None:
             flush=True,
         )
         return None
-    return digest if rows.num_rows == plan.image_count else None
+    refused = len(_refusals(rows)) if skip_refusals else 0
+    return digest if rows.num_rows + refused == plan.image_count else None
+
+
+def read_refusals(folder: Path, name: str) -> dict[ImageKey, str]:
+    """Return the reason for each planned image of a shard that was refused, in order.
+
+    Raises:
+        FileNotFoundError: the shard does not exist.
+        DamagedShard: the file is truncated or damaged.
+    """
+    rows = _read(shard_path(folder, name), ["seed"])
+    return {(identifier, seed): reason for _, identifier, seed, reason in _refusals(rows)}
+
+
+def _refusals(rows: pa.Table) -> list[tuple[int, str, int, str]]:
+    """Return position in the plan, prompt id, seed and reason of each refused image of a shard."""
+    text = (rows.schema.metadata or {}).get(b"refusals", b"[]")
+    return [tuple(entry) for entry in json.loads(text)]
 
 
 def earlier_shard(folder: Path, name: str) -> EarlierShard:
@@ -132,7 +184,11 @@ def earlier_shard(folder: Path, name: str) -> EarlierShard:
     recipe = (rows.schema.metadata or {}).get(b"recipe", b"").decode()
     identifiers, candidates, seeds = (rows.column(key).to_pylist() for key in KEYS)
     candidate = candidates[0] if len(set(candidates)) == 1 else ""
-    return EarlierShard(name, candidate, recipe, tuple(zip(identifiers, seeds, strict=True)))
+    keys, refused = list(zip(identifiers, seeds, strict=True)), _refusals(rows)
+    for position, identifier, seed, _ in refused:
+        keys.insert(position, (identifier, seed))
+    refused_keys = frozenset((identifier, seed) for _, identifier, seed, _ in refused)
+    return EarlierShard(name, candidate, recipe, tuple(keys), refused_keys)
 
 
 def read_keys(folder: Path, name: str) -> pd.DataFrame:
