@@ -5,7 +5,7 @@ import yaml
 from typer.testing import CliRunner
 
 from catimage.cli.app import app
-from catimage.commands import experiment
+from catimage.commands import experiment, sources
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.workspace import STAGES, Workspace
@@ -107,14 +107,17 @@ def test_sample_runs_once(file, workspace, stages, capsys):
     experiment.run_stages(workspace, params)
     assert stages == [*STAGES[:-1], *STAGES[1:-1]]
     assert (
-        "run: sample (1 of 7): skipped, already done with these parameters"
-        in capsys.readouterr().out
+        "run: sample (1 of 7): skipped, already done with these inputs" in capsys.readouterr().out
     )
 
 
-@pytest.mark.parametrize("change", ["parameters", "prompt file", "missing output"])
-def test_sample_runs_again_after_a_change(file, workspace, stages, change):
-    params = experiment.prepare(file, workspace, [])
+@pytest.mark.parametrize(
+    "change", ["parameters", "prompt file", "text encoder", "code", "missing output"]
+)
+def test_sample_runs_again_after_a_change(file, workspace, stages, change, monkeypatch):
+    encoder = workspace.root / "clip"
+    params = experiment.prepare(file, workspace, [f"encoder.model=local-dir:{encoder}"])
+    encoder.mkdir()
     experiment.run_stages(workspace, params, "sample")
     if change == "parameters":
         params = params.model_copy(
@@ -122,6 +125,10 @@ def test_sample_runs_again_after_a_change(file, workspace, stages, change):
         )
     elif change == "prompt file":
         (workspace.root / "prompts.txt").write_text("a prompt")
+    elif change == "text encoder":
+        (encoder / "weights.safetensors").write_text("new")
+    elif change == "code":
+        monkeypatch.setattr(sources, "code_digest", lambda *_: "new")
     else:
         workspace.prompts.unlink()
     experiment.run_stages(workspace, params, "sample")

@@ -281,7 +281,7 @@ def test_a_copy_of_the_package_with_other_comments_has_the_same_code(
     """The command records the code that ``PYTHONPATH`` names, in any folder."""
     before = sources_of(workspace)
     copy = tmp_path / "copy"
-    ignored = shutil.ignore_patterns("__pycache__", "tiny")
+    ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACKAGE, copy / "src" / "catimage", ignore=ignored)
     root = PACKAGE.parents[1]
     shutil.copytree(root / "bentos", copy / "bentos", ignore=ignored)
@@ -333,6 +333,19 @@ def test_the_code_of_a_kind_of_another_package_is_an_input(
     module.write_text("class Kind:\n    size = 3\n")
     after = changed(before, sources_of(workspace))
     assert after == {stage: {"code"} for stage in ALL - {"sample", "package"}}
+
+
+def test_the_embedded_clip_is_an_input_of_the_stages_that_use_it(workspace: Workspace):
+    """Metrics of sets of images use it in stage evaluate, with any text encoder."""
+    name = "embedded CLIP"
+    recorded = sources_of(workspace)
+    assert [stage for stage in STAGES if name in recorded[stage]["files"]] == ["evaluate"]
+    workspace.params.write_text("encoder: {model: tiny}\n")
+    recorded = sources_of(workspace)
+    users = {stage for stage in STAGES if "encoder tiny" in recorded[stage]["files"]}
+    assert users == {"sample", "label", "train", "evaluate", "package"}
+    digest = recorded["sample"]["files"]["encoder tiny"]
+    assert recorded["evaluate"]["files"][name] == digest != MISSING
 
 
 def test_a_missing_file_and_an_invalid_pool_are_left_to_the_stage_that_reads_them(

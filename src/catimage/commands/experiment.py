@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -10,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from catimage.commands.sources import stage_sources
 from catimage.errors import InputError, nearest
 from catimage.params import Params, apply_setting, load_params, parse_params, read_tree, save_params
 from catimage.workspace import STAGES, Workspace, replacing
@@ -63,8 +63,8 @@ def run_stages(workspace: Workspace, params: Params, until: str = "evaluate") ->
     """Run the stages up to and including ``until``, and print a line for each.
 
     ``generate`` and ``label`` continue where they were interrupted. ``sample`` is skipped if it has
-    already run with the same parameters, because encoding many prompts takes long. The other stages
-    always run again. Stages whose output was imported are skipped.
+    already run with the same parameters, files and code, because encoding many prompts takes long.
+    The other stages always run again. Stages whose output was imported are skipped.
 
     Raises:
         InputError: the stage is unknown, or a stage fails.
@@ -122,7 +122,7 @@ def _skip_reason(stage: str, workspace: Workspace, params: Params) -> str:
     if stage == "sample" and record.exists():
         unchanged = json.loads(record.read_text()) == _sample_inputs(workspace, params)
         complete = workspace.prompts.exists() and workspace.embeddings(params.encoder.name).is_dir()
-        return "already done with these parameters" if unchanged and complete else ""
+        return "already done with these inputs" if unchanged and complete else ""
     return ""
 
 
@@ -132,13 +132,9 @@ def _sample_record(workspace: Workspace) -> Path:
 
 
 def _sample_inputs(workspace: Workspace, params: Params) -> dict[str, Any]:
-    """Return a hash of the parameters of the sample stage, and the sizes and times of its files."""
-    paths = [workspace.root / s.path for s in params.sample.sources if s.kind == "file"]
-    files = [
-        [str(p), p.stat().st_size, p.stat().st_mtime_ns] if p.exists() else [str(p)] for p in paths
-    ]
-    text = params.sample.model_dump_json() + params.encoder.model_dump_json()
-    return {"parameters": hashlib.sha256(text.encode()).hexdigest(), "files": files}
+    """Return everything that the result of the sample stage depends on."""
+    inputs: dict[str, Any] = stage_sources(workspace, params, ["sample"])["sample"]
+    return inputs
 
 
 def _record_sample(workspace: Workspace, params: Params) -> None:

@@ -18,6 +18,8 @@ from catimage.workspace import Workspace
 
 PACKAGE = PACKAGED.parent
 """The folder of the package."""
+TINY = PACKAGED / "tiny" / "clip"
+"""The folder of the embedded CLIP, the text encoder ``tiny``."""
 FILES: Mapping[str, tuple[str, ...]] = {
     "sample": ("prompts", "encoder"),
     "generate": ("pool", "generators"),
@@ -25,7 +27,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "validate": ("pool", "expectations"),
     "train": ("encoder", "features", "pool"),
     "calibrate": ("features",),
-    "evaluate": ("encoder", "features", "weights", "references", "pool", "templates"),
+    "evaluate": ("encoder", "features", "embedded", "weights", "references", "pool", "templates"),
     "package": ("encoder", "features", "pool", "generators", "bentos"),
 }
 """The kinds of files that each stage reads; see :class:`InputFiles`. The tables that stages read
@@ -49,6 +51,7 @@ class InputFiles:
             "prompts": self._prompts,
             "encoder": self._encoder,
             "features": self._features,
+            "embedded": self._embedded,
             "weights": self._weights,
             "references": self._references,
             "pool": self._pool,
@@ -89,11 +92,15 @@ class InputFiles:
         """Yield the local folder and the file of weights of a text encoder, if it has these."""
         prefix, _, name = encoder.model.partition(":")
         if encoder.model == "tiny":
-            yield f"{key} tiny", self._digest(PACKAGED / "tiny" / "clip")
+            yield f"{key} tiny", self._digest(TINY)
         elif name and (prefix == "local-dir" or Path(name).is_dir()):
             yield f"{key} {name}", self._digest(Path(name))
         if encoder.weights and Path(encoder.weights).is_file():
             yield f"{key} {encoder.weights}", self._digest(Path(encoder.weights))
+
+    def _embedded(self) -> Iterator[tuple[str, str]]:
+        """Yield the embedded CLIP, which metrics of sets of images use with any text encoder."""
+        yield "embedded CLIP", self._digest(TINY)
 
     def _weights(self) -> Iterator[tuple[str, str]]:
         for metric, source in self._params.label.weights.items():
