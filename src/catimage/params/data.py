@@ -115,14 +115,17 @@ class GenerateParams(Section):
     Attributes:
         seeds: random seeds; one image per prompt, candidate and seed is generated.
         batch_size: number of images that are generated together.
-        shard_images: number of images per shard; changing it generates all images again.
+        shard_images: number of images per new shard; existing shards are kept.
         device: ``auto``, ``cpu`` or ``cuda``.
+        on_refusal: the action if a hosted model refuses a prompt, or a safety checker flags an
+            image: ``stop`` the stage, or ``skip`` the image.
     """
 
     seeds: list[int] = Field(default_factory=lambda: [0, 1], min_length=1)
     batch_size: int = Field(64, ge=1)
     shard_images: int = Field(512, ge=1)
     device: str = "auto"
+    on_refusal: Literal["stop", "skip"] = "stop"
 
 
 class WeightsParams(Section):

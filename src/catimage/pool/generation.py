@@ -7,6 +7,7 @@ seeds have changed, images of earlier shards are copied, and only new images are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,8 +18,15 @@ import pandas as pd
 
 from catimage.data.schema import CANDIDATES
 from catimage.data.shards.manifest import ShardEntry
-from catimage.data.shards.plan import PlannedCandidate, Prompt, PromptBlock, plan_blocks
+from catimage.data.shards.plan import (
+    PlannedCandidate,
+    Prompt,
+    PromptBlock,
+    ShardPlan,
+    plan_blocks,
+)
 from catimage.data.shards.reuse import EarlierImages, earlier_shards
+from catimage.data.shards.store import read_refusals
 from catimage.errors import InputError
 from catimage.execution.local import LocalExecutor
 from catimage.params import GenerateParams
@@ -83,7 +91,8 @@ def generate_images(
     )
     unit = cost_unit if cost_unit in MEASURED_UNITS else None
     images = EarlierImages(folder, earlier)
-    entries, measured = _generate_blocks(pool, blocks, images, settings.device, unit, meter)
+    entries, measured = _generate_blocks(pool, blocks, images, settings, unit, meter)
+    _check_images(entries)
     rows = [row for row in measured if len(row)]
     return GeneratedImages(entries, pd.concat([costs, *rows]) if rows else costs)
 
@@ -147,34 +156,61 @@ def _generate_blocks(
     pool: Pool,
     blocks: Sequence[PromptBlock],
     images: EarlierImages,
-    device: str,
+    settings: GenerateParams,
     unit: str | None,
     meter: EnergyMeter | None,
 ) -> tuple[list[ShardEntry], list[pd.DataFrame]]:
     """Generate the unfinished shards; return the entries of all shards and the measured costs."""
-    plans = [plan for block in blocks for plan in block.plans]
-    digests = {plan.name: digest for plan in plans if (digest := images.finished_digest(plan))}
+    plans, skip = [plan for block in blocks for plan in block.plans], settings.on_refusal == "skip"
+    finished_digest = partial(images.finished_digest, skip_refusals=skip)
+    digests = {plan.name: digest for plan in plans if (digest := finished_digest(plan))}
     unfinished = {
         name: _unfinished_blocks(list(group), digests)
         for name, group in groupby(blocks, lambda b: b.generator)
     }
     used = [name for name, remaining in unfinished.items() if remaining or unit]
-    cache = GeneratorCache(pool, device, used)
+    cache = GeneratorCache(pool, settings.device, used)
     cache.prepare()
     measured: list[pd.DataFrame] = []
     finished = sum(plan.image_count for plan in plans if plan.name in digests)
     with LocalExecutor("generate", sum(plan.image_count for plan in plans), finished) as executor:
         for name in cache.names:
             generator = cache.get(name)
-            write = partial(write_block, pool, generator, images)
+            write = partial(write_block, pool, generator, images, skip)
             for block_digests in executor.map(write, unfinished[name]):
                 digests |= block_digests
             if unit:
                 prompt = blocks[0].prompts[0][1]
                 measured.append(_measure(generator, pool.candidates_of(name), prompt, unit, meter))
             cache.release(name)
-    entries = [ShardEntry(p.name, p.candidate, p.image_count, digests[p.name]) for p in plans]
-    return entries, measured
+    return [_entry(images.folder, plan, digests[plan.name]) for plan in plans], measured
+
+
+def _entry(folder: Path, plan: ShardPlan, digest: str) -> ShardEntry:
+    """Return the manifest entry of a finished shard."""
+    refused = len(read_refusals(folder, plan.name))
+    return ShardEntry(plan.name, plan.candidate, plan.image_count - refused, digest, refused)
+
+
+def _check_images(entries: Sequence[ShardEntry]) -> None:
+    """Check that every candidate has images, and print the number of refused images."""
+    images, refused = Counter[str](), Counter[str]()
+    for entry in entries:
+        images[entry.candidate] += entry.images
+        refused[entry.candidate] += entry.refused
+    for candidate, count in refused.items():
+        if count and not images[candidate]:
+            raise InputError(
+                f"generate: all {count} images of the candidate {candidate!r} were refused. Correct"
+                " or remove the candidate, or change the prompts."
+            )
+    if refused.total():
+        counts = ", ".join(f"{name} {count}" for name, count in refused.items() if count)
+        print(
+            f"generate: {refused.total()} of {refused.total() + images.total()} images were refused"
+            f" ({counts}). They have no scores, and estimators are trained without them.",
+            flush=True,
+        )
 
 
 def _unfinished_blocks(

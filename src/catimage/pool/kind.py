@@ -7,10 +7,10 @@ behind an HTTP API). Its class checks, counts and loads one generator of a pool.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -86,6 +86,40 @@ class Generator(Protocol):
 
         Returns:
             uint8 array of shape (n, height, width, 3).
+        """
+
+
+SaveImage = Callable[[int, np.ndarray, float], None]
+"""Receives an image: its position, its pixels (uint8, (height, width, 3)), and its seconds."""
+
+
+@runtime_checkable
+class PaidGenerator(Generator, Protocol):
+    """A generator whose images are paid for, so that every image is saved when it arrives."""
+
+    def request_images(
+        self,
+        prompts: list[str],
+        candidate: Candidate,
+        seeds: list[int],
+        save: SaveImage,
+        max_refusals: int | None = 0,
+    ) -> dict[int, str]:
+        """Request one image per (prompt, seed) pair, and save each image when it arrives.
+
+        Args:
+            prompts: n prompts.
+            candidate: a candidate of this generator.
+            seeds: n seeds.
+            save: called for each image, from several threads.
+            max_refusals: the number of refusals that are accepted if no other image has arrived;
+                0 accepts none in any case, None accepts any number.
+
+        Returns:
+            The reasons of refused requests, by position.
+
+        Raises:
+            InputError: a request fails or is refused. Images that have arrived are saved.
         """
 
 

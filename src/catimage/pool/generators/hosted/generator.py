@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
 
 from catimage.errors import InputError
+from catimage.pool.generators.hosted.errors import RefusedRequest, request_error
 from catimage.pool.generators.hosted.images import decode_base64, decode_image, download_image
 from catimage.pool.generators.hosted.spec import HostedSpec
+from catimage.pool.kind import SaveImage
 from catimage.pool.spec import Candidate
-
-_MESSAGE_LENGTH = 500
 
 
 class RateLimiter:
@@ -92,14 +92,58 @@ class HostedGenerator:
             InputError: the server rejects a request or does not respond, or a response has no
                 image of the requested size. The message contains the prompt.
         """
-        spec = self.spec.with_settings_of(candidate)
+        images: dict[int, np.ndarray] = {}
+
+        def save(position: int, image: np.ndarray, seconds: float) -> None:
+            images[position] = image
+
+        self.request_images(prompts, candidate, seeds, save)
+        return np.stack([images[position] for position in range(len(prompts))])
+
+    def request_images(
+        self,
+        prompts: list[str],
+        candidate: Candidate,
+        seeds: list[int],
+        save: SaveImage,
+        max_refusals: int | None = 0,
+    ) -> dict[int, str]:
+        """Request one image per pair; see :class:`~catimage.pool.kind.PaidGenerator`.
+
+        If a request fails, no further requests are sent, and the images of running requests are
+        saved.
+
+        Raises:
+            ValueError: the numbers of prompts and seeds differ.
+            InputError: a request fails or is refused.
+        """
+        spec, arrived = self.spec.with_settings_of(candidate), threading.Event()
+
+        def request(position: int, prompt: str, seed: int) -> None:
+            start = time.perf_counter()
+            image = self._image(spec, candidate, prompt, seed)
+            arrived.set()
+            save(position, image, time.perf_counter() - start)
+
+        pairs = enumerate(zip(prompts, seeds, strict=True))
+        reasons: dict[int, str] = {}
         threads = ThreadPoolExecutor(spec.concurrency)
         try:
-            pairs = list(zip(prompts, seeds, strict=True))
-            images = threads.map(lambda pair: self._image(spec, candidate, *pair), pairs)
-            return np.stack(list(images))
+            futures = {threads.submit(request, i, *pair): i for i, pair in pairs}
+            for future in as_completed(futures):
+                try:
+                    future.result()
+                except RefusedRequest as error:
+                    reasons[futures[future]] = error.reason
+                    if max_refusals == 0 or (
+                        max_refusals is not None
+                        and len(reasons) >= max_refusals
+                        and not arrived.is_set()
+                    ):
+                        raise
         finally:
             threads.shutdown(cancel_futures=True)
+        return reasons
 
     def _image(self, spec: HostedSpec, candidate: Candidate, prompt: str, seed: int) -> np.ndarray:
         """Request one image: uint8 array of shape (size, size, 3)."""
@@ -110,10 +154,10 @@ class HostedGenerator:
             return decode_image(spec, request, decode_base64(spec, request, data.b64_json))
         if data is not None and data.url:
             return decode_image(spec, request, download_image(spec, request, data.url))
-        raise spec.error(
-            "base_url",
-            f"the response of {spec.base_url} to {request} has no image. Check that the server"
-            " supports the model and its options.",
+        raise RefusedRequest(
+            spec,
+            f"the response of {spec.base_url} to {request} has no image",
+            "Check that the server supports the model and its options",
         )
 
     def _send_request(self, spec: HostedSpec, request: str, prompt: str, seed: int) -> Any:
@@ -124,18 +168,13 @@ class HostedGenerator:
         arguments: dict[str, Any] = {
             name: value for name, value in fields.items() if value is not None
         }
+        always = {"model": spec.model, "n": 1, "size": f"{spec.size}x{spec.size}"}
+        arguments |= {name: value for name, value in always.items() if name not in spec.omit}
         extra = {**spec.options, **({"seed": seed} if spec.seeded else {})}
         try:
-            return self._client.images.generate(
-                model=spec.model,
-                prompt=prompt,
-                n=1,
-                size=f"{spec.size}x{spec.size}",
-                extra_body=extra,
-                **arguments,
-            )
+            return self._client.images.generate(prompt=prompt, extra_body=extra, **arguments)
         except openai.APIError as error:
-            raise _request_error(spec, request, error) from error
+            raise request_error(spec, request, error) from error
 
 
 def api_key(spec: HostedSpec) -> str:
@@ -154,43 +193,3 @@ def api_key(spec: HostedSpec) -> str:
             " key.",
         )
     return key
-
-
-def _request_error(spec: HostedSpec, request: str, error: Any) -> InputError:
-    """Return the error for a request that failed after all retries."""
-    import openai
-
-    server = spec.base_url
-    if isinstance(error, openai.APITimeoutError):
-        attempts = f"{spec.retries + 1} attempts of {spec.timeout:g} s"
-        problem = f"{server} did not respond to {request} in {attempts}"
-        return spec.error("base_url", f"{problem}. Increase 'timeout', or retry later.")
-    if not isinstance(error, openai.APIStatusError):
-        reason = _one_line(str(error.__cause__ or error))
-        message = f"cannot send {request}: {server} is unavailable ({reason}). Retry later."
-        return spec.error("base_url", message)
-    reason = f"{_response_message(error)} (status {error.status_code})"
-    if isinstance(error, openai.AuthenticationError):
-        return spec.error(
-            "key_variable",
-            f"{server} rejects the key in {spec.key_variable}: {reason}. Set a valid key.",
-        )
-    if isinstance(error, (openai.RateLimitError, openai.InternalServerError)):
-        attempts = f"in {spec.retries + 1} attempts"
-        message = f"{server} failed at {request} {attempts}: {reason}. Retry later."
-        return spec.error("base_url", message)
-    return spec.error(
-        "base_url",
-        f"{server} rejects {request}: {reason}. Correct the candidate, or remove the prompt.",
-    )
-
-
-def _response_message(error: Any) -> str:
-    """Return the error message in the response's body, or else that of the exception."""
-    body = error.body
-    in_body = isinstance(body, dict) and body.get("message")
-    return _one_line(str(body["message"]) if in_body else error.message)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")[:_MESSAGE_LENGTH]

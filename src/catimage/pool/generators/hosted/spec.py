@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from catimage.pool.spec import GeneratorSpec
 
@@ -28,6 +28,8 @@ class HostedSpec(GeneratorSpec):
             needs no key. The pool file never contains a key.
         quality: value of the request's field ``quality``; None omits it.
         options: further fields of the request.
+        omit: fields that the API does not accept, of ``model``, ``n`` and ``size``. ``size`` is
+            then the size of all images that the model generates.
         response_format: value of the request's field ``response_format``; None omits it, as
             OpenAI's own models require. In either case, the response may contain base64 data or a
             URL.
@@ -46,6 +48,7 @@ class HostedSpec(GeneratorSpec):
         "base_url",
         "key_variable",
         "response_format",
+        "omit",
         "timeout",
         "retries",
         "requests_a_minute",
@@ -59,9 +62,20 @@ class HostedSpec(GeneratorSpec):
     key_variable: str | None = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     quality: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    omit: list[Literal["model", "n", "size"]] = Field(default_factory=list)
     response_format: Literal["b64_json", "url"] | None = None
     seeded: bool = False
     timeout: float = Field(180, gt=0, allow_inf_nan=False)
     retries: int = Field(5, ge=0, le=20)
     requests_a_minute: float | None = Field(None, gt=0, allow_inf_nan=False)
     concurrency: int = Field(4, ge=1, le=64)
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _size_is_known(cls, size: Any) -> Any:
+        if size is None:
+            raise ValueError(
+                "give the size of the model's images, and add 'omit: [size]' if the API does not"
+                " accept the field"
+            )
+        return size
