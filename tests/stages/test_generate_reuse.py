@@ -1,22 +1,26 @@
 """Stage generate with changed prompts or seeds: only new images are generated."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from catimage.data.prompts.identity import prompt_id
 from catimage.data.schema import PROMPTS as PROMPTS_SCHEMA
 from catimage.data.schema import write_table
-from catimage.data.shards.manifest import read_manifest
+from catimage.data.shards.manifest import read_manifest, write_manifest
 from catimage.data.shards.store import read_shard, shard_path
 from catimage.params import Params
+from catimage.pool.generation import generate_images
 from catimage.pool.generators.diffusion.generator import DiffusionGenerator
 from catimage.pool.generators.diffusion.kind import DiffusersKind
+from catimage.pool.loading import load_pool
 from catimage.stages import generate
 from catimage.workspace import Workspace
-from tests.miniature import STEPS
+from tests.miniature import STEPS, pool_tree
 
 PROMPTS = [f"{n} red rings" for n in ("no", "two", "three", "four", "five")]
 NEW = ["six blue cubes", "seven blue cubes", "eight blue cubes"]
@@ -137,6 +141,33 @@ def test_an_added_seed_generates_no_image_of_the_other_seeds(
     after = images_of(workspace)
     assert after.keys() == expected_keys(PROMPTS, (0, 1, 7))
     assert {key: after[key] for key in images} == images
+
+
+def test_images_of_a_candidate_that_was_added_for_some_prompts_are_not_generated_again(
+    generated_copy: tuple[Workspace, Params],
+    generated_images: Generated,
+    miniature_pool: Path,
+):
+    """As ``add-candidate``, which generates images of representative prompts only."""
+    workspace, params = generated_copy
+    shards = shards_of(workspace)
+    tree = pool_tree(str(miniature_pool.parent / "sd"), (*STEPS, 8))
+    path = workspace.root / "added.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    pool = load_pool(str(path))
+    single = pool.model_copy(update={"candidates": [pool.candidate("mini-8")]})
+    some = [(prompt_id(p), p) for p in (PROMPTS[1], PROMPTS[3])]
+    result = generate_images(single, some, workspace.images, params.generate, "tflops")
+    write_manifest(workspace.images, [*read_manifest(workspace.images), *result.entries])
+    added = {key: image for key, image in images_of(workspace).items() if key[1] == "mini-8"}
+    assert len(added) == len(generated_images) == 4
+    generated_images.clear()
+    generate.run(workspace, params.model_copy(update={"pool": str(path)}))
+    assert {prompt for prompt, _, _ in generated_images} == {*PROMPTS[::2]}
+    assert {candidate for _, candidate, _ in generated_images} == {"mini-8"}
+    after = images_of(workspace)
+    assert {key: after[key] for key in added} == added
+    assert {name: shards_of(workspace)[name] for name in shards} == shards
 
 
 def test_a_changed_shard_size_applies_to_new_shards_only(

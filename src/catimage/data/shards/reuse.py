@@ -6,8 +6,8 @@ added, the plan has changed, but many of its images exist in shards of earlier r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,8 @@ class EarlierImages:
         folder: the folder of the shards.
     """
 
-    def __init__(self, folder: Path, shards: Iterable[EarlierShard]) -> None:
-        self.folder = folder
-        self._shards: dict[tuple[str, ImageKey], str] = {
-            (shard.recipe, key): shard.name
-            for shard in shards
-            if shard.recipe
-            for key in shard.keys
-            if key not in shard.refused
-        }
+    def __init__(self, folder: Path, shards: Sequence[EarlierShard]) -> None:
+        self.folder, self._shards = folder, shards
         self._rows = lru_cache(maxsize=2)(self._read)
 
     def finished_digest(self, plan: ShardPlan, skip_refusals: bool = False) -> str | None:
@@ -78,13 +71,24 @@ class EarlierImages:
     def of(self, plan: ShardPlan) -> dict[ImageKey, Row]:
         """Return the images of a plan that earlier runs generated; damaged shards are ignored."""
         shard_of = {
-            key: name for key in plan.keys if (name := self._shards.get((plan.recipe, key)))
+            key: name for key in plan.keys if (name := self._shard_of.get((plan.recipe, key)))
         }
         found: dict[ImageKey, Row] = {}
         for name in dict.fromkeys(shard_of.values()):
             rows = self._rows(name)
             found |= {key: rows[key] for key, n in shard_of.items() if n == name and key in rows}
         return found
+
+    @cached_property
+    def _shard_of(self) -> dict[tuple[str, ImageKey], str]:
+        """The name of the shard of each image, by recipe; needed only if images are missing."""
+        return {
+            (shard.recipe, key): shard.name
+            for shard in self._shards
+            if shard.recipe
+            for key in shard.keys
+            if key not in shard.refused
+        }
 
     def _read(self, name: str) -> dict[ImageKey, Row]:
         try:
