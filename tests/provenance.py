@@ -46,4 +46,6 @@ def record_inputs_of_scores(workspace: Workspace) -> None:
 
 
 def _set_inputs(path: Path, inputs: dict[str, str]) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"inputs": inputs}))
+    document = json.loads(path.read_text())
+    if document.get("inputs") != inputs:
+        path.write_text(json.dumps(document | {"inputs": inputs}))
