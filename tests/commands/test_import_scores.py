@@ -137,7 +137,7 @@ def test_second_import_keeps_the_parameters_of_the_first(files, workspace):
         ({}, ["metric=qualty"], "no metric 'qualty' .did you mean 'quality'"),
         ({}, ["train.metrics=[other]"], "no metric 'other'"),
         ({}, ["import.lower_is_better=[other]"], "no metric 'other'"),
-        ({}, ["cost_unit=second"], "no cost in the unit 'second' .did you mean 'seconds'"),
+        ({}, ["cost_unit=wh"], r"no cost in the unit 'wh'\. Set cost_unit to one of seconds"),
         ({}, ["bugdet=2"], r"unknown key 'bugdet'\. Did you mean 'budget'"),
         ({"priced": ("cheap",)}, [], "row 4: candidate 'expensive' is not in .*costs.csv"),
         (

@@ -41,28 +41,22 @@ def run(
     settings: list[str],
     replace: bool = False,
 ) -> None:
-    """Write ``params.yaml``, the prompts and candidates tables, image shards and their manifest.
+    """Write ``params.yaml``, the prompts and candidates tables, and image shards: all, or none.
 
-    Either all files are written or none. One shard (``generate.shard_images``) is in memory at a
-    time. PNG, WebP and JPEG files are stored byte for byte, images in other formats as PNG. With
-    ``label.on_error: skip``, images that are missing, damaged, or of another size than the first
-    image of their candidate are reported and skipped; otherwise the first such image stops the
-    import.
+    One shard (``generate.shard_images``) is in memory at a time. With ``label.on_error: skip``,
+    images that are missing, damaged, or of another size than the first image of their candidate are
+    reported and skipped; otherwise the first such image stops the import.
 
     Args:
         workspace: the workspace, which need not exist.
-        images_csv: a csv, tsv, jsonl, json or parquet file with the columns
-            ``prompt,candidate,seed,path``.
-        costs: a file with the columns ``candidate,cost,unit``. Without one, every candidate costs
-            1.
+        images_csv: a file of images (:func:`catimage.data.importers.images.parse_images`).
+        costs: a file of costs. Without one, every candidate costs 1.
         settings: settings ``key=value`` for ``params.yaml``.
         replace: whether data of a trained workspace may be replaced.
 
     Raises:
-        InputError: a file is invalid (:mod:`catimage.data.importers.images`), an image is invalid
-            and ``label.on_error`` is ``stop``, an image is missing and ``validate.complete_labels``
-            is true, the two files have different candidates, a unit, metric or reference candidate
-            is unknown, a setting is invalid, or another process writes images of this workspace.
+        InputError: a file, image or setting is invalid, the files have different candidates, data
+            would be replaced, or another process writes images of this workspace.
     """
     file = parse_images(images_csv)
     cost_rows = costs_for(file, costs)
@@ -71,20 +65,23 @@ def run(
     params = parse_params(tree, workspace.params)
     check_cost_unit(params, file, cost_rows, costs)
     _check_list(params, file)
-    tables = {
-        workspace.prompts: (prompts_table(file, params.gate_share), PROMPTS),
-        workspace.candidates: (candidates_table(cost_rows), CANDIDATES),
-    }
+    tables = _tables(workspace, file, cost_rows, params.gate_share)
     check_replaceable(workspace, tables, replace)
     reader = _ImageReader(file, params.label.on_error == "skip")
     _write(workspace, reader, tables, tree, params.generate.shard_images, replace)
     file.print_notes()
-    print(
-        f"imported into {workspace.root}: {len(file.prompts):,} prompts, {len(file.candidates)}"
-        f" candidates, {len(file.table) - reader.skipped:,} images"
-        f"{_skipped_note(reader.skipped, params)}",
-        flush=True,
-    )
+    summary = f"{_summary(file, reader.skipped)}{_skipped_note(reader.skipped, params)}"
+    print(f"imported into {workspace.root}: {summary}", flush=True)
+
+
+def _tables(
+    workspace: Workspace, file: ImagesFile, costs: pd.DataFrame, gate_share: float
+) -> dict[Path, tuple[pd.DataFrame, pa.Schema]]:
+    """Return the rows and the schema of the tables to write, by path."""
+    return {
+        workspace.prompts: (prompts_table(file, gate_share), PROMPTS),
+        workspace.candidates: (candidates_table(costs), CANDIDATES),
+    }
 
 
 def _check_list(params: Params, file: ImagesFile) -> None:
@@ -97,6 +94,11 @@ def _check_list(params: Params, file: ImagesFile) -> None:
         file.check_complete()
     if params.label.on_error == "stop":
         file.check_files()
+
+
+def _summary(file: ImagesFile, skipped: int) -> str:
+    n_images = len(file.table) - skipped
+    return f"{len(file.prompts):,} prompts, {len(file.candidates)} candidates, {n_images:,} images"
 
 
 def _skipped_note(skipped: int, params: Params) -> str:
@@ -120,7 +122,7 @@ def _write(
     shard_images: int,
     replace: bool,
 ) -> None:
-    """Write all files, or none if an image cannot be read or a file cannot be written."""
+    """Write all files, or none if an image is invalid or a file must not be replaced."""
     with write_lock(workspace.images), ExitStack() as stack:
         folder = stack.enter_context(replacing(workspace.images))
         folder.mkdir()

@@ -33,30 +33,23 @@ def run(
     settings: list[str],
     replace: bool = False,
 ) -> None:
-    """Write ``params.yaml`` and the tables of prompts, candidates and scores.
-
-    All input is checked before a file is written, and either all files are written or none.
+    """Write ``params.yaml`` and the tables of prompts, candidates and scores: all, or none.
 
     Args:
         workspace: the workspace, which need not exist.
         scores: a csv, tsv, jsonl, json or parquet file of scores
             (:func:`catimage.data.importers.scores.parse_scores`).
-        costs: a file with the columns ``candidate,cost,unit``. Without one, every candidate costs
-            1.
+        costs: a file of costs. Without one, every candidate costs 1.
         settings: settings ``key=value`` for ``params.yaml``.
         replace: whether data of a trained workspace may be replaced.
 
     Raises:
-        InputError: a file is invalid (:mod:`catimage.data.importers.scores`), the files have
-            different candidates, a metric or unit must be chosen or is unknown, a required score
-            is missing, a setting is invalid, or data would be replaced
+        InputError: a file or setting is invalid, the files have different candidates, a metric or
+            unit must be chosen or is unknown, a score is missing, or data would be replaced
             (:func:`catimage.commands.import_common.check_replaceable`).
     """
-    parsed = None if costs is None else parse_costs(costs)
-    names = None if parsed is None else list(parsed["candidate"].unique())
     metric = requested_value(workspace.params, settings, "metric")
-    file = parse_scores(scores, metric, names)
-    cost_rows = costs_for(file, costs, parsed)
+    file, cost_rows = _read(scores, costs, metric)
     possible_values = {
         "metric": (file.metrics, scores),
         "cost_unit": (sorted(cost_rows["unit"].unique()), costs or scores),
@@ -66,19 +59,21 @@ def run(
     check_cost_unit(params, file, cost_rows, costs)
     _check_metrics(params, file)
     prompts, candidates = prompts_table(file, params.gate_share), candidates_table(cost_rows)
-    tables = {
-        workspace.prompts: (prompts, PROMPTS),
-        workspace.candidates: (candidates, CANDIDATES),
-        workspace.scores: (file.scores, SCORES),
-    }
-    check_replaceable(workspace, tables, replace)
-    _write(workspace, file, prompts, candidates, tree)
+    _write(workspace, file, prompts, candidates, tree, replace)
     file.print_notes()
     print(
         f"imported into {workspace.root}: {len(file.prompts):,} prompts, {len(file.candidates)}"
         f" candidates, {len(file.scores):,} scores ({', '.join(file.metrics)})",
         flush=True,
     )
+
+
+def _read(scores: Path, costs: Path | None, metric: str | None) -> tuple[ScoresFile, pd.DataFrame]:
+    """Read the scores and the costs; the file of costs determines the candidates of wide files."""
+    parsed = None if costs is None else parse_costs(costs)
+    names = None if parsed is None else list(parsed["candidate"].unique())
+    file = parse_scores(scores, metric, names)
+    return file, costs_for(file, costs, parsed)
 
 
 def _check_metrics(params: Params, file: ScoresFile) -> None:
@@ -98,8 +93,15 @@ def _write(
     prompts: pd.DataFrame,
     candidates: pd.DataFrame,
     tree: dict[str, Any],
+    replace: bool,
 ) -> None:
-    """Write all four files, or none if one cannot be written."""
+    """Write all four files, or none if one cannot be written or must not be replaced."""
+    tables = {
+        workspace.prompts: (prompts, PROMPTS),
+        workspace.candidates: (candidates, CANDIDATES),
+        workspace.scores: (file.scores, SCORES),
+    }
+    check_replaceable(workspace, tables, replace)
     inputs = Provenance(workspace).inputs(SCORES_FILE)
     with ExitStack() as stack:
         new_prompts = stack.enter_context(replacing(workspace.prompts))

@@ -77,7 +77,7 @@ def test_duplicates_after_normalisation_and_long_prompts_are_omitted(tmp_path):
         (
             "p.tsv",
             b"text\tx\na\tb\n",
-            "the column 'prompt' is missing. Add it or rename one of the columns text, x",
+            "the column 'prompt' is missing. Set 'column' of the source to one of the columns text",
         ),
         ("p.csv", b"prompt,x\nok,1\n ,2\n", "p.csv: row 3: the prompt is empty"),
         (

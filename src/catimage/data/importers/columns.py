@@ -198,7 +198,7 @@ def parse_or_number_seeds(rows: TextTable, keys: pd.DataFrame) -> Ints:
     """
     if "seed" in rows.names:
         return parse_seeds(rows)
-    return keys.groupby(list(keys), sort=False).cumcount().to_numpy(np.int64)
+    return np.asarray(keys.groupby(list(keys), sort=False).cumcount(), np.int64)
 
 
 def bad_cell(

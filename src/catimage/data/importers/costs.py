@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -44,7 +45,7 @@ def parse_costs(path: Path) -> pd.DataFrame:
     return costs
 
 
-def _parse_units(rows: TextTable) -> object:
+def _parse_units(rows: TextTable) -> Any:
     """Return the unit of each row, (n_rows,)."""
     codes, texts = parse_texts(rows, "unit")
     allowed = (*COST_UNITS, ANY_UNIT)

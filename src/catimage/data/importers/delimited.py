@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +58,7 @@ def read_delimited(path: Path, delimiters: str) -> TextTable:
         InputError: the file cannot be read, a row has more or fewer cells than the header, a
             quotation mark is not closed, or there are no rows after the header.
     """
-    data = read_text(path).encode("utf-8", "replace")
+    data = read_text(path).encode()
     delimiter = _delimiter(data, delimiters)
     form = _Format(delimiter, b'"' in data and _is_quoted(path, data, delimiter))
     header = [name.strip() for name in next(_records(data, form))[1]]
@@ -76,7 +77,7 @@ def _records(data: bytes, form: _Format) -> Iterator[tuple[int, list[str]]]:
     """
     csv.field_size_limit(2**31 - 1)  # the default refuses cells of 128 KiB
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
-    quoting = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
     reader = csv.reader(text, delimiter=form.delimiter, quoting=quoting, strict=True)
     line = 1
     try:

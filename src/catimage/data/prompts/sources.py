@@ -11,7 +11,7 @@ from catimage.data.importers.tables import read_prompts_table
 from catimage.data.importers.text_table import first_positions
 from catimage.data.prompts.cleaning import clean
 from catimage.data.prompts.identity import prompt_id
-from catimage.errors import InputError
+from catimage.errors import InputError, nearest
 from catimage.params import FileSource, SceneSource
 from catimage.scenes.grammar import sample_scene
 
@@ -78,6 +78,11 @@ def _read_file(source: FileSource, root: Path, max_length: int) -> SourcePrompts
     if "\\" in source.path and not path.exists():
         path = root / PureWindowsPath(source.path).as_posix()
     rows = read_prompts_table(path, source.column)
+    if source.column not in rows.names:
+        raise InputError(
+            f"{path}: the column {source.column!r} is missing{nearest(source.column, rows.names)}."
+            f" Set 'column' of the source to one of the columns {', '.join(rows.names[:12])}."
+        )
     codes, texts = rows.texts(source.column)
     codes = codes[: source.limit]
     first = first_positions(codes)
