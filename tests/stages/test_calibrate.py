@@ -79,6 +79,32 @@ def test_a_confidence_reduces_the_mean_cost_and_applies_to_any_other_budget(trai
     assert "validation prompts are too few to certify a lambda" in capsys.readouterr().out
 
 
+def test_a_budget_slightly_above_a_certified_one_has_the_calibrated_rule(trained_copy):
+    router, _ = run_calibrate(trained_copy, budget="2.55", confidence=0.95)
+    assert router.rule_for(budget=2.55) is router.rule
+    assert 2.55 in router.certified.budgets
+    for budget in (2.55 * (1 + 1e-12), 2.5500001, 2.56):
+        rule = router.rule_for(budget=budget)
+        assert rule.lam.tolist() == router.rule.lam.tolist()
+        assert rule.share == pytest.approx(router.rule.share)
+
+
+@pytest.mark.parametrize("settings", [{}, {"confidence": 0.9}, {"mix": False}])
+def test_a_larger_served_budget_never_has_a_lower_cost_or_predicted_quality(trained_copy, settings):
+    router, _ = run_calibrate(trained_copy, budget="2.55", **settings)
+    texts = Dataset.read(trained_copy[0], router.cost_unit).split("val").texts.tolist()
+    predicted = router.predict(texts)
+    budgets = np.sort([*np.linspace(1, 4.5, 60), 2.55, 2.55 * (1 + 1e-9), 2.550001])
+    rules = [router.rule_for(budget=float(budget)) for budget in budgets]
+    chosen = [rule.choose_by_part(predicted, router.costs) for rule in rules]
+    pairs = list(zip(rules, chosen, strict=True))
+    costs = [rule.expected(choice, router.costs).mean() for rule, choice in pairs]
+    qualities = [rule.expected(choice, predicted).mean() for rule, choice in pairs]
+    assert (np.diff(costs) >= -1e-9).all()
+    assert (np.diff(qualities) >= -1e-9).all()
+    assert (np.array(costs) <= budgets * (1 + 1e-8)).all()
+
+
 def test_a_quality_floor_replaces_the_budget(trained_copy):
     router, document = run_calibrate(trained_copy, quality_floor=0.6)
     spent, quality, _ = validation_means(trained_copy, router)

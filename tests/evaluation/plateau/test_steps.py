@@ -25,6 +25,12 @@ def test_imported_candidates_have_no_steps():
         step_series(imported, {"a": "a", "b": "a"}, None)
 
 
+def test_a_free_candidate_has_no_quality_per_cost():
+    free = Candidates(["a", "b"], np.array([0.0, 2.0]), "usd", ("a", "a"), (1, 2))
+    with pytest.raises(InputError, match=r"of a is undefined, because its cost is 0\. Leave"):
+        step_series(free, {"a": "a", "b": "a"}, None)
+
+
 def test_a_budget_is_a_number_or_a_percentage():
     costs = np.array([1.0, 8.0])
     assert [parse_budget(text, costs) for text in ("", "40%", "2.5")] == [None, 3.2, 2.5]

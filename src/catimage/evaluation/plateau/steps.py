@@ -47,9 +47,14 @@ def step_series(
 
     Raises:
         InputError: steps are unknown (as for imported scores), there are fewer than two numbers of
-            steps, or costs do not rise with them.
+            steps, costs do not rise with them, or a candidate costs nothing.
     """
     names, steps = candidates.names, candidates.steps
+    if free := [name for name, cost in zip(names, candidates.costs, strict=True) if not cost > 0]:
+        raise InputError(
+            f"evaluate.plateau: the quality per cost (equation 8) of {free[0]} is undefined, because"
+            " its cost is 0. Leave evaluate.plateau.metrics empty for these candidates."
+        )
     by_group: dict[str, list[int]] = {}
     for column in sorted(range(len(names)), key=lambda c: steps[c]):
         by_group.setdefault(groups.get(names[column], ""), []).append(column)
