@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
+from sysconfig import get_path
 
 import pandas as pd
 import pytest
@@ -13,26 +16,12 @@ import pytest
 from catimage.errors import InputError
 from catimage.params import Params, load_params
 from catimage.router import Router
-from catimage.stages import calibrate, evaluate
+from catimage.stages import calibrate
 from catimage.tracking.registry import RegistrationResult, register
 from catimage.workspace import Workspace
-from tests.trained_workspace import train_workspace
+from tests.provenance import record_inputs
 
 PROMPT = "crowded amber basil number 4"
-
-
-@pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Params]]:
-    """An evaluated workspace, and its parameters."""
-    remote = os.environ.pop("MLFLOW_TRACKING_URI", None)
-    workspace, params = train_workspace(tmp_path_factory.mktemp("registry"))
-    evaluate.run(workspace, params)
-    (workspace.root / "dvc.lock").write_text(
-        "stages:\n  train:\n    outs:\n    - {path: models/estimators, md5: abc.dir}\n"
-    )
-    yield workspace, params
-    if remote:
-        os.environ["MLFLOW_TRACKING_URI"] = remote
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +64,9 @@ def test_the_champion_can_be_loaded_and_routes_like_the_router(
     model = mlflow.pyfunc.load_model("models:/router@champion")
     prompts = pd.DataFrame({"prompt": [PROMPT]})
     for settings in ({}, {"budget": 4.0}, {"budget": 1.01}, {"lambda": 0.0}, {"lambda": 10.0}):
-        row = model.predict(prompts, params=settings).iloc[0]
+        row = model.predict(prompts, params={**settings, "seed": 1}).iloc[0]
         expected = router.route(
-            [PROMPT], lam=settings.get("lambda"), budget=settings.get("budget")
+            [PROMPT], lam=settings.get("lambda"), budget=settings.get("budget"), seed=1
         )[0]
         assert row["candidate"] == expected.candidate
         assert row["cost"] == expected.cost
@@ -95,9 +84,48 @@ def test_no_pickle_is_stored(
     assert "pyfunc_model.py" in names
     assert "estimator.skops" in names
     assert not [n for n in names if n.endswith((".pkl", ".pickle", ".joblib"))]
-    requirements = next(files.rglob("requirements.txt")).read_text()
-    assert "scikit-learn==" in requirements
-    assert "catimage==" in requirements
+
+
+SCRIPT = """
+import json, sys
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import catimage, mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[3])
+row = model.predict(pandas.DataFrame({"prompt": [sys.argv[4]]}), params={"seed": 1}).iloc[0]
+print(json.dumps([catimage.__file__, row["candidate"], row["predicted_quality"]]))
+"""
+"""Without the options -I and -S, Python would find the checkout of an editable installation."""
+
+
+def test_the_model_runs_on_the_wheel_that_it_contains(
+    evaluated: tuple[Workspace, Params], first: RegistrationResult, tmp_path: Path
+) -> None:
+    """MLflow installs the requirements in the folder of the model. The checkout, in which CATImage
+    has a version that no index has, is not needed.
+    """
+    stored = next((evaluated[0].root / "mlruns").rglob("requirements.txt")).parent
+    model = shutil.copytree(stored, tmp_path / "model")
+    lines = (model / "requirements.txt").read_text().splitlines()
+    assert (model / lines[0]).is_file()
+    pins = {f"{name}=={version(name).partition('+')[0]}" for name in ("scikit-learn", "torch")}
+    assert pins | {f"mlflow=={version('mlflow')}"} < set(lines)
+    assert not [line for line in lines if line.startswith("catimage")]
+    options = ["--quiet", "--no-index", "--no-deps", "--target", str(tmp_path / "installed")]
+    pip = [sys.executable, "-m", "pip", "install", *options]
+    subprocess.run([*pip, lines[0]], cwd=model, check=True)
+    paths = [str(tmp_path / "installed"), get_path("purelib"), str(model), PROMPT]
+    output = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", SCRIPT, *paths],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    code, candidate, quality = json.loads(output.splitlines()[-1])
+    expected = Router.load(evaluated[0].router).route([PROMPT], seed=1)[0]
+    assert Path(code).is_relative_to(tmp_path / "installed")
+    assert candidate == expected.candidate
+    assert quality == pytest.approx(expected.predicted_quality)
 
 
 def test_an_unchanged_router_gets_no_new_version(
@@ -107,7 +135,7 @@ def test_an_unchanged_router_gets_no_new_version(
     assert (second.version, second.run_id, second.champion) == ("1", first.run_id, True)
 
 
-def test_a_worse_router_remains_challenger_and_a_better_one_becomes_champion(
+def test_a_worse_router_remains_challenger_and_one_for_a_new_budget_becomes_champion(
     evaluated: tuple[Workspace, Params], first: RegistrationResult
 ) -> None:
     workspace, params = evaluated
@@ -116,18 +144,20 @@ def test_a_worse_router_remains_challenger_and_a_better_one_becomes_champion(
     # With the names in reverse order, the router selects the wrong candidates.
     reversed_names = document | {"candidates": document["candidates"][::-1]}
     (workspace.router / "router.json").write_text(json.dumps(reversed_names))
+    record_inputs(workspace)
     worse = register(workspace, params)
     assert (worse.version, worse.champion) == ("2", False)
-    assert worse.reason.startswith("worse")
+    assert worse.reason.startswith("not significantly better than the champion on 32 gate prompts")
     aliases = client_of(workspace).get_registered_model("router").aliases
     assert {k: str(v) for k, v in aliases.items()} == {"champion": "1", "challenger": "2"}
     for path, content in good_files.items():
         path.write_bytes(content)
     cheaper = load_params(workspace.params, ["budget=40%"])
     calibrate.run(workspace, cheaper)
+    record_inputs(workspace)
     better = register(workspace, cheaper)
     assert (better.version, better.champion) == ("3", True)
-    assert "test prompts" in better.reason
+    assert "does not meet the new settings" in better.reason and "budget 1.6" in better.reason
 
 
 def test_a_champion_in_another_format_is_replaced(
@@ -141,6 +171,7 @@ def test_a_champion_in_another_format_is_replaced(
             path.write_text(json.dumps(document))
     params = load_params(workspace.params, ["budget=50%"])
     calibrate.run(workspace, params)
+    record_inputs(workspace)
     registered = register(workspace, params)
     assert registered.champion
     assert "the champion cannot be compared" in registered.reason

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from catimage.errors import InputError
+from catimage.tracking.local_store import local_store
+from catimage.tracking.server import remote_store, without_password
 from catimage.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
 MODEL = "router"
@@ -18,27 +23,39 @@ MODEL = "router"
 EXPERIMENT = "catimage"
 """Name of the experiment."""
 CHAMPION, CHALLENGER = "champion", "challenger"
-"""Aliases of model versions: the router in production, and the newest router."""
+"""Aliases of model versions: the router in production, and the router registered last."""
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+}
+"""Defaults of MLflow's environment variables. Three retries take half a minute. A ``uv.lock`` in
+the current folder does not describe the requirements of a router.
+"""
 
 
-def connect(workspace: Workspace) -> MlflowClient:
+@contextmanager
+def connection(workspace: Workspace) -> Iterator[MlflowClient]:
     """Connect to the tracking server and select the experiment.
 
     The address of the server is the value of the environment variable ``MLFLOW_TRACKING_URI``. By
-    default, the SQLite database ``mlflow.db`` in the workspace is used. The experiment is created
-    if it does not exist.
+    default, the SQLite database ``mlflow.db`` in the workspace is used. Inside the ``with`` block,
+    no other process can register a router in the same SQLite database. The experiment is created
+    if it does not exist, and restored if it was deleted.
 
     Args:
         workspace: the workspace that runs are logged for.
 
-    Returns:
+    Yields:
         A client of the server.
 
     Raises:
-        InputError: MLflow is not installed.
+        InputError: MLflow is not installed, the server does not respond, the database cannot be
+            used, or a request of the ``with`` block fails.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import mlflow
     except ModuleNotFoundError as error:
@@ -47,16 +64,69 @@ def connect(workspace: Workspace) -> MlflowClient:
         ) from error
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # hide the log of created tables
     root, remote = workspace.root.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(remote or f"sqlite:///{root / 'mlflow.db'}")
+    if remote:
+        with (
+            remote_store(remote),
+            _errors_reported(without_password(urlsplit(remote)), Path(), "$MLFLOW_TRACKING_URI"),
+        ):
+            yield _client(mlflow, remote, None)
+        return
+    with (
+        local_store(root, EXPERIMENT) as address,
+        _errors_reported(str(root / "mlflow.db"), root, "sqlite:///mlflow.db"),
+    ):
+        yield _client(mlflow, address, (root / "mlruns").as_uri())
+
+
+def _client(mlflow: Any, address: str, artifacts: str | None) -> MlflowClient:
+    """Return a client of a server, after selecting, creating or restoring the experiment.
+
+    Args:
+        mlflow: the module.
+        address: the address of the server.
+        artifacts: the address of the artifacts of a new experiment; None for that of the server.
+    """
+    mlflow.set_tracking_uri(address)
+    if artifacts is not None:  # MLflow sets the variable, which would apply to other workspaces
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     client: MlflowClient = mlflow.MlflowClient()
-    if client.get_experiment_by_name(EXPERIMENT) is None:
-        artifacts = None if remote else (root / "mlruns").as_uri()
-        client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        try:
+            client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # created by another process
+                raise
+    elif experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+        print(f"register: restored the deleted experiment {EXPERIMENT!r} of MLflow", flush=True)
     mlflow.set_experiment(EXPERIMENT)
     return client
 
 
-def newest_version(client: MlflowClient) -> ModelVersion | None:
-    """Return the newest version of the registered router, or None if there is no version."""
-    versions = client.search_model_versions(f"name='{MODEL}'")
-    return max(versions, key=lambda v: int(v.version), default=None)
+@contextmanager
+def _errors_reported(place: str, folder: Path, address: str) -> Iterator[None]:
+    """Raise InputError if a request to MLflow fails.
+
+    Args:
+        place: the database or the address of the server, for error messages.
+        folder: the folder in which ``address`` is valid.
+        address: the address of the server, for commands.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        text = str(error)
+        if "out-of-date database schema" in text:
+            raise InputError(
+                f"{place}: another version of MLflow wrote it. Copy it, then run 'mlflow db upgrade"
+                f" {address}' in {folder.resolve()}; or install that version."
+            ) from error
+        reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+        raise InputError(
+            f"{place}: a request of MLflow failed ({reason}). Correct the cause, then run 'catimage"
+            " register' again."
+        ) from error

@@ -1,42 +1,47 @@
 """The promotion gate, which decides whether a registered router becomes the champion.
 
-The champion is the router in production, the challenger the newest registered router. The
-challenger becomes champion if it is not worse than the champion on the same test prompts.
+The champion is the router in production, the challenger the router that is being registered. The
+gate compares them on the split ``gate``, which no stage reads:
 
-The criterion is the objective of equation 3 of the CATImage paper: the mean of quality minus lambda
-times cost, with the challenger's lambda and costs. The challenger is *not worse* if the mean
-difference between the routers is at least 0. If the criterion were only that the difference is not
-significantly negative, the quality could decrease a little with each retraining.
+1. A champion that cannot serve the challenger's pool (another metric, another cost unit, a removed
+   candidate), or that does not meet a requirement which is new in the settings (a floor, a smaller
+   budget, a confidence), is replaced: it is no alternative
+   (:func:`~catimage.tracking.objective.unmet_requirements`).
+2. Otherwise the gain of the challenger in the objective of calibration decides
+   (:mod:`catimage.tracking.objective`). Its one-sided lower bound, with ``promote.confidence``,
+   must be above 0 for the rule ``better`` and above ``-promote.margin`` for ``not_worse``.
 
-A champion with another metric, another cost unit or a removed candidate cannot serve the
-challenger's pool. Such a champion is replaced without a comparison.
+If the criterion were a mean gain of at least 0, half of all equally good challengers would be
+promoted; with ``better``, at most about 5% are.
+
+With ``not_worse``, each of many promotions could reduce the quality by nearly the margin. The
+margin is therefore measured from a fixed *reference*, not from the champion: from the last router
+that was promoted because it was better than the reference before it, or because there was no
+alternative. The tag ``reference`` of a promoted version is the version of its reference. The bound
+holds for one comparison, not for all comparisons together: in simulations of 300 weeks in which
+every challenger is worse than the champion, the last champion is 1.0 to 1.3 margins below the
+first; with a margin from the champion, it is 4 to 5 margins below (``tests/tracking``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
 from catimage.common.arrays import Floats
-from catimage.data.dataset import Candidates, Dataset
-from catimage.data.missing_labels import complete_rows
-from catimage.errors import InputError
-from catimage.evaluation.intervals import PairedBootstrap
-from catimage.metrics.registry import lower_is_better_metrics
-from catimage.params import Params
+from catimage.evaluation.one_sided import lower_bound
+from catimage.params import PromoteParams
 from catimage.router import Router
-from catimage.tracking.client import CHAMPION, MODEL
-from catimage.workspace import Workspace
+from catimage.tracking.objective import GateSample, objective, selection, unmet_requirements
 
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
+MIN_PROMPTS = 20
+"""Minimum number of gate prompts for a comparison."""
+ROUNDING = 1e-12
+"""Gains up to this absolute value, in the unit of the metric, are rounding errors."""
 
-
-TOLERANCE = 1e-12
-"""Largest absolute value of a negative mean difference that counts as a rounding error."""
+ReferenceRole = Literal["challenger", "champion", "reference"]
 
 
 @dataclass(frozen=True)
@@ -46,107 +51,91 @@ class GateDecision:
     Attributes:
         promoted: whether the challenger becomes champion.
         reason: the reason for the decision in one sentence.
+        reference: the router that is the reference after the promotion: ``challenger``,
+            ``champion`` (the champion before the promotion), or ``reference`` if it is unchanged.
     """
 
     promoted: bool
     reason: str
+    reference: ReferenceRole = "challenger"
 
 
-def gate_decision(
-    client: MlflowClient, version: str, router: Router, workspace: Workspace, params: Params
-) -> GateDecision:
-    """Decide whether a challenger becomes champion.
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a comparison of two routers.
 
-    The challenger is compared with the champion on the test split of the workspace. It replaces a
-    champion that cannot be loaded by this version of CATImage, because this version cannot serve
-    such a champion.
+    Attributes:
+        mean: the mean gain of the challenger.
+        bound: the one-sided lower bound of the gain.
+        better: whether the gain is above 0.
+        promoted: whether the rule promotes the challenger.
+    """
+
+    mean: float
+    bound: float
+    better: bool
+    promoted: bool
+
+
+def judge(gains: Floats, settings: PromoteParams) -> Verdict:
+    """Apply the rule of promotion to the gains of a challenger.
+
+    A gain is only significant if enough prompts have a gain other than 0: with four equal gains, a
+    sign test could not reach a confidence of 0.95.
 
     Args:
-        client: a client of the MLflow server.
-        version: the model version of the challenger.
-        router: the challenger.
-        workspace: the workspace with the test prompts and labels.
-        params: the parameters of the workspace.
-
-    Raises:
-        InputError: the champion's files cannot be read.
+        gains: the gain in the objective by prompt, (n,), at least two.
+        settings: the section ``promote``.
     """
-    from mlflow.exceptions import MlflowException
-
-    champion = client.get_registered_model(MODEL).aliases.get(CHAMPION)
-    if champion is None:
-        return GateDecision(True, "there was no champion")
-    if str(champion) == str(version):
-        return GateDecision(True, "this version is already the champion")
-    try:
-        champion_router = _load_champion()
-    except (MlflowException, OSError) as error:
-        raise InputError(
-            f"MLflow: version {champion} of {MODEL!r}, the champion, cannot be read ({error})."
-            f" Restore its files, or delete the alias {CHAMPION!r}."
-        ) from error
-    except InputError as error:
-        return GateDecision(True, f"the champion cannot be compared: {error}")
-    texts, labels = _test_labels(workspace, params, router)
-    return compare_routers(champion_router, router, texts, labels)
-
-
-def _load_champion() -> Router:
-    import mlflow
-
-    model = mlflow.pyfunc.load_model(f"models:/{MODEL}@{CHAMPION}")
-    router: Router = model.unwrap_python_model().router
-    return router
-
-
-def _test_labels(workspace: Workspace, params: Params, router: Router) -> tuple[list[str], Floats]:
-    """Return the test prompts with all labels, and these labels, (n, n_candidates)."""
-    lower = lower_is_better_metrics([router.metric], params.label, params.imported)
-    data = Dataset.read(workspace, router.cost_unit, lower, params.validation.complete_labels)
-    candidates = Candidates(router.candidates, router.costs, router.cost_unit)
-    test = data.with_candidates(candidates).split("test")
-    labels = test.labels(router.metric)
-    rows = complete_rows(labels)
-    return test.texts[rows].tolist(), labels[rows]
+    gains = np.where(np.abs(gains) <= ROUNDING, 0.0, gains)
+    bound = lower_bound(gains, settings.confidence)
+    enough = 0.5 ** np.count_nonzero(gains) <= 1 - settings.confidence
+    better = bool(enough and bound > 0)
+    not_worse = settings.rule == "not_worse" and bound > -settings.margin
+    return Verdict(float(gains.mean()), bound, better, better or not_worse)
 
 
 def compare_routers(
     champion: Router,
     challenger: Router,
-    prompts: Sequence[str],
-    labels: Floats,
-    draws: int = 2000,
-    seed: int = 0,
+    sample: GateSample,
+    settings: PromoteParams,
+    reference: Router | None = None,
 ) -> GateDecision:
-    """Compare two routers, each with its own calibrated rule, on the same prompts.
+    """Decide whether a challenger replaces the champion.
 
     Args:
         champion: the current champion.
         challenger: the new router.
-        prompts: the test prompts, (n,).
-        labels: labels of the challenger's candidates, (n, n_candidates), higher is better.
-        draws: the number of bootstrap resamples for the interval in the reason.
-        seed: the seed of the bootstrap.
+        sample: the prompts of the gate split and the labels of the challenger's candidates.
+        settings: the section ``promote``.
+        reference: the reference of the rule ``not_worse``, if it is not the champion.
     """
-    if obstacle := _obstacle(champion, challenger):
+    if obstacle := find_obstacle(champion, challenger):
         reason = f"the champion cannot be compared and cannot serve this pool: {obstacle}"
         return GateDecision(True, reason)
-    old_quality, old_cost = _outcome(champion, challenger, prompts, labels)
-    quality, cost = _outcome(challenger, challenger, prompts, labels)
-    gain = (quality - old_quality) - challenger.lam * (cost - old_cost)
-    low, high = PairedBootstrap(len(prompts), draws, seed).interval(gain)
-    promoted = bool(gain.mean() >= -TOLERANCE)
-    verdict = "not worse" if promoted else "worse"
+    if len(sample) < MIN_PROMPTS:
+        return GateDecision(False, _few_prompts(len(sample)))
+    names, prompts = challenger.candidates, sample.prompts
+    old, new = (selection(router, names, prompts) for router in (champion, challenger))
+    if unmet := unmet_requirements(champion, challenger, sample, (old, new)):
+        reason = f"the champion does not meet the new settings of calibrate: {'; '.join(unmet)}"
+        return GateDecision(True, reason)
+    other: ReferenceRole = "champion"
+    if settings.rule == "not_worse" and reference and not find_obstacle(reference, challenger):
+        other, old = "reference", selection(reference, names, prompts)
+    verdict = judge(((new - old) * objective(challenger, sample)).sum(axis=1), settings)
     reason = (
-        f"{verdict} than the champion on {len(prompts)} test prompts:"
-        f" {challenger.metric} {quality.mean():.5g} at {cost.mean():.4g} {challenger.cost_unit},"
-        f" compared with {old_quality.mean():.5g} at {old_cost.mean():.4g}; the difference with"
-        f" lambda {challenger.lam:.4g} is {gain.mean():+.3g} [{low:+.3g}, {high:+.3g}]"
+        f"{_relation(verdict, settings, other)} on {len(sample)} gate prompts:"
+        f" {challenger.metric} {_outcome(new, challenger, sample)} {challenger.cost_unit}, compared"
+        f" with {_outcome(old, challenger, sample)}; the gain in the objective of calibration is"
+        f" {verdict.mean:+.3g}, and above {verdict.bound:+.3g} with a confidence of"
+        f" {settings.confidence:g}"
     )
-    return GateDecision(promoted, reason)
+    return GateDecision(verdict.promoted, reason, "challenger" if verdict.better else other)
 
 
-def _obstacle(champion: Router, challenger: Router) -> str:
+def find_obstacle(champion: Router, challenger: Router) -> str:
     """Return the reason why two routers cannot be compared; empty if they can."""
     if champion.metric != challenger.metric:
         return f"it routes on {champion.metric}, not {challenger.metric}"
@@ -156,17 +145,26 @@ def _obstacle(champion: Router, challenger: Router) -> str:
     return f"its candidates {', '.join(removed)} are no longer in the pool" if removed else ""
 
 
-def _outcome(
-    router: Router, pool: Router, prompts: Sequence[str], labels: Floats
-) -> tuple[Floats, Floats]:
-    """Return the quality and the cost of a router's decisions, both (n,).
+def _few_prompts(n: int) -> str:
+    return (
+        f"not compared with the champion: {n} prompts of the split gate have a label of every"
+        f" candidate, and {MIN_PROMPTS} are needed. Add prompts, or increase gate_share (of sample,"
+        " or of import), and run the stages again"
+    )
 
-    Args:
-        router: the router that decides.
-        pool: the router whose candidates and costs are used.
-        prompts: the prompts, (n,).
-        labels: labels of the candidates of ``pool``, (n, n_candidates).
-    """
-    decisions = router.route(prompts)
-    chosen = np.array([pool.candidates.index(decision.candidate) for decision in decisions])
-    return labels[np.arange(len(prompts)), chosen], pool.costs[chosen]
+
+def _relation(verdict: Verdict, settings: PromoteParams, other: str) -> str:
+    """Describe the result of a comparison, without figures."""
+    if verdict.better:
+        return f"better than the {other}"
+    if settings.rule == "better":
+        return f"not significantly better than the {other}"
+    word = "not worse" if verdict.promoted else "possibly worse"
+    return f"{word} than the {other} by {settings.margin:g} or more"
+
+
+def _outcome(probabilities: Floats, challenger: Router, sample: GateSample) -> str:
+    """Return the mean score and the mean cost of a router as text."""
+    quality = float((probabilities * sample.labels[0]).sum(axis=1).mean())
+    cost = float((probabilities @ challenger.costs).mean())
+    return f"{sample.as_label(challenger.metric, quality):.5g} at {cost:.4g}"

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from catimage.common.files import read_json
+from catimage.common.hashing import folder_digest
 from catimage.errors import InputError
 from catimage.workspace import Workspace
+
+_LONGEST_KEY, _LONGEST_VALUE = 250, 6000
+_KEY_CHARACTERS = re.compile(r"[^A-Za-z0-9_.:/ -]")
+_MERGE_MARKER = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
 
 
 def read_metrics(workspace: Workspace) -> dict[str, Any]:
     """Read ``reports/metrics.json``.
 
     Raises:
-        InputError: the file does not exist.
+        InputError: the file does not exist or is damaged.
     """
     path = workspace.reports / "metrics.json"
-    if not path.exists():
-        raise InputError(f"{path}: not found. Run 'catimage evaluate' first.")
-    document: dict[str, Any] = json.loads(path.read_text())
+    document = read_json(path, "evaluate")
+    if not {"budget", "best_single", "oracle_quality", "methods"} <= document.keys():
+        raise InputError(f"{path}: keys are missing. Run 'catimage evaluate' again.")
     return document
 
 
@@ -43,6 +51,21 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         elif value is not None:
             flat[prefix + key] = json.dumps(value) if isinstance(value, list) else value
     return flat
+
+
+def run_params(tree: dict[str, Any]) -> dict[str, str]:
+    """Return parameters with flat keys in the form that MLflow accepts.
+
+    MLflow limits the length of values and the characters of keys. Longer values are cut, and other
+    characters replaced; the run has the complete ``params.yaml`` as an artifact.
+
+    Args:
+        tree: the parameters of a workspace.
+    """
+    return {
+        _KEY_CHARACTERS.sub("_", key)[:_LONGEST_KEY]: str(value)[:_LONGEST_VALUE]
+        for key, value in flatten(tree).items()
+    }
 
 
 def run_metrics(metrics: dict[str, Any]) -> dict[str, float]:
@@ -69,7 +92,11 @@ def lineage_tags(workspace: Workspace) -> dict[str, str]:
     """Return the tags that identify the code and the data of a router.
 
     They are the git commit, the MD5 hashes of ``params.yaml``, of ``dvc.lock`` and of every DVC
-    output, and the tag of the Bento. Tags of files that do not exist are left out.
+    output, and the tag of the Bento. Tags of files that do not exist are left out, and so is the
+    tag of a Bento that contains another router.
+
+    Raises:
+        InputError: ``dvc.lock`` or ``dist/bento.json`` is damaged.
     """
     lock, bento = workspace.root / "dvc.lock", workspace.dist / "bento.json"
     tags = _git_commit(workspace)
@@ -77,13 +104,35 @@ def lineage_tags(workspace: Workspace) -> dict[str, str]:
         if path.exists():
             digest = hashlib.md5(path.read_bytes(), usedforsecurity=False)
             tags[f"md5.{path.name}"] = digest.hexdigest()
-    if lock.exists():
-        stages = yaml.safe_load(lock.read_text())["stages"].values()
-        outputs = (output for stage in stages for output in stage.get("outs", []))
-        tags |= {f"md5.{output['path']}": output["md5"] for output in outputs}
+    tags |= _output_tags(lock) if lock.exists() else {}
     if bento.exists():
-        tags["bento"] = json.loads(bento.read_text())["tag"]
+        document = read_json(bento, "package")
+        if document.get("router") == folder_digest(workspace.router):
+            tags["bento"] = str(document["tag"])
     return tags
+
+
+def _output_tags(lock: Path) -> dict[str, str]:
+    """Return the MD5 hash of every output in ``dvc.lock`` that has one.
+
+    DVC stores the hash of each file instead of one for the folder if the remote storage is
+    version-aware.
+    """
+    text = lock.read_text(encoding="utf-8", errors="replace")
+    if _MERGE_MARKER.search(text):
+        raise InputError(
+            f"{lock}: contains merge markers (<<<<<<<). Resolve the conflict: keep one side, then"
+            " run 'dvc repro'."
+        )
+    try:
+        stages = (yaml.safe_load(text) or {}).get("stages") or {}
+        outputs = [output for stage in stages.values() for output in stage.get("outs") or []]
+        return {f"md5.{o['path']}": str(o["md5"]) for o in outputs if "md5" in o}
+    except (yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{lock}: not a lock file of DVC. Restore it from git, or delete it and run 'dvc"
+            " repro'."
+        ) from error
 
 
 def _git_commit(workspace: Workspace) -> dict[str, str]:

@@ -1,46 +1,38 @@
 """Registration of a calibrated router in MLflow.
 
-A registration logs a run, creates a model version and sets the aliases ``challenger`` (the newest
-version) and ``champion`` (the version in production).
+A registration logs a run, creates a model version and sets the aliases ``challenger`` (the version
+that was registered last) and ``champion`` (the version in production).
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from catimage.common.hashing import folder_digest
+from catimage.common.wheel import build_wheel, pinned
+from catimage.data.provenance import METRICS, Provenance
+from catimage.estimators.portable import encoder_models, reader_packages
+from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.params import Params
 from catimage.router import Router
-from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL, connect, newest_version
-from catimage.tracking.gate import gate_decision
-from catimage.tracking.lineage import flatten, lineage_tags, read_metrics, run_metrics
+from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL, connection
+from catimage.tracking.lineage import lineage_tags, read_metrics, run_metrics, run_params
+from catimage.tracking.promotion import decide, promote
+from catimage.tracking.versions import (
+    DIGEST_TAG,
+    move_alias,
+    version_with_alias,
+    version_with_digest,
+)
 from catimage.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
-    from mlflow.tracking import MlflowClient
-
-DIGEST_TAG = "router_digest"
-"""Name of the tag of a model version that stores the digest of the router's files."""
-REQUIREMENTS = (
-    "catimage",
-    "mlflow",
-    "numpy",
-    "open_clip_torch",
-    "pandas",
-    "pyarrow",
-    "scikit-learn",
-    "skops",
-    "torch",
-)
-"""Packages whose installed versions are pinned in the model, because a stored estimator must be
-loaded with the versions that it was saved with.
-"""
 
 
 @dataclass(frozen=True)
@@ -60,12 +52,16 @@ class RegistrationResult:
     reason: str
 
 
+_REGISTRATION = threading.Lock()
+"""MLflow's address and active run are global, so one thread at a time registers a router."""
+
+
 def register(workspace: Workspace, params: Params) -> RegistrationResult:
     """Log the workspace as a run and the router as a model version, and apply the promotion gate.
 
     The version gets the alias ``challenger``. The promotion gate
     (:mod:`catimage.tracking.gate`) decides whether it also gets the alias ``champion``. For a
-    router whose files are unchanged, no new version is created, but the gate is applied again.
+    router whose files are registered, no new version is created, but the gate is applied again.
 
     Args:
         workspace: a workspace with a calibrated and evaluated router.
@@ -75,31 +71,38 @@ def register(workspace: Workspace, params: Params) -> RegistrationResult:
         The model version and the decision of the gate.
 
     Raises:
-        InputError: MLflow is not installed, a stage has not run, or the champion cannot be read.
+        InputError: MLflow is not installed or does not respond, its database cannot be used, a
+            stage has not run since its inputs changed, or the champion's files are missing.
     """
-    router = Router.load(workspace.router)
+    provenance = Provenance(workspace)
+    router = load_calibrated_router(workspace, provenance, params.metric, params.cost_unit)
     metrics = run_metrics(read_metrics(workspace))
-    client = connect(workspace)
-    version = newest_version(client)
-    if version is None or version.tags.get(DIGEST_TAG) != folder_digest(workspace.router):
-        version = _log_run(client, workspace, params, router, metrics)
-    client.set_registered_model_alias(MODEL, CHALLENGER, version.version)
-    decision = gate_decision(client, version.version, router, workspace, params)
-    client.set_model_version_tag(MODEL, version.version, "gate", decision.reason)
-    if decision.promoted:
-        client.set_registered_model_alias(MODEL, CHAMPION, version.version)
-    return RegistrationResult(
-        str(version.run_id), str(version.version), decision.promoted, decision.reason
-    )
+    provenance.check(METRICS)
+    tags = lineage_tags(workspace)
+    digest = folder_digest(workspace.router)
+    with _REGISTRATION, connection(workspace) as client:
+        existing = version_with_digest(client, digest)
+        version = str(existing.version) if existing else None
+        promotion = decide(client, version, router, workspace, params)
+        if version is None:
+            version = _log_run(workspace, params, router, metrics, tags, digest)
+        move_alias(client, CHALLENGER, version)
+        if version_with_alias(client, CHAMPION) != promotion.champion:  # another process promoted
+            promotion = decide(client, version, router, workspace, params)
+        promote(client, version, promotion)
+        run_id = str(client.get_model_version(MODEL, version).run_id)
+    decision = promotion.decision
+    return RegistrationResult(run_id, version, decision.promoted, decision.reason)
 
 
 def _log_run(
-    client: MlflowClient,
     workspace: Workspace,
     params: Params,
     router: Router,
     metrics: dict[str, float],
-) -> ModelVersion:
+    tags: dict[str, str],
+    digest: str,
+) -> str:
     """Log a run with parameters, metrics, tags, reports and the router.
 
     Returns:
@@ -108,36 +111,42 @@ def _log_run(
     import mlflow
 
     reports = workspace.reports
-    files = (reports / "metrics.json", reports / "report.html", workspace.root / "dvc.lock")
+    files = (
+        workspace.params,
+        workspace.root / "dvc.lock",
+        reports / "metrics.json",
+        reports / "report.html",
+    )
     with mlflow.start_run():
-        mlflow.log_params(flatten(params.model_dump(mode="json", by_alias=True)))
+        mlflow.log_params(run_params(params.model_dump(mode="json", by_alias=True)))
         mlflow.log_metrics(metrics)
-        mlflow.set_tags(lineage_tags(workspace))
+        mlflow.set_tags(tags)
         for path in files:
             if path.exists():
                 mlflow.log_artifact(str(path))
-        _log_model(workspace, router)
-    version = newest_version(client)
-    assert version is not None
-    client.set_model_version_tag(
-        MODEL, version.version, DIGEST_TAG, folder_digest(workspace.router)
-    )
-    return version
+        return _log_model(workspace, router, digest)
 
 
-def _log_model(workspace: Workspace, router: Router) -> None:
-    """Log the router as a pyfunc model from code, without pickle."""
+def _log_model(workspace: Workspace, router: Router, digest: str) -> str:
+    """Log the router as a pyfunc model from code, without pickle; return its version.
+
+    The wheel of the running code is an artifact of the model, and the first of its requirements:
+    MLflow installs the requirements of a model in the folder of the model.
+    """
     import mlflow
 
     # Ignore the warning of MLflow that a signature without an input example cannot be checked.
-    with warnings.catch_warnings(action="ignore", category=UserWarning):
-        mlflow.pyfunc.log_model(
+    with TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        wheel = build_wheel(Path(folder))
+        packages = (*reader_packages(encoder_models(workspace.router)), "mlflow")
+        info = mlflow.pyfunc.log_model(
             name=MODEL,
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={"router": str(workspace.router)},
-            pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+            artifacts={"router": workspace.router.resolve().as_uri(), "wheel": wheel.as_uri()},
+            pip_requirements=[f"artifacts/{wheel.name}", *pinned(*packages)],
             signature=_signature(),
             registered_model_name=MODEL,
+            tags={DIGEST_TAG: digest},
             metadata={
                 "estimator": router.estimator_name,
                 "metric": router.metric,
@@ -145,6 +154,7 @@ def _log_model(workspace: Workspace, router: Router) -> None:
                 "pool": router.pool,
             },
         )
+    return str(info.registered_model_version)
 
 
 def _signature() -> ModelSignature:
@@ -152,6 +162,7 @@ def _signature() -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
+    params = {"budget": "double", "lambda": "double", "seed": "long"}
     outputs = {
         "prompt": "string",
         "candidate": "string",
@@ -162,5 +173,5 @@ def _signature() -> ModelSignature:
     return ModelSignature(
         inputs=Schema([ColSpec("string", "prompt")]),
         outputs=Schema([ColSpec(kind, name) for name, kind in outputs.items()]),
-        params=ParamSchema([ParamSpec(name, "double", None) for name in ("budget", "lambda")]),
+        params=ParamSchema([ParamSpec(name, kind, None) for name, kind in params.items()]),
     )

@@ -1,0 +1,120 @@
+"""The decision about a registered router, and its promotion to champion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from catimage.data.dataset import Candidates, Dataset
+from catimage.data.missing_labels import complete_rows
+from catimage.errors import InputError
+from catimage.metrics.registry import lower_is_better_metrics
+from catimage.params import Params
+from catimage.router import Router
+from catimage.tracking.client import CHAMPION, MODEL
+from catimage.tracking.gate import GateDecision, compare_routers
+from catimage.tracking.objective import GateSample
+from catimage.tracking.versions import (
+    REFERENCE_TAG,
+    UnreadableVersionError,
+    load_router,
+    move_alias,
+    reference_of,
+    version_with_alias,
+)
+from catimage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A decision of the gate, and the versions that it is about.
+
+    Attributes:
+        decision: the decision.
+        champion: the version of the champion at the time of the decision, or None.
+        reference: the version of the reference after the promotion; None for the challenger.
+    """
+
+    decision: GateDecision
+    champion: str | None = None
+    reference: str | None = None
+
+
+def decide(
+    client: MlflowClient, version: str | None, router: Router, workspace: Workspace, params: Params
+) -> Promotion:
+    """Decide whether a challenger becomes champion; nothing is written.
+
+    The first router is promoted. A champion that this version of CATImage cannot load is replaced,
+    because this version cannot serve it.
+
+    Args:
+        client: a client of the MLflow server.
+        version: the model version of the challenger, or None if it has not been registered.
+        router: the challenger.
+        workspace: the workspace with the gate prompts and labels.
+        params: the parameters of the workspace.
+
+    Raises:
+        InputError: the files of the champion or of the reference are missing.
+    """
+    champion = version_with_alias(client, CHAMPION)
+    if champion is None:
+        return Promotion(GateDecision(True, "there was no champion"))
+    reference = reference_of(client, champion)
+    if champion == version:
+        return Promotion(
+            GateDecision(True, "this version is already the champion"), champion, reference
+        )
+    try:
+        remove = f"delete_registered_model_alias('{MODEL}', '{CHAMPION}')"
+        champion_router = load_router(champion, "champion", remove)
+        remove = f"delete_model_version_tag('{MODEL}', '{champion}', '{REFERENCE_TAG}')"
+        fixed = None if reference == champion else load_router(reference, "reference", remove)
+    except UnreadableVersionError:
+        raise
+    except InputError as error:
+        reason = f"the champion cannot be compared: {error}"
+        return Promotion(GateDecision(True, reason), champion)
+    sample = gate_sample(workspace, params, router)
+    decision = compare_routers(champion_router, router, sample, params.promote, fixed)
+    references = {"challenger": None, "champion": champion, "reference": reference}
+    return Promotion(decision, champion, references[decision.reference])
+
+
+def gate_sample(workspace: Workspace, params: Params, router: Router) -> GateSample:
+    """Return the gate prompts that have all labels of the router's metrics and candidates.
+
+    Without gate prompts, the sample is empty.
+    """
+    metrics = [router.metric, *router.floors]
+    lower = lower_is_better_metrics(metrics, params.label, params.imported)
+    data = Dataset.read(workspace, router.cost_unit, lower, params.validation.complete_labels)
+    if not (data.prompts["split"] == "gate").any():
+        return GateSample([], np.zeros((len(metrics), 0, len(router.candidates))), lower)
+    candidates = Candidates(router.candidates, router.costs, router.cost_unit)
+    gate = data.with_candidates(candidates).split("gate")
+    labels = np.stack([gate.labels(metric) for metric in metrics])
+    rows = complete_rows(np.concatenate(list(labels), axis=1))
+    return GateSample(gate.texts[rows].tolist(), labels[:, rows], lower)
+
+
+def promote(client: MlflowClient, version: str, promotion: Promotion) -> None:
+    """Record the decision, and move the alias ``champion`` if the decision is to promote.
+
+    The alias is moved last: if the process is killed before, the champion is unchanged.
+
+    Raises:
+        InputError: another process has moved the alias in the meantime.
+    """
+    client.set_model_version_tag(MODEL, version, "gate", promotion.decision.reason)
+    if not promotion.decision.promoted or promotion.champion == version:
+        return
+    reference = promotion.reference or version
+    client.set_model_version_tag(MODEL, version, REFERENCE_TAG, reference)
+    move_alias(client, CHAMPION, version)
