@@ -59,7 +59,7 @@ def _settings(model: str, metric: str) -> list[str]:
     """Return the settings of the workspace as ``key=value``."""
     estimators = LEXICAL + (SEMANTIC if model else [])
     as_yaml = yaml.safe_dump(estimators, default_flow_style=True, width=10**6).strip()
-    settings = [f"metric={metric}", f"train.estimators={as_yaml}"]
+    settings = [f"metric={metric}", f"train.estimators={as_yaml}", "import.gate_share=0"]
     if model:
         settings.append(f"encoder.model=sentence-transformers:{model}")
     return settings
