@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_all_files_are_written(write, workspace, tmp_path, capsys):
     assert "4 prompts, 2 candidates, 16 images\n" in capsys.readouterr().out
 
 
-def test_other_formats_are_encoded_as_png(write, workspace, tmp_path):
+def test_other_formats_and_transparent_images_are_encoded_as_png(write, workspace, tmp_path):
     rows = rows_of(prompts=2, seeds=(0,))
     for row, name in zip(rows, ("a.jpg", "b.webp", "c.bmp", "d.png"), strict=True):
         row[3] = str(tmp_path / "images" / name) if name == "c.bmp" else f"images/{name}"
@@ -67,7 +68,11 @@ def test_other_formats_are_encoded_as_png(write, workspace, tmp_path):
         name = next(
             n for (p, c), n in by_name.items() if (prompt_id(p), c) == (identifier, candidate)
         )
-        assert (decode_image(image) == np.asarray(Image.open(tmp_path / name).convert("RGB"))).all()
+        expected = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        if name.endswith("d.png"):  # 100/255 of the colour, on white
+            expected = np.full((8, 8, 3), np.round(255 - (255 - np.array([9, 8, 7])) * 100 / 255))
+        assert (decode_image(image) == expected).all()
+        assert Image.open(io.BytesIO(image)).mode == "RGB"
 
 
 def test_uniform_image_is_valid(write, workspace, tmp_path):

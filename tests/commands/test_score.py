@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from catimage.commands.score import score_rows
 from catimage.errors import InputError
@@ -67,3 +67,16 @@ def test_invalid_input_is_rejected(tmp_path: Path, params: Params):
         score_rows([tmp_path / "good.png"], " ", ["sharpness"], params)
     with pytest.raises(InputError, match="unknown metric"):
         score_rows([tmp_path / "good.png"], "x", ["beauty"], params)
+
+
+def test_a_transparent_image_has_the_scores_of_the_image_on_white(tmp_path: Path, params: Params):
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill=(255, 0, 0, 255))
+    on_white = Image.new("RGBA", (64, 64), "white")
+    on_white.alpha_composite(image)
+    image.save(tmp_path / "transparent.png")
+    on_white.convert("RGB").save(tmp_path / "white.png")
+    paths = [tmp_path / "transparent.png", tmp_path / "white.png"]
+    rows = score_rows(paths, "a red circle on white", ["clip_score", "sharpness"], params)
+    values = [row["value"] for row in rows]
+    assert values[:2] == values[2:] and values[0] != values[1]

@@ -21,7 +21,7 @@ def score_rows(
     """Return one row ``image, metric, value`` per image and metric.
 
     Args:
-        images: the image files, which may differ in size; transparency is removed.
+        images: the image files, which may differ in size; transparent pixels become white.
         prompt: the prompt of all images.
         metrics: the names of metrics or of composites in ``label.composites``.
         params: the parameters of the workspace.

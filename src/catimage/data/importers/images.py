@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from catimage.common.pixels import is_plain, rgb_pixels
 from catimage.data.importers.columns import (
     abbreviated,
     parse_names,
@@ -24,7 +25,9 @@ from catimage.data.shards.store import encode_image
 from catimage.errors import InputError
 
 UNCHANGED_FORMATS = ("PNG", "WEBP", "JPEG")
-"""Image files in these formats are stored byte for byte; others are encoded as PNG."""
+"""Image files in these formats are stored byte for byte; others are encoded as PNG, as are images
+with transparent pixels, 16 bits per channel, CMYK colours or an orientation in their EXIF data.
+"""
 IGNORED = {
     "cost": "Costs are read from the file of the option --costs only",
     "split": "The split of a prompt is determined by the hash of its text",
@@ -127,7 +130,7 @@ def read_image(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
 
     Returns:
         The encoded image to store (see :data:`UNCHANGED_FORMATS`), and its pixels (height, width,
-        3); transparency is removed.
+        3), as they are displayed on a white page.
 
     Raises:
         InputError: the file does not exist, is not an image, or is damaged.
@@ -135,7 +138,8 @@ def read_image(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
-            pixels, image_format = np.asarray(image.convert("RGB")), image.format
+            pixels = rgb_pixels(image)
+            unchanged = image.format in UNCHANGED_FORMATS and is_plain(image)
     except FileNotFoundError as error:
         raise InputError(f"{path}: image file not found. Check the path.") from error
     except (
@@ -147,4 +151,4 @@ def read_image(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
         raise InputError(
             f"{path}: cannot read the image file ({str(error).rstrip('.')}). Replace or remove it."
         ) from error
-    return (data if image_format in UNCHANGED_FORMATS else encode_image(pixels)), pixels
+    return (data if unchanged else encode_image(pixels)), pixels

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from catimage.common.pixels import rgb_pixels
 from catimage.common.replacement import sync_folder, temporary_path
 from catimage.data.schema import IMAGES
 from catimage.data.shards.plan import EarlierShard, ImageKey, ShardPlan
@@ -47,9 +48,9 @@ def encode_image(image: np.ndarray) -> bytes:
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode an encoded image to uint8 (height, width, 3)."""
+    """Decode an encoded image to uint8 (height, width, 3), as displayed on a white page."""
     with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+        return rgb_pixels(image)
 
 
 def write_shard(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from catimage.common.pixels import rgb_pixels
 from catimage.errors import InputError
 from catimage.scenes.grammar import Scene
 from catimage.scenes.parse import parse
@@ -52,7 +53,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_images(files: list[Path]) -> Iterator[np.ndarray]:
-    """Yield the images in files, uint8 (h, w, 3) each, without transparency.
+    """Yield the images in files, uint8 (h, w, 3) each, as displayed on a white page.
 
     Raises:
         InputError: a file is not an image.
@@ -60,9 +61,10 @@ def read_images(files: list[Path]) -> Iterator[np.ndarray]:
     for path in files:
         try:
             with Image.open(path) as image:
-                yield np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                pixels = rgb_pixels(image)
+        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"evaluate.reference_images: {path}: not a readable image ({error}). Remove the"
                 " file."
             ) from error
+        yield pixels

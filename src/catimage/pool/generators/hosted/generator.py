@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from catimage.errors import InputError
 from catimage.pool.generators.hosted.errors import RefusedRequest, request_error
 from catimage.pool.generators.hosted.images import decode_base64, decode_image, download_image
 from catimage.pool.generators.hosted.spec import HostedSpec

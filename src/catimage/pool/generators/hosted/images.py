@@ -9,6 +9,7 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from catimage.common.pixels import rgb_pixels
 from catimage.errors import error_summary
 from catimage.pool.generators.hosted.spec import HostedSpec
 
@@ -66,7 +67,7 @@ def download_image(spec: HostedSpec, request: str, url: str) -> bytes:
 
 
 def decode_image(spec: HostedSpec, request: str, data: bytes) -> np.ndarray:
-    """Decode an image file to a uint8 array of shape (size, size, 3).
+    """Decode an image file to a uint8 array of shape (size, size, 3), on a white background.
 
     Args:
         spec: the generator, with the size of its images.
@@ -77,8 +78,8 @@ def decode_image(spec: HostedSpec, request: str, data: bytes) -> np.ndarray:
         InputError: the data is not a readable image, or the image does not have this size.
     """
     try:
-        image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+        image = rgb_pixels(Image.open(io.BytesIO(data)))
+    except (UnidentifiedImageError, OSError, ValueError) as error:
         raise spec.error(
             "base_url",
             f"the response of {spec.base_url} to {request} is not a readable image"
