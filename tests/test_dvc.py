@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import yaml
 
 from catimage.commands.sources import StageCode
 from catimage.commands.stage_parameters import PARAMETERS
+from catimage.common.source_facts import SourceFacts, source_facts
 from catimage.params import Params, load_params
 from catimage.workspace import STAGES
 
@@ -67,18 +69,27 @@ def outputs_of(stage: dict[str, Any]) -> dict[str, Any]:
     return {path: settings for output in listed for path, settings in output.items()}
 
 
+@cache
+def facts_of(path: Path) -> SourceFacts:
+    """Return the facts of a Python file, which is parsed once for all tests."""
+    return source_facts(path)
+
+
 def attributes(stage: str, name: str) -> Iterator[tuple[str, str]]:
     """Yield ``("a", "b")`` for each ``name.a.b`` in the code of a stage, ``b`` may be empty."""
-    for path in StageCode().closure(stage):
-        tree = ast.parse(path.read_text())
+    for path in StageCode(facts_of).closure(stage):
+        text = path.read_text()
+        if f"{name}." not in text:
+            continue
+        tree = ast.parse(text)
         inner = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):
-                text = ast.unparse(node).split(".")
-                if len(text) == 3 and text[0].lstrip("_") == name:
-                    yield text[1], text[2]
-                if len(text) == 2 and text[0].lstrip("_") == name and node not in inner:
-                    yield text[1], ""
+                parts = ast.unparse(node).split(".")
+                if len(parts) == 3 and parts[0].lstrip("_") == name:
+                    yield parts[1], parts[2]
+                if len(parts) == 2 and parts[0].lstrip("_") == name and node not in inner:
+                    yield parts[1], ""
 
 
 def test_dvc_has_the_eight_stages_and_sources_and_keeps_previous_outputs(stages: dict[str, Any]):

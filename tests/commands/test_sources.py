@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ generators:
 candidates:
 - {candidate: mini-1, generator: mini, steps: 1}
 """
+
+
+@cache
+def parsed(path: Path, time: int, fields: bool) -> SourceFacts:
+    """Return the facts of a file that was changed at ``time``."""
+    return source_facts(path, fields)
+
+
+@pytest.fixture(autouse=True)
+def parse_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse each Python file once for all tests."""
+
+    def facts(path: Path, fields: bool = True) -> SourceFacts:
+        return parsed(path, path.stat().st_mtime_ns, fields)
+
+    monkeypatch.setattr(sources, "source_facts", facts)
 
 
 @pytest.fixture
@@ -238,28 +255,15 @@ CODE = {
 """Modules of all layers, and the stages that execute them. Stage package copies all files."""
 
 
-@pytest.fixture(scope="module")
-def facts() -> dict[Path, SourceFacts]:
-    """The facts of the Python files of the package, which the tests share."""
-    return {}
-
-
 @pytest.mark.parametrize("module", CODE)
-def test_changed_code_makes_the_stages_that_execute_it_out_of_date(
-    module: str, facts: dict[Path, SourceFacts]
-):
-    def facts_of(path: Path) -> SourceFacts:
-        if path not in facts:
-            facts[path] = source_facts(path)
-        return facts[path]
-
+def test_changed_code_makes_the_stages_that_execute_it_out_of_date(module: str):
     def changed_facts(path: Path) -> SourceFacts:
-        found = facts_of(path)
+        found = sources.source_facts(path)
         if path == module_file(module):
             return SourceFacts("changed", found.imports, found.entries)
         return found
 
-    before, after = StageCode(facts_of), StageCode(changed_facts)
+    before, after = StageCode(sources.source_facts), StageCode(changed_facts)
     out_of_date = {s for s in STAGES if before.inputs(s)["code"] != after.inputs(s)["code"]}
     assert out_of_date == CODE[module]
 
@@ -285,18 +289,18 @@ def test_a_copy_of_the_package_with_other_comments_has_the_same_code(
     shutil.copytree(PACKAGE, copy / "src" / "catimage", ignore=ignored)
     root = PACKAGE.parents[1]
     shutil.copytree(root / "bentos", copy / "bentos", ignore=ignored)
-    shutil.copy(root / "pyproject.toml", copy)
     for path in copy.rglob("*.py"):
         path.write_text(path.read_text() + "\n# The end of the file.\n")
     assert changed(before, run_in_copy(copy, workspace)) == {}
     sample = copy / "src" / "catimage" / "stages" / "sample.py"
     sample.write_text(sample.read_text().replace("MIN_PROMPTS = 10", "MIN_PROMPTS = 11"))
-    expected = {"sample": {"code"}, "package": {"code"}}
+    (copy / "src" / "catimage" / "evaluation" / "page" / "style.css").write_text("")
+    expected = {"sample": {"code"}, "evaluate": {"files"}, "package": {"code", "files"}}
     assert changed(before, run_in_copy(copy, workspace)) == expected
 
 
-def test_a_template_of_the_report_is_an_input_of_evaluate():
-    """All other files of the package that are not Python files belong to pools."""
+def test_files_of_the_package_that_are_not_code_are_templates_or_belong_to_pools():
+    """The digests of both are recorded. Add a kind of files for another folder."""
     files = {p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     others = {p.relative_to(PACKAGE).parts[0] for p in files if p.suffix != ".py"}
     assert others == {"evaluation", "pools", "py.typed"}

@@ -28,7 +28,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "train": ("encoder", "features", "pool"),
     "calibrate": ("features",),
     "evaluate": ("encoder", "features", "embedded", "weights", "references", "pool", "templates"),
-    "package": ("encoder", "features", "pool", "generators", "bentos"),
+    "package": ("encoder", "features", "pool", "generators", "package"),
 }
 """The kinds of files that each stage reads; see :class:`InputFiles`. The tables that stages read
 are dependencies in ``dvc.yaml``."""
@@ -58,7 +58,7 @@ class InputFiles:
             "generators": self._generators,
             "expectations": self._expectations,
             "templates": self._templates,
-            "bentos": self._bentos,
+            "package": self._package,
         }
         self._pool_tree = self._read_pool()
 
@@ -147,15 +147,17 @@ class InputFiles:
 
     def _templates(self) -> Iterator[tuple[str, str]]:
         """Yield the digest of the templates and style sheets of the report."""
-        folder = PACKAGE / "evaluation"
+        yield "templates of the report", self._data_digest(PACKAGE / "evaluation")
+
+    def _package(self) -> Iterator[tuple[str, str]]:
+        """Yield the digest of the files in the wheel of the package that are not code."""
+        yield "data of the package", self._data_digest(PACKAGE)
+
+    def _data_digest(self, folder: Path) -> str:
+        """Return the digest of the files in a folder of the package that are not Python files."""
         paths = sorted(path for path in files_in(folder) if path.suffix != ".py")
         lines = (f"{path.relative_to(folder).as_posix()} {self._digest(path)}\n" for path in paths)
-        yield "templates of the report", hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def _bentos(self) -> Iterator[tuple[str, str]]:
-        for path in (PACKAGE / "_bentos", PACKAGE.parents[1] / "pyproject.toml"):
-            if path.exists():
-                yield path.name, self._digest(path)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _texts(tree: Any) -> Iterator[str]:
