@@ -115,9 +115,9 @@ def _simulate(
 
 def _description(results: Floats) -> str:
     """Describe cost shares and gains, (n_samples, 2), NaN where no lambda was selected."""
-    selected = ~np.isnan(results[:, 0])
-    if not selected.any():
+    found = ~np.isnan(results[:, 0])
+    if not found.any():
         return "no lambda selected"
-    share, gain = results[selected].mean(axis=0)
-    worse, none = (results[:, 1] < 0).mean(), (~selected).mean()
-    return f"{share:.1%} of the cost, gain {gain:+.3g}, {worse:.1%} worse, {none:.1%} without match"
+    share, gain = results[found].mean(axis=0)
+    worse, missing = (results[:, 1] < 0).mean(), (~found).mean()
+    return f"{share:.1%} of the cost, gain {gain:+.3g}, {worse:.1%} worse, {missing:.1%} without match"

@@ -87,8 +87,9 @@ def pixels(image: str) -> np.ndarray:
 
 def test_route_returns_the_decision_of_the_router(url: str, router: Router) -> None:
     for body in ({}, {"budget": 2.0}, {"lambda": 0.0}, {"lambda": 100.0}):
-        expected = router.route([PROMPT], lam=body.get("lambda"), budget=body.get("budget"))[0]
-        response = httpx.post(f"{url}/v1/route", json={"prompt": PROMPT, **body}).json()
+        options = {"lam": body.get("lambda"), "budget": body.get("budget"), "seed": 7}
+        expected = router.route([PROMPT], **options)[0]
+        response = httpx.post(f"{url}/v1/route", json={"prompt": PROMPT, "seed": 7, **body}).json()
         assert (response["candidate"], response["cost"], response["lambda"]) == (
             expected.candidate,
             expected.cost,
@@ -102,6 +103,22 @@ def test_route_returns_the_decision_of_the_router(url: str, router: Router) -> N
             "tflops",
             "knn",
         )
+
+
+def test_requests_are_divided_between_two_lambdas_and_repeated_by_a_seed_or_an_id(url: str) -> None:
+    """The rule of this budget has two lambdas; a prompt that is repeated uses both of them."""
+    body = {"prompt": PROMPT, "budget": 2.0}
+
+    def lambda_of(request: dict[str, Any], request_id: str | None = None) -> float:
+        headers = {} if request_id is None else {"X-Request-Id": request_id}
+        response = httpx.post(f"{url}/v1/route", json=body | request, headers=headers)
+        return float(response.json()["lambda"])
+
+    assert len({lambda_of({}) for _ in range(60)}) == 2
+    assert len({lambda_of({}, f"request {i}") for i in range(60)}) == 2
+    for seed in range(3):
+        assert len({lambda_of({"seed": seed}, str(i)) for i in range(8)}) == 1
+        assert len({lambda_of({}, f"request {seed}") for _ in range(8)}) == 1
 
 
 def test_small_budget_selects_a_cheaper_candidate(url: str) -> None:

@@ -78,8 +78,8 @@ def best_lambda(predicted, cost, budget):
             if cost[a] > cost[b] and row[a] > row[b]:
                 difference = Fraction(float(row[a])) - Fraction(float(row[b]))
                 lambdas.add(difference / (Fraction(float(cost[a])) - Fraction(float(cost[b]))))
-    choices = ([exact_choice(row, cost, lam) for row in predicted] for lam in lambdas)
-    points = [exact_means(predicted, cost, choice) for choice in choices]
+    candidates = ([exact_choice(row, cost, lam) for row in predicted] for lam in lambdas)
+    points = [exact_means(predicted, cost, choice) for choice in candidates]
     limit = Fraction(budget) * (1 + Fraction(1, 10**9))
     return float(max(quality for spent, quality in points if spent <= limit))
 
