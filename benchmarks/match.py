@@ -120,4 +120,6 @@ def _description(results: Floats) -> str:
         return "no lambda selected"
     share, gain = results[found].mean(axis=0)
     worse, missing = (results[:, 1] < 0).mean(), (~found).mean()
-    return f"{share:.1%} of the cost, gain {gain:+.3g}, {worse:.1%} worse, {missing:.1%} without match"
+    return (
+        f"{share:.1%} of the cost, gain {gain:+.3g}, {worse:.1%} worse, {missing:.1%} without match"
+    )
