@@ -10,6 +10,7 @@ import pytest
 
 from catimage.cli.app import main
 from catimage.commands import import_images, import_scores
+from catimage.commands.candidate_data import read_candidate
 from catimage.data.schema import PROMPTS, SCORES, read_table
 from catimage.errors import InputError
 from catimage.params import load_params
@@ -222,7 +223,7 @@ def test_the_command_has_an_option_that_replaces_data(tmp_path, workspace, monke
         monkeypatch.setattr("sys.argv", [*arguments, *options])
         with pytest.raises(SystemExit) as end:
             main()
-        return end.value.code
+        return end.value.code or 0
 
     assert command(write_rows(tmp_path, rows_with_seeds(iter([0] * 360)))) == 0
     trained(workspace)
@@ -241,3 +242,21 @@ def test_unsigned_seeds_are_stored_and_kept_apart(tmp_path, workspace):
     import_scores.run(workspace, path, None, [])
     stored = read_table(workspace.scores, SCORES, "")["seed"].to_numpy()
     assert sorted(np.unique(stored).view(np.uint64).tolist()) == sorted(seeds)
+
+
+@pytest.mark.parametrize("shape", ["long", "wide"])
+def test_scores_of_an_added_candidate_may_have_other_spellings(tmp_path, workspace, shape):
+    path = write_rows(tmp_path, rows_with_seeds(iter([0] * 360)))
+    import_scores.run(workspace, path, None, [])
+    prompts = read_table(workspace.prompts, PROMPTS, "")
+    texts = [text.upper().replace(",", " ") for text in prompts["prompt"]]
+    scores = pd.DataFrame({"prompt": texts, "candidate": "new", "seed": 0, "value": 0.5})
+    if shape == "wide":
+        scores = scores.rename(columns={"value": "new"}).drop(columns="candidate")
+    scores.to_csv(tmp_path / "new.csv", index=False)
+    data = read_candidate("new", prompts, "unit", tmp_path / "new.csv", None, "quality")
+    assert data.scores["prompt_id"].tolist() == prompts["prompt_id"].tolist()
+    assert set(data.scores["metric"]) == {"quality"}
+    scores.head(1).assign(prompt="a dog").to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(InputError, match="row 2: the workspace does not have this prompt"):
+        read_candidate("new", prompts, "unit", tmp_path / "new.csv", None, "quality")

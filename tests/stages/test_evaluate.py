@@ -393,6 +393,22 @@ def test_a_scores_file_replaces_the_test_split(imported, capsys):
     assert "are in the train or validation split, so that the results are optimistic." in out
 
 
+def test_a_scores_file_may_have_one_column_per_candidate(imported):
+    workspace, params = imported
+    path = write_scores(workspace.root / "long.csv", 60, seed=8)
+    long = pd.read_csv(path).query("metric == 'quality'")
+    wide = long.pivot_table(index=["prompt", "seed"], columns="candidate", values="value")
+    wide.reset_index().to_parquet(workspace.root / "wide.parquet")
+    documents = []
+    for file in (path, workspace.root / "wide.parquet"):
+        evaluate.run(workspace, params, file)
+        documents.append(json.loads((workspace.reports / "other" / "metrics.json").read_text()))
+    assert documents[0]["n_test"] == documents[1]["n_test"] == 60
+    assert documents[0]["budget"]["realised_quality"] == pytest.approx(
+        documents[1]["budget"]["realised_quality"]
+    )
+
+
 def test_an_incomplete_scores_file_leaves_the_reports_unchanged(imported):
     workspace, params = imported
     before = (workspace.reports / "metrics.json").read_bytes()
