@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catimage.common.arrays import Floats, Ints
-from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
+from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_refused, read_table
 from catimage.data.score_rows import ScoreRows
 from catimage.errors import InputError
 from catimage.workspace import Workspace
@@ -99,6 +99,8 @@ class Dataset:
     ) -> Dataset:
         """Read the tables of prompts, scores and candidates of a workspace.
 
+        If images were refused, their labels are missing, and prompts without any image are omitted.
+
         Args:
             workspace: the workspace.
             unit: the unit of the costs.
@@ -112,6 +114,10 @@ class Dataset:
         scores = read_table(workspace.scores, SCORES, "label")
         table = read_table(workspace.candidates, CANDIDATES, "generate")
         candidates = Candidates.from_table(table, unit)
+        if len(read_refused(workspace.scores, "label")):
+            complete = False
+            scored = prompts["prompt_id"].isin(scores["prompt_id"].unique())
+            prompts = prompts[scored].reset_index(drop=True)
         return cls(prompts, scores, candidates, lower_is_better, complete)
 
     def __len__(self) -> int:

@@ -57,6 +57,9 @@ SCORES = pa.schema(
     ]
 )
 
+REFUSED_COLUMNS = ("prompt_id", "candidate", "seed")
+"""The columns of a table of refused images."""
+
 
 def write_table(
     frame: pd.DataFrame, path: Path, schema: pa.Schema, inputs: Mapping[str, str] | None = None
@@ -83,15 +86,27 @@ def write_frames(
     path: Path,
     schema: pa.Schema,
     inputs: Mapping[str, str] | None = None,
+    refused: pd.DataFrame | None = None,
 ) -> None:
     """Write the rows of several frames as one parquet file; see :func:`write_table`.
 
     Only one frame has to fit into memory at a time.
 
+    Args:
+        frames: the rows.
+        path: the file to write.
+        schema: the schema.
+        inputs: see :func:`write_table`.
+        refused: the images that were refused and therefore have no rows, with the columns
+            :data:`REFUSED_COLUMNS`; they are recorded in the metadata of the file.
+
     Raises:
         InputError: a column is missing, is not in the schema, or has another type.
     """
-    stored = schema if inputs is None else schema.with_metadata({"inputs": json.dumps(inputs)})
+    metadata = {} if inputs is None else {"inputs": json.dumps(inputs)}
+    if refused is not None and len(refused):
+        metadata["refused"] = json.dumps(refused[list(REFUSED_COLUMNS)].to_numpy().tolist())
+    stored = schema.with_metadata(metadata) if metadata else schema
     with replacing(path) as fresh, pq.ParquetWriter(fresh, stored, compression="zstd") as writer:
         for frame in frames:
             writer.write_table(_to_arrow(frame, path, schema))
@@ -148,6 +163,25 @@ def read_columns(path: Path, stage: str) -> dict[str, list[Any]]:
     with damage_reported(path, stage, pa.ArrowException):
         columns: dict[str, list[Any]] = pq.read_table(path, partitioning=None).to_pydict()
     return columns
+
+
+def read_refused(path: Path, stage: str) -> pd.DataFrame:
+    """Return the refused images that a table of scores records.
+
+    Args:
+        path: the file.
+        stage: the stage that writes the file, named in error messages.
+
+    Returns:
+        A table with the columns :data:`REFUSED_COLUMNS`.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    with damage_reported(path, stage, pa.ArrowException):
+        record = (pq.read_schema(path).metadata or {}).get(b"refused", b"[]")
+        rows = json.loads(record)
+    return pd.DataFrame(rows, columns=list(REFUSED_COLUMNS))
 
 
 def read_inputs(path: Path, stage: str) -> dict[str, Any] | None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from catimage.data.provenance import SCORES_FILE, Provenance
 from catimage.data.schema import PROMPTS, SCORES, read_table, write_frames
 from catimage.data.shards.lock import write_lock
-from catimage.data.shards.manifest import check_candidates, check_prompts, read_manifest
+from catimage.data.shards.manifest import (
+    check_candidates,
+    check_prompts,
+    read_manifest,
+    refused_images,
+)
 from catimage.errors import InputError
 from catimage.metrics.labelling import Labeller, ShardFolder
 from catimage.metrics.metric import MetricContext
@@ -47,5 +52,8 @@ def run(workspace: Workspace, params: Params) -> None:
             MetricContext(params.encoder, params.label.device, params.label.weights),
         )
         scores = labeller.score(entries)
-        write_frames(labeller.tables(scores), workspace.scores, SCORES, inputs)
+        refused = refused_images(workspace.images, entries)
+        if len(refused):
+            print(f"label: {len(refused)} images were refused and have no scores", flush=True)
+        write_frames(labeller.tables(scores), workspace.scores, SCORES, inputs, refused)
         labeller.delete_stale_scores(entries)

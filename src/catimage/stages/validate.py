@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from catimage.data.provenance import SCORES_FILE, VALIDATION, Provenance
-from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
+from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_refused, read_table
 from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
 from catimage.metrics.registry import declaration
@@ -73,6 +73,7 @@ def _read_tables(workspace: Workspace, params: Params, kind: Kind) -> Validation
         read_table(workspace.candidates, CANDIDATES, generate),
         read_table(workspace.scores, SCORES, label),
         Embeddings.load(workspace.embeddings(params.encoder.name)) if kind == "generated" else None,
+        read_refused(workspace.scores, label),
     )
 
 

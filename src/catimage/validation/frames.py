@@ -16,11 +16,12 @@ import pandas as pd
 
 from catimage.data.prompts.diversity import nearest_earlier
 from catimage.data.prompts.identity import folded, prompt_id, required_splits, splits_of
-from catimage.data.schema import SPLITS
+from catimage.data.schema import REFUSED_COLUMNS, SPLITS
 from catimage.encoders.embeddings import Embeddings
 from catimage.metrics.composite import Composite
 from catimage.metrics.registry import declaration, metric_names
 from catimage.params import LabelParams, Params
+from catimage.validation.label_counts import label_counts, refused_by_metric
 
 KEYS = {
     "prompts": ["prompt_id"],
@@ -45,12 +46,17 @@ class ValidationTables:
         candidates: the candidates table.
         scores: the scores table.
         embeddings: the embeddings of the prompts; None if similarities are not checked.
+        refused: the images that were refused and need no scores, with the columns ``prompt_id``,
+            ``candidate`` and ``seed``.
     """
 
     prompts: pd.DataFrame
     candidates: pd.DataFrame
     scores: pd.DataFrame
     embeddings: Embeddings | None = None
+    refused: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(REFUSED_COLUMNS))
+    )
 
 
 @dataclass(frozen=True)
@@ -203,30 +209,24 @@ def _better_than_reference(
 
 
 def _labels(tables: ValidationTables, required: Requirements) -> pd.DataFrame:
-    """Return the numbers of existing and needed candidates and scores of every prompt and metric.
-
-    Every candidate needs a score of every seed if the pool generated the images. Imported data may
-    have other seeds for each prompt, so every candidate needs one score. If incomplete labels are
-    allowed, a prompt needs at least one label of each trained metric, because estimators accept
-    missing labels, but no prompt without any label.
-    """
-    scores, candidates = tables.scores, tables.candidates["candidate"].unique()
+    """Return the numbers of existing and needed labels; see :func:`label_counts`."""
     label_metrics = required.label.metrics if required.label else []
-    names = dict.fromkeys([*required.trained_metrics, *label_metrics, *scores["metric"].unique()])
-    prompts = tables.prompts["prompt_id"].unique()
-    pairs = pd.MultiIndex.from_product([prompts, list(names)], names=["prompt_id", "metric"])
-    groups = scores[scores["candidate"].isin(candidates)].groupby(["prompt_id", "metric"])
-    counts = groups["candidate"].agg(candidates="nunique", scores="size")
-    labels = counts.reindex(pairs, fill_value=0).reset_index()
-    if required.complete_labels:
-        labels["candidates_needed"] = len(candidates)
-        scores_per_label = len(set(required.seeds or [0]))
-    else:
-        is_trained = labels["metric"].isin(required.trained_metrics)
-        labels["candidates_needed"] = is_trained.astype("int64")
-        scores_per_label = 1
-    labels["scores_needed"] = labels["candidates_needed"] * scores_per_label
-    return labels
+    names = dict.fromkeys(
+        [*required.trained_metrics, *label_metrics, *tables.scores["metric"].unique()]
+    )
+    declarations = required.declarations(list(names))
+    refused = {
+        name: refused_by_metric(tables.refused, required.references, declarations.get(name))
+        for name in names
+    }
+    return label_counts(
+        tables.scores,
+        tables.prompts["prompt_id"].unique(),
+        tables.candidates["candidate"].unique(),
+        refused,
+        len(set(required.seeds or [0])),
+        None if required.complete_labels else required.trained_metrics,
+    )
 
 
 def _similarity(prompt_ids: pd.Series, embeddings: Embeddings) -> pd.DataFrame:
