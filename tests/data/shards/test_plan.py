@@ -85,6 +85,31 @@ def test_shards_whose_prompts_remain_stay_in_the_plan(
     assert complete <= {plan.name for plan in plans}
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    before=st.integers(0, 15),
+    size=st.integers(1, 6),
+    positions=st.permutations(range(20)),
+    kept=st.integers(1, 20),
+    data=st.data(),
+)
+def test_an_interrupted_run_on_changed_prompts_continues_with_the_same_plans(
+    before: int, size: int, positions: list[int], kept: int, data: st.DataObject
+):
+    """Any of the new shards may be finished when the run is killed."""
+    prompts = [(str(i), f"prompt {i}") for i in positions[:kept]]
+    earlier = _earlier(before, size)
+    plans = [
+        plan
+        for block in plan_blocks(CANDIDATES, prompts, [0], 4, size, earlier)
+        for plan in block.plans
+    ]
+    finished = data.draw(st.lists(st.sampled_from(plans), unique_by=lambda plan: plan.name))
+    shards = [EarlierShard(p.name, p.candidate, p.recipe, tuple(p.keys)) for p in finished]
+    blocks = plan_blocks(CANDIDATES, prompts, [0], 4, size, [*earlier, *shards])
+    assert {plan.name for block in blocks for plan in block.plans} == {p.name for p in plans}
+
+
 def test_earlier_shards_with_another_definition_do_not_determine_the_plan():
     earlier = _earlier(5, 3)
     changed = [replace(c, definition={"weights": "new"}) for c in CANDIDATES]
