@@ -21,6 +21,7 @@ A layer imports only from itself and from lower layers.
 """
 FRAMEWORKS = {"prefect", "dvc", "mlflow", "great_expectations", "bentoml"}
 ALLOWED = {
+    "commands": {"dvc"},
     "tracking": {"mlflow"},
     "validation": {"great_expectations"},
     "serving": {"bentoml"},

@@ -53,12 +53,17 @@ def valid_tables(n: int = 40) -> dict[str, Any]:
         "prompts": prompts,
         "candidates": pd.DataFrame(candidates, columns=CANDIDATES.names),
         "scores": pd.DataFrame(scores, columns=SCORES.names),
-        "embeddings": _embeddings(ids),
+        "embeddings": distinct_embeddings(ids),
     }
 
 
-def _embeddings(ids: list[str]) -> Embeddings:
-    """Return embeddings of one token per prompt, all of them different."""
+def distinct_embeddings(ids: list[str], encoder: str = "tiny") -> Embeddings:
+    """Return embeddings of one token per prompt, all of them different.
+
+    Args:
+        ids: the ids of the prompts.
+        encoder: the name of the text encoder.
+    """
     n = len(ids)
     return Embeddings(
         prompt_ids=ids,
@@ -67,5 +72,5 @@ def _embeddings(ids: list[str]) -> Embeddings:
         tokens=np.zeros((n, 1), np.float16),
         offsets=np.arange(n + 1),
         cut=np.zeros(n, bool),
-        encoder="tiny",
+        encoder=encoder,
     )

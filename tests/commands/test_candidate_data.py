@@ -17,6 +17,7 @@ from catimage.stages import calibrate, generate, label, train
 from catimage.workspace import Workspace
 from tests.miniature import pool_tree
 from tests.provenance import mark_validated
+from tests.valid_tables import distinct_embeddings
 
 COUNT = 20
 
@@ -60,6 +61,8 @@ def workspace(miniature_pool, tmp_path_factory):
     tree |= {"train": {"estimators": ["ridge"], "folds": 3}}
     workspace.params.write_text(yaml.safe_dump(tree))
     params = load_params(workspace.params)
+    embeddings = distinct_embeddings([row[0] for row in rows], params.encoder.name)
+    embeddings.save(workspace.embeddings(params.encoder.name))
     generate.run(workspace, params)
     label.run(workspace, params)
     mark_validated(workspace)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,10 +17,12 @@ from catimage.cli.options import (
     WorkspaceOption,
     decoded,
     load_workspace,
+    open_workspace,
     print_rows,
 )
 from catimage.cli.os_errors import os_error_message
 from catimage.cli.route import route
+from catimage.cli.usage_errors import UsageError, usage_message
 from catimage.errors import InputError
 
 app = typer.Typer(
@@ -30,11 +31,31 @@ app = typer.Typer(
         " the highest expected quality minus lambda times cost."
     ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 pool_app = typer.Typer(help="Pools of generators.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"catimage {version('catimage')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    pass
+
 
 for stage_command in stages.COMMANDS:
     app.command()(stage_command)
@@ -60,9 +81,8 @@ def import_scores(
 ) -> None:
     """Create a workspace from existing scores."""
     from catimage.commands.import_scores import run
-    from catimage.workspace import Workspace
 
-    run(Workspace(workspace), scores, costs, set_ or [], replace)
+    run(open_workspace(workspace), scores, costs, set_ or [], replace)
 
 
 @app.command("import-images")
@@ -82,9 +102,8 @@ def import_images(
 ) -> None:
     """Create a workspace from existing images; the next stage is label."""
     from catimage.commands.import_images import run
-    from catimage.workspace import Workspace
 
-    run(Workspace(workspace), images_csv, costs, set_ or [], replace)
+    run(open_workspace(workspace), images_csv, costs, set_ or [], replace)
 
 
 @app.command()
@@ -172,23 +191,29 @@ def register(workspace: WorkspaceOption = Path()) -> None:
 def main() -> None:
     """Run the command line.
 
-    An ``InputError``, or an error of the operating system that the user can fix, is printed on
-    standard error, and the exit status is 2.
+    An ``InputError``, a wrong argument, or an error of the operating system that the user can fix
+    is printed on standard error as one sentence, and the exit status is 2.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a prompt may not fit the encoding of the output
-            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        sys.exit(app(prog_name="catimage", standalone_mode=False) or 0)
     except InputError as error:
-        print(f"catimage: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except UsageError as error:
+        if not str(error):  # a command without arguments, whose help has been printed
+            sys.exit(2)
+        _fail(usage_message(error))
     except OSError as error:
         message = os_error_message(error)
         if message is None:
             raise
-        print(f"catimage: {message}", file=sys.stderr)
-        sys.exit(2)
+        _fail(message)
+    except typer.Abort:
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"catimage: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from catimage.cli.options import JsonOption, SetOption, WorkspaceOption, load_workspace
+from catimage.cli.options import (
+    JsonOption,
+    SetOption,
+    WorkspaceOption,
+    load_workspace,
+    open_workspace,
+)
 
 if TYPE_CHECKING:
     from catimage.params import Params
@@ -44,9 +50,8 @@ def run(
 ) -> None:
     """Copy EXPERIMENT.yaml to the workspace and run the stages; an interrupted run continues."""
     from catimage.commands.experiment import check_stage, prepare, read_params, run_stages
-    from catimage.workspace import Workspace
 
-    paths = Workspace(workspace)
+    paths = open_workspace(workspace)
     check_stage(until)  # before the workspace is created
     if check:
         print_dry_run(paths, read_params(experiment, set_ or []), tflops_per_second)

@@ -50,11 +50,25 @@ def load_workspace(workspace: Path, settings: list[str] | None) -> tuple[Workspa
         InputError: the folder does not exist, or a parameter is invalid.
     """
     from catimage.params import load_params
-    from catimage.workspace import Workspace
 
     check_folder(workspace)
     texts = None if settings is None else [decoded("--set", setting) for setting in settings]
-    return Workspace(workspace), load_params(workspace / "params.yaml", texts)
+    opened = open_workspace(workspace)
+    return opened, load_params(workspace / "params.yaml", texts)
+
+
+def open_workspace(folder: Path) -> Workspace:
+    """Return a workspace after completing what a killed command had begun to replace in it.
+
+    Args:
+        folder: the folder of the workspace, which need not exist.
+    """
+    from catimage.commands.recovery import recover
+    from catimage.workspace import Workspace
+
+    workspace = Workspace(folder)
+    recover(workspace)
+    return workspace
 
 
 def check_folder(workspace: Path) -> None:
@@ -65,6 +79,19 @@ def check_folder(workspace: Path) -> None:
     """
     if not workspace.is_dir():
         raise InputError(f"--workspace {workspace}: folder not found. Create it, or give another.")
+
+
+def check_router(workspace: Workspace) -> None:
+    """Check that the workspace has a router.
+
+    Raises:
+        InputError: it has none; the message names the first stage that has not run.
+    """
+    if not workspace.router.exists():
+        from catimage.commands.prerequisites import check_prerequisites
+        from catimage.params import load_params
+
+        check_prerequisites(workspace, load_params(workspace.params), "route")
 
 
 def decoded(name: str, text: str) -> str:

@@ -13,8 +13,10 @@ from catimage.cli.options import (
     JsonOption,
     WorkspaceOption,
     check_folder,
+    check_router,
     decoded,
     finite_number,
+    open_workspace,
     whole_number,
 )
 
@@ -64,6 +66,8 @@ def route(
     limits = finite_number("--lambda", lam), finite_number("--budget", budget)
     number = whole_number("--seed", seed)
     check_folder(workspace)
+    opened = open_workspace(workspace)
+    check_router(opened)
     texts = [decoded(f"prompt {i + 1}", prompt) for i, prompt in enumerate(prompts or [])]
     texts = read_prompts(texts, file)
     router = Router.load(workspace / "models" / "router")

@@ -7,7 +7,6 @@ The trained estimators are extended by the candidate, not trained again (Jitkrit
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,24 +17,32 @@ from scipy.sparse import issparse
 
 from catimage.commands.candidate_data import CandidateData, generate_candidate, read_candidate
 from catimage.commands.candidate_request import CandidateRequest, check_request, has_imported_scores
-from catimage.commands.incremental import Extension, extend_estimators
-from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table, write_table
-from catimage.data.shards.manifest import read_manifest, write_manifest
+from catimage.commands.dvc_outputs import DvcOutputs, find_dvc_outputs
+from catimage.commands.staged_candidate import (
+    COMMITTED_STAGES,
+    commit_candidate,
+    staged_candidate,
+)
+from catimage.data.provenance import Provenance
+from catimage.data.schema import PROMPTS, SCORES, read_table
+from catimage.data.shards.lock import write_lock
 from catimage.errors import InputError
 from catimage.estimators.extended import MIN_LABELS
 from catimage.estimators.load_estimators import load_estimator
 from catimage.estimators.ragged_arrays import RaggedArray
 from catimage.estimators.representatives import representatives
-from catimage.params import Params, apply_setting, parse_params, read_tree, save_params
+from catimage.evaluation.router_folder import load_calibrated_router
+from catimage.params import Params
 from catimage.router import Router
-from catimage.stages import calibrate
 from catimage.workspace import Workspace, replacing
 
 
 def run(workspace: Workspace, params: Params, request: CandidateRequest) -> None:
     """Add a candidate to the tables, the estimators and the router.
 
-    If a step fails, all of them stay unchanged.
+    If a step fails or the process is killed, all of them stay unchanged, or the next command
+    completes the replacement (:mod:`catimage.common.transaction`). The locks of the images, of the
+    scores, and of the outputs in DVC are held from the beginning to the end.
 
     With a pool, images of the representative prompts are generated and scored; the next call
     continues an interrupted one. With imported scores and without ``request.scores``, the prompts
@@ -43,24 +50,70 @@ def run(workspace: Workspace, params: Params, request: CandidateRequest) -> None
     scored have no label of the candidate, so ``validate.complete_labels`` becomes false.
 
     Raises:
-        InputError: the request is invalid (:func:`check_request`), its files are invalid
-            (:mod:`catimage.commands.candidate_data`), there are too few prompts or labels, or the
-            calibration fails.
+        InputError: the router was calibrated for other parameters, tables or estimators, the
+            request is invalid (:func:`check_request`), its files are invalid
+            (:mod:`catimage.commands.candidate_data`), there are too few prompts or labels, the
+            validation or the calibration fails, or another process writes the outputs.
     """
+    dvc = find_dvc_outputs(workspace, COMMITTED_STAGES)
+    with ExitStack() as stack:
+        stack.enter_context(write_lock(workspace.images))
+        stack.enter_context(write_lock(workspace.scores))
+        if dvc is not None:
+            stack.enter_context(dvc.locked())
+        _run(workspace, params, request, dvc)
+
+
+def _run(
+    workspace: Workspace, params: Params, request: CandidateRequest, dvc: DvcOutputs | None
+) -> None:
+    """Add a candidate while the locks are held."""
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
-    router = Router.load(workspace.router)
+    provenance = Provenance(workspace)
+    router = load_calibrated_router(workspace, provenance, params.metric, params.cost_unit)
     check_request(workspace, params, router, request)
     prompts_to_score = _choose_prompts(workspace, params, router, prompts, request)
-    if request.scores is not None:
-        unit = params.cost_unit
-        data = read_candidate(request.name, prompts, unit, request.scores, request.costs)
-    elif has_imported_scores(params):
+    if request.scores is None and has_imported_scores(params):
         _write_prompt_list(workspace, prompts_to_score, request)
         return
-    else:
-        data = generate_candidate(workspace, params, request.name, prompts_to_score)
-    labelled = _add(workspace, params, router, data, request)
-    print(_summary(workspace, params, prompts, request.name, labelled), flush=True)
+    outdated = "" if dvc is None else dvc.outdated(params)
+    data = _candidate_data(workspace, params, request, prompts, prompts_to_score)
+    with staged_candidate(workspace, params, router, data, request.name) as candidate:
+        commit_candidate(workspace, candidate, None if outdated else dvc)
+    print(_summary(workspace, params, prompts, request.name, candidate.labelled), flush=True)
+    if dvc is not None:
+        print(f"add-candidate: {_dvc_note(outdated)}", flush=True)
+
+
+def _candidate_data(
+    workspace: Workspace,
+    params: Params,
+    request: CandidateRequest,
+    prompts: pd.DataFrame,
+    prompts_to_score: pd.DataFrame,
+) -> CandidateData:
+    """Read the scores of the candidate, or generate and score its images."""
+    if request.scores is None:
+        return generate_candidate(workspace, params, request.name, prompts_to_score)
+    return read_candidate(
+        request.name, prompts, params.cost_unit, request.scores, request.costs, params.metric
+    )
+
+
+def _dvc_note(outdated: str) -> str:
+    """Return a text about the next ``dvc repro``.
+
+    Args:
+        outdated: the reason why the outputs were not committed; empty if they were.
+    """
+    if not outdated:
+        return (
+            "dvc.lock records the new outputs, so that 'dvc repro' next runs evaluate and package"
+        )
+    return (
+        f"dvc.lock was not changed, because {outdated}. The next 'dvc repro' runs the stages that"
+        " are out of date, and trains new estimators on the labels of all candidates"
+    )
 
 
 def _choose_prompts(
@@ -116,70 +169,6 @@ def _write_prompt_list(
         " (candidate,cost,unit).",
         flush=True,
     )
-
-
-def _add(
-    workspace: Workspace,
-    params: Params,
-    router: Router,
-    data: CandidateData,
-    request: CandidateRequest,
-) -> int:
-    """Write all outputs to a temporary workspace, and move them when all are complete.
-
-    Returns:
-        The number of training prompts that have a label of the candidate.
-    """
-    folder = workspace.root / ".catimage" / "add-candidate"
-    shutil.rmtree(folder, ignore_errors=True)
-    staged = Workspace(folder)
-    try:
-        new_params = _write_tables(workspace, staged, data)
-        extension = Extension(workspace, staged, new_params, router, request.name)
-        labelled = extend_estimators(extension)
-        same_estimator = new_params.calibrate.model_copy(
-            update={"estimator": router.estimator_name}
-        )
-        calibrate.run(staged, new_params.model_copy(update={"calibrate": same_estimator}))
-        _move(staged, workspace, data)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return labelled
-
-
-def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) -> Params:
-    """Write ``params.yaml`` and the tables, with the candidate, to ``staged``.
-
-    Returns:
-        The new parameters.
-    """
-    candidates = read_table(workspace.candidates, CANDIDATES, "generate")
-    scores = read_table(workspace.scores, SCORES, "label")
-    write_table(read_table(workspace.prompts, PROMPTS, "sample"), staged.prompts, PROMPTS)
-    write_table(pd.concat([candidates, data.costs]), staged.candidates, CANDIDATES)
-    write_table(pd.concat([scores, data.scores]), staged.scores, SCORES)
-    tree = read_tree(workspace.params)
-    apply_setting(tree, "validate.complete_labels=false")
-    save_params(tree, staged.params)
-    for name in ("data/embeddings", "pools"):
-        if (workspace.root / name).is_dir():
-            (staged.root / name).symlink_to((workspace.root / name).resolve())
-    return parse_params(tree, workspace.params)
-
-
-def _move(staged: Workspace, workspace: Workspace, data: CandidateData) -> None:
-    """Move the outputs from the temporary workspace ``staged`` to ``workspace``."""
-    with ExitStack() as stack:
-        for source, target in (
-            (staged.candidates, workspace.candidates),
-            (staged.scores, workspace.scores),
-            (staged.estimators, workspace.estimators),
-            (staged.router, workspace.router),
-            (staged.params, workspace.params),
-        ):
-            source.rename(stack.enter_context(replacing(target)))
-        if data.entries:
-            write_manifest(workspace.images, [*read_manifest(workspace.images), *data.entries])
 
 
 def _summary(

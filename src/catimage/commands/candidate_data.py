@@ -11,7 +11,6 @@ from catimage.commands.import_common import candidates_table
 from catimage.common.units import ANY_UNIT
 from catimage.data.importers.costs import parse_costs
 from catimage.data.importers.scores import parse_scores
-from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import ShardEntry, read_manifest
 from catimage.errors import InputError, nearest
 from catimage.metrics.labelling import Labeller, ShardFolder
@@ -44,7 +43,8 @@ def generate_candidate(
 ) -> CandidateData:
     """Generate images of some prompts with one candidate of the pool, at all seeds; score them.
 
-    Images and scores of an earlier call are reused. The manifest is not changed.
+    Images and scores of an earlier call are reused. The manifest is not changed. The caller holds
+    the locks of the images and of the scores.
 
     Args:
         workspace: the workspace.
@@ -63,10 +63,9 @@ def generate_candidate(
         update={"candidates": [candidate], "generators": generators}
     )
     pairs = list(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-    with write_lock(workspace.images):
-        result = generate_images(
-            single_candidate_pool, pairs, workspace.images, params.generate, params.cost_unit
-        )
+    result = generate_images(
+        single_candidate_pool, pairs, workspace.images, params.generate, params.cost_unit
+    )
     scores = _score(workspace, params, pool, result.entries, dict(pairs))
     return CandidateData(result.candidates, scores, tuple(result.entries))
 
@@ -95,14 +94,13 @@ def _score(
     """Score the images of the shards ``entries``; return rows in the schema ``SCORES``."""
     images = replace(pool_candidate_images(pool), command="add-candidate")
     all_entries = [*read_manifest(workspace.images), *entries]
-    with write_lock(workspace.scores):
-        labeller = Labeller(
-            ShardFolder(workspace.images, all_entries, texts, images),
-            workspace.scores.with_name(".labels"),
-            params.label,
-            MetricContext(params.encoder, params.label.device, params.label.weights),
-        )
-        return pd.concat(list(labeller.tables(labeller.score(entries))), ignore_index=True)
+    labeller = Labeller(
+        ShardFolder(workspace.images, all_entries, texts, images),
+        workspace.scores.with_name(".labels"),
+        params.label,
+        MetricContext(params.encoder, params.label.device, params.label.weights),
+    )
+    return pd.concat(list(labeller.tables(labeller.score(entries))), ignore_index=True)
 
 
 def read_candidate(

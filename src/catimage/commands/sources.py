@@ -42,10 +42,15 @@ StageSources = dict[str, Any]
 def run(workspace: Workspace, params: Params) -> None:
     """Write ``data/sources.json``, unless its content is up to date."""
     path = workspace.root / "data" / "sources.json"
-    text = json.dumps(stage_sources(workspace, params), indent=1, sort_keys=True) + "\n"
+    text = sources_text(workspace, params)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         with replacing(path) as new:
             new.write_text(text, encoding="utf-8")
+
+
+def sources_text(workspace: Workspace, params: Params) -> str:
+    """Return the content of ``data/sources.json``."""
+    return json.dumps(stage_sources(workspace, params), indent=1, sort_keys=True) + "\n"
 
 
 def stage_sources(

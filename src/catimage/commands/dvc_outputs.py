@@ -1,0 +1,168 @@
+"""The outputs of the stages in DVC: locks, checks whether they are current, and commits."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from catimage.commands.sources import stage_sources
+from catimage.errors import InputError
+from catimage.params import Params
+from catimage.workspace import Workspace, replacing
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+SOURCES = "data/sources.json"
+"""The output of the stage ``sources``, which DVC compares with the inputs of the other stages."""
+IMAGES = "data/images"
+
+
+class DvcOutputs:
+    """The outputs of some stages of a workspace that is in a repository of DVC.
+
+    Args:
+        repo: the repository.
+        workspace: the workspace, which has a ``dvc.yaml``.
+        stages: the names of the stages. The stage ``sources`` is added.
+    """
+
+    def __init__(self, repo: Repo, workspace: Workspace, stages: Sequence[str]) -> None:
+        self._repo, self._workspace, self._stages = repo, workspace, tuple(stages)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes of DVC from reading or writing the outputs.
+
+        Raises:
+            InputError: another process of DVC is using one of them.
+        """
+        from dvc.lock import LockError
+        from dvc.rwlock import rwlock
+
+        repo = self._repo
+        outputs = [
+            output.fs_path
+            for stage in ("sources", *self._stages)
+            for found in repo.stage.collect(self._target(stage))
+            for output in found.outs
+        ]
+        hardlink = repo.config["core"].get("hardlink_lock", False)
+        lock = rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], outputs, hardlink)
+        try:
+            lock.__enter__()
+        except LockError as error:
+            raise busy_error(self._workspace) from error
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    def outdated(self, params: Params) -> str:
+        """Return the reason why ``dvc repro`` would run one of the stages; empty if there is none.
+
+        The pool file may have changed since the last run, because the new candidate was added to
+        it. The folder of the images may contain images of an interrupted command; the scores
+        record the list of their images.
+
+        Args:
+            params: the parameters of the workspace.
+        """
+        path = self._workspace.root / "dvc.lock"
+        locked = yaml.safe_load(path.read_text()) if path.exists() else {}
+        recorded = locked.get("stages", {})
+        current = stage_sources(self._workspace, params, self._stages)
+        for stage in self._stages:
+            if stage not in recorded:
+                return f"'dvc repro' has not run the stage {stage}"
+            inputs = recorded[stage].get("params", {}).get(SOURCES, {})
+            reason = _changed_input(stage, inputs, current[stage], f"pool {params.pool}")
+            reason = reason or self._changed_file(stage)
+            if reason:
+                return reason
+        return ""
+
+    def commit(self) -> None:
+        """Record the outputs and inputs of the stages in ``dvc.lock``; on failure, restore it.
+
+        Raises:
+            InputError: another process of DVC is running.
+        """
+        from dvc.lock import LockError
+
+        path = self._workspace.root / "dvc.lock"
+        previous = path.read_bytes()
+        logging.getLogger("dvc").setLevel(logging.WARNING)  # no line for each stage
+        try:
+            for stage in ("sources", *self._stages):
+                self._repo.commit(self._target(stage), force=True)
+        except BaseException as error:
+            with replacing(path) as new:
+                new.write_bytes(previous)
+            if isinstance(error, LockError):
+                raise busy_error(self._workspace) from error
+            raise
+
+    def _target(self, stage: str) -> str:
+        return f"{(self._workspace.root / 'dvc.yaml').resolve()}:{stage}"
+
+    def _changed_file(self, stage: str) -> str:
+        """Return a sentence about a table or output that is not as DVC recorded it."""
+        for changes in self._repo.status(targets=[self._target(stage)]).values():
+            for change in changes:
+                if not isinstance(change, dict):
+                    return f"the command of the stage {stage} changed"
+                for files in change.values():
+                    names = [name for name in files if not name.endswith((SOURCES, IMAGES))]
+                    if names:
+                        return f"{names[0]} changed since 'dvc repro' ran {stage}"
+        return ""
+
+
+def find_dvc_outputs(workspace: Workspace, stages: Sequence[str]) -> DvcOutputs | None:
+    """Return the outputs of stages in DVC; None if DVC does not manage the workspace.
+
+    Args:
+        workspace: the workspace.
+        stages: the names of the stages.
+    """
+    pipeline = workspace.root / "dvc.yaml"
+    if not pipeline.exists() or find_spec("dvc") is None:
+        return None
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    declared = yaml.safe_load(pipeline.read_text()) or {}
+    if not {"sources", *stages} <= set(declared.get("stages", {})):
+        return None
+    try:
+        return DvcOutputs(Repo(str(workspace.root.resolve())), workspace, stages)
+    except NotDvcRepoError:
+        return None
+
+
+def busy_error(workspace: Workspace) -> InputError:
+    """Return the error that another process of DVC is running."""
+    return InputError(
+        f"{workspace.root}: another process of DVC is using its outputs. Wait for that process to"
+        " end, then run the command again."
+    )
+
+
+def _changed_input(
+    stage: str, recorded: Mapping[str, Any], current: Mapping[str, Any], ignored: str
+) -> str:
+    """Return a sentence about an input of a stage that has changed since DVC recorded it."""
+    for kind in ("code", "packages", "parameters"):
+        if recorded.get(f"{stage}.{kind}") != current[kind]:
+            return f"the {kind} of the stage {stage} changed since 'dvc repro' ran it"
+    for name, digest in recorded.get(f"{stage}.files", {}).items():
+        if name != ignored and current["files"].get(name) != digest:
+            return f"{name} changed since 'dvc repro' ran {stage}"
+    return ""

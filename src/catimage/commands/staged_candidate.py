@@ -1,0 +1,148 @@
+"""The outputs with an added candidate: computed in a temporary workspace, then moved together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+
+from catimage.commands.candidate_data import CandidateData
+from catimage.commands.dvc_outputs import SOURCES, DvcOutputs
+from catimage.commands.incremental import Extension, extend_estimators
+from catimage.commands.sources import sources_text
+from catimage.common.transaction import replacing_together
+from catimage.data.provenance import ESTIMATORS, SCORES_FILE, Provenance, write_inputs
+from catimage.data.schema import CANDIDATES, SCORES, read_table, write_table
+from catimage.data.shards.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from catimage.errors import InputError
+from catimage.params import Params, apply_setting, parse_params, read_tree, save_params
+from catimage.router import Router
+from catimage.stages import calibrate, validate
+from catimage.workspace import Workspace
+
+COMMITTED_STAGES = ("generate", "label", "validate", "train", "calibrate")
+"""The stages whose outputs change."""
+_LINKS = ("data/embeddings", "pools", "expectations", ".catimage")
+"""Folders of the workspace that the temporary workspace uses."""
+
+
+@dataclass(frozen=True)
+class StagedCandidate:
+    """Outputs with an added candidate.
+
+    Attributes:
+        workspace: the temporary workspace that contains them.
+        params: its parameters.
+        labelled: the number of training prompts that have a label of the candidate.
+        has_images: whether the manifest lists images of the candidate.
+    """
+
+    workspace: Workspace
+    params: Params
+    labelled: int
+    has_images: bool
+
+
+@contextmanager
+def staged_candidate(
+    workspace: Workspace, params: Params, router: Router, data: CandidateData, name: str
+) -> Iterator[StagedCandidate]:
+    """Compute the outputs in a temporary workspace, which is removed after the ``with`` block.
+
+    Args:
+        workspace: the workspace, which is not changed.
+        params: its parameters.
+        router: its router.
+        data: the scores and costs of the candidate.
+        name: the name of the candidate.
+
+    Raises:
+        InputError: there are too few labels, or the validation or the calibration fails.
+    """
+    folder = workspace.root / ".catimage" / "add-candidate"
+    shutil.rmtree(folder, ignore_errors=True)
+    staged = Workspace(folder)
+    try:
+        with _paths_of(workspace, staged):
+            new_params = _write_tables(workspace, staged, data)
+            with redirect_stdout(StringIO()):
+                validate.run(staged, new_params)
+            extension = Extension(workspace, staged, new_params, router, name)
+            labelled = extend_estimators(extension)
+            write_inputs(staged.estimators, Provenance(staged).inputs(ESTIMATORS))
+            same_estimator = new_params.calibrate.model_copy(
+                update={"estimator": router.estimator_name}
+            )
+            calibrate.run(staged, new_params.model_copy(update={"calibrate": same_estimator}))
+        yield StagedCandidate(staged, new_params, labelled, bool(data.entries))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def commit_candidate(
+    workspace: Workspace, candidate: StagedCandidate, dvc: DvcOutputs | None
+) -> None:
+    """Move the outputs to the workspace: all of them or none.
+
+    Args:
+        workspace: the workspace.
+        candidate: the outputs.
+        dvc: the outputs in DVC, which are committed; None if they are not.
+    """
+    staged = candidate.workspace
+    sources: dict[Path, Path | None] = {
+        workspace.candidates: staged.candidates,
+        workspace.scores: staged.scores,
+        workspace.reports / "validation.json": staged.reports / "validation.json",
+        workspace.estimators: staged.estimators,
+        workspace.router: staged.router,
+        workspace.params: staged.params,
+    }
+    if candidate.has_images:
+        sources[workspace.images / MANIFEST_NAME] = staged.images / MANIFEST_NAME
+    if dvc is not None:
+        new_sources = staged.root / SOURCES
+        new_sources.write_text(sources_text(workspace, candidate.params), encoding="utf-8")
+        sources[workspace.root / SOURCES] = new_sources
+    stages = () if dvc is None else COMMITTED_STAGES
+    with replacing_together(workspace.root, sources, stages):
+        if dvc is not None:
+            dvc.commit()
+
+
+def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) -> Params:
+    """Write ``params.yaml``, the tables and the manifest, with the candidate, to ``staged``.
+
+    Returns:
+        The new parameters.
+    """
+    candidates = read_table(workspace.candidates, CANDIDATES, "generate")
+    scores = read_table(workspace.scores, SCORES, "label")
+    write_table(pd.concat([candidates, data.costs]), staged.candidates, CANDIDATES)
+    staged.prompts.symlink_to(workspace.prompts.resolve())
+    for name in _LINKS:
+        if (workspace.root / name).is_dir():
+            (staged.root / name).symlink_to((workspace.root / name).resolve())
+    if (workspace.images / MANIFEST_NAME).exists():
+        write_manifest(staged.images, [*read_manifest(workspace.images), *data.entries])
+    inputs = Provenance(staged).inputs(SCORES_FILE)
+    write_table(pd.concat([scores, data.scores]), staged.scores, SCORES, inputs)
+    tree = read_tree(workspace.params)
+    apply_setting(tree, "validate.complete_labels=false")
+    save_params(tree, staged.params)
+    return parse_params(tree, workspace.params)
+
+
+@contextmanager
+def _paths_of(workspace: Workspace, staged: Workspace) -> Iterator[None]:
+    """Name the paths of the workspace, not those of the temporary workspace, in error messages."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error).replace(str(staged.root), str(workspace.root))
+        raise InputError(text) from error

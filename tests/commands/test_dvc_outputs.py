@@ -1,0 +1,180 @@
+"""``add-candidate`` in a repository of DVC: commits, locks, and interrupted commits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from catimage.commands import add_candidate, sources
+from catimage.commands.candidate_request import CandidateRequest
+from catimage.commands.dvc_outputs import DvcOutputs, find_dvc_outputs
+from catimage.commands.recovery import recover
+from catimage.commands.staged_candidate import COMMITTED_STAGES
+from catimage.errors import InputError
+from catimage.params import load_params
+from catimage.router import Router
+from catimage.workspace import Workspace
+from tests.commands.test_candidate_data import save_pool, workspace
+
+__all__ = ["workspace"]
+
+ROOT = Path(__file__).parents[2]
+DEAD_PID = 2**22 + 1
+
+
+@pytest.fixture(scope="module")
+def committed(
+    workspace: Workspace,
+    miniature_pool: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A repository whose ``dvc.lock`` records all stages up to calibrate."""
+    root = tmp_path_factory.mktemp("dvc") / "repository"
+    shutil.copytree(workspace.root, root)
+    copy = Workspace(root)
+    save_pool(copy, miniature_pool, (1, 2))
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=root, check=True)
+    sources.run(copy, load_params(copy.params))
+    repo = Repo(str(root))
+    for stage in ("sources", "sample", *COMMITTED_STAGES):
+        repo.commit(f"{root / 'dvc.yaml'}:{stage}", force=True)
+    save_pool(copy, miniature_pool, (1, 2, 4))
+    return root
+
+
+@pytest.fixture
+def repository(committed: Path, tmp_path: Path) -> Workspace:
+    return Workspace(shutil.copytree(committed, tmp_path / "r"))
+
+
+def add(repository: Workspace) -> None:
+    add_candidate.run(repository, load_params(repository.params), CandidateRequest("mini-4", 20))
+
+
+def stages_to_run(repository: Workspace) -> list[str]:
+    """Return the stages up to calibrate that ``dvc repro`` would run."""
+    sources.run(repository, load_params(repository.params))
+    target = str(repository.root / "dvc.yaml")
+    repo = Repo(str(repository.root))
+    return [s for s in ("sample", *COMMITTED_STAGES) if repo.status(targets=[f"{target}:{s}"])]
+
+
+def test_dvc_runs_only_the_later_stages_after_a_candidate_was_added(
+    repository: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stages_to_run(repository) == ["generate", "label", "validate", "train"]  # the pool
+    add(repository)
+    assert "dvc.lock records the new outputs" in capsys.readouterr().out
+    assert stages_to_run(repository) == []
+    assert Router.load(repository.router).candidates == ["mini-1", "mini-2", "mini-4"]
+    params = load_params(repository.params, ["train.seed=7"])
+    sources.run(repository, params)
+    assert "train" in stages_to_run(repository)  # what really changes is computed again
+
+
+def test_outputs_that_are_out_of_date_are_not_committed(
+    repository: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_params(repository.params, ["train.folds=4"])
+    before = (repository.root / "dvc.lock").read_bytes()
+    add(repository)
+    output = capsys.readouterr().out
+    assert "dvc.lock was not changed, because the parameters of the stage train changed" in output
+    assert (repository.root / "dvc.lock").read_bytes() == before
+    assert "mini-4" in Router.load(repository.router).candidates
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("data/scores.parquet", "scores.parquet changed since 'dvc repro' ran label"),
+        ("dvc.yaml", "the command of the stage train changed"),
+        ("dvc.lock", "'dvc repro' has not run the stage generate"),
+    ],
+)
+def test_changes_by_hand_are_found(repository: Workspace, change: str, reason: str) -> None:
+    path = repository.root / change
+    if change == "dvc.lock":
+        path.unlink()
+    elif change == "dvc.yaml":
+        path.write_text(path.read_text().replace("catimage train", "catimage train --set a=1"))
+    else:
+        path.write_bytes(path.read_bytes() + b" ")
+    outputs = find_dvc_outputs(repository, COMMITTED_STAGES)
+    assert outputs is not None
+    assert reason in outputs.outdated(load_params(repository.params))
+
+
+def test_a_running_process_of_dvc_is_waited_for_and_a_killed_one_is_not(
+    repository: Workspace,
+) -> None:
+    locks = repository.root / ".dvc" / "tmp" / "rwlock"
+    outputs = find_dvc_outputs(repository, COMMITTED_STAGES)
+    assert outputs is not None
+    entry = {"pid": 1, "cmd": "dvc repro train"}
+    locks.write_text(json.dumps({"write": {str(repository.estimators): entry}}))
+    with pytest.raises(InputError, match="another process of DVC is using its outputs"):
+        add(repository)
+    entry["pid"] = DEAD_PID
+    locks.write_text(json.dumps({"write": {str(repository.estimators): entry}}))
+    with outputs.locked():
+        assert str(os.getpid()) in locks.read_text()
+    assert str(os.getpid()) not in locks.read_text()
+
+
+def test_a_failed_commit_to_dvc_restores_the_outputs(
+    repository: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = (repository.root / "dvc.lock").read_bytes()
+    commit, calls = Repo.commit, []
+
+    def full_disk(self: Repo, target: str, **options: object) -> object:
+        calls.append(target)
+        if target.endswith("train"):
+            raise OSError(28, "No space left on device")
+        return commit(self, target, **options)
+
+    monkeypatch.setattr(Repo, "commit", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        add(repository)
+    assert len(calls) == 5
+    assert (repository.root / "dvc.lock").read_bytes() == lock
+    assert Router.load(repository.router).candidates == ["mini-1", "mini-2"]
+
+
+def test_a_kill_during_the_commit_to_dvc_is_completed(
+    repository: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pid = os.fork()
+    if pid == 0:
+        DvcOutputs.commit = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+        add(repository)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert "train" in stages_to_run(repository)
+    recover(repository)
+    assert "was completed" in capfd.readouterr().err
+    assert stages_to_run(repository) == []
+    recorded = yaml.safe_load((repository.root / "dvc.lock").read_text())["stages"]
+    parameters = recorded["train"]["params"]["data/sources.json"]["train.parameters"]
+    assert parameters["validate"]["complete_labels"] is False
+
+
+def test_a_workspace_without_dvc_has_no_outputs_in_dvc(tmp_path: Path) -> None:
+    assert find_dvc_outputs(Workspace(tmp_path), COMMITTED_STAGES) is None
+    (tmp_path / "dvc.yaml").write_text("stages: {mine: {cmd: ls}}")
+    assert find_dvc_outputs(Workspace(tmp_path), COMMITTED_STAGES) is None
+    shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    assert find_dvc_outputs(Workspace(tmp_path), COMMITTED_STAGES) is None
