@@ -83,6 +83,18 @@ def test_a_list_of_images_may_have_paths_and_line_ends_of_windows(tmp_path, work
     assert len(images_of(workspace)) == len(rows)
 
 
+def test_spellings_in_a_list_of_images_are_one_prompt(tmp_path, workspace, capsys):
+    rows = rows_of(prompts=2)
+    path = write_images(tmp_path, rows)
+    path.write_text(path.read_text().replace("a scene 1", "A  scene: 0"))
+    import_images.run(workspace, path, None, [])
+    assert read_table(workspace.prompts, PROMPTS, "")["prompt"].tolist() == ["a scene 0"]
+    images = images_of(workspace)
+    assert len(images) == len(rows)
+    assert len({seed for _, _, seed in images}) == 4
+    assert "1 prompt differs from another prompt of the file only in" in capsys.readouterr().out
+
+
 def test_a_list_of_images_may_be_a_json_file_without_seeds(tmp_path, workspace):
     write_images(tmp_path, rows_of(prompts=2, seeds=(0, 1)))
     frame = pd.read_csv(tmp_path / "images.csv")[["prompt", "candidate", "path"]]

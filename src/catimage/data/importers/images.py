@@ -17,9 +17,9 @@ from catimage.data.importers.columns import (
     parse_or_number_seeds,
     parse_prompts,
     parse_texts,
-    repeated,
 )
 from catimage.data.importers.imported_file import ImportedFile, check_unique
+from catimage.data.importers.spellings import merge_spellings
 from catimage.data.importers.tables import read_user_table
 from catimage.data.shards.store import encode_image
 from catimage.errors import InputError
@@ -105,16 +105,15 @@ def parse_images(path: Path) -> ImagesFile:
     rows.require("prompt", "candidate", "path")
     prompts = parse_prompts(rows)
     candidates = parse_names(rows, "candidate", slashes=True)
-    table = pd.DataFrame(
-        {"prompt_id": repeated(prompts.ids, prompts.codes), "candidate": candidates}
-    )
+    table = pd.DataFrame({"text": prompts.codes, "candidate": candidates})
     table["seed"] = parse_or_number_seeds(rows, table)
     codes, names = parse_texts(rows, "path")
     paths = [str(_existing_path(path.parent, name)) for name in names]
     table["path"] = [paths[code] for code in codes]
-    check_unique(path, table, ["prompt_id", "candidate", "seed"], rows.row_numbers)
+    check_unique(path, table, ["text", "candidate", "seed"], rows.row_numbers)
     notes = rows.ignored_note(("prompt", "candidate", "seed", "path"), IGNORED)
-    return ImagesFile(path, prompts.table(), table, rows.row_numbers, tuple(notes))
+    prompts_table, table, merged = merge_spellings(path, prompts, table)
+    return ImagesFile(path, prompts_table, table, rows.row_numbers, (*notes, *merged))
 
 
 def _existing_path(folder: Path, name: str) -> Path:

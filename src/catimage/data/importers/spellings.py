@@ -14,33 +14,31 @@ from catimage.common.arrays import Ints
 from catimage.data.importers.columns import PromptTexts, abbreviated, repeated
 from catimage.data.prompts.identity import folded
 
-KEYS = ["prompt_id", "candidate", "seed", "metric"]
-"""The columns that identify a score."""
-
 
 def merge_spellings(
-    path: Path, prompts: PromptTexts, scores: pd.DataFrame, known: pd.DataFrame | None = None
+    path: Path, prompts: PromptTexts, rows: pd.DataFrame, known: pd.DataFrame | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Replace texts that are spellings of one prompt by the first of them, with all their scores.
+    """Replace texts that are spellings of one prompt by the first of them.
 
-    Different spellings have different images. Their scores are therefore pooled: if two spellings
-    have a score of the same candidate and seed, the scores of the later spelling become scores of
-    further seeds, which are hashes of the seed and the spelling. The label, the mean over the
-    seeds, is then the mean of the scores of all spellings.
+    Different spellings have different images. Their scores or images are therefore pooled: if two
+    spellings have one of the same candidate and seed, those of the later spelling get further
+    seeds, which are hashes of the seed and the spelling. The label, the mean over the seeds, is
+    then the mean of the scores of all spellings.
 
     Args:
         path: the file, for the message.
         prompts: the prompts of the file.
-        scores: the scores of the file, with the column ``text``, the position of the text.
+        rows: the scores or images of the file, with the columns ``text`` (the position of the
+            text), ``candidate``, ``seed`` and, for scores, ``metric``.
         known: the prompts of a workspace, whose spellings take precedence; by default, none.
 
     Returns:
-        The prompts (``ImportedFile.prompts``); the scores, with ``prompt_id`` instead of ``text``;
+        The prompts (``ImportedFile.prompts``); the rows, with ``prompt_id`` instead of ``text``;
         and a message if prompts of the file were merged.
     """
     ids, merged_texts = _merge(prompts, known)
-    codes = scores["text"].to_numpy()
-    table = scores.drop(columns="text").assign(prompt_id=repeated(ids, codes))
+    codes = rows["text"].to_numpy()
+    table = rows.drop(columns="text").assign(prompt_id=repeated(ids, codes))
     merged = replace(prompts, ids=ids, prompts=merged_texts).table()
     count = len(prompts.texts) - len(merged)
     if not count:
@@ -77,7 +75,8 @@ def _merge(prompts: PromptTexts, known: pd.DataFrame | None) -> tuple[list[str],
 
 def _renumber(table: pd.DataFrame, later: Ints, texts: Sequence[str], codes: Ints) -> None:
     """Change the seeds of later spellings of the prompts for which scores collide, in place."""
-    collisions = table.loc[table.duplicated(KEYS), "prompt_id"].unique()
+    keys = [name for name in ("prompt_id", "candidate", "seed", "metric") if name in table]
+    collisions = table.loc[table.duplicated(keys), "prompt_id"].unique()
     further = later & table["prompt_id"].isin(collisions).to_numpy()
     seeds = zip(codes[further], table.loc[further, "seed"], strict=True)
     table.loc[further, "seed"] = np.array(
