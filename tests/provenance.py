@@ -14,11 +14,16 @@ from catimage.data.provenance import (
     Provenance,
     write_inputs,
 )
+from catimage.data.schema import read_inputs
 from catimage.workspace import Workspace
 
 
 def mark_validated(workspace: Workspace) -> None:
-    """Write a validation report of the current tables without running the stage validate."""
+    """Write a validation report of the current tables without running the stage validate.
+
+    The current inputs of the scores are recorded too.
+    """
+    record_inputs_of_scores(workspace)
     workspace.reports.mkdir(parents=True, exist_ok=True)
     report = {"success": True, "inputs": Provenance(workspace).inputs(VALIDATION)}
     (workspace.reports / "validation.json").write_text(json.dumps(report))
@@ -26,7 +31,6 @@ def mark_validated(workspace: Workspace) -> None:
 
 def record_inputs(workspace: Workspace) -> None:
     """Record the current inputs in all outputs, after a test has changed some of the outputs."""
-    record_inputs_of_scores(workspace)
     mark_validated(workspace)
     if workspace.estimators.exists():
         write_inputs(workspace.estimators, Provenance(workspace).inputs(ESTIMATORS))
@@ -40,9 +44,11 @@ def record_inputs(workspace: Workspace) -> None:
 
 def record_inputs_of_scores(workspace: Workspace) -> None:
     """Record the current inputs in the scores table."""
-    table = pq.read_table(workspace.scores, partitioning=None)
-    metadata = {"inputs": json.dumps(Provenance(workspace).inputs(SCORES_FILE))}
-    pq.write_table(table.replace_schema_metadata(metadata), workspace.scores)
+    inputs = Provenance(workspace).inputs(SCORES_FILE)
+    if read_inputs(workspace.scores, "test") != inputs:
+        table = pq.read_table(workspace.scores, partitioning=None)
+        metadata = {"inputs": json.dumps(inputs)}
+        pq.write_table(table.replace_schema_metadata(metadata), workspace.scores)
 
 
 def _set_inputs(path: Path, inputs: dict[str, str]) -> None:

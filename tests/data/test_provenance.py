@@ -78,6 +78,12 @@ def recalibrate(workspace):
     calibrate.run(workspace, load_params(workspace.params, ["budget=70%"]))
 
 
+def change_images(workspace):
+    """Generate again: the scores belong to earlier images."""
+    workspace.images.mkdir(parents=True)
+    (workspace.images / "manifest.json").write_text("{}")
+
+
 STALE = [
     (change_prompts, validate, "scores.parquet", "data/prompts.parquet", "import-scores"),
     (change_scores, train, "validation.json", "data/scores.parquet", "validate"),
@@ -85,6 +91,8 @@ STALE = [
     (change_scores, evaluate, "validation.json", "data/scores.parquet", "validate"),
     (change_embeddings, train, "validation.json", "data/embeddings", "validate"),
     (change_embeddings, evaluate, "validation.json", "data/embeddings", "validate"),
+    (change_images, train, "scores.parquet", "data/images/manifest.json", "label"),
+    (change_images, evaluate, "scores.parquet", "data/images/manifest.json", "label"),
     (retrain, evaluate, "models/router", "models/estimators", "calibrate"),
     (retrain, package, "models/router", "models/estimators", "calibrate"),
 ]

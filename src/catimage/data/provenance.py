@@ -76,10 +76,11 @@ class Provenance:
         return {name: digest for name, digest in digests.items() if digest is not None}
 
     def check(self, output: str) -> None:
-        """Check that an output was computed from the current versions of its inputs.
+        """Check that an output was computed from the current versions of its inputs, and that the
+        same holds for these inputs.
 
-        Inputs that no longer exist are not compared, and estimators are not compared with the
-        report of the validation, which does not change them.
+        Inputs that no longer exist are not compared. The report of the validation does not change
+        the estimators; it is compared only if they have to be trained again.
 
         Args:
             output: the name of the output, such as :data:`ROUTER`.
@@ -89,12 +90,12 @@ class Provenance:
                 version of an input. The message names the first command to run.
         """
         problem = self._problem(output)
-        if problem is None:
-            return
         for name in _OUTPUTS[output].inputs:
-            if name in _OUTPUTS:
+            exists = name != VALIDATION and (self._workspace.root / name).exists()
+            if name in _OUTPUTS and (problem is not None or exists):
                 self.check(name)
-        raise InputError(problem)
+        if problem is not None:
+            raise InputError(problem)
 
     def _problem(self, output: str) -> str | None:
         """Return the error message about an output, or None if it belongs to its inputs."""

@@ -27,7 +27,7 @@ from catimage.routing.plateau_weights import PlateauWeights
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
 from tests.evaluation.plateau.step_data import step_data
-from tests.provenance import mark_validated
+from tests.provenance import mark_validated, record_inputs
 from tests.trained_workspace import prompts_of
 
 COST = {"mini-1": 1.0, "mini-2": 2.0, "mini-4": 4.0, "ddim-2": 2.5}
@@ -194,8 +194,10 @@ def test_out_of_fold_predictions_are_matched_by_prompt(workspace, tmp_path):
     before = plateau_document_of(workspace)["weights"]
     path = workspace.estimators / "l_snr" / "ridge" / "out_of_fold.parquet"
     pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
+    record_inputs(workspace)
     assert plateau_document_of(workspace)["weights"] == before
     pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
+    record_inputs(workspace)
     with pytest.raises(
         InputError, match="prompts or candidates differ from those of the label tables"
     ):
@@ -211,6 +213,7 @@ def test_a_test_split_in_which_no_prompt_has_all_metrics_is_refused(workspace, t
         for half, m in ((test[::2], "l_snr"), (test[1::2], "clip_similarity"))
     ]
     write_table(scores[~(removed[0] | removed[1])], workspace.scores, SCORES)
+    record_inputs(workspace)
     with pytest.raises(InputError, match="no test prompt has a label of every plateau metric"):
         plateau_document_of(workspace, "validate.complete_labels=false")
 
