@@ -15,7 +15,7 @@ import pytest
 from catimage.cli import app
 from catimage.cli.os_errors import os_error_message
 from catimage.stages import evaluate
-from catimage.workspace import check_writable, replacing
+from catimage.workspace import check_free_space, replacing
 from tests.trained_workspace import train_workspace
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -99,9 +99,9 @@ def test_a_full_disk_is_reported_in_one_sentence_and_nothing_is_lost(evaluated, 
     )
     w = ["--workspace", str(folder)]
     commands = [[name, *w] for name in ("train", "calibrate", "evaluate")]
-    commands.append(["evaluate", *w, "--set", "evaluate.bootstrap=101"])
+    commands += [["register", *w], ["evaluate", *w, "--set", "evaluate.bootstrap=101"]]
     results, before, after = run_commands(prepare, folder, commands)
-    written = ["models/estimators", "models/router", "reports/", "params.yaml"]
+    written = ["models/estimators", "models/router", "reports/", "", "params.yaml"]
     for message, path in zip(one_line_messages(results), written, strict=True):
         assert message.startswith(f"catimage: {folder / path}"), message
         assert message.endswith(
@@ -183,7 +183,7 @@ def test_the_errors_of_a_copied_folder_are_recognised():
 
 
 def test_the_command_line_prints_the_sentence_and_exits_with_status_2(monkeypatch, capsys):
-    def full():
+    def full(**_):
         raise OSError(errno.ENOSPC, "full", "w/reports")
 
     monkeypatch.setattr(app, "app", full)
@@ -204,9 +204,10 @@ def test_the_message_names_the_file_and_not_its_temporary_name(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_without_enough_space_is_not_writable(tmp_path):
-    check_writable(tmp_path, 1)
+def test_too_little_free_space_is_an_error_of_the_operating_system(tmp_path):
+    check_free_space(tmp_path, 1)
     with pytest.raises(OSError) as error:
-        check_writable(tmp_path, 2**62)
+        check_free_space(tmp_path, 2**62)
     assert error.value.errno == errno.ENOSPC
+    assert error.value.filename == str(tmp_path)
     assert not any(tmp_path.iterdir())

@@ -70,7 +70,7 @@ def route(
     check_router(opened)
     texts = [decoded(f"prompt {i + 1}", prompt) for i, prompt in enumerate(prompts or [])]
     texts = read_prompts(texts, file)
-    router = Router.load(workspace / "models" / "router")
+    router = Router.load(open_workspace(workspace).router)
     decisions = router.route(texts, *limits, number)
     if as_json:
         rows = [dataclasses.asdict(decision) for decision in decisions]

@@ -14,8 +14,11 @@ from catimage.cli.options import SetOption, WorkspaceOption, load_workspace
 
 def _run(stage: str, workspace: Path, settings: list[str] | None, **arguments: Any) -> None:
     """Run a stage with the parameters of a workspace, changed by ``settings``."""
-    module = import_module(f"catimage.stages.{stage}")
-    module.run(*load_workspace(workspace, settings), **arguments)
+    from catimage.commands.prerequisites import check_prerequisites
+
+    paths, params = load_workspace(workspace, settings)
+    check_prerequisites(paths, params, stage)
+    import_module(f"catimage.stages.{stage}").run(paths, params, **arguments)
 
 
 def sample(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None:
@@ -75,7 +78,7 @@ def package(workspace: WorkspaceOption = Path(), set_: SetOption = None) -> None
 
 
 def sources(workspace: WorkspaceOption = Path()) -> None:
-    """Write data/sources.json, the inputs of each stage; DVC runs this command before the stages."""
+    """Write data/sources.json, the inputs of each stage; DVC runs it before the stages."""
     from catimage.commands.sources import run
 
     run(*load_workspace(workspace, None))
