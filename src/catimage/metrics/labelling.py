@@ -1,7 +1,7 @@
 """Labelling: scores of the images in shards by several metrics, with a cache of the scores.
 
-Scores are cached per shard, metric and version of the metric, so that an interrupted run can be
-continued and only metrics with a new version are computed again.
+Scores are cached per shard, metric, and version and code of the metric, so that an interrupted run
+can be continued and only metrics that have changed are computed again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from catimage.errors import InputError
 from catimage.execution.local import LocalExecutor, Progress
 from catimage.metrics.composite import Composite
 from catimage.metrics.metric import Metric, MetricContext
+from catimage.metrics.metric_code import metric_code
 from catimage.metrics.registry import declaration, get_metric, metric_class, required_metrics
 from catimage.metrics.scoring import ImageBatch, score
 from catimage.params import LabelParams
@@ -153,6 +154,35 @@ class Labeller:
     def _score_images(
         self, images: list[bytes], keys: pd.DataFrame, metrics: Sequence[Metric]
     ) -> dict[Metric, np.ndarray]:
+        """Compute scores, each float64 (n_images,), NaN if the reference image was refused."""
+        values = {metric: np.full(len(images), np.nan) for metric in metrics}
+        for rows, group in self._groups(keys, metrics):
+            selected = [images[row] for row in rows]
+            scores = self._score_rows(selected, keys.iloc[rows], group)
+            for metric in group:
+                values[metric][rows] = scores[metric]
+        return values
+
+    def _groups(
+        self, keys: pd.DataFrame, metrics: Sequence[Metric]
+    ) -> list[tuple[np.ndarray, list[Metric]]]:
+        """Return the positions of the images to score, and the metrics that score them."""
+        rows = np.arange(len(keys))
+        if not len(keys) or not any(metric.needs_reference for metric in metrics):
+            return [(rows, list(metrics))] if len(keys) else []
+        refused = self._references.refused(keys["candidate"].iloc[0], keys)
+        if not refused.any():
+            return [(rows, list(metrics))]
+        print(f"label: the reference images of {refused.sum()} images were refused", flush=True)
+        groups = [
+            (rows, [metric for metric in metrics if not metric.needs_reference]),
+            (rows[~refused], [metric for metric in metrics if metric.needs_reference]),
+        ]
+        return [(positions, group) for positions, group in groups if len(positions) and group]
+
+    def _score_rows(
+        self, images: list[bytes], keys: pd.DataFrame, metrics: Sequence[Metric]
+    ) -> dict[Metric, np.ndarray]:
         """Compute scores, each float64 (n_images,). Every image is decoded once."""
         parts: dict[Metric, list[np.ndarray]] = {metric: [] for metric in metrics}
         with_references = any(metric.needs_reference for metric in metrics)
@@ -186,10 +216,11 @@ class Labeller:
         """Return the file of a shard's cached scores by one version of a metric.
 
         The name of the file has a digest of the images and, if the metric needs reference images, a
-        digest of those.
+        digest of those. It also has the version and a digest of the code of the metric.
         """
         reference = f"{self._references.digest(entry)}-" if metric.needs_reference else ""
-        return self._cache / f"{entry.digest[:32]}-{reference}{metric.name}-{metric.version}.npy"
+        version = f"{metric.name}-{metric.version}-{metric_code(metric)}"
+        return self._cache / f"{entry.digest[:32]}-{reference}{version}.npy"
 
 
 def _decode_references(encoded: list[bytes | None]) -> list[np.ndarray | None]:

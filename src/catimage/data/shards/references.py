@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from catimage.data.shards.manifest import ShardEntry
-from catimage.data.shards.store import DamagedShard, read_keys, read_shard
+from catimage.data.shards.store import DamagedShard, read_keys, read_refusals, read_shard
 
 Key = tuple[str, int]
 """The ``prompt_id`` and the seed of an image."""
@@ -48,6 +50,20 @@ class References:
                 hashlib.sha256(digests.encode()).hexdigest()[:16] if digests else ""
             )
         return self._digests[entry]
+
+    def refused(self, candidate: str, keys: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return whether the reference image of each image was refused, (n_images,).
+
+        Args:
+            candidate: the name of the candidate that the images belong to.
+            keys: the columns ``prompt_id`` and ``seed`` of the images.
+        """
+        entries = self._entries.get(self._reference_of.get(candidate, ""), [])
+        refused: set[Key] = set()
+        for entry in entries:
+            if entry.refused:
+                refused |= read_refusals(self._folder, entry.shard).keys()
+        return np.array([pair in refused for pair in _pairs(keys)], bool)
 
     def images(self, candidate: str, keys: pd.DataFrame) -> list[bytes | None]:
         """Return the encoded reference image of each image, or None for an image without one.
