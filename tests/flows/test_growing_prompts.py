@@ -26,7 +26,19 @@ from flows import retrain
 from tests.forked_catimage import forked_catimage
 
 ROOT = Path(__file__).parents[2]
-WORDS = ["cat", "dog", "ring", "cube", "red", "blue", "small", "glass", "river", "snow", "moon"]
+VOCABULARY = [
+    "cat",
+    "dog",
+    "ring",
+    "cube",
+    "red",
+    "blue",
+    "small",
+    "glass",
+    "river",
+    "snow",
+    "moon",
+]
 POOL = {
     "name": "mini",
     "generators": {
@@ -53,7 +65,7 @@ PARAMS = {
 
 def prompts_of(n: int, seed: int) -> list[str]:
     rng = random.Random(seed)
-    return [f"{' '.join(rng.sample(WORDS, 4))} number {seed} {i}" for i in range(n)]
+    return [f"{' '.join(rng.sample(VOCABULARY, 4))} number {seed} {i}" for i in range(n)]
 
 
 @pytest.fixture

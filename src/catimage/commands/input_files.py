@@ -47,7 +47,7 @@ class InputFiles:
 
     def __init__(self, workspace: Workspace, params: Params, cache: FileCache) -> None:
         self._workspace, self._params, self._digest = workspace, params, cache.digest
-        self._kinds: Mapping[str, Callable[[], Iterator[tuple[str, str]]]] = {
+        self._readers: Mapping[str, Callable[[], Iterator[tuple[str, str]]]] = {
             "prompts": self._prompts,
             "encoder": self._encoder,
             "features": self._features,
@@ -64,7 +64,7 @@ class InputFiles:
 
     def of(self, stage: str) -> dict[str, str]:
         """Return the digests of the files that a stage reads, by the setting that names them."""
-        return dict(entry for kind in FILES[stage] for entry in self._kinds[kind]())
+        return dict(entry for kind in FILES[stage] for entry in self._readers[kind]())
 
     @property
     def generator_kinds(self) -> set[str]:

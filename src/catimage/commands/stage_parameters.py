@@ -74,14 +74,14 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 def parameters(stage: str, params: Params) -> dict[str, Any]:
     """Return the values of the parameters that a stage reads, including defaults."""
     tree = _tree(params)
-    selected: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key in PARAMETERS[stage]:
         *sections, last = key.split(".")
-        source, target = tree, selected
+        source, target = tree, values
         for name in sections:
             source, target = source[name], target.setdefault(name, {})
         target[last] = source[last]
-    return selected
+    return values
 
 
 def _tree(value: Any) -> Any:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -37,12 +37,15 @@ class PlannedCandidate:
         steps: the number of denoising steps.
         definition: all other properties that the images depend on: the settings of the generator
             and of the candidate, and digests of the weights.
+        code: the digest of the code that generates the images, and the versions of its libraries;
+            empty for images that another computer generates.
     """
 
     candidate: str
     generator: str
     steps: int
     definition: dict[str, Any]
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class ShardPlan:
         seeds: the seeds of every prompt.
         batch_size: the number of images per batch; the first batch begins with the first image.
         encoding: the format of the encoded images.
+        code: see :class:`PlannedCandidate`.
     """
 
     candidate: str
@@ -69,6 +73,7 @@ class ShardPlan:
     seeds: tuple[int, ...]
     batch_size: int
     encoding: str = "png"
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def name(self) -> str:
@@ -83,6 +88,8 @@ class ShardPlan:
             "batch": self.batch_size,
             "encoding": self.encoding,
         }
+        if self.code:
+            plan["code"] = dict(self.code)
         text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -93,7 +100,8 @@ class ShardPlan:
         An image of another shard with the same recipe can be copied. Shard files contain it.
         """
         plan = [PROTOCOL, self.candidate, self.definition, self.steps, self.batch_size]
-        text = json.dumps([*plan, self.encoding], sort_keys=True, ensure_ascii=False)
+        code = [dict(self.code)] if self.code else []
+        text = json.dumps([*plan, self.encoding, *code], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
@@ -126,6 +134,7 @@ class EarlierShard:
         name: the name of the shard.
         candidate: the name of the candidate.
         recipe: see :attr:`ShardPlan.recipe`; empty if the file does not contain it.
+        code: see :class:`PlannedCandidate`; empty if the file does not contain it.
         keys: the planned images, in order.
         refused: the planned images that were refused.
     """
@@ -135,6 +144,7 @@ class EarlierShard:
     recipe: str
     keys: tuple[ImageKey, ...]
     refused: frozenset[ImageKey] = frozenset()
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,9 +196,9 @@ def plan_blocks(
         )
     kept = _kept_parts(candidates, prompts, seeds, batch_size, earlier)
     planned = {identifier for part in kept for identifier, _ in part}
-    rest = [prompt for prompt in prompts if prompt[0] not in planned]
+    others = [prompt for prompt in prompts if prompt[0] not in planned]
     size = max(1, shard_images // len(seeds))
-    parts = kept + [tuple(rest[start : start + size]) for start in range(0, len(rest), size)]
+    parts = kept + [tuple(others[start : start + size]) for start in range(0, len(others), size)]
     blocks = []
     for generator, group in groupby(candidates, lambda c: c.generator):
         candidates_of_generator = list(group)
@@ -201,8 +211,15 @@ def plan_blocks(
 def _plan(
     candidate: PlannedCandidate, prompts: Sequence[Prompt], seeds: Sequence[int], batch_size: int
 ) -> ShardPlan:
-    name, definition, steps = candidate.candidate, candidate.definition, candidate.steps
-    return ShardPlan(name, definition, steps, tuple(prompts), tuple(seeds), batch_size)
+    return ShardPlan(
+        candidate.candidate,
+        candidate.definition,
+        candidate.steps,
+        tuple(prompts),
+        tuple(seeds),
+        batch_size,
+        code=candidate.code,
+    )
 
 
 def _kept_parts(
