@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ __all__ = ["workspace"]
 
 ROOT = Path(__file__).parents[2]
 DEAD_PID = 2**22 + 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def code() -> Iterator[None]:
+    """Replace the digests of the code, which changes if a file is edited during the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        inputs = {"code": "1", "packages": {}}
+        patch.setattr(sources.StageCode, "inputs", lambda self, stage: dict(inputs))
+        yield
 
 
 @pytest.fixture(scope="module")
