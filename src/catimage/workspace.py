@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from catimage.common.replacement import remove, remove_leftovers, replace, temporary_path
 
@@ -108,17 +107,15 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(new)
 
 
-def check_writable(folder: Path, size: int = 0) -> None:
-    """Check that files can be created in a folder, before a library tries to for a long time.
+def check_free_space(folder: Path, size: int) -> None:
+    """Check the free space on a disk, before a library that reports a full disk unclearly writes.
 
     Args:
-        folder: an existing folder.
-        size: the free space that is needed, in bytes.
+        folder: an existing folder on the disk.
+        size: the space that is needed, in bytes.
 
     Raises:
-        OSError: the folder is on a read-only or full file system, or the user may not write to it.
+        OSError: there is less free space.
     """
-    with TemporaryFile(dir=folder, prefix=".catimage-"):
-        pass
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

@@ -40,13 +40,14 @@ def damage_reported(path: Path, command: str, *errors: type[Exception]) -> Itera
     Raises:
         InputError: the file does not exist or is damaged.
     """
+    damage: tuple[type[Exception], ...] = (*_DAMAGE, *errors)
     try:
         yield
     except (InputError, PermissionError):
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: not found. Run 'catimage {command}' first.") from error
-    except (*_DAMAGE, *errors) as error:
+    except damage as error:
         raise InputError(f"{path}: the file is damaged. Run 'catimage {command}' again.") from error
 
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock, Timeout
 
 from catimage.errors import InputError
+from catimage.workspace import check_free_space
 
 LOCATIONS = ("artifact_location", "artifact_uri", "source", "storage_location")
 """Columns of MLflow's tables that contain the absolute paths of artifacts."""
@@ -24,6 +25,8 @@ LOCK_SECONDS, BUSY_SECONDS = 600.0, 30.0
 """Longest waits for another registration, and for another process that writes to the database."""
 _RESERVED = frozenset("?%")
 """Characters that separate or encode parts of the address of a database."""
+MIN_SPACE = 64 * 1024**2
+"""Free space that a registration needs at most, in bytes: the database, the router, the wheel."""
 
 
 @contextmanager
@@ -38,9 +41,11 @@ def local_store(root: Path, experiment: str) -> Iterator[str]:
         The address of the database for MLflow.
 
     Raises:
+        OSError: the disk has less than :data:`MIN_SPACE` bytes of free space.
         InputError: the workspace is read-only, the database is damaged or in use, or another
             registration is running.
     """
+    check_free_space(root, MIN_SPACE)
     database = root / "mlflow.db"
     with locked_database(database), _address(database) as address:
         move_artifacts(database, experiment, root / "mlruns")
