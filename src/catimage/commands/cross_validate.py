@@ -19,6 +19,7 @@ from catimage.commands.cross_validate_fold import AUTO, FoldEvaluator, FoldResul
 from catimage.common.formatting import format_table
 from catimage.data.dataset import Dataset
 from catimage.data.missing_labels import complete_rows
+from catimage.data.provenance import SCORES_FILE, Provenance
 from catimage.errors import InputError
 from catimage.estimators.context import workspace_context
 from catimage.estimators.fitting import check_labels
@@ -44,9 +45,10 @@ def run(workspace: Workspace, params: Params, folds: int = 5) -> dict[str, Any]:
         The content of the file.
 
     Raises:
-        InputError: a table is missing, there are too few prompts with all labels for ``folds``, or
-            an estimator is invalid.
+        InputError: a table is missing, the scores are of other prompts or images, there are too few
+            prompts with all labels for ``folds``, or an estimator is invalid.
     """
+    Provenance(workspace).check(SCORES_FILE)
     directions = lower_is_better_metrics([params.metric], params.label, params.imported)
     complete = params.validation.complete_labels
     data = Dataset.read(workspace, params.cost_unit, directions, complete)
