@@ -171,7 +171,7 @@ def test_a_metric_that_is_a_path_writes_nothing(tmp_path, workspace, metric):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scores.csv"]
 
 
-def trained(workspace):
+def add_estimator(workspace):
     """Make a workspace look as if an estimator had been trained."""
     (workspace.estimators / "quality" / "ridge").mkdir(parents=True)
 
@@ -185,7 +185,7 @@ def test_data_of_a_trained_workspace_are_replaced_only_on_request(tmp_path, work
     path = write_rows(tmp_path, rows_with_seeds(iter([0] * 360)))
     import_scores.run(workspace, path, None, [])
     import_scores.run(workspace, write_rows(tmp_path, rows_with_seeds(iter([1] * 360))), None, [])
-    trained(workspace)
+    add_estimator(workspace)
     path = path.rename(tmp_path / "renamed.csv")
     import_scores.run(workspace, path, None, ["budget=1"])
     assert load_params(workspace.params).budget == "1", "the same file may be imported again"
@@ -215,7 +215,7 @@ def test_generated_data_are_replaced_only_on_request(tmp_path, workspace):
 def test_images_of_a_trained_workspace_are_replaced_only_on_request(tmp_path, workspace):
     rows = rows_of()
     import_images.run(workspace, write_images(tmp_path, rows), None, [])
-    trained(workspace)
+    add_estimator(workspace)
     import_images.run(workspace, write_images(tmp_path, rows), None, [])
     before = contents(workspace.root)
     first = tmp_path / rows[0][3]
@@ -238,7 +238,7 @@ def test_the_command_has_an_option_that_replaces_data(tmp_path, workspace, monke
         return end.value.code or 0
 
     assert command(write_rows(tmp_path, rows_with_seeds(iter([0] * 360)))) == 0
-    trained(workspace)
+    add_estimator(workspace)
     other = write_rows(tmp_path, rows_with_seeds(iter([2] * 360)), "other.csv")
     assert command(other) == 2
     assert "add --replace" in capsys.readouterr().err
