@@ -120,9 +120,12 @@ def test_a_read_only_workspace_can_be_used_and_is_reported_by_every_command_that
     prepare = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
     w = ["--workspace", str(folder)]
     commands = [["route", "plain amber", *w], ["train", *w], ["calibrate", *w]]
-    commands.append(["validate", *w, "--set", "budget=50%"])
-    (routed, *results), before, after = run_commands(prepare, folder, commands)
+    commands += [["validate", *w, "--set", "budget=50%"], ["register", *w]]
+    (routed, *results, registered), before, after = run_commands(prepare, folder, commands)
     assert routed == [0, ""]
+    (message,) = one_line_messages([registered])
+    assert message.startswith(f"catimage: {folder}")
+    assert "cannot be written. Make it writable" in message
     written = ["models/estimators", "models/router", "params.yaml"]
     for message, path in zip(one_line_messages(results), written, strict=True):
         assert message == (
@@ -211,3 +214,30 @@ def test_too_little_free_space_is_an_error_of_the_operating_system(tmp_path):
     assert error.value.errno == errno.ENOSPC
     assert error.value.filename == str(tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+@needs_mount
+def test_a_workspace_without_write_permission_is_reported(evaluated, tmp_path):
+    """The command runs without the privileges of root, as the owner of a folder with mode 555."""
+    folder = tmp_path / "forbidden"
+    shutil.copytree(evaluated, folder)
+    code = tmp_path / "commands.py"
+    code.write_text(COMMANDS)
+    models = folder / "models"
+    models.chmod(0o555)
+    done = subprocess.run(
+        [
+            *("unshare", "--user", sys.executable, str(code)),
+            json.dumps([["calibrate", "--workspace", str(folder)]]),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    models.chmod(0o755)
+    ((status, message),) = json.loads(done.stdout.partition("RESULTS")[2])
+    assert status == 2
+    assert message == (
+        f"catimage: {models / 'router'}: permission denied. Change the permissions of the file or"
+        " of its folder.\n"
+    )
