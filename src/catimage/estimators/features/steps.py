@@ -123,9 +123,11 @@ def nested_instances(estimator: Any, cls: type[T]) -> Iterator[T]:
     if isinstance(estimator, Mapping):
         estimator = list(estimator.values())
     if isinstance(estimator, list | tuple):
-        for part in estimator:
-            if isinstance(part, (cls, *_CONTAINERS)):  # a vocabulary has very many other parts
-                yield from nested_instances(part, cls)
+        searched = {t for t in set(map(type, estimator)) if issubclass(t, (cls, *_CONTAINERS))}
+        if searched:  # a vocabulary has very many parts, of other types
+            for part in estimator:
+                if type(part) in searched:
+                    yield from nested_instances(part, cls)
 
 
 def text_encoders(estimator: Any) -> list[EncoderParams]:
