@@ -133,6 +133,16 @@ def test_a_budget_of_almost_nothing_selects_the_free_candidate(budget):
         assert means(rule, predicted[None], cost)[0] <= max(budget, 0.0) * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("budget", [0.0, 1e-17])
+@pytest.mark.parametrize("mix", [True, False])
+def test_new_prompts_get_the_free_candidate_too_if_nothing_can_be_spent(budget, mix):
+    rng, cost = np.random.default_rng(0), np.array([0.0, 0.3, 1.0])
+    curve = deferral_curve(rng.random((50, 3)), cost)
+    rule, _ = rule_within(curve, budget, 0.0, mix)
+    new = rng.normal(0, 1000, (2000, 3))
+    assert means(rule, new[None], cost)[0] == 0
+
+
 def test_a_curve_whose_points_all_exceed_the_budget_by_rounding_gives_its_cheapest_point():
     curve = DeferralCurve(np.array([0.0, 2.0]), np.array([0.3, 1e-17]), np.array([1.0, 0.0]))
     rule, spent = rule_within(curve, 0.0, 0.0)

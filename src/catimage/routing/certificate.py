@@ -38,7 +38,7 @@ from catimage.common.arrays import Floats, Ints
 from catimage.routing.betting import is_certified
 from catimage.routing.curve import BUDGET_TOLERANCE, deferral_curve
 from catimage.routing.policy import choose
-from catimage.routing.randomized import RoutingRule, check_budget
+from catimage.routing.randomized import CHEAPEST_FACTOR, RoutingRule, check_budget
 
 LAMBDAS_PER_OCTAVE = 256
 """Number of lambdas per factor of 2."""
@@ -201,12 +201,15 @@ class CertifiedRules:
 def cheapest_rule(predicted: Floats, cost: Floats) -> RoutingRule:
     """Return a rule with a lambda so large that it selects the cheapest candidate of each prompt.
 
-    The lambda is large enough for predictions whose range is up to a billion times the range of
-    ``predicted``, (n_prompts, n_candidates).
+    The lambda is large enough for predictions whose range is up to :data:`CHEAPEST_FACTOR
+    <catimage.routing.randomized.CHEAPEST_FACTOR>` times the range of ``predicted``, (n_prompts,
+    n_candidates).
     """
     above = cost[cost > cost.min()]
     gap = float(above.min() - cost.min()) if len(above) else 1.0
-    return RoutingRule.from_parts((1.0, 1e9 * max(float(np.ptp(predicted)), 1e-9) / gap))
+    return RoutingRule.from_parts(
+        (1.0, CHEAPEST_FACTOR * max(float(np.ptp(predicted)), 1e-9) / gap)
+    )
 
 
 def _lambda(k: int) -> float:

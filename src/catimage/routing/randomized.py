@@ -22,6 +22,10 @@ from catimage.errors import InputError
 from catimage.routing.curve import BUDGET_TOLERANCE, DeferralCurve, lambda_of_point
 from catimage.routing.policy import choose
 
+CHEAPEST_FACTOR = 1e9
+"""Factor of a lambda that selects the cheapest candidate for all calibration prompts, so that it
+also does so for new prompts.
+"""
 _MIN_SHARE = 1e-12
 """Shares below this value are rounding errors and are treated as 0."""
 
@@ -146,7 +150,9 @@ def rule_within(
     """Find the rule with the best quality among those whose mean cost is within a budget.
 
     The last point of a curve costs as much as the cheapest candidate, so it is within every valid
-    budget. It is used if rounding errors put every point above the budget.
+    budget. It is used if rounding errors put every point above the budget. If the budget leaves
+    nothing above the cost of the cheapest candidate, the rule has a lambda that selects this
+    candidate for new prompts too, whose predictions may differ more than those of the curve.
 
     Args:
         curve: deferral curve of the predicted quality.
@@ -165,7 +171,11 @@ def rule_within(
     limit = max(check_budget(budget, cheapest), cheapest) * (1 + BUDGET_TOLERANCE)
     within = np.flatnonzero(curve.cost <= limit)
     i = int(within[0]) if len(within) else len(curve) - 1
-    return mixed_rule(curve, i, (budget - float(curve.cost[i])) if mix else 0.0, curve.cost)
+    left = budget - float(curve.cost[i])
+    if 0 < i == len(curve) - 1 and left <= _MIN_SHARE * float(curve.cost[i - 1] - curve.cost[i]):
+        always_cheapest = CHEAPEST_FACTOR * lambda_of_point(curve, i)
+        return RoutingRule.from_parts((1.0, always_cheapest)), float(curve.cost[i])
+    return mixed_rule(curve, i, left if mix else 0.0, curve.cost)
 
 
 def check_number(value: Any, name: str) -> float:
