@@ -295,15 +295,21 @@ def test_a_copy_of_the_package_with_other_comments_has_the_same_code(
     sample = copy / "src" / "catimage" / "stages" / "sample.py"
     sample.write_text(sample.read_text().replace("MIN_PROMPTS = 10", "MIN_PROMPTS = 11"))
     (copy / "src" / "catimage" / "evaluation" / "page" / "style.css").write_text("")
-    expected = {"sample": {"code"}, "evaluate": {"files"}, "package": {"code", "files"}}
+    (copy / "src" / "catimage" / "pool" / "equivalent_code.json").write_text("{}")
+    expected = {
+        "sample": {"code"},
+        "generate": {"files"},
+        "evaluate": {"files"},
+        "package": {"code", "files"},
+    }
     assert changed(before, run_in_copy(copy, workspace)) == expected
 
 
-def test_files_of_the_package_that_are_not_code_are_templates_or_belong_to_pools():
-    """The digests of both are recorded. Add a kind of files for another folder."""
+def test_files_of_the_package_that_are_not_code_are_inputs_of_a_stage():
+    """If there is another folder, add a kind of files to ``commands/input_files.py``."""
     files = {p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     others = {p.relative_to(PACKAGE).parts[0] for p in files if p.suffix != ".py"}
-    assert others == {"evaluation", "pools", "py.typed"}
+    assert others - {"evaluation", "pool", "pools", "py.typed"} == set()
 
 
 def test_a_new_version_of_a_package_makes_the_stages_that_import_it_out_of_date(

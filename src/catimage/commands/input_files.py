@@ -22,7 +22,7 @@ TINY = PACKAGED / "tiny" / "clip"
 """The folder of the embedded CLIP, the text encoder ``tiny``."""
 FILES: Mapping[str, tuple[str, ...]] = {
     "sample": ("prompts", "encoder"),
-    "generate": ("pool", "generators"),
+    "generate": ("pool", "generators", "equivalents"),
     "label": ("encoder", "weights", "pool"),
     "validate": ("pool", "expectations"),
     "train": ("encoder", "features", "pool"),
@@ -57,6 +57,7 @@ class InputFiles:
             "pool": self._pool,
             "generators": self._generators,
             "expectations": self._expectations,
+            "equivalents": self._equivalents,
             "templates": self._templates,
             "package": self._package,
         }
@@ -144,6 +145,10 @@ class InputFiles:
         context = self._workspace.root / "expectations"
         if (context / "great_expectations.yml").exists():
             yield "expectations", self._digest(context / "suites")
+
+    def _equivalents(self) -> Iterator[tuple[str, str]]:
+        """Yield the declarations of changed code that generates the same images."""
+        yield "equivalent code", self._data_digest(PACKAGE / "pool")
 
     def _templates(self) -> Iterator[tuple[str, str]]:
         """Yield the digest of the templates and style sheets of the report."""
