@@ -24,6 +24,7 @@ from catimage.params import Params, parse_params
 from catimage.pool import shard_generation
 from catimage.pool.generation import candidates_table
 from catimage.pool.generators.diffusion.kind import DiffusersKind
+from catimage.pool.image_code import image_code
 from catimage.pool.loading import load_pool
 from catimage.stages import generate
 from catimage.workspace import Workspace
@@ -299,4 +300,26 @@ def test_a_run_killed_at_any_time_generates_the_same_images(
     assert set(_files(killed)) == set(_files(undisturbed)), "no temporary file is left"
     pd.testing.assert_frame_equal(
         pd.read_parquet(killed.candidates), pd.read_parquet(undisturbed.candidates)
+    )
+
+
+def test_images_are_generated_again_after_a_change_of_the_code_and_the_reason_is_printed(
+    generated_copy: tuple[Workspace, Params],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    workspace, params = generated_copy
+    before, old = {e.shard for e in read_manifest(workspace.images)}, image_code("diffusers")
+    changed = old | {"diffusers": "99.0"}
+    monkeypatch.setattr("catimage.pool.generation.image_code", lambda kind: changed)
+    generate.run(workspace, params)
+    assert before.isdisjoint(e.shard for e in read_manifest(workspace.images))
+    images = len(PROMPTS) * 2
+    assert capsys.readouterr().out.count("are generated again") == len(STEPS)
+    monkeypatch.undo()
+    generate.run(workspace, params)
+    assert {e.shard for e in read_manifest(workspace.images)} == before
+    assert (
+        f"generate: {images} images of mini-{STEPS[0]} are generated again: diffusers 99.0 ->"
+        f" {old['diffusers']}\n" in capsys.readouterr().out
     )

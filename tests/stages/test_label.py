@@ -15,6 +15,7 @@ from catimage.data.shards.store import decode_image, read_shard, shard_path
 from catimage.errors import InputError
 from catimage.metrics.clip_score import ClipScore
 from catimage.metrics.metric import Metric, ReferenceMetric
+from catimage.metrics.metric_code import metric_code
 from catimage.metrics.registry import get_metric
 from catimage.metrics.sharpness import Sharpness
 from catimage.params import ImportParams, LabelParams, Params
@@ -318,7 +319,7 @@ def test_a_failing_metric_keeps_finished_scores(
         label.run(workspace, _with_label_settings(params, metrics=["level", "darkness"]))
     assert workspace.scores.read_bytes() == before
     monkeypatch.undo()
-    kept = list((workspace.root / "data" / ".labels").glob("*-darkness-1.npy"))
+    kept = list((workspace.root / "data" / ".labels").glob("*-darkness-1-*.npy"))
     Darkness.scored = 0
     monkeypatch.setattr(
         "catimage.metrics.registry.METRICS",
@@ -481,3 +482,23 @@ def test_ssim_is_computed_again_for_another_reference(
         for (candidate, prompt, seed), value in values.items():
             pair = images[candidate, prompt, seed][None], images[reference, prompt, seed][None]
             assert value == pytest.approx(original(ssim, pair[0], ["x"], pair[1])[0], abs=1e-12)
+
+
+def test_a_change_of_the_code_of_a_metric_scores_all_images_again_by_this_metric_only(
+    with_test_metrics: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
+):
+    workspace, params = with_test_metrics
+    params = _with_label_settings(params, metrics=["level", "darkness"])
+    label.run(workspace, params)
+    before = workspace.scores.read_bytes()
+    Darkness.scored = 0
+    label.run(workspace, params)
+    assert Darkness.scored == 0
+    monkeypatch.setattr(
+        "catimage.metrics.labelling.metric_code",
+        lambda metric: "0" * 12 if metric.name == "darkness" else metric_code(metric),
+    )
+    label.run(workspace, params)
+    scored, Darkness.scored = Darkness.scored, 0
+    assert scored == N_IMAGES
+    assert workspace.scores.read_bytes() == before

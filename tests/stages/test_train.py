@@ -65,8 +65,9 @@ def test_a_failed_stage_does_not_change_the_previous_output(trained_workspace):
     workspace, _ = trained_workspace
     output = workspace.estimators / "clip_score" / "ridge" / "estimator.skops"
     before = output.read_bytes()
+    wrong = {"name": "x", "kind": "ridge", "settings": {"y": 1}}
     invalid = load_params(workspace.params).model_copy(
-        update={"train": TrainParams(estimators=["ridge", {"name": "x", "kind": "ridge", "settings": {"y": 1}}])}
+        update={"train": TrainParams(estimators=["ridge", wrong])}
     )
     with pytest.raises(InputError, match="x: unknown setting 'y'"):
         train.run(workspace, invalid)

@@ -32,8 +32,10 @@ from catimage.execution.local import LocalExecutor
 from catimage.params import GenerateParams
 from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
 from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.image_code import image_code
 from catimage.pool.kind import Generator
 from catimage.pool.measure import EnergyMeter, energy_meter, measure
+from catimage.pool.regeneration import print_regenerated
 from catimage.pool.registry import candidate_definitions
 from catimage.pool.shard_generation import write_block
 from catimage.pool.spec import Candidate, Pool
@@ -109,8 +111,9 @@ def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
         InputError: the weights of a generator are unavailable.
     """
     definitions = candidate_definitions(pool)
+    code = {name: image_code(spec.kind) for name, spec in pool.generators.items()}
     return [
-        PlannedCandidate(c.candidate, generator, c.steps, definitions[c.candidate])
+        PlannedCandidate(c.candidate, generator, c.steps, definitions[c.candidate], code[generator])
         for generator in pool.generators
         for c in pool.candidates_of(generator)
     ]
@@ -164,6 +167,7 @@ def _generate_blocks(
     plans, skip = [plan for block in blocks for plan in block.plans], settings.on_refusal == "skip"
     finished_digest = partial(images.finished_digest, skip_refusals=skip)
     digests = {plan.name: digest for plan in plans if (digest := finished_digest(plan))}
+    print_regenerated((plan for plan in plans if plan.name not in digests), images.shards)
     unfinished = {
         name: _unfinished_blocks(list(group), digests)
         for name, group in groupby(blocks, lambda b: b.generator)

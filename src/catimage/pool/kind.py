@@ -138,12 +138,15 @@ class GeneratorKind(ABC, Generic[SpecT]):
     Attributes:
         schema: subclass of GeneratorSpec that validates entries of this kind.
         counted: whether TFLOPs can be counted; if not, every candidate requires the key ``cost``.
+        remote: whether another computer generates the images, so that they do not depend on the
+            code and the libraries on this one.
         verification: one sentence that names the parts of the kind that have been run and those
             that have not, printed by ``catimage pool check``; empty if all have been run.
     """
 
     schema: ClassVar[type[GeneratorSpec]]
     counted: ClassVar[bool] = True
+    remote: ClassVar[bool] = False
     verification: ClassVar[str] = ""
 
     def __init__(self, spec: SpecT, folder: Path) -> None:

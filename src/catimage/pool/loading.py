@@ -75,7 +75,8 @@ def find_pool_file(name_or_file: str, workspace_pools: Path | None) -> Path:
     names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     raise InputError(
         f"pool {name_or_file!r}: there is no such pool in {' or '.join(map(str, folders))}"
-        f"{nearest(name_or_file, names)}. The pools are {', '.join(names)}."
+        f"{nearest(name_or_file, names)}. Use one of {', '.join(names)}, or the"
+        " path of a pool file."
     )
 
 

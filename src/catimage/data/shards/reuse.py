@@ -47,10 +47,11 @@ class EarlierImages:
 
     Attributes:
         folder: the folder of the shards.
+        shards: the shards whose images may be copied.
     """
 
     def __init__(self, folder: Path, shards: Sequence[EarlierShard]) -> None:
-        self.folder, self._shards = folder, shards
+        self.folder, self.shards = folder, shards
         self._rows = lru_cache(maxsize=2)(self._read)
 
     def finished_digest(self, plan: ShardPlan, skip_refusals: bool = False) -> str | None:
@@ -84,7 +85,7 @@ class EarlierImages:
         """The name of the shard of each image, by recipe; needed only if images are missing."""
         return {
             (shard.recipe, key): shard.name
-            for shard in self._shards
+            for shard in self.shards
             if shard.recipe
             for key in shard.keys
             if key not in shard.refused

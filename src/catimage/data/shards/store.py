@@ -71,7 +71,7 @@ def write_shard(
         The digest of the images, which is also stored in the footer of the file, with the name and
         the recipe of the plan and the refusals.
     """
-    metadata = {"recipe": plan.recipe}
+    metadata = _metadata(plan)
     if refusals:
         listed = [[i, *key, refusals[key]] for i, key in enumerate(plan.keys) if key in refusals]
         metadata["refusals"] = json.dumps(listed)
@@ -88,7 +88,12 @@ def write_image(folder: Path, plan: ShardPlan, row: dict[str, Any]) -> None:
     """
     key = hashlib.sha256(f"{plan.recipe} {row['prompt_id']} {row['seed']}".encode())
     rows = pa.Table.from_pylist([row], schema=IMAGES)
-    _write(folder, f"image-{key.hexdigest()[:32]}", rows, {"recipe": plan.recipe})
+    _write(folder, f"image-{key.hexdigest()[:32]}", rows, _metadata(plan))
+
+
+def _metadata(plan: ShardPlan) -> dict[str, str]:
+    """Return what an image of a shard depends on except its prompt and its seed."""
+    return {"recipe": plan.recipe, "code": json.dumps(dict(plan.code), sort_keys=True)}
 
 
 def _write(folder: Path, name: str, rows: pa.Table, metadata: dict[str, str]) -> str:
@@ -182,14 +187,15 @@ def earlier_shard(folder: Path, name: str) -> EarlierShard:
         DamagedShard: the file is truncated or damaged.
     """
     rows = _read(shard_path(folder, name), list(KEYS))
-    recipe = (rows.schema.metadata or {}).get(b"recipe", b"").decode()
+    metadata = rows.schema.metadata or {}
+    recipe, code = metadata.get(b"recipe", b"").decode(), json.loads(metadata.get(b"code", b"{}"))
     identifiers, candidates, seeds = (rows.column(key).to_pylist() for key in KEYS)
     candidate = candidates[0] if len(set(candidates)) == 1 else ""
     keys, refused = list(zip(identifiers, seeds, strict=True)), _refusals(rows)
     for position, identifier, seed, _ in refused:
         keys.insert(position, (identifier, seed))
     refused_keys = frozenset((identifier, seed) for _, identifier, seed, _ in refused)
-    return EarlierShard(name, candidate, recipe, tuple(keys), refused_keys)
+    return EarlierShard(name, candidate, recipe, tuple(keys), refused_keys, code)
 
 
 def read_keys(folder: Path, name: str) -> pd.DataFrame:

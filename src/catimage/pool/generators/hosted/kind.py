@@ -16,6 +16,7 @@ class HostedKind(GeneratorKind[HostedSpec]):
 
     schema: ClassVar[type[GeneratorSpec]] = HostedSpec
     counted: ClassVar[bool] = False
+    remote: ClassVar[bool] = True
 
     def check(self, candidate: Candidate) -> None:
         """Check that the candidate has a price in USD and no steps."""
