@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,19 @@ import torch
 import yaml
 
 from catimage.commands.pool_check import check_rows
+from catimage.data.prompts.identity import prompt_id
+from catimage.data.schema import SCORES, read_table
+from catimage.data.shards.manifest import read_manifest
+from catimage.data.shards.store import decode_image, read_shard
 from catimage.errors import InputError
+from catimage.params import LabelParams
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.loading import PACKAGED, load_pool
 from catimage.pool.refusal import RefusedImages
 from catimage.pool.spec import Pool
-from tests.architectures import generator_entry
+from catimage.stages import generate, label
+from catimage.workspace import Workspace
+from tests.miniature import workspace_of
 from tests.pool.generators.diffusion.conftest import MakePool
 
 PROMPTS = ["a red ring", "an empty white wall", "two small stars on a blue background"]
@@ -199,7 +207,6 @@ def test_a_damaged_index_is_reported(checked_weights: Path, tmp_path: Path):
 def kolors_pool(architecture_pool: MakePool, tmp_path: Path) -> Pool:
     """A pool with the configuration files of a small Kolors model."""
     folder = tmp_path / "kolors"
-    source = Path(generator_entry("sdxl", "")["weights"])
     pool = architecture_pool("sdxl")
     source = Path(pool.generators["mini"].weights)  # type: ignore[attr-defined]
     shutil.copytree(source, folder)
@@ -257,3 +264,63 @@ def test_a_pipeline_that_needs_another_package_is_reported(kolors_pool: Pool):
             match=r"sd\.pipeline: KolorsPipeline needs packages .* 'pip install .*sentencepiece'",
         ):
             check()
+
+
+def test_flagged_images_stop_the_stage_or_are_left_out(
+    checked_weights: Path, tmp_path: Path, miniature_pool: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The image of 'sd-1', the reference of all images, is flagged for one of two prompts."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+
+    def flag(self: Any, images: Any, clip_input: Any) -> Any:
+        flags = [bool(image.float().mean() > limit) for image in images]
+        for image, is_flagged in zip(images, flags, strict=True):
+            image[:] = 0 if is_flagged else image
+        return images, flags
+
+    pool = _write_pool(tmp_path)
+    tree = yaml.safe_load(pool.file.read_text()) | {"metric_reference": {"sd": "sd-1"}}
+    pool.file.write_text(yaml.safe_dump(tree))
+    workspace, params = workspace_of(tmp_path / "work", miniature_pool, PROMPTS[:2])
+    update = {"pool": str(pool.file), "label": LabelParams(metrics=["sharpness", "ssim"])}
+    params = params.model_copy(update=update)
+    generate.run(workspace, params)
+    brightness = {
+        key: decode_image(image).mean() / 255
+        for key, image in _images_of(workspace).items()
+        if key[1] == "sd-1"
+    }
+    limit = 2 * (sum(sorted(brightness.values())[-2:]) / 2) - 1  # the pipeline scales to [-1, 1]
+    flagged = [key for key, value in brightness.items() if 2 * value - 1 > limit]
+    assert len(flagged) == 1
+    monkeypatch.setattr(StableDiffusionSafetyChecker, "forward", flag)
+    for path in workspace.images.glob("*"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"safety_checker: the safety checker flags the image of"):
+        generate.run(workspace, params)
+    skipping = params.generate.model_copy(update={"on_refusal": "skip"})
+    params = params.model_copy(update={"generate": skipping})
+    generate.run(workspace, params)
+    images = _images_of(workspace)
+    absent = set(product([prompt_id(p) for p in PROMPTS[:2]], ["sd-1", "sd-2"], [0, 1]))
+    absent -= images.keys()
+    assert flagged[0] in absent and min(decode_image(i).std() for i in images.values()) > 1
+    label.run(workspace, params)
+    scores = read_table(workspace.scores, SCORES, "label")
+    scored = {
+        name: set(rows[["prompt_id", "candidate", "seed"]].itertuples(index=False, name=None))
+        for name, rows in scores.groupby("metric")
+    }
+    assert scored["sharpness"] == images.keys()
+    without_reference = {key for key in images if (key[0], "sd-1", key[2]) in absent}
+    assert scored["ssim"] == images.keys() - without_reference
+    assert (*flagged[0][:1], "sd-2", *flagged[0][2:]) not in scored["ssim"]
+
+
+def _images_of(workspace: Workspace) -> dict[tuple[str, str, int], bytes]:
+    rows = [
+        row
+        for entry in read_manifest(workspace.images)
+        for row in read_shard(workspace.images, entry.shard)[0].to_pylist()
+    ]
+    return {(row["prompt_id"], row["candidate"], row["seed"]): row["image"] for row in rows}

@@ -32,7 +32,8 @@ def _write_pool(folder: Path, weights: Path, changes: str) -> Path:
 
 UNSUITABLE = {
     "algorithm that does not end at zero": (
-        "scheduler: DPMSolverMultistepScheduler\n    scheduler_options: {algorithm_type: dpmsolver}",
+        "scheduler: DPMSolverMultistepScheduler\n"
+        "    scheduler_options: {algorithm_type: dpmsolver}",
         r"\.scheduler_options: DPMSolverMultistepScheduler does not accept {algorithm_type: dp",
     ),
     "unknown beta schedule": (
