@@ -86,6 +86,14 @@ def test_worst_means_agree_with_explicitly_resampled_images(values, seed):
         assert mean == pytest.approx(copies[: len(copies) // 20].mean(), abs=1e-9)
 
 
+def test_worst_means_of_many_images_agree_with_explicitly_resampled_images():
+    rng = np.random.default_rng(0)
+    values, bootstrap = rng.normal(size=(500, 4)), PairedBootstrap(500, 20, 0)
+    for mean, drawn in zip(worst_means(values, bootstrap.counts), bootstrap.counts, strict=True):
+        drawn_values = np.sort(np.repeat(values, drawn, axis=0), axis=None)
+        assert mean == pytest.approx(drawn_values[: len(drawn_values) // 20].mean())
+
+
 @given(images)
 def test_missing_images_do_not_change_the_worst_mean(values):
     with_missing = np.concatenate([values, np.full((len(values), 1), np.nan)], axis=1)

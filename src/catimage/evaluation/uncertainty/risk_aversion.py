@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catimage.common.arrays import Floats
+from catimage.common.arrays import Floats, Ints
 from catimage.data.dataset import Candidates
 from catimage.evaluation.intervals import CHUNK_SIZE, PairedBootstrap, percentile_interval
 from catimage.routing.calibration import calibrate_to_budget
@@ -151,10 +151,29 @@ def worst_means(images: Floats, counts: NDArray[np.uint8]) -> Floats:
     prompt, seed = np.nonzero(~np.isnan(images))
     order = np.argsort(images[prompt, seed], kind="stable")
     owner, values = prompt[order], images[prompt, seed][order]
+    images_of_prompt = np.bincount(prompt, minlength=len(images)).astype(float)
     means = []
     for i in range(0, len(counts), CHUNK_SIZE):
-        weight = counts[i : i + CHUNK_SIZE][:, owner].astype(float)
-        total = WORST_SHARE * weight.sum(axis=1, keepdims=True)
+        chunk = counts[i : i + CHUNK_SIZE]
+        total = WORST_SHARE * (chunk.astype(float) @ images_of_prompt)[:, None]
+        weight = _worst_weights(chunk, owner, total)
         taken = np.clip(total - (np.cumsum(weight, axis=1) - weight), 0, weight)
-        means.append(taken @ values / total[:, 0])
+        means.append(taken @ values[: weight.shape[1]] / total[:, 0])
     return np.concatenate(means)
+
+
+def _worst_weights(counts: NDArray[np.uint8], owner: Ints, total: Floats) -> Floats:
+    """Return the number of times that each resample contains the worst images, (draws, n_worst).
+
+    Only so many of the images are considered that their number in every resample reaches ``total``.
+
+    Args:
+        counts: the number of times that each resample contains each prompt, (draws, n_prompts).
+        owner: the position of the prompt of each image, from the worst image to the best.
+        total: the number of worst images of each resample, (draws, 1).
+    """
+    n_worst = int(2 * WORST_SHARE * len(owner)) + 1
+    weight = counts[:, owner[:n_worst]].astype(float)
+    if (weight.sum(axis=1, keepdims=True) < total).any():
+        weight = counts[:, owner].astype(float)
+    return weight
