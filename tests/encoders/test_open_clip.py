@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.loading import load_encoder
-from catimage.encoders.open_clip import BATCH_SIZE
+from catimage.encoders.open_clip import BATCH_SIZE, check_open_clip_name
 from catimage.errors import InputError
 from catimage.params import EncoderParams
 from tests.miniature import save_clip_folder
@@ -167,6 +167,25 @@ def test_an_unknown_model_is_rejected():
 def test_unknown_weights_are_rejected(weights, message):
     with pytest.raises(InputError, match=message):
         load_encoder(EncoderParams(model="ViT-B-32", weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [("ViT-B-32", "openai"), ("ViT-L-14", "dfn2b"), ("RN50", "yfcc15m")],
+)
+def test_weights_that_were_trained_with_another_activation_are_rejected(model, weights):
+    """open_clip loads these weights into the model, whose embeddings are then wrong."""
+    with pytest.raises(InputError, match=rf"encoder\.model: .*QuickGELU.*to '{model}-quickgelu'"):
+        load_encoder(EncoderParams(model=model, weights=weights))
+    check_open_clip_name(EncoderParams(model=f"{model}-quickgelu", weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [("ViT-B-32", "laion2b_s34b_b79k"), ("roberta-ViT-B-32", "laion2b_s12b_b32k")],
+)
+def test_weights_of_the_same_activation_are_accepted(model, weights):
+    check_open_clip_name(EncoderParams(model=model, weights=weights))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from catimage.common.files import check_undamaged
 from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.embeddings import Embeddings, encode_in_batches, token_means
 from catimage.errors import InputError, error_summary, nearest
@@ -162,6 +163,7 @@ def load_clip(spec: EncoderParams) -> tuple[Any, Any]:
         )
         tokenizer = open_clip.get_tokenizer(source)
     except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
+        check_undamaged(source.removeprefix(LOCAL_PREFIX))
         raise InputError(
             f"encoder: cannot load {source} ({error_summary(error)}). Check encoder.model and"
             " encoder.weights."
@@ -174,7 +176,8 @@ def check_open_clip_name(spec: EncoderParams) -> None:
     tag of this model or a file.
 
     Raises:
-        InputError: open_clip has no such model or tag; the message suggests a similar name.
+        InputError: open_clip has no such model or tag, and the message suggests a similar name; or
+            the weights were trained with another activation function than that of the model.
     """
     if open_clip.get_model_config(spec.model) is None:
         suggestion = nearest(spec.model, ["tiny", *open_clip.list_models()])
@@ -188,6 +191,13 @@ def check_open_clip_name(spec: EncoderParams) -> None:
         raise InputError(
             f"encoder.weights: {spec.weights!r} is neither a file nor a pretrained tag of"
             f" {spec.model}{suggestion}. Use a file or one of {', '.join(tags)}."
+        )
+    name = f"{spec.model}-quickgelu"
+    trained_with = open_clip.get_pretrained_cfg(spec.model, spec.weights).get("quick_gelu", False)
+    if trained_with and spec.weights in open_clip.list_pretrained_tags_by_model(name):
+        raise InputError(
+            f"encoder.model: the weights {spec.weights!r} were trained with the activation QuickGELU,"
+            f" which {spec.model!r} does not use. Set it to {name!r}."
         )
 
 
