@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,11 @@ def read_json(path: Path, unnamed: str) -> TextTable:
 
 
 def as_text(value: Any) -> str:
-    """Return a text unchanged, None as an empty text, and other values as JSON."""
+    """Return a text unchanged, None as an empty text, a number as digits, and others as JSON."""
     if isinstance(value, str):
         return value
+    if type(value) in (int, float):
+        return repr(value)
     return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -117,7 +120,7 @@ class _Columns:
 
     def _array(self, name: str, rows: list[int], values: list[Any]) -> pa.Array:
         texts = values
-        if not all(isinstance(value, str | None) for value in values):
+        if not set(map(type, values)) <= {str, NoneType}:
             self._note(name, rows, values)
             texts = [as_text(value) for value in values]
         try:
@@ -125,14 +128,14 @@ class _Columns:
         except UnicodeEncodeError:
             return self._encodable(name, rows, [as_text(text) for text in texts])
 
-    def _note(self, name: str, rows: list[int], values: Iterable[Any]) -> None:
-        for row, value in zip(rows, values, strict=True):
-            if not isinstance(value, str | None):
-                self.not_text.setdefault(
-                    name,
-                    f"{self.path}: row {row}: {name!r} is {value!r}, not text. Correct or remove"
-                    " the row.",
-                )
+    def _note(self, name: str, rows: list[int], values: list[Any]) -> None:
+        """Note the first value of a column that is not a text."""
+        if name not in self.not_text:
+            position = next(i for i, v in enumerate(values) if not isinstance(v, str | None))
+            self.not_text[name] = (
+                f"{self.path}: row {rows[position]}: {name!r} is {values[position]!r}, not text."
+                " Correct or remove the row."
+            )
 
     def _encodable(self, name: str, rows: list[int], texts: list[str]) -> pa.Array:
         """Replace what UTF-8 cannot encode, and note the first row that contains it."""
