@@ -13,8 +13,12 @@ from catimage.data.shards.manifest import ShardEntry, write_manifest
 from catimage.data.shards.plan import ShardPlan
 from catimage.data.shards.store import encode_image, write_shard
 from catimage.encoders.embeddings import Embeddings
+from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
-from catimage.params import load_params
+from catimage.params import EncoderParams, load_params
+from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.loading import load_pool
+from catimage.pool.registry import kind_of
 from catimage.router import Router
 from catimage.stages import calibrate, evaluate, train
 from catimage.tracking.lineage import lineage_tags, read_metrics
@@ -120,3 +124,30 @@ def test_a_folder_whose_name_looks_like_a_partition_adds_no_column(complete, tmp
     workspace = Workspace(shutil.copytree(complete.root, tmp_path / "run=1"))
     read_tables(workspace)
     run_calibrate(workspace)
+
+
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_config.json"])
+def test_truncated_weights_of_an_encoder_are_named(miniature_pool, tmp_path, name):
+    folder = shutil.copytree(miniature_pool.parent / "clip", tmp_path / "clip")
+    truncate(folder / name)
+    with pytest.raises(InputError) as error:
+        load_encoder(EncoderParams(model=f"local-dir:{folder}"))
+    assert str(error.value) == f"{folder / name}: the file is damaged. Copy or download it again."
+
+
+@pytest.mark.parametrize(
+    "name", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json", "model_index.json"]
+)
+def test_truncated_weights_of_a_pipeline_are_named(miniature_pool, tmp_path, name):
+    shutil.copytree(miniature_pool.parent, tmp_path / "pool")
+    truncate(tmp_path / "pool" / "sd" / name)
+    pool = load_pool(str(tmp_path / "pool" / "miniature.yaml"))
+    with pytest.raises(InputError) as error:
+        kind_of(pool.generators["mini"], pool.folder).load(DeviceMemory("cpu"))
+    assert str(tmp_path / "pool" / "sd" / name) in str(error.value)
+    assert "damaged" in str(error.value)
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])

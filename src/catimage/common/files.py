@@ -51,6 +51,36 @@ def damage_reported(path: Path, command: str, *errors: type[Exception]) -> Itera
         raise InputError(f"{path}: the file is damaged. Run 'catimage {command}' again.") from error
 
 
+def check_undamaged(source: str | Path) -> None:
+    """Check the JSON and safetensors files of weights that a library could not load.
+
+    Args:
+        source: a folder, searched recursively; if there is no such folder, nothing is checked.
+
+    Raises:
+        InputError: a file is truncated or otherwise damaged.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir() and (path := _damaged_file(folder)):
+        raise InputError(f"{path}: the file is damaged. Copy or download it again.")
+
+
+def _damaged_file(folder: Path) -> Path | None:
+    """Return the first JSON or safetensors file in a folder that cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.rglob("*")):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".safetensors":
+                with safe_open(path, framework="numpy"):
+                    pass
+        except (OSError, ValueError, SafetensorError):
+            return path
+    return None
+
+
 def read_json(path: Path, command: str) -> dict[str, Any]:
     """Read a JSON file that this package has written.
 

@@ -196,8 +196,8 @@ def check_open_clip_name(spec: EncoderParams) -> None:
     trained_with = open_clip.get_pretrained_cfg(spec.model, spec.weights).get("quick_gelu", False)
     if trained_with and spec.weights in open_clip.list_pretrained_tags_by_model(name):
         raise InputError(
-            f"encoder.model: the weights {spec.weights!r} were trained with the activation QuickGELU,"
-            f" which {spec.model!r} does not use. Set it to {name!r}."
+            f"encoder.model: the weights {spec.weights!r} were trained with the activation"
+            f" QuickGELU, which {spec.model!r} does not use. Set it to {name!r}."
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catimage.common.arrays import Ints
+from catimage.common.files import check_undamaged
 from catimage.data.prompts.identity import prompt_id
 from catimage.encoders.embeddings import Embeddings, encode_in_batches, token_means
 from catimage.errors import InputError, error_summary
@@ -138,6 +139,7 @@ def _load(spec: EncoderParams) -> Any:
             revision=spec.revision or None,
         )
     except (OSError, RuntimeError, ValueError, KeyError) as error:
+        check_undamaged(source)
         raise InputError(
             f"encoder: cannot load {spec.model} ({error_summary(error)}). Check encoder.model and"
             " encoder.revision."

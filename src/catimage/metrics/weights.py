@@ -138,9 +138,7 @@ def _read(path: Path, name: str) -> Any:
             " is not loaded. Download the file again, or use a safetensors file."
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(
-            f"{_key(name)}: {path} is damaged ({error_summary(error)}). Download it again."
-        ) from error
+        raise InputError(f"{_key(name)}: {path} is damaged. Download it again.") from error
 
 
 def _is_state_dict(state: Any) -> bool:

@@ -184,7 +184,7 @@ def _load(path: Path) -> ExpectationSuite:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: not a valid suite ({error}). Write it again with 'python -m"
+            f"{path}: not a valid suite{_position(error)}. Write it again with 'python -m"
             " catimage.validation.suites'."
         ) from error
     if unknown:
@@ -198,6 +198,13 @@ def _load(path: Path) -> ExpectationSuite:
             " Correct or remove them."
         )
     return suite
+
+
+def _position(error: Exception) -> str:
+    """Return the place of a syntax error in a JSON file, or an empty string."""
+    if isinstance(error, json.JSONDecodeError):
+        return f" (a syntax error in line {error.lineno})"
+    return ""
 
 
 if __name__ == "__main__":

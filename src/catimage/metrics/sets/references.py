@@ -64,7 +64,6 @@ def read_images(files: list[Path]) -> Iterator[np.ndarray]:
                 pixels = rgb_pixels(image)
         except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InputError(
-                f"evaluate.reference_images: {path}: not a readable image ({error}). Remove the"
-                " file."
+                f"evaluate.reference_images: {path}: not a readable image. Remove the file."
             ) from error
         yield pixels

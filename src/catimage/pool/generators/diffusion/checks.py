@@ -133,7 +133,7 @@ def _count_elements(spec: DiffusersSpec, file: Path) -> int:
             names = list(tensors.keys())
             return sum(prod(tensors.get_slice(name).get_shape()) for name in names)
     except SafetensorError as error:
-        raise spec.error("weights", f"{file} is damaged ({error}). Download it again.") from error
+        raise spec.error("weights", f"{file} is damaged. Download it again.") from error
 
 
 def _check_memory(spec: DiffusersSpec, required: int, device: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from catimage.common.files import check_undamaged
 from catimage.errors import InputError, error_summary
 from catimage.pool.device_memory import DeviceMemory
 from catimage.pool.generators.diffusion.classes import (
@@ -106,6 +107,7 @@ def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> An
     except InputError:
         raise
     except Exception as error:  # libraries raise exceptions of any type for unsuitable weights
+        check_undamaged(root)
         raise spec.error(
             "weights",
             f"cannot load {spec.pipeline} from {root} ({error_summary(error)}). Correct the"

@@ -54,7 +54,7 @@ def _tensor_names(spec: DiffusersSpec, file: Path) -> list[str]:
         with safe_open(file, framework="pt") as tensors:
             names = list(tensors.keys())
     except SafetensorError as error:
-        raise spec.error("lora", f"{file} is damaged ({error}). Download it again.") from error
+        raise spec.error("lora", f"{file} is damaged. Download it again.") from error
     if not any("lora" in name for name in names):
         raise spec.error(
             "lora",
