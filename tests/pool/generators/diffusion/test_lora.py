@@ -12,13 +12,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from catimage.errors import InputError
+from catimage.pool.copying import copy_pool
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.generators.diffusion.lora import lora_parts
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate, Pool
-from catimage.stages.package import _copy_pool
 from tests.architectures import ARCHITECTURES, SIZE, generator_entry
 from tests.pool.generators.diffusion.adapters import FILE, save_adapter, save_kohya_adapter
 
@@ -288,7 +288,7 @@ def test_a_packaged_pool_contains_the_adapter(
         adapted={"lora": lora},
         guided={"lora": lora, "guidance": 3.0},
     )
-    _copy_pool(tmp_path / "bento", pool)
+    copy_pool(pool, tmp_path / "bento")
     packaged = load_pool(str(tmp_path / "bento" / "pool.yaml"))
     assert (tmp_path / "bento" / "pool" / "adapted" / "lora.weights" / FILE).is_file()
     for name in pool.generators:
