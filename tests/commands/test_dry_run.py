@@ -147,7 +147,7 @@ def test_weights_that_a_run_downloads_are_notes(mini, monkeypatch):
         workspace,
         with_changes(
             params,
-            encoder={"model": "ViT-B-32", "weights": "openai"},
+            encoder={"model": "ViT-B-32-quickgelu", "weights": "openai"},
             label={"metrics": ["clip_score"]},
         ),
     )

@@ -25,6 +25,7 @@ from catimage.metrics.registry import declaration, get_metric, required_metrics
 from catimage.metrics.sets.registry import set_metric
 from catimage.params import FileSource, Params
 from catimage.pool.candidate_images import pool_candidate_images
+from catimage.pool.generation import check_cost_unit
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
 from catimage.workspace import Workspace
@@ -73,6 +74,7 @@ def dry_run(workspace: Workspace, params: Params, tflops_per_second: float) -> l
     try:
         pool, rows = _read_pool(workspace, params)
         findings += _check_pool(params, rows)
+        check_cost_unit(pool, params.cost_unit, params.generate.device)
     except InputError as error:
         findings.append(Finding("pool", "problem", str(error)))
     with offline():

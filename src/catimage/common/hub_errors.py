@@ -13,7 +13,8 @@ def is_hub_id(source: str) -> bool:
 
     A path such as ``./models/sdxl`` or ``C:\\models`` does not have it.
     """
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(source)

@@ -62,11 +62,12 @@ def _refused_counts(
     per_candidate = pd.concat(tables).groupby(["prompt_id", "metric", "candidate"]).size()
     by_prompt = per_candidate.groupby(level=["prompt_id", "metric"])
     without_image = (per_candidate >= n_seeds).groupby(level=["prompt_id", "metric"])
-    images, whole = (
-        counts.sum().reindex(pairs, fill_value=0).to_numpy(np.int64)
-        for counts in (by_prompt, without_image)
-    )
-    return images, whole
+    images, whole = by_prompt.sum(), without_image.sum()
+    return _in_order(images, pairs), _in_order(whole, pairs)
+
+
+def _in_order(counts: pd.Series, pairs: pd.MultiIndex) -> NDArray[np.int64]:
+    return np.asarray(counts.reindex(pairs, fill_value=0), np.int64)
 
 
 def refused_by_metric(

@@ -107,7 +107,7 @@ def meta_pipeline(spec: DiffusersSpec, folder: Path) -> MetaPipeline:
         ) from error
 
 
-def _meta_pipeline(spec: DiffusersSpec, cls: type[Any], folder: Path, root: Path) -> MetaPipeline:
+def _meta_pipeline(spec: DiffusersSpec, cls: Any, folder: Path, root: Path) -> MetaPipeline:
     """Return the pipeline of the class ``cls`` with the configuration files in ``root``."""
     parts, index = used_parts(spec, cls, root), read_index(spec, root)
     models = tuple(

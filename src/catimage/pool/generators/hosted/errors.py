@@ -12,6 +12,13 @@ _REFUSAL_STATUS_CODES = (400, 403, 422, 451)
 """Status codes with which servers refuse a prompt. (They also report invalid options with them.)"""
 
 
+def missing_package(spec: HostedSpec) -> InputError:
+    """Return the error for a missing package ``openai``."""
+    return spec.error(
+        "kind", "hosted models need the package openai. Run 'pip install \"catimage[hosted]\"'."
+    )
+
+
 class RefusedRequest(InputError):
     """A server refused a prompt, or responded without an image.
 

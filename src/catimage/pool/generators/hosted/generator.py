@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from catimage.pool.generators.hosted.errors import RefusedRequest, request_error
+from catimage.pool.generators.hosted.errors import RefusedRequest, missing_package, request_error
 from catimage.pool.generators.hosted.images import decode_base64, decode_image, download_image
 from catimage.pool.generators.hosted.spec import HostedSpec
 from catimage.pool.kind import SaveImage
@@ -54,10 +54,7 @@ class HostedGenerator:
         try:
             import openai
         except ImportError as error:
-            raise spec.error(
-                "kind",
-                "hosted models need the package openai. Run 'pip install \"catimage[hosted]\"'.",
-            ) from error
+            raise missing_package(spec) from error
         self.spec = spec
         limit = spec.requests_a_minute
         hooks = [RateLimiter(limit).wait] if limit else []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from catimage.errors import InputError
 from catimage.pool.device_memory import DeviceMemory
+from catimage.pool.generators.hosted.errors import missing_package
 from catimage.pool.generators.hosted.spec import HostedSpec
 from catimage.pool.kind import Generator, GeneratorFacts, GeneratorKind
 from catimage.pool.spec import Candidate, GeneratorSpec
@@ -31,10 +33,15 @@ class HostedKind(GeneratorKind[HostedSpec]):
             )
 
     def prepare(self, candidates: list[Candidate], device: str) -> None:
-        """Check that the API key is set."""
+        """Check that the API key is set and that the package ``openai`` is installed."""
+        super().prepare(candidates, device)
+        self._check_requirements()
+
+    def _check_requirements(self) -> None:
         from catimage.pool.generators.hosted.generator import api_key
 
-        super().prepare(candidates, device)
+        if find_spec("openai") is None:
+            raise missing_package(self.spec)
         api_key(self.spec)
 
     def identity(self) -> dict[str, Any]:
@@ -42,12 +49,10 @@ class HostedKind(GeneratorKind[HostedSpec]):
         return {"server": self.spec.base_url.rstrip("/")}
 
     def facts(self) -> GeneratorFacts:
-        """Return the model and its version, and a message if the API key is missing."""
-        from catimage.pool.generators.hosted.generator import api_key
-
+        """Return the model and its version, and a message if a key or a package is missing."""
         missing = ""
         try:
-            api_key(self.spec)
+            self._check_requirements()
         except InputError as error:
             missing = str(error)
         revision = " ".join([self.spec.model, self.spec.version]).strip()
