@@ -119,3 +119,14 @@ def test_the_in_sample_ratio_is_the_cheapest_mean_cost_that_matches():
     assert in_sample_cost_ratio(wrong, labels, cost, best=1) is None, (
         "the expensive candidate is never selected"
     )
+
+
+def test_the_sentences_name_no_share_of_a_cost_of_0():
+    rows = comparison_rows(*comparison_inputs(true_means, 100))
+    first, second = comparison_lines(rows, "ours")
+    assert ", at " in first
+    assert "on the other folds" in second
+    free = {"cost_ratio": None, "cost_ratio_interval": None}
+    changed = [row | {key: row[key] | free for key in ("max_quality", "match")} for row in rows]
+    first, second = comparison_lines(changed, "ours")
+    assert ", at " not in first + second

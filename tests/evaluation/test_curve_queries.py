@@ -91,3 +91,13 @@ def test_the_curve_of_mixes_is_concave_and_above_the_fixed_candidates(problem):
     for m, c in enumerate(cost):
         mixed = quality_at(curve, position_at_cost(curve, c, linear=True))
         assert mixed >= actual[:, m].mean() - 1e-9
+
+
+def test_a_tiny_budget_admits_no_expensive_point():
+    """A tolerance relative to the highest cost would admit the point that costs 50 times as much."""
+    curve = DeferralCurve(np.zeros(3), np.array([1e6, 5e-5, 1e-6]), np.array([0.9, 0.8, 0.1]))
+    assert position_at_cost(curve, 1e-6) == 2
+    assert position_at_cost(curve, 5e-5) == 1
+    free = DeferralCurve(np.zeros(2), np.array([1.0, 0.0]), np.array([0.9, 0.1]))
+    assert position_at_cost(free, 0.0) == 1
+    assert position_at_cost(free, 1e-17) == 1
