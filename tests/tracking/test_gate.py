@@ -30,6 +30,7 @@ GAIN = LABELS[:, 1] - LABELS[:, 0]
 SAMPLE = gate_sample(LABELS)
 COSTS = np.array([1.0, 2.0, 4.0])
 WEEKS = 300
+PRICE = RoutingRule.from_parts((1, 0.02))
 
 
 def test_an_equal_router_is_not_better_but_not_worse() -> None:
@@ -50,22 +51,33 @@ def test_a_better_router_is_promoted_and_a_worse_one_is_not() -> None:
     assert decision.reason.startswith("better than the champion")
 
 
-def test_the_bound_is_that_of_students_t_and_costs_are_weighted_with_the_challengers_lambda() -> (
-    None
-):
-    """The challenger serves the expensive candidate, the champion the cheap one, to every prompt.
-    The gain is the difference of the labels minus the challenger's lambda.
+def test_the_bound_is_that_of_students_t_and_costs_have_the_price_of_the_challenger() -> None:
+    """The challenger serves the expensive candidate, the champion the cheap one, to every prompt,
+    for a smaller budget. The gain is the difference of the labels minus the challenger's lambda.
     """
     expensive = np.tile([0.0, 1.0], (50, 1))
     cheap = expensive[:, ::-1]
     level = GAIN.mean() - stats.t.ppf(0.95, 49) * stats.sem(GAIN)
     for lam, promoted in [(level - 0.001, True), (level + 0.001, False)]:
-        champion, challenger = router(cheap, lam=5.0), router(expensive, lam=lam)
+        champion, challenger = router(cheap, lam=5.0, budget=1.0), router(expensive, lam=lam)
         decision = compare_routers(champion, challenger, SAMPLE, BETTER)
         assert decision.promoted == promoted
         assert f"is {GAIN.mean() - lam:+.3g}, and above {level - lam:+.3g}" in decision.reason
         wide = PromoteParams(rule="not_worse", margin=0.002)
         assert compare_routers(champion, challenger, SAMPLE, wide).promoted
+
+
+def test_with_equal_settings_a_challenger_must_be_better_at_the_prices_of_both_routers() -> None:
+    """A calibration that cannot certify any lambda has a price of a billion, at which serving the
+    cheapest candidate to every prompt is better than anything. It is not at the champion's price.
+    """
+    champion, challenger = router(LABELS, lam=0.01), router(LABELS, lam=1e9)
+    decision = compare_routers(champion, challenger, SAMPLE, BETTER)
+    assert not decision.promoted
+    gain = (np.minimum(LABELS[:, 0] - LABELS[:, 1] + 0.01, 0)).mean()
+    assert f"is {gain:+.3g}" in decision.reason
+    larger = replace(champion, budget=2.0)  # other settings: the challenger's price
+    assert compare_routers(larger, challenger, SAMPLE, BETTER).promoted
 
 
 def test_few_different_prompts_are_not_significant() -> None:
@@ -169,7 +181,7 @@ class Weeks:
             table,
             candidates=["a", "b", "c"],
             costs=COSTS,
-            rule=RoutingRule.from_parts((1, 0.02)),
+            rule=PRICE,
             budget=2.0,
         )
 
@@ -177,9 +189,10 @@ class Weeks:
         return gate_sample(self.labels, rows=self.rng.choice(4000, n, replace=False))
 
     def quality(self, router: Router) -> float:
-        """The true objective: its mean over the population."""
+        """The true objective at a lambda of 0.02: its mean over the population."""
         chosen = selection(router, router.candidates, self.everything.prompts)
-        return float((chosen * objective(router, self.everything)).sum(axis=1).mean())
+        utility = objective(router, self.everything, PRICE)
+        return float((chosen * utility).sum(axis=1).mean())
 
     def run(
         self,
@@ -211,6 +224,23 @@ def test_equally_good_challengers_are_rarely_promoted_in_300_weeks(seed: int, fr
     promotions, last, first = weeks.run(
         BETTER, lambda _: weeks.router(), weeks.gate if fresh else lambda: fixed
     )
+    assert promotions <= 24
+    assert last > first - 0.01
+
+
+def test_equally_good_calibrated_challengers_are_rarely_promoted_in_300_weeks() -> None:
+    """Each challenger has its own lambda, calibrated on 70 validation prompts of its own."""
+    weeks = Weeks(0)
+    requirements = RuleRequirements("clip_score", 2.0)
+
+    def calibrated(_: Router) -> Router:
+        new = weeks.router()
+        val = weeks.rng.choice(4000, 70, replace=False)
+        predicted = new.estimator.table[None, val]
+        rule = calibrate(predicted, weeks.labels[None, val], COSTS, requirements).rule
+        return replace(new, rule=rule)
+
+    promotions, last, first = weeks.run(BETTER, calibrated, weeks.gate)
     assert promotions <= 24
     assert last > first - 0.01
 

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from catimage.errors import InputError
-from catimage.tracking.lineage import flatten, read_metrics, run_metrics
+from catimage.tracking.lineage import (
+    flatten,
+    lineage_tags,
+    read_metrics,
+    run_metrics,
+    run_params,
+)
 from catimage.workspace import Workspace
 
 
@@ -36,3 +42,62 @@ def test_run_metrics_are_the_numbers_of_the_router_and_of_the_estimators() -> No
 def test_a_missing_metrics_file_is_reported_with_the_stage_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Run 'catimage evaluate' first"):
         read_metrics(Workspace(tmp_path))
+
+
+def lineage(folder: Path, lock: str) -> dict[str, str]:
+    """Return the tags of DVC's outputs for the text of ``dvc.lock``."""
+    (folder / "dvc.lock").write_text(lock)
+    tags = lineage_tags(Workspace(folder))
+    return {k: v for k, v in tags.items() if k.startswith("md5.") and k != "md5.dvc.lock"}
+
+
+def test_an_output_without_a_hash_of_the_folder_has_no_tag(tmp_path: Path) -> None:
+    """DVC writes the hash of each file instead if the remote storage is version-aware."""
+    lock = """schema: '2.0'
+stages:
+  generate:
+    cmd: x
+    outs:
+    - path: data/images
+      files:
+      - {relpath: a, md5: '0', size: 1}
+    - {path: data/candidates.parquet, md5: abc}
+  sample: {cmd: y}
+"""
+    assert lineage(tmp_path, lock) == {"md5.data/candidates.parquet": "abc"}
+
+
+@pytest.mark.parametrize("lock", ["", "schema: '2.0'\n", "schema: '2.0'\nstages:\n"])
+def test_a_lock_file_without_stages_gives_no_tags(tmp_path: Path, lock: str) -> None:
+    assert lineage(tmp_path, lock) == {}
+
+
+@pytest.mark.parametrize(
+    ("lock", "problem"),
+    [
+        ("<<<<<<< A\nschema: 1\n=======\nschema: 2\n>>>>>>> B\n", "contains merge markers"),
+        ("stages: [1\n", "not a lock file of DVC"),
+        ("- a list\n", "not a lock file of DVC"),
+        ("stages: {train: {outs: [text]}}\n", "not a lock file of DVC"),
+        ("stages: {train: {outs: [{md5: no path}]}}\n", "not a lock file of DVC"),
+    ],
+)
+def test_a_lock_file_that_cannot_be_read_is_reported(
+    tmp_path: Path, lock: str, problem: str
+) -> None:
+    with pytest.raises(InputError, match=rf"dvc\.lock: {problem}.*run 'dvc repro'\.$"):
+        lineage(tmp_path, lock)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"budget": {}}'])
+def test_a_damaged_metrics_file_is_reported(tmp_path: Path, content: str) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "metrics.json").write_text(content)
+    with pytest.raises(InputError, match=r"metrics\.json: .*Run 'catimage evaluate' again"):
+        read_metrics(Workspace(tmp_path))
+
+
+def test_parameters_have_the_form_that_mlflow_accepts() -> None:
+    found = run_params({"label": {"weights": {"größe@1": {"weights": "w" * 7000}}}, "a": [1, 2]})
+    assert found["a"] == "[1, 2]"
+    assert len(found["label.weights.gr__e_1.weights"]) == 6000

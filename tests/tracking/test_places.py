@@ -22,6 +22,7 @@ from catimage.stages import calibrate
 from catimage.tracking import local_store
 from catimage.tracking.registry import RegistrationResult, register
 from catimage.workspace import Workspace
+from tests.cli.test_os_errors import NAMESPACE, needs_mount
 from tests.provenance import record_inputs
 
 
@@ -133,15 +134,24 @@ def test_a_damaged_database_is_reported_at_once(workspace: Workspace, damage: st
         run(workspace)
 
 
-def test_a_read_only_workspace_is_reported_at_once(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read_only(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(Path, "mkdir", read_only)
-    with limited_to(5), pytest.raises(InputError, match=r"cannot be written\. Make it writable"):
+@needs_mount
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_read_only_workspace_is_reported_at_once(workspace: Workspace, registered: bool) -> None:
+    folder = workspace.root
+    if registered:
         run(workspace)
+        recalibrate(workspace, "40%")
+    command = f"{sys.executable} -m catimage.cli.app register --workspace {folder}"
+    mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+    with limited_to(60):  # the imports take most of it; MLflow retries for 102 seconds
+        done = subprocess.run(
+            [*NAMESPACE, "bash", "-c", f"{mount} && exec {command}"], capture_output=True, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"catimage: {folder / 'mlflow.db'}: cannot be written. Make it writable, or set"
+        " MLFLOW_TRACKING_URI to the address of an MLflow server."
+    )
 
 
 def test_a_database_without_write_permission_is_reported_at_once(

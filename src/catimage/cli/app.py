@@ -23,6 +23,7 @@ from catimage.cli.options import (
 from catimage.cli.os_errors import os_error_message
 from catimage.cli.route import route
 from catimage.cli.usage_errors import UsageError, usage_message
+from catimage.common.proxies import bypass_proxies_for_local_addresses
 from catimage.errors import InputError
 
 app = typer.Typer(
@@ -180,7 +181,7 @@ def score(
 
 @app.command()
 def register(workspace: WorkspaceOption = Path()) -> None:
-    """Register the router in MLflow, as champion if it is not worse than the current champion."""
+    """Register the router in MLflow, as champion if the section promote allows it."""
     from catimage.tracking.registry import register as register_router
 
     result = register_router(*load_workspace(workspace, None))
@@ -194,6 +195,7 @@ def main() -> None:
     An ``InputError``, a wrong argument, or an error of the operating system that the user can fix
     is printed on standard error as one sentence, and the exit status is 2.
     """
+    bypass_proxies_for_local_addresses()
     try:
         sys.exit(app(prog_name="catimage", standalone_mode=False) or 0)
     except InputError as error:

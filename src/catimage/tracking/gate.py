@@ -9,7 +9,10 @@ gate compares them on the split ``gate``, which no stage reads:
    (:func:`~catimage.tracking.objective.unmet_requirements`).
 2. Otherwise the gain of the challenger in the objective of calibration decides
    (:mod:`catimage.tracking.objective`). Its one-sided lower bound, with ``promote.confidence``,
-   must be above 0 for the rule ``better`` and above ``-promote.margin`` for ``not_worse``.
+   must be above 0 for the rule ``better`` and above ``-promote.margin`` for ``not_worse``. If both
+   routers were calibrated with the same settings, this must hold at the prices of both of them: a
+   calibration can have a price that is much too large, for example if it could not certify any
+   lambda, and then every saving of cost would justify any loss of quality.
 
 If the criterion were a mean gain of at least 0, half of all equally good challengers would be
 promoted; with ``better``, at most about 5% are.
@@ -34,7 +37,13 @@ from catimage.common.arrays import Floats
 from catimage.evaluation.one_sided import lower_bound
 from catimage.params import PromoteParams
 from catimage.router import Router
-from catimage.tracking.objective import GateSample, objective, selection, unmet_requirements
+from catimage.tracking.objective import (
+    GateSample,
+    objective,
+    same_settings,
+    selection,
+    unmet_requirements,
+)
 
 MIN_PROMPTS = 20
 """Minimum number of gate prompts for a comparison."""
@@ -122,9 +131,11 @@ def compare_routers(
         reason = f"the champion does not meet the new settings of calibrate: {'; '.join(unmet)}"
         return GateDecision(True, reason)
     other: ReferenceRole = "champion"
+    compared = champion
     if settings.rule == "not_worse" and reference and not find_obstacle(reference, challenger):
-        other, old = "reference", selection(reference, names, prompts)
-    verdict = judge(((new - old) * objective(challenger, sample)).sum(axis=1), settings)
+        other, compared = "reference", reference
+        old = selection(reference, names, prompts)
+    verdict = _judge_objectives(new - old, compared, challenger, sample, settings)
     reason = (
         f"{_relation(verdict, settings, other)} on {len(sample)} gate prompts:"
         f" {challenger.metric} {_outcome(new, challenger, sample)} {challenger.cost_unit}, compared"
@@ -133,6 +144,32 @@ def compare_routers(
         f" {settings.confidence:g}"
     )
     return GateDecision(verdict.promoted, reason, "challenger" if verdict.better else other)
+
+
+def _judge_objectives(
+    difference: Floats,
+    other: Router,
+    challenger: Router,
+    sample: GateSample,
+    settings: PromoteParams,
+) -> Verdict:
+    """Judge the gains at the challenger's prices, and at those of the other router if they apply.
+
+    Args:
+        difference: the selection probabilities of the challenger minus those of the other router,
+            (n, n_candidates).
+        other: the champion or the reference.
+        challenger: the challenger.
+        sample: the prompts and labels.
+        settings: the section ``promote``.
+
+    Returns:
+        The least favourable verdict.
+    """
+    rules = [challenger.rule, *([other.rule] if same_settings(other, challenger) else [])]
+    gains = [(difference * objective(challenger, sample, rule)).sum(axis=1) for rule in rules]
+    verdicts = [judge(gain, settings) for gain in gains]
+    return min(verdicts, key=lambda verdict: (verdict.promoted, verdict.better, verdict.bound))
 
 
 def find_obstacle(champion: Router, challenger: Router) -> str:

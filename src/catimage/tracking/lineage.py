@@ -127,7 +127,7 @@ def _output_tags(lock: Path) -> dict[str, str]:
     try:
         stages = (yaml.safe_load(text) or {}).get("stages") or {}
         outputs = [output for stage in stages.values() for output in stage.get("outs") or []]
-        return {f"md5.{o['path']}": str(o["md5"]) for o in outputs if "md5" in o}
+        return {f"md5.{o['path']}": str(o["md5"]) for o in outputs if o.get("md5")}
     except (yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise InputError(
             f"{lock}: not a lock file of DVC. Restore it from git, or delete it and run 'dvc"

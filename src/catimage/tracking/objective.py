@@ -45,6 +45,7 @@ import numpy as np
 from catimage.common.arrays import Floats
 from catimage.router import Router
 from catimage.routing.betting import is_certified
+from catimage.routing.randomized import RoutingRule
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,15 @@ class GateSample:
         return -score if metric in self.lower_is_better else score
 
 
-def objective(router: Router, sample: GateSample) -> Floats:
+def objective(router: Router, sample: GateSample, rule: RoutingRule | None = None) -> Floats:
     """Return the objective of calibration for every prompt and candidate, (n, n_candidates).
 
     Args:
-        router: the router whose prices, costs and predictive standard deviations are used.
+        router: the router whose costs and predictive standard deviations are used.
         sample: the prompts and labels.
+        rule: the rule whose prices are used, with the floors of ``router``; by default, its rule.
     """
-    rule = router.rule
+    rule = rule or router.rule
     mean_price = bool(router.floors)
     lam = float(rule.share @ rule.lam) if mean_price else float(rule.lam.max())
     utility = sample.labels[0] - lam * router.costs
@@ -104,6 +106,18 @@ def selection(router: Router, candidates: Sequence[str], prompts: Sequence[str])
     for share, positions in zip(router.rule.share, chosen, strict=True):
         probabilities[np.arange(len(prompts)), positions] += share
     return probabilities
+
+
+def same_settings(champion: Router, challenger: Router) -> bool:
+    """Test whether two routers were calibrated with the same settings.
+
+    Budgets are compared in the cost unit, and as shares of the cost of the most expensive
+    candidate: a budget in percent is the same setting after the costs are measured again.
+    """
+    keys = ("confidence", "quality_floor", "floors", "risk_aversion", "mix")
+    same_budget = _keeps_budget(champion, challenger) and _keeps_budget(challenger, champion)
+    same_others = all(getattr(champion, key) == getattr(challenger, key) for key in keys)
+    return same_others and (same_budget or challenger.quality_floor is not None)
 
 
 def unmet_requirements(
@@ -145,8 +159,7 @@ def unmet_requirements(
 def _keeps_budget(champion: Router, challenger: Router) -> bool:
     """Test whether a champion was calibrated for the challenger's budget and confidence.
 
-    Budgets are compared in the cost unit, and as shares of the cost of the most expensive
-    candidate: a budget in percent is the same requirement after the costs are measured again.
+    See :func:`same_settings` for the comparison of budgets.
     """
     if champion.quality_floor is not None:
         return False
