@@ -21,8 +21,8 @@ DEFAULT = (
     "dvc_noop",
 )
 """The benchmarks that run if no name is given."""
-ON_REQUEST = ("add_candidate", "certificate", "size")
-"""Benchmarks of accuracy, coverage and large workspaces, which run only if they are named."""
+ON_REQUEST = ("add_candidate", "certificate", "kills", "size")
+"""Benchmarks of accuracy, coverage, kills and large workspaces, which run only if they are named."""
 
 
 def main() -> None:

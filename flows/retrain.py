@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,19 +35,38 @@ except ModuleNotFoundError as error:
         " repro', which needs no Prefect."
     )
 
+from catimage.commands.recovery import recover
+from catimage.common.proxies import bypass_proxies_for_local_addresses
 from catimage.errors import InputError
 from catimage.evaluation.summary import summary
 from catimage.params import load_params
 from catimage.tracking.registry import RegistrationResult
 from catimage.tracking.registry import register as register_router
 from catimage.workspace import STAGES, Workspace
+from flows.dvc_process import is_dvc_busy, reproduce
 
 RETRIES = {"generate": 2, "label": 2}
 """The number of retries by stage. Only these stages have transient failures, of a device or a disk;
-a retry continues where the stage failed.
+a retry continues where the stage failed. Invalid input is not retried.
 """
 RETRY_DELAY = 10.0
 """Seconds between retries."""
+TIMEOUT_HOURS = {
+    "sample": 24.0,
+    "generate": 14 * 24.0,
+    "label": 7 * 24.0,
+    "validate": 12.0,
+    "train": 4 * 24.0,
+    "calibrate": 12.0,
+    "evaluate": 24.0,
+    "package": 12.0,
+    "register": 12.0,
+}
+"""The longest time of each task; its processes are then ended. The parameter ``timeout_hours`` of
+the flow changes single values.
+"""
+TRANSIENT = "Transient failure"
+"""The name of the state of a failed task that is retried."""
 DVC_NOTICES = re.compile(
     r"To track|To enable|Use `dvc push`|\t|Updating lock|Generating lock|Data and pipelines"
     r"|Running stage 'sources'|> .*catimage sources$"
@@ -59,35 +76,47 @@ USAGE = """make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two sm
 """The next step, for the summary of the run."""
 
 
-@task(cache_policy=NO_CACHE)
-def repro(stage: str, workspace: Path) -> State[None] | None:
+def is_transient(task: object, run: object, state: State[object]) -> bool:
+    """Return whether a failed task is retried."""
+    return state.name == TRANSIENT
+
+
+@task(cache_policy=NO_CACHE, retry_condition_fn=is_transient)
+def repro(stage: str, workspace: Path, timeout_hours: float = 24.0) -> State[None] | None:
     """Run ``dvc repro`` for one stage and log its output.
+
+    Args:
+        stage: the name of the stage.
+        workspace: the folder of ``dvc.yaml``.
+        timeout_hours: the longest time of the stage; its processes are then ended.
 
     Returns:
         None if the stage succeeds, otherwise a Failed state with the reason.
     """
     logger = get_run_logger()
-    command = [sys.executable, "-m", "dvc", "repro", stage]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with subprocess.Popen(
-        command, cwd=workspace, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True
-    ) as process:
-        for line in process.stdout or ():
-            if _is_relevant(line, stage):
-                logger.info(line.rstrip())
-    if process.returncode == 0:
+
+    def log(line: str) -> None:
+        if _is_relevant(line, stage):
+            logger.info(line)
+
+    outcome = reproduce(stage, workspace, timeout_hours * 3600, log)
+    if outcome.timed_out:
+        message = (
+            f"{stage}: not finished after {timeout_hours:g} hours. Find the reason in its output"
+            f" above, or raise timeout_hours for {stage}."
+        )
+        return Failed(message=message)
+    if outcome.status == 0:
         return None
-    if _dvc_is_busy(workspace):
+    if outcome.stage_status is None and is_dvc_busy(workspace):
         message = (
             f"{stage}: another DVC process is running in {workspace.resolve()}. Wait until it ends,"
             " then run the flow again."
         )
         return Failed(message=message)
-    message = (
-        f"{stage}: 'dvc repro {stage}' exited with status {process.returncode}. See its output"
-        " above."
-    )
-    return Failed(message=message)
+    status = outcome.status if outcome.stage_status is None else outcome.stage_status
+    message = f"{stage}: exited with status {status}. See its output above."
+    return Failed(message=message, name=TRANSIENT if outcome.is_transient else "Failed")
 
 
 def _is_relevant(line: str, stage: str) -> bool:
@@ -100,8 +129,8 @@ def _is_relevant(line: str, stage: str) -> bool:
 def register(workspace: Path) -> RegistrationResult | State[None]:
     """Log the run to MLflow and register the router.
 
-    The router becomes the champion if it is not worse than the current champion on the same test
-    prompts (:mod:`catimage.tracking.gate`).
+    The promotion gate decides whether the router becomes the champion
+    (:mod:`catimage.tracking.gate`).
 
     Returns:
         The result of the registration, or a Failed state with the reason.
@@ -113,14 +142,28 @@ def register(workspace: Path) -> RegistrationResult | State[None]:
 
 
 @flow(name="retrain", description=__doc__)
-def retrain(workspace: Path = Path()) -> str | State[None]:
+def retrain(
+    workspace: Path = Path(), timeout_hours: dict[str, float] | None = None
+) -> str | State[None]:
     """Run all stages, register the router and create artifacts.
+
+    Args:
+        workspace: the folder of ``dvc.yaml`` and ``params.yaml``.
+        timeout_hours: the longest time of tasks, by stage; :data:`TIMEOUT_HOURS` for the others.
 
     Returns:
         The summary of the run, or a Failed state with the reason of the first failed task.
     """
+    bypass_proxies_for_local_addresses()
+    hours = TIMEOUT_HOURS | (timeout_hours or {})
+    if unknown := sorted(hours.keys() - TIMEOUT_HOURS.keys()):
+        return Failed(message=f"timeout_hours: unknown stage {unknown[0]!r}. Correct its name.")
     if find_spec("dvc") is None:
         return Failed(message="retrain: DVC is not installed. Run pip install 'catimage[dvc]'.")
+    try:
+        recover(Workspace(workspace))
+    except InputError as error:
+        return Failed(message=str(error))
     for stage in STAGES:
         run = repro.with_options(
             name=stage,
@@ -128,10 +171,13 @@ def retrain(workspace: Path = Path()) -> str | State[None]:
             retries=RETRIES.get(stage, 0),
             retry_delay_seconds=RETRY_DELAY,
         )
-        state = run(stage, workspace, return_state=True)
+        state = run(stage, workspace, hours[stage], return_state=True)
         if not state.is_completed():
             return Failed(message=state.message)
-    registration = register.with_options(task_run_name="register")(workspace, return_state=True)
+    run_register = register.with_options(
+        task_run_name="register", timeout_seconds=hours["register"] * 3600
+    )
+    registration = run_register(workspace, return_state=True)
     if not registration.is_completed():
         return Failed(message=registration.message)
     registered = registration.result()
@@ -167,22 +213,6 @@ def _create_artifacts(workspace: Workspace, registered: RegistrationResult) -> s
     return text
 
 
-def _dvc_is_busy(workspace: Path) -> bool:
-    """Return whether another process holds DVC's lock on the repository or on files in it."""
-    import zc.lockfile
-    from dvc.repo import Repo
-
-    folder = Path(Repo.find_root(str(workspace))) / ".dvc" / "tmp"
-    file_locks = folder / "rwlock"
-    if file_locks.exists() and json.loads(file_locks.read_text() or "{}"):
-        return True
-    try:
-        zc.lockfile.LockFile(str(folder / "lock")).close()
-    except zc.lockfile.LockError:
-        return True
-    return False
-
-
 def main() -> None:
     """Run the flow once; start a temporary Prefect server if none is configured."""
     parser = argparse.ArgumentParser(
@@ -191,14 +221,20 @@ def main() -> None:
     parser.add_argument(
         "--workspace", type=Path, default=Path(), help="the folder with dvc.yaml and params.yaml"
     )
-    workspace = parser.parse_args().workspace
+    parser.add_argument(
+        "--timeout-hours",
+        type=json.loads,
+        help="the longest time of tasks by stage, such as '{\"generate\": 48}'",
+    )
+    arguments = parser.parse_args()
+    bypass_proxies_for_local_addresses()
     with temporary_settings(
         {
             PREFECT_SERVER_ANALYTICS_ENABLED: False,
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
         }
     ):
-        state = retrain(workspace, return_state=True)
+        state = retrain(arguments.workspace, arguments.timeout_hours, return_state=True)
     if not state.is_completed():
         sys.exit(f"catimage: {state.message}")
     print(f"\n{state.result()}", flush=True)

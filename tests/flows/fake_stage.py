@@ -1,13 +1,15 @@
 """A replacement for ``catimage`` in the tests of the flow.
 
 The script appends the name of the stage to ``ran.txt`` and copies prepared outputs. If the file
-``fail-STAGE`` contains the number n, the next n calls for this stage fail. For ``sources``, it
+``fail-STAGE`` contains the number n, the next n calls for this stage fail, with the exit status in
+``status-STAGE`` (default 1). ``sleep-STAGE`` contains a delay in seconds. For ``sources``, it
 writes the section of ``params.yaml`` of each stage to ``data/sources.json``.
 """
 
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -39,7 +41,11 @@ print(f"{stage}: running", flush=True)
 failures = Path(f"fail-{stage}")
 if failures.exists() and (remaining := int(failures.read_text())):
     failures.write_text(str(remaining - 1))
-    sys.exit(f"{stage}: requested failure")
+    print(f"{stage}: requested failure", file=sys.stderr, flush=True)
+    status = Path(f"status-{stage}")
+    sys.exit(int(status.read_text()) if status.exists() else 1)
+if (delay := Path(f"sleep-{stage}")).exists():
+    time.sleep(float(delay.read_text()))
 for name in OUTPUTS[stage]:
     out = Path(name)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import zc.lockfile
+from flows.dvc_process import is_dvc_busy
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
@@ -18,6 +20,7 @@ from prefect.testing.utilities import prefect_test_harness
 from catimage.stages import evaluate
 from catimage.workspace import STAGES
 from flows import retrain
+from tests.provenance import record_inputs
 from tests.trained_workspace import train_workspace
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("data/embeddings/tiny", "data/images", "dist/bento"):
         (workspace.root / name).mkdir(parents=True)
         (workspace.root / name / "one").write_text("1")
+    record_inputs(workspace)
     (workspace.dist / "bento.json").write_text(json.dumps({"tag": "catimage:0123"}))
     return workspace.root
 
@@ -129,26 +133,69 @@ def test_failed_validation_stops_the_flow_and_keeps_outputs(
     (project / "fail-validate").write_text("9")
     (project / "ran.txt").write_text("")
     state = retrain.retrain(project, return_state=True)
-    assert state.is_failed() and state.message.startswith(
-        "validate: 'dvc repro validate' exited with status 255"
-    )
+    assert state.is_failed() and state.message.startswith("validate: exited with status 1")
     assert stages_that_ran(project) == ["validate"]
     assert (project / "reports" / "validation.json").read_bytes() == before
 
 
 def test_running_dvc_process_is_reported(project: Path) -> None:
     file_locks = project / ".dvc" / "tmp" / "rwlock"
-    file_locks.write_text(json.dumps({"data": {"write": {"pid": 1, "cmd": "dvc repro"}}}))
-    assert retrain._dvc_is_busy(project)
     file_locks.write_text("{}")
-    assert not retrain._dvc_is_busy(project)
     lock = zc.lockfile.LockFile(str(project / ".dvc" / "tmp" / "lock"))
     state = retrain.repro("sample", project, return_state=True)
     lock.close()
     assert state.is_failed() and "another DVC process is running" in state.message
-    assert not retrain._dvc_is_busy(project)
+    assert not is_dvc_busy(project)
+
+
+def test_invalid_input_is_not_retried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
+    (project / "ran.txt").write_text("")
+    (project / "fail-label").write_text("1")
+    (project / "status-label").write_text("2")
+    (project / "data" / "scores.parquet").unlink()
+    state = retrain.retrain(project, return_state=True)
+    assert state.is_failed() and state.message.startswith("label: exited with status 2")
+    assert stages_that_ran(project) == ["label"]
+
+
+def test_a_stage_that_takes_too_long_is_ended(project: Path) -> None:
+    (project / "sleep-label").write_text("60")
+    state = retrain.retrain(project, {"label": 8 / 3600}, return_state=True)
+    (project / "sleep-label").unlink()
+    assert state.message.startswith("label: not finished after 0.00222222 hours")
+    state = retrain.retrain(project, {"labels": 1}, return_state=True)
+    assert state.message == "timeout_hours: unknown stage 'labels'. Correct its name."
+
+
+def test_an_interrupted_replacement_is_completed_first(project: Path) -> None:
+    (project / ".catimage").mkdir(exist_ok=True)
+    (project / ".catimage" / "transaction.json").write_text('{"replace": [], "dvc_stages": []}')
+    (project / "fail-label").write_text("9")
+    retrain.retrain(project, return_state=True)
+    (project / "fail-label").unlink()
+    assert not (project / ".catimage" / "transaction.json").exists()
 
 
 def test_tasks_do_not_use_the_cache_of_prefect() -> None:
     assert retrain.repro.cache_policy == retrain.register.cache_policy == NO_CACHE
     assert set(retrain.RETRIES) == {"generate", "label"}
+    assert set(retrain.TIMEOUT_HOURS) == {*STAGES, "register"}
+
+
+def test_the_temporary_server_is_not_reached_through_a_proxy(tmp_path: Path) -> None:
+    """``HTTP_PROXY`` names a port that is closed; the flow fails only because DVC has no stage."""
+    environment = {name: v for name, v in os.environ.items() if "PREFECT_API" not in name}
+    proxy = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    environment |= {**proxy, "PREFECT_HOME": str(tmp_path / "prefect"), "NO_PROXY": ""}
+    environment |= {"no_proxy": "", "PREFECT_PROFILES_PATH": str(tmp_path / "profiles.toml")}
+    process = subprocess.run(
+        [sys.executable, "-m", "flows.retrain", "--workspace", str(tmp_path)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert process.returncode == 1
+    assert "\ncatimage: sample: exited with status" in process.stderr
