@@ -94,7 +94,7 @@ def test_the_curve_of_mixes_is_concave_and_above_the_fixed_candidates(problem):
 
 
 def test_a_tiny_budget_admits_no_expensive_point():
-    """A tolerance relative to the highest cost would admit a point that costs 50 times the budget."""
+    """With a tolerance relative to the highest cost, a point of 50 times the budget would pass."""
     curve = DeferralCurve(np.zeros(3), np.array([1e6, 5e-5, 1e-6]), np.array([0.9, 0.8, 0.1]))
     assert position_at_cost(curve, 1e-6) == 2
     assert position_at_cost(curve, 5e-5) == 1
