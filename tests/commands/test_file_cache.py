@@ -24,9 +24,9 @@ class Counter:
 
 
 @pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_min_age(monkeypatch: pytest.MonkeyPatch) -> None:
     """Store also values of files that have just been written."""
-    monkeypatch.setattr(file_cache, "SETTLED", 0)
+    monkeypatch.setattr(file_cache, "MIN_AGE_NS", 0)
 
 
 def value(folder: Path, compute: Counter, version: str = "1") -> str:
@@ -37,7 +37,7 @@ def value(folder: Path, compute: Counter, version: str = "1") -> str:
     return result
 
 
-def test_the_value_of_an_unchanged_file_is_computed_once(tmp_path: Path, settled: None):
+def test_the_value_of_an_unchanged_file_is_computed_once(tmp_path: Path, without_min_age: None):
     (tmp_path / "file").write_text("one")
     compute = Counter()
     assert [value(tmp_path, compute) for _ in range(3)] == ["one"] * 3
@@ -45,7 +45,7 @@ def test_the_value_of_an_unchanged_file_is_computed_once(tmp_path: Path, settled
 
 
 def test_a_change_is_noticed_if_size_and_time_of_the_file_stay_the_same(
-    tmp_path: Path, settled: None
+    tmp_path: Path, without_min_age: None
 ):
     path, compute = tmp_path / "file", Counter()
     path.write_text("one")
@@ -68,7 +68,9 @@ def test_the_value_of_a_file_that_has_just_changed_is_not_stored(tmp_path: Path)
     assert compute.count == 2
 
 
-def test_values_of_another_version_and_a_damaged_cache_are_ignored(tmp_path: Path, settled: None):
+def test_values_of_another_version_and_a_damaged_cache_are_ignored(
+    tmp_path: Path, without_min_age: None
+):
     (tmp_path / "file").write_text("one")
     compute = Counter()
     value(tmp_path, compute)

@@ -1,4 +1,4 @@
-"""The digest of a metric's code changes with its code and its libraries, and with nothing else."""
+"""The digest of a metric's code changes with its code and its libraries, and not otherwise."""
 
 import sys
 
@@ -32,7 +32,9 @@ def test_metrics_with_different_code_have_different_digests(clear):
     assert metric_code(Sharpness()) == metric_code(Sharpness()) != metric_code(LSnr())
 
 
-def test_a_version_of_a_library_counts_for_the_metrics_that_import_it(clear, monkeypatch):
+def test_the_digest_includes_the_versions_of_the_libraries_that_a_metric_imports(
+    clear, monkeypatch
+):
     versions = {"torch": "2.9.0+cpu", "numpy": "2.0"}
     monkeypatch.setattr(module, "package_versions", lambda files: versions)
     before = metric_code(Sharpness())
@@ -45,7 +47,9 @@ def test_a_version_of_a_library_counts_for_the_metrics_that_import_it(clear, mon
     assert metric_code(Sharpness()) != before
 
 
-def test_the_code_of_another_package_counts_but_not_its_comments(tmp_path, clear, monkeypatch):
+def test_the_digest_includes_the_code_of_another_package_without_its_comments(
+    tmp_path, clear, monkeypatch
+):
     monkeypatch.syspath_prepend(tmp_path)
     package = tmp_path / "own_metric"
     package.mkdir()

@@ -1,7 +1,7 @@
 """A cache of values that are computed from the content of files, such as digests.
 
 A value is reused while the size, the times and the inode of its file are unchanged. As in git, a
-value is not stored if the file was changed in the last seconds: a second change within the
+value is not stored if the file was changed in the last two seconds: a second change within the
 resolution of the clock of the file system would not be noticed.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 
 from catimage.workspace import replacing
 
-SETTLED = 2_000_000_000
-"""The age of a change, in nanoseconds, from which on a value is stored."""
+MIN_AGE_NS = 2_000_000_000
+"""Minimum age of a change, in nanoseconds, for a value to be stored."""
 MISSING, UNREADABLE = "missing", "unreadable"
-"""The values of :meth:`FileCache.digest` for paths without content."""
+"""The values of :meth:`FileCache.digest` for paths that are missing or cannot be read."""
 
 
 class FileCache:
@@ -55,7 +55,7 @@ class FileCache:
         entry = self._used.get(key) or self._stored.get(key)
         if entry is None or entry[:-1] != state:
             entry = [*state, compute(path)]
-            if _state(path) != state or time.time_ns() - max(state[1:3]) < SETTLED:
+            if _state(path) != state or time.time_ns() - max(state[1:3]) < MIN_AGE_NS:
                 return entry[-1]
         self._used[key] = entry
         return entry[-1]
@@ -106,6 +106,6 @@ def _sha256(path: Path) -> str:
 
 
 def _state(path: Path) -> list[int]:
-    """Return the size, the times of the last change of content and of properties, the inode."""
+    """Return the size, modification time (mtime), status change time (ctime) and inode."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

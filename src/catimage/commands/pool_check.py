@@ -30,7 +30,7 @@ def check_rows(pool: str, workspace_pools: Path | None) -> list[dict[str, Any]]:
         memory of the weights and of the activations of one image (None if the generator loads
         nothing on this machine); ``revision``; ``licence``; ``weights`` (``available``, or the
         missing files); and ``problem``, an error message if configuration files are unavailable or
-        costs cannot be counted, else an empty string.
+        costs cannot be computed, else an empty string.
 
     Raises:
         InputError: the pool file is invalid.

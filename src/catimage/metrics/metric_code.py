@@ -1,6 +1,6 @@
 """The code and the library versions that the scores of a metric depend on.
 
-Cached scores are computed again if they change. Comments, docstrings and formatting do not count.
+Cached scores are computed again if they change. Comments, docstrings and formatting are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ LIBRARIES = (
     "torchvision",
     "transformers",
 )
-"""The libraries that compute scores. Their versions count for the metrics that import them."""
+"""The libraries that compute scores. Their versions are included for the metrics that import
+them.
+"""
 _OWN_PACKAGES = ("catimage.metrics", "catimage.encoders", "catimage.scenes")
 
 

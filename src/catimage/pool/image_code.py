@@ -1,12 +1,12 @@
 """The code and the library versions that the images of a generator kind depend on.
 
 Shard plans contain them, so that images are generated again if the code of a kind or one of its
-libraries has changed. Comments, docstrings and formatting do not count, nor does code that only
-counts costs.
+libraries has changed. Comments, docstrings and formatting are ignored, as is code that only
+computes costs.
 
 A change that does not change images is declared in ``equivalent_code.json``, the only place for
-such declarations; CONTRIBUTING.md says how. Images that were generated before the change then
-remain valid.
+such declarations; see CONTRIBUTING.md. Images that were generated before the change then remain
+valid.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ EQUIVALENT_CODE = Path(__file__).with_name("equivalent_code.json")
 ``versions``: by library, the version that replaces another version.
 """
 LIBRARIES = ("diffusers", "torch", "transformers")
-"""The libraries that compute images. Their versions count for the kinds that import them."""
-COST_MODULES = ("checks", "counting", "facts", "meta_pipeline", "meta_run", "meter")
-"""Modules of the built-in kinds that check settings or count costs; images do not depend on them.
+"""The libraries that compute images. Their versions are included for the kinds that import them.
+"""
+COST_MODULES = ("checks", "counting", "facts", "meta_pipeline", "meta_run", "meter", "tokenizer")
+"""Modules of the built-in kinds that check settings or compute costs; images do not depend
+on them.
 """
 _BUILT_IN_PACKAGE = "catimage.pool.generators"
 
@@ -86,7 +88,9 @@ def resolve(value: str, replaced: Mapping[str, str]) -> str:
     while value in replaced:
         value = replaced[value]
         if value in visited:
-            raise ValueError(f"{EQUIVALENT_CODE}: {value} is replaced by itself")
+            raise ValueError(
+                f"{EQUIVALENT_CODE}: the replacements of {value} form a cycle. Remove one of them."
+            )
         visited.add(value)
     return value
 

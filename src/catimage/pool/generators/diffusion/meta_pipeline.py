@@ -24,7 +24,7 @@ from catimage.pool.generators.diffusion.meter import DECODER, DENOISERS, CostMet
 from catimage.pool.generators.diffusion.sampling import default_scheduler
 from catimage.pool.generators.diffusion.settings import PipelineClasses
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
-from catimage.pool.generators.diffusion.tokenizer import stand_in
+from catimage.pool.generators.diffusion.tokenizer import placeholder_tokenizer
 from catimage.pool.generators.diffusion.weights import config_folder
 
 
@@ -158,7 +158,7 @@ def _build_pipeline(
         cls: class of the pipeline.
         models: the parts with models.
         scheduler: the scheduler of the weights.
-        tokenizers: names of the tokenizers, for which stand-ins are used.
+        tokenizers: names of the tokenizers, for which placeholders are used.
         expected: names of all parts of the pipeline.
         options: values of the options of the pipeline by name, as JSON.
     """
@@ -171,8 +171,8 @@ def _build_pipeline(
             # FLUX.2 reads the statistics of a batch normalization layer without calling it.
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.to_empty(device="cpu")
-    stand_ins = {name: stand_in(name, built) for name in tokenizers}
-    parts = dict.fromkeys(expected) | stand_ins | built
+    placeholders = {name: placeholder_tokenizer(name, built) for name in tokenizers}
+    parts = dict.fromkeys(expected) | placeholders | built
     parts |= {SAFETY_CHECKER: None, "scheduler": scheduler.scheduler}
     on_cpu = {
         "_execution_device": property(lambda self: torch.device("cpu")),

@@ -1,4 +1,4 @@
-"""Stand-ins for tokenizers, for counting without the files of a tokenizer."""
+"""Placeholder tokenizers, for computing costs without the files of a tokenizer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
-DEFAULT_CONTEXT = 512
-"""Context of a text encoder whose configuration has no ``max_position_embeddings``."""
+DEFAULT_CONTEXT_LENGTH = 512
+"""Context length in tokens of a text encoder whose configuration has no
+``max_position_embeddings``.
+"""
 
 
-def stand_in(name: str, models: dict[str, Any]) -> _WordTokenizer:
-    """Return a stand-in for a tokenizer, with the context of its text encoder.
+def placeholder_tokenizer(name: str, models: dict[str, Any]) -> _WordTokenizer:
+    """Return a placeholder for a tokenizer, with the context length of its text encoder.
 
     Args:
         name: name of the tokenizer.
@@ -20,7 +22,7 @@ def stand_in(name: str, models: dict[str, Any]) -> _WordTokenizer:
     """
     encoder = models.get(name.replace("tokenizer", "text_encoder"))
     config = getattr(encoder, "config", None)
-    return _WordTokenizer(getattr(config, "max_position_embeddings", DEFAULT_CONTEXT))
+    return _WordTokenizer(getattr(config, "max_position_embeddings", DEFAULT_CONTEXT_LENGTH))
 
 
 class _WordTokenizer:
@@ -28,8 +30,8 @@ class _WordTokenizer:
 
     added_tokens_encoder: dict[str, int] = {}  # noqa: RUF012 (an attribute of tokenizers)
 
-    def __init__(self, context: int) -> None:
-        self.model_max_length = context
+    def __init__(self, context_length: int) -> None:
+        self.model_max_length = context_length
 
     def tokenize(self, text: str) -> list[str]:
         return re.findall(r"\w+|[^\w\s]", text)

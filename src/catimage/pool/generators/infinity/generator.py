@@ -38,7 +38,7 @@ class InfinityGenerator:
     from one random generator. An image therefore depends only on prompt, seed and settings.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         device: a device name of torch, or ``auto``.
 
@@ -57,14 +57,14 @@ class InfinityGenerator:
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> dict[str, torch.Tensor]:
-        """Return the hidden states (tokens, width) of each distinct prompt, without padding.
+        """Return the hidden states (tokens, hidden_size) of each distinct prompt, without padding.
 
         Prompts of more than 512 tokens are truncated.
         """
         return {prompt: self._hidden_states(prompt) for prompt in dict.fromkeys(prompts)}
 
     def _hidden_states(self, prompt: str) -> torch.Tensor:
-        """Return the hidden states (tokens, width) of a prompt, without padding."""
+        """Return the hidden states (tokens, hidden_size) of a prompt, without padding."""
         tokens = self._text_tokenizer(
             [prompt],
             max_length=TEXT_CONTEXT,
