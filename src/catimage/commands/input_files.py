@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from catimage.commands.file_cache import MISSING, FileCache, files_in
+from catimage.common.paths import existing_path
 from catimage.errors import InputError
 from catimage.params import EncoderParams, Params
 from catimage.pool.loading import PACKAGED, find_pool_file
@@ -77,7 +78,7 @@ class InputFiles:
     def _prompts(self) -> Iterator[tuple[str, str]]:
         for source in self._params.sample.sources:
             if source.kind == "file":
-                path = self._workspace.root / source.path
+                path = existing_path(self._workspace.root, source.path)
                 yield f"sample.sources {source.path}", self._digest(path)
 
     def _encoder(self) -> Iterator[tuple[str, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from catimage.common.paths import existing_path
 from catimage.common.pixels import is_plain, rgb_pixels
 from catimage.data.importers.columns import (
     abbreviated,
@@ -108,20 +109,12 @@ def parse_images(path: Path) -> ImagesFile:
     table = pd.DataFrame({"text": prompts.codes, "candidate": candidates})
     table["seed"] = parse_or_number_seeds(rows, table)
     codes, names = parse_texts(rows, "path")
-    paths = [str(_existing_path(path.parent, name)) for name in names]
+    paths = [str(existing_path(path.parent, name)) for name in names]
     table["path"] = [paths[code] for code in codes]
     check_unique(path, table, ["text", "candidate", "seed"], rows.row_numbers)
     notes = rows.ignored_note(("prompt", "candidate", "seed", "path"), IGNORED)
     prompts_table, table, merged = merge_spellings(path, prompts, table)
     return ImagesFile(path, prompts_table, table, rows.row_numbers, (*notes, *merged))
-
-
-def _existing_path(folder: Path, name: str) -> Path:
-    """Return the path of an image; backslashes separate folders if there is no such file."""
-    path = folder / name
-    if "\\" in name and not path.exists():
-        return folder / PureWindowsPath(name).as_posix()
-    return path
 
 
 def read_image(path: Path) -> tuple[bytes, NDArray[np.uint8]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
+from catimage.common.paths import existing_path
 from catimage.data.importers.tables import read_prompts_table
 from catimage.data.importers.text_table import first_positions
 from catimage.data.prompts.cleaning import clean
@@ -74,9 +75,7 @@ def _draw_captions(source: SceneSource, max_length: int) -> SourcePrompts:
 
 
 def _read_file(source: FileSource, root: Path, max_length: int) -> SourcePrompts:
-    path = root / source.path
-    if "\\" in source.path and not path.exists():
-        path = root / PureWindowsPath(source.path).as_posix()
+    path = existing_path(root, source.path)
     rows = read_prompts_table(path, source.column)
     if source.column not in rows.names:
         raise InputError(
