@@ -171,3 +171,8 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
 def test_leftovers_of_a_missing_folder(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "missing")
     assert is_running(os.getpid()) and is_running(1) and not is_running(DEAD_PID)
+
+
+def test_a_swap_of_paths_that_do_not_exist_changes_nothing(tmp_path: Path) -> None:
+    swap(tmp_path / "a", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []

@@ -51,10 +51,14 @@ def replace(new: Path, path: Path) -> None:
 def swap(first: Path, second: Path) -> None:
     """Exchange the names of two files or folders; if one does not exist, rename the other.
 
+    Nothing happens if neither exists.
+
     Linux and macOS exchange names in one step. On file systems that cannot (some network file
     systems), ``second`` has a temporary name with the suffix ``old`` for a moment; if the process
     is killed at that moment, :func:`remove_leftovers` restores the name.
     """
+    if not os.path.lexists(first) and not os.path.lexists(second):
+        return
     if not os.path.lexists(second):
         first.rename(second)
     elif not os.path.lexists(first):
