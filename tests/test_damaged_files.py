@@ -100,7 +100,7 @@ NOT_READ = ("reports/plots/", "reports/report.html", "params.yaml", "pools/")
 @pytest.mark.parametrize("share", [0, 0.5, 0.9])
 def test_every_truncated_file_is_reported_with_the_command_that_writes_it(complete, share):
     """An error of any library (skops, safetensors, pyarrow, json) becomes the same sentence."""
-    kinds = set()
+    suffixes = set()
     for path in sorted(p for p in complete.root.rglob("*") if p.is_file()):
         name = path.relative_to(complete.root).as_posix()
         if name.startswith(NOT_READ):
@@ -115,8 +115,8 @@ def test_every_truncated_file_is_reported_with_the_command_that_writes_it(comple
             path.write_bytes(content)
         expected = f"{path}: the file is damaged. Run 'catimage {command}' again."
         assert str(error.value) == expected, name
-        kinds.add(path.suffix)
-    assert kinds == {".parquet", ".json", ".skops", ".safetensors"}
+        suffixes.add(path.suffix)
+    assert suffixes == {".parquet", ".json", ".skops", ".safetensors"}
 
 
 def test_a_folder_whose_name_looks_like_a_partition_adds_no_column(complete, tmp_path):

@@ -158,7 +158,7 @@ def test_a_limit_of_the_size_of_files_is_reported(evaluated, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "text"),
     [
         (errno.EACCES, "permission denied. Change the permissions"),
         (errno.EPERM, "permission denied. Change the permissions"),
@@ -168,9 +168,9 @@ def test_a_limit_of_the_size_of_files_is_reported(evaluated, tmp_path):
         (errno.ENOTDIR, "a part of the path is a file, not a folder. Correct the path"),
     ],
 )
-def test_errors_that_the_user_can_fix_are_sentences_with_the_path(code, words):
+def test_errors_that_the_user_can_fix_are_sentences_with_the_path(code, text):
     error = OSError(code, os.strerror(code), "w/data/scores.parquet")
-    assert os_error_message(error).startswith(f"w/data/scores.parquet: {words}")
+    assert os_error_message(error).startswith(f"w/data/scores.parquet: {text}")
 
 
 def test_other_errors_are_not_hidden():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from math import inf
 from pathlib import Path
 
-from catimage.common.formatting import format_json
 from catimage.common.hashing import file_digest
 from catimage.data.dataset import Dataset
 from catimage.data.provenance import METRICS, Provenance
@@ -25,6 +23,7 @@ from catimage.evaluation.plateau.data import series_estimators
 from catimage.evaluation.plateau.document import PlateauInputs
 from catimage.evaluation.plots import deferral_table, draw_figures
 from catimage.evaluation.report import error_rows, render_report, report_prompts
+from catimage.evaluation.reports_folder import write_reports
 from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.evaluation.selection import selection_table
 from catimage.evaluation.summary import full_summary
@@ -39,7 +38,7 @@ from catimage.params import Params
 from catimage.pool.loading import load_pool
 from catimage.pool.step_groups import step_groups
 from catimage.router import Router
-from catimage.workspace import Workspace, replacing
+from catimage.workspace import Workspace
 
 
 def run(workspace: Workspace, params: Params, scores: Path | None = None) -> None:
@@ -71,18 +70,7 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     page = render_report(document, svg_by_name, error_rows(evaluation.results), prompts)
     tables = {"deferral": deferral_table(document), "selection": selection}
     reports = workspace.reports / "other" if scores else workspace.reports
-    with ExitStack() as stack:
-        metrics_file, plots_folder, report_file = (
-            stack.enter_context(replacing(reports / name))
-            for name in ("metrics.json", "plots", "report.html")
-        )
-        plots_folder.mkdir()
-        for name, table in tables.items():
-            table.to_csv(plots_folder / f"{name}.csv", index=False)
-        for name, svg in svg_by_name.items():
-            (plots_folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-        metrics_file.write_text(format_json(document), encoding="utf-8")
-        report_file.write_text(page, encoding="utf-8")
+    write_reports(reports, document, page, tables, svg_by_name)
     print(full_summary(document), flush=True)
 
 
