@@ -1,5 +1,6 @@
 import tracemalloc
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from catimage.data.score_rows import MIN_SLOTS, ScoreRows
 from catimage.errors import InputError
 
-PROMPTS, CANDIDATES = ["p0", "p1", "p2", "p3"], ["b", "a"]
+PROMPTS, CANDIDATES, PATH = ["p0", "p1", "p2", "p3"], ["b", "a"], Path("scores.csv")
 SCORES = st.dictionaries(
     st.tuples(
         st.sampled_from([*PROMPTS, "unknown"]),
@@ -41,7 +42,7 @@ def by_label(scores):
 
 
 def rows_of(scores):
-    return ScoreRows.select(table_of(scores), "q", PROMPTS, CANDIDATES)
+    return ScoreRows.select(table_of(scores), "q", PROMPTS, CANDIDATES, PATH)
 
 
 def cells():
@@ -105,10 +106,12 @@ def test_the_order_of_the_rows_does_not_matter(scores, random):
 
 def test_missing_labels_and_unknown_metrics_are_refused():
     table = table_of({("p0", "a", 0, "q"): 1.0})
-    with pytest.raises(InputError, match="1 prompts lack a score for at least one candidate"):
-        ScoreRows.select(table, "q", ["p0"], CANDIDATES).labels()
-    with pytest.raises(InputError, match=r"no score of the metric 'z'.*\['q'\]"):
-        ScoreRows.select(table, "z", ["p0"], CANDIDATES)
+    with pytest.raises(
+        InputError, match=r"scores\.csv: 1 prompts lack a score for at least one candidate"
+    ):
+        ScoreRows.select(table, "q", ["p0"], CANDIDATES, PATH).labels()
+    with pytest.raises(InputError, match=r"no score of the metric 'z'.*table: q\."):
+        ScoreRows.select(table, "z", ["p0"], CANDIDATES, PATH)
 
 
 def test_a_seed_per_image_gives_one_position_and_seeds_that_are_shared_give_one_each():
@@ -151,7 +154,7 @@ def test_memory_grows_with_the_scores_not_with_prompts_times_candidates_times_se
         }
     )
     tracemalloc.start()
-    rows = ScoreRows.select(table, "q", ids, CANDIDATES)
+    rows = ScoreRows.select(table, "q", ids, CANDIDATES, PATH)
     rows.labels(), rows.label_noise(), rows.by_seed()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

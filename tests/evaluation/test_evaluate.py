@@ -89,5 +89,5 @@ def test_a_dataset_without_a_candidate_of_the_router_is_refused(router, dataset)
 
 
 def test_an_empty_test_split_is_refused(router, dataset):
-    with pytest.raises(InputError, match="the test split is empty"):
+    with pytest.raises(InputError, match="no prompt is in the split test"):
         evaluate(router, dataset.split("train", "val"))

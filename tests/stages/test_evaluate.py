@@ -431,7 +431,7 @@ def test_an_empty_test_split_is_refused(imported, tmp_path):
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     write_table(prompts[prompts["split"] != "test"], workspace.prompts, PROMPTS)
     record_inputs(workspace)
-    with pytest.raises(InputError, match="test split is empty"):
+    with pytest.raises(InputError, match="no prompt is in the split test"):
         evaluate.run(workspace, imported[1])
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,18 @@ from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_refused, read
 from catimage.data.score_rows import ScoreRows
 from catimage.errors import InputError
 from catimage.workspace import Workspace
+
+
+class TablePaths(NamedTuple):
+    """The files of a dataset, for messages."""
+
+    prompts: Path = Path("data/prompts.parquet")
+    scores: Path = Path("data/scores.parquet")
+    candidates: Path = Path("data/candidates.parquet")
+
+
+WORKSPACE_PATHS = TablePaths()
+"""The files of a workspace, relative to it."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +58,15 @@ class Candidates:
         return len(self.names)
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame, unit: str) -> Candidates:
+    def from_table(
+        cls, table: pd.DataFrame, unit: str, path: Path = WORKSPACE_PATHS.candidates
+    ) -> Candidates:
         """Select the candidates that have a cost in ``unit``.
 
         Args:
             table: a table with the schema ``CANDIDATES``.
             unit: the unit of the costs.
+            path: the file of the table, for the message.
 
         Raises:
             InputError: no candidate has a cost in ``unit``.
@@ -58,8 +75,8 @@ class Candidates:
         if rows.empty:
             units = sorted(table["unit"].unique())
             raise InputError(
-                f"candidates: no cost in the unit {unit!r}. Set cost_unit in params.yaml to one of"
-                f" {units}."
+                f"{path}: no cost in the unit {unit!r}. Set cost_unit in params.yaml to one of"
+                f" {', '.join(units)}."
             )
         return cls(
             rows["candidate"].tolist(),
@@ -81,6 +98,7 @@ class Dataset:
         candidates: the candidates; every array has one column per candidate, in their order.
         lower_is_better: the names of the metrics whose low values are good.
         complete: if True, a missing label is an error; otherwise it is NaN.
+        paths: the files of the tables.
     """
 
     prompts: pd.DataFrame
@@ -88,6 +106,7 @@ class Dataset:
     candidates: Candidates
     lower_is_better: Collection[str] = field(default_factory=frozenset)
     complete: bool = True
+    paths: TablePaths = WORKSPACE_PATHS
 
     @classmethod
     def read(
@@ -99,7 +118,8 @@ class Dataset:
     ) -> Dataset:
         """Read the tables of prompts, scores and candidates of a workspace.
 
-        If images were refused, their labels are missing, and prompts without any image are omitted.
+        If a provider refused to generate images, their labels are missing, and prompts without any
+        image are omitted.
 
         Args:
             workspace: the workspace.
@@ -113,12 +133,13 @@ class Dataset:
         prompts = read_table(workspace.prompts, PROMPTS, "sample")
         scores = read_table(workspace.scores, SCORES, "label")
         table = read_table(workspace.candidates, CANDIDATES, "generate")
-        candidates = Candidates.from_table(table, unit)
+        candidates = Candidates.from_table(table, unit, workspace.candidates)
+        paths = TablePaths(workspace.prompts, workspace.scores, workspace.candidates)
         if len(read_refused(workspace.scores, "label")):
             complete = False
             scored = prompts["prompt_id"].isin(scores["prompt_id"].unique())
             prompts = prompts[scored].reset_index(drop=True)
-        return cls(prompts, scores, candidates, lower_is_better, complete)
+        return cls(prompts, scores, candidates, lower_is_better, complete, paths)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -147,8 +168,8 @@ class Dataset:
         subset = self.take(np.flatnonzero(self.prompts["split"].isin(names)))
         if not len(subset):
             raise InputError(
-                f"prompts: the {' and '.join(names)} split is empty. Add prompts: about"
-                " 100 are needed."
+                f"{self.paths.prompts}: no prompt is in the split{'s' * (len(names) > 1)}"
+                f" {', '.join(names)}. Add prompts: about 100 are needed."
             )
         return subset
 
@@ -171,7 +192,9 @@ class Dataset:
         Raises:
             InputError: no prompt of this dataset has a score by ``metric``.
         """
-        rows = ScoreRows.select(self.scores, metric, self.ids, self.candidates.names)
+        rows = ScoreRows.select(
+            self.scores, metric, self.ids, self.candidates.names, self.paths.scores
+        )
         return rows.negated() if metric in self.lower_is_better else rows
 
     def labels(self, metric: str) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ class ScoreRows:
         seed: the seed of the image, (n_scores,).
         value: the score, (n_scores,), never NaN.
         shape: the number of prompts and the number of candidates.
+        path: the file of the scores, for messages.
     """
 
     prompt: Ints
@@ -36,10 +38,16 @@ class ScoreRows:
     seed: Ints
     value: Floats
     shape: tuple[int, int]
+    path: Path
 
     @classmethod
     def select(
-        cls, scores: pd.DataFrame, metric: str, prompt_ids: Sequence[str], candidates: Sequence[str]
+        cls,
+        scores: pd.DataFrame,
+        metric: str,
+        prompt_ids: Sequence[str],
+        candidates: Sequence[str],
+        path: Path,
     ) -> ScoreRows:
         """Select the scores of one metric for some prompts and candidates.
 
@@ -48,6 +56,7 @@ class ScoreRows:
             metric: the name of the metric.
             prompt_ids: the ids of the prompts.
             candidates: the names of the candidates.
+            path: the file of the table, for messages.
 
         Raises:
             InputError: the table has no score by ``metric`` for these prompts and candidates.
@@ -60,12 +69,12 @@ class ScoreRows:
         if not len(kept):
             metrics = sorted(scores["metric"].unique())
             raise InputError(
-                f"scores: no score of the metric {metric!r} for these prompts. Use a metric of the"
-                f" table: {metrics}."
+                f"{path}: no score of the metric {metric!r} for these prompts. Use a metric of the"
+                f" table: {', '.join(metrics)}."
             )
         order = kept[np.lexsort((seed[kept], candidate[kept], prompt[kept]))]
         shape = len(prompt_ids), len(candidates)
-        return cls(prompt[order], candidate[order], seed[order], value[order], shape)
+        return cls(prompt[order], candidate[order], seed[order], value[order], shape, path)
 
     def negated(self) -> ScoreRows:
         """Return the scores with the opposite sign."""
@@ -88,7 +97,7 @@ class ScoreRows:
         if complete and not count.all():
             incomplete = int((count == 0).any(axis=1).sum())
             raise InputError(
-                f"scores: {incomplete} prompts lack a score for at least one candidate. Run"
+                f"{self.path}: {incomplete} prompts lack a score for at least one candidate. Run"
                 " 'catimage label' again, remove these prompts, or set validate.complete_labels to"
                 " false."
             )

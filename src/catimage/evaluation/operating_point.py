@@ -145,4 +145,5 @@ def _labels_if_any(test: Dataset, metric: str, candidates: list[str]) -> Floats:
     ids, scores = test.ids, test.scores
     if not ((scores["metric"] == metric) & scores["prompt_id"].isin(ids)).any():
         return np.full((len(test), len(candidates)), np.nan)
-    return ScoreRows.select(scores, metric, ids, candidates).labels(complete=False)
+    rows = ScoreRows.select(scores, metric, ids, candidates, test.paths.scores)
+    return rows.labels(complete=False)

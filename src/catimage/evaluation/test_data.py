@@ -192,4 +192,5 @@ def external_test_dataset(path: Path, router: Router, dataset: Dataset) -> Datas
         dataset.candidates,
         dataset.lower_is_better,
         dataset.complete,
+        dataset.paths._replace(prompts=path, scores=path),
     )
