@@ -157,8 +157,7 @@ class Labeller:
         """Compute scores, each float64 (n_images,), NaN if the reference image was refused."""
         values = {metric: np.full(len(images), np.nan) for metric in metrics}
         for rows, group in self._groups(keys, metrics):
-            selected = [images[row] for row in rows]
-            scores = self._score_rows(selected, keys.iloc[rows], group)
+            scores = self._score_rows([images[row] for row in rows], keys.iloc[rows], group)
             for metric in group:
                 values[metric][rows] = scores[metric]
         return values
