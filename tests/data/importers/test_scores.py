@@ -44,7 +44,8 @@ def test_the_tables_of_prompts_and_scores_have_their_schemas(write_csv):
     assert set(file.prompts["source"]) == {"scores.csv"}
     assert (file.candidates, file.metrics) == (["cheap", "expensive"], ["clip_score", "nima"])
     ids = file.prompts["prompt_id"].tolist()
-    values = ScoreRows.select(file.scores, "nima", ids, ["expensive", "cheap"]).by_seed()
+    rows = ScoreRows.select(file.scores, "nima", ids, ["expensive", "cheap"], file.path)
+    values = rows.by_seed()
     assert values.shape == (2, 2, 2)
     assert values[1, 0].tolist() == [0.714, 0.814]
 
