@@ -22,7 +22,7 @@ DEFAULT = (
 )
 """The benchmarks that run if no name is given."""
 ON_REQUEST = ("add_candidate", "certificate", "kills", "size")
-"""Benchmarks of accuracy, coverage, kills and large workspaces, which run only if they are named."""
+"""Benchmarks of accuracy, coverage, kills and large workspaces, which run only if named."""
 
 
 def main() -> None:

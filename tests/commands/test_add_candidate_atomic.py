@@ -206,7 +206,7 @@ def test_dvc_does_not_complete_an_interrupted_command(
 ) -> None:
     journal = workspace.root / transaction.JOURNAL
     journal.parent.mkdir(exist_ok=True)
-    journal.write_text('{"replace": [], "dvc_stages": []}')
+    journal.write_text('{"replace": [], "dvc_stages": ["train"]}')
     monkeypatch.setenv("DVC_STAGE", "sources")
     with pytest.raises(InputError, match=r"Run 'catimage sources' to complete it"):
         recovery.recover(workspace)

@@ -8,7 +8,13 @@ import pytest
 
 from catimage.common import replacement, transaction
 from catimage.common.replacement import remove_leftovers
-from catimage.common.transaction import JOURNAL, complete, is_pending, replacing_together
+from catimage.common.transaction import (
+    JOURNAL,
+    complete,
+    is_pending,
+    replacing_together,
+    written_together,
+)
 from catimage.errors import InputError
 from tests.common.kill_points import killed_before
 
@@ -148,3 +154,29 @@ def test_completion_waits_for_a_process_that_is_still_replacing(tmp_path: Path) 
         assert thread.is_alive() and not finished
     thread.join(10)
     assert finished == [False] and content(tmp_path) == NEW
+
+
+def test_files_that_a_block_writes_replace_their_targets_together(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    targets = [tmp_path / "data" / "table", tmp_path / "made" / "folder"]
+    with written_together(tmp_path, targets, [tmp_path / "params.yaml"]) as new:
+        new[targets[0]].write_text("written")
+        new[targets[1]].mkdir()
+        (new[targets[1]] / "file").write_text("written")
+        assert targets[0].read_text() == "" and (tmp_path / "params.yaml").exists()
+    assert targets[0].read_text() == (targets[1] / "file").read_text() == "written"
+    assert not (tmp_path / "params.yaml").exists()
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_an_error_in_a_block_that_writes_changes_nothing(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    target = tmp_path / "data" / "table"
+    with (
+        pytest.raises(OSError, match="full") as caught,
+        written_together(tmp_path, [target]) as new,
+    ):
+        new[target].write_text("a part")
+        raise OSError(28, "full", str(new[target]))
+    assert caught.value.filename == str(target)
+    assert content(tmp_path) == OLD

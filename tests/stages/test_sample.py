@@ -66,7 +66,7 @@ def test_the_same_parameters_give_the_same_files(clip, tmp_path):
     first, second = (
         {
             p.relative_to(tmp_path / n): p.read_bytes()
-            for p in (tmp_path / n).rglob("*")
+            for p in (tmp_path / n / "data").rglob("*")
             if p.is_file()
         }
         for n in ("one", "two")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from catimage.commands.import_common import (
     protection,
     replacement_error,
 )
+from catimage.common.transaction import written_together
 from catimage.data.importers.images import ImagesFile, parse_images, read_image
 from catimage.data.schema import CANDIDATES, IMAGES, PROMPTS, write_table
 from catimage.data.shards.lock import write_lock
@@ -31,7 +31,7 @@ from catimage.data.shards.store import digest_of, write_shard
 from catimage.errors import InputError
 from catimage.metrics.registry import declaration, required_metrics
 from catimage.params import Params, parse_params, save_params
-from catimage.workspace import Workspace, replacing
+from catimage.workspace import Workspace
 
 
 def run(
@@ -123,8 +123,14 @@ def _write(
     replace: bool,
 ) -> None:
     """Write all files, or none if an image is invalid or a file must not be replaced."""
-    with write_lock(workspace.images), ExitStack() as stack:
-        folder = stack.enter_context(replacing(workspace.images))
+    targets = (workspace.images, *tables, workspace.params)
+    outdated_files = (workspace.scores, workspace.reports / "validation.json")
+    with (
+        write_lock(workspace.images),
+        write_lock(workspace.scores),
+        written_together(workspace.root, targets, outdated_files) as new,
+    ):
+        folder = new[workspace.images]
         folder.mkdir()
         entries = _write_shards(reader, folder, shard_images)
         reason = "" if replace else protection(workspace)
@@ -132,10 +138,8 @@ def _write(
             raise replacement_error(workspace.images, reason)
         write_manifest(folder, entries)
         for path, (table, schema) in tables.items():
-            write_table(table, stack.enter_context(replacing(path)), schema)
-        save_params(tree, stack.enter_context(replacing(workspace.params)))
-    for outdated_file in (workspace.scores, workspace.reports / "validation.json"):
-        outdated_file.unlink(missing_ok=True)
+            write_table(table, new[path], schema)
+        save_params(tree, new[workspace.params])
 
 
 def _write_shards(reader: _ImageReader, folder: Path, shard_images: int) -> list[ShardEntry]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ from catimage.commands.import_common import (
     requested_value,
 )
 from catimage.common.hashing import file_digest
+from catimage.common.transaction import written_together
 from catimage.data.importers.costs import parse_costs
 from catimage.data.importers.scores import ScoresFile, parse_scores
 from catimage.data.provenance import PROMPTS_FILE, SCORES_FILE, Provenance
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, write_table
+from catimage.data.shards.lock import write_lock
 from catimage.params import Params, parse_params, save_params
-from catimage.workspace import Workspace, replacing
+from catimage.workspace import Workspace
 
 
 def run(
@@ -101,16 +102,14 @@ def _write(
         workspace.candidates: (candidates, CANDIDATES),
         workspace.scores: (file.scores, SCORES),
     }
-    check_replaceable(workspace, tables, replace)
-    inputs = Provenance(workspace).inputs(SCORES_FILE)
-    with ExitStack() as stack:
-        new_prompts = stack.enter_context(replacing(workspace.prompts))
-        write_table(prompts, new_prompts, PROMPTS)
-        new_candidates = stack.enter_context(replacing(workspace.candidates))
-        write_table(candidates, new_candidates, CANDIDATES)
-        inputs[PROMPTS_FILE] = file_digest(new_prompts)
-        new_scores = stack.enter_context(replacing(workspace.scores))
-        write_table(file.scores, new_scores, SCORES, inputs)
-        save_params(tree, stack.enter_context(replacing(workspace.params)))
+    targets = (*tables, workspace.params)
     outdated_report = workspace.reports / "validation.json"
-    outdated_report.unlink(missing_ok=True)
+    with write_lock(workspace.scores):
+        check_replaceable(workspace, tables, replace)
+        inputs = Provenance(workspace).inputs(SCORES_FILE)
+        with written_together(workspace.root, targets, [outdated_report]) as new:
+            write_table(prompts, new[workspace.prompts], PROMPTS)
+            write_table(candidates, new[workspace.candidates], CANDIDATES)
+            inputs[PROMPTS_FILE] = file_digest(new[workspace.prompts])
+            write_table(file.scores, new[workspace.scores], SCORES, inputs)
+            save_params(tree, new[workspace.params])

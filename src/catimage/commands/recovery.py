@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catimage.common.replacement import remove_leftovers
-from catimage.common.transaction import JOURNAL, complete, is_pending
+from catimage.common.transaction import JOURNAL, complete, is_pending, pending_dvc_stages
 from catimage.errors import InputError
 from catimage.workspace import Workspace
 
@@ -20,10 +20,10 @@ def recover(workspace: Workspace) -> None:
 
     Raises:
         InputError: the replacement cannot be completed; or DVC runs this command, and the
-            replacement changes files that DVC has already compared.
+            replacement includes a commit to DVC.
     """
     if is_pending(workspace.root):
-        if "DVC_STAGE" in os.environ:
+        if "DVC_STAGE" in os.environ and pending_dvc_stages(workspace.root):
             raise InputError(
                 f"{workspace.root / JOURNAL}: a command was interrupted while it replaced files."
                 " Run 'catimage sources' to complete it, then run 'dvc repro' again."

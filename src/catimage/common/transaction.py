@@ -80,9 +80,48 @@ def replacing_together(
         _finish(root, replacements)
 
 
+@contextmanager
+def written_together(
+    root: Path, targets: Sequence[Path], removed: Sequence[Path] = ()
+) -> Iterator[dict[Path, Path]]:
+    """Write several files and folders: all replace their targets if the ``with`` block succeeds.
+
+    Args:
+        root: the root of the workspace.
+        targets: the files and folders.
+        removed: files and folders that are removed at the same time.
+
+    Yields:
+        The temporary path to which the block writes the new version of each target.
+    """
+    new = {target: temporary_path(target) for target in targets}
+    for target, path in new.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove(path)
+    try:
+        yield new
+        outdated = dict.fromkeys(path for path in removed if path.exists())
+        with replacing_together(root, {**new, **outdated}):
+            pass
+    except OSError as error:
+        for target, path in new.items():  # the name that the user knows
+            if error.filename is None or str(error.filename).startswith(str(path)):
+                error.filename = str(target)
+        raise
+    finally:
+        if not is_pending(root):
+            for path in new.values():
+                remove(path)
+
+
 def is_pending(root: Path) -> bool:
     """Return whether a killed process, or one that still runs, has left a journal."""
     return (root / JOURNAL).exists()
+
+
+def pending_dvc_stages(root: Path) -> list[str]:
+    """Return the stages that :func:`complete` will commit to DVC."""
+    return _read_journal(root)[1] if is_pending(root) else []
 
 
 def complete(root: Path, commit: Callable[[Sequence[str]], None]) -> bool:
@@ -118,11 +157,13 @@ def _stage(target: Path, source: Path | None) -> _Replacement:
     """Move a new version to a temporary name beside its target."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = temporary_path(target)
-    remove(staged)
+    if source != staged:
+        remove(staged)
     if source is None:
         return _Replacement(target, staged, None)
     try:
-        shutil.move(source, staged)
+        if source != staged:
+            shutil.move(source, staged)
         sync(staged)
         return _Replacement(target, staged, _digest(staged))
     except BaseException:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 import pandas as pd
 
+from catimage.common.transaction import written_together
 from catimage.data.prompts.diversity import select_diverse
 from catimage.data.prompts.identity import prompt_id, required_splits, splits_of
 from catimage.data.prompts.sources import SourcePrompts, read_source
@@ -15,7 +15,7 @@ from catimage.encoders.embeddings import Embeddings
 from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.params import Params, SampleParams
-from catimage.workspace import Workspace, replacing
+from catimage.workspace import Workspace
 
 MIN_PROMPTS = 10
 """The minimum number of prompts that must be kept."""
@@ -113,7 +113,8 @@ def _write(workspace: Workspace, prompts: pd.DataFrame, embeddings: Embeddings) 
 
     The embeddings of other encoders are deleted, since they belong to the previous prompts.
     """
-    with ExitStack() as stack:
-        write_table(prompts, stack.enter_context(replacing(workspace.prompts)), PROMPTS)
-        folder = workspace.embeddings(embeddings.encoder)
-        embeddings.save(stack.enter_context(replacing(folder.parent)) / folder.name)
+    folder = workspace.embeddings(embeddings.encoder)
+    targets = (workspace.prompts, folder.parent)
+    with written_together(workspace.root, targets) as new:
+        write_table(prompts, new[workspace.prompts], PROMPTS)
+        embeddings.save(new[folder.parent] / folder.name)
