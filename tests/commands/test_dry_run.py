@@ -101,7 +101,7 @@ def test_no_problems_when_everything_is_available(mini):
 @pytest.mark.parametrize(
     ("sections", "problem"),
     [
-        ({"pool": "tinny"}, "pool 'tinny': there is no such pool in"),
+        ({"pool": "tinny"}, "pool: 'tinny' is not found in"),
         (
             {"label": {"metrics": ["clip_scor"]}},
             "unknown metric (did you mean 'clip_score'?)",

@@ -81,7 +81,7 @@ def test_missing_weights_are_reported_without_a_problem(miniature_pool: Path, tm
     shutil.copytree(miniature_pool.parent / "sd", tmp_path / "sd")
     (tmp_path / "sd" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     row, *_ = check_rows(_pool_file(tmp_path, {}), None)
-    assert row["weights"] == f"{tmp_path / 'sd'} has no unet/*.safetensors"
+    assert row["weights"] == f"unet/*.safetensors not found in {tmp_path / 'sd'}"
     hub_settings = {
         "weights": "someone/model",
         "revision": "0" * 40,

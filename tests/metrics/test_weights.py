@@ -135,7 +135,7 @@ def test_a_missing_location_of_weights_is_refused(tmp_path: Path):
         weights_file(MetricContext(), "mini", "head.pth")
     with pytest.raises(
         InputError,
-        match=r"label.weights.mini: no such folder .*absent\. Put the weights there or",
+        match=r"label.weights.mini: the folder .*absent is not found\. Put the weights there or",
     ):
         weights_folder(_context(str(tmp_path / "absent")), "mini", ["*.json"])
     with pytest.raises(InputError, match=r"label.weights.mini: .*head\.pth is not found"):

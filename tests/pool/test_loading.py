@@ -21,10 +21,10 @@ def test_a_pool_of_the_workspace_takes_precedence(tmp_path: Path):
 def test_the_message_for_an_unknown_name_lists_the_pools(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("")
     with pytest.raises(
-        InputError, match=r"'tinny': there is no such pool .*did you mean 'tiny'.*mine, .*tiny"
+        InputError, match=r"pool: 'tinny' is not found in .*did you mean 'tiny'.*mine, .*tiny"
     ):
         load_pool("tinny", tmp_path)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="the pool file is not found"):
         load_pool(str(tmp_path / "absent.yaml"))
 
 

@@ -162,13 +162,13 @@ def _source(
         )
     if not Path(source.weights).is_dir() and source.revision is None:
         raise InputError(
-            f"{_key(name)}: no such folder {source.weights}. Put the weights there or, for a hub"
-            " id, add its 'revision'."
+            f"{_key(name)}: the folder {source.weights} is not found. Put the weights there or,"
+            " for a hub id, add its 'revision'."
         )
     if not Path(source.weights).is_dir() and not is_hub_id(source.weights):
         raise InputError(
-            f"{_key(name)}: there is no folder {source.weights}, and it is not a hub id, which has"
-            " the form OWNER/NAME. Correct the path, or put the weights there."
+            f"{_key(name)}: the folder {source.weights} is not found, and it is not a hub id,"
+            " which has the form OWNER/NAME. Correct the path, or put the weights there."
         )
     return source
 

@@ -63,7 +63,7 @@ def find_pool_file(name_or_file: str, workspace_pools: Path | None) -> Path:
         path = Path(name_or_file)
         if not path.is_file():
             raise InputError(
-                f"pool {name_or_file!r}: there is no such file. Correct the path, or give the name"
+                f"{name_or_file}: the pool file is not found. Correct the path, or give the name"
                 " of a pool."
             )
         return path
@@ -74,7 +74,7 @@ def find_pool_file(name_or_file: str, workspace_pools: Path | None) -> Path:
             return path
     names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     raise InputError(
-        f"pool {name_or_file!r}: there is no such pool in {' or '.join(map(str, folders))}"
+        f"pool: {name_or_file!r} is not found in {' or '.join(map(str, folders))}"
         f"{nearest(name_or_file, names)}. Use one of {', '.join(names)}, or the"
         " path of a pool file."
     )

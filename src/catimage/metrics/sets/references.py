@@ -44,10 +44,10 @@ def list_images(folder: Path) -> list[Path]:
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(files) < 2:
-        problem = "the folder has fewer than two images" if folder.is_dir() else "no such folder"
+        problem = "has fewer than two images" if folder.is_dir() else "is not found"
         raise InputError(
-            f"evaluate.reference_images: {folder}: {problem}. Set it to a folder of real images"
-            f" ({', '.join(SUFFIXES)})."
+            f"evaluate.reference_images: the folder {folder} {problem}. Set it to a folder of"
+            f" real images ({', '.join(SUFFIXES)})."
         )
     return files
 

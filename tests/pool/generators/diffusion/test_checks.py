@@ -80,7 +80,7 @@ UNSUPPORTED_SETTINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "missing folder of a part": (
         "sd",
         {"parts": {"unet": {"weights": "nowhere"}}},
-        r"parts\.unet\.weights: there is no folder .*nowhere",
+        r"parts\.unet\.weights: the folder .*nowhere is not found",
     ),
 }
 

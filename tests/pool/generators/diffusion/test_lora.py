@@ -165,7 +165,7 @@ def test_generators_with_the_same_adapter_share_the_changed_parts(
     assert not any(part is two.unet for part in cache.memory.parts.values())
 
 
-def test_modules_have_no_layers_of_the_adapter_after_its_weights_are_added(
+def test_modules_have_no_layers_of_the_adapter_after_it_is_fused(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     lora = {"weights": str(adapter("sd", text=True))}
@@ -218,7 +218,7 @@ def test_adapters_with_the_tensor_names_of_kohyas_scripts_are_supported(
     assert np.abs(images - _images(cache, "plain")).max() > 1
 
 
-def test_an_adapter_is_added_in_half_precision(
+def test_an_adapter_is_fused_in_half_precision(
     architecture_weights: Weights, adapter: Callable[..., Path], tmp_path: Path
 ):
     base = {**_base(architecture_weights, "sdxl"), "dtype": "bfloat16"}
@@ -272,7 +272,7 @@ def test_facts_contain_the_revision_of_the_adapter_and_missing_files(
         kind_of(pool.generators[name], tmp_path).facts() for name in ("present", "absent", "hub")
     )
     assert " lora=" in present.revision and present.missing == ""
-    assert absent.missing == f"{tmp_path} has no no.safetensors"
+    assert absent.missing == f"no.safetensors not found in {tmp_path}"
     assert (
         hub.revision.endswith(" lora=0123456789ab") and hub.missing == "lora not in the hub's cache"
     )
@@ -348,17 +348,17 @@ INVALID_ADAPTERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] =
     "no folder": (
         lambda _: None,
         {"weights": "nowhere"},
-        r"\.lora\.weights: there is no folder .*nowhere\. Put the weights there or",
+        r"\.lora\.weights: the folder .*nowhere is not found\. Put the weights there or",
     ),
     "no file": (
         lambda _: None,
         {"file": "other.safetensors"},
-        r"\.lora\.file: there is no file .*other\.safetensors",
+        r"\.lora\.file: the file .*other\.safetensors is not found",
     ),
     "a pickle instead of a safetensors file": (
         _rename_to_pickle,
         {},
-        r"\.lora\.file: there is no file .*pytorch_lora_weights\.safetensors",
+        r"\.lora\.file: the file .*pytorch_lora_weights\.safetensors is not found",
     ),
     "a pickle named in the pool": (
         _rename_to_pickle,
@@ -440,7 +440,7 @@ def test_an_adapter_with_infinite_weights_is_refused(
         "cpu",
     )
     with pytest.raises(
-        InputError, match=r"\.lora: .*safetensors cannot be added in float32 \(NaNs? detected"
+        InputError, match=r"\.lora: .*safetensors cannot be fused in float32 \(NaNs? detected"
     ):
         cache.get("adapted")
 

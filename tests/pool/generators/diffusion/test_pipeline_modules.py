@@ -119,7 +119,7 @@ def test_a_checker_without_weights_on_this_machine_is_missing_and_no_problem(tmp
     pool = _write_pool(tmp_path)
     row, *_ = check_rows(str(pool.file), None)
     assert row["problem"] == "" and row["cost"] > 0
-    assert row["weights"] == f"{tmp_path / 'sd'} has no safety_checker/*.safetensors"
+    assert row["weights"] == f"safety_checker/*.safetensors not found in {tmp_path / 'sd'}"
     with pytest.raises(InputError, match=r"no safetensors file in .*safety_checker\. Put"):
         GeneratorCache(pool, "cpu").prepare()
 

@@ -33,7 +33,7 @@ def test_a_missing_folder_is_reported_with_file_and_key(tmp_path: Path):
     with pytest.raises(
         InputError,
         match=(
-            r"pool\.yaml: generators\.mini\.weights: there is no folder .*sd\. Put the weights"
+            r"pool\.yaml: generators\.mini\.weights: the folder .*sd is not found\. Put the weights"
             r" there or"
         ),
     ):
@@ -118,7 +118,7 @@ def test_a_missing_folder_with_a_revision_is_not_taken_for_a_hub_id(
     kind = kind_of(pool.generators["mini"], pool.folder)
     problem = check_rows(str(pool.file), None)[0]["problem"]
     for message in (problem, _error(kind.identity), _error(lambda: kind.prepare([], "cpu"))):
-        assert message.startswith(f"{pool.file}: generators.mini.{key}: there is no folder ")
+        assert message.startswith(f"{pool.file}: generators.mini.{key}: the folder ")
         assert "is not a hub id, which has the form OWNER/NAME" in message
 
 

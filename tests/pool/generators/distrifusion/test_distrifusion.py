@@ -182,14 +182,17 @@ def test_missing_files_are_reported_before_loading(tmp_path: Path, weights: Path
     with pytest.raises(
         InputError,
         match=(
-            r"there is no file .*python\. Create the environment of distrifuser with: uv venv .*"
+            r"the file .*python is not found\. Create the environment of distrifuser with: uv venv"
+            r" .*"
             r" distrifuser=="
         ),
     ):
         kind_of(spec, tmp_path).prepare(pool.candidates, "cuda")
     write_interpreter(tmp_path)
     kind_of(spec, tmp_path).prepare(pool.candidates, "cuda")
-    with pytest.raises(InputError, match=r"weights: there is no folder .*add its 'revision'"):
+    with pytest.raises(
+        InputError, match=r"weights: the folder .* is not found.*add its 'revision'"
+    ):
         kind_of(save_pool(tmp_path, tmp_path / "nowhere").generators["d"], tmp_path).prepare(
             pool.candidates, "cuda"
         )

@@ -238,7 +238,7 @@ def test_missing_packages_and_files_are_reported(tmp_path: Path, text_encoder: P
     with pytest.raises(
         InputError,
         match=(
-            r"weights: there is no folder .*infinity\. Put the weights there or, for a hub id,"
+            r"weights: the folder .*infinity is not found\. Put the weights there or, for a hub id,"
             r" add its 'revision'"
         ),
     ):

@@ -109,7 +109,7 @@ def _missing_weights(spec: DiffusersSpec, folder: Path, meta: MetaPipeline) -> I
         patterns = [f"{part}/*.safetensors" for part in own_parts] if not name else [_glob(source)]
         absent = [pattern for pattern in patterns if not any(root.glob(pattern))]
         if absent:
-            yield f"{root} has no {', '.join(absent)}"
+            yield f"{', '.join(absent)} not found in {root}"
 
 
 def _glob(source: AnySource) -> str:

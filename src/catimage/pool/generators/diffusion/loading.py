@@ -26,7 +26,7 @@ from catimage.pool.generators.diffusion.classes import (
     part_class,
     used_parts,
 )
-from catimage.pool.generators.diffusion.lora import add_lora, lora_parts
+from catimage.pool.generators.diffusion.lora import fuse_lora, lora_parts
 from catimage.pool.generators.diffusion.sampling import default_scheduler
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
 from catimage.pool.generators.diffusion.weights import lora_file, part_files, weights_folder
@@ -115,7 +115,7 @@ def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> An
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     if spec.lora and not shared.keys() & lora_parts(spec, folder):
-        add_lora(spec, folder, pipeline)
+        fuse_lora(spec, folder, pipeline)
     for name, key in keys.items():
         memory.parts[key] = _channels_last(name, getattr(pipeline, name))
     return pipeline

@@ -64,22 +64,22 @@ def _tensor_names(spec: DiffusersSpec, file: Path) -> list[str]:
     return names
 
 
-def add_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> None:
-    """Add the adapter's weights to those of ``pipeline``.
+def fuse_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> None:
+    """Fuse the adapter with the weights of ``pipeline``.
 
     The adapter's layers are removed afterwards, so generation takes as long as without an adapter.
 
     Raises:
-        InputError: the adapter does not fit the pipeline, or the sum of the weights is not finite.
+        InputError: the adapter does not fit the pipeline, or the fused weights are not finite.
     """
     parts, file = attach_lora(spec, folder, pipeline), lora_file(spec, folder)
     scale = spec.lora.scale if spec.lora else 0.0
     try:
         pipeline.fuse_lora(components=parts, lora_scale=scale, safe_fusing=True)
-    except ValueError as error:  # the sum is not finite in this dtype
+    except ValueError as error:  # the fused weights are not finite in this dtype
         raise spec.error(
             "lora",
-            f"{file} cannot be added in {spec.dtype} ({_relevant_line(error)}). Set another dtype"
+            f"{file} cannot be fused in {spec.dtype} ({_relevant_line(error)}). Set another dtype"
             " or a smaller scale.",
         ) from error
     pipeline.unload_lora_weights()

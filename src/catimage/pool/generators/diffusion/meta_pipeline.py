@@ -80,7 +80,7 @@ def configuration_folder(spec: DiffusersSpec, folder: Path) -> Path:
     if not (path / "model_index.json").is_file():
         raise spec.error(
             "configuration",
-            f"there is no file {path / 'model_index.json'}. Correct the path, or remove"
+            f"the file {path / 'model_index.json'} is not found. Correct the path, or remove"
             " 'configuration'.",
         )
     return path

@@ -31,14 +31,14 @@ def local_folder(spec: DiffusersSpec, key: str, source: AnySource, folder: Path)
     if source.revision is None:
         raise spec.error(
             key,
-            f"there is no folder {path}. Put the weights there or, for a hub id, add its"
+            f"the folder {path} is not found. Put the weights there or, for a hub id, add its"
             " 'revision'.",
         )
     if not is_hub_id(source.weights):
         raise spec.error(
             key,
-            f"there is no folder {path}, and {source.weights!r} is not a hub id, which has the form"
-            " OWNER/NAME. Correct the path, or put the weights there.",
+            f"the folder {path} is not found, and {source.weights!r} is not a hub id, which has the"
+            " form OWNER/NAME. Correct the path, or put the weights there.",
         )
     return None
 

@@ -138,7 +138,9 @@ def safetensors_file(
         return download_file(spec, f"{key}.weights", source, name)
     path = local / subfolder / file
     if not path.is_file():
-        raise spec.error(f"{key}.file", f"there is no file {path}. Correct 'file' or 'subfolder'.")
+        raise spec.error(
+            f"{key}.file", f"the file {path} is not found. Correct 'file' or 'subfolder'."
+        )
     return path
 
 

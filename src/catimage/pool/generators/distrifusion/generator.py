@@ -159,7 +159,8 @@ def interpreter(spec: DistrifusionSpec, folder: Path) -> Path:
         commands = f"uv venv --python 3.11 {home} && uv pip install --python {path} {REQUIREMENTS}"
         raise spec.error(
             "python",
-            f"there is no file {path}. Create the environment of distrifuser with: {commands}.",
+            f"the file {path} is not found. Create the environment of distrifuser with:"
+            f" {commands}.",
         )
     return path
 
@@ -188,14 +189,14 @@ def _download_weights(spec: DistrifusionSpec, path: Path) -> Path:
     if spec.revision is None:
         raise spec.error(
             "weights",
-            f"there is no folder {path}. Put the weights there or, for a hub id, add its"
+            f"the folder {path} is not found. Put the weights there or, for a hub id, add its"
             " 'revision'.",
         )
     if not is_hub_id(spec.weights):
         raise spec.error(
             "weights",
-            f"there is no folder {path}, and {spec.weights!r} is not a hub id, which has the form"
-            " OWNER/NAME. Correct the path, or put the weights there.",
+            f"the folder {path} is not found, and {spec.weights!r} is not a hub id, which has the"
+            " form OWNER/NAME. Correct the path, or put the weights there.",
         )
     from huggingface_hub import snapshot_download
 

@@ -120,14 +120,15 @@ def _hub_revision(spec: InfinitySpec, folder: Path, key: str, revision_key: str)
     if revision is None:
         raise spec.error(
             key,
-            f"there is no folder {folder / getattr(spec, key)}. Put the weights there or, for a hub"
-            f" id, add its {revision_key!r}.",
+            f"the folder {folder / getattr(spec, key)} is not found. Put the weights there or,"
+            f" for a hub id, add its {revision_key!r}.",
         )
     if not is_hub_id(getattr(spec, key)):
         raise spec.error(
             key,
-            f"there is no folder {folder / getattr(spec, key)}, and {getattr(spec, key)!r} is not a"
-            " hub id, which has the form OWNER/NAME. Correct the path, or put the weights there.",
+            f"the folder {folder / getattr(spec, key)} is not found, and {getattr(spec, key)!r} is"
+            " not a hub id, which has the form OWNER/NAME. Correct the path, or put the weights"
+            " there.",
         )
     return revision
 
