@@ -111,3 +111,10 @@ def test_a_file_that_is_not_text_is_refused(path):
 def test_an_empty_file_is_an_empty_tree(path):
     path.write_text("")
     assert read_tree(path) == {}
+
+
+def test_a_folder_with_the_name_of_the_file_is_refused(tmp_path):
+    (tmp_path / "params.yaml").mkdir()
+    message = r"params\.yaml: is a folder, not a file\. Rename or remove it"
+    with pytest.raises(InputError, match=message):
+        load_params(tmp_path / "params.yaml")
