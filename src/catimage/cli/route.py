@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,43 +20,51 @@ from catimage.cli.options import (
     whole_number,
 )
 
+if TYPE_CHECKING:
+    from catimage.router import Decision, Router
+
+PromptsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PROMPT]...",
+        help="Prompts; - for one per line of standard input, as without prompts and --file.",
+    ),
+]
+FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PROMPTS",
+        help="File with one prompt per line, or a csv, tsv, jsonl, json or parquet file with the"
+        " column prompt; - for standard input.",
+    ),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COST", help="The largest mean cost per image, in the cost unit of the router."
+    ),
+]
+LambdaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lambda", metavar="LAMBDA", help="The weight of cost, in quality per unit of cost."
+    ),
+]
+SeedOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Make the decisions repeatable; without it, they may be random."
+    ),
+]
+
 
 def route(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PROMPT]...",
-            help="Prompts; - for one per line of standard input, as without prompts and --file.",
-        ),
-    ] = None,
+    prompts: PromptsArgument = None,
     workspace: WorkspaceOption = Path(),
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PROMPTS",
-            help="File with one prompt per line, or a csv, tsv, jsonl, json or parquet file with"
-            " the column prompt; - for standard input.",
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COST",
-            help="The largest mean cost per image, in the cost unit of the router.",
-        ),
-    ] = None,
-    lam: Annotated[
-        str | None,
-        typer.Option(
-            "--lambda", metavar="LAMBDA", help="The weight of cost, in quality per unit of cost."
-        ),
-    ] = None,
-    seed: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N", help="Make the decisions repeatable; without it, they may be random."
-        ),
-    ] = None,
+    file: FileOption = None,
+    budget: BudgetOption = None,
+    lam: LambdaOption = None,
+    seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the candidate that the router chooses for each prompt."""
@@ -70,8 +78,12 @@ def route(
     check_router(opened)
     texts = [decoded(f"prompt {i + 1}", prompt) for i, prompt in enumerate(prompts or [])]
     texts = read_prompts(texts, file)
-    router = Router.load(open_workspace(workspace).router)
+    router = Router.load(opened.router)
     decisions = router.route(texts, *limits, number)
+    _print_decisions(decisions, router, as_json)
+
+
+def _print_decisions(decisions: list[Decision], router: Router, as_json: bool) -> None:
     if as_json:
         rows = [dataclasses.asdict(decision) for decision in decisions]
         for row in rows:
