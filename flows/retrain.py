@@ -149,7 +149,7 @@ def retrain(
 
     Args:
         workspace: the folder of ``dvc.yaml`` and ``params.yaml``.
-        timeout_hours: the longest time of tasks, by stage; :data:`TIMEOUT_HOURS` for the others.
+        timeout_hours: the longest time of tasks, by stage; default: :data:`TIMEOUT_HOURS`.
 
     Returns:
         The summary of the run, or a Failed state with the reason of the first failed task.
@@ -174,10 +174,9 @@ def retrain(
         state = run(stage, workspace, hours[stage], return_state=True)
         if not state.is_completed():
             return Failed(message=state.message)
-    run_register = register.with_options(
-        task_run_name="register", timeout_seconds=hours["register"] * 3600
-    )
-    registration = run_register(workspace, return_state=True)
+    limit = hours["register"] * 3600
+    registering = register.with_options(task_run_name="register", timeout_seconds=limit)
+    registration = registering(workspace, return_state=True)
     if not registration.is_completed():
         return Failed(message=registration.message)
     registered = registration.result()

@@ -53,8 +53,8 @@ def load_workspace(workspace: Path, settings: list[str] | None) -> tuple[Workspa
 
     check_folder(workspace)
     texts = None if settings is None else [decoded("--set", setting) for setting in settings]
-    opened = open_workspace(workspace)
-    return opened, load_params(workspace / "params.yaml", texts)
+    paths = open_workspace(workspace)
+    return paths, load_params(workspace / "params.yaml", texts)
 
 
 def open_workspace(folder: Path) -> Workspace:

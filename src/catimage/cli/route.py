@@ -74,11 +74,11 @@ def route(
     limits = finite_number("--lambda", lam), finite_number("--budget", budget)
     number = whole_number("--seed", seed)
     check_folder(workspace)
-    opened = open_workspace(workspace)
-    check_router(opened)
+    paths = open_workspace(workspace)
+    check_router(paths)
     texts = [decoded(f"prompt {i + 1}", prompt) for i, prompt in enumerate(prompts or [])]
     texts = read_prompts(texts, file)
-    router = Router.load(opened.router)
+    router = Router.load(paths.router)
     decisions = router.route(texts, *limits, number)
     _print_decisions(decisions, router, as_json)
 
