@@ -38,12 +38,12 @@ def label_counts(
     groups = scores[scores["candidate"].isin(candidates)].groupby(["prompt_id", "metric"])
     counts = groups["candidate"].agg(candidates="nunique", scores="size")
     labels = counts.reindex(pairs, fill_value=0).reset_index()
-    images, whole = _refused_counts(refused, n_seeds, pairs)
+    images, without_images = _refused_counts(refused, n_seeds, pairs)
     if needed_metrics is None:
-        labels["candidates_needed"] = len(candidates) - whole
+        labels["candidates_needed"] = len(candidates) - without_images
         labels["scores_needed"] = len(candidates) * n_seeds - images
     else:
-        is_needed = labels["metric"].isin(list(needed_metrics)) & (whole < len(candidates))
+        is_needed = labels["metric"].isin(list(needed_metrics)) & (without_images < len(candidates))
         labels["candidates_needed"] = labels["scores_needed"] = is_needed.astype("int64")
     return labels
 
@@ -62,8 +62,8 @@ def _refused_counts(
     per_candidate = pd.concat(tables).groupby(["prompt_id", "metric", "candidate"]).size()
     by_prompt = per_candidate.groupby(level=["prompt_id", "metric"])
     without_image = (per_candidate >= n_seeds).groupby(level=["prompt_id", "metric"])
-    images, whole = by_prompt.sum(), without_image.sum()
-    return _in_order(images, pairs), _in_order(whole, pairs)
+    images, without_images = by_prompt.sum(), without_image.sum()
+    return _in_order(images, pairs), _in_order(without_images, pairs)
 
 
 def _in_order(counts: pd.Series, pairs: pd.MultiIndex) -> NDArray[np.int64]:

@@ -128,12 +128,8 @@ class DistrifusionGenerator:
             ) from error
         if line is None:
             self._lines.put(None)  # for the next call
-            code = self._process.wait()
-            raise self._error(
-                f"exited at {description} (exit code {code}; the end of its log:"
-                f" {self._end_of_log()})",
-                "Run the command again",
-            )
+            end = f"exit code {self._process.wait()}; the end of its log: {self._end_of_log()}"
+            raise self._error(f"exited at {description} ({end})", "Run the command again")
         response: dict[str, Any] = json.loads(line)
         return response
 
