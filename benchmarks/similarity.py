@@ -1,4 +1,4 @@
-"""Time of selecting dissimilar prompts among 100,000 embeddings of width 512, compared with a
+"""Time of selecting dissimilar prompts among 100,000 512-dimensional embeddings, compared with a
 greedy loop and with the radius neighbors of scikit-learn.
 """
 
@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from benchmarks.measure import Row, peak_gigabytes, seconds
 from catimage.data.prompts.diversity import select_diverse
 
-N, WIDTH, THRESHOLD = 100_000, 512, 0.75
+N, DIMENSION, MAX_SIMILARITY = 100_000, 512, 0.75
 N_COMPARED = 8_000
 """Number of embeddings for the comparison; it is small because the time of the alternatives is
 quadratic.
@@ -18,12 +18,12 @@ quadratic.
 
 
 def embeddings(n: int) -> np.ndarray:
-    """Return unit vectors (n, WIDTH), of which one fifth are similar to another vector.
+    """Return unit vectors (n, DIMENSION), of which one fifth are similar to another vector.
 
     The data are a slow case, because most vectors are selected.
     """
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(n, WIDTH)).astype(np.float32)
+    vectors = rng.normal(size=(n, DIMENSION)).astype(np.float32)
     vectors[n * 4 // 5 :] = vectors[: n - n * 4 // 5] + 0.3 * vectors[n * 4 // 5 :]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
@@ -34,7 +34,7 @@ def greedy_loop(vectors: np.ndarray) -> list[int]:
     kept: list[int] = []
     kept_vectors = np.empty_like(vectors)
     for i, vector in enumerate(vectors):
-        if not kept or (kept_vectors[: len(kept)] @ vector).max() < THRESHOLD:
+        if not kept or (kept_vectors[: len(kept)] @ vector).max() < MAX_SIMILARITY:
             kept_vectors[len(kept)] = vector
             kept.append(i)
     return kept
@@ -43,7 +43,7 @@ def greedy_loop(vectors: np.ndarray) -> list[int]:
 def radius_neighbors(vectors: np.ndarray) -> list[int]:
     """Return the same rows as :func:`greedy_loop`, computed from the radius neighbors."""
     neighbors = (
-        NearestNeighbors(radius=1 - THRESHOLD, metric="cosine")
+        NearestNeighbors(radius=1 - MAX_SIMILARITY, metric="cosine")
         .fit(vectors)
         .radius_neighbors(vectors, return_distance=False)
     )
@@ -56,18 +56,18 @@ def radius_neighbors(vectors: np.ndarray) -> list[int]:
 def rows() -> list[Row]:
     """Return one row for all embeddings, and one row per alternative."""
     subset = embeddings(N_COMPARED)
-    expected = select_diverse(subset, THRESHOLD).tolist()
+    expected = select_diverse(subset, MAX_SIMILARITY).tolist()
     assert expected == greedy_loop(subset) == radius_neighbors(subset)
-    select_time = seconds(lambda: select_diverse(subset, THRESHOLD), repeats=1)
+    select_time = seconds(lambda: select_diverse(subset, MAX_SIMILARITY), repeats=1)
     loop_time = seconds(lambda: greedy_loop(subset), repeats=1)
     sklearn_time = seconds(lambda: radius_neighbors(subset), repeats=1)
     vectors = embeddings(N)
-    total = seconds(lambda: select_diverse(vectors, THRESHOLD), repeats=1)
-    title = f"similarity sampling, {N_COMPARED:,} x {WIDTH}"
+    total = seconds(lambda: select_diverse(vectors, MAX_SIMILARITY), repeats=1)
+    title = f"similarity sampling, {N_COMPARED:,} x {DIMENSION}"
     time = f"{select_time:.2f} s"
     return [
         Row(
-            f"similarity sampling, {N:,} x {WIDTH}",
+            f"similarity sampling, {N:,} x {DIMENSION}",
             f"{total:.1f} s, {peak_gigabytes():.1f} GB",
             target="60 s, 4 GB",
         ),

@@ -49,7 +49,7 @@ def test_the_cost_of_the_transformer_grows_with_the_number_of_tokens():
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
-        # three networks of 8 hidden units, embeddings of width 128, and two candidates
+        # three networks of 8 hidden units, 128-dimensional embeddings, and two candidates
         ("mlp", {"hidden_layer_sizes": 8, "n_estimators": 3, "max_iter": 1}, 24 * 128 + 24 * 2),
         ("clusters", {"n_clusters": 3}, 3 * 128),
     ],
@@ -63,7 +63,7 @@ def test_multiply_adds_of_each_regressor(name, settings, expected):
 def test_a_fine_tuned_encoder_counts_as_a_text_encoder():
     frozen = decision_tflops(fitted("knn"), "a red moon")["text_encoder"]
     tuned = decision_tflops(fitted("finetuned", max_iter=0), "a red moon")
-    # the head: two operations per multiply-add, an embedding of width 128, and two candidates
+    # the head: two operations per multiply-add, a 128-dimensional embedding, and two candidates
     assert tuned == {"text_encoder": pytest.approx(frozen + 2 * 128 * 2 / 1e12), "estimator": 0.0}
 
 
@@ -78,7 +78,7 @@ def test_composite_estimators_count_the_sum_of_the_multiply_adds_of_all_parts():
     width = 128 + features.transformer_list[1][1].directions_.shape[1]
     assert kernel.components_.shape == (20, width)
     # "one" has three outputs (the mean and two differences) and 25 features: five of TF-IDF, and 20
-    # of the kernel. "two" (knn) compares 20 training prompts of width 128.
+    # of the kernel. "two" (knn) compares 20 training prompts with 128-dimensional embeddings.
     kernel_products = 20 * width + 20 * 20 + features.transformer_list[1][1].directions_.size
     expected = 3 * (5 + 20) + kernel_products + 20 * 128
     assert multiply_adds(stack, PROMPTS[:1]) == expected

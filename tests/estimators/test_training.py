@@ -2,25 +2,25 @@ import numpy as np
 import pytest
 import torch
 
-from catimage.estimators.training import Schedule, label_loss, scale_labels, train
+from catimage.estimators.training import TrainingSettings, label_loss, scale_labels, train
 
 
-@pytest.mark.parametrize("kind", ["cross_entropy", "squared_error"])
-def test_the_loss_is_summed_over_candidates_averaged_over_prompts_and_ignores_missing_labels(kind):
+@pytest.mark.parametrize("name", ["cross_entropy", "squared_error"])
+def test_the_loss_is_summed_over_candidates_averaged_over_prompts_and_ignores_missing_labels(name):
     rng = np.random.default_rng(0)
     logits, target = rng.normal(size=(5, 3)), rng.random((5, 3))
     p = 1 / (1 + np.exp(-logits))
     losses = (
         (p - target) ** 2
-        if kind == "squared_error"
+        if name == "squared_error"
         else -target * np.log(p) - (1 - target) * np.log(1 - p)
     )
-    assert float(label_loss(torch.tensor(logits), target, kind)) == pytest.approx(
+    assert float(label_loss(torch.tensor(logits), target, name)) == pytest.approx(
         losses.sum(1).mean(), rel=1e-5
     )
     target[rng.random(target.shape) < 0.4] = np.nan
     logits_with_gradient = torch.tensor(logits, requires_grad=True)
-    loss = label_loss(logits_with_gradient, target, kind)
+    loss = label_loss(logits_with_gradient, target, name)
     assert loss.item() == pytest.approx(
         np.where(np.isnan(target), 0, losses).sum(1).mean(), rel=1e-5
     )
@@ -52,7 +52,7 @@ def test_the_best_epoch_is_restored_after_n_iter_no_change_epochs_without_improv
         torch.optim.SGD(net.parameters(), lr=1.0),
         loss,
         100,
-        Schedule(1000, 50, 4, 0.1),
+        TrainingSettings(1000, 50, 4, 0.1),
         np.random.default_rng(0),
     )
     assert (result.validation_loss, float(net.weight), result.n_iter) == (0.0, 3.0, 7)

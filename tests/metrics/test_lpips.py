@@ -117,6 +117,6 @@ def test_missing_weights_and_the_weights_of_another_model_are_refused(folder: Pa
 
 def test_a_reference_of_another_size_is_refused(metric: Lpips):
     with pytest.raises(
-        InputError, match="'lpips': the image has 64x64 pixels and its reference has 80x64"
+        InputError, match="lpips: the image has 64x64 pixels and its reference has 80x64"
     ):
         _score(metric, np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 64, 80, 3), np.uint8))

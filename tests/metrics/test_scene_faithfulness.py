@@ -75,8 +75,8 @@ def test_prompts_without_a_scene_and_images_of_another_size_are_refused():
     metric = SceneFaithfulness()
     with pytest.raises(
         InputError,
-        match=r"'a cat' is not a caption of the scene grammar\. Remove the metric",
+        match=r"label\.metrics: .* captions of the scene grammar, and 'a cat' is not one\. Remove",
     ):
         metric.score(np.zeros((1, 64, 64, 3), np.uint8), ["a cat"])
-    with pytest.raises(InputError, match="the images have 32x32 pixels, not 64x64"):
+    with pytest.raises(InputError, match="needs images of 64x64 pixels, not of 32x32"):
         metric.score(np.zeros((1, 32, 32, 3), np.uint8), ["an empty red wall"])

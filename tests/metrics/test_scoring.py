@@ -87,7 +87,7 @@ def test_rounding_errors_outside_the_range_are_accepted():
 def test_stop_raises_an_error_for_the_failing_image(change, message):
     with pytest.raises(InputError) as error:
         score(Level(change), image_batch())
-    assert str(error.value) == f"metric 'level', image 5: {message}."
+    assert str(error.value) == f"label.metrics: level, image 5: {message}."
 
 
 @pytest.mark.parametrize(("change", "message"), FAILURES)
@@ -95,7 +95,8 @@ def test_skip_omits_the_failing_image_and_prints_the_message(change, message, ca
     values = score(Level(change), image_batch(), "skip")
     assert np.isnan(values).tolist() == [i == 5 for i in range(N)]
     assert np.delete(values, 5) == pytest.approx(np.delete(np.arange(N), 5) / 10)
-    assert capsys.readouterr().out == f"label: no score: metric 'level', image 5: {message}.\n"
+    printed = capsys.readouterr().out
+    assert printed == f"label: no score: label.metrics: level, image 5: {message}.\n"
 
 
 def test_the_failing_image_is_found_by_bisection():
@@ -124,13 +125,15 @@ def test_skip_omits_several_or_all_failing_images(capsys):
     [(lambda v: v[:1], "(1,)"), (lambda v: v.mean(), "()"), (lambda v: v[:, None], "(9, 1)")],
 )
 def test_an_array_of_the_wrong_shape_is_refused(change, shape):
-    with pytest.raises(InputError, match="metric 'level', image 0") as error:
+    with pytest.raises(InputError, match=r"label\.metrics: level, image 0") as error:
         score(Level(change), image_batch())
     assert shape in str(error.value) or "for 1 images" in str(error.value)
 
 
 def test_text_instead_of_numbers_is_refused():
-    with pytest.raises(InputError, match="metric 'level', image 0: ValueError: could not convert"):
+    with pytest.raises(
+        InputError, match=r"label\.metrics: level, image 0: ValueError: could not convert"
+    ):
         score(Level(lambda v: np.array(["good"] * len(v))), image_batch())
 
 
@@ -156,7 +159,7 @@ def test_missing_references_and_references_of_another_size_are_refused(capsys):
     complete = list(images())
     incomplete = [None if i in (2, 7) else complete[i] for i in range(N)]
     with pytest.raises(
-        InputError, match="metric 'distance', image 2: the reference image is missing"
+        InputError, match=r"label\.metrics: distance, image 2: the reference image is missing"
     ):
         score(Distance(MetricContext()), image_batch(references=incomplete))
     assert np.isnan(
@@ -164,11 +167,11 @@ def test_missing_references_and_references_of_another_size_are_refused(capsys):
     ).tolist() == [i in (2, 7) for i in range(N)]
     with_another_size = [*complete[:4], np.zeros((8, 6, 3), np.uint8), *complete[5:]]
     with pytest.raises(
-        InputError, match="metric 'distance', image 4: AssertionError"
+        InputError, match=r"label\.metrics: distance, image 4: AssertionError"
     ):  # the assertion of the metric fails
         score(Distance(MetricContext()), image_batch(references=with_another_size))
     with pytest.raises(
-        InputError, match="metric 'distance', image 0: the reference image is missing"
+        InputError, match=r"label\.metrics: distance, image 0: the reference image is missing"
     ):
         score(Distance(MetricContext()), image_batch())
     assert score(Level(), image_batch(references=incomplete)) == pytest.approx(np.arange(N) / 10), (

@@ -90,7 +90,7 @@ def test_a_reference_of_another_size_is_refused():
     with pytest.raises(
         InputError,
         match=(
-            r"'ssim': the image has 20x16 pixels and its reference has 32x16\. Generate the images"
+            r"ssim: the image has 20x16 pixels and its reference has 32x16\. Generate the images"
             r" of both candidates at the same size"
         ),
     ):

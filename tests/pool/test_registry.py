@@ -163,7 +163,7 @@ def test_costs_of_a_kind_without_a_counter(install: Install, tmp_path: Path):
     tree["generators"] = {"mini": {"kind": "own", "size": 64}}
     (tmp_path / "pool.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(
-        InputError, match=r"mini\.kind: the TFLOPs of a 'own' generator cannot be counted\. Give"
+        InputError, match=r"mini\.kind: the TFLOPs of a 'own' generator cannot be computed\. Give"
     ):
         candidate_costs(load_pool(str(tmp_path / "pool.yaml")))
 

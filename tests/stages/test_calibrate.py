@@ -70,7 +70,7 @@ def test_a_confidence_reduces_the_mean_cost_and_applies_to_any_other_budget(trai
     without_confidence, _ = run_calibrate(trained_copy)
     router, document = run_calibrate(trained_copy, confidence=0.95)
     assert document["validation_mean_cost"] < 2.3
-    assert "kept with a confidence of 0.95" in capsys.readouterr().out
+    assert "met with a confidence of 0.95" in capsys.readouterr().out
     uncertified_lambda = without_confidence.rule_for(budget=3.0).lam.max()
     assert router.rule_for(budget=3.0).lam.max() > uncertified_lambda
     assert router.rule_for(budget=1.0).lam.min() > 1e6

@@ -312,8 +312,8 @@ def test_a_failing_metric_keeps_finished_scores(
     with pytest.raises(
         InputError,
         match=(
-            r"metric 'darkness', mini-\d of prompt [0-9a-f]{16} at seed [01]: the score nan is"
-            r" outside"
+            r"label.metrics: darkness, mini-\d of prompt [0-9a-f]{16} at seed [01]: the score nan"
+            r" is outside"
         ),
     ):
         label.run(workspace, _with_label_settings(params, metrics=["level", "darkness"]))
@@ -352,7 +352,7 @@ def test_skipped_images_are_scored_again_by_the_next_run(
     assert not scores["value"].isna().any()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(
-        line.startswith("label: no score: metric 'darkness', mini-") for line in lines
+        line.startswith("label: no score: label.metrics: darkness, mini-") for line in lines
     )
     Level.scored = Darkness.scored = 0
     label.run(workspace, params)

@@ -16,7 +16,7 @@ from catimage.params import parse_params
 from catimage.validation import suites as validation
 from catimage.validation.failures import describe
 from catimage.validation.frames import KEYS, Requirements, ValidationTables, frames
-from catimage.validation.messages import MESSAGES, SCHEMA_RULES
+from catimage.validation.messages import MESSAGES, SCHEMA_EXPECTATIONS
 from catimage.validation.runner import failed_expectation, run
 from tests.valid_tables import id_of_prompt, valid_tables
 
@@ -429,7 +429,9 @@ def test_an_unknown_expectation_in_a_suite_is_refused(tmp_path):
 
 
 def test_a_missing_parameter_of_a_suite_is_refused(tmp_path):
-    with pytest.raises(InputError, match="suite generated_scores: cannot be run"):
+    with pytest.raises(
+        InputError, match=r"suites/generated_scores\.json: an expectation has an unknown"
+    ):
         run(
             {"scores": validation.suites("generated")["scores"]},
             frames_of(valid_tables(), "generated"),
@@ -454,16 +456,17 @@ def test_the_failure_of_every_expectation_is_a_plain_sentence_with_a_fix(kind):
     count = 0
     for frame, suite in validation.suites(kind).items():
         for expectation in suite.expectations:
-            rule = expectation.configuration
+            configuration = expectation.configuration
             row = {key: f"<{key}>" for key in KEYS[frame]}
             result = {"unexpected_count": 2, "partial_unexpected_index_list": [row, row]}
             failed = failed_expectation(
-                frame, ExpectationValidationResult(False, rule, result=result)
+                frame, ExpectationValidationResult(False, configuration, result=result)
             )
             problem = describe(failed, kind, 0.1)
             text = sentence(problem)
             count += 1
-            assert failed.key in MESSAGES or failed.rule.startswith(SCHEMA_RULES), text
+            from_schema = failed.expectation.startswith(SCHEMA_EXPECTATIONS)
+            assert failed.key in MESSAGES or from_schema, text
             if frame != "splits" or "too few" in text:
                 assert not GE_WORDS.search(text), text
             assert not [name for name in ADDED_COLUMNS if name in text], text

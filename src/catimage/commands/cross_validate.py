@@ -77,8 +77,8 @@ def _check_folds(folds: int, n_prompts: int) -> None:
     max_folds = n_prompts // PROMPTS_PER_FOLD
     if max_folds < 2:
         raise InputError(
-            f"scores: {n_prompts} prompts have all labels, and at least {2 * PROMPTS_PER_FOLD} are"
-            " needed. Score more prompts."
+            f"{SCORES_FILE}: {n_prompts} prompts have all labels, and at least"
+            f" {2 * PROMPTS_PER_FOLD} are needed. Score more prompts."
         )
     if not 2 <= folds <= max_folds:
         raise InputError(

@@ -65,10 +65,10 @@ def extend_estimators(extension: Extension) -> int:
     train = Dataset.read(extension.staged, params.cost_unit, directions, complete).split("train")
     counts = []
     for metric in metrics:
-        _check_metric(train, metric, extension.name)
+        _check_metric(extension, train, metric)
         labels = train.labels(metric)
         column = train.candidates.names.index(extension.name)
-        counts.append(_check_count(labels[:, column], metric, extension.name))
+        counts.append(_check_count(extension, labels[:, column], metric))
         folder = extension.staged.estimators / metric
         for path in sorted(path for path in (source / metric).iterdir() if path.is_dir()):
             _extend(extension, train, labels, path, folder / path.name)
@@ -77,32 +77,37 @@ def extend_estimators(extension: Extension) -> int:
     return counts[0]
 
 
-def _check_metric(train: Dataset, metric: str, name: str) -> None:
-    """Check that the candidate ``name`` has scores by ``metric``."""
-    scores = train.scores
+def _check_metric(extension: Extension, train: Dataset, metric: str) -> None:
+    """Check that the candidate has scores by ``metric``."""
+    scores, name = train.scores, extension.name
     metrics = list(scores.loc[scores["candidate"] == name, "metric"].unique())
     if metric not in metrics:
         raise InputError(
-            f"scores: the candidate {name!r} has no score by the trained metric"
+            f"{_source(extension)}: the candidate {name!r} has no score by the trained metric"
             f" {metric!r}{nearest(metric, metrics)}. Add scores by this metric; the candidate only"
             f" has scores by {', '.join(metrics)}."
         )
 
 
-def _check_count(labels: Floats, metric: str, name: str) -> int:
+def _source(extension: Extension) -> str:
+    """Return the option or the file that the scores of the candidate are from, for messages."""
+    return "data/scores.parquet" if extension.params.imported is None else "--scores"
+
+
+def _check_count(extension: Extension, labels: Floats, metric: str) -> int:
     """Return the number of labels of the candidate; raise InputError if there are too few.
 
     Args:
+        extension: the candidate.
         labels: the labels of the candidate, NaN where missing, (n_prompts,).
         metric: the name of the metric, for the message.
-        name: the name of the candidate, for the message.
     """
     count = int((~np.isnan(labels)).sum())
     if count < MIN_LABELS:
         raise InputError(
-            f"scores: {count} prompts of the train split have a {metric} score of {name!r}, and at"
-            f" least {MIN_LABELS} are needed. Score more prompts of the list that add-candidate"
-            " writes without --scores."
+            f"{_source(extension)}: {count} prompts of the train split have a {metric} score of"
+            f" {extension.name!r}, and at least {MIN_LABELS} are needed. Score more prompts of the"
+            " list that add-candidate writes without --scores."
         )
     return count
 

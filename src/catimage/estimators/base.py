@@ -87,7 +87,7 @@ def validate_labels(y: Any) -> Floats:
     unlabelled = np.flatnonzero(np.isnan(labels.reshape(len(labels), -1)).all(axis=0))
     if len(unlabelled):
         raise InputError(
-            f"scores: candidate {unlabelled[0] + 1} (in order of cost) has no label for any of"
+            f"y: candidate {unlabelled[0] + 1} (in order of cost) has no label for any of"
             f" {len(labels)} training prompts. Score its images, or remove the candidate."
         )
     return labels

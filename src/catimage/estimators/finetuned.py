@@ -15,7 +15,13 @@ from catimage.errors import InputError
 from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.features.text import PooledEmbedding
-from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scale_labels, train
+from catimage.estimators.training import (
+    CROSS_ENTROPY,
+    TrainingSettings,
+    label_loss,
+    scale_labels,
+    train,
+)
 from catimage.params import EstimatorParams
 
 _PREDICTION_BATCH = 64
@@ -147,7 +153,7 @@ class FineTunedRegressor(LabelRegressor):
                     net([prompts[i] for i in rows]), target[rows], CROSS_ENTROPY
                 ),
                 len(prompts),
-                Schedule(
+                TrainingSettings(
                     self.batch_size, self.max_iter, self.n_iter_no_change, self.validation_fraction
                 ),
                 np.random.default_rng(self.random_state),

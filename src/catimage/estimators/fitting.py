@@ -153,20 +153,21 @@ def check_labels(labels: Floats, candidates: list[str], metric: str) -> None:
     """
     if len(candidates) == 1:
         raise InputError(
-            f"candidates: {candidates[0]!r} is the only candidate, so there is nothing to route."
-            " Add another candidate."
+            f"data/candidates.parquet: {candidates[0]!r} is the only candidate, so there is nothing"
+            " to route. Add another candidate."
         )
     for name, column in zip(candidates, labels.T, strict=True):
         if np.isnan(column).all():
             raise InputError(
-                f"scores: candidate {name!r} has no score by {metric} for any prompt of the train"
-                " split. Score its images, or remove it from the pool or from the imported files."
+                f"data/scores.parquet: candidate {name!r} has no score by {metric} for any prompt"
+                " of the train split. Score its images, or remove it from the pool or from the"
+                " imported files."
             )
     low, high = float(np.nanmin(labels)), float(np.nanmax(labels))
     if high - low <= EQUAL_LABELS * max(abs(low), abs(high)):
         raise InputError(
-            f"scores: every label of {metric} in the train split is {high:g}, so there is nothing"
-            " to learn. Route on another metric, or correct the scores."
+            f"data/scores.parquet: every label of {metric} in the train split is {high:g}, so there"
+            " is nothing to learn. Route on another metric, or correct the scores."
         )
 
 

@@ -50,10 +50,10 @@ class CosineKNNRegressor(LabelRegressor):
     For each candidate, the neighbors are the nearest training prompts that have a label of this
     candidate. If fewer than ``n_neighbors`` prompts have a label, all of them are used.
 
-    Up to 5,461 training prompts with embeddings of width 768 are searched by brute force. A larger
-    number is searched approximately with an inverted file index
-    (:mod:`~catimage.estimators.ivf`), because a decision with 100,000 training prompts of width 768
-    has to take less than 1 ms on one CPU core. With the index, it takes 0.7 ms, and 93% of the true
+    Up to 5,461 training prompts with 768-dimensional embeddings are searched by brute force. A
+    larger number is searched approximately with an inverted file index
+    (:mod:`~catimage.estimators.ivf`), because a decision with 100,000 such training prompts has to
+    take less than 1 ms on one CPU core. With the index, it takes 0.7 ms, and 93% of the true
     neighbors are found; scikit-learn's ``KNeighborsRegressor``, which has no approximate search,
     takes 300 ms (``benchmarks/decision.py``).
 

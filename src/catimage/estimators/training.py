@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 CROSS_ENTROPY, SQUARED_ERROR = "cross_entropy", "squared_error"
 _MIN_PROMPTS = 10
 """Up to this number of prompts, all prompts are used both for training and for validation."""
-_VALIDATION_BATCH = 512
+_VALIDATION_BATCH_SIZE = 512
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSettings:
     """Settings of mini-batch training with early stopping, named as in scikit-learn's MLPRegressor.
 
     Attributes:
@@ -42,7 +42,8 @@ class TrainingResult(NamedTuple):
     """The outcome of :func:`train`.
 
     Attributes:
-        validation_loss: loss of the best epoch on the held-out prompts; infinite without an epoch.
+        validation_loss: loss of the best epoch on the held-out prompts; infinite if no epoch was
+            run.
         n_iter: number of epochs run.
     """
 
@@ -55,7 +56,7 @@ def train(
     optimizer: Any,
     loss: Callable[[Ints], Any],
     n_prompts: int,
-    schedule: Schedule,
+    settings: TrainingSettings,
     rng: np.random.Generator,
 ) -> TrainingResult:
     """Train a torch module in place and restore the weights with the lowest validation loss.
@@ -65,21 +66,21 @@ def train(
         optimizer: a torch optimizer of the parameters of ``net``.
         loss: a function from the indices of prompts to the mean loss of ``net`` on them, a tensor.
         n_prompts: number of prompts.
-        schedule: batch size and early stopping.
+        settings: batch size and early stopping.
         rng: random generator that draws the validation prompts and the batches.
 
     Returns:
         The validation loss of the restored weights, and the number of epochs.
     """
     order = rng.permutation(n_prompts)
-    n_validation = max(1, int(schedule.validation_fraction * n_prompts))
+    n_validation = max(1, int(settings.validation_fraction * n_prompts))
     validation, training = order[:n_validation], order[n_validation:]
     if n_prompts <= _MIN_PROMPTS:
         validation = training = order
     best, lowest, n_iter, no_change = deepcopy(net.state_dict()), np.inf, 0, 0
-    while n_iter < schedule.max_iter and no_change < schedule.n_iter_no_change:
+    while n_iter < settings.max_iter and no_change < settings.n_iter_no_change:
         net.train()
-        n_batches = max(1, len(training) // schedule.batch_size)
+        n_batches = max(1, len(training) // settings.batch_size)
         for rows in np.array_split(rng.permutation(training), n_batches):
             optimizer.zero_grad()
             loss(rows).backward()
@@ -96,13 +97,13 @@ def _validation_loss(net: Any, loss: Callable[[Ints], Any], rows: Ints) -> float
     import torch
 
     net.eval()
-    batches = np.array_split(rows, max(1, len(rows) // _VALIDATION_BATCH))
+    batches = np.array_split(rows, max(1, len(rows) // _VALIDATION_BATCH_SIZE))
     with torch.no_grad():
         return sum(float(loss(minibatch)) * len(minibatch) for minibatch in batches) / len(rows)
 
 
 def label_loss(
-    logits: torch.Tensor, target: NDArray[np.floating], kind: str = CROSS_ENTROPY
+    logits: torch.Tensor, target: NDArray[np.floating], loss: str = CROSS_ENTROPY
 ) -> torch.Tensor:
     """Return the loss summed over the candidates and averaged over the prompts (CATImage paper,
     section 5.1); missing labels do not contribute.
@@ -110,14 +111,14 @@ def label_loss(
     Args:
         logits: (n_prompts, n_candidates); the predictions are their sigmoids.
         target: labels (n_prompts, n_candidates) in [0, 1], NaN if missing.
-        kind: ``cross_entropy``, the loss of the paper, or ``squared_error``.
+        loss: ``cross_entropy``, the loss of the paper, or ``squared_error``.
     """
     import torch
 
     labels = torch.from_numpy(target.astype(np.float32)).to(logits.device)
     present = ~labels.isnan()
     labels = labels.nan_to_num()
-    if kind == SQUARED_ERROR:
+    if loss == SQUARED_ERROR:
         losses = (logits.sigmoid() - labels) ** 2
     else:
         losses = torch.nn.functional.binary_cross_entropy_with_logits(

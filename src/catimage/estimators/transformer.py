@@ -13,7 +13,13 @@ from catimage.common.arrays import Float32, Floats
 from catimage.estimators.base import LabelRegressor
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import RaggedArray, as_ragged_array
-from catimage.estimators.training import CROSS_ENTROPY, Schedule, label_loss, scale_labels, train
+from catimage.estimators.training import (
+    CROSS_ENTROPY,
+    TrainingSettings,
+    label_loss,
+    scale_labels,
+    train,
+)
 from catimage.params import EstimatorParams
 
 Weights = dict[str, Float32]
@@ -128,7 +134,7 @@ class TokenMLPRegressor(LabelRegressor):
                 optimizer,
                 lambda rows: self._loss(net, tokens.take(rows), target[rows]),
                 len(tokens),
-                Schedule(
+                TrainingSettings(
                     self.batch_size, self.max_iter, self.n_iter_no_change, self.validation_fraction
                 ),
                 np.random.default_rng(seed),

@@ -132,8 +132,8 @@ def evaluate(
     missing = [name for name in router.candidates if name not in dataset.candidates.names]
     if missing:
         raise InputError(
-            f"dataset: the router's candidates {', '.join(missing)} are missing. Add their scores"
-            " and costs, or calibrate a router for the dataset's candidates."
+            f"{dataset.paths.candidates}: the router's candidates {', '.join(missing)} are missing."
+            " Add their costs and scores, or calibrate a router for the candidates of the dataset."
         )
     dataset = dataset.with_candidates(router_candidates(router, dataset.candidates))
     test = dataset.split("test")

@@ -1,4 +1,4 @@
-"""The sentence about the cost at which the router is as good as the best single candidate."""
+"""Text about the cost at which the router is as good as the best single candidate."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from catimage.evaluation.intervals import verdict
 
 
 def match_line(document: dict[str, Any]) -> str:
-    """Return a sentence about ``selected.match`` of the router's estimator.
+    """Return text about ``selected.match`` of the router's estimator.
 
-    The statement holds on new prompts with the stated confidence. It does not use the key
+    The text holds for new prompts with the confidence that it gives. It does not use the key
     ``cost_ratio_to_match_best_single``, the lowest cost on the test prompts themselves, which no
     lambda that is selected on other prompts reaches.
     """

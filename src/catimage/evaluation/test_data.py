@@ -101,8 +101,8 @@ def labelled_predictions(
     train, validation = dataset.split("train").labels(metric), dataset.split("val")
     validation_labels, test_scores = validation.labels(metric), test.score_rows(metric)
     test_labels = test_scores.labels(test.complete)
-    rows = _complete_rows(validation_labels, "validation", metric)
-    test_rows = _complete_rows(test_labels, "test", metric)
+    rows = _complete_rows(validation_labels, "validation", metric, dataset.paths.scores)
+    test_rows = _complete_rows(test_labels, "test", metric, test.paths.scores)
     val_prompts, test_prompts = validation.take(rows), test.take(test_rows)
     return LabelledPredictions(
         metric,
@@ -118,12 +118,12 @@ def labelled_predictions(
     )
 
 
-def _complete_rows(labels: Floats, split: str, metric: str) -> Ints:
+def _complete_rows(labels: Floats, split: str, metric: str, path: Path) -> Ints:
     """Return the positions of the prompts with all labels; raise an error if there are none."""
     rows = complete_rows(labels)
     if not len(rows):
         raise InputError(
-            f"scores: no prompt of the {split} split has a {metric} score for every candidate."
+            f"{path}: no prompt of the {split} split has a {metric} score for every candidate."
             f" Generate and label the missing images of the {split} split, or use fewer candidates."
         )
     return rows

@@ -40,7 +40,8 @@ def compare_in_parts(
     if images.shape != references.shape:
         sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (images, references)]
         raise InputError(
-            f"metric {name!r}: the image has {sizes[0]} pixels and its reference has {sizes[1]}."
+            f"label.metrics: {name}: the image has {sizes[0]} pixels and its reference has"
+            f" {sizes[1]}."
             " Generate the images of both candidates at the same size."
         )
     step = max(1, MAX_PIXELS // (images.shape[1] * images.shape[2]))

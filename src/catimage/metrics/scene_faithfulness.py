@@ -3,7 +3,7 @@
 The metric follows GenEval (Ghosh et al. 2023). A caption describes a background and groups of equal
 objects, such as "two small red rings". Objects are flat shapes in ten colours and can therefore be
 detected without a network: every pixel is assigned to the nearest of the ten colours, and an object
-is a connected patch of pixels of its group's colour.
+is a connected component of the pixels of its group's colour.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ _COLOUR_NAMES = tuple(COLOURS)
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 _CELLS = 16
 """The width and height to which objects and silhouettes are resized for their comparison."""
-_MIN_PATCH = 0.2
-"""A patch is ignored if its area is less than this share of the area of one object."""
+_MIN_COMPONENT = 0.2
+"""A component is ignored if its area is less than this share of the area of one object."""
 _MAX_SINGLE = 1.6
-"""A patch is several merged objects if its area is more than this multiple of one object's area."""
+"""A component is several merged objects if its area is more than this multiple of the area of one
+object.
+"""
 _MIN_TEXTURE = 0.12
 """An object is textured if another colour covers more than this share of its area."""
 _MAX_DISTANCE = 0.15
@@ -58,8 +60,8 @@ class SceneFaithfulness(Metric):
         """
         if images.shape[1:3] != (SIZE, SIZE):
             raise InputError(
-                f"metric {self.name!r}: the images have {images.shape[2]}x{images.shape[1]} pixels,"
-                f" not {SIZE}x{SIZE}. Remove the metric from label.metrics."
+                f"label.metrics: {self.name} needs images of {SIZE}x{SIZE} pixels, not of"
+                f" {images.shape[2]}x{images.shape[1]}. Remove the metric."
             )
         return np.array(
             [
@@ -75,8 +77,8 @@ def _scene(prompt: str) -> Scene:
     scene = parse(prompt)
     if scene is None:
         raise InputError(
-            f"metric 'scene_faithfulness': {prompt!r} is not a caption of the scene grammar. Remove"
-            " the metric from label.metrics."
+            f"label.metrics: scene_faithfulness needs captions of the scene grammar, and {prompt!r}"
+            " is not one. Remove the metric."
         )
     return scene
 
@@ -108,7 +110,7 @@ def _nearest_colours(image: np.ndarray) -> np.ndarray:
 
 
 def _mask(colours: np.ndarray, group: Group) -> np.ndarray:
-    """Return a mask of the pixels of a group's objects, without small patches.
+    """Return a mask of the pixels of a group's objects, without small components.
 
     The second colour of a texture belongs to the objects.
     """
@@ -118,7 +120,7 @@ def _mask(colours: np.ndarray, group: Group) -> np.ndarray:
     labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0
-    return np.asarray((areas >= _MIN_PATCH * _area(group))[labels])
+    return np.asarray((areas >= _MIN_COMPONENT * _area(group))[labels])
 
 
 def _closed(mask: np.ndarray) -> np.ndarray:
@@ -134,19 +136,19 @@ def _area(group: Group) -> float:
 
 
 def _group_score(colours: np.ndarray, mask: np.ndarray, group: Group, scene: Scene) -> float:
-    labels, patch_count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
-    if not patch_count:
+    labels, component_count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    if not component_count:
         return 0.0
     slices = ndimage.find_objects(labels)
-    patches = [labels[s] == i + 1 for i, s in enumerate(slices)]
-    single = [p.sum() < _MAX_SINGLE * _area(group) for p in patches]
+    components = [labels[s] == i + 1 for i, s in enumerate(slices)]
+    single = [p.sum() < _MAX_SINGLE * _area(group) for p in components]
     number = sum(
         1 if is_single else max(1, round(p.sum() / _area(group)))
-        for p, is_single in zip(patches, single, strict=True)
+        for p, is_single in zip(components, single, strict=True)
     )
     checked = [
-        p for p, is_single in zip(patches, single, strict=True) if is_single or not scene.overlap
-    ] or patches
+        p for p, is_single in zip(components, single, strict=True) if is_single or not scene.overlap
+    ] or components
     scores = [
         _number_score(number, group.count),
         _shape_score(checked, group),
@@ -181,24 +183,24 @@ def _resized(mask: np.ndarray) -> np.ndarray:
     return np.asarray(mask[np.ix_(rows, columns)])
 
 
-def _shape_score(patches: list[np.ndarray], group: Group) -> float:
-    """Return the share of patches whose most similar shape, by IoU, is the shape of the group."""
-    cells = np.stack([_resized(p) for p in patches])[:, None]
+def _shape_score(components: list[np.ndarray], group: Group) -> float:
+    """Return the share of components whose most similar shape, by IoU, is that of the group."""
+    cells = np.stack([_resized(p) for p in components])[:, None]
     overlap = (cells & _templates()).sum((2, 3)) / (cells | _templates()).sum((2, 3))
     return float((overlap.argmax(1) == SHAPES.index(group.shape)).mean())
 
 
-def _size_score(patches: list[np.ndarray], group: Group) -> float:
-    """Return the share of patches whose area is nearest to that of the group's size."""
+def _size_score(components: list[np.ndarray], group: Group) -> float:
+    """Return the share of components whose area is nearest to that of the group's size."""
     areas = np.array([float(silhouette(group.shape, r).sum()) for r in RADIUS.values()])
-    nearest = np.abs(np.log(np.array([p.sum() for p in patches])[:, None] / areas)).argmin(1)
+    nearest = np.abs(np.log(np.array([p.sum() for p in components])[:, None] / areas)).argmin(1)
     return float((nearest == list(RADIUS).index(group.size)).mean())
 
 
 def _texture_score(colours: np.ndarray, mask: np.ndarray, group: Group) -> float:
-    """Return 1 if patches and group agree in whether they have a texture, and 0 otherwise.
+    """Return 1 if components and group agree in whether they have a texture, and 0 otherwise.
 
-    Patches have a texture if they contain a second colour. The kind of texture is not checked.
+    Components have a texture if they contain a second colour. The kind of texture is not checked.
     """
     inside = ndimage.binary_erosion(_closed(mask), iterations=1)
     is_other = (colours != _COLOUR_NAMES.index(group.colour))[inside]

@@ -94,13 +94,13 @@ def _checked_scores(metric: Metric, image_batch: ImageBatch) -> np.ndarray:
     Raises:
         InputError: the metric fails, or a score is invalid.
     """
-    where = f"metric {metric.name!r}, {image_batch.names[0]}"
+    where = f"label.metrics: {metric.name}, {image_batch.names[0]}"
     if len(image_batch.names) > 1:
         where += f" to {image_batch.names[-1]}"
     try:
         values = np.asarray(_call(metric, image_batch), float)
     except Exception as error:  # any exception that a user's metric can raise
-        message = " ".join(str(error).split()).rstrip(".")
+        message = " ".join(str(error).split()).rstrip(".").removeprefix("label.metrics: ")
         if not isinstance(error, InputError):
             reason = f"{type(error).__name__}: {message}".rstrip(": ")
             message = f"{reason}. Correct the metric, or set label.on_error to skip"
@@ -115,8 +115,9 @@ def _checked_scores(metric: Metric, image_batch: ImageBatch) -> np.ndarray:
     if not valid.all():
         i = int(np.argmin(valid))
         raise InputError(
-            f"metric {metric.name!r}, {image_batch.names[i]}: the score {values[i]} is outside the"
-            f" range {low:g} to {high:g}. Correct the metric, or set label.on_error to skip."
+            f"label.metrics: {metric.name}, {image_batch.names[i]}: the score {values[i]} is"
+            f" outside the range {low:g} to {high:g}. Correct the metric, or set label.on_error to"
+            " skip."
         )
     return values
 

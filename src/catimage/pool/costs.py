@@ -34,8 +34,8 @@ def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame
       step of SDXL-Turbo at 512 pixels costs 1.53 TFLOPs (in the paper, 1.54).
 
     The cost in the pool file is returned instead of a count for candidates with a cost in TFLOPs,
-    for candidates whose kind cannot be counted, and for all candidates of a pool with ``costs:
-    explicit``. The terms are NaN in the rows of these candidates.
+    for candidates of kinds whose costs cannot be computed, and for all candidates of a pool with
+    ``costs: explicit``. The terms are NaN in the rows of these candidates.
 
     Args:
         pool: the pool.

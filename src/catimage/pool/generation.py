@@ -136,7 +136,8 @@ def check_cost_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:
     ]
     if missing:
         reason = (
-            ", and the cost cannot be measured, since NVML counts no GPU energy on this machine"
+            ", and the cost cannot be measured, because NVML does not report GPU energy on this"
+            " machine"
             if unit == "wh"
             else ""
         )

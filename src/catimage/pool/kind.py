@@ -53,9 +53,9 @@ class GeneratorFacts:
 
     Attributes:
         revision: revision or digest of the weights.
-        weight_bytes: bytes of the weights in memory; None if they cannot be counted.
+        weight_bytes: bytes of the weights in memory; None if they cannot be computed.
         memory_bytes: ``weight_bytes`` plus the largest activations of one image; None if they
-            cannot be counted.
+            cannot be computed.
         missing: description of the files or settings that are missing on this machine; empty if
             images can be generated.
     """
@@ -201,11 +201,11 @@ class GeneratorKind(ABC, Generic[SpecT]):
         """Count the cost of one image of each candidate.
 
         Raises:
-            InputError: the costs cannot be counted.
+            InputError: the costs cannot be computed.
         """
         raise self.spec.error(
             "kind",
-            f"the TFLOPs of a {self.spec.kind!r} generator cannot be counted. Give its candidates"
+            f"the TFLOPs of a {self.spec.kind!r} generator cannot be computed. Give its candidates"
             " a 'cost'.",
         )
 

@@ -197,13 +197,13 @@ def _calibrate_with_confidence(
     nominal = float(requirements.confidence or 0.0)
     certifier = Certifier(predicted, cost, 1 - (1 - nominal) / requirements.n_compared)
     rule = certifier.rule(budget, mix)
-    note = f", kept with a confidence of {nominal:g}"
+    note = f", met with a confidence of {nominal:g}"
     if rule is None:
         rule = cheapest_rule(predicted, cost)
         note = (
             f": {len(predicted)} validation prompts are too few to certify a lambda, so every"
             " prompt is routed to the cheapest candidate; a budget of"
-            f" {certifier.smallest_budget():.4g} can be kept with a confidence of {nominal:g}"
+            f" {certifier.smallest_budget():.4g} can be met with a confidence of {nominal:g}"
         )
     curve = deferral_curve(predicted, cost, labels)
     certified = CertifiedRules.compute(certifier, CERTIFIED_BUDGETS, mix, budget)

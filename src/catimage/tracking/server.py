@@ -41,7 +41,7 @@ def remote_store(address: str) -> Iterator[None]:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError("MLFLOW_TRACKING_URI: the value is no address. Correct it.") from error
+        raise InputError("MLFLOW_TRACKING_URI: the value is not a URL. Correct it.") from error
     kind = parts.scheme.partition("+")[0]
     path = address.partition(":///")[2].partition("?")[0]
     if kind == "sqlite" and path not in ("", ":memory:"):

@@ -9,7 +9,7 @@ from typing import Any
 from catimage.data.prompts.identity import split_percentages
 from catimage.data.schema import CANDIDATES, PROMPTS, SCORES
 from catimage.validation.frames import KEYS
-from catimage.validation.messages import MESSAGES, SCHEMA_RULES, Rule
+from catimage.validation.messages import MESSAGES, SCHEMA_EXPECTATIONS, ExpectationKey
 from catimage.validation.suites import Kind
 
 COMMANDS: dict[Kind, tuple[str, str, str]] = {
@@ -34,7 +34,7 @@ class FailedExpectation:
 
     Attributes:
         frame: the name of the frame.
-        rule: the type of the expectation without ``expect_``.
+        expectation: its type without ``expect_``.
         columns: the columns that are compared.
         count: the number of rows that do not meet it; 0 if it is not about rows.
         rows: examples of such rows, with the columns that identify them.
@@ -42,21 +42,21 @@ class FailedExpectation:
     """
 
     frame: str
-    rule: str
+    expectation: str
     columns: Sequence[str]
     count: int
     rows: Sequence[Mapping[str, Any]]
     description: str | None = None
 
     @property
-    def key(self) -> Rule:
+    def key(self) -> ExpectationKey:
         """The key of the expectation in :data:`MESSAGES`."""
-        return self.frame, self.rule, ", ".join(self.columns)
+        return self.frame, self.expectation, ", ".join(self.columns)
 
 
 @dataclass(frozen=True)
 class DataProblem:
-    """A problem of the data in plain words.
+    """A problem of the data, described in English.
 
     Attributes:
         file: the file, relative to the workspace.
@@ -103,13 +103,13 @@ def _templates(failed: FailedExpectation) -> tuple[str, str]:
     schema = _SCHEMAS.get(failed.frame)
     if failed.key in MESSAGES:
         return MESSAGES[failed.key]
-    columns_rule, type_rule, null_rule = SCHEMA_RULES
-    if schema is not None and failed.rule == columns_rule:
+    columns_match, has_type, not_null = SCHEMA_EXPECTATIONS
+    if schema is not None and failed.expectation == columns_match:
         return f"the columns are not {', '.join(schema.names)}", "{again}"
     if schema is not None and set(failed.columns) <= set(schema.names):
-        if failed.rule == type_rule:
+        if failed.expectation == has_type:
             return "the column {columns} has values of another type", "{again}"
-        if failed.rule == null_rule:
+        if failed.expectation == not_null:
             state = "empty in {rows}" if failed.count else "missing"
             return f"the column {{columns}} is {state}", "{again}"
     description = (failed.description or "").replace("{", "{{").replace("}", "}}").rstrip(".")

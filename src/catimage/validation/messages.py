@@ -1,4 +1,4 @@
-"""The problem and the fix of each expectation in plain words.
+"""The problem and the fix of each expectation, in English.
 
 :func:`catimage.validation.failures.describe` fills in the rows and commands.
 """
@@ -12,9 +12,9 @@ from catimage.data.prompts.cleaning import TOO_LONG
 _LABELS = "{again}, remove these prompts, or set validate.complete_labels to false"
 _SUITES = "Write the suites again with 'python -m catimage.validation.suites'"
 
-Rule = tuple[str, str, str]
+ExpectationKey = tuple[str, str, str]
 """A frame, the type of an expectation without ``expect_``, and its columns."""
-MESSAGES: Mapping[Rule, tuple[str, str]] = {
+MESSAGES: Mapping[ExpectationKey, tuple[str, str]] = {
     ("prompts", "column_values_to_be_unique", "prompt_id"): (
         "the same prompt_id in {rows}",
         "{again}",
@@ -125,8 +125,9 @@ MESSAGES: Mapping[Rule, tuple[str, str]] = {
         "{again}",
     ),
 }
-"""The problem and the fix of a failed expectation, if it is not one of :data:`SCHEMA_RULES`."""
-SCHEMA_RULES = (
+"""The problem and the fix of a failed expectation that is not one of :data:`SCHEMA_EXPECTATIONS`.
+"""
+SCHEMA_EXPECTATIONS = (
     "table_columns_to_match_ordered_list",
     "column_values_to_be_of_type",
     "column_values_to_not_be_null",

@@ -124,8 +124,8 @@ def _validate(
         )
     except GreatExpectationsError as error:
         raise InputError(
-            f"suite {definition.name}: cannot be run, because it has an unknown $PARAMETER. Use"
-            f" only the parameters {', '.join(parameters)}."
+            f"expectations/suites/{definition.name}.json: an expectation has an unknown $PARAMETER."
+            f" Use only the parameters {', '.join(parameters)}."
         ) from error
 
 
@@ -136,15 +136,15 @@ def failed_expectation(frame: str, result: ExpectationValidationResult) -> Faile
         frame: the name of the frame.
         result: the result of the expectation.
     """
-    rule, details = result.expectation_config, result.result
-    columns = [value for key, value in rule.kwargs.items() if key.startswith("column")]
+    expectation, details = result.expectation_config, result.result
+    columns = [value for key, value in expectation.kwargs.items() if key.startswith("column")]
     names = [name for value in columns for name in ([value] if isinstance(value, str) else value)]
     rows = details.get("partial_unexpected_index_list") or []
     return FailedExpectation(
         frame=frame,
-        rule=rule.type.removeprefix("expect_"),
-        columns=names if rule.type != "expect_table_columns_to_match_ordered_list" else (),
+        expectation=expectation.type.removeprefix("expect_"),
+        columns=names if expectation.type != "expect_table_columns_to_match_ordered_list" else (),
         count=details.get("unexpected_count") or 0,
         rows=[row for row in rows if isinstance(row, dict)],
-        description=rule.description,
+        description=expectation.description,
     )

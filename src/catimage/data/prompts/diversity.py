@@ -21,8 +21,8 @@ def select_diverse(embeddings: Float32, max_similarity: float, progress: bool = 
     The papers require that no two kept prompts are too similar, and leave open which of two similar
     prompts is dropped. Here the first one in order is kept. The result then depends only on the
     order of the prompts, and prompts that are added at the end do not change the selection of the
-    earlier ones. With a threshold of 1 every row is kept, because the computed similarity of equal
-    embeddings can be below or above 1.
+    earlier ones. If ``max_similarity`` is 1, every row is kept, because the computed similarity of
+    equal embeddings can be below or above 1.
 
     Args:
         embeddings: unit vectors, (n, width).

@@ -135,6 +135,5 @@ def decode_images(images: Sequence[bytes], names: Sequence[str]) -> Iterator[np.
             yield decode_image(data)
         except (OSError, UnidentifiedImageError) as error:
             raise InputError(
-                f"images: the image {name} cannot be decoded. Generate or import"
-                " it again."
+                f"data/images: the image {name} cannot be decoded. Generate or import it again."
             ) from error

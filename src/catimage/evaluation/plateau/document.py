@@ -121,7 +121,7 @@ def _check_settings(
     if settings.literal and settings.budget:
         raise InputError(
             "evaluate.plateau: with 'literal', the rule always chooses the last step, so that no"
-            " 'budget' can be kept. Remove one of the two settings."
+            " 'budget' can be met. Remove one of the two settings."
         )
     for metric, estimator in series_estimators(settings).items():
         if metric not in data_by_metric:

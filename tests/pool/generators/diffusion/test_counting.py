@@ -184,8 +184,8 @@ def test_a_pipeline_that_cannot_run_on_meta_tensors_gives_a_one_line_message(
     with pytest.raises(
         InputError,
         match=(
-            r"mini\.pipeline: cannot count the TFLOPs of StableDiffusionPipeline \(.*\)\. Give its"
-            r" .* 'cost'"
+            r"mini\.pipeline: cannot compute the TFLOPs of StableDiffusionPipeline \(.*\)\. Give"
+            r" its .* 'cost'"
         ),
     ) as caught:
         _terms(pool)
@@ -201,7 +201,7 @@ def test_costs_are_counted_from_the_configuration_folder_which_must_exist(
     assert _terms(pool) == _terms(_pool(configuration_folder))
     with pytest.raises(
         InputError,
-        match=r"mini\.configuration: there is no .*absent.model_index\.json\. Correct the path",
+        match=r"mini\.configuration: the file .*absent.model_index\.json is not found\. Correct",
     ):
         _terms(_pool(configuration_folder, configuration="absent"))
 

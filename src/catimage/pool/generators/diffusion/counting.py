@@ -68,7 +68,7 @@ def _terms(
     if not denoiser:
         raise spec.error(
             "pipeline",
-            f"cannot count the TFLOPs of {spec.pipeline}, which has no {' or '.join(DENOISERS)}."
+            f"cannot compute the TFLOPs of {spec.pipeline}, which has no {' or '.join(DENOISERS)}."
             " Give its candidates a 'cost'.",
         )
     interval = deepcache_interval(spec)

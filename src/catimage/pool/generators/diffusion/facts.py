@@ -56,7 +56,7 @@ def check_sources(spec: DiffusersSpec, folder: Path) -> None:
         raise spec.error(
             "weights",
             f"the configuration files of {spec.weights!r} are not on this machine, so costs and"
-            " memory cannot be counted. Download them from the hub, or set 'configuration'.",
+            " memory cannot be computed. Download them from the hub, or set 'configuration'.",
         )
 
 

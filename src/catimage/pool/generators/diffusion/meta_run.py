@@ -58,7 +58,7 @@ def run_pipeline(
             _setting_error(spec, steps, meta, error)
             or spec.error(
                 "pipeline",
-                f"cannot count the TFLOPs of {spec.pipeline} ({reason}). Give its candidates a"
+                f"cannot compute the TFLOPs of {spec.pipeline} ({reason}). Give its candidates a"
                 " 'cost'.",
             )
         ) from error
