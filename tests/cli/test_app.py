@@ -30,7 +30,7 @@ def test_every_stage_has_a_command_in_the_order_of_the_stages():
     assert positions == sorted(positions)
 
 
-def test_missing_workspace_is_rejected(tmp_path):
+def test_missing_workspace_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"--workspace .*missing: folder not found"):
         load_workspace(tmp_path / "missing", None)
 

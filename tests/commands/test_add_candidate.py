@@ -178,7 +178,7 @@ def test_command_writes_the_prompts_to_score(workspace):
         (CandidateRequest("new", 100_000), "the number of prompts of the train split"),
     ],
 )
-def test_invalid_requests_are_rejected(workspace, request_, message):
+def test_invalid_requests_are_refused(workspace, request_, message):
     with pytest.raises(InputError, match=message):
         add_candidate.run(workspace, load_params(workspace.params), request_)
 
@@ -215,7 +215,7 @@ def test_invalid_files_change_nothing(workspace, rows, candidate, metrics, unit,
     assert Router.load(workspace.router).candidates == ["cheap", "expensive"]
 
 
-def test_router_with_other_candidates_is_rejected(workspace):
+def test_router_with_other_candidates_is_refused(workspace):
     from catimage.data.schema import write_table
 
     table = read_table(workspace.candidates, CANDIDATES, "generate")
@@ -225,7 +225,7 @@ def test_router_with_other_candidates_is_rejected(workspace):
         add_candidate.run(workspace, load_params(workspace.params), CandidateRequest("new", 40))
 
 
-def test_router_whose_estimator_is_no_longer_trained_is_rejected(workspace):
+def test_router_whose_estimator_is_no_longer_trained_is_refused(workspace):
     import shutil
 
     shutil.rmtree(workspace.estimators / "quality" / "ridge")

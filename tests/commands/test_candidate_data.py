@@ -72,7 +72,7 @@ def workspace(miniature_pool, tmp_path_factory):
     return workspace
 
 
-def test_candidate_that_is_not_in_the_pool_is_rejected(workspace):
+def test_candidate_that_is_not_in_the_pool_is_refused(workspace):
     with pytest.raises(
         InputError, match=r"mine.yaml: no candidate is called 'mini-5' \(did you mean 'mini-"
     ):
@@ -81,7 +81,7 @@ def test_candidate_that_is_not_in_the_pool_is_rejected(workspace):
         )
 
 
-def test_scores_file_is_rejected_in_a_workspace_with_a_pool(workspace, tmp_path):
+def test_scores_file_is_refused_in_a_workspace_with_a_pool(workspace, tmp_path):
     with pytest.raises(
         InputError, match="--scores, --costs: only allowed in a workspace of imported scores"
     ):

@@ -110,13 +110,13 @@ def test_json_output_is_one_document(tmp_path):
     assert json.loads(result.stdout)["folds"] == 2
 
 
-def test_too_many_folds_are_rejected(tmp_path):
+def test_too_many_folds_are_refused(tmp_path):
     workspace = _workspace(tmp_path, prompts=24)
     with pytest.raises(InputError, match="must be between 2 and 2"):
         cross_validate.run(workspace, load_params(workspace.params, None), folds=5)
 
 
-def test_too_few_prompts_are_rejected(tmp_path):
+def test_too_few_prompts_are_refused(tmp_path):
     workspace = _workspace(tmp_path, prompts=12, settings=["import.gate_share=0"])
     with pytest.raises(InputError, match="12 prompts have all labels, and at least 20 are needed"):
         cross_validate.run(workspace, load_params(workspace.params, None), folds=2)

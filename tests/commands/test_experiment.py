@@ -67,7 +67,7 @@ def test_experiment_can_be_prepared_again_with_the_same_settings(file, workspace
     assert experiment.prepare(file, workspace, ["budget=50%"]).budget == "50%"
 
 
-def test_workspace_with_other_parameters_is_rejected(file, workspace):
+def test_workspace_with_other_parameters_is_refused(file, workspace):
     experiment.prepare(file, workspace, ["budget=50%"])
     with pytest.raises(
         InputError, match=r"differs from .*mine.yaml in budget\. Name another workspace"
@@ -83,7 +83,7 @@ def test_invalid_file_creates_no_workspace(file, workspace):
     assert not workspace.root.exists()
 
 
-def test_missing_parameters_file_is_rejected(file, workspace):
+def test_missing_parameters_file_is_refused(file, workspace):
     with pytest.raises(
         InputError,
         match=(
@@ -142,7 +142,7 @@ def test_imported_scores_skip_the_first_three_stages(workspace, stages):
     assert stages == ["validate", "train", "calibrate", "evaluate"]
 
 
-def test_unknown_stage_is_rejected(file, workspace):
+def test_unknown_stage_is_refused(file, workspace):
     with pytest.raises(
         InputError, match=r"--until 'lable': unknown stage \(did you mean 'label'\?\)"
     ):

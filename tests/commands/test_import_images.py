@@ -126,7 +126,7 @@ def test_reference_images_are_those_of_the_reference_candidate(write, workspace,
     assert not workspace.scores.exists()
 
 
-def test_sample_and_generate_are_rejected(write, workspace):
+def test_sample_and_generate_are_refused(write, workspace):
     import_images.run(workspace, write(rows_of()), None, [])
     params = load_params(workspace.params)
     for stage in (sample, generate):

@@ -84,7 +84,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("damage", "message"), [*BAD_IMAGES, *BAD_ROWS])
-def test_invalid_input_is_rejected_and_nothing_is_written(
+def test_invalid_input_is_refused_and_nothing_is_written(
     write, workspace, tmp_path, damage, message
 ):
     import_images.run(workspace, write(rows_of(candidates=("expensive",))), None, [])
@@ -122,7 +122,7 @@ def test_invalid_input_is_rejected_and_nothing_is_written(
         (["bugdet=2"], "unknown key 'bugdet'"),
     ],
 )
-def test_invalid_settings_are_rejected_before_anything_is_written(
+def test_invalid_settings_are_refused_before_anything_is_written(
     write, workspace, settings, message
 ):
     with pytest.raises(InputError, match=message):
@@ -130,7 +130,7 @@ def test_invalid_settings_are_rejected_before_anything_is_written(
     assert not workspace.root.exists()
 
 
-def test_missing_column_and_candidate_without_cost_are_rejected(write, workspace, tmp_path):
+def test_missing_column_and_candidate_without_cost_are_refused(write, workspace, tmp_path):
     with pytest.raises(InputError, match=r"the column 'path' is missing .did you mean 'paths'"):
         import_images.run(
             workspace, write(rows_of(), ["prompt", "candidate", "seed", "paths"]), None, []
@@ -175,7 +175,7 @@ def test_invalid_images_can_be_skipped(
     assert len(read_table(workspace.scores, SCORES, "label")) == 15
 
 
-def test_candidate_without_a_valid_image_is_rejected(write, workspace, tmp_path):
+def test_candidate_without_a_valid_image_is_refused(write, workspace, tmp_path):
     images_csv = write(rows_of())
     for path in (tmp_path / "images").glob("expensive-*"):
         path.unlink()

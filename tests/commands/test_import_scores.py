@@ -152,7 +152,7 @@ def test_second_import_keeps_the_parameters_of_the_first(files, workspace):
         ),
     ],
 )
-def test_invalid_input_is_rejected_and_files_are_unchanged(
+def test_invalid_input_is_refused_and_files_are_unchanged(
     files, workspace, file_options, settings, message
 ):
     import_scores.run(workspace, *files(), [])
@@ -164,7 +164,7 @@ def test_invalid_input_is_rejected_and_files_are_unchanged(
     } == before
 
 
-def test_candidate_with_a_cost_in_another_unit_only_is_rejected(files, workspace, tmp_path):
+def test_candidate_with_a_cost_in_another_unit_only_is_refused(files, workspace, tmp_path):
     scores, costs = files()
     costs.write_text("candidate,cost,unit\ncheap,1,seconds\nexpensive,2,usd\n")
     with pytest.raises(

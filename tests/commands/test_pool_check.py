@@ -132,7 +132,7 @@ def test_problem_is_reported_with_exit_status_1(miniature_pool: Path, tmp_path: 
     )
 
 
-def test_invalid_pool_file_is_rejected(tmp_path: Path):
+def test_invalid_pool_file_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="unknown key 'colour'"):
         check_rows(_pool_file(tmp_path, {}, colour="red"), None)
 

@@ -50,7 +50,7 @@ def test_composite_is_computed_from_its_terms(tmp_path: Path, params: Params):
     assert (alone["metric"], alone["value"]) == ("both", value)
 
 
-def test_invalid_input_is_rejected(tmp_path: Path, params: Params):
+def test_invalid_input_is_refused(tmp_path: Path, params: Params):
     (tmp_path / "text.png").write_text("no image")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(
         tmp_path / "good.png"

@@ -88,14 +88,14 @@ def test_batches_contain_prompts_of_similar_length_and_the_order_is_restored(pro
     assert max(map(len, batch_lengths)) <= size
 
 
-def test_a_prompt_without_an_embedding_is_rejected():
+def test_a_prompt_without_an_embedding_is_refused():
     with pytest.raises(
         InputError, match=r"embeddings/tiny: no embedding of 1 prompts \(the first is zz\)"
     ):
         random_embeddings([1]).take(["p0", "zz"])
 
 
-def test_incomplete_embeddings_are_rejected(tmp_path):
+def test_incomplete_embeddings_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none: folder not found\. Run 'catimage sample'"):
         Embeddings.load(tmp_path / "none")
     random_embeddings([1]).save(tmp_path / "tiny")

@@ -150,7 +150,7 @@ def test_embeddings_of_custom_text_models_equal_those_of_open_clip(tmp_path):
     np.testing.assert_allclose(pooled, model.encode_text(ids, normalize=True).numpy(), atol=1e-6)
 
 
-def test_an_unknown_model_is_rejected():
+def test_an_unknown_model_is_refused():
     with pytest.raises(
         InputError, match=r"open_clip has no model 'ViT-B-23' \(did you mean 'ViT-B-32'\?\)"
     ):
@@ -164,7 +164,7 @@ def test_an_unknown_model_is_rejected():
         ("laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'"),
     ],
 )
-def test_unknown_weights_are_rejected(weights, message):
+def test_unknown_weights_are_refused(weights, message):
     with pytest.raises(InputError, match=message):
         load_encoder(EncoderParams(model="ViT-B-32", weights=weights))
 
@@ -173,7 +173,7 @@ def test_unknown_weights_are_rejected(weights, message):
     ("model", "weights"),
     [("ViT-B-32", "openai"), ("ViT-L-14", "dfn2b"), ("RN50", "yfcc15m")],
 )
-def test_weights_that_were_trained_with_another_activation_are_rejected(model, weights):
+def test_weights_that_were_trained_with_another_activation_are_refused(model, weights):
     """open_clip loads these weights into the model, whose embeddings are then wrong."""
     with pytest.raises(InputError, match=rf"encoder\.model: .*QuickGELU.*to '{model}-quickgelu'"):
         load_encoder(EncoderParams(model=model, weights=weights))
@@ -191,7 +191,7 @@ def test_weights_of_the_same_activation_are_accepted(model, weights):
 @pytest.mark.parametrize(
     "missing", [None, "open_clip_config.json", "open_clip_model.safetensors", "vocab.json"]
 )
-def test_a_folder_without_a_required_file_is_rejected(tmp_path, missing):
+def test_a_folder_without_a_required_file_is_refused(tmp_path, missing):
     if missing:
         save_clip_folder(tmp_path)
         (tmp_path / missing).unlink()
@@ -199,13 +199,13 @@ def test_a_folder_without_a_required_file_is_rejected(tmp_path, missing):
         load_encoder(EncoderParams(model=f"local-dir:{tmp_path if missing else tmp_path / 'none'}"))
 
 
-def test_a_damaged_weights_file_is_rejected(tmp_path):
+def test_a_damaged_weights_file_is_refused(tmp_path):
     (save_clip_folder(tmp_path) / "open_clip_model.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match=r"safetensors: the file is damaged"):
         load_encoder(EncoderParams(model=f"local-dir:{tmp_path}"))
 
 
-def test_a_text_encoder_that_does_not_pool_at_the_end_token_is_rejected(tmp_path):
+def test_a_text_encoder_that_does_not_pool_at_the_end_token_is_refused(tmp_path):
     save_clip_folder(tmp_path)
     path = tmp_path / "open_clip_config.json"
     config = json.loads(path.read_text())
@@ -215,7 +215,7 @@ def test_a_text_encoder_that_does_not_pool_at_the_end_token_is_rejected(tmp_path
         load_encoder(EncoderParams(model=f"local-dir:{tmp_path}"))
 
 
-def test_a_revision_that_cannot_be_downloaded_is_rejected():
+def test_a_revision_that_cannot_be_downloaded_is_refused():
     with pytest.raises(InputError, match="cannot download hf-hub:nobody/nothing at revision 'abc'"):
         load_encoder(EncoderParams(model="hf-hub:nobody/nothing", revision="abc"))
 

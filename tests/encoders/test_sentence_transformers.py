@@ -95,7 +95,7 @@ def test_layers_are_means_of_the_hidden_states_over_the_tokens(encoder, folder):
         )
 
 
-def test_invalid_models_are_rejected(folder, tmp_path):
+def test_invalid_models_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="models cannot be selected"):
         load_encoder(EncoderParams(model=f"sentence-transformers:{folder}", weights="openai"))
     with pytest.raises(InputError, match=r"encoder\.model: folder .* not found"):

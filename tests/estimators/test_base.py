@@ -26,7 +26,7 @@ def test_candidates_are_grouped_by_the_prompts_whose_labels_are_missing():
     assert present.all() and columns.tolist() == [0, 1, 2] and not others
 
 
-def test_infinite_labels_and_candidates_without_labels_are_rejected():
+def test_infinite_labels_and_candidates_without_labels_are_refused():
     assert validate_labels([1, 2]).dtype == np.float64
     with pytest.raises(
         InputError, match=r"candidate 2 \(in order of cost\) has no label for any of 2"

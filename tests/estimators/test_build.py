@@ -78,7 +78,7 @@ def test_every_kind_of_the_parameters_has_a_builder():
     assert sorted(BUILDERS) == sorted(ESTIMATOR_KINDS)
 
 
-def test_unknown_settings_are_rejected_with_a_suggestion():
+def test_unknown_settings_are_refused_with_a_suggestion():
     with pytest.raises(InputError, match=r"mine: unknown setting 'alhpa' .did you mean 'alpha'"):
         built("mine", kind="ridge", settings={"alhpa": 3})
 
@@ -88,7 +88,7 @@ def test_a_parameter_in_the_settings_is_not_in_the_grid():
     assert pipeline.named_steps["regressor"].alpha == 3.0 and grid == {}
 
 
-def test_an_untrusted_type_is_rejected(tmp_path):
+def test_an_untrusted_type_is_refused(tmp_path):
     from skops.io import dump
 
     from catimage.errors import InputError as UntrustedType
@@ -122,7 +122,7 @@ def test_an_untrusted_type_is_rejected(tmp_path):
         ("finetuned", "head_rate", "head_learning_rate"),
     ],
 )
-def test_a_renamed_setting_is_rejected_with_its_new_name(kind, old, new):
+def test_a_renamed_setting_is_refused_with_its_new_name(kind, old, new):
     with pytest.raises(InputError) as error:
         built("mine", kind=kind, settings={old: 1}, steps=(1, 2))
     message = f"train.estimators: mine: the setting {old!r} was renamed. Write {new!r}."

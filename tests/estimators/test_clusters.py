@@ -83,7 +83,7 @@ def test_the_number_of_clusters_is_at_most_the_number_of_prompts():
     assert ClusterRegressor(32, shrinkage=0.0).fit(x, y).predict(x) == pytest.approx(y)
 
 
-def test_a_candidate_without_labels_is_rejected():
+def test_a_candidate_without_labels_is_refused():
     x, y, *_ = data(20)
     y[:, 1] = np.nan
     with pytest.raises(InputError, match="candidate 2"):

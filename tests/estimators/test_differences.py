@@ -77,7 +77,7 @@ def test_target_auto_adds_the_target_to_the_grid():
     assert clone(fitted).get_params()["regressor__target"] in ("levels", "differences")
 
 
-def test_an_unknown_target_is_rejected():
+def test_an_unknown_target_is_refused():
     with pytest.raises(ValueError, match="target: unknown value 'ratios'"):
         DifferencesRegressor(LinearRegression(), target="ratios").fit(
             np.ones((3, 1)), np.ones((3, 2))

@@ -135,7 +135,7 @@ def test_an_extended_estimator_can_be_extended_saved_and_loaded(tmp_path):
     assert np.array_equal(loaded.predict(X)[:, 1:], first.predict(X))
 
 
-def test_a_single_label_is_rejected():
+def test_a_single_label_is_refused():
     X, _, labels = simulated_data()
     with pytest.raises(
         ValueError, match=r"new_labels: .* at least two labelled prompts, not 1\. Add"

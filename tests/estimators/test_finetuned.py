@@ -69,11 +69,11 @@ def test_the_same_seed_gives_the_same_predictions_with_missing_labels():
     assert np.isfinite(first).all()
 
 
-def test_a_feature_matrix_is_rejected():
+def test_a_feature_matrix_is_refused():
     with pytest.raises(InputError, match="reads prompts, not features"):
         clone(QUICK).fit(np.zeros((3, 2)), np.zeros((3, 2)))
 
 
-def test_an_embedding_of_the_wrong_type_is_rejected():
+def test_an_embedding_of_the_wrong_type_is_refused():
     with pytest.raises(ValueError, match="embedding: must be a PooledEmbedding, not 'ViT-B-32'"):
         clone(QUICK).set_params(embedding="ViT-B-32").fit(PROMPTS, LABELS)

@@ -122,12 +122,12 @@ def test_an_index_is_saved_in_half_precision_and_loaded_without_loss(tmp_path):
     assert (refitted.predict(new) == pipeline.predict(new)).all(), "deterministic"
 
 
-def test_more_neighbors_than_prompts_are_rejected():
+def test_more_neighbors_than_prompts_are_refused():
     with pytest.raises(InputError, match="n_neighbors is 9, but there are 8 training prompts"):
         CosineKNNRegressor(9).fit(random_vectors(8, 0), np.zeros((8, 2)))
 
 
-def test_an_unknown_algorithm_is_rejected():
+def test_an_unknown_algorithm_is_refused():
     with pytest.raises(ValueError, match=r"algorithm: unknown value 'hnsw'\. Use 'auto', 'brute'"):
         CosineKNNRegressor(algorithm="hnsw").fit(random_vectors(8, 0), np.zeros((8, 2)))
 

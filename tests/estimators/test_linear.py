@@ -56,7 +56,7 @@ def test_predictions_with_the_default_tolerance_are_close_to_those_of_scikit_lea
     )
 
 
-def test_a_candidate_without_labels_is_rejected():
+def test_a_candidate_without_labels_is_refused():
     x, y = _data(2)
     y[:, 1] = np.nan
     with pytest.raises(InputError, match=r"candidate 2 \(in order of cost\) has no label"):

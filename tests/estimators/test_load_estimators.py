@@ -42,7 +42,7 @@ def test_a_loaded_estimator_reads_the_stored_embeddings_of_the_workspace(workspa
     assert n_settings_tried(workspace.estimators / "q" / "b") == 1
 
 
-def test_an_estimator_of_other_candidates_is_rejected(workspace):
+def test_an_estimator_of_other_candidates_is_refused(workspace):
     estimators = load_estimators(workspace, "q", CANDIDATES)
     assert next(estimators)[0] == "a"
     with pytest.raises(InputError, match=r"trained on other candidates\. Run 'catimage train'"):

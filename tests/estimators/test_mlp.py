@@ -56,7 +56,7 @@ def test_labels_may_be_missing_at_random():
     assert clone(SMALL).fit(x, incomplete).score(new, expected) > 0.8
 
 
-def test_an_unknown_loss_is_rejected():
+def test_an_unknown_loss_is_refused():
     with pytest.raises(
         ValueError, match=r"loss: unknown value 'sqared'\. Use 'cross_entropy' or 'squared_error'"
     ):

@@ -107,14 +107,14 @@ def test_a_stack_of_pipelines_can_be_built_cloned_saved_and_loaded(tmp_path):
     )
 
 
-def test_a_stack_without_members_is_rejected():
+def test_a_stack_without_members_is_refused():
     with pytest.raises(InputError, match="stack is a stack without members"):
         build_estimator(EstimatorParams(name="stack"), EstimatorContext())
     with pytest.raises(ValueError, match="a stack needs at least one member"):
         StackRegressor().fit(np.ones((4, 1)), np.ones(4))
 
 
-def test_a_stack_with_features_is_rejected():
+def test_a_stack_with_features_is_refused():
     spec = EstimatorParams(name="both", kind="stack", members=("knn",), features=("embedding",))
     member = build_estimator(EstimatorParams(name="knn"), EstimatorContext())[0]
     with pytest.raises(
@@ -123,7 +123,7 @@ def test_a_stack_with_features_is_rejected():
         build_estimator(spec, EstimatorContext(members={"knn": member}))
 
 
-def test_a_member_that_was_not_built_is_rejected():
+def test_a_member_that_was_not_built_is_refused():
     spec = EstimatorParams(name="both", kind="stack", members=("knn",))
     with pytest.raises(InputError, match="both: the member 'knn' could not be built"):
         build_estimator(spec, EstimatorContext())

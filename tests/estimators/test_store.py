@@ -34,7 +34,7 @@ def test_the_format_is_saved_but_not_returned_with_the_metadata(saved):
 
 
 @pytest.mark.parametrize("document", [{}, {"format": store.FORMAT - 1}, {"format": "2"}])
-def test_another_format_is_rejected(saved, document):
+def test_another_format_is_refused(saved, document):
     (saved / "estimator.json").write_text(json.dumps({"name": "e", **document}))
     for read in (store.load, store.read_meta):
         with pytest.raises(InputError) as error:
@@ -52,7 +52,7 @@ def test_another_format_is_rejected(saved, document):
         ("catimage.estimators.linear", "catimage.estimators.ridge"),
     ],
 )
-def test_types_with_the_module_names_of_earlier_versions_are_rejected(saved, new, old):
+def test_types_with_the_module_names_of_earlier_versions_are_refused(saved, new, old):
     path = saved / "estimator.skops"
     with ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -66,6 +66,6 @@ def test_types_with_the_module_names_of_earlier_versions_are_rejected(saved, new
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_an_estimator_is_rejected(tmp_path):
+def test_a_folder_without_an_estimator_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no estimator found\. Run 'catimage train' first"):
         store.load(tmp_path)

@@ -206,7 +206,7 @@ def test_a_loaded_estimator_predicts_the_same_as_the_saved_estimator(tmp_path):
     assert (loaded.predict(prompts) == pipeline.predict(prompts)).all()
 
 
-def test_invalid_settings_and_candidates_without_steps_are_rejected():
+def test_invalid_settings_and_candidates_without_steps_are_refused():
     spec = EstimatorParams(name="lstm")
     for steps in ((), (0, 0)):
         with pytest.raises(

@@ -207,7 +207,7 @@ class PrintsWhenUnpickled:
         return print, ("unpickled",)
 
 
-def test_a_pickle_with_more_than_tensors_is_rejected(
+def test_a_pickle_with_more_than_tensors_is_refused(
     tmp_path: Path, text_encoder: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = save_checkpoints(tmp_path / "infinity")
@@ -294,7 +294,7 @@ INVALID_ENTRIES = {
 @pytest.mark.parametrize(
     ("settings", "candidates", "message"), INVALID_ENTRIES.values(), ids=INVALID_ENTRIES
 )
-def test_invalid_entries_are_rejected(
+def test_invalid_entries_are_refused(
     tmp_path: Path, settings: dict[str, Any], candidates: list[dict[str, Any]] | None, message: str
 ):
     with pytest.raises(InputError, match=message):
