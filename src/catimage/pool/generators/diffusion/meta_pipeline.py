@@ -143,6 +143,18 @@ def _option(name: str, value: Any) -> Any:
     return False if name == "requires_safety_checker" else value
 
 
+def _attached_meter(models: dict[str, Any]) -> CostMeter:
+    """Return a meter that counts the operations of the models."""
+    meter = CostMeter()
+    for part, model in models.items():
+        meter.attach(part, model, "decode" if part == DECODER else "forward")
+        for layer in model.modules():
+            # FLUX.2 reads the statistics of a batch normalization layer without calling it.
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.to_empty(device="cpu")
+    return meter
+
+
 @lru_cache(maxsize=4)
 def _build_pipeline(
     cls: type[Any],
@@ -162,15 +174,9 @@ def _build_pipeline(
         expected: names of all parts of the pipeline.
         options: values of the options of the pipeline by name, as JSON.
     """
-    meter = CostMeter()
     with torch.device("meta"):
         built = {model.name: _build_model(model) for model in models}
-    for part, model in built.items():
-        meter.attach(part, model, "decode" if part == DECODER else "forward")
-        for layer in model.modules():
-            # FLUX.2 reads the statistics of a batch normalization layer without calling it.
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.to_empty(device="cpu")
+    meter = _attached_meter(built)
     placeholders = {name: placeholder_tokenizer(name, built) for name in tokenizers}
     parts = dict.fromkeys(expected) | placeholders | built
     parts |= {SAFETY_CHECKER: None, "scheduler": scheduler.scheduler}

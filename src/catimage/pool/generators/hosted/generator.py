@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -122,24 +123,12 @@ class HostedGenerator:
             save(position, image, time.perf_counter() - start)
 
         pairs = enumerate(zip(prompts, seeds, strict=True))
-        reasons: dict[int, str] = {}
         threads = ThreadPoolExecutor(spec.concurrency)
         try:
             futures = {threads.submit(request, i, *pair): i for i, pair in pairs}
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except RefusedRequest as error:
-                    reasons[futures[future]] = error.reason
-                    if max_refusals == 0 or (
-                        max_refusals is not None
-                        and len(reasons) >= max_refusals
-                        and not arrived.is_set()
-                    ):
-                        raise
+            return _refusals(futures, max_refusals, arrived)
         finally:
             threads.shutdown(cancel_futures=True)
-        return reasons
 
     def _image(self, spec: HostedSpec, candidate: Candidate, prompt: str, seed: int) -> np.ndarray:
         """Request one image: uint8 array of shape (size, size, 3)."""
@@ -171,6 +160,31 @@ class HostedGenerator:
             return self._client.images.generate(prompt=prompt, extra_body=extra, **arguments)
         except openai.APIError as error:
             raise request_error(spec, request, error) from error
+
+
+def _refusals(
+    requests: Mapping[Future[None], int], max_refusals: int | None, arrived: threading.Event
+) -> dict[int, str]:
+    """Wait for requests, and return the reasons of refused ones by position.
+
+    Args:
+        requests: the position of each request.
+        max_refusals: see :class:`~catimage.pool.kind.PaidGenerator`.
+        arrived: set as soon as an image has arrived.
+
+    Raises:
+        InputError: a request failed, or too many were refused.
+    """
+    reasons: dict[int, str] = {}
+    for future in as_completed(requests):
+        try:
+            future.result()
+        except RefusedRequest as error:
+            reasons[requests[future]] = error.reason
+            is_limit_reached = max_refusals is not None and len(reasons) >= max_refusals
+            if max_refusals == 0 or (is_limit_reached and not arrived.is_set()):
+                raise
+    return reasons
 
 
 def api_key(spec: HostedSpec) -> str:
