@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -78,20 +79,9 @@ class ShardPlan:
     @cached_property
     def name(self) -> str:
         """The first 32 hexadecimal digits of the SHA-256 of the plan."""
-        plan = {
-            "protocol": PROTOCOL,
-            "candidate": self.candidate,
-            "definition": self.definition,
-            "steps": self.steps,
-            "prompts": self.prompts,
-            "seeds": self.seeds,
-            "batch": self.batch_size,
-            "encoding": self.encoding,
-        }
-        if self.code:
-            plan["code"] = dict(self.code)
-        text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        keys = ("candidate", "definition", "steps", "prompts", "seeds", "encoding")
+        plan = {"protocol": PROTOCOL, "batch": self.batch_size, **{k: vars(self)[k] for k in keys}}
+        return _digest(plan | ({"code": dict(self.code)} if self.code else {}))
 
     @cached_property
     def recipe(self) -> str:
@@ -99,10 +89,8 @@ class ShardPlan:
 
         An image of another shard with the same recipe can be copied. Shard files contain it.
         """
-        plan = [PROTOCOL, self.candidate, self.definition, self.steps, self.batch_size]
-        code = [dict(self.code)] if self.code else []
-        text = json.dumps([*plan, self.encoding, *code], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        settings = [self.definition, self.steps, self.batch_size, self.encoding, dict(self.code)]
+        return _digest([PROTOCOL, self.candidate, *settings])
 
     @property
     def image_count(self) -> int:
@@ -189,11 +177,7 @@ def plan_blocks(
     Raises:
         InputError: a seed is listed twice.
     """
-    repeated = [seed for seed in seeds if list(seeds).count(seed) > 1]
-    if repeated:
-        raise InputError(
-            f"params.yaml: generate.seeds: the seed {repeated[0]} is listed twice. Remove one."
-        )
+    _check_seeds(seeds)
     kept = _kept_parts(candidates, prompts, seeds, batch_size, earlier)
     planned = {identifier for part in kept for identifier, _ in part}
     others = [prompt for prompt in prompts if prompt[0] not in planned]
@@ -206,6 +190,19 @@ def plan_blocks(
             plans = (_plan(c, part, seeds, batch_size) for c in candidates_of_generator)
             blocks.append(PromptBlock(generator, part, tuple(plans)))
     return blocks
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    repeated = [seed for seed, count in Counter(seeds).items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"params.yaml: generate.seeds: the seed {repeated[0]} is listed twice. Remove one."
+        )
 
 
 def _plan(
