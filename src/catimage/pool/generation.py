@@ -7,7 +7,6 @@ seeds have changed, images of earlier shards are copied, and only new images are
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,8 +32,8 @@ from catimage.params import GenerateParams
 from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.image_code import image_code
-from catimage.pool.kind import Generator
-from catimage.pool.measure import EnergyMeter, energy_meter, measure
+from catimage.pool.measure import EnergyMeter, energy_meter, measured_costs
+from catimage.pool.refusal import report_refusals
 from catimage.pool.regeneration import print_regenerated
 from catimage.pool.registry import candidate_definitions
 from catimage.pool.shard_generation import write_block
@@ -94,14 +93,14 @@ def generate_images(
     unit = cost_unit if cost_unit in MEASURED_UNITS else None
     images = EarlierImages(folder, earlier)
     entries, measured = _generate_blocks(pool, blocks, images, settings, unit, meter)
-    _check_images(entries)
+    report_refusals(entries)
     rows = [row for row in measured if len(row)]
     return GeneratedImages(entries, pd.concat([costs, *rows]) if rows else costs)
 
 
 def candidates_table(pool: Pool) -> pd.DataFrame:
     """Return the candidates table of a pool: counted TFLOPs and the costs in the pool file."""
-    return all_costs(pool)[list(CANDIDATES.names)]
+    return all_costs(pool)[CANDIDATES.names]
 
 
 def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
@@ -111,10 +110,11 @@ def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
         InputError: the weights of a generator are unavailable.
     """
     definitions = candidate_definitions(pool)
-    code = {name: image_code(spec.kind) for name, spec in pool.generators.items()}
     return [
-        PlannedCandidate(c.candidate, generator, c.steps, definitions[c.candidate], code[generator])
-        for generator in pool.generators
+        PlannedCandidate(
+            c.candidate, generator, c.steps, definitions[c.candidate], image_code(spec.kind)
+        )
+        for generator, spec in pool.generators.items()
         for c in pool.candidates_of(generator)
     ]
 
@@ -186,7 +186,8 @@ def _generate_blocks(
                 digests |= block_digests
             if unit:
                 prompt = blocks[0].prompts[0][1]
-                measured.append(_measure(generator, pool.candidates_of(name), prompt, unit, meter))
+                candidates = pool.candidates_of(name)
+                measured.append(measured_costs(generator, candidates, prompt, unit, meter))
             cache.release(name)
     return [_entry(images.folder, plan, digests[plan.name]) for plan in plans], measured
 
@@ -195,27 +196,6 @@ def _entry(folder: Path, plan: ShardPlan, digest: str) -> ShardEntry:
     """Return the manifest entry of a finished shard."""
     refused = len(read_refusals(folder, plan.name))
     return ShardEntry(plan.name, plan.candidate, plan.image_count - refused, digest, refused)
-
-
-def _check_images(entries: Sequence[ShardEntry]) -> None:
-    """Check that every candidate has images, and print the number of refused images."""
-    images, refused = Counter[str](), Counter[str]()
-    for entry in entries:
-        images[entry.candidate] += entry.images
-        refused[entry.candidate] += entry.refused
-    for candidate, count in refused.items():
-        if count and not images[candidate]:
-            raise InputError(
-                f"generate: all {count} images of the candidate {candidate!r} were refused. Correct"
-                " or remove the candidate, or change the prompts."
-            )
-    if refused.total():
-        counts = ", ".join(f"{name} {count}" for name, count in refused.items() if count)
-        print(
-            f"generate: {refused.total()} of {refused.total() + images.total()} images were refused"
-            f" ({counts}). They have no scores, and estimators are trained without them.",
-            flush=True,
-        )
 
 
 def _unfinished_blocks(
@@ -227,25 +207,3 @@ def _unfinished_blocks(
         for block in blocks
     )
     return [block for block in reduced if block.plans]
-
-
-def _measure(
-    generator: Generator,
-    candidates: Sequence[Candidate],
-    prompt: str,
-    unit: str,
-    meter: EnergyMeter | None,
-) -> pd.DataFrame:
-    """Measure the median seconds or watt-hours per image, including text encoding.
-
-    Candidates with a cost in ``unit`` in the pool file are not measured.
-
-    Returns:
-        One row of the candidates table per measured candidate.
-    """
-    rows = []
-    for candidate in candidates:
-        if candidate.unit != unit or candidate.cost is None:
-            cost = getattr(measure(generator, candidate, prompt, meter=meter), unit)
-            rows.append({**candidate.row(), "cost": cost, "unit": unit})
-    return pd.DataFrame(rows)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from catimage.common.devices import device_of
 from catimage.pool.kind import Generator
@@ -138,3 +139,25 @@ def _mean_cost(
     seconds = time.perf_counter() - start
     joules = (meter.joules() if meter else 0.0) - joules
     return seconds / len(seeds), joules / 3600 / len(seeds)
+
+
+def measured_costs(
+    generator: Generator,
+    candidates: Sequence[Candidate],
+    prompt: str,
+    unit: str,
+    meter: EnergyMeter | None,
+) -> pd.DataFrame:
+    """Measure the median seconds or watt-hours per image, including text encoding.
+
+    Candidates with a cost in ``unit`` in the pool file are not measured.
+
+    Returns:
+        One row of the candidates table per measured candidate.
+    """
+    rows = []
+    for candidate in candidates:
+        if candidate.unit != unit or candidate.cost is None:
+            cost = getattr(measure(generator, candidate, prompt, meter=meter), unit)
+            rows.append({**candidate.row(), "cost": cost, "unit": unit})
+    return pd.DataFrame(rows)
