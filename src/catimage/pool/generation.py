@@ -100,7 +100,7 @@ def generate_images(
 
 def candidates_table(pool: Pool) -> pd.DataFrame:
     """Return the candidates table of a pool: counted TFLOPs and the costs in the pool file."""
-    return all_costs(pool)[CANDIDATES.names]
+    return all_costs(pool)[list(CANDIDATES.names)]
 
 
 def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
