@@ -225,7 +225,7 @@ def test_router_with_other_candidates_is_refused(workspace):
         add_candidate.run(workspace, load_params(workspace.params), CandidateRequest("new", 40))
 
 
-def test_router_whose_estimator_is_no_longer_trained_is_refused(workspace):
+def test_router_whose_estimator_is_missing_is_refused(workspace):
     import shutil
 
     shutil.rmtree(workspace.estimators / "quality" / "ridge")

@@ -1,4 +1,4 @@
-"""``add-candidate`` in a repository of DVC: commits, locks, and interrupted commits."""
+"""``add-candidate`` in a DVC repository: commits, locks, and interrupted commits."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_dvc_runs_only_the_later_stages_after_a_candidate_was_added(
     assert Router.load(repository.router).candidates == ["mini-1", "mini-2", "mini-4"]
     params = load_params(repository.params, ["train.seed=7"])
     sources.run(repository, params)
-    assert "train" in stages_to_run(repository)  # what really changes is computed again
+    assert "train" in stages_to_run(repository)  # stages with changed inputs run again
 
 
 def test_outputs_that_are_out_of_date_are_not_committed(
@@ -114,7 +114,9 @@ def test_outputs_that_are_out_of_date_are_not_committed(
         ("dvc.lock", "'dvc repro' has not run the stage generate"),
     ],
 )
-def test_changes_by_hand_are_found(repository: Workspace, change: str, reason: str) -> None:
+def test_outputs_that_a_user_changed_are_out_of_date(
+    repository: Workspace, change: str, reason: str
+) -> None:
     path = repository.root / change
     if change == "dvc.lock":
         path.unlink()
@@ -127,7 +129,7 @@ def test_changes_by_hand_are_found(repository: Workspace, change: str, reason: s
     assert reason in outputs.outdated(load_params(repository.params))
 
 
-def test_a_running_process_of_dvc_is_waited_for_and_a_killed_one_is_not(
+def test_locks_of_running_dvc_processes_are_respected_and_others_are_ignored(
     repository: Workspace,
 ) -> None:
     locks = repository.root / ".dvc" / "tmp" / "rwlock"
@@ -135,7 +137,7 @@ def test_a_running_process_of_dvc_is_waited_for_and_a_killed_one_is_not(
     assert outputs is not None
     entry = {"pid": 1, "cmd": "dvc repro train"}
     locks.write_text(json.dumps({"write": {str(repository.estimators): entry}}))
-    with pytest.raises(InputError, match="another process of DVC is using its outputs"):
+    with pytest.raises(InputError, match="another DVC process is using its outputs"):
         add(repository)
     entry["pid"] = DEAD_PID
     locks.write_text(json.dumps({"write": {str(repository.estimators): entry}}))
@@ -144,7 +146,7 @@ def test_a_running_process_of_dvc_is_waited_for_and_a_killed_one_is_not(
     assert str(os.getpid()) not in locks.read_text()
 
 
-def test_a_failed_commit_to_dvc_restores_the_outputs(
+def test_a_failed_dvc_commit_restores_the_outputs(
     repository: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = (repository.root / "dvc.lock").read_bytes()
@@ -164,7 +166,7 @@ def test_a_failed_commit_to_dvc_restores_the_outputs(
     assert Router.load(repository.router).candidates == ["mini-1", "mini-2"]
 
 
-def test_a_kill_during_the_commit_to_dvc_is_completed(
+def test_a_dvc_commit_that_was_killed_is_completed(
     repository: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pid = os.fork()
@@ -182,7 +184,7 @@ def test_a_kill_during_the_commit_to_dvc_is_completed(
     assert parameters["validate"]["complete_labels"] is False
 
 
-def test_a_workspace_without_dvc_has_no_outputs_in_dvc(tmp_path: Path) -> None:
+def test_a_workspace_without_dvc_has_no_dvc_outputs(tmp_path: Path) -> None:
     assert find_dvc_outputs(Workspace(tmp_path), COMMITTED_STAGES) is None
     (tmp_path / "dvc.yaml").write_text("stages: {mine: {cmd: ls}}")
     assert find_dvc_outputs(Workspace(tmp_path), COMMITTED_STAGES) is None

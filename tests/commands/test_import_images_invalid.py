@@ -1,4 +1,4 @@
-"""Rejected lists of images, and images that are skipped."""
+"""Refused lists of images, and images that are skipped."""
 
 import csv
 from pathlib import Path

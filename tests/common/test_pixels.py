@@ -24,15 +24,15 @@ def _disc(background: tuple[int, int, int, int]) -> Image.Image:
 ON_WHITE = np.asarray(_disc((255, 255, 255, 255)).convert("RGB"))
 
 
-@pytest.mark.parametrize("hidden", [(0, 0, 0, 0), (0, 255, 0, 0)])
+@pytest.mark.parametrize("transparent", [(0, 0, 0, 0), (0, 255, 0, 0)])
 def test_transparent_pixels_are_white_whatever_their_hidden_colour(
-    hidden: tuple[int, int, int, int],
+    transparent: tuple[int, int, int, int],
 ):
-    image = _reopened(_disc(hidden))
+    image = _reopened(_disc(transparent))
     assert not is_plain(image)
     np.testing.assert_array_equal(rgb_pixels(image), ON_WHITE)
     np.testing.assert_array_equal(
-        rgb_pixels(_reopened(_disc(hidden), "WEBP", lossless=True)), ON_WHITE
+        rgb_pixels(_reopened(_disc(transparent), "WEBP", lossless=True)), ON_WHITE
     )
 
 

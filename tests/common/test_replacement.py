@@ -168,7 +168,7 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
     assert not (tmp_path / f".output.another-machine.{DEAD_PID}.new").exists()
 
 
-def test_leftovers_of_a_missing_folder(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "missing")
     assert is_running(os.getpid()) and is_running(1) and not is_running(DEAD_PID)
 

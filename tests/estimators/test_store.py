@@ -1,4 +1,4 @@
-"""Tests of saved estimators. Estimators of earlier versions are rejected with a message to train
+"""Tests of saved estimators. Estimators of earlier versions are refused with a message to train
 again.
 """
 

@@ -106,11 +106,11 @@ def test_a_percentage_of_the_budget_refers_to_the_highest_cost():
     )
 
 
-def leaves(tree, prefix=()):
+def parameters_of(tree, prefix=()):
     """Yield the location and the value of every parameter of a tree."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from leaves(value, (*prefix, key))
+            yield from parameters_of(value, (*prefix, key))
         else:
             yield (*prefix, key), value
 
@@ -128,8 +128,10 @@ def comments_of(text, key):
 
 def test_params_yaml_has_every_parameter_with_its_default_or_a_comment_with_the_default():
     text = (Path(__file__).parents[2] / "params.yaml").read_text()
-    written = dict(leaves(yaml.safe_load(text)))
-    defaults = dict(leaves(Params().model_dump(mode="json", by_alias=True, exclude={"imported"})))
+    written = dict(parameters_of(yaml.safe_load(text)))
+    defaults = dict(
+        parameters_of(Params().model_dump(mode="json", by_alias=True, exclude={"imported"}))
+    )
     assert written.keys() == defaults.keys()
     different = {key for key, value in defaults.items() if written[key] != value}
     named = {key: f"default: {json.dumps(defaults[key])}" for key in different}
@@ -162,7 +164,9 @@ PYTHON_WORDS = re.compile(
 )
 
 
-@pytest.mark.parametrize("key", [key for key, _ in leaves(Params().model_dump(by_alias=True))])
+@pytest.mark.parametrize(
+    "key", [key for key, _ in parameters_of(Params().model_dump(by_alias=True))]
+)
 @pytest.mark.parametrize("value", [3, 1.5, -1, "x y", True, None, [], ["a"], [None], {"a": 1}])
 def test_a_wrong_value_of_any_parameter_is_described_without_words_of_python(key, value):
     tree = current = {}

@@ -25,7 +25,7 @@ IMAGES = "data/images"
 
 
 class DvcOutputs:
-    """The outputs of some stages of a workspace that is in a repository of DVC.
+    """The outputs of some stages of a workspace that is in a DVC repository.
 
     Args:
         repo: the repository.
@@ -38,10 +38,10 @@ class DvcOutputs:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes of DVC from reading or writing the outputs.
+        """Keep other DVC processes from reading or writing the outputs.
 
         Raises:
-            InputError: another process of DVC is using one of them.
+            InputError: another DVC process is using one of them.
         """
         from dvc.lock import LockError
         from dvc.rwlock import rwlock
@@ -92,7 +92,7 @@ class DvcOutputs:
         """Record the outputs and inputs of the stages in ``dvc.lock``; on failure, restore it.
 
         Raises:
-            InputError: another process of DVC is running.
+            InputError: another DVC process is running.
         """
         from dvc.lock import LockError
 
@@ -148,9 +148,9 @@ def find_dvc_outputs(workspace: Workspace, stages: Sequence[str]) -> DvcOutputs 
 
 
 def busy_error(workspace: Workspace) -> InputError:
-    """Return the error that another process of DVC is running."""
+    """Return the error that another DVC process is running."""
     return InputError(
-        f"{workspace.root}: another process of DVC is using its outputs. Wait for that process to"
+        f"{workspace.root}: another DVC process is using its outputs. Wait for that process to"
         " end, then run the command again."
     )
 

@@ -22,7 +22,7 @@ from catimage.estimators.features.steps import nested_instances, set_embeddings_
 from catimage.estimators.features.text import TextFeatures
 
 FORMAT = 2
-"""The version of the file format; files of other versions are rejected."""
+"""The version of the file format; files of other versions are refused."""
 TRUSTED = [
     "catimage.estimators.clusters.ClusterRegressor",
     "catimage.estimators.differences.DifferencesRegressor",

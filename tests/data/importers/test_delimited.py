@@ -98,7 +98,7 @@ def test_quotation_marks_in_tsv_files_quote_cells_if_all_of_them_can(tmp_path, c
     assert cells_of(tmp_path / "f.tsv", "prompt") == texts
 
 
-def test_line_breaks_and_tabs_inside_the_cells_of_a_tsv_file(tmp_path):
+def test_line_breaks_and_tabs_inside_the_cells_of_a_tsv_file_are_kept(tmp_path):
     frame = pd.DataFrame({"x": ["a\tb", 'c\n"d"', "e"], "y": [1, 2, 3]})
     frame.to_csv(tmp_path / "f.tsv", sep="\t", index=False)
     assert cells_of(tmp_path / "f.tsv", "x") == frame["x"].tolist()

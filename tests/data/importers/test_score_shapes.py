@@ -160,7 +160,7 @@ def test_repeated_scores_are_numbered_if_there_is_no_column_of_seeds(tmp_path):
     assert parse_scores(path).scores["seed"].tolist() == [0, 0, 1, 0, 0]
 
 
-def test_repeated_ratings_with_the_same_seed_are_refused_with_both_ways_out(tmp_path):
+def test_repeated_ratings_with_the_same_seed_are_refused_with_both_fixes(tmp_path):
     path = tmp_path / "votes.csv"
     path.write_text("prompt,candidate,seed,metric,value\nx,a,0,win,1\nx,b,0,win,0\nx,a,0,win,0\n")
     with pytest.raises(

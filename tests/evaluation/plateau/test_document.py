@@ -157,7 +157,7 @@ def plateau_document_of(workspace, *settings):
 
 
 def test_the_rule_is_evaluated_on_the_steps_of_the_reference_condition(workspace, capsys):
-    """The prompts need different numbers of steps, so OURS is better than UNIFORM."""
+    """The prompts need different numbers of steps, so the plateau rule is better than UNIFORM."""
     document = plateau_document_of(workspace)
     assert document["steps"] == [1, 2, 4]
     assert document["costs"] == [1.0, 2.0, 4.0]
@@ -178,7 +178,7 @@ def test_the_rule_is_evaluated_on_the_steps_of_the_reference_condition(workspace
     assert costs[0] == pytest.approx(costs[1])
 
 
-def test_weights_are_calibrated_to_a_budget_on_held_out_prompts(workspace):
+def test_weights_are_calibrated_to_a_budget_on_out_of_fold_predictions(workspace):
     document = plateau_document_of(workspace, "evaluate.plateau.budget=50%")
     assert document["weights"]["found_by"] == "budget"
     assert document["weights"]["mean_cost"] <= 2.0
@@ -220,7 +220,7 @@ def test_a_test_split_in_which_no_prompt_has_all_metrics_is_refused(workspace, t
 
 def test_a_budget_with_the_literal_rule_is_refused(workspace, tmp_path):
     workspace = Workspace(shutil.copytree(workspace.root, tmp_path / "w"))
-    message = "the rule always chooses the last step, so that no 'budget' can be kept"
+    message = "the rule always chooses the last step, so that no 'budget' can be met"
     with pytest.raises(InputError, match=message):
         plateau_document_of(
             workspace, "evaluate.plateau.literal=true", "evaluate.plateau.budget=50%"

@@ -67,21 +67,22 @@ def parse_prompts(rows: TextTable) -> PromptTexts:
     """
     codes, texts = rows.texts("prompt")
     first = first_positions(codes)
-    prompts = [clean(text, rows.row(i)) for text, i in zip(texts, first, strict=True)]
+    prompts = [clean(text, rows.message_prefix(i)) for text, i in zip(texts, first, strict=True)]
     ids = [prompt_id(prompt) for prompt in prompts]
     return PromptTexts(texts, prompts, ids, codes, rows.path.name)
 
 
 def parse_texts(rows: TextTable, column: str) -> tuple[Ints, list[str]]:
-    """Return the texts of a column without white space around them (:meth:`TextTable.encoded`).
+    """Return the texts of a column without white space around them (as
+    :meth:`TextTable.dictionary_encoded`).
 
     Raises:
         InputError: the column is missing, or a text is empty.
     """
-    codes, texts = rows.encoded(column)
+    codes, texts = rows.dictionary_encoded(column)
     if "" in texts:
-        row = rows.row(int((codes == texts.index("")).argmax()))
-        raise InputError(f"{row}: the {column} is empty. Fill it in or remove the row.")
+        prefix = rows.message_prefix(int((codes == texts.index("")).argmax()))
+        raise InputError(f"{prefix}: the {column} is empty. Fill it in or remove the row.")
     return codes, texts
 
 
@@ -98,7 +99,7 @@ def parse_names(rows: TextTable, column: str, slashes: bool = False) -> Any:
     """
     codes, names = parse_texts(rows, column)
     for name, i in zip(names, first_positions(codes), strict=True):
-        check_name(name, f"{rows.row(i)}: the {column}", slashes)
+        check_name(name, f"{rows.message_prefix(i)}: the {column}", slashes)
     return repeated(names, codes)
 
 
@@ -207,6 +208,6 @@ def bad_cell(
     """Return the error about a cell that is not a valid number."""
     text = abbreviated(cells[position].as_py())
     return InputError(
-        f"{rows.row(position)}: the {column} is {text!r}, not {expected}. Correct or remove the"
-        " row."
+        f"{rows.message_prefix(position)}: the {column} is {text!r}, not {expected}. Correct or"
+        " remove the row."
     )

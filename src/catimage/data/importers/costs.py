@@ -53,7 +53,8 @@ def _parse_units(rows: TextTable) -> Any:
     for unit, text, i in zip(units, texts, first_positions(codes), strict=True):
         if unit not in allowed:
             raise InputError(
-                f"{rows.row(i)}: the unit {text[:40]!r} is unknown{nearest(unit, allowed)}. Use one"
-                f" of {', '.join(COST_UNITS)}, or {ANY_UNIT!r} for any other unit."
+                f"{rows.message_prefix(i)}: the unit {text[:40]!r} is"
+                f" unknown{nearest(unit, allowed)}. Use one of {', '.join(COST_UNITS)}, or"
+                f" {ANY_UNIT!r} for any other unit."
             )
     return repeated(units, codes)

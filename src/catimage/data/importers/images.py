@@ -112,7 +112,7 @@ def parse_images(path: Path) -> ImagesFile:
     paths = [str(existing_path(path.parent, name)) for name in names]
     table["path"] = [paths[code] for code in codes]
     check_unique(path, table, ["text", "candidate", "seed"], rows.row_numbers)
-    notes = rows.ignored_note(("prompt", "candidate", "seed", "path"), IGNORED)
+    notes = rows.ignored_column_messages(("prompt", "candidate", "seed", "path"), IGNORED)
     prompts_table, table, merged = merge_spellings(path, prompts, table)
     return ImagesFile(path, prompts_table, table, rows.row_numbers, (*notes, *merged))
 

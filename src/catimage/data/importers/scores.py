@@ -159,7 +159,8 @@ def parse_scores(
     keys = ["text", "candidate", "seed", "metric"]
     check_unique(path, scores, keys, row_numbers, _REPEATS)
     used = {*("prompt", "candidate", "seed", "metric", "value"), *scores["candidate"].unique()}
-    notes = [*rows.ignored_note(used, IGNORED), *_default_notes(rows, scores, metric is not None)]
+    ignored = rows.ignored_column_messages(used, IGNORED)
+    notes = [*ignored, *_default_notes(rows, scores, metric is not None)]
     table, scores, merged = merge_spellings(path, prompts, scores, known)
     scores = scores.assign(version=VERSION)[SCORES.names]
     return ScoresFile(path, table, scores, row_numbers, (*notes, *merged))

@@ -77,7 +77,7 @@ class TextTable:
             raise InputError(self.problems[name])
         return self.load(self.names.index(name))
 
-    def encoded(self, name: str) -> tuple[Ints, list[str]]:
+    def dictionary_encoded(self, name: str) -> tuple[Ints, list[str]]:
         """Return the cells of a column without white space around them, each distinct text once.
 
         Returns:
@@ -90,7 +90,7 @@ class TextTable:
         return distinct(pc.utf8_trim_whitespace(self.cells(name)))
 
     def texts(self, name: str) -> tuple[Ints, list[str]]:
-        """As :meth:`encoded`, for a column that has to contain text, such as the prompts.
+        """As :meth:`dictionary_encoded`, for a column that must contain text, such as the prompts.
 
         Raises:
             InputError: the column is missing, cannot be read, or contains other values than text.
@@ -98,23 +98,23 @@ class TextTable:
         self.require(name)
         if name in self.not_text:
             raise InputError(self.not_text[name])
-        return self.encoded(name)
+        return self.dictionary_encoded(name)
 
-    def row(self, position: int) -> str:
+    def message_prefix(self, position: int) -> str:
         """Return the file and the number of a row, the beginning of a message."""
         return f"{self.path}: row {self.row_numbers[position]}"
 
-    def ignored_note(self, used: Collection[str], meanings: Mapping[str, str]) -> list[str]:
-        """Return a message per column that is not used although its name suggests a meaning.
+    def ignored_column_messages(self, used: Collection[str], fixes: Mapping[str, str]) -> list[str]:
+        """Return a message per unused column that a user may expect to be read.
 
         Args:
             used: the columns that are used.
-            meanings: by name of the column in lower case, what the user can do instead.
+            fixes: by name of the column in lower case, what applies or what to do instead.
         """
         return [
-            f"{self.path}: the column {name!r} is ignored. {meanings[name.lower()]}."
+            f"{self.path}: the column {name!r} is ignored. {fixes[name.lower()]}."
             for name in self.names
-            if name not in used and name.lower() in meanings
+            if name not in used and name.lower() in fixes
         ]
 
 

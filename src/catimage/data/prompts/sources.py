@@ -88,7 +88,7 @@ def _read_file(source: FileSource, root: Path, max_length: int) -> SourcePrompts
     prompts: dict[str, str] = {}
     too_long = np.zeros(len(texts), bool)
     for code, position in enumerate(first):
-        prompt = clean(texts[code], rows.row(position))
+        prompt = clean(texts[code], rows.message_prefix(position))
         too_long[code] = len(prompt) > max_length
         if not too_long[code]:
             prompts.setdefault(prompt_id(prompt), prompt)

@@ -52,8 +52,8 @@ def step_series(
     names, steps = candidates.names, candidates.steps
     if free := [name for name, cost in zip(names, candidates.costs, strict=True) if not cost > 0]:
         raise InputError(
-            f"evaluate.plateau: the quality per cost (equation 8) of {free[0]} is undefined, because"
-            " its cost is 0. Leave evaluate.plateau.metrics empty for these candidates."
+            f"evaluate.plateau: the quality per cost (equation 8) of {free[0]} is undefined,"
+            " because its cost is 0. Leave evaluate.plateau.metrics empty for these candidates."
         )
     by_group: dict[str, list[int]] = {}
     for column in sorted(range(len(names)), key=lambda c: steps[c]):

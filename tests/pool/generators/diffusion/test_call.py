@@ -54,7 +54,7 @@ def test_a_negative_prompt_gives_the_images_of_the_pipeline_of_diffusers(
     images = generator.generate(PROMPTS, pool.candidate("mini-4"), [5, 6, 7])
     pipeline = StableDiffusionPipeline.from_pretrained(miniature_pool.parent / "sd")
     options = {"num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "np"}
-    batch = pipeline(
+    expected = pipeline(
         PROMPTS,
         negative_prompt=[NEGATIVE] * 3,
         generator=[torch.Generator().manual_seed(seed) for seed in (5, 6, 7)],
@@ -63,7 +63,7 @@ def test_a_negative_prompt_gives_the_images_of_the_pipeline_of_diffusers(
     single = pipeline(
         PROMPTS[1], negative_prompt=NEGATIVE, generator=torch.Generator().manual_seed(6), **options
     ).images[0]
-    assert _largest_difference(images, (batch * 255).round()) <= 1
+    assert _largest_difference(images, (expected * 255).round()) <= 1
     assert _largest_difference(images[1], (single * 255).round()) <= 1
     without = _generator(_pool(miniature_pool, tmp_path))
     assert (

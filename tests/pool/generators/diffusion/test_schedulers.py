@@ -60,7 +60,7 @@ UNSUITABLE = {
 
 
 @pytest.mark.parametrize(("changes", "message"), UNSUITABLE.values(), ids=UNSUITABLE)
-def test_an_unsuitable_scheduler_is_one_sentence_of_every_command(
+def test_every_command_reports_an_unsuitable_scheduler_in_one_sentence(
     changes: str, message: str, miniature_pool: Path, tmp_path: Path
 ):
     file = _write_pool(tmp_path, miniature_pool.parent / "sd", changes)
