@@ -49,7 +49,7 @@ def digests(workspace: Path) -> dict[str, str]:
 
 
 def _content(path: Path) -> bytes:
-    """Return the content of a file without what differs between equal runs.
+    """Return the content of a file without the parts that differ between equal runs.
 
     skops stores addresses in memory. Records of inputs contain the digests of skops files.
     """

@@ -109,7 +109,7 @@ async def parse_body(request: Request, model: type[Body]) -> Body:
 
 
 def decision_seed(request: Request, body: RouteRequest) -> int | str | None:
-    """Return what makes the decision repeatable: the field ``seed``, else the header X-Request-Id.
+    """Return the key of the random draw: the field ``seed``, else the header X-Request-Id.
 
     None, for a random draw, if the request has neither.
     """

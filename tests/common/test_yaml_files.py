@@ -1,4 +1,4 @@
-"""Reading of YAML files: numbers of YAML 1.2, and errors in plain words with the line."""
+"""Reading of YAML files: numbers of YAML 1.2, and messages for invalid files, with the line."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_values_are_those_of_yaml_1_2(tmp_path):
         ("a: 1\n<<<<<<< HEAD\nb: 1\n", "line 2: a merge conflict of git. Resolve it."),
     ],
 )
-def test_an_invalid_file_is_described_in_plain_words(tmp_path, text, message):
+def test_the_message_for_an_invalid_file_has_the_line_and_the_fix(tmp_path, text, message):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=message) as error:

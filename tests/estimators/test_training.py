@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from catimage.estimators.training import TrainingSettings, label_loss, scale_labels, train
+from catimage.estimators.training import TrainingLoopSettings, label_loss, scale_labels, train
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "squared_error"])
@@ -52,7 +52,7 @@ def test_the_best_epoch_is_restored_after_n_iter_no_change_epochs_without_improv
         torch.optim.SGD(net.parameters(), lr=1.0),
         loss,
         100,
-        TrainingSettings(1000, 50, 4, 0.1),
+        TrainingLoopSettings(1000, 50, 4, 0.1),
         np.random.default_rng(0),
     )
     assert (result.validation_loss, float(net.weight), result.n_iter) == (0.0, 3.0, 7)

@@ -58,7 +58,7 @@ def load_workspace(workspace: Path, settings: list[str] | None) -> tuple[Workspa
 
 
 def open_workspace(folder: Path) -> Workspace:
-    """Return a workspace after completing what a killed command had begun to replace in it.
+    """Return a workspace, after completing a replacement of files that a killed command had begun.
 
     Args:
         folder: the folder of the workspace, which need not exist.

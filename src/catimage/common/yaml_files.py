@@ -41,7 +41,7 @@ _REASONS = (
     ),
     (r"undefined alias", "'*' begins a reference in YAML. Put the text in quotation marks."),
 )
-"""Patterns in the messages of the YAML parser, with the problem and its fix in plain words."""
+"""Patterns in the messages of the YAML parser, with the problem and its fix in English."""
 _CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
 _DUPLICATE_KEY = re.compile(r'duplicate key "(.*?)"')
 

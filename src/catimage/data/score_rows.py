@@ -1,4 +1,4 @@
-"""The scores of one metric as rows, and what is computed from them: labels and their noise.
+"""The scores of one metric as rows, and statistics of them: labels and their noise.
 
 Memory and time grow with the number of scores. An array with one column per seed would grow with
 prompts x candidates x all seeds, and imported images often have a seed of their own.

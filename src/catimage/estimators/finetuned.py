@@ -17,7 +17,7 @@ from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.features.text import PooledEmbedding
 from catimage.estimators.training import (
     CROSS_ENTROPY,
-    TrainingSettings,
+    TrainingLoopSettings,
     label_loss,
     scale_labels,
     train,
@@ -153,7 +153,7 @@ class FineTunedRegressor(LabelRegressor):
                     net([prompts[i] for i in rows]), target[rows], CROSS_ENTROPY
                 ),
                 len(prompts),
-                TrainingSettings(
+                TrainingLoopSettings(
                     self.batch_size, self.max_iter, self.n_iter_no_change, self.validation_fraction
                 ),
                 np.random.default_rng(self.random_state),

@@ -22,7 +22,7 @@ _VALIDATION_BATCH_SIZE = 512
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingLoopSettings:
     """Settings of mini-batch training with early stopping, named as in scikit-learn's MLPRegressor.
 
     Attributes:
@@ -56,7 +56,7 @@ def train(
     optimizer: Any,
     loss: Callable[[Ints], Any],
     n_prompts: int,
-    settings: TrainingSettings,
+    settings: TrainingLoopSettings,
     rng: np.random.Generator,
 ) -> TrainingResult:
     """Train a torch module in place and restore the weights with the lowest validation loss.

@@ -15,7 +15,7 @@ from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.estimators.ragged_arrays import RaggedArray, as_ragged_array
 from catimage.estimators.training import (
     CROSS_ENTROPY,
-    TrainingSettings,
+    TrainingLoopSettings,
     label_loss,
     scale_labels,
     train,
@@ -134,7 +134,7 @@ class TokenMLPRegressor(LabelRegressor):
                 optimizer,
                 lambda rows: self._loss(net, tokens.take(rows), target[rows]),
                 len(tokens),
-                TrainingSettings(
+                TrainingLoopSettings(
                     self.batch_size, self.max_iter, self.n_iter_no_change, self.validation_fraction
                 ),
                 np.random.default_rng(seed),

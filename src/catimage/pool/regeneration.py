@@ -1,4 +1,4 @@
-"""Messages that say why images that exist are generated again."""
+"""Messages about existing images that are generated again, with the reason."""
 
 from __future__ import annotations
 

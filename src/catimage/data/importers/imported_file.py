@@ -23,7 +23,7 @@ class ImportedFile:
             scores or only files of images have.
         row_numbers: for messages, the number of the row of the file that each row of ``table`` is
             from, (n_rows,); see :class:`catimage.data.importers.text_table.TextTable`.
-        notes: messages about what was changed or ignored, which commands print.
+        notes: messages about changed prompts and ignored columns, which commands print.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class ImportedFile:
         return list(self.table["candidate"].unique())
 
     def print_notes(self) -> None:
-        """Print the messages about what was changed or ignored."""
+        """Print the messages about changed prompts and ignored columns."""
         for note in self.notes:
             print(note, flush=True)
 

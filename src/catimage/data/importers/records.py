@@ -138,7 +138,7 @@ class _Columns:
             )
 
     def _encodable(self, name: str, rows: list[int], texts: list[str]) -> pa.Array:
-        """Replace what UTF-8 cannot encode, and note the first row that contains it."""
+        """Replace characters that UTF-8 cannot encode, and note the first row that has one."""
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         row = next(r for r, a, b in zip(rows, texts, clean, strict=True) if a != b)
         self.problems.setdefault(

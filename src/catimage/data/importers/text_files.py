@@ -1,4 +1,4 @@
-"""Reading of text files: encoding, byte order marks, and messages about what cannot be read."""
+"""Reading of text files: encoding, byte order marks, and messages about unreadable files."""
 
 from __future__ import annotations
 

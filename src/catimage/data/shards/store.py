@@ -92,7 +92,7 @@ def write_image(folder: Path, plan: ShardPlan, row: dict[str, Any]) -> None:
 
 
 def _metadata(plan: ShardPlan) -> dict[str, str]:
-    """Return what an image of a shard depends on except its prompt and its seed."""
+    """Return the inputs of the images of a shard other than prompts and seeds."""
     return {"recipe": plan.recipe, "code": json.dumps(dict(plan.code), sort_keys=True)}
 
 
