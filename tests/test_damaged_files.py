@@ -120,7 +120,7 @@ def test_every_truncated_file_is_reported_with_the_command_that_writes_it(comple
 
 
 def test_a_folder_whose_name_looks_like_a_partition_adds_no_column(complete, tmp_path):
-    """pyarrow adds the column ``run`` to tables in a folder ``run=1``, if it is not told not to."""
+    """pyarrow adds the column ``run`` to tables in a folder ``run=1`` by default."""
     workspace = Workspace(shutil.copytree(complete.root, tmp_path / "run=1"))
     read_tables(workspace)
     run_calibrate(workspace)

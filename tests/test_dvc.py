@@ -1,4 +1,4 @@
-"""``dvc.yaml``: its commands, its outputs, and the completeness of what it compares.
+"""``dvc.yaml``: its commands, its outputs, and the completeness of its dependencies.
 
 DVC has to run a stage again if anything changes that its result depends on: the tables that it
 reads, which ``dvc.yaml`` lists, and the inputs that ``catimage sources`` records for it

@@ -38,8 +38,8 @@ pool_app = typer.Typer(help="Pools of generators.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"catimage {version('catimage')}")

@@ -22,7 +22,7 @@ BLOCK_BYTES = 1 << 26
 """The size of the blocks that are parsed at a time. A row cannot be longer."""
 
 
-class _BadQuotes(Exception):
+class _InvalidQuotes(Exception):
     """A quotation mark is not closed, or is closed in the middle of a cell; has the line."""
 
     def __init__(self, line: int) -> None:
@@ -73,7 +73,7 @@ def _records(data: bytes, form: _Format) -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which each record begins, and its cells; blank lines are omitted.
 
     Raises:
-        _BadQuotes: the quotation marks cannot be understood.
+        _InvalidQuotes: the quotation marks are invalid.
     """
     csv.field_size_limit(2**31 - 1)  # the default refuses cells of 128 KiB
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
@@ -86,7 +86,7 @@ def _records(data: bytes, form: _Format) -> Iterator[tuple[int, list[str]]]:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise _BadQuotes(line) from error
+        raise _InvalidQuotes(line) from error
 
 
 def _delimiter(data: bytes, delimiters: str) -> str:
@@ -95,7 +95,7 @@ def _delimiter(data: bytes, delimiters: str) -> str:
     def width(delimiter: str) -> int:
         try:
             return len(next(_records(data, _Format(delimiter, quoted=True)))[1])
-        except _BadQuotes:
+        except _InvalidQuotes:
             return 0
 
     return max(delimiters, key=width)
@@ -108,11 +108,11 @@ def _is_quoted(path: Path, data: bytes, delimiter: str) -> bool:
     number of tabs, and no quotation mark is doubled, the quotation marks are part of the texts.
 
     Raises:
-        InputError: the delimiter is not a tab, and the quotation marks cannot be understood.
+        InputError: the delimiter is not a tab, and the quotation marks are invalid.
     """
     try:
         n_records = sum(1 for _ in _records(data, _Format(delimiter, quoted=True)))
-    except _BadQuotes as error:
+    except _InvalidQuotes as error:
         if delimiter == "\t":
             return False
         raise InputError(

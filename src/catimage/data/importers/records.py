@@ -65,12 +65,12 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             yield row, _parse(path, line, f"row {row}")
 
 
-def _parse(path: Path, text: str, what: str) -> Any:
+def _parse(path: Path, text: str, location: str) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{path}: {what} is not JSON{reason}. {_FIX}.") from error
+        raise InputError(f"{path}: {location} is not JSON{reason}. {_FIX}.") from error
 
 
 @dataclass

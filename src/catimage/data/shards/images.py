@@ -35,10 +35,10 @@ def read_rows(
     """
     path = shard_path(folder, entry.shard)
     with damage_reported(path, "generate", pa.ArrowException), pq.ParquetFile(path) as file:
-        wanted = [i in prompt_ids for i in file.read(["prompt_id"]).column(0).to_pylist()]
-        if not any(wanted):
+        selected_rows = [i in prompt_ids for i in file.read(["prompt_id"]).column(0).to_pylist()]
+        if not any(selected_rows):
             return file.schema_arrow.empty_table().select(list(columns))
-        return file.read(list(columns)).select(list(columns)).filter(pa.array(wanted))
+        return file.read(list(columns)).select(list(columns)).filter(pa.array(selected_rows))
 
 
 def first_images(folder: Path, prompt_ids: Sequence[str]) -> dict[tuple[str, str], bytes]:
@@ -55,9 +55,9 @@ def first_images(folder: Path, prompt_ids: Sequence[str]) -> dict[tuple[str, str
         InputError: the manifest or a shard is missing or damaged.
     """
     images: dict[tuple[str, str], tuple[int, bytes]] = {}
-    wanted = set(prompt_ids)
+    selected_ids = set(prompt_ids)
     for entry in read_manifest(folder):
-        for row in read_rows(folder, entry, [*KEYS, "image"], wanted).to_pylist():
+        for row in read_rows(folder, entry, [*KEYS, "image"], selected_ids).to_pylist():
             key = row["prompt_id"], row["candidate"]
             if key not in images or row["seed"] < images[key][0]:
                 images[key] = row["seed"], row["image"]
@@ -78,9 +78,10 @@ def mean_seconds(folder: Path, prompt_ids: Sequence[str], candidates: Sequence[s
     Raises:
         InputError: the manifest or a shard is missing or damaged.
     """
-    columns, wanted = ["prompt_id", "candidate", "seconds"], set(prompt_ids)
+    columns, selected_ids = ["prompt_id", "candidate", "seconds"], set(prompt_ids)
     frames = [
-        read_rows(folder, entry, columns, wanted).to_pandas() for entry in read_manifest(folder)
+        read_rows(folder, entry, columns, selected_ids).to_pandas()
+        for entry in read_manifest(folder)
     ]
     mean = pd.concat(frames).groupby(["prompt_id", "candidate"])["seconds"].mean().unstack()
     seconds: Floats = mean.reindex(index=prompt_ids, columns=candidates).to_numpy(float)
@@ -112,8 +113,8 @@ def complete_prompts(
     """
     if not entries:
         return 0, np.zeros(0, int)
-    wanted = set(prompt_ids)
-    frames = [read_rows(folder, entry, KEYS, wanted).to_pandas() for entry in entries]
+    selected_ids = set(prompt_ids)
+    frames = [read_rows(folder, entry, KEYS, selected_ids).to_pandas() for entry in entries]
     counts = pd.concat(frames).drop_duplicates().groupby(["prompt_id", "candidate"]).size()
     table = counts.unstack().reindex(index=prompt_ids, columns=candidates).fillna(0).to_numpy(int)
     n_images = int(table.max(initial=0))

@@ -93,7 +93,7 @@ def refused_images(folder: Path, entries: Sequence[ShardEntry]) -> pd.DataFrame:
         if entry.refused:
             with damage_reported(shard_path(folder, entry.shard), "generate", DamagedShard):
                 refusals = read_refusals(folder, entry.shard)
-            rows += [(i, entry.candidate, seed, why) for (i, seed), why in refusals.items()]
+            rows += [(i, entry.candidate, seed, reason) for (i, seed), reason in refusals.items()]
     return pd.DataFrame(rows, columns=["prompt_id", "candidate", "seed", "reason"])
 
 
