@@ -21,7 +21,7 @@ DEAD_PID = 2**22 + 1
 
 @pytest.fixture
 def project(tmp_path: Path) -> Callable[[str], Path]:
-    """Return a function that creates a repository of DVC with one stage."""
+    """Return a function that creates a DVC repository with one stage."""
 
     def create(command: str) -> Path:
         stage = {"cmd": command, "always_changed": True}
