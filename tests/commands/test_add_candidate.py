@@ -11,13 +11,21 @@ from typer.testing import CliRunner
 from catimage.cli.app import app
 from catimage.commands import add_candidate, import_scores
 from catimage.commands.candidate_request import CandidateRequest
-from catimage.data.schema import CANDIDATES, PROMPTS, SCORES, read_table
+from catimage.data.schema import (
+    CANDIDATES,
+    PROMPTS,
+    SCORES,
+    read_inputs,
+    read_refused,
+    read_table,
+    write_frames,
+)
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.router import Router
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
-from tests.provenance import mark_validated
+from tests.provenance import mark_validated, record_inputs
 
 QUALITY = {"cheap": (0.62, 0.30), "expensive": (0.60, 0.70), "new": (0.80, 0.20)}
 """The quality of each candidate for plain and for crowded prompts."""
@@ -122,6 +130,17 @@ def test_workspace_with_an_added_candidate_allows_missing_labels(workspace):
         "cost"
     ].tolist() == [3]
     assert load_params(workspace.params).validation.complete_labels is False
+
+
+def test_the_record_of_refused_images_is_kept(workspace):
+    scores = read_table(workspace.scores, SCORES, "label")
+    refused = scores[["prompt_id", "candidate", "seed"]].iloc[:1].assign(seed=99)
+    inputs = read_inputs(workspace.scores, "label")
+    write_frames([scores], workspace.scores, SCORES, inputs, refused)
+    record_inputs(workspace)
+    add(workspace)
+    kept = read_refused(workspace.scores, "label")
+    assert kept.to_numpy().tolist() == refused.to_numpy().tolist()
 
 
 def test_every_estimator_of_every_metric_has_the_candidate(workspace):

@@ -17,8 +17,21 @@ from catimage.commands.incremental import Extension, extend_estimators
 from catimage.commands.sources import sources_text
 from catimage.common.transaction import replacing_together
 from catimage.data.provenance import ESTIMATORS, SCORES_FILE, Provenance, write_inputs
-from catimage.data.schema import CANDIDATES, SCORES, read_table, write_table
-from catimage.data.shards.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from catimage.data.schema import (
+    CANDIDATES,
+    REFUSED_COLUMNS,
+    SCORES,
+    read_refused,
+    read_table,
+    write_frames,
+    write_table,
+)
+from catimage.data.shards.manifest import (
+    MANIFEST_NAME,
+    read_manifest,
+    refused_images,
+    write_manifest,
+)
 from catimage.errors import InputError
 from catimage.params import Params, apply_setting, parse_params, read_tree, save_params
 from catimage.router import Router
@@ -131,7 +144,13 @@ def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) 
     if (workspace.images / MANIFEST_NAME).exists():
         write_manifest(staged.images, [*read_manifest(workspace.images), *data.entries])
     inputs = Provenance(staged).inputs(SCORES_FILE)
-    write_table(pd.concat([scores, data.scores]), staged.scores, SCORES, inputs)
+    refused = pd.concat(
+        [
+            read_refused(workspace.scores, "label"),
+            refused_images(workspace.images, data.entries)[list(REFUSED_COLUMNS)],
+        ]
+    )
+    write_frames([scores, data.scores], staged.scores, SCORES, inputs, refused)
     tree = read_tree(workspace.params)
     apply_setting(tree, "validate.complete_labels=false")
     save_params(tree, staged.params)
