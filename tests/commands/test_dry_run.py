@@ -106,7 +106,7 @@ def test_no_problems_when_everything_is_available(mini):
             {"label": {"metrics": ["clip_scor"]}},
             "unknown metric (did you mean 'clip_score'?)",
         ),
-        ({"label": {"metrics": ["clip_score", "ssim"]}}, "names no metric_reference"),
+        ({"label": {"metrics": ["clip_score", "ssim"]}}, "no metric_reference for the candidate"),
         (
             {"label": {"metrics": ["clip_score", "aesthetic_v1"]}},
             "label.weights.aesthetic_v1: the location of the weights of 'aesthetic_v1' is not set",
@@ -115,7 +115,6 @@ def test_no_problems_when_everything_is_available(mini):
             {"label": {"metrics": ["sharpness"]}},
             "label.metrics: 'clip_score' is missing, but estimators are trained on it",
         ),
-        ({"train": {"estimators": ["knnn"]}}, "unknown kind 'knnn' (did you mean 'knn'?)"),
         (
             {"train": {"estimators": [{"name": "knn", "settings": {"k": 3}}]}},
             "knn: unknown setting 'k'",
