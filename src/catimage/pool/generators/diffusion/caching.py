@@ -74,7 +74,7 @@ def check_cache(spec: DiffusersSpec, pipeline: type[Any], denoiser: type[Any]) -
     """Check that the caching method supports the denoiser and has the given options.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         pipeline: class of the pipeline.
         denoiser: class of the denoiser.
 

@@ -30,7 +30,7 @@ def check_generator(spec: DiffusersSpec, folder: Path, device: str) -> PipelineC
     Missing files are downloaded.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         device: a device name of torch.
 

@@ -141,7 +141,7 @@ def used_parts(spec: DiffusersSpec, pipeline: type[Any], root: Path) -> dict[str
     out, are not in the result.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         pipeline: class of the pipeline.
         root: the folder of model_index.json.
 

@@ -29,7 +29,7 @@ def count_costs(
     depend on the image (first-block, sea) or differ between steps.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         candidates: candidates of the generator.
         convention: the operations that are counted.

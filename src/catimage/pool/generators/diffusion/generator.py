@@ -48,7 +48,7 @@ class DiffusionGenerator:
     Other generators may share the pipeline's modules, so each call undoes its changes to them.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         memory: the device, and the parts that are already loaded.
 

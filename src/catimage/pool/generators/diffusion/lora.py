@@ -89,7 +89,7 @@ def attach_lora(spec: DiffusersSpec, folder: Path, pipeline: Any) -> list[str]:
     """Add the adapter's layers to the modules of ``pipeline``, without changing weights.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         pipeline: the pipeline, which may be on torch's meta device.
 

@@ -18,7 +18,7 @@ def default_scheduler(spec: DiffusersSpec, cls: type[Any], folder: Path) -> tupl
     ``scheduler`` and ``scheduler_options`` then replace it.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         cls: the class of the scheduler in model_index.json.
         folder: the folder of the scheduler's configuration.
 
@@ -47,7 +47,7 @@ def new_scheduler(spec: DiffusersSpec, default: Any) -> Any:
     """Return a new scheduler with the class and the options in ``spec``.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         default: the scheduler of the weights, with the default class and configuration.
 
     Raises:

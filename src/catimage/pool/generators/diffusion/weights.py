@@ -81,7 +81,7 @@ def part_files(
     """Return the files of a part with its own source, downloaded if necessary.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         name: a part of ``spec.replaced_parts``.
         folder: the folder of the pool file.
         root: the folder of the pipeline, with the configuration of a part that is a single file.
@@ -117,7 +117,7 @@ def safetensors_file(
     """Return a single file of weights, downloaded if necessary.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         key: the key of ``source`` in the generator's entry.
         source: the source that contains the file.
         file: path of the file in the source's ``subfolder``.

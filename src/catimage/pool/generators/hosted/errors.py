@@ -23,7 +23,7 @@ class RefusedRequest(InputError):
     """A server refused a prompt, or responded without an image.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         problem: what the server did.
         fix: how to correct the error, a sentence without full stop.
     """
@@ -40,7 +40,7 @@ def request_error(spec: HostedSpec, request: str, error: Any) -> InputError:
     """Return the error for a request that failed after all retries.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         request: description of the request.
         error: an ``APIError`` of the package ``openai``.
     """

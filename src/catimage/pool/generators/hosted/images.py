@@ -20,7 +20,7 @@ def decode_base64(spec: HostedSpec, request: str, text: str) -> bytes:
     """Decode base64 data of a response.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         request: description of the request, for error messages.
         text: base64 data.
 
@@ -41,7 +41,7 @@ def download_image(spec: HostedSpec, request: str, url: str) -> bytes:
     """Download an image. The API key is not sent, since the URL may belong to another server.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         request: description of the request, for error messages.
         url: URL of the image.
 

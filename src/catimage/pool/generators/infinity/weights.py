@@ -108,7 +108,7 @@ def _hub_revision(spec: InfinitySpec, folder: Path, key: str, revision_key: str)
     """Return the revision of a hub id.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         key: the key of the hub id.
         revision_key: the key of the revision.

@@ -36,7 +36,7 @@ def count_costs(
     the projections of the transformer, without the text encoder and the decoder.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         candidates: candidates of the generator.
         convention: the operations that are counted.

@@ -42,7 +42,7 @@ class NextScaleGenerator:
     can differ if its probability almost equals its random number.
 
     Args:
-        spec: the generator.
+        spec: the generator's settings in the pool file.
         folder: the folder of the pool file.
         device: a device name of torch, or ``auto``.
 
