@@ -81,7 +81,7 @@ def test_samples_show_the_fixed_candidate_and_the_routed_one(document):
     shown = case_samples(document["successes"], "b", RESULTS, images)
     assert [sample.prompt for sample in shown] == ["prompt v", "prompt z", "prompt u"]
     fixed, routed = shown[0].cells
-    assert (fixed.candidate, fixed.chosen, fixed.image, fixed.measured) == ("b", False, "", 0.4)
-    assert (routed.candidate, routed.chosen) == ("c", True)
+    assert (fixed.candidate, fixed.is_routed, fixed.image, fixed.measured) == ("b", False, "", 0.4)
+    assert (routed.candidate, routed.is_routed) == ("c", True)
     assert (routed.predicted, routed.measured) == (0.9, 0.9)
     assert routed.image.startswith("data:image/jpeg")

@@ -15,7 +15,7 @@ def test_prompts_are_ordered_by_the_gain_of_the_expensive_candidate():
     assert contrasting_prompts(predicted[:1], np.array([1.0, 2.0])).tolist() == [0]
 
 
-def test_samples_span_the_costs_and_mark_the_chosen_candidate():
+def test_samples_span_the_costs_and_mark_the_routed_candidate():
     m = 20
     predicted = np.zeros((1, m))
     predicted[0, 5] = 1.0
@@ -27,11 +27,11 @@ def test_samples_span_the_costs_and_mark_the_chosen_candidate():
     assert names[-1] == "c19"
     assert 8 <= len(names) <= 9
     assert names == sorted(names, key=lambda n: int(n[1:]))
-    (chosen,) = [cell for cell in sample.cells if cell.chosen]
-    assert chosen.candidate == "c5"
-    assert chosen.image == data_uri(PNG)
-    assert chosen.predicted == 1
-    assert chosen.measured == 3
+    (routed,) = [cell for cell in sample.cells if cell.is_routed]
+    assert routed.candidate == "c5"
+    assert routed.image == data_uri(PNG)
+    assert routed.predicted == 1
+    assert routed.measured == 3
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ _PROBLEMS: dict[str, str] = {
     "bool_type": _BOOLEAN,
     "bool_parsing": _BOOLEAN,
     "none_required": "must be empty",
+    "json_invalid": "is not valid JSON",
 }
 """The problem by type of pydantic's error, for the types without parameters."""
 _PROBLEMS_WITH_VALUES: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -132,8 +132,8 @@ def _set(**change):
             {},
             r"weights: .*model\.safetensors not found\. Copy it there, or train it",
         ),
-        (_write("bits/config.json", "{"), {}, r"config\.json: the file: invalid JSON"),
-        (_set(bits=0), {}, r"config\.json: bits: input should be greater than or equal to 1"),
+        (_write("bits/config.json", "{"), {}, r"config\.json: the file: is not valid JSON\."),
+        (_set(bits=0), {}, r"config\.json: bits: must be at least 1, not 0"),
         (_set(width=48), {}, r"does not match its config\.json \(.*size mismatch"),
         (
             _write("bits/model.safetensors", "no tensors"),
