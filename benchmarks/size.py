@@ -38,21 +38,21 @@ STAGES = ("validate", "train", "calibrate", "evaluate")
 def rows() -> list[Row]:
     """Measure import and stages with a seed per image, compared with one seed."""
     with TemporaryDirectory() as name:
-        one_seed, own_seeds = (_measure(Path(name), own_seeds) for own_seeds in (False, True))
+        one_seed, seed_per_image = (_measure(Path(name), own_seeds) for own_seeds in (False, True))
     return [
         Row(
             f"{command}, {PROMPTS:,} prompts x {len(CANDIDATES)} candidates, a seed per image",
-            _format(*own_seeds[command]),
+            _format(*seed_per_image[command]),
             f"{_format(*one_seed[command])} (one seed)",
             " and ".join(
                 f"{own / one:.2f}x its {quantity}"
                 for own, one, quantity in zip(
-                    own_seeds[command], one_seed[command], ("time", "memory"), strict=True
+                    seed_per_image[command], one_seed[command], ("time", "memory"), strict=True
                 )
             ),
             "1.5x",
         )
-        for command in own_seeds
+        for command in seed_per_image
     ]
 
 
@@ -95,5 +95,5 @@ def _run(arguments: list[str]) -> tuple[float, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{' '.join(arguments)} failed. See its output above.")
+        raise RuntimeError(f"{' '.join(arguments)}: the command failed. See its output above.")
     return time.perf_counter() - start, usage.ru_maxrss / 1024**2

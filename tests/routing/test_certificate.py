@@ -1,4 +1,4 @@
-"""Certified rules: coverage of the confidence, the test by betting, and invalid input."""
+"""Certified rules: coverage at the given confidence, testing by betting, and invalid input."""
 
 import numpy as np
 import pytest
@@ -34,9 +34,9 @@ def test_the_budget_is_kept_with_the_confidence(n):
     for _ in range(n_simulations):
         sample = population[rng.integers(0, len(population), n)]
         rule = Certifier(sample, COST, CONFIDENCE).rule(budget) or cheapest_rule(sample, COST)
-        spent = mean_cost(rule, population)
-        budget_shares.append(spent / budget)
-        exceeded += spent > budget
+        mean_spent = mean_cost(rule, population)
+        budget_shares.append(mean_spent / budget)
+        exceeded += mean_spent > budget
         uncertified = calibrate_to_budget(sample, COST, budget).rule
         exceeded_without_confidence += mean_cost(uncertified, population) > budget
     assert exceeded <= (1 - CONFIDENCE) * n_simulations
@@ -52,8 +52,9 @@ def test_the_bound_of_two_candidates_is_close_to_the_exact_bound():
     for n, n_expensive in ((50, 5), (400, 40), (400, 200)):
         exact = beta.ppf(0.95, n_expensive + 1, n - n_expensive)
         grid = np.linspace(0.001, 0.999, 999)
-        spent, count = np.array([0.0, 1.0]), np.array([n - n_expensive, n_expensive])
-        bound = grid[np.argmax([is_certified(spent, count, b, (0, 1), 0.95) for b in grid])]
+        distinct_costs, count = np.array([0.0, 1.0]), np.array([n - n_expensive, n_expensive])
+        certified = [is_certified(distinct_costs, count, b, (0, 1), 0.95) for b in grid]
+        bound = grid[np.argmax(certified)]
         share = n_expensive / n
         assert exact < bound < share + 1.8 * (exact - share)
 
@@ -71,9 +72,9 @@ def test_a_certified_rule_passes_the_test_and_a_more_expensive_rule_does_not(
         return
     expected_cost = rule.expected(rule.choose_by_part(predicted, cost), cost)
 
-    def passes(spent):
-        count = np.ones(len(spent), int)
-        return is_certified(spent, count, budget, (cost.min(), cost.max()), CONFIDENCE)
+    def passes(costs):
+        count = np.ones(len(costs), int)
+        return is_certified(costs, count, budget, (cost.min(), cost.max()), CONFIDENCE)
 
     assert passes(expected_cost - 1e-9)
     more_expensive = cost[choose(predicted, cost, rule.lam[0] * 2 ** (-1 / 256) * (1 - 1e-9))]
@@ -84,14 +85,14 @@ def test_a_certified_rule_passes_the_test_and_a_more_expensive_rule_does_not(
 
 
 def test_the_certification_test_is_monotone_in_prompts_costs_and_confidence():
-    spent, count = np.array([0.0, 1.0]), np.array([90, 10])
-    assert is_certified(spent, count, 0.3, (0, 1), 0.95) and not is_certified(
-        spent, count, 0.15, (0, 1), 0.95
+    distinct_costs, count = np.array([0.0, 1.0]), np.array([90, 10])
+    assert is_certified(distinct_costs, count, 0.3, (0, 1), 0.95) and not is_certified(
+        distinct_costs, count, 0.15, (0, 1), 0.95
     )
-    assert is_certified(spent, 20 * count, 0.15, (0, 1), 0.95)
+    assert is_certified(distinct_costs, 20 * count, 0.15, (0, 1), 0.95)
     assert not is_certified(np.array([0.1, 1.0]), count, 0.3, (0, 1), 0.9999999)
-    assert is_certified(spent, count, 1.0, (0, 1), 0.95) and not is_certified(
-        spent, count, 0.0, (0, 1), 0.95
+    assert is_certified(distinct_costs, count, 1.0, (0, 1), 0.95) and not is_certified(
+        distinct_costs, count, 0.0, (0, 1), 0.95
     )
 
 
@@ -109,14 +110,14 @@ def test_certified_budgets_ascend_from_the_cheapest_candidate():
     predicted = heavy_tailed(np.random.default_rng(0), 200)
     certified = CertifiedRules.compute(Certifier(predicted, COST, 0.9), 32)
     budgets, rules = certified.budgets, certified.rules
-    spent = [mean_cost(rule, predicted) for rule in rules]
+    mean_spent = [mean_cost(rule, predicted) for rule in rules]
     assert (
         budgets[0] == 1
-        and spent[0] == 1
+        and mean_spent[0] == 1
         and (np.diff(budgets) > 0).all()
-        and (np.diff(spent) >= -1e-12).all()
+        and (np.diff(mean_spent) >= -1e-12).all()
     )
-    assert all(s <= b for s, b in zip(spent, budgets, strict=True)) and not rules[-1].lam.any()
+    assert all(s <= b for s, b in zip(mean_spent, budgets, strict=True)) and not rules[-1].lam.any()
 
 
 def test_certified_rules_are_unchanged_by_a_round_trip_through_columns():
@@ -145,7 +146,7 @@ def test_one_candidate_and_candidates_of_equal_quality_need_no_lambda():
     assert equal_quality.rule(4.0).lam.tolist() == [0.0]
 
 
-def test_a_budget_slightly_above_the_calibrated_one_does_not_get_a_smaller_rule():
+def test_a_budget_slightly_above_the_calibrated_one_does_not_select_a_rule_of_lower_mean_cost():
     """The calibrated budget lies between two evenly spaced budgets, so it must be one of the
     certified budgets itself.
     """
@@ -185,10 +186,10 @@ def test_a_larger_certified_budget_never_has_a_lower_cost_or_quality(problem, sh
     st.floats(0, 1),
     st.floats(0.5, 0.99),
 )
-def test_the_certification_test_is_monotone_in_the_budget(spent, budget, increase, confidence):
-    costs, count = np.array(spent), np.ones(len(spent), int)
-    if is_certified(costs, count, budget, (0, 1), confidence):
-        assert is_certified(costs, count, budget + increase * (1 - budget), (0, 1), confidence)
+def test_the_certification_test_is_monotone_in_the_budget(costs, budget, increase, confidence):
+    cost_array, count = np.array(costs), np.ones(len(costs), int)
+    if is_certified(cost_array, count, budget, (0, 1), confidence):
+        assert is_certified(cost_array, count, budget + increase * (1 - budget), (0, 1), confidence)
 
 
 def test_candidates_that_cost_almost_nothing_can_be_certified():
@@ -199,5 +200,5 @@ def test_candidates_that_cost_almost_nothing_can_be_certified():
         certifier = Certifier(predicted, costs, 0.9)
         for budget in (low, low + 1e-18, (low + high) / 2, high):
             rule = certifier.rule(budget) or cheapest_rule(predicted, costs)
-            spent = rule.expected(rule.choose_by_part(predicted, costs), costs).mean()
-            assert spent <= budget * (1 + 1e-9)
+            mean_spent = rule.expected(rule.choose_by_part(predicted, costs), costs).mean()
+            assert mean_spent <= budget * (1 + 1e-9)

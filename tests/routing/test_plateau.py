@@ -28,16 +28,16 @@ def by_definition(series, weights, literal=False, margin=0.0):
     """Apply the definition of the rule to one prompt and metric at a time."""
     t_star = []
     for prompt in series:
-        stops = []
+        metric_t_star = []
         for values, omega in zip(prompt, weights, strict=True):
             threshold = np.median(values) + omega * np.std(values)
             if not literal:
                 threshold = min(threshold, np.max(values) - margin * np.ptp(values))
             reached = [t for t, v in enumerate(values) if v >= threshold - 1e-12]
-            stops.append(
+            metric_t_star.append(
                 (reached[-1] if literal else reached[0]) if reached else int(np.argmax(values))
             )
-        t_star.append(max(stops))
+        t_star.append(max(metric_t_star))
     return np.array(t_star)
 
 

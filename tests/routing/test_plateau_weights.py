@@ -33,10 +33,10 @@ def test_given_weights_are_kept():
     predicted, quality = saturating(metrics=3)
     weights = calibrate_weights(PlateauCalibration(predicted, quality, STEPS), [0.3, 0.2, 0.5])
     assert weights.omega.tolist() == [0.3, 0.2, 0.5]
-    stops = turning_points(predicted, weights.omega)
-    assert weights.mean_cost == pytest.approx(STEPS[stops].mean())
+    t_star = turning_points(predicted, weights.omega)
+    assert weights.mean_cost == pytest.approx(STEPS[t_star].mean())
     uniform = np.array([np.interp(weights.mean_cost, STEPS, q) for q in quality.mean(axis=0)])
-    mean_quality = np.array([quality[np.arange(80), m, stops].mean() for m in range(3)])
+    mean_quality = np.array([quality[np.arange(80), m, t_star].mean() for m in range(3)])
     assert weights.gain == pytest.approx((mean_quality / uniform - 1).mean())
 
 

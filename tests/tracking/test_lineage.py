@@ -75,7 +75,10 @@ def test_a_lock_file_without_stages_gives_no_tags(tmp_path: Path, lock: str) -> 
 @pytest.mark.parametrize(
     ("lock", "problem"),
     [
-        ("<<<<<<< A\nschema: 1\n=======\nschema: 2\n>>>>>>> B\n", "contains merge markers"),
+        (
+            "<<<<<<< A\nschema: 1\n=======\nschema: 2\n>>>>>>> B\n",
+            "contains merge conflict",
+        ),
         ("stages: [1\n", "not a lock file of DVC"),
         ("- a list\n", "not a lock file of DVC"),
         ("stages: {train: {outs: [text]}}\n", "not a lock file of DVC"),

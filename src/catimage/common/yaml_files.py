@@ -1,7 +1,7 @@
 """Reading of YAML files that users write: parameters, pools and experiments.
 
-All of these files are YAML 1.2: ``1e-3`` is a number, ``no`` is a text, and a key that occurs twice
-is an error.
+All of these files are YAML 1.2: ``1e-3`` is a number, ``no`` is a string, and a key that occurs
+twice is an error.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _REASONS = (
     ),
     (
         r"mapping values are not allowed|could not find expected ':'",
-        "a colon is missing or misplaced, or a line is indented wrongly. Put texts with ': ' in"
-        " quotation marks.",
+        "a colon is missing or misplaced, or a line is indented wrongly. Put strings with ': '"
+        " in quotation marks.",
     ),
     (
         r"expected <block end>|did not find expected|block mapping|block sequence",
@@ -37,9 +37,9 @@ _REASONS = (
     ),
     (
         r"cannot start any token",
-        "a text begins with a special character. Put it in quotation marks.",
+        "a string begins with a special character. Put it in quotation marks.",
     ),
-    (r"undefined alias", "'*' begins a reference in YAML. Put the text in quotation marks."),
+    (r"undefined alias", "'*' begins an alias in YAML. Put the string in quotation marks."),
 )
 """Patterns in the messages of the YAML parser, with the problem and its fix in English."""
 _CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)

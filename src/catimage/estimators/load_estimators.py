@@ -1,5 +1,5 @@
-"""Loading of the results of stage train: estimators, predictive spreads, and out-of-fold
-predictions of the train split.
+"""Loading of the results of stage train: estimators, their predictive spreads (the standard
+deviations of labels around predictions), and out-of-fold predictions of the train split.
 """
 
 from __future__ import annotations

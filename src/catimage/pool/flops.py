@@ -13,7 +13,9 @@ import torch
 from catimage.pool.kind import Convention
 
 PROJECTIONS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.convolution)
-"""The operations that the papers count: the products of activations with weights."""
+"""The operations that the CATImage and BudgetFusion papers count: the products of activations with
+weights.
+"""
 
 
 def tflops(run: Callable[..., Any], *inputs: Any, convention: Convention = "full") -> float:

@@ -60,9 +60,9 @@ class PlateauCalibration:
 
     def evaluate(self, omega: Floats) -> PlateauWeights:
         """Compute the mean cost and the gain of weights ``omega``, (n_metrics,)."""
-        stops = turning_points(self.predicted, omega, margin=self.margin)
-        mean_cost = float(self.cost[stops].mean())
-        mean_quality = _values_at(self.quality, stops).mean(axis=0)
+        t_star = turning_points(self.predicted, omega, margin=self.margin)
+        mean_cost = float(self.cost[t_star].mean())
+        mean_quality = _values_at(self.quality, t_star).mean(axis=0)
         left, share = neighbouring_steps(self.cost, mean_cost)
         right = min(left + 1, len(self.cost) - 1)
         by_step = self.quality.mean(axis=0)
@@ -111,17 +111,17 @@ def calibrate_weights(
     return best
 
 
-def _values_at(values: Floats, stops: Ints) -> Floats:
+def _values_at(values: Floats, t_star: Ints) -> Floats:
     """Return the value of each prompt and metric at the step count of the prompt.
 
     Args:
         values: (n_prompts, n_metrics, n_steps).
-        stops: positions of the step counts, (n_prompts,).
+        t_star: positions of the step counts, (n_prompts,).
 
     Returns:
         The values, (n_prompts, n_metrics).
     """
-    return np.take_along_axis(values, stops[:, None, None], axis=2)[:, :, 0]
+    return np.take_along_axis(values, t_star[:, None, None], axis=2)[:, :, 0]
 
 
 def neighbouring_steps(cost: Floats, mean_cost: float) -> tuple[int, float]:

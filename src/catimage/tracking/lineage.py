@@ -121,8 +121,8 @@ def _output_tags(lock: Path) -> dict[str, str]:
     text = lock.read_text(encoding="utf-8", errors="replace")
     if _MERGE_MARKER.search(text):
         raise InputError(
-            f"{lock}: contains merge markers (<<<<<<<). Resolve the conflict: keep one side, then"
-            " run 'dvc repro'."
+            f"{lock}: contains merge conflict markers (<<<<<<<). Resolve the conflict: keep one"
+            " side, then run 'dvc repro'."
         )
     try:
         stages = (yaml.safe_load(text) or {}).get("stages") or {}

@@ -37,6 +37,6 @@ def step_data(n=200, noise=0.0, seed=0):
     )
 
 
-def predicted_stops(data, omega=(0.3, 0.3)):
+def predicted_turning_points(data, omega=(0.3, 0.3)):
     """Return the position of the number of steps that the plateau rule chooses for each prompt."""
     return turning_points(data.predicted["lstm"], np.array(omega))

@@ -13,12 +13,12 @@ from catimage.evaluation.plateau.statistics import (
     step_distribution,
 )
 from catimage.params import PlateauParams
-from tests.evaluation.plateau.step_data import STEPS, predicted_stops, step_data
+from tests.evaluation.plateau.step_data import STEPS, predicted_turning_points, step_data
 
 
 def test_the_gain_of_ours_over_uniform_is_equation_9_and_shuffled_steps_are_worse():
     data = step_data()
-    by_condition = conditions(data, predicted_stops(data))
+    by_condition = conditions(data, predicted_turning_points(data))
     bootstrap = PairedBootstrap(200, 300, 0)
     gain = condition_gain(by_condition["ours"], by_condition["uniform"], 0, bootstrap)
     a, b = by_condition["ours"].quality[:, 0], by_condition["uniform"].quality[:, 0]
@@ -34,7 +34,7 @@ def test_the_gain_of_ours_over_uniform_is_equation_9_and_shuffled_steps_are_wors
 def test_equation_9_is_undefined_if_a_quality_is_0():
     data = step_data()
     data.quality[0, 0] = 0.0
-    by_condition = conditions(data, predicted_stops(data))
+    by_condition = conditions(data, predicted_turning_points(data))
     gain = condition_gain(
         by_condition["ours"], by_condition["uniform"], 0, PairedBootstrap(200, 300, 0)
     )
@@ -79,14 +79,14 @@ def test_figure_12_has_one_error_per_number_of_steps():
 
 def test_the_distribution_of_steps_by_predictions_and_by_labels():
     data, omega = step_data(), np.array([0.3, 0.3])
-    stops = predicted_stops(data)
+    t_star = predicted_turning_points(data)
     bootstrap = PairedBootstrap(200, 200, 0)
-    chosen = step_distribution(data, stops, omega, PlateauParams(), bootstrap)
+    chosen = step_distribution(data, t_star, omega, PlateauParams(), bootstrap)
     assert sum(chosen["share"]) == pytest.approx(1)
-    assert chosen["mean"] == pytest.approx(STEPS[stops].mean())
+    assert chosen["mean"] == pytest.approx(STEPS[t_star].mean())
     assert chosen["known"]["share"] == chosen["share"]
     assert chosen["correlation"] == pytest.approx(1)
-    by_condition = conditions(data, stops)
+    by_condition = conditions(data, t_star)
     expected = (by_condition["ours"].quality - by_condition["uniform"].quality)[:, 1].mean()
     assert chosen["known"]["gains"]["alike"]["gain"] == pytest.approx(expected)
     constant = step_distribution(data, np.zeros(200, int), omega, PlateauParams(), bootstrap)

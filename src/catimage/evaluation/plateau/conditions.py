@@ -98,7 +98,7 @@ class Condition:
         return expected_cost
 
 
-def conditions(data: StepData, stops: Ints) -> dict[str, Condition]:
+def conditions(data: StepData, t_star: Ints) -> dict[str, Condition]:
     """Return the conditions by name.
 
     - ``ours`` (OURS): each prompt has its own number of steps, by the plateau rule.
@@ -116,15 +116,15 @@ def conditions(data: StepData, stops: Ints) -> dict[str, Condition]:
 
     Args:
         data: the step series.
-        stops: the position in the series of each test prompt's number of steps under OURS,
+        t_star: the position in the series of each test prompt's number of steps under OURS,
             (n_test,).
     """
     n, k = data.quality.shape[0], len(data.cost)
-    own_steps = np.eye(k)[stops]
-    nearest = int(np.abs(data.steps - data.steps[stops].mean()).argmin())
+    own_steps = np.eye(k)[t_star]
+    nearest = int(np.abs(data.steps - data.steps[t_star].mean()).argmin())
     shares = {
         "ours": own_steps,
-        "uniform": _uniform_share(data.cost, float(data.cost[stops].mean())),
+        "uniform": _uniform_share(data.cost, float(data.cost[t_star].mean())),
         "uniform_step": np.eye(k)[nearest],
         "shuffled": own_steps.mean(axis=0),
         "reference": np.eye(k)[data.reference],

@@ -96,13 +96,13 @@ class SeriesData:
         sets = [self._validation_set()]
         if len(self.out_of_fold) == len(self.metrics):
             sets.append(self._train_set())
-        predicted, measured = (np.concatenate(arrays) for arrays in zip(*sets, strict=True))
+        predicted, labels = (np.concatenate(arrays) for arrays in zip(*sets, strict=True))
         if not len(predicted):
             raise InputError(
                 "evaluate.plateau: no validation prompt has a label of every plateau metric for"
                 " every candidate. Generate and label more images of the validation split."
             )
-        return predicted, measured
+        return predicted, labels
 
     def _validation_set(self) -> tuple[Floats, Floats]:
         """Return predictions and labels of the validation prompts that have all labels."""
@@ -114,11 +114,11 @@ class SeriesData:
             data.predictions[estimators[m]][0][r][:, columns]
             for (m, data), r in zip(self.metrics.items(), rows, strict=True)
         ]
-        measured = [
+        labels = [
             data.validation[r][:, columns]
             for data, r in zip(self.metrics.values(), rows, strict=True)
         ]
-        return np.stack(predicted, axis=1), np.stack(measured, axis=1)
+        return np.stack(predicted, axis=1), np.stack(labels, axis=1)
 
     def _train_set(self) -> tuple[Floats, Floats]:
         """Return out-of-fold predictions and labels of the training prompts with all labels."""
@@ -129,7 +129,7 @@ class SeriesData:
         return predicted[rows], labels[rows]
 
     def step_data(self, omega: Floats) -> StepData:
-        """Return the series of the test prompts that have all labels of all metrics.
+        """Return labels and predictions of the test prompts that have all labels of all metrics.
 
         Args:
             omega: the weights of equation 7 of the BudgetFusion paper, (n_metrics,). They determine
@@ -143,8 +143,8 @@ class SeriesData:
         labels = [data.test[r] for data, r in zip(self.metrics.values(), rows, strict=True)]
         quality = np.stack(labels, axis=1) + self.offsets
         predicted = self._predicted(rows)
-        series = predicted[self.settings.estimator]
-        stops = turning_points(series, omega, self.settings.literal, self.settings.margin)
+        step_values = predicted[self.settings.estimator]
+        t_star = turning_points(step_values, omega, self.settings.literal, self.settings.margin)
         seconds = mean_seconds(self.images, ids, candidates.names) if self.images else None
         train = [np.nanmean(data.train[:, columns], axis=0) for data in self.metrics.values()]
         return StepData(
@@ -159,7 +159,7 @@ class SeriesData:
             mean=np.stack(train) + self.offsets[0],
             reference=self.series.reference,
             seconds=None if seconds is None else _if_complete(seconds[:, columns]),
-            baselines=self._baselines(quality, seconds, float(self.costs[stops].mean())),
+            baselines=self._baselines(quality, seconds, float(self.costs[t_star].mean())),
         )
 
     def _test_rows(self) -> tuple[list[str], list[Ints]]:
@@ -177,7 +177,7 @@ class SeriesData:
         return ids, [index.get_indexer(pd.Index(ids)) for index in indexes]
 
     def _predicted(self, rows: list[Ints]) -> dict[str, Floats]:
-        """Return the predicted series by estimator, (n_test, n_metrics, n_steps).
+        """Return the predictions by estimator, (n_test, n_metrics, n_steps).
 
         Under the name ``evaluate.plateau.estimator``, each metric has the predictions of the
         estimator that is set for this metric (:func:`series_estimators`).
@@ -191,11 +191,11 @@ class SeriesData:
                 if name == settings.estimator
                 else dict.fromkeys(self.metrics, name)
             )
-            series = [
+            step_values = [
                 _test_predictions(data, by_metric[m], r)[:, columns]
                 for (m, data), r in zip(self.metrics.items(), rows, strict=True)
             ]
-            predicted[name] = np.stack(series, axis=1) + self.offsets
+            predicted[name] = np.stack(step_values, axis=1) + self.offsets
         return predicted
 
     def _baselines(
@@ -206,7 +206,8 @@ class SeriesData:
         Section 4.2 of the BudgetFusion paper chooses the costs in this way "for fair comparison".
 
         Args:
-            quality: the labels of all candidates, (n_test, n_metrics, n_candidates).
+            quality: the labels of all candidates plus the offsets, (n_test, n_metrics,
+                n_candidates).
             seconds: the seconds per image of all candidates, (n_test, n_candidates), or None.
             mean_cost: the mean cost of OURS.
         """

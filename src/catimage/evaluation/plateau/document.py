@@ -165,9 +165,9 @@ def rule_document(
         bootstrap: resamples of the test prompts in ``data``.
     """
     estimator, weights, metrics = settings.estimator, calibrated.weights, data.metrics
-    series = data.predicted[estimator]
-    stops = turning_points(series, weights.omega, settings.literal, settings.margin)
-    by_condition = conditions(data, stops)
+    step_values = data.predicted[estimator]
+    t_star = turning_points(step_values, weights.omega, settings.literal, settings.margin)
+    by_condition = conditions(data, t_star)
     baselines = {b.candidate: baseline_condition(b) for b in data.baselines}
     return {
         **_rule_settings(data, settings, calibrated),
@@ -187,7 +187,7 @@ def rule_document(
             }
             for i, m in enumerate(metrics)
         },
-        "chosen": step_distribution(data, stops, weights.omega, settings, bootstrap),
+        "chosen": step_distribution(data, t_star, weights.omega, settings, bootstrap),
     }
 
 

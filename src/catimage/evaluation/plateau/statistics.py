@@ -158,7 +158,7 @@ def condition_gain(
 
 
 def step_distribution(
-    data: StepData, stops: Ints, omega: Floats, settings: PlateauParams, bootstrap: PairedBootstrap
+    data: StepData, t_star: Ints, omega: Floats, settings: PlateauParams, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
     """Return the distribution of t* over the test prompts.
 
@@ -170,24 +170,24 @@ def step_distribution(
 
     Args:
         data: the step series.
-        stops: the position of t* in the series for each prompt, (n_test,).
+        t_star: the position of t* in the series for each prompt, (n_test,).
         omega: the weights of equation 7, (n_metrics,).
         settings: the section ``evaluate.plateau`` of ``params.yaml``, with the settings ``literal``
             and ``margin`` of the rule.
         bootstrap: resamples of the test prompts.
     """
     ideal = turning_points(data.quality, omega, settings.literal, settings.margin)
-    shares = [np.bincount(s, minlength=len(data.steps)) / len(stops) for s in (stops, ideal)]
+    shares = [np.bincount(s, minlength=len(data.steps)) / len(t_star) for s in (t_star, ideal)]
     best = conditions(data, ideal)
     gains = {
         metric: condition_gain(best["ours"], best["uniform"], i, bootstrap)
         for i, metric in enumerate(data.metrics)
     }
-    x, y = np.log(data.steps[stops]), np.log(data.steps[ideal])
+    x, y = np.log(data.steps[t_star]), np.log(data.steps[ideal])
     return {
         "share": shares[0].tolist(),
-        "mean": float(data.steps[stops].mean()),
-        "deviation": float(data.steps[stops].std()),
+        "mean": float(data.steps[t_star].mean()),
+        "deviation": float(data.steps[t_star].std()),
         "known": {
             "share": shares[1].tolist(),
             "mean": float(data.steps[ideal].mean()),

@@ -1,4 +1,4 @@
-"""Quantization compared with loops over single numbers; sums and gradients."""
+"""Quantisation compared with loops over single numbers; sums and gradients."""
 
 import numpy as np
 import torch
@@ -12,14 +12,15 @@ def _features(n=2, d=3, seed=0):
     return torch.randn(n, d, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def _mean_down(grid, side):
+def _average_pool(grid, side):
     """Return the means over areas of a 4 x 4 grid. As in adaptive pooling, areas may overlap."""
     cuts = [(4 * i // side, -(-4 * (i + 1) // side)) for i in range(side)]
     return np.array([[grid[a:b, c:d].mean() for c, d in cuts] for a, b in cuts])
 
 
-def _linear_up(grid):
-    """Interpolate bilinearly to 4 x 4, with pixel centres at halves, clamped at the border."""
+def _bilinear_upsample(grid):
+    """Interpolate bilinearly to 4 x 4, with pixel centres at half-integer coordinates,
+    clamped at the border."""
     side = len(grid)
     out = np.zeros((4, 4))
     for i in range(4):
@@ -40,9 +41,9 @@ def test_bits_are_the_signs_of_the_residuals():
         for channel in range(3):
             grid, total = features[image, channel].double().numpy(), np.zeros((4, 4))
             for k, side in enumerate(SCALES):
-                signs = np.where(_mean_down(grid - total, side) > 0, 1.0, -1.0)
+                signs = np.where(_average_pool(grid - total, side) > 0, 1.0, -1.0)
                 assert np.array_equal(quantised.bits[k][image, channel].numpy(), signs > 0)
-                total = total + _linear_up(signs / 3**0.5)
+                total = total + _bilinear_upsample(signs / 3**0.5)
                 np.testing.assert_allclose(
                     quantised.sums[k][image, channel].numpy(), total, atol=1e-5
                 )
@@ -54,7 +55,7 @@ def test_sums_depend_on_the_bits_only():
     assert torch.allclose(quantised.sums[-1], sums, atol=1e-6)
 
 
-def test_the_quantization_error_after_the_last_scale_is_less_than_half():
+def test_the_quantisation_error_after_the_last_scale_is_less_than_half():
     features = 0.5 * _features(n=8)
     errors = [(features - sums).square().mean().item() for sums in quantise(features, SCALES).sums]
     assert errors[-1] < 0.5 * errors[0]

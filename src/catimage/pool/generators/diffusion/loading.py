@@ -92,7 +92,8 @@ def load_pipeline(spec: DiffusersSpec, folder: Path, memory: DeviceMemory) -> An
     Afterwards, all parts are in ``memory.parts``. Progress bars are disabled.
 
     Raises:
-        InputError: weights, configuration or classes are unavailable, or the adapter does not fit.
+        InputError: weights, configuration or classes are unavailable, or the adapter is
+            incompatible with the pipeline.
     """
     cls = diffusers_class(spec, "pipeline", spec.pipeline, "Pipeline")
     root, keys = weights_folder(spec, folder), part_keys(spec, folder)
