@@ -35,15 +35,14 @@ def _run_stage(prompts: list[str], pool: Pool) -> None:
     """Run the stage, which loads the weights, generates all images and writes the manifest."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
-        rows = [(prompt_id(p), p, "benchmark", "train") for p in prompts]
-        write_table(pd.DataFrame(rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
+        prompt_rows = [(prompt_id(p), p, "benchmark", "train") for p in prompts]
+        write_table(pd.DataFrame(prompt_rows, columns=PROMPTS.names), workspace.prompts, PROMPTS)
         workspace.pools.mkdir()
-        (workspace.pools / "plain.yaml").write_text(
+        (workspace.pools / f"{pool.name}.yaml").write_text(
             yaml.safe_dump(pool.model_dump(mode="json", exclude_defaults=True))
         )
-        generate.run(
-            workspace, parse_params({"pool": "plain", "generate": {"seeds": SEEDS}}, "params.yaml")
-        )
+        settings = {"pool": pool.name, "generate": {"seeds": SEEDS}}
+        generate.run(workspace, parse_params(settings, "params.yaml"))
 
 
 def _loop(batch_size: int) -> Callable[[list[str], Pool], None]:
@@ -62,12 +61,12 @@ def _loop(batch_size: int) -> Callable[[list[str], Pool], None]:
             for candidate in pool.candidates:
                 for start in range(0, len(pairs), batch_size):
                     texts, seeds = zip(*pairs[start : start + batch_size], strict=True)
-                    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+                    rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
                     output = pipeline(
                         list(texts),
                         num_inference_steps=candidate.steps,
                         guidance_scale=spec.guidance,
-                        generator=generators,
+                        generator=rngs,
                     )
                     for i, image in enumerate(output.images):
                         image.save(f"{folder}/{candidate.candidate}-{start + i}.png")
@@ -75,19 +74,19 @@ def _loop(batch_size: int) -> Callable[[list[str], Pool], None]:
     return run
 
 
-def _plain_pool() -> Pool:
+def _step_pool() -> Pool:
     """Return a pool of the candidates of tiny-sd that differ only in their number of steps."""
     tiny = load_pool("tiny-full")
     spec = tiny.generators["tiny-sd"]
     assert isinstance(spec, DiffusersSpec)
     candidates = [c for c in tiny.candidates_of("tiny-sd") if not c.settings]
     generator = spec.model_copy(update={"weights": str(tiny.folder / spec.weights)})
-    return Pool(name="tiny-sd", generators={"tiny-sd": generator}, candidates=candidates)
+    return Pool(name="tiny-sd-steps", generators={"tiny-sd": generator}, candidates=candidates)
 
 
 def rows() -> list[Row]:
     """Generate images of 16 prompts with two seeds; report the best of two alternating rounds."""
-    pool = _plain_pool()
+    pool = _step_pool()
     rng = np.random.default_rng(0)
     prompts = list(dict.fromkeys(sample_scene(rng).caption() for _ in range(PROMPT_COUNT)))
     image_count = len(prompts) * len(SEEDS) * len(pool.candidates)

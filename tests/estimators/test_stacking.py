@@ -110,7 +110,7 @@ def test_a_stack_of_pipelines_can_be_built_cloned_saved_and_loaded(tmp_path):
 def test_a_stack_without_members_is_refused():
     with pytest.raises(InputError, match="stack is a stack without members"):
         build_estimator(EstimatorParams(name="stack"), EstimatorContext())
-    with pytest.raises(ValueError, match="a stack needs at least one member"):
+    with pytest.raises(ValueError, match="a stack without members cannot be fitted"):
         StackRegressor().fit(np.ones((4, 1)), np.ones(4))
 
 

@@ -91,19 +91,28 @@ def test_a_pickle_with_other_objects_is_refused_and_not_loaded(
     with pytest.raises(
         InputError,
         match=(
-            r"label.weights.mini: .*a\.pt is damaged, or a pickle with other objects than tensors,"
-            r" which is not loaded"
+            r"label.weights.mini: .*a\.pt is damaged, or is a pickle that contains objects other"
+            r" than tensors, which are not loaded"
         ),
     ):
         read_state(tmp_path / "a.pt", "mini")
     assert not (tmp_path / "touched").exists()
 
 
-@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "absent.pt"])
-def test_damaged_files_are_refused(tmp_path: Path, name: str):
-    if name != "absent.pt":
-        (tmp_path / name).write_bytes(b"\x05" * 40)
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+@pytest.mark.parametrize("content", [b"", b"\x05" * 40, b"PK\x03\x04"])
+def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"label.weights.mini: .*{name} is damaged"):
+        read_state(tmp_path / name, "mini")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_a_missing_file_and_a_folder_are_not_reported_as_damaged(tmp_path: Path, name: str):
+    with pytest.raises(InputError, match=rf"label.weights.mini: .*{name} is not found\. Put the"):
+        read_state(tmp_path / name, "mini")
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=rf"label.weights.mini: .*{name} cannot be read\. Check"):
         read_state(tmp_path / name, "mini")
 
 

@@ -18,15 +18,15 @@ from tests.trained_workspace import train_workspace
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Params]]:
     """An evaluated workspace, and its parameters."""
-    remote = os.environ.pop("MLFLOW_TRACKING_URI", None)
+    tracking_uri = os.environ.pop("MLFLOW_TRACKING_URI", None)
     workspace, params = train_workspace(tmp_path_factory.mktemp("registry"))
     evaluate.run(workspace, params)
     (workspace.root / "dvc.lock").write_text(
         "stages:\n  train:\n    outs:\n    - {path: models/estimators, md5: abc.dir}\n"
     )
     yield workspace, params
-    if remote:
-        os.environ["MLFLOW_TRACKING_URI"] = remote
+    if tracking_uri:
+        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
 
 
 @pytest.fixture

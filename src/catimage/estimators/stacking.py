@@ -63,10 +63,12 @@ class StackRegressor(WrapperRegressor):
             ValueError: the stack has no members, or there is only one prompt.
         """
         if not self.members:
-            raise ValueError("members: a stack needs at least one member.")
+            raise ValueError("members: a stack without members cannot be fitted. Add a member.")
         X, y = self._validate_training_data(X, y)
         if len(y) < 2:
-            raise ValueError("X: a stack needs at least two prompts, not n_samples=1.")
+            raise ValueError(
+                "X: a stack cannot be fitted to one prompt (n_samples=1). Add at least one prompt."
+            )
         labels = y.reshape(len(y), -1)
         predictions = np.stack(
             [self._out_of_fold(member, X, y).reshape(labels.shape) for _, member in self.members]
@@ -92,8 +94,8 @@ class StackRegressor(WrapperRegressor):
             self.members_, self.member_means_, self.level_weights_, self.weights_, strict=True
         ):
             predicted = np.asarray(member.predict(X), np.float64)
-            parts = means_and_differences(predicted.reshape(len(predicted), -1), means)
-            total = total + level_weight * parts[:, :1] + weight * parts[:, 1:]
+            part = means_and_differences(predicted.reshape(len(predicted), -1), means)
+            total = total + level_weight * part[:, :1] + weight * part[:, 1:]
         return self._restore_shape(np.asarray(total, np.float64))
 
     def _out_of_fold(self, member: Any, X: Any, y: Floats) -> Floats:

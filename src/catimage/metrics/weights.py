@@ -87,7 +87,8 @@ def read_state(path: Path, name: str) -> dict[str, torch.Tensor]:
         name: the name of the metric, for error messages.
 
     Raises:
-        InputError: the file is damaged or of an unknown format, or the pickle has other objects.
+        InputError: the file is missing, cannot be read, is damaged or of an unknown format, or is a
+            pickle that contains objects other than tensors.
     """
     if path.suffix not in (".safetensors", *PICKLE_SUFFIXES):
         raise InputError(
@@ -134,10 +135,17 @@ def _read(path: Path, name: str) -> Any:
         )
     except UnpicklingError as error:
         raise InputError(
-            f"{_key(name)}: {path} is damaged, or a pickle with other objects than tensors, which"
-            " is not loaded. Download the file again, or use a safetensors file."
+            f"{_key(name)}: {path} is damaged, or is a pickle that contains objects other than"
+            " tensors, which are not loaded. Download the file again, or use a safetensors file."
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+    except OSError as error:
+        if not path.exists():
+            raise InputError(f"{_key(name)}: {path} is not found. Put the file there.") from error
+        raise InputError(
+            f"{_key(name)}: {path} cannot be read. Check that it is a file and that you have"
+            " permission to read it."
+        ) from error
+    except (EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{_key(name)}: {path} is damaged. Download it again.") from error
 
 
@@ -158,17 +166,17 @@ def _source(
     if source is None:
         raise InputError(
             f"{_key(name)}: the location of the weights of {name!r} is not set. Set it to a folder"
-            f" with {files}, or to a hub id with its 'revision'."
+            f" with {files}, or to a Hugging Face repository id (OWNER/NAME) with its 'revision'."
         )
     if not Path(source.weights).is_dir() and source.revision is None:
         raise InputError(
             f"{_key(name)}: the folder {source.weights} is not found. Put the weights there or,"
-            " for a hub id, add its 'revision'."
+            " for a Hugging Face repository id (OWNER/NAME), add its 'revision'."
         )
     if not Path(source.weights).is_dir() and not is_hub_id(source.weights):
         raise InputError(
-            f"{_key(name)}: the folder {source.weights} is not found, and it is not a hub id,"
-            " which has the form OWNER/NAME. Correct the path, or put the weights there."
+            f"{_key(name)}: the folder {source.weights} is not found, and it is not a Hugging"
+            " Face repository id (OWNER/NAME). Correct the path, or put the weights there."
         )
     return source
 

@@ -16,7 +16,7 @@ from catimage.params.data import (
     ValidateParams,
 )
 from catimage.params.evaluate import EvaluateParams, PackageParams, PromoteParams
-from catimage.params.section import FileName, Section
+from catimage.params.section import FolderName, Section
 from catimage.params.train import CalibrateParams, TrainParams
 
 
@@ -38,7 +38,7 @@ class Params(Section):
     """
 
     pool: str = "tiny"
-    metric: FileName = "clip_score"
+    metric: FolderName = "clip_score"
     cost_unit: Literal["tflops", "seconds", "usd", "wh", "unit"] = "tflops"
     budget: str = "40%"
     encoder: EncoderParams = EncoderParams()

@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from catimage.common.names import folder_name
 from catimage.errors import InputError, nearest
-from catimage.params.section import FileName, Section
+from catimage.params.section import FolderName, Section
 
 MAX_GATE_SHARE = 0.5
 """Maximum share of the split ``gate``, which leaves 30% of the prompts for ``train``."""
@@ -186,7 +186,7 @@ class LabelParams(Section):
     """
 
     metrics: list[str] = Field(default_factory=lambda: ["clip_score", "sharpness"], min_length=1)
-    composites: dict[FileName, CompositeParams] = Field(default_factory=dict)
+    composites: dict[FolderName, CompositeParams] = Field(default_factory=dict)
     weights: dict[str, WeightsParams] = Field(default_factory=dict)
     on_error: Literal["stop", "skip"] = "stop"
     batch_size: int = Field(256, ge=1)

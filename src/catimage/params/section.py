@@ -1,4 +1,4 @@
-"""The base class of the sections of ``params.yaml``, and the type of names of files."""
+"""The base class of the sections of ``params.yaml``, and the type of names of folders."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def _valid_name(name: str) -> str:
     return name
 
 
-FileName = Annotated[str, AfterValidator(_valid_name)]
+FolderName = Annotated[str, AfterValidator(_valid_name)]
 """A name that becomes the name of a folder, such as that of a metric."""

@@ -16,7 +16,7 @@ from pydantic import (
 
 from catimage.errors import InputError, nearest
 from catimage.params.data import EncoderParams
-from catimage.params.section import FileName, Section
+from catimage.params.section import FolderName, Section
 
 
 class FeatureParams(Section):
@@ -132,7 +132,7 @@ class TrainParams(Section):
     estimators: tuple[EstimatorParams, ...] = Field(
         ("knn", "ridge", "kernel_ridge"), min_length=1, validate_default=True
     )
-    metrics: list[FileName] = Field(default_factory=list)
+    metrics: list[FolderName] = Field(default_factory=list)
     folds: int = Field(5, ge=0)
     seed: int = 0
 

@@ -53,7 +53,7 @@ class RegistrationResult:
 
 
 _REGISTRATION = threading.Lock()
-"""MLflow's address and active run are global, so one thread at a time registers a router."""
+"""MLflow's tracking URI and active run are global, so one thread at a time registers a router."""
 
 
 def register(workspace: Workspace, params: Params) -> RegistrationResult:
@@ -131,7 +131,7 @@ def _log_model(workspace: Workspace, router: Router, digest: str) -> str:
     """Log the router as a pyfunc model from code, without pickle; return its version.
 
     The wheel of the running code is an artifact of the model, and the first of its requirements:
-    MLflow installs the requirements of a model in the folder of the model.
+    MLflow resolves relative paths in the requirements against the model's folder.
     """
     import mlflow
 

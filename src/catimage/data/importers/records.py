@@ -1,4 +1,4 @@
-"""Reading of JSON: a list of objects or texts, or one object or text per line."""
+"""Reading of JSON: a list of objects or strings, or one object or string per line."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _FIX = "Write a list of objects, or one object per line"
 
 
 def read_json(path: Path, unnamed: str) -> TextTable:
-    """Read a JSON file. Its columns are the keys of all objects; a missing key is an empty text.
+    """Read a JSON file. Its columns are the keys of all objects; a missing key is an empty string.
 
-    A list, or a file that begins with ``[``, is read as a list, and any other file line by line.
-    Blank lines are ignored.
+    A file that begins with ``[`` is read as one list, and any other file line by line. Blank
+    lines are ignored.
 
     Args:
         path: the file.
-        unnamed: the name of the column if the records are texts instead of objects.
+        unnamed: the name of the column if the records are strings instead of objects.
 
     Raises:
         InputError: the file cannot be read, is not JSON, or a record is neither an object nor a
-            text.
+            string.
     """
     columns = _Columns(path, unnamed)
     records = _records(path, read_text(path))
@@ -46,7 +46,7 @@ def read_json(path: Path, unnamed: str) -> TextTable:
 
 
 def as_text(value: Any) -> str:
-    """Return a text unchanged, None as an empty text, a number as digits, and others as JSON."""
+    """Return a string unchanged, None as an empty string, a number as digits, others as JSON."""
     if isinstance(value, str):
         return value
     if type(value) in (int, float):
@@ -79,11 +79,11 @@ class _Columns:
 
     Attributes:
         path: the file.
-        unnamed: the name of the column of records that are texts.
-        rows: the number of each row in messages.
-        chunks: by column, the texts of all rows that have been read.
-        not_text: by column, a message that names the first value that is not a text.
-        problems: by column, a message that names the first text that UTF-8 cannot encode.
+        unnamed: the name of the column of records that are strings.
+        rows: the row number of each record, for error messages.
+        chunks: by column, the strings of all rows that have been read.
+        not_text: by column, a message that names the first value that is not a string.
+        problems: by column, a message that names the first string that UTF-8 cannot encode.
     """
 
     path: Path
@@ -116,7 +116,7 @@ class _Columns:
             return {self.unnamed: value}
         if isinstance(value, dict):
             return value
-        raise InputError(f"{self.path}: row {row} is neither an object nor a text. {_FIX}.")
+        raise InputError(f"{self.path}: row {row} is neither an object nor a string. {_FIX}.")
 
     def _array(self, name: str, rows: list[int], values: list[Any]) -> pa.Array:
         texts = values
@@ -129,12 +129,12 @@ class _Columns:
             return self._encodable(name, rows, [as_text(text) for text in texts])
 
     def _note(self, name: str, rows: list[int], values: list[Any]) -> None:
-        """Note the first value of a column that is not a text."""
+        """Note the first value of a column that is not a string."""
         if name not in self.not_text:
             position = next(i for i, v in enumerate(values) if not isinstance(v, str | None))
             self.not_text[name] = (
-                f"{self.path}: row {rows[position]}: {name!r} is {values[position]!r}, not text."
-                " Correct or remove the row."
+                f"{self.path}: row {rows[position]}: {name!r} is {values[position]!r}, not a"
+                " string. Correct or remove the row."
             )
 
     def _encodable(self, name: str, rows: list[int], texts: list[str]) -> pa.Array:
@@ -150,5 +150,5 @@ class _Columns:
 
 
 def _empty(n: int) -> pa.Array:
-    """Return ``n`` empty texts."""
+    """Return ``n`` empty strings."""
     return pa.array([""], pa.large_string()).take(pa.array(np.zeros(n, np.int64)))

@@ -56,13 +56,13 @@ def trials_and_reason(
     sizes = possible_sizes(settings.trial_seeds, seeds)
     if not sizes:
         return None, _too_few_seeds(seeds, settings.trial_seeds)
-    nearest = next((e for e in estimators if isinstance(e[1][-1], CosineKNNRegressor)), None)
-    if nearest is None:
+    knn = next((e for e in estimators if isinstance(e[1][-1], CosineKNNRegressor)), None)
+    if knn is None:
         return None, (
             f"no k-nearest-neighbours estimator is trained on {data.metric}. Add 'knn' to"
             " train.estimators"
         )
-    name, pipeline = nearest
+    name, pipeline = knn
     candidates = evaluation.candidates
     trial_data = _trial_data(pipeline, train, by_seed, data, candidates.costs)
     return {
