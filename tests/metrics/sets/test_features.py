@@ -130,5 +130,5 @@ def test_missing_weights_and_the_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not contain torch-fidelity's Inception network"):
         load()
     (tmp_path / INCEPTION_FILE).write_bytes(pickle.dumps(FailsWhenUnpickled(), protocol=2))
-    with pytest.raises(InputError, match="which is not loaded"):
+    with pytest.raises(InputError, match="which are not loaded"):
         load()
