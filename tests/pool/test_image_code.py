@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from catimage.common import code
-from catimage.data.shards.plan import plan_blocks
+from catimage.data.shards.blocks import plan_blocks
 from catimage.pool import image_code as module
 from catimage.pool.generation import planned_candidates
 from catimage.pool.image_code import code_changes, image_code, image_files, resolve

@@ -114,7 +114,8 @@ class GenerateParams(Section):
 
     Attributes:
         seeds: random seeds; one image per prompt, candidate and seed is generated.
-        batch_size: number of images that are generated together.
+        batch_size: number of images that are generated together. Images of hosted models do not
+            depend on it.
         shard_images: number of images per new shard; existing shards are kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         on_refusal: the action if a hosted model refuses a prompt, or a safety checker flags an

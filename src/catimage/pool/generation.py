@@ -16,14 +16,9 @@ from pathlib import Path
 import pandas as pd
 
 from catimage.data.schema import CANDIDATES
+from catimage.data.shards.blocks import PromptBlock, plan_blocks
 from catimage.data.shards.manifest import ShardEntry
-from catimage.data.shards.plan import (
-    PlannedCandidate,
-    Prompt,
-    PromptBlock,
-    ShardPlan,
-    plan_blocks,
-)
+from catimage.data.shards.plan import PlannedCandidate, Prompt, ShardPlan
 from catimage.data.shards.reuse import EarlierImages, earlier_shards
 from catimage.data.shards.store import read_refusals
 from catimage.errors import InputError
@@ -35,7 +30,7 @@ from catimage.pool.image_code import image_code
 from catimage.pool.measure import EnergyMeter, energy_meter, measured_costs
 from catimage.pool.refusal import report_refusals
 from catimage.pool.regeneration import print_regenerated
-from catimage.pool.registry import candidate_definitions
+from catimage.pool.registry import candidate_definitions, kind_class
 from catimage.pool.shard_generation import write_block
 from catimage.pool.spec import Candidate, Pool
 
@@ -112,7 +107,12 @@ def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
     definitions = candidate_definitions(pool)
     return [
         PlannedCandidate(
-            c.candidate, generator, c.steps, definitions[c.candidate], image_code(spec.kind)
+            c.candidate,
+            generator,
+            c.steps,
+            definitions[c.candidate],
+            image_code(spec.kind),
+            kind_class(spec.kind).remote,
         )
         for generator, spec in pool.generators.items()
         for c in pool.candidates_of(generator)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from catimage.data.shards.plan import ImageKey, PromptBlock, ShardPlan
+from catimage.data.shards.blocks import PromptBlock
+from catimage.data.shards.plan import ImageKey, ShardPlan
 from catimage.data.shards.reuse import EarlierImages, Row, shard_table
 from catimage.data.shards.store import encode_image, write_image, write_shard
 from catimage.execution.local import Progress

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
 from typing import Any
-
-from catimage.errors import InputError
 
 PROTOCOL = 1
 """Part of every plan's hash. Increase it when a change of the code changes the images or
 the files of unchanged plans."""
+
+REMOTE_BATCH_SIZE = 64
+"""The batch size in the hash of every plan of images that another computer generates, whatever the
+batch size of the run is. It is the default of ``generate.batch_size``, so that images that were
+paid for before batch sizes were left out remain valid."""
 
 Prompt = tuple[str, str]
 """The ``prompt_id`` and the text of a prompt."""
@@ -40,6 +41,8 @@ class PlannedCandidate:
             and of the candidate, and digests of the weights.
         code: the digest of the code that generates the images, and the versions of its libraries;
             empty for images that another computer generates.
+        remote: whether another computer generates the images, so that they do not depend on the
+            batch size. They are usually paid for.
     """
 
     candidate: str
@@ -47,6 +50,7 @@ class PlannedCandidate:
     steps: int
     definition: dict[str, Any]
     code: Mapping[str, str] = field(default_factory=dict)
+    remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class ShardPlan:
     """The images of one shard: consecutive prompts of one candidate, with all seeds.
 
     The batch size is part of the plan because floating-point sums depend on it: a run that was
-    interrupted repeats the same batches and generates the same images.
+    interrupted repeats the same batches and generates the same images. Images that another computer
+    generates do not depend on it.
 
     Attributes:
         candidate: the name of the candidate.
@@ -65,6 +70,7 @@ class ShardPlan:
         batch_size: the number of images per batch; the first batch begins with the first image.
         encoding: the format of the encoded images.
         code: see :class:`PlannedCandidate`.
+        remote: see :class:`PlannedCandidate`.
     """
 
     candidate: str
@@ -75,12 +81,17 @@ class ShardPlan:
     batch_size: int
     encoding: str = "png"
     code: Mapping[str, str] = field(default_factory=dict)
+    remote: bool = False
 
     @cached_property
     def name(self) -> str:
         """The first 32 hexadecimal digits of the SHA-256 of the plan."""
         keys = ("candidate", "definition", "steps", "prompts", "seeds", "encoding")
-        plan = {"protocol": PROTOCOL, "batch": self.batch_size, **{k: vars(self)[k] for k in keys}}
+        plan = {
+            "protocol": PROTOCOL,
+            "batch": self._hashed_batch_size,
+            **{k: vars(self)[k] for k in keys},
+        }
         return _digest(plan | ({"code": dict(self.code)} if self.code else {}))
 
     @cached_property
@@ -89,8 +100,13 @@ class ShardPlan:
 
         An image of another shard with the same recipe can be copied. Shard files contain it.
         """
-        settings = [self.definition, self.steps, self.batch_size, self.encoding, dict(self.code)]
+        batch_size = self._hashed_batch_size
+        settings = [self.definition, self.steps, batch_size, self.encoding, dict(self.code)]
         return _digest([PROTOCOL, self.candidate, *settings])
+
+    @property
+    def _hashed_batch_size(self) -> int:
+        return REMOTE_BATCH_SIZE if self.remote else self.batch_size
 
     @property
     def image_count(self) -> int:
@@ -135,111 +151,6 @@ class EarlierShard:
     code: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class PromptBlock:
-    """The plans of all shards that have the same generator and the same prompts.
-
-    The texts of the prompts are encoded once per block.
-
-    Attributes:
-        generator: the name of the generator.
-        prompts: the prompts.
-        plans: one plan per candidate of the generator.
-    """
-
-    generator: str
-    prompts: tuple[Prompt, ...]
-    plans: tuple[ShardPlan, ...]
-
-
-def plan_blocks(
-    candidates: Sequence[PlannedCandidate],
-    prompts: Sequence[Prompt],
-    seeds: Sequence[int],
-    batch_size: int,
-    shard_images: int,
-    earlier: Sequence[EarlierShard] = (),
-) -> list[PromptBlock]:
-    """Plan the images of every prompt, candidate and seed, by generator and then by prompt.
-
-    Prompts whose images are in the same shard of an earlier run stay in one shard if this shard can
-    be reused, so that new, removed or reordered prompts do not change the shards of other prompts.
-
-    Args:
-        candidates: the candidates; those of one generator must follow each other.
-        prompts: the prompts, each of them once.
-        seeds: the seeds of every prompt.
-        batch_size: the number of images to generate at once.
-        shard_images: the number of images per new shard. A shard has ``shard_images // len(seeds)``
-            prompts, but at least one.
-        earlier: the shards of earlier runs.
-
-    Raises:
-        InputError: a seed is listed twice.
-    """
-    _check_seeds(seeds)
-    kept = _kept_parts(candidates, prompts, seeds, batch_size, earlier)
-    planned = {identifier for part in kept for identifier, _ in part}
-    others = [prompt for prompt in prompts if prompt[0] not in planned]
-    size = max(1, shard_images // len(seeds))
-    parts = kept + [tuple(others[start : start + size]) for start in range(0, len(others), size)]
-    blocks = []
-    for generator, group in groupby(candidates, lambda c: c.generator):
-        candidates_of_generator = list(group)
-        for part in parts:
-            plans = (_plan(c, part, seeds, batch_size) for c in candidates_of_generator)
-            blocks.append(PromptBlock(generator, part, tuple(plans)))
-    return blocks
-
-
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    repeated = [seed for seed, count in Counter(seeds).items() if count > 1]
-    if repeated:
-        raise InputError(
-            f"params.yaml: generate.seeds: the seed {repeated[0]} is listed twice. Remove one."
-        )
-
-
-def _plan(
-    candidate: PlannedCandidate, prompts: Sequence[Prompt], seeds: Sequence[int], batch_size: int
-) -> ShardPlan:
-    return ShardPlan(
-        candidate.candidate,
-        candidate.definition,
-        candidate.steps,
-        tuple(prompts),
-        tuple(seeds),
-        batch_size,
-        code=candidate.code,
-    )
-
-
-def _kept_parts(
-    candidates: Sequence[PlannedCandidate],
-    prompts: Sequence[Prompt],
-    seeds: Sequence[int],
-    batch_size: int,
-    earlier: Sequence[EarlierShard],
-) -> list[tuple[Prompt, ...]]:
-    """Return the prompts of each earlier shard that can be reused, in the order of ``prompts``.
-
-    A prompt is in at most one part. If shards share prompts, as those of a candidate that was added
-    for some of the prompts, the largest shard is kept.
-    """
-    texts, by_name = dict(prompts), {c.candidate: c for c in candidates}
-    parts = []
-    for shard in sorted(earlier, key=lambda shard: (-len(shard.keys), shard.name)):
-        identifiers = list(dict.fromkeys(identifier for identifier, _ in shard.keys))
-        if shard.candidate in by_name and identifiers and texts.keys() >= set(identifiers):
-            part = tuple((identifier, texts[identifier]) for identifier in identifiers)
-            if _plan(by_name[shard.candidate], part, seeds, batch_size).name == shard.name:
-                parts.append(part)
-                for identifier in identifiers:
-                    del texts[identifier]
-    positions = {identifier: i for i, (identifier, _) in enumerate(prompts)}
-    return sorted(parts, key=lambda part: positions[part[0][0]])
