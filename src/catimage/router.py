@@ -184,7 +184,7 @@ class Router:
             )
         if self.certified is not None:
             return self.certified.within(budget)
-        return rule_within(self.curve, budget, float(self.costs.min()), self.mix)[0]
+        return rule_within(self.curve, budget, self.costs, self.mix)[0]
 
     def route(
         self,

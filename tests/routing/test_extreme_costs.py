@@ -17,7 +17,7 @@ from catimage.routing.curve import DeferralCurve, deferral_curve
 from catimage.routing.floors import FloorProblem, best_with_floors
 from catimage.routing.policy import choose
 from catimage.routing.randomized import rule_within
-from tests.routing.problems import means
+from tests.routing.problems import means, problems
 
 COSTS = st.one_of(
     st.sampled_from([0.0, 1e-300, 3e-300, 1e-17, 0.1, 0.3, 1.0, 1e9, 1e9 + 1, 7e9, 1e200]),
@@ -128,7 +128,7 @@ def test_a_budget_of_almost_nothing_selects_the_free_candidate(budget):
     for seed in range(100):
         rng = np.random.default_rng(seed)
         predicted, cost = rng.random((50, 4)), np.append(0.0, rng.random(3))
-        rule, spent = rule_within(deferral_curve(predicted, cost), budget, 0.0)
+        rule, spent = rule_within(deferral_curve(predicted, cost), budget, cost)
         assert spent <= max(budget, 0.0) * (1 + 1e-9)
         assert means(rule, predicted[None], cost)[0] <= max(budget, 0.0) * (1 + 1e-9)
 
@@ -138,14 +138,30 @@ def test_a_budget_of_almost_nothing_selects_the_free_candidate(budget):
 def test_new_prompts_get_the_free_candidate_too_if_nothing_can_be_spent(budget, mix):
     rng, cost = np.random.default_rng(0), np.array([0.0, 0.3, 1.0])
     curve = deferral_curve(rng.random((50, 3)), cost)
-    rule, _ = rule_within(curve, budget, 0.0, mix)
+    rule, _ = rule_within(curve, budget, cost, mix)
     new = rng.normal(0, 1000, (2000, 3))
     assert means(rule, new[None], cost)[0] == 0
 
 
+@settings(max_examples=100, deadline=None)
+@given(problems(), st.booleans(), st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))
+def test_new_prompts_get_the_cheapest_candidate_if_no_known_prompt_prefers_a_dearer_one(
+    problem, mix, seed, scale
+):
+    """The curve then has one point, whose lambda is 0."""
+    predicted, cost = problem
+    predicted = -np.sort(-predicted[0], axis=1)[:, np.argsort(np.argsort(cost, kind="stable"))]
+    curve = deferral_curve(predicted, cost)
+    assert len(curve) == 1
+    rule, spent = rule_within(curve, cost.min(), cost, mix)
+    new = np.random.default_rng(seed).normal(0, scale, (200, len(cost)))
+    assert spent == cost.min()
+    assert means(rule, new[None], cost)[0] == pytest.approx(cost.min())
+
+
 def test_a_curve_whose_points_all_exceed_the_budget_by_rounding_gives_its_cheapest_point():
     curve = DeferralCurve(np.array([0.0, 2.0]), np.array([0.3, 1e-17]), np.array([1.0, 0.0]))
-    rule, spent = rule_within(curve, 0.0, 0.0)
+    rule, spent = rule_within(curve, 0.0, np.array([0.0, 0.3]))
     assert rule.lam.min() >= 2.0
     assert spent == 1e-17
 
@@ -167,7 +183,7 @@ def test_large_common_costs_and_qualities_do_not_hide_differences():
 @pytest.mark.parametrize("budget", [float("nan"), float("inf"), float("-inf"), "60%", None, True])
 def test_a_budget_that_is_not_a_finite_number_is_refused(budget):
     with pytest.raises(InputError, match=r"^budget: must be a finite number, not .*\. Correct it"):
-        rule_within(deferral_curve(np.ones((2, 1)), np.ones(1)), budget, 1.0)
+        rule_within(deferral_curve(np.ones((2, 1)), np.ones(1)), budget, np.ones(1))
 
 
 def test_a_floor_of_zero_and_a_free_candidate_keep_a_tiny_budget():

@@ -89,14 +89,14 @@ def test_mean_labels_reach_the_floor_if_the_predictions_are_biased():
     solution = solve(predicted, labels, 2.0, 0.3)
     assert solution.mean_labels == pytest.approx([0.3], abs=1e-6)
     assert solution.mean_cost == pytest.approx(2.0)
-    unconstrained = rule_within(deferral_curve(predicted[0], COST), 2.0, 1.0)[0]
+    unconstrained = rule_within(deferral_curve(predicted[0], COST), 2.0, COST)[0]
     assert means(unconstrained, labels, COST)[1][1] < 0.2 and (solution.rule.multipliers > 0).all()
 
 
 def test_a_floor_that_every_rule_reaches_does_not_change_the_rule():
     truth, labels = truth_and_labels()
     solution = solve(truth, labels, 2.0, -5.0)
-    without_floor, spent = rule_within(deferral_curve(truth[0], COST), 2.0, 1.0)
+    without_floor, spent = rule_within(deferral_curve(truth[0], COST), 2.0, COST)
     assert solution.mean_cost == pytest.approx(spent) and not solution.rule.multipliers.any()
     expected_quality = means(without_floor, truth, COST)[1][0]
     assert means(solution.rule, truth, COST)[1][0] == pytest.approx(expected_quality)

@@ -29,7 +29,7 @@ def test_the_whole_budget_is_spent(problem, share):
     predicted, cost = problem
     curve = deferral_curve(predicted[0], cost)
     budget = cost.min() + share * (curve.cost[0] - cost.min())
-    rule, spent = rule_within(curve, budget, cost.min())
+    rule, spent = rule_within(curve, budget, cost)
     assert spent == pytest.approx(budget, abs=1e-7)
     assert means(rule, predicted, cost)[0] == pytest.approx(budget, abs=1e-7)
 

@@ -121,7 +121,7 @@ def calibrate_to_budget(
         InputError: the budget is below the cost of the cheapest candidate.
     """
     curve = deferral_curve(predicted, cost, labels)
-    rule, mean_cost = rule_within(curve, budget, float(cost.min()), mix)
+    rule, mean_cost = rule_within(curve, budget, cost, mix)
     return CalibratedRule(rule, budget, mean_cost, curve)
 
 

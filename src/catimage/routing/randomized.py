@@ -145,7 +145,7 @@ class RoutingRule:
 
 
 def rule_within(
-    curve: DeferralCurve, budget: float, cheapest: float, mix: bool = True
+    curve: DeferralCurve, budget: float, costs: Floats, mix: bool = True
 ) -> tuple[RoutingRule, float]:
     """Find the rule with the best quality among those whose mean cost is within a budget.
 
@@ -157,7 +157,7 @@ def rule_within(
     Args:
         curve: deferral curve of the predicted quality.
         budget: mean cost per image.
-        cheapest: cost of the cheapest candidate.
+        costs: cost of one image of each candidate, (n_candidates,).
         mix: if True, combine the two points of the curve whose costs enclose the budget; otherwise
             use the smallest lambda whose mean cost is within the budget.
 
@@ -165,17 +165,30 @@ def rule_within(
         The rule and its mean cost.
 
     Raises:
-        InputError: the budget is not a finite number, or is below the cost of the cheapest
-            candidate.
+        InputError: the budget is not finite, or is below the cost of the cheapest candidate.
     """
+    cheapest = float(costs.min())
     limit = max(check_budget(budget, cheapest), cheapest) * (1 + BUDGET_TOLERANCE)
     within = np.flatnonzero(curve.cost <= limit)
     i = int(within[0]) if len(within) else len(curve) - 1
     left = budget - float(curve.cost[i])
-    if 0 < i == len(curve) - 1 and left <= _MIN_SHARE * float(curve.cost[i - 1] - curve.cost[i]):
-        always_cheapest = CHEAPEST_FACTOR * lambda_of_point(curve, i)
-        return RoutingRule.from_parts((1.0, always_cheapest)), float(curve.cost[i])
+    if i == len(curve) - 1 and (lam := _always_cheapest(curve, left, costs)) > 0:
+        return RoutingRule.from_parts((1.0, lam)), float(curve.cost[i])
     return mixed_rule(curve, i, left if mix else 0.0, curve.cost)
+
+
+def _always_cheapest(curve: DeferralCurve, left: float, costs: Floats) -> float:
+    """Return a lambda that gives new prompts the cheapest candidate; 0 if none is needed."""
+    if len(curve) > 1:
+        step = float(curve.cost[-2] - curve.cost[-1])
+        lam = lambda_of_point(curve, len(curve) - 1)
+    elif (dearer := costs[costs > costs.min()]).size:
+        step = float(dearer.min() - costs.min())
+        lam = max(abs(float(curve.quality[0])), 1.0) / step
+    else:
+        return 0.0
+    largest = float(np.finfo(float).max)  # JSON has no infinity
+    return min(CHEAPEST_FACTOR * lam, largest) if left <= _MIN_SHARE * step else 0.0
 
 
 def check_number(value: Any, name: str) -> float:
