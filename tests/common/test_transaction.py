@@ -1,6 +1,8 @@
 """Replacement of several files: all or none, whatever happens."""
 
 import json
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -63,6 +65,24 @@ def replace_all(root: Path, sources: dict[Path, Path | None]) -> None:
         pass
 
 
+def replace_some_and_be_killed(root: Path, sources: dict[Path, Path | None]) -> None:
+    """Replace files in a forked process that is killed after two of them."""
+    pid = os.fork()
+    if pid == 0:
+        calls: list[Path] = []
+
+        def swap(first: Path, second: Path) -> None:
+            calls.append(second)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replacement.swap(first, second)
+
+        transaction.swap = swap  # type: ignore[attr-defined]
+        replace_all(root, sources)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
 def test_all_files_are_replaced_and_no_journal_remains(tmp_path: Path) -> None:
     with replacing_together(tmp_path, prepare(tmp_path)):
         assert is_pending(tmp_path)
@@ -111,6 +131,50 @@ def test_an_error_at_any_replacement_restores_the_old_files(
         with pytest.raises(OSError, match="full"), replacing_together(root, sources):
             pytest.fail("the block must not run")
         assert content(root) == OLD
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_an_interruption_just_before_or_after_an_exchange_restores_the_old_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanged: bool
+) -> None:
+    for interrupted in range(1, 6):
+        root, calls = tmp_path / str(interrupted), 0
+        sources = prepare(root)
+
+        def interrupted_swap(first: Path, second: Path, interrupted: int = interrupted) -> None:
+            nonlocal calls
+            calls += 1
+            if calls != interrupted or exchanged:
+                replacement.swap(first, second)
+            if calls == interrupted:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(transaction, "swap", interrupted_swap)
+        with pytest.raises(KeyboardInterrupt), replacing_together(root, sources):
+            pytest.fail("the block must not run")
+        assert content(root) == OLD
+
+
+def test_a_command_that_was_killed_during_another_one_is_completed_before_the_next(
+    tmp_path: Path,
+) -> None:
+    """The command that is still running must not remove the journal of the killed one."""
+    sources = prepare(tmp_path)
+    target = tmp_path / "data" / "table"
+    with (
+        pytest.raises(InputError, match=r"transaction\.json: .* interrupted .* Run the command"),
+        written_together(tmp_path, [target]) as new,
+    ):
+        new[target].write_text("of the running command")
+        replace_some_and_be_killed(tmp_path, sources)
+        assert is_pending(tmp_path)
+        before = content(tmp_path)
+    after = content(tmp_path)
+    assert after == before
+    assert complete(tmp_path, lambda stages: None)
+    for folder in FOLDERS:
+        remove_leftovers(tmp_path / folder)
+    assert content(tmp_path) == NEW
 
 
 def test_an_error_in_the_block_restores_the_old_files(tmp_path: Path) -> None:

@@ -24,3 +24,10 @@ def folder_digest(folder: Path, suffixes: tuple[str, ...] = ("",)) -> str:
         if path.is_file() and "__pycache__" not in path.parts and path.name.endswith(suffixes):
             total.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
     return total.hexdigest()
+
+
+def version_digest(path: Path) -> str | None:
+    """Return the digest of a file or folder; None if it does not exist."""
+    if not path.exists():
+        return None
+    return folder_digest(path) if path.is_dir() else file_digest(path)

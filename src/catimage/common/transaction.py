@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from catimage.common.hashing import file_digest, folder_digest
+from catimage.common.hashing import version_digest
 from catimage.common.replacement import remove, replace, swap, sync, sync_folder, temporary_path
 from catimage.errors import InputError
 
@@ -58,23 +58,27 @@ def replacing_together(
         dvc_stages: the stages that the block commits to DVC, for :func:`complete`.
 
     Raises:
-        InputError: another process replaces files of the workspace at the same time.
+        InputError: another process replaces files of the workspace at the same time, or was killed
+            while it did so after this command had begun.
     """
     with _lock(root):
+        if is_pending(root):  # the results of this command may be those of other files
+            problem = "another command was interrupted while it replaced files"
+            raise InputError(f"{root / JOURNAL}: {problem}. Run the command again to complete it.")
         replacements: list[_Replacement] = []
-        applied: list[_Replacement] = []
+        n_begun = n_applied = 0
         try:
             for target, source in sources.items():
                 replacements.append(_stage(target, source))
             _write_journal(root, replacements, dvc_stages)
             for item in replacements:
+                n_begun += 1
                 swap(item.staged, item.target)
-                applied.append(item)
+                n_applied += 1
             _sync_folders(replacements)
             yield
         except BaseException:
-            for item in reversed(applied):
-                swap(item.staged, item.target)
+            _restore(replacements[:n_begun], n_applied)
             _finish(root, replacements)
             raise
         _finish(root, replacements)
@@ -109,7 +113,7 @@ def written_together(
                 error.filename = str(target)
         raise
     finally:
-        if not is_pending(root):
+        if not is_pending(root):  # otherwise the next command removes them
             for path in new.values():
                 remove(path)
 
@@ -165,17 +169,24 @@ def _stage(target: Path, source: Path | None) -> _Replacement:
         if source != staged:
             shutil.move(source, staged)
         sync(staged)
-        return _Replacement(target, staged, _digest(staged))
+        return _Replacement(target, staged, version_digest(staged))
     except BaseException:
         remove(staged)
         raise
 
 
+def _restore(begun: Sequence[_Replacement], n_applied: int) -> None:
+    """Exchange the names again; the last exchange may have been interrupted before or after it."""
+    for i, item in reversed(list(enumerate(begun))):
+        if i < n_applied or version_digest(item.target) == item.digest:
+            swap(item.staged, item.target)
+
+
 def _apply_again(root: Path, item: _Replacement) -> None:
     """Replace a target, unless the killed process has replaced it."""
-    if _digest(item.target) == item.digest:
+    if version_digest(item.target) == item.digest:
         return
-    if _digest(item.staged) != item.digest:
+    if version_digest(item.staged) != item.digest:
         raise InputError(
             f"{item.target}: a command was interrupted, and {item.staged}, the new version, is"
             f" missing or damaged. Delete {root / JOURNAL} and run the command again."
@@ -202,14 +213,10 @@ def _sync_folders(replacements: Sequence[_Replacement]) -> None:
 def _write_journal(
     root: Path, replacements: Sequence[_Replacement], dvc_stages: Sequence[str]
 ) -> None:
-    rows = [
-        {
-            "target": str(item.target.relative_to(root)),
-            "staged": str(item.staged.relative_to(root)),
-            "digest": item.digest,
-        }
-        for item in replacements
-    ]
+    rows = []
+    for item in replacements:
+        target, staged = (str(path.relative_to(root)) for path in (item.target, item.staged))
+        rows.append({"target": target, "staged": staged, "digest": item.digest})
     new = temporary_path(root / JOURNAL)
     try:
         new.write_text(json.dumps({"replace": rows, "dvc_stages": list(dvc_stages)}, indent=1))
@@ -225,13 +232,6 @@ def _read_journal(root: Path) -> tuple[list[_Replacement], list[str]]:
         for row in document["replace"]
     ]
     return rows, document["dvc_stages"]
-
-
-def _digest(path: Path) -> str | None:
-    """Return the digest of a file or folder; None if it does not exist."""
-    if not path.exists():
-        return None
-    return folder_digest(path) if path.is_dir() else file_digest(path)
 
 
 @contextmanager
