@@ -168,6 +168,30 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
     assert not (tmp_path / f".output.another-machine.{DEAD_PID}.new").exists()
 
 
+def test_files_of_running_containers_with_the_same_host_name_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers of their processes may not exist in this container."""
+    namespaces = {name: tmp_path / name for name in ("one", "two", "none")}
+    for name in ("one", "two"):
+        namespaces[name].touch()
+    hosts = {}
+    for name, path in namespaces.items():
+        monkeypatch.setattr(replacement, "_PROCESSES", path)
+        hosts[name] = replacement._host()
+    assert hosts["one"].startswith(f"{hosts['none']}-") and len(set(hosts.values())) == 3
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    live = folder / f".output.{hosts['one']}.{DEAD_PID}.new"
+    live.touch()
+    monkeypatch.setattr(replacement, "_HOST", hosts["two"])
+    remove_leftovers(folder)
+    assert live.exists()
+    monkeypatch.setattr(replacement, "_HOST", hosts["one"])
+    remove_leftovers(folder)
+    assert not live.exists()
+
+
 def test_a_missing_folder_has_no_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "missing")
     assert is_running(os.getpid()) and is_running(1) and not is_running(DEAD_PID)

@@ -19,12 +19,27 @@ _AT_FDCWD, _EXCHANGE = -100, 2
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of a file system that cannot exchange names, or cannot flush a folder."""
 _ABANDONED_SECONDS = 7 * 24 * 3600
-"""The age at which a temporary file of another machine is removed."""
-_HOST = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()) or "localhost"
+"""The age at which a temporary file of another machine or container is removed."""
+_PROCESSES = Path("/proc/self/ns/pid")
+"""The namespace of the numbers of processes on Linux."""
+
+
+def _host() -> str:
+    """Return a name of the machine or container in which numbers identify processes.
+
+    Containers with equal host names may have processes with equal numbers.
+    """
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()) or "localhost"
+    with suppress(OSError):
+        return f"{name}-{_PROCESSES.stat().st_ino}"
+    return name
+
+
+_HOST = _host()
 
 
 def temporary_path(path: Path, suffix: str = "new") -> Path:
-    """Return a hidden name beside ``path``, which names this machine and process.
+    """Return a hidden name beside ``path``, which names this machine or container and this process.
 
     Args:
         path: the file or folder that will be replaced.
