@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from catimage.common.code import module_file
 from catimage.metrics import metric_code as module
 from catimage.metrics.l_snr import LSnr
 from catimage.metrics.metric_code import metric_code
@@ -43,6 +44,24 @@ def test_the_digest_includes_the_versions_of_the_libraries_that_a_metric_imports
         clear()
         assert (metric_code(Sharpness()) != before) is differs
     monkeypatch.setattr(module, "package_versions", lambda files: versions | {"torch": "2.10.0"})
+    clear()
+    assert metric_code(Sharpness()) != before
+
+
+@pytest.mark.parametrize("name", ["catimage.common.pixels", "catimage.metrics.scoring"])
+@pytest.mark.parametrize("own_package", [True, False])
+def test_the_digest_includes_the_code_that_decodes_images_and_combines_scores(
+    clear, monkeypatch, name, own_package
+):
+    if not own_package:
+        monkeypatch.setattr(Sharpness, "__module__", "tests.architectures")
+    before = metric_code(Sharpness())
+    digest, changed = module.code_digest, module_file(name)
+
+    def changed_digest(files):
+        return digest(files) + ("changed" if changed in files else "")
+
+    monkeypatch.setattr(module, "code_digest", changed_digest)
     clear()
     assert metric_code(Sharpness()) != before
 

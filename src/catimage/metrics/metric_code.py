@@ -9,7 +9,7 @@ import hashlib
 import json
 from functools import lru_cache
 
-from catimage.common.code import code_digest, import_closure, package_versions
+from catimage.common.code import code_digest, import_closure, module_file, package_versions
 from catimage.metrics.metric import Metric
 
 LIBRARIES = (
@@ -26,6 +26,8 @@ LIBRARIES = (
 """The libraries that compute scores. Their versions are included for the metrics that import
 them.
 """
+_ALL_METRICS = ("catimage.common.pixels", "catimage.metrics.scoring")
+"""The modules that decode the images and combine the scores of every metric."""
 _OWN_PACKAGES = ("catimage.metrics", "catimage.encoders", "catimage.scenes")
 
 
@@ -33,6 +35,7 @@ def metric_code(metric: Metric) -> str:
     """Return a digest of the code of a metric and of the versions of the libraries it imports.
 
     The code of a metric of another package is that of the modules of the package that it imports.
+    The code that decodes images and combines scores belongs to every metric.
 
     Returns:
         12 hexadecimal digits.
@@ -49,5 +52,6 @@ def _metric_code(module: str) -> str:
         for name, version in package_versions(files).items()
         if name in LIBRARIES
     }
-    text = json.dumps([code_digest(files), versions], sort_keys=True)
+    shared = [path for name in _ALL_METRICS if (path := module_file(name))]
+    text = json.dumps([code_digest([*files, *shared]), versions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
