@@ -106,6 +106,46 @@ def test_outputs_that_are_out_of_date_are_not_committed(
     assert "mini-4" in Router.load(repository.router).candidates
 
 
+def test_small_numbers_and_words_of_yaml_1_1_do_not_make_outputs_outdated(
+    repository: Workspace,
+) -> None:
+    """DVC writes YAML 1.2, in which 5e-05 is a number and ``no`` is a string."""
+    estimator = "{name: no, kind: ridge, settings: {alpha: 5e-05}}"
+    params = load_params(repository.params, [f"train.estimators=[{estimator}]"])
+    sources.run(repository, params)
+    for stage in ("sources", "sample", *COMMITTED_STAGES):
+        Repo(str(repository.root)).commit(f"{repository.root / 'dvc.yaml'}:{stage}", force=True)
+    assert "alpha: 5e-05" in (repository.root / "dvc.lock").read_text()
+    outputs = find_dvc_outputs(repository, COMMITTED_STAGES)
+    assert outputs is not None and outputs.outdated(params) == ""
+
+
+def conflict(path: Path) -> None:
+    """Write markers of a merge conflict to a file."""
+    text = path.read_text()
+    path.write_text(f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> main\n")
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "dvc.yaml"])
+def test_a_merge_conflict_in_a_file_of_dvc_is_reported(repository: Workspace, name: str) -> None:
+    conflict(repository.root / name)
+    with pytest.raises(InputError, match=rf"{name}: line 1: a merge conflict of git. Resolve it"):
+        add(repository)
+
+
+def test_a_file_of_dvc_that_is_damaged_while_a_command_runs_is_reported(
+    repository: Workspace,
+) -> None:
+    outputs = find_dvc_outputs(repository, COMMITTED_STAGES)
+    assert outputs is not None
+    conflict(repository.root / "dvc.lock")
+    before = (repository.root / "dvc.lock").read_bytes()
+    for function in (outputs.commit, lambda: outputs.locked().__enter__()):
+        with pytest.raises(InputError, match=r"dvc\.lock: DVC cannot .* 'dvc status'"):
+            function()
+    assert (repository.root / "dvc.lock").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -176,6 +216,11 @@ def test_a_dvc_commit_that_was_killed_is_completed(
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert "train" in stages_to_run(repository)
+    lock = (repository.root / "dvc.lock").read_text()
+    conflict(repository.root / "dvc.lock")
+    with pytest.raises(InputError, match=r"dvc\.lock: line 1: a merge conflict"):
+        recover(repository)
+    (repository.root / "dvc.lock").write_text(lock)
     recover(repository)
     assert "was completed" in capfd.readouterr().err
     assert stages_to_run(repository) == []

@@ -67,6 +67,11 @@ stages:
     assert lineage(tmp_path, lock) == {"md5.data/candidates.parquet": "abc"}
 
 
+def test_a_lock_file_is_read_as_yaml_1_2(tmp_path: Path) -> None:
+    lock = "stages: {train: {outs: [{path: no, md5: abc}]}}\n"
+    assert lineage(tmp_path, lock) == {"md5.no": "abc"}
+
+
 @pytest.mark.parametrize("lock", ["", "schema: '2.0'\n", "schema: '2.0'\nstages:\n"])
 def test_a_lock_file_without_stages_gives_no_tags(tmp_path: Path, lock: str) -> None:
     assert lineage(tmp_path, lock) == {}
@@ -77,18 +82,18 @@ def test_a_lock_file_without_stages_gives_no_tags(tmp_path: Path, lock: str) -> 
     [
         (
             "<<<<<<< A\nschema: 1\n=======\nschema: 2\n>>>>>>> B\n",
-            "contains merge conflict",
+            "line 1: a merge conflict of git. Resolve it",
         ),
-        ("stages: [1\n", "not a lock file of DVC"),
-        ("- a list\n", "not a lock file of DVC"),
-        ("stages: {train: {outs: [text]}}\n", "not a lock file of DVC"),
-        ("stages: {train: {outs: [{md5: no path}]}}\n", "not a lock file of DVC"),
+        ("stages: [1\n", "line 2: a bracket is not closed"),
+        ("- a list\n", "not a lock file of DVC.*run 'dvc repro'"),
+        ("stages: {train: {outs: [text]}}\n", "not a lock file of DVC.*run 'dvc repro'"),
+        ("stages: {train: {outs: [{md5: 1}]}}\n", "not a lock file of DVC.*run 'dvc repro'"),
     ],
 )
 def test_a_lock_file_that_cannot_be_read_is_reported(
     tmp_path: Path, lock: str, problem: str
 ) -> None:
-    with pytest.raises(InputError, match=rf"dvc\.lock: {problem}.*run 'dvc repro'\.$"):
+    with pytest.raises(InputError, match=rf"dvc\.lock: {problem}.*\.$"):
         lineage(tmp_path, lock)
 
 

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from catimage.commands.sources import stage_sources
+from catimage.common.replacement import remove
+from catimage.common.yaml_files import read_yaml
 from catimage.errors import InputError
 from catimage.params import Params
 from catimage.workspace import Workspace, replacing
@@ -41,24 +42,21 @@ class DvcOutputs:
         """Keep other DVC processes from reading or writing the outputs.
 
         Raises:
-            InputError: another DVC process is using one of them.
+            InputError: another DVC process is using one of them, or DVC cannot read its files.
         """
-        from dvc.lock import LockError
         from dvc.rwlock import rwlock
 
         repo = self._repo
-        outputs = [
-            output.fs_path
-            for stage in ("sources", *self._stages)
-            for found in repo.stage.collect(self._target(stage))
-            for output in found.outs
-        ]
-        hardlink = repo.config["core"].get("hardlink_lock", False)
-        lock = rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], outputs, hardlink)
-        try:
+        with _dvc_errors(self._workspace):
+            outputs = [
+                output.fs_path
+                for stage in ("sources", *self._stages)
+                for found in repo.stage.collect(self._target(stage))
+                for output in found.outs
+            ]
+            hardlink = repo.config["core"].get("hardlink_lock", False)
+            lock = rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], outputs, hardlink)
             lock.__enter__()
-        except LockError as error:
-            raise busy_error(self._workspace) from error
         try:
             yield
         finally:
@@ -73,10 +71,11 @@ class DvcOutputs:
 
         Args:
             params: the parameters of the workspace.
+
+        Raises:
+            InputError: DVC cannot read its files.
         """
-        path = self._workspace.root / "dvc.lock"
-        locked = yaml.safe_load(path.read_text()) if path.exists() else {}
-        recorded = locked.get("stages", {})
+        recorded = _stages_in(self._workspace.root / "dvc.lock")
         current = stage_sources(self._workspace, params, self._stages)
         for stage in self._stages:
             if stage not in recorded:
@@ -92,21 +91,21 @@ class DvcOutputs:
         """Record the outputs and inputs of the stages in ``dvc.lock``; on failure, restore it.
 
         Raises:
-            InputError: another DVC process is running.
+            InputError: another DVC process is running, or DVC cannot read its files.
         """
-        from dvc.lock import LockError
-
         path = self._workspace.root / "dvc.lock"
-        previous = path.read_bytes()
+        previous = path.read_bytes() if path.exists() else None
         logging.getLogger("dvc").setLevel(logging.WARNING)  # no line for each stage
         try:
-            for stage in ("sources", *self._stages):
-                self._repo.commit(self._target(stage), force=True)
-        except BaseException as error:
-            with replacing(path) as new:
-                new.write_bytes(previous)
-            if isinstance(error, LockError):
-                raise busy_error(self._workspace) from error
+            with _dvc_errors(self._workspace):
+                for stage in ("sources", *self._stages):
+                    self._repo.commit(self._target(stage), force=True)
+        except BaseException:
+            if previous is None:
+                remove(path)
+            else:
+                with replacing(path) as new:
+                    new.write_bytes(previous)
             raise
 
     def _target(self, stage: str) -> str:
@@ -114,7 +113,9 @@ class DvcOutputs:
 
     def _changed_file(self, stage: str) -> str:
         """Return a sentence about a table or output that is not as DVC recorded it."""
-        for changes in self._repo.status(targets=[self._target(stage)]).values():
+        with _dvc_errors(self._workspace):
+            status = self._repo.status(targets=[self._target(stage)])
+        for changes in status.values():
             for change in changes:
                 if not isinstance(change, dict):
                     return f"the command of the stage {stage} changed"
@@ -131,6 +132,9 @@ def find_dvc_outputs(workspace: Workspace, stages: Sequence[str]) -> DvcOutputs 
     Args:
         workspace: the workspace.
         stages: the names of the stages.
+
+    Raises:
+        InputError: ``dvc.yaml`` or ``dvc.lock`` is damaged, or DVC cannot read its configuration.
     """
     pipeline = workspace.root / "dvc.yaml"
     if not pipeline.exists() or find_spec("dvc") is None:
@@ -138,21 +142,50 @@ def find_dvc_outputs(workspace: Workspace, stages: Sequence[str]) -> DvcOutputs 
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
-    declared = yaml.safe_load(pipeline.read_text()) or {}
-    if not {"sources", *stages} <= set(declared.get("stages", {})):
+    if not {"sources", *stages} <= _stages_in(pipeline).keys():
         return None
+    _stages_in(workspace.root / "dvc.lock")
     try:
-        return DvcOutputs(Repo(str(workspace.root.resolve())), workspace, stages)
+        with _dvc_errors(workspace):
+            return DvcOutputs(Repo(str(workspace.root.resolve())), workspace, stages)
     except NotDvcRepoError:
         return None
 
 
-def busy_error(workspace: Workspace) -> InputError:
-    """Return the error that another DVC process is running."""
-    return InputError(
-        f"{workspace.root}: another DVC process is using its outputs. Wait for that process to"
-        " end, then run the command again."
-    )
+def _stages_in(path: Path) -> dict[str, Any]:
+    """Return the stages in ``dvc.yaml`` or ``dvc.lock``; none if the file does not exist.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    document = (read_yaml(path) if path.exists() else None) or {}
+    stages = (document.get("stages") or {}) if isinstance(document, dict) else None
+    if not isinstance(stages, dict):
+        raise InputError(f"{path}: not a file of DVC. Restore it from git.")
+    return stages
+
+
+@contextmanager
+def _dvc_errors(workspace: Workspace) -> Iterator[None]:
+    """Raise errors of DVC as an InputError; the exception is NotDvcRepoError."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+
+    try:
+        yield
+    except NotDvcRepoError:
+        raise
+    except LockError as error:
+        raise InputError(
+            f"{workspace.root}: another DVC process is using its outputs. Wait for that process to"
+            " end, then run the command again."
+        ) from error
+    except DvcException as error:
+        path = getattr(error, "path", None) or workspace.root / "dvc.yaml"
+        raise InputError(
+            f"{path}: DVC cannot use the workspace. Correct what 'dvc status' reports, then run the"
+            " command again."
+        ) from error
 
 
 def _changed_input(

@@ -10,16 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from catimage.common.files import read_json
 from catimage.common.hashing import folder_digest
+from catimage.common.yaml_files import read_yaml
 from catimage.errors import InputError
 from catimage.workspace import Workspace
 
 _LONGEST_KEY, _LONGEST_VALUE = 250, 6000
 _KEY_CHARACTERS = re.compile(r"[^A-Za-z0-9_.:/ -]")
-_MERGE_MARKER = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
 
 
 def read_metrics(workspace: Workspace) -> dict[str, Any]:
@@ -118,17 +116,11 @@ def _output_tags(lock: Path) -> dict[str, str]:
     DVC stores the hash of each file instead of one for the folder if the remote storage is
     version-aware.
     """
-    text = lock.read_text(encoding="utf-8", errors="replace")
-    if _MERGE_MARKER.search(text):
-        raise InputError(
-            f"{lock}: contains merge conflict markers (<<<<<<<). Resolve the conflict: keep one"
-            " side, then run 'dvc repro'."
-        )
     try:
-        stages = (yaml.safe_load(text) or {}).get("stages") or {}
+        stages = (read_yaml(lock) or {}).get("stages") or {}
         outputs = [output for stage in stages.values() for output in stage.get("outs") or []]
         return {f"md5.{o['path']}": str(o["md5"]) for o in outputs if o.get("md5")}
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
+    except (AttributeError, TypeError, KeyError) as error:
         raise InputError(
             f"{lock}: not a lock file of DVC. Restore it from git, or delete it and run 'dvc"
             " repro'."
