@@ -17,7 +17,7 @@ def run(workspace: Workspace, params: Params) -> None:
 
     The manifest lists the shards that belong to the current parameters. Undamaged shards of an
     earlier run are reused, even if that run was killed. Only a complete run replaces the manifest
-    and deletes the shards that it no longer lists.
+    and deletes the shards that it no longer lists, except those of paid images.
 
     Raises:
         InputError: the prompts, the pool or weights are missing or invalid, the data were imported,

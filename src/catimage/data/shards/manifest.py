@@ -1,7 +1,7 @@
 """The manifest: the list of the shards that belong to the current data.
 
 The manifest is written after all shards. Shard files that it does not list are ignored, and the
-next complete run deletes them.
+next complete run deletes them, except those of paid images.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 from catimage.common.files import damage_reported
-from catimage.data.shards.plan import PROTOCOL
-from catimage.data.shards.store import DamagedShard, read_keys, read_refusals, shard_path
+from catimage.data.shards.plan import PROTOCOL, EarlierShard, ImageKey
+from catimage.data.shards.store import (
+    DamagedShard,
+    earlier_shard,
+    read_keys,
+    read_refusals,
+    shard_path,
+)
 from catimage.errors import InputError
 from catimage.workspace import replacing
 
@@ -66,13 +72,30 @@ def read_manifest(folder: Path) -> list[ShardEntry]:
 
 
 def delete_stale_files(folder: Path, entries: Sequence[ShardEntry]) -> int:
-    """Delete temporary files and shards that are not in ``entries``; return their number."""
+    """Delete temporary files and shards that are not in ``entries``; return their number.
+
+    Images that another computer generated are usually paid for. Their files are deleted only if all
+    of their images have been copied to shards in ``entries``.
+    """
     listed = {shard_path(folder, e.shard) for e in entries}
-    patterns = ("*.parquet", ".*.new", ".*.old")
-    stale = [p for pattern in patterns for p in folder.glob(pattern) if p not in listed]
+    stale = [p for pattern in (".*.new", ".*.old") for p in folder.glob(pattern)]
+    shards = {p: _earlier_shard(p) for p in folder.glob("*.parquet") if p not in listed}
+    paid = {path: shard.images for path, shard in shards.items() if shard and shard.remote}
+    copies = set[tuple[str, ImageKey]]()
+    for path in listed if paid else ():
+        shard = _earlier_shard(path)
+        copies |= shard.images if shard else set()
+    stale += [path for path in shards if paid.get(path, copies) <= copies]
     for path in stale:
         path.unlink()
     return len(stale)
+
+
+def _earlier_shard(path: Path) -> EarlierShard | None:
+    try:
+        return earlier_shard(path.parent, path.stem)
+    except (DamagedShard, FileNotFoundError):
+        return None
 
 
 def refused_images(folder: Path, entries: Sequence[ShardEntry]) -> pd.DataFrame:

@@ -141,6 +141,7 @@ class EarlierShard:
         code: see :class:`PlannedCandidate`; empty if the file does not contain it.
         keys: the planned images, in order.
         refused: the planned images that were refused.
+        remote: see :class:`PlannedCandidate`.
     """
 
     name: str
@@ -149,6 +150,12 @@ class EarlierShard:
     keys: tuple[ImageKey, ...]
     refused: frozenset[ImageKey] = frozenset()
     code: Mapping[str, str] = field(default_factory=dict)
+    remote: bool = False
+
+    @property
+    def images(self) -> set[tuple[str, ImageKey]]:
+        """The images that exist, each with the recipe of the shard."""
+        return {(self.recipe, key) for key in self.keys if key not in self.refused}
 
 
 def _digest(value: Any) -> str:

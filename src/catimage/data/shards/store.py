@@ -93,7 +93,11 @@ def write_image(folder: Path, plan: ShardPlan, row: dict[str, Any]) -> None:
 
 def _metadata(plan: ShardPlan) -> dict[str, str]:
     """Return the inputs of the images of a shard other than prompts and seeds."""
-    return {"recipe": plan.recipe, "code": json.dumps(dict(plan.code), sort_keys=True)}
+    return {
+        "recipe": plan.recipe,
+        "code": json.dumps(dict(plan.code), sort_keys=True),
+        "remote": json.dumps(plan.remote),
+    }
 
 
 def _write(folder: Path, name: str, rows: pa.Table, metadata: dict[str, str]) -> str:
@@ -189,13 +193,15 @@ def earlier_shard(folder: Path, name: str) -> EarlierShard:
     rows = _read(shard_path(folder, name), list(KEYS))
     metadata = rows.schema.metadata or {}
     recipe, code = metadata.get(b"recipe", b"").decode(), json.loads(metadata.get(b"code", b"{}"))
+    # Files without the key "remote" have an empty "code" if another computer generated the images.
+    remote = json.loads(metadata.get(b"remote", json.dumps(metadata.get(b"code") == b"{}")))
     identifiers, candidates, seeds = (rows.column(key).to_pylist() for key in KEYS)
     candidate = candidates[0] if len(set(candidates)) == 1 else ""
     keys, refused = list(zip(identifiers, seeds, strict=True)), _refusals(rows)
     for position, identifier, seed, _ in refused:
         keys.insert(position, (identifier, seed))
     refused_keys = frozenset((identifier, seed) for _, identifier, seed, _ in refused)
-    return EarlierShard(name, candidate, recipe, tuple(keys), refused_keys, code)
+    return EarlierShard(name, candidate, recipe, tuple(keys), refused_keys, code, remote)
 
 
 def read_keys(folder: Path, name: str) -> pd.DataFrame:
@@ -207,6 +213,12 @@ def read_keys(folder: Path, name: str) -> pd.DataFrame:
     """
     frame: pd.DataFrame = _read(shard_path(folder, name), list(KEYS)).to_pandas()
     return frame
+
+
+def read_seconds(folder: Path, name: str) -> list[float]:
+    """Return the known seconds of the images of a shard."""
+    column = _read(shard_path(folder, name), ["seconds"]).column("seconds")
+    return [float(value) for value in column.drop_null().to_pylist()]
 
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
