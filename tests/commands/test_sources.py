@@ -162,6 +162,32 @@ def test_a_changed_file_makes_the_stages_that_read_it_out_of_date(workspace: Wor
     assert changed(before, sources_of(workspace)) == {stage: {"files"} for stage in expected}
 
 
+@pytest.mark.parametrize("section", ["encoder", "train"])
+def test_a_text_encoder_in_the_home_folder_is_an_input(
+    workspace: Workspace, section: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(workspace.root))
+    tree = yaml.safe_load(workspace.params.read_text())
+    encoder = {"model": "sentence-transformers:~/text"}
+    tree["encoder"] = encoder if section == "encoder" else {"model": "tiny"}
+    feature = {"kind": "embedding", "encoder": encoder} if section == "train" else "tfidf"
+    tree["train"]["estimators"][0]["features"] = [feature]
+    workspace.params.write_text(yaml.safe_dump(tree))
+    before = sources_of(workspace)
+    append("text/modules.json", " ")(workspace)
+    stages = {"train", "calibrate", "evaluate", "package"}
+    if section == "encoder":
+        stages = {"sample", "label", "train", "evaluate", "package"}
+    assert changed(before, sources_of(workspace)) == {stage: {"files"} for stage in stages}
+
+
+def test_a_word_of_yaml_1_1_in_the_pool_file_differs_from_a_truth_value(workspace: Workspace):
+    replace("pools/mine.yaml", "steps: 1", "note: no")(workspace)
+    before = sources_of(workspace)
+    replace("pools/mine.yaml", "note: no", "note: false")(workspace)
+    assert changed(before, sources_of(workspace)).keys() == USERS_OF_THE_POOL
+
+
 SETTINGS = {
     "sample.max_similarity=0.5": {"sample", "validate"},
     "encoder.revision=abc": {"sample", "label", "validate", "train", "evaluate", "package"},

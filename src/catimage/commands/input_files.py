@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from catimage.commands.file_cache import MISSING, FileCache, files_in
 from catimage.common.paths import existing_path
+from catimage.common.yaml_files import read_yaml
 from catimage.errors import InputError
 from catimage.params import EncoderParams, Params
 from catimage.pool.loading import PACKAGED, find_pool_file
@@ -95,8 +94,8 @@ class InputFiles:
         prefix, _, name = encoder.model.partition(":")
         if encoder.model == "tiny":
             yield f"{key} tiny", self._digest(TINY)
-        elif name and (prefix == "local-dir" or Path(name).is_dir()):
-            yield f"{key} {name}", self._digest(Path(name))
+        elif name and (prefix == "local-dir" or Path(name).expanduser().is_dir()):
+            yield f"{key} {name}", self._digest(Path(name).expanduser())
         if encoder.weights and Path(encoder.weights).is_file():
             yield f"{key} {encoder.weights}", self._digest(Path(encoder.weights))
 
@@ -118,8 +117,8 @@ class InputFiles:
         """Return the content of the pool file; empty if the file is missing or invalid."""
         try:
             path = find_pool_file(self._params.pool, self._workspace.pools)
-            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (InputError, OSError, UnicodeDecodeError, yaml.YAMLError):
+            tree = read_yaml(path)
+        except (InputError, OSError):
             return {}
         return tree if isinstance(tree, dict) else {}
 

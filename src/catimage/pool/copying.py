@@ -8,8 +8,9 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
+from catimage.common.yaml_files import read_yaml
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Pool
 
@@ -23,7 +24,7 @@ def copy_pool(pool: Pool, folder: Path) -> None:
         pool: the pool.
         folder: the folder of the copies, which is created if it does not exist.
     """
-    tree: dict[str, Any] = yaml.safe_load(pool.file.read_text(encoding="utf-8"))
+    tree: dict[str, Any] = read_yaml(pool.file, YAML())
     for name, spec in pool.generators.items():
         for key, source in kind_of(spec, pool.folder).local_folders().items():
             copy = f"{pool.file.stem}/{name}/{key}"
@@ -31,4 +32,4 @@ def copy_pool(pool: Pool, folder: Path) -> None:
             *sections, last = key.split(".")
             reduce(getitem, sections, tree["generators"][name])[last] = copy
     folder.mkdir(exist_ok=True)
-    (folder / f"{pool.file.stem}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    YAML().dump(tree, folder / f"{pool.file.stem}.yaml")

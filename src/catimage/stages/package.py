@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from catimage.common.hashing import file_digest, folder_digest
 from catimage.common.wheel import build_wheel, pinned, services_folder
@@ -89,7 +89,7 @@ def _write_content(
         copy_pool(pool, folder / "pools")
     settings = params.model_dump(mode="json", include={"metric", "cost_unit", "budget", "encoder"})
     settings |= {"pool": pool.file.stem, "generate": {"device": params.generate.device}}
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    YAML().dump(settings, folder / "params.yaml")
     models = encoder_models(router)
     required = [*pinned(*reader_packages(models)), *_serve_requirements()]
     lines = [f"./{WHEELS}/{wheel.name}", *sorted(required)]
