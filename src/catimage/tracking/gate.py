@@ -10,9 +10,9 @@ gate compares them on the split ``gate``, which no stage reads:
 2. Otherwise the gain of the challenger in the objective of calibration decides
    (:mod:`catimage.tracking.objective`). Its one-sided lower bound, with ``promote.confidence``,
    must be above 0 for the rule ``better`` and above ``-promote.margin`` for ``not_worse``. If both
-   routers were calibrated with the same settings, this must hold at the prices of both of them: a
-   calibration can have a price that is much too large, for example if it could not certify any
-   lambda, and then every saving of cost would justify any loss of quality.
+   routers were calibrated with the same settings, the prices of both of them count
+   (:mod:`catimage.tracking.gains`): either can be much too large, for example if its calibration
+   could not certify any lambda.
 
 If the criterion were a mean gain of at least 0, half of all equally good challengers would be
 promoted; with ``better``, at most about 5% are.
@@ -38,13 +38,8 @@ from catimage.common.arrays import Floats
 from catimage.evaluation.one_sided import lower_bound
 from catimage.params import PromoteParams
 from catimage.router import Router
-from catimage.tracking.objective import (
-    GateSample,
-    objective,
-    same_settings,
-    selection,
-    unmet_requirements,
-)
+from catimage.tracking.gains import gains_by_prompt
+from catimage.tracking.objective import GateSample, selection, unmet_requirements
 
 MIN_PROMPTS = 20
 """Minimum number of gate prompts for a comparison."""
@@ -131,12 +126,11 @@ def compare_routers(
     if unmet := unmet_requirements(champion, challenger, sample, (old, new)):
         reason = f"the champion does not meet the new settings of calibrate: {'; '.join(unmet)}"
         return GateDecision(True, reason)
-    other: ReferenceRole = "champion"
-    compared = champion
-    if settings.rule == "not_worse" and reference and not find_obstacle(reference, challenger):
-        other, compared = "reference", reference
-        old = selection(reference, names, prompts)
-    verdict = _judge_objectives(new - old, compared, challenger, sample, settings)
+    compared, other = _compared(champion, challenger, settings, reference)
+    if compared is not champion:
+        old = selection(compared, names, prompts)
+    gains = gains_by_prompt((old, new), compared, challenger, sample, settings.confidence)
+    verdict = judge(gains, settings)
     reason = (
         f"{_relation(verdict, settings, other)} on {len(sample)} gate prompts:"
         f" {challenger.metric} {_outcome(new, challenger, sample)} {challenger.cost_unit}, compared"
@@ -147,30 +141,13 @@ def compare_routers(
     return GateDecision(verdict.promoted, reason, "challenger" if verdict.better else other)
 
 
-def _judge_objectives(
-    difference: Floats,
-    other: Router,
-    challenger: Router,
-    sample: GateSample,
-    settings: PromoteParams,
-) -> Verdict:
-    """Judge the gains at the challenger's prices, and at those of the other router if they apply.
-
-    Args:
-        difference: the selection probabilities of the challenger minus those of the other router,
-            (n, n_candidates).
-        other: the champion or the reference.
-        challenger: the challenger.
-        sample: the prompts and labels.
-        settings: the section ``promote``.
-
-    Returns:
-        The least favourable verdict.
-    """
-    rules = [challenger.rule, *([other.rule] if same_settings(other, challenger) else [])]
-    gains = [(difference * objective(challenger, sample, rule)).sum(axis=1) for rule in rules]
-    verdicts = [judge(gain, settings) for gain in gains]
-    return min(verdicts, key=lambda verdict: (verdict.promoted, verdict.better, verdict.bound))
+def _compared(
+    champion: Router, challenger: Router, settings: PromoteParams, reference: Router | None
+) -> tuple[Router, ReferenceRole]:
+    """Return the router from which the gain is measured, and its role."""
+    if settings.rule == "not_worse" and reference and not find_obstacle(reference, challenger):
+        return reference, "reference"
+    return champion, "champion"
 
 
 def find_obstacle(champion: Router, challenger: Router) -> str:

@@ -37,15 +37,14 @@ parts. With floors, the prices are the means of those of the parts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from catimage.common.arrays import Floats
 from catimage.router import Router
 from catimage.routing.betting import is_certified
-from catimage.routing.randomized import RoutingRule
 
 
 @dataclass(frozen=True)
@@ -71,23 +70,43 @@ class GateSample:
         return -score if metric in self.lower_is_better else score
 
 
-def objective(router: Router, sample: GateSample, rule: RoutingRule | None = None) -> Floats:
+@dataclass(frozen=True)
+class Prices:
+    """The prices of a rule, in units of the routed metric.
+
+    Attributes:
+        lam: lambda, per cost unit.
+        multipliers: the multipliers by metric, per unit of the metric. The floors of two routers
+            with the same settings may be in a different order.
+    """
+
+    lam: float
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+
+
+def prices_of(router: Router) -> Prices:
+    """Return the prices of a calibrated rule; see the module for rules with several parts."""
+    rule = router.rule
+    lam = float(rule.share @ rule.lam) if router.floors else float(rule.lam.max())
+    means = (rule.share @ rule.multipliers).tolist()
+    return Prices(lam, dict(zip(router.floors, means, strict=True)))
+
+
+def objective(router: Router, sample: GateSample, prices: Prices | None = None) -> Floats:
     """Return the objective of calibration for every prompt and candidate, (n, n_candidates).
 
     Args:
         router: the router whose costs and predictive standard deviations are used.
-        sample: the prompts and labels.
-        rule: the rule whose prices are used, with the floors of ``router``; by default, its rule.
+        sample: the prompts, and labels in the order of the floors of ``router``.
+        prices: the prices; by default, those of ``router``.
     """
-    rule = rule or router.rule
-    mean_price = bool(router.floors)
-    lam = float(rule.share @ rule.lam) if mean_price else float(rule.lam.max())
-    utility = sample.labels[0] - lam * router.costs
+    prices = prices or prices_of(router)
+    utility = sample.labels[0] - prices.lam * router.costs
     if router.spread is not None:
         texts = np.array(sample.prompts, object)
         utility = utility - router.risk_aversion * np.asarray(router.spread.predict(texts))
-    if mean_price:
-        utility = utility + np.tensordot(rule.share @ rule.multipliers, sample.labels[1:], 1)
+    for metric, labels in zip(router.floors, sample.labels[1:], strict=True):
+        utility = utility + prices.multipliers[metric] * labels
     return np.asarray(utility)
 
 
