@@ -27,7 +27,7 @@ from catimage.params import GenerateParams
 from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.image_code import image_code
-from catimage.pool.measure import EnergyMeter, energy_meter, measured_costs
+from catimage.pool.measure import EnergyMeter, energy_meter, measured_costs, recorded_costs
 from catimage.pool.refusal import report_refusals
 from catimage.pool.regeneration import print_regenerated
 from catimage.pool.registry import candidate_definitions, kind_class
@@ -89,6 +89,8 @@ def generate_images(
     images = EarlierImages(folder, earlier)
     entries, measured = _generate_blocks(pool, blocks, images, settings, unit, meter)
     report_refusals(entries)
+    if unit == "seconds":
+        measured.append(recorded_costs(pool, folder, entries))
     rows = [row for row in measured if len(row)]
     return GeneratedImages(entries, pd.concat([costs, *rows]) if rows else costs)
 
@@ -173,7 +175,8 @@ def _generate_blocks(
         name: _unfinished_blocks(list(group), digests)
         for name, group in groupby(blocks, lambda b: b.generator)
     }
-    used = [name for name, remaining in unfinished.items() if remaining or unit]
+    to_measure = _generators_to_measure(pool) if unit else []
+    used = [name for name, remaining in unfinished.items() if remaining or name in to_measure]
     cache = GeneratorCache(pool, settings.device, used)
     cache.prepare()
     measured: list[pd.DataFrame] = []
@@ -184,12 +187,17 @@ def _generate_blocks(
             write = partial(write_block, pool, generator, images, skip)
             for block_digests in executor.map(write, unfinished[name]):
                 digests |= block_digests
-            if unit:
+            if unit and name in to_measure:
                 prompt = blocks[0].prompts[0][1]
                 candidates = pool.candidates_of(name)
                 measured.append(measured_costs(generator, candidates, prompt, unit, meter))
             cache.release(name)
     return [_entry(images.folder, plan, digests[plan.name]) for plan in plans], measured
+
+
+def _generators_to_measure(pool: Pool) -> list[str]:
+    """Return the generators on this computer; a measurement of others would be paid for."""
+    return [name for name, spec in pool.generators.items() if not kind_class(spec.kind).remote]
 
 
 def _entry(folder: Path, plan: ShardPlan, digest: str) -> ShardEntry:

@@ -6,14 +6,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from catimage.common.devices import device_of
+from catimage.data.shards.manifest import ShardEntry
+from catimage.data.shards.store import read_seconds
+from catimage.errors import InputError
 from catimage.pool.kind import Generator
-from catimage.pool.spec import Candidate
+from catimage.pool.registry import kind_class
+from catimage.pool.spec import Candidate, Pool
 
 PROMPT = "two small red rings and a large blue square on a grey background"
 """The default prompt of a measurement."""
@@ -156,8 +161,45 @@ def measured_costs(
         One row of the candidates table per measured candidate.
     """
     rows = []
-    for candidate in candidates:
-        if candidate.unit != unit or candidate.cost is None:
-            cost = getattr(measure(generator, candidate, prompt, meter=meter), unit)
-            rows.append({**candidate.row(), "cost": cost, "unit": unit})
+    for candidate in without_cost(candidates, unit):
+        cost = getattr(measure(generator, candidate, prompt, meter=meter), unit)
+        rows.append({**candidate.row(), "cost": cost, "unit": unit})
     return pd.DataFrame(rows)
+
+
+def recorded_costs(pool: Pool, folder: Path, entries: Sequence[ShardEntry]) -> pd.DataFrame:
+    """Return the median seconds of the existing images of candidates on other computers.
+
+    A measurement would request images that are paid for and not used. Candidates with a cost in
+    seconds in the pool file are left out.
+
+    Args:
+        pool: the pool.
+        folder: the folder of the shards.
+        entries: the shards of the pool.
+
+    Returns:
+        One row of the candidates table per candidate.
+
+    Raises:
+        InputError: the seconds of no image of a candidate are known.
+    """
+    rows = []
+    for candidate in without_cost(pool.candidates, "seconds"):
+        if not kind_class(pool.generators[candidate.generator].kind).remote:
+            continue
+        shards = [entry.shard for entry in entries if entry.candidate == candidate.candidate]
+        seconds = [value for shard in shards for value in read_seconds(folder, shard)]
+        if not seconds:
+            raise InputError(
+                f"{pool.file}: the candidate {candidate.candidate!r} has no cost in 'seconds', and"
+                " the seconds of no image of it are known. Add a cost in the pool file, or change"
+                " cost_unit."
+            )
+        rows.append({**candidate.row(), "cost": float(np.median(seconds)), "unit": "seconds"})
+    return pd.DataFrame(rows)
+
+
+def without_cost(candidates: Sequence[Candidate], unit: str) -> list[Candidate]:
+    """Return the candidates without a cost in ``unit`` in the pool file."""
+    return [c for c in candidates if c.unit != unit or c.cost is None]
