@@ -28,7 +28,7 @@ from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.image_code import image_code
 from catimage.pool.measure import EnergyMeter, energy_meter, measured_costs, recorded_costs
-from catimage.pool.refusal import report_refusals
+from catimage.pool.refusal_report import report_refusals
 from catimage.pool.regeneration import print_regenerated
 from catimage.pool.registry import candidate_definitions, kind_class
 from catimage.pool.shard_generation import write_block
