@@ -178,7 +178,17 @@ def test_evaluate_includes_a_candidate_with_test_scores(workspace, capsys):
 
 def test_missing_test_scores_are_reported(workspace, capsys):
     add(workspace)
-    assert "no test prompt has a score of the candidate" in capsys.readouterr().out
+    assert (
+        "'catimage evaluate' needs scores of the candidate on validation and test prompts, and"
+        " there are none (--score-all-splits adds them). Import the scores again with those of the"
+        " candidate on these splits"
+    ) in capsys.readouterr().out
+    with pytest.raises(
+        InputError,
+        match=r"no prompt of the validation split has a quality score for every candidate\. Add"
+        r" scores of the validation split .* import the scores again",
+    ):
+        evaluate.run(workspace, load_params(workspace.params))
 
 
 def test_command_writes_the_prompts_to_score(workspace):

@@ -177,24 +177,27 @@ def _summary(
     """Return a text: the number of labels, and whether ``evaluate`` can evaluate the candidate."""
     scores = read_table(workspace.scores, SCORES, "label")
     rows = scores[(scores["candidate"] == name) & (scores["metric"] == params.metric)]
-    test = prompts.loc[prompts["split"] == "test", "prompt_id"]
-    scored = int(test.isin(rows["prompt_id"]).sum())
-    if scored == len(test):
-        note = "'catimage evaluate' evaluates it on all test prompts"
-    elif scored:
-        note = (
-            f"'catimage evaluate' uses the {scored:,} of {len(test):,} test prompts that have a"
-            " score of the candidate"
-        )
-    else:
+    scored = {
+        split: prompts.loc[prompts["split"] == split, "prompt_id"].isin(rows["prompt_id"])
+        for split in ("val", "test")
+    }
+    count, total = int(scored["test"].sum()), len(scored["test"])
+    if not scored["val"].any() or not count:
         fix = (
-            "Run 'catimage evaluate --scores SCORES.csv' with scores of all candidates"
+            "Import the scores again with those of the candidate on these splits"
             if has_imported_scores(params)
             else "Run 'catimage generate' and 'catimage label' first"
         )
         note = (
-            "no test prompt has a score of the candidate (--score-all-splits adds these scores), so"
-            f" 'catimage evaluate' cannot evaluate it. {fix}"
+            "'catimage evaluate' needs scores of the candidate on validation and test prompts, and"
+            f" there are none (--score-all-splits adds them). {fix}"
+        )
+    elif count == total:
+        note = "'catimage evaluate' evaluates it on all test prompts"
+    else:
+        note = (
+            f"'catimage evaluate' uses the {count:,} of {total:,} test prompts that have a score of"
+            " the candidate"
         )
     return (
         f"add-candidate: the router can now choose {name}; its quality was learned from"

@@ -124,7 +124,8 @@ def _complete_rows(labels: Floats, split: str, metric: str, path: Path) -> Ints:
     if not len(rows):
         raise InputError(
             f"{path}: no prompt of the {split} split has a {metric} score for every candidate."
-            f" Generate and label the missing images of the {split} split, or use fewer candidates."
+            f" Add scores of the {split} split (generate and label its images, or import the scores"
+            " again with them), or use fewer candidates."
         )
     return rows
 

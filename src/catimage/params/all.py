@@ -90,8 +90,8 @@ class Params(Section):
         if self.imported is not None:
             raise InputError(
                 f"params.yaml: stage {stage} would replace the data of this workspace, which"
-                f" 'catimage import-{self.imported.kind}' imported. Do not run the stage, or remove"
-                " the key 'import'."
+                f" 'catimage import-{self.imported.kind}' imported. Do not run the stage, or run it"
+                " in another workspace."
             )
 
     @property
