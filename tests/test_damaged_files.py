@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from catimage.data.dataset import Dataset
-from catimage.data.schema import IMAGES
+from catimage.data.schema import IMAGES, PROMPTS, read_table
 from catimage.data.shards.images import first_images
 from catimage.data.shards.manifest import ShardEntry, write_manifest
 from catimage.data.shards.plan import ShardPlan
@@ -124,6 +124,8 @@ def test_a_folder_whose_name_looks_like_a_partition_adds_no_column(complete, tmp
     workspace = Workspace(shutil.copytree(complete.root, tmp_path / "run=1"))
     read_tables(workspace)
     run_calibrate(workspace)
+    assert list(read_table(workspace.prompts, PROMPTS, "sample")) == PROMPTS.names
+    assert Router.load(workspace.router).candidates == Router.load(complete.router).candidates
 
 
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_config.json"])

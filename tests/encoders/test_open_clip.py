@@ -1,5 +1,4 @@
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import open_clip
@@ -12,6 +11,7 @@ from catimage.encoders.loading import load_encoder
 from catimage.encoders.open_clip import BATCH_SIZE, check_open_clip_name
 from catimage.errors import InputError
 from catimage.params import EncoderParams
+from tests.encoders.concurrency import assert_threads_agree
 from tests.miniature import save_clip_folder
 
 PROMPTS = [
@@ -231,9 +231,4 @@ def test_truncated_token_ids_equal_those_of_the_tokenizer(encoder, source):
 
 def test_concurrent_threads_get_the_embeddings_of_sequential_calls(encoder):
     prompts = [f"{'red ' * n}circle" for n in (1, 20, encoder.context - 3, encoder.context, 200)]
-    expected = [encoder.encode([prompt]) for prompt in prompts]
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda i: encoder.encode([prompts[i % 5]]), range(200)))
-    for i, embedded in enumerate(found):
-        np.testing.assert_allclose(embedded.pooled, expected[i % 5].pooled, atol=1e-6)
-        assert embedded.cut.tolist() == expected[i % 5].cut.tolist()
+    assert_threads_agree(encoder, prompts)

@@ -1,6 +1,5 @@
 """Tests of the encoder with a small BERT with random weights, saved by sentence-transformers."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from catimage.encoders.loading import load_encoder
 from catimage.errors import InputError
 from catimage.params import EncoderParams
+from tests.encoders.concurrency import assert_threads_agree
 
 pytest.importorskip("sentence_transformers")
 VOCABULARY = ["a", "red", "blue", "circle", "square", "on", "grey", "the", "two", "small"]
@@ -106,9 +106,4 @@ def test_invalid_models_are_refused(folder, tmp_path):
 
 
 def test_concurrent_threads_get_the_embeddings_of_sequential_calls(encoder):
-    expected = [encoder.encode([prompt]) for prompt in PROMPTS]
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda i: encoder.encode([PROMPTS[i % 4]]), range(200)))
-    for i, embedded in enumerate(found):
-        np.testing.assert_allclose(embedded.pooled, expected[i % 4].pooled, atol=1e-6)
-        assert embedded.cut.tolist() == expected[i % 4].cut.tolist()
+    assert_threads_agree(encoder, PROMPTS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
@@ -104,6 +104,18 @@ def package_versions(paths: Iterable[Path], facts: FactsOf = source_facts) -> di
         that is not installed.
     """
     return {name: installed_version(name) for name in imported_packages(paths, facts)}
+
+
+def library_versions(versions: Mapping[str, str], libraries: Collection[str]) -> dict[str, str]:
+    """Return the versions of some libraries, without the build of a version (``+cpu``).
+
+    Args:
+        versions: the output of :func:`package_versions`.
+        libraries: the names of the libraries.
+    """
+    return {
+        name: version.partition("+")[0] for name, version in versions.items() if name in libraries
+    }
 
 
 def installed_version(package: str) -> str:

@@ -9,7 +9,13 @@ import hashlib
 import json
 from functools import lru_cache
 
-from catimage.common.code import code_digest, import_closure, module_file, package_versions
+from catimage.common.code import (
+    code_digest,
+    import_closure,
+    library_versions,
+    module_file,
+    package_versions,
+)
 from catimage.metrics.metric import Metric
 
 LIBRARIES = (
@@ -47,11 +53,7 @@ def metric_code(metric: Metric) -> str:
 def _metric_code(module: str) -> str:
     package = module.partition(".")[0]
     files = import_closure(module, within=_OWN_PACKAGES if package == "catimage" else (package,))
-    versions = {
-        name: version.partition("+")[0]
-        for name, version in package_versions(files).items()
-        if name in LIBRARIES
-    }
+    versions = library_versions(package_versions(files), LIBRARIES)
     shared = [path for name in _ALL_METRICS if (path := module_file(name))]
     text = json.dumps([code_digest([*files, *shared]), versions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

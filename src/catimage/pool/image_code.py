@@ -17,7 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from catimage.common.code import code_digest, import_closure, package_versions
+from catimage.common.code import (
+    code_digest,
+    import_closure,
+    library_versions,
+    package_versions,
+)
 from catimage.pool.registry import BUILT_IN_KINDS, kind_class
 
 EQUIVALENT_CODE = Path(__file__).with_name("equivalent_code.json")
@@ -54,9 +59,8 @@ def _image_code(kind: str, module: str) -> Mapping[str, str]:
     files = image_files(kind, module)
     digest = resolve(code_digest(files)[:32], declared["code"].get(kind, {}))
     versions = {
-        name: resolve(version.partition("+")[0], declared["versions"].get(name, {}))
-        for name, version in package_versions(files).items()
-        if name in LIBRARIES
+        name: resolve(version, declared["versions"].get(name, {}))
+        for name, version in library_versions(package_versions(files), LIBRARIES).items()
     }
     return {"code": digest, **versions}
 
