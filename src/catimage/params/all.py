@@ -17,6 +17,7 @@ from catimage.params.data import (
 )
 from catimage.params.evaluate import EvaluateParams, PackageParams, PromoteParams
 from catimage.params.section import FolderName, Section
+from catimage.params.serving import ServingParams
 from catimage.params.train import CalibrateParams, TrainParams
 
 
@@ -33,6 +34,7 @@ class Params(Section):
         encoder: the text encoder of the router.
         validation: the section ``validate``.
         promote: promotion of a registered router.
+        serving: settings of the service.
         imported: the section ``import``, properties of imported data; None in a workspace whose
             data were generated.
     """
@@ -51,6 +53,7 @@ class Params(Section):
     evaluate: EvaluateParams = EvaluateParams()
     package: PackageParams = PackageParams()
     promote: PromoteParams = PromoteParams()
+    serving: ServingParams = ServingParams()
     imported: ImportParams | None = Field(None, alias="import")
 
     @field_validator("budget", mode="before")
