@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -77,14 +78,45 @@ class EvaluateParams(Section):
     plateau: PlateauParams = PlateauParams()
 
 
+class GroupParams(Section):
+    """A group of generators, which share a process and the memory of a device.
+
+    Attributes:
+        generators: names of generators of the pool.
+        device: device of the group: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. BentoML gives a
+            group with the device ``cuda`` a GPU of its own. By default ``generate.device``.
+    """
+
+    generators: list[str] = Field(min_length=1)
+    device: str = Field("", pattern=r"^(|auto|cpu|cuda(:[0-9]+)?)$")
+
+
 class PackageParams(Section):
     """Stage package.
 
     Attributes:
         name: name of the Bento that the stage builds.
+        groups: the generator services of the Bento, by name. By default, the service
+            ``generators`` has all generators that need a device, and the service ``hosted`` those
+            of hosted models.
     """
 
-    name: str = "catimage"
+    name: str = "catimage-service"
+    groups: dict[str, GroupParams] = Field(default_factory=dict)
+
+    @field_validator("groups")
+    @classmethod
+    def _names(cls, groups: dict[str, GroupParams]) -> dict[str, GroupParams]:
+        for name in groups:
+            if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", name) or name == "router":
+                raise ValueError(
+                    f"the name {name!r} of a group must be lower-case letters, digits and hyphens,"
+                    " and not 'router'"
+                )
+        generators = [name for group in groups.values() for name in group.generators]
+        if repeated := sorted({name for name in generators if generators.count(name) > 1}):
+            raise ValueError(f"the generators {', '.join(repeated)} are in two groups")
+        return groups
 
 
 class PromoteParams(Section):
