@@ -102,11 +102,14 @@ class ImageRequest(RouteRequest):
         seed: seed of the first image; the next images have the next seeds. It is drawn before the
             first attempt, so that a retry gives the same images.
         previews: number of partial images per image.
+        stream: whether finished images are sent before the others are finished. If not, another
+            candidate can still make all images when one fails.
         user: the field ``user`` or ``safety_identifier``; logged only as a keyed hash.
     """
 
     seed: int = 0
     previews: int = 0
+    stream: bool = False
     user: str | None = None
 
     @property
@@ -260,8 +263,8 @@ class CandidateLoad:
     """The measured speed of a candidate on its device.
 
     Attributes:
-        seconds: device time of one image generated alone.
-        batch_seconds: device time per image in a full batch.
+        seconds: time of one image generated alone; 0 until it has been measured.
+        batch_seconds: device time per image in a full batch; 0 for remote candidates.
         batch_size: largest batch, measured at the start.
     """
 
@@ -283,6 +286,8 @@ class GroupStatus:
         running_images: number of images in the current batch.
         queue_seconds: estimated device time until a task that arrives now starts.
         error: why the group cannot start; empty otherwise.
+        paid: the candidates whose images a provider charges for, so that a request must not be
+            repeated after an ambiguous failure.
     """
 
     group: str
@@ -293,6 +298,7 @@ class GroupStatus:
     running_images: int = 0
     queue_seconds: float = 0.0
     error: str = ""
+    paid: frozenset[str] = frozenset()
 
 
 JsonObject = dict[str, Any]
