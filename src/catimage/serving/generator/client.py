@@ -30,7 +30,7 @@ Headers = Callable[[], dict[str, str]]
 """Returns headers of the current request, such as those of OpenTelemetry's trace context."""
 
 
-class Group(Protocol):
+class GeneratorGroup(Protocol):
     """A generator service, as the router uses it.
 
     Attributes:
@@ -60,6 +60,9 @@ class Group(Protocol):
         """Close connections."""
 
 
+Group = GeneratorGroup
+
+
 class LocalEngine(Protocol):
     """The part of :class:`catimage.serving.generator.engine.Engine` that LocalGroup uses."""
 
@@ -82,7 +85,7 @@ class LocalGroup:
         return self._engine.status()
 
     def run(self, task: ImageTask) -> AsyncGenerator[TaskEvent, None]:
-        """Run a task; see :meth:`Group.run`."""
+        """Run a task; see :meth:`GeneratorGroup.run`."""
         return self._engine.submit(task)
 
     async def close(self) -> None:
@@ -108,7 +111,7 @@ class RemoteGroup:
         self._paid: frozenset[str] = frozenset()
 
     async def status(self) -> GroupStatus:
-        """Return the state of the service; see :meth:`Group.status`."""
+        """Return the state of the service; see :meth:`GeneratorGroup.status`."""
         timeout = aiohttp.ClientTimeout(STATUS_SECONDS)
         try:
             request = self._open().get("/v1/status", headers=self._headers(), timeout=timeout)
@@ -120,7 +123,7 @@ class RemoteGroup:
         return status
 
     async def run(self, task: ImageTask) -> AsyncGenerator[TaskEvent, None]:
-        """Run a task; see :meth:`Group.run`.
+        """Run a task; see :meth:`GeneratorGroup.run`.
 
         If the connection fails while a paid image may have been requested, the failure is a
         TaskTimedOut with ``billed``.
