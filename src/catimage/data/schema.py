@@ -56,6 +56,35 @@ SCORES = pa.schema(
         ("value", pa.float64()),
     ]
 )
+DECISIONS = pa.schema(
+    [
+        ("time", pa.timestamp("us", tz="UTC")),
+        ("request_id", pa.string()),
+        ("key_id", pa.string()),
+        ("user", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", pa.string()),
+        ("embedding", pa.list_(pa.float16())),
+        ("router_version", pa.string()),
+        ("scope", pa.string()),
+        ("lambda", pa.float64()),
+        ("pressure", pa.float64()),
+        ("candidate", pa.string()),
+        ("propensities", pa.map_(pa.string(), pa.float64())),
+        ("qualities", pa.map_(pa.string(), pa.float64())),
+        ("shadow", pa.string()),
+        ("predicted_quality", pa.float64()),
+        ("served", pa.string()),
+        ("images", pa.int64()),
+        ("cost", pa.float64()),
+        ("saved", pa.float64()),
+        ("unit", pa.string()),
+        ("seconds", pa.float64()),
+        ("status", pa.int64()),
+        ("score", pa.float64()),
+    ]
+)
+"""The decision log: one row per request that was routed (:mod:`catimage.data.decisions`)."""
 
 REFUSED_COLUMNS = ("prompt_id", "candidate", "seed")
 """The columns of a table of refused images."""
