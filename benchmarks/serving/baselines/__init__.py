@@ -1,0 +1,1 @@
+"""Services that CATImage is compared with: one pipeline of diffusers, no router, no batching."""
