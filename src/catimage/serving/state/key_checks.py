@@ -1,0 +1,43 @@
+"""Checks of the values of a new API key."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from catimage.errors import InputError
+from catimage.serving.rates import parse_rate
+
+MAX_NAME = 100
+"""Largest number of characters of a name."""
+
+
+def check_key(name: str, budget: float | None, ceiling: float | None, rate: str | None) -> None:
+    """Check the values of a new key.
+
+    Raises:
+        InputError: the name is empty, long or has control characters; the budget or the ceiling is
+            not a finite number, or is negative; or the rate is invalid.
+    """
+    problem = _name_problem(name)
+    if problem:
+        raise InputError(f"name: {problem}. Use letters, digits, spaces and - _ . @.")
+    for field, value in (("budget", budget), ("ceiling", ceiling)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise InputError(
+                f"{field}: {value:g} is not a finite number that is at least 0. Correct it."
+            )
+    if rate is not None:
+        parse_rate(rate, "rate")
+
+
+def _name_problem(name: str) -> str | None:
+    if not name.strip():
+        return "the name is empty"
+    if len(name) > MAX_NAME:
+        return f"the name has more than {MAX_NAME} characters"
+    if name != name.strip():
+        return "the name begins or ends with white space"
+    if any(unicodedata.category(character)[0] == "C" for character in name):
+        return "the name contains a control character"
+    return None

@@ -1,0 +1,67 @@
+"""Creation and versions of the tables, and the single values in the table ``catimage_meta``."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from catimage.errors import InputError
+from catimage.serving.state.database import WAIT_SECONDS, Database
+from catimage.serving.state.tables import SCHEMA_VERSION, meta, metadata
+
+_LOCK = 0x0CA71496
+"""Number of PostgreSQL's advisory lock during the creation of the tables."""
+
+
+def create_tables(database: Database) -> None:
+    """Create the tables that do not exist. Several processes may do so at the same time.
+
+    Raises:
+        InputError: a newer version of CATImage has created the tables.
+        ServingError: the database cannot be used (503).
+    """
+    if database.sqlite:
+        _use_write_ahead_log(database)
+    with database.write(durable=True) as connection:
+        if not database.sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        metadata.create_all(connection)
+        insert_if_absent(connection, meta, name="schema_version", value=str(SCHEMA_VERSION))
+        version = int(
+            connection.execute(select(meta.c.value).filter_by(name="schema_version")).scalar_one()
+        )
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{database.place}: a newer version of CATImage created the tables (schema {version};"
+            f" this version knows {SCHEMA_VERSION}). Install that version, or use another database."
+        )
+
+
+def _use_write_ahead_log(database: Database) -> None:
+    """Switch the file to a write-ahead log, so that readers never wait for a writer.
+
+    SQLite does not wait for other processes that do the same.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        driver = database.engine.raw_connection()
+        try:
+            cursor = driver.cursor()
+            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        finally:
+            driver.close()
+
+
+def insert_if_absent(connection: Connection, table: Table, **values: object) -> bool:
+    """Insert a row unless one with its primary key exists; return whether it was inserted."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount > 0
