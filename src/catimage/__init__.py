@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from catimage.params.loading import load_params
     from catimage.pool.loading import load_pool
     from catimage.router import Decision, Router
+    from catimage.serving.client.client import Client
     from catimage.workspace import Workspace
 
 _MODULES = {
     "Candidates": "catimage.data.dataset",
+    "Client": "catimage.serving.client.client",
     "Dataset": "catimage.data.dataset",
     "Decision": "catimage.router",
     "InputError": "catimage.errors",
@@ -30,6 +32,7 @@ _MODULES = {
 
 __all__ = [
     "Candidates",
+    "Client",
     "Dataset",
     "Decision",
     "InputError",
