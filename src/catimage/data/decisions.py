@@ -102,7 +102,8 @@ def read_decisions(
 
     Returns:
         The rows of :data:`~catimage.data.schema.DECISIONS` in order of time. ``propensities`` and
-        ``qualities`` are dictionaries by candidate; ``embedding`` is a float16 array or None.
+        ``qualities`` are dictionaries by candidate; ``embedding`` is a float16 array or None; other
+        missing values are NaN.
 
     Raises:
         InputError: a time has no time zone, or a file is damaged or has other columns.

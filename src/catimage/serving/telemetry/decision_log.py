@@ -128,7 +128,7 @@ class DecisionLog:
         """Run an action; count and report the rows that are lost if it fails."""
         try:
             action()
-            self._failing = False
+            self._failing = self._failing and not rows
         except Exception as error:
             if rows:
                 self._metrics.add("catimage_decisions_dropped_total", rows, reason="failed")

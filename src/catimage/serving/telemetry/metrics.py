@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catimage.serving.telemetry.families import FAMILIES, Family
+from catimage.serving.telemetry.definitions import FAMILIES, Family
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
