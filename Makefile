@@ -8,10 +8,10 @@ export GX_ANALYTICS_ENABLED = false
 export BENTOML_DO_NOT_TRACK = True
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo test lint format bench serve weights clean
+.PHONY: help setup demo test test-system lint format bench serve weights clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/.ready ## Create .venv from requirements.lock, unless it is up to date
 
@@ -30,6 +30,9 @@ demo: setup ## Run all stages on the embedded pool, register the router, print t
 
 test: setup ## Run the tests in parallel, one process per core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-system: setup ## Run the tests that start real services, one after another
+	$(BIN)/python -m pytest -m system tests/system
 
 lint: setup ## Run ruff (linter and formatter) and mypy
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from catimage.cli import experiments, stages
+from catimage.cli import experiments, keys, stages
 from catimage.cli.options import (
     CostsOption,
     JsonOption,
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 pool_app = typer.Typer(help="Pools of generators.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
+app.add_typer(keys.app, name="keys")
 
 
 def _print_version(requested: bool) -> None:

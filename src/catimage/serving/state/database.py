@@ -39,6 +39,7 @@ class Database:
         self.sqlite = address.get_backend_name() == "sqlite"
         self.place = place_of(address)
         self.engine = _sqlite_engine(address) if self.sqlite else _postgresql_engine(address)
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         # A process queues its own writers, which is faster than SQLite's waiting in steps.
         self._writer = threading.Lock() if self.sqlite else nullcontext()
 
@@ -49,7 +50,7 @@ class Database:
         Raises:
             ServingError: the database cannot be used (503).
         """
-        with self._errors_reported(), self.engine.connect() as connection, connection.begin():
+        with self.errors_reported(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -66,7 +67,7 @@ class Database:
         Raises:
             ServingError: the database cannot be used (503).
         """
-        with self._errors_reported(), self._writer, self.engine.connect() as connection:
+        with self.errors_reported(), self._writer, self.engine.connect() as connection:
             connection = connection.execution_options(catimage_write=True)
             if durable and self.sqlite:
                 _set_synchronous(connection, "FULL")
@@ -78,10 +79,11 @@ class Database:
                     _set_synchronous(connection, "NORMAL")
 
     @contextmanager
-    def _errors_reported(self) -> Iterator[None]:
+    def errors_reported(self) -> Iterator[None]:
+        """Raise ServingError (503) if the database cannot be used."""
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, self._driver_error) as error:
             raise ServingError(
                 f"{self.place}: {cause(error)}", 503, "state_unavailable", retry_after=5.0
             ) from error
@@ -92,7 +94,7 @@ class Database:
         PostgreSQL does so by itself (autovacuum).
         """
         if self.sqlite:
-            with self._errors_reported(), self._writer, self.engine.connect() as connection:
+            with self.errors_reported(), self._writer, self.engine.connect() as connection:
                 _driver(connection).executescript("PRAGMA incremental_vacuum(16384)")
 
     def close(self) -> None:

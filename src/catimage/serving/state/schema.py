@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 
 from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,7 +25,8 @@ def create_tables(database: Database) -> None:
         ServingError: the database cannot be used (503).
     """
     if database.sqlite:
-        _use_write_ahead_log(database)
+        with database.errors_reported():
+            _use_write_ahead_log(database)
     with database.write(durable=True) as connection:
         if not database.sqlite:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -46,22 +49,24 @@ def _use_write_ahead_log(database: Database) -> None:
     """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        driver = database.engine.raw_connection()
         try:
-            cursor = driver.cursor()
-            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except Exception as error:
+            with closing(database.engine.raw_connection()) as connection:
+                cursor = connection.cursor()
+                cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                cursor.execute("PRAGMA journal_mode = WAL")
+                return
+        except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-        finally:
-            driver.close()
 
 
 def insert_if_absent(connection: Connection, table: Table, **values: object) -> bool:
     """Insert a row unless one with its primary key exists; return whether it was inserted."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount > 0
+    statement = upsert(connection.dialect.name, table).on_conflict_do_nothing()
+    return connection.execute(statement, values).rowcount > 0
+
+
+def upsert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that accepts ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

@@ -11,17 +11,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from catimage.serving.messages import ApiKey, ServingError
 from catimage.serving.state.database import Database
-from catimage.serving.state.schema import insert_if_absent
+from catimage.serving.state.schema import upsert
 from catimage.serving.state.tables import reservations, spending
 
 LIFETIME = 900.0
 """Seconds after which a reservation of a process that has died no longer counts."""
 MAX_UNSETTLED = 10_000
 """Settlements that are kept for later while the database does not respond."""
+_SPENT = select(spending.c.spent).where(
+    spending.c.key_id == bindparam("key_id"), spending.c.month == bindparam("month")
+)
+_RESERVED = select(func.sum(reservations.c.cost)).where(
+    reservations.c.key_id == bindparam("key_id"),
+    reservations.c.month == bindparam("month"),
+    reservations.c.expires > bindparam("now"),
+)
+_BOTH = select(_SPENT.scalar_subquery(), _RESERVED.scalar_subquery())
+_RESERVE = insert(reservations)
+_RELEASE = delete(reservations).where(reservations.c.reservation_id == bindparam("released"))
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,6 +60,11 @@ class Spending:
         self._database, self._clock = database, clock
         self._unsettled: list[tuple[Reservation, float]] = []
         self._lock = threading.Lock()
+        add = upsert(database.engine.dialect.name, spending)
+        self._add = add.on_conflict_do_update(
+            index_elements=["key_id", "month"],
+            set_={"spent": spending.c.spent + add.excluded.spent},
+        )
 
     def reserve(self, key: ApiKey, cost: float, lifetime: float = LIFETIME) -> Reservation:
         """Reserve the largest cost that a request may have.
@@ -67,21 +83,15 @@ class Spending:
         if key.ceiling is None:
             return Reservation("", key.key_id, _month(now), cost)
         reservation = Reservation(secrets.token_hex(16), key.key_id, _month(now), cost)
+        values = {**vars(reservation), "now": now}
         with self._database.write() as connection:
-            total = self._locked_total(connection, key.key_id, reservation.month, now)
+            if not self._database.sqlite:  # locks the row until the commit
+                self._add_cost(connection, reservation, 0.0)
+            total = sum(value or 0.0 for value in connection.execute(_BOTH, values).one())
             if total + cost > key.ceiling * (1 + 1e-12):
                 raise _exceeded(key, now)
-            values = {**vars(reservation), "expires": now + lifetime}
-            connection.execute(insert(reservations).values(**values))
+            connection.execute(_RESERVE, {**vars(reservation), "expires": now + lifetime})
         return reservation
-
-    def _locked_total(self, connection: Connection, key_id: str, month: str, now: float) -> float:
-        """Return the settled and the reserved cost; no other process reserves until the commit."""
-        if not self._database.sqlite:
-            insert_if_absent(connection, spending, key_id=key_id, month=month, spent=0.0)
-            row = select(spending.c.spent).filter_by(key_id=key_id, month=month)
-            connection.execute(row.with_for_update())
-        return _total(connection, key_id, month, now)
 
     def settle(self, reservation: Reservation, cost: float) -> None:
         """Replace a reservation by the real cost. A second call for a reservation has no effect.
@@ -98,18 +108,28 @@ class Spending:
             waiting, self._unsettled = [*self._unsettled, (reservation, cost)], []
         try:
             with self._database.write() as connection:
-                for item in waiting:
-                    _settle(connection, *item)
+                # The order of the rows is the same in all processes, which prevents deadlocks.
+                for item in sorted(waiting, key=lambda item: item[0].key_id):
+                    self._settle(connection, *item)
         except ServingError as error:
             with self._lock:
                 self._unsettled = [*waiting, *self._unsettled][-MAX_UNSETTLED:]
             _LOG.warning("%d costs are not settled yet: %s", len(waiting), error)
 
+    def _settle(self, connection: Connection, reservation: Reservation, cost: float) -> None:
+        identifier = reservation.reservation_id
+        if not identifier or connection.execute(_RELEASE, {"released": identifier}).rowcount:
+            self._add_cost(connection, reservation, cost)
+
+    def _add_cost(self, connection: Connection, reservation: Reservation, cost: float) -> None:
+        key_id, month = reservation.key_id, reservation.month
+        connection.execute(self._add, {"key_id": key_id, "month": month, "spent": cost})
+
     def spent(self, key_id: str) -> float:
         """Return the settled cost of a key in the current calendar month (UTC)."""
-        row = select(spending.c.spent).filter_by(key_id=key_id, month=_month(self._clock()))
+        values = {"key_id": key_id, "month": _month(self._clock())}
         with self._database.read() as connection:
-            return float(connection.scalar(row) or 0.0)
+            return float(connection.scalar(_SPENT, values) or 0.0)
 
     def spent_by_key(self) -> dict[str, float]:
         """Return the settled cost of every key in the current calendar month (UTC), by key id."""
@@ -122,29 +142,6 @@ class Spending:
         old = delete(reservations).where(reservations.c.expires < self._clock() - 86_400)
         with self._database.write() as connection:
             return connection.execute(old).rowcount
-
-
-def _total(connection: Connection, key_id: str, month: str, now: float) -> float:
-    settled = select(spending.c.spent).filter_by(key_id=key_id, month=month)
-    reserved = (
-        select(func.sum(reservations.c.cost))
-        .filter_by(key_id=key_id, month=month)
-        .where(reservations.c.expires > now)
-    )
-    both = select(settled.scalar_subquery(), reserved.scalar_subquery())
-    return float(sum(value or 0.0 for value in connection.execute(both).one()))
-
-
-def _settle(connection: Connection, reservation: Reservation, cost: float) -> None:
-    key = {"key_id": reservation.key_id, "month": reservation.month}
-    insert_if_absent(connection, spending, **key, spent=0.0)
-    add = update(spending).filter_by(**key).values(spent=spending.c.spent + cost)
-    if not reservation.reservation_id:
-        connection.execute(add)
-        return
-    row = delete(reservations).filter_by(reservation_id=reservation.reservation_id)
-    if connection.execute(row).rowcount:
-        connection.execute(add)
 
 
 def _check_cost(cost: float) -> None:
