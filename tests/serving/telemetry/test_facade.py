@@ -12,8 +12,8 @@ import pytest
 from catimage.data.decisions import read_decisions
 from catimage.params.serving import ServingParams
 from catimage.serving.telemetry import logs, metrics
-from catimage.serving.telemetry.facade import Telemetry
 from catimage.serving.telemetry.definitions import FAMILIES
+from catimage.serving.telemetry.facade import Telemetry
 from tests.serving.telemetry.requests import PROMPT, image_request, result, routed
 from tests.serving.telemetry.test_logs import lines, stream
 from tests.serving.telemetry.test_metrics import samples
