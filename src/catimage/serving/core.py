@@ -1,0 +1,201 @@
+"""The core of the router process: decisions, admission, dispatch and jobs, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+
+from starlette.concurrency import run_in_threadpool
+
+from catimage.errors import InputError
+from catimage.params.serving import ServingParams
+from catimage.serving.dispatch.admission import Admission
+from catimage.serving.dispatch.dispatcher import Dispatcher
+from catimage.serving.dispatch.documents import fleet_document, model_documents
+from catimage.serving.dispatch.fleet import Fleet
+from catimage.serving.dispatch.loading import LoadedRouter, load_router
+from catimage.serving.dispatch.routing import LiveRouter
+from catimage.serving.dispatch.runner import RequestRunner, Services
+from catimage.serving.generator.client import Group
+from catimage.serving.messages import (
+    ImageRequest,
+    JsonObject,
+    Routed,
+    RouteRequest,
+    ServedEvent,
+    ServingError,
+)
+from catimage.serving.state.store import State
+from catimage.serving.telemetry.facade import Telemetry
+from catimage.workspace import Workspace
+
+_LOG = logging.getLogger(__name__)
+
+
+class Core:
+    """Answers requests with a router and generator groups. All methods raise ServingError only.
+
+    The router is loaded in a thread after :meth:`start`; until then, requests are refused with
+    status 503. If it cannot be loaded, the fallback candidate answers (``serving.fallback``).
+
+    Args:
+        workspace: the workspace with ``params.yaml`` and ``models/router``.
+        settings: the section ``serving`` of the parameters, with the environment's overrides.
+        groups: the clients of the generator groups, by name.
+        state: what the replicas share.
+        telemetry: metrics and logs of the process.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: ServingParams,
+        groups: Mapping[str, Group],
+        state: State,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._workspace, self._settings, self._state = workspace, settings, state
+        self.telemetry = telemetry or Telemetry()
+        self.fleet = Fleet(groups)
+        self._admission = Admission(self.fleet, settings.max_queue_seconds)
+        dispatcher = Dispatcher(self.fleet, self.telemetry.fallback)
+        services = Services(
+            self._decide, self._record, state.spending, self.telemetry, settings.timeout
+        )
+        self._runner = RequestRunner(services, self._admission, dispatcher)
+        self._live: LiveRouter | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._problem = "the router is being loaded"
+        self.draining = False
+
+    async def start(self) -> None:
+        """Start to load the router and to poll the groups; returns at once."""
+        await self.fleet.start()
+        self._loading = asyncio.create_task(self._load())
+
+    async def close(self) -> None:
+        """Cancel all requests, and close the clients of the groups."""
+        self.draining = True
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        await self._runner.cancel()
+        await self.fleet.close()
+        if self._live is not None:
+            await run_in_threadpool(self._live.close)
+
+    def drain(self) -> None:
+        """Refuse new requests; accepted requests continue."""
+        self.draining = True
+
+    async def drained(self) -> None:
+        """Wait until the accepted requests have ended."""
+        await self._runner.finish()
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests for images can be answered."""
+        return not self.draining and self._live is not None and self.fleet.ready
+
+    @property
+    def wait(self) -> float:
+        """Estimated seconds until a request that arrives now starts; infinite if none can start."""
+        names = self._live.facts.costs if self._live else ()
+        wait = self._admission.estimate(names)
+        return float("inf") if wait is None else wait
+
+    def status(self) -> JsonObject:
+        """Return the state of the router and of the generator groups."""
+        live = self._live
+        reason = self._problem if live is None else live.loaded.problem
+        return {
+            "draining": self.draining,
+            "router": {
+                "ready": live is not None,
+                "version": live.loaded.version if live else None,
+                "problem": reason or None,
+            },
+            "groups": fleet_document(self.fleet),
+            "requests": self._runner.running,
+        }
+
+    async def route(self, requests: Sequence[RouteRequest]) -> list[Routed]:
+        """Return one decision per request.
+
+        Raises:
+            ServingError: a request is invalid (400), or the router is not ready (503).
+        """
+        try:
+            return await self._router().decide(requests, self.fleet)
+        except ServingError:
+            raise
+        except InputError as error:
+            raise ServingError(str(error)) from error
+
+    async def generate(self, request: ImageRequest) -> AsyncGenerator[ServedEvent, None]:
+        """Yield the previews and images of a request, and its Result last.
+
+        Closing the iterator cancels the work. The image with index i has the seed ``seed + i``.
+
+        Raises:
+            ServingError: the request is invalid (400), the service is overloaded or a ceiling is
+                reached (429), or no candidate can make the images (503).
+        """
+        live = self._router()
+        if not self.fleet.ready:
+            raise ServingError(
+                "service: no generator is ready. Try again later.", 503, "starting", retry_after=2.0
+            )
+        async with aclosing(self._runner.stream(request, live.facts)) as events:
+            async for event in events:
+                yield event
+
+    def models(self) -> list[JsonObject]:
+        """Return the candidates: ``id``, ``cost``, ``cost_unit``, ``size`` and further keys.
+
+        Raises:
+            ServingError: the router is not ready (503).
+        """
+        return model_documents(self._router().loaded, self.fleet)
+
+    def router_document(self) -> JsonObject:
+        """Return the version, the origin, the budgets and the curve of the router.
+
+        Raises:
+            ServingError: the router is not ready (503).
+        """
+        live = self._router()
+        return live.document() | {"candidates": model_documents(live.loaded, self.fleet)}
+
+    def _router(self) -> LiveRouter:
+        """Return the router; raise ServingError while it is loading, and during a shutdown."""
+        if self.draining:
+            raise ServingError(
+                "service: shutting down. Try again later.", 503, "draining", retry_after=5.0
+            )
+        if self._live is None:
+            message = f"service: not ready ({self._problem}). Try again later."
+            raise ServingError(message, 503, "starting", retry_after=2.0)
+        return self._live
+
+    async def _decide(self, request: ImageRequest) -> Routed:
+        return (await self.route([request]))[0]
+
+    def _record(self, scope: str | None, cost: float, images: int) -> None:
+        if self._live is not None and scope is not None:
+            self._live.record(scope, cost, images)
+
+    async def _load(self) -> None:
+        try:
+            loaded = await asyncio.to_thread(load_router, self._workspace, self._settings)
+        except Exception as error:  # reported by status(), and logged
+            self._problem = str(error) if isinstance(error, InputError) else type(error).__name__
+            _LOG.exception("the router and its fallback cannot be loaded")
+            return
+        self._install(loaded)
+
+    def _install(self, loaded: LoadedRouter) -> None:
+        self._live = LiveRouter(loaded, self._settings, self._state)
+        self.telemetry.router(loaded.version, loaded.facts.cost_unit)

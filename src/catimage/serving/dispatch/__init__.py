@@ -1,0 +1,1 @@
+"""Admission, dispatch to the generator groups, fallback, and circuit breakers."""

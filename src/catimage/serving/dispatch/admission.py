@@ -1,0 +1,110 @@
+"""Admission: requests that would wait too long are refused before any work is done for them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from catimage.serving.dispatch.fleet import Fleet
+from catimage.serving.messages import ServingError
+
+
+class Admission:
+    """Compares the estimated wait of requests with a limit.
+
+    A request is checked twice: on its arrival, against the wait of the fastest candidate, so that a
+    refusal costs nothing; and after the decision, against the wait of the selected candidate.
+    Requests between the two checks count as work of the fastest candidate.
+
+    Args:
+        fleet: the generator groups.
+        limit: the longest estimated wait in seconds.
+
+    Attributes:
+        undecided: number of images of accepted requests that have not been sent to a group yet.
+    """
+
+    def __init__(self, fleet: Fleet, limit: float) -> None:
+        self._fleet, self._limit = fleet, limit
+        self.undecided = 0
+
+    def estimate(self, candidates: Collection[str]) -> float | None:
+        """Return the wait of a request that arrives now, with the best of some candidates.
+
+        Returns:
+            Seconds; None if no group can make any of the candidates.
+        """
+        ready = max(1, sum(member.ready for member in self._fleet.members.values()))
+        waits = []
+        for candidate in candidates:
+            if member := self._fleet.best(candidate):
+                load = member.load(candidate)
+                seconds = self.undecided * load.batch_seconds / ready if load else 0.0
+                waits.append(member.wait_of(candidate) + seconds)
+        return min(waits, default=None)
+
+    def check(self, candidates: Collection[str]) -> float:
+        """Check a request on its arrival, and return its estimated wait in seconds.
+
+        Args:
+            candidates: the candidates that may answer it.
+
+        Raises:
+            ServingError: it would wait too long (429), or no group can make the candidates (503).
+        """
+        wait = self.estimate(candidates)
+        if wait is None:
+            raise unavailable(self._fleet.unavailable(candidates))
+        if wait > self._limit:
+            raise self._overloaded(wait)
+        return wait
+
+    @contextmanager
+    def accepted(self, images: int) -> Iterator[None]:
+        """Count the images of a request until it is sent to a group, which ends the block."""
+        self.undecided += images
+        try:
+            yield
+        finally:
+            self.undecided -= images
+
+    def order(self, ranked: Sequence[str]) -> tuple[str, ...]:
+        """Return candidates in the order in which they are tried: first those with short queues.
+
+        Args:
+            ranked: the candidates that may answer, the selected one first.
+
+        Raises:
+            ServingError: all of them would wait too long (429), or no group can make them (503).
+        """
+        waits = {name: self._fleet.wait(name) for name in ranked}
+        known = [wait for wait in waits.values() if wait is not None]
+        if not known:
+            raise unavailable(self._fleet.unavailable(ranked))
+        if min(known) > self._limit:
+            raise self._overloaded(min(known))
+        late = {name for name, wait in waits.items() if wait is None or wait > self._limit}
+        return tuple(sorted(ranked, key=lambda name: name in late))
+
+    def _overloaded(self, wait: float) -> ServingError:
+        return ServingError(
+            f"service: overloaded (the estimated wait is {wait:.0f} s). Try again later.",
+            429,
+            "overloaded",
+            retry_after=max(1.0, wait - self._limit),
+        )
+
+
+def unavailable(reasons: dict[str, str]) -> ServingError:
+    """Return the error for candidates that no group can make now.
+
+    Args:
+        reasons: the reasons by candidate.
+    """
+    listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items())[:5])
+    return ServingError(
+        f"service: no generator is available ({listed}). Try again later.",
+        503,
+        "unavailable",
+        retry_after=2.0,
+    )

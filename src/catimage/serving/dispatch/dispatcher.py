@@ -1,0 +1,237 @@
+"""Dispatch with fallback: when a candidate fails, the next best one answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from catimage.serving.dispatch.account import Account
+from catimage.serving.dispatch.admission import unavailable
+from catimage.serving.dispatch.attempt import run_task
+from catimage.serving.dispatch.delivery import Delivery
+from catimage.serving.dispatch.fleet import Fleet
+from catimage.serving.dispatch.members import Member
+from catimage.serving.generator.failures import (
+    GenerationFailure,
+    GroupUnavailable,
+    QueueFull,
+    TaskRefused,
+    may_fall_back,
+)
+from catimage.serving.messages import (
+    FinishedImage,
+    FinishedTask,
+    ImageRequest,
+    ImageTask,
+    Preview,
+    ServingError,
+)
+
+OUTAGES = 3
+"""Number of times that a request waits for a group to come back, in case it is the cause."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Work:
+    """One accepted request.
+
+    Attributes:
+        request: the request.
+        candidates: the candidates that may answer, in the order in which they are tried.
+        deadline: time on the clock of the fleet at which the request fails.
+        account: the cost of the request.
+        delivery: receives the images.
+        sent: called when the first task is sent.
+        failures: the codes of the failures, by candidate.
+        tried: pairs (group, candidate) that have failed.
+    """
+
+    request: ImageRequest
+    candidates: tuple[str, ...]
+    deadline: float
+    account: Account
+    delivery: Delivery
+    sent: Callable[[], None] = lambda: None
+    failures: dict[str, str] = field(default_factory=dict)
+    tried: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Dispatcher:
+    """Runs requests on the generator groups.
+
+    - A candidate that fails or hangs: the next best candidate answers.
+    - A group that cannot be reached or dies: another candidate answers, or the same one when the
+      group is back. The seeds are fixed, so the images are the same.
+    - An ambiguous timeout of a provider, which may have charged, and a refused prompt are final.
+
+    Args:
+        fleet: the generator groups.
+        on_fallback: called with the failed candidate, the next one and the code of the failure.
+    """
+
+    def __init__(
+        self, fleet: Fleet, on_fallback: Callable[[str, str, str], None] = lambda *_: None
+    ) -> None:
+        self._fleet, self._on_fallback = fleet, on_fallback
+
+    async def run(self, work: Work) -> tuple[str, FinishedTask]:
+        """Make the images of a request.
+
+        Returns:
+            The candidate that made them, and the last event of its task.
+
+        Raises:
+            ServingError: the prompt was refused (400), the ceiling of the key would be exceeded or
+                all queues are full (429), or no candidate could make the images in time (503).
+        """
+        for _ in range(1 + OUTAGES):
+            answer = await self._try_all(work)
+            if answer is not None:
+                work.delivery.finish()
+                return answer
+            waiting = [c for c in work.candidates if self._may_return(work, c)]
+            if not waiting:
+                break
+            if await self._fleet.wait_until_able(waiting, work.deadline) is None:
+                raise timed_out(work.request)
+            work.tried = {pair for pair in work.tried if pair[1] not in waiting}
+        raise self._error(work)
+
+    def _may_return(self, work: Work, candidate: str) -> bool:
+        """Return whether a candidate could not be tried, or failed because its group died."""
+        code = work.failures.get(candidate, GroupUnavailable.code)
+        return code == GroupUnavailable.code and work.delivery.allows(candidate)
+
+    async def _try_all(self, work: Work) -> tuple[str, FinishedTask] | None:
+        """Try every candidate on every group once; None if all of them have failed."""
+        last = ""
+        for candidate in work.candidates:
+            while member := self._fleet.best(candidate, work.tried):
+                if not work.delivery.allows(candidate):
+                    break
+                if last and last != candidate:
+                    self._on_fallback(last, candidate, work.failures[last])
+                finished = await self._attempt(work, candidate, member)
+                if finished is not None:
+                    work.failures.pop(candidate, None)
+                    return candidate, finished
+                last = candidate
+        return None
+
+    async def _attempt(self, work: Work, candidate: str, member: Member) -> FinishedTask | None:
+        """Try a candidate on a group; None if another candidate or group may answer."""
+        name = (member.name, candidate)
+        positions = work.delivery.begin(candidate)
+        await work.account.reserve(candidate, len(positions))
+        if not self._fleet.breakers.begin(name):
+            work.tried.add(name)
+            return None
+        try:
+            with self._fleet.sending(member, candidate, len(positions)):
+                work.sent()
+                finished = await self._run(work, candidate, member, positions)
+        except GenerationFailure as failure:
+            self._record(failure, work, candidate, member)
+            return None
+        except TimeoutError as error:
+            self._fleet.breakers.abandon(name)
+            if member.is_paid(candidate):
+                work.account.charge(candidate, len(work.delivery.missing()))
+            raise timed_out(work.request) from error
+        except BaseException:
+            self._fleet.breakers.abandon(name)
+            raise
+        self._fleet.breakers.succeed(name)
+        return finished
+
+    async def _run(
+        self, work: Work, candidate: str, member: Member, positions: list[int]
+    ) -> FinishedTask:
+        request, left = work.request, work.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        seeds = tuple(request.seeds[i] for i in positions)
+        task = ImageTask(
+            request.request_id,
+            candidate,
+            request.prompt,
+            seeds,
+            request.negative_prompt,
+            request.previews,
+            left,
+        )
+
+        def receive(event: Preview | FinishedImage) -> None:
+            if isinstance(event, FinishedImage):
+                work.account.charge(candidate)
+            work.delivery.receive(event, positions)
+
+        return await run_task(member, task, receive)
+
+    def _record(
+        self, failure: GenerationFailure, work: Work, candidate: str, member: Member
+    ) -> None:
+        """Record a failure; raise ServingError if no other candidate may answer."""
+        name = (member.name, candidate)
+        _LOG.warning(
+            "request %s: candidate %s failed in group %s (%s): %s",
+            work.request.request_id,
+            candidate,
+            member.name,
+            failure.code,
+            failure,
+        )
+        if isinstance(failure, TaskRefused | QueueFull | GroupUnavailable):
+            self._fleet.breakers.abandon(name)
+        else:
+            self._fleet.breakers.fail(name)
+        if isinstance(failure, GroupUnavailable):
+            member.fail(str(failure))
+        if not may_fall_back(failure):
+            if not isinstance(failure, TaskRefused):
+                work.account.charge(candidate, len(work.delivery.missing()))
+            raise final_error(failure, candidate) from failure
+        work.tried.add(name)
+        work.failures[candidate] = failure.code
+
+    def _error(self, work: Work) -> ServingError:
+        """Return the error of a request that no candidate could answer."""
+        failed = ", ".join(f"{name}: {code}" for name, code in work.failures.items())
+        if not work.failures:
+            return unavailable(self._fleet.unavailable(work.candidates))
+        if set(work.failures.values()) == {QueueFull.code}:
+            message = "service: all queues are full. Try again later."
+            return ServingError(message, 429, "overloaded", retry_after=2.0)
+        return ServingError(
+            f"service: no candidate could make the images ({failed}). Try again later.",
+            503,
+            "generation_failed",
+            retry_after=2.0,
+        )
+
+
+def timed_out(request: ImageRequest) -> ServingError:
+    """Return the error for a request whose time limit has passed."""
+    return ServingError(
+        f"service: the {request.n} images were not finished in time. Try again later, or request"
+        " fewer images.",
+        503,
+        "timeout",
+        retry_after=5.0,
+    )
+
+
+def final_error(failure: GenerationFailure, candidate: str) -> ServingError:
+    """Return the error for a failure after which no other candidate may answer."""
+    if isinstance(failure, TaskRefused):
+        return ServingError(f"prompt: {failure}", 400, "moderation_blocked", "prompt")
+    return ServingError(
+        f"model: {candidate!r} did not answer in time, and its provider may have charged for the"
+        " images. Check its account before you send the request again.",
+        503,
+        "upstream_timeout",
+        retryable=False,
+    )

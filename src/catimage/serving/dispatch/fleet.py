@@ -1,0 +1,165 @@
+"""All generator groups: polls their status, and selects the group of a task."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+from catimage.serving.dispatch.breakers import CircuitBreakers
+from catimage.serving.dispatch.members import Member
+from catimage.serving.generator.client import Group
+from catimage.serving.generator.failures import GroupUnavailable
+from catimage.serving.messages import CandidateLoad, GroupStatus
+
+BUSY_SECONDS, IDLE_SECONDS, DOWN_SECONDS = 0.5, 2.0, 0.25
+"""Interval of the polls of a group that has work, has none, or is not ready."""
+POLL_TIMEOUT = 3.0
+"""Seconds after which a poll has failed."""
+
+
+class Fleet:
+    """The generator groups, with their status, and the circuit breakers of their candidates.
+
+    All methods must be called from the event loop.
+
+    Args:
+        groups: the clients of the groups, by name.
+        breakers: the circuit breakers, by (group, candidate).
+        clock: returns the time in seconds.
+
+    Attributes:
+        members: the groups by name.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, Group],
+        breakers: CircuitBreakers | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.members = {name: Member(group, clock) for name, group in groups.items()}
+        self.breakers = breakers or CircuitBreakers(clock=clock)
+        self._clock = clock
+        self._polls: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start to poll the groups; returns at once."""
+        self._polls = [
+            asyncio.create_task(self._poll_forever(member)) for member in self.members.values()
+        ]
+
+    async def close(self) -> None:
+        """Stop polling, and close the clients of the groups."""
+        for poll in self._polls:
+            poll.cancel()
+        await asyncio.gather(*self._polls, return_exceptions=True)
+        await asyncio.gather(*(m.group.close() for m in self.members.values()))
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one group takes tasks."""
+        return any(m.ready and m.status and m.status.candidates for m in self.members.values())
+
+    def statuses(self) -> dict[str, GroupStatus | None]:
+        """Return the last status of every group, by name."""
+        return {name: member.status for name, member in self.members.items()}
+
+    def best(self, candidate: str, skip: Collection[tuple[str, str]] = ()) -> Member | None:
+        """Return the group with the shortest queue among those that can make a candidate now.
+
+        Args:
+            candidate: name of the candidate.
+            skip: pairs (group, candidate) that are not considered.
+        """
+        able = [
+            member
+            for name, member in self.members.items()
+            if (name, candidate) not in skip
+            and member.ready
+            and member.load(candidate) is not None
+            and self.breakers.available((name, candidate))
+        ]
+        return min(able, key=lambda member: member.wait_of(candidate), default=None)
+
+    def wait(self, candidate: str) -> float | None:
+        """Return the estimated wait of a candidate in seconds; None if no group can make it."""
+        member = self.best(candidate)
+        return None if member is None else member.wait_of(candidate)
+
+    def loads(self) -> dict[str, CandidateLoad]:
+        """Return the measured speed of each candidate, on the group that would make it."""
+        found: dict[str, CandidateLoad] = {}
+        for member in self.members.values():
+            for name, load in (member.status.candidates if member.status else {}).items():
+                best = self.best(name)
+                found[name] = (best.load(name) if best else None) or load
+        return found
+
+    def unavailable(self, candidates: Collection[str]) -> dict[str, str]:
+        """Return why candidates cannot be made now, by name."""
+        return {name: reason for name in candidates if (reason := self._reason(name)) is not None}
+
+    def _reason(self, candidate: str) -> str | None:
+        if self.best(candidate) is not None:
+            return None
+        owners = [m for m in self.members.values() if m.load(candidate) is not None]
+        problems = [m.problem for m in owners if m.problem]
+        if owners and not problems:
+            return "it failed repeatedly"
+        return problems[0] if problems else "no group has it"
+
+    @contextmanager
+    def sending(self, member: Member, candidate: str, images: int) -> Iterator[None]:
+        """Count a task as work of a group while the block runs."""
+        member.send(candidate, images)
+        try:
+            yield
+        finally:
+            member.end()
+
+    async def wait_until_able(
+        self, candidates: Collection[str], deadline: float
+    ) -> tuple[str, Member] | None:
+        """Wait until a group can make one of some candidates; None at the deadline.
+
+        Args:
+            candidates: names of the candidates, the preferred one first.
+            deadline: time on the clock.
+        """
+        while True:
+            for candidate in candidates:
+                if member := self.best(candidate):
+                    return candidate, member
+            left = deadline - self._clock()
+            if left <= 0:
+                return None
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(left, 1.0))
+            except TimeoutError:
+                continue
+
+    async def poll(self, member: Member) -> None:
+        """Read the status of one group."""
+        asked, was_ready = self._clock(), member.ready
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT):
+                status = await member.group.status()
+        except TimeoutError:
+            member.miss("not responding")
+        except GroupUnavailable as error:
+            member.miss(str(error), tolerated=0)
+        else:
+            member.update(status, asked)
+        if member.ready and not was_ready:
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def _poll_forever(self, member: Member) -> None:
+        while True:
+            await self.poll(member)
+            busy = member.running or member.wait
+            interval = BUSY_SECONDS if busy else IDLE_SECONDS
+            await asyncio.sleep(interval if member.ready else DOWN_SECONDS)

@@ -1,0 +1,140 @@
+"""The router's view of one generator group: its last status, and the work sent to it since."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from catimage.serving.generator.client import Group
+from catimage.serving.messages import CandidateLoad, GroupStatus
+
+EARLIER_SECONDS = 5.0
+"""Seconds for which the device time of a sent task is remembered, longer than one poll takes."""
+
+
+def device_seconds(load: CandidateLoad, images: int, idle: bool) -> float:
+    """Estimate the device time that a task adds.
+
+    On an idle device the images form a batch of their own, whose time is interpolated between one
+    image and a full batch. On a busy device they share batches with others.
+
+    Args:
+        load: the measured speed of the candidate.
+        images: number of images.
+        idle: whether the device has no other work.
+    """
+    if not idle or load.batch_size == 1:
+        return images * load.batch_seconds
+    full, rest = divmod(images, load.batch_size)
+    whole = load.batch_size * load.batch_seconds
+    slope = (whole - load.seconds) / (load.batch_size - 1)
+    return full * whole + (load.seconds + (rest - 1) * slope if rest else 0.0)
+
+
+class Member:
+    """One generator group, as the router sees it.
+
+    The device is modelled as a queue: :attr:`free_at` is the time at which it has finished its
+    work. A poll sets it, and every task that is sent moves it, so that the estimated wait is right
+    between polls too.
+
+    Attributes:
+        group: the client of the group.
+        status: the last status; None before the first one.
+        problem: why the group takes no tasks; empty if it does.
+        free_at: estimated time at which the device has finished all work that was sent to it.
+        running: number of tasks of this router in the group.
+        last_event: time of the last event of any task of this router, or of its start.
+    """
+
+    def __init__(self, group: Group, clock: Callable[[], float] = time.monotonic) -> None:
+        self.group = group
+        self.status: GroupStatus | None = None
+        self.problem = "starting"
+        self.free_at = self.last_event = clock()
+        self.running = 0
+        self._clock = clock
+        self._sent: deque[tuple[float, float]] = deque()
+        self._missed = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the group."""
+        return self.group.name
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group takes tasks."""
+        return not self.problem
+
+    @property
+    def wait(self) -> float:
+        """Estimated seconds until a task that is sent now starts."""
+        return max(0.0, self.free_at - self._clock())
+
+    def now(self) -> float:
+        """Return the time on the clock of the group's times."""
+        return self._clock()
+
+    def wait_of(self, candidate: str) -> float:
+        """Return the estimated wait of a candidate; 0 if another computer makes its images."""
+        load = self.load(candidate)
+        return self.wait if load and load.batch_seconds else 0.0
+
+    def is_paid(self, candidate: str) -> bool:
+        """Return whether a provider charges for the images of a candidate."""
+        return self.status is not None and candidate in self.status.paid
+
+    def load(self, candidate: str) -> CandidateLoad | None:
+        """Return the speed of a candidate; None if the group does not have it."""
+        return self.status.candidates.get(candidate) if self.status else None
+
+    def send(self, candidate: str, images: int) -> None:
+        """Count a task that is sent now."""
+        now, load = self._clock(), self.load(candidate)
+        seconds = device_seconds(load, images, self.wait == 0) if load else 0.0
+        self.free_at = max(self.free_at, now) + seconds
+        self._sent.append((now, seconds))
+        while now - self._sent[0][0] > EARLIER_SECONDS:
+            self._sent.popleft()
+        if not self.running:
+            self.last_event = now
+        self.running += 1
+
+    def end(self) -> None:
+        """Count the end of a task."""
+        self.running -= 1
+
+    def event(self) -> None:
+        """Note that the group is making progress."""
+        self.last_event = self._clock()
+
+    def update(self, status: GroupStatus, asked: float) -> None:
+        """Take over a status.
+
+        Args:
+            status: the status.
+            asked: time at which it was requested; tasks that were sent later are added to it.
+        """
+        self.status, self._missed = status, 0
+        later = sum(seconds for sent, seconds in self._sent if sent >= asked)
+        self.free_at = asked + status.queue_seconds + later
+        if status.error:
+            self.problem = status.error
+        else:
+            self.problem = "" if status.ready and not status.draining else "starting"
+        if status.draining:
+            self.problem = "draining"
+
+    def miss(self, reason: str, tolerated: int = 2) -> None:
+        """Note that a status did not arrive; the group is down after more than ``tolerated``."""
+        self._missed += 1
+        if self._missed > tolerated or not self.ready:
+            self.fail(reason)
+
+    def fail(self, reason: str) -> None:
+        """Note that the group is down, until the next status says otherwise."""
+        self.problem = reason or "unavailable"
+        self.free_at = self._clock()
+        self._sent.clear()

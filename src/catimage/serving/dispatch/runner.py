@@ -1,0 +1,224 @@
+"""Runs requests for images: admission, decision, dispatch, and the accounts at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from catimage.serving.dispatch.account import Account, Ledger
+from catimage.serving.dispatch.admission import Admission
+from catimage.serving.dispatch.delivery import Delivery
+from catimage.serving.dispatch.dispatcher import Dispatcher, Work
+from catimage.serving.dispatch.facts import PoolFacts
+from catimage.serving.messages import (
+    FinishedTask,
+    ImageRequest,
+    Result,
+    Routed,
+    RouteRequest,
+    ServedEvent,
+    ServingError,
+)
+
+CLIENT_CLOSED_REQUEST = 499
+"""Status in the logs of a request whose client disconnected."""
+_LOG = logging.getLogger(__name__)
+
+
+class Reports(Protocol):
+    """The part of :class:`catimage.serving.telemetry.facade.Telemetry` that is used here."""
+
+    def decision(
+        self,
+        routed: Routed,
+        request: RouteRequest,
+        result: Result | None,
+        status: int,
+        seconds: float | None = None,
+    ) -> None:
+        """Count and log a request that was routed."""
+
+    def rejection(self, reason: str) -> None:
+        """Count a refused request."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a runner calls.
+
+    Attributes:
+        decide: returns the decision for one request.
+        record: counts the cost and the number of images of a request against a budget.
+        ledger: the reserved and settled costs of the keys.
+        reports: metrics and logs.
+        timeout: seconds after which a request fails.
+    """
+
+    decide: Callable[[ImageRequest], Awaitable[Routed]]
+    record: Callable[[str | None, float, int], None]
+    ledger: Ledger
+    reports: Reports
+    timeout: float
+
+
+@dataclass
+class _Run:
+    """State of a running request."""
+
+    request: ImageRequest
+    emit: Callable[[ServedEvent | BaseException | None], None]
+    pending: ExitStack
+    began: float
+    routed: Routed | None = None
+    account: Account | None = None
+
+
+class RequestRunner:
+    """Runs each request in a task of its own, which ends when the client leaves.
+
+    Args:
+        services: what the runner calls.
+        admission: refuses requests under load.
+        dispatcher: runs tasks on the generator groups.
+    """
+
+    def __init__(self, services: Services, admission: Admission, dispatcher: Dispatcher) -> None:
+        self._services, self._admission, self._dispatcher = services, admission, dispatcher
+        self._requests: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> int:
+        """Number of accepted requests that have not ended."""
+        return len(self._requests)
+
+    async def finish(self) -> None:
+        """Wait for the accepted requests, and until their costs are settled."""
+        while running := self._requests | self._background:
+            await asyncio.wait(running)
+
+    async def cancel(self) -> None:
+        """Cancel the accepted requests."""
+        for task in list(self._requests):
+            task.cancel()
+        await self.finish()
+
+    async def stream(
+        self, request: ImageRequest, facts: PoolFacts
+    ) -> AsyncGenerator[ServedEvent, None]:
+        """Yield the previews and images of a request, and its Result last.
+
+        Closing the iterator cancels the work.
+
+        Args:
+            request: the request.
+            facts: the candidates.
+
+        Raises:
+            ServingError: the request is refused or failed.
+        """
+        names = [request.model] if request.model else list(facts.costs)
+        try:
+            self._admission.check(names)
+        except ServingError as error:
+            self._services.reports.rejection(error.code)
+            raise
+        events: asyncio.Queue[ServedEvent | BaseException | None] = asyncio.Queue()
+        pending = ExitStack()
+        pending.enter_context(self._admission.accepted(request.n))
+        run = _Run(request, events.put_nowait, pending, time.monotonic())
+        task = _kept(self._requests, self._run(run, facts))
+        task.add_done_callback(lambda _: pending.close())
+        try:
+            while (event := await events.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            task.cancel()
+
+    async def _run(self, run: _Run, facts: PoolFacts) -> None:
+        result: Result | None = None
+        error: BaseException | None = None
+        status = 200
+        try:
+            result = await self._answer(run, facts)
+        except asyncio.CancelledError:
+            status = CLIENT_CLOSED_REQUEST
+            error = ServingError("service: shutting down. Try again later.", 503, "draining")
+            raise
+        except ServingError as refused:
+            status, error = refused.status, refused
+            if status == 429:
+                self._services.reports.rejection(refused.code)
+        except Exception as unexpected:  # reported to the client as status 500, and logged there
+            status, error = 500, unexpected
+        finally:
+            self._close(run, result, status)
+            run.emit(error if error is not None else result)
+            run.emit(None)
+
+    async def _answer(self, run: _Run, facts: PoolFacts) -> Result:
+        request = run.request
+        run.routed = routed = await self._services.decide(request)
+        candidates = self._admission.order(routed.ranked)
+        run.account = Account(self._services.ledger, request.key, routed.costs)
+        work = Work(
+            request,
+            candidates,
+            run.began + self._services.timeout,
+            run.account,
+            Delivery(request.n, run.emit, request.stream),
+            run.pending.close,
+        )
+        if candidates[0] != routed.candidate:
+            work.failures[routed.candidate] = "overloaded"
+        candidate, finished = await self._dispatcher.run(work)
+        return self._result(run, work, candidate, finished, facts)
+
+    def _result(
+        self, run: _Run, work: Work, candidate: str, finished: FinishedTask, facts: PoolFacts
+    ) -> Result:
+        assert run.routed is not None
+        cost, reference = work.account.cost, facts.reference
+        return Result(
+            candidate=candidate,
+            routed=run.routed,
+            cost=cost,
+            saved=run.request.n * facts.costs[reference] - cost,
+            reference=reference,
+            seconds={
+                "route": run.routed.seconds,
+                "queue": finished.queue_seconds,
+                "generate": finished.compute_seconds,
+                "total": time.monotonic() - run.began,
+            },
+            fallbacks=dict(work.failures),
+            batch_size=finished.batch_size,
+        )
+
+    def _close(self, run: _Run, result: Result | None, status: int) -> None:
+        """Record the cost and log the request; must not wait, because it may be cancelled."""
+        seconds, reports = time.monotonic() - run.began, self._services.reports
+        if run.account is not None:
+            _kept(self._background, run.account.settle())
+            if run.routed is not None and run.account.images:
+                images = sum(run.account.images.values())
+                self._services.record(run.routed.scope, run.account.cost, images)
+        if run.routed is not None:
+            reports.decision(run.routed, run.request, result, status, seconds)
+
+
+def _kept(
+    tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]
+) -> asyncio.Task[None]:
+    """Start a task, and keep a reference to it until it ends."""
+    task = asyncio.create_task(coroutine)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task

@@ -1,0 +1,63 @@
+"""A core on a workspace with a trained router, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from catimage.params.serving import ServingParams
+from catimage.serving.core import Core
+from catimage.serving.generator.client import Group
+from catimage.serving.messages import FinishedImage, ImageRequest, Result, ServedEvent
+from catimage.serving.state.store import State
+from catimage.workspace import Workspace
+
+CANDIDATES = ("mini-1", "mini-2", "mini-4")
+REQUEST = ImageRequest(prompt="crowded amber basil number 1", request_id="r", draw="r", seed=7)
+
+
+def request(**changes: Any) -> ImageRequest:
+    """Return a request for one image with some fields changed."""
+    return replace(REQUEST, **changes)
+
+
+@asynccontextmanager
+async def running_core(
+    root: Path, *groups: Group, state: State | None = None, **settings: Any
+) -> AsyncIterator[Core]:
+    """Start a core and wait until it is ready.
+
+    Args:
+        root: the folder of a workspace.
+        groups: the generator groups.
+        state: the state; by default a new SQLite file.
+        settings: keys of the section ``serving``.
+    """
+    folder = TemporaryDirectory()
+    opened = state or State.open(f"sqlite:///{folder.name}/state.db")
+    params = ServingParams.model_validate(settings)
+    core = Core(Workspace(root), params, {group.name: group for group in groups}, opened)
+    await core.start()
+    try:
+        async with asyncio.timeout(60):
+            while not core.ready:
+                await asyncio.sleep(0.01)
+        yield core
+    finally:
+        await core.close()
+        if state is None:
+            opened.close()
+        folder.cleanup()
+
+
+async def answer(core: Core, asked: ImageRequest = REQUEST) -> tuple[list[FinishedImage], Result]:
+    """Return the images of a request, and its result."""
+    events: list[ServedEvent] = [event async for event in core.generate(asked)]
+    result = events[-1]
+    assert isinstance(result, Result)
+    return [e for e in events if isinstance(e, FinishedImage)], result
