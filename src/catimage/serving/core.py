@@ -169,6 +169,21 @@ class Core:
         live = self._router()
         return live.document() | {"candidates": model_documents(live.loaded, self.fleet)}
 
+    @property
+    def labels(self) -> JsonObject:
+        """``cost_unit``, ``metric`` and ``estimator`` of the router, for answers.
+
+        Raises:
+            ServingError: the router is not ready (503).
+        """
+        loaded = self._router().loaded
+        router = loaded.champion.router if loaded.champion else None
+        return {
+            "cost_unit": loaded.facts.cost_unit,
+            "metric": router.metric if router else None,
+            "estimator": router.estimator_name if router else None,
+        }
+
     def _router(self) -> LiveRouter:
         """Return the router; raise ServingError while it is loading, and during a shutdown."""
         if self.draining:
