@@ -45,18 +45,53 @@ def test_each_prompt_is_encoded_once_and_embeddings_are_in_the_order_of_the_prom
     assert embedded.prompt_ids[2] == prompt_id("a")
 
 
-def test_memory_is_limited_and_a_single_prompt_is_cached_until_the_next_single_prompt():
+def test_memory_is_limited_and_the_last_call_is_cached_until_the_next_call():
     recording = RecordingEncoder()
     encoder = CachedEncoder(recording, max_bytes=2500)  # enough for two prompts
+    prompts = ["a", "bb", "ccc", "dddd"]
     for _ in range(2):
-        assert encoder.encode(["a", "bb", "ccc", "dddd"]).pooled[:, 0].tolist() == [1, 2, 3, 4]
-    assert recording.encoded == ["a", "bb", "ccc", "dddd", "ccc", "dddd"]
+        assert encoder.encode(prompts).pooled[:, 0].tolist() == [1, 2, 3, 4]
+    assert recording.encoded == prompts
+    assert encoder.encode(prompts[::-1]).pooled[:, 0].tolist() == [4, 3, 2, 1]
+    assert recording.encoded == [*prompts, "dddd", "ccc"]
     for prompt in ("x", "x", "y", "x"):
         assert encoder.encode([prompt]).prompt_ids == [prompt_id(prompt)]
-    assert recording.encoded[-4:] == ["dddd", "x", "y", "x"]
+    assert recording.encoded[-4:] == ["ccc", "x", "y", "x"]
     with encoder.temporarily_cleared():
         encoder.encode(["x"])
     assert recording.encoded[-2:] == ["x", "x"]
+
+
+def test_a_server_keeps_the_prompts_that_were_used_last_within_the_memory_limit():
+    recording = RecordingEncoder()
+    encoder = CachedEncoder(recording)
+    encoder.encode(["old", "older"])
+    encoder.keep_recent(2500)  # enough for two prompts
+    for prompt in ("a", "bb", "a", "ccc", "a", "bb"):
+        assert encoder.encode([prompt]).pooled[0, 0] == len(prompt)
+    assert recording.encoded == ["old", "older", "a", "bb", "ccc", "bb"]
+    assert list(encoder._rows) == ["a", "bb"]
+    assert encoder._bytes == sum(map(cache._size, encoder._rows.values())) <= 2500
+
+
+def test_a_server_returns_equal_embeddings_for_batches_of_cached_and_new_prompts():
+    encoder, fresh = CachedEncoder(RecordingEncoder()), RecordingEncoder()
+    encoder.keep_recent(10_000)
+    for batch in (["a"], ["bb", "a", "ccc"], ["ccc"], ["dddd", "dddd"], ["a", "bb"]):
+        cached, expected = encoder.encode(batch), fresh.encode(batch)
+        for name in ("pooled", "layers", "tokens", "offsets", "cut"):
+            assert np.array_equal(getattr(cached, name), getattr(expected, name))
+        assert cached.prompt_ids == expected.prompt_ids
+
+
+def test_concurrent_threads_of_a_server_stay_within_the_memory_limit():
+    encoder = CachedEncoder(RecordingEncoder())
+    encoder.keep_recent(20_000)
+    prompts = [["a" * n, "b" * n] if n % 2 else ["c" * n] for n in range(1, 41)]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(encoder.encode, prompts * 10))
+    assert [e.pooled[0, 0] for e in found] == list(range(1, 41)) * 10
+    assert encoder._bytes == sum(map(cache._size, encoder._rows.values())) <= 20_000
 
 
 def test_a_prompt_that_occurs_twice_in_the_first_call_is_encoded_once():

@@ -4,6 +4,7 @@ searches and stacks encode the same prompts repeatedly.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +19,8 @@ from catimage.params import EncoderParams
 
 MAX_BYTES = 512 * 1024**2
 """Memory limit of one encoder's cache; 5,000 prompts take about 100 MB."""
+LAST_PROMPTS = 64
+"""Largest number of prompts of a call whose embeddings are kept as a whole."""
 _PROMPT_OVERHEAD = 1000
 """Estimated size of the Python objects per cached prompt, in bytes."""
 _LOCK = Lock()
@@ -28,9 +31,11 @@ class CachedEncoder:
     """A text encoder with a cache, so that each prompt is encoded only once.
 
     The embeddings of calls with several prompts are cached until the cache has ``max_bytes`` bytes;
-    after that, new prompts are encoded in every call. The embedding of a call with a single prompt,
-    as in a server, is cached until a call with another single prompt, because an estimator may
-    compute several features of the same prompt.
+    after that, new prompts are encoded in every call. A server calls :meth:`keep_recent` instead:
+    the prompts that were used last stay in the cache, because traffic repeats itself.
+
+    The embeddings of the last call with up to ``LAST_PROMPTS`` prompts are also kept as a whole,
+    because an estimator may compute several features of the same prompts.
 
     Args:
         encoder: the text encoder.
@@ -44,35 +49,49 @@ class CachedEncoder:
     def __init__(self, encoder: TextEncoder, max_bytes: int = MAX_BYTES) -> None:
         self.name, self.context = encoder.name, encoder.context
         self._encoder, self._max_bytes, self._bytes = encoder, max_bytes, 0
-        self._rows: dict[str, Embeddings] = {}
+        self._recent = False
+        self._rows: OrderedDict[str, Embeddings] = OrderedDict()
         self._lock = Lock()
         self._last: tuple[list[str], Embeddings] | None = None
 
+    def keep_recent(self, max_bytes: int) -> None:
+        """Keep the embeddings of the prompts that were used last, also those of single prompts.
+
+        Args:
+            max_bytes: the memory limit of the cache; less recently used prompts are removed.
+        """
+        with self._lock:
+            self._recent, self._max_bytes = True, max_bytes
+            self._remove_old(0)
+
     def encode(self, prompts: list[str], progress: bool = False) -> Embeddings:
         """Return the embeddings of at least one prompt; ``progress`` shows a progress bar."""
-        if len(prompts) > 1:
-            return self._encode(prompts, progress)
         last = self._last  # read once: another thread may replace it
-        if last is None or last[0] != prompts:
-            self._last = last = (list(prompts), self._encode(prompts, progress))
-        return last[1]
+        if last is not None and last[0] == prompts:
+            return last[1]
+        embeddings = self._encode(prompts, progress)
+        if len(prompts) <= LAST_PROMPTS:
+            self._last = (list(prompts), embeddings)
+        return embeddings
 
     @contextmanager
     def temporarily_cleared(self) -> Iterator[None]:
-        """Empty the cache inside a ``with`` block and restore it afterwards, except for the cached
-        embedding of a single prompt.
+        """Empty the cache inside a ``with`` block and restore it afterwards, except for the
+        embeddings of the last call.
 
         Measurements of the cost of encoding use this method.
         """
-        rows, self._rows, self._last = self._rows, {}, None
+        with self._lock:
+            rows, size = self._rows, self._bytes
+            self._rows, self._bytes, self._last = OrderedDict(), 0, None
         try:
             yield
         finally:
-            self._rows = rows
+            with self._lock:
+                self._rows, self._bytes = rows, size
 
     def _encode(self, prompts: list[str], progress: bool) -> Embeddings:
-        cache = self._rows  # read once: another thread may replace it
-        rows = {p: row for p in prompts if (row := cache.get(p)) is not None}
+        rows = self._cached(prompts)
         missing = list(dict.fromkeys(p for p in prompts if p not in rows))
         if missing == prompts:
             embeddings = self._encoder.encode(prompts, progress)
@@ -82,20 +101,41 @@ class CachedEncoder:
             embeddings = self._encoder.encode(missing, progress)
             rows |= {p: _row(embeddings, i) for i, p in enumerate(missing)}
             self._store(missing, embeddings)
-        return concatenate([rows[p] for p in prompts])
+        return rows[prompts[0]] if len(prompts) == 1 else concatenate([rows[p] for p in prompts])
+
+    def _cached(self, prompts: list[str]) -> dict[str, Embeddings]:
+        """Return the cached embeddings of those of the prompts that have one."""
+        with self._lock:
+            rows = {p: row for p in prompts if (row := self._rows.get(p)) is not None}
+            if self._recent:
+                for prompt in rows:
+                    self._rows.move_to_end(prompt)
+        return rows
 
     def _store(self, prompts: Sequence[str], embeddings: Embeddings) -> None:
-        if len(prompts) == 1:
+        if len(prompts) == 1 and not self._recent:
             return
         for i, prompt in enumerate(prompts):
-            row = _row(embeddings, i)
-            size = row.pooled.nbytes + row.layers.nbytes + row.tokens.nbytes + _PROMPT_OVERHEAD
+            row = embeddings if len(prompts) == 1 else _row(embeddings, i)
+            size = _size(row)
             with self._lock:
+                if self._recent:
+                    self._remove_old(size)
                 if self._bytes + size > self._max_bytes:
                     return
                 if prompt not in self._rows:
                     self._rows[prompt] = row
                     self._bytes += size
+
+    def _remove_old(self, room: int) -> None:
+        """Remove the least recently used prompts until there is room for ``room`` bytes."""
+        while self._rows and self._bytes + room > self._max_bytes:
+            self._bytes -= _size(self._rows.popitem(last=False)[1])
+
+
+def _size(row: Embeddings) -> int:
+    """Return the memory of a cached prompt in bytes."""
+    return row.pooled.nbytes + row.layers.nbytes + row.tokens.nbytes + _PROMPT_OVERHEAD
 
 
 def _row(embeddings: Embeddings, i: int) -> Embeddings:

@@ -1,0 +1,1 @@
+"""Decisions of the service: which candidate answers each request."""

@@ -1,0 +1,25 @@
+"""Routers of the trained workspace, loaded as versions of a service."""
+
+from pathlib import Path
+
+import pytest
+
+from catimage.router import Router
+from catimage.serving.decisions.versions import RouterVersion
+from catimage.workspace import Workspace
+from tests.trained_workspace import train_workspace
+
+
+@pytest.fixture(scope="session")
+def ridge(calibrated_folder: Path) -> RouterVersion:
+    """A router without a text encoder."""
+    return RouterVersion("1", Router.load(Workspace(calibrated_folder).router))
+
+
+@pytest.fixture(scope="session")
+def knn(tmp_path_factory: pytest.TempPathFactory) -> RouterVersion:
+    """A router with the text encoder of the embedded pool."""
+    workspace, _ = train_workspace(
+        tmp_path_factory.mktemp("knn"), train={"estimators": ["knn"]}, budget="50%"
+    )
+    return RouterVersion("2", Router.load(workspace.router))
