@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,12 +23,20 @@ from catimage.serving.telemetry.facade import Telemetry
 class JobQueue(Protocol):
     """Runs requests for images that are stored in the state."""
 
+    def start(self, answer: Callable[[ImageRequest, JsonObject], Awaitable[JsonObject]]) -> None:
+        """Start to run jobs.
+
+        Args:
+            answer: generates the images of a job and returns the document that is its result. It
+                receives the request and the options of the answer.
+        """
+
     async def submit(self, request: ImageRequest, answer: JsonObject) -> JobRecord:
         """Store a request.
 
         Args:
             request: the request.
-            answer: the options of the answer, which the function that answers jobs receives.
+            answer: the options of the answer.
         """
 
 

@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from catimage.errors import InputError, error_summary
 from catimage.serving.api.backend import Backend
+from catimage.serving.api.job_answers import job_answers
 from catimage.serving.messages import JsonObject, ServingError
 
 _LOG = logging.getLogger(__name__)
@@ -41,13 +43,15 @@ class Runtime:
         self._task = asyncio.create_task(self._open())
 
     async def stop(self) -> None:
-        """Close the backend."""
+        """Cancel the work that is left, write the logs, and close the backend."""
         self.draining = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self.backend is not None:
             await self.backend.core.close()
+            await run_in_threadpool(self.backend.telemetry.close)
+            await run_in_threadpool(self.backend.state.close)
 
     def drain(self) -> None:
         """Refuse new requests with 503; accepted requests continue."""
@@ -82,6 +86,8 @@ class Runtime:
             try:
                 backend = await self._open_backend()
                 await backend.core.start()
+                if hasattr(backend.core, "jobs"):
+                    backend.core.jobs.start(job_answers(backend))
                 self.backend = backend
                 return
             except Exception as error:

@@ -10,6 +10,7 @@ from catimage.serving.api.answers import AnswerOptions
 from catimage.serving.api.bodies import JobBody
 from catimage.serving.api.errors import abbreviated
 from catimage.serving.api.handlers.images import base_url
+from catimage.serving.api.job_answers import job_options
 from catimage.serving.api.json_response import json_response
 from catimage.serving.api.parsing import parse_body
 from catimage.serving.api.requests import client_key, image_request, request_id
@@ -17,13 +18,16 @@ from catimage.serving.api.runtime import runtime_of
 from catimage.serving.messages import JsonObject, ServingError
 from catimage.serving.state.jobs import CANCELLED, FAILED, SUCCEEDED, JobRecord
 
+ERROR = {"message": "", "type": "server_error", "param": None, "code": None}
+"""The fields of the error of a job that failed."""
+
 
 async def post_job(request: Request) -> Response:
     """Handle ``POST /v1/images/jobs``."""
     backend = runtime_of(request).require()
     body = await parse_body(request, JobBody)
     message = image_request(body, request_id(request), client_key(request), backend.settings)
-    answer = AnswerOptions.of(body).document() | {"base_url": base_url(request)}
+    answer = job_options(AnswerOptions.of(body), base_url(request))
     job = await backend.core.jobs.submit(message, answer)
     return json_response(job_document(job), 202, {"Location": f"{request.url.path}/{job.job_id}"})
 
@@ -84,5 +88,5 @@ def job_document(job: JobRecord) -> JsonObject:
         "status": job.status,
         "created_at": int(job.created),
         **{name: None if value is None else int(value) for name, value in times.items()},
-        "error": job.error,
+        "error": None if job.error is None else ERROR | job.error,
     }
