@@ -21,6 +21,7 @@ from catimage.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from catimage.commands.ask_service import ServiceDecisions
     from catimage.router import Decision, Router
 
 PromptsArgument = Annotated[
@@ -56,6 +57,14 @@ SeedOption = Annotated[
         metavar="N", help="Make the decisions repeatable; without it, they may be random."
     ),
 ]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Ask a running service instead, such as http://127.0.0.1:3000. The environment"
+        " variable CATIMAGE_API_KEY has the key.",
+    ),
+]
 
 
 def route(
@@ -65,25 +74,33 @@ def route(
     budget: BudgetOption = None,
     lam: LambdaOption = None,
     seed: SeedOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the candidate that the router chooses for each prompt."""
+    from catimage.commands.ask_service import ask_service
     from catimage.commands.route_prompts import read_prompts
     from catimage.router import Router
 
     limits = finite_number("--lambda", lam), finite_number("--budget", budget)
     number = whole_number("--seed", seed)
+    texts = [decoded(f"prompt {i + 1}", prompt) for i, prompt in enumerate(prompts or [])]
+    if url is not None:
+        answer = ask_service(url, read_prompts(texts, file), *limits, number)
+        _print_decisions(answer.decisions, answer, as_json)
+        return
     check_folder(workspace)
     paths = open_workspace(workspace)
     check_router(paths)
-    texts = [decoded(f"prompt {i + 1}", prompt) for i, prompt in enumerate(prompts or [])]
     texts = read_prompts(texts, file)
     router = Router.load(paths.router)
     decisions = router.route(texts, *limits, number)
     _print_decisions(decisions, router, as_json)
 
 
-def _print_decisions(decisions: list[Decision], router: Router, as_json: bool) -> None:
+def _print_decisions(
+    decisions: list[Decision], router: Router | ServiceDecisions, as_json: bool
+) -> None:
     if as_json:
         rows = [dataclasses.asdict(decision) for decision in decisions]
         for row in rows:
