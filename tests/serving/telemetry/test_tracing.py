@@ -45,8 +45,8 @@ async def generate(request: Request) -> PlainTextResponse:
 async def answer(request: Request) -> PlainTextResponse:
     """The router service: spans of the request, the decision and the call of a group."""
     with tracing.tracing().span("request", headers=request.headers, route="/v1/images"):
-        with tracing.tracing().span("route"):
-            pass
+        with tracing.tracing().span("route") as span:
+            assert tracing.tracing().headers() == span.headers() != {}
         async for text in events(request.app.state.group):
             return PlainTextResponse(text)
     raise AssertionError
@@ -103,7 +103,9 @@ def test_traces_are_off_by_default_and_cost_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tracing, "_SHARED", [])
     assert tracing.configure("test").provider is None
     off = tracing.tracing()
-    assert off.begin("route").headers() == {} and isinstance(off.begin("route"), Span)
+    assert off.begin("route").headers() == off.headers() == {} and isinstance(
+        off.begin("route"), Span
+    )
 
     def use() -> None:
         with off.span("request", route="/v1/images"):

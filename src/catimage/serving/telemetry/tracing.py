@@ -120,6 +120,15 @@ class Tracing:
         finally:
             span.end(failure)
 
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP headers of the current trace; empty without one."""
+        headers: dict[str, str] = {}
+        if self._tracer is not None:
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+            TraceContextTextMapPropagator().inject(headers)
+        return headers
+
     def close(self) -> None:
         """Export the spans that have not been exported."""
         if self.provider is not None:
