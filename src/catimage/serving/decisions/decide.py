@@ -21,7 +21,7 @@ from catimage.serving.messages import Routed, RouteRequest, ServingError
 _LOG = logging.getLogger(__name__)
 
 
-class Budgets(Protocol):
+class BudgetRules(Protocol):
     """The part of :class:`catimage.serving.budgets.LiveBudgets` that is used here."""
 
     def scope_of(self, request: RouteRequest) -> str | None:
@@ -47,7 +47,7 @@ class Decisions:
     def __init__(
         self,
         catalogue: Catalogue,
-        budgets: Budgets,
+        budgets: BudgetRules,
         explore: float = 0.0,
         versions: Versions | None = None,
     ) -> None:

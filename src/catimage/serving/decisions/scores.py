@@ -19,7 +19,7 @@ from catimage.routing.randomized import RoutingRule
 
 
 @dataclass(frozen=True)
-class Prices:
+class CandidatePrices:
     """The prices that apply to one request.
 
     Attributes:
@@ -49,7 +49,7 @@ class Choice:
 
 
 def ranking(
-    quality: Floats, prices: Prices, lam: float, allowed: NDArray[np.bool_]
+    quality: Floats, prices: CandidatePrices, lam: float, allowed: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Return the positions of the allowed candidates, the one with the highest score first.
 
@@ -74,7 +74,7 @@ def ranking(
 def choose_candidate(
     predicted: Floats,
     rule: RoutingRule,
-    prices: Prices,
+    prices: CandidatePrices,
     allowed: NDArray[np.bool_],
     explore: float,
     draw: float,

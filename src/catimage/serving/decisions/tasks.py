@@ -14,7 +14,7 @@ from catimage.routing.draws import request_draws
 from catimage.routing.randomized import RoutingRule
 from catimage.serving.decisions.conditions import Conditions
 from catimage.serving.decisions.restrictions import allowed_candidates
-from catimage.serving.decisions.scores import Choice, Prices, choose_candidate, mask_of
+from catimage.serving.decisions.scores import Choice, CandidatePrices, choose_candidate, mask_of
 from catimage.serving.decisions.versions import RouterVersion, float16_row
 from catimage.serving.messages import Routed, RouteRequest
 
@@ -38,7 +38,7 @@ class Problem:
 
     version: RouterVersion
     rule: RoutingRule
-    prices: Prices
+    prices: CandidatePrices
     allowed: NDArray[np.bool_]
     excluded: Mapping[str, str]
     explore: float
@@ -104,7 +104,7 @@ def build_problem(
     return Problem(
         version,
         rule,
-        Prices(version.router.costs, seconds, conditions.pressure),
+        CandidatePrices(version.router.costs, seconds, conditions.pressure),
         np.ones(len(names), bool) if len(allowed) == len(names) else mask_of(names, allowed),
         excluded,
         explore,
