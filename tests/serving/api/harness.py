@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,9 +63,9 @@ class Service:
         self.app.state.runtime.drain()
 
 
-@asynccontextmanager
-async def running_app(root: Path, *groups: Group, **settings: Any) -> AsyncIterator[Service]:
-    """Start the application on a workspace, and wait until it is ready.
+@contextmanager
+def application(root: Path, *groups: Group, **settings: Any) -> Iterator[tuple[FastAPI, Backend]]:
+    """Return an application on a workspace, which its lifespan starts, and its parts.
 
     Args:
         root: the folder of the workspace.
@@ -77,18 +77,23 @@ async def running_app(root: Path, *groups: Group, **settings: Any) -> AsyncItera
         params = ServingParams.model_validate(settings)
         telemetry = Telemetry()
         core = Core(Workspace(root), params, {g.name: g for g in groups}, state, telemetry)
-        secret = state.secret("urls")
-        backend = Backend(core, state, telemetry, params, secret, RateLimits(params.rate))
+        limiter = RateLimits(params.rate)
+        backend = Backend(core, state, telemetry, params, state.secret("urls"), limiter)
 
         async def open_backend() -> Backend:
             return backend
 
-        app = create_app(open_backend)
+        yield create_app(open_backend), backend
+
+
+@asynccontextmanager
+async def running_app(root: Path, *groups: Group, **settings: Any) -> AsyncIterator[Service]:
+    """Start the application (:func:`application`), and wait until it is ready."""
+    with application(root, *groups, **settings) as (app, backend):
         async with app.router.lifespan_context(app):
             async with asyncio.timeout(60):
-                while not core.ready:
+                while not backend.core.ready:
                     await asyncio.sleep(0.01)
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
                 yield Service(app, client, backend)
-        state.close()

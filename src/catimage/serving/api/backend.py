@@ -23,8 +23,8 @@ from catimage.serving.telemetry.facade import Telemetry
 class JobQueue(Protocol):
     """Runs requests for images that are stored in the state."""
 
-    def start(self, answer: Callable[[ImageRequest, JsonObject], Awaitable[JsonObject]]) -> None:
-        """Start to run jobs.
+    def use(self, answer: Callable[[ImageRequest, JsonObject], Awaitable[JsonObject]]) -> None:
+        """Set the function that answers jobs.
 
         Args:
             answer: generates the images of a job and returns the document that is its result. It

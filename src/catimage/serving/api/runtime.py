@@ -86,8 +86,7 @@ class Runtime:
             try:
                 backend = await self._open_backend()
                 await backend.core.start()
-                if hasattr(backend.core, "jobs"):
-                    backend.core.jobs.start(job_answers(backend))
+                backend.core.jobs.use(job_answers(backend))
                 self.backend = backend
                 return
             except Exception as error:
