@@ -6,7 +6,6 @@ from pathlib import Path
 from tests.serving.cores import CANDIDATES, answer, request, running_core
 from tests.serving.groups import ScriptedGroup
 
-
 PLAIN = "plain cedar dune number 3"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
+import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-
-from starlette.concurrency import run_in_threadpool
 
 from catimage.errors import InputError
 from catimage.params.serving import ServingParams
@@ -15,10 +16,11 @@ from catimage.serving.dispatch.admission import Admission
 from catimage.serving.dispatch.dispatcher import Dispatcher
 from catimage.serving.dispatch.documents import fleet_document, model_documents
 from catimage.serving.dispatch.fleet import Fleet
-from catimage.serving.dispatch.loading import LoadedRouter, load_router
+from catimage.serving.dispatch.loading import load_router
 from catimage.serving.dispatch.routing import LiveRouter
 from catimage.serving.dispatch.runner import RequestRunner, Services
 from catimage.serving.generator.client import Group
+from catimage.serving.jobs import JobRunner
 from catimage.serving.messages import (
     ImageRequest,
     JsonObject,
@@ -46,6 +48,12 @@ class Core:
         groups: the clients of the generator groups, by name.
         state: what the replicas share.
         telemetry: metrics and logs of the process.
+        replica: identifier of this process, which no other running replica has.
+
+    Attributes:
+        fleet: the generator groups.
+        jobs: requests that are answered later; :meth:`JobRunner.use` sets how.
+        draining: whether new requests are refused.
     """
 
     def __init__(
@@ -55,6 +63,7 @@ class Core:
         groups: Mapping[str, Group],
         state: State,
         telemetry: Telemetry | None = None,
+        replica: str = "",
     ) -> None:
         self._workspace, self._settings, self._state = workspace, settings, state
         self.telemetry = telemetry or Telemetry()
@@ -67,12 +76,16 @@ class Core:
         self._runner = RequestRunner(services, self._admission, dispatcher)
         self._live: LiveRouter | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._problem = "the router is being loaded"
         self.draining = False
+        self.replica = replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.jobs = JobRunner(state.jobs, self.replica, self._wait_of_jobs)
 
     async def start(self) -> None:
         """Start to load the router and to poll the groups; returns at once."""
         await self.fleet.start()
+        await self.jobs.start()
         self._loading = asyncio.create_task(self._load())
 
     async def close(self) -> None:
@@ -81,17 +94,22 @@ class Core:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
+        await self.jobs.close()
         await self._runner.cancel()
         await self.fleet.close()
         if self._live is not None:
-            await run_in_threadpool(self._live.close)
+            await self._live.close()
 
     def drain(self) -> None:
-        """Refuse new requests; accepted requests continue."""
-        self.draining = True
+        """Refuse new requests; accepted requests continue, and jobs return to the queue."""
+        if not self.draining:
+            self.draining = True
+            self._stopping = asyncio.create_task(self.jobs.close())
 
     async def drained(self) -> None:
         """Wait until the accepted requests have ended."""
+        if self._stopping is not None:
+            await self._stopping
         await self._runner.finish()
 
     @property
@@ -101,10 +119,9 @@ class Core:
 
     @property
     def wait(self) -> float:
-        """Estimated seconds until a request that arrives now starts; infinite if none can start."""
+        """Estimated seconds until a request that arrives now starts; 0 if no group is ready."""
         names = self._live.facts.costs if self._live else ()
-        wait = self._admission.estimate(names)
-        return float("inf") if wait is None else wait
+        return self._admission.estimate(names) or 0.0
 
     def status(self) -> JsonObject:
         """Return the state of the router and of the generator groups."""
@@ -127,12 +144,7 @@ class Core:
         Raises:
             ServingError: a request is invalid (400), or the router is not ready (503).
         """
-        try:
-            return await self._router().decide(requests, self.fleet)
-        except ServingError:
-            raise
-        except InputError as error:
-            raise ServingError(str(error)) from error
+        return await self._accepting().decide(requests, self.fleet, self.wait)
 
     async def generate(self, request: ImageRequest) -> AsyncGenerator[ServedEvent, None]:
         """Yield the previews and images of a request, and its Result last.
@@ -143,7 +155,7 @@ class Core:
             ServingError: the request is invalid (400), the service is overloaded or a ceiling is
                 reached (429), or no candidate can make the images (503).
         """
-        live = self._router()
+        live = self._accepting()
         if not self.fleet.ready:
             raise ServingError(
                 "service: no generator is ready. Try again later.", 503, "starting", retry_after=2.0
@@ -184,23 +196,31 @@ class Core:
             "estimator": router.estimator_name if router else None,
         }
 
-    def _router(self) -> LiveRouter:
-        """Return the router; raise ServingError while it is loading, and during a shutdown."""
+    def _accepting(self) -> LiveRouter:
+        """Return the router for a new request; raise ServingError during a shutdown (503)."""
         if self.draining:
             raise ServingError(
                 "service: shutting down. Try again later.", 503, "draining", retry_after=5.0
             )
+        return self._router()
+
+    def _router(self) -> LiveRouter:
+        """Return the router; raise ServingError while it is being loaded (503)."""
         if self._live is None:
             message = f"service: not ready ({self._problem}). Try again later."
             raise ServingError(message, 503, "starting", retry_after=2.0)
         return self._live
 
-    async def _decide(self, request: ImageRequest) -> Routed:
-        return (await self.route([request]))[0]
+    def _wait_of_jobs(self) -> float | None:
+        return self.wait if self.ready else None
 
-    def _record(self, scope: str | None, cost: float, images: int) -> None:
-        if self._live is not None and scope is not None:
-            self._live.record(scope, cost, images)
+    async def _decide(self, request: ImageRequest) -> Routed:
+        """Decide a request that was accepted, also during a shutdown."""
+        return (await self._router().decide([request], self.fleet, self.wait))[0]
+
+    def _record(self, routed: Routed, cost: float, images: int) -> None:
+        if self._live is not None:
+            self._live.record(routed, cost, images)
 
     async def _load(self) -> None:
         try:
@@ -209,8 +229,7 @@ class Core:
             self._problem = str(error) if isinstance(error, InputError) else type(error).__name__
             _LOG.exception("the router and its fallback cannot be loaded")
             return
-        self._install(loaded)
-
-    def _install(self, loaded: LoadedRouter) -> None:
-        self._live = LiveRouter(loaded, self._settings, self._state)
+        live = LiveRouter(loaded, self._settings, self._state)
+        await live.start()
+        self._live = live
         self.telemetry.router(loaded.version, loaded.facts.cost_unit)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from starlette.concurrency import run_in_threadpool
 
 from catimage.params.serving import ServingParams
-from catimage.routing.randomized import RoutingRule
+from catimage.serving.budgets import LiveBudgets
 from catimage.serving.decisions.conditions import Conditions
 from catimage.serving.decisions.decide import Decisions
 from catimage.serving.decisions.fixed import Catalogue
-from catimage.serving.decisions.versions import RouterVersion, Versions
+from catimage.serving.decisions.pressure import (
+    PressureController,
+    highest_pressure,
+    latency_target,
+)
+from catimage.serving.decisions.versions import Versions
 from catimage.serving.dispatch.documents import router_summary
 from catimage.serving.dispatch.facts import PoolFacts
 from catimage.serving.dispatch.fleet import Fleet
 from catimage.serving.dispatch.loading import LoadedRouter
-from catimage.serving.messages import JsonObject, Routed, RouteRequest
+from catimage.serving.messages import CandidateLoad, JsonObject, Routed, RouteRequest
 from catimage.serving.state.store import State
 
-
-class _NoBudgets:
-    """Stub until LiveBudgets exists."""
-
-    def scope_of(self, request: RouteRequest) -> str | None:
-        return None
-
-    def rule(self, scope: str, version: RouterVersion) -> RoutingRule:
-        return version.router.rule
+_LOG = logging.getLogger(__name__)
 
 
 class LiveRouter:
@@ -40,48 +38,88 @@ class LiveRouter:
     """
 
     def __init__(self, loaded: LoadedRouter, settings: ServingParams, state: State) -> None:
-        self.loaded, self._state = loaded, state
+        self.loaded, self._settings, self._state = loaded, settings, state
+        self.budgets = LiveBudgets(state.budgets, settings)
         self._decisions = Decisions(
             Catalogue(loaded.facts.costs, loaded.facts.fallback),
-            _NoBudgets(),
+            self.budgets,
             settings.explore,
             Versions(loaded.champion),
         )
+        self._loads: dict[str, CandidateLoad] = {}
+        self._pressure: PressureController | None = None
+
+    async def start(self) -> None:
+        """Read the budgets from the shared state, and start to share them."""
+        for warning in await run_in_threadpool(self.budgets.use, self._decisions.versions):
+            _LOG.warning("%s", warning)
+        await self.budgets.start()
 
     @property
     def facts(self) -> PoolFacts:
         """The candidates."""
         return self.loaded.facts
 
-    async def decide(self, requests: Sequence[RouteRequest], fleet: Fleet) -> list[Routed]:
+    async def decide(
+        self, requests: Sequence[RouteRequest], fleet: Fleet, wait: float
+    ) -> list[Routed]:
         """Return one decision per request, under the present conditions of the groups.
+
+        Args:
+            requests: the requests.
+            fleet: the generator groups.
+            wait: estimated seconds until a request that arrives now starts.
 
         Raises:
             ServingError: a request is invalid, or no candidate can answer it.
         """
-        conditions = self._conditions(fleet, await self._remaining(requests))
+        conditions = self._conditions(fleet, wait, await self._remaining(requests))
         return await self._decisions.decide(requests, conditions)
 
-    def record(self, scope: str, cost: float, images: int) -> None:
-        """Count the cost of a request against a budget."""
+    def record(self, routed: Routed, cost: float, images: int) -> None:
+        """Count a cost, or a correction of it with 0 images, against the budget of a request."""
+        self.budgets.record(routed.scope, cost, images, routed.router_version)
 
     def document(self) -> JsonObject:
         """Return the router's part of ``GET /v1/router``."""
-        return router_summary(self.loaded)
+        return router_summary(self.loaded) | {
+            "budgets": self.budgets.status(),
+            "pressure": self._pressure.value if self._pressure else 0.0,
+            "latency_target": self._pressure.target if self._pressure else None,
+        }
 
-    def close(self) -> None:
-        """Stop the thread of the decisions."""
-        self._decisions.close()
+    async def close(self) -> None:
+        """Write the budgets to the shared state, and stop the thread of the decisions."""
+        await self.budgets.close()
+        await run_in_threadpool(self._decisions.close)
 
-    def _conditions(self, fleet: Fleet, remaining: dict[str, float]) -> Conditions:
-        facts = self.facts
+    def pressure(self, loads: dict[str, CandidateLoad], wait: float) -> float:
+        """Return the price of one second of device time, in quality per second.
+
+        Args:
+            loads: the measured speed of the candidates.
+            wait: estimated seconds until a request that arrives now starts.
+        """
+        champion = self.loaded.champion
+        if champion is None or not any(load.seconds for load in loads.values()):
+            return 0.0
+        if self._pressure is None or loads != self._loads:
+            self._loads = loads
+            self._pressure = PressureController(
+                latency_target(self._settings.latency_target, loads),
+                highest_pressure(champion.router, loads),
+            )
+        return self._pressure.observe(wait)
+
+    def _conditions(self, fleet: Fleet, wait: float, remaining: dict[str, float]) -> Conditions:
+        facts, loads = self.facts, fleet.loads()
         return Conditions(
-            loads=fleet.loads(),
+            loads=loads,
             queue_seconds={name: fleet.wait(name) or 0.0 for name in facts.costs},
             unavailable=fleet.unavailable(facts.costs),
             sizes=facts.sizes,
             negative_prompts=facts.negative_prompts,
-            pressure=0.0,
+            pressure=self.pressure(loads, wait),
             remaining=remaining,
         )
 

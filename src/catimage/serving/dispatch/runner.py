@@ -53,14 +53,14 @@ class Services:
 
     Attributes:
         decide: returns the decision for one request.
-        record: counts the cost and the number of images of a request against a budget.
+        record: counts a cost and a number of images against the budget of a request.
         ledger: the reserved and settled costs of the keys.
         reports: metrics and logs.
         timeout: seconds after which a request fails.
     """
 
     decide: Callable[[ImageRequest], Awaitable[Routed]]
-    record: Callable[[str | None, float, int], None]
+    record: Callable[[Routed, float, int], None]
     ledger: Ledger
     reports: Reports
     timeout: float
@@ -68,7 +68,7 @@ class Services:
 
 @dataclass
 class _Run:
-    """State of a running request."""
+    """State of a running request; ``expected`` is the cost that the decision led to expect."""
 
     request: ImageRequest
     emit: Callable[[ServedEvent | BaseException | None], None]
@@ -76,6 +76,7 @@ class _Run:
     began: float
     routed: Routed | None = None
     account: Account | None = None
+    expected: float = 0.0
 
 
 class RequestRunner:
@@ -176,6 +177,8 @@ class RequestRunner:
             Delivery(request.n, run.emit, request.stream),
             run.pending.close,
         )
+        run.expected = request.n * routed.costs[candidates[0]]
+        self._services.record(routed, run.expected, request.n)
         if candidates[0] != routed.candidate:
             work.failures[routed.candidate] = "overloaded"
         candidate, finished = await self._dispatcher.run(work)
@@ -205,13 +208,13 @@ class RequestRunner:
     def _close(self, run: _Run, result: Result | None, status: int) -> None:
         """Record the cost and log the request; must not wait, because it may be cancelled."""
         seconds, reports = time.monotonic() - run.began, self._services.reports
+        if run.routed is None:
+            return
         if run.account is not None:
             _kept(self._background, run.account.settle())
-            if run.routed is not None and run.account.images:
-                images = sum(run.account.images.values())
-                self._services.record(run.routed.scope, run.account.cost, images)
-        if run.routed is not None:
-            reports.decision(run.routed, run.request, result, status, seconds)
+            if run.account.cost != run.expected:
+                self._services.record(run.routed, run.account.cost - run.expected, 0)
+        reports.decision(run.routed, run.request, result, status, seconds)
 
 
 def _kept(
