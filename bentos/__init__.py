@@ -1,1 +1,1 @@
-"""BentoML services: a router in front of the generators, with routes of the OpenAI API."""
+"""BentoML services: the service module of the default parameters."""

@@ -46,7 +46,7 @@ def test_the_installed_wheel_runs_without_the_checkout(installed: Path) -> None:
     assert candidates > 1
 
 
-def test_the_wheel_has_every_file_of_the_package_and_the_services(installed: Path) -> None:
+def test_the_wheel_has_every_file_of_the_package(installed: Path) -> None:
     files = {
         path.relative_to(PACKAGE).as_posix(): path
         for path in PACKAGE.rglob("*")
@@ -55,7 +55,6 @@ def test_the_wheel_has_every_file_of_the_package_and_the_services(installed: Pat
     assert len(files) > 200
     for name, path in files.items():
         assert (installed / "catimage" / name).read_bytes() == path.read_bytes()
-    assert (installed / "catimage" / "_bentos" / "service.py").is_file()
     info = next(installed.glob("catimage-*.dist-info"))
     assert (info / "entry_points.txt").is_file() and (info / "licenses" / "LICENSE").is_file()
 

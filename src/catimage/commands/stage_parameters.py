@@ -66,6 +66,7 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
         "metric",
         "package",
         "pool",
+        "serving",
     ),
 }
 """The keys of ``params.yaml`` that each stage reads."""

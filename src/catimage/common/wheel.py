@@ -78,12 +78,6 @@ def pinned(*packages: str) -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in packages]
 
 
-def services_folder() -> Path:
-    """Return the folder of the package ``bentos``: inside an installation, or in the checkout."""
-    installed = PACKAGE / "_bentos"
-    return installed if installed.is_dir() else PACKAGE.parents[1] / "bentos"
-
-
 def _distribution() -> Distribution:
     try:
         return distribution("catimage")
@@ -97,8 +91,6 @@ def _distribution() -> Distribution:
 def _content(installed: Distribution, info: str) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of each file of the wheel, without the record."""
     yield from _files(PACKAGE, "catimage")
-    if services_folder().parent != PACKAGE:
-        yield from _files(services_folder(), "catimage/_bentos")
     for name in ("METADATA", "entry_points.txt"):
         if text := installed.read_text(name):
             yield f"{info}/{name}", text.encode()

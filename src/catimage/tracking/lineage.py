@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from catimage.common.files import read_json
+from catimage.common.git import git_commit
 from catimage.common.hashing import folder_digest
 from catimage.common.yaml_files import read_yaml
 from catimage.errors import InputError
@@ -97,7 +96,8 @@ def lineage_tags(workspace: Workspace) -> dict[str, str]:
         InputError: ``dvc.lock`` or ``dist/bento.json`` is damaged.
     """
     lock, bento = workspace.root / "dvc.lock", workspace.dist / "bento.json"
-    tags = _git_commit(workspace)
+    commit = git_commit(workspace.root)
+    tags = {"mlflow.source.git.commit": commit} if commit else {}
     for path in (workspace.params, lock):
         if path.exists():
             digest = hashlib.md5(path.read_bytes(), usedforsecurity=False)
@@ -125,13 +125,3 @@ def _output_tags(lock: Path) -> dict[str, str]:
             f"{lock}: not a lock file of DVC. Restore it from git, or delete it and run 'dvc"
             " repro'."
         ) from error
-
-
-def _git_commit(workspace: Workspace) -> dict[str, str]:
-    """Return the tag of the current git commit; empty outside a git repository."""
-    if not shutil.which("git"):
-        return {}
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=workspace.root, capture_output=True, text=True
-    )
-    return {"mlflow.source.git.commit": git.stdout.strip()} if git.returncode == 0 else {}

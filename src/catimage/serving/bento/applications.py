@@ -1,0 +1,130 @@
+"""The ASGI applications of the processes. Models are loaded in the background after the start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+
+from catimage.params import load_params
+from catimage.serving.bento.addresses import group_urls
+from catimage.serving.bento.process import AsgiApp, GracefulApp
+from catimage.serving.bento.supervisor import drain_time
+from catimage.serving.settings import load_environment, load_settings
+from catimage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from catimage.serving.api.backend import Backend
+    from catimage.serving.bento.services import GroupProcess
+    from catimage.serving.generator.client import Group
+    from catimage.serving.generator.engine import Engine
+
+
+def router_application(groups: Sequence[str], drain_seconds: float) -> AsgiApp:
+    """Return the application of the router process.
+
+    Args:
+        groups: names of the generator services.
+        drain_seconds: seconds that accepted requests have to finish after SIGTERM.
+    """
+    from catimage.serving.api.app import create_app
+    from catimage.serving.telemetry.facade import configure
+
+    configure("router")
+    app = create_app(partial(open_backend, groups))
+    cleanup = partial(_remove_sockets, groups)
+    return GracefulApp(app, app.state.runtime.drain, drain_time(drain_seconds), cleanup)
+
+
+def group_application(name: str, group: type[GroupProcess]) -> AsgiApp:
+    """Return the application of a generator process.
+
+    Args:
+        name: name of the group.
+        group: its class in the service module, which names the generators and the device.
+    """
+    from catimage.serving.generator.app import generator_app
+    from catimage.serving.telemetry.facade import configure
+
+    configure(name)
+    app = generator_app(name, partial(_open_engine, name, group))
+    cleanup = partial(_remove_sockets, [name])
+    return GracefulApp(app, app.state.drain, drain_time(group.drain_seconds), cleanup)
+
+
+def _open_engine(name: str, group: type[GroupProcess]) -> Engine:
+    """Return the engine of a group; it may block."""
+    from catimage.pool.loading import load_pool
+    from catimage.serving.generator.engine import Engine
+
+    workspace = _workspace()
+    pool = load_pool(load_params(workspace.params).pool, workspace.pools)
+    return Engine(pool, group.device, group.generators)
+
+
+def _workspace() -> Workspace:
+    return Workspace(load_environment().workspace.expanduser().absolute())
+
+
+async def open_backend(groups: Sequence[str]) -> Backend:
+    """Open the core, the state and the telemetry of a router process.
+
+    Args:
+        groups: names of the generator services.
+
+    Raises:
+        InputError: a setting is invalid, or the address of a group is unknown.
+        ServingError: the database of the state cannot be used.
+    """
+    from catimage.serving.generator.client import RemoteGroup
+
+    clients = {
+        name: RemoteGroup(name, url, _trace_headers) for name, url in group_urls(groups).items()
+    }
+    return await run_in_threadpool(_open, clients)
+
+
+def _open(clients: Mapping[str, Group]) -> Backend:
+    from catimage.serving.api.backend import Backend
+    from catimage.serving.core import Core
+    from catimage.serving.limits import RateLimits
+    from catimage.serving.state.store import State
+    from catimage.serving.telemetry.facade import Telemetry
+
+    environment, workspace = load_environment(), _workspace()
+    params = load_params(workspace.params)
+    settings, name = load_settings(params.serving), params.package.name
+    state = State.open(environment.state(name), refresh_seconds=settings.refresh_seconds)
+    secret = environment.secret.encode() or state.secret()
+    replica = f"{socket.gethostname()}-{os.getpid()}"
+    telemetry = Telemetry.open(settings, environment.decision_log(name), replica, secret)
+    limiter = RateLimits(
+        settings.rate, environment.redis_url or None, telemetry.rate_limiter_outage
+    )
+    core = Core(workspace, settings, clients, state, telemetry)
+    return Backend(core, state, telemetry, settings, secret, limiter)
+
+
+def _trace_headers() -> dict[str, str]:
+    """Return the headers of the current trace."""
+    from catimage.serving.telemetry.tracing import tracing
+
+    headers: dict[str, str] = {}
+    if tracing().provider is not None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        TraceContextTextMapPropagator().inject(headers)
+    return headers
+
+
+def _remove_sockets(groups: Sequence[str]) -> None:
+    """Remove the sockets of the groups, which a killed supervisor has left."""
+    for url in group_urls(groups).values():
+        if url.startswith("unix://"):
+            shutil.rmtree(Path(url.removeprefix("unix://")).parent, ignore_errors=True)

@@ -1,0 +1,129 @@
+"""The process of a service: ends after accepted requests, and with the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
+from typing import Any
+
+Message = MutableMapping[str, Any]
+AsgiApp = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+CHECK_SECONDS = 0.5
+"""Interval at which the process looks for its parent process."""
+CLOSE_SECONDS = 1
+"""Time after the end of the last accepted request after which open connections are closed."""
+EXIT_SECONDS = 3.0
+"""Time after ``drain_seconds`` after which the process ends in any case."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class GracefulApp:
+    """An ASGI application whose process completes accepted requests after SIGTERM or SIGINT.
+
+    uvicorn stops accepting connections as soon as it receives the signal, so that new requests
+    would wait for the end of the supervisor, which keeps the socket open. This class first calls
+    ``drain``, after which the application refuses new requests, waits for accepted requests, and
+    then passes the signal on to uvicorn. A second signal ends the process.
+
+    The process also ends if its parent process, the supervisor, has ended.
+
+    Args:
+        app: the application.
+        drain: makes the application refuse new requests.
+        seconds: seconds that accepted requests have to finish.
+        cleanup: removes files that the supervisor has left if it has ended before this process.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        drain: Callable[[], object],
+        seconds: float,
+        cleanup: Callable[[], None],
+    ) -> None:
+        self._app, self._drain, self._seconds, self._cleanup = app, drain, seconds, cleanup
+        self._running: set[int] = set()
+        self._numbers, self._orphaned = 0, False
+        self._draining: asyncio.Task[None] | None = None
+        self._handlers: dict[int, Any] = {}
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Pass a request on to the application, and count it until it has ended."""
+        if scope["type"] == "lifespan":
+            self._install()
+            await self._app(scope, receive, send)
+            return
+        self._numbers += 1
+        number = self._numbers
+        self._running.add(number)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._running.discard(number)
+
+    def _install(self) -> None:
+        """Replace the signal handlers of uvicorn, and watch the parent process."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # a server in a thread, which handles no signals
+        loop = asyncio.get_running_loop()
+
+        def on_signal(number: int, _: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._start_draining, number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.getsignal(number)
+            signal.signal(number, on_signal)
+            if server := getattr(self._handlers[number], "__self__", None):
+                server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # uvicorn.Server
+        watch = threading.Thread(target=self._watch_parent, args=(os.getppid(),), daemon=True)
+        watch.start()
+
+    def _start_draining(self, number: int) -> None:
+        if self._draining is not None:
+            _LOG.warning("second signal: the process ends at once")
+            os._exit(128 + number)
+        exit_timer = threading.Timer(self._seconds + EXIT_SECONDS, _exit_now)
+        exit_timer.daemon = True
+        exit_timer.start()
+        self._draining = asyncio.create_task(self._finish(number))
+
+    async def _finish(self, number: int) -> None:
+        """Wait for the requests that were accepted before the signal, and let uvicorn exit."""
+        accepted, end = set(self._running), time.monotonic() + self._seconds
+        _LOG.info("shutting down after %d accepted requests", len(accepted))
+        self._drain()
+        while accepted & self._running and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        if left := accepted & self._running:
+            _LOG.warning("%d requests did not end within %.0f s", len(left), self._seconds)
+        if self._orphaned:
+            self._cleanup()
+        self._handlers[number](number, None)
+
+    def _watch_parent(self, parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(CHECK_SECONDS)
+        _LOG.warning("the supervisor has ended; this process ends, too")
+        self._orphaned = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit_now() -> None:
+    _LOG.error("the process did not end in time and is stopped")
+    os._exit(1)

@@ -1,0 +1,100 @@
+"""The supervisor of ``bentoml serve``: restarts processes at once, and stops them in order.
+
+BentoML starts all services of a Bento under a supervisor of the package circus. By default, it
+notices after up to 10 seconds that a process has ended, restarts none in a container, and stops all
+processes at the same time after it has removed the sockets between them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from importlib import import_module
+from typing import Any
+
+CHECK_SECONDS = 0.5
+"""Interval at which the supervisor looks for processes that have ended."""
+KILL_SECONDS = 10.0
+"""Time after ``drain_seconds`` after which a process that has not ended is killed."""
+NAME = "Supervisor"
+"""Name of the class."""
+ROUTER_WATCHER = "service"
+"""BentoML's name of the watcher of the main service."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def install(drain_seconds: float) -> None:
+    """Replace the class of the supervisor that BentoML starts next in this process.
+
+    Args:
+        drain_seconds: seconds that accepted requests have to finish; the environment variable
+            ``CATIMAGE_SERVING__DRAIN_SECONDS`` replaces it.
+    """
+    circus: Any = import_module("bentoml._internal.utils.circus")
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # of the processes that the supervisor starts
+    if circus.Arbiter.__name__ != NAME:
+        timeout = drain_time(drain_seconds) + KILL_SECONDS
+        circus.Arbiter = _supervisor_class(circus.Arbiter, timeout)
+
+
+def drain_time(drain_seconds: float) -> float:
+    """Return ``CATIMAGE_SERVING__DRAIN_SECONDS``, or ``drain_seconds`` if it is not set."""
+    return float(os.environ.get("CATIMAGE_SERVING__DRAIN_SECONDS") or drain_seconds)
+
+
+def _supervisor_class(base: type[Any], timeout: float) -> type[Any]:
+    """Return a subclass of BentoML's supervisor.
+
+    Args:
+        base: BentoML's supervisor.
+        timeout: seconds after which a process that has not ended is killed.
+    """
+    from circus.exc import ConflictError
+    from tornado import gen
+
+    class Supervisor(base):  # type: ignore[misc]
+        stop_requested = False
+
+        def __init__(self, watchers: list[Any], **options: Any) -> None:
+            super().__init__(watchers, **options | {"check_delay": CHECK_SECONDS})
+            metrics = tempfile.mkdtemp(prefix="catimage-metrics-")  # not shared with other services
+            self.exit_stack.callback(shutil.rmtree, metrics, ignore_errors=True)
+            for watcher in watchers:
+                watcher.respawn, watcher.graceful_timeout = True, timeout
+                watcher.env["PROMETHEUS_MULTIPROC_DIR"] = metrics
+
+        def manage_watchers(self) -> Any:
+            if self.stop_requested or self._exclusive_running_command is not None:
+                return gen.sleep(0)
+            return super().manage_watchers()
+
+        def stop(self) -> Any:
+            if self.stop_requested:
+                return self.kill_all()
+            self.stop_requested = True
+            return self.stop_in_order()
+
+        @gen.coroutine
+        def stop_in_order(self) -> Any:
+            """Stop the router, which completes accepted requests, and then the generators."""
+            yield [w._stop() for w in self.iter_watchers() if w.name == ROUTER_WATCHER]
+            while True:
+                try:
+                    yield base.stop(self)
+                    return
+                except ConflictError:  # a command of the supervisor runs
+                    yield gen.sleep(CHECK_SECONDS)
+
+        def kill_all(self) -> Any:
+            """Kill all processes; for the second signal."""
+            _LOG.warning("second signal: the processes are killed")
+            for watcher in self.iter_watchers():
+                for process in list(watcher.processes.values()):
+                    watcher.send_signal_process(process, signal.SIGKILL, recursive=True)
+            return gen.sleep(0)
+
+    return Supervisor
