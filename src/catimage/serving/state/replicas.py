@@ -22,12 +22,22 @@ class Replica:
         version: version of the router that it serves.
         digest: digest of that router's folder.
         seen: time of its last report, in seconds since the epoch.
+        challenger: version of the challenger; empty without one.
+        challenger_digest: digest of the challenger's folder.
+        shadow: whether the challenger only decides, while the champion serves.
+        share: share of the requests that the challenger serves.
+        problem: why a published router cannot be loaded; empty if all are.
     """
 
     replica_id: str
     version: str
     digest: str
     seen: float
+    challenger: str = ""
+    challenger_digest: str = ""
+    shadow: bool = False
+    share: float = 0.0
+    problem: str = ""
 
 
 class Replicas:
@@ -36,13 +46,26 @@ class Replicas:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database, self._clock = database, clock
 
-    def report(self, replica_id: str, version: str, digest: str) -> None:
-        """Report the router that a replica serves.
+    def report(
+        self,
+        replica_id: str,
+        version: str,
+        digest: str,
+        *,
+        challenger: str = "",
+        challenger_digest: str = "",
+        shadow: bool = False,
+        share: float = 0.0,
+        problem: str = "",
+    ) -> None:
+        """Report the routers that a replica serves; the arguments are those of :class:`Replica`.
 
         Raises:
             ServingError: the database cannot be used (503).
         """
-        row = {"version": version, "digest": digest, "seen": self._clock()}
+        row = {"version": version, "digest": digest, "seen": self._clock(), "problem": problem}
+        row |= {"challenger": challenger, "challenger_digest": challenger_digest}
+        row |= {"shadow": shadow, "share": share}
         with self._database.write() as connection:
             if not insert_if_absent(connection, replicas, replica_id=replica_id, **row):
                 connection.execute(update(replicas).filter_by(replica_id=replica_id).values(**row))

@@ -128,6 +128,11 @@ replicas = Table(
     Column("replica_id", String(128), primary_key=True),
     Column("version", String(64), nullable=False),
     Column("digest", String(64), nullable=False),
+    Column("challenger", String(64), nullable=False),
+    Column("challenger_digest", String(64), nullable=False),
+    Column("shadow", Boolean, nullable=False),
+    Column("share", Double, nullable=False),
+    Column("problem", Text, nullable=False),
     Column("seen", Double, nullable=False),
 )
-"""The running replicas, with the router that each one serves."""
+"""The running replicas, with the routers that each one serves."""
