@@ -8,10 +8,12 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from benchmarks.serving.options import Options
+from benchmarks.serving.services import packaged
 
 NAMES = ("overhead", "route", "compare", "memory", "lifecycle", "burst", "replay")
 """The benchmarks that start services; others, such as ``engine``, run if they are named."""
@@ -24,19 +26,33 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--seconds", type=float, help="duration of the traffic replay")
     parser.add_argument("--out", type=Path, default=Options.out, help="folder of tables and plots")
+    parser.add_argument("--packaged", type=Path, help="a workspace that is packaged already")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     options = Options(
-        arguments.workspace.resolve(), arguments.short, arguments.seconds, arguments.out.resolve()
+        arguments.workspace.resolve(),
+        arguments.packaged and arguments.packaged.resolve(),
+        arguments.short,
+        arguments.seconds,
+        arguments.out.resolve(),
     )
     if arguments.one:
         _print_rows(arguments.one, options)
         return
+    if not set(arguments.names) & set(NAMES):
+        _run_all(arguments.names, options)
+        return
+    with packaged(options) as package:
+        _run_all(arguments.names, replace(options, packaged=package.folder))
+
+
+def _run_all(names: list[str], options: Options) -> None:
+    """Run each benchmark in its own process."""
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print("| measurement | CATImage | alternative | ratio | target |", flush=True)
     print("|---|---|---|---|---|", flush=True)
     command = [sys.executable, "-m", "benchmarks.serving", *_flags(options)]
-    failed = [n for n in arguments.names if subprocess.run([*command, "--one", n]).returncode]
+    failed = [n for n in names if subprocess.run([*command, "--one", n]).returncode]
     if failed:
         sys.exit(f"benchmarks: {', '.join(failed)} failed. See the errors above.")
 
@@ -44,6 +60,7 @@ def main() -> None:
 def _flags(options: Options) -> list[str]:
     flags = ["--workspace", str(options.workspace), "--out", str(options.out)]
     flags += ["--short"] if options.short else []
+    flags += ["--packaged", str(options.packaged)] if options.packaged else []
     return flags if options.seconds is None else [*flags, "--seconds", str(options.seconds)]
 
 

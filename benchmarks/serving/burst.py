@@ -48,7 +48,7 @@ def _burst(url: str) -> Load:
 def rows(options: Options) -> list[Row]:
     """Return the rows of both loads."""
     seconds = 8.0 if options.short else 60.0
-    with packaged(options.workspace) as package, package.serve() as target:
+    with packaged(options) as package, package.serve() as target:
         url = target.server.url
         asyncio.run(closed_loop(url, mixed_calls(seed=1), 4, 3.0))
         before = asyncio.run(closed_loop(url, mixed_calls(), 16, seconds / 2))

@@ -45,7 +45,7 @@ def rows(options: Options) -> list[Row]:
     seconds = 5.0 if options.short else 20.0
     with ExitStack() as stack:
         targets = [stack.enter_context(baseline(name)) for name in BASELINES]
-        package = stack.enter_context(packaged(options.workspace))
+        package = stack.enter_context(packaged(options))
         targets.append(stack.enter_context(package.serve()))
         images = {target.name: first_images(target) for target in targets}
         loads: dict[str, list[Load]] = {target.name: [] for target in targets}

@@ -102,7 +102,7 @@ def rows(options: Options) -> list[Row]:
     """Return the rows of the start, the kill and the end."""
     with baseline("bentoml_plain") as plain:
         other = time.perf_counter() - plain.server.started
-    with packaged(options.workspace) as package:
+    with packaged(options) as package:
         live, ready = sorted([_start(package) for _ in range(1 if options.short else 3)])[0]
         with package.serve() as target:
             load, recovered = asyncio.run(_killed(target.server, 20.0 if options.short else 40.0))

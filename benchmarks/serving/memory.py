@@ -31,7 +31,7 @@ def rows(options: Options) -> list[Row]:
     """Return a row per baseline."""
     seconds = 5.0 if options.short else 20.0
     with ExitStack() as stack:
-        package = stack.enter_context(packaged(options.workspace))
+        package = stack.enter_context(packaged(options))
         ours = _used(stack.enter_context(package.serve()), True, seconds)
         stack.pop_all().close()
         table = []

@@ -71,7 +71,7 @@ def rows(options: Options) -> list[Row]:
     """Return the rows of the median and of the 99th percentile."""
     count = 40 if options.short else 200
     prompts = captions((RUNS + 1) * count, seed=11)
-    with packaged(options.workspace) as package, package.serve() as target:
+    with packaged(options) as package, package.serve() as target:
         direct = Direct(package.folder)
         for name in direct.specs:  # loads the generators
             direct.generators.get(direct.specs[name].generator)

@@ -73,7 +73,7 @@ class ServerProcess:
                         return time.perf_counter() - self.started
                 except httpx.TransportError:
                     pass  # not listening yet
-                time.sleep(0.02)
+                time.sleep(0.1)
         raise RuntimeError(f"{self.url}{path}: no answer.\n{self.log.read_text()[-4000:]}")
 
     def family(self) -> list[psutil.Process]:

@@ -92,7 +92,7 @@ def _replay(package: Package, calls: list[Call], times: np.ndarray, target: floa
 def rows(options: Options) -> list[Row]:
     """Replay the trace with both; write ``replay.csv`` and ``replay.png``; return the rows."""
     seconds = options.seconds or (60.0 if options.short else None)
-    with packaged(options.workspace) as package:
+    with packaged(options) as package:
         alone = measure_alone(package, 8.0 if options.short else 30.0)
         times = arrivals(OVERLOAD * alone.capacity, seconds)
         target = LATENCY * alone.median

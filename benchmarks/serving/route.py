@@ -58,7 +58,7 @@ def rows(options: Options) -> list[Row]:
     """Return a row per number of prompts in a request."""
     seconds = 3.0 if options.short else 10.0
     prompts = _new_prompts()
-    with packaged(options.workspace) as package, package.serve() as target:
+    with packaged(options) as package, package.serve() as target:
         measure(target.server.url, prompts, TOGETHER, 1.0)
         loads = {n: measure(target.server.url, prompts, n, seconds) for n in CLIENTS}
         alternative = _in_process(package.folder, min(seconds, 5.0))

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from benchmarks.serving.load import Call
+from benchmarks.serving.options import Options
 from benchmarks.serving.processes import ServerProcess, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -95,19 +96,22 @@ def baseline(name: str) -> Iterator[Target]:
 
 
 class Package:
-    """A workspace that has been packaged with the present code, in a temporary folder.
+    """A workspace that has been packaged with the present code.
 
     Attributes:
         folder: the workspace.
     """
 
-    def __init__(self, workspace: Path, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def build(cls, workspace: Path, folder: Path) -> Self:
         """Copy what serving needs from ``workspace`` to ``folder``, and run the stage package."""
         from catimage.params import load_params
         from catimage.stages import package
         from catimage.workspace import Workspace
 
-        self.folder = folder
         for name in ("models", "pools", "data", "reports"):
             if (workspace / name).is_dir():
                 ignored = shutil.ignore_patterns("images", "embeddings")
@@ -115,6 +119,7 @@ class Package:
         shutil.copy(workspace / "params.yaml", folder)
         os.environ["BENTOML_HOME"] = str(folder / "bentoml")
         package.run(Workspace(folder), load_params(folder / "params.yaml"))
+        return cls(folder)
 
     @contextmanager
     def serve(self, wait: bool = True, **settings: Any) -> Iterator[Target]:
@@ -144,10 +149,13 @@ class Package:
 
 
 @contextmanager
-def packaged(workspace: Path) -> Iterator[Package]:
-    """Package a workspace in a temporary folder."""
+def packaged(options: Options) -> Iterator[Package]:
+    """Package the workspace of the options in a temporary folder, unless it is packaged already."""
+    if options.packaged is not None:
+        yield Package(options.packaged)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        yield Package(workspace, Path(folder))
+        yield Package.build(options.workspace, Path(folder))
 
 
 def serving_variables(settings: Mapping[str, Any]) -> dict[str, str]:
