@@ -1,0 +1,1 @@
+"""Changes of the router without a restart: publication, and the replicas that follow it."""
