@@ -38,7 +38,7 @@ def router_application(groups: Sequence[str], drain_seconds: float) -> AsgiApp:
 
     configure("router")
     app = create_app(partial(open_backend, groups))
-    cleanup = partial(_remove_sockets, groups)
+    cleanup = partial(remove_sockets, groups)
     return GracefulApp(app, app.state.runtime.drain, drain_time(drain_seconds), cleanup)
 
 
@@ -54,7 +54,7 @@ def group_application(name: str, group: type[GroupProcess]) -> AsgiApp:
 
     configure(name)
     app = generator_app(name, partial(_open_engine, name, group))
-    cleanup = partial(_remove_sockets, [name])
+    cleanup = partial(remove_sockets, [name])
     return GracefulApp(app, app.state.drain, drain_time(group.drain_seconds), cleanup)
 
 
@@ -123,7 +123,7 @@ def _trace_headers() -> dict[str, str]:
     return headers
 
 
-def _remove_sockets(groups: Sequence[str]) -> None:
+def remove_sockets(groups: Sequence[str]) -> None:
     """Remove the sockets of the groups, which a killed supervisor has left."""
     for url in group_urls(groups).values():
         if url.startswith("unix://"):
