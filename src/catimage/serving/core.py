@@ -10,13 +10,13 @@ import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
-from catimage.errors import InputError
 from catimage.params.serving import ServingParams
+from catimage.serving.decisions.versions import Versions
 from catimage.serving.dispatch.admission import Admission
 from catimage.serving.dispatch.dispatcher import Dispatcher
 from catimage.serving.dispatch.documents import fleet_document, model_documents
 from catimage.serving.dispatch.fleet import Fleet
-from catimage.serving.dispatch.loading import load_router
+from catimage.serving.dispatch.holder import RouterHolder
 from catimage.serving.dispatch.routing import LiveRouter
 from catimage.serving.dispatch.runner import RequestRunner, Services
 from catimage.serving.generator.client import Group
@@ -65,7 +65,6 @@ class Core:
         telemetry: Telemetry | None = None,
         replica: str = "",
     ) -> None:
-        self._workspace, self._settings, self._state = workspace, settings, state
         self.telemetry = telemetry or Telemetry()
         self.fleet = Fleet(groups)
         self._admission = Admission(self.fleet, settings.max_queue_seconds)
@@ -74,10 +73,8 @@ class Core:
             self._decide, self._record, state.spending, self.telemetry, settings.timeout
         )
         self._runner = RequestRunner(services, self._admission, dispatcher)
-        self._live: LiveRouter | None = None
-        self._loading: asyncio.Task[None] | None = None
+        self._router = RouterHolder(workspace, settings, state, self.telemetry)
         self._stopping: asyncio.Task[None] | None = None
-        self._problem = "the router is being loaded"
         self.draining = False
         self.replica = replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.jobs = JobRunner(state.jobs, self.replica, self._wait_of_jobs)
@@ -86,19 +83,15 @@ class Core:
         """Start to load the router and to poll the groups; returns at once."""
         await self.fleet.start()
         await self.jobs.start()
-        self._loading = asyncio.create_task(self._load())
+        self._router.start()
 
     async def close(self) -> None:
         """Cancel all requests, and close the clients of the groups."""
         self.draining = True
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
         await self.jobs.close()
         await self._runner.cancel()
         await self.fleet.close()
-        if self._live is not None:
-            await self._live.close()
+        await self._router.close()
 
     def drain(self) -> None:
         """Refuse new requests; accepted requests continue, and jobs return to the queue."""
@@ -115,24 +108,24 @@ class Core:
     @property
     def ready(self) -> bool:
         """Whether requests for images can be answered."""
-        return not self.draining and self._live is not None and self.fleet.ready
+        return not self.draining and self._router.live is not None and self.fleet.ready
 
     @property
     def wait(self) -> float:
         """Estimated seconds until a request that arrives now starts; 0 if no group is ready."""
-        names = self._live.facts.costs if self._live else ()
+        live = self._router.live
+        names = live.facts.costs if live else ()
         return self._admission.estimate(names) or 0.0
 
     def status(self) -> JsonObject:
         """Return the state of the router and of the generator groups."""
-        live = self._live
-        reason = self._problem if live is None else live.loaded.problem
+        live = self._router.live
         return {
             "draining": self.draining,
             "router": {
                 "ready": live is not None,
                 "version": live.loaded.version if live else None,
-                "problem": reason or None,
+                "problem": self._router.problem or None,
             },
             "groups": fleet_document(self.fleet),
             "requests": self._runner.running,
@@ -170,7 +163,7 @@ class Core:
         Raises:
             ServingError: the router is not ready (503).
         """
-        return model_documents(self._router().loaded, self.fleet)
+        return model_documents(self._router.require().loaded, self.fleet)
 
     def router_document(self) -> JsonObject:
         """Return the version, the origin, the budgets and the curve of the router.
@@ -178,23 +171,43 @@ class Core:
         Raises:
             ServingError: the router is not ready (503).
         """
-        live = self._router()
+        live = self._router.require()
         return live.document() | {"candidates": model_documents(live.loaded, self.fleet)}
 
     @property
     def labels(self) -> JsonObject:
-        """``cost_unit``, ``metric`` and ``estimator`` of the router, for answers.
+        """``cost_unit``, ``metric``, ``estimator`` and ``candidates``, for answers.
 
         Raises:
             ServingError: the router is not ready (503).
         """
-        loaded = self._router().loaded
+        loaded = self._router.require().loaded
         router = loaded.champion.router if loaded.champion else None
         return {
             "cost_unit": loaded.facts.cost_unit,
+            "candidates": list(loaded.facts.costs),
             "metric": router.metric if router else None,
             "estimator": router.estimator_name if router else None,
         }
+
+    @property
+    def versions(self) -> Versions:
+        """The versions of the router in use; without a champion before one is loaded."""
+        return self._router.live.loaded.versions if self._router.live else Versions()
+
+    async def use(self, versions: Versions, digest: str) -> None:
+        """Decide the requests that arrive from now on with other versions of the router.
+
+        Args:
+            versions: the versions, with a champion, all of them warmed up.
+            digest: digest of the folder of the champion.
+
+        Raises:
+            InputError: the pool lacks a candidate of the champion, or a budget of the settings is
+                invalid for one of the versions; the versions in use stay.
+            ServingError: the first router is still being loaded (503).
+        """
+        await self._router.use(versions, digest)
 
     def _accepting(self) -> LiveRouter:
         """Return the router for a new request; raise ServingError during a shutdown (503)."""
@@ -202,34 +215,14 @@ class Core:
             raise ServingError(
                 "service: shutting down. Try again later.", 503, "draining", retry_after=5.0
             )
-        return self._router()
-
-    def _router(self) -> LiveRouter:
-        """Return the router; raise ServingError while it is being loaded (503)."""
-        if self._live is None:
-            message = f"service: not ready ({self._problem}). Try again later."
-            raise ServingError(message, 503, "starting", retry_after=2.0)
-        return self._live
+        return self._router.require()
 
     def _wait_of_jobs(self) -> float | None:
         return self.wait if self.ready else None
 
     async def _decide(self, request: ImageRequest) -> Routed:
         """Decide a request that was accepted, also during a shutdown."""
-        return (await self._router().decide([request], self.fleet, self.wait))[0]
+        return (await self._router.require().decide([request], self.fleet, self.wait))[0]
 
     def _record(self, routed: Routed, cost: float, images: int) -> None:
-        if self._live is not None:
-            self._live.record(routed, cost, images)
-
-    async def _load(self) -> None:
-        try:
-            loaded = await asyncio.to_thread(load_router, self._workspace, self._settings)
-        except Exception as error:  # reported by status(), and logged
-            self._problem = str(error) if isinstance(error, InputError) else type(error).__name__
-            _LOG.exception("the router and its fallback cannot be loaded")
-            return
-        live = LiveRouter(loaded, self._settings, self._state)
-        await live.start()
-        self._live = live
-        self.telemetry.router(loaded.version, loaded.facts.cost_unit)
+        self._router.require().record(routed, cost, images)

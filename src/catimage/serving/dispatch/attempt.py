@@ -78,7 +78,7 @@ async def run_task(
         QueueFull: the group accepts no more tasks.
     """
     seconds = patience(member, task.candidate)
-    watchdog = None
+    watchdog, finished = None, None
     try:
         async with asyncio.timeout(task.timeout) as scope:
             watchdog = _Watchdog(member, seconds, scope)
@@ -86,8 +86,9 @@ async def run_task(
                 async for event in events:
                     member.event()
                     if isinstance(event, FinishedTask):
-                        return event
-                    receive(event)
+                        finished = event
+                    else:
+                        receive(event)
     except TimeoutError as error:
         if watchdog is None or not watchdog.expired:
             raise
@@ -98,4 +99,6 @@ async def run_task(
     finally:
         if watchdog is not None:
             watchdog.close()
+    if finished is not None:
+        return finished
     raise GroupUnavailable(f"group {member.name!r}: its response has ended early. Try again later.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from catimage.serving.dispatch.breakers import CircuitBreakers
 from catimage.serving.dispatch.members import Member
@@ -105,7 +105,9 @@ class Fleet:
     def _reason(self, candidate: str) -> str | None:
         if self.best(candidate) is not None:
             return None
-        owners = [m for m in self.members.values() if m.load(candidate) is not None]
+        members = self.members.values()
+        unknown = [m for m in members if m.status is None]
+        owners = [m for m in members if m.load(candidate) is not None] or unknown
         problems = [m.problem for m in owners if m.problem]
         if owners and not problems:
             return "it failed repeatedly"
@@ -162,4 +164,7 @@ class Fleet:
             await self.poll(member)
             busy = member.running or member.wait
             interval = BUSY_SECONDS if busy else IDLE_SECONDS
-            await asyncio.sleep(interval if member.ready else DOWN_SECONDS)
+            seconds = interval if member.ready else DOWN_SECONDS
+            with suppress(TimeoutError):
+                await asyncio.wait_for(member.failed.wait(), seconds)
+            member.failed.clear()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from catimage.common.files import read_json
@@ -15,7 +16,7 @@ from catimage.params.serving import ServingParams
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Pool
 from catimage.router import Router
-from catimage.serving.decisions.versions import FALLBACK_VERSION, RouterVersion
+from catimage.serving.decisions.versions import FALLBACK_VERSION, RouterVersion, Versions
 from catimage.serving.dispatch.facts import (
     PoolFacts,
     costs_without_router,
@@ -31,13 +32,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedRouter:
-    """The router that a service starts with.
+    """The routers in use, and the candidates.
 
     Attributes:
         pool: the pool of the workspace.
-        facts: the candidates of the router.
-        champion: the router; None if it cannot be loaded.
-        digest: digest of the folder ``models/router``; empty without a router.
+        facts: the candidates of the champion.
+        versions: the routers; without a champion if none can be loaded.
+        digest: digest of the folder of the champion; empty without one.
         created: time at which the router was written, in seconds since the epoch.
         problem: why there is no router; empty if there is one.
         lineage: what the router was made from: the contents of ``bento.json``, if there is one.
@@ -45,11 +46,16 @@ class LoadedRouter:
 
     pool: Pool
     facts: PoolFacts
-    champion: RouterVersion | None
+    versions: Versions
     digest: str
     created: int
     problem: str
     lineage: Mapping[str, Any]
+
+    @property
+    def champion(self) -> RouterVersion | None:
+        """The router that decides; None if none can be loaded."""
+        return self.versions.champion
 
     @property
     def version(self) -> str:
@@ -82,8 +88,35 @@ def load_router(workspace: Workspace, settings: ServingParams) -> LoadedRouter:
         _LOG.error("no router, the service uses its fallback candidate: %s", problem, exc_info=True)
         costs, unit = costs_without_router(workspace, pool)
         facts = pool_facts(pool, costs, unit, settings)
-    return LoadedRouter(
-        pool, facts, champion, digest, _created(workspace), problem, _lineage(workspace)
+    versions, created = Versions(champion), _created(workspace)
+    return LoadedRouter(pool, facts, versions, digest, created, problem, _lineage(workspace))
+
+
+def with_versions(
+    loaded: LoadedRouter, versions: Versions, digest: str, settings: ServingParams
+) -> LoadedRouter:
+    """Return what is loaded with other routers, which must be warmed up.
+
+    Args:
+        loaded: what is loaded.
+        versions: the routers, with a champion.
+        digest: digest of the folder of the champion.
+        settings: the section ``serving`` of the parameters.
+
+    Raises:
+        InputError: there is no champion, or the pool lacks one of its candidates.
+    """
+    if versions.champion is None:
+        raise InputError("champion: missing. Publish a router first.")
+    router = versions.champion.router
+    facts = pool_facts(loaded.pool, router_costs(router), router.cost_unit, settings)
+    return replace(
+        loaded,
+        versions=versions,
+        digest=digest,
+        facts=facts,
+        problem="",
+        created=int(time.time()),
     )
 
 

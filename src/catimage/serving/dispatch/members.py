@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class Member:
         free_at: estimated time at which the device has finished all work that was sent to it.
         running: number of tasks of this router in the group.
         last_event: time of the last event of any task of this router, or of its start.
+        failed: set when a task finds the group down, so that it is polled at once.
     """
 
     def __init__(self, group: Group, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,6 +56,7 @@ class Member:
         self.problem = "starting"
         self.free_at = self.last_event = clock()
         self.running = 0
+        self.failed = asyncio.Event()
         self._clock = clock
         self._sent: deque[tuple[float, float]] = deque()
         self._missed = 0
@@ -131,10 +134,14 @@ class Member:
         """Note that a status did not arrive; the group is down after more than ``tolerated``."""
         self._missed += 1
         if self._missed > tolerated or not self.ready:
-            self.fail(reason)
+            self._down(reason)
 
     def fail(self, reason: str) -> None:
         """Note that the group is down, until the next status says otherwise."""
+        self._down(reason)
+        self.failed.set()
+
+    def _down(self, reason: str) -> None:
         self.problem = reason or "unavailable"
         self.free_at = self._clock()
         self._sent.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -17,7 +18,6 @@ from catimage.serving.decisions.pressure import (
     highest_pressure,
     latency_target,
 )
-from catimage.serving.decisions.versions import Versions
 from catimage.serving.dispatch.documents import router_summary
 from catimage.serving.dispatch.facts import PoolFacts
 from catimage.serving.dispatch.fleet import Fleet
@@ -44,14 +44,15 @@ class LiveRouter:
             Catalogue(loaded.facts.costs, loaded.facts.fallback),
             self.budgets,
             settings.explore,
-            Versions(loaded.champion),
+            loaded.versions,
         )
         self._loads: dict[str, CandidateLoad] = {}
         self._pressure: PressureController | None = None
+        self._deciding = 0
 
     async def start(self) -> None:
         """Read the budgets from the shared state, and start to share them."""
-        for warning in await run_in_threadpool(self.budgets.use, self._decisions.versions):
+        for warning in await run_in_threadpool(self.budgets.use, self.loaded.versions):
             _LOG.warning("%s", warning)
         await self.budgets.start()
 
@@ -73,8 +74,12 @@ class LiveRouter:
         Raises:
             ServingError: a request is invalid, or no candidate can answer it.
         """
-        conditions = self._conditions(fleet, wait, await self._remaining(requests))
-        return await self._decisions.decide(requests, conditions)
+        self._deciding += 1
+        try:
+            conditions = self._conditions(fleet, wait, await self._remaining(requests))
+            return await self._decisions.decide(requests, conditions)
+        finally:
+            self._deciding -= 1
 
     def record(self, routed: Routed, cost: float, images: int) -> None:
         """Count a cost, or a correction of it with 0 images, against the budget of a request."""
@@ -89,7 +94,9 @@ class LiveRouter:
         }
 
     async def close(self) -> None:
-        """Write the budgets to the shared state, and stop the thread of the decisions."""
+        """Finish the decisions, and write the budgets to the shared state."""
+        while self._deciding:
+            await asyncio.sleep(0.005)
         await self.budgets.close()
         await run_in_threadpool(self._decisions.close)
 

@@ -123,7 +123,9 @@ class RequestRunner:
         Raises:
             ServingError: the request is refused or failed.
         """
-        names = [request.model] if request.model else list(facts.costs)
+        names = list(facts.costs)
+        if request.model is not None and request.model in names:
+            names = [request.model]
         try:
             self._admission.check(names)
         except ServingError as error:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from catimage.serving.dispatch.admission import Admission
+from catimage.serving.dispatch.fleet import Fleet
+from catimage.serving.messages import CandidateLoad, ServingError
+from tests.serving.groups import ScriptedGroup
+
+SLOW = CandidateLoad(seconds=2.0, batch_seconds=1.0, batch_size=4)
+
+
+def fleet_of(*groups: ScriptedGroup) -> Fleet:
+    """Return a fleet that has polled each group once."""
+    fleet = Fleet({group.name: group for group in groups})
+
+    async def poll() -> None:
+        for member in fleet.members.values():
+            await fleet.poll(member)
+
+    asyncio.run(poll())
+    return fleet
+
+
+def test_requests_are_refused_when_the_estimated_wait_is_too_long() -> None:
+    admission = Admission(fleet_of(ScriptedGroup("g", "a", load=SLOW)), limit=3.0)
+    with admission.accepted(3):
+        assert admission.check(["a"]) == pytest.approx(3.0)
+        with admission.accepted(2), pytest.raises(ServingError) as refused:
+            admission.check(["a"])
+    assert (refused.value.status, refused.value.code) == (429, "overloaded")
+    assert refused.value.retry_after == pytest.approx(2.0)
+    assert admission.check(["a"]) == pytest.approx(0.0)
+
+
+def test_a_candidate_with_a_long_queue_is_tried_last() -> None:
+    busy = ScriptedGroup("busy", "a", load=SLOW)
+    busy.queue_seconds = 9.0
+    admission = Admission(fleet_of(busy, ScriptedGroup("free", "b", load=SLOW)), limit=3.0)
+    assert admission.order(("a", "b")) == ("b", "a")
+    with pytest.raises(ServingError, match="overloaded"):
+        admission.order(("a",))
+
+
+def test_no_group_is_not_an_overload() -> None:
+    group = ScriptedGroup("g", "a")
+    group.up = False
+    admission = Admission(fleet_of(group), limit=3.0)
+    for refuse in (admission.check, admission.order):
+        with pytest.raises(ServingError, match="down") as refused:
+            refuse(["a"])
+        assert (refused.value.status, refused.value.code) == (503, "unavailable")
+
+
+def test_the_group_with_the_shorter_queue_makes_a_candidate_of_both() -> None:
+    first, second = ScriptedGroup("1", "a", load=SLOW), ScriptedGroup("2", "a", load=SLOW)
+    first.queue_seconds = 2.0
+    fleet = fleet_of(first, second)
+    best = fleet.best("a")
+    assert best is not None and best.name == "2"
+    assert fleet.best("a", {("2", "a")}) is fleet.members["1"]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+
+from catimage.serving.dispatch.members import Member, device_seconds
+from catimage.serving.messages import CandidateLoad, GroupStatus
+from tests.serving.groups import ScriptedGroup
+
+LOAD = CandidateLoad(seconds=1.0, batch_seconds=0.5, batch_size=4)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def status(queue_seconds: float = 0.0, **changes: object) -> GroupStatus:
+    values = {"group": "g", "ready": True, "draining": False, "candidates": {"a": LOAD}}
+    return GroupStatus(**values | changes, queue_seconds=queue_seconds)  # type: ignore[arg-type]
+
+
+def member(clock: Clock) -> Member:
+    new = Member(ScriptedGroup("g", "a"), clock)
+    new.update(status(), clock.now)
+    return new
+
+
+@pytest.mark.parametrize(
+    ("images", "idle", "seconds"),
+    [(1, True, 1.0), (4, True, 2.0), (2, True, 4 / 3), (9, True, 5.0), (4, False, 2.0)],
+)
+def test_device_time_of_a_task(images: int, idle: bool, seconds: float) -> None:
+    assert device_seconds(LOAD, images, idle) == pytest.approx(seconds)
+
+
+def test_the_wait_grows_with_each_task_and_falls_with_time() -> None:
+    clock = Clock()
+    group = member(clock)
+    group.send("a", 4)
+    assert group.wait == pytest.approx(2.0)
+    group.send("a", 2)
+    assert group.wait == pytest.approx(3.0)
+    clock.now += 2.5
+    assert group.wait == pytest.approx(0.5)
+
+
+def test_tasks_sent_during_a_poll_are_added_to_its_wait() -> None:
+    clock = Clock()
+    group = member(clock)
+    group.send("a", 4)
+    clock.now += 0.1
+    asked = clock.now
+    group.send("a", 4)
+    clock.now += 0.2
+    group.update(status(1.5), asked)
+    assert group.wait == pytest.approx(1.5 + 2.0 - 0.2)
+
+
+def test_a_remote_candidate_does_not_wait_for_the_device() -> None:
+    clock = Clock()
+    group = member(clock)
+    remote = CandidateLoad(3.0, 0.0, 1)
+    group.update(status(7.0, candidates={"a": LOAD, "b": remote}), clock.now)
+    assert group.wait_of("a") == pytest.approx(7.0)
+    assert group.wait_of("b") == 0.0
+
+
+def test_a_group_is_down_after_several_missed_polls_and_up_after_one_answer() -> None:
+    group = member(Clock())
+    group.miss("not responding")
+    group.miss("not responding")
+    assert group.ready
+    group.miss("not responding")
+    assert not group.ready and group.problem == "not responding"
+    group.update(status(), 100.0)
+    assert group.ready
+    group.update(status(error="out of memory"), 100.0)
+    assert group.problem == "out of memory"
+    group.update(status(draining=True), 100.0)
+    assert group.problem == "draining"
