@@ -21,7 +21,7 @@ print("candidate", summary["candidate"], "cost", summary["cost"], "saved", summa
 
 # The decision for two prompts, without images.
 ask /v1/route "{\"prompt\": [\"$PROMPT\", \"an empty white wall\"]}" |
-  python3 -c 'import json, sys; print("routed", *(d["candidate"] for d in json.load(sys.stdin)))'
+  python3 -c 'import json, sys; print("routed", *(d["candidate"] for d in json.load(sys.stdin)["data"]))'
 
 # A stream of server-sent events, with two partial images.
 ask /v1/images/generations "{\"prompt\": \"$PROMPT\", \"stream\": true, \"partial_images\": 2}" |

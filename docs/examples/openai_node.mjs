@@ -1,5 +1,5 @@
 // Images with OpenAI's client for Node.js: only the base URL and the key differ.
-// npm install openai@7.59.0
+// npm install openai@6.30.1
 
 import { writeFile } from "node:fs/promises";
 import OpenAI from "openai";

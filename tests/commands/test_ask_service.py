@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         BODIES.append(body)
-        content = json.dumps([self.decision(prompt) for prompt in body["prompt"]]).encode()
+        content = json.dumps({"data": [self.decision(p) for p in body["prompt"]]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

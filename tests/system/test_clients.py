@@ -17,7 +17,7 @@ from tests.system.running_service import ROOT, RunningService, create_key, serve
 pytestmark = pytest.mark.system
 
 EXAMPLES = ROOT / "docs" / "examples"
-OPENAI_NODE = "openai@7.59.0"
+OPENAI_NODE = "openai@6.30.1"
 
 
 @pytest.fixture(scope="module", params=["without keys", "with a key"])

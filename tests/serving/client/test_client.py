@@ -214,7 +214,7 @@ def test_route_returns_one_decision_or_a_list(server: Server, client: Client) ->
         "predicted_quality": 0.5,
         "lambda": 0.1,
     }
-    server.replies = [reply(decision), reply([decision, decision])]
+    server.replies = [reply(decision), reply({"data": [decision, decision]})]
     assert client.route("one", budget=2.0).candidate == "mini-1"
     assert [routed.prompt for routed in client.route(["a", "b"])] == ["a", "b"]
     assert [request[3] for request in server.requests] == [

@@ -121,7 +121,7 @@ class Client:
         document = self._http.request("POST", "/v1/route", body)
         if isinstance(prompts, str):
             return routed_prompt(document, prompts)
-        return [routed_prompt(d, p) for d, p in zip(document, prompts, strict=True)]
+        return [routed_prompt(d, p) for d, p in zip(document["data"], prompts, strict=True)]
 
     def models(self) -> list[dict[str, Any]]:
         """Return the router and the candidates, with their costs."""
