@@ -7,6 +7,8 @@ export CATIMAGE_SHARED ?= ../shared
 export GX_ANALYTICS_ENABLED = false
 export BENTOML_DO_NOT_TRACK = True
 export DO_NOT_TRACK = 1
+HOST = 127.0.0.1
+PORT = 3000
 
 .PHONY: help setup demo test test-system lint format bench serve weights clean
 
@@ -46,9 +48,8 @@ format: setup ## Format the code and apply the automatic fixes of ruff
 bench: setup ## Measure speed and memory against alternatives (benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
-serve: setup ## Serve the Bento that the stage package built, on port 3000
-	$(BIN)/bentoml serve --port 3000 \
-	  $$($(BIN)/python -c 'import json; print(json.load(open("dist/bento.json"))["tag"])')
+serve: setup ## Serve the Bento of dist/ (PORT=3000; HOST=0.0.0.0 to listen on all addresses)
+	$(BIN)/python -m catimage.serving.bento --host $(HOST) --port $(PORT)
 
 weights: setup ## Train the embedded pool and install it (minutes on a GPU, days on a CPU)
 	$(BIN)/python -m catimage_tiny

@@ -109,6 +109,7 @@ def test_a_killed_process_is_restarted_within_seconds(server: Server) -> None:
         assert time.monotonic() - started < 14  # twice on a busy machine
 
 
+@pytest.mark.system
 def test_sigterm_completes_accepted_requests_and_refuses_new_ones(folder: Path) -> None:
     with serve(folder) as server, ThreadPoolExecutor() as pool:
         # the second request needs the generator service only after the signal
@@ -127,6 +128,7 @@ def test_sigterm_completes_accepted_requests_and_refuses_new_ones(folder: Path) 
         assert leftovers(folder) == []
 
 
+@pytest.mark.system
 def test_requests_that_take_too_long_do_not_delay_the_end(folder: Path) -> None:
     with (
         serve(folder, CATIMAGE_SERVING__DRAIN_SECONDS="1") as server,
@@ -141,6 +143,7 @@ def test_requests_that_take_too_long_do_not_delay_the_end(folder: Path) -> None:
         assert slow.exception(timeout=5) is not None or slow.result().status_code >= 500
 
 
+@pytest.mark.system
 def test_the_processes_end_with_a_killed_supervisor(folder: Path) -> None:
     with serve(folder) as server:
         workers = server.workers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
@@ -53,9 +54,13 @@ def group_application(name: str, group: type[GroupProcess]) -> AsgiApp:
     from catimage.serving.telemetry.facade import configure
 
     configure(name)
-    app = generator_app(name, partial(_open_engine, name, group))
-    cleanup = partial(remove_sockets, [name])
-    return GracefulApp(app, app.state.drain, drain_time(group.drain_seconds), cleanup)
+    app = generator_app(partial(_open_engine, name, group))
+    seconds, cleanup = drain_time(group.drain_seconds), partial(remove_sockets, [name])
+
+    async def drain() -> None:
+        await app.state.engine.drain(seconds)
+
+    return GracefulApp(app, drain, seconds, cleanup)
 
 
 def _open_engine(name: str, group: type[GroupProcess]) -> Engine:
@@ -65,7 +70,7 @@ def _open_engine(name: str, group: type[GroupProcess]) -> Engine:
 
     workspace = _workspace()
     pool = load_pool(load_params(workspace.params).pool, workspace.pools)
-    return Engine(pool, group.device, group.generators)
+    return Engine(pool, group.device, group.generators, name)
 
 
 def _workspace() -> Workspace:
@@ -83,10 +88,10 @@ async def open_backend(groups: Sequence[str]) -> Backend:
         ServingError: the database of the state cannot be used.
     """
     from catimage.serving.generator.client import RemoteGroup
+    from catimage.serving.telemetry.tracing import tracing
 
-    clients = {
-        name: RemoteGroup(name, url, _trace_headers) for name, url in group_urls(groups).items()
-    }
+    urls, headers = group_urls(groups), tracing().headers
+    clients = {name: RemoteGroup(name, url, headers) for name, url in urls.items()}
     return await run_in_threadpool(_open, clients)
 
 
@@ -102,25 +107,13 @@ def _open(clients: Mapping[str, Group]) -> Backend:
     settings, name = load_settings(params.serving), params.package.name
     state = State.open(environment.state(name), refresh_seconds=settings.refresh_seconds)
     secret = environment.secret.encode() or state.secret()
-    replica = f"{socket.gethostname()}-{os.getpid()}"
+    replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     telemetry = Telemetry.open(settings, environment.decision_log(name), replica, secret)
     limiter = RateLimits(
         settings.rate, environment.redis_url or None, telemetry.rate_limiter_outage
     )
-    core = Core(workspace, settings, clients, state, telemetry)
+    core = Core(workspace, settings, clients, state, telemetry, replica)
     return Backend(core, state, telemetry, settings, secret, limiter)
-
-
-def _trace_headers() -> dict[str, str]:
-    """Return the headers of the current trace."""
-    from catimage.serving.telemetry.tracing import tracing
-
-    headers: dict[str, str] = {}
-    if tracing().provider is not None:
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        TraceContextTextMapPropagator().inject(headers)
-    return headers
 
 
 def remove_sockets(groups: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -40,7 +41,8 @@ class GracefulApp:
 
     Args:
         app: the application.
-        drain: makes the application refuse new requests.
+        drain: makes the application refuse new requests, or, if it is a coroutine function, waits
+            until there are none.
         seconds: seconds that accepted requests have to finish.
         cleanup: removes files that the supervisor has left if it has ended before this process.
     """
@@ -107,7 +109,9 @@ class GracefulApp:
         """Wait for the requests that were accepted before the signal, and let uvicorn exit."""
         accepted, end = set(self._running), time.monotonic() + self._seconds
         _LOG.info("shutting down after %d accepted requests", len(accepted))
-        self._drain()
+        draining = self._drain()
+        if inspect.isawaitable(draining):
+            await draining
         while accepted & self._running and time.monotonic() < end:
             await asyncio.sleep(0.05)
         if left := accepted & self._running:
