@@ -14,6 +14,7 @@ from catimage.data.prompts.cleaning import clean
 from catimage.data.router_files import read_router_files
 from catimage.errors import InputError
 from catimage.estimators import store
+from catimage.estimators.features.fast_transform import fast_predict
 from catimage.routing.certificate import CertifiedRules
 from catimage.routing.curve import DeferralCurve
 from catimage.routing.draws import request_draws
@@ -130,7 +131,7 @@ class Router:
         """
         for i, prompt in enumerate(prompts):
             clean(prompt, f"prompt {i + 1}")
-        return np.asarray(self.estimator.predict(np.array(prompts, object)), np.float64)
+        return np.asarray(fast_predict(self.estimator, np.array(prompts, object)), np.float64)
 
     def rule_inputs(self, prompts: Sequence[str], qualities: Floats) -> Floats:
         """Compute the input of the routing rule from the output of :meth:`predict`.
@@ -142,8 +143,10 @@ class Router:
         texts = np.array(prompts, object)
         routed = qualities
         if self.spread is not None:
-            routed = qualities - self.risk_aversion * self.spread.predict(texts)
-        floors = [np.asarray(e.predict(texts), np.float64) for e in self.floor_estimators.values()]
+            routed = qualities - self.risk_aversion * fast_predict(self.spread, texts)
+        floors = [
+            np.asarray(fast_predict(e, texts), np.float64) for e in self.floor_estimators.values()
+        ]
         return np.stack([routed, *floors])
 
     def rule_for(self, lam: float | None = None, budget: float | None = None) -> RoutingRule:

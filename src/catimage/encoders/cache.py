@@ -14,6 +14,7 @@ from threading import Lock
 import numpy as np
 
 from catimage.encoders.embeddings import Embeddings, concatenate
+from catimage.encoders.light_clip import LightClipEncoder, light_folder
 from catimage.encoders.loading import TextEncoder, load_encoder
 from catimage.params import EncoderParams
 
@@ -23,8 +24,10 @@ LAST_PROMPTS = 64
 """Largest number of prompts of a call whose embeddings are kept as a whole."""
 _PROMPT_OVERHEAD = 1000
 """Estimated size of the Python objects per cached prompt, in bytes."""
+_LIGHT: set[EncoderParams] = set()
+"""The text encoders that :func:`prefer_light_encoder` was called with."""
 _LOCK = Lock()
-"""Lock of the caches ``_cached_encoder`` and ``_stored_embeddings``."""
+"""Lock of ``_LIGHT`` and of the caches ``_cached_encoder`` and ``_stored_embeddings``."""
 
 
 class CachedEncoder:
@@ -165,6 +168,14 @@ def cached_encoder(spec: EncoderParams) -> CachedEncoder:
         return _cached_encoder(spec)
 
 
+def prefer_light_encoder(spec: EncoderParams) -> None:
+    """Load a text encoder without torch, if it is a CLIP model that allows it and it has not been
+    loaded yet (:mod:`catimage.encoders.light_clip`). A server calls this function.
+    """
+    with _LOCK:
+        _LIGHT.add(spec)
+
+
 def stored_embeddings(folder: Path) -> Embeddings:
     """Return the embeddings stored in ``folder``; they are read again only after it has changed.
 
@@ -178,7 +189,8 @@ def stored_embeddings(folder: Path) -> Embeddings:
 
 @lru_cache(maxsize=3)
 def _cached_encoder(spec: EncoderParams) -> CachedEncoder:
-    return CachedEncoder(load_encoder(spec))
+    folder = light_folder(spec) if spec in _LIGHT else None
+    return CachedEncoder(load_encoder(spec) if folder is None else LightClipEncoder(spec, folder))
 
 
 @lru_cache(maxsize=3)

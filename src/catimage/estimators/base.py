@@ -4,14 +4,19 @@ labels. A label is the quality of a candidate for a prompt, measured by a metric
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, csr_matrix, issparse
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_array, check_consistent_length, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
 from catimage.common.arrays import Floats
 from catimage.errors import InputError
@@ -64,6 +69,28 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_consistent_length(X, y)
         return X, self._validate_labels(y)
 
+    def _validate_features(self, X: Any, dtypes: Sequence[type]) -> Any:
+        """Validate and return features X (n_prompts, width) of ``predict``, dense or CSR.
+
+        Features that need no conversion, such as those of a pipeline, are checked here, because
+        scikit-learn's ``check_is_fitted`` and ``validate_data`` take 0.4 ms.
+
+        Args:
+            X: the features.
+            dtypes: the accepted types; others are converted to the first one.
+
+        Raises:
+            NotFittedError: the regressor is not fitted.
+            ValueError: the shape is inconsistent, or a value is not finite.
+        """
+        if _is_valid(X, getattr(self, "n_features_in_", None), dtypes, self._accepts_sparse) and (
+            not hasattr(self, "feature_names_in_")
+        ):
+            return X
+        check_is_fitted(self)
+        sparse = "csr" if self._accepts_sparse else False
+        return validate_data(self, X, reset=False, accept_sparse=sparse, dtype=list(dtypes))
+
     def _validate_labels(self, y: Any) -> Floats:
         """Return labels as (n_prompts, n_candidates), and set ``flat_``."""
         y = validate_labels(y)
@@ -74,6 +101,23 @@ class LabelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _restore_shape(self, predicted: Floats) -> Floats:
         """Return predictions (n_prompts, n_candidates) in the shape of the training labels."""
         return predicted[:, 0] if self.flat_ else predicted
+
+
+def _is_valid(X: Any, width: int | None, dtypes: Sequence[type], sparse: bool) -> bool:
+    """Return whether features need no conversion: the right shape and type, and finite values."""
+    if type(X) is np.ndarray:
+        values = X
+    elif sparse and type(X) in (csr_array, csr_matrix):
+        values = X.data
+    else:
+        return False
+    return (
+        X.ndim == 2
+        and X.shape[0] > 0
+        and X.shape[1] == width
+        and values.dtype.type in dtypes
+        and bool(np.isfinite(values).all())
+    )
 
 
 def validate_labels(y: Any) -> Floats:

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from catimage.common.arrays import Float32, Floats, Ints
 from catimage.errors import InputError
@@ -109,8 +108,7 @@ class CosineKNNRegressor(LabelRegressor):
         """Return the expected quality in the unit of the metric, (n_prompts, n_candidates), of
         embeddings X (n_prompts, width).
         """
-        check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=np.float32)
+        x = self._validate_features(X, (np.float32,))
         predicted = np.empty((len(x), self.labels_.shape[1]))
         for comparison in self._comparisons(x):
             queries, compared = comparison.queries, comparison.compared
@@ -124,8 +122,7 @@ class CosineKNNRegressor(LabelRegressor):
         """Return the row numbers in ``embeddings_`` of the nearest training prompts of each prompt,
         in no particular order: (n_prompts, n_neighbors). They may have missing labels.
         """
-        check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=np.float32)
+        x = self._validate_features(X, (np.float32,))
         rows = []
         for comparison in self._comparisons(x):
             compared, all_eligible = comparison.compared, np.ones(len(comparison.compared), bool)

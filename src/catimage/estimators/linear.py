@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.linear_model import Ridge
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from catimage.common.arrays import Floats
 from catimage.estimators.base import LabelRegressor, missing_label_patterns
@@ -62,8 +61,7 @@ class RidgeRegressor(LabelRegressor):
         """Return labels (n_prompts, n_candidates), or (n_prompts,) for 1-D labels, of X
         (n_prompts, n_features).
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        X = self._validate_features(X, (np.float64, np.float32))
         return np.asarray(X @ self.coef_.T + self.intercept_, np.float64)
 
 

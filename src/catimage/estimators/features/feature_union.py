@@ -14,6 +14,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.pipeline import FeatureUnion
 
 from catimage.common.arrays import Float32
+from catimage.estimators.features.fast_transform import fast_transform
 
 
 class FastFeatureUnion(FeatureUnion):  # type: ignore[misc]
@@ -34,11 +35,16 @@ class FastFeatureUnion(FeatureUnion):  # type: ignore[misc]
         """Return the concatenated features (n_prompts, width), dense or CSR."""
         weights = self.transformer_weights or {}
         blocks = [
-            step.transform(prompts) * weights.get(name, 1.0) for name, step in self.transformer_list
+            _weighted(fast_transform(step, prompts), weights.get(name, 1.0))
+            for name, step in self.transformer_list
         ]
         if not any(map(issparse, blocks)):
             return np.concatenate(blocks, axis=1)
         return _concatenate_row(blocks) if len(prompts) == 1 else hstack(blocks, "csr")
+
+
+def _weighted(block: Any, weight: float) -> Any:
+    return block if weight == 1 else block * weight
 
 
 def _concatenate_row(blocks: Sequence[Any]) -> Any:

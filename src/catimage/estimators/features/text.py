@@ -7,6 +7,7 @@ of the text encoder are not saved with an estimator.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,7 +45,7 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def encoder(self) -> EncoderParams:
         """The parameters of the text encoder."""
-        return EncoderParams(model=self.model, weights=self.weights, revision=self.revision)
+        return _encoder_params(self.model, self.weights, self.revision)
 
     def fit(self, prompts: Sequence[str], y: Any = None) -> Self:
         """Return the transformer unchanged, because the encoder is frozen."""
@@ -61,6 +62,12 @@ class TextFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if stored.has(ids):
                 return stored.take(ids)
         return cached_encoder(self.encoder).encode(texts)
+
+
+@lru_cache(maxsize=64)
+def _encoder_params(model: str, weights: str, revision: str) -> EncoderParams:
+    """Return the parameters of a text encoder; validation takes longer than a cached embedding."""
+    return EncoderParams(model=model, weights=weights, revision=revision)
 
 
 class PooledEmbedding(TextFeatures):

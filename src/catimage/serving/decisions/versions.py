@@ -41,12 +41,15 @@ class RouterVersion:
     encoder: CachedEncoder | None = field(init=False)
 
     def __post_init__(self) -> None:
-        from catimage.encoders.cache import cached_encoder
+        from catimage.encoders.cache import cached_encoder, prefer_light_encoder
         from catimage.estimators.features.steps import set_embeddings_folder, text_encoders
 
         router = self.router
         estimators = [router.estimator, *router.floor_estimators.values(), router.spread]
-        encoders = [cached_encoder(spec) for spec in text_encoders(estimators)]
+        specs = text_encoders(estimators)
+        for spec in specs:
+            prefer_light_encoder(spec)
+        encoders = [cached_encoder(spec) for spec in specs]
         for encoder in encoders:
             encoder.keep_recent(CACHED_EMBEDDINGS_BYTES)
         set_embeddings_folder(estimators, None)

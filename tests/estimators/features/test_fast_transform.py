@@ -1,0 +1,55 @@
+"""Fast transformation of a few prompts, compared with scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline
+
+from catimage.estimators.build import build_estimator
+from catimage.estimators.context import EstimatorContext
+from catimage.estimators.features.fast_transform import MAX_PROMPTS, fast_predict, fast_transform
+from catimage.params import EstimatorParams
+
+PROMPTS = [f"{a} {b} {c}" for a in "abc" for b in ("ring", "the the ring") for c in ("x", "Y-z")]
+VECTORIZERS = [
+    TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype="f4"
+    ),
+    TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32),
+    TfidfVectorizer(),
+    TfidfVectorizer(norm="l1", binary=True),
+]
+
+
+@pytest.mark.parametrize("vectorizer", VECTORIZERS)
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("abc ringthe-xyzZ", max_size=30), min_size=1, max_size=4))
+def test_tfidf_features_are_those_of_scikit_learn(vectorizer, prompts):
+    fitted = vectorizer.fit(PROMPTS)
+    found, expected = fast_transform(fitted, prompts), fitted.transform(prompts)
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    np.testing.assert_allclose(found.toarray(), expected.toarray(), atol=1e-9)
+
+
+def test_many_prompts_and_unfitted_vectorizers_are_left_to_scikit_learn():
+    fitted = TfidfVectorizer().fit(PROMPTS)
+    many = PROMPTS * MAX_PROMPTS
+    assert abs(fast_transform(fitted, many) - fitted.transform(many)).max() == 0
+    with pytest.raises(Exception, match="not fitted"):
+        fast_transform(TfidfVectorizer(), ["a"])
+
+
+@pytest.mark.parametrize("kind", ["knn", "ridge", "kernel_ridge"])
+def test_predictions_are_those_of_the_pipeline(kind):
+    rng = np.random.default_rng(0)
+    spec = EstimatorParams(name=kind)
+    pipeline = build_estimator(spec, EstimatorContext(steps=(1, 2), step_groups=("g", "g")))[0]
+    texts = np.array([f"{p} number {i}" for i, p in enumerate(PROMPTS * 4)], object)
+    pipeline.fit(texts, rng.random((len(texts), 2)))
+    assert type(pipeline) is Pipeline
+    for batch in (texts[:1], texts[:7], np.array(["unknown words only"], object)):
+        np.testing.assert_allclose(
+            fast_predict(pipeline, batch), pipeline.predict(batch), rtol=0, atol=1e-9
+        )
