@@ -21,6 +21,7 @@ from catimage.cli.options import (
     print_rows,
 )
 from catimage.cli.os_errors import os_error_message
+from catimage.cli.rollout import promote, rollback
 from catimage.cli.route import route
 from catimage.cli.usage_errors import UsageError, usage_message
 from catimage.common.proxies import bypass_proxies_for_local_addresses
@@ -65,6 +66,8 @@ app.command()(experiments.compare)
 app.command()(experiments.run)
 app.command("add-candidate")(experiments.add_candidate)
 app.command()(route)
+app.command()(promote)
+app.command()(rollback)
 
 
 @app.command("import-scores")

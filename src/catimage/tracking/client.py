@@ -36,7 +36,7 @@ the current folder does not describe the requirements of a router.
 
 
 @contextmanager
-def connection(workspace: Workspace) -> Iterator[MlflowClient]:
+def connection(workspace: Workspace, command: str = "register") -> Iterator[MlflowClient]:
     """Connect to the tracking server and select the experiment.
 
     The address of the server is the value of the environment variable ``MLFLOW_TRACKING_URI``. By
@@ -46,6 +46,7 @@ def connection(workspace: Workspace) -> Iterator[MlflowClient]:
 
     Args:
         workspace: the workspace that runs are logged for.
+        command: the command that connects, named in error messages.
 
     Yields:
         A client of the server.
@@ -67,13 +68,15 @@ def connection(workspace: Workspace) -> Iterator[MlflowClient]:
     if remote:
         with (
             remote_store(remote),
-            _errors_reported(without_password(urlsplit(remote)), Path(), "$MLFLOW_TRACKING_URI"),
+            _errors_reported(
+                without_password(urlsplit(remote)), Path(), "$MLFLOW_TRACKING_URI", command
+            ),
         ):
             yield _client(mlflow, remote, None)
         return
     with (
         local_store(root, EXPERIMENT) as address,
-        _errors_reported(str(root / "mlflow.db"), root, "sqlite:///mlflow.db"),
+        _errors_reported(str(root / "mlflow.db"), root, "sqlite:///mlflow.db", command),
     ):
         yield _client(mlflow, address, (root / "mlruns").as_uri())
 
@@ -105,13 +108,14 @@ def _client(mlflow: Any, address: str, artifacts: str | None) -> MlflowClient:
 
 
 @contextmanager
-def _errors_reported(place: str, folder: Path, address: str) -> Iterator[None]:
+def _errors_reported(place: str, folder: Path, address: str, command: str) -> Iterator[None]:
     """Raise InputError if a request to MLflow fails.
 
     Args:
         place: the database or the address of the server, for error messages.
         folder: the folder in which ``address`` is valid.
         address: the address of the server, for commands.
+        command: the command to run again.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -128,5 +132,5 @@ def _errors_reported(place: str, folder: Path, address: str) -> Iterator[None]:
         reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
         raise InputError(
             f"{place}: a request of MLflow failed ({reason}). Correct the cause, then run 'catimage"
-            " register' again."
+            f" {command}' again."
         ) from error

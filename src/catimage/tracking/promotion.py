@@ -13,6 +13,7 @@ from catimage.errors import InputError
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params
 from catimage.router import Router
+from catimage.tracking.champions import set_champion
 from catimage.tracking.client import CHAMPION, MODEL
 from catimage.tracking.gate import GateDecision, compare_routers
 from catimage.tracking.objective import GateSample
@@ -20,7 +21,6 @@ from catimage.tracking.versions import (
     REFERENCE_TAG,
     UnreadableVersionError,
     load_router,
-    move_alias,
     reference_of,
     version_with_alias,
 )
@@ -107,7 +107,8 @@ def gate_sample(workspace: Workspace, params: Params, router: Router) -> GateSam
 def promote(client: MlflowClient, version: str, promotion: Promotion) -> None:
     """Record the decision, and move the alias ``champion`` if the decision is to promote.
 
-    The alias is moved last: if the process is killed before, the champion is unchanged.
+    The alias is moved last: if the process is killed before, the champion is unchanged. The
+    previous champions are recorded (:mod:`catimage.tracking.champions`).
 
     Raises:
         InputError: another process has moved the alias in the meantime.
@@ -117,4 +118,4 @@ def promote(client: MlflowClient, version: str, promotion: Promotion) -> None:
         return
     reference = promotion.reference or version
     client.set_model_version_tag(MODEL, version, REFERENCE_TAG, reference)
-    move_alias(client, CHAMPION, version)
+    set_champion(client, version, promotion.champion)
