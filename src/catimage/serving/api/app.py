@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from catimage.serving.api.document import request_body, responses
+from catimage.serving.api.document import operation_fields, responses
 from catimage.serving.api.endpoints import EndpointTable
 from catimage.serving.api.errors import on_http_error, on_serving_error
 from catimage.serving.api.middleware.context import RequestContext
@@ -75,5 +75,5 @@ def _add_routes(app: FastAPI, table: EndpointTable) -> None:
             response_class=Response,
             response_model=None,
             responses=responses(endpoint),
-            openapi_extra=request_body(endpoint),
+            openapi_extra=operation_fields(endpoint),
         )

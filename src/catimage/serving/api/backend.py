@@ -49,7 +49,7 @@ class ImageService(Protocol):
 
     @property
     def labels(self) -> JsonObject:
-        """``cost_unit``, ``metric`` and ``estimator`` of the router."""
+        """``cost_unit``, ``metric``, ``estimator`` and ``candidates`` (names) of the router."""
 
     @property
     def ready(self) -> bool:

@@ -15,7 +15,11 @@ MOST_IMAGES = 10
 LARGEST_SEED = 2**32 - 1
 """Largest seed of the first image."""
 
-Prompt = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PROMPT)]
+Prompt = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_PROMPT),
+    Field(json_schema_extra={"pattern": r"\S"}),
+]
 Size = Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
@@ -84,7 +88,7 @@ class JobBody(RoutingFields):
         style: accepted without effect.
         complexity: accepted without effect.
         stream: must be false for jobs.
-        partial_images: number of partial images per image; only with ``stream``.
+        partial_images: number of partial images per image; without effect unless ``stream``.
     """
 
     unsupported: ClassVar[dict[str, str]] = {
@@ -102,7 +106,7 @@ class JobBody(RoutingFields):
     moderation: Literal["auto", "low"] | None = None
     style: Literal["vivid", "natural"] | None = None
     complexity: Literal["low", "medium", "high"] | None = None
-    stream: Literal[False] | None = None
+    stream: Annotated[bool, Field(json_schema_extra={"const": False})] | None = None
     partial_images: int | None = Field(None, ge=0, le=3)
 
 
@@ -113,4 +117,4 @@ class ImagesBody(JobBody):
         stream: whether the response is a stream of server-sent events.
     """
 
-    stream: bool | None = None  # type: ignore[assignment]
+    stream: bool | None = None

@@ -51,12 +51,17 @@ def responses(endpoint: Endpoint) -> dict[int | str, dict[str, Any]]:
     return {status: dict(answer) for status, answer in endpoint.answers.items()} | errors
 
 
-def request_body(endpoint: Endpoint) -> dict[str, Any] | None:
-    """Return the argument ``openapi_extra`` of FastAPI for a route."""
-    if endpoint.body is None:
-        return None
-    schema = {"$ref": _REF.format(model=endpoint.body.__name__)}
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+def operation_fields(endpoint: Endpoint) -> dict[str, Any]:
+    """Return the argument ``openapi_extra`` of FastAPI for a route: its parameters and its body."""
+    names = endpoint.pattern.groupindex
+    text = {"type": "string", "minLength": 1}
+    fields: dict[str, Any] = {
+        "parameters": [{"name": n, "in": "path", "required": True, "schema": text} for n in names]
+    }
+    if endpoint.body is not None:
+        schema = {"$ref": _REF.format(model=endpoint.body.__name__)}
+        fields["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    return fields
 
 
 def openapi_document(app: FastAPI, backend: Backend | None) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from catimage.serving.messages import JsonObject, ServingError
 _LOG = logging.getLogger(__name__)
 LONGEST_VALUE = 40
 """Number of characters of a value or field name of the request in an error message."""
+FRAMES = 12
+"""Number of stack frames of an unexpected exception in the log."""
 LONGEST_MESSAGE = 600
 """Number of characters of an error message."""
 _TYPES = {
@@ -86,15 +88,16 @@ def error_response(error: ServingError, headers: dict[str, str] | None = None) -
 def serving_error(error: Exception) -> ServingError:
     """Return any exception as a ServingError; an unexpected one has status 500 and no details.
 
-    The traceback of an unexpected exception is logged without its message, which could contain a
+    The frames of an unexpected exception are logged without its message, which could contain a
     prompt.
     """
     if isinstance(error, ServingError):
         return error
     if isinstance(error, InputError):
         return ServingError(str(error))
-    stack = "".join(traceback.format_tb(error.__traceback__))
-    _LOG.error("unexpected %s\n%s", type(error).__name__, stack)
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    stack = " < ".join(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames))
+    _LOG.error("unexpected %s: %s", type(error).__name__, stack)
     message = "service: internal error. See the log of the service for the request id."
     return ServingError(message, 500, "internal_error", retryable=False)
 

@@ -25,7 +25,6 @@ _HINTS = {
     "size": "Use a size such as '64x64', or 'auto'",
     "background": "No candidate generates transparent images; use 'auto' or 'opaque'",
     "output_format": "Use 'png', 'jpeg' or 'webp'",
-    "stream": "Use POST /v1/images/generations for streams",
 }
 
 

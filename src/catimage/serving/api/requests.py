@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 
+from catimage.errors import nearest
 from catimage.params.serving import ServingParams
 from catimage.serving.api.bodies import JobBody, RouteBody, RoutingFields
+from catimage.serving.api.errors import abbreviated
 from catimage.serving.messages import ApiKey, ImageRequest, JsonObject, ServingError
 from catimage.serving.messages import RouteRequest as RoutedPrompt
 
@@ -57,15 +59,12 @@ def image_request(
     Raises:
         ServingError: a field is invalid (400).
     """
-    if body.partial_images and not body.stream:
-        message = "partial_images: needs 'stream': true. Set it, or omit partial_images."
-        raise ServingError(message, param="partial_images")
     return ImageRequest(
         prompt=_checked(body.prompt),
         request_id=identifier,
         draw=_draw(body, identifier, 0),
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
-        previews=body.partial_images or 0,
+        previews=(body.partial_images or 0) if body.stream else 0,
         stream=bool(body.stream),
         user=body.safety_identifier or body.user or None,
         **_routing(body, key, settings),
@@ -77,9 +76,29 @@ def ignored_fields(body: RoutingFields) -> list[str]:
     names = [name for name in _WITHOUT_EFFECT if getattr(body, name, None) is not None]
     if isinstance(body, JobBody) and body.output_compression is not None:
         names += ["output_compression"] if (body.output_format or "png") == "png" else []
+    if isinstance(body, JobBody) and body.partial_images and not body.stream:
+        names.append("partial_images")
     if body.model not in (None, *ROUTER_NAMES) and body.quality is not None:
         names.append("quality")
     return names
+
+
+def check_model(body: RoutingFields, candidates: Sequence[str]) -> None:
+    """Check that the field ``model`` is a name of the router or of a candidate.
+
+    Raises:
+        ServingError: there is no such model (404).
+    """
+    names = [*ROUTER_NAMES, *candidates]
+    if body.model is not None and body.model not in names:
+        raise unknown_model(body.model, names)
+
+
+def unknown_model(name: str, names: list[str]) -> ServingError:
+    """Return the error of a request for a model that does not exist."""
+    message = f"model: {abbreviated(name)} does not exist{nearest(name[:64], names)}."
+    message += f" Use {ROUTER_NAMES[0]!r}, or a model of GET /v1/models."
+    return ServingError(message, 404, "model_not_found", "model")
 
 
 def _routing(body: RoutingFields, key: ApiKey | None, settings: ServingParams) -> JsonObject:

@@ -35,7 +35,8 @@ def _content(description: str, *media_types: str) -> Answers:
 
 
 def _json_or_stream() -> Answers:
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    properties = {"event": {"type": "string"}, "data": {"type": "string"}}
+    stream = {"text/event-stream": {"schema": {"type": "object", "properties": properties}}}
     text = "The images, or, with 'stream', the events image_generation.partial_image and"
     answer = {"model": ImagesAnswer, "description": f"{text} image_generation.completed."}
     return {200: answer | {"content": stream}}
@@ -82,14 +83,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "POST",
         _JOB + "/cancel",
-        jobs.cancel_job,
-        "Cancel a job",
-        answers=_json(JobAnswer, "The job."),
-        errors=(404,),
-    ),
-    Endpoint(
-        "DELETE",
-        _JOB,
         jobs.cancel_job,
         "Cancel a job",
         answers=_json(JobAnswer, "The job."),

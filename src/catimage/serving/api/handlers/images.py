@@ -12,7 +12,7 @@ from catimage.serving.api.generation import Generation, unless_disconnected
 from catimage.serving.api.image_urls import ImageLinks, unknown_image
 from catimage.serving.api.json_response import json_response
 from catimage.serving.api.parsing import parse_body
-from catimage.serving.api.requests import client_key, image_request, request_id
+from catimage.serving.api.requests import check_model, client_key, image_request, request_id
 from catimage.serving.api.runtime import runtime_of
 from catimage.serving.api.streaming import EventStream, stream_events
 from catimage.serving.messages import ServingError
@@ -22,10 +22,12 @@ async def post_generations(request: Request) -> Response:
     """Handle ``POST /v1/images/generations``."""
     backend = runtime_of(request).require()
     body = await parse_body(request, ImagesBody)
+    labels = backend.core.labels
+    check_model(body, labels["candidates"])
     message = image_request(body, request_id(request), client_key(request), backend.settings)
     links = ImageLinks(backend.secret, backend.settings.url_seconds, base_url(request))
-    options, unit = AnswerOptions.of(body), str(backend.core.labels["cost_unit"])
-    generation = Generation(backend, message, options, links, unit)
+    options = AnswerOptions.of(body)
+    generation = Generation(backend, message, options, links, labels["cost_unit"])
     if not body.stream:
         return json_response(await unless_disconnected(request.receive, generation.answer()))
     if generation.options.urls:

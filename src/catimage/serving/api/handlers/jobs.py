@@ -13,7 +13,7 @@ from catimage.serving.api.handlers.images import base_url
 from catimage.serving.api.job_answers import job_options
 from catimage.serving.api.json_response import json_response
 from catimage.serving.api.parsing import parse_body
-from catimage.serving.api.requests import client_key, image_request, request_id
+from catimage.serving.api.requests import check_model, client_key, image_request, request_id
 from catimage.serving.api.runtime import runtime_of
 from catimage.serving.messages import JsonObject, ServingError
 from catimage.serving.state.jobs import CANCELLED, FAILED, SUCCEEDED, JobRecord
@@ -26,6 +26,10 @@ async def post_job(request: Request) -> Response:
     """Handle ``POST /v1/images/jobs``."""
     backend = runtime_of(request).require()
     body = await parse_body(request, JobBody)
+    if body.stream:
+        text = "stream: jobs have no streams. Use POST /v1/images/generations."
+        raise ServingError(text, param="stream")
+    check_model(body, backend.core.labels["candidates"])
     message = image_request(body, request_id(request), client_key(request), backend.settings)
     answer = job_options(AnswerOptions.of(body), base_url(request))
     job = await backend.core.jobs.submit(message, answer)
@@ -54,7 +58,7 @@ async def get_result(request: Request) -> Response:
 
 
 async def cancel_job(request: Request) -> Response:
-    """Handle ``DELETE /v1/images/jobs/{job_id}`` and ``POST /v1/images/jobs/{job_id}/cancel``.
+    """Handle ``POST /v1/images/jobs/{job_id}/cancel``.
 
     A job that has ended is returned as it is.
     """

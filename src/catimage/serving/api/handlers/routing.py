@@ -5,29 +5,30 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from catimage.errors import nearest
 from catimage.serving.api.answers import explanation
 from catimage.serving.api.backend import Backend
 from catimage.serving.api.bodies import RouteBody
-from catimage.serving.api.errors import abbreviated
 from catimage.serving.api.generation import unless_disconnected
 from catimage.serving.api.json_response import json_response
 from catimage.serving.api.parsing import parse_body
 from catimage.serving.api.requests import (
     ROUTER_NAMES,
+    check_model,
     client_key,
     ignored_fields,
     request_id,
     route_requests,
+    unknown_model,
 )
 from catimage.serving.api.runtime import runtime_of
-from catimage.serving.messages import JsonObject, Routed, RouteRequest, ServingError
+from catimage.serving.messages import JsonObject, Routed, RouteRequest
 
 
 async def post_route(request: Request) -> Response:
     """Handle ``POST /v1/route``: one decision, or a list for a list of prompts."""
     backend = runtime_of(request).require()
     body = await parse_body(request, RouteBody)
+    check_model(body, backend.core.labels["candidates"])
     messages = route_requests(body, request_id(request), client_key(request), backend.settings)
     decisions = await unless_disconnected(request.receive, backend.core.route(messages))
     labels, ignored = backend.core.labels, ignored_fields(body)
@@ -97,10 +98,3 @@ def model_items(backend: Backend) -> list[JsonObject]:
     common = {"object": "model", "owned_by": "catimage"}
     routers = [{"id": name, "created": created, **common} for name in ROUTER_NAMES]
     return routers + [{"created": created, **item, **common} for item in candidates]
-
-
-def unknown_model(name: str, names: list[str]) -> ServingError:
-    """Return the error of a request for a model that does not exist."""
-    message = f"model: {abbreviated(name)} does not exist{nearest(name[:64], names)}."
-    message += f" Use {ROUTER_NAMES[0]!r}, or a model of GET /v1/models."
-    return ServingError(message, 404, "model_not_found", "model")

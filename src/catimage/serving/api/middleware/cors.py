@@ -25,7 +25,7 @@ class CrossOrigin:
             self._with_cors = CORSMiddleware(
                 self._app,
                 allow_origins=backend.settings.cors_origins,
-                allow_methods=["GET", "POST", "DELETE"],
+                allow_methods=["GET", "POST"],
                 allow_headers=["*"],
                 expose_headers=EXPOSED,
             )
