@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -23,6 +24,8 @@ WAIT_SECONDS = 10.0
 """Longest wait for a connection, or for another process that writes."""
 CONNECTIONS = 8
 """Connections that a process keeps open; it opens at most twice as many."""
+_LOCKS = 0x0CA71496
+"""First number of the advisory locks in PostgreSQL; the second one is a hash of the name."""
 
 
 class Database:
@@ -77,6 +80,15 @@ class Database:
             finally:
                 if durable and self.sqlite:
                     _set_synchronous(connection, "NORMAL")
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Wait in PostgreSQL until no other transaction has the lock ``name``, and take it.
+
+        In SQLite, a transaction that writes excludes all others already.
+        """
+        if not self.sqlite:
+            number = zlib.crc32(name.encode())
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, number - 2**31)))
 
     @contextmanager
     def errors_reported(self) -> Iterator[None]:

@@ -51,11 +51,12 @@ class Images:
                 "storage_full",
                 retryable=False,
             )
-        token, now = secrets.token_urlsafe(24), self._clock()
-        row = {"token": token, "media_type": media_type, "size": len(data)}
+        token, expires = secrets.token_urlsafe(24), self._clock() + lifetime
+        row = {"token": token, "media_type": media_type, "size": len(data), "expires": expires}
         with self._database.write() as connection:
-            self._make_room(connection, len(data), now)
-            connection.execute(insert(images).values(**row, expires=now + lifetime, data=data))
+            connection.execute(insert(images).values(**row, data=data))
+        if self.total_bytes() > self._max_bytes:
+            self._make_room(token)
         return token
 
     def get(self, token: str) -> tuple[bytes, str] | None:
@@ -76,17 +77,15 @@ class Images:
         with self._database.write() as connection:
             return _delete_expired(connection, self._clock())
 
-    def _make_room(self, connection: Connection, size: int, now: float) -> None:
-        excess = _total(connection) + size - self._max_bytes
-        if excess <= 0:
-            return
-        _delete_expired(connection, now)
-        excess = _total(connection) + size - self._max_bytes
-        if excess <= 0:
-            return
-        tokens = _first_to_expire(connection, excess)
-        connection.execute(delete(images).where(images.c.token.in_(tokens)))
-        _LOG.warning("%d stored images were deleted before they expired: no room", len(tokens))
+    def _make_room(self, new: str) -> None:
+        """Delete other images than the new one until the total size is within the limit."""
+        with self._database.write() as connection:
+            self._database.lock(connection, images.name)
+            _delete_expired(connection, self._clock())
+            tokens = _first_to_expire(connection, _total(connection) - self._max_bytes, new)
+            connection.execute(delete(images).where(images.c.token.in_(tokens)))
+        if tokens:
+            _LOG.warning("%d stored images were deleted before they expired: no room", len(tokens))
 
 
 def _total(connection: Connection) -> int:
@@ -97,12 +96,11 @@ def _delete_expired(connection: Connection, now: float) -> int:
     return connection.execute(delete(images).where(images.c.expires <= now)).rowcount
 
 
-def _first_to_expire(connection: Connection, excess: int) -> list[str]:
+def _first_to_expire(connection: Connection, excess: int, new: str) -> list[str]:
     """Return the tokens of the images that expire first and have at least ``excess`` bytes."""
     tokens: list[str] = []
-    for token, size in connection.execute(
-        select(images.c.token, images.c.size).order_by(images.c.expires)
-    ):
+    others = select(images.c.token, images.c.size).where(images.c.token != new)
+    for token, size in connection.execute(others.order_by(images.c.expires)):
         if excess <= 0:
             break
         tokens.append(token)

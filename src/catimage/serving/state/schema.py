@@ -6,15 +6,12 @@ import sqlite3
 import time
 from contextlib import closing
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from catimage.errors import InputError
 from catimage.serving.state.database import WAIT_SECONDS, Database
 from catimage.serving.state.tables import SCHEMA_VERSION, meta, metadata
-
-_LOCK = 0x0CA71496
-"""Number of PostgreSQL's advisory lock during the creation of the tables."""
 
 
 def create_tables(database: Database) -> None:
@@ -28,8 +25,7 @@ def create_tables(database: Database) -> None:
         with database.errors_reported():
             _use_write_ahead_log(database)
     with database.write(durable=True) as connection:
-        if not database.sqlite:
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        database.lock(connection, meta.name)
         metadata.create_all(connection)
         insert_if_absent(connection, meta, name="schema_version", value=str(SCHEMA_VERSION))
         version = int(
@@ -64,7 +60,8 @@ def _use_write_ahead_log(database: Database) -> None:
 def insert_if_absent(connection: Connection, table: Table, **values: object) -> bool:
     """Insert a row unless one with its primary key exists; return whether it was inserted."""
     statement = upsert(connection.dialect.name, table).on_conflict_do_nothing()
-    return connection.execute(statement, values).rowcount > 0
+    options = {"preserve_rowcount": True}  # PostgreSQL's rowcount of an INSERT is -1 otherwise
+    return connection.execute(statement, values, execution_options=options).rowcount > 0
 
 
 def upsert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
