@@ -16,6 +16,7 @@ from catimage.serving.dispatch.admission import Admission
 from catimage.serving.dispatch.dispatcher import Dispatcher
 from catimage.serving.dispatch.documents import fleet_document, model_documents
 from catimage.serving.dispatch.fleet import Fleet
+from catimage.serving.dispatch.gauges import update_gauges
 from catimage.serving.dispatch.holder import RouterHolder
 from catimage.serving.dispatch.routing import LiveRouter
 from catimage.serving.dispatch.runner import RequestRunner, Services
@@ -73,10 +74,11 @@ class Core:
             self._decide, self._record, state.spending, self.telemetry, settings.timeout
         )
         self._runner = RequestRunner(services, self._admission, dispatcher)
-        self._router = RouterHolder(workspace, settings, state, self.telemetry)
-        self._stopping: asyncio.Task[None] | None = None
-        self.draining = False
         self.replica = replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._router = RouterHolder(workspace, settings, state, self.telemetry, self.replica)
+        self._stopping: asyncio.Task[None] | None = None
+        self._gauges: asyncio.Task[None] | None = None
+        self.draining = False
         self.jobs = JobRunner(state.jobs, self.replica, self._wait_of_jobs)
 
     async def start(self) -> None:
@@ -84,10 +86,15 @@ class Core:
         await self.fleet.start()
         await self.jobs.start()
         self._router.start()
+        self._gauges = asyncio.create_task(
+            update_gauges(self.telemetry, self.fleet, lambda: self._router.live)
+        )
 
     async def close(self) -> None:
         """Cancel all requests, and close the clients of the groups."""
         self.draining = True
+        if self._gauges is not None:
+            self._gauges.cancel()
         await self.jobs.close()
         await self._runner.cancel()
         await self.fleet.close()

@@ -11,6 +11,7 @@ from catimage.serving.decisions.versions import Versions
 from catimage.serving.dispatch.loading import LoadedRouter, load_router, with_versions
 from catimage.serving.dispatch.routing import LiveRouter
 from catimage.serving.messages import ServingError
+from catimage.serving.rollout.follower import RolloutFollower
 from catimage.serving.state.store import State
 from catimage.serving.telemetry.facade import Telemetry
 from catimage.workspace import Workspace
@@ -26,6 +27,7 @@ class RouterHolder:
         settings: the section ``serving`` of the parameters.
         state: what the replicas share.
         telemetry: metrics and logs of the process.
+        replica: identifier of this process in the list of replicas.
 
     Attributes:
         live: the router in use; None before the first one is loaded.
@@ -33,16 +35,22 @@ class RouterHolder:
     """
 
     def __init__(
-        self, workspace: Workspace, settings: ServingParams, state: State, telemetry: Telemetry
+        self,
+        workspace: Workspace,
+        settings: ServingParams,
+        state: State,
+        telemetry: Telemetry,
+        replica: str,
     ) -> None:
         self._workspace, self._settings, self._state = workspace, settings, state
         self._telemetry = telemetry
+        self._rollouts = RolloutFollower(state, replica, settings.refresh_seconds)
         self._loading: asyncio.Task[None] | None = None
         self.live: LiveRouter | None = None
         self.problem = "the router is being loaded"
 
     def start(self) -> None:
-        """Start to load the router of the workspace, and return at once."""
+        """Start to load the router of the workspace or the published one, and return at once."""
         self._loading = asyncio.create_task(self._load())
 
     async def close(self) -> None:
@@ -50,6 +58,7 @@ class RouterHolder:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
+        await self._rollouts.close()
         if self.live is not None:
             await self.live.close()
 
@@ -72,10 +81,25 @@ class RouterHolder:
     async def _load(self) -> None:
         try:
             loaded = await asyncio.to_thread(load_router, self._workspace, self._settings)
-            await self._install(loaded)
+            await self._follow(loaded)
         except Exception as error:  # reported by the readiness check, and logged
             self.problem = str(error) if isinstance(error, InputError) else type(error).__name__
             _LOG.exception("neither the router nor its fallback can be loaded")
+
+    async def _follow(self, own: LoadedRouter) -> None:
+        """Use the published routers, or that of the workspace, and follow later publications."""
+
+        async def use(versions: Versions, digest: str) -> None:
+            present = self.live.loaded if self.live else own
+            if versions == own.versions:
+                await self._install(own)
+            else:
+                await self._install(with_versions(present, versions, digest, self._settings))
+
+        await self._rollouts.begin(own.versions, own.digest, use)
+        if self.live is None:
+            await self._install(own)
+        self._rollouts.start()
 
     async def _install(self, loaded: LoadedRouter) -> None:
         live, old = LiveRouter(loaded, self._settings, self._state), self.live

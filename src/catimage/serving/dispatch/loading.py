@@ -36,7 +36,7 @@ class LoadedRouter:
 
     Attributes:
         pool: the pool of the workspace.
-        facts: the candidates of the champion.
+        facts: the candidates of the routers.
         versions: the routers; without a champion if none can be loaded.
         digest: digest of the folder of the champion; empty without one.
         created: time at which the router was written, in seconds since the epoch.
@@ -104,12 +104,16 @@ def with_versions(
         settings: the section ``serving`` of the parameters.
 
     Raises:
-        InputError: there is no champion, or the pool lacks one of its candidates.
+        InputError: there is no champion, or the pool lacks a candidate of a router.
     """
     if versions.champion is None:
         raise InputError("champion: missing. Publish a router first.")
     router = versions.champion.router
     facts = pool_facts(loaded.pool, router_costs(router), router.cost_unit, settings)
+    if versions.challenger is not None:
+        costs = {**router_costs(versions.challenger.router), **facts.costs}
+        extended = pool_facts(loaded.pool, costs, router.cost_unit, settings)
+        facts = replace(extended, reference=facts.reference, fallback=facts.fallback)
     return replace(
         loaded,
         versions=versions,
