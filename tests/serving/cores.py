@@ -13,8 +13,16 @@ from typing import Any
 from catimage.params.serving import ServingParams
 from catimage.serving.core import Core
 from catimage.serving.generator.client import Group
-from catimage.serving.messages import FinishedImage, ImageRequest, Result, ServedEvent
+from catimage.serving.messages import (
+    FinishedImage,
+    ImageRequest,
+    Result,
+    Routed,
+    RouteRequest,
+    ServedEvent,
+)
 from catimage.serving.state.store import State
+from catimage.serving.telemetry.facade import Telemetry
 from catimage.workspace import Workspace
 
 CANDIDATES = ("mini-1", "mini-2", "mini-4")
@@ -26,9 +34,37 @@ def request(**changes: Any) -> ImageRequest:
     return replace(REQUEST, **changes)
 
 
+class Log(Telemetry):
+    """Telemetry that keeps the decisions.
+
+    Attributes:
+        rows: the request, the result and the status of each decision.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[RouteRequest, Result | None, int]] = []
+
+    def decision(
+        self,
+        routed: Routed,
+        request: RouteRequest,
+        result: Result | None,
+        status: int,
+        seconds: float | None = None,
+    ) -> None:
+        super().decision(routed, request, result, status, seconds)
+        self.rows.append((request, result, status))
+
+
 @asynccontextmanager
 async def running_core(
-    root: Path, *groups: Group, state: State | None = None, **settings: Any
+    root: Path,
+    *groups: Group,
+    state: State | None = None,
+    telemetry: Telemetry | None = None,
+    seconds: float = 60,
+    **settings: Any,
 ) -> AsyncIterator[Core]:
     """Start a core and wait until it is ready.
 
@@ -36,15 +72,18 @@ async def running_core(
         root: the folder of a workspace.
         groups: the generator groups.
         state: the state; by default a new SQLite file.
+        telemetry: metrics and logs.
+        seconds: time limit of the start.
         settings: keys of the section ``serving``.
     """
     folder = TemporaryDirectory()
     opened = state or State.open(f"sqlite:///{folder.name}/state.db")
     params = ServingParams.model_validate(settings)
-    core = Core(Workspace(root), params, {group.name: group for group in groups}, opened)
+    named = {group.name: group for group in groups}
+    core = Core(Workspace(root), params, named, opened, telemetry)
     await core.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(seconds):
             while not core.ready:
                 await asyncio.sleep(0.01)
         yield core

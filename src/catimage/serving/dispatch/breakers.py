@@ -53,6 +53,13 @@ class CircuitBreakers:
             return True
         return not state.trial and self._clock() >= state.retry_at
 
+    def state(self, name: Hashable) -> str:
+        """Return ``closed``, ``half_open`` (a trial is due or running) or ``open``."""
+        state = self._states.get(name)
+        if state is None or state.retry_at is None:
+            return "closed"
+        return "half_open" if state.trial or self._clock() >= state.retry_at else "open"
+
     def begin(self, name: Hashable) -> bool:
         """Return whether a request may be sent now, and count it as the trial if one is due.
 

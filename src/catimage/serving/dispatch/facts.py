@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from catimage.data.router_files import read_router_files
+from catimage.common.files import read_json
 from catimage.errors import InputError
 from catimage.params.serving import ServingParams
 from catimage.pool.spec import Pool
@@ -52,12 +52,8 @@ def pool_facts(
         InputError: the pool lacks a candidate of the router, or a candidate of the settings is
             unknown.
     """
+    check_candidates(pool, costs)
     candidates = {c.candidate: c for c in pool.candidates}
-    if missing := [name for name in costs if name not in candidates]:
-        raise InputError(
-            f"models/router: the pool {pool.name!r} lacks {', '.join(missing)}. Run 'catimage"
-            " calibrate' again."
-        )
     specs = {
         name: pool.generators[candidates[name].generator].with_settings_of(candidates[name])
         for name in costs
@@ -75,6 +71,16 @@ def pool_facts(
     )
 
 
+def check_candidates(pool: Pool, costs: Mapping[str, float]) -> None:
+    """Raise InputError if the pool lacks a candidate of the router."""
+    known = {c.candidate for c in pool.candidates}
+    if missing := [name for name in costs if name not in known]:
+        raise InputError(
+            f"models/router: the pool {pool.name!r} lacks {', '.join(missing)}. Run 'catimage"
+            " calibrate' again."
+        )
+
+
 def router_costs(router: Router) -> dict[str, float]:
     """Return the cost of one image of each candidate of a router, cheapest first."""
     return dict(zip(router.candidates, router.costs.tolist(), strict=True))
@@ -90,7 +96,7 @@ def costs_without_router(workspace: Workspace, pool: Pool) -> tuple[dict[str, fl
     """
     known = {c.candidate for c in pool.candidates}
     try:
-        document = read_router_files(workspace.router)[0]
+        document = read_json(workspace.router / "router.json", "calibrate")
         rows = zip(document["candidates"], document["costs"], strict=True)
         costs = {name: float(cost) for name, cost in rows if name in known}
         if costs:

@@ -19,6 +19,7 @@ from catimage.router import Router
 from catimage.serving.decisions.versions import FALLBACK_VERSION, RouterVersion, Versions
 from catimage.serving.dispatch.facts import (
     PoolFacts,
+    check_candidates,
     costs_without_router,
     pool_facts,
     router_costs,
@@ -81,13 +82,13 @@ def load_router(workspace: Workspace, settings: ServingParams) -> LoadedRouter:
         champion = RouterVersion(digest[:DIGITS], Router.load(workspace.router))
         champion.warm_up()
         costs, unit = router_costs(champion.router), champion.router.cost_unit
-        facts = pool_facts(pool, costs, unit, settings)
+        check_candidates(pool, costs)
     except Exception as error:  # files that are damaged, or of other versions of libraries
         champion, digest = None, ""
         problem = str(error) if isinstance(error, InputError) else type(error).__name__
         _LOG.error("no router, the service uses its fallback candidate: %s", problem, exc_info=True)
         costs, unit = costs_without_router(workspace, pool)
-        facts = pool_facts(pool, costs, unit, settings)
+    facts = pool_facts(pool, costs, unit, settings)
     versions, created = Versions(champion), _created(workspace)
     return LoadedRouter(pool, facts, versions, digest, created, problem, _lineage(workspace))
 

@@ -89,9 +89,14 @@ class LiveRouter:
         """Return the router's part of ``GET /v1/router``."""
         return router_summary(self.loaded) | {
             "budgets": self.budgets.status(),
-            "pressure": self._pressure.value if self._pressure else 0.0,
+            "pressure": self.pressure_value,
             "latency_target": self._pressure.target if self._pressure else None,
         }
+
+    @property
+    def pressure_value(self) -> float:
+        """The price of one second of device time at the last decision, in quality per second."""
+        return self._pressure.value if self._pressure else 0.0
 
     async def close(self) -> None:
         """Finish the decisions, and write the budgets to the shared state."""

@@ -1,0 +1,49 @@
+"""The gauges of the router process: queues, circuit breakers, budgets and the pressure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from catimage.serving.dispatch.fleet import Fleet
+from catimage.serving.dispatch.routing import LiveRouter
+from catimage.serving.telemetry.facade import Telemetry
+
+INTERVAL = 1.0
+"""Seconds between two updates."""
+_STATES = ("closed", "half_open", "open")
+
+
+async def update_gauges(
+    telemetry: Telemetry, fleet: Fleet, live: Callable[[], LiveRouter | None]
+) -> None:
+    """Update the gauges until the task is cancelled.
+
+    Args:
+        telemetry: the metrics.
+        fleet: the generator groups.
+        live: returns the router in use.
+    """
+    while True:
+        set_gauges(telemetry, fleet, live())
+        await asyncio.sleep(INTERVAL)
+
+
+def set_gauges(telemetry: Telemetry, fleet: Fleet, live: LiveRouter | None) -> None:
+    """Set the gauges to the present values."""
+    states: dict[str, list[str]] = {}
+    for name, member in fleet.members.items():
+        if member.status is None:
+            continue
+        telemetry.queue(name, member.status.queued_images, member.wait)
+        for candidate in member.status.candidates:
+            states.setdefault(candidate, []).append(fleet.breakers.state((name, candidate)))
+    for candidate, found in states.items():
+        telemetry.breaker(candidate, min(found, key=_STATES.index))
+    if live is None:
+        return
+    telemetry.pressure(live.pressure_value)
+    for scope, status in live.budgets.status().items():
+        mean, budget = status["mean_cost"], status["budget"]
+        error = mean / budget - 1 if mean is not None and budget else 0.0
+        telemetry.budget(scope, status["lambda"], budget, error)
