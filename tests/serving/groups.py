@@ -52,6 +52,7 @@ class ScriptedGroup:
         scripts: what the next tasks do; :func:`draw` if the list is empty.
         tasks: the tasks that were received.
         cancelled: the tasks that were cancelled.
+        draining: whether the status says that it is shutting down.
         up: whether the group answers at all.
         queue_seconds: the wait that the status reports.
     """
@@ -61,7 +62,7 @@ class ScriptedGroup:
         self.scripts: list[Script] = []
         self.tasks: list[ImageTask] = []
         self.cancelled: list[ImageTask] = []
-        self.up, self.queue_seconds = True, 0.0
+        self.up, self.draining, self.queue_seconds = True, False, 0.0
         self.paid: frozenset[str] = frozenset()
 
     async def status(self) -> GroupStatus:
@@ -69,7 +70,7 @@ class ScriptedGroup:
             raise GroupUnavailable(f"group {self.name!r}: down. Try again later.")
         seconds = self.queue_seconds
         return GroupStatus(
-            self.name, True, False, self.loads, queue_seconds=seconds, paid=self.paid
+            self.name, True, self.draining, self.loads, queue_seconds=seconds, paid=self.paid
         )
 
     async def run(self, task: ImageTask) -> AsyncIterator[TaskEvent]:

@@ -30,6 +30,7 @@ from catimage.serving.messages import (
     ServedEvent,
     ServingError,
 )
+from catimage.serving.state.maintenance import purge_forever
 from catimage.serving.state.store import State
 from catimage.serving.telemetry.facade import Telemetry
 from catimage.workspace import Workspace
@@ -78,6 +79,8 @@ class Core:
         self._router = RouterHolder(workspace, settings, state, self.telemetry, self.replica)
         self._stopping: asyncio.Task[None] | None = None
         self._gauges: asyncio.Task[None] | None = None
+        self._purging: asyncio.Task[None] | None = None
+        self._state = state
         self.draining = False
         self.jobs = JobRunner(state.jobs, self.replica, self._wait_of_jobs)
 
@@ -86,6 +89,7 @@ class Core:
         await self.fleet.start()
         await self.jobs.start()
         self._router.start()
+        self._purging = asyncio.create_task(purge_forever(self._state))
         self._gauges = asyncio.create_task(
             update_gauges(self.telemetry, self.fleet, lambda: self._router.live)
         )
@@ -93,8 +97,9 @@ class Core:
     async def close(self) -> None:
         """Cancel all requests, and close the clients of the groups."""
         self.draining = True
-        if self._gauges is not None:
-            self._gauges.cancel()
+        for task in (self._gauges, self._purging):
+            if task is not None:
+                task.cancel()
         await self.jobs.close()
         await self._runner.cancel()
         await self.fleet.close()

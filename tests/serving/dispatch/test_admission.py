@@ -61,3 +61,13 @@ def test_the_group_with_the_shorter_queue_makes_a_candidate_of_both() -> None:
     best = fleet.best("a")
     assert best is not None and best.name == "2"
     assert fleet.best("a", {("2", "a")}) is fleet.members["1"]
+
+
+def test_a_group_that_shuts_down_gets_tasks_of_accepted_requests_only_if_no_other_can() -> None:
+    leaving, staying = ScriptedGroup("1", "a", load=SLOW), ScriptedGroup("2", "a", load=SLOW)
+    leaving.draining, staying.queue_seconds = True, 2.0
+    fleet = fleet_of(leaving, staying)
+    best = fleet.best("a")
+    assert best is not None and best.name == "2" and fleet.ready
+    alone = fleet_of(leaving)
+    assert alone.best("a") is alone.members["1"] and not alone.ready

@@ -17,7 +17,14 @@ from catimage.serving.generator.failures import (
     TaskRefused,
     TaskTimedOut,
 )
-from catimage.serving.messages import FinishedImage, ImageTask, Result, ServingError, TaskEvent
+from catimage.serving.messages import (
+    FinishedImage,
+    ImageTask,
+    Result,
+    Routed,
+    ServingError,
+    TaskEvent,
+)
 from tests.serving.cores import CANDIDATES, answer, request, running_core
 from tests.serving.groups import Script, ScriptedGroup, draw, hang, pixels_of
 
@@ -183,8 +190,9 @@ def test_streamed_images_are_kept_and_only_the_missing_ones_made_again(
             events = [event async for event in core.generate(asked)]
         assert [task.seeds for task in group.tasks] == [(7, 8, 9), (9,)]
         assert {task.candidate for task in group.tasks} == {"mini-4"}
-        assert [e.index for e in events[:3] if isinstance(e, FinishedImage)] == [0, 1, 2]
-        assert isinstance(events[3], Result) and events[3].cost == 12.0
+        assert isinstance(events[0], Routed)
+        assert [e.index for e in events[1:4] if isinstance(e, FinishedImage)] == [0, 1, 2]
+        assert isinstance(events[4], Result) and events[4].cost == 12.0
 
     asyncio.run(run())
 

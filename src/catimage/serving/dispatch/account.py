@@ -14,8 +14,8 @@ from catimage.serving.state.spending import Reservation
 class Ledger(Protocol):
     """The part of :class:`catimage.serving.state.spending.Spending` that is used here."""
 
-    def reserve(self, key: ApiKey, cost: float) -> Reservation:
-        """Reserve a cost; raises ServingError."""
+    def reserve(self, key: ApiKey, cost: float, replaced: Reservation | None) -> Reservation:
+        """Reserve a cost in place of an earlier one, which remains if ServingError is raised."""
 
     def settle(self, reservation: Reservation, cost: float) -> None:
         """Replace a reservation by the real cost."""
@@ -53,11 +53,9 @@ class Account:
         cost = self.cost + images * self._costs[candidate]
         if self._key is None or cost <= self._reserved:
             return
-        old, self._reservation = self._reservation, None
-        self._reserved = 0.0
-        if old is not None:
-            await run_in_threadpool(self._ledger.settle, old, 0.0)
-        self._reservation = await run_in_threadpool(self._ledger.reserve, self._key, cost)
+        self._reservation = await run_in_threadpool(
+            self._ledger.reserve, self._key, cost, self._reservation
+        )
         self._reserved = cost
 
     def charge(self, candidate: str, images: int = 1) -> None:

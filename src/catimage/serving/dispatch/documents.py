@@ -79,9 +79,11 @@ def group_document(status: GroupStatus | None, problem: str) -> JsonObject:
         status: the last status; None before the first one.
         problem: why the group takes no tasks; empty if it does.
     """
-    document: JsonObject = {"ready": not problem, "problem": problem or None}
+    draining = status is not None and status.draining
+    document: JsonObject = {"ready": not problem and not draining, "problem": problem or None}
     if status is not None:
         document |= {
+            "draining": draining,
             "candidates": sorted(status.candidates),
             "queued_images": status.queued_images,
             "running_images": status.running_images,

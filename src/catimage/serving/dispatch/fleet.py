@@ -60,8 +60,11 @@ class Fleet:
 
     @property
     def ready(self) -> bool:
-        """Whether at least one group takes tasks."""
-        return any(m.ready and m.status and m.status.candidates for m in self.members.values())
+        """Whether at least one group takes tasks of new requests."""
+        return any(
+            m.ready and not m.draining and m.status and m.status.candidates
+            for m in self.members.values()
+        )
 
     def statuses(self) -> dict[str, GroupStatus | None]:
         """Return the last status of every group, by name."""
@@ -69,6 +72,8 @@ class Fleet:
 
     def best(self, candidate: str, skip: Collection[tuple[str, str]] = ()) -> Member | None:
         """Return the group with the shortest queue among those that can make a candidate now.
+
+        A group that is shutting down is only returned if there is no other one.
 
         Args:
             candidate: name of the candidate.
@@ -82,7 +87,7 @@ class Fleet:
             and member.load(candidate) is not None
             and self.breakers.available((name, candidate))
         ]
-        return min(able, key=lambda member: member.wait_of(candidate), default=None)
+        return min(able, key=lambda m: (m.draining, m.wait_of(candidate)), default=None)
 
     def wait(self, candidate: str) -> float | None:
         """Return the estimated wait of a candidate in seconds; None if no group can make it."""

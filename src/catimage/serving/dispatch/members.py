@@ -72,6 +72,11 @@ class Member:
         return not self.problem
 
     @property
+    def draining(self) -> bool:
+        """Whether the group is shutting down: it takes tasks of accepted requests only."""
+        return self.status is not None and self.status.draining
+
+    @property
     def wait(self) -> float:
         """Estimated seconds until a task that is sent now starts."""
         return max(0.0, self.free_at - self._clock())
@@ -123,12 +128,7 @@ class Member:
         self.status, self._missed = status, 0
         later = sum(seconds for sent, seconds in self._sent if sent >= asked)
         self.free_at = asked + status.queue_seconds + later
-        if status.error:
-            self.problem = status.error
-        else:
-            self.problem = "" if status.ready and not status.draining else "starting"
-        if status.draining:
-            self.problem = "draining"
+        self.problem = status.error or ("" if status.ready else "starting")
 
     def miss(self, reason: str, tolerated: int = 2) -> None:
         """Note that a status did not arrive; the group is down after more than ``tolerated``."""

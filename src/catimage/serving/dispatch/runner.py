@@ -169,6 +169,8 @@ class RequestRunner:
     async def _answer(self, run: _Run, facts: PoolFacts) -> Result:
         request = run.request
         run.routed = routed = await self._services.decide(request)
+        if request.stream:
+            run.emit(routed)
         candidates = self._admission.order(routed.ranked)
         run.account = Account(self._services.ledger, request.key, routed.costs)
         work = Work(

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from catimage.serving import jobs
+from catimage.serving.jobs import JobRunner, request_document, request_of
+from catimage.serving.messages import ApiKey, ImageRequest, JsonObject, ServingError
+from catimage.serving.state.jobs import JobRecord
+from catimage.serving.state.store import State
+from tests.serving.cores import request
+
+Answer = Callable[[ImageRequest, JsonObject], Awaitable[JsonObject]]
+
+
+@pytest.fixture(autouse=True)
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POLL_SECONDS", "HEARTBEAT_SECONDS", "PAUSE_SECONDS"):
+        monkeypatch.setattr(jobs, name, 0.03)
+
+
+@asynccontextmanager
+async def runner(
+    state: State, answer: Answer, worker: str = "w", wait: float | None = 0.0
+) -> AsyncIterator[JobRunner]:
+    """Run jobs with a function that answers them."""
+    running = JobRunner(state.jobs, worker, lambda: wait)
+    running.use(answer)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
+async def ended(state: State, job: JobRecord, *statuses: str) -> JobRecord:
+    """Wait until a job has one of some statuses."""
+    async with asyncio.timeout(10):
+        while True:
+            found = state.jobs.get(job.job_id, job.key_id)
+            assert found is not None
+            if found.status in (statuses or ("succeeded", "failed", "cancelled")):
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def seed_answer(asked: ImageRequest, options: JsonObject) -> JsonObject:
+    return {"seeds": list(asked.seeds), **options}
+
+
+async def endless(asked: ImageRequest, options: JsonObject) -> JsonObject:
+    await asyncio.Event().wait()
+    return {}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State.open(f"sqlite:///{tmp_path}/state.db")
+
+
+def test_a_request_is_restored_from_its_row() -> None:
+    asked = request(n=2, size=(64, 64), key=ApiKey("k", "name", ceiling=2.0), negative_prompt="x")
+    assert request_of(request_document(asked)) == asked
+    with pytest.raises(ServingError, match="another version"):
+        request_of({"prompt": "x", "key": None, "size": None, "new_field": 1})
+
+
+def test_jobs_are_answered_with_their_stored_seeds(state: State) -> None:
+    async def run() -> None:
+        async with runner(state, seed_answer) as running:
+            submitted = [await running.submit(request(n=2, seed=i), {"i": i}) for i in range(8)]
+            done = [await ended(state, job) for job in submitted]
+        assert [job.result for job in done] == [{"seeds": [i, i + 1], "i": i} for i in range(8)]
+
+    asyncio.run(run())
+
+
+def test_two_replicas_answer_each_job_once(state: State) -> None:
+    answered: list[int] = []
+
+    async def count(asked: ImageRequest, options: JsonObject) -> JsonObject:
+        answered.append(asked.seed)
+        await asyncio.sleep(0.01)
+        return {}
+
+    async def run() -> None:
+        async with runner(state, count, "a") as first, runner(state, count, "b"):
+            submitted = [await first.submit(request(seed=i), {}) for i in range(16)]
+            workers = {(await ended(state, job)).worker for job in submitted}
+        assert sorted(answered) == list(range(16)) and workers == {"a", "b"}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("wait", [None, 2.0])
+def test_jobs_wait_while_the_service_is_busy_or_not_ready(state: State, wait: float | None) -> None:
+    async def run() -> None:
+        async with runner(state, seed_answer, wait=wait) as running:
+            job = await running.submit(request(), {})
+            await asyncio.sleep(0.2)
+            found = state.jobs.get(job.job_id)
+            assert found is not None and found.status == "queued"
+
+    asyncio.run(run())
+
+
+def test_a_running_job_is_cancelled(state: State) -> None:
+    stopped = asyncio.Event()
+
+    async def work(asked: ImageRequest, options: JsonObject) -> JsonObject:
+        try:
+            return await endless(asked, options)
+        finally:
+            stopped.set()
+
+    async def run() -> None:
+        async with runner(state, work) as running:
+            job = await running.submit(request(), {})
+            await ended(state, job, "running")
+            state.jobs.cancel(job.job_id)
+            async with asyncio.timeout(5):
+                await stopped.wait()
+        assert (await ended(state, job)).status == "cancelled"
+
+    asyncio.run(run())
+
+
+def test_the_jobs_of_a_replica_that_stops_or_dies_are_run_again(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with runner(state, endless, "stopped") as running:
+            released = await running.submit(request(seed=1), {})
+            await ended(state, released, "running")
+        dead = state.jobs.add({"request": request_document(request(seed=2)), "answer": {}})
+        await ended(state, released, "queued")
+        while (claimed := state.jobs.claim("dead")) and claimed.job_id != dead.job_id:
+            pass
+        monkeypatch.setattr(jobs, "STALE_SECONDS", 0.05)
+        await asyncio.sleep(0.1)
+        async with runner(state, seed_answer, "next"):
+            results = [(await ended(state, job)).result for job in (released, dead)]
+        assert results == [{"seeds": [1]}, {"seeds": [2]}]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "code"),
+    [
+        (ServingError("service: overloaded. Wait.", 429, "overloaded"), 5, "overloaded"),
+        (ServingError("prompt: moderated.", 400, "moderation_blocked"), 1, "moderation_blocked"),
+        (RuntimeError("a bug"), 1, "internal_error"),
+    ],
+)
+def test_only_failures_that_pass_are_tried_again(
+    state: State, error: Exception, attempts: int, code: str
+) -> None:
+    tried: list[int] = []
+
+    async def fail(asked: ImageRequest, options: JsonObject) -> JsonObject:
+        tried.append(asked.seed)
+        raise error
+
+    async def run() -> None:
+        async with runner(state, fail) as running:
+            done = await ended(state, await running.submit(request(), {}))
+        assert done.status == "failed" and done.error is not None and done.error["code"] == code
+        assert tried == [7] * attempts
+
+    asyncio.run(run())
