@@ -131,13 +131,13 @@ class LiveBudgets:
         Raises:
             ServingError: no router is loaded (503).
         """
-        return self._pacer(scope, version or self._champion()).state.lam
+        return self._pacer(scope, version or self._champion()).lam
 
     def rule(self, scope: str, version: RouterVersion) -> RoutingRule:
         """Return the current rule of a budget: with ``serving.pace`` that of the live lambda,
         otherwise the calibrated one.
         """
-        return self._pacer(scope, version).rule(self._settings.pace)
+        return self._pacer(scope, version).rule()
 
     def record(
         self, scope: str | None, cost: float, images: int, version: str | None = None
@@ -242,4 +242,5 @@ class LiveBudgets:
         except InputError as error:
             problem = str(error).removeprefix("budget: ")
             raise InputError(f"{setting}: {problem}") from error
-        return Pacer(router, cost, rule, self._key_budgets.get(scope)), warning
+        pacer = Pacer(router, cost, rule, settings.pace, self._key_budgets.get(scope))
+        return pacer, warning

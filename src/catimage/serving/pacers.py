@@ -26,6 +26,7 @@ class Pacer:
         router: the router.
         budget: mean cost per image to keep.
         rule: the calibrated rule, where lambda starts.
+        live: whether lambda follows the costs; otherwise they are only counted.
         given: the budget of an API key as it was given; None for other budgets.
 
     Attributes:
@@ -33,12 +34,17 @@ class Pacer:
     """
 
     def __init__(
-        self, router: Router, budget: float, rule: RoutingRule, given: float | None = None
+        self,
+        router: Router,
+        budget: float,
+        rule: RoutingRule,
+        live: bool = True,
+        given: float | None = None,
     ) -> None:
         start = float(rule.share @ rule.lam)
         costs = (float(router.costs.min()), float(router.costs.max()))
         self.pacing = Pacing.calibrated(router.curve, budget, start, costs)
-        self.given, self._static = given, rule
+        self.given, self._static, self._live = given, rule, live
         self._multipliers = (rule.share @ rule.multipliers)[None]
         self.state = self.pacing.initial()
         self._shared = self.state
@@ -49,10 +55,15 @@ class Pacer:
         """Requests of all replicas until the last exchange; images that compensate a change."""
         self._used, self._lock = False, Lock()
 
-    def rule(self, live: bool) -> RoutingRule:
+    @property
+    def lam(self) -> float:
+        """The lambda of the next request; the mean of the calibrated rule if it does not move."""
+        return self.state.lam if self._live else self.pacing.start
+
+    def rule(self) -> RoutingRule:
         """Return the rule of the live lambda, or the calibrated rule."""
         self._used = True
-        if not live:
+        if not self._live:
             return self._static
         return RoutingRule(np.ones(1), np.array([self.state.lam]), self._multipliers)
 
@@ -65,8 +76,8 @@ class Pacer:
     def status(self) -> JsonObject:
         """Return the budget, lambda and the running mean cost; None before the first image."""
         state = self.state
-        mean = state.cost / state.images if state.images > 0 else None
-        return {"budget": self.pacing.budget, "lambda": state.lam, "mean_cost": mean}
+        mean = float(state.cost / state.images) if state.images > 0 else None
+        return {"budget": self.pacing.budget, "lambda": self.lam, "mean_cost": mean}
 
     def exchange(self, store: Any, name: str, always: bool) -> None:
         """Add what this replica recorded to the shared row, and take over the row.

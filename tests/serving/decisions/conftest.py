@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from catimage.encoders import cache
 from catimage.router import Router
 from catimage.serving.decisions.versions import RouterVersion
 from catimage.workspace import Workspace
@@ -22,4 +23,5 @@ def knn(tmp_path_factory: pytest.TempPathFactory) -> RouterVersion:
     workspace, _ = train_workspace(
         tmp_path_factory.mktemp("knn"), train={"estimators": ["knn"]}, budget="50%"
     )
+    cache._cached_encoder.cache_clear()  # the training has loaded the text encoder of open_clip
     return RouterVersion("2", Router.load(workspace.router))

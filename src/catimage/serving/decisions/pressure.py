@@ -5,7 +5,7 @@ is a second constraint beside the budget, and the pressure is its multiplier in 
 waiting time is the integral of the load above the capacity, which is what dual ascent on this
 constraint adds up; the pressure is therefore a function of the waiting time, without a further
 integral that could overshoot (the drift-plus-penalty method of Neely, "Stochastic Network
-Optimization", 2010). It rises with the square of the waiting time, so that short queues, which
+Optimization", 2010). It rises with the cube of the waiting time, so that short queues, which
 batches need, change few decisions. It falls with the queue, and has no state to recover from.
 """
 
@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from catimage.routing.curve import lambda_of_point
+from catimage.routing.curve import DeferralCurve, lambda_of_point
 from catimage.serving.messages import CandidateLoad
 
 if TYPE_CHECKING:
     from catimage.router import Router
 
-FREE_SHARE, FULL_SHARE = 0.2, 0.8
+FREE_SHARE, FULL_SHARE = 0.1, 0.8
 """Shares of the latency target: the pressure is 0 while the wait is shorter than the first one, and
 has its largest value when the wait is longer than the second one.
 """
 DEFAULT_TARGET_FACTOR = 3.0
 """Default latency target, in times of the slowest candidate."""
+_FEW = 0.02
+"""Share of the range of the mean cost that prompts with unusually large differences may cause."""
 _SIMILAR = 1.05
 """Candidates whose device time differs by less than this factor are not distinguished."""
 
@@ -50,7 +52,7 @@ class PressureController:
     def observe(self, queue_seconds: float) -> float:
         """Set the price from the estimated wait of a request that arrives now; return it."""
         excess = (queue_seconds / self.target - FREE_SHARE) / (FULL_SHARE - FREE_SHARE)
-        self.value = self.highest * min(max(excess, 0.0), 1.0) ** 2
+        self.value = self.highest * min(max(excess, 0.0), 1.0) ** 3
         return self.value
 
 
@@ -67,11 +69,12 @@ def latency_target(target: float | None, loads: Mapping[str, CandidateLoad]) -> 
 
 
 def highest_pressure(router: Router, loads: Mapping[str, CandidateLoad]) -> float:
-    """Return a price of device time at which the fastest candidate wins for every prompt.
+    """Return a price of device time at which the fastest candidate wins for nearly every prompt.
 
-    At the largest lambda of the calibrated curve, the cheapest candidate wins for every calibration
-    prompt. This bounds the difference in quality between two candidates by lambda times the cost of
-    both above the cheapest one.
+    At a large lambda of the calibrated curve, the cheapest candidate wins for nearly all
+    calibration prompts. For these, the difference in quality between two candidates is at most
+    lambda times the cost of both above the cheapest one. The few prompts with larger differences,
+    for which lambda may be many times larger, would make the price too steep.
 
     Args:
         router: the router.
@@ -89,6 +92,11 @@ def highest_pressure(router: Router, loads: Mapping[str, CandidateLoad]) -> floa
     slower = seconds > _SIMILAR * seconds[fastest]
     if not slower.any():
         return 0.0
-    lam = lambda_of_point(router.curve, len(router.curve) - 1)
-    gains = lam * (above[slower] + above[fastest])
+    gains = _large_lambda(router.curve) * (above[slower] + above[fastest])
     return float(np.max(gains / (seconds[slower] - seconds[fastest])))
+
+
+def _large_lambda(curve: DeferralCurve) -> float:
+    """Return the lambda above which the mean cost is nearly that of the cheapest candidate."""
+    nearly = curve.cost[-1] + _FEW * (curve.cost[0] - curve.cost[-1])
+    return lambda_of_point(curve, int(np.flatnonzero(curve.cost <= nearly)[0]))

@@ -131,7 +131,7 @@ def _latency_error(
     if fastest > limit:
         return ServingError(
             f"max_latency_ms: {1000 * limit:g} ms are too short; the fastest suitable candidate"
-            f" needs {1000 * fastest:.0f} ms for {request.n} images. Raise it.",
+            f" needs {1000 * fastest:.0f} ms. Raise it.",
             param="max_latency_ms",
         )
     soonest = min(conditions.latency(name, request.n) for name in candidates)

@@ -14,7 +14,7 @@ from catimage.routing.draws import request_draws
 from catimage.routing.randomized import RoutingRule
 from catimage.serving.decisions.conditions import Conditions
 from catimage.serving.decisions.restrictions import allowed_candidates
-from catimage.serving.decisions.scores import Choice, CandidatePrices, choose_candidate, mask_of
+from catimage.serving.decisions.scores import CandidatePrices, Choice, choose_candidate, mask_of
 from catimage.serving.decisions.versions import RouterVersion, float16_row
 from catimage.serving.messages import Routed, RouteRequest
 
