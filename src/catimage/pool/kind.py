@@ -128,8 +128,7 @@ class GeneratorKind(ABC, Generic[SpecT]):
 
     :mod:`catimage.pool.registry` maps the names of kinds to subclasses. Methods import model
     libraries when they are called, so that reading a pool is fast. :meth:`identity` and
-    :meth:`load` are required; a kind whose TFLOPs can be counted also overrides
-    :meth:`count_costs`.
+    :meth:`load` are required; kinds whose TFLOPs can be counted override :meth:`count_costs` too.
 
     Args:
         spec: the generator's entry in the pool file, an instance of :attr:`schema`.
@@ -140,6 +139,7 @@ class GeneratorKind(ABC, Generic[SpecT]):
         counted: whether TFLOPs can be counted; if not, every candidate requires the key ``cost``.
         remote: whether another computer generates the images, so that they do not depend on the
             code and the libraries on this one.
+        linear_steps: whether the time of an image is a constant plus a time per step.
         verification: one sentence that names the parts of the kind that have been run and those
             that have not, printed by ``catimage pool check``; empty if all have been run.
     """
@@ -147,6 +147,7 @@ class GeneratorKind(ABC, Generic[SpecT]):
     schema: ClassVar[type[GeneratorSpec]]
     counted: ClassVar[bool] = True
     remote: ClassVar[bool] = False
+    linear_steps: ClassVar[bool] = False
     verification: ClassVar[str] = ""
 
     def __init__(self, spec: SpecT, folder: Path) -> None:
@@ -159,6 +160,10 @@ class GeneratorKind(ABC, Generic[SpecT]):
         Raises:
             InputError: this generator does not support the candidate.
         """
+
+    def with_negative_prompt(self, candidate: Candidate, text: str) -> Candidate | None:
+        """Return a candidate with a negative prompt in place of its own; None if it has none."""
+        return None
 
     def prepare(self, candidates: list[Candidate], device: str) -> None:
         """Download missing files, and check everything that can be checked without loading.

@@ -69,6 +69,18 @@ def generator_kinds(pool: Pool) -> dict[str, GeneratorKind[Any]]:
     return {name: kind_of(spec, pool.folder) for name, spec in pool.generators.items()}
 
 
+def takes_negative_prompt(pool: Pool, candidate: str) -> bool:
+    """Return whether the images of a candidate can be guided away from the text of a request.
+
+    Args:
+        pool: the pool.
+        candidate: name of a candidate.
+    """
+    row = pool.candidate(candidate)
+    kind = kind_of(pool.generators[row.generator], pool.folder)
+    return kind.with_negative_prompt(row, "") is not None
+
+
 def candidate_definitions(pool: Pool) -> dict[str, dict[str, Any]]:
     """Return the definition of each candidate's images by name of the candidate.
 

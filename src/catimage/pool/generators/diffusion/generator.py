@@ -22,6 +22,7 @@ from catimage.pool.generators.diffusion.sampling import (
     new_scheduler,
 )
 from catimage.pool.generators.diffusion.spec import DiffusersSpec
+from catimage.pool.generators.diffusion.steps import call_after_steps
 from catimage.pool.generators.diffusion.text import (
     Rows,
     TextEmbeddings,
@@ -33,6 +34,10 @@ from catimage.pool.generators.diffusion.text import (
 )
 from catimage.pool.refusal import RefusedImages
 from catimage.pool.spec import Candidate
+from catimage.pool.stepwise import GenerationStopped, StepHook
+
+_CACHED_NEGATIVE_PROMPTS = 64
+"""Number of negative prompts whose embeddings are cached; those of requests are any text."""
 
 
 class DiffusionGenerator:
@@ -87,6 +92,7 @@ class DiffusionGenerator:
         candidate: Candidate,
         seeds: list[int],
         encoded: TextEmbeddings | None = None,
+        on_step: StepHook | None = None,
     ) -> np.ndarray:
         """Generate one image per (prompt, seed) pair, as one batch.
 
@@ -96,6 +102,7 @@ class DiffusionGenerator:
             seeds: n seeds.
             encoded: the result of :meth:`encode` for a list that contains these prompts; None
                 encodes them in this call.
+            on_step: called after every denoising step.
 
         Returns:
             uint8 array of shape (n, size, size, 3).
@@ -110,7 +117,7 @@ class DiffusionGenerator:
             raise ValueError(
                 f"{len(prompts)} prompts and {len(seeds)} seeds. Pass one seed per prompt."
             )
-        images, flagged = self._run_pipeline(prompts, candidate, seeds, encoded)
+        images, flagged = self._run_pipeline(prompts, candidate, seeds, encoded, on_step)
         if not np.isfinite(images).all():
             raise self.spec.error(
                 "dtype",
@@ -151,6 +158,7 @@ class DiffusionGenerator:
         candidate: Candidate,
         seeds: list[int],
         encoded: TextEmbeddings | None,
+        on_step: StepHook | None,
     ) -> tuple[np.ndarray, list[bool]]:
         """Return floating-point images (n, size, size, 3), and whether each of them is flagged."""
         spec = self.spec.with_settings_of(candidate)
@@ -158,6 +166,8 @@ class DiffusionGenerator:
             text = self._text_arguments(spec, prompts, encoded)
         self._memory.load(self.modules)
         self.pipeline.scheduler = new_scheduler(spec, self._scheduler)
+        if on_step is not None:
+            call_after_steps(self.pipeline, spec.size, on_step)
         with caching(spec, self.pipeline, candidate.steps), _settings_named_in_errors(spec):
             output = self.pipeline(
                 **text,
@@ -208,7 +218,10 @@ class DiffusionGenerator:
             self._unconditional[key] = encode_negative(
                 self.pipeline, self._names, spec, self._memory.device
             )
-        return self._unconditional[key]
+        rows = self._unconditional[key] = self._unconditional.pop(key)  # now the last used
+        if len(self._unconditional) > _CACHED_NEGATIVE_PROMPTS:
+            self._unconditional.pop(next(iter(self._unconditional)))
+        return rows
 
 
 def _flagged(output: Any) -> list[bool]:
@@ -224,7 +237,7 @@ def _settings_named_in_errors(spec: DiffusersSpec) -> Iterator[None]:
     """Convert an error of the pipeline to one that names the settings that may be the cause."""
     try:
         yield
-    except (InputError, MemoryError, torch.OutOfMemoryError):
+    except (InputError, MemoryError, torch.OutOfMemoryError, GenerationStopped):
         raise
     except Exception as error:  # pipelines raise exceptions of any type
         keys = [key for key in ("call", "scheduler_options", "scheduler") if getattr(spec, key)]

@@ -15,6 +15,7 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
     """A pipeline of diffusers, with weights from a folder or from the hub."""
 
     schema: ClassVar[type[GeneratorSpec]] = DiffusersSpec
+    linear_steps: ClassVar[bool] = True
 
     def check(self, candidate: Candidate) -> None:
         """Check the caching method and the number of steps."""
@@ -29,6 +30,14 @@ class DiffusersKind(GeneratorKind[DiffusersSpec]):
                 f"the candidate {candidate.candidate!r} has {candidate.steps} steps, but the model"
                 f" supports {smallest} to {largest}. Change its 'steps'.",
             )
+
+    def with_negative_prompt(self, candidate: Candidate, text: str) -> Candidate | None:
+        """Set the argument ``negative_prompt`` of the pipeline's call, if there is guidance."""
+        spec = self.spec.with_settings_of(candidate)
+        if not spec.guided:
+            return None
+        other = {k: v for k, v in spec.call.items() if not k.startswith("negative_prompt")}
+        return candidate.model_copy(update={"call": {**other, "negative_prompt": text}})
 
     def prepare(self, candidates: list[Candidate], device: str) -> None:
         """Download the weights, and check classes, arguments, schedulers, caching and memory."""

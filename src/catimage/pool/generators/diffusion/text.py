@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +36,37 @@ class TextEmbeddings:
         """The distinct prompts, in the order of the rows."""
         return list(self.row)
 
+    @classmethod
+    def merge(cls, parts: Sequence[TextEmbeddings]) -> TextEmbeddings:
+        """Return the embeddings of the prompts of all parts.
+
+        Embeddings that a part lacks, or whose lengths differ, are left out, and are computed again
+        when they are needed.
+        """
+        prompts = dict.fromkeys(prompt for part in parts for prompt in part.row)
+        common = set.intersection(*(set(part.tensors) for part in parts))
+        owners = [next(part for part in parts if prompt in part.row) for prompt in prompts]
+        tensors: dict[str, dict[str, Rows]] = {}
+        for key in common:
+            rows = [part.take(key, [p]) for p, part in zip(prompts, owners, strict=True)]
+            joined = {name: _concatenate([row[name] for row in rows]) for name in rows[0]}
+            complete = {name: values for name, values in joined.items() if values is not None}
+            if len(complete) == len(joined):
+                tensors[key] = complete
+        return cls({prompt: row for row, prompt in enumerate(prompts)}, tensors)
+
     def take(self, options: str, prompts: list[str]) -> dict[str, Rows]:
         """Return the rows of ``prompts`` in their order, encoded with ``options``."""
         rows = [self.row[prompt] for prompt in prompts]
         return {name: _take_rows(values, rows) for name, values in self.tensors[options].items()}
+
+
+def _concatenate(rows: list[Rows]) -> Rows | None:
+    """Concatenate rows; return None if their lengths differ."""
+    if isinstance(rows[0], list):
+        return [tensor for row in rows for tensor in row]
+    tensors = [row for row in rows if isinstance(row, torch.Tensor)]
+    return torch.cat(tensors) if len({row.shape[1:] for row in tensors}) == 1 else None
 
 
 def _take_rows(values: Rows, rows: list[int]) -> Rows:

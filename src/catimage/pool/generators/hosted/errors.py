@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from catimage.errors import InputError
@@ -69,6 +70,44 @@ def request_error(spec: HostedSpec, request: str, error: Any) -> InputError:
     if error.status_code in _REFUSAL_STATUS_CODES:
         return RefusedRequest(spec, problem, fix)
     return spec.error("base_url", f"{problem}. {fix}, or remove the prompt.")
+
+
+class RequestOutcome(Enum):
+    """What is known about a request that failed."""
+
+    REFUSED = "refused"
+    NOT_BILLED = "not billed"
+    AMBIGUOUS = "ambiguous"
+
+
+_GATEWAY_TIMEOUTS = (408, 504, 524)
+"""Status codes with which a server or a gateway reports that it did not wait for the result."""
+
+
+def outcome_of(error: BaseException) -> RequestOutcome:
+    """Return whether the server refused a request, or may have charged for it.
+
+    A request that did not reach the server, or that the server answered with an error, is not
+    billed. It is ambiguous if the server may have made the image: after a timeout or a broken
+    connection, and if the response cannot be read.
+
+    Args:
+        error: an exception of the generator.
+    """
+    import httpx
+    import openai
+
+    if isinstance(error, RefusedRequest):
+        return RequestOutcome.REFUSED
+    cause = error.__cause__
+    if isinstance(cause, openai.APIStatusError):
+        late = cause.status_code in _GATEWAY_TIMEOUTS
+        return RequestOutcome.AMBIGUOUS if late else RequestOutcome.NOT_BILLED
+    if isinstance(cause, openai.APIConnectionError):
+        unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+        sent = not isinstance(cause.__cause__, unsent)
+        return RequestOutcome.AMBIGUOUS if sent else RequestOutcome.NOT_BILLED
+    return RequestOutcome.AMBIGUOUS
 
 
 def _response_message(error: Any) -> str:

@@ -16,29 +16,10 @@ import numpy as np
 
 from catimage.pool.generators.hosted.errors import RefusedRequest, missing_package, request_error
 from catimage.pool.generators.hosted.images import decode_base64, decode_image, download_image
+from catimage.pool.generators.hosted.rate_limiter import RateLimiter
 from catimage.pool.generators.hosted.spec import HostedSpec
 from catimage.pool.kind import SaveImage
 from catimage.pool.spec import Candidate
-
-
-class RateLimiter:
-    """Limits the rate of requests from any number of threads, with equal intervals between them.
-
-    Args:
-        requests_per_minute: maximum rate.
-    """
-
-    def __init__(self, requests_per_minute: float) -> None:
-        self._interval = 60 / requests_per_minute
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self, _: Any = None) -> None:
-        """Wait until the next request may start."""
-        with self._lock:
-            start = max(self._next, time.monotonic())
-            self._next = start + self._interval
-        time.sleep(max(0.0, start - time.monotonic()))
 
 
 class HostedGenerator:

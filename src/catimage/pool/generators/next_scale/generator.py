@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from catimage.pool.generators.next_scale.model import Sampling, draw_thresholds,
 from catimage.pool.generators.next_scale.spec import NextScaleSpec
 from catimage.pool.generators.next_scale.weights import check_steps, load_model, load_text
 from catimage.pool.spec import Candidate
+from catimage.pool.stepwise import DenoisingStep, StepHook
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class EncodedText:
 
     rows: dict[str, int]
     states: torch.Tensor
+
+    @classmethod
+    def merge(cls, parts: Sequence[EncodedText]) -> EncodedText:
+        """Return the hidden states of the prompts of all parts."""
+        prompts = [prompt for part in parts for prompt in part.rows]
+        rows = {prompt: row for row, prompt in enumerate(prompts)}
+        return cls(rows, torch.cat([part.states for part in parts]))
 
     def take(self, prompts: list[str]) -> torch.Tensor:
         """Return the hidden states of ``prompts``, in their order."""
@@ -76,6 +85,7 @@ class NextScaleGenerator:
         candidate: Candidate,
         seeds: list[int],
         encoded: EncodedText | None = None,
+        on_step: StepHook | None = None,
     ) -> np.ndarray:
         """Generate one image per (prompt, seed) pair, as one batch.
 
@@ -85,6 +95,7 @@ class NextScaleGenerator:
             seeds: n seeds, one per prompt.
             encoded: the result of :meth:`encode` for a list that contains these prompts; None
                 encodes them in this call.
+            on_step: called after every scale.
 
         Returns:
             uint8 array of shape (n, size, size, 3).
@@ -104,9 +115,23 @@ class NextScaleGenerator:
         if sampling.guided:
             text = torch.cat([text, self._empty.expand(len(text), -1, -1)])
         thresholds = draw_thresholds(seeds, shape.tokens(candidate.steps), shape.bits)
+
+        def on_scale(number: int, sums: torch.Tensor) -> None:
+            if on_step is not None:
+                on_step(DenoisingStep(number, candidate.steps, lambda p: self._decode(sums[[*p]])))
+
         sums = sample(
-            self.model.transformer, shape.scales, text, thresholds.to(self.device), sampling
+            self.model.transformer,
+            shape.scales,
+            text,
+            thresholds.to(self.device),
+            sampling,
+            on_scale,
         )
+        return self._decode(sums)
+
+    def _decode(self, sums: torch.Tensor) -> np.ndarray:
+        """Decode sums of codes (n, bits, h, h) to pixels: uint8, (n, size, size, 3)."""
         pixels = self.model.decoder(sums).clamp(-1, 1).permute(0, 2, 3, 1)
         images: np.ndarray = ((pixels + 1) * 127.5).round().byte().cpu().numpy()
         return images

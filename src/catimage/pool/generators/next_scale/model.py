@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -103,6 +103,7 @@ def sample(
     text: torch.Tensor,
     thresholds: torch.Tensor,
     sampling: Sampling,
+    on_scale: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Sample bits scale by scale, with one call of the transformer per scale.
 
@@ -116,6 +117,7 @@ def sample(
         thresholds: uniform random numbers on [0, 1), (n, positions of the first ``steps`` scales,
             bits). A bit is set if its probability is above its threshold.
         sampling: number of scales, guidance and temperature.
+        on_scale: called after every scale with the number of scales and the sums of their codes.
 
     Returns:
         Sums of the codes of the first ``steps`` scales, (n, bits, h, h).
@@ -125,12 +127,14 @@ def sample(
     past: list[KeysValues] | None = None
     sides = scales[: sampling.steps]
     by_scale = thresholds.split([side * side for side in sides], 1)
-    for side, threshold in zip(sides, by_scale, strict=True):
+    for number, (side, threshold) in enumerate(zip(sides, by_scale, strict=True), 1):
         inputs = tokens_of(downscale(total, side))
         passes = len(text) // len(inputs)
         logits, past = transformer(inputs.repeat(passes, 1, 1), projected_text, past)
         bits = threshold < torch.sigmoid(_guide(logits, sampling) / sampling.temperature)
         total = total + upscale(codes(bits.transpose(1, 2).unflatten(2, (side, side))), scales[-1])
+        if on_scale is not None:
+            on_scale(number, total)
     return total
 
 

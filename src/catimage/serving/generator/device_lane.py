@@ -1,0 +1,101 @@
+"""The generators of one device: one thread loads them, measures them and makes all batches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.serving.generator.batches import BatchRunner
+from catimage.serving.generator.fair_queue import FairQueue, QueuedImage
+from catimage.serving.generator.measuring import SpeedMeter
+from catimage.serving.generator.speeds import Speeds
+
+_LOG = logging.getLogger(__name__)
+
+
+class DeviceLane:
+    """The queue and the thread of a device.
+
+    The largest batches are measured after the generators are loaded. Requests that arrive in this
+    time are answered between two measurements.
+
+    Args:
+        cache: the generators.
+        speeds: the measured speeds.
+
+    Attributes:
+        queue: the queue.
+        measured: set when all speeds are measured.
+    """
+
+    def __init__(self, cache: GeneratorCache, speeds: Speeds) -> None:
+        self.queue = FairQueue()
+        self.measured = threading.Event()
+        self._cache, self._speeds = cache, speeds
+        self._running: tuple[Sequence[QueuedImage], float] | None = None
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Load the generators, and make batches until the queue is closed.
+
+        Args:
+            on_ready: called when all generators are loaded.
+
+        Raises:
+            InputError: a generator cannot be loaded.
+        """
+        self._load()
+        on_ready()
+        runner = BatchRunner(self._cache, self.queue, self._speeds)
+        measurements = self._measurements()
+        while True:
+            timeout = None if self.measured.is_set() else 0.0
+            images = self.queue.take(self._speeds.limit, timeout)
+            if images is None:
+                return
+            if images:
+                self._running = images, time.perf_counter()
+                runner.run(images)
+                self._running = None
+            if not self.measured.is_set() and next(measurements, "end") == "end":
+                self.measured.set()
+
+    def _load(self) -> None:
+        self._cache.prepare()
+        for name in self._cache.names:
+            self._cache.get(name)
+
+    def _measurements(self) -> Iterator[None]:
+        """Measure all generators; yields after every batch.
+
+        A generator that cannot be measured makes batches of one image.
+        """
+        meter = SpeedMeter(self._cache, self._speeds)
+        for name in self._cache.names:
+            try:
+                yield from meter.measure(name)
+            except Exception as error:  # generators raise exceptions of any type
+                _LOG.warning("generator %s: cannot be measured (%s)", name, type(error).__name__)
+
+    @property
+    def running_images(self) -> int:
+        """Number of images of the current batch."""
+        running = self._running
+        return len(running[0]) if running else 0
+
+    @property
+    def queue_seconds(self) -> float:
+        """Estimated time until an image that arrives now starts."""
+        loads, running = self._speeds.loads(), self._running
+        seconds = 0.0
+        for candidate, number in self.queue.waiting():
+            load = loads[candidate]
+            seconds += number * (load.batch_seconds or load.seconds)
+        if running:
+            images, start = running
+            load = loads[images[0].owner.task.candidate]
+            duration = max(load.seconds, len(images) * load.batch_seconds)
+            seconds += max(0.0, duration - (time.perf_counter() - start))
+        return seconds

@@ -1,0 +1,142 @@
+"""Measures the largest useful batch and the speed of every candidate at the start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from catimage.pool.generator_cache import GeneratorCache
+from catimage.pool.registry import kind_of
+from catimage.pool.spec import Candidate, GeneratorSpec
+from catimage.serving.generator.batches import is_out_of_memory
+from catimage.serving.generator.speeds import Speeds
+from catimage.serving.messages import CandidateLoad
+
+PROMPT = "two small red rings and a large blue square on a grey background"
+"""The prompt of the measurements, with a number at the end."""
+MARGIN = 0.1
+"""A batch is doubled as long as the time per image falls by at least this share."""
+LARGEST_BATCH = 32
+"""The largest batch that is tried."""
+STEPS = (2, 4)
+"""Numbers of denoising steps from which the time of a candidate with more steps is computed."""
+
+
+class SpeedMeter:
+    """Measures the speeds of loaded generators.
+
+    The largest batch is measured once for generators with the same class, base weights, size and
+    data type.
+
+    Args:
+        cache: the generators.
+        speeds: receives the results.
+    """
+
+    def __init__(self, cache: GeneratorCache, speeds: Speeds) -> None:
+        self._cache, self._speeds = cache, speeds
+        self._batches: dict[str, tuple[int, float]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def measure(self, name: str) -> Iterator[None]:
+        """Measure the candidates of a generator. Yields after every batch.
+
+        The largest batch is measured with the candidate of the fewest steps, with at most two
+        steps if the time is linear in the steps. The time per image in a full batch of the other
+        candidates is computed with the same ratio.
+
+        Args:
+            name: name of the generator.
+        """
+        cache, key = self._cache, _architecture(self._cache.pool.generators[name])
+        candidates = cache.pool.candidates_of(name)
+        linear = _is_linear(cache, name)
+        probe = min(candidates, key=lambda candidate: candidate.steps)
+        probe = with_steps(probe, min(probe.steps, STEPS[0])) if linear else probe
+        _seconds(cache, probe, 1)  # a warm-up
+        yield
+        if key not in self._batches:
+            yield from self._measure_batches(name, probe, key)
+        size, ratio = self._batches[key]
+        self._speeds.set_size(name, size)
+        for candidate in candidates:
+            seconds = self._alone(candidate, linear)
+            self._speeds.set(candidate.candidate, CandidateLoad(seconds, seconds * ratio, size))
+            yield
+
+    def _measure_batches(self, name: str, probe: Candidate, key: str) -> Iterator[None]:
+        """Double the batch as long as it is worth it."""
+        alone = min(_seconds(self._cache, probe, 1), _seconds(self._cache, probe, 1))
+        size, per_image = 1, alone
+        while size < LARGEST_BATCH:
+            yield
+            seconds = _next_batch(self._cache, probe, 2 * size, per_image)
+            if seconds is None:
+                break
+            size, per_image = 2 * size, seconds / (2 * size)
+            self._speeds.set_size(name, size)
+        self._batches[key] = size, per_image / alone
+
+    def _alone(self, candidate: Candidate, linear: bool) -> float:
+        """Return the seconds of one image; with many steps, computed from runs with fewer steps."""
+        few, more = STEPS
+        if not linear or candidate.steps <= more:
+            return self._single(candidate)
+        short = self._single(with_steps(candidate, few))
+        longer = self._single(with_steps(candidate, more))
+        per_step = max(0.0, longer - short) / (more - few)
+        return short + per_step * (candidate.steps - few)
+
+    def _single(self, candidate: Candidate) -> float:
+        """Return the seconds of one image, measured once per generator, settings and steps."""
+        key = repr((candidate.generator, candidate.steps, sorted(candidate.settings.items())))
+        if key not in self._seconds:
+            self._seconds[key] = _seconds(self._cache, candidate, 1)
+        return self._seconds[key]
+
+
+def _next_batch(
+    cache: GeneratorCache, probe: Candidate, size: int, per_image: float
+) -> float | None:
+    """Return the seconds of a batch; None if it is not faster per image, or too large.
+
+    A batch that is too slow is repeated once, because other programs may use the machine.
+    """
+    limit = (1 - MARGIN) * per_image * size
+    try:
+        seconds = _seconds(cache, probe, size)
+        if seconds > limit:
+            seconds = min(seconds, _seconds(cache, probe, size))
+    except Exception as error:  # generators raise exceptions of any type
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return seconds if seconds <= limit else None
+
+
+def with_steps(candidate: Candidate, steps: int) -> Candidate:
+    """Return a candidate with another number of steps."""
+    return candidate.model_copy(update={"steps": steps})
+
+
+def _seconds(cache: GeneratorCache, candidate: Candidate, size: int) -> float:
+    """Return the seconds of one batch, with the encoding of its prompts."""
+    generator = cache.get(candidate.generator)
+    prompts = [f"{PROMPT} {i}" for i in range(size)]
+    start = time.perf_counter()
+    generator.generate(prompts, candidate, list(range(size)), generator.encode(prompts))
+    return time.perf_counter() - start
+
+
+def _is_linear(cache: GeneratorCache, name: str) -> bool:
+    """Return whether images of all candidates of a generator can have other numbers of steps."""
+    spec, candidates = cache.pool.generators[name], cache.pool.candidates_of(name)
+    calls = [getattr(spec.with_settings_of(candidate), "call", {}) for candidate in candidates]
+    has_schedule = any({"timesteps", "sigmas"} & set(call) for call in calls)
+    return kind_of(spec, cache.pool.folder).linear_steps and not has_schedule
+
+
+def _architecture(spec: GeneratorSpec) -> str:
+    """Return a key that is equal for generators with parts of the same shapes."""
+    names = ("kind", "pipeline", "weights", "revision", "size", "dtype")
+    return repr([getattr(spec, name, None) for name in names])
