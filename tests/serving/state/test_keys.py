@@ -118,13 +118,17 @@ class TestKeys:
         assert keys.verify(secret) == key
         with outage(database, "catimage_meta"):
             timer.now += GRACE_SECONDS
-            assert keys.verify(secret) == key
+            with counted_queries(database) as queries:
+                assert keys.verify(secret) == key and keys.fresh
+                assert keys.verify(secret) == key
+            assert len([q for q in queries if "catimage" in q]) == 1  # no query per request
             assert "the last known API keys remain valid" in caplog.text
             assert secret not in caplog.text
-            timer.now += 1.0
-            with pytest.raises(ServingError) as caught:
+            timer.now += 1.1
+            with pytest.raises(ServingError, match="table") as caught:
                 keys.verify(secret)
         assert caught.value.status == 503 and caught.value.code == "state_unavailable"
+        timer.now += 1.0
         assert keys.verify(secret) == key
 
     @pytest.mark.parametrize(

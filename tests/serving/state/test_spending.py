@@ -42,6 +42,17 @@ class TestSpending:
         state.spending.reserve(KEY, 7.0)
         assert state.spending.spent_by_key() == {"k": 3.0}
 
+    def test_a_reservation_is_replaced_by_a_larger_one_or_remains(self, state):
+        first = state.spending.reserve(KEY, 6.0)
+        second = state.spending.reserve(KEY, 9.0, replaced=first)
+        with pytest.raises(ServingError):
+            state.spending.reserve(KEY, 10.5, replaced=second)
+        with pytest.raises(ServingError):
+            state.spending.reserve(KEY, 1.5)
+        state.spending.settle(first, 6.0)  # it no longer exists
+        state.spending.settle(second, 8.0)
+        assert state.spending.spent("k") == 8.0
+
     def test_a_reservation_is_settled_once(self, state):
         reservation = state.spending.reserve(KEY, 2.0)
         for _ in range(3):

@@ -13,6 +13,7 @@ _PROBLEMS = {
     "no space left": "the disk is full. Free space.",
     "not a database": "the file is not a SQLite database. Give another file, or remove it.",
     "malformed": "the SQLite database is damaged. Restore a backup, or remove the file.",
+    "no such table": "a table is missing. Restart the service, which creates it.",
     "database is locked": "another process has locked the database for too long. Try again.",
     "unable to open": "the file cannot be opened. Correct the path or the permissions.",
     "password authentication failed": "the server refused the user name or the password."

@@ -69,13 +69,14 @@ class Keys:
     ) -> None:
         self._database, self._clock, self._timer = database, clock, timer
         self._refresh_seconds = refresh_seconds
-        self._snapshot = _Snapshot()
+        self._snapshot, self._failure = _Snapshot(), ""
+        self._tried = -float("inf")
         self._lock = threading.Lock()
 
     @property
     def fresh(self) -> bool:
         """Whether ``verify`` and ``exist`` answer without a query now, so do not block."""
-        return self._timer() - self._snapshot.read < self._refresh_seconds
+        return self._timer() - self._tried < self._refresh_seconds
 
     def verify(self, secret: str) -> ApiKey | None:
         """Return the key with a secret; None if there is none, or it was revoked.
@@ -135,7 +136,7 @@ class Keys:
             if not insert_if_absent(connection, keys, **row):
                 raise InputError(f"{key.key_id}: the id of the new key is in use. Try again.")
             _count_change(connection)
-        self._snapshot = _Snapshot()
+        self._tried = -float("inf")
         return key, text
 
     def list(self) -> list[KeyRecord]:
@@ -163,26 +164,37 @@ class Keys:
                     f"key {key_id[:40]!r}: no valid key has this id. See 'catimage keys list'."
                 )
             _count_change(connection)
-        self._snapshot = _Snapshot()
+        self._tried = -float("inf")
         return _api_key(row)
 
     def _current(self) -> _Snapshot:
-        """Return the valid keys, read again if they are older than ``refresh_seconds``."""
-        if self.fresh:
-            return self._snapshot
-        with self._lock:
-            if not self.fresh:
-                self._refresh()
-            return self._snapshot
+        """Return the valid keys, read again if they are older than ``refresh_seconds``.
+
+        Only one thread reads; the others use the known keys meanwhile.
+        """
+        if not self.fresh and self._lock.acquire(blocking=not self._usable):
+            try:
+                if not self.fresh:
+                    self._refresh()
+            finally:
+                self._lock.release()
+        if not self._usable:
+            raise ServingError(self._failure, 503, "state_unavailable", retry_after=5.0)
+        return self._snapshot
+
+    @property
+    def _usable(self) -> bool:
+        """Whether the known keys are valid, though the database may not respond."""
+        return self._timer() - self._snapshot.read <= GRACE_SECONDS + self._refresh_seconds
 
     def _refresh(self) -> None:
-        old, now = self._snapshot, self._timer()
+        now = self._timer()
         try:
-            self._snapshot = self._read(old, now)
+            self._snapshot, self._failure = self._read(self._snapshot, now), ""
         except ServingError as error:
-            if now - old.read > GRACE_SECONDS:
-                raise
+            self._failure = error.message
             _LOG.warning("the last known API keys remain valid for a minute: %s", error)
+        self._tried = now
 
     def _read(self, old: _Snapshot, now: float) -> _Snapshot:
         with self._database.read() as connection:

@@ -66,12 +66,20 @@ class Spending:
             set_={"spent": spending.c.spent + add.excluded.spent},
         )
 
-    def reserve(self, key: ApiKey, cost: float, lifetime: float = LIFETIME) -> Reservation:
+    def reserve(
+        self,
+        key: ApiKey,
+        cost: float,
+        replaced: Reservation | None = None,
+        lifetime: float = LIFETIME,
+    ) -> Reservation:
         """Reserve the largest cost that a request may have.
 
         Args:
             key: the client. A key without a ceiling needs no query.
             cost: total cost of the request.
+            replaced: an earlier reservation of the request, which is replaced if the new one is
+                accepted, and remains if not.
             lifetime: seconds after which the reservation expires if it is not settled.
 
         Raises:
@@ -87,6 +95,8 @@ class Spending:
         with self._database.write() as connection:
             if not self._database.sqlite:  # locks the row until the commit
                 self._add_cost(connection, reservation, 0.0)
+            if replaced is not None:
+                connection.execute(_RELEASE, {"released": replaced.reservation_id})
             total = sum(value or 0.0 for value in connection.execute(_BOTH, values).one())
             if total + cost > key.ceiling * (1 + 1e-12):
                 raise _exceeded(key, now)
