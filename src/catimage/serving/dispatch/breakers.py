@@ -48,6 +48,8 @@ class CircuitBreakers:
 
     def available(self, name: Hashable) -> bool:
         """Return whether a request may be sent now; changes nothing."""
+        if not self._states:
+            return True
         state = self._states.get(name)
         if state is None or state.retry_at is None:
             return True

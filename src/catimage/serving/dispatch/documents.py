@@ -15,11 +15,11 @@ CURVE_ROWS = 100
 
 def model_documents(loaded: LoadedRouter, fleet: Fleet) -> list[JsonObject]:
     """Return one object per candidate, cheapest first, for ``GET /v1/models``."""
-    facts, loads = loaded.facts, fleet.loads()
-    unavailable = fleet.unavailable(facts.costs)
+    facts = loaded.facts
+    survey = fleet.survey(facts.costs)
     documents = []
     for name, cost in facts.costs.items():
-        load, (width, height) = loads.get(name), facts.sizes[name]
+        load, (width, height) = survey.loads.get(name), facts.sizes[name]
         documents.append(
             {
                 "id": name,
@@ -28,8 +28,8 @@ def model_documents(loaded: LoadedRouter, fleet: Fleet) -> list[JsonObject]:
                 "cost_unit": facts.cost_unit,
                 "size": f"{width}x{height}",
                 "negative_prompt": name in facts.negative_prompts,
-                "available": name not in unavailable,
-                "unavailable": unavailable.get(name),
+                "available": name not in survey.unavailable,
+                "unavailable": survey.unavailable.get(name),
                 "seconds": load.seconds if load and load.seconds else None,
                 "batch_seconds": load.batch_seconds if load and load.batch_seconds else None,
                 "batch_size": load.batch_size if load else None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from catimage.serving.dispatch.breakers import CircuitBreakers
 from catimage.serving.dispatch.members import Member
@@ -17,6 +18,21 @@ BUSY_SECONDS, IDLE_SECONDS, DOWN_SECONDS = 0.5, 2.0, 0.25
 """Interval of the polls of a group that has work, has none, or is not ready."""
 POLL_TIMEOUT = 3.0
 """Seconds after which a poll has failed."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The state of candidates at one moment.
+
+    Attributes:
+        loads: the measured speed of each candidate, on the group that would make it.
+        waits: estimated seconds until a task that is sent now starts, by candidate.
+        unavailable: why candidates cannot be made, by name.
+    """
+
+    loads: dict[str, CandidateLoad]
+    waits: dict[str, float]
+    unavailable: dict[str, str]
 
 
 class Fleet:
@@ -79,37 +95,39 @@ class Fleet:
             candidate: name of the candidate.
             skip: pairs (group, candidate) that are not considered.
         """
-        able = [
-            member
-            for name, member in self.members.items()
-            if (name, candidate) not in skip
-            and member.ready
-            and member.load(candidate) is not None
-            and self.breakers.available((name, candidate))
-        ]
-        return min(able, key=lambda m: (m.draining, m.wait_of(candidate)), default=None)
+        found: Member | None = None
+        shortest = (True, float("inf"))
+        for name, member in self.members.items():
+            if not member.makes(candidate) or (skip and (name, candidate) in skip):
+                continue
+            wait = (member.draining, member.wait_of(candidate))
+            if wait < shortest and self.breakers.available((name, candidate)):
+                found, shortest = member, wait
+        return found
 
     def wait(self, candidate: str) -> float | None:
         """Return the estimated wait of a candidate in seconds; None if no group can make it."""
         member = self.best(candidate)
         return None if member is None else member.wait_of(candidate)
 
-    def loads(self) -> dict[str, CandidateLoad]:
-        """Return the measured speed of each candidate, on the group that would make it."""
-        found: dict[str, CandidateLoad] = {}
-        for member in self.members.values():
-            for name, load in (member.status.candidates if member.status else {}).items():
-                best = self.best(name)
-                found[name] = (best.load(name) if best else None) or load
-        return found
+    def survey(self, candidates: Iterable[str]) -> Survey:
+        """Return the state of candidates at this moment."""
+        loads, waits, unavailable = dict[str, CandidateLoad](), dict[str, float](), dict[str, str]()
+        for name in candidates:
+            member = self.best(name)
+            if member is None:
+                unavailable[name] = self._reason(name)
+                member = next((m for m in self.members.values() if m.load(name)), None)
+            load = member.load(name) if member else None
+            if member and load:
+                loads[name], waits[name] = load, member.wait_of(name)
+        return Survey(loads, waits, unavailable)
 
-    def unavailable(self, candidates: Collection[str]) -> dict[str, str]:
+    def unavailable(self, candidates: Iterable[str]) -> dict[str, str]:
         """Return why candidates cannot be made now, by name."""
-        return {name: reason for name in candidates if (reason := self._reason(name)) is not None}
+        return {name: self._reason(name) for name in candidates if self.best(name) is None}
 
-    def _reason(self, candidate: str) -> str | None:
-        if self.best(candidate) is not None:
-            return None
+    def _reason(self, candidate: str) -> str:
         members = self.members.values()
         unknown = [m for m in members if m.status is None]
         owners = [m for m in members if m.load(candidate) is not None] or unknown

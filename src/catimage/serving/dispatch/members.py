@@ -85,6 +85,10 @@ class Member:
         """Return the time on the clock of the group's times."""
         return self._clock()
 
+    def makes(self, candidate: str) -> bool:
+        """Return whether the group takes tasks of a candidate."""
+        return not self.problem and self.status is not None and candidate in self.status.candidates
+
     def wait_of(self, candidate: str) -> float:
         """Return the estimated wait of a candidate; 0 if another computer makes its images."""
         load = self.load(candidate)

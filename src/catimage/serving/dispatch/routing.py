@@ -124,14 +124,15 @@ class LiveRouter:
         return self._pressure.observe(wait)
 
     def _conditions(self, fleet: Fleet, wait: float, remaining: dict[str, float]) -> Conditions:
-        facts, loads = self.facts, fleet.loads()
+        facts = self.facts
+        survey = fleet.survey(facts.costs)
         return Conditions(
-            loads=loads,
-            queue_seconds={name: fleet.wait(name) or 0.0 for name in facts.costs},
-            unavailable=fleet.unavailable(facts.costs),
+            loads=survey.loads,
+            queue_seconds=survey.waits,
+            unavailable=survey.unavailable,
             sizes=facts.sizes,
             negative_prompts=facts.negative_prompts,
-            pressure=self.pressure(loads, wait),
+            pressure=self.pressure(survey.loads, wait),
             remaining=remaining,
         )
 
