@@ -255,7 +255,8 @@ class Result:
     batch_size: int = 1
 
 
-ServedEvent = Preview | FinishedImage | Result
+ServedEvent = Routed | Preview | FinishedImage | Result
+"""``Routed`` is the first event of a request with ``stream``; other requests do not have it."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,29 @@ def test_openai_client_parses_answers_models_and_errors(server: Server) -> None:
         with pytest.raises(openai.BadRequestError) as raised:
             client.images.generate(prompt=PROMPT, background="transparent")
     assert (raised.value.param, raised.value.code) == ("background", "invalid_value")
+
+
+def test_images_are_sent_before_the_others_are_finished(calibrated_folder: Path) -> None:
+    received = threading.Event()
+
+    async def gated(task: ImageTask) -> AsyncIterator[TaskEvent]:
+        events = [event async for event in draw(task)]
+        for event in events[:2]:
+            yield event
+        assert await asyncio.to_thread(received.wait, 10)
+        for event in events[2:]:
+            yield event
+
+    group = ScriptedGroup("g", *CANDIDATES)
+    group.scripts.append(gated)
+    body = {"prompt": PROMPT, "stream": True, "n": 3}
+    with (
+        serving(calibrated_folder, group) as running,
+        httpx.stream("POST", f"{running.url}{GENERATIONS}", json=body) as response,
+    ):
+        lines = response.iter_lines()
+        assert next(lines) == "event: image_generation.completed"
+        first = json.loads(next(lines).removeprefix("data: "))
+        assert first["image_index"] == 0 and "usage" in first and "catimage" not in first
+        received.set()
+        assert sum(line.startswith("event:") for line in lines) == 2

@@ -9,12 +9,19 @@ from collections.abc import AsyncIterator, Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from catimage.serving.api.answers import size_text
+from catimage.serving.api.answers import size_text, usage_document
 from catimage.serving.api.encoding import base64_text, encoded
 from catimage.serving.api.errors import CLIENT_CLOSED_REQUEST, error_document, serving_error
 from catimage.serving.api.generation import Generation, closing, unless_disconnected
 from catimage.serving.api.json_response import json_bytes
-from catimage.serving.messages import FinishedImage, JsonObject, Preview, Result, ServingError
+from catimage.serving.messages import (
+    FinishedImage,
+    JsonObject,
+    Preview,
+    Result,
+    Routed,
+    ServingError,
+)
 
 EVENT_STREAM = "text/event-stream"
 """Media type of server-sent events."""
@@ -32,23 +39,29 @@ async def stream_events(generation: Generation) -> AsyncIterator[bytes]:
     """Yield the events of a request.
 
     A preview is an event ``image_generation.partial_image``, and a finished image is an event
-    ``image_generation.completed``, whose ``usage`` is known only at the end: the events of finished
-    images follow the Result. The last event has the object ``catimage``.
+    ``image_generation.completed``. The last image is kept until the Result, because its event has
+    the object ``catimage``.
     """
     images: list[FinishedImage] = []
+    usage: JsonObject = {}
     result: Result | None = None
+    last: FinishedImage | None = None
     async with closing(generation.backend.core.generate(generation.request)) as events:
         async for event in events:
-            if isinstance(event, Preview):
+            if isinstance(event, Routed):
+                usage = {"usage": usage_document(event)}
+            elif isinstance(event, Preview):
                 yield await _partial(generation, event)
-            elif isinstance(event, FinishedImage):
-                images.append(event)
-            else:
+            elif isinstance(event, Result):
                 result = event
+            else:
+                images.append(event)
+                if event.pixels is not None and last is not None:
+                    yield await _completed(generation, last, usage)
+                last = event if event.pixels is not None else last
     summary = generation.summary(result, images)
-    finished = sorted((i for i in images if i.pixels is not None), key=lambda i: i.index)
-    for image in finished:
-        yield await _completed(generation, image, summary, image is finished[-1])
+    assert last is not None  # not all images are flagged
+    yield await _completed(generation, last, summary)
 
 
 async def _partial(generation: Generation, preview: Preview) -> bytes:
@@ -57,15 +70,12 @@ async def _partial(generation: Generation, preview: Preview) -> bytes:
     return event_bytes(document["type"], document)
 
 
-async def _completed(
-    generation: Generation, image: FinishedImage, summary: JsonObject, last: bool
-) -> bytes:
+async def _completed(generation: Generation, image: FinishedImage, summary: JsonObject) -> bytes:
+    """Return the event of a finished image; ``summary`` is ``usage``, or also ``catimage``."""
     document = await _event(generation, image)
-    document |= {"type": "image_generation.completed", "usage": summary["usage"]}
+    document |= {"type": "image_generation.completed"} | summary
     if generation.options.user is not None:
         document["safety_identifier"] = generation.options.user
-    if last:
-        document["catimage"] = summary["catimage"]
     return event_bytes(document["type"], document)
 
 
