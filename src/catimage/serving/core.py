@@ -160,11 +160,14 @@ class Core:
             ServingError: the request is invalid (400), the service is overloaded or a ceiling is
                 reached (429), or no candidate can make the images (503).
         """
-        live = self._accepting()
-        if not self.fleet.ready:
-            raise ServingError(
-                "service: no generator is ready. Try again later.", 503, "starting", retry_after=2.0
-            )
+        try:
+            live = self._accepting()
+            if not self.fleet.ready:
+                message = "service: no generator is ready. Try again later."
+                raise ServingError(message, 503, "starting", retry_after=2.0)
+        except ServingError as error:
+            self.telemetry.rejection(error.code)
+            raise
         async with aclosing(self._runner.stream(request, live.facts)) as events:
             async for event in events:
                 yield event
