@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -59,29 +59,31 @@ def test_schemathesis_finds_no_undeclared_answer(server: Server) -> None:
     called: set[str] = set()
     for operation in schema.get_all_operations():
         found = operation.ok()
+        examples = 6 if found.body else 2
 
         @given(case=found.as_strategy())
-        @settings(max_examples=12, deadline=None, database=None, derandomize=True)
+        @settings(max_examples=examples, deadline=None, database=None, derandomize=True)
         def check(case: schemathesis.Case) -> None:
             case.call_and_validate(checks=CHECKS)
 
         check()
         called.add(found.label)
-    assert len(called) == len(ENDPOINTS)
+    expected = {f"{e.method} {e.template}" for e in ENDPOINTS}
+    assert called == expected - {"GET /openapi.json"}  # which schemathesis leaves out
 
 
 @pytest.mark.parametrize("path", [GENERATIONS, "/v1/images/jobs", "/v1/route"])
 def test_hypothesis_finds_no_server_error(client: httpx.Client, path: str) -> None:
     @given(body=st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=10), VALUES))
     @settings(
-        max_examples=60,
+        max_examples=40,
         deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
     def check(body: dict[str, Any]) -> None:
-        content = orjson.dumps({"prompt": PROMPT, **body}, option=orjson.OPT_NON_STR_KEYS)
+        content = json.dumps({"prompt": PROMPT, **body})
         headers = {"Content-Type": "application/json"}
         response = client.post(path, content=content, headers=headers)
         assert response.status_code in (200, 202, 400, 404) and len(response.content) < 10_000
