@@ -100,8 +100,7 @@ class DiffusionGenerator:
             prompts: n prompts.
             candidate: a candidate of this generator: its number of steps, and its settings.
             seeds: n seeds.
-            encoded: the result of :meth:`encode` for a list that contains these prompts; None
-                encodes them in this call.
+            encoded: the result of :meth:`encode` for these prompts; None encodes them in this call.
             on_step: called after every denoising step.
 
         Returns:
@@ -113,10 +112,9 @@ class DiffusionGenerator:
             InputError: the images contain NaN or infinity, because of the dtype or the steps, or
                 the pipeline fails with a setting.
         """
-        if len(prompts) != len(seeds):
-            raise ValueError(
-                f"{len(prompts)} prompts and {len(seeds)} seeds. Pass one seed per prompt."
-            )
+        n, m = len(prompts), len(seeds)
+        if n != m:
+            raise ValueError(f"{n} prompts and {m} seeds. Pass one seed per prompt.")
         images, flagged = self._run_pipeline(prompts, candidate, seeds, encoded, on_step)
         if not np.isfinite(images).all():
             raise self.spec.error(

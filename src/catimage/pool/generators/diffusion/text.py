@@ -49,9 +49,9 @@ class TextEmbeddings:
         tensors: dict[str, dict[str, Rows]] = {}
         for key in common:
             rows = [part.take(key, [p]) for p, part in zip(prompts, owners, strict=True)]
-            joined = {name: _concatenate([row[name] for row in rows]) for name in rows[0]}
-            complete = {name: values for name, values in joined.items() if values is not None}
-            if len(complete) == len(joined):
+            rows_by_name = {name: _concatenate([row[name] for row in rows]) for name in rows[0]}
+            complete = {name: values for name, values in rows_by_name.items() if values is not None}
+            if len(complete) == len(rows_by_name):
                 tensors[key] = complete
         return cls({prompt: row for row, prompt in enumerate(prompts)}, tensors)
 

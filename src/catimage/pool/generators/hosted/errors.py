@@ -80,6 +80,8 @@ class RequestOutcome(Enum):
     AMBIGUOUS = "ambiguous"
 
 
+_UNSENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+"""Exceptions of the HTTP client (httpx or httpx2) before a request is sent."""
 _GATEWAY_TIMEOUTS = (408, 504, 524)
 """Status codes with which a server or a gateway reports that it did not wait for the result."""
 
@@ -94,7 +96,6 @@ def outcome_of(error: BaseException) -> RequestOutcome:
     Args:
         error: an exception of the generator.
     """
-    import httpx
     import openai
 
     if isinstance(error, RefusedRequest):
@@ -104,9 +105,8 @@ def outcome_of(error: BaseException) -> RequestOutcome:
         late = cause.status_code in _GATEWAY_TIMEOUTS
         return RequestOutcome.AMBIGUOUS if late else RequestOutcome.NOT_BILLED
     if isinstance(cause, openai.APIConnectionError):
-        unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-        sent = not isinstance(cause.__cause__, unsent)
-        return RequestOutcome.AMBIGUOUS if sent else RequestOutcome.NOT_BILLED
+        is_unsent = type(cause.__cause__).__name__ in _UNSENT
+        return RequestOutcome.NOT_BILLED if is_unsent else RequestOutcome.AMBIGUOUS
     return RequestOutcome.AMBIGUOUS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,7 @@ class NextScaleGenerator:
             prompts: n prompts.
             candidate: a candidate of this generator; ``steps`` is its number of scales.
             seeds: n seeds, one per prompt.
-            encoded: the result of :meth:`encode` for a list that contains these prompts; None
-                encodes them in this call.
+            encoded: the result of :meth:`encode` for these prompts; None encodes them in this call.
             on_step: called after every scale.
 
         Returns:
@@ -104,10 +104,9 @@ class NextScaleGenerator:
             ValueError: the numbers of prompts and seeds differ.
             InputError: the candidate has more steps than the model has scales.
         """
-        if len(prompts) != len(seeds):
-            raise ValueError(
-                f"{len(prompts)} prompts and {len(seeds)} seeds. Pass one seed per prompt."
-            )
+        n, m = len(prompts), len(seeds)
+        if n != m:
+            raise ValueError(f"{n} prompts and {m} seeds. Pass one seed per prompt.")
         spec, shape = self.spec.with_settings_of(candidate), self.model.architecture
         check_steps(spec, candidate, shape)
         sampling = Sampling(candidate.steps, spec.guidance, spec.temperature)
@@ -115,20 +114,16 @@ class NextScaleGenerator:
         if sampling.guided:
             text = torch.cat([text, self._empty.expand(len(text), -1, -1)])
         thresholds = draw_thresholds(seeds, shape.tokens(candidate.steps), shape.bits)
-
-        def on_scale(number: int, sums: torch.Tensor) -> None:
-            if on_step is not None:
-                on_step(DenoisingStep(number, candidate.steps, lambda p: self._decode(sums[[*p]])))
-
-        sums = sample(
-            self.model.transformer,
-            shape.scales,
-            text,
-            thresholds.to(self.device),
-            sampling,
-            on_scale,
-        )
+        noise, report = thresholds.to(self.device), partial(self._report, on_step, candidate.steps)
+        sums = sample(self.model.transformer, shape.scales, text, noise, sampling, report)
         return self._decode(sums)
+
+    def _report(
+        self, on_step: StepHook | None, steps: int, number: int, sums: torch.Tensor
+    ) -> None:
+        """Call a hook after a scale, with the sums of the codes (n, bits, h, h)."""
+        if on_step is not None:
+            on_step(DenoisingStep(number, steps, lambda rows: self._decode(sums[[*rows]])))
 
     def _decode(self, sums: torch.Tensor) -> np.ndarray:
         """Decode sums of codes (n, bits, h, h) to pixels: uint8, (n, size, size, 3)."""
