@@ -77,10 +77,10 @@ async def running_core(
         settings: keys of the section ``serving``.
     """
     folder = TemporaryDirectory()
-    opened = state or State.open(f"sqlite:///{folder.name}/state.db")
+    database = state or State.open(f"sqlite:///{folder.name}/state.db")
     params = ServingParams.model_validate(settings)
     named = {group.name: group for group in groups}
-    core = Core(Workspace(root), params, named, opened, telemetry)
+    core = Core(Workspace(root), params, named, database, telemetry)
     await core.start()
     try:
         async with asyncio.timeout(seconds):
@@ -90,13 +90,15 @@ async def running_core(
     finally:
         await core.close()
         if state is None:
-            opened.close()
+            database.close()
         folder.cleanup()
 
 
-async def answer(core: Core, asked: ImageRequest = REQUEST) -> tuple[list[FinishedImage], Result]:
+async def answer(
+    core: Core, image_request: ImageRequest = REQUEST
+) -> tuple[list[FinishedImage], Result]:
     """Return the images of a request, and its result."""
-    events: list[ServedEvent] = [event async for event in core.generate(asked)]
+    events: list[ServedEvent] = [event async for event in core.generate(image_request)]
     result = events[-1]
     assert isinstance(result, Result)
     return [e for e in events if isinstance(e, FinishedImage)], result

@@ -97,9 +97,9 @@ def test_concurrent_requests_never_exceed_a_ceiling(
         key = ApiKey("k", "client", ceiling=5.0)
         group = ScriptedGroup("g", *CANDIDATES)
         async with running_core(calibrated_folder, group, state=state) as core:
-            asked = request(model="mini-1", key=key)
+            image_request = request(model="mini-1", key=key)
             outcomes = await asyncio.gather(
-                *(answer(core, asked) for _ in range(16)), return_exceptions=True
+                *(answer(core, image_request) for _ in range(16)), return_exceptions=True
             )
             await core.drained()
         codes = Counter(o.code if isinstance(o, ServingError) else "ok" for o in outcomes)

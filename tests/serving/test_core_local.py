@@ -48,8 +48,8 @@ def test_images_are_the_same_alone_and_among_concurrent_requests(
 def test_a_client_that_leaves_stops_the_device(calibrated_folder: Path, group: LocalGroup) -> None:
     async def run() -> None:
         async with running_core(calibrated_folder, group) as core:
-            asked = request(model="mini-4", n=10, previews=1, stream=True)
-            events = core.generate(asked)
+            image_request = request(model="mini-4", n=10, previews=1, stream=True)
+            events = core.generate(image_request)
             routed, first = await anext(events), await anext(events)
             await events.aclose()
             await core.drained()

@@ -48,11 +48,11 @@ async def ended(state: State, job: JobRecord, *statuses: str) -> JobRecord:
             await asyncio.sleep(0.01)
 
 
-async def seed_answer(asked: ImageRequest, options: JsonObject) -> JsonObject:
-    return {"seeds": list(asked.seeds), **options}
+async def seed_answer(image_request: ImageRequest, options: JsonObject) -> JsonObject:
+    return {"seeds": list(image_request.seeds), **options}
 
 
-async def endless(asked: ImageRequest, options: JsonObject) -> JsonObject:
+async def endless(image_request: ImageRequest, options: JsonObject) -> JsonObject:
     await asyncio.Event().wait()
     return {}
 
@@ -63,8 +63,9 @@ def state(tmp_path: Path) -> State:
 
 
 def test_a_request_is_restored_from_its_row() -> None:
-    asked = request(n=2, size=(64, 64), key=ApiKey("k", "name", ceiling=2.0), negative_prompt="x")
-    assert request_of(request_document(asked)) == asked
+    key = ApiKey("k", "name", ceiling=2.0)
+    image_request = request(n=2, size=(64, 64), key=key, negative_prompt="x")
+    assert request_of(request_document(image_request)) == image_request
     with pytest.raises(ServingError, match="another version"):
         request_of({"prompt": "x", "key": None, "size": None, "new_field": 1})
 
@@ -82,8 +83,8 @@ def test_jobs_are_answered_with_their_stored_seeds(state: State) -> None:
 def test_two_replicas_answer_each_job_once(state: State) -> None:
     answered: list[int] = []
 
-    async def count(asked: ImageRequest, options: JsonObject) -> JsonObject:
-        answered.append(asked.seed)
+    async def count(image_request: ImageRequest, options: JsonObject) -> JsonObject:
+        answered.append(image_request.seed)
         await asyncio.sleep(0.01)
         return {}
 
@@ -111,9 +112,9 @@ def test_jobs_wait_while_the_service_is_busy_or_not_ready(state: State, wait: fl
 def test_a_running_job_is_cancelled(state: State) -> None:
     stopped = asyncio.Event()
 
-    async def work(asked: ImageRequest, options: JsonObject) -> JsonObject:
+    async def work(image_request: ImageRequest, options: JsonObject) -> JsonObject:
         try:
-            return await endless(asked, options)
+            return await endless(image_request, options)
         finally:
             stopped.set()
 
@@ -162,8 +163,8 @@ def test_only_failures_that_pass_are_tried_again(
 ) -> None:
     tried: list[int] = []
 
-    async def fail(asked: ImageRequest, options: JsonObject) -> JsonObject:
-        tried.append(asked.seed)
+    async def fail(image_request: ImageRequest, options: JsonObject) -> JsonObject:
+        tried.append(image_request.seed)
         raise error
 
     async def run() -> None:

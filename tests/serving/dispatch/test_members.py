@@ -51,10 +51,10 @@ def test_tasks_sent_during_a_poll_are_added_to_its_wait() -> None:
     group = member(clock)
     group.send("a", 4)
     clock.now += 0.1
-    asked = clock.now
+    requested = clock.now
     group.send("a", 4)
     clock.now += 0.2
-    group.update(status(1.5), asked)
+    group.update(status(1.5), requested)
     assert group.wait == pytest.approx(1.5 + 2.0 - 0.2)
 
 

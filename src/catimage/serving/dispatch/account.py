@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -36,6 +37,7 @@ class Account:
     def __init__(self, ledger: Ledger, key: ApiKey | None, costs: Mapping[str, float]) -> None:
         self._ledger, self._key, self._costs = ledger, key, costs
         self._reservation: Reservation | None = None
+        self._reserving: asyncio.Task[None] | None = None
         self._reserved = 0.0
         self.images: dict[str, int] = {}
 
@@ -53,8 +55,13 @@ class Account:
         cost = self.cost + images * self._costs[candidate]
         if self._key is None or cost <= self._reserved:
             return
+        # If the client leaves meanwhile, the reservation is completed, so that settle() ends it.
+        self._reserving = asyncio.create_task(self._reserve(self._key, cost))
+        await asyncio.shield(self._reserving)
+
+    async def _reserve(self, key: ApiKey, cost: float) -> None:
         self._reservation = await run_in_threadpool(
-            self._ledger.reserve, self._key, cost, self._reservation
+            self._ledger.reserve, key, cost, self._reservation
         )
         self._reserved = cost
 
@@ -64,6 +71,8 @@ class Account:
 
     async def settle(self) -> None:
         """Replace the reservation by the cost of the images."""
+        if self._reserving is not None:
+            await asyncio.gather(self._reserving, return_exceptions=True)
         if self._reservation is not None:
             reservation, self._reservation = self._reservation, None
             await run_in_threadpool(self._ledger.settle, reservation, self.cost)

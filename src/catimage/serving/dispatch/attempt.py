@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from catimage.serving.dispatch.members import Member
-from catimage.serving.generator.failures import GroupUnavailable, TaskFailed, TaskTimedOut
+from catimage.serving.generator.failures import GroupUnavailable, TaskFailed
 from catimage.serving.messages import FinishedImage, FinishedTask, ImageTask, Preview
 
 PATIENCE_BATCHES, PATIENCE_SECONDS = 4.0, 5.0
 """A group hangs if it has sent no event for this many of its slowest batches plus these seconds."""
-REMOTE_PATIENCE = 60.0
-"""Seconds without an event after which a candidate of unknown speed has failed."""
+UNMEASURED_PATIENCE = 60.0
+"""The same for a candidate of unknown speed."""
 
 
 def patience(member: Member, candidate: str) -> float:
@@ -24,35 +25,54 @@ def patience(member: Member, candidate: str) -> float:
     Args:
         member: the group.
         candidate: the candidate of the task.
+
+    Returns:
+        Seconds; infinite for paid candidates, whose generator has a time limit of its own, because
+        a request that is given up may still be charged.
     """
+    if member.is_paid(candidate):
+        return math.inf
     loads = member.status.candidates if member.status else {}
     own = loads.get(candidate)
     if own is None or not own.seconds:
-        return REMOTE_PATIENCE
+        return UNMEASURED_PATIENCE
     slowest = max(max(x.seconds, x.batch_seconds * x.batch_size) for x in loads.values())
     return PATIENCE_BATCHES * slowest + PATIENCE_SECONDS
 
 
-class _Watchdog:
-    """Ends an attempt if the group has sent no event of any task for too long."""
+@asynccontextmanager
+async def _watching(member: Member, seconds: float, scope: asyncio.Timeout) -> AsyncIterator[None]:
+    """Raise TaskFailed if the group sends no event of any task for some seconds.
 
-    def __init__(self, member: Member, seconds: float, scope: asyncio.Timeout) -> None:
-        self.expired = False
-        self._member, self._seconds, self._scope = member, seconds, scope
-        self._loop = asyncio.get_running_loop()
-        self._began = member.now()
-        self._handle = self._loop.call_later(seconds, self._check)
+    Args:
+        member: the group.
+        seconds: the seconds.
+        scope: the innermost time limit of the ``with`` block.
+    """
+    loop, began, expired = asyncio.get_running_loop(), member.now(), False
+    timer: asyncio.TimerHandle | None = None
 
-    def _check(self) -> None:
-        quiet = self._member.now() - max(self._began, self._member.last_event)
-        if quiet < self._seconds:
-            self._handle = self._loop.call_later(self._seconds - quiet, self._check)
-            return
-        self.expired = True
-        self._scope.reschedule(self._loop.time())
+    def check() -> None:
+        nonlocal expired, timer
+        quiet = member.now() - max(began, member.last_event)
+        expired = quiet >= seconds
+        if expired:
+            scope.reschedule(loop.time())
+        else:
+            timer = loop.call_later(seconds - quiet, check)
 
-    def close(self) -> None:
-        self._handle.cancel()
+    if math.isfinite(seconds):
+        timer = loop.call_later(seconds, check)
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if expired and scope.expired():
+            message = f"group {member.name!r}: sent nothing for {seconds:.0f} s. Try again later."
+            raise TaskFailed(message) from error
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 async def run_task(
@@ -72,33 +92,23 @@ async def run_task(
         TaskRefused: the candidate does not accept the prompt.
         TaskFailed: the generator failed, or the group hangs.
         GroupUnavailable: the group cannot be reached, or died.
-        TaskTimedOut: the upstream server of the generator, or a group that hangs while a provider
-            may be charging, did not answer in time.
+        TaskTimedOut: the provider of the generator did not answer in time.
         TimeoutError: the time limit of the task has passed.
         QueueFull: the group accepts no more tasks.
     """
     seconds = patience(member, task.candidate)
-    watchdog, finished = None, None
-    try:
-        async with asyncio.timeout(task.timeout) as scope:
-            watchdog = _Watchdog(member, seconds, scope)
-            async with aclosing(member.group.run(task)) as events:
-                async for event in events:
-                    member.event()
-                    if isinstance(event, FinishedTask):
-                        finished = event
-                    else:
-                        receive(event)
-    except TimeoutError as error:
-        if watchdog is None or not watchdog.expired:
-            raise
-        message = f"group {member.name!r}: sent nothing for {seconds:.0f} s. Try again later."
-        if member.is_paid(task.candidate):
-            raise TaskTimedOut(message, billed=True) from error
-        raise TaskFailed(message) from error
-    finally:
-        if watchdog is not None:
-            watchdog.close()
-    if finished is not None:
-        return finished
-    raise GroupUnavailable(f"group {member.name!r}: its response has ended early. Try again later.")
+    finished: FinishedTask | None = None
+    async with (
+        asyncio.timeout(task.timeout) as scope,
+        _watching(member, seconds, scope),
+        aclosing(member.group.run(task)) as events,
+    ):
+        async for event in events:
+            member.event()
+            if isinstance(event, FinishedTask):
+                finished = event
+            else:
+                receive(event)
+    if finished is None:
+        raise GroupUnavailable(f"group {member.name!r}: its response ended early. Try again later.")
+    return finished

@@ -168,7 +168,7 @@ class Fleet:
 
     async def poll(self, member: Member) -> None:
         """Read the status of one group."""
-        asked, was_ready = self._clock(), member.ready
+        requested, was_ready = self._clock(), member.ready
         try:
             async with asyncio.timeout(POLL_TIMEOUT):
                 status = await member.group.status()
@@ -177,7 +177,7 @@ class Fleet:
         except GroupUnavailable as error:
             member.miss(str(error), tolerated=0)
         else:
-            member.update(status, asked)
+            member.update(status, requested)
         if member.ready and not was_ready:
             self._changed.set()
             self._changed = asyncio.Event()

@@ -27,10 +27,10 @@ def device_seconds(load: CandidateLoad, images: int, idle: bool) -> float:
     """
     if not idle or load.batch_size == 1:
         return images * load.batch_seconds
-    full, rest = divmod(images, load.batch_size)
-    whole = load.batch_size * load.batch_seconds
-    slope = (whole - load.seconds) / (load.batch_size - 1)
-    return full * whole + (load.seconds + (rest - 1) * slope if rest else 0.0)
+    batches, remaining = divmod(images, load.batch_size)
+    full_seconds = load.batch_size * load.batch_seconds
+    slope = (full_seconds - load.seconds) / (load.batch_size - 1)
+    return batches * full_seconds + (load.seconds + (remaining - 1) * slope if remaining else 0.0)
 
 
 class Member:
@@ -122,16 +122,16 @@ class Member:
         """Note that the group is making progress."""
         self.last_event = self._clock()
 
-    def update(self, status: GroupStatus, asked: float) -> None:
+    def update(self, status: GroupStatus, requested: float) -> None:
         """Take over a status.
 
         Args:
             status: the status.
-            asked: time at which it was requested; tasks that were sent later are added to it.
+            requested: time at which it was requested; tasks that were sent later are added to it.
         """
         self.status, self._missed = status, 0
-        later = sum(seconds for sent, seconds in self._sent if sent >= asked)
-        self.free_at = asked + status.queue_seconds + later
+        later = sum(seconds for sent, seconds in self._sent if sent >= requested)
+        self.free_at = requested + status.queue_seconds + later
         self.problem = status.error or ("" if status.ready else "starting")
 
     def miss(self, reason: str, tolerated: int = 2) -> None:
