@@ -59,7 +59,7 @@ def test_schemathesis_finds_no_undeclared_answer(server: Server) -> None:
     called: set[str] = set()
     for operation in schema.get_all_operations():
         found = operation.ok()
-        examples = 6 if found.body else 2
+        examples = 8 if found.body else 2
 
         @given(case=found.as_strategy())
         @settings(max_examples=examples, deadline=None, database=None, derandomize=True)

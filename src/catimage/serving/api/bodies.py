@@ -15,11 +15,7 @@ MOST_IMAGES = 10
 LARGEST_SEED = 2**32 - 1
 """Largest seed of the first image."""
 
-Prompt = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=LONGEST_PROMPT),
-    Field(json_schema_extra={"pattern": r"\S"}),
-]
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PROMPT)]
 Size = Annotated[str, StringConstraints(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
