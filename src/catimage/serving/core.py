@@ -122,13 +122,6 @@ class Core:
         """Whether requests for images can be answered."""
         return not self.draining and self._router.live is not None and self.fleet.ready
 
-    @property
-    def wait(self) -> float:
-        """Estimated seconds until a request that arrives now starts; 0 if no group is ready."""
-        live = self._router.live
-        names = live.facts.costs if live else ()
-        return self._admission.estimate(names) or 0.0
-
     def status(self) -> JsonObject:
         """Return the state of the router and of the generator groups."""
         live = self._router.live
@@ -149,7 +142,7 @@ class Core:
         Raises:
             ServingError: a request is invalid (400), or the router is not ready (503).
         """
-        return await self._accepting().decide(requests, self.fleet, self.wait)
+        return await self._accepting().decide(requests, self.fleet, self._admission.device_wait())
 
     async def generate(self, request: ImageRequest) -> AsyncGenerator[ServedEvent, None]:
         """Yield the previews and images of a request, and its Result last.
@@ -233,11 +226,15 @@ class Core:
         return self._router.require()
 
     def _wait_of_jobs(self) -> float | None:
-        return self.wait if self.ready else None
+        return self._admission.device_wait() if self.ready else None
 
     async def _decide(self, request: ImageRequest) -> Routed:
         """Decide a request that was accepted, also during a shutdown."""
-        return (await self._router.require().decide([request], self.fleet, self.wait))[0]
+        return (
+            await self._router.require().decide(
+                [request], self.fleet, self._admission.device_wait()
+            )
+        )[0]
 
     def _record(self, routed: Routed, cost: float, images: int) -> None:
         self._router.require().record(routed, cost, images)

@@ -71,3 +71,15 @@ def test_a_group_that_shuts_down_gets_tasks_of_accepted_requests_only_if_no_othe
     assert best is not None and best.name == "2" and fleet.ready
     alone = fleet_of(leaving)
     assert alone.best("a") is alone.members["1"] and not alone.ready
+
+
+def test_the_wait_of_the_busiest_device_decides_about_the_pressure() -> None:
+    hosted = CandidateLoad(seconds=3.0, batch_seconds=0.0, batch_size=1)
+    busy, idle = ScriptedGroup("1", "a", load=SLOW), ScriptedGroup("2", "b", load=hosted)
+    busy.queue_seconds = 5.0
+    admission = Admission(fleet_of(busy, idle), limit=3.0)
+    assert admission.device_wait() == pytest.approx(5.0, abs=0.1)
+    with admission.accepted(4):
+        assert admission.device_wait() == pytest.approx(7.0, abs=0.1)
+    assert admission.check(["a", "b"]) == 0.0  # the hosted candidate does not wait
+    assert Admission(fleet_of(idle), limit=3.0).device_wait() == 0.0

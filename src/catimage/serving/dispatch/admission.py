@@ -43,6 +43,19 @@ class Admission:
                 waits.append(member.wait_of(candidate) + seconds)
         return min(waits, default=None)
 
+    def device_wait(self) -> float:
+        """Return the wait of a request that arrives now for the busiest device, in seconds.
+
+        It is 0 if no device is ready. Hosted candidates do not count.
+        """
+        ready = [member for member in self._fleet.members.values() if member.ready]
+        waits = [
+            member.wait + self.undecided * fastest / len(ready)
+            for member in ready
+            if (fastest := member.fastest) is not None
+        ]
+        return max(waits, default=0.0)
+
     def check(self, candidates: Collection[str]) -> float:
         """Check a request on its arrival, and return its estimated wait in seconds.
 

@@ -94,6 +94,12 @@ class Member:
         load = self.load(candidate)
         return self.wait if load and load.batch_seconds else 0.0
 
+    @property
+    def fastest(self) -> float | None:
+        """Shortest device time per image of its candidates; None if it has none on a device."""
+        loads = self.status.candidates.values() if self.status else ()
+        return min((x.batch_seconds for x in loads if x.batch_seconds), default=None)
+
     def is_paid(self, candidate: str) -> bool:
         """Return whether a provider charges for the images of a candidate."""
         return self.status is not None and candidate in self.status.paid

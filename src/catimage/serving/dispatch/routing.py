@@ -69,7 +69,7 @@ class LiveRouter:
         Args:
             requests: the requests.
             fleet: the generator groups.
-            wait: estimated seconds until a request that arrives now starts.
+            wait: estimated wait of a request that arrives now for the busiest device, in seconds.
 
         Raises:
             ServingError: a request is invalid, or no candidate can answer it.
@@ -110,7 +110,7 @@ class LiveRouter:
 
         Args:
             loads: the measured speed of the candidates.
-            wait: estimated seconds until a request that arrives now starts.
+            wait: estimated wait of a request that arrives now for the busiest device, in seconds.
         """
         champion = self.loaded.champion
         if champion is None or not any(load.seconds for load in loads.values()):
