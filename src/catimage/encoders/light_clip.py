@@ -25,6 +25,8 @@ _TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "hf_to
 """The keys of ``text_cfg`` that are implemented; models with other keys are left to open_clip."""
 _MODEL_KEYS = {"embed_dim", "vision_cfg", "text_cfg"}
 _EPSILON, _GELU_ROWS = 1e-5, 16
+_ERFC = [c / 2 for c in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)]
+"""Coefficients of the approximation of half the complementary error function, highest first."""
 
 
 def light_folder(spec: EncoderParams) -> Path | None:
@@ -178,15 +180,22 @@ def _layer_norm(x: Float32, layer: tuple[Float32, Float32]) -> Float32:
 
 
 def _gelu(x: Float32) -> Float32:
-    """Return the Gaussian error linear unit of x, in blocks that fit in the cache of a core."""
-    from scipy.special import erf
+    """Return the Gaussian error linear unit of x, in blocks that fit in the cache of a core.
 
+    ``gelu(x) = max(x, 0) - |x| * erfc(|x| / sqrt(2)) / 2``, with the approximation 7.1.26 of
+    Abramowitz and Stegun, whose error is at most 1.5e-7: half the time of scipy's ``erf``.
+    """
     result = np.empty_like(x)
     for i in range(0, len(x), _GELU_ROWS):
         block = x[i : i + _GELU_ROWS]
-        result[i : i + _GELU_ROWS] = (
-            block * np.float32(0.5) * (1 + erf(block * np.float32(0.5**0.5)))
-        )
+        size = np.abs(block)
+        t = 1 / (1 + size * np.float32(0.3275911 * 0.5**0.5))
+        tail = t * _ERFC[0]
+        for coefficient in _ERFC[1:]:
+            tail += coefficient
+            tail *= t
+        tail *= np.exp(size * size * np.float32(-0.5))
+        result[i : i + _GELU_ROWS] = np.maximum(block, 0) - size * tail
     return result
 
 

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from catimage.common.arrays import Floats
-from catimage.routing.policy import check_shapes
 from catimage.routing.randomized import RoutingRule
 
 
@@ -23,13 +21,13 @@ class CandidatePrices:
     """The prices that apply to one request.
 
     Attributes:
-        cost: cost of one image of each candidate, (n_candidates,).
-        seconds: device time of one image of each candidate, (n_candidates,).
+        cost: cost of one image of each candidate, (n_candidates,), finite.
+        seconds: device time of one image of each candidate, (n_candidates,), finite.
         pressure: price of one second of device time, in quality.
     """
 
-    cost: Floats
-    seconds: Floats
+    cost: Sequence[float]
+    seconds: Sequence[float]
     pressure: float = 0.0
 
 
@@ -44,13 +42,13 @@ class Choice:
     """
 
     ranked: list[int]
-    propensities: Floats
+    propensities: list[float]
     lam: float
 
 
 def ranking(
-    quality: Floats, prices: CandidatePrices, lam: float, allowed: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+    quality: Sequence[float], prices: CandidatePrices, lam: float, allowed: Sequence[int]
+) -> list[int]:
     """Return the positions of the allowed candidates, the one with the highest score first.
 
     If candidates are tied, the cheapest one is first; if their costs are equal too, the one with
@@ -60,22 +58,24 @@ def ranking(
         quality: predicted quality of the candidates for one prompt, (n_candidates,).
         prices: costs, device times and the price of device time.
         lam: lambda, in quality units per cost unit.
-        allowed: mask of the candidates to choose from, (n_candidates,), not all False.
+        allowed: positions of the candidates to choose from, at least one.
     """
-    kept = np.flatnonzero(allowed)
-    q, cost, seconds = quality[kept], prices.cost[kept], prices.seconds[kept]
-    with np.errstate(over="ignore"):  # an infinite price of a huge cost is correct
-        score = (q - q.max()) - lam * (cost - cost.min())
-        if prices.pressure:
-            score = score - prices.pressure * (seconds - seconds.min())
-    return kept[np.lexsort((cost, -score))]
+    cost, seconds, pressure = prices.cost, prices.seconds, prices.pressure
+    best, lowest = max(quality[m] for m in allowed), min(cost[m] for m in allowed)
+    fastest = min(seconds[m] for m in allowed)
+
+    def order(m: int) -> tuple[float, float, int]:
+        score = (quality[m] - best) - lam * (cost[m] - lowest) - pressure * (seconds[m] - fastest)
+        return -score, cost[m], m
+
+    return sorted(allowed, key=order)
 
 
 def choose_candidate(
     predicted: Floats,
     rule: RoutingRule,
     prices: CandidatePrices,
-    allowed: NDArray[np.bool_],
+    allowed: Sequence[int],
     explore: float,
     draw: float,
 ) -> Choice:
@@ -90,38 +90,37 @@ def choose_candidate(
             first.
         rule: the routing rule.
         prices: costs, device times and the price of device time.
-        allowed: mask of the candidates to choose from, (n_candidates,), not all False.
+        allowed: positions of the candidates to choose from, at least one.
         explore: probability of a uniformly drawn candidate.
         draw: a uniform random number in [0, 1).
 
     Raises:
         ValueError: a prediction is not finite.
     """
-    check_shapes(predicted, prices.cost)
+    if not np.isfinite(predicted).all():
+        raise ValueError("the predicted quality must be finite")
     rankings = [
-        ranking(predicted[0] + values @ predicted[1:], prices, lam, allowed)
+        ranking(_combined(predicted, values), prices, lam, allowed)
         for values, lam in zip(rule.multipliers, rule.lam.tolist(), strict=True)
     ]
-    propensities = np.where(allowed, explore / np.count_nonzero(allowed), 0.0)
-    for share, order in zip(rule.share.tolist(), rankings, strict=True):
+    shares = rule.share.tolist()
+    propensities = [0.0] * predicted.shape[1]
+    for m in allowed:
+        propensities[m] = explore / len(allowed)
+    for share, order in zip(shares, rankings, strict=True):
         propensities[order[0]] += (1 - explore) * share
-    exploit = (draw - explore) / (1 - explore) if draw >= explore else draw / explore
-    part = int(rule.assign_parts(np.array([exploit]))[0]) if draw >= explore else 0
-    ranked = rankings[part].tolist()
     if draw < explore:
-        drawn = int(np.flatnonzero(allowed)[int(exploit * np.count_nonzero(allowed))])
-        ranked = [drawn, *(m for m in ranked if m != drawn)]
-    return Choice(ranked, propensities, float(rule.lam[part]))
+        drawn = allowed[int(draw / explore * len(allowed))]
+        ranked = [drawn, *(m for m in rankings[0] if m != drawn)]
+        return Choice(ranked, propensities, float(rule.lam[0]))
+    part = 0
+    if len(shares) > 1:
+        part = int(rule.assign_parts(np.array([(draw - explore) / (1 - explore)]))[0])
+    return Choice(rankings[part], propensities, float(rule.lam[part]))
 
 
-def mean_multipliers(rule: RoutingRule, lam: float) -> RoutingRule:
-    """Return a rule with one lambda and the mean multipliers of ``rule``, as
-    :meth:`catimage.router.Router.rule_for` does for a lambda.
-    """
-    return RoutingRule(np.ones(1), np.array([lam]), (rule.share @ rule.multipliers)[None])
-
-
-def mask_of(names: Sequence[str], allowed: Sequence[str]) -> NDArray[np.bool_]:
-    """Return the mask of the names that are in ``allowed``, (n_names,)."""
-    kept = set(allowed)
-    return np.array([name in kept for name in names])
+def _combined(predicted: Floats, multipliers: Floats) -> list[float]:
+    """Return the routed metric plus the weighted further metrics, (n_candidates,)."""
+    quality = predicted[0] + multipliers @ predicted[1:] if len(predicted) > 1 else predicted[0]
+    combined: list[float] = quality.tolist()
+    return combined

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from catimage.common.arrays import Floats
 from catimage.routing.draws import request_draws
 from catimage.routing.randomized import RoutingRule
 from catimage.serving.decisions.conditions import Conditions
 from catimage.serving.decisions.restrictions import allowed_candidates
-from catimage.serving.decisions.scores import CandidatePrices, Choice, choose_candidate, mask_of
+from catimage.serving.decisions.scores import CandidatePrices, Choice, choose_candidate
 from catimage.serving.decisions.versions import RouterVersion, float16_row
 from catimage.serving.messages import Routed, RouteRequest
 
@@ -30,7 +29,7 @@ class Problem:
         version: the version.
         rule: the routing rule.
         prices: the prices of the candidates of this version.
-        allowed: mask of the candidates that may answer, (n_candidates,).
+        allowed: positions of the candidates that may answer.
         excluded: the reason of each other candidate.
         explore: probability of a uniformly drawn candidate.
         draw: the uniform random number of the request, in [0, 1).
@@ -39,7 +38,7 @@ class Problem:
     version: RouterVersion
     rule: RoutingRule
     prices: CandidatePrices
-    allowed: NDArray[np.bool_]
+    allowed: Sequence[int]
     excluded: Mapping[str, str]
     explore: float
     draw: float
@@ -100,12 +99,13 @@ def build_problem(
     """
     names = version.router.candidates
     allowed, excluded = allowed_candidates(request, names, version.costs, conditions)
-    seconds = np.array([conditions.seconds(name) for name in names])
+    seconds = [conditions.seconds(name) for name in names]
+    kept = set(allowed)
     return Problem(
         version,
         rule,
-        CandidatePrices(version.router.costs, seconds, conditions.pressure),
-        np.ones(len(names), bool) if len(allowed) == len(names) else mask_of(names, allowed),
+        CandidatePrices(list(version.costs.values()), seconds, conditions.pressure),
+        [m for m, name in enumerate(names) if name in kept],
         excluded,
         explore,
         float(request_draws([request.prompt], None, [str(request.draw)])[0]),
@@ -128,7 +128,7 @@ def routed(task: Task, prediction: Prediction, shadow: str | None) -> Routed:
         ranked=ranked,
         qualities=dict(zip(names, prediction.qualities.tolist(), strict=True)),
         costs=task.problem.version.costs,
-        propensities=dict(zip(names, choice.propensities.tolist(), strict=True)),
+        propensities=dict(zip(names, choice.propensities, strict=True)),
         excluded=task.problem.excluded,
         lam=choice.lam,
         pressure=task.problem.prices.pressure,
