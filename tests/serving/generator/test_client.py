@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import uvicorn
 
+from catimage.errors import InputError
 from catimage.serving.generator.app import generator_app
 from catimage.serving.generator.client import LocalGroup, RemoteGroup
 from catimage.serving.generator.failures import GroupUnavailable, TaskRefused, TaskTimedOut
@@ -35,9 +36,9 @@ class SharedEngine:
 
 
 @contextmanager
-def served(engine, path):
-    """Serve an engine on a unix socket."""
-    config = uvicorn.Config(generator_app(lambda: SharedEngine(engine)), uds=str(path))
+def served(create, path):
+    """Serve the engine that ``create`` returns on a unix socket."""
+    config = uvicorn.Config(generator_app(create), uds=str(path))
     server = _Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -52,6 +53,18 @@ def served(engine, path):
 
 async def collect(group, of) -> list:
     return [event async for event in group.run(of)]
+
+
+async def ready(group) -> None:
+    """Wait until a service is ready."""
+    while not (await group.status()).ready:
+        await asyncio.sleep(0.01)
+
+
+async def failing(group, of) -> None:
+    """Run a task when the service is ready."""
+    await ready(group)
+    await collect(group, of)
 
 
 def with_group(url, call, **options):
@@ -72,18 +85,54 @@ def test_a_remote_task_has_the_events_of_a_local_one(engine, tmp_path):
     local = asyncio.run(collect(LocalGroup("cpu", engine), of))
 
     async def both(group):
-        assert (await group.status()).ready
+        await ready(group)
         return await asyncio.gather(*(collect(group, of) for _ in range(5)))
 
-    with served(engine, tmp_path / "s") as url:
+    with served(lambda: SharedEngine(engine), tmp_path / "s") as url:
         results = with_group(url, both)
     for events in results:
         assert [type(event) for event in events] == [type(event) for event in local]
         assert np.abs(images(events).astype(int) - images(local)).max() <= 1
 
 
+def test_a_service_that_cannot_start_answers_with_the_reason(tmp_path):
+    def fail():
+        raise InputError("pool.yaml: not found. Create it.")
+
+    async def call(group):
+        while not (await group.status()).error:
+            await asyncio.sleep(0.01)
+        with pytest.raises(GroupUnavailable, match=r"pool\.yaml: not found"):
+            await collect(group, task("tiny-turbo"))
+        return await group.status()
+
+    with served(fail, tmp_path / "s") as url:
+        status = with_group(url, call)
+    assert not status.ready and status.error == "pool.yaml: not found. Create it."
+
+
+def test_a_service_that_is_starting_is_unavailable(tmp_path):
+    started = threading.Event()
+
+    def create():
+        started.wait()
+        raise InputError("test: ends. Do nothing.")
+
+    async def call(group):
+        assert not (await group.status()).ready
+        with pytest.raises(GroupUnavailable, match="it is starting"):
+            await collect(group, task("tiny-turbo"))
+
+    with served(create, tmp_path / "s") as url:
+        try:
+            with_group(url, call)
+        finally:
+            started.set()
+
+
 def test_a_client_that_leaves_cancels_its_task(engine, tmp_path):
     async def leave(group):
+        await ready(group)
         running = asyncio.create_task(collect(group, task("tiny-deepcache-32", range(40))))
         while not engine.status().running_images:
             await asyncio.sleep(0.005)
@@ -93,16 +142,16 @@ def test_a_client_that_leaves_cancels_its_task(engine, tmp_path):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)
 
-    with served(engine, tmp_path / "s") as url:
+    with served(lambda: SharedEngine(engine), tmp_path / "s") as url:
         with_group(url, leave)
 
 
 def test_failures_keep_their_class(engine, tmp_path):
-    with served(engine, tmp_path / "s") as url:
+    with served(lambda: SharedEngine(engine), tmp_path / "s") as url:
         with pytest.raises(TaskRefused, match="takes none"):
-            with_group(url, lambda g: collect(g, task("tiny-turbo", negative_prompt="x")))
+            with_group(url, lambda g: failing(g, task("tiny-turbo", negative_prompt="x")))
         with pytest.raises(TaskTimedOut):
-            with_group(url, lambda g: collect(g, task("tiny-deepcache-32", range(9), timeout=0.1)))
+            with_group(url, lambda g: failing(g, task("tiny-deepcache-32", range(9), timeout=0.1)))
 
 
 def test_a_service_that_does_not_run_is_unavailable(tmp_path):

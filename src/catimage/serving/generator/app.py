@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from catimage.serving.generator.background import BackgroundEngine
 from catimage.serving.generator.engine import Engine
 from catimage.serving.generator.failures import GenerationFailure, TaskRefused, failure_document
 from catimage.serving.generator.wire import MEDIA_TYPE, decode_task, encode_event, encode_status
@@ -22,19 +23,20 @@ MAX_BODY = 1 << 20
 """Maximum number of bytes of a task."""
 
 
-def generator_app(engine: Callable[[], Engine]) -> Starlette:
+def generator_app(engine: Callable[[], Engine], group: str = "generators") -> Starlette:
     """Return the application of one group.
 
     Args:
-        engine: creates the engine when the application starts. It is loaded in the background, so
-            that the application answers at once.
+        engine: creates the engine. It is called in the background when the application starts, so
+            that the application answers at once; an exception is reported in the state.
+        group: name of the group.
 
-    The engine is in ``app.state.engine`` while the application runs.
+    A :class:`BackgroundEngine` is in ``app.state.engine`` while the application runs.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.engine = await run_in_threadpool(engine)
+        app.state.engine = BackgroundEngine(engine, group)
         app.state.engine.start()
         try:
             yield
@@ -81,7 +83,7 @@ class TaskResponse(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, engine: Engine, task: ImageTask) -> None:
+    def __init__(self, engine: BackgroundEngine, task: ImageTask) -> None:
         super().__init__()
         self._engine, self._task = engine, task
 

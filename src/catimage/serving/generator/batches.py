@@ -30,6 +30,10 @@ FLAGGED = "safety_checker"
 _LOG = logging.getLogger(__name__)
 
 
+class DeviceLost(RuntimeError):
+    """The device does not work any more in this process, which has to be restarted."""
+
+
 class BatchRunner:
     """Makes batches.
 
@@ -47,6 +51,9 @@ class BatchRunner:
 
         After an error of memory, the batch is divided. After another error, the images of each task
         are made separately, so that a task fails only because of its own prompt.
+
+        Raises:
+            DeviceLost: the device reports an error after which it cannot be used.
         """
         images = [image for image in images if not image.owner.cancelled]
         if not images:
@@ -111,6 +118,8 @@ class BatchRunner:
     ) -> None:
         """Divide a batch that has failed, or report the failure of its only task."""
         size = len(images)
+        if "CUDA error" in str(error) and not is_out_of_memory(error):
+            raise DeviceLost(f"device: {without_prompts(str(error), owners[0])}.") from error
         if is_out_of_memory(error) and size > 1:
             candidate = self._cache.pool.candidate(images[0].owner.task.candidate)
             self._speeds.set_size(candidate.generator, size // 2)

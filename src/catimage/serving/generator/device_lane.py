@@ -12,6 +12,7 @@ from catimage.serving.generator.batches import BatchRunner
 from catimage.serving.generator.fair_queue import FairQueue, QueuedImage
 from catimage.serving.generator.measuring import SpeedMeter
 from catimage.serving.generator.speeds import Speeds
+from catimage.serving.telemetry.metrics import shared_metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class DeviceLane:
         """
         self._load()
         on_ready()
+        metrics = shared_metrics()
         runner = BatchRunner(self._cache, self.queue, self._speeds)
         measurements = self._measurements()
         while True:
@@ -57,6 +59,8 @@ class DeviceLane:
                 return
             if images:
                 self._running = images, time.perf_counter()
+                candidate = images[0].owner.task.candidate
+                metrics.observe("catimage_batch_size", len(images), candidate=candidate)
                 runner.run(images)
                 self._running = None
             if not self.measured.is_set() and next(measurements, "end") == "end":

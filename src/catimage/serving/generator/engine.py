@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from catimage.errors import InputError
@@ -116,7 +117,7 @@ class Engine:
         loop, events = asyncio.get_running_loop(), asyncio.Queue[object]()
 
         def report(event: object) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for the event
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         queued, deadline = QueuedTask(task, report), loop.time() + task.timeout
