@@ -76,6 +76,15 @@ def test_prompts_are_hidden_in_messages_and_exceptions_of_all_threads(stream: io
     assert "harbour" in stream.getvalue()
 
 
+def test_texts_that_are_read_later_are_hidden_until_the_request_ends(stream: io.StringIO) -> None:
+    logs.conceal(PROMPT)
+    with logs.request_logged("r-1"):
+        logs.conceal(PROMPT, None)
+        logging.getLogger("engine").error("failed for %s", PROMPT)
+    assert lines(stream)[0]["message"] == "failed for [prompt]"
+    assert logs.redacted(PROMPT) == PROMPT
+
+
 def test_a_prompt_stays_hidden_until_its_last_request_ends(stream: io.StringIO) -> None:
     first, second = logs.hide(PROMPT), logs.hide(PROMPT)
     logs.reveal(first)

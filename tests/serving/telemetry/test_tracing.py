@@ -38,7 +38,8 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 async def generate(request: Request) -> PlainTextResponse:
     """The generator service: a span below that of the router's request."""
-    with tracing.tracing().span("generate", headers=request.headers, candidate="small"):
+    with tracing.tracing().span("generate", headers=request.headers, candidate="small") as span:
+        tracing.tracing().record("wait", span, 1000.0, 0.25)
         return PlainTextResponse("image")
 
 
@@ -73,11 +74,13 @@ def test_the_spans_of_two_services_are_one_trace(exported: InMemorySpanExporter)
 
     asyncio.run(call())
     spans = {span.name: span for span in exported.get_finished_spans()}
-    assert set(spans) == {"request", "route", "queue", "generate"}
+    assert set(spans) == {"request", "route", "queue", "generate", "wait"}
     assert {f"{span.context.trace_id:032x}" for span in spans.values()} == {"ab" * 16}
     assert f"{parent_of(spans['request']):016x}" == "cd" * 8
     assert parent_of(spans["route"]) == parent_of(spans["queue"]) == id_of(spans["request"])
     assert parent_of(spans["generate"]) == id_of(spans["queue"])
+    assert parent_of(spans["wait"]) == id_of(spans["generate"])
+    assert (spans["wait"].start_time, spans["wait"].end_time) == (10**12, 10**12 + 250_000_000)
     assert dict(spans["generate"].attributes) == {"catimage.candidate": "small"}
 
 

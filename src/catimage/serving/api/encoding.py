@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from catimage.serving.telemetry.tracing import tracing
+
 PNG_LEVEL = 1
 """Compression level of PNG: a quarter of the time of the default level for files 10% larger."""
 
@@ -52,7 +54,8 @@ class ImageFormat:
 
 async def encoded(pixels: np.ndarray, image_format: ImageFormat) -> bytes:
     """Return an image (:meth:`ImageFormat.encode`) that is encoded in a thread."""
-    return await asyncio.to_thread(image_format.encode, pixels)
+    with tracing().span("encode"):
+        return await asyncio.to_thread(image_format.encode, pixels)
 
 
 def base64_text(data: bytes) -> str:

@@ -13,6 +13,7 @@ from catimage.serving.api.bodies import JobBody, RouteBody, RoutingFields
 from catimage.serving.api.errors import abbreviated
 from catimage.serving.messages import ApiKey, ImageRequest, JsonObject, ServingError
 from catimage.serving.messages import RouteRequest as RoutedPrompt
+from catimage.serving.telemetry.logs import conceal
 
 ROUTER_NAMES = ("catimage", "auto")
 """The model names of the router; the name of a candidate selects that candidate instead."""
@@ -39,6 +40,7 @@ def route_requests(
         ServingError: a field is invalid (400).
     """
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    conceal(*prompts, body.user, body.safety_identifier, body.negative_prompt)
     common = _routing(body, key, settings)
     return [
         RoutedPrompt(
@@ -59,6 +61,7 @@ def image_request(
     Raises:
         ServingError: a field is invalid (400).
     """
+    conceal(body.prompt, body.user, body.safety_identifier, body.negative_prompt)
     return ImageRequest(
         prompt=_checked(body.prompt),
         request_id=identifier,

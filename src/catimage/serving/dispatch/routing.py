@@ -24,6 +24,7 @@ from catimage.serving.dispatch.fleet import Fleet
 from catimage.serving.dispatch.loading import LoadedRouter
 from catimage.serving.messages import CandidateLoad, JsonObject, Routed, RouteRequest
 from catimage.serving.state.store import State
+from catimage.serving.telemetry.tracing import tracing
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,7 +78,8 @@ class LiveRouter:
         self._deciding += 1
         try:
             conditions = self._conditions(fleet, wait, await self._remaining(requests))
-            return await self._decisions.decide(requests, conditions)
+            with tracing().span("route", prompts=len(requests)):
+                return await self._decisions.decide(requests, conditions)
         finally:
             self._deciding -= 1
 

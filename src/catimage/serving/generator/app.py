@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -17,7 +19,9 @@ from catimage.serving.generator.background import BackgroundEngine
 from catimage.serving.generator.engine import Engine
 from catimage.serving.generator.failures import GenerationFailure, TaskRefused, failure_document
 from catimage.serving.generator.wire import MEDIA_TYPE, decode_task, encode_event, encode_status
-from catimage.serving.messages import ImageTask, TaskEvent
+from catimage.serving.messages import FinishedTask, ImageTask, TaskEvent
+from catimage.serving.telemetry.logs import request_logged
+from catimage.serving.telemetry.tracing import Span, tracing
 
 MAX_BODY = 1 << 20
 """Maximum number of bytes of a task."""
@@ -86,9 +90,18 @@ class TaskResponse(Response):
     def __init__(self, engine: BackgroundEngine, task: ImageTask) -> None:
         super().__init__()
         self._engine, self._task = engine, task
+        self._span, self._arrival = Span(), time.time()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
+        task, headers = self._task, Headers(scope=scope)
+        with (
+            request_logged(task.request_id, private=(task.prompt, task.negative_prompt)),
+            tracing().span("generate", headers=headers, candidate=task.candidate) as self._span,
+        ):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._stream(scope, receive, send))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
@@ -117,6 +130,9 @@ class TaskResponse(Response):
     async def _send_events(self, events: AsyncGenerator[TaskEvent, None], send: Send) -> None:
         try:
             async for event in events:
+                if isinstance(event, FinishedTask):
+                    self._span.set(batch_size=event.batch_size)
+                    tracing().record("queue", self._span, self._arrival, event.queue_seconds)
                 await send(_body(encode_event(event), more=True))
         except GenerationFailure as failure:
             await send(_body(encode_event(failure), more=True))

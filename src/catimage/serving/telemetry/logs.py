@@ -42,10 +42,13 @@ ALIGNED_LOGGERS = (
     "circus",
 )
 """Loggers whose own handlers are replaced by ours."""
+OWN_LOGGERS = ("catimage.access", "catimage.decisions")
+"""Loggers of the lines of each request, whose fields contain no texts of clients."""
 REPLACEMENT = "[prompt]"
 
 _OUTSIDE: Mapping[str, str] = MappingProxyType({})
 _REQUEST: ContextVar[Mapping[str, str]] = ContextVar("catimage_request", default=_OUTSIDE)
+_HIDDEN: ContextVar[list[tuple[str, ...]] | None] = ContextVar("catimage_hidden", default=None)
 _LOCK = threading.Lock()
 _PRIVATE: Counter[str] = Counter()
 """The texts of the requests that are being answered, which must not be logged."""
@@ -64,7 +67,8 @@ def request_logged(
         key_id: identifier of the client's key.
         private: texts of the request, such as the prompt.
     """
-    texts = hide(*private)
+    hidden = [hide(*private)]
+    _HIDDEN.set(hidden)
     token = _REQUEST.set({"request_id": request_id} | ({"key_id": key_id} if key_id else {}))
     try:
         yield
@@ -73,7 +77,15 @@ def request_logged(
             _REQUEST.reset(token)
         except ValueError:  # a generator that another task closes, whose context ends with it
             _REQUEST.set({})
-        reveal(texts)
+        for texts in hidden:
+            reveal(texts)
+
+
+def conceal(*texts: str | None) -> None:
+    """Hide texts from the logs until the present request has ended (:func:`request_logged`)."""
+    hidden = _HIDDEN.get()
+    if hidden is not None:
+        hidden.append(hide(*texts))
 
 
 def bind(**fields: str) -> None:
@@ -105,7 +117,10 @@ def reveal(texts: tuple[str, ...]) -> None:
 
 def _forms(text: str) -> set[str]:
     """Return the forms in which a text may appear: as it is, and quoted."""
-    return {text, text.strip(), repr(text)[1:-1], text.encode("unicode_escape").decode()}
+    text = text.strip()
+    if text.isascii() and text.isprintable() and not set("'\"\\") & set(text):
+        return {text}
+    return {text, repr(text)[1:-1], text.encode("unicode_escape", "backslashreplace").decode()}
 
 
 def redacted(message: str) -> str:
@@ -138,6 +153,8 @@ class StructuredFormatter(JsonFormatter):
         """Add the ids of the request, and hide the texts of all requests."""
         for name, value in _REQUEST.get().items():
             log_data.setdefault(name, value)
+        if log_data.get("logger") in OWN_LOGGERS:
+            return log_data
         return {k: redacted(v) if isinstance(v, str) else v for k, v in log_data.items()}
 
     def formatException(self, ei: Any) -> list[str]:  # type: ignore[override]

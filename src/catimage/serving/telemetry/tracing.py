@@ -93,6 +93,21 @@ class Tracing:
         span.set(**attributes)
         return span
 
+    def record(self, name: str, parent: Span, start: float, seconds: float) -> None:
+        """Record an operation that has ended.
+
+        Args:
+            name: the name of the span.
+            parent: the parent.
+            start: time of the beginning, in seconds since the epoch.
+            seconds: the duration.
+        """
+        if self._tracer is None:
+            return
+        nanoseconds = int(start * 1e9)
+        span = self._tracer.start_span(name, _context(parent, None), start_time=nanoseconds)
+        span.end(nanoseconds + int(seconds * 1e9))
+
     @contextmanager
     def span(
         self,

@@ -13,6 +13,7 @@ from catimage.serving.api.endpoints import EndpointTable
 from catimage.serving.api.errors import CLIENT_CLOSED_REQUEST, error_response, serving_error
 from catimage.serving.api.runtime import Runtime
 from catimage.serving.telemetry.logs import request_logged
+from catimage.serving.telemetry.tracing import tracing
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 UNMATCHED = "not_found"
@@ -47,7 +48,10 @@ class RequestContext:
         given = Headers(scope=scope).get("x-request-id", "")
         state["request_id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         sender = _Sender(send, state["request_id"])
-        with request_logged(state["request_id"]):
+        with (
+            request_logged(state["request_id"]),
+            tracing().span("request", headers=Headers(scope=scope)) as span,
+        ):
             try:
                 await self._app(scope, receive, sender)
             except Exception as error:
@@ -58,6 +62,7 @@ class RequestContext:
                 await error_response(found)(scope, receive, sender)
             finally:
                 status = state.get("status", sender.status or CLIENT_CLOSED_REQUEST)
+                span.set(request_id=state["request_id"], method=scope["method"], status=status)
                 self._report(scope, status, time.perf_counter() - started)
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
