@@ -33,8 +33,8 @@ def test_images_are_the_same_alone_and_among_concurrent_requests(
 ) -> None:
     async def run() -> None:
         async with running_core(calibrated_folder, group) as core:
-            (alone,), result = await answer(core, request(lam=0.05, seed=3))
-            others = [answer(core, request(lam=0.05, seed=i, draw=i)) for i in range(8)]
+            (alone,), result = await answer(core, request(model="mini-4", seed=3))
+            others = [answer(core, request(model="mini-4", seed=i)) for i in range(8)]
             together = await asyncio.gather(*others)
         assert result.candidate == "mini-4" and result.batch_size == 1
         assert max(r.batch_size for _, r in together) > 1

@@ -230,11 +230,8 @@ class Core:
 
     async def _decide(self, request: ImageRequest) -> Routed:
         """Decide a request that was accepted, also during a shutdown."""
-        return (
-            await self._router.require().decide(
-                [request], self.fleet, self._admission.device_wait()
-            )
-        )[0]
+        wait = self._admission.device_wait(request.n)
+        return (await self._router.require().decide([request], self.fleet, wait))[0]
 
     def _record(self, routed: Routed, cost: float, images: int) -> None:
         self._router.require().record(routed, cost, images)

@@ -81,5 +81,6 @@ def test_the_wait_of_the_busiest_device_decides_about_the_pressure() -> None:
     assert admission.device_wait() == pytest.approx(5.0, abs=0.1)
     with admission.accepted(4):
         assert admission.device_wait() == pytest.approx(7.0, abs=0.1)
+        assert admission.device_wait(own=4) == pytest.approx(5.0, abs=0.1)
     assert admission.check(["a", "b"]) == 0.0  # the hosted candidate does not wait
     assert Admission(fleet_of(idle), limit=3.0).device_wait() == 0.0

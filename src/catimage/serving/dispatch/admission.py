@@ -43,14 +43,17 @@ class Admission:
                 waits.append(member.wait_of(candidate) + seconds)
         return min(waits, default=None)
 
-    def device_wait(self) -> float:
+    def device_wait(self, own: int = 0) -> float:
         """Return the wait of a request that arrives now for the busiest device, in seconds.
 
         It is 0 if no device is ready. Hosted candidates do not count.
+
+        Args:
+            own: number of images of the request itself, if it was accepted already.
         """
         ready = [member for member in self._fleet.members.values() if member.ready]
         waits = [
-            member.wait + self.undecided * fastest / len(ready)
+            member.wait + (self.undecided - own) * fastest / len(ready)
             for member in ready
             if (fastest := member.fastest) is not None
         ]
