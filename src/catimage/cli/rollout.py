@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 NoWaitOption = Annotated[
     bool, typer.Option("--no-wait", help="Publish, and do not wait for the replicas.")
 ]
+ForceOption = Annotated[
+    str | None,
+    typer.Option(metavar="REASON", help="Promote even if the promotion gate does not hold."),
+]
+CanaryOption = Annotated[
+    str | None,
+    typer.Option(metavar="SHARE", help="Serve a share of the requests (no promotion)."),
+]
 TimeoutOption = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="The time to wait for the replicas.")
 ]
@@ -33,17 +41,11 @@ def promote(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Only log the choices of the version (no promotion).")
     ] = False,
-    canary: Annotated[
-        str | None,
-        typer.Option(metavar="SHARE", help="Serve a share of the requests (no promotion)."),
-    ] = None,
+    canary: CanaryOption = None,
     end_canary: Annotated[
         bool, typer.Option("--end-canary", help="End --shadow or --canary.")
     ] = False,
-    force: Annotated[
-        str | None,
-        typer.Option(metavar="REASON", help="Promote even if the promotion gate does not hold."),
-    ] = None,
+    force: ForceOption = None,
     no_wait: NoWaitOption = False,
     timeout: TimeoutOption = 60.0,
     workspace: WorkspaceOption = Path(),

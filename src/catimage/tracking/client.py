@@ -18,6 +18,7 @@ from catimage.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+_REMOTE = "$MLFLOW_TRACKING_URI"
 MODEL = "router"
 """Name of the registered model."""
 EXPERIMENT = "catimage"
@@ -39,14 +40,13 @@ the current folder does not describe the requirements of a router.
 def connection(workspace: Workspace, command: str = "register") -> Iterator[MlflowClient]:
     """Connect to the tracking server and select the experiment.
 
-    The address of the server is the value of the environment variable ``MLFLOW_TRACKING_URI``. By
-    default, the SQLite database ``mlflow.db`` in the workspace is used. Inside the ``with`` block,
-    no other process can register a router in the same SQLite database. The experiment is created
-    if it does not exist, and restored if it was deleted.
+    The address of the server is that in ``MLFLOW_TRACKING_URI``, by default that of the SQLite
+    database ``mlflow.db`` in the workspace. Inside the ``with`` block, no other process can
+    register a router in that database. The experiment is created, or restored if it was deleted.
 
     Args:
         workspace: the workspace that runs are logged for.
-        command: the command that connects, named in error messages.
+        command: the command to run again, for error messages.
 
     Yields:
         A client of the server.
@@ -68,9 +68,7 @@ def connection(workspace: Workspace, command: str = "register") -> Iterator[Mlfl
     if remote:
         with (
             remote_store(remote),
-            _errors_reported(
-                without_password(urlsplit(remote)), Path(), "$MLFLOW_TRACKING_URI", command
-            ),
+            _errors_reported(without_password(urlsplit(remote)), Path(), _REMOTE, command),
         ):
             yield _client(mlflow, remote, None)
         return

@@ -13,7 +13,7 @@ from tests.trained_workspace import train_workspace
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with a calibrated router."""
     return train_workspace(tmp_path_factory.mktemp("rollout"))[0]
 

@@ -38,9 +38,9 @@ class Used:
 
 
 @pytest.fixture
-def own(trained: Workspace) -> Versions:
+def own(calibrated: Workspace) -> Versions:
     """The router of the Bento."""
-    return Versions(RouterVersion("own", Router.load(trained.router)))
+    return Versions(RouterVersion("own", Router.load(calibrated.router)))
 
 
 def report(state: State) -> Replica:
@@ -55,9 +55,9 @@ async def begun(state: State, own: Versions, used: Used) -> RolloutFollower:
 
 
 def test_the_published_champion_is_used_from_the_start_and_reported(
-    state: State, trained: Workspace, own: Versions
+    state: State, calibrated: Workspace, own: Versions
 ) -> None:
-    rollout = publish(state, "champion", "3", trained.router)
+    rollout = publish(state, "champion", "3", calibrated.router)
 
     async def follow() -> None:
         used = Used()
@@ -68,7 +68,7 @@ def test_the_published_champion_is_used_from_the_start_and_reported(
             while not state.replicas.live():
                 await asyncio.sleep(0.01)
         found = report(state)
-        assert (found.version, found.digest) == ("3", folder_digest(trained.router))
+        assert (found.version, found.digest) == ("3", folder_digest(calibrated.router))
         assert found.problem == ""
         await follower.close()
         assert state.replicas.live() == []
@@ -88,14 +88,14 @@ def test_without_a_publication_the_router_of_the_bento_stays(state: State, own: 
 
 
 def test_champion_and_challenger_change_without_loading_files_twice(
-    state: State, trained: Workspace, own: Versions, tmp_path: Path
+    state: State, calibrated: Workspace, own: Versions, tmp_path: Path
 ) -> None:
-    other = changed_router(trained.router, tmp_path / "other", budget=2.0)
+    other = changed_router(calibrated.router, tmp_path / "other", budget=2.0)
 
     async def follow() -> None:
         used = Used()
         follower = await begun(state, own, used)
-        publish(state, "champion", "1", trained.router)
+        publish(state, "champion", "1", calibrated.router)
         publish(state, "challenger", "2", other, shadow=True)
         await follower.update()
         assert used.names == ("1", "2") and used.versions.shadow and used.versions.share == 0
@@ -119,15 +119,15 @@ def test_champion_and_challenger_change_without_loading_files_twice(
 
 
 def test_a_router_that_cannot_be_used_leaves_the_previous_one_and_is_reported(
-    state: State, trained: Workspace, own: Versions, tmp_path: Path
+    state: State, calibrated: Workspace, own: Versions, tmp_path: Path
 ) -> None:
-    broken = changed_router(trained.router, tmp_path / "broken")
+    broken = changed_router(calibrated.router, tmp_path / "broken")
     (broken / "router.json").write_text("{")
 
     async def follow() -> None:
         used = Used(refused="4")
         follower = await begun(state, own, used)
-        publish(state, "champion", "1", trained.router)
+        publish(state, "champion", "1", calibrated.router)
         await follower.update()
         publish(state, "champion", "3", broken)
         await follower.update()
@@ -136,11 +136,11 @@ def test_a_router_that_cannot_be_used_leaves_the_previous_one_and_is_reported(
         assert report(state).version == "1"
         assert report(state).problem.startswith("champion: version 3 cannot be used: ")
         assert "damaged" in report(state).problem
-        publish(state, "champion", "4", trained.router)
+        publish(state, "champion", "4", calibrated.router)
         await follower.update()
         assert report(state).problem.endswith("lacks huge. Run 'catimage calibrate' again.")
         assert used.names == ("1", None)
-        publish(state, "champion", "5", trained.router)
+        publish(state, "champion", "5", calibrated.router)
         await follower.update()
         assert used.names == ("5", None) and report(state).problem == ""
 
@@ -148,17 +148,17 @@ def test_a_router_that_cannot_be_used_leaves_the_previous_one_and_is_reported(
 
 
 def test_altered_files_and_other_units_are_refused(
-    state: State, trained: Workspace, own: Versions, tmp_path: Path
+    state: State, calibrated: Workspace, own: Versions, tmp_path: Path
 ) -> None:
     async def follow() -> None:
         used = Used()
         follower = await begun(state, own, used)
-        rollout = publish(state, "champion", "1", trained.router)
+        rollout = publish(state, "champion", "1", calibrated.router)
         archive = state.rollouts.archive(rollout)
         state.rollouts.publish("champion", "1", "0" * 64, archive)
         await follower.update()
         assert used.count == 0 and "differ from those that were registered" in report(state).problem
-        other = changed_router(trained.router, tmp_path / "usd", cost_unit="usd")
+        other = changed_router(calibrated.router, tmp_path / "usd", cost_unit="usd")
         publish(state, "challenger", "2", other, share=0.5)
         await follower.update()
         assert "cost_unit: the challenger has usd, the champion tflops" in report(state).problem
@@ -168,12 +168,16 @@ def test_altered_files_and_other_units_are_refused(
 
 
 def test_a_failed_router_is_tried_again_and_an_unreachable_database_is_waited_for(
-    state: State, trained: Workspace, own: Versions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    state: State,
+    calibrated: Workspace,
+    own: Versions,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     async def follow() -> None:
         used = Used(refused="1")
         follower = await begun(state, own, used)
-        publish(state, "champion", "1", trained.router)
+        publish(state, "champion", "1", calibrated.router)
         await follower.update()
         used.refused = ""
         await follower.update()

@@ -9,12 +9,12 @@ from typing import Any
 
 import promql_parser as promql
 
-from catimage.serving.telemetry.definitions import FAMILIES
+from catimage.serving.telemetry.definitions import METRICS
 
 DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana-dashboard.json"
 PROCESS = {"process_resident_memory_bytes"}
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
-SERIES = {name + end: f for name, f in FAMILIES.items() for end in SUFFIXES[f.kind]}
+SERIES = {name + end: f for name, f in METRICS.items() for end in SUFFIXES[f.kind]}
 
 
 def panels() -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def test_every_metric_and_label_of_the_dashboard_exists() -> None:
 
 def test_every_metric_is_on_the_dashboard() -> None:
     used = {str(s.name) for expression, _ in expressions() for s in selectors(expression)}
-    missing = [n for n, f in FAMILIES.items() if not {n + e for e in SUFFIXES[f.kind]} & used]
+    missing = [n for n, f in METRICS.items() if not {n + e for e in SUFFIXES[f.kind]} & used]
     assert missing == []
 
 

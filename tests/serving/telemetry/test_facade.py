@@ -12,7 +12,7 @@ import pytest
 from catimage.data.decisions import read_decisions
 from catimage.params.serving import ServingParams
 from catimage.serving.telemetry import logs, metrics
-from catimage.serving.telemetry.definitions import FAMILIES
+from catimage.serving.telemetry.definitions import METRICS
 from catimage.serving.telemetry.facade import Telemetry
 from tests.serving.telemetry.requests import PROMPT, image_request, result, routed
 from tests.serving.telemetry.test_logs import lines, stream
@@ -80,7 +80,7 @@ def test_the_state_of_the_service_is_exported(telemetry: Telemetry) -> None:
     telemetry.budget("service", 0.25, 3.0, -0.01)
     telemetry.pressure(0.125)
     telemetry.queue("cuda0", 7, 1.5)
-    telemetry.batch("small", 4)
+    telemetry.batch_size("small", 4)
     telemetry.breaker("small", "open")
     telemetry.rate_limiter_outage()
     telemetry.in_progress("/v1/route", 1)
@@ -102,7 +102,7 @@ def test_the_state_of_the_service_is_exported(telemetry: Telemetry) -> None:
     assert {k: values[k[0], (k[1:],)] for k in expected} == expected
     assert value(telemetry, "catimage_pressure") == 0.125
     assert value(telemetry, "catimage_rate_limiter_outages_total") == 1
-    assert {n.removesuffix("_total") for n in FAMILIES} <= {
+    assert {n.removesuffix("_total") for n in METRICS} <= {
         line.split()[2].removesuffix("_total") for line in exposition_types(telemetry)
     }
 

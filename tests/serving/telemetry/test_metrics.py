@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from catimage.serving.telemetry import metrics
-from catimage.serving.telemetry.definitions import FAMILIES
+from catimage.serving.telemetry.definitions import METRICS
 from catimage.serving.telemetry.metrics import OTHER, SERIES, Metrics, exposition, shared_metrics
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_names_follow_the_conventions_of_prometheus() -> None:
-    for name, family in FAMILIES.items():
+    for name, family in METRICS.items():
         assert re.fullmatch(r"catimage_[a-z_]+", name)
         assert name.endswith("_total") == (family.kind == "counter")
         assert family.text.endswith(".")

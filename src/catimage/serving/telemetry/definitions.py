@@ -36,7 +36,7 @@ class Family:
     mode: Mode = "livemostrecent"
 
 
-FAMILIES = {
+METRICS = {
     "catimage_requests_total": Family("counter", "Requests by route.", ("route", "status")),
     "catimage_request_seconds": Family(
         "histogram", "Time from the arrival of a request to its last byte.", ("route",), SECONDS

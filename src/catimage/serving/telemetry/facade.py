@@ -167,7 +167,7 @@ class Telemetry:
         self.metrics.set("catimage_queue_images", images, group=group)
         self.metrics.set("catimage_queue_seconds", seconds, group=group)
 
-    def batch(self, candidate: str, size: int) -> None:
+    def batch_size(self, candidate: str, size: int) -> None:
         """Record the number of images of a batch; called once per batch by the generators."""
         self.metrics.observe("catimage_batch_size", size, candidate=candidate)
 

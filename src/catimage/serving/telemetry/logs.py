@@ -48,7 +48,7 @@ REPLACEMENT = "[prompt]"
 
 _OUTSIDE: Mapping[str, str] = MappingProxyType({})
 _REQUEST: ContextVar[Mapping[str, str]] = ContextVar("catimage_request", default=_OUTSIDE)
-_HIDDEN: ContextVar[list[tuple[str, ...]] | None] = ContextVar("catimage_hidden", default=None)
+_CONCEALED: ContextVar[list[tuple[str, ...]] | None] = ContextVar("catimage_hidden", default=None)
 _LOCK = threading.Lock()
 _PRIVATE: Counter[str] = Counter()
 """The texts of the requests that are being answered, which must not be logged."""
@@ -67,8 +67,8 @@ def request_logged(
         key_id: identifier of the client's key.
         private: texts of the request, such as the prompt.
     """
-    hidden = [hide(*private)]
-    _HIDDEN.set(hidden)
+    concealed = [hide(*private)]
+    _CONCEALED.set(concealed)
     token = _REQUEST.set({"request_id": request_id} | ({"key_id": key_id} if key_id else {}))
     try:
         yield
@@ -77,15 +77,15 @@ def request_logged(
             _REQUEST.reset(token)
         except ValueError:  # a generator that another task closes, whose context ends with it
             _REQUEST.set({})
-        for texts in hidden:
+        for texts in concealed:
             reveal(texts)
 
 
 def conceal(*texts: str | None) -> None:
     """Hide texts from the logs until the present request has ended (:func:`request_logged`)."""
-    hidden = _HIDDEN.get()
-    if hidden is not None:
-        hidden.append(hide(*texts))
+    concealed = _CONCEALED.get()
+    if concealed is not None:
+        concealed.append(hide(*texts))
 
 
 def bind(**fields: str) -> None:

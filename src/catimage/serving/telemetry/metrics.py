@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catimage.serving.telemetry.definitions import FAMILIES, Family
+from catimage.serving.telemetry.definitions import METRICS, Family
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -37,8 +37,8 @@ class Metrics:
 
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._metrics = {name: _build(name, f, self.registry) for name, f in FAMILIES.items()}
-        self._series: dict[str, dict[tuple[str, ...], Any]] = {name: {} for name in FAMILIES}
+        self._metrics = {name: _build(name, f, self.registry) for name, f in METRICS.items()}
+        self._series: dict[str, dict[tuple[str, ...], Any]] = {name: {} for name in METRICS}
         self._lock = threading.Lock()
 
     def add(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
@@ -55,7 +55,7 @@ class Metrics:
 
     def _child(self, name: str, labels: dict[str, str]) -> Any:
         """Return the series with these labels; ``other`` if the metric has too many series."""
-        names, series = FAMILIES[name].labels, self._series[name]
+        names, series = METRICS[name].labels, self._series[name]
         if not names:
             return self._metrics[name]
         key = tuple(str(labels[label]) for label in names)
