@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from catimage.common.git import git_commit
 from catimage.common.hashing import file_digest, folder_digest
 from catimage.common.lock import extras_of, locked_requirements
 from catimage.common.wheel import build_wheel
@@ -27,6 +26,7 @@ from catimage.estimators.portable import (
 )
 from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.params import Params
+from catimage.pool.bento_labels import bento_labels
 from catimage.pool.copying import copy_pool
 from catimage.pool.groups import GroupPlan, plan_groups
 from catimage.pool.loading import PACKAGED, load_pool
@@ -65,7 +65,7 @@ def run(workspace: Workspace, params: Params) -> None:
             " a pool with these candidates."
         )
     groups = plan_groups(pool, router.candidates, params.package.groups, params.generate.device)
-    labels = _labels(workspace, pool)
+    labels = bento_labels(workspace, pool)
     with TemporaryDirectory() as name:
         wheel, content = build_wheel(Path(name)), Path(name) / "content"
         digest = _write_content(content, wheel, workspace, params, pool, groups)
@@ -78,20 +78,6 @@ def run(workspace: Workspace, params: Params) -> None:
     with replacing(workspace.dist / "bento.json") as new:
         new.write_text(json.dumps(document, indent=2) + "\n")
     print(f"package: {bento.tag}, exported to {workspace.dist / 'bento'}", flush=True)
-
-
-def _labels(workspace: Workspace, pool: Pool) -> dict[str, str]:
-    """Return the labels of the Bento: what it was made of."""
-    lock = workspace.root / "dvc.lock"
-    labels = {
-        "router": folder_digest(workspace.router),
-        "pool": pool.name,
-        "pool_revision": file_digest(pool.file),
-        "git_commit": git_commit(workspace.root),
-        "dvc_lock": file_digest(lock) if lock.exists() else None,
-        "mlflow_run": os.environ.get("MLFLOW_RUN_ID"),
-    }
-    return {key: value for key, value in labels.items() if value}
 
 
 def _write_content(
@@ -118,9 +104,8 @@ def _write_content(
     YAML().dump(settings, folder / "params.yaml")
     models = encoder_models(router)
     kinds = [pool.generators[name].kind for group in groups for name in group.generators]
-    lock = locked_requirements(
-        *extras_of(kinds, "sentence-transformers" in reader_packages(models))
-    )
+    extras = extras_of(kinds, "sentence-transformers" in reader_packages(models))
+    lock = locked_requirements(*extras)
     lines = [f"./{WHEELS}/{wheel.name}", *lock]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n")
     copies = copy_local_encoders(models, folder)

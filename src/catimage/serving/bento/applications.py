@@ -22,7 +22,7 @@ from catimage.workspace import Workspace
 
 if TYPE_CHECKING:
     from catimage.serving.api.backend import Backend
-    from catimage.serving.bento.services import GroupProcess
+    from catimage.serving.bento.inner import GroupProcess
     from catimage.serving.generator.client import Group
     from catimage.serving.generator.engine import Engine
 
@@ -54,7 +54,7 @@ def group_application(name: str, group: type[GroupProcess]) -> AsgiApp:
     from catimage.serving.telemetry.facade import configure
 
     configure(name)
-    app = generator_app(partial(_open_engine, name, group))
+    app = generator_app(partial(_open_engine, name, group), name)
     seconds, cleanup = drain_time(group.drain_seconds), partial(remove_sockets, [name])
 
     async def drain() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -118,7 +120,23 @@ class GracefulApp:
             _LOG.warning("%d requests did not end within %.0f s", len(left), self._seconds)
         if self._orphaned:
             self._cleanup()
+        self._stop_listening(number)
         self._handlers[number](number, None)
+
+    def _stop_listening(self, number: int) -> None:
+        """Refuse new connections.
+
+        The supervisor and its other processes have copies of the listening socket. Without this,
+        connections would wait for a process that accepts them until all of them have ended.
+        """
+        server = getattr(self._handlers[number], "__self__", None)  # uvicorn.Server
+        for listener in getattr(server, "servers", ()):
+            for listening in listener.sockets:
+                with (
+                    contextlib.suppress(OSError),  # not supported by the operating system
+                    socket.socket(fileno=os.dup(listening.fileno())) as copy,
+                ):
+                    copy.shutdown(socket.SHUT_RDWR)
 
     def _watch_parent(self, parent: int) -> None:
         while os.getppid() == parent:

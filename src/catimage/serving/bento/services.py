@@ -18,36 +18,12 @@ from bentoml import Service
 
 from catimage.serving.bento import supervisor
 from catimage.serving.bento.addresses import group_url
+from catimage.serving.bento.inner import GroupProcess, RouterProcess
 from catimage.serving.bento.process import AsgiApp
 
+__all__ = ["GroupProcess", "RouterProcess", "depends", "group_options", "router_options"]
 NEVER = 10.0**9
 """Seconds; a time limit of BentoML that is never reached. The service has limits of its own."""
-
-
-class GroupProcess:
-    """Base class of the generator services of a service module.
-
-    Attributes:
-        generators: names of the generators of the group.
-        device: the device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        drain_seconds: seconds that accepted requests have to finish after SIGTERM.
-    """
-
-    generators: tuple[str, ...] = ()
-    device: str = "auto"
-    drain_seconds: float = 15.0
-
-
-class RouterProcess:
-    """Base class of the router service of a service module.
-
-    Its attributes that are dependencies of BentoML are the generator services.
-
-    Attributes:
-        drain_seconds: seconds that accepted requests have to finish after SIGTERM.
-    """
-
-    drain_seconds: float = 15.0
 
 
 class GroupService(Service[GroupProcess]):  # type: ignore[misc]
@@ -95,25 +71,27 @@ def group_options(gpus: int) -> dict[str, Any]:
     Args:
         gpus: number of GPUs of the service.
     """
-    options: dict[str, Any] = {"service_class": GroupService, "workers": 1, **_quiet()}
+    options = {"service_class": GroupService, **_options()}
     return options | ({"resources": {"gpu": gpus}} if gpus else {})
 
 
 def router_options() -> dict[str, Any]:
-    """Return the options of BentoML for the router service.
+    """Return the options of BentoML for the router service."""
+    return {"service_class": RouterService, **_options()}
 
-    By default, the service listens on 127.0.0.1, in a container on all addresses. The options
-    ``--host`` and ``--port`` of ``bentoml serve`` replace these.
+
+def _options() -> dict[str, Any]:
+    """Return the options of all services.
+
+    By default, a service listens on 127.0.0.1, in a container on all addresses; the options
+    ``--host`` and ``--port`` of ``bentoml serve`` replace these. The time limits, the log and the
+    metrics of BentoML are not used.
     """
     contained = {"BENTOML_CONTAINERIZED", "BENTOCLOUD_DEPLOYMENT_URL"} & {*os.environ}
     host = "0.0.0.0" if contained else "127.0.0.1"
-    options = {"service_class": RouterService, "workers": 1, **_quiet()}
-    return options | {"http": {"host": host, "port": 3000}}
-
-
-def _quiet() -> dict[str, Any]:
-    """Return options that disable the time limits, the log and the metrics of BentoML."""
     return {
+        "workers": 1,
+        "http": {"host": host, "port": 3000},
         "traffic": {"timeout": NEVER},
         "runner_connection": {"max_requests": 10**9, "max_age": NEVER},
         "runner_probe": {"enabled": False},

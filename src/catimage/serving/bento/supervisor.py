@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +24,8 @@ NAME = "Supervisor"
 """Name of the class."""
 ROUTER_WATCHER = "service"
 """BentoML's name of the watcher of the main service."""
+LISTENER = "_bento_api_server"
+"""BentoML's name of the socket of the main service."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,12 +50,7 @@ def drain_time(drain_seconds: float) -> float:
 
 
 def _supervisor_class(base: type[Any], timeout: float) -> type[Any]:
-    """Return a subclass of BentoML's supervisor.
-
-    Args:
-        base: BentoML's supervisor.
-        timeout: seconds after which a process that has not ended is killed.
-    """
+    """Return a subclass of BentoML's supervisor that kills processes after ``timeout`` seconds."""
     from circus.exc import ConflictError
     from tornado import gen
 
@@ -61,11 +59,8 @@ def _supervisor_class(base: type[Any], timeout: float) -> type[Any]:
 
         def __init__(self, watchers: list[Any], **options: Any) -> None:
             super().__init__(watchers, **options | {"check_delay": CHECK_SECONDS})
-            metrics = tempfile.mkdtemp(prefix="catimage-metrics-")  # not shared with other services
+            metrics = _prepare(watchers, timeout)
             self.exit_stack.callback(shutil.rmtree, metrics, ignore_errors=True)
-            for watcher in watchers:
-                watcher.respawn, watcher.graceful_timeout = True, timeout
-                watcher.env["PROMETHEUS_MULTIPROC_DIR"] = metrics
 
         def manage_watchers(self) -> Any:
             if self.stop_requested or self._exclusive_running_command is not None:
@@ -74,13 +69,15 @@ def _supervisor_class(base: type[Any], timeout: float) -> type[Any]:
 
         def stop(self) -> Any:
             if self.stop_requested:
-                return self.kill_all()
+                _kill_all(self.iter_watchers())
+                return gen.sleep(0)
             self.stop_requested = True
             return self.stop_in_order()
 
         @gen.coroutine
         def stop_in_order(self) -> Any:
             """Stop the router, which completes accepted requests, and then the generators."""
+            _close_listener(self.sockets)
             yield [w._stop() for w in self.iter_watchers() if w.name == ROUTER_WATCHER]
             while True:
                 try:
@@ -89,12 +86,35 @@ def _supervisor_class(base: type[Any], timeout: float) -> type[Any]:
                 except ConflictError:  # a command of the supervisor runs
                     yield gen.sleep(CHECK_SECONDS)
 
-        def kill_all(self) -> Any:
-            """Kill all processes; for the second signal."""
-            _LOG.warning("second signal: the processes are killed")
-            for watcher in self.iter_watchers():
-                for process in list(watcher.processes.values()):
-                    watcher.send_signal_process(process, signal.SIGKILL, recursive=True)
-            return gen.sleep(0)
-
     return Supervisor
+
+
+def _prepare(watchers: Iterable[Any], timeout: float) -> str:
+    """Set the options of the processes.
+
+    Returns:
+        The folder of their metrics, which is not shared with other services.
+    """
+    metrics = tempfile.mkdtemp(prefix="catimage-metrics-")
+    for watcher in watchers:
+        watcher.respawn, watcher.graceful_timeout = True, timeout
+        watcher.env["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    return metrics
+
+
+def _close_listener(sockets: Mapping[str, Any]) -> None:
+    """Close this process's copy of the socket that clients connect to.
+
+    The router answers on its own copy while it completes accepted requests. When it ends,
+    connections are refused, and do not wait for a process that never accepts them.
+    """
+    if LISTENER in sockets:
+        sockets[LISTENER].close()
+
+
+def _kill_all(watchers: Iterable[Any]) -> None:
+    """Kill all processes, for the second signal."""
+    _LOG.warning("second signal: the processes are killed")
+    for watcher in watchers:
+        for process in list(watcher.processes.values()):
+            watcher.send_signal_process(process, signal.SIGKILL, recursive=True)
