@@ -68,15 +68,14 @@ def request_logged(
         private: texts of the request, such as the prompt.
     """
     concealed = [hide(*private)]
+    outer, outer_concealed = _REQUEST.get(), _CONCEALED.get()
+    _REQUEST.set({"request_id": request_id} | ({"key_id": key_id} if key_id else {}))
     _CONCEALED.set(concealed)
-    token = _REQUEST.set({"request_id": request_id} | ({"key_id": key_id} if key_id else {}))
     try:
         yield
-    finally:
-        try:
-            _REQUEST.reset(token)
-        except ValueError:  # a generator that another task closes, whose context ends with it
-            _REQUEST.set({})
+    finally:  # a token cannot be used if another task closes a generator
+        _REQUEST.set(outer)
+        _CONCEALED.set(outer_concealed)
         for texts in concealed:
             reveal(texts)
 
