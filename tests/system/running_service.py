@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 from benchmarks.serving.load import Call, Load, closed_loop
 from benchmarks.serving.processes import ServerProcess, free_port
+from benchmarks.serving.services import pixels
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "crowded amber basil number 4"
@@ -112,3 +114,8 @@ def create_key(packaged: Path, service_env: Mapping[str, str], *options: str) ->
     assert run.returncode == 0, run.stderr
     document: dict[str, Any] = json.loads(run.stdout)
     return document
+
+
+def difference(first: bytes, second: bytes) -> int:
+    """Return the largest difference of two encoded images in grey levels."""
+    return int(np.abs(pixels(first).astype(int) - pixels(second).astype(int)).max())

@@ -21,6 +21,7 @@ from tests.system.running_service import (
     MOST_EXPENSIVE,
     PROMPT,
     ROUTE,
+    difference,
     images_call,
     run_load,
     serve,
@@ -49,7 +50,7 @@ def test_a_killed_generator_process_loses_no_request(packaged: Path, tmp_path: P
 def test_requests_in_flight_are_answered_after_sigterm(packaged: Path, tmp_path: Path) -> None:
     with serve(packaged, tmp_path) as service:
         run_load(service, [images_call(seed=0)], 1)
-        calls = [images_call(n=10, seed=i, model=MOST_EXPENSIVE) for i in range(12)]
+        calls = [images_call(n=2, seed=i, model=MOST_EXPENSIVE) for i in range(12)]
         results: list[Load] = []
         thread = threading.Thread(target=lambda: results.append(run_load(service, calls, 12)))
         thread.start()
@@ -105,4 +106,7 @@ def test_jobs_survive_a_crash_of_all_processes(packaged: Path, tmp_path: Path) -
         service.process.process.wait()
     with serve(packaged, tmp_path) as service, Client(service.url) as client:
         for job in jobs:
-            assert client.wait(job, timeout=90).files == expected.files
+            files = client.wait(job, timeout=90).files
+            assert [difference(*pair) <= 1 for pair in zip(files, expected.files, strict=True)] == [
+                True
+            ] * 4

