@@ -1,7 +1,8 @@
 """Measures the engine of a generator service, on a CPU or a GPU.
 
 Run ``python -m benchmarks.serving.engine --device cuda``. Rows as in :mod:`benchmarks.measure`; the
-needed packages are torch, diffusers, transformers, safetensors, numpy, pillow, pydantic and pyyaml.
+needed packages are torch, diffusers, transformers, safetensors, numpy, pillow, pydantic and pyyaml,
+and peft for tiny-patterns. With names of candidates, only their generators are loaded.
 """
 
 from __future__ import annotations
@@ -121,15 +122,15 @@ async def wait(engine: Engine) -> tuple[float, float]:
 
 async def main(pool: Pool, device: str, names: Sequence[str], n: int, images: int) -> None:
     """Print the table."""
-    engine = Engine(pool, device)
+    used = [c for c in pool.candidates if not names or c.candidate in names]
+    engine = Engine(pool, device, dict.fromkeys(c.generator for c in used))
     engine.start()
     ready, measured = await wait(engine)
     print("| operation | result | alternative | ratio | target |\n|---|---|---|---|---|")
     print(Row(f"ready ({device})", f"{ready:.1f} s", f"measurement {measured:.1f} s"))
-    for candidate in pool.candidates:
-        if not names or candidate.candidate in names:
-            for row in await rows_of(engine, candidate, n, images):
-                print(row, flush=True)
+    for candidate in used:
+        for row in await rows_of(engine, candidate, n, images):
+            print(row, flush=True)
     engine.close()
 
 
