@@ -35,7 +35,10 @@ def first_images(target: Target) -> list[np.ndarray]:
     """Return the images of fixed prompts and seeds, requested at the same time."""
     prompts = captions(COMPARED, seed=1)
     calls = [target.call(prompt, 100 + i, 1) for i, prompt in enumerate(prompts)]
-    load = asyncio.run(closed_loop(target.server.url, iter(calls), COMPARED, keep=True))
+    url = target.server.url
+    load = asyncio.run(closed_loop(url, iter(calls), COMPARED, timeout=300, keep=True))
+    if load.statuses != {200: COMPARED}:
+        raise RuntimeError(f"{target.name}: {load}\n{target.server.log.read_text()[-2000:]}")
     answers = {id(outcome.call): outcome.answer for outcome in load.outcomes if outcome.ok}
     return [pixels(target.images(answers[id(call)])[0]) for call in calls]
 
@@ -46,7 +49,7 @@ def rows(options: Options) -> list[Row]:
     with ExitStack() as stack:
         targets = [stack.enter_context(baseline(name)) for name in BASELINES]
         package = stack.enter_context(packaged(options))
-        targets.append(stack.enter_context(package.serve()))
+        targets.append(stack.enter_context(package.serve(max_queue_seconds=300)))
         images = {target.name: first_images(target) for target in targets}
         loads: dict[str, list[Load]] = {target.name: [] for target in targets}
         for _ in range(1 if options.short else ROUNDS):
