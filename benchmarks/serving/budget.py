@@ -58,8 +58,8 @@ async def mean_cost(
             services.append((budgets, Decisions(catalogue, budgets, versions=Versions(version))))
         for i in range(0, len(texts), TOGETHER):
             budgets, service = services[i // TOGETHER % replicas]
-            batch = [RouteRequest(p, f"{i}-{k}", i + k) for k, p in enumerate(texts[i:][:TOGETHER])]
-            for routed in await service.decide(batch, Conditions()):
+            group = [RouteRequest(p, f"{i}-{k}", i + k) for k, p in enumerate(texts[i:][:TOGETHER])]
+            for routed in await service.decide(group, Conditions()):
                 cost = routed.costs[routed.candidate]
                 budgets.record(routed.scope, cost, 1, routed.router_version)
                 costs.append(cost)

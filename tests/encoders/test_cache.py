@@ -77,8 +77,8 @@ def test_a_server_keeps_the_prompts_that_were_used_last_within_the_memory_limit(
 def test_a_server_returns_equal_embeddings_for_batches_of_cached_and_new_prompts():
     encoder, fresh = CachedEncoder(RecordingEncoder()), RecordingEncoder()
     encoder.keep_recent(10_000)
-    for batch in (["a"], ["bb", "a", "ccc"], ["ccc"], ["dddd", "dddd"], ["a", "bb"]):
-        cached, expected = encoder.encode(batch), fresh.encode(batch)
+    for texts in (["a"], ["bb", "a", "ccc"], ["ccc"], ["dddd", "dddd"], ["a", "bb"]):
+        cached, expected = encoder.encode(texts), fresh.encode(texts)
         for name in ("pooled", "layers", "tokens", "offsets", "cut"):
             assert np.array_equal(getattr(cached, name), getattr(expected, name))
         assert cached.prompt_ids == expected.prompt_ids

@@ -30,9 +30,9 @@ def url(tmp_path):
 
 @pytest.fixture
 def state(url):
-    opened = State.open(url)
-    yield opened
-    opened.close()
+    shared = State.open(url)
+    yield shared
+    shared.close()
 
 
 def budgets(state, version, **settings):
@@ -165,8 +165,8 @@ def test_the_mean_cost_is_kept_when_prompts_turn_from_plain_to_crowded(url, vers
         live.sync(everything=True)
     rows = [live.status()["service"] for live in lives]
     assert len({(row["lambda"], row["mean_cost"]) for row in rows}) == 1
-    for opened in states:
-        opened.close()
+    for shared in states:
+        shared.close()
 
 
 def test_the_state_survives_a_restart(url, version):

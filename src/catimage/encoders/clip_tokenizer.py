@@ -8,7 +8,7 @@ from pathlib import Path
 
 VOCABULARY, MERGES, TOKENIZER_CONFIG = "vocab.json", "merges.txt", "tokenizer_config.json"
 START, END = "<|startoftext|>", "<|endoftext|>"
-_WORDS = (
+_PATTERN = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
 """The regular expression of CLIP's tokenizer (Radford et al., 2021)."""
@@ -55,7 +55,10 @@ class ClipTokenizer:
         self._tokenizer = Tokenizer(model)
         self._tokenizer.normalizer = Sequence([NFC(), Replace(Regex(r"\s+"), " "), Lowercase()])
         self._tokenizer.pre_tokenizer = PreTokenizers(
-            [Split(Regex(_WORDS), "removed", invert=True), ByteLevel(add_prefix_space=False)]
+            [
+                Split(Regex(_PATTERN), "removed", invert=True),
+                ByteLevel(add_prefix_space=False),
+            ]
         )
         self._tokenizer.add_special_tokens(
             [AddedToken(token, normalized=False, special=True) for token in (START, END)]

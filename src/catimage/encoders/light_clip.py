@@ -106,8 +106,8 @@ class LightClipEncoder:
         prompt = np.repeat(np.arange(len(rows)), lengths)
         for block in self._blocks:
             x = x + self._attention(_layer_norm(x, block.ln_1), block, prompt, positions)
-            hidden = _gelu(_linear(_layer_norm(x, block.ln_2), block.fc))
-            x = x + _linear(hidden, block.proj)
+            activations = _gelu(_linear(_layer_norm(x, block.ln_2), block.fc))
+            x = x + _linear(activations, block.proj)
             layers.append(_means(x, offsets, lengths))
         states = _layer_norm(x, self._ln_final)
         pooled = states[offsets[1:] - 1] @ self._projection

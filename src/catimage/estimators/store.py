@@ -7,6 +7,7 @@ JSON file with metadata. Pickle is not used.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,8 +92,9 @@ def load(folder: Path, command: str = "train") -> tuple[Pipeline, dict[str, Any]
         InputError: the folder contains no estimator, a file is damaged, the format is that of
             another version, or the skops file contains a type that is not in ``TRUSTED``.
     """
-    from skops.io import load as skops_load
-    from skops.io.exceptions import UntrustedTypesFoundException
+    with _torch_not_imported():
+        from skops.io import load as skops_load
+        from skops.io.exceptions import UntrustedTypesFoundException
 
     path = folder / "estimator.skops"
     if not path.exists():
@@ -108,6 +110,24 @@ def load(folder: Path, command: str = "train") -> tuple[Pipeline, dict[str, Any]
                 " Run 'catimage train' and 'catimage calibrate' again."
             ) from error
     return estimator, meta
+
+
+@contextmanager
+def _torch_not_imported() -> Iterator[None]:
+    """Import skops without torch inside the ``with`` block.
+
+    skops imports all modules of scikit-learn to list its estimators. One of them, which has no
+    estimators, imports torch: 3 s and 300 MB in a server that does not need it.
+    """
+    module = "sklearn.externals.array_api_compat.torch"
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # importing it raises ImportError
+    try:
+        yield
+    finally:
+        sys.modules.pop(module, None)
 
 
 def read_meta(folder: Path, command: str = "train") -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_predictions_are_those_of_the_pipeline(kind):
     texts = np.array([f"{p} number {i}" for i, p in enumerate(PROMPTS * 4)], object)
     pipeline.fit(texts, rng.random((len(texts), 2)))
     assert type(pipeline) is Pipeline
-    for batch in (texts[:1], texts[:7], np.array(["unknown words only"], object)):
+    for some in (texts[:1], texts[:7], np.array(["unknown words only"], object)):
         np.testing.assert_allclose(
-            fast_predict(pipeline, batch), pipeline.predict(batch), rtol=0, atol=1e-9
+            fast_predict(pipeline, some), pipeline.predict(some), rtol=0, atol=1e-9
         )

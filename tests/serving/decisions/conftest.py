@@ -18,10 +18,16 @@ def ridge(calibrated_folder: Path) -> RouterVersion:
 
 
 @pytest.fixture(scope="session")
-def knn(tmp_path_factory: pytest.TempPathFactory) -> RouterVersion:
-    """A router with the text encoder of the embedded pool."""
+def knn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a router with the text encoder of the embedded pool."""
     workspace, _ = train_workspace(
         tmp_path_factory.mktemp("knn"), train={"estimators": ["knn"]}, budget="50%"
     )
+    return workspace.router
+
+
+@pytest.fixture(scope="session")
+def knn(knn_folder: Path) -> RouterVersion:
+    """A router with the text encoder of the embedded pool."""
     cache._cached_encoder.cache_clear()  # the training has loaded the text encoder of open_clip
-    return RouterVersion("2", Router.load(workspace.router))
+    return RouterVersion("2", Router.load(knn_folder))

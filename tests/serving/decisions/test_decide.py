@@ -28,9 +28,9 @@ from tests.trained_workspace import COSTS, QUALITY, prompts_of
 
 @pytest.fixture
 def state(tmp_path):
-    opened = State.open(f"sqlite:///{tmp_path}/state.db")
-    yield opened
-    opened.close()
+    shared = State.open(f"sqlite:///{tmp_path}/state.db")
+    yield shared
+    shared.close()
 
 
 def test_the_decision_is_that_of_the_router(state, ridge):
@@ -128,8 +128,8 @@ def test_requests_that_no_candidate_can_answer(
 
 def test_under_pressure_faster_candidates_are_preferred(state, ridge):
     service = decisions(state, ridge)
-    asked = [request(CROWDED, lam=0.0)]
-    calm, pressed = (decide(service, asked, conditions(pressure=p))[0] for p in (0.0, 100.0))
+    requests = [request(CROWDED, lam=0.0)]
+    calm, pressed = (decide(service, requests, conditions(pressure=p))[0] for p in (0.0, 100.0))
     assert calm.candidate == "mini-4" and pressed.ranked == ("mini-1", "mini-2", "mini-4")
     assert (calm.pressure, pressed.pressure) == (0.0, 100.0)
     assert pressed.qualities == calm.qualities

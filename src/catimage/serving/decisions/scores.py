@@ -103,20 +103,27 @@ def choose_candidate(
         ranking(_combined(predicted, values), prices, lam, allowed)
         for values, lam in zip(rule.multipliers, rule.lam.tolist(), strict=True)
     ]
-    shares = rule.share.tolist()
-    propensities = [0.0] * predicted.shape[1]
-    for m in allowed:
-        propensities[m] = explore / len(allowed)
-    for share, order in zip(shares, rankings, strict=True):
-        propensities[order[0]] += (1 - explore) * share
+    propensities = _propensities(predicted.shape[1], rankings, rule, explore)
     if draw < explore:
         drawn = allowed[int(draw / explore * len(allowed))]
         ranked = [drawn, *(m for m in rankings[0] if m != drawn)]
         return Choice(ranked, propensities, float(rule.lam[0]))
     part = 0
-    if len(shares) > 1:
+    if len(rankings) > 1:
         part = int(rule.assign_parts(np.array([(draw - explore) / (1 - explore)]))[0])
     return Choice(rankings[part], propensities, float(rule.lam[part]))
+
+
+def _propensities(
+    n_candidates: int, rankings: Sequence[Sequence[int]], rule: RoutingRule, explore: float
+) -> list[float]:
+    """Return the probability of each candidate; the first one of each ranking is selected."""
+    propensities = [0.0] * n_candidates
+    for m in rankings[0]:
+        propensities[m] = explore / len(rankings[0])
+    for share, order in zip(rule.share.tolist(), rankings, strict=True):
+        propensities[order[0]] += (1 - explore) * share
+    return propensities
 
 
 def _combined(predicted: Floats, multipliers: Floats) -> list[float]:
