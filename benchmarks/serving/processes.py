@@ -74,7 +74,8 @@ class ServerProcess:
                 except httpx.TransportError:
                     pass  # not listening yet
                 time.sleep(0.1)
-        raise RuntimeError(f"{self.url}{path}: no answer.\n{self.log.read_text()[-4000:]}")
+        lines = [line for line in self.log.read_text().splitlines() if "/readyz" not in line]
+        raise RuntimeError("\n".join([f"{self.url}{path}: no answer", *lines[-40:]]))
 
     def family(self) -> list[psutil.Process]:
         """Return the process and all of its descendants that run."""

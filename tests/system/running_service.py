@@ -88,7 +88,7 @@ def serve(
     command = [sys.executable, "-m", "bentoml", "serve", bento, "--port", str(port)]
     with ServerProcess(command, port, home, variables) as process:
         if wait:
-            process.wait_ready(60)
+            process.wait_ready(180)
         yield RunningService(process, port, home, variables)
 
 

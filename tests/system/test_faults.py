@@ -41,7 +41,7 @@ def test_a_killed_generator_process_loses_no_request(packaged: Path, tmp_path: P
         assert set(load.statuses) <= {200, 429, 503}, (load.statuses, service.log()[-3000:])
         refused = [o for o in load.outcomes if o.status in (429, 503)]
         assert all("Retry-After" in outcome.headers for outcome in refused)
-        service.process.wait_ready(killed - service.process.started + 60)
+        service.process.wait_ready(killed - service.process.started + 120)
         assert victim.pid not in {process.pid for process in service.process.family()}
         after = run_load(service, itertools.islice(endless_calls(), 16), 4)
         assert after.statuses == {200: 16}
