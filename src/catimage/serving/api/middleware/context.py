@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from catimage.serving.api.endpoints import EndpointTable
 from catimage.serving.api.errors import CLIENT_CLOSED_REQUEST, error_response, serving_error
 from catimage.serving.api.runtime import Runtime
+from catimage.serving.messages import ServingError
 from catimage.serving.telemetry.logs import request_logged
 from catimage.serving.telemetry.tracing import tracing
 
@@ -60,6 +62,11 @@ class RequestContext:
                 if sender.status:
                     raise RuntimeError("the response had started") from None
                 await error_response(found)(scope, receive, sender)
+            except asyncio.CancelledError:  # the time that accepted requests have is over
+                if sender.status:
+                    raise
+                state["error_code"] = "draining"
+                await error_response(_stopped())(scope, receive, sender)
             finally:
                 status = state.get("status", sender.status or CLIENT_CLOSED_REQUEST)
                 span.set(request_id=state["request_id"], method=scope["method"], status=status)
@@ -74,6 +81,11 @@ class RequestContext:
         telemetry.request(route, status, seconds, scope["method"], code)
         if status in (408, 413):
             telemetry.rejection(code)
+
+
+def _stopped() -> ServingError:
+    message = "service: it shut down before the request ended. Send the request again."
+    return ServingError(message, 503, "draining", retry_after=5)
 
 
 class _Sender:
