@@ -26,7 +26,7 @@ CHECK_SECONDS = 0.5
 CLOSE_SECONDS = 1
 """Time after the end of the last accepted request after which open connections are closed."""
 EXIT_SECONDS = 3.0
-"""Time after ``drain_seconds`` after which the process ends in any case."""
+"""Time after the last accepted request, or ``drain_seconds``, after which the process ends."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,9 +102,7 @@ class GracefulApp:
         if self._draining is not None:
             _LOG.warning("second signal: the process ends at once")
             os._exit(128 + number)
-        exit_timer = threading.Timer(self._seconds + EXIT_SECONDS, _exit_now)
-        exit_timer.daemon = True
-        exit_timer.start()
+        _exit_after(self._seconds + EXIT_SECONDS)
         self._draining = asyncio.create_task(self._finish(number))
 
     async def _finish(self, number: int) -> None:
@@ -121,6 +119,7 @@ class GracefulApp:
         if self._orphaned:
             self._cleanup()
         self._stop_listening(number)
+        _exit_after(EXIT_SECONDS)  # such as while models are being loaded
         self._handlers[number](number, None)
 
     def _stop_listening(self, number: int) -> None:
@@ -144,6 +143,13 @@ class GracefulApp:
         _LOG.warning("the supervisor has ended; this process ends, too")
         self._orphaned = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit_after(seconds: float) -> None:
+    """End the process after some seconds in any case."""
+    timer = threading.Timer(seconds, _exit_now)
+    timer.daemon = True
+    timer.start()
 
 
 def _exit_now() -> None:
