@@ -20,16 +20,20 @@ def endless_calls() -> Iterator[Call]:
 class Background:
     """A closed loop in another thread; the answers are kept."""
 
-    def __init__(self, url: str, clients: int, seconds: float) -> None:
+    def __init__(self, url: str, clients: int, seconds: float = 150.0) -> None:
+        """Start the load, which ends after ``seconds`` or with :meth:`result`."""
         self._load: Load | None = None
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(url, clients, seconds))
         self._thread.start()
 
     def _run(self, url: str, clients: int, seconds: float) -> None:
-        self._load = asyncio.run(closed_loop(url, endless_calls(), clients, seconds, keep=True))
+        calls = itertools.takewhile(lambda _: not self._stopped.is_set(), endless_calls())
+        self._load = asyncio.run(closed_loop(url, calls, clients, seconds, keep=True))
 
     def result(self) -> Load:
-        """Wait for the end of the load, and return it."""
+        """Send no more requests, wait for the answers, and return the load."""
+        self._stopped.set()
         self._thread.join()
         assert self._load is not None
         return self._load

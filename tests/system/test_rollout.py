@@ -41,7 +41,7 @@ def test_a_hot_change_of_the_champion_fails_no_request(packaged: Path, tmp_path:
     }
     with serve(packaged, tmp_path / "home") as service, Client(service.url) as client:
         state = State.open(service.env["CATIMAGE_STATE_URL"])
-        background = Background(service.url, 6, 25)
+        background = Background(service.url, 6)
         for version in ("first", "second", "first", "second"):
             folder = routers[version]
             state.rollouts.publish("champion", version, folder_digest(folder), pack(folder))
@@ -50,7 +50,7 @@ def test_a_hot_change_of_the_champion_fails_no_request(packaged: Path, tmp_path:
         assert set(load.statuses) == {200}, (load.statuses, service.log()[-3000:])
         used = {outcome.answer["catimage"]["router_version"] for outcome in load.outcomes}
         assert used >= {"first", "second"}
-        assert client.router()["budget"] == pytest.approx(0.95 * 4.0)
+        assert client.router()["calibrated_budget"] == pytest.approx(0.95 * 4.0)
         assert {replica.digest for replica in state.replicas.live()} == {
             folder_digest(routers["second"])
         }
