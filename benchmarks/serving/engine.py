@@ -116,6 +116,8 @@ async def wait(engine: Engine) -> tuple[float, float]:
         await asyncio.sleep(0.01)
     ready = time.perf_counter() - start
     while not engine.measured:
+        if engine.status().error:
+            raise SystemExit(engine.status().error)
         await asyncio.sleep(0.01)
     return ready, time.perf_counter() - start - ready
 
