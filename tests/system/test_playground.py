@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from benchmarks.serving.services import pixels
 
 from tests.system.running_service import PROMPT, RunningService, create_key, serve
 
@@ -53,11 +55,10 @@ def test_an_image_appears_and_no_request_leaves_this_machine(
         page.fill("#prompt", PROMPT)
         page.fill("#n", "2")
         page.click("#send")
-        page.wait_for_function(
-            "[...document.querySelectorAll('#images img')].filter(i => i.naturalWidth == 64)"
-            ".length == 2",
-            timeout=60_000,
-        )
+        page.locator("#images img").nth(1).wait_for(timeout=60_000)
+        sources = [image.get_attribute("src") or "" for image in page.locator("#images img").all()]
+        files = [base64.b64decode(source.partition("base64,")[2]) for source in sources]
+        assert [pixels(file).shape for file in files] == [(64, 64, 3)] * 2
         assert "mini-" in page.inner_text("#facts")
         browser.close()
     hosts = {urlsplit(url).hostname for url in urls if urlsplit(url).scheme in ("http", "https")}
