@@ -27,11 +27,13 @@ def run(*arguments):
 
 
 def test_a_key_is_created_listed_and_revoked(url):
-    out, err = run("create", "web shop", "--budget", "2", "--ceiling", "9.5", "--rate", "5/second")
+    out, err = run(
+        "create", "web shop", "--budget", "2", "--ceiling", "9.5", "--rate-limit", "5/second"
+    )
     secret = out.strip()
     state = State.open(url)
     key = state.keys.verify(secret)
-    assert (key.name, key.budget, key.ceiling, key.rate) == ("web shop", 2.0, 9.5, "5/second")
+    assert (key.name, key.budget, key.ceiling, key.rate_limit) == ("web shop", 2.0, 9.5, "5/second")
     assert err == f"key {key.key_id} (web shop): this secret is shown only once.\n"
     state.spending.settle(state.spending.reserve(key, 3.0), 3.0)
     (row,) = json.loads(run("list", "--json")[0])
@@ -75,7 +77,7 @@ def test_the_default_database_is_named_after_the_service(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["create", ""], "name: the name is empty"),
-        (["create", "a", "--rate", "6"], "rate: '6' is not a rate limit"),
+        (["create", "a", "--rate-limit", "6"], "rate_limit: '6' is not a rate limit"),
         (["create", "a", "--ceiling", "-1"], "ceiling: -1 is not"),
         (["create", "a", "--budget", "cheap"], "--budget cheap: must be a finite number"),
         (["revoke", "unknown"], "no valid key has this id. See 'catimage keys list'"),

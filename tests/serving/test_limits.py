@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from catimage.errors import InputError
 from catimage.serving.limits import RateLimits, network_of
 from catimage.serving.messages import ApiKey, ServingError
-from catimage.serving.rates import parse_rate
+from catimage.serving.rate_limits import parse_rate_limit
 from tests.serving.state.helpers import Clock, in_threads
 
 
@@ -31,13 +31,13 @@ def accepted(limits, key, client="", count=1):
 def test_a_key_has_its_own_rate_or_the_default():
     limits = RateLimits("2/hour")
     assert accepted(limits, ApiKey("a", "a"), count=5) == 2
-    assert accepted(limits, ApiKey("b", "b", rate="3/hour"), count=5) == 3
-    assert accepted(limits, ApiKey("c", "c", rate="3/hour"), count=5) == 3
+    assert accepted(limits, ApiKey("b", "b", rate_limit="3/hour"), count=5) == 3
+    assert accepted(limits, ApiKey("c", "c", rate_limit="3/hour"), count=5) == 3
     assert not limits.blocks
 
 
 def test_the_strictest_of_several_limits_holds():
-    key = ApiKey("a", "a", rate="50/minute; 4/hour")
+    key = ApiKey("a", "a", rate_limit="50/minute; 4/hour")
     assert accepted(RateLimits(), key, count=10) == 4
 
 
@@ -82,10 +82,10 @@ def test_any_client_has_a_network(client):
     assert len(network_of(client)) <= 64
 
 
-@pytest.mark.parametrize("rate", ["", "x", "0/minute", "5/fortnight", "-1/hour", "1/minute" * 20])
-def test_an_invalid_rate_is_refused(rate):
-    with pytest.raises(InputError, match=r"^serving.rate: .* is not a rate limit. Write"):
-        parse_rate(rate)
+@pytest.mark.parametrize("text", ["", "x", "0/minute", "5/fortnight", "-1/hour", "1/minute" * 20])
+def test_an_invalid_rate_limit_is_refused(text):
+    with pytest.raises(InputError, match=r"^serving.rate_limit: .* is not a rate limit. Write"):
+        parse_rate_limit(text)
 
 
 @pytest.mark.parametrize("url", ["x", "http://host", "redis://[", "redis://host:port/0"])

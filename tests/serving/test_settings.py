@@ -15,11 +15,11 @@ def test_environment_variables_override_single_keys(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CATIMAGE_SERVING__EXPLORE", "0.25")
     monkeypatch.setenv("CATIMAGE_SERVING__QUALITIES", '{"low": "10%"}')
     monkeypatch.setenv("CATIMAGE_SERVING__LOG_PROMPTS", "true")
-    monkeypatch.setenv("CATIMAGE_SERVING__RATE", "")
-    settings = load_settings(ServingParams(budget="30%", rate="5/minute"))
+    monkeypatch.setenv("CATIMAGE_SERVING__RATE_LIMIT", "")
+    settings = load_settings(ServingParams(budget="30%", rate_limit="5/minute"))
     assert settings == ServingParams(
         budget="30%",
-        rate="5/minute",
+        rate_limit="5/minute",
         explore=0.25,
         qualities={"low": "10%"},
         log_prompts=True,

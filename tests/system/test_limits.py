@@ -10,7 +10,10 @@ from tests.serving.test_limits import accepted
 
 def test_two_replicas_share_the_limit_of_a_key(redis):
     first, second = (RateLimits("100/hour", redis.url) for _ in range(2))
-    key, other = ApiKey("shared", "a", rate="20/hour"), ApiKey("other", "b", rate="3/hour")
+    key, other = (
+        ApiKey("shared", "a", rate_limit="20/hour"),
+        ApiKey("other", "b", rate_limit="3/hour"),
+    )
     assert accepted(first, key, count=15) == 15
     assert accepted(second, key, count=15) == 5
     assert accepted(first, key, count=5) == 0

@@ -35,7 +35,7 @@ def create(
         str | None,
         typer.Option(metavar="COST", help="The largest total cost per calendar month (UTC)."),
     ] = None,
-    rate: Annotated[
+    rate_limit: Annotated[
         str | None, typer.Option(metavar="RATE", help="The rate limit, such as 60/minute.")
     ] = None,
     workspace: WorkspaceOption = Path(),
@@ -46,7 +46,7 @@ def create(
 
     limits = finite_number("--budget", budget), finite_number("--ceiling", ceiling)
     check_folder(workspace)
-    key, secret = create_key(workspace, decoded("NAME", name), *limits, rate)
+    key, secret = create_key(workspace, decoded("NAME", name), *limits, rate_limit)
     if as_json:
         typer.echo(json.dumps({"id": key.key_id, "name": key.name, "secret": secret}, indent=2))
         return

@@ -39,11 +39,11 @@ def open_state(folder: Path) -> Iterator[State]:
 
 
 def create_key(
-    folder: Path, name: str, budget: float | None, ceiling: float | None, rate: str | None
+    folder: Path, name: str, budget: float | None, ceiling: float | None, rate_limit: str | None
 ) -> tuple[ApiKey, str]:
     """Create a key; return it with its secret, which is not stored."""
     with open_state(folder) as state:
-        return state.keys.create(name, budget=budget, ceiling=ceiling, rate=rate)
+        return state.keys.create(name, budget=budget, ceiling=ceiling, rate_limit=rate_limit)
 
 
 def key_rows(folder: Path) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def _row(record: KeyRecord, spent: float) -> dict[str, Any]:
         "revoked": None if record.revoked is None else _time(record.revoked),
         "budget": key.budget,
         "ceiling": key.ceiling,
-        "rate": key.rate,
+        "rate_limit": key.rate_limit,
         "spent_this_month": spent,
     }
 

@@ -31,7 +31,7 @@ class ServingParams(Section):
         max_queue_seconds: a request whose estimated waiting time is longer is refused with 429.
         timeout: seconds after which a request fails.
         drain_seconds: seconds that accepted requests have to finish after SIGTERM.
-        rate: default rate limit per key, such as ``60/minute``; empty for no limit.
+        rate_limit: default rate limit per key, such as ``60/minute``; empty for no limit.
         max_images: largest ``n`` of a request.
         url_seconds: lifetime of the image URLs of ``response_format: url``.
         cors_origins: origins that browsers may call the service from.
@@ -53,7 +53,7 @@ class ServingParams(Section):
     max_queue_seconds: Positive = 20.0
     timeout: Positive = 120.0
     drain_seconds: Positive = 15.0
-    rate: str = ""
+    rate_limit: str = ""
     max_images: int = Field(10, ge=1, le=10)
     url_seconds: Positive = 3600.0
     cors_origins: list[str] = Field(default_factory=list)

@@ -16,7 +16,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from catimage.errors import InputError
 from catimage.serving.messages import ApiKey, ServingError
-from catimage.serving.rates import parse_rate
+from catimage.serving.rate_limits import parse_rate_limit
 
 VARIABLE = "CATIMAGE_REDIS_URL"
 """Environment variable with the address of Redis."""
@@ -57,7 +57,7 @@ class RateLimits:
         Raises:
             InputError: the default or the address is invalid.
         """
-        self._default = parse_rate(default) if default.strip() else []
+        self._default = parse_rate_limit(default) if default.strip() else []
         self._own: dict[str, list[RateLimitItem]] = {}
         self._local = MovingWindowRateLimiter(MemoryStorage())
         self._shared = MovingWindowRateLimiter(_redis(redis_url)) if redis_url else None
@@ -84,11 +84,12 @@ class RateLimits:
                 raise _exceeded(item, waited)
 
     def _items(self, key: ApiKey | None) -> list[RateLimitItem]:
-        if key is None or key.rate is None:
+        if key is None or key.rate_limit is None:
             return self._default
-        if key.rate not in self._own:  # as many entries as the operator uses different rates
-            self._own[key.rate] = parse_rate(key.rate, f"key {key.key_id}: rate")
-        return self._own[key.rate]
+        text = key.rate_limit
+        if text not in self._own:  # as many entries as the keys have different limits
+            self._own[text] = parse_rate_limit(text, f"key {key.key_id}: rate_limit")
+        return self._own[text]
 
     def _hit(self, item: RateLimitItem, identity: str) -> float | None:
         """Count a request; return None, or the seconds until the next one if there are too many."""

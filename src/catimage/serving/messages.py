@@ -50,15 +50,15 @@ class ApiKey:
         budget: mean cost per image that the key's requests are held to; None for the budget of the
             service.
         ceiling: largest total cost per calendar month (UTC); None for no limit.
-        rate: rate limit in the notation of the package ``limits``, such as ``60/minute``; None for
-            the default of the service.
+        rate_limit: number of requests per unit of time, in the notation of the package ``limits``,
+            such as ``60/minute``; None for the default of the service.
     """
 
     key_id: str
     name: str
     budget: float | None = None
     ceiling: float | None = None
-    rate: str | None = None
+    rate_limit: str | None = None
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def application(root: Path, *groups: Group, **settings: Any) -> Iterator[tuple[F
         params = ServingParams.model_validate(settings)
         telemetry = Telemetry()
         core = Core(Workspace(root), params, {g.name: g for g in groups}, state, telemetry)
-        limiter = RateLimits(params.rate)
+        limiter = RateLimits(params.rate_limit)
         backend = Backend(core, state, telemetry, params, state.secret("urls"), limiter)
 
         async def open_backend() -> Backend:

@@ -101,7 +101,7 @@ def test_a_key_sees_only_its_own_jobs(root: Path) -> None:
 
 def test_requests_over_the_rate_limit_are_429_with_retry_after(root: Path) -> None:
     async def main() -> None:
-        async with running_app(root, group(), rate="2/minute") as service:
+        async with running_app(root, group(), rate_limit="2/minute") as service:
             statuses = [(await service.generate()).status_code for _ in range(3)]
             assert statuses == [200, 200, 429]
             response = await service.generate()

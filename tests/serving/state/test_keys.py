@@ -23,11 +23,16 @@ class TestKeys:
         database.close()
 
     def test_a_secret_identifies_its_key(self, state):
-        key, secret = state.keys.create("web shop", budget=2.5, ceiling=10, rate="5/second")
+        key, secret = state.keys.create("web shop", budget=2.5, ceiling=10, rate_limit="5/second")
         other, other_secret = state.keys.create("web shop")
         assert secret.startswith(f"cat-{key.key_id}-") and len(secret) == len("cat-") + 12 + 44
         assert state.keys.verify(secret) == key
-        assert (key.name, key.budget, key.ceiling, key.rate) == ("web shop", 2.5, 10, "5/second")
+        assert (key.name, key.budget, key.ceiling, key.rate_limit) == (
+            "web shop",
+            2.5,
+            10,
+            "5/second",
+        )
         assert state.keys.verify(other_secret) == other != key
 
     def test_other_texts_identify_no_key(self, state):
@@ -95,7 +100,7 @@ class TestKeys:
     def test_the_list_contains_revoked_keys(self, state, clock):
         first, _ = state.keys.create("first")
         clock.now += 60
-        second, _ = state.keys.create("second", rate="1/minute")
+        second, _ = state.keys.create("second", rate_limit="1/minute")
         state.keys.revoke(first.key_id)
         records = state.keys.list()
         assert [r.key for r in records] == [first, second]
@@ -143,8 +148,8 @@ class TestKeys:
             ({"budget": -1.0}, "budget: -1 is not"),
             ({"ceiling": float("nan")}, "ceiling: nan is not"),
             ({"ceiling": float("inf")}, "ceiling: inf is not"),
-            ({"rate": "often"}, "rate: 'often' is not a rate limit"),
-            ({"rate": ""}, "rate: '' is not a rate limit"),
+            ({"rate_limit": "often"}, "rate_limit: 'often' is not a rate limit"),
+            ({"rate_limit": ""}, "rate_limit: '' is not a rate limit"),
         ],
     )
     def test_invalid_values_are_refused(self, state, arguments, message):

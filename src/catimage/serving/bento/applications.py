@@ -110,7 +110,7 @@ def _open(clients: Mapping[str, Group]) -> Backend:
     replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     telemetry = Telemetry.open(settings, environment.decision_log(name), replica, secret)
     limiter = RateLimits(
-        settings.rate, environment.redis_url or None, telemetry.rate_limiter_outage
+        settings.rate_limit, environment.redis_url or None, telemetry.rate_limiter_outage
     )
     core = Core(workspace, settings, clients, state, telemetry, replica)
     return Backend(core, state, telemetry, settings, secret, limiter)

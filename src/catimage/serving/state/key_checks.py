@@ -6,18 +6,20 @@ import math
 import unicodedata
 
 from catimage.errors import InputError
-from catimage.serving.rates import parse_rate
+from catimage.serving.rate_limits import parse_rate_limit
 
 MAX_NAME = 100
 """Largest number of characters of a name."""
 
 
-def check_key(name: str, budget: float | None, ceiling: float | None, rate: str | None) -> None:
+def check_key(
+    name: str, budget: float | None, ceiling: float | None, rate_limit: str | None
+) -> None:
     """Check the values of a new key.
 
     Raises:
         InputError: the name is empty, long or has control characters; the budget or the ceiling is
-            not a finite number, or is negative; or the rate is invalid.
+            not a finite number, or is negative; or the rate limit is invalid.
     """
     problem = _name_problem(name)
     if problem:
@@ -27,8 +29,8 @@ def check_key(name: str, budget: float | None, ceiling: float | None, rate: str 
             raise InputError(
                 f"{field}: {value:g} is not a finite number that is at least 0. Correct it."
             )
-    if rate is not None:
-        parse_rate(rate, "rate")
+    if rate_limit is not None:
+        parse_rate_limit(rate_limit, "rate_limit")
 
 
 def _name_problem(name: str) -> str | None:

@@ -110,7 +110,7 @@ class Keys:
         *,
         budget: float | None = None,
         ceiling: float | None = None,
-        rate: str | None = None,
+        rate_limit: str | None = None,
     ) -> tuple[ApiKey, str]:
         """Create a key.
 
@@ -118,7 +118,7 @@ class Keys:
             name: name of the client, for lists and metrics; several keys may have the same name.
             budget: mean cost per image that the key's requests are held to.
             ceiling: largest total cost per calendar month (UTC).
-            rate: rate limit, such as ``60/minute``.
+            rate_limit: number of requests per unit of time, such as ``60/minute``.
 
         Returns:
             The key and its secret, which is not stored.
@@ -127,9 +127,9 @@ class Keys:
             InputError: a value is invalid.
             ServingError: the database cannot be used (503).
         """
-        check_key(name, budget, ceiling, rate)
+        check_key(name, budget, ceiling, rate_limit)
         secret = secrets.token_urlsafe(32)
-        key = ApiKey(secrets.token_hex(6), name, budget, ceiling, rate)
+        key = ApiKey(secrets.token_hex(6), name, budget, ceiling, rate_limit)
         text = f"cat-{key.key_id}-{secret}"
         row = {**vars(key), "digest": _digest(text), "created": self._clock()}
         with self._database.write(durable=True) as connection:
@@ -220,4 +220,4 @@ def _digest(secret: str) -> str:
 
 
 def _api_key(row: Row[Any]) -> ApiKey:
-    return ApiKey(row.key_id, row.name, row.budget, row.ceiling, row.rate)
+    return ApiKey(row.key_id, row.name, row.budget, row.ceiling, row.rate_limit)

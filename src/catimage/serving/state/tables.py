@@ -39,7 +39,7 @@ keys = Table(
     Column("revoked", Double),
     Column("budget", Double),
     Column("ceiling", Double),
-    Column("rate", String(64)),
+    Column("rate_limit", String(64)),
 )
 """API keys. ``digest`` is the SHA-256 of the secret; the secret itself is not stored."""
 
