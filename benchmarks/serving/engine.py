@@ -19,7 +19,7 @@ from benchmarks.measure import Row
 from catimage.pool.loading import load_pool
 from catimage.pool.spec import Candidate, Pool
 from catimage.serving.generator.engine import Engine
-from catimage.serving.messages import CandidateLoad, FinishedImage, ImageTask
+from catimage.serving.tasks import CandidateLoad, FinishedImage, ImageTask
 
 PROMPT = "two small red rings and a large blue square on a grey background"
 

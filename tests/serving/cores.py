@@ -13,15 +13,9 @@ from typing import Any
 from catimage.params.serving import ServingParams
 from catimage.serving.core import Core
 from catimage.serving.generator.client import Group
-from catimage.serving.messages import (
-    FinishedImage,
-    ImageRequest,
-    Result,
-    Routed,
-    RouteRequest,
-    ServedEvent,
-)
+from catimage.serving.messages import ImageRequest, Result, Routed, RouteRequest, ServedEvent
 from catimage.serving.state.store import State
+from catimage.serving.tasks import FinishedImage
 from catimage.serving.telemetry.facade import Telemetry
 from catimage.workspace import Workspace
 

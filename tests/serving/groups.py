@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 
 from catimage.serving.generator.failures import GroupUnavailable
-from catimage.serving.messages import (
+from catimage.serving.tasks import (
     CandidateLoad,
     FinishedImage,
     FinishedTask,

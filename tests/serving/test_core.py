@@ -12,13 +12,9 @@ from catimage.params.serving import ServingParams
 from catimage.serving.core import Core
 from catimage.serving.decisions.versions import RouterVersion, Versions
 from catimage.serving.dispatch.runner import CLIENT_CLOSED_REQUEST
-from catimage.serving.messages import (
-    ApiKey,
-    CandidateLoad,
-    RouteRequest,
-    ServingError,
-)
+from catimage.serving.messages import ApiKey, RouteRequest, ServingError
 from catimage.serving.state.store import State
+from catimage.serving.tasks import CandidateLoad
 from catimage.workspace import Workspace
 from tests.serving.cores import CANDIDATES, Log, answer, request, running_core
 from tests.serving.groups import ScriptedGroup, hang

@@ -13,7 +13,8 @@ import pytest
 from catimage.pool.loading import load_pool
 from catimage.serving.generator.client import LocalGroup
 from catimage.serving.generator.engine import Engine
-from catimage.serving.messages import Preview, Routed
+from catimage.serving.messages import Routed
+from catimage.serving.tasks import Preview
 from tests.serving.cores import answer, request, running_core
 
 

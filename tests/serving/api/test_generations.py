@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from catimage.serving.generator.failures import TaskFailed, TaskRefused
-from catimage.serving.messages import FinishedImage, FinishedTask, ImageTask, TaskEvent
+from catimage.serving.tasks import FinishedImage, FinishedTask, ImageTask, TaskEvent
 from tests.serving.api.harness import GENERATIONS, PROMPT, Service, running_app
 from tests.serving.cores import CANDIDATES
 from tests.serving.groups import ScriptedGroup, pixels_of

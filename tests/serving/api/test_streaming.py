@@ -19,7 +19,7 @@ from PIL import Image
 
 from catimage.serving.api import streaming
 from catimage.serving.generator.failures import TaskFailed
-from catimage.serving.messages import ImageTask, Preview, TaskEvent
+from catimage.serving.tasks import ImageTask, Preview, TaskEvent
 from tests.serving.api.harness import GENERATIONS, PROMPT, Service, running_app
 from tests.serving.api.server import Server, serving
 from tests.serving.cores import CANDIDATES

@@ -11,8 +11,9 @@ from catimage.serving.decisions.conditions import Conditions
 from catimage.serving.decisions.decide import Decisions
 from catimage.serving.decisions.fixed import Catalogue
 from catimage.serving.decisions.versions import RouterVersion, Versions
-from catimage.serving.messages import CandidateLoad, Routed, RouteRequest
+from catimage.serving.messages import Routed, RouteRequest
 from catimage.serving.state.store import State
+from catimage.serving.tasks import CandidateLoad
 from tests.trained_workspace import COSTS
 
 CATALOGUE = Catalogue(COSTS)

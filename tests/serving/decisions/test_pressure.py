@@ -13,7 +13,7 @@ from catimage.serving.decisions.pressure import (
     highest_pressure,
     latency_target,
 )
-from catimage.serving.messages import CandidateLoad
+from catimage.serving.tasks import CandidateLoad
 from tests.trained_workspace import COSTS, prompts_of
 
 SECONDS = np.array([0.05, 0.1, 0.2, 0.4])

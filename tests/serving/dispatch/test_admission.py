@@ -6,7 +6,8 @@ import pytest
 
 from catimage.serving.dispatch.admission import Admission
 from catimage.serving.dispatch.fleet import Fleet
-from catimage.serving.messages import CandidateLoad, ServingError
+from catimage.serving.messages import ServingError
+from catimage.serving.tasks import CandidateLoad
 from tests.serving.groups import ScriptedGroup
 
 SLOW = CandidateLoad(seconds=2.0, batch_seconds=1.0, batch_size=4)

@@ -17,16 +17,9 @@ from catimage.serving.generator.failures import (
     TaskRefused,
     TaskTimedOut,
 )
-from catimage.serving.messages import (
-    ApiKey,
-    FinishedImage,
-    ImageTask,
-    Result,
-    Routed,
-    ServingError,
-    TaskEvent,
-)
+from catimage.serving.messages import ApiKey, Result, Routed, ServingError
 from catimage.serving.state.store import State
+from catimage.serving.tasks import FinishedImage, ImageTask, TaskEvent
 from tests.serving.cores import CANDIDATES, answer, request, running_core
 from tests.serving.groups import Script, ScriptedGroup, draw, hang, pixels_of
 

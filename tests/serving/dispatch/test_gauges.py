@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from catimage.serving.dispatch.gauges import set_gauges
-from catimage.serving.messages import CandidateLoad
+from catimage.serving.tasks import CandidateLoad
 from catimage.serving.telemetry.facade import Telemetry
 from tests.serving.cores import CANDIDATES, answer, request, running_core
 from tests.serving.groups import ScriptedGroup

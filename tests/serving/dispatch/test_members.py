@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from catimage.serving.dispatch.members import Member, device_seconds
-from catimage.serving.messages import CandidateLoad, GroupStatus
+from catimage.serving.tasks import CandidateLoad, GroupStatus
 from tests.serving.groups import ScriptedGroup
 
 LOAD = CandidateLoad(seconds=1.0, batch_seconds=0.5, batch_size=4)

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import numpy as np
 
 from catimage.serving.generator.engine import Engine
-from catimage.serving.messages import FinishedImage, FinishedTask, ImageTask, TaskEvent
+from catimage.serving.tasks import FinishedImage, FinishedTask, ImageTask, TaskEvent
 
 
 def start(engine: Engine, measured: bool = True) -> Engine:

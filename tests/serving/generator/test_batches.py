@@ -11,7 +11,7 @@ from catimage.serving.generator.batches import BatchRunner, DeviceLost, preview_
 from catimage.serving.generator.failures import TaskFailed
 from catimage.serving.generator.fair_queue import FairQueue, QueuedTask
 from catimage.serving.generator.speeds import Speeds
-from catimage.serving.messages import CandidateLoad, FinishedImage, FinishedTask
+from catimage.serving.tasks import CandidateLoad, FinishedImage, FinishedTask
 from tests.serving.generator.helpers import task
 
 

@@ -12,7 +12,7 @@ from catimage.pool.loading import load_pool
 from catimage.serving.generator.batches import candidate_of
 from catimage.serving.generator.engine import Engine
 from catimage.serving.generator.failures import GroupUnavailable, TaskRefused, TaskTimedOut
-from catimage.serving.messages import FinishedImage, FinishedTask, Preview
+from catimage.serving.tasks import FinishedImage, FinishedTask, Preview
 from tests.serving.generator.helpers import events_of, images, run, start, task
 
 CANDIDATES = ("tiny-turbo", "tiny-infinity", "tiny-sd-2", "tiny-sd-4", "tiny-ddim-8")

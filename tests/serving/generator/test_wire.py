@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catimage.serving.generator import failures, wire
-from catimage.serving.messages import (
+from catimage.serving.tasks import (
     CandidateLoad,
     FinishedImage,
     FinishedTask,

@@ -12,7 +12,8 @@ import numpy as np
 from catimage.serving.api.bodies import JobBody
 from catimage.serving.api.encoding import ImageFormat
 from catimage.serving.api.requests import ignored_fields
-from catimage.serving.messages import FinishedImage, ImageRequest, JsonObject, Result, Routed
+from catimage.serving.messages import ImageRequest, JsonObject, Result, Routed
+from catimage.serving.tasks import FinishedImage
 
 _QUALITIES = {"standard": "medium", "hd": "high"}
 """The names of the old qualities in answers, whose type in OpenAI's clients has only the new."""

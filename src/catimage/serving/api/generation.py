@@ -23,14 +23,8 @@ from catimage.serving.api.backend import Backend
 from catimage.serving.api.encoding import base64_text, encoded
 from catimage.serving.api.image_urls import ImageLinks
 from catimage.serving.api.parsing import disconnected
-from catimage.serving.messages import (
-    FinishedImage,
-    ImageRequest,
-    JsonObject,
-    Result,
-    ServedEvent,
-    ServingError,
-)
+from catimage.serving.messages import ImageRequest, JsonObject, Result, ServedEvent, ServingError
+from catimage.serving.tasks import FinishedImage
 
 T = TypeVar("T")
 

@@ -14,14 +14,8 @@ from catimage.serving.api.encoding import base64_text, encoded
 from catimage.serving.api.errors import CLIENT_CLOSED_REQUEST, error_document, serving_error
 from catimage.serving.api.generation import Generation, closing, unless_disconnected
 from catimage.serving.api.json_response import json_bytes
-from catimage.serving.messages import (
-    FinishedImage,
-    JsonObject,
-    Preview,
-    Result,
-    Routed,
-    ServingError,
-)
+from catimage.serving.messages import JsonObject, Result, Routed, ServingError
+from catimage.serving.tasks import FinishedImage, Preview
 
 EVENT_STREAM = "text/event-stream"
 """Media type of server-sent events."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from catimage.serving.messages import CandidateLoad
+from catimage.serving.tasks import CandidateLoad
 
 
 @dataclass(frozen=True)

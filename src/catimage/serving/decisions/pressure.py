@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catimage.routing.curve import DeferralCurve, lambda_of_point
-from catimage.serving.messages import CandidateLoad
+from catimage.serving.tasks import CandidateLoad
 
 if TYPE_CHECKING:
     from catimage.router import Router

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from catimage.serving.dispatch.members import Member
 from catimage.serving.generator.failures import GroupUnavailable, TaskFailed
-from catimage.serving.messages import FinishedImage, FinishedTask, ImageTask, Preview
+from catimage.serving.tasks import FinishedImage, FinishedTask, ImageTask, Preview
 
 PATIENCE_BATCHES, PATIENCE_SECONDS = 4.0, 5.0
 """A group hangs if it has sent no event for this many of its slowest batches plus these seconds."""

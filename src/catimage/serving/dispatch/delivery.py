@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from catimage.serving.messages import FinishedImage, Preview, ServedEvent
+from catimage.serving.messages import ServedEvent
+from catimage.serving.tasks import FinishedImage, Preview
 
 
 class Delivery:

@@ -20,14 +20,8 @@ from catimage.serving.generator.failures import (
     TaskRefused,
     may_fall_back,
 )
-from catimage.serving.messages import (
-    FinishedImage,
-    FinishedTask,
-    ImageRequest,
-    ImageTask,
-    Preview,
-    ServingError,
-)
+from catimage.serving.messages import ImageRequest, ServingError
+from catimage.serving.tasks import FinishedImage, FinishedTask, ImageTask, Preview
 
 OUTAGES = 3
 """Number of times that a request waits for a group to come back, in case it is the cause."""

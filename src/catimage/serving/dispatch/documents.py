@@ -7,7 +7,8 @@ from typing import Any
 from catimage.routing.curve import DeferralCurve
 from catimage.serving.dispatch.fleet import Fleet
 from catimage.serving.dispatch.loading import LoadedRouter
-from catimage.serving.messages import GroupStatus, JsonObject
+from catimage.serving.messages import JsonObject
+from catimage.serving.tasks import GroupStatus
 
 CURVE_ROWS = 100
 """Maximum number of rows of the curve in :func:`router_document`."""

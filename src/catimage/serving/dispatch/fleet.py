@@ -12,7 +12,7 @@ from catimage.serving.dispatch.breakers import CircuitBreakers
 from catimage.serving.dispatch.members import Member
 from catimage.serving.generator.client import Group
 from catimage.serving.generator.failures import GroupUnavailable
-from catimage.serving.messages import CandidateLoad, GroupStatus
+from catimage.serving.tasks import CandidateLoad, GroupStatus
 
 BUSY_SECONDS, IDLE_SECONDS, DOWN_SECONDS = 0.5, 2.0, 0.25
 """Interval of the polls of a group that has work, has none, or is not ready."""

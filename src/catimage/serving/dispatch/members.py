@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from catimage.serving.generator.client import Group
-from catimage.serving.messages import CandidateLoad, GroupStatus
+from catimage.serving.tasks import CandidateLoad, GroupStatus
 
 EARLIER_SECONDS = 5.0
 """Seconds for which the device time of a sent task is remembered, longer than one poll takes."""

@@ -22,8 +22,9 @@ from catimage.serving.dispatch.documents import router_summary
 from catimage.serving.dispatch.facts import PoolFacts
 from catimage.serving.dispatch.fleet import Fleet
 from catimage.serving.dispatch.loading import LoadedRouter
-from catimage.serving.messages import CandidateLoad, JsonObject, Routed, RouteRequest
+from catimage.serving.messages import JsonObject, Routed, RouteRequest
 from catimage.serving.state.store import State
+from catimage.serving.tasks import CandidateLoad
 from catimage.serving.telemetry.tracing import tracing
 
 _LOG = logging.getLogger(__name__)

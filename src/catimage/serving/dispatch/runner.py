@@ -16,7 +16,6 @@ from catimage.serving.dispatch.delivery import Delivery
 from catimage.serving.dispatch.dispatcher import Dispatcher, Work
 from catimage.serving.dispatch.facts import PoolFacts
 from catimage.serving.messages import (
-    FinishedTask,
     ImageRequest,
     Result,
     Routed,
@@ -24,6 +23,7 @@ from catimage.serving.messages import (
     ServedEvent,
     ServingError,
 )
+from catimage.serving.tasks import FinishedTask
 
 CLIENT_CLOSED_REQUEST = 499
 """Status in the logs of a request whose client disconnected."""

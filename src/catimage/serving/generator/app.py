@@ -19,7 +19,7 @@ from catimage.serving.generator.background import BackgroundEngine
 from catimage.serving.generator.engine import Engine
 from catimage.serving.generator.failures import GenerationFailure, TaskRefused, failure_document
 from catimage.serving.generator.wire import MEDIA_TYPE, decode_task, encode_event, encode_status
-from catimage.serving.messages import FinishedTask, ImageTask, TaskEvent
+from catimage.serving.tasks import FinishedTask, ImageTask, TaskEvent
 from catimage.serving.telemetry.logs import request_logged
 from catimage.serving.telemetry.tracing import Span, tracing
 

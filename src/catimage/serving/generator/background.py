@@ -10,7 +10,7 @@ from contextlib import aclosing
 from catimage.errors import InputError
 from catimage.serving.generator.engine import Engine
 from catimage.serving.generator.failures import GroupUnavailable
-from catimage.serving.messages import GroupStatus, ImageTask, TaskEvent
+from catimage.serving.tasks import GroupStatus, ImageTask, TaskEvent
 
 _LOG = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from catimage.serving.generator.encoding import encode_prompts
 from catimage.serving.generator.failures import TaskFailed
 from catimage.serving.generator.fair_queue import BatchKey, FairQueue, QueuedImage, QueuedTask
 from catimage.serving.generator.speeds import Speeds
-from catimage.serving.messages import FinishedImage, FinishedTask, Preview
+from catimage.serving.tasks import FinishedImage, FinishedTask, Preview
 
 FLAGGED = "safety_checker"
 """The reason in the event of an image that the safety checker flagged."""

@@ -19,7 +19,7 @@ from catimage.serving.generator.failures import (
     failure_of,
 )
 from catimage.serving.generator.wire import decode_status, encode_task, read_event
-from catimage.serving.messages import FinishedTask, GroupStatus, ImageTask, TaskEvent
+from catimage.serving.tasks import FinishedTask, GroupStatus, ImageTask, TaskEvent
 
 STATUS_SECONDS = 5.0
 """Time limit of a request for the state of a service."""

@@ -25,7 +25,7 @@ from catimage.serving.generator.failures import (
 from catimage.serving.generator.fair_queue import FairQueue, QueuedTask
 from catimage.serving.generator.paid_lane import PaidLane
 from catimage.serving.generator.speeds import Speeds
-from catimage.serving.messages import FinishedTask, GroupStatus, ImageTask, TaskEvent
+from catimage.serving.tasks import FinishedTask, GroupStatus, ImageTask, TaskEvent
 
 MAX_WAITING = 4096
 """Maximum number of images that wait. The router refuses requests long before."""

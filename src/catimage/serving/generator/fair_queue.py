@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from catimage.serving.messages import ImageTask
+from catimage.serving.tasks import ImageTask
 
 BatchKey = tuple[str, str | None]
 """Images of the same candidate and negative prompt can be in one batch."""

@@ -10,7 +10,7 @@ from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate, GeneratorSpec
 from catimage.serving.generator.batches import is_out_of_memory
 from catimage.serving.generator.speeds import Speeds
-from catimage.serving.messages import CandidateLoad
+from catimage.serving.tasks import CandidateLoad
 
 PROMPT = "two small red rings and a large blue square on a grey background"
 """The prompt of the measurements, with a number at the end."""

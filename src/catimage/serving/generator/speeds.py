@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
-from catimage.serving.messages import CandidateLoad
+from catimage.serving.tasks import CandidateLoad
 
 WEIGHT = 0.2
 """The weight of a new batch in the exponential averages."""

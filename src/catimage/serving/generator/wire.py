@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from catimage.serving.generator.failures import GenerationFailure, failure_document, failure_of
-from catimage.serving.messages import (
+from catimage.serving.tasks import (
     FinishedImage,
     FinishedTask,
     GroupStatus,
