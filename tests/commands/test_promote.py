@@ -144,7 +144,7 @@ def test_the_gate_refuses_and_force_needs_and_records_a_reason(
     workspace: Workspace, params: Params
 ) -> None:
     strict = params.model_copy(update={"promote": PromoteParams(rule="better")})
-    with pytest.raises(InputError, match=r"version 2: the promotion gate holds it back: .*--force"):
+    with pytest.raises(InputError, match=r"version 2: the gate does not promote it .*--force"):
         promote(workspace, strict, "2")
     assert champion(workspace) == ("1", ["1"])
     summary = promote(workspace, strict, "2", force="an outage")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from catimage.commands.keys import open_state
 from catimage.commands.rollout import RolloutSummary, waited
@@ -15,16 +14,12 @@ from catimage.serving.rollout.publication import champion_served, restored_on_fa
 from catimage.serving.state.rollouts import Rollout
 from catimage.serving.state.store import State
 from catimage.tracking.champions import champion_history, remove_champion, set_champion
-from catimage.tracking.client import CHAMPION, MODEL, connection
-from catimage.tracking.gate import GateDecision
-from catimage.tracking.promotion import Promotion, decide
+from catimage.tracking.client import CHAMPION, connection
+from catimage.tracking.promotion import gated_promotion
 from catimage.tracking.promotion import promote as promote_version
 from catimage.tracking.router_files import download_router, find_version, registered_digest
-from catimage.tracking.versions import load_router, version_with_alias
+from catimage.tracking.versions import version_with_alias
 from catimage.workspace import Workspace
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
 
 
 def promote(
@@ -54,31 +49,13 @@ def promote(
         with connection(workspace, "promote") as client:
             version = find_version(client, version)
             router = download_router(client, version, Path(folder))
-            promotion = _gated(client, version, workspace, params, force)
+            promotion = gated_promotion(client, version, workspace, params, force)
             history = champion_history(client)
             promote_version(client, version, promotion)
         replicas = publish_champion(workspace, state, version, router, history, timeout)
         _end_trial_of(state, version)
     reason, previous = promotion.decision.reason, promotion.champion or ""
     return RolloutSummary(CHAMPION, version, previous, reason, replicas, timeout is not None)
-
-
-def _gated(
-    client: MlflowClient, version: str, workspace: Workspace, params: Params, force: str | None
-) -> Promotion:
-    """Return the decision of the promotion gate; raise InputError if it is negative."""
-    router = load_router(version, "challenger", f"get_model_version('{MODEL}', '{version}')")
-    promotion = decide(client, version, router, workspace, params)
-    reason = promotion.decision.reason
-    if promotion.decision.promoted:
-        return promotion
-    if force is None:
-        raise InputError(
-            f"version {version}: the promotion gate holds it back: {reason.rstrip('.')}. Improve"
-            " the router, or give a reason with --force."
-        )
-    forced = GateDecision(True, f"forced ({force}); the gate: {reason}")
-    return Promotion(forced, promotion.champion)
 
 
 def publish_champion(

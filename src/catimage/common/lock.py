@@ -74,12 +74,12 @@ def _concerns(required: Requirement, extra: str) -> bool:
     return not extra or not (required.marker and required.marker.evaluate({"extra": ""}))
 
 
-def extras_of(kinds: Iterable[str], sentence_transformers: bool) -> tuple[str, ...]:
+def extras_of(generator_kinds: Iterable[str], sentence_transformers: bool) -> tuple[str, ...]:
     """Return the extras of CATImage that a service needs.
 
     Args:
-        kinds: kinds of the generators.
+        generator_kinds: kinds of the generators.
         sentence_transformers: whether a text encoder is one of that package.
     """
-    hosted = ("hosted",) if "hosted" in {*kinds} else ()
+    hosted = ("hosted",) if "hosted" in {*generator_kinds} else ()
     return ("serve", *hosted, *(("text",) if sentence_transformers else ()))

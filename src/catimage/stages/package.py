@@ -103,8 +103,8 @@ def _write_content(
     settings |= {"pool": pool.file.stem, "generate": {"device": params.generate.device}}
     YAML().dump(settings, folder / "params.yaml")
     models = encoder_models(router)
-    kinds = [pool.generators[name].kind for group in groups for name in group.generators]
-    extras = extras_of(kinds, "sentence-transformers" in reader_packages(models))
+    generator_kinds = [pool.generators[name].kind for group in groups for name in group.generators]
+    extras = extras_of(generator_kinds, "sentence-transformers" in reader_packages(models))
     lock = locked_requirements(*extras)
     lines = [f"./{WHEELS}/{wheel.name}", *lock]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n")

@@ -87,6 +87,36 @@ def decide(
     return Promotion(decision, champion, references[decision.reference])
 
 
+def gated_promotion(
+    client: MlflowClient, version: str, workspace: Workspace, params: Params, force: str | None
+) -> Promotion:
+    """Return the decision about a registered version, which is positive.
+
+    Args:
+        client: a client of the MLflow server.
+        version: the version.
+        workspace: the workspace with the gate prompts and labels.
+        params: the parameters of the workspace.
+        force: the reason to promote the version although the gate does not; None for no promotion.
+
+    Raises:
+        InputError: the gate does not promote the version and ``force`` is None, or the files of the
+            version, of the champion or of the reference are missing.
+    """
+    router = load_router(version, "challenger", f"get_model_version('{MODEL}', '{version}')")
+    promotion = decide(client, version, router, workspace, params)
+    reason = promotion.decision.reason
+    if promotion.decision.promoted:
+        return promotion
+    if force is None:
+        raise InputError(
+            f"version {version}: the gate does not promote it ({reason.rstrip('.')}). Improve the"
+            " router, or give a reason with --force."
+        )
+    forced = GateDecision(True, f"forced ({force}); the gate: {reason}")
+    return Promotion(forced, promotion.champion)
+
+
 def gate_sample(workspace: Workspace, params: Params, router: Router) -> GateSample:
     """Return the gate prompts that have all labels of the router's metrics and candidates.
 

@@ -30,5 +30,5 @@ def server(calibrated_folder: Path) -> Iterator[Server]:
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
     """An HTTP client of the server."""
-    with httpx.Client(base_url=server.url) as opened:
-        yield opened
+    with httpx.Client(base_url=server.url) as client:
+        yield client

@@ -111,8 +111,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
-    with Client(server.url + "/v1/", api_key="secret", timeout=5) as opened:
-        yield opened
+    with Client(server.url + "/v1/", api_key="secret", timeout=5) as client:
+        yield client
 
 
 def test_the_client_is_a_public_name_that_needs_no_server() -> None:

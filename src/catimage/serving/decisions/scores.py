@@ -108,9 +108,8 @@ def choose_candidate(
         drawn = allowed[int(draw / explore * len(allowed))]
         ranked = [drawn, *(m for m in rankings[0] if m != drawn)]
         return Choice(ranked, propensities, float(rule.lam[0]))
-    part = 0
-    if len(rankings) > 1:
-        part = int(rule.assign_parts(np.array([(draw - explore) / (1 - explore)]))[0])
+    uniform = (draw - explore) / (1 - explore)
+    part = int(rule.assign_parts(np.array([uniform]))[0]) if len(rankings) > 1 else 0
     return Choice(rankings[part], propensities, float(rule.lam[part]))
 
 

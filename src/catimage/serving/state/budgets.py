@@ -78,12 +78,7 @@ class Budgets:
             )
             query = select(budgets).filter_by(scope=scope).with_for_update()
             old = _budget_row(connection.execute(query).mappings().one())
-            row = dataclasses.replace(
-                old,
-                requests=old.requests + requests,
-                images=old.images + images,
-                cost=old.cost + cost,
-            )
+            row = _increased(old, requests, images, cost)
             result = step(row)
             if not isinstance(result, BudgetRow):
                 result = dataclasses.replace(row, lam=float(result))
@@ -91,6 +86,15 @@ class Budgets:
             values = dataclasses.asdict(new)
             connection.execute(update(budgets).filter_by(scope=scope).values(**values))
         return new
+
+
+def _increased(row: BudgetRow, requests: float, images: float, cost: float) -> BudgetRow:
+    return dataclasses.replace(
+        row,
+        requests=row.requests + requests,
+        images=row.images + images,
+        cost=row.cost + cost,
+    )
 
 
 def _budget_row(row: RowMapping) -> BudgetRow:
