@@ -30,6 +30,9 @@ class RecordingEncoder:
             [prompt_id(p) for p in prompts], pooled, layers, tokens, offsets, lengths > 3, self.name
         )
 
+    def count_tokens(self, prompts: list[str]) -> tuple[list[int], list[bool]]:
+        return [len(p) for p in prompts], [len(p) > 3 for p in prompts]
+
 
 def test_each_prompt_is_encoded_once_and_embeddings_are_in_the_order_of_the_prompts():
     recording = RecordingEncoder()

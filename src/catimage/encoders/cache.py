@@ -77,6 +77,10 @@ class CachedEncoder:
             self._last = (list(prompts), embeddings)
         return embeddings
 
+    def count_tokens(self, prompts: list[str]) -> tuple[list[int], list[bool]]:
+        """Return the number of tokens that are read of each prompt, and whether it is cut."""
+        return self._encoder.count_tokens(prompts)
+
     @contextmanager
     def temporarily_cleared(self) -> Iterator[None]:
         """Empty the cache inside a ``with`` block and restore it afterwards, except for the

@@ -96,6 +96,11 @@ class LightClipEncoder:
         """Return the embeddings of at least one prompt; ``progress`` shows a progress bar."""
         return encode_in_batches(prompts, self._encode_batch, BATCH_SIZE, progress)
 
+    def count_tokens(self, prompts: list[str]) -> tuple[list[int], list[bool]]:
+        """Return the number of tokens that are read of each prompt, and whether it is cut."""
+        rows, truncated = self._tokenizer.encode(prompts)
+        return [len(ids) for ids in rows], truncated
+
     def _encode_batch(self, prompts: list[str]) -> Embeddings:
         rows, truncated = self._tokenizer.encode(prompts)
         lengths = np.array([len(ids) for ids in rows])

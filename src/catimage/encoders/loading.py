@@ -29,6 +29,10 @@ class TextEncoder(Protocol):
         """Return the embeddings of at least one prompt; ``progress`` shows a progress bar."""
         ...
 
+    def count_tokens(self, prompts: list[str]) -> tuple[list[int], list[bool]]:
+        """Return the number of tokens that are read of each prompt, and whether it is cut."""
+        ...
+
 
 def load_encoder(spec: EncoderParams) -> TextEncoder:
     """Return the text encoder described by ``spec``, the section ``encoder`` of ``params.yaml``.

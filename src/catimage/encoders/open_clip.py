@@ -92,6 +92,11 @@ class OpenClipEncoder:
         pooled: torch.Tensor = projection(ends)
         return pooled
 
+    def count_tokens(self, prompts: list[str]) -> tuple[list[int], list[bool]]:
+        """Return the number of tokens that are read of each prompt, and whether it is cut."""
+        _, lengths, truncated = self._tokenize(prompts)
+        return lengths.tolist(), truncated.tolist()
+
     @torch.inference_mode()
     def _encode_batch(self, prompts: list[str]) -> Embeddings:
         ids, lengths, truncated = self._tokenize(prompts)

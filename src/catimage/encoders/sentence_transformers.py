@@ -82,6 +82,11 @@ class SentenceTransformerEncoder:
         pooled = output["sentence_embedding"][:, : model.truncate_dim]
         return output | {"sentence_embedding": pooled}
 
+    def count_tokens(self, prompts: list[str]) -> tuple[list[int], list[bool]]:
+        """Return the number of tokens that are read of each prompt, and whether it is cut."""
+        embeddings = self._encode_batch(prompts)  # the models differ in what they count
+        return np.diff(embeddings.offsets).tolist(), embeddings.cut.tolist()
+
     def _encode_batch(self, prompts: list[str]) -> Embeddings:
         import torch
 

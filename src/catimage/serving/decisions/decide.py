@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from starlette.concurrency import run_in_threadpool
+
 from catimage.data.prompts.cleaning import clean
 from catimage.errors import InputError
 from catimage.routing.randomized import RoutingRule
@@ -18,6 +20,7 @@ from catimage.serving.decisions.versions import FALLBACK_VERSION, RouterVersion,
 from catimage.serving.decisions.worker import BatchWorker
 from catimage.serving.messages import Routed, RouteRequest, ServingError
 
+INSTEAD = "the challenger could not decide; the champion decides instead"
 _LOG = logging.getLogger(__name__)
 
 
@@ -88,7 +91,11 @@ class Decisions:
         start, versions = time.perf_counter(), self._versions
         answers: list[Routed | Task] = [self._begin(r, conditions, versions) for r in requests]
         tasks = [answer for answer in answers if isinstance(answer, Task)]
-        decided = iter(await self._worker.submit(tasks) if tasks else [])
+        decided = iter(await self._decided(tasks, conditions, versions) if tasks else [])
+        answers = [
+            a if isinstance(a, Task) else await _counted(a, r, versions)
+            for a, r in zip(answers, requests, strict=True)
+        ]
         seconds = time.perf_counter() - start
         return [
             replace(next(decided) if isinstance(answer, Task) else answer, seconds=seconds)
@@ -104,8 +111,24 @@ class Decisions:
         if request.model is not None:
             name = deciding.version if deciding else FALLBACK_VERSION
             return self._catalogue.pinned(request, conditions, name)
+        if deciding is not None and deciding is versions.challenger:
+            try:
+                return self._task(request, conditions, versions, deciding)
+            except Exception as error:  # such as a size that only the champion's candidates have
+                if not isinstance(error, InputError):
+                    _LOG.exception(INSTEAD)
+                deciding = versions.champion
         if deciding is None:
             return self._catalogue.decide(request, conditions)
+        return self._task(request, conditions, versions, deciding)
+
+    def _task(
+        self,
+        request: RouteRequest,
+        conditions: Conditions,
+        versions: Versions,
+        deciding: RouterVersion,
+    ) -> Task:
         scope = self._budgets.scope_of(request)
         shadow = versions.shadowing(deciding)
         return Task(
@@ -114,6 +137,21 @@ class Decisions:
             self._problem(request, scope, deciding, conditions),
             self._shadow_problem(request, scope, shadow, conditions) if shadow else None,
         )
+
+    async def _decided(
+        self, tasks: list[Task], conditions: Conditions, versions: Versions
+    ) -> list[Routed]:
+        """Return the decisions of the thread; the champion decides what the challenger cannot."""
+        champion = versions.champion
+        try:
+            return await self._worker.submit(tasks)
+        except Exception:
+            if champion is None or all(task.problem.version is champion for task in tasks):
+                raise
+            _LOG.exception(INSTEAD)
+        alone = Versions(champion)
+        again = [self._task(task.request, conditions, alone, champion) for task in tasks]
+        return await self._worker.submit(again)
 
     def _problem(
         self, request: RouteRequest, scope: str | None, version: RouterVersion, state: Conditions
@@ -132,6 +170,15 @@ class Decisions:
             return self._problem(request, scope, version, state)
         except InputError:  # such as a budget below its cheapest candidate
             return None
+
+
+async def _counted(routed: Routed, request: RouteRequest, versions: Versions) -> Routed:
+    """Return a decision without predictions with the number of tokens of its prompt."""
+    version = versions.deciding(request.request_id)
+    if version is None or version.encoder is None:
+        return routed
+    tokens, cut = await run_in_threadpool(version.encoder.count_tokens, [request.prompt])
+    return replace(routed, tokens=tokens[0], truncated=cut[0])
 
 
 def check_prompt(prompt: str) -> None:

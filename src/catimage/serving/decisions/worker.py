@@ -92,7 +92,7 @@ class BatchWorker(Generic[Item, Answer]):
     def _answer(self, jobs: list[_Job[Item, Answer]]) -> None:
         try:
             answers = self._process([item for job in jobs for item in job.items])
-        except Exception as error:  # passed on to the callers
+        except BaseException as error:  # also panics of Rust code; passed on to the callers
             if len(jobs) == 1:
                 _deliver(jobs[0], error)
             else:
@@ -105,7 +105,7 @@ class BatchWorker(Generic[Item, Answer]):
             start += len(job.items)
 
 
-def _deliver(job: _Job[Item, Answer], result: list[Answer] | Exception) -> None:
+def _deliver(job: _Job[Item, Answer], result: list[Answer] | BaseException) -> None:
     """Complete the future of a job in its event loop, unless the caller has left."""
 
     def complete() -> None:
@@ -113,6 +113,8 @@ def _deliver(job: _Job[Item, Answer], result: list[Answer] | Exception) -> None:
             return
         if isinstance(result, Exception):
             job.future.set_exception(result)
+        elif isinstance(result, BaseException):
+            job.future.set_exception(RuntimeError(type(result).__name__))
         else:
             job.future.set_result(result)
 

@@ -106,7 +106,7 @@ class Dispatcher:
             while member := self._fleet.best(candidate, work.tried):
                 if not work.delivery.allows(candidate):
                     break
-                if last and last != candidate:
+                if last != candidate and last in work.failures:
                     self._on_fallback(last, candidate, work.failures[last])
                 finished = await self._attempt(work, candidate, member)
                 if finished is not None:
@@ -118,6 +118,8 @@ class Dispatcher:
     async def _attempt(self, work: Work, candidate: str, member: Member) -> FinishedTask | None:
         """Try a candidate on a group; None if another candidate or group may answer."""
         name = (member.name, candidate)
+        if work.deadline <= time.monotonic():
+            raise timed_out(work.request)
         positions = work.delivery.begin(candidate)
         await work.account.reserve(candidate, len(positions))
         if not self._fleet.breakers.begin(name):
@@ -130,13 +132,12 @@ class Dispatcher:
         except GenerationFailure as failure:
             self._record(failure, work, candidate, member)
             return None
-        except TimeoutError as error:
+        except BaseException as error:  # such as a time limit, or a client that leaves
             self._fleet.breakers.abandon(name)
-            if member.is_paid(candidate):
+            if member.is_paid(candidate):  # the provider may charge for them
                 work.account.charge(candidate, len(work.delivery.missing()))
-            raise timed_out(work.request) from error
-        except BaseException:
-            self._fleet.breakers.abandon(name)
+            if isinstance(error, TimeoutError):
+                raise timed_out(work.request) from error
             raise
         self._fleet.breakers.succeed(name)
         return finished
@@ -144,9 +145,7 @@ class Dispatcher:
     async def _run(
         self, work: Work, candidate: str, member: Member, positions: list[int]
     ) -> FinishedTask:
-        request, left = work.request, work.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
+        request, left = work.request, max(work.deadline - time.monotonic(), 0.001)
         seeds = tuple(request.seeds[i] for i in positions)
         task = ImageTask(
             request.request_id,

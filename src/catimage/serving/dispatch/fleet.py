@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,10 +15,11 @@ from catimage.serving.generator.client import Group
 from catimage.serving.generator.failures import GroupUnavailable
 from catimage.serving.tasks import CandidateLoad, GroupStatus
 
-BUSY_SECONDS, IDLE_SECONDS, DOWN_SECONDS = 0.5, 2.0, 0.25
+BUSY_SECONDS, IDLE_SECONDS, DOWN_SECONDS = 0.5, 1.0, 0.25
 """Interval of the polls of a group that has work, has none, or is not ready."""
 POLL_TIMEOUT = 3.0
 """Seconds after which a poll has failed."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,9 @@ class Fleet:
             member.miss("not responding")
         except GroupUnavailable as error:
             member.miss(str(error), tolerated=0)
+        except Exception as error:  # the polls never end: the next status may be valid
+            _LOG.exception("group %s: its status cannot be used", member.name)
+            member.miss(type(error).__name__)
         else:
             member.update(status, requested)
         if member.ready and not was_ready:

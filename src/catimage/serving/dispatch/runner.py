@@ -136,7 +136,12 @@ class RequestRunner:
         pending.enter_context(self._admission.accepted(request.n))
         run = _Run(request, events.put_nowait, pending, time.monotonic())
         task = _kept(self._requests, self._run(run, facts))
-        task.add_done_callback(lambda _: pending.close())
+
+        def ended(_: asyncio.Task[None]) -> None:
+            pending.close()
+            run.emit(_stopped())  # nobody reads it unless the task was cancelled before it began
+
+        task.add_done_callback(ended)
         try:
             while (event := await events.get()) is not None:
                 if isinstance(event, BaseException):
@@ -153,7 +158,7 @@ class RequestRunner:
             result = await self._answer(run, facts)
         except asyncio.CancelledError:
             status = CLIENT_CLOSED_REQUEST
-            error = ServingError("service: shutting down. Try again later.", 503, "draining")
+            error = _stopped()
             raise
         except ServingError as refused:
             status, error = refused.status, refused
@@ -162,9 +167,11 @@ class RequestRunner:
         except Exception as unexpected:  # reported to the client as status 500, and logged there
             status, error = 500, unexpected
         finally:
-            self._close(run, result, status)
-            run.emit(error if error is not None else result)
-            run.emit(None)
+            try:
+                self._close(run, result, status)
+            finally:
+                run.emit(error if error is not None else result)
+                run.emit(None)
 
     async def _answer(self, run: _Run, facts: PoolFacts) -> Result:
         request = run.request
@@ -219,6 +226,11 @@ class RequestRunner:
             if run.account.cost != run.expected:
                 self._services.record(run.routed, run.account.cost - run.expected, 0)
         reports.decision(run.routed, run.request, result, status, seconds)
+
+
+def _stopped() -> ServingError:
+    message = "service: shutting down. Try again later."
+    return ServingError(message, 503, "draining", retry_after=5.0)
 
 
 def _kept(

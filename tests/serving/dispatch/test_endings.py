@@ -1,0 +1,116 @@
+"""Rare endings of requests: clients that leave, races of circuit breakers, failing reports."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catimage.serving.messages import ApiKey, ServingError
+from catimage.serving.state.store import State
+from tests.serving.cores import CANDIDATES, Log, answer, request, running_core
+from tests.serving.groups import ScriptedGroup, hang
+
+
+@pytest.mark.parametrize(("paid", "spent"), [(True, 4.0), (False, 0.0)])
+def test_a_client_that_leaves_pays_for_what_a_provider_may_charge(
+    calibrated_folder: Path, tmp_path: Path, paid: bool, spent: float
+) -> None:
+    async def run() -> None:
+        state = State.open(f"sqlite:///{tmp_path}/state.db")
+        group = ScriptedGroup("g", *CANDIDATES)
+        group.scripts, group.paid = [hang], frozenset(CANDIDATES if paid else ())
+        key = ApiKey("k", "client", ceiling=10.0)
+        async with running_core(calibrated_folder, group, state=state) as core:
+            leaving = asyncio.create_task(answer(core, request(model="mini-2", n=2, key=key)))
+            while not group.tasks:
+                await asyncio.sleep(0.01)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            await core.drained()
+        assert state.spending.spent("k") == spent
+        state.close()
+
+    asyncio.run(run())
+
+
+def test_the_next_candidate_answers_if_another_request_is_the_trial(
+    calibrated_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        group = ScriptedGroup("g", *CANDIDATES)
+        async with running_core(calibrated_folder, group) as core:
+            begin = core.fleet.breakers.begin
+            taken = ("g", "mini-4")  # between the selection and the start
+            monkeypatch.setattr(
+                core.fleet.breakers, "begin", lambda name: name != taken and begin(name)
+            )
+            _, result = await answer(core, request(lam=0.05))
+        assert result.routed.candidate == "mini-4" and result.candidate == "mini-2"
+
+    asyncio.run(run())
+
+
+def test_a_failing_report_does_not_block_the_answer(calibrated_folder: Path) -> None:
+    class Broken(Log):
+        def decision(self, *_: Any, **__: Any) -> None:
+            raise OSError("disk full")
+
+    async def run() -> None:
+        group = ScriptedGroup("g", *CANDIDATES)
+        async with running_core(calibrated_folder, group, telemetry=Broken()) as core:
+            images, _ = await asyncio.wait_for(answer(core), 5)
+        assert len(images) == 1
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_cancelled_before_it_begins_ends(calibrated_folder: Path) -> None:
+    async def run() -> None:
+        group = ScriptedGroup("g", *CANDIDATES)
+        async with running_core(calibrated_folder, group) as core:
+            started = core._runner._run
+
+            def cancelled_at_once(*arguments: Any) -> Any:
+                before = set(core._runner._requests)
+
+                def cancel() -> None:  # runs before the first step of the new task
+                    for task in core._runner._requests - before:
+                        task.cancel()
+
+                asyncio.get_running_loop().call_soon(cancel)
+                return started(*arguments)
+
+            core._runner._run = cancelled_at_once  # type: ignore[method-assign]
+            with pytest.raises(ServingError) as refused:
+                await asyncio.wait_for(answer(core), 5)
+        assert (refused.value.status, refused.value.code) == (503, "draining")
+        assert refused.value.retry_after is not None and not group.tasks
+
+    asyncio.run(run())
+
+
+def test_polls_go_on_after_a_status_that_cannot_be_used(calibrated_folder: Path) -> None:
+    class Odd(ScriptedGroup):
+        odd = False
+
+        async def status(self) -> Any:
+            if self.odd:
+                raise KeyError("queue_seconds")
+            return await super().status()
+
+    async def run() -> None:
+        group = Odd("g", *CANDIDATES)
+        async with running_core(calibrated_folder, group) as core:
+            group.odd = True
+            async with asyncio.timeout(10):
+                while core.ready:
+                    core.fleet.members["g"].failed.set()
+                    await asyncio.sleep(0.01)
+                group.odd = False
+                while not core.ready:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
