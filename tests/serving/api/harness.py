@@ -22,6 +22,8 @@ from catimage.serving.limits import RateLimits
 from catimage.serving.state.store import State
 from catimage.serving.telemetry.facade import Telemetry
 from catimage.workspace import Workspace
+from tests.serving.cores import CANDIDATES
+from tests.serving.groups import ScriptedGroup
 
 BASE = "http://testserver"
 GENERATIONS = "/v1/images/generations"
@@ -97,3 +99,16 @@ async def running_app(root: Path, *groups: Group, **settings: Any) -> AsyncItera
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
                 yield Service(app, client, backend)
+
+
+def run(root: Path, check: Any, *scripts: Any, **settings: Any) -> ScriptedGroup:
+    """Run a check of a service whose first tasks behave as the scripts say."""
+    group = ScriptedGroup("g", *CANDIDATES)
+    group.scripts += scripts
+
+    async def main() -> None:
+        async with running_app(root, group, **settings) as service:
+            await check(service)
+
+    asyncio.run(main())
+    return group

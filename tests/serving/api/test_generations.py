@@ -17,9 +17,9 @@ from PIL import Image
 
 from catimage.serving.generator.failures import TaskFailed, TaskRefused
 from catimage.serving.tasks import FinishedImage, FinishedTask, ImageTask, TaskEvent
-from tests.serving.api.harness import GENERATIONS, PROMPT, Service, running_app
+from tests.serving.api.harness import GENERATIONS, PROMPT, Service, run
 from tests.serving.cores import CANDIDATES
-from tests.serving.groups import ScriptedGroup, pixels_of
+from tests.serving.groups import pixels_of
 
 JSON_TYPE = {"Content-Type": "application/json"}
 OPTIONAL = (  # noqa: SIM905
@@ -48,19 +48,6 @@ async def failed(task: ImageTask) -> AsyncIterator[TaskEvent]:
 
 def decoded(item: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(item["b64_json"])))
-
-
-def run(root: Path, check: Any, *scripts: Any, **settings: Any) -> ScriptedGroup:
-    """Run a check of a service whose first tasks behave as the scripts say."""
-    group = ScriptedGroup("g", *CANDIDATES)
-    group.scripts += scripts
-
-    async def main() -> None:
-        async with running_app(root, group, **settings) as service:
-            await check(service)
-
-    asyncio.run(main())
-    return group
 
 
 def test_answer_has_the_images_and_says_what_they_cost(root: Path) -> None:

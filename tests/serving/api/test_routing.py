@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from catimage.serving.api.app import create_app
 from catimage.serving.api.backend import Backend
 from catimage.serving.api.bodies import MOST_PROMPTS
-from tests.serving.api.harness import BASE, PROMPT
+from tests.serving.api.harness import BASE, GENERATIONS, PROMPT, running_app
 from tests.serving.cores import CANDIDATES
+from tests.serving.groups import ScriptedGroup, hang
 
 
 def route(client: httpx.Client, **fields: object) -> httpx.Response:
@@ -85,6 +87,24 @@ def test_pages_load_nothing_from_other_origins(client: httpx.Client) -> None:
         assert client.get(f"/{name}").status_code == 200
     labelled = set(re.findall(r'<label for="(\w+)"', page.text))
     assert {"prompt", "model", "quality", "budget", "key"} <= labelled
+
+
+def test_metrics_count_the_requests_in_progress(root: Path) -> None:
+    name = f'catimage_requests_in_progress{{route="{GENERATIONS}"}} '
+
+    async def main() -> None:
+        group = ScriptedGroup("g", *CANDIDATES)
+        group.scripts.append(hang)
+        async with running_app(root, group) as service:
+            request = asyncio.create_task(service.generate())
+            while not group.tasks:
+                await asyncio.sleep(0.01)
+            assert f"{name}1.0" in (await service.client.get("/metrics")).text
+            request.cancel()
+            await asyncio.wait([request])
+            assert f"{name}0.0" in (await service.client.get("/metrics")).text
+
+    asyncio.run(main())
 
 
 def test_service_answers_the_liveness_check_and_says_why_it_is_not_ready() -> None:

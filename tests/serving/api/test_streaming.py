@@ -20,7 +20,7 @@ from PIL import Image
 from catimage.serving.api import streaming
 from catimage.serving.generator.failures import TaskFailed
 from catimage.serving.tasks import ImageTask, Preview, TaskEvent
-from tests.serving.api.harness import GENERATIONS, PROMPT, Service, running_app
+from tests.serving.api.harness import GENERATIONS, PROMPT, Service, run, running_app
 from tests.serving.api.server import Server, serving
 from tests.serving.cores import CANDIDATES
 from tests.serving.groups import ScriptedGroup, draw, hang, pixels_of
@@ -50,19 +50,6 @@ def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the names and documents of server-sent events."""
     blocks = [b.split("\n") for b in text.strip().split("\n\n") if not b.startswith(":")]
     return [(n.removeprefix("event: "), json.loads(d.removeprefix("data: "))) for n, d in blocks]
-
-
-def run(root: Path, check: Any, *scripts: Any, **settings: Any) -> ScriptedGroup:
-    """Run a check of a service whose first tasks behave as the scripts say."""
-    group = ScriptedGroup("g", *CANDIDATES)
-    group.scripts += scripts
-
-    async def main() -> None:
-        async with running_app(root, group, **settings) as service:
-            await check(service)
-
-    asyncio.run(main())
-    return group
 
 
 def test_previews_are_followed_by_the_images_and_the_summary(root: Path) -> None:

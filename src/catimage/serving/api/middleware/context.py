@@ -6,6 +6,8 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -52,6 +54,7 @@ class RequestContext:
         sender = _Sender(send, state["request_id"])
         with (
             request_logged(state["request_id"]),
+            self._in_progress(scope["path"]),
             tracing().span("request", headers=Headers(scope=scope)) as span,
         ):
             try:
@@ -72,13 +75,28 @@ class RequestContext:
                 span.set(request_id=state["request_id"], method=scope["method"], status=status)
                 self._report(scope, status, time.perf_counter() - started)
 
+    @contextmanager
+    def _in_progress(self, path: str) -> Iterator[None]:
+        """Count a request in ``catimage_requests_in_progress``."""
+        if self._runtime.backend is None:
+            yield
+            return
+        telemetry, route = self._runtime.backend.telemetry, self._route(path)
+        telemetry.in_progress(route, 1)
+        try:
+            yield
+        finally:
+            telemetry.in_progress(route, -1)
+
+    def _route(self, path: str) -> str:
+        endpoints = self._table.at(path)
+        return endpoints[0].template if endpoints else UNMATCHED
+
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
         if self._runtime.backend is None:
             return
-        endpoints = self._table.at(scope["path"])
-        route = endpoints[0].template if endpoints else UNMATCHED
         telemetry, code = self._runtime.backend.telemetry, scope["state"].get("error_code", "")
-        telemetry.request(route, status, seconds, scope["method"], code)
+        telemetry.request(self._route(scope["path"]), status, seconds, scope["method"], code)
         if status in (408, 413):
             telemetry.rejection(code)
 
