@@ -67,12 +67,12 @@ async def cancellation_seconds(engine: Engine, candidate: str, n: int) -> float:
     task = ImageTask("c", candidate, PROMPT, tuple(range(n)))
     running = asyncio.create_task(image_of(engine, task))
     while not engine.status().running_images:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     await asyncio.sleep(0.2 * n * engine.status().candidates[candidate].batch_seconds)
     start = time.perf_counter()
     running.cancel()
     while engine.status().running_images or engine.status().queued_images:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     return time.perf_counter() - start
 
 

@@ -74,7 +74,9 @@ def test_a_new_version_of_torch_changes_all_plans_unless_it_is_declared_equivale
     after = plan_names()
     assert all(before[name] != after[name] for name in before)
     declared = tmp_path / "equivalent_code.json"
-    declared.write_text(json.dumps({"code": {}, "versions": {"torch": {"99.0": current}}}))
+    document = json.loads(module.EQUIVALENT_CODE.read_text())
+    document["versions"]["torch"] = {"99.0": current}
+    declared.write_text(json.dumps(document))
     monkeypatch.setattr(module, "EQUIVALENT_CODE", declared)
     clear()
     assert plan_names() == before
@@ -89,7 +91,9 @@ def test_a_declared_digest_keeps_the_plans(clear, monkeypatch, tmp_path):
         lambda files: ("f" * 32) if "sampling" in str(files) else digest(files),
     )
     declared = tmp_path / "equivalent_code.json"
-    declared.write_text(json.dumps({"code": {"diffusers": {"f" * 32: old}}, "versions": {}}))
+    document = json.loads(module.EQUIVALENT_CODE.read_text())
+    document["code"]["diffusers"] = {"f" * 32: old}
+    declared.write_text(json.dumps(document))
     monkeypatch.setattr(module, "EQUIVALENT_CODE", declared)
     clear()
     assert plan_names() == before

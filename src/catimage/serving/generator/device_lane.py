@@ -14,6 +14,10 @@ from catimage.serving.generator.measuring import SpeedMeter
 from catimage.serving.generator.speeds import Speeds
 from catimage.serving.telemetry.metrics import shared_metrics
 
+GATHER_SHARE = 0.05
+"""After a batch of several tasks, the next batch waits for as many tasks for at most this share of
+the time of the batch.
+"""
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,7 +53,6 @@ class DeviceLane:
         """
         self._load()
         on_ready()
-        metrics = shared_metrics()
         runner = BatchRunner(self._cache, self.queue, self._speeds)
         measurements = self._measurements()
         while True:
@@ -58,13 +61,21 @@ class DeviceLane:
             if images is None:
                 return
             if images:
-                self._running = images, time.perf_counter()
-                candidate = images[0].owner.task.candidate
-                metrics.observe("catimage_batch_size", len(images), candidate=candidate)
-                runner.run(images)
-                self._running = None
+                self._make(images, runner)
             if not self.measured.is_set() and next(measurements, "end") == "end":
                 self.measured.set()
+
+    def _make(self, images: Sequence[QueuedImage], runner: BatchRunner) -> None:
+        """Make a batch, and let the clients of a shared batch send their next requests."""
+        start = time.perf_counter()
+        self._running = images, start
+        candidate = images[0].owner.task.candidate
+        shared_metrics().observe("catimage_batch_size", len(images), candidate=candidate)
+        runner.run(images)
+        self._running = None
+        tasks = len({image.owner for image in images})
+        if tasks > 1:
+            self.queue.gather(tasks, GATHER_SHARE * (time.perf_counter() - start))
 
     def _load(self) -> None:
         self._cache.prepare()

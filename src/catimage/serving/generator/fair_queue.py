@@ -85,7 +85,7 @@ class FairQueue:
     A batch starts with the task whose turn it is: the one that has waited longest. Tasks with the
     same key join, one image per task in turn, up to the largest batch. A task with more images
     then waits for its next turn behind all others, so that a request for one image waits for at
-    most one batch of each request before it. Nothing waits for a batch to fill.
+    most one batch of each request before it. A request that arrives alone never waits for others.
     """
 
     def __init__(self) -> None:
@@ -123,6 +123,19 @@ class FairQueue:
             if not self._tasks:
                 return None if self._closed else []
             return self._take(max(1, limit(self._tasks[0].task.candidate)))
+
+    def gather(self, tasks: int, seconds: float) -> None:
+        """Wait until some tasks are in the queue, at most for some seconds.
+
+        Clients that wait for their images send the next requests together, after a batch. Without
+        this wait, the first of these requests would be a batch of its own.
+
+        Args:
+            tasks: number of tasks.
+            seconds: the longest wait.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._tasks) >= tasks or self._closed, seconds)
 
     def _take(self, size: int) -> list[QueuedImage]:
         """Remove and return at most ``size`` images of the tasks with the first task's key."""
