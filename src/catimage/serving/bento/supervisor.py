@@ -20,6 +20,12 @@ CHECK_SECONDS = 0.5
 """Interval at which the supervisor looks for processes that have ended."""
 KILL_SECONDS = 10.0
 """Time after ``drain_seconds`` after which a process that has not ended is killed."""
+PROCESS_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Environment of the processes, unless it is set. By default, idle threads of OpenMP use a core for
+some milliseconds each time, which slows down the other process several times on a busy machine.
+"""
+ROUTER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Environment of the router process, whose matrices are too small for several threads."""
 NAME = "Supervisor"
 """Name of the class."""
 ROUTER_WATCHER = "service"
@@ -38,7 +44,8 @@ def install(drain_seconds: float) -> None:
             ``CATIMAGE_SERVING__DRAIN_SECONDS`` replaces it.
     """
     circus: Any = import_module("bentoml._internal.utils.circus")
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # of the processes that the supervisor starts
+    for name, value in PROCESS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if circus.Arbiter.__name__ != NAME:
         timeout = drain_time(drain_seconds) + KILL_SECONDS
         circus.Arbiter = _supervisor_class(circus.Arbiter, timeout)
@@ -99,6 +106,8 @@ def _prepare(watchers: Iterable[Any], timeout: float) -> str:
     for watcher in watchers:
         watcher.respawn, watcher.graceful_timeout = True, timeout
         watcher.env["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        if watcher.name == ROUTER_WATCHER:
+            watcher.env.update({k: v for k, v in ROUTER_ENVIRONMENT.items() if k not in os.environ})
     return metrics
 
 
