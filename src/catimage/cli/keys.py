@@ -28,7 +28,7 @@ def create(
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="COST", help="The mean cost per image that the key's requests are held to."
+            metavar="COST", help="The limit of the mean cost per image of the key's requests."
         ),
     ] = None,
     ceiling: Annotated[

@@ -20,7 +20,7 @@ NoWaitOption = Annotated[
 ]
 ForceOption = Annotated[
     str | None,
-    typer.Option(metavar="REASON", help="Promote even if the promotion gate does not hold."),
+    typer.Option(metavar="REASON", help="Promote even if the promotion gate does not."),
 ]
 CanaryOption = Annotated[
     str | None,

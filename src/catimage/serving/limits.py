@@ -23,7 +23,7 @@ VARIABLE = "CATIMAGE_REDIS_URL"
 TIMEOUT_SECONDS = 0.25
 """Longest wait for Redis in a request."""
 PAUSE_SECONDS = 5.0
-"""Time for which Redis is not asked after it has failed."""
+"""Time for which Redis is not used after a failure."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,7 +31,7 @@ class RateLimits:
     """Rate limits over a moving window, so that no period of the window's length has more requests.
 
     If Redis does not respond, each replica counts its own requests for some seconds: requests are
-    never refused because Redis is down, and the limits still hold per replica.
+    never refused because Redis is down, and the limits still apply per replica.
 
     Attributes:
         blocks: whether :meth:`check` may wait for a server, so needs a thread.
@@ -45,7 +45,7 @@ class RateLimits:
         on_failure: Callable[[], object] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare the limits; Redis is first asked by the first request.
+        """Prepare the limits; the first request connects to Redis.
 
         Args:
             default: limit of keys that have none of their own, and of client addresses; empty for

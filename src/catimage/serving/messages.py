@@ -48,7 +48,7 @@ class ApiKey:
     Attributes:
         key_id: public identifier of the key, which logs and metrics may contain.
         name: name that the operator gave the key.
-        budget: mean cost per image that the key's requests are held to; None for the budget of the
+        budget: limit of the mean cost per image of the key's requests; None for the budget of the
             service.
         ceiling: largest total cost per calendar month (UTC); None for no limit.
         rate_limit: number of requests per unit of time, in the notation of the package ``limits``,

@@ -30,7 +30,7 @@ class Pacer:
         given: the budget of an API key as it was given; None for other budgets.
 
     Attributes:
-        state: lambda and the discounted sums, as this replica knows them.
+        state: lambda and the discounted sums in this replica.
     """
 
     def __init__(

@@ -16,12 +16,12 @@ from catimage.serving.messages import ImageRequest, JsonObject, Result, Routed
 from catimage.serving.tasks import FinishedImage
 
 _QUALITIES = {"standard": "medium", "hd": "high"}
-"""The names of the old qualities in answers, whose type in OpenAI's clients has only the new."""
+"""The values of ``quality`` in answers for those that the type of OpenAI's clients lacks."""
 
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """What the fields of a request say about its answer.
+    """The options of an answer, from the fields of its request.
 
     Attributes:
         format: format of the images.

@@ -1,4 +1,4 @@
-"""From the events of the core to an answer with images."""
+"""Conversion of the events of the core to an answer with images."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Runtime:
         return self.backend
 
     def readiness(self) -> tuple[bool, JsonObject]:
-        """Return whether requests can be answered, and the document that says why not."""
+        """Return whether requests can be answered, and the document with the reason if not."""
         if self.draining:
             return False, {"status": "draining", "reason": "the service is shutting down"}
         if self.backend is None:

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any
 
 CHECK_SECONDS = 0.5
-"""Interval at which the supervisor looks for processes that have ended."""
+"""Interval at which the supervisor checks for processes that have ended."""
 KILL_SECONDS = 10.0
 """Time after ``drain_seconds`` after which a process that has not ended is killed."""
 PROCESS_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"}

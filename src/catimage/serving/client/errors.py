@@ -17,7 +17,7 @@ class ServiceError(InputError):
         status: the HTTP status; None if there is no response.
         code: a short identifier, such as ``model_not_found``.
         param: the field of the request that is invalid; None if the error is not about a field.
-        retry_after: seconds after which the service asks clients to try again; None without them.
+        retry_after: seconds after which the request may be sent again; None if they are unknown.
         request_id: identifier of the request in the logs of the service.
     """
 
@@ -100,7 +100,7 @@ def seconds_to_wait(response: httpx.Response) -> float | None:
     """Return the number of seconds in the header Retry-After; None without it."""
     try:
         return max(0.0, float(response.headers["retry-after"]))
-    except (KeyError, ValueError):  # the header may also be a date, which our service never sends
+    except (KeyError, ValueError):  # the header may also be a date, which the service never sends
         return None
 
 

@@ -115,7 +115,7 @@ def _ceiling_error(
     request: RouteRequest, candidates: Sequence[str], conditions: Conditions
 ) -> ServingError:
     return ServingError(
-        "key: the spending limit of this API key leaves too little for the request. Ask the"
+        "key: the ceiling of this API key leaves too little for the request. Ask the"
         " operator of the service to raise the limit.",
         status=429,
         code="insufficient_quota",

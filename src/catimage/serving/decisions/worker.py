@@ -106,7 +106,7 @@ class BatchWorker(Generic[Item, Answer]):
 
 
 def _deliver(job: _Job[Item, Answer], result: list[Answer] | BaseException) -> None:
-    """Complete the future of a job in its event loop, unless the caller has left."""
+    """Complete the future of a job in its event loop, unless the caller was cancelled."""
 
     def complete() -> None:
         if job.future.done():

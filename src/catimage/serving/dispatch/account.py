@@ -55,7 +55,7 @@ class Account:
         cost = self.cost + images * self._costs[candidate]
         if self._key is None or cost <= self._reserved:
             return
-        # If the client leaves meanwhile, the reservation is completed, so that settle() ends it.
+        # If the client disconnects meanwhile, the reservation is completed: settle() ends it.
         self._reserving = asyncio.create_task(self._reserve(self._key, cost))
         await asyncio.shield(self._reserving)
 

@@ -91,7 +91,7 @@ async def run_task(
     Raises:
         TaskRefused: the candidate does not accept the prompt.
         TaskFailed: the generator failed, or the group hangs.
-        GroupUnavailable: the group cannot be reached, or died.
+        GroupUnavailable: the group cannot be reached, or ended.
         TaskTimedOut: the provider of the generator did not answer in time.
         TimeoutError: the time limit of the task has passed.
         QueueFull: the group accepts no more tasks.

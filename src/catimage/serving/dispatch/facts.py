@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PoolFacts:
-    """What the service knows about the candidates of its router before any generator is loaded.
+    """The facts about the candidates of a router that are known before a generator is loaded.
 
     Attributes:
         sizes: (width, height) of the images of each candidate, in pixels.

@@ -1,4 +1,4 @@
-"""Holds the router in use: loads it in the background, and changes it without a restart."""
+"""The router in use: loaded in the background, and changed without a restart."""
 
 from __future__ import annotations
 

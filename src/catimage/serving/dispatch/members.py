@@ -11,7 +11,7 @@ from catimage.serving.generator.client import Group
 from catimage.serving.tasks import CandidateLoad, GroupStatus
 
 EARLIER_SECONDS = 5.0
-"""Seconds for which the device time of a sent task is remembered, longer than one poll takes."""
+"""Seconds for which the device time of a sent task is kept, longer than one poll takes."""
 
 
 def device_seconds(load: CandidateLoad, images: int, idle: bool) -> float:
@@ -125,7 +125,7 @@ class Member:
         self.running -= 1
 
     def event(self) -> None:
-        """Note that the group is making progress."""
+        """Record that the group makes progress."""
         self.last_event = self._clock()
 
     def update(self, status: GroupStatus, requested: float) -> None:
@@ -141,13 +141,13 @@ class Member:
         self.problem = status.error or ("" if status.ready else "starting")
 
     def miss(self, reason: str, tolerated: int = 2) -> None:
-        """Note that a status did not arrive; the group is down after more than ``tolerated``."""
+        """Record that a status did not arrive; the group is down after more than ``tolerated``."""
         self._missed += 1
         if self._missed > tolerated or not self.ready:
             self._down(reason)
 
     def fail(self, reason: str) -> None:
-        """Note that the group is down, until the next status says otherwise."""
+        """Record that the group is down, until the next status arrives."""
         self._down(reason)
         self.failed.set()
 

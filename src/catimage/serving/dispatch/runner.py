@@ -80,7 +80,7 @@ class _Run:
 
 
 class RequestRunner:
-    """Runs each request in a task of its own, which ends when the client leaves.
+    """Runs each request in a task of its own, which ends when the client disconnects.
 
     Args:
         services: what the runner calls.

@@ -1,6 +1,6 @@
 """The ways in which a task of a generator service fails, and their representation as JSON.
 
-The class tells the router whether another candidate may answer. The messages contain no prompts.
+The class determines whether another candidate may answer. The messages contain no prompts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Follows the published routers: a router process loads them and changes over while it serves."""
+"""Follows the published routers: a router process loads them and uses them without a restart."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Use = Callable[[Versions, str], Awaitable[None]]
 """Decides the requests that arrive from now on with other versions of the router.
 
 The second argument is the digest of the champion's folder. If it raises an exception, nothing has
-changed. An InputError says why the versions cannot be used, for example because the pool lacks a
+changed. It raises InputError if the versions cannot be used, for example because the pool lacks a
 candidate.
 """
 
@@ -101,7 +101,7 @@ class RolloutFollower:
             await asyncio.sleep(self._interval)
 
     def _warn(self, error: ServingError) -> None:
-        """Log once that the database cannot be used; this process goes on with its routers."""
+        """Log once that the database cannot be used; this process keeps its routers."""
         if not self._unreachable:
             _LOG.warning("rollouts cannot be followed: %s", error.message)
         self._unreachable = True
@@ -187,9 +187,9 @@ def _check_comparable(versions: Versions) -> None:
         return
     champion, challenger = versions.champion.router, versions.challenger.router
     for name in ("metric", "cost_unit"):
-        ours, theirs = getattr(champion, name), getattr(challenger, name)
-        if ours != theirs:
+        expected, found = getattr(champion, name), getattr(challenger, name)
+        if expected != found:
             raise InputError(
-                f"{name}: the challenger has {theirs}, the champion {ours}. Promote the challenger"
-                " without a canary or shadow."
+                f"{name}: the challenger has {found}, the champion {expected}. Promote the"
+                " challenger without a canary or shadow."
             )

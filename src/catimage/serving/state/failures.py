@@ -25,7 +25,7 @@ _PROBLEMS = {
     "permission denied": "the user lacks a permission. Grant it all permissions on the database.",
     "lock timeout": "another process has locked a row for too long. Try again.",
 }
-"""Messages of the drivers, and ours for them."""
+"""Messages of the drivers, and the problem and fix that replace each of them."""
 
 
 def place_of(address: URL) -> str:

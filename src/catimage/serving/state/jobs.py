@@ -164,7 +164,7 @@ class Jobs:
         """Return jobs without a heartbeat to the queue; return how many.
 
         Args:
-            seconds: age of the last heartbeat after which the replica is considered dead.
+            seconds: age of the last heartbeat after which the replica is considered lost.
             attempts: number of starts after which the job fails instead, as it may be the cause.
         """
         stale = jobs.c.heartbeat < self._clock() - seconds

@@ -34,7 +34,7 @@ def create_tables(database: Database) -> None:
     if version > SCHEMA_VERSION:
         raise InputError(
             f"{database.place}: a newer version of CATImage created the tables (schema {version};"
-            f" this version knows {SCHEMA_VERSION}). Install that version, or use another database."
+            f" this version has {SCHEMA_VERSION}). Install that version, or use another database."
         )
 
 

@@ -1,4 +1,4 @@
-"""Hard ceilings: the cost of a request is reserved before it is spent, and settled afterwards."""
+"""Cost ceilings: the cost of a request is reserved before it is spent, and settled at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from catimage.serving.state.schema import upsert
 from catimage.serving.state.tables import reservations, spending
 
 LIFETIME = 900.0
-"""Seconds after which a reservation of a process that has died no longer counts."""
+"""Seconds after which a reservation no longer counts, such as that of a killed process."""
 MAX_UNSETTLED = 10_000
 """Settlements that are kept for later while the database does not respond."""
 _SPENT = select(spending.c.spent).where(

@@ -2,7 +2,7 @@
 
 Prompts never appear in the logs. The texts of the requests that are being answered are replaced in
 every message and exception (:func:`request_logged`), and libraries that log parts of prompts are
-only heard above the level of those messages.
+only logged above the level of those messages.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ALIGNED_LOGGERS = (
     "bentoml.access",
     "circus",
 )
-"""Loggers whose own handlers are replaced by ours."""
+"""Loggers whose own handlers :func:`configure` removes."""
 OWN_LOGGERS = ("catimage.access", "catimage.decisions")
 """Loggers of the lines of each request, whose fields contain no texts of clients."""
 REPLACEMENT = "[prompt]"
@@ -191,7 +191,7 @@ def configure(service: str, stream: IO[str] | None = None) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
-    for name in ("uvicorn.access", "bentoml.access"):  # the line of each request is ours
+    for name in ("uvicorn.access", "bentoml.access"):  # RequestContext logs requests
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in PROMPT_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -112,7 +112,7 @@ def exposition() -> tuple[bytes, str]:
 
 
 class _SharedFiles:
-    """Collects our metrics from the files of all processes.
+    """Collects CATImage's metrics from the files of all processes.
 
     BentoML's own metrics in the same folder are left out: their labels contain request paths.
     """
