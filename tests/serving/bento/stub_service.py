@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from catimage.serving.bento.addresses import group_urls
 from catimage.serving.bento.applications import remove_sockets
-from catimage.serving.bento.process import AsgiApp, GracefulApp
+from catimage.serving.bento.process import AsgiApp, GracefulApp, end_process
 from catimage.serving.bento.services import (
     GroupProcess,
     GroupService,
@@ -59,6 +59,12 @@ async def wait(request: Request) -> dict[str, int]:
     return {"pid": os.getpid()}
 
 
+async def end(_: Request) -> dict[str, int]:
+    """End the process as after the failure of an engine."""
+    asyncio.get_running_loop().call_later(0.5, end_process)
+    return {"pid": os.getpid()}
+
+
 async def forward(request: Request) -> Any:
     """Request the same path and query of the generator service, after a pause."""
     await asyncio.sleep(float(request.query_params.get("pause", "0")))
@@ -72,12 +78,13 @@ async def forward(request: Request) -> Any:
 
 class StubGroupService(GroupService):
     def to_asgi(self, is_main: bool = True) -> AsgiApp:
-        return stub({"/pid": pid, "/wait": wait})
+        return stub({"/pid": pid, "/wait": wait, "/end": end})
 
 
 class StubRouterService(RouterService):
     def to_asgi(self, is_main: bool = True) -> AsgiApp:
-        return stub({"/pid": pid, "/wait": wait, "/group/pid": forward, "/group/wait": forward})
+        paths = ("/group/pid", "/group/wait", "/group/end")
+        return stub({"/pid": pid, "/wait": wait} | dict.fromkeys(paths, forward))
 
 
 @bentoml.service(name="generators", **group_options(gpus=0) | {"service_class": StubGroupService})

@@ -109,6 +109,16 @@ def test_a_killed_process_is_restarted_within_seconds(server: Server) -> None:
         assert time.monotonic() - started < 14  # twice on a busy machine
 
 
+def test_a_process_whose_engine_failed_is_restarted(server: Server) -> None:
+    router, old = server.wait("/pid"), server.wait("/group/pid")
+    assert server.get("/group/end").json() == {"pid": old}
+    started = time.monotonic()
+    while server.wait("/group/pid") == old:
+        time.sleep(0.05)
+    assert time.monotonic() - started < 14
+    assert server.wait("/pid") == router
+
+
 @pytest.mark.system
 def test_sigterm_completes_accepted_requests_and_refuses_new_ones(folder: Path) -> None:
     with serve(folder) as server, ThreadPoolExecutor() as pool:

@@ -1,5 +1,7 @@
 """Failures of batches: memory, one bad prompt, flagged images, and a lost device."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,22 @@ def test_a_batch_that_exceeds_the_memory_is_divided(cache, monkeypatch):
     assert isinstance(bench.events["r"][-1], FinishedTask)
     assert sorted(e.index for e in bench.events["r"][:-1]) == list(range(6))
     assert bench.speeds.limit("tiny-turbo") == 1
+
+
+def test_the_tensors_of_a_batch_are_freed_before_it_is_divided(cache, monkeypatch):
+    kept = []
+
+    def problem(prompts, generated):
+        assert [reference for reference in kept if reference() is not None] == []
+        if len(prompts) > 1:
+            activations = torch.zeros(4)
+            kept.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    bench = Bench(cache, monkeypatch, problem)
+    bench.run(task("tiny-turbo", range(4)))
+    assert bench.sizes == [4, 2, 1, 1, 2, 1, 1] and len(kept) == 3
+    assert isinstance(bench.events["r"][-1], FinishedTask)
 
 
 def test_one_bad_prompt_does_not_fail_the_other_tasks_of_its_batch(cache, monkeypatch, caplog):

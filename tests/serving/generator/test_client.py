@@ -26,7 +26,7 @@ class SharedEngine:
     """The engine of the session, which an application neither starts nor closes."""
 
     def __init__(self, engine) -> None:
-        self.submit, self.status = engine.submit, engine.status
+        self.submit, self.status, self.lost = engine.submit, engine.status, threading.Event()
 
     def start(self) -> None:
         """Do nothing."""

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from catimage.params import load_params
 from catimage.serving.bento.addresses import group_urls
-from catimage.serving.bento.process import AsgiApp, GracefulApp
+from catimage.serving.bento.process import AsgiApp, GracefulApp, end_process
 from catimage.serving.bento.supervisor import drain_time
 from catimage.serving.settings import load_environment, load_settings
 from catimage.workspace import Workspace
@@ -54,7 +54,7 @@ def group_application(name: str, group: type[GroupProcess]) -> AsgiApp:
     from catimage.serving.telemetry.facade import configure
 
     configure(name)
-    app = generator_app(partial(_open_engine, name, group), name)
+    app = generator_app(partial(_open_engine, name, group), name, end_process)
     seconds, cleanup = drain_time(group.drain_seconds), partial(remove_sockets, [name])
 
     async def drain() -> None:

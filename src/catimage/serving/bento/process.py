@@ -22,7 +22,7 @@ AsgiApp = Callable[
 ]
 
 CHECK_SECONDS = 0.5
-"""Interval at which the process looks for its parent process."""
+"""Interval at which the process checks whether its parent process runs."""
 CLOSE_SECONDS = 1
 """Time after the end of the last accepted request after which open connections are closed."""
 EXIT_SECONDS = 3.0
@@ -143,6 +143,14 @@ class GracefulApp:
         _LOG.warning("the supervisor has ended; this process ends, too")
         self._orphaned = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_process() -> None:
+    """End this process at once, so that the supervisor starts it again.
+
+    After SIGTERM, the socket that the supervisor keeps for the next process would be shut down.
+    """
+    os._exit(1)
 
 
 def _exit_after(seconds: float) -> None:

@@ -27,20 +27,26 @@ MAX_BODY = 1 << 20
 """Maximum number of bytes of a task."""
 
 
-def generator_app(engine: Callable[[], Engine], group: str = "generators") -> Starlette:
+def generator_app(
+    engine: Callable[[], Engine],
+    group: str = "generators",
+    restart: Callable[[], None] = lambda: None,
+) -> Starlette:
     """Return the application of one group.
 
     Args:
         engine: creates the engine. It is called in the background when the application starts, so
             that the application answers at once; an exception is reported in the state.
         group: name of the group.
+        restart: ends the process, so that the supervisor starts it again; called when the engine
+            has failed.
 
     A :class:`BackgroundEngine` is in ``app.state.engine`` while the application runs.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.engine = BackgroundEngine(engine, group)
+        app.state.engine = BackgroundEngine(engine, group, restart)
         app.state.engine.start()
         try:
             yield

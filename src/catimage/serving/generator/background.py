@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -12,41 +13,64 @@ from catimage.serving.generator.engine import Engine
 from catimage.serving.generator.failures import GroupUnavailable
 from catimage.serving.tasks import GroupStatus, ImageTask, TaskEvent
 
+REPORT_SECONDS = 1.0
+"""Time in which the failures of the tasks are sent before the process is restarted."""
+RESTART_SECONDS = 30.0
+"""Shortest time between the start of a process and its restart after a failure."""
 _LOG = logging.getLogger(__name__)
 
 
 class BackgroundEngine:
     """Creates and starts an engine in a thread. Meanwhile, tasks are refused.
 
-    An error does not end the process, which would be restarted again and again: it is in the state.
+    An error is in the state. One that a restart cannot correct, such as a missing file, does not
+    end the process. After others, such as a lost device, ``restart`` is called, at the earliest
+    :data:`RESTART_SECONDS` after the start, so that the process is not restarted in quick
+    succession.
 
     Args:
         create: creates the engine; it may read files and raise exceptions.
         group: name of the group.
+        restart: ends the process, so that the supervisor starts it again.
     """
 
-    def __init__(self, create: Callable[[], Engine], group: str) -> None:
-        self._create, self._group = create, group
+    def __init__(
+        self, create: Callable[[], Engine], group: str, restart: Callable[[], None] = lambda: None
+    ) -> None:
+        self._create, self._group, self._restart = create, group, restart
         self._engine: Engine | None = None
-        self._error, self._closed = "", False
-        self._lock = threading.Lock()
+        self._error = ""
+        self._closed, self._lock = threading.Event(), threading.Lock()
 
     def start(self) -> None:
         """Create and start the engine in the background."""
         threading.Thread(target=self._start, daemon=True, name=self._group).start()
 
     def _start(self) -> None:
+        began = time.monotonic()
+        if self._runs():
+            return
+        left = RESTART_SECONDS - (time.monotonic() - began)
+        if not self._closed.wait(max(left, REPORT_SECONDS)):
+            _LOG.error("group %s: the process ends, to be restarted", self._group)
+            self._restart()
+
+    def _runs(self) -> bool:
+        """Run the engine; return False when it has failed and a restart may help."""
         try:
             engine = self._create()
         except Exception as error:  # reported by status(), so that the operator sees the reason
             self._error = str(error) or type(error).__name__
             expected = isinstance(error, InputError)
             _LOG.error("group %s: %s", self._group, self._error, exc_info=not expected)
-            return
+            return expected
         with self._lock:
-            if not self._closed:
-                engine.start()
-                self._engine = engine
+            if self._closed.is_set():
+                return True
+            engine.start()
+            self._engine = engine
+        engine.lost.wait()
+        return self._closed.is_set()
 
     async def submit(self, task: ImageTask) -> AsyncGenerator[TaskEvent, None]:
         """Run a task; see :meth:`Engine.submit`."""
@@ -70,6 +94,7 @@ class BackgroundEngine:
     def close(self) -> None:
         """Close the engine."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
         if self._engine is not None:
+            self._engine.lost.set()  # ends the thread that waits for it
             self._engine.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class DeviceLost(RuntimeError):
-    """The device does not work any more in this process, which has to be restarted."""
+    """The device cannot be used in this process, which must be restarted."""
 
 
 class BatchRunner:
@@ -120,10 +121,12 @@ class BatchRunner:
         size = len(images)
         if "CUDA error" in str(error) and not is_out_of_memory(error):
             raise DeviceLost(f"device: {without_prompts(str(error), owners[0])}.") from error
+        if is_out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # they refer to the tensors of the batch
+            _free_memory()
         if is_out_of_memory(error) and size > 1:
             candidate = self._cache.pool.candidate(images[0].owner.task.candidate)
             self._speeds.set_size(candidate.generator, size // 2)
-            _free_memory()
             self.run(images[: size // 2])
             self.run(images[size // 2 :])
         elif len(owners) > 1:
@@ -207,7 +210,8 @@ def is_out_of_memory(error: Exception) -> bool:
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        isinstance(error, RuntimeError)
+        and any(text in str(error) for text in ("allocate memory", "out of memory"))
     )
 
 

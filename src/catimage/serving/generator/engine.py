@@ -51,6 +51,10 @@ class Engine:
         device: a device name of torch, or ``auto``.
         generators: names of the generators of the group; None for all of the pool.
         group: name of the group, for :meth:`status`.
+
+    Attributes:
+        lost: set when a thread has ended for an unexpected reason, such as a lost device; the
+            process should be restarted.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Engine:
         self._threads: list[threading.Thread] = []
         self._tasks: set[QueuedTask] = set()
         self._ready, self._draining, self._closed, self._error = False, False, False, ""
+        self.lost = threading.Event()
 
     def start(self) -> None:
         """Load the generators in the background. The result is in :meth:`status`."""
@@ -78,29 +83,35 @@ class Engine:
 
     def _main(self) -> None:
         """Load everything, then run the batches of the device in this thread."""
-        try:
-            for lane in self._paid.values():
-                generator = lane.load()
-                for _ in range(lane.concurrency):
-                    self._thread(lane.run, generator)
-            if self._local:
-                cache = GeneratorCache(self._pool, self._device, self._local)
-                self._lane = DeviceLane(cache, self._speeds)
-                self._lane.run(on_ready=self._set_ready)
-            else:
-                self._set_ready()
-        except Exception as error:  # reported by status(), so that the operator sees the reason
-            self._error = str(error) or type(error).__name__
-            self._ready = False
-            expected = isinstance(error, InputError)
-            _LOG.error("group %s: %s", self._group, self._error, exc_info=not expected)
-            self._fail_all()
+        for lane in self._paid.values():
+            generator = lane.load()
+            for _ in range(lane.concurrency):
+                self._thread(lane.run, generator)
+        if self._local:
+            cache = GeneratorCache(self._pool, self._device, self._local)
+            self._lane = DeviceLane(cache, self._speeds)
+            self._lane.run(on_ready=self._set_ready)
+        else:
+            self._set_ready()
 
     def _set_ready(self) -> None:
-        self._ready = True
+        self._ready = not self._error
+
+    def _guarded(self, target: Callable[..., None], *args: Any) -> None:
+        """Run the function of a thread; if it raises an exception, the engine fails."""
+        try:
+            target(*args)
+        except BaseException as error:  # also panics of Rust code; reported by status()
+            expected = isinstance(error, InputError)
+            self._error, self._ready = str(error)[:300] or type(error).__name__, False
+            _LOG.error("group %s: %s", self._group, self._error, exc_info=not expected)
+            if not expected:
+                self.lost.set()
+            self._fail_all()
 
     def _thread(self, target: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True, name=self._group)
+        args = (target, *args)
+        thread = threading.Thread(target=self._guarded, args=args, daemon=True, name=self._group)
         self._threads.append(thread)
         thread.start()
 
@@ -109,7 +120,7 @@ class Engine:
 
         The task is accepted when the first event is requested. Closing the generator, or cancelling
         the asyncio task that iterates, cancels it: waiting images are removed at once, and a batch
-        in which no image is wanted any more stops after its current denoising step.
+        of which no image is wanted stops after its current denoising step.
 
         Raises:
             GenerationFailure: the task fails; see :mod:`catimage.serving.generator.failures`.
@@ -157,6 +168,8 @@ class Engine:
             raise QueueFull(f"group {self._group!r}: the queue is full. Try again later.")
         self._tasks.add(queued)
         queue.put(queued)
+        if self._error or self._closed:  # meanwhile, and it may not have seen this task
+            self._fail(queued)
         return queue
 
     def _queue(self, candidate: str) -> FairQueue:
@@ -228,7 +241,10 @@ class Engine:
     def _fail_all(self) -> None:
         """Report to all tasks that the service ends."""
         for queued in list(self._tasks):
-            message = f"group {self._group!r}: the service ends. Try again later."
-            ambiguous = TaskTimedOut(message, billed=True)
-            queued.report(ambiguous if queued.sent else GroupUnavailable(message))
-            self._queue(queued.task.candidate).cancel(queued)
+            self._fail(queued)
+
+    def _fail(self, queued: QueuedTask) -> None:
+        message = f"group {self._group!r}: the service ends. Try again later."
+        ambiguous = TaskTimedOut(message, billed=True)
+        queued.report(ambiguous if queued.sent else GroupUnavailable(message))
+        self._queue(queued.task.candidate).cancel(queued)
