@@ -174,3 +174,45 @@ def test_only_failures_that_pass_are_tried_again(
         assert tried == [7] * attempts
 
     asyncio.run(run())
+
+
+def test_an_outage_of_the_database_does_not_end_a_job_that_may_be_paid_for(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(image_request: ImageRequest, options: JsonObject) -> JsonObject:
+        await asyncio.sleep(0.3)
+        return {"done": True}
+
+    def outage(*_: object) -> bool:
+        raise ServingError("state: down. Try again later.", 503)
+
+    async def run() -> None:
+        async with runner(state, slow) as running:
+            job = await running.submit(request(), {})
+            await ended(state, job, "running")
+            monkeypatch.setattr(state.jobs, "heartbeat", outage)
+            found = await ended(state, job)
+        assert (found.status, found.result, found.attempts) == ("succeeded", {"done": True}, 1)
+
+    asyncio.run(run())
+
+
+def test_a_row_that_cannot_be_read_does_not_end_the_jobs(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        claim, damaged = state.jobs.claim, [True]
+
+        def once(worker: str) -> JobRecord | None:
+            if damaged.pop():
+                damaged.append(False)
+                raise ValueError("not JSON")
+            damaged.append(False)
+            return claim(worker)
+
+        monkeypatch.setattr(state.jobs, "claim", once)
+        async with runner(state, seed_answer) as running:
+            found = await ended(state, await running.submit(request(n=1, seed=3), {}))
+        assert found.result == {"seeds": [3]}
+
+    asyncio.run(run())

@@ -144,6 +144,10 @@ class Core:
         """
         return await self._accepting().decide(requests, self.fleet, self._admission.device_wait())
 
+    def check(self, request: ImageRequest) -> None:
+        """Check a request that is answered later; raises ServingError if it never can be (400)."""
+        self._accepting().check(request)
+
     async def generate(self, request: ImageRequest) -> AsyncGenerator[ServedEvent, None]:
         """Yield the previews and images of a request, and its Result last.
 

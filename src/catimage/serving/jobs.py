@@ -23,7 +23,9 @@ CONCURRENT = 2
 MAX_WAIT = 1.0
 """A job is started only if a request that arrives now would wait for at most these seconds."""
 POLL_SECONDS, HEARTBEAT_SECONDS, STALE_SECONDS = 1.0, 2.0, 15.0
-"""Intervals of looking for jobs and of heartbeats; age of the last heartbeat of a dead replica."""
+"""Intervals of polls for jobs and of heartbeats; age of the last heartbeat of a lost replica."""
+MAX_WAITING = 1000
+"""Number of jobs of one key that may wait."""
 ATTEMPTS, PAUSE_SECONDS = 5, 5.0
 """Number of attempts of a job that fails for a reason that passes, and the pause between them."""
 _LOG = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 class JobRunner:
     """Runs the jobs in the shared state, below the priority of other requests.
 
-    A job that a dead replica was running is started again by another one, or after the restart.
+    A job of a replica that has ended is started again by another one, or after the restart.
     Its seed is stored with it, so that its images are the same.
 
     Args:
@@ -62,16 +64,19 @@ class JobRunner:
             answer: the options of the answer, which the function that answers jobs receives.
 
         Raises:
-            ServingError: the database cannot be used (503).
+            ServingError: too many jobs of the key wait (429), or the database cannot be used (503).
         """
         document = {"request": request_document(request), "answer": answer}
         key_id = request.key.key_id if request.key else None
+        if await run_in_threadpool(self._store.waiting, key_id) >= MAX_WAITING:
+            message = f"jobs: {MAX_WAITING} are already waiting. Try again later."
+            raise ServingError(message, 429, "too_many_jobs", retry_after=60.0)
         job = await run_in_threadpool(self._store.add, document, key_id)
         self._added.set()
         return job
 
     async def start(self) -> None:
-        """Start to look for jobs."""
+        """Start to poll for jobs."""
         self._loop = asyncio.create_task(self._run_forever())
 
     async def close(self) -> None:
@@ -97,6 +102,8 @@ class JobRunner:
                     task.add_done_callback(self._ended)
             except ServingError as error:
                 _LOG.warning("jobs: %s", error.message)
+            except Exception:  # never end: other jobs may succeed
+                _LOG.exception("jobs: a job cannot be started")
             self._added.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._added.wait(), POLL_SECONDS)
@@ -122,7 +129,7 @@ class JobRunner:
         work = asyncio.create_task(self._attempts(job))
         try:
             while not (await asyncio.wait({work}, timeout=HEARTBEAT_SECONDS))[0]:
-                if not await run_in_threadpool(self._store.heartbeat, job.job_id, self._worker):
+                if not await self._continues(job):
                     _LOG.info("job %s was cancelled", job.job_id)
                     return
             values = await work
@@ -130,6 +137,14 @@ class JobRunner:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+
+    async def _continues(self, job: JobRecord) -> bool:
+        """Report progress, and return whether the job should continue, also in an outage."""
+        try:
+            return await run_in_threadpool(self._store.heartbeat, job.job_id, self._worker)
+        except ServingError as error:  # its images may be paid for already
+            _LOG.warning("job %s: %s", job.job_id, error.message)
+            return True
 
     async def _attempts(self, job: JobRecord) -> dict[str, JsonObject]:
         """Return the arguments ``result`` or ``error`` of :meth:`Jobs.finish`."""

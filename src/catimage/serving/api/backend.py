@@ -70,6 +70,9 @@ class ImageService(Protocol):
     async def route(self, requests: Sequence[RouteRequest]) -> list[Routed]:
         """Return one decision per request."""
 
+    def check(self, request: ImageRequest) -> None:
+        """Raise ServingError if a request can never be answered (400)."""
+
     def generate(self, request: ImageRequest) -> AsyncIterator[ServedEvent]:
         """Yield the previews and images of a request, and its Result last."""
 

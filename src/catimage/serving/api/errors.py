@@ -17,6 +17,8 @@ from catimage.serving.api.json_response import json_response
 from catimage.serving.messages import JsonObject, ServingError
 
 _LOG = logging.getLogger(__name__)
+RETRY_SECONDS = 5.0
+"""Value of Retry-After of errors that pass, but have none."""
 LONGEST_VALUE = 40
 """Number of characters of a value or field name of the request in an error message."""
 FRAMES = 12
@@ -66,9 +68,11 @@ def error_document(error: ServingError) -> JsonObject:
 
 def error_headers(error: ServingError) -> dict[str, str]:
     """Return the headers of an error response."""
-    headers = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    headers, seconds = {}, error.retry_after
+    if seconds is None and error.retryable and error.status in (429, 503):
+        seconds = RETRY_SECONDS
+    if seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     if not error.retryable:
         headers["x-should-retry"] = "false"
     if error.status == 401:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from starlette.concurrency import run_in_threadpool
 
 from catimage.serving.api.answers import AnswerOptions
 from catimage.serving.api.backend import Backend
 from catimage.serving.api.generation import Generation
 from catimage.serving.api.image_urls import ImageLinks
-from catimage.serving.messages import ImageRequest, JsonObject
+from catimage.serving.messages import ApiKey, ImageRequest, JsonObject, ServingError
+from catimage.serving.telemetry.logs import request_logged
 
 AnswerJob = Callable[[ImageRequest, JsonObject], Awaitable[JsonObject]]
 """Generates the images of a job, and returns the document of the answer."""
@@ -31,7 +35,26 @@ def job_answers(backend: Backend) -> AnswerJob:
         fields = {name: value for name, value in options.items() if name != "base_url"}
         links = ImageLinks(backend.secret, backend.settings.url_seconds, options["base_url"])
         unit = str(backend.core.labels["cost_unit"])
-        generation = Generation(backend, request, AnswerOptions(**fields), links, unit)
-        return await generation.answer()
+        key = await run_in_threadpool(current_key, backend, request)
+        used = replace(request, key=key)
+        generation = Generation(backend, used, AnswerOptions(**fields), links, unit)
+        private = (request.prompt, request.negative_prompt, request.user)
+        with request_logged(request.request_id, key.key_id if key else None, private):
+            return await generation.answer()
 
     return answer
+
+
+def current_key(backend: Backend, request: ImageRequest) -> ApiKey | None:
+    """Return the key of a job with its present limits.
+
+    Raises:
+        ServingError: the key was revoked after the job was submitted (401).
+    """
+    if request.key is None:
+        return None
+    key = backend.state.keys.current(request.key.key_id)
+    if key is None:
+        message = "Authorization: the API key of the job was revoked. Send it with another key."
+        raise ServingError(message, 401, "invalid_api_key")
+    return key

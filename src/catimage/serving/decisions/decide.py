@@ -89,7 +89,7 @@ class Decisions:
                 of the requests.
         """
         start, versions = time.perf_counter(), self._versions
-        answers: list[Routed | Task] = [self._begin(r, conditions, versions) for r in requests]
+        answers: list[Routed | Task] = [self.begin(r, conditions, versions) for r in requests]
         tasks = [answer for answer in answers if isinstance(answer, Task)]
         decided = iter(await self._decided(tasks, conditions, versions) if tasks else [])
         answers = [
@@ -102,10 +102,10 @@ class Decisions:
             for answer in answers
         ]
 
-    def _begin(
+    def begin(
         self, request: RouteRequest, conditions: Conditions, versions: Versions
     ) -> Routed | Task:
-        """Return the decision, or what is left to do in the thread."""
+        """Return the decision, or what is left to do in the thread; raises ServingError."""
         check_prompt(request.prompt)
         deciding = versions.deciding(request.request_id)
         if request.model is not None:

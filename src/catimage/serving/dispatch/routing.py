@@ -84,6 +84,17 @@ class LiveRouter:
         finally:
             self._deciding -= 1
 
+    def check(self, request: RouteRequest) -> None:
+        """Check a request that is decided later, without regard to the load.
+
+        Raises:
+            ServingError: the prompt, the budget or lambda is invalid, or no candidate can make the
+                images.
+        """
+        facts = self.facts
+        able = Conditions(sizes=facts.sizes, negative_prompts=facts.negative_prompts)
+        self._decisions.begin(request, able, self.loaded.versions)
+
     def record(self, routed: Routed, cost: float, images: int) -> None:
         """Count a cost, or a correction of it with 0 images, against the budget of a request."""
         self.budgets.record(routed.scope, cost, images, routed.router_version)

@@ -55,7 +55,7 @@ class _Snapshot:
 
 
 class Keys:
-    """The API keys. All valid keys are in memory; the database is asked for changes in intervals.
+    """The API keys. All valid keys are in memory; the database is polled for changes.
 
     So neither a valid nor an invalid secret needs a query, and invalid ones use no memory.
     """
@@ -94,10 +94,15 @@ class Keys:
         equal = hmac.compare_digest(_digest(secret), digest)
         return key if equal else None
 
+    def current(self, key_id: str) -> ApiKey | None:
+        """Return the valid key with an id; None if it was revoked. Raises as :meth:`verify`."""
+        return self._current().valid.get(key_id, (None, ""))[0]
+
     def exist(self) -> bool:
         """Return whether keys are configured: whether one was ever created.
 
-        Revoked keys count, so that the service does not open when the last key is revoked.
+        Revoked keys count, so that requests without a key are not accepted after the last key is
+        revoked.
 
         Raises:
             ServingError: the database cannot be used (503).
@@ -116,7 +121,7 @@ class Keys:
 
         Args:
             name: name of the client, for lists and metrics; several keys may have the same name.
-            budget: mean cost per image that the key's requests are held to.
+            budget: limit of the mean cost per image of the key's requests.
             ceiling: largest total cost per calendar month (UTC).
             rate_limit: number of requests per unit of time, such as ``60/minute``.
 

@@ -31,6 +31,7 @@ async def post_job(request: Request) -> Response:
         raise ServingError(text, param="stream")
     check_model(body, backend.core.labels["candidates"])
     message = image_request(body, request_id(request), client_key(request), backend.settings)
+    backend.core.check(message)
     answer = job_options(AnswerOptions.of(body), base_url(request))
     job = await backend.core.jobs.submit(message, answer)
     return json_response(job_document(job), 202, {"Location": f"{request.url.path}/{job.job_id}"})
@@ -51,7 +52,7 @@ async def get_result(request: Request) -> Response:
     if job.status == SUCCEEDED:
         return json_response(job.result)
     code = {FAILED: "job_failed", CANCELLED: "job_cancelled"}.get(job.status, "job_not_finished")
-    fix = "Ask again later" if code == "job_not_finished" else "Submit it again"
+    fix = "Try again later" if code == "job_not_finished" else "Submit it again"
     message = f"job: {job.status}. {fix}."
     retryable = code == "job_not_finished"
     raise ServingError(message, 409, code, retry_after=1 if retryable else None)
