@@ -66,8 +66,8 @@ class LiveBudgets:
     more per image, the budget of the key applies instead.
 
     If the router keeps floors of other metrics, their multipliers stay as they were calibrated, and
-    lambda moves: the floors hold for the calibrated prompts and budget only. With a confidence, the
-    certified rule is where lambda starts.
+    lambda moves: the floors are only met for the calibrated prompts and budget. With a confidence,
+    lambda starts at the certified rule.
 
     Args:
         store: the shared state.
@@ -86,7 +86,7 @@ class LiveBudgets:
         """Use the budgets for these versions of the router; reads the shared state.
 
         The budget of a version starts at its calibrated lambda, unless the shared state has a later
-        one. Budgets of other versions are forgotten.
+        one. Budgets of other versions are discarded.
 
         Returns:
             Sentences about settings that cannot have an effect, for the log.
@@ -163,7 +163,7 @@ class LiveBudgets:
     def sync(self, everything: bool = False) -> None:
         """Exchange the state with the other replicas. It may take as long as the database does.
 
-        If the database cannot be used, the replica goes on by itself, and the next exchange has
+        If the database cannot be used, the replica continues alone, and the next exchange has
         all that was recorded.
 
         Args:
@@ -202,7 +202,10 @@ class LiveBudgets:
     async def _sync_forever(self) -> None:
         while True:
             await asyncio.sleep(self._settings.refresh_seconds)
-            await run_in_threadpool(self.sync)
+            try:
+                await run_in_threadpool(self.sync)
+            except Exception:  # never end: the next exchange may succeed
+                _LOG.exception("the budgets cannot be exchanged")
 
     def _champion(self) -> RouterVersion:
         champion = self._versions.champion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from catimage.serving.messages import ApiKey, ServingError
 from catimage.serving.state.store import State
+from catimage.serving.tasks import ImageTask, TaskEvent
 from tests.serving.cores import CANDIDATES, Log, answer, request, running_core
 from tests.serving.groups import ScriptedGroup, hang
 
@@ -112,5 +114,30 @@ def test_polls_go_on_after_a_status_that_cannot_be_used(calibrated_folder: Path)
                 group.odd = False
                 while not core.ready:
                     await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_an_unexpected_exception_of_a_group_is_a_failure_of_the_candidate(
+    calibrated_folder: Path,
+) -> None:
+    async def run() -> None:
+        group = ScriptedGroup("g", *CANDIDATES)
+
+        async def broken(task: ImageTask) -> AsyncIterator[TaskEvent]:
+            raise KeyError("shape")
+            yield
+
+        group.scripts = [broken, broken]
+        async with running_core(calibrated_folder, group) as core:
+            _, result = await answer(core, request(lam=0.05))
+            group.paid = frozenset(CANDIDATES)
+            await core.fleet.poll(core.fleet.members["g"])
+            group.scripts = [broken]
+            with pytest.raises(ServingError) as failed:
+                await answer(core, request(lam=0.05))
+        assert result.fallbacks == {"mini-4": "failed", "mini-2": "failed"}
+        assert result.candidate == "mini-1"
+        assert (failed.value.status, failed.value.code) == (503, "upstream_timeout")
 
     asyncio.run(run())

@@ -17,7 +17,9 @@ from catimage.serving.generator.failures import (
     GenerationFailure,
     GroupUnavailable,
     QueueFull,
+    TaskFailed,
     TaskRefused,
+    TaskTimedOut,
     may_fall_back,
 )
 from catimage.serving.messages import ImageRequest, ServingError
@@ -57,7 +59,7 @@ class Dispatcher:
     """Runs requests on the generator groups.
 
     - A candidate that fails or hangs: the next best candidate answers.
-    - A group that cannot be reached or dies: another candidate answers, or the same one when the
+    - A group that cannot be reached or ends: another candidate answers, or the same one when the
       group is back. The seeds are fixed, so the images are the same.
     - An ambiguous timeout of a provider, which may have charged, and a refused prompt are final.
 
@@ -95,7 +97,7 @@ class Dispatcher:
         raise self._error(work)
 
     def _may_return(self, work: Work, candidate: str) -> bool:
-        """Return whether a candidate could not be tried, or failed because its group died."""
+        """Return whether a candidate could not be tried, or failed because its group ended."""
         code = work.failures.get(candidate, GroupUnavailable.code)
         return code == GroupUnavailable.code and work.delivery.allows(candidate)
 
@@ -132,7 +134,7 @@ class Dispatcher:
         except GenerationFailure as failure:
             self._record(failure, work, candidate, member)
             return None
-        except BaseException as error:  # such as a time limit, or a client that leaves
+        except BaseException as error:  # such as a time limit, or a client that disconnects
             self._fleet.breakers.abandon(name)
             if member.is_paid(candidate):  # the provider may charge for them
                 work.account.charge(candidate, len(work.delivery.missing()))
@@ -162,7 +164,17 @@ class Dispatcher:
                 work.account.charge(candidate)
             work.delivery.receive(event, positions)
 
-        return await run_task(member, task, receive)
+        try:
+            return await run_task(member, task, receive)
+        except (GenerationFailure, TimeoutError):
+            raise
+        except Exception as error:  # such as a response that cannot be read
+            _LOG.exception("group %s: unexpected failure", member.name)
+            kind = type(error).__name__
+            message = f"group {member.name!r}: unexpected {kind}. See the log."
+            if member.is_paid(candidate):
+                raise TaskTimedOut(message, billed=True) from error
+            raise TaskFailed(message) from error
 
     def _record(
         self, failure: GenerationFailure, work: Work, candidate: str, member: Member

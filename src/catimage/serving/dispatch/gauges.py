@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from catimage.serving.dispatch.fleet import Fleet
@@ -11,6 +12,7 @@ from catimage.serving.telemetry.facade import Telemetry
 
 INTERVAL = 1.0
 """Seconds between two updates."""
+_LOG = logging.getLogger(__name__)
 _STATES = ("closed", "half_open", "open")
 
 
@@ -25,7 +27,10 @@ async def update_gauges(
         live: returns the router in use.
     """
     while True:
-        set_gauges(telemetry, fleet, live())
+        try:
+            set_gauges(telemetry, fleet, live())
+        except Exception:  # never end: the next update may succeed
+            _LOG.exception("the gauges cannot be updated")
         await asyncio.sleep(INTERVAL)
 
 

@@ -6,6 +6,7 @@ counted.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import queue
@@ -85,6 +86,9 @@ class DecisionLog:
 
     def append(self, decision: LoggedDecision) -> None:
         """Add a row, which is written later; it is dropped if too many rows wait."""
+        if not self._thread.is_alive():
+            self._metrics.add("catimage_decisions_dropped_total", reason="closed")
+            return
         try:
             self._queue.put_nowait(decision)
         except queue.Full:
@@ -97,8 +101,12 @@ class DecisionLog:
             timeout: maximum time in seconds.
         """
         if self._thread.is_alive():
-            self._queue.put(None, timeout=timeout)
+            with contextlib.suppress(queue.Full):  # the disk does not keep up
+                self._queue.put(None, timeout=timeout)
             self._thread.join(timeout)
+        if lost := self._queue.qsize():
+            self._metrics.add("catimage_decisions_dropped_total", lost, reason="closed")
+            _LOGGER.error("decision log: %d rows were not written in time", lost)
 
     def _run(self) -> None:
         running = True
