@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from catimage.serving.generator.failures import TaskRefused
+from catimage.serving.tasks import ImageTask, TaskEvent
 from tests.serving.api.harness import PROMPT, Service, running_app
 from tests.serving.cores import CANDIDATES
 from tests.serving.groups import ScriptedGroup, hang
@@ -85,10 +88,17 @@ def test_a_running_job_can_be_cancelled(root: Path) -> None:
 
 def test_a_job_that_fails_says_why(root: Path) -> None:
     async def main() -> None:
-        async with running_app(root, ScriptedGroup("g", *CANDIDATES)) as service:
-            path = await submit(service, size="9x9")
+        group = ScriptedGroup("g", *CANDIDATES)
+
+        async def moderated(task: ImageTask) -> AsyncIterator[TaskEvent]:
+            raise TaskRefused("moderated. Change the prompt.")
+            yield
+
+        group.scripts = [moderated]
+        async with running_app(root, group) as service:
+            path = await submit(service)
             job = await ended(service, path)
-            assert job["status"] == "failed" and job["error"]["param"] == "size"
+            assert job["status"] == "failed" and job["error"]["code"] == "moderation_blocked"
             response = await service.client.get(f"{path}/result")
             error = response.json()["error"]
             assert (response.status_code, error["code"]) == (409, "job_failed")

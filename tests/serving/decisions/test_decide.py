@@ -107,7 +107,7 @@ def test_candidates_that_cannot_answer_are_excluded(state, ridge, fields, change
         ({"max_latency": 0.01}, {}, 400, "max_latency_ms", "the fastest suitable candidate needs"),
         ({"max_latency": 1.0}, {"queue_seconds": dict.fromkeys(COSTS, 5.0)}, 429, "max_latency_ms",
          "the earliest answer takes 5100 ms"),
-        ({"key": ApiKey("k", "t")}, {"remaining": {"k": 0.5}}, 429, None, "the spending limit"),
+        ({"key": ApiKey("k", "t")}, {"remaining": {"k": 0.5}}, 429, None, "the ceiling"),
         ({"model": "mini-3"}, {}, 404, "model", "did you mean 'mini-"),
         ({"prompt": "  "}, {}, 400, "prompt", "the prompt is empty"),
         ({"budget": 0.5}, {}, 400, "budget", "below the cost of the cheapest"),
