@@ -109,6 +109,16 @@ def test_a_killed_process_is_restarted_within_seconds(server: Server) -> None:
         assert time.monotonic() - started < 14  # twice on a busy machine
 
 
+def test_a_generator_service_is_restarted_by_itself_after_sigterm(server: Server) -> None:
+    router, old = server.wait("/pid"), server.wait("/group/pid")
+    os.kill(old, signal.SIGTERM)
+    started = time.monotonic()
+    while server.wait("/group/pid") == old:
+        time.sleep(0.05)
+    assert time.monotonic() - started < 20
+    assert server.wait("/pid") == router
+
+
 def test_a_process_whose_engine_failed_is_restarted(server: Server) -> None:
     router, old = server.wait("/pid"), server.wait("/group/pid")
     assert server.get("/group/end").json() == {"pid": old}

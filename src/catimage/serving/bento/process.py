@@ -126,11 +126,14 @@ class GracefulApp:
         """Refuse new connections.
 
         The supervisor and its other processes have copies of the listening socket. Without this,
-        connections would wait for a process that accepts them until all of them have ended.
+        connections would wait for a process that accepts them until all of them have ended. The
+        socket of a generator service stays open for the next process: only the router connects.
         """
         server = getattr(self._handlers[number], "__self__", None)  # uvicorn.Server
         for listener in getattr(server, "servers", ()):
             for listening in listener.sockets:
+                if listening.family == socket.AF_UNIX:
+                    continue
                 with (
                     contextlib.suppress(OSError),  # not supported by the operating system
                     socket.socket(fileno=os.dup(listening.fileno())) as copy,
