@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,8 @@ GATHER_SHARE = 0.05
 """After a batch of several tasks, the next batch waits for as many tasks for at most this share of
 the time of the batch.
 """
-_LOG = logging.getLogger(__name__)
+BATCHES_PER_MEASUREMENT = 4
+"""Number of batches of requests between two measurements while requests wait."""
 
 
 class DeviceLane:
@@ -55,6 +55,7 @@ class DeviceLane:
         on_ready()
         runner = BatchRunner(self._cache, self.queue, self._speeds)
         measurements = self._measurements()
+        batches = 0
         while True:
             timeout = None if self.measured.is_set() else 0.0
             images = self.queue.take(self._speeds.limit, timeout)
@@ -62,8 +63,13 @@ class DeviceLane:
                 return
             if images:
                 self._make(images, runner)
-            if not self.measured.is_set() and next(measurements, "end") == "end":
-                self.measured.set()
+                batches += 1
+            if not images or batches % BATCHES_PER_MEASUREMENT == 0:
+                self._measure(measurements)
+
+    def _measure(self, measurements: Iterator[None]) -> None:
+        if not self.measured.is_set() and next(measurements, "end") == "end":
+            self.measured.set()
 
     def _make(self, images: Sequence[QueuedImage], runner: BatchRunner) -> None:
         """Make a batch, and let the clients of a shared batch send their next requests."""
@@ -83,16 +89,10 @@ class DeviceLane:
             self._cache.get(name)
 
     def _measurements(self) -> Iterator[None]:
-        """Measure all generators; yields after every batch.
-
-        A generator that cannot be measured makes batches of one image.
-        """
+        """Measure all generators; yields after every batch."""
         meter = SpeedMeter(self._cache, self._speeds)
-        for name in self._cache.names:
-            try:
-                yield from meter.measure(name)
-            except Exception as error:  # generators raise exceptions of any type
-                _LOG.warning("generator %s: cannot be measured (%s)", name, type(error).__name__)
+        yield from meter.measure_batches()
+        yield from meter.measure_speeds()
 
     @property
     def running_images(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ LARGEST_BATCH = 32
 """The largest batch that is tried."""
 STEPS = (2, 4)
 """Numbers of denoising steps from which the time of a candidate with more steps is computed."""
+_LOG = logging.getLogger(__name__)
 
 
 class SpeedMeter:
@@ -38,34 +40,50 @@ class SpeedMeter:
         self._batches: dict[str, tuple[int, float]] = {}
         self._seconds: dict[str, float] = {}
 
-    def measure(self, name: str) -> Iterator[None]:
-        """Measure the candidates of a generator. Yields after every batch.
+    def measure_batches(self) -> Iterator[None]:
+        """Measure the largest batch of all generators. Yields after every batch.
 
-        The largest batch is measured with the candidate of the fewest steps, with at most two
-        steps if the time is linear in the steps. The time per image in a full batch of the other
-        candidates is computed with the same ratio.
-
-        Args:
-            name: name of the generator.
+        The candidate with the fewest steps is used, with at most two steps if the time is linear in
+        the steps.
         """
-        cache, key = self._cache, _architecture(self._cache.pool.generators[name])
-        candidates = cache.pool.candidates_of(name)
-        linear = _is_linear(cache, name)
-        probe = min(candidates, key=lambda candidate: candidate.steps)
-        probe = with_steps(probe, min(probe.steps, STEPS[0])) if linear else probe
-        _seconds(cache, probe, 1)  # a warm-up
-        yield
-        if key not in self._batches:
-            yield from self._measure_batches(name, probe, key)
-        size, ratio = self._batches[key]
-        self._speeds.set_size(name, size)
-        for candidate in candidates:
+        for name in self._cache.names:
+            key = _architecture(self._cache.pool.generators[name])
+            if key not in self._batches:
+                yield from self._guarded(name, self._measure_batches(name, key))
+            if key in self._batches:
+                self._speeds.set_size(name, self._batches[key][0])
+
+    def measure_speeds(self) -> Iterator[None]:
+        """Measure the time of one image of all candidates, after :meth:`measure_batches`.
+
+        The time per image in a full batch is computed with the ratio that was measured for the
+        largest batch. Yields after every image.
+        """
+        for name in self._cache.names:
+            yield from self._guarded(name, self._measure_speeds(name))
+
+    def _measure_speeds(self, name: str) -> Iterator[None]:
+        size, ratio = self._batches.get(_architecture(self._cache.pool.generators[name]), (1, 1.0))
+        linear = _is_linear(self._cache, name)
+        for candidate in self._cache.pool.candidates_of(name):
             seconds = self._alone(candidate, linear)
             self._speeds.set(candidate.candidate, CandidateLoad(seconds, seconds * ratio, size))
             yield
 
-    def _measure_batches(self, name: str, probe: Candidate, key: str) -> Iterator[None]:
+    def _guarded(self, name: str, steps: Iterator[None]) -> Iterator[None]:
+        """Measure a generator; if it fails, it makes batches of one image, and the log says so."""
+        try:
+            yield from steps
+        except Exception as error:  # generators raise exceptions of any type
+            _LOG.warning("generator %s: cannot be measured (%s)", name, type(error).__name__)
+
+    def _measure_batches(self, name: str, key: str) -> Iterator[None]:
         """Double the batch as long as it is worth it."""
+        probe = min(self._cache.pool.candidates_of(name), key=lambda candidate: candidate.steps)
+        if _is_linear(self._cache, name):
+            probe = with_steps(probe, min(probe.steps, STEPS[0]))
+        _seconds(self._cache, probe, 1)  # a warm-up
+        yield
         alone = min(_seconds(self._cache, probe, 1), _seconds(self._cache, probe, 1))
         size, per_image = 1, alone
         while size < LARGEST_BATCH:
