@@ -53,6 +53,8 @@ def test_concurrent_requests_are_decided_and_logged_once_each(calibrated_folder:
         )
         mean = sum(result.cost for _, result in answers) / 64
         assert document["budgets"]["service"]["mean_cost"] == pytest.approx(mean)
+        assert document["mean_cost"] == pytest.approx(mean)
+        assert document["budget"] == pytest.approx(document["calibrated_budget"])
 
     asyncio.run(run())
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from starlette.concurrency import run_in_threadpool
 
 from catimage.params.serving import ServingParams
-from catimage.serving.budgets import LiveBudgets
+from catimage.serving.budgets import SERVICE, LiveBudgets
 from catimage.serving.decisions.conditions import Conditions
 from catimage.serving.decisions.decide import Decisions
 from catimage.serving.decisions.fixed import Catalogue
@@ -100,12 +100,21 @@ class LiveRouter:
         self.budgets.record(routed.scope, cost, images, routed.router_version)
 
     def document(self) -> JsonObject:
-        """Return the router's part of ``GET /v1/router``."""
-        return router_summary(self.loaded) | {
-            "budgets": self.budgets.status(),
-            "pressure": self.pressure_value,
-            "latency_target": self._pressure.target if self._pressure else None,
-        }
+        """Return the router's part of ``GET /v1/router``.
+
+        ``budget``, ``lambda`` and ``mean_cost`` are those of the service; None without a router.
+        """
+        budgets = self.budgets.status()
+        service = budgets.get(SERVICE, dict.fromkeys(("budget", "lambda", "mean_cost")))
+        return (
+            router_summary(self.loaded)
+            | service
+            | {
+                "budgets": budgets,
+                "pressure": self.pressure_value,
+                "latency_target": self._pressure.target if self._pressure else None,
+            }
+        )
 
     @property
     def pressure_value(self) -> float:
