@@ -137,6 +137,7 @@ def test_all_routes_are_those_of_the_application(service: Service) -> None:
     assert "bentoml" not in httpx.get(service.url).text.lower()
 
 
+@pytest.mark.system
 def test_a_killed_generator_process_is_replaced(service: Service) -> None:
     before = service.generate(prompt=PROMPT, model="mini-2", seed=3)["data"]
     killed = service.worker("generators")

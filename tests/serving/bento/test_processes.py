@@ -37,7 +37,7 @@ class Server:
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 response = self.get(path)
-                if response.status_code == 200:
+                if response.status_code == 200 and "pid" in response.json():
                     return int(response.json()["pid"])
             except httpx.TransportError:
                 pass

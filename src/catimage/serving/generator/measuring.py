@@ -16,7 +16,11 @@ from catimage.serving.tasks import CandidateLoad
 PROMPT = "two small red rings and a large blue square on a grey background"
 """The prompt of the measurements, with a number at the end."""
 MARGIN = 0.1
-"""A batch is doubled as long as the time per image falls by at least this share."""
+"""A larger batch is better if the time per image falls by at least this share."""
+TRIED_BEYOND = 4
+"""Batches are doubled up to this multiple of the best batch so far, because other programs may slow
+down a single measurement.
+"""
 LARGEST_BATCH = 32
 """The largest batch that is tried."""
 STEPS = (2, 4)
@@ -85,15 +89,17 @@ class SpeedMeter:
         _seconds(self._cache, probe, 1)  # a warm-up
         yield
         alone = min(_seconds(self._cache, probe, 1), _seconds(self._cache, probe, 1))
-        size, per_image = 1, alone
-        while size < LARGEST_BATCH:
+        best, per_image, size = 1, alone, 1
+        while size < min(LARGEST_BATCH, TRIED_BEYOND * best):
             yield
-            seconds = _next_batch(self._cache, probe, 2 * size, per_image)
+            size *= 2
+            seconds = _batch_seconds(self._cache, probe, size)
             if seconds is None:
                 break
-            size, per_image = 2 * size, seconds / (2 * size)
-            self._speeds.set_size(name, size)
-        self._batches[key] = size, per_image / alone
+            if seconds / size <= (1 - MARGIN) * per_image:
+                best, per_image = size, seconds / size
+                self._speeds.set_size(name, best)
+        self._batches[key] = best, per_image / alone
 
     def _alone(self, candidate: Candidate, linear: bool) -> float:
         """Return the seconds of one image; with many steps, computed from runs with fewer steps."""
@@ -113,23 +119,14 @@ class SpeedMeter:
         return self._seconds[key]
 
 
-def _next_batch(
-    cache: GeneratorCache, probe: Candidate, size: int, per_image: float
-) -> float | None:
-    """Return the seconds of a batch; None if it is not faster per image, or too large.
-
-    A batch that is too slow is repeated once, because other programs may use the machine.
-    """
-    limit = (1 - MARGIN) * per_image * size
+def _batch_seconds(cache: GeneratorCache, probe: Candidate, size: int) -> float | None:
+    """Return the seconds of a batch; None if it exceeds the memory."""
     try:
-        seconds = _seconds(cache, probe, size)
-        if seconds > limit:
-            seconds = min(seconds, _seconds(cache, probe, size))
+        return _seconds(cache, probe, size)
     except Exception as error:  # generators raise exceptions of any type
         if not is_out_of_memory(error):
             raise
         return None
-    return seconds if seconds <= limit else None
 
 
 def with_steps(candidate: Candidate, steps: int) -> Candidate:
