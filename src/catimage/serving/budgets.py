@@ -167,11 +167,12 @@ class LiveBudgets:
         all that was recorded.
 
         Args:
-            everything: whether budgets that were not used are read too.
+            everything: whether budgets of keys that were not used are read too.
         """
         for (scope, version), pacer in list(self._pacers.items()):
+            always = everything or not scope.startswith("key:")  # there may be many keys
             try:
-                pacer.exchange(self._store, f"{scope} {version}", everything)
+                pacer.exchange(self._store, f"{scope} {version}", always)
             except ServingError as error:
                 _LOG.warning("budget %s: not shared with other replicas: %s", scope, error.message)
 
