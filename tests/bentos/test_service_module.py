@@ -23,16 +23,16 @@ def test_the_module_in_the_repository_is_that_of_the_default_parameters() -> Non
     )
 
 
-if __name__ == "__main__":
-    params = Params()
-    pool = load_pool(params.pool)
-    groups = plan_groups(pool, [c.candidate for c in pool.candidates], {}, params.generate.device)
-    FILE.write_text(render_service_module(groups, params.serving.drain_seconds))
-
-
 def test_bentoml_build_in_a_checkout_takes_the_wheel_of_this_version() -> None:
     """``bentoml build`` expands no patterns in the names of wheels."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     [wheel] = project["tool"]["bentoml"]["build"]["python"]["wheels"]
     name = f"catimage-{project['project']['version']}-py3-none-any.whl"
     assert wheel == f"dist/bento/env/python/wheels/{name}"
+
+
+if __name__ == "__main__":
+    params = Params()
+    pool = load_pool(params.pool)
+    groups = plan_groups(pool, [c.candidate for c in pool.candidates], {}, params.generate.device)
+    FILE.write_text(render_service_module(groups, params.serving.drain_seconds))
