@@ -28,6 +28,7 @@ from catimage.pool.loading import load_pool
 from catimage.pool.registry import kind_of
 from catimage.router import Router
 from catimage.workspace import Workspace
+from tests.readiness import wait_until_ready
 
 PROMPT = "crowded amber basil number 4"
 
@@ -44,15 +45,7 @@ class Service:
         self.url, self.process, self._log = url, process, log
 
     def wait_ready(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
-        pytest.fail(f"the service is not ready:\n{self._log.read_text()}")
+        wait_until_ready(self.url, self.process, self._log, seconds)
 
     def worker(self, name: str) -> psutil.Process:
         """Return the process of a service of the Bento."""

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import pytest
 from benchmarks.serving.processes import free_port
 from openai import OpenAI
+
+from tests.readiness import wait_until_ready
 
 UV = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
 
@@ -82,7 +83,7 @@ def test_the_stored_bento_answers_the_openai_client(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_ready(url, process, log)
+        wait_until_ready(url, process, log, 120)
         client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
         result = client.images.generate(model="auto", prompt="crowded amber basil", n=2)
         assert [base64.b64decode(i.b64_json)[:4] for i in result.data] == [b"\x89PNG"] * 2
@@ -96,15 +97,3 @@ def test_the_stored_bento_answers_the_openai_client(
         assert time.monotonic() - started < 20
     finally:
         process.kill()
-
-
-def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/readyz", timeout=10).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    pytest.fail(f"the service is not ready:\n{log.read_text()}")
