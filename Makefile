@@ -34,7 +34,7 @@ test: setup ## Run the tests in parallel, one process per core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-system: setup ## Run the tests that start real services, one after another
-	$(BIN)/python -m pytest -m system
+	$(BIN)/python -m pytest -m system --timeout 900 --timeout-method signal
 
 lint: setup ## Run ruff (linter and formatter) and mypy
 	$(BIN)/ruff check .

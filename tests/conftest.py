@@ -4,6 +4,8 @@ The variables prevent downloads and usage tracking, and limit computations to on
 """
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,16 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     OMP_NUM_THREADS="1",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def encoders_with_torch() -> Iterator[None]:
+    """Undo :func:`catimage.encoders.cache.prefer_light_encoder`, which a server calls."""
+    yield
+    cache = sys.modules.get("catimage.encoders.cache")
+    if cache is not None and cache._LIGHT:
+        cache._LIGHT.clear()
+        cache._cached_encoder.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {p.name: (p.stat().st_ino, p.read_bytes()) for p in folder.glob("*.parquet")}
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_flow_on_a_grown_file_of_prompts_retrains_and_generates_only_the_new_images(
     project: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

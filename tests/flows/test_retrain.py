@@ -183,6 +183,7 @@ def test_tasks_do_not_use_the_cache_of_prefect() -> None:
     assert set(retrain.TIMEOUT_HOURS) == {*STAGES, "register"}
 
 
+@pytest.mark.system
 def test_the_temporary_server_is_not_reached_through_a_proxy(tmp_path: Path) -> None:
     """``HTTP_PROXY`` names a port that is closed; the flow fails only because DVC has no stage."""
     environment = {name: v for name, v in os.environ.items() if "PREFECT_API" not in name}
