@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from catimage.commands.promote import promote
 from catimage.data.schema import PROMPTS, write_table
 from catimage.errors import InputError
 from catimage.params import load_params
@@ -79,14 +81,46 @@ def test_a_missing_reference_is_reported_with_the_command_that_repairs_it(
     run(workspace, *NOT_WORSE)
     client_of(workspace).delete_model_version(MODEL, "1")
     new_router(workspace)
-    with pytest.raises(InputError, match=r"the reference, cannot be found\. .*python -c") as raised:
-        run(workspace, *NOT_WORSE)
-    assert "delete_model_version_tag('router', '2', 'reference')" in str(raised.value)
+    blocked = run(workspace, *NOT_WORSE)
+    assert (blocked.version, blocked.champion, blocked.blocked) == ("3", False, True)
+    assert "the reference, cannot be found. Restore them, or run in" in blocked.reason
+    assert "delete_model_version_tag('router', '2', 'reference')" in blocked.reason
+    assert aliases(workspace) == {CHAMPION: "2", CHALLENGER: "3"}
     client_of(workspace).delete_model_version_tag(MODEL, "2", "reference")
     result = run(workspace, *NOT_WORSE)
     assert result.champion
     tags = client_of(workspace).get_model_version(MODEL, result.version).tags
     assert tags["reference"] == "2"
+
+
+def test_a_champion_that_cannot_be_read_is_replaced_by_force_only(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its ``router.json`` is damaged, its code is that of another version, its files are lost."""
+    monkeypatch.setenv("CATIMAGE_STATE_URL", f"sqlite:///{tmp_path}/state.db")
+    monkeypatch.setattr(registry, "build_wheel", lambda folder: workspace.params)
+    run(workspace)
+    new_router(workspace, lam=0.0)
+    (router,) = (workspace.root / "mlruns").rglob("artifacts/router")
+    model, reasons = router.parents[1], []
+    for damage in ("{", "import catimage.of_another_version", None):
+        if damage is None:
+            shutil.rmtree(model)
+        else:
+            file = router / "router.json" if damage == "{" else model / "pyfunc_model.py"
+            file.write_text(damage)
+        result = run(workspace)
+        assert (result.version, result.champion, result.blocked) == ("2", False, True)
+        assert "so it is not replaced automatically: " in result.reason
+        reasons.append(result.reason)
+    assert "router.json: the file is damaged" in reasons[0] and "cannot be found" in reasons[2]
+    assert aliases(workspace) == {CHAMPION: "1", CHALLENGER: "2"}
+    params = load_params(workspace.params)
+    with pytest.raises(InputError, match=r"does not promote it .*champion cannot be compared"):
+        promote(workspace, params, None)
+    summary = promote(workspace, params, None, force="the champion is lost")
+    assert summary.reason.startswith("forced (the champion is lost); the gate: the champion cannot")
+    assert aliases(workspace) == {CHAMPION: "2", CHALLENGER: "2"}
 
 
 def test_a_workspace_without_gate_prompts_registers_a_challenger_and_says_what_to_change(

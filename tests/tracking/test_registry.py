@@ -160,10 +160,11 @@ def test_a_worse_router_remains_challenger_and_one_for_a_new_budget_becomes_cham
     assert "does not meet the new settings" in better.reason and "budget 1.6" in better.reason
 
 
-def test_a_champion_in_another_format_is_replaced(
+def test_a_champion_in_another_format_is_not_replaced_automatically(
     evaluated: tuple[Workspace, Params], first: RegistrationResult
 ) -> None:
     workspace, _ = evaluated
+    champion = client_of(workspace).get_registered_model("router").aliases["champion"]
     for path in workspace.root.rglob("router.json"):
         if path.parent != workspace.router:
             document = json.loads(path.read_text())
@@ -173,9 +174,19 @@ def test_a_champion_in_another_format_is_replaced(
     calibrate.run(workspace, params)
     record_inputs(workspace)
     registered = register(workspace, params)
-    assert registered.champion
-    assert "the champion cannot be compared" in registered.reason
+    assert (registered.champion, registered.blocked) == (False, True)
+    assert registered.reason.startswith(
+        "the champion cannot be compared, so it is not replaced automatically: "
+    )
     assert "version of CATImage" in registered.reason
+    assert "run 'catimage promote --challenger --force REASON'" in registered.reason
+    aliases = client_of(workspace).get_registered_model("router").aliases
+    assert {k: str(v) for k, v in aliases.items()} == {
+        "champion": str(champion),
+        "challenger": registered.version,
+    }
+    tags = client_of(workspace).get_model_version("router", registered.version).tags
+    assert tags["gate"] == registered.reason
 
 
 def test_a_workspace_without_a_router_is_refused(tmp_path: Path) -> None:

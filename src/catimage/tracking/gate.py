@@ -58,11 +58,15 @@ class GateDecision:
         reason: the reason for the decision in one sentence.
         reference: the router that is the reference after the promotion: ``challenger``,
             ``champion`` (the champion before the promotion), or ``reference`` if it is unchanged.
+        blocked: whether the routers could not be compared, so that a person has to decide.
+        compared: whether the objectives of the two routers decided.
     """
 
     promoted: bool
     reason: str
     reference: ReferenceRole = "challenger"
+    blocked: bool = False
+    compared: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,27 @@ def compare_routers(
         f" {verdict.mean:+.3g}, and above {verdict.bound:+.3g} with a confidence of"
         f" {settings.confidence:g}"
     )
-    return GateDecision(verdict.promoted, reason, "challenger" if verdict.better else other)
+    promoted = verdict.promoted
+    if promoted and (problem := _over_budget(new, challenger, settings)):
+        promoted, reason = False, f"{problem}. It is {reason}"
+    role: ReferenceRole = "challenger" if verdict.better else other
+    return GateDecision(promoted, reason, role, compared=True)
+
+
+def _over_budget(new: Floats, challenger: Router, settings: PromoteParams) -> str:
+    """Return how a challenger exceeds its budget significantly; empty if it does not.
+
+    A challenger with a floor of the quality has no budget.
+    """
+    if challenger.quality_floor is not None:
+        return ""
+    spent = new @ challenger.costs
+    if lower_bound(spent - challenger.budget, settings.confidence) <= challenger.budget * 1e-9:
+        return ""
+    return (
+        f"it exceeds the budget on {len(spent)} gate prompts: the mean cost is"
+        f" {spent.mean():.4g} {challenger.cost_unit}, and the budget {challenger.budget:.4g}"
+    )
 
 
 def _compared(

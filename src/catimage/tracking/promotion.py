@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +17,9 @@ from catimage.tracking.champions import set_champion
 from catimage.tracking.client import CHAMPION, MODEL
 from catimage.tracking.gate import GateDecision, compare_routers
 from catimage.tracking.objective import GateSample
+from catimage.tracking.overhead import excess, measure
 from catimage.tracking.versions import (
     REFERENCE_TAG,
-    UnreadableVersionError,
     load_router,
     reference_of,
     version_with_alias,
@@ -50,8 +50,8 @@ def decide(
 ) -> Promotion:
     """Decide whether a challenger becomes champion; nothing is written.
 
-    The first router is promoted. A champion that this version of CATImage cannot load is replaced,
-    because this version cannot serve it.
+    The first router is promoted. A champion that cannot be read is never replaced automatically:
+    the decision is negative, and its reason says how to proceed.
 
     Args:
         client: a client of the MLflow server.
@@ -59,9 +59,6 @@ def decide(
         router: the challenger.
         workspace: the workspace with the gate prompts and labels.
         params: the parameters of the workspace.
-
-    Raises:
-        InputError: the files of the champion or of the reference are missing.
     """
     champion = version_with_alias(client, CHAMPION)
     if champion is None:
@@ -72,19 +69,45 @@ def decide(
             GateDecision(True, "this version is already the champion"), champion, reference
         )
     try:
-        remove = f"delete_registered_model_alias('{MODEL}', '{CHAMPION}')"
-        champion_router = load_router(champion, "champion", remove)
-        remove = f"delete_model_version_tag('{MODEL}', '{champion}', '{REFERENCE_TAG}')"
-        fixed = None if reference == champion else load_router(reference, "reference", remove)
-    except UnreadableVersionError:
-        raise
+        champion_router, fixed = _compared_routers(champion, reference)
     except InputError as error:
-        reason = f"the champion cannot be compared: {error}"
-        return Promotion(GateDecision(True, reason), champion)
+        return Promotion(GateDecision(False, _unreadable(error), blocked=True), champion)
     sample = gate_sample(workspace, params, router)
     decision = compare_routers(champion_router, router, sample, params.promote, fixed)
+    if decision.promoted and decision.compared:
+        decision = _within_limits(decision, champion_router, router, sample, params)
     references = {"challenger": None, "champion": champion, "reference": reference}
     return Promotion(decision, champion, references[decision.reference])
+
+
+def _within_limits(
+    decision: GateDecision, champion: Router, router: Router, sample: GateSample, params: Params
+) -> GateDecision:
+    """Return the decision, or a negative one if the challenger is too slow or too large."""
+    overhead = measure([champion, router], sample.prompts)
+    if not (problem := excess(*overhead, params.promote)):
+        return decision
+    return replace(decision, promoted=False, reason=f"{problem}. It is {decision.reason}")
+
+
+def _compared_routers(champion: str, reference: str) -> tuple[Router, Router | None]:
+    """Load the champion, and its reference if it is another version.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    remove = f"delete_registered_model_alias('{MODEL}', '{CHAMPION}')"
+    router = load_router(champion, "champion", remove)
+    remove = f"delete_model_version_tag('{MODEL}', '{champion}', '{REFERENCE_TAG}')"
+    return router, None if reference == champion else load_router(reference, "reference", remove)
+
+
+def _unreadable(error: InputError) -> str:
+    """Return the reason why a challenger is not compared with the champion."""
+    return (
+        f"the champion cannot be compared, so it is not replaced automatically: {error} To replace"
+        " it without a comparison, run 'catimage promote --challenger --force REASON'"
+    )
 
 
 def gated_promotion(
@@ -100,8 +123,8 @@ def gated_promotion(
         force: the reason to promote the version although the gate does not; None for no promotion.
 
     Raises:
-        InputError: the gate does not promote the version and ``force`` is None, or the files of the
-            version, of the champion or of the reference are missing.
+        InputError: the gate does not promote the version and ``force`` is None, or the version
+            cannot be read.
     """
     router = load_router(version, "challenger", f"get_model_version('{MODEL}', '{version}')")
     promotion = decide(client, version, router, workspace, params)
@@ -134,6 +157,11 @@ def gate_sample(workspace: Workspace, params: Params, router: Router) -> GateSam
     return GateSample(gate.texts[rows].tolist(), labels[:, rows], lower)
 
 
+def record_decision(client: MlflowClient, version: str, promotion: Promotion) -> None:
+    """Record the reason of a decision on the version."""
+    client.set_model_version_tag(MODEL, version, "gate", promotion.decision.reason)
+
+
 def promote(client: MlflowClient, version: str, promotion: Promotion) -> None:
     """Record the decision, and move the alias ``champion`` if the decision is to promote.
 
@@ -143,7 +171,7 @@ def promote(client: MlflowClient, version: str, promotion: Promotion) -> None:
     Raises:
         InputError: another process has moved the alias in the meantime.
     """
-    client.set_model_version_tag(MODEL, version, "gate", promotion.decision.reason)
+    record_decision(client, version, promotion)
     if not promotion.decision.promoted or promotion.champion == version:
         return
     reference = promotion.reference or version

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 from catimage.common.hashing import folder_digest
 from catimage.common.wheel import build_wheel, pinned
 from catimage.data.provenance import METRICS, Provenance
-from catimage.estimators.portable import encoder_models, reader_packages
 from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.params import Params
 from catimage.router import Router
 from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL, connection
 from catimage.tracking.lineage import lineage_tags, read_metrics, run_metrics, run_params
-from catimage.tracking.promotion import decide, promote
+from catimage.tracking.promotion import Promotion, decide, promote, record_decision
 from catimage.tracking.versions import (
     DIGEST_TAG,
     move_alias,
@@ -44,19 +43,23 @@ class RegistrationResult:
         version: the model version of the router.
         champion: whether this version is now the champion.
         reason: the reason why this version is or is not the champion.
+        blocked: whether the champion could not be read, so that a person has to decide.
+        promotable: whether the gate promotes the version, and it is not the champion yet.
     """
 
     run_id: str
     version: str
     champion: bool
     reason: str
+    blocked: bool = False
+    promotable: bool = False
 
 
 _REGISTRATION = threading.Lock()
 """MLflow's tracking URI and active run are global, so one thread at a time registers a router."""
 
 
-def register(workspace: Workspace, params: Params) -> RegistrationResult:
+def register(workspace: Workspace, params: Params, hold: bool = False) -> RegistrationResult:
     """Log the workspace as a run and the router as a model version, and apply the promotion gate.
 
     The version gets the alias ``challenger``. The promotion gate
@@ -66,13 +69,15 @@ def register(workspace: Workspace, params: Params) -> RegistrationResult:
     Args:
         workspace: a workspace with a calibrated and evaluated router.
         params: the parameters of the workspace.
+        hold: whether only the decision of the gate is recorded, and the champion stays unchanged;
+            ``promote.approval`` has the same effect.
 
     Returns:
         The model version and the decision of the gate.
 
     Raises:
         InputError: MLflow is not installed or does not respond, its database cannot be used, a
-            stage has not run since its inputs changed, or the champion's files are missing.
+            stage has not run since its inputs changed.
     """
     provenance = Provenance(workspace)
     router = load_calibrated_router(workspace, provenance, params.metric, params.cost_unit)
@@ -89,10 +94,24 @@ def register(workspace: Workspace, params: Params) -> RegistrationResult:
         move_alias(client, CHALLENGER, version)
         if version_with_alias(client, CHAMPION) != promotion.champion:  # another process promoted
             promotion = decide(client, version, router, workspace, params)
-        promote(client, version, promotion)
+        held = hold or params.promote.approval
+        (record_decision if held else promote)(client, version, promotion)
         run_id = str(client.get_model_version(MODEL, version).run_id)
+    return _result(run_id, version, promotion, held)
+
+
+def _result(run_id: str, version: str, promotion: Promotion, held: bool) -> RegistrationResult:
+    """Return the result of a registration."""
     decision = promotion.decision
-    return RegistrationResult(run_id, version, decision.promoted, decision.reason)
+    champion = promotion.champion == version or (decision.promoted and not held)
+    return RegistrationResult(
+        run_id,
+        version,
+        champion,
+        decision.reason,
+        blocked=decision.blocked,
+        promotable=decision.promoted and not champion,
+    )
 
 
 def _log_run(
@@ -134,6 +153,8 @@ def _log_model(workspace: Workspace, router: Router, digest: str) -> str:
     MLflow resolves relative paths in the requirements against the model's folder.
     """
     import mlflow
+
+    from catimage.estimators.portable import encoder_models, reader_packages
 
     # Ignore the warning of MLflow that a signature without an input example cannot be checked.
     with TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):

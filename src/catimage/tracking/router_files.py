@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from catimage.common.hashing import folder_digest
 from catimage.errors import InputError
 from catimage.tracking.client import CHALLENGER, MODEL
-from catimage.tracking.versions import DIGEST_TAG, UnreadableVersionError, version_with_alias
+from catimage.tracking.versions import DIGEST_TAG, version_with_alias
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -66,8 +66,7 @@ def download_router(client: MlflowClient, version: str, folder: Path) -> Path:
         The folder of the router.
 
     Raises:
-        UnreadableVersionError: the files are missing.
-        InputError: the files differ from those that were registered.
+        InputError: the files are missing, or differ from those that were registered.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -76,7 +75,7 @@ def download_router(client: MlflowClient, version: str, folder: Path) -> Path:
     try:
         model = download_artifacts(f"models:/{MODEL}/{version}", dst_path=str(folder))
     except (MlflowException, OSError) as error:
-        raise UnreadableVersionError(
+        raise InputError(
             f"MLflow: the files of version {version} of {MODEL!r} cannot be found. Restore them, or"
             " promote another version."
         ) from error

@@ -70,8 +70,8 @@ def load_router(version: str, role: str, command: str) -> Router:
             message.
 
     Raises:
-        UnreadableVersionError: the files of the version are missing.
-        InputError: this version of CATImage cannot read the files.
+        InputError: the files of the version are missing, or this version of CATImage cannot read
+            them.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -81,13 +81,17 @@ def load_router(version: str, role: str, command: str) -> Router:
     except (MlflowException, OSError) as error:
         address = "" if os.environ.get("MLFLOW_TRACKING_URI") else "'sqlite:///mlflow.db'"
         client = f"mlflow.MlflowClient({address})"
-        raise UnreadableVersionError(
+        raise InputError(
             f"MLflow: the files of version {version} of {MODEL!r}, the {role}, cannot be found."
             f' Restore them, or run in the workspace: python -c "import mlflow; {client}.{command}"'
         ) from error
+    except InputError:
+        raise
+    except Exception as error:  # MLflow runs the code of the version, which may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        raise InputError(
+            f"MLflow: version {version} of {MODEL!r}, the {role}, cannot be loaded ({reason})."
+            " Install the versions of CATImage and its libraries that registered it."
+        ) from error
     router: Router = model.unwrap_python_model().router
     return router
-
-
-class UnreadableVersionError(InputError):
-    """The files of a version that the gate needs are missing."""
