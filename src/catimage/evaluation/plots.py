@@ -75,6 +75,14 @@ def draw_figures(
         return {name: _svg(figure) for name, figure in by_name.items()}
 
 
+def deferral_svg(document: dict[str, Any]) -> str:
+    """Draw the deferral curves of ``metrics.json`` as SVG text."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(RC_PARAMS):
+        return _svg(deferral_figure(document))
+
+
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")

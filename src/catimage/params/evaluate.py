@@ -128,11 +128,22 @@ class PromoteParams(Section):
             reference is the last router that was promoted because it was better.
         margin: the margin of ``not_worse``, in the unit of the routed metric.
         confidence: confidence of the one-sided lower bound of the gain that a rule uses.
+        max_latency_ratio: largest ratio of the challenger's median time of a decision to that of
+            the champion (:mod:`catimage.tracking.overhead`).
+        max_memory_ratio: the same ratio of their arrays in memory.
+        approval: whether a person has to approve a promotion. The flow ``retrain`` then pauses,
+            and ``catimage register`` leaves the promotion to ``catimage promote``.
+        approval_hours: the longest time that the flow waits for the answer; the champion then stays
+            unchanged.
     """
 
     rule: Literal["better", "not_worse"] = "better"
     margin: float = Field(0.0, ge=0, allow_inf_nan=False)
     confidence: float = Field(0.95, ge=0.5, lt=1)
+    max_latency_ratio: float = Field(2.0, ge=1, allow_inf_nan=False)
+    max_memory_ratio: float = Field(2.0, ge=1, allow_inf_nan=False)
+    approval: bool = False
+    approval_hours: float = Field(12.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _margin_of_rule(self) -> Self:
