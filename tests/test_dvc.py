@@ -97,9 +97,9 @@ def test_dvc_has_the_eight_stages_and_sources_and_keeps_previous_outputs(stages:
     commands = [stage["cmd"] for stage in stages.values()]
     assert commands == [f"PYTHONPATH=src catimage {name}" for name in stages]
     outputs = [settings for stage in stages.values() for settings in outputs_of(stage).values()]
-    assert outputs == [{"persist": True}] * 14
+    assert outputs == [{"persist": True}] * 15
     assert [name for name, stage in stages.items() if stage.get("always_changed")] == ["sources"]
-    assert list(outputs_of(stages["sources"])) == ["data/sources.json"]
+    assert list(outputs_of(stages["sources"])) == ["data/sources.json", "data/traffic"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -171,7 +171,7 @@ def main():
     if sys.argv[1] == "sources":
         keys = ("code", "files", "packages", "parameters")
         inputs = {"sample": dict.fromkeys(keys, Path(__file__).read_text())}
-        Path("data").mkdir(exist_ok=True)
+        Path("data/traffic").mkdir(parents=True, exist_ok=True)
         Path("data/sources.json").write_text(json.dumps(inputs))
     else:
         Path("data/embeddings").mkdir(parents=True, exist_ok=True)

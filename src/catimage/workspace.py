@@ -42,6 +42,21 @@ class Workspace:
         return self.root / "data" / "prompts.parquet"
 
     @property
+    def traffic(self) -> Path:
+        """The folder of what ``catimage intake`` has taken from the decision log."""
+        return self.root / "data" / "traffic"
+
+    @property
+    def traffic_prompts(self) -> Path:
+        """The prompts that were taken from the decision log, ``data/traffic/prompts.parquet``."""
+        return self.traffic / "prompts.parquet"
+
+    @property
+    def outcomes(self) -> Path:
+        """Logged decisions with the scores of their images, ``data/traffic/outcomes.parquet``."""
+        return self.traffic / "outcomes.parquet"
+
+    @property
     def candidates(self) -> Path:
         """The candidates table, ``data/candidates.parquet``."""
         return self.root / "data" / "candidates.parquet"
@@ -69,6 +84,16 @@ class Workspace:
     def router(self) -> Path:
         """The folder of the calibrated router."""
         return self.root / "models" / "router"
+
+    @property
+    def audits(self) -> Path:
+        """The audited images of logged prompts, ``data/audits.parquet``."""
+        return self.root / "data" / "audits.parquet"
+
+    @property
+    def monitor_state(self) -> Path:
+        """The state of the monitor between its runs, ``.catimage/monitor.json``."""
+        return self.root / ".catimage" / "monitor.json"
 
     @property
     def reports(self) -> Path:

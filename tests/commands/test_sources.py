@@ -60,6 +60,7 @@ def workspace(tmp_path: Path) -> Workspace:
     root = tmp_path / "workspace"
     for name, text in {
         "prompts.csv": "prompt\na red moon\n",
+        "data/traffic/prompts.parquet": "taken",
         "clip/open_clip_config.json": "{}",
         "text/modules.json": "[]",
         "pick/model.safetensors": "weights",
@@ -76,7 +77,7 @@ def workspace(tmp_path: Path) -> Workspace:
     tree = {
         "pool": "mine",
         "encoder": {"model": f"local-dir:{root / 'clip'}"},
-        "sample": {"sources": [{"kind": "file", "path": "prompts.csv"}]},
+        "sample": {"sources": [{"kind": "file", "path": "prompts.csv"}, {"kind": "decisions"}]},
         "label": {"weights": {"pick_score": {"weights": str(root / "pick")}}},
         "train": {"estimators": [{"name": "mine", "kind": "ridge", "features": [feature]}]},
         "evaluate": {"reference_images": "real"},
@@ -122,6 +123,10 @@ def append(path: str, text: str) -> Callable[[Workspace], None]:
 
 FILE_EDITS = {
     "prompt added to a prompt file": (append("prompts.csv", "a blue cube\n"), {"sample"}),
+    "prompts taken from the decision log": (
+        append("data/traffic/prompts.parquet", "."),
+        {"sample"},
+    ),
     "prompt file removed": (lambda w: (w.root / "prompts.csv").unlink(), {"sample"}),
     "text encoder": (
         append("clip/open_clip_config.json", " "),

@@ -32,7 +32,7 @@ if stage == "sources":
         name: {"code": "", "files": {}, "packages": {}, "parameters": params.get(name, {})}
         for name in OUTPUTS
     }
-    Path("data").mkdir(exist_ok=True)
+    Path("data/traffic").mkdir(parents=True, exist_ok=True)
     Path("data/sources.json").write_text(json.dumps(inputs))
     sys.exit()
 with Path("ran.txt").open("a") as log:

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from catimage.cli import experiments, keys, stages
+from catimage.cli.intake import intake
 from catimage.cli.options import (
     CostsOption,
     JsonOption,
@@ -66,6 +67,7 @@ app.command()(experiments.compare)
 app.command()(experiments.run)
 app.command("add-candidate")(experiments.add_candidate)
 app.command()(route)
+app.command()(intake)
 app.command()(promote)
 app.command()(rollback)
 

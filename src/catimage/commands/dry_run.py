@@ -106,7 +106,7 @@ def _check_sources(workspace: Workspace, params: Params) -> tuple[int | None, li
         return count, [Finding("sample", "ok", f"{count:,} prompts were sampled")]
     findings, total = [], 0
     for i, source in enumerate(params.sample.sources, 1):
-        name = f"source {i} ({source.path if isinstance(source, FileSource) else 'scenes'})"
+        name = f"source {i} ({source.path if isinstance(source, FileSource) else source.kind})"
         try:
             result = read_source(source, workspace.root, params.sample.max_prompt_length)
         except InputError as error:

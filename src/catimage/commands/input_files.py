@@ -79,6 +79,9 @@ class InputFiles:
             if source.kind == "file":
                 path = existing_path(self._workspace.root, source.path)
                 yield f"sample.sources {source.path}", self._digest(path)
+            elif source.kind == "decisions":
+                path = self._workspace.traffic_prompts
+                yield "sample.sources decisions", self._digest(path)
 
     def _encoder(self) -> Iterator[tuple[str, str]]:
         yield from self._encoder_files("encoder", self._params.encoder)

@@ -40,7 +40,11 @@ StageSources = dict[str, Any]
 
 
 def run(workspace: Workspace, params: Params) -> None:
-    """Write ``data/sources.json``, unless its content is up to date."""
+    """Write ``data/sources.json``, unless its content is up to date.
+
+    The folder ``data/traffic/``, which DVC versions as an output, is created.
+    """
+    workspace.traffic.mkdir(parents=True, exist_ok=True)
     path = workspace.root / "data" / "sources.json"
     text = sources_text(workspace, params)
     if not path.exists() or path.read_text(encoding="utf-8") != text:

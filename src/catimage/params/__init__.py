@@ -8,12 +8,10 @@ from catimage.params.data import (
     CompositeParams,
     CompositeTerm,
     EncoderParams,
-    FileSource,
     GenerateParams,
     ImportParams,
     LabelParams,
     SampleParams,
-    SceneSource,
     ValidateParams,
     WeightsParams,
 )
@@ -26,6 +24,7 @@ from catimage.params.evaluate import (
     PromoteParams,
 )
 from catimage.params.loading import load_params, parse_params
+from catimage.params.sources import DecisionSource, FileSource, SceneSource
 from catimage.params.train import (
     ESTIMATOR_KINDS,
     CalibrateParams,
@@ -39,6 +38,7 @@ __all__ = [
     "CalibrateParams",
     "CompositeParams",
     "CompositeTerm",
+    "DecisionSource",
     "EncoderParams",
     "EstimatorParams",
     "EvaluateParams",

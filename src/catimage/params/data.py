@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from catimage.common.names import folder_name
 from catimage.errors import InputError, nearest
 from catimage.params.section import FolderName, Section
+from catimage.params.sources import DecisionSource, SceneSource, Source
 
 MAX_GATE_SHARE = 0.5
 """Maximum share of the split ``gate``, which leaves 30% of the prompts for ``train``."""
@@ -42,54 +43,6 @@ class EncoderParams(Section):
         return folder_name(*(parts if any(parts[1:]) else parts[:1]))
 
 
-class SceneSource(Section):
-    """A prompt source: random captions of the scene grammar of the embedded pool.
-
-    Attributes:
-        kind: ``scenes``.
-        count: number of captions.
-        seed: seed of the random captions.
-    """
-
-    kind: Literal["scenes"] = "scenes"
-    count: int = Field(1400, ge=1)
-    seed: int = 0
-
-
-class FileSource(Section):
-    """A prompt source: a file.
-
-    Attributes:
-        kind: ``file``.
-        path: a csv, tsv, jsonl, json or parquet file, or a txt file with one prompt per line.
-        column: name of the column with the prompts; ignored for a txt file.
-        limit: maximum number of prompts; None for all prompts of the file.
-    """
-
-    kind: Literal["file"] = "file"
-    path: str
-    column: str = "prompt"
-    limit: int | None = Field(None, ge=1)
-
-
-SOURCE_KINDS = ("scenes", "file")
-"""The values of ``kind`` of a prompt source."""
-
-
-def _source_kind(source: Any) -> str:
-    """Return the kind of a source; without ``kind``, a source with ``path`` is a file."""
-    if isinstance(source, Section):
-        return str(getattr(source, "kind", ""))
-    keys = source if isinstance(source, dict) else {}
-    return str(keys.get("kind") or ("file" if "path" in keys else "scenes"))
-
-
-Source = Annotated[
-    Annotated[SceneSource, Tag("scenes")] | Annotated[FileSource, Tag("file")],
-    Discriminator(_source_kind),
-]
-
-
 class SampleParams(Section):
     """Stage sample.
 
@@ -107,6 +60,18 @@ class SampleParams(Section):
     max_similarity: float = Field(0.75, gt=0, le=1)
     max_prompt_length: int = Field(2000, ge=1)
     gate_share: float = Field(0.1, ge=0, le=MAX_GATE_SHARE)
+
+    @field_validator("sources")
+    @classmethod
+    def _one_decision_log(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        if sum(isinstance(source, DecisionSource) for source in sources) > 1:
+            raise ValueError("only one source can be of kind decisions")
+        return sources
+
+    @property
+    def decisions(self) -> DecisionSource | None:
+        """The source of kind ``decisions``; None if there is none."""
+        return next((s for s in self.sources if isinstance(s, DecisionSource)), None)
 
 
 class GenerateParams(Section):

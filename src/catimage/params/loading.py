@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from catimage.common.schema_errors import first_problem
 from catimage.errors import InputError, closest
 from catimage.params.all import Params
-from catimage.params.data import SOURCE_KINDS
 from catimage.params.editing import apply_setting, plain, read_tree, save_params
+from catimage.params.sources import SOURCE_KINDS
 
 RENAMED_KEYS = {
     "generate.batch": "generate.batch_size",

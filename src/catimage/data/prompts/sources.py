@@ -1,4 +1,4 @@
-"""Sources of prompts: the scene grammar of the embedded pool, and files."""
+"""Sources of prompts: the scene grammar of the embedded pool, files, and the decision log."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from catimage.data.importers.tables import read_prompts_table
 from catimage.data.importers.text_table import first_positions
 from catimage.data.prompts.cleaning import clean
 from catimage.data.prompts.identity import prompt_id
+from catimage.data.traffic import TRAFFIC_PROMPTS, read_traffic
 from catimage.errors import InputError, nearest
-from catimage.params import FileSource, SceneSource
+from catimage.params import DecisionSource, FileSource, SceneSource
 from catimage.scenes.grammar import sample_scene
+from catimage.workspace import Workspace
+
+PromptSource = SceneSource | FileSource | DecisionSource
+"""An entry of ``sample.sources``."""
 
 MAX_DRAWS = 100
 """The number of draws per requested caption after which an error is raised."""
@@ -25,7 +30,7 @@ class SourcePrompts:
     """The prompts of one source.
 
     Attributes:
-        name: ``scenes``, or the name of the file.
+        name: ``scenes``, ``decisions``, or the name of the file.
         prompts: distinct normalised prompts, in the order of the source.
         n_read: the number of prompts that were read.
         n_too_long: the number of prompts that were omitted because of their length.
@@ -37,22 +42,24 @@ class SourcePrompts:
     n_too_long: int = 0
 
 
-def read_source(source: SceneSource | FileSource, root: Path, max_length: int) -> SourcePrompts:
+def read_source(source: PromptSource, root: Path, max_length: int) -> SourcePrompts:
     """Read the prompts of a source.
 
     Args:
         source: an entry of ``sample.sources``.
-        root: the folder that relative paths start from.
+        root: the folder of the workspace, which relative paths start from.
         max_length: prompts with more characters are omitted.
 
     Raises:
         InputError: the file is missing, empty, of an unknown format or not UTF-8, or lacks the
             column ``source.column``; a prompt is invalid
-            (:func:`catimage.data.prompts.cleaning.clean`); or the grammar has fewer captions than
-            requested.
+            (:func:`catimage.data.prompts.cleaning.clean`); the grammar has fewer captions than
+            requested; or no prompts were taken from the decision log.
     """
     if isinstance(source, SceneSource):
         return _draw_captions(source, max_length)
+    if isinstance(source, DecisionSource):
+        return _read_taken(Workspace(root), max_length)
     return _read_file(source, root, max_length)
 
 
@@ -93,3 +100,16 @@ def _read_file(source: FileSource, root: Path, max_length: int) -> SourcePrompts
         if not too_long[code]:
             prompts.setdefault(prompt_id(prompt), prompt)
     return SourcePrompts(path.name, list(prompts.values()), len(codes), int(too_long[codes].sum()))
+
+
+def _read_taken(workspace: Workspace, max_length: int) -> SourcePrompts:
+    """Read the prompts that ``catimage intake`` has taken from the decision log."""
+    path = workspace.traffic_prompts
+    if not path.exists():
+        raise InputError(
+            f"{path}: not found, because no prompts have been taken from the decision log. Set"
+            " serving.log_prompts to true, and run 'catimage intake' when there is traffic."
+        )
+    prompts = read_traffic(path, TRAFFIC_PROMPTS)["prompt"].tolist()
+    short = [prompt for prompt in prompts if len(prompt) <= max_length]
+    return SourcePrompts("decisions", short, len(prompts), len(prompts) - len(short))
