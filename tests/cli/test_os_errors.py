@@ -4,47 +4,20 @@ The file systems are real: a small tmpfs and a read-only bind mount in a namespa
 """
 
 import errno
-import json
 import os
+import resource
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from catimage.cli import app
 from catimage.cli.os_errors import os_error_message
+from catimage.common.hashing import file_digest
 from catimage.stages import evaluate
 from catimage.workspace import check_free_space, replacing
+from tests import forked
+from tests.forked import needs_mount
 from tests.trained_workspace import train_workspace
-
-NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
-COMMANDS = """
-import contextlib, io, json, sys
-from catimage.cli.app import main
-results = []
-for command in json.loads(sys.argv[1]):
-    sys.argv, status, err = ["catimage", *command], 0, io.StringIO()
-    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-    results.append([status, err.getvalue()])
-print("RESULTS" + json.dumps(results))
-"""
-"""Runs several command lines in one process, and prints their exit statuses and messages."""
-
-
-def can_mount():
-    """Return whether this user may mount file systems in a namespace."""
-    if shutil.which("unshare") is None:
-        return False
-    command = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(command, capture_output=True).returncode == 0
-
-
-needs_mount = pytest.mark.skipif(not can_mount(), reason="needs a user namespace that may mount")
 
 
 @pytest.fixture(scope="module")
@@ -57,28 +30,39 @@ def evaluated(tmp_path_factory):
     return workspace.root
 
 
-def run_commands(prepare, folder, commands):
-    """Run commands in a namespace after the shell command ``prepare``.
+def contents(folder):
+    """Return the content of each file of a folder, without those in ``.catimage``."""
+    files = (p for p in folder.rglob("*") if p.is_file() and ".catimage" not in p.parts)
+    return {str(p.relative_to(folder)): file_digest(p) for p in files}
+
+
+def run_commands(folder, commands, prepare, tmp_path):
+    """Run commands in a forked process after calling ``prepare`` in it.
 
     Returns:
-        The exit status and the last line on standard error of each command, and the names and
-        contents of the files in ``folder`` before and after the commands.
+        The exit status and the standard error of each command, and the contents of the files in
+        ``folder`` before and after the commands.
     """
-    listing = f"(cd {folder} && find . -type f ! -path './.catimage/*' -exec md5sum {{}} + | sort)"
-    code, arguments = folder.parent / "commands.py", json.dumps(commands)
-    code.write_text(COMMANDS)
-    script = f"{prepare} && {listing} && {sys.executable} {code} '{arguments}' && "
-    done = subprocess.run(
-        [*NAMESPACE, "bash", "-c", script + listing],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "MLFLOW_TRACKING_URI": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    before, results = done.stdout.split("RESULTS")
-    results, after = results.split("\n", 1)
-    return json.loads(results), before, after
+
+    def run():
+        prepare()
+        before = contents(folder)
+        results = forked.run_commands(commands)
+        return results, before, contents(folder)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+        return forked.result_of(run, tmp_path)
+
+
+def in_namespace(script):
+    """Return a function that runs a shell command in a new namespace of users and mounts."""
+
+    def prepare():
+        forked.enter_namespace(root=True)
+        forked.shell(script)
+
+    return prepare
 
 
 def one_line_messages(results):
@@ -93,14 +77,14 @@ def one_line_messages(results):
 def test_a_full_disk_is_reported_in_one_sentence_and_nothing_is_lost(evaluated, tmp_path):
     folder = tmp_path / "full"
     folder.mkdir()
-    prepare = (
+    prepare = in_namespace(
         f"mount -t tmpfs -o size=1200k tmpfs {folder} && cp -r {evaluated}/. {folder}"
         f" && (dd if=/dev/zero of={folder}/fill bs=1k 2>/dev/null; true)"
     )
     w = ["--workspace", str(folder)]
     commands = [[name, *w] for name in ("train", "calibrate", "evaluate")]
     commands += [["register", *w], ["evaluate", *w, "--set", "evaluate.bootstrap=101"]]
-    results, before, after = run_commands(prepare, folder, commands)
+    results, before, after = run_commands(folder, commands, prepare, tmp_path)
     written = ["models/estimators", "models/router", "reports/", "", "params.yaml"]
     for message, path in zip(one_line_messages(results), written, strict=True):
         assert message.startswith(f"catimage: {folder / path}"), message
@@ -117,11 +101,12 @@ def test_a_read_only_workspace_can_be_used_and_is_reported_by_every_command_that
 ):
     folder = tmp_path / "read-only"
     shutil.copytree(evaluated, folder)
-    prepare = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+    prepare = in_namespace(forked.read_only(folder))
     w = ["--workspace", str(folder)]
     commands = [["route", "plain amber", *w], ["train", *w], ["calibrate", *w]]
     commands += [["validate", *w, "--set", "budget=50%"], ["register", *w]]
-    (routed, *results, registered), before, after = run_commands(prepare, folder, commands)
+    outcomes, before, after = run_commands(folder, commands, prepare, tmp_path)
+    routed, *results, registered = outcomes
     assert routed == [0, ""]
     (message,) = one_line_messages([registered])
     assert message.startswith(f"catimage: {folder}")
@@ -139,22 +124,20 @@ def test_a_limit_of_the_size_of_files_is_reported(evaluated, tmp_path):
     """The effect of a full disk without mounting one: no file may be larger than 1 kB."""
     folder = tmp_path / "limited"
     shutil.copytree(evaluated, folder)
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    code = tmp_path / "commands.py"
-    code.write_text(COMMANDS)
-    commands = json.dumps([["train", "--workspace", str(folder)]])
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} {code} '{commands}'"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    ((status, message),) = json.loads(done.stdout.partition("RESULTS")[2])
+
+    def attempt():
+        before = {str(p): file_digest(p) for p in folder.rglob("*") if p.is_file()}
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+        results = forked.run_commands([["train", "--workspace", str(folder)]])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        return results, before
+
+    ((status, message),), before = forked.result_of(attempt, tmp_path)
     assert status == 2
     assert message.startswith(
         f"catimage: {folder}/models/estimators: the file would be larger than"
     )
-    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert {str(p): file_digest(p) for p in folder.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize(
@@ -221,21 +204,15 @@ def test_a_workspace_without_write_permission_is_reported(evaluated, tmp_path):
     """The command runs without the privileges of root, as the owner of a folder with mode 555."""
     folder = tmp_path / "forbidden"
     shutil.copytree(evaluated, folder)
-    code = tmp_path / "commands.py"
-    code.write_text(COMMANDS)
     models = folder / "models"
     models.chmod(0o555)
-    done = subprocess.run(
-        [
-            *("unshare", "--user", sys.executable, str(code)),
-            json.dumps([["calibrate", "--workspace", str(folder)]]),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+
+    def attempt():
+        forked.enter_namespace(root=False)
+        return forked.run_commands([["calibrate", "--workspace", str(folder)]])
+
+    ((status, message),) = forked.result_of(attempt, tmp_path)
     models.chmod(0o755)
-    ((status, message),) = json.loads(done.stdout.partition("RESULTS")[2])
     assert status == 2
     assert message == (
         f"catimage: {models / 'router'}: permission denied. Change the permissions of the file or"
