@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.programs import PostgreSQL, Redis, find_program
+from tests.system.programs import S3, PostgreSQL, Redis, find_program
 
 FOLDER = Path(__file__).parent
 
@@ -37,6 +37,15 @@ def postgresql() -> Iterator[PostgreSQL]:
 def redis() -> Iterator[Redis]:
     """A running Redis server."""
     server = Redis()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A running server of S3's HTTP interface."""
+    server = S3()
     server.start()
     yield server
     server.stop()

@@ -1,4 +1,4 @@
-"""The programs of the system tests: where they are, and real servers of PostgreSQL and Redis."""
+"""The programs of the system tests: where they are, and servers of PostgreSQL, Redis and S3."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,3 +154,58 @@ class Redis:
             self._process.kill()
             self._process.wait(10)
             self._process = None
+
+
+class S3:
+    """A server of S3's HTTP interface (``moto_server``), which keeps objects in memory.
+
+    Attributes:
+        environment: the variables with which the clients of AWS use it.
+    """
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+            "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+            "AWS_ACCESS_KEY_ID": "catimage",
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(8),
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections."""
+        program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
+        self._process = subprocess.Popen(
+            program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_until(lambda: accepts(self._port), "moto_server", 60)
+
+    def stop(self) -> None:
+        """Kill the server, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def client(self) -> Any:
+        """Return a client of boto3."""
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.environment["AWS_DEFAULT_REGION"],
+        )
+
+    def new_bucket(self, versioning: bool = False) -> str:
+        """Create an empty bucket and return its name."""
+        client, name = self.client(), f"bucket-{secrets.token_hex(6)}"
+        client.create_bucket(Bucket=name)
+        if versioning:
+            status = {"Status": "Enabled"}
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration=status)
+        return name
