@@ -10,6 +10,7 @@ import typer
 
 from catimage.cli import experiments, keys, stages
 from catimage.cli.intake import intake
+from catimage.cli.monitor import monitor
 from catimage.cli.options import (
     CostsOption,
     JsonOption,
@@ -68,6 +69,7 @@ app.command()(experiments.run)
 app.command("add-candidate")(experiments.add_candidate)
 app.command()(route)
 app.command()(intake)
+app.command()(monitor)
 app.command()(promote)
 app.command()(rollback)
 

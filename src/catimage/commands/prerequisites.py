@@ -33,6 +33,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "package": ("calibrate",),
     "route": ("calibrate",),
     "register": ("calibrate", "evaluate"),
+    "monitor": ("calibrate",),
 }
 """The stages whose outputs a command reads."""
 _IMPORTED: dict[str, tuple[str, ...]] = {

@@ -24,6 +24,7 @@ from catimage.params.evaluate import (
     PromoteParams,
 )
 from catimage.params.loading import load_params, parse_params
+from catimage.params.monitor import MonitorParams
 from catimage.params.sources import DecisionSource, FileSource, SceneSource
 from catimage.params.train import (
     ESTIMATOR_KINDS,
@@ -47,6 +48,7 @@ __all__ = [
     "GenerateParams",
     "ImportParams",
     "LabelParams",
+    "MonitorParams",
     "PackageParams",
     "Params",
     "PlateauMetricParams",

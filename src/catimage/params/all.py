@@ -16,6 +16,7 @@ from catimage.params.data import (
     ValidateParams,
 )
 from catimage.params.evaluate import EvaluateParams, PackageParams, PromoteParams
+from catimage.params.monitor import MonitorParams
 from catimage.params.section import FolderName, Section
 from catimage.params.serving import ServingParams
 from catimage.params.train import CalibrateParams, TrainParams
@@ -35,6 +36,7 @@ class Params(Section):
         validation: the section ``validate``.
         promote: promotion of a registered router.
         serving: settings of the service.
+        monitor: the checks of the running service.
         imported: the section ``import``, properties of imported data; None in a workspace whose
             data were generated.
     """
@@ -54,6 +56,7 @@ class Params(Section):
     package: PackageParams = PackageParams()
     promote: PromoteParams = PromoteParams()
     serving: ServingParams = ServingParams()
+    monitor: MonitorParams = MonitorParams()
     imported: ImportParams | None = Field(None, alias="import")
 
     @field_validator("budget", mode="before")

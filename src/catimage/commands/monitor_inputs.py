@@ -1,0 +1,81 @@
+"""What the monitor compares the traffic with: the training prompts and the router."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from catimage.commands.monitor_state import MonitorState
+from catimage.common.arrays import Floats
+from catimage.common.hashing import file_digest, folder_digest
+from catimage.data.dataset import Dataset
+from catimage.data.schema import PROMPTS, read_table
+from catimage.encoders.embeddings import METADATA_FILE, Embeddings
+from catimage.monitoring.expected import Expected
+from catimage.monitoring.reference import MINIMUM, Reference
+from catimage.params import Params
+from catimage.router import Router
+from catimage.serving.pacers import budget_as_cost, static_rule
+from catimage.workspace import Workspace
+
+
+def reference_prompts(
+    workspace: Workspace, params: Params, state: MonitorState
+) -> Reference | None:
+    """Return the training prompts; None if there are no, or too few, stored embeddings.
+
+    If they are not those of the last run, the checks of prompts start again.
+
+    Raises:
+        InputError: the prompts or the embeddings are damaged, or do not belong together.
+    """
+    folder = workspace.embeddings(params.encoder.name)
+    if not (folder / METADATA_FILE).exists():
+        return None
+    digest = file_digest(folder / METADATA_FILE)
+    if digest != state.reference:
+        state.forget("prompts", "streams")
+        state.reference = digest
+    prompts = read_table(workspace.prompts, PROMPTS, "sample")
+    ids = prompts.loc[prompts["split"] != "gate", "prompt_id"].tolist()
+    if len(ids) < MINIMUM:
+        return None
+    return Reference.fit(Embeddings.load(folder).take(ids).pooled)
+
+
+def expected_behaviour(workspace: Workspace, params: Params, state: MonitorState) -> Expected:
+    """Return the expected behaviour of the router, which is computed once for each router.
+
+    If the router, the budget or the share of random decisions changed since the last run, the
+    checks of decisions, cost and quality start again.
+
+    Raises:
+        InputError: the router or a table is missing or damaged, or the budget is invalid.
+    """
+    serving = params.serving
+    key = f"{folder_digest(workspace.router)} {serving.budget} {serving.pace} {serving.explore}"
+    if state.expected is not None and state.expected["router"] == key:
+        return Expected(**state.expected)
+    state.forget("decisions", "cost", "quality")
+    router = Router.load(workspace.router)
+    budget, _ = budget_as_cost(serving.budget, "serving.budget", router)
+    prompts = read_table(workspace.prompts, PROMPTS, "sample")
+    texts = prompts.loc[prompts["split"].isin(["val", "test"]), "prompt"].tolist()
+    expected = Expected.compute(
+        key,
+        router,
+        static_rule(router, budget, serving.pace),
+        budget,
+        texts,
+        _labels(workspace, router),
+        serving.explore,
+    )
+    state.expected = expected.to_json()
+    return expected
+
+
+def _labels(workspace: Workspace, router: Router) -> Floats | None:
+    """Return the labels of the routed metric; None without a table of scores."""
+    if not workspace.scores.exists():
+        return None
+    dataset = Dataset.read(workspace, router.cost_unit, complete=False)
+    return np.asarray(dataset.labels(router.metric), float)

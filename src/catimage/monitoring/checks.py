@@ -1,0 +1,181 @@
+"""The checks of the decision log: prompts, streams, decisions and cost.
+
+Each takes the state that it left in the last run (empty at the start) and rows in order of time,
+and returns an :class:`~catimage.monitoring.outcome.Outcome`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catimage.common.arrays import Float32, Floats
+from catimage.monitoring.expected import Expected
+from catimage.monitoring.mean_drift import bet, running_mean
+from catimage.monitoring.outcome import Outcome, evidence_share
+from catimage.monitoring.prompt_drift import PromptDrift
+from catimage.monitoring.reference import Reference
+from catimage.monitoring.streams import detect_change
+from catimage.params import MonitorParams
+
+SERVICE = "service"
+"""The budget of the service. Other budgets, and requests that name a candidate, a budget or a
+lambda, are not compared with the router's calibration."""
+STANDARD_ERRORS = 2.0
+"""Number of standard errors of an expected share that is added to ``decisions.max_change``."""
+_QUALITY_RANGE = 8.0
+"""Range of predicted qualities in a stream, in standard deviations over prompts."""
+
+
+def check_prompts(
+    state: dict[str, Any], reference: Reference, points: Float32, settings: MonitorParams
+) -> Outcome:
+    """Test whether the prompts differ from the training prompts by more than the baseline.
+
+    Args:
+        state: the state of the last run.
+        reference: the training prompts.
+        points: coordinates of the new prompts, (n_prompts, n_coordinates).
+        settings: the section ``monitor``.
+    """
+    width = reference.points.shape[1]
+    drift = PromptDrift.from_json(state["drift"]) if state else PromptDrift.start(width)
+    drift, ranks = drift.update(reference, points[None], settings.prompts)
+    auc = running_mean(state.get("auc"), ranks)
+    limit = float(drift.limit(settings.prompts)[0])
+    evidence = evidence_share(float(drift.evidence[0]), settings.threshold(settings.max_requests))
+    missing = max(settings.prompts.baseline_prompts - drift.count, 0)
+    message = (
+        f"AUC of recent against training prompts {_first(auc)}, limit {limit:.2f}"
+        f"{f' (until {missing:,} more prompts give the baseline)' if missing else ''}."
+    )
+    kept = {"drift": drift.to_json(), "auc": auc}
+    details = {"auc": auc[0] if auc else None, "limit": limit, "baseline_missing": missing}
+    restarted = {**kept, "drift": drift.restarted().to_json()}
+    return Outcome(kept, restarted, evidence, len(points), message, details)
+
+
+def check_streams(
+    state: dict[str, Any], streams: dict[str, list[float]], settings: MonitorParams
+) -> Outcome:
+    """Test whether the mean of a stream changed, compared with earlier traffic.
+
+    Args:
+        state: the state of the last run.
+        streams: new values between 0 and 1 of each stream, by name.
+        settings: the section ``monitor``.
+
+    Raises:
+        InputError: river is not installed.
+    """
+    changes = {
+        name: detect_change(state.get(name, []), values, settings.streams)
+        for name, values in streams.items()
+    }
+    detected = [name for name, change in changes.items() if change.detected]
+    means = ", ".join(f"{name} {change.after:.2f}" for name, change in changes.items())
+    message = f"no change of the streams (means {means})."
+    if detected:
+        message = "changed: " + ", ".join(
+            f"{name}, mean from {changes[name].before:.2f} to {changes[name].after:.2f}"
+            for name in detected
+        )
+        message += "."
+    kept = state | {name: change.values for name, change in changes.items()}
+    count = max((len(values) for values in streams.values()), default=0)
+    return Outcome(kept, kept, float(bool(detected)), count, message, {"changed": detected})
+
+
+def quality_stream(rows: pd.DataFrame, expected: Expected) -> list[float]:
+    """Return the mean predicted quality of all candidates for each request, scaled to [0, 1].
+
+    It does not depend on lambda. 0.5 is the mean of the router's validation and test prompts.
+    """
+    spread = max(expected.quality_spread, 1e-12) * _QUALITY_RANGE
+    means = [np.mean(list(q.values())) for q in rows["qualities"] if q]
+    scaled = np.clip((np.array(means, float) - expected.quality) / spread + 0.5, 0, 1)
+    return [float(value) for value in scaled[np.isfinite(scaled)]]
+
+
+def check_decisions(
+    state: dict[str, Any], rows: pd.DataFrame, expected: Expected, settings: MonitorParams
+) -> Outcome:
+    """Test whether a candidate's share of the decisions differs from its expected share.
+
+    Args:
+        state: the state of the last run.
+        rows: rows of the decision log that count against the budget of the service.
+        expected: the expected decisions.
+        settings: the section ``monitor``.
+    """
+    names = expected.candidates
+    chosen = np.array([rows["candidate"].to_numpy(object) == n for n in names], float)
+    values, shares = chosen.reshape(len(names), -1), np.array(expected.shares)
+    error = STANDARD_ERRORS * np.sqrt(shares * (1 - shares) / expected.prompts)
+    slack = settings.decisions.max_change + error
+    detectors, fresh, evidence = bet(
+        state.get("detectors"),
+        np.concatenate([values, 1 - values]),
+        np.concatenate([shares + slack, 1 - shares + slack]),
+    )
+    recent = running_mean(state.get("recent"), values)
+    message = "no requests against the budget of the service."
+    if recent:
+        far = int(np.argmax(np.abs(recent - shares)))
+        message = (
+            f"largest change of a share: {names[far]} {recent[far]:.0%}, expected"
+            f" {shares[far]:.0%}, limit {settings.decisions.max_change:.0%} of all decisions."
+        )
+    details = {
+        "shares": dict(zip(names, recent, strict=True)) if recent else {},
+        "expected": dict(zip(names, shares.tolist(), strict=True)),
+    }
+    kept = {"detectors": detectors, "recent": recent}
+    evidence = evidence_share(evidence, settings.threshold(settings.max_requests))
+    return Outcome(kept, {**kept, "detectors": fresh}, evidence, len(rows), message, details)
+
+
+def check_cost(
+    state: dict[str, Any], rows: pd.DataFrame, expected: Expected, settings: MonitorParams
+) -> Outcome:
+    """Test whether the mean cost per image exceeds the budget.
+
+    Args:
+        state: the state of the last run.
+        rows: rows of the decision log that count against the budget of the service.
+        expected: the budget, and the costs of the candidates.
+        settings: the section ``monitor``.
+    """
+    highest = max(expected.costs)
+    costs = image_costs(rows, expected)
+    limit = expected.budget * (1 + settings.cost.max_excess)
+    detectors, fresh, evidence = bet(
+        state.get("detectors"), np.clip(costs / highest, 0, 1)[None], [limit / highest]
+    )
+    recent = running_mean(state.get("recent"), costs[None])
+    message = f"mean cost per image {_first(recent, '.4g')}, budget {expected.budget:.4g}."
+    if limit >= highest:
+        message = "the budget covers the most expensive candidate, so it cannot be exceeded."
+        detectors, evidence = fresh, -np.inf
+    details = {"mean": recent[0] if recent else None, "budget": expected.budget, "limit": limit}
+    kept = {"detectors": detectors, "recent": recent}
+    evidence = evidence_share(evidence, settings.threshold(settings.max_requests))
+    return Outcome(kept, {**kept, "detectors": fresh}, evidence, len(costs), message, details)
+
+
+def image_costs(rows: pd.DataFrame, expected: Expected) -> Floats:
+    """Return the cost per image of each request; of a request without images, that of its decision.
+
+    Requests that failed, and candidates that the router does not know, are left out.
+    """
+    known = dict(zip(expected.candidates, expected.costs, strict=True))
+    planned = rows["candidate"].map(known).astype(float)
+    paid = rows["cost"].astype(float) / rows["images"].where(rows["images"] > 0)
+    costs = paid.fillna(planned)[rows["status"] < 400]
+    return costs.dropna().to_numpy(float)
+
+
+def _first(values: list[float], form: str = ".2f") -> str:
+    return format(values[0], form) if values else "unknown (no requests)"

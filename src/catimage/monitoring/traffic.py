@@ -1,0 +1,82 @@
+"""The rows of the decision log that the checks read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from catimage.common.arrays import Float32
+
+LATE_INTERVALS = 3
+"""Number of earlier intervals in which late rows are counted."""
+
+
+def interval_start(time: datetime, minutes: float) -> datetime:
+    """Return the start of the interval that contains a time; intervals start at 00:00 UTC.
+
+    Args:
+        time: a time with a time zone.
+        minutes: the length of an interval.
+    """
+    length = timedelta(minutes=minutes)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return epoch + (time - epoch) // length * length
+
+
+def without_duplicates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Drop rows with the same request id and time as an earlier row, such as of a copied file."""
+    return rows.drop_duplicates(["request_id", "time"], ignore_index=True)
+
+
+def row_counts(rows: pd.DataFrame, minutes: float) -> dict[str, int]:
+    """Return the number of rows of each interval, by the start of the interval in ISO format."""
+    starts = [interval_start(time, minutes).isoformat() for time in rows["time"]]
+    return dict(sorted(Counter(starts).items()))
+
+
+def sampled(rows: pd.DataFrame, minutes: float, largest: int) -> pd.DataFrame:
+    """Select at most ``largest`` rows of each interval.
+
+    The selection depends only on the request ids, so that a repeated run selects the same rows.
+
+    Args:
+        rows: rows of the decision log, in order of time.
+        minutes: the length of an interval.
+        largest: number of rows per interval.
+
+    Returns:
+        The selected rows, in order of time.
+    """
+    starts = [interval_start(time, minutes) for time in rows["time"]]
+    keys = [_hash(f"{i}") for i in rows["request_id"]]
+    order = pd.DataFrame({"start": starts, "key": keys}, rows.index).sort_values("key")
+    kept = order.groupby("start", sort=False).head(largest).index
+    return rows.loc[np.sort(kept)].reset_index(drop=True)
+
+
+def distinct_prompts(rows: pd.DataFrame, minutes: float) -> pd.DataFrame:
+    """Select the first row of each prompt in each interval.
+
+    The training prompts are distinct, and a client that repeats a prompt is no drift.
+    """
+    starts = pd.Series([interval_start(time, minutes) for time in rows["time"]], rows.index)
+    repeated = pd.DataFrame({"start": starts, "prompt": rows["prompt_id"]}).duplicated()
+    return rows[~repeated].reset_index(drop=True)
+
+
+def embeddings_of(rows: pd.DataFrame, width: int) -> tuple[Float32, int]:
+    """Return the logged embeddings of a width.
+
+    Returns:
+        The embeddings, (n_embeddings, width), and the number of rows with another or no embedding.
+    """
+    found = [e for e in rows["embedding"] if e is not None and len(e) == width]
+    return np.array(found, np.float32).reshape(-1, width), len(rows) - len(found)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
