@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from catimage.encoders import cache
-from catimage.encoders.light_clip import TINY, LightClipEncoder, light_folder
+from catimage.encoders.light_clip import TINY, LightClipEncoder, _gelu, light_folder
 from catimage.encoders.open_clip import OpenClipEncoder
 from catimage.errors import InputError
 from catimage.params import EncoderParams
@@ -45,6 +46,13 @@ def test_the_embeddings_are_those_of_open_clip(light):
     assert found.cut.tolist() == expected.cut.tolist() and 1 < found.truncated < len(UNUSUAL)
     assert found.prompt_ids == expected.prompt_ids
     assert (found.pooled.dtype, found.tokens.dtype) == (np.float32, np.float16)
+
+
+def test_the_activation_is_the_gaussian_error_linear_unit():
+    x = np.concatenate([np.linspace(-12, 12, 20_001), [-1e4, -40, 40, 1e4], [0.0] * 5])
+    found = _gelu(x.reshape(-1, 10).astype(np.float32)).ravel()
+    np.testing.assert_allclose(found, x * ndtr(x), rtol=2e-7, atol=8e-7)
+    assert found[-7:].tolist() == [40.0, 1e4, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_an_embedding_does_not_depend_on_the_batch_and_threads_share_the_encoder(light):

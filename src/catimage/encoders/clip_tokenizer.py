@@ -71,7 +71,7 @@ class ClipTokenizer:
 
         The ids begin with the start token and stop at the first end token.
         """
-        found = self._tokenizer.encode_batch([_repaired(prompt) for prompt in prompts])
+        found = self._tokenizer.encode_batch_fast([_repaired(prompt) for prompt in prompts])
         rows, truncated = [], []
         for encoding in found:
             ids = [self._start, *encoding.ids, self._end]
