@@ -14,7 +14,7 @@ from catimage.data.prompts.cleaning import clean
 from catimage.data.router_files import read_router_files
 from catimage.errors import InputError
 from catimage.estimators import store
-from catimage.estimators.features.fast_transform import fast_predict
+from catimage.estimators.fast_predict import fast_predict
 from catimage.routing.certificate import CertifiedRules
 from catimage.routing.curve import DeferralCurve
 from catimage.routing.draws import request_draws

@@ -5,12 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import Pipeline
 
-from catimage.estimators.build import build_estimator
-from catimage.estimators.context import EstimatorContext
-from catimage.estimators.features.fast_transform import MAX_PROMPTS, fast_predict, fast_transform
-from catimage.params import EstimatorParams
+from catimage.estimators.features.fast_transform import MAX_PROMPTS, fast_transform
 
 PROMPTS = [f"{a} {b} {c}" for a in "abc" for b in ("ring", "the the ring") for c in ("x", "Y-z")]
 VECTORIZERS = [
@@ -39,17 +35,3 @@ def test_many_prompts_and_unfitted_vectorizers_are_left_to_scikit_learn():
     assert abs(fast_transform(fitted, many) - fitted.transform(many)).max() == 0
     with pytest.raises(Exception, match="not fitted"):
         fast_transform(TfidfVectorizer(), ["a"])
-
-
-@pytest.mark.parametrize("kind", ["knn", "ridge", "kernel_ridge"])
-def test_predictions_are_those_of_the_pipeline(kind):
-    rng = np.random.default_rng(0)
-    spec = EstimatorParams(name=kind)
-    pipeline = build_estimator(spec, EstimatorContext(steps=(1, 2), step_groups=("g", "g")))[0]
-    texts = np.array([f"{p} number {i}" for i, p in enumerate(PROMPTS * 4)], object)
-    pipeline.fit(texts, rng.random((len(texts), 2)))
-    assert type(pipeline) is Pipeline
-    for some in (texts[:1], texts[:7], np.array(["unknown words only"], object)):
-        np.testing.assert_allclose(
-            fast_predict(pipeline, some), pipeline.predict(some), rtol=0, atol=1e-9
-        )

@@ -98,10 +98,15 @@ class GaussianKernelFeatures(Nystroem):  # type: ignore[misc]
 
     def transform(self, X: Float32) -> Float32:
         """Return the features (n, n_components) of X (n, width)."""
+        return np.asarray(self.kernel_values(X) @ self.normalization_.T, np.float32)
+
+    def kernel_values(self, X: Float32) -> Float32:
+        """Return the kernel of X (n, width) and the components, divided by the square root of
+        ``variance``, (n, n_components).
+        """
         products = X @ self.components_.T
         distance = (X**2).sum(axis=1, keepdims=True) + self.squared_lengths_ - 2 * products
-        kernel = np.float32(self.variance**0.5) * np.exp(-self.gamma * distance)
-        return np.asarray(kernel @ self.normalization_.T, np.float32)
+        return np.asarray(np.float32(self.variance**0.5) * np.exp(-self.gamma * distance))
 
     def multiply_adds(self, X: Any) -> int:
         """Return the number of multiply-adds of ``transform(X)`` for X (n, width)."""
