@@ -135,6 +135,17 @@ def test_under_pressure_faster_candidates_are_preferred(state, ridge):
     assert pressed.qualities == calm.qualities
 
 
+def test_candidates_of_an_idle_device_have_no_pressure_while_another_device_is_busy(state, ridge):
+    service = decisions(state, ridge)
+    requests = [request(CROWDED, lam=0.0)]
+    busy = {"mini-1": 1.0, "mini-2": 1.0, "mini-4": 0.0}
+    alone = decide(service, requests, conditions(pressure=100.0, pressure_shares=busy))[0]
+    assert alone.ranked == ("mini-4", "mini-1", "mini-2")
+    same = conditions(pressure=100.0, pressure_shares=dict.fromkeys(busy, 1.0))
+    one = decide(service, requests, conditions(pressure=100.0))[0]
+    assert decide(service, requests, same)[0].ranked == one.ranked
+
+
 def test_propensities_are_exact_and_estimate_another_policy_from_the_log(state, ridge):
     service = decisions(state, ridge, explore=0.3, pace=False, budget="60%")
     rng = np.random.default_rng(0)

@@ -32,6 +32,30 @@ def test_the_price_rises_with_the_wait_within_its_bounds_and_falls_again(waits):
     assert controller.observe(0.29) == 0 < controller.observe(0.7) < controller.observe(2.5) == 2
 
 
+def test_the_price_of_a_device_follows_its_own_queue():
+    controller = PressureController(target=1.0, highest=2.0)
+    assert controller.shares({"a": 0.0, "b": 0.0}, 0.0) == {}  # no price yet
+    waits = {"busy": 0.8, "same device": 0.8, "shorter": 0.45, "idle": 0.0}
+    controller.observe(0.8)
+    shares = controller.shares(waits, 0.8)
+    assert shares == {"busy": 1, "same device": 1, "shorter": pytest.approx(0.125), "idle": 0}
+    controller.observe(0.5)  # requests that were not sent yet count for every device
+    shares = controller.shares({"busy": 0.1, "idle": 0.0}, 0.5)
+    assert shares == {"busy": 1, "idle": pytest.approx((3 / 4) ** 3)}
+
+
+@given(st.lists(st.floats(0, 50), min_size=1), st.floats(0, 20))
+def test_shares_are_between_0_and_1_and_that_of_the_busiest_device_is_1(waits, undecided):
+    controller, by_name = (
+        PressureController(3.0, 2.0),
+        dict(zip(map(str, waits), waits, strict=True)),
+    )
+    busiest = max(waits) + undecided
+    shares = controller.shares(by_name, busiest) if controller.observe(busiest) else {}
+    assert all(0 <= share <= 1 for share in shares.values())
+    assert all(share == 1 for name, share in shares.items() if by_name[name] == max(waits))
+
+
 def test_the_default_target_is_three_times_the_slowest_candidate():
     assert latency_target(None, loads(0.1, 0.2, 0.5)) == pytest.approx(1.5)
     assert latency_target(2.0, {}) == 2.0

@@ -51,9 +51,32 @@ class PressureController:
 
     def observe(self, queue_seconds: float) -> float:
         """Set the price from the estimated wait of a request that arrives now; return it."""
-        excess = (queue_seconds / self.target - FREE_SHARE) / (FULL_SHARE - FREE_SHARE)
-        self.value = self.highest * min(max(excess, 0.0), 1.0) ** 3
+        self.value = self.price(queue_seconds)
         return self.value
+
+    def price(self, queue_seconds: float) -> float:
+        """Return the price at a wait, in quality per second."""
+        excess = (queue_seconds / self.target - FREE_SHARE) / (FULL_SHARE - FREE_SHARE)
+        return self.highest * min(max(excess, 0.0), 1.0) ** 3
+
+    def shares(self, waits: Mapping[str, float], busiest: float) -> dict[str, float]:
+        """Return the price of each candidate's device, as a share of the current price.
+
+        The current price is that of the busiest device. The price of a device with a shorter queue
+        is lower, so that its candidates are preferred.
+
+        Args:
+            waits: estimated wait for the device of each candidate, in seconds.
+            busiest: the wait from which the current price was set: that for the busiest device,
+                with the requests that were not sent to a device yet.
+        """
+        if self.value == 0:
+            return {}
+        longest = max(waits.values(), default=0.0)
+        return {
+            name: self.price(busiest - (longest - wait)) / self.value
+            for name, wait in waits.items()
+        }
 
 
 def latency_target(target: float | None, loads: Mapping[str, CandidateLoad]) -> float:

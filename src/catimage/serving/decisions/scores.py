@@ -22,7 +22,8 @@ class CandidatePrices:
 
     Attributes:
         cost: cost of one image of each candidate, (n_candidates,), finite.
-        seconds: device time of one image of each candidate, (n_candidates,), finite.
+        seconds: device time of one image of each candidate, (n_candidates,), finite. The time of a
+            device with a shorter queue than the busiest one counts less.
         pressure: price of one second of device time, in quality.
     """
 

@@ -99,7 +99,7 @@ def build_problem(
     """
     names = version.router.candidates
     allowed, excluded = allowed_candidates(request, names, version.costs, conditions)
-    seconds = [conditions.seconds(name) for name in names]
+    seconds = [conditions.priced_seconds(name) for name in names]
     kept = set(allowed)
     return Problem(
         version,

@@ -149,13 +149,16 @@ class LiveRouter:
     def _conditions(self, fleet: Fleet, wait: float, remaining: dict[str, float]) -> Conditions:
         facts = self.facts
         survey = fleet.survey(facts.costs)
+        pressure = self.pressure(survey.loads, wait)
+        controller = self._pressure if pressure else None
         return Conditions(
             loads=survey.loads,
             queue_seconds=survey.waits,
             unavailable=survey.unavailable,
             sizes=facts.sizes,
             negative_prompts=facts.negative_prompts,
-            pressure=self.pressure(survey.loads, wait),
+            pressure=pressure,
+            pressure_shares=controller.shares(survey.waits, wait) if controller else {},
             remaining=remaining,
         )
 
