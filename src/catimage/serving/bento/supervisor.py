@@ -24,8 +24,12 @@ PROCESS_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 """Environment of the processes, unless it is set. By default, idle threads of OpenMP use a core for
 some milliseconds each time, which slows down the other process several times on a busy machine.
 """
-ROUTER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Environment of the router process, whose matrices are too small for several threads."""
+ROUTER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Environment of the router process, whose matrices and texts are too small for several threads."""
 NAME = "Supervisor"
 """Name of the class."""
 ROUTER_WATCHER = "service"
