@@ -1,5 +1,6 @@
 """Time of a decision of the default estimators, compared with one pass of the text encoder, and
-decisions per second of the decision thread.
+decisions per second of the decision thread. As in the service, the text encoder is the one without
+torch, and numpy uses one thread.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks.decision import _router
 from benchmarks.measure import Row
+from catimage.encoders.cache import prefer_light_encoder
 from catimage.encoders.light_clip import LightClipEncoder, light_folder
 from catimage.params import EncoderParams, EstimatorParams
 from catimage.params.serving import ServingParams
@@ -31,8 +34,10 @@ ESTIMATORS = ("knn", "ridge", "kernel_ridge")
 REPEATS, TOGETHER = 300, 32
 
 
+@threadpool_limits.wrap(limits=1)
 def rows() -> list[Row]:
     """Return one row per estimator and measurement. No prompt is decided twice."""
+    prefer_light_encoder(EncoderParams())
     rng = np.random.default_rng(0)
     captions = list(dict.fromkeys(sample_scene(rng).caption() for _ in range(1200)))
     folder = light_folder(EncoderParams())

@@ -97,6 +97,17 @@ class ServerProcess:
                 continue  # it ended in the meantime
         return sizes
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that the running processes have used, in seconds."""
+        seconds = 0.0
+        for process in self.family():
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue  # it ended in the meantime
+            seconds += times.user + times.system
+        return seconds
+
     def largest(self) -> psutil.Process:
         """Return the process with the most memory: the one that runs the generators."""
         sizes = self.pss()
