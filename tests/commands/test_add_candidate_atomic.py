@@ -25,6 +25,7 @@ from catimage.params import load_params
 from catimage.router import Router
 from catimage.stages import calibrate, evaluate
 from catimage.workspace import Workspace
+from tests import forked
 from tests.commands.test_add_candidate import calibrated_workspace, rows_of, write
 
 __all__ = ["calibrated_workspace"]
@@ -41,6 +42,8 @@ STEPS: dict[str, tuple[object, str]] = {
     "flush": (transaction, "_sync_folders"),
 }
 """The steps of the command: module and name of a function that each step calls."""
+REPLACEMENT = ("replacement", "flush")
+"""The steps after which the new outputs are complete."""
 
 
 @pytest.fixture
@@ -95,57 +98,68 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("step", STEPS)
 def test_an_error_in_any_step_leaves_everything_unchanged(
-    workspace: Workspace,
-    request_: CandidateRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    step: str,
+    workspace: Workspace, request_: CandidateRequest
 ) -> None:
-    module, name = STEPS[step]
-    call = 3 if step == "replacement" else 1
-    monkeypatch.setattr(module, name, failing_at(call, getattr(module, name), raise_full))
+    """The command fails in each step in turn, and then succeeds."""
     before = content(workspace)
-    with pytest.raises(OSError, match="No space left"):
-        add(workspace, request_)
-    assert content(workspace) == before
-    assert not is_pending(workspace.root)
-    assert not (workspace.root / ".catimage" / "add-candidate").exists()
-    monkeypatch.undo()
+    for step, (module, name) in STEPS.items():
+        call = 3 if step == "replacement" else 1
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(module, name, failing_at(call, getattr(module, name), raise_full))
+            with pytest.raises(OSError, match="No space left"):
+                add(workspace, request_)
+        assert content(workspace) == before, step
+        assert not is_pending(workspace.root), step
+        assert not (workspace.root / ".catimage" / "add-candidate").exists(), step
     add(workspace, request_)
     assert Router.load(workspace.router).candidates == ["cheap", "new", "expensive"]
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_kill_in_any_step_leaves_all_old_or_all_new_outputs(
-    workspace: Workspace,
-    request_: CandidateRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    step: str,
-) -> None:
-    module, name = STEPS[step]
-    before = content(workspace)
-    pid = os.fork()
-    if pid == 0:
+def killed_in(step: str, workspace: Workspace, request: CandidateRequest) -> str:
+    """Kill the command in a step; return what the next command prints on standard error."""
+
+    def killed() -> None:
+        module, name = STEPS[step]
         call = 3 if step == "replacement" else 1
         setattr(module, name, failing_at(call, getattr(module, name), kill))
-        add(workspace, request_)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        add(workspace, request)
+
+    assert forked.exit_status(forked.start(killed)) == -signal.SIGKILL
     result = CliRunner().invoke(
         app, ["route", "plain scene number 1", "--workspace", str(workspace.root)]
     )
     assert result.exit_code == 0, result.output
-    candidates = Router.load(workspace.router).candidates
-    if step in ("replacement", "flush"):
-        assert "was completed" in result.stderr
-        assert candidates == ["cheap", "new", "expensive"]
-    else:
-        assert content(workspace) == before
-        add(workspace, request_)
+    return result.stderr
+
+
+def check_new_outputs(workspace: Workspace) -> None:
+    """Check that the candidate has been added, and that the outputs belong together."""
+    assert Router.load(workspace.router).candidates == ["cheap", "new", "expensive"]
     params = load_params(workspace.params)
     assert params.validation.complete_labels is False
-    calibrate.run(workspace, params)  # the outputs belong together
+    calibrate.run(workspace, params)
+
+
+def test_a_kill_before_the_replacement_leaves_all_old_outputs(
+    workspace: Workspace, request_: CandidateRequest
+) -> None:
+    """The command is killed in each step in turn, and then succeeds."""
+    before = content(workspace)
+    for step in STEPS:
+        if step not in REPLACEMENT:
+            assert "was completed" not in killed_in(step, workspace, request_), step
+            assert content(workspace) == before, step
+    add(workspace, request_)
+    check_new_outputs(workspace)
+
+
+@pytest.mark.parametrize("step", REPLACEMENT)
+def test_a_replacement_that_was_killed_is_completed(
+    workspace: Workspace, request_: CandidateRequest, step: str
+) -> None:
+    assert "was completed" in killed_in(step, workspace, request_)
+    check_new_outputs(workspace)
 
 
 def test_the_other_stages_accept_the_outputs(

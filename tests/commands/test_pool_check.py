@@ -16,6 +16,8 @@ from catimage.pool.loading import PACKAGED
 from tests.miniature import pool_tree
 
 NAMES = sorted(path.stem for path in PACKAGED.glob("*.yaml"))
+SLOW = {"sdxl", "modern", "sd2", "tiny-full"}
+"""Pools with several large models, or with more candidates of the same kinds."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,12 @@ def checked(name: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("name", NAMES)
+def _marked(name: str) -> Any:
+    """Mark the pools whose check takes seconds; the others include one of each kind."""
+    return pytest.param(name, marks=pytest.mark.system) if name in SLOW else name
+
+
+@pytest.mark.parametrize("name", [_marked(name) for name in NAMES])
 def test_packaged_pools_have_no_problem(name: str):
     rows = checked(name)
     names = [
@@ -72,7 +79,20 @@ def test_memory_is_weights_and_activations(miniature_pool: Path):
     assert len(row["revision"]) == 12
 
 
-def test_memory_follows_dtype_and_size():
+def test_memory_follows_dtype_and_size(miniature_pool: Path, tmp_path: Path):
+    shutil.copytree(miniature_pool.parent / "sd", tmp_path / "sd")
+
+    def memory(change: dict[str, Any]) -> float:
+        row, *_ = check_rows(_pool_file(tmp_path, change), None)
+        return float(row["memory_gb"])
+
+    single, half = memory({}), memory({"dtype": "float16"})
+    assert half == pytest.approx(single / 2, abs=0.001)
+    assert memory({"size": 256}) > single + 0.001
+
+
+@pytest.mark.system
+def test_memory_of_sdxl_follows_dtype_and_size():
     rows = {row["candidate"]: row["memory_gb"] for row in checked("sdxl")}
     assert 7 < rows["sdxl-turbo"] < rows["sdxl-22"] < 12  # 6.9 GB of weights in half precision
 

@@ -18,10 +18,10 @@ import yaml
 
 from catimage.commands import sources
 from catimage.commands.file_cache import MISSING
-from catimage.commands.input_files import PACKAGE
+from catimage.commands.input_files import LONGEST_KEY, PACKAGE, record_key
 from catimage.commands.sources import StageCode, stage_sources
 from catimage.commands.stage_parameters import parameters
-from catimage.common.code import module_file
+from catimage.common.code import code_digest, module_file
 from catimage.common.source_facts import SourceFacts, source_facts
 from catimage.params import Params, load_params
 from catimage.workspace import STAGES, Workspace
@@ -52,6 +52,23 @@ def parse_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return parsed(path, path.stat().st_mtime_ns, fields)
 
     monkeypatch.setattr(sources, "source_facts", facts)
+
+
+@pytest.fixture
+def code_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the code of each stage once for all tests that do not change it."""
+    monkeypatch.setattr(StageCode, "inputs", _known_code)
+
+
+_CODE: dict[tuple[object, ...], Any] = {}
+_INPUTS = StageCode.inputs
+
+
+def _known_code(code: StageCode, stage: str) -> Any:
+    key = (stage, *sorted(code._extensions.items()))
+    if key not in _CODE:
+        _CODE[key] = _INPUTS(code, stage)
+    return dict(_CODE[key])
 
 
 @pytest.fixture
@@ -127,6 +144,7 @@ FILE_EDITS = {
         append("data/traffic/prompts.parquet", "."),
         {"sample"},
     ),
+    "scored decisions": (append("data/traffic/outcomes.parquet", "."), {"evaluate"}),
     "prompt file removed": (lambda w: (w.root / "prompts.csv").unlink(), {"sample"}),
     "text encoder": (
         append("clip/open_clip_config.json", " "),
@@ -160,7 +178,9 @@ FILE_EDITS = {
 
 
 @pytest.mark.parametrize("edit", FILE_EDITS)
-def test_a_changed_file_makes_the_stages_that_read_it_out_of_date(workspace: Workspace, edit: str):
+def test_a_changed_file_makes_the_stages_that_read_it_out_of_date(
+    workspace: Workspace, code_once: None, edit: str
+):
     before = sources_of(workspace)
     function, expected = FILE_EDITS[edit]
     function(workspace)
@@ -169,7 +189,7 @@ def test_a_changed_file_makes_the_stages_that_read_it_out_of_date(workspace: Wor
 
 @pytest.mark.parametrize("section", ["encoder", "train"])
 def test_a_text_encoder_in_the_home_folder_is_an_input(
-    workspace: Workspace, section: str, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, code_once: None, section: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("HOME", str(workspace.root))
     tree = yaml.safe_load(workspace.params.read_text())
@@ -218,7 +238,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_changed_parameter_makes_the_stages_that_read_it_out_of_date(
-    workspace: Workspace, setting: str
+    workspace: Workspace, code_once: None, setting: str
 ):
     """A parameter that is written with its default value changes nothing."""
     before = sources_of(workspace)
@@ -286,6 +306,12 @@ CODE = {
 """Modules of all layers, and the stages that execute them. Stage package copies all files."""
 
 
+@cache
+def closure_of(stage: str) -> list[Path]:
+    """Return the files that a stage executes."""
+    return StageCode(sources.source_facts).closure(stage)
+
+
 @pytest.mark.parametrize("module", CODE)
 def test_changed_code_makes_the_stages_that_execute_it_out_of_date(module: str):
     def changed_facts(path: Path) -> SourceFacts:
@@ -294,8 +320,12 @@ def test_changed_code_makes_the_stages_that_execute_it_out_of_date(module: str):
             return SourceFacts("changed", found.imports, found.entries)
         return found
 
-    before, after = StageCode(sources.source_facts), StageCode(changed_facts)
-    out_of_date = {s for s in STAGES if before.inputs(s)["code"] != after.inputs(s)["code"]}
+    out_of_date = {
+        stage
+        for stage in STAGES
+        if code_digest(closure_of(stage), sources.source_facts)
+        != code_digest(closure_of(stage), changed_facts)
+    }
     assert out_of_date == CODE[module]
 
 
@@ -403,6 +433,17 @@ def test_a_missing_file_and_an_invalid_pool_are_left_to_the_stage_that_reads_the
     }
     assert recorded["evaluate"]["files"]["evaluate.reference_images real"] == MISSING
     assert recorded["generate"]["files"]["pool mine"] == MISSING
+
+
+@pytest.mark.parametrize("length", [1, 50, 60, 100, 300])
+def test_dvc_can_read_a_lock_file_with_the_key_of_a_long_path(length: int) -> None:
+    """DVC folds long keys with spaces, and cannot read them."""
+    from dvc.utils.serialize import dumps_yaml, parse_yaml
+
+    keys = [record_key(f"pool {end}{'x' * length}/{end}") for end in "ab"]
+    assert len(set(keys)) == 2 and max(map(len, keys)) <= LONGEST_KEY
+    lock = {"stages": {"train": {"params": {"data/sources.json": {"f": dict.fromkeys(keys, 1)}}}}}
+    assert parse_yaml(dumps_yaml(lock), "dvc.lock") == lock
 
 
 def test_the_file_is_written_only_if_it_changes(workspace: Workspace):
