@@ -43,13 +43,13 @@ def rows() -> list[Row]:
     folder = light_folder(EncoderParams())
     assert folder is not None
     encoder = LightClipEncoder(EncoderParams(), folder)
-    table = []
+    table, new = [], new_prompts(captions)  # the text encoder's cache is shared
     with tempfile.TemporaryDirectory() as home:
         state = State.open(f"sqlite:///{Path(home) / 'state.db'}")
         for name in ESTIMATORS:
             router = _router(EstimatorParams(name=name), captions, rng)
             version = RouterVersion("1", router)
-            table += _rows(name, version, encoder, state, new_prompts(captions))
+            table += _rows(name, version, encoder, state, new)
         state.close()
     return table
 
