@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from catimage.common.files import damage_reported
 from catimage.common.replacement import remove
@@ -52,7 +54,7 @@ def write_decisions(
         schema=DECISIONS,
     )
     last = max(row["time"] for row in rows)
-    return _write(folder / _file_name(last, replica, number), table, ())
+    return write_file(folder / _file_name(last, replica, number), table, ())
 
 
 def merge_decisions(folder: Path, replica: str, before: datetime) -> Path | None:
@@ -61,16 +63,38 @@ def merge_decisions(folder: Path, replica: str, before: datetime) -> Path | None
     Readers see every row exactly once at any time, also after a kill.
 
     Returns:
-        The merged file; None if there are fewer than two files to merge.
+        The merged file; None if there are fewer than two files to merge, or another process merges
+        files or deletes rows.
     """
-    parts = [p for p in _files(folder) if _replica(p) == _safe(replica) and _time(p) < before]
+    try:
+        with log_lock(folder, 0):
+            return _merge(folder, replica, before)
+    except Timeout:
+        return None
+
+
+@contextmanager
+def log_lock(folder: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock of the files of a decision log. Writing a new file needs no lock.
+
+    Raises:
+        filelock.Timeout: another process holds the lock for longer.
+    """
+    with FileLock(folder / ".decisions.lock", timeout=seconds):
+        yield
+
+
+def _merge(folder: Path, replica: str, before: datetime) -> Path | None:
+    parts = [
+        p for p in decision_files(folder) if _replica(p) == _safe(replica) and _time(p) < before
+    ]
     _delete(_replaced(parts))
-    parts = [path for path in parts if path.exists() and not _replaces(path)]
+    parts = [path for path in parts if path.exists() and not replaced_names(path)]
     if len(parts) < 2:
         return None
-    table = pa.concat_tables([_read(path) for path in parts])
+    table = pa.concat_tables([read_file(path) for path in parts])
     target = folder / _file_name(_time(parts[-1]), replica, 10**9 + int(_number(parts[-1])))
-    merged = _write(target, table, [path.name for path in parts])
+    merged = write_file(target, table, [path.name for path in parts])
     _delete(parts)
     return merged
 
@@ -81,7 +105,7 @@ def delete_old_decisions(folder: Path, before: datetime) -> int:
     Returns:
         The number of deleted files.
     """
-    old = [path for path in _files(folder) if _time(path) < before]
+    old = [path for path in decision_files(folder) if _time(path) < before]
     _delete(old)
     abandoned = (datetime.now(UTC) - _ABANDONED).timestamp()
     for path in folder.glob(".decisions-*"):
@@ -129,17 +153,22 @@ def _tables(folder: Path, since: datetime | None) -> list[pa.Table]:
     If another process merges or deletes one of them in the meantime, all are read again.
     """
     while True:
-        files = _files(folder)
+        files = decision_files(folder)
         replaced = _replaced(files)
         wanted = [p for p in files if p not in replaced and (not since or _time(p) >= since)]
         try:
-            return [_read(path) for path in wanted]
+            return [read_file(path) for path in wanted]
         except InputError:
             if all(path.exists() for path in wanted):
                 raise
 
 
-def _read(path: Path) -> pa.Table:
+def read_file(path: Path) -> pa.Table:
+    """Read the rows of a file.
+
+    Raises:
+        InputError: the file is damaged or has other columns.
+    """
     with damage_reported(path, "serve", pa.ArrowException):
         table = pq.read_table(path, partitioning=None)
     if not table.schema.equals(DECISIONS):
@@ -150,7 +179,14 @@ def _read(path: Path) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def _write(path: Path, table: pa.Table, replaces: Sequence[str]) -> Path:
+def write_file(path: Path, table: pa.Table, replaces: Sequence[str]) -> Path:
+    """Write a file atomically.
+
+    Args:
+        path: the file.
+        table: its rows.
+        replaces: the names of the files whose rows it contains.
+    """
     if replaces:
         table = table.replace_schema_metadata({"replaces": json.dumps(list(replaces))})
     with replacing(path) as new:
@@ -158,7 +194,7 @@ def _write(path: Path, table: pa.Table, replaces: Sequence[str]) -> Path:
     return path
 
 
-def _replaces(path: Path) -> list[str]:
+def replaced_names(path: Path) -> list[str]:
     """Return the names of the files that a merged file replaces; empty for other files."""
     if len(_number(path)) < 10:
         return []
@@ -170,7 +206,7 @@ def _replaces(path: Path) -> list[str]:
 
 
 def _replaced(files: Sequence[Path]) -> set[Path]:
-    return {path.parent / name for path in files for name in _replaces(path)}
+    return {path.parent / name for path in files for name in replaced_names(path)}
 
 
 def _delete(paths: Iterable[Path]) -> None:
@@ -178,7 +214,7 @@ def _delete(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _files(folder: Path) -> list[Path]:
+def decision_files(folder: Path) -> list[Path]:
     """Return the complete files in order of time."""
     return sorted(p for p in folder.glob("decisions-*.parquet") if _NAME.fullmatch(p.name))
 

@@ -23,6 +23,8 @@ from catimage.serving.telemetry.metrics import Metrics
 
 _LOGGER = logging.getLogger("catimage.serving.decision_log")
 _HOUR = 3600.0
+FLUSH_SECONDS = 5.0
+"""Default of the longest time between a decision and its file."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class DecisionLog:
         *,
         log_prompts: bool = False,
         days: float = 30.0,
-        flush_seconds: float = 5.0,
+        flush_seconds: float = FLUSH_SECONDS,
         flush_rows: int = 1000,
         capacity: int = 20_000,
     ) -> None:
@@ -199,7 +201,17 @@ class DecisionLog:
     def _user(self, request: RouteRequest) -> str | None:
         """Return a keyed hash of the user of a request, from which the user cannot be guessed."""
         user = request.user if isinstance(request, ImageRequest) else None
-        return hmac.digest(self._secret, user.encode(), "sha256").hex()[:32] if user else None
+        return user_hash(self._secret, user) if user else None
+
+
+def user_hash(secret: bytes, user: str) -> str:
+    """Return the hashed id of a user, as in the column ``user``.
+
+    Args:
+        secret: the secret of the service.
+        user: the field ``user`` of a request.
+    """
+    return hmac.digest(secret, user.encode(), "sha256").hex()[:32]
 
 
 def _embedding(routed: Routed) -> Any:
