@@ -85,6 +85,9 @@ class ScriptedGroup:
             self.cancelled.append(task)
             raise
 
+    async def ended(self) -> None:
+        await asyncio.Event().wait()
+
     async def close(self) -> None:
         with suppress(ValueError):
             self.scripts.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from catimage.serving.bento import standby
 from catimage.serving.bento.addresses import group_urls
 from catimage.serving.bento.applications import remove_sockets
 from catimage.serving.bento.process import AsgiApp, GracefulApp, end_process
@@ -30,10 +32,11 @@ from catimage.serving.bento.services import (
     router_options,
 )
 
+REMOVE_SOCKETS = partial(remove_sockets, ["generators"])
 DRAIN_SECONDS = float(os.environ.get("CATIMAGE_SERVING__DRAIN_SECONDS", "6"))
 
 
-def stub(routes: dict[str, Any]) -> AsgiApp:
+def stub(routes: dict[str, Any], cleanup: Callable[[], None]) -> AsgiApp:
     """Return an application that refuses requests with 503 after the signal."""
     draining = asyncio.Event()
 
@@ -46,7 +49,6 @@ def stub(routes: dict[str, Any]) -> AsgiApp:
         return handle
 
     app = Starlette(routes=[Route(path, guarded(handler)) for path, handler in routes.items()])
-    cleanup = partial(remove_sockets, ["generators"])
     return GracefulApp(app, draining.set, DRAIN_SECONDS, cleanup)
 
 
@@ -78,13 +80,15 @@ async def forward(request: Request) -> Any:
 
 class StubGroupService(GroupService):
     def to_asgi(self, is_main: bool = True) -> AsgiApp:
-        return stub({"/pid": pid, "/wait": wait, "/end": end})
+        standby.SHORTEST_SECONDS = 0.1
+        standby.serve_in_child(REMOVE_SOCKETS)
+        return stub({"/pid": pid, "/wait": wait, "/end": end}, lambda: None)
 
 
 class StubRouterService(RouterService):
     def to_asgi(self, is_main: bool = True) -> AsgiApp:
         paths = ("/group/pid", "/group/wait", "/group/end")
-        return stub({"/pid": pid, "/wait": wait} | dict.fromkeys(paths, forward))
+        return stub({"/pid": pid, "/wait": wait} | dict.fromkeys(paths, forward), REMOVE_SOCKETS)
 
 
 @bentoml.service(name="generators", **group_options(gpus=0) | {"service_class": StubGroupService})

@@ -109,14 +109,30 @@ def test_a_killed_process_is_restarted_within_seconds(server: Server) -> None:
         assert time.monotonic() - started < 14  # twice on a busy machine
 
 
-def test_a_generator_service_is_restarted_by_itself_after_sigterm(server: Server) -> None:
-    router, old = server.wait("/pid"), server.wait("/group/pid")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_process_in_standby_replaces_a_generator_process_at_once(
+    server: Server, number: int
+) -> None:
+    router, old = server.wait("/pid"), psutil.Process(server.wait("/group/pid"))
+    standby = old.ppid()
+    assert standby != server.process.pid and router in {w.pid for w in server.workers()}
+    os.kill(old.pid, number)
+    started = time.monotonic()
+    while (new := server.wait("/group/pid")) == old.pid:
+        time.sleep(0.02)
+    assert time.monotonic() - started < 14
+    assert psutil.Process(new).ppid() == standby
+    assert server.wait("/pid") == router
+
+
+def test_a_router_process_is_restarted_after_sigterm(server: Server) -> None:
+    group, old = server.wait("/group/pid"), server.wait("/pid")
     os.kill(old, signal.SIGTERM)
     started = time.monotonic()
-    while server.wait("/group/pid") == old:
+    while server.wait("/pid") == old:
         time.sleep(0.05)
     assert time.monotonic() - started < 20
-    assert server.wait("/pid") == router
+    assert server.wait("/group/pid") == group
 
 
 def test_a_process_whose_engine_failed_is_restarted(server: Server) -> None:

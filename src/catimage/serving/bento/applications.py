@@ -7,13 +7,14 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
+from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.serving.bento.addresses import group_urls
 from catimage.serving.bento.process import AsgiApp, GracefulApp, end_process
@@ -22,6 +23,7 @@ from catimage.serving.settings import load_environment, load_settings
 from catimage.workspace import Workspace
 
 if TYPE_CHECKING:
+    from catimage.pool.spec import Pool
     from catimage.serving.api.backend import Backend
     from catimage.serving.bento.inner import GroupProcess
     from catimage.serving.generator.client import Group
@@ -44,34 +46,62 @@ def router_application(groups: Sequence[str], drain_seconds: float) -> AsgiApp:
     return GracefulApp(app, app.state.runtime.drain, drain_time(drain_seconds), cleanup)
 
 
-def group_application(name: str, group: type[GroupProcess]) -> AsgiApp:
+def group_application(
+    name: str, group: type[GroupProcess], cleanup: Callable[[], None] | None = None
+) -> AsgiApp:
     """Return the application of a generator process.
 
     Args:
         name: name of the group.
         group: its class in the service module, which names the generators and the device.
+        cleanup: removes files that the supervisor has left; by default :func:`remove_sockets`.
     """
     from catimage.serving.generator.app import generator_app
     from catimage.serving.telemetry.facade import configure
 
     configure(name)
     app = generator_app(partial(_open_engine, name, group), name, end_process)
-    seconds, cleanup = drain_time(group.drain_seconds), partial(remove_sockets, [name])
+    seconds = drain_time(group.drain_seconds)
 
     async def drain() -> None:
         await app.state.engine.drain(seconds)
+        app.state.ending.set()
 
-    return GracefulApp(app, drain, seconds, cleanup)
+    return GracefulApp(app, drain, seconds, cleanup or partial(remove_sockets, [name]))
+
+
+def group_application_in_child(name: str, group: type[GroupProcess]) -> AsgiApp:
+    """Return the application of a generator process, in a child process on a CPU.
+
+    This process stays in standby, and replaces a child process that is killed; see
+    :mod:`catimage.serving.bento.standby`.
+    """
+    from catimage.serving.bento.standby import import_libraries, serve_in_child
+    from catimage.serving.telemetry.facade import configure
+
+    configure(name)
+    try:
+        forks = import_libraries(_pool(), group.device, group.generators)
+    except InputError:  # the engine reads the pool again and reports the problem
+        forks = False
+    if not forks:
+        return group_application(name, group)
+    serve_in_child(partial(remove_sockets, [name]))
+    return group_application(name, group, cleanup=lambda: None)
 
 
 def _open_engine(name: str, group: type[GroupProcess]) -> Engine:
     """Return the engine of a group; it may block."""
-    from catimage.pool.loading import load_pool
     from catimage.serving.generator.engine import Engine
 
+    return Engine(_pool(), group.device, group.generators, name)
+
+
+def _pool() -> Pool:
+    from catimage.pool.loading import load_pool
+
     workspace = _workspace()
-    pool = load_pool(load_params(workspace.params).pool, workspace.pools)
-    return Engine(pool, group.device, group.generators, name)
+    return load_pool(load_params(workspace.params).pool, workspace.pools)
 
 
 def _workspace() -> Workspace:

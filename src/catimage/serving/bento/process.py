@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
 from typing import Any
 
+from catimage.serving.bento.header_timeout import limit_header_time
+
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
@@ -27,6 +29,8 @@ CLOSE_SECONDS = 1
 """Time after the end of the last accepted request after which open connections are closed."""
 EXIT_SECONDS = 3.0
 """Time after the last accepted request, or ``drain_seconds``, after which the process ends."""
+STOP_SIGNAL = signal.SIGINT
+"""The signal with which the supervisor stops the process that clients connect to."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,6 +42,10 @@ class GracefulApp:
     would wait for the end of the supervisor, which keeps the socket open. This class first calls
     ``drain``, after which the application refuses new requests, waits for accepted requests, and
     then passes the signal on to uvicorn. A second signal ends the process.
+
+    SIGINT (:data:`STOP_SIGNAL`) means that the whole service ends, so that new connections are
+    refused. After SIGTERM, the supervisor starts the process again, and it accepts the connections
+    that were made in the meantime.
 
     The process also ends if its parent process, the supervisor, has ended.
 
@@ -93,10 +101,15 @@ class GracefulApp:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.getsignal(number)
             signal.signal(number, on_signal)
-            if server := getattr(self._handlers[number], "__self__", None):
-                server.config.timeout_graceful_shutdown = CLOSE_SECONDS  # uvicorn.Server
+        if server := self._server():
+            server.config.timeout_graceful_shutdown = CLOSE_SECONDS
+            limit_header_time(server.config)
         watch = threading.Thread(target=self._watch_parent, args=(os.getppid(),), daemon=True)
         watch.start()
+
+    def _server(self) -> Any:
+        """Return the uvicorn.Server, which has installed the replaced signal handlers."""
+        return getattr(self._handlers[signal.SIGTERM], "__self__", None)
 
     def _start_draining(self, number: int) -> None:
         if self._draining is not None:
@@ -118,19 +131,19 @@ class GracefulApp:
             _LOG.warning("%d requests did not end within %.0f s", len(left), self._seconds)
         if self._orphaned:
             self._cleanup()
-        self._stop_listening(number)
+        if self._orphaned or number == STOP_SIGNAL:
+            self._stop_listening()
         _exit_after(EXIT_SECONDS)  # such as while models are being loaded
-        self._handlers[number](number, None)
+        self._handlers[signal.SIGTERM](signal.SIGTERM, None)
 
-    def _stop_listening(self, number: int) -> None:
+    def _stop_listening(self) -> None:
         """Refuse new connections.
 
         The supervisor and its other processes have copies of the listening socket. Without this,
         connections would wait for a process that accepts them until all of them have ended. The
         socket of a generator service stays open for the next process: only the router connects.
         """
-        server = getattr(self._handlers[number], "__self__", None)  # uvicorn.Server
-        for listener in getattr(server, "servers", ()):
+        for listener in getattr(self._server(), "servers", ()):
             for listening in listener.sockets:
                 if listening.family == socket.AF_UNIX:
                     continue
@@ -149,10 +162,7 @@ class GracefulApp:
 
 
 def end_process() -> None:
-    """End this process at once, so that the supervisor starts it again.
-
-    After SIGTERM, the socket that the supervisor keeps for the next process would be shut down.
-    """
+    """End this process at once, so that the supervisor starts it again."""
     os._exit(1)
 
 

@@ -31,9 +31,9 @@ class GroupService(Service[GroupProcess]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> AsgiApp:
         """Return the application of the process."""
-        from catimage.serving.bento.applications import group_application
+        from catimage.serving.bento.applications import group_application_in_child
 
-        return group_application(self.name, self.inner)
+        return group_application_in_child(self.name, self.inner)
 
     def needs_task_db(self) -> bool:
         """Install the supervisor; BentoML calls this method before it starts the processes."""

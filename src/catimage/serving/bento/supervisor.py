@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+from catimage.serving.bento.process import STOP_SIGNAL
+
 CHECK_SECONDS = 0.5
 """Interval at which the supervisor checks for processes that have ended."""
 KILL_SECONDS = 10.0
@@ -109,8 +111,10 @@ def _prepare(watchers: Iterable[Any], timeout: float) -> str:
     metrics = tempfile.mkdtemp(prefix="catimage-metrics-")
     for watcher in watchers:
         watcher.respawn, watcher.graceful_timeout = True, timeout
+        watcher.stop_children = False  # a process passes the signal on to its own children
         watcher.env["PROMETHEUS_MULTIPROC_DIR"] = metrics
         if watcher.name == ROUTER_WATCHER:
+            watcher.stop_signal = STOP_SIGNAL
             watcher.env.update({k: v for k, v in ROUTER_ENVIRONMENT.items() if k not in os.environ})
     return metrics
 

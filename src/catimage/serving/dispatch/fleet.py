@@ -17,6 +17,8 @@ from catimage.serving.tasks import CandidateLoad, GroupStatus
 
 BUSY_SECONDS, IDLE_SECONDS, DOWN_SECONDS = 0.5, 1.0, 0.25
 """Interval of the polls of a group that has work, has none, or is not ready."""
+OBSERVE_SECONDS = 5.0
+"""Interval of the attempts to observe the end of a process that cannot be observed."""
 POLL_TIMEOUT = 3.0
 """Seconds after which a poll has failed."""
 _LOG = logging.getLogger(__name__)
@@ -66,7 +68,9 @@ class Fleet:
     async def start(self) -> None:
         """Start to poll the groups; returns at once."""
         self._polls = [
-            asyncio.create_task(self._poll_forever(member)) for member in self.members.values()
+            asyncio.create_task(follow(member))
+            for member in self.members.values()
+            for follow in (self._poll_forever, self._observe_forever)
         ]
 
     async def close(self) -> None:
@@ -196,3 +200,14 @@ class Fleet:
             with suppress(TimeoutError):
                 await asyncio.wait_for(member.failed.wait(), seconds)
             member.failed.clear()
+
+    async def _observe_forever(self, member: Member) -> None:
+        """Notice the end of a group's process at once, not with a later poll."""
+        while True:
+            try:
+                await member.group.ended()
+            except GroupUnavailable:  # the polls report it
+                await asyncio.sleep(OBSERVE_SECONDS if member.ready else DOWN_SECONDS)
+            else:
+                member.fail("its process has ended")
+                await asyncio.sleep(DOWN_SECONDS)

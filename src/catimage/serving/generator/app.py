@@ -1,4 +1,4 @@
-"""The HTTP application of a generator service: ``POST /v1/tasks`` and ``GET /v1/status``."""
+"""The HTTP application of a generator service: its state, its tasks, and its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
@@ -41,12 +41,16 @@ def generator_app(
         restart: ends the process, so that the supervisor starts it again; called when the engine
             has failed.
 
-    A :class:`BackgroundEngine` is in ``app.state.engine`` while the application runs.
+    A :class:`BackgroundEngine` is in ``app.state.engine`` while the application runs. Set the event
+    ``app.state.ending`` before the process ends.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.engine = BackgroundEngine(engine, group, restart)
+        app.state.engine, app.state.ending = (
+            BackgroundEngine(engine, group, restart),
+            asyncio.Event(),
+        )
         app.state.engine.start()
         try:
             yield
@@ -56,6 +60,7 @@ def generator_app(
     routes = [
         Route("/v1/tasks", post_task, methods=["POST"]),
         Route("/v1/status", get_status, methods=["GET"]),
+        Route("/v1/end", get_end, methods=["GET"]),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
@@ -64,6 +69,16 @@ async def get_status(request: Request) -> Response:
     """Handle ``GET /v1/status``."""
     status = request.app.state.engine.status()
     return Response(encode_status(status), media_type="application/json")
+
+
+async def get_end(request: Request) -> Response:
+    """Handle ``GET /v1/end``: a response that ends when the process does, also if it is killed."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"running\n"
+        await request.app.state.ending.wait()
+
+    return StreamingResponse(body(), media_type="text/plain")
 
 
 async def post_task(request: Request) -> Response:

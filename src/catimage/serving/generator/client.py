@@ -6,7 +6,7 @@ import asyncio
 import json
 from asyncio import IncompleteReadError
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -56,6 +56,13 @@ class GeneratorGroup(Protocol):
             GenerationFailure: the task fails; see :mod:`catimage.serving.generator.failures`.
         """
 
+    async def ended(self) -> None:
+        """Return when the process of the service has ended.
+
+        Raises:
+            GroupUnavailable: it cannot be observed.
+        """
+
     async def close(self) -> None:
         """Close connections."""
 
@@ -87,6 +94,10 @@ class LocalGroup:
     def run(self, task: ImageTask) -> AsyncGenerator[TaskEvent, None]:
         """Run a task; see :meth:`GeneratorGroup.run`."""
         return self._engine.submit(task)
+
+    async def ended(self) -> None:
+        """Never return: this process is that of the engine."""
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Do nothing: the owner of the engine closes it."""
@@ -163,6 +174,17 @@ class RemoteGroup:
                 async with asyncio.timeout_at(deadline):
                     event = await read_event(response.content.readexactly)
                 yield event
+
+    async def ended(self) -> None:
+        """Wait for the end of a response that the service never ends by itself."""
+        try:
+            async with self._open().get("/v1/end", headers=self._headers()) as response:
+                if response.status != 200:
+                    raise GroupUnavailable(f"group {self.name!r}: its end cannot be observed.")
+                with suppress(aiohttp.ClientError, OSError):  # the connection has ended
+                    await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unavailable(error) from error
 
     async def close(self) -> None:
         """Close the session. Tasks that run are cancelled."""

@@ -17,8 +17,8 @@ GATHER_SHARE = 0.05
 """After a batch of several tasks, the next batch waits for as many tasks for at most this share of
 the time of the batch.
 """
-BATCHES_PER_MEASUREMENT = 4
-"""Number of batches of requests between two measurements while requests wait."""
+MEASURING_SHARE = 0.2
+"""Largest share of the time of the device that measurements have while requests wait."""
 
 
 class DeviceLane:
@@ -55,21 +55,25 @@ class DeviceLane:
         on_ready()
         runner = BatchRunner(self._cache, self.queue, self._speeds)
         measurements = self._measurements()
-        batches = 0
+        owed = 0.0  # seconds of requests until the next measurement
         while True:
             timeout = None if self.measured.is_set() else 0.0
             images = self.queue.take(self._speeds.limit, timeout)
             if images is None:
                 return
+            start = time.perf_counter()
             if images:
                 self._make(images, runner)
-                batches += 1
-            if not images or batches % BATCHES_PER_MEASUREMENT == 0:
-                self._measure(measurements)
+                owed -= time.perf_counter() - start
+            if not self.measured.is_set() and (not images or owed <= 0):
+                owed = self._measure(measurements) * (1 / MEASURING_SHARE - 1)
 
-    def _measure(self, measurements: Iterator[None]) -> None:
-        if not self.measured.is_set() and next(measurements, "end") == "end":
+    def _measure(self, measurements: Iterator[None]) -> float:
+        """Make one measurement, and return its seconds."""
+        start = time.perf_counter()
+        if next(measurements, "end") == "end":
             self.measured.set()
+        return time.perf_counter() - start
 
     def _make(self, images: Sequence[QueuedImage], runner: BatchRunner) -> None:
         """Make a batch, and let the clients of a shared batch send their next requests."""
