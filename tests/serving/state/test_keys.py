@@ -1,6 +1,7 @@
 """API keys: hashes at rest, verification without queries, revocation in other replicas."""
 
 import hashlib
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from catimage.serving.messages import ServingError
 from catimage.serving.state.database import Database
 from catimage.serving.state.keys import GRACE_SECONDS, Keys
 from catimage.serving.state.tables import keys as table
-from tests.serving.state.helpers import Clock, counted_queries, outage
+from tests.serving.state.helpers import Clock, counted_queries, in_threads, outage
 
 
 class TestKeys:
@@ -135,6 +136,27 @@ class TestKeys:
         assert caught.value.status == 503 and caught.value.code == "state_unavailable"
         timer.now += 1.0
         assert keys.verify(secret) == key
+
+    def test_only_one_of_the_threads_that_wait_tries_a_database_that_does_not_respond(
+        self, database, monkeypatch
+    ):
+        timer, tried = Clock(), []
+
+        def slow_failure(*_):
+            tried.append(timer.now)
+            time.sleep(0.05)
+            timer.now += 10.0  # the longest wait for a connection
+            raise ServingError("database: not reachable. Start it.", 503)
+
+        keys = Keys(database, timer=timer)
+        monkeypatch.setattr(keys, "_read", slow_failure)
+
+        def refused():
+            with pytest.raises(ServingError, match="not reachable"):
+                keys.verify("x")
+
+        in_threads(refused, [()] * 4)
+        assert len(tried) == 1
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

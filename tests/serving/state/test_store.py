@@ -12,6 +12,7 @@ from sqlalchemy import event, update
 
 from catimage.errors import InputError
 from catimage.serving.messages import ServingError
+from catimage.serving.state import database
 from catimage.serving.state.store import State
 from catimage.serving.state.tables import meta
 from tests.serving.state.helpers import in_threads
@@ -130,3 +131,11 @@ def test_the_module_imports_no_heavy_packages_and_opens_nothing(tmp_path):
     )
     assert result.stdout.strip() == "[]", result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_holds_the_lock_for_too_long_is_reported(state, monkeypatch):
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
+    with state._database.write(), pytest.raises(ServingError, match="other writers") as caught:
+        in_threads(state.spending.purge, [()])
+    assert (caught.value.status, caught.value.code) == (503, "state_unavailable")
+    assert state.spending.purge() == 0

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
@@ -24,6 +24,14 @@ WAIT_SECONDS = 10.0
 """Longest wait for a connection, or for another process that writes."""
 CONNECTIONS = 8
 """Connections that a process keeps open; it opens at most twice as many."""
+_NETWORK_LIMITS = {
+    "connect_timeout": int(WAIT_SECONDS),
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""Parameters of libpq: a query ends within half a minute if the server vanishes without a reset."""
 _LOCKS = 0x0CA71496
 """First number of the advisory locks in PostgreSQL; the second one is a hash of the name."""
 
@@ -44,7 +52,7 @@ class Database:
         self.engine = _sqlite_engine(address) if self.sqlite else _postgresql_engine(address)
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         # A process queues its own writers, which is faster than SQLite's waiting in steps.
-        self._writer = threading.Lock() if self.sqlite else nullcontext()
+        self._writer = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -70,7 +78,7 @@ class Database:
         Raises:
             ServingError: the database cannot be used (503).
         """
-        with self.errors_reported(), self._writer, self.engine.connect() as connection:
+        with self._only_writer(), self.errors_reported(), self.engine.connect() as connection:
             connection = connection.execution_options(catimage_write=True)
             if durable and self.sqlite:
                 _set_synchronous(connection, "FULL")
@@ -80,6 +88,20 @@ class Database:
             finally:
                 if durable and self.sqlite:
                     _set_synchronous(connection, "NORMAL")
+
+    @contextmanager
+    def _only_writer(self) -> Iterator[None]:
+        """Wait until no other thread writes to a SQLite file; raise ServingError after a while."""
+        if not self.sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=WAIT_SECONDS):
+            message = f"{self.place}: other writers have locked the database for too long."
+            raise ServingError(f"{message} Try again.", 503, "state_unavailable", retry_after=5.0)
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def lock(self, connection: Connection, name: str) -> None:
         """Wait in PostgreSQL until no other transaction has the lock ``name``, and take it.
@@ -106,7 +128,7 @@ class Database:
         PostgreSQL does so by itself (autovacuum).
         """
         if self.sqlite:
-            with self.errors_reported(), self._writer, self.engine.connect() as connection:
+            with self._only_writer(), self.errors_reported(), self.engine.connect() as connection:
                 _driver(connection).executescript("PRAGMA incremental_vacuum(16384)")
 
     def close(self) -> None:
@@ -163,7 +185,7 @@ def _postgresql_engine(address: URL) -> Engine:
     try:
         engine = create_engine(
             address,
-            connect_args={"connect_timeout": int(WAIT_SECONDS), "application_name": "catimage"},
+            connect_args={"application_name": "catimage", **_NETWORK_LIMITS},
             pool_size=CONNECTIONS,
             max_overflow=CONNECTIONS,
             pool_timeout=WAIT_SECONDS,

@@ -196,10 +196,11 @@ class Keys:
         now = self._timer()
         try:
             self._snapshot, self._failure = self._read(self._snapshot, now), ""
+            self._tried = now
         except ServingError as error:
-            self._failure = error.message
+            # The threads that wait for this one fail too, instead of each waiting for the database.
+            self._failure, self._tried = error.message, self._timer()
             _LOG.warning("the last known API keys remain valid for a minute: %s", error)
-        self._tried = now
 
     def _read(self, old: _Snapshot, now: float) -> _Snapshot:
         with self._database.read() as connection:

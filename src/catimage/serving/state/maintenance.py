@@ -27,4 +27,6 @@ async def purge_forever(state: State, seconds: float = SECONDS) -> None:
             await run_in_threadpool(state.purge)
         except ServingError as error:
             _LOG.warning("expired rows remain: %s", error.message)
+        except Exception:  # never end: the next deletion may succeed
+            _LOG.exception("expired rows cannot be deleted")
         await asyncio.sleep(seconds)

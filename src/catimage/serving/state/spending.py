@@ -18,6 +18,8 @@ from catimage.serving.state.database import Database
 from catimage.serving.state.schema import upsert
 from catimage.serving.state.tables import reservations, spending
 
+CEILING_CODE = "insufficient_quota"
+"""Code of the error of a request that would exceed the ceiling of its key."""
 LIFETIME = 900.0
 """Seconds after which a reservation no longer counts, such as that of a killed process."""
 MAX_UNSETTLED = 10_000
@@ -80,7 +82,8 @@ class Spending:
             cost: total cost of the request.
             replaced: an earlier reservation of the request, which is replaced if the new one is
                 accepted, and remains if not.
-            lifetime: seconds after which the reservation expires if it is not settled.
+            lifetime: seconds after which the reservation expires if it is not settled, more than
+                the request may take.
 
         Raises:
             ServingError: the key's ceiling would be exceeded (429, ``insufficient_quota``), or the
@@ -114,12 +117,20 @@ class Spending:
             cost: the real cost; 0 if nothing was generated.
         """
         _check_cost(cost)
+        self._settle_all([(reservation, cost)])
+
+    def settle_waiting(self) -> None:
+        """Settle the costs that are kept in memory since the database did not respond."""
+        if self._unsettled:
+            self._settle_all([])
+
+    def _settle_all(self, new: list[tuple[Reservation, float]]) -> None:
         with self._lock:
-            waiting, self._unsettled = [*self._unsettled, (reservation, cost)], []
+            waiting, self._unsettled = [*self._unsettled, *new], []
         try:
             with self._database.write() as connection:
                 # The order of the rows is the same in all processes, which prevents deadlocks.
-                for item in sorted(waiting, key=lambda item: item[0].key_id):
+                for item in sorted(waiting, key=lambda item: (item[0].key_id, item[0].month)):
                     self._settle(connection, *item)
         except ServingError as error:
             with self._lock:
@@ -170,7 +181,7 @@ def _exceeded(key: ApiKey, now: float) -> ServingError:
         f"key {key.key_id}: the request would exceed the ceiling of {key.ceiling:g} per calendar"
         " month (UTC). Use a cheaper candidate or fewer images, or ask the operator to raise it.",
         429,
-        "insufficient_quota",
+        CEILING_CODE,
         retry_after=(next_month - moment).total_seconds(),
         retryable=False,
     )

@@ -113,13 +113,14 @@ class State:
             connection.execute(select(1))
 
     def purge(self) -> None:
-        """Delete expired images, old jobs, reservations and replicas.
+        """Settle the costs of an outage; delete expired images, old jobs, reservations, replicas.
 
         One replica calls this in the background, about once a minute; several do no harm.
 
         Raises:
             ServingError: the database cannot be used (503).
         """
+        self.spending.settle_waiting()
         self.images.purge()
         self.jobs.purge()
         self.spending.purge()
@@ -127,5 +128,6 @@ class State:
         self._database.release_space()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Settle the costs of an outage, and close all connections."""
+        self.spending.settle_waiting()
         self._database.close()
