@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from catimage.serving import jobs
-from catimage.serving.jobs import JobRunner, request_document, request_of
+from catimage.serving.jobs import JobRunner, longest_wait, request_document, request_of
 from catimage.serving.messages import ApiKey, ImageRequest, JsonObject, ServingError
 from catimage.serving.state.jobs import JobRecord
 from catimage.serving.state.store import State
 from tests.serving.cores import request
+from tests.serving.state.helpers import Clock
 
 Answer = Callable[[ImageRequest, JsonObject], Awaitable[JsonObject]]
 
@@ -55,6 +59,10 @@ async def seed_answer(image_request: ImageRequest, options: JsonObject) -> JsonO
 async def endless(image_request: ImageRequest, options: JsonObject) -> JsonObject:
     await asyncio.Event().wait()
     return {}
+
+
+def unreachable(*_: object, **__: object) -> None:
+    raise ServingError("state: down. Try again later.", 503)
 
 
 @pytest.fixture
@@ -107,6 +115,52 @@ def test_jobs_wait_while_the_service_is_busy_or_not_ready(state: State, wait: fl
             assert found is not None and found.status == "queued"
 
     asyncio.run(run())
+
+
+def test_the_load_under_which_a_job_starts_grows_with_its_age() -> None:
+    ages = (-5.0, 0.0, 450.0, 810.0, 899.0, 900.0, 1e6)
+    limits = [longest_wait(age) for age in ages]
+    assert limits == pytest.approx([1.0, 1.0, 2.0, 10.0, 900.0, math.inf, math.inf])
+
+
+def test_an_old_job_starts_under_load_but_only_one_at_a_time(tmp_path: Path) -> None:
+    clock, load = Clock(), [1.9]
+    state = State.open(f"sqlite:///{tmp_path}/state.db", clock=clock)
+    answered, release = list[ImageRequest](), asyncio.Event()
+
+    async def work(image_request: ImageRequest, options: JsonObject) -> JsonObject:
+        answered.append(image_request)
+        await release.wait()
+        return {}
+
+    async def run() -> None:
+        running = JobRunner(state.jobs, "w", lambda: load[0])
+        running.use(work)
+        submitted = []
+        for i in range(3):
+            submitted.append(await running.submit(request(seed=i), {}))
+            clock.now += 1.0
+        await running.start()
+        await asyncio.sleep(0.1)
+        assert answered == []
+        clock.now += 450.0  # the limit is 2 seconds
+        await ended(state, submitted[0], "running")
+        await asyncio.sleep(0.1)
+        assert len(answered) == 1
+        load[0] = 0.0
+        await ended(state, submitted[1], "running")
+        load[0] = 1000.0
+        release.set()
+        await ended(state, submitted[1])
+        await asyncio.sleep(0.1)
+        assert len(answered) == 2
+        clock.now += 450.0  # nothing keeps it any more
+        await ended(state, submitted[2])
+        await running.close()
+
+    asyncio.run(run())
+    assert [r.seed for r in answered] == [0, 1, 2] and all(r.job for r in answered)
+    state.close()
 
 
 def test_a_running_job_is_cancelled(state: State) -> None:
@@ -183,14 +237,11 @@ def test_an_outage_of_the_database_does_not_end_a_job_that_may_be_paid_for(
         await asyncio.sleep(0.3)
         return {"done": True}
 
-    def outage(*_: object) -> bool:
-        raise ServingError("state: down. Try again later.", 503)
-
     async def run() -> None:
         async with runner(state, slow) as running:
             job = await running.submit(request(), {})
             await ended(state, job, "running")
-            monkeypatch.setattr(state.jobs, "heartbeat", outage)
+            monkeypatch.setattr(state.jobs, "heartbeat", unreachable)
             found = await ended(state, job)
         assert (found.status, found.result, found.attempts) == ("succeeded", {"done": True}, 1)
 
@@ -214,5 +265,77 @@ def test_a_row_that_cannot_be_read_does_not_end_the_jobs(
         async with runner(state, seed_answer) as running:
             found = await ended(state, await running.submit(request(n=1, seed=3), {}))
         assert found.result == {"seeds": [3]}
+
+    asyncio.run(run())
+
+
+def test_the_result_of_a_job_is_stored_after_an_outage(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[int] = []
+
+    async def work(image_request: ImageRequest, options: JsonObject) -> JsonObject:
+        answered.append(image_request.seed)
+        await asyncio.sleep(0.1)
+        return {"done": True}
+
+    async def run() -> None:
+        async with runner(state, work) as running:
+            job = await running.submit(request(), {})
+            await ended(state, job, "running")
+            monkeypatch.setattr(jobs, "STALE_SECONDS", 0.2)
+            names = ("heartbeat", "finish", "requeue_stale", "oldest_age")
+            with monkeypatch.context() as outage:
+                for name in names:
+                    outage.setattr(state.jobs, name, unreachable)
+                await asyncio.sleep(0.4)
+            found = await ended(state, job)
+        assert (found.status, found.result, found.attempts) == ("succeeded", {"done": True}, 1)
+
+    asyncio.run(run())
+    assert answered == [7]
+
+
+def test_after_an_outage_other_replicas_have_time_to_report_their_jobs(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "STALE_SECONDS", 0.3)
+
+    async def run() -> None:
+        job = state.jobs.add({"request": request_document(request()), "answer": {}})
+        state.jobs.claim("other")
+        with monkeypatch.context() as outage:
+            outage.setattr(state.jobs, "oldest_age", unreachable)
+            async with runner(state, seed_answer, "mine"):
+                await asyncio.sleep(0.4)  # the heartbeat of the other replica is stale now
+        assert (await ended(state, job, "running")).worker == "other"
+        other = JobRunner(state.jobs, "mine", lambda: 0.0)
+        other._outage = time.monotonic()
+        await other._requeue_stale()
+        assert (await ended(state, job, "running")).worker == "other"
+        other._outage -= 0.3
+        await other._requeue_stale()
+        await ended(state, job, "queued")
+
+    asyncio.run(run())
+
+
+def test_a_job_that_is_claimed_during_the_shutdown_returns_to_the_queue(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, began = state.jobs.claim, threading.Event()
+
+    def slow_claim(worker: str) -> JobRecord | None:
+        began.set()
+        time.sleep(0.1)
+        return claim(worker)
+
+    async def run() -> None:
+        monkeypatch.setattr(state.jobs, "claim", slow_claim)
+        async with runner(state, seed_answer) as running:
+            job = await running.submit(request(), {})
+            await asyncio.to_thread(began.wait, 5)
+        found = state.jobs.get(job.job_id)
+        assert found is not None and (found.status, found.attempts) == ("queued", 0)
 
     asyncio.run(run())

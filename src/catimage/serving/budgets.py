@@ -150,7 +150,7 @@ class LiveBudgets:
         Args:
             scope: the budget; None if none applies, and nothing is counted.
             cost: total cost of the images, or a correction.
-            images: number of images.
+            images: number of images; of a correction 0, or minus those that were not made.
             version: version of the router that decided; by default the champion.
         """
         champion = self._versions.champion

@@ -71,9 +71,7 @@ class Core:
         self.fleet = Fleet(groups)
         self._admission = Admission(self.fleet, settings.max_queue_seconds)
         dispatcher = Dispatcher(self.fleet, self.telemetry.fallback)
-        services = Services(
-            self._decide, self._record, state.spending, self.telemetry, settings.timeout
-        )
+        services = Services(self._decide, state.spending, self.telemetry, settings.timeout)
         self._runner = RequestRunner(services, self._admission, dispatcher)
         self.replica = replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._router = RouterHolder(workspace, settings, state, self.telemetry, self.replica)
@@ -165,7 +163,7 @@ class Core:
         except ServingError as error:
             self.telemetry.rejection(error.code)
             raise
-        async with aclosing(self._runner.stream(request, live.facts)) as events:
+        async with aclosing(self._runner.stream(request, live)) as events:
             async for event in events:
                 yield event
 
@@ -232,10 +230,7 @@ class Core:
     def _wait_of_jobs(self) -> float | None:
         return self._admission.device_wait() if self.ready else None
 
-    async def _decide(self, request: ImageRequest) -> Routed:
+    async def _decide(self, live: LiveRouter, request: ImageRequest) -> Routed:
         """Decide a request that was accepted, also during a shutdown."""
         wait = self._admission.device_wait(request.n)
-        return (await self._router.require().decide([request], self.fleet, wait))[0]
-
-    def _record(self, routed: Routed, cost: float, images: int) -> None:
-        self._router.require().record(routed, cost, images)
+        return (await live.decide([request], self.fleet, wait))[0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -20,8 +22,8 @@ AnswerJob = Callable[[ImageRequest, JsonObject], Awaitable[JsonObject]]
 
 CONCURRENT = 2
 """Number of jobs that a replica runs at once."""
-MAX_WAIT = 1.0
-"""A job is started only if a request that arrives now would wait for at most these seconds."""
+MAX_WAIT, MAX_AGE = 1.0, 900.0
+"""Limits in seconds for the start of a job, see :func:`longest_wait`."""
 POLL_SECONDS, HEARTBEAT_SECONDS, STALE_SECONDS = 1.0, 2.0, 15.0
 """Intervals of polls for jobs and of heartbeats; age of the last heartbeat of a lost replica."""
 MAX_WAITING = 1000
@@ -33,6 +35,10 @@ _LOG = logging.getLogger(__name__)
 
 class JobRunner:
     """Runs the jobs in the shared state, below the priority of other requests.
+
+    The oldest job is the next one. It starts if the load is low; the longer it waits, the higher
+    the load may be (:func:`longest_wait`), so that every job starts in the end. Under a high load,
+    a replica runs one job at a time.
 
     A job of a replica that has ended is started again by another one, or after the restart.
     Its seed is stored with it, so that its images are the same.
@@ -49,7 +55,9 @@ class JobRunner:
         self._answer: AnswerJob | None = None
         self._added = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}
+        self._claiming: asyncio.Future[JobRecord | None] | None = None
+        self._outage = -math.inf
 
     def use(self, answer: AnswerJob) -> None:
         """Set the function that answers jobs; no job is started before."""
@@ -85,22 +93,24 @@ class JobRunner:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
             self._loop = None
+        if self._claiming is not None:  # its thread may have started a job
+            await asyncio.gather(self._claiming, return_exceptions=True)
         for task in self._running:
             task.cancel()
-        if self._running:
-            await asyncio.gather(*self._running, return_exceptions=True)
-            with contextlib.suppress(ServingError):  # the heartbeats end, so they are stale soon
-                await run_in_threadpool(self._store.release, self._worker)
+        await asyncio.gather(*self._running, return_exceptions=True)
+        with contextlib.suppress(ServingError):  # the heartbeats end, so they are stale soon
+            await run_in_threadpool(self._store.release, self._worker)
 
     async def _run_forever(self) -> None:
         while True:
             try:
-                await run_in_threadpool(self._store.requeue_stale, STALE_SECONDS)
-                while self._may_start() and (job := await self._claim()) is not None:
+                await self._requeue_stale()
+                while (job := await self._claim()) is not None:
                     task = asyncio.create_task(self._run(job))
-                    self._running.add(task)
+                    self._running[task] = job.job_id
                     task.add_done_callback(self._ended)
             except ServingError as error:
+                self._outage = time.monotonic()
                 _LOG.warning("jobs: %s", error.message)
             except Exception:  # never end: other jobs may succeed
                 _LOG.exception("jobs: a job cannot be started")
@@ -108,18 +118,30 @@ class JobRunner:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._added.wait(), POLL_SECONDS)
 
-    def _may_start(self) -> bool:
-        wait = self._wait()
-        free = self._answer is not None and len(self._running) < CONCURRENT
-        return free and wait is not None and wait <= MAX_WAIT
+    async def _requeue_stale(self) -> None:
+        """Return the jobs of lost replicas to the queue.
+
+        In an outage of the database, no replica can report that its jobs are in progress, so after
+        it they have time to do so.
+        """
+        if time.monotonic() - self._outage >= STALE_SECONDS:
+            running = list(self._running.values())
+            await run_in_threadpool(self._store.requeue_stale, STALE_SECONDS, spare=running)
 
     async def _claim(self) -> JobRecord | None:
-        if not await run_in_threadpool(self._store.waiting):
+        """Start the oldest job in the table, unless there is none, or the load is too high."""
+        wait = self._wait()
+        if self._answer is None or wait is None or len(self._running) >= CONCURRENT:
             return None
-        return await run_in_threadpool(self._store.claim, self._worker)
+        age = await run_in_threadpool(self._store.oldest_age)
+        if age is None or wait > longest_wait(age) or (wait > MAX_WAIT and self._running):
+            return None
+        claim = run_in_threadpool(self._store.claim, self._worker)
+        self._claiming = asyncio.ensure_future(claim)
+        return await asyncio.shield(self._claiming)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._added.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.error("a job could not be stored: %s", type(error).__name__)
@@ -132,8 +154,7 @@ class JobRunner:
                 if not await self._continues(job):
                     _LOG.info("job %s was cancelled", job.job_id)
                     return
-            values = await work
-            await run_in_threadpool(self._store.finish, job.job_id, self._worker, **values)
+            await self._finish(job, await work)
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -146,12 +167,22 @@ class JobRunner:
             _LOG.warning("job %s: %s", job.job_id, error.message)
             return True
 
+    async def _finish(self, job: JobRecord, values: dict[str, JsonObject]) -> None:
+        """Store the end of a job; after an outage, because its images may be paid for."""
+        while True:
+            try:
+                await run_in_threadpool(self._store.finish, job.job_id, self._worker, **values)
+                return
+            except ServingError as error:
+                _LOG.warning("job %s is not stored yet: %s", job.job_id, error.message)
+            await asyncio.sleep(POLL_SECONDS)
+
     async def _attempts(self, job: JobRecord) -> dict[str, JsonObject]:
         """Return the arguments ``result`` or ``error`` of :meth:`Jobs.finish`."""
         assert self._answer is not None
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                request = request_of(job.request["request"])
+                request = replace(request_of(job.request["request"]), job=True)
                 return {"result": await self._answer(request, job.request["answer"])}
             except Exception as error:
                 found = serving_error(error)
@@ -161,9 +192,21 @@ class JobRunner:
         raise AssertionError("unreachable")
 
 
+def longest_wait(age: float) -> float:
+    """Return the estimated wait of a new request above which a job is not started (aging).
+
+    It is :data:`MAX_WAIT` for a new job, twice as long at half of :data:`MAX_AGE`, ten times at 90%
+    of it, and infinite from there on.
+
+    Args:
+        age: seconds since the job was submitted.
+    """
+    return MAX_WAIT / (1 - max(age, 0.0) / MAX_AGE) if age < MAX_AGE else math.inf
+
+
 def request_document(request: ImageRequest) -> JsonObject:
     """Return a request as JSON."""
-    return asdict(request)
+    return {name: value for name, value in asdict(request).items() if name != "job"}
 
 
 def request_of(document: JsonObject) -> ImageRequest:

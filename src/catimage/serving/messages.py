@@ -106,12 +106,15 @@ class ImageRequest(RouteRequest):
         stream: whether finished images are sent before the others are finished. If not, another
             candidate can still make all images when one fails.
         user: the field ``user`` or ``safety_identifier``; logged only as a keyed hash.
+        job: whether the request is a running job, which waited for its turn: it is not refused
+            because of the load.
     """
 
     seed: int = 0
     previews: int = 0
     stream: bool = False
     user: str | None = None
+    job: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ class Pacer:
         return RoutingRule(np.ones(1), np.array([self.state.lam]), self._multipliers)
 
     def record(self, cost: float, images: int) -> None:
-        """Count the cost of a request, or a correction with 0 images."""
+        """Count the cost of a request, or a correction with 0 or fewer images."""
         with self._lock:
             self._pending += (float(images > 0), images, cost)
             self.state = self.pacing.update(self.state, cost, images, self._reaction)
@@ -76,7 +76,7 @@ class Pacer:
     def status(self) -> JsonObject:
         """Return the budget, lambda and the running mean cost; None before the first image."""
         state = self.state
-        mean = float(state.cost / state.images) if state.images > 0 else None
+        mean = float(state.cost / state.images) if state.images > 0.5 else None
         return {"budget": self.pacing.budget, "lambda": self.lam, "mean_cost": mean}
 
     def exchange(self, store: Any, name: str, always: bool) -> None:

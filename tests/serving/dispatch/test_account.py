@@ -20,7 +20,10 @@ class SlowLedger:
         self.reserved: list[float] = []
         self.settled: list[float] = []
 
-    def reserve(self, key: ApiKey, cost: float, replaced: Reservation | None) -> Reservation:
+    def reserve(
+        self, key: ApiKey, cost: float, replaced: Reservation | None, lifetime: float
+    ) -> Reservation:
+        assert lifetime == 60.0
         self.released.wait(5)
         self.reserved.append(cost)
         return Reservation("r", key.key_id, "2026-11", cost)
@@ -33,7 +36,7 @@ def test_a_reservation_is_settled_although_the_client_left_while_it_was_made() -
     ledger = SlowLedger()
 
     async def run() -> None:
-        account = Account(ledger, KEY, {"a": 1.0})
+        account = Account(ledger, KEY, {"a": 1.0}, 60.0)
         leaving = asyncio.create_task(account.reserve("a", 3))
         await asyncio.sleep(0.05)
         leaving.cancel()
@@ -52,7 +55,7 @@ def test_only_a_more_expensive_attempt_is_reserved_again() -> None:
     ledger.released.set()
 
     async def run() -> None:
-        account = Account(ledger, KEY, {"a": 1.0, "b": 2.0})
+        account = Account(ledger, KEY, {"a": 1.0, "b": 2.0}, 60.0)
         await account.reserve("a", 2)
         await account.reserve("a", 1)
         account.charge("a")
@@ -67,11 +70,13 @@ def test_only_a_more_expensive_attempt_is_reserved_again() -> None:
 
 def test_the_error_of_a_ceiling_reaches_the_request() -> None:
     class Exhausted(SlowLedger):
-        def reserve(self, key: ApiKey, cost: float, replaced: Reservation | None) -> Reservation:
+        def reserve(
+            self, key: ApiKey, cost: float, replaced: Reservation | None, lifetime: float
+        ) -> Reservation:
             raise ServingError("key: exhausted. Ask the operator.", 429, "insufficient_quota")
 
     async def run() -> None:
-        account = Account(Exhausted(), KEY, {"a": 1.0})
+        account = Account(Exhausted(), KEY, {"a": 1.0}, 60.0)
         with pytest.raises(ServingError, match="exhausted"):
             await account.reserve("a", 1)
         await account.settle()

@@ -45,6 +45,16 @@ def test_a_candidate_with_a_long_queue_is_tried_last() -> None:
         admission.order(("a",))
 
 
+def test_a_job_is_not_refused_because_of_the_load() -> None:
+    busy = ScriptedGroup("busy", "a", load=SLOW)
+    busy.queue_seconds = 9.0
+    admission = Admission(fleet_of(busy), limit=3.0)
+    assert admission.check(["a"], patient=True) == pytest.approx(9.0, abs=0.5)
+    assert admission.order(("a",), patient=True) == ("a",)
+    with pytest.raises(ServingError, match="no group has it"):
+        admission.check(["b"], patient=True)
+
+
 def test_no_group_is_not_an_overload() -> None:
     group = ScriptedGroup("g", "a")
     group.up = False

@@ -9,33 +9,10 @@ from typing import Any
 
 import pytest
 
-from catimage.serving.messages import ApiKey, ServingError
-from catimage.serving.state.store import State
-from catimage.serving.tasks import ImageTask, TaskEvent
+from catimage.serving.messages import ServingError
+from catimage.serving.tasks import FinishedTask, ImageTask, TaskEvent
 from tests.serving.cores import CANDIDATES, Log, answer, request, running_core
-from tests.serving.groups import ScriptedGroup, hang
-
-
-@pytest.mark.parametrize(("paid", "spent"), [(True, 4.0), (False, 0.0)])
-def test_a_client_that_leaves_pays_for_what_a_provider_may_charge(
-    calibrated_folder: Path, tmp_path: Path, paid: bool, spent: float
-) -> None:
-    async def run() -> None:
-        state = State.open(f"sqlite:///{tmp_path}/state.db")
-        group = ScriptedGroup("g", *CANDIDATES)
-        group.scripts, group.paid = [hang], frozenset(CANDIDATES if paid else ())
-        key = ApiKey("k", "client", ceiling=10.0)
-        async with running_core(calibrated_folder, group, state=state) as core:
-            leaving = asyncio.create_task(answer(core, request(model="mini-2", n=2, key=key)))
-            while not group.tasks:
-                await asyncio.sleep(0.01)
-            leaving.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
-            await core.drained()
-        assert state.spending.spent("k") == spent
-        state.close()
-
-    asyncio.run(run())
+from tests.serving.groups import ScriptedGroup, draw, hang
 
 
 def test_the_next_candidate_answers_if_another_request_is_the_trial(
@@ -139,5 +116,43 @@ def test_an_unexpected_exception_of_a_group_is_a_failure_of_the_candidate(
         assert result.fallbacks == {"mini-4": "failed", "mini-2": "failed"}
         assert result.candidate == "mini-1"
         assert (failed.value.status, failed.value.code) == (503, "upstream_timeout")
+
+    asyncio.run(run())
+
+
+def test_a_task_that_ends_without_all_images_is_a_failure(calibrated_folder: Path) -> None:
+    async def run() -> None:
+        group = ScriptedGroup("g", *CANDIDATES)
+
+        async def incomplete(task: ImageTask) -> AsyncIterator[TaskEvent]:
+            async for event in draw(task, 1):
+                yield event
+            yield FinishedTask(0.0, 0.0, 1)
+
+        group.scripts = [incomplete]
+        async with running_core(calibrated_folder, group) as core:
+            images, result = await answer(core, request(n=2, lam=0.05))
+        assert len(images) == 2 and result.candidate == "mini-2"
+        assert result.fallbacks == {"mini-4": "failed"}
+
+    asyncio.run(run())
+
+
+def test_clients_that_leave_do_not_move_the_budget(calibrated_folder: Path) -> None:
+    async def run() -> None:
+        group = ScriptedGroup("g", *CANDIDATES)
+        group.scripts = [hang] * 8
+        async with running_core(calibrated_folder, group) as core:
+            before = core.router_document()["budgets"]["service"]
+            for i in range(8):
+                leaving = asyncio.create_task(answer(core, request(n=4)))
+                while len(group.tasks) == i:
+                    await asyncio.sleep(0.002)
+                leaving.cancel()
+                await asyncio.gather(leaving, return_exceptions=True)
+                await core.drained()
+            after = core.router_document()["budgets"]["service"]
+        assert after["mean_cost"] is None
+        assert after["lambda"] == pytest.approx(before["lambda"], rel=1e-3)
 
     asyncio.run(run())

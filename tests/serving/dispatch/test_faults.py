@@ -17,8 +17,7 @@ from catimage.serving.generator.failures import (
     TaskRefused,
     TaskTimedOut,
 )
-from catimage.serving.messages import ApiKey, Result, Routed, ServingError
-from catimage.serving.state.store import State
+from catimage.serving.messages import Result, Routed, ServingError
 from catimage.serving.tasks import FinishedImage, ImageTask, TaskEvent
 from tests.serving.cores import CANDIDATES, answer, request, running_core
 from tests.serving.groups import Script, ScriptedGroup, draw, hang, pixels_of
@@ -201,24 +200,5 @@ def test_a_request_fails_at_its_time_limit(calibrated_folder: Path) -> None:
                 await answer(core)
         assert (failed.value.status, failed.value.code) == (503, "timeout")
         assert len(group.cancelled) == 1
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize(("paid", "spent"), [(True, 4.0), (False, 0.0)])
-def test_images_that_a_provider_may_charge_for_count_against_the_ceiling(
-    calibrated_folder: Path, tmp_path: Path, paid: bool, spent: float
-) -> None:
-    async def run() -> None:
-        state = State.open(f"sqlite:///{tmp_path}/state.db")
-        group = ScriptedGroup("g", *CANDIDATES)
-        group.scripts, group.paid = [hang], frozenset(CANDIDATES if paid else ())
-        key = ApiKey("k", "client", ceiling=10.0)
-        async with running_core(calibrated_folder, group, state=state, timeout=0.2) as core:
-            with pytest.raises(ServingError, match="not finished in time"):
-                await answer(core, request(model="mini-2", n=2, key=key))
-            await core.drained()
-        assert state.spending.spent("k") == spent
-        state.close()
 
     asyncio.run(run())

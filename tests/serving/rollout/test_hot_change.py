@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from catimage.serving.messages import Result
+import pytest
+
+from catimage.serving.decisions.versions import RouterVersion, Versions
+from catimage.serving.generator.failures import TaskFailed
+from catimage.serving.messages import ApiKey, Result
 from catimage.serving.state.store import State
+from catimage.serving.tasks import ImageTask, TaskEvent
 from catimage.workspace import Workspace
 from tests.serving.cores import CANDIDATES, answer, request, running_core
-from tests.serving.groups import ScriptedGroup
+from tests.serving.groups import ScriptedGroup, draw
 from tests.serving.rollout.routers import changed_router, publish
 
 
@@ -67,3 +73,36 @@ def test_the_champion_changes_under_load_and_no_request_fails(
     canary = order[first_of_three:]
     assert canary.count("2") > 5  # the challenger served a share of the requests
     assert order[-1] == "3"
+
+
+@pytest.mark.parametrize("key", [None, ApiKey("k", "client", budget=4.0)])
+def test_the_costs_of_requests_in_progress_reach_the_budget(
+    state: State, calibrated: Workspace, tmp_path: Path, key: ApiKey | None
+) -> None:
+    async def serve() -> tuple[str, Result]:
+        group, changed = ScriptedGroup("g", *CANDIDATES), asyncio.Event()
+
+        async def fail_after_the_change(task: ImageTask) -> AsyncIterator[TaskEvent]:
+            async for event in draw(task, 1):
+                yield event
+            await changed.wait()
+            raise TaskFailed("out of memory")
+
+        group.scripts = [fail_after_the_change]
+        async with running_core(calibrated.root, group, state=state) as core:
+            before = core.versions.champion
+            assert before is not None
+            waiting = asyncio.create_task(answer(core, request(n=3, key=key)))
+            while not group.tasks:
+                await asyncio.sleep(0.01)
+            await asyncio.wait_for(core.use(Versions(RouterVersion("2", before.router)), "d"), 10)
+            changed.set()
+            _, result = await waiting
+        return before.version, result
+
+    version, result = asyncio.run(serve())
+    scope = f"key:{key.key_id}" if key else "service"
+    row = state.budgets.read(f"{scope} {version}")
+    assert result.routed.router_version == version and result.fallbacks
+    assert result.cost != 3 * result.routed.costs[result.routed.candidate]
+    assert row is not None and (row.images, row.cost) == pytest.approx((3, result.cost))

@@ -37,6 +37,10 @@ class TestJobs:
             assert state.jobs.cancel(job.job_id, other) is None
         assert state.jobs.get(job.job_id, "key").status == "queued"
 
+    def test_texts_that_are_no_identifiers_are_unknown(self, state):
+        for text in ("", "job-", "job-\0", f"job-{chr(0) * 24}", "job-" + "x" * 25, "\u2665"):
+            assert state.jobs.get(text) is None and state.jobs.cancel(text) is None
+
     def test_jobs_start_in_the_order_of_their_creation(self, state, clock):
         expected = []
         for _ in range(5):
@@ -96,6 +100,34 @@ class TestJobs:
         assert state.jobs.release("mine") == 1
         assert state.jobs.claim("next").job_id == claimed[0]
         assert state.jobs.get(claimed[1]).status == "running"
+
+    def test_a_shutdown_does_not_count_as_an_attempt(self, state, clock):
+        job = state.jobs.add(REQUEST)
+        for _ in range(4):
+            assert state.jobs.claim("r").attempts == 1
+            state.jobs.release("r")
+        state.jobs.claim("r")
+        clock.now += 100
+        assert state.jobs.requeue_stale(60, attempts=3) == 1
+        assert state.jobs.get(job.job_id).status == "queued"
+
+    def test_a_job_that_is_known_to_run_is_not_stale(self, state, clock):
+        mine, lost = state.jobs.add(REQUEST), state.jobs.add(REQUEST)
+        while state.jobs.claim("r"):
+            pass
+        clock.now += 100
+        assert state.jobs.requeue_stale(60, spare=[mine.job_id]) == 1
+        assert state.jobs.get(mine.job_id).status == "running"
+        assert state.jobs.get(lost.job_id).status == "queued"
+
+    def test_the_age_is_that_of_the_oldest_job_that_waits(self, state, clock):
+        assert state.jobs.oldest_age() is None
+        state.jobs.add(REQUEST)
+        clock.now += 5
+        state.jobs.add(REQUEST)
+        assert state.jobs.oldest_age() == 5.0
+        state.jobs.claim("r")
+        assert state.jobs.oldest_age() == 0.0
 
     def test_old_jobs_are_deleted(self, state, clock):
         old, waiting = state.jobs.add(REQUEST), state.jobs.add(REQUEST)

@@ -15,7 +15,9 @@ from catimage.serving.state.spending import Reservation
 class Ledger(Protocol):
     """The part of :class:`catimage.serving.state.spending.Spending` that is used here."""
 
-    def reserve(self, key: ApiKey, cost: float, replaced: Reservation | None) -> Reservation:
+    def reserve(
+        self, key: ApiKey, cost: float, replaced: Reservation | None, lifetime: float
+    ) -> Reservation:
         """Reserve a cost in place of an earlier one, which remains if ServingError is raised."""
 
     def settle(self, reservation: Reservation, cost: float) -> None:
@@ -29,13 +31,17 @@ class Account:
         ledger: the reserved and settled costs of the keys.
         key: the client; None if the service has no keys.
         costs: cost of one image of each candidate.
+        lifetime: seconds for which a reservation counts unless it is settled; longer than the
+            request may take.
 
     Attributes:
         images: number of images that were made, by candidate.
     """
 
-    def __init__(self, ledger: Ledger, key: ApiKey | None, costs: Mapping[str, float]) -> None:
-        self._ledger, self._key, self._costs = ledger, key, costs
+    def __init__(
+        self, ledger: Ledger, key: ApiKey | None, costs: Mapping[str, float], lifetime: float
+    ) -> None:
+        self._ledger, self._key, self._costs, self._lifetime = ledger, key, costs, lifetime
         self._reservation: Reservation | None = None
         self._reserving: asyncio.Task[None] | None = None
         self._reserved = 0.0
@@ -61,7 +67,7 @@ class Account:
 
     async def _reserve(self, key: ApiKey, cost: float) -> None:
         self._reservation = await run_in_threadpool(
-            self._ledger.reserve, key, cost, self._reservation
+            self._ledger.reserve, key, cost, self._reservation, self._lifetime
         )
         self._reserved = cost
 

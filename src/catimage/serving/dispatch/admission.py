@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+from catimage.serving.dispatch.errors import unavailable
 from catimage.serving.dispatch.fleet import Fleet
 from catimage.serving.messages import ServingError
 
@@ -59,11 +60,13 @@ class Admission:
         ]
         return max(waits, default=0.0)
 
-    def check(self, candidates: Collection[str]) -> float:
+    def check(self, candidates: Collection[str], patient: bool = False) -> float:
         """Check a request on its arrival, and return its estimated wait in seconds.
 
         Args:
             candidates: the candidates that may answer it.
+            patient: whether it is a job, which is never refused because it would wait too long:
+                :class:`~catimage.serving.jobs.JobRunner` has selected the time of its start.
 
         Raises:
             ServingError: it would wait too long (429), or no group can make the candidates (503).
@@ -71,7 +74,7 @@ class Admission:
         wait = self.estimate(candidates)
         if wait is None:
             raise unavailable(self._fleet.unavailable(candidates))
-        if wait > self._limit:
+        if wait > self._limit and not patient:
             raise self._overloaded(wait)
         return wait
 
@@ -84,11 +87,12 @@ class Admission:
         finally:
             self.undecided -= images
 
-    def order(self, ranked: Sequence[str]) -> tuple[str, ...]:
+    def order(self, ranked: Sequence[str], patient: bool = False) -> tuple[str, ...]:
         """Return candidates in the order in which they are tried: first those with short queues.
 
         Args:
             ranked: the candidates that may answer, the selected one first.
+            patient: whether the request is a job, as for :meth:`check`.
 
         Raises:
             ServingError: all of them would wait too long (429), or no group can make them (503).
@@ -97,7 +101,7 @@ class Admission:
         known = [wait for wait in waits.values() if wait is not None]
         if not known:
             raise unavailable(self._fleet.unavailable(ranked))
-        if min(known) > self._limit:
+        if min(known) > self._limit and not patient:
             raise self._overloaded(min(known))
         late = {name for name, wait in waits.items() if wait is None or wait > self._limit}
         return tuple(sorted(ranked, key=lambda name: name in late))
@@ -109,18 +113,3 @@ class Admission:
             "overloaded",
             retry_after=max(1.0, wait - self._limit),
         )
-
-
-def unavailable(reasons: dict[str, str]) -> ServingError:
-    """Return the error for candidates that no group can make now.
-
-    Args:
-        reasons: the reasons by candidate.
-    """
-    listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items())[:5])
-    return ServingError(
-        f"service: no generator is available ({listed}). Try again later.",
-        503,
-        "unavailable",
-        retry_after=2.0,
-    )

@@ -34,13 +34,15 @@ class Delivery:
 
     def begin(self, candidate: str) -> list[int]:
         """Begin an attempt of a candidate, and return the positions of the missing images."""
+        missing = self.missing(candidate)
         if candidate != self._candidate:
             self._candidate, self._images = candidate, {}
-        return self.missing()
+        return missing
 
-    def missing(self) -> list[int]:
-        """Return the positions of the images that are not finished."""
-        return [i for i in range(self._n) if i not in self._images]
+    def missing(self, candidate: str) -> list[int]:
+        """Return the positions of the images that a candidate would have to make."""
+        finished = self._images if candidate == self._candidate else {}
+        return [i for i in range(self._n) if i not in finished]
 
     def receive(self, event: Preview | FinishedImage, positions: list[int]) -> None:
         """Receive an event of a task.

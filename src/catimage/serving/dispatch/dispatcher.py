@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from catimage.serving.dispatch.account import Account
-from catimage.serving.dispatch.admission import unavailable
 from catimage.serving.dispatch.attempt import run_task
 from catimage.serving.dispatch.delivery import Delivery
+from catimage.serving.dispatch.errors import final_error, timed_out, unanswered, unavailable
 from catimage.serving.dispatch.fleet import Fleet
 from catimage.serving.dispatch.members import Member
 from catimage.serving.generator.failures import (
@@ -23,8 +23,11 @@ from catimage.serving.generator.failures import (
     may_fall_back,
 )
 from catimage.serving.messages import ImageRequest, ServingError
+from catimage.serving.state.spending import CEILING_CODE
 from catimage.serving.tasks import FinishedImage, FinishedTask, ImageTask, Preview
 
+CEILING = "ceiling"
+"""Code of the failure of a candidate that costs more than the ceiling of the key leaves."""
 OUTAGES = 3
 """Number of times that a request waits for a group to come back, in case it is the cause."""
 _LOG = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Work:
         sent: called when the first task is sent.
         failures: the codes of the failures, by candidate.
         tried: pairs (group, candidate) that have failed.
+        exceeded: the error of the last candidate that was too expensive for the key.
     """
 
     request: ImageRequest
@@ -53,6 +57,7 @@ class Work:
     sent: Callable[[], None] = lambda: None
     failures: dict[str, str] = field(default_factory=dict)
     tried: set[tuple[str, str]] = field(default_factory=set)
+    exceeded: ServingError | None = None
 
 
 class Dispatcher:
@@ -61,6 +66,7 @@ class Dispatcher:
     - A candidate that fails or hangs: the next best candidate answers.
     - A group that cannot be reached or ends: another candidate answers, or the same one when the
       group is back. The seeds are fixed, so the images are the same.
+    - A candidate that costs more than the ceiling of the key leaves: the next one answers.
     - An ambiguous timeout of a provider, which may have charged, and a refused prompt are final.
 
     Args:
@@ -80,8 +86,9 @@ class Dispatcher:
             The candidate that made them, and the last event of its task.
 
         Raises:
-            ServingError: the prompt was refused (400), the ceiling of the key would be exceeded or
-                all queues are full (429), or no candidate could make the images in time (503).
+            ServingError: the prompt was refused (400), every candidate exceeds the ceiling of the
+                key or all queues are full (429), or no candidate could make the images in time
+                (503).
         """
         for _ in range(1 + OUTAGES):
             answer = await self._try_all(work)
@@ -94,7 +101,11 @@ class Dispatcher:
             if await self._fleet.wait_until_able(waiting, work.deadline) is None:
                 raise timed_out(work.request)
             work.tried = {pair for pair in work.tried if pair[1] not in waiting}
-        raise self._error(work)
+        if not work.failures:
+            raise unavailable(self._fleet.unavailable(work.candidates))
+        if work.exceeded is not None and set(work.failures.values()) == {CEILING}:
+            raise work.exceeded
+        raise unanswered(work.failures)
 
     def _may_return(self, work: Work, candidate: str) -> bool:
         """Return whether a candidate could not be tried, or failed because its group ended."""
@@ -106,7 +117,7 @@ class Dispatcher:
         last = ""
         for candidate in work.candidates:
             while member := self._fleet.best(candidate, work.tried):
-                if not work.delivery.allows(candidate):
+                if not (work.delivery.allows(candidate) and await self._reserve(work, candidate)):
                     break
                 if last != candidate and last in work.failures:
                     self._on_fallback(last, candidate, work.failures[last])
@@ -115,18 +126,29 @@ class Dispatcher:
                     work.failures.pop(candidate, None)
                     return candidate, finished
                 last = candidate
+            last = candidate if work.failures.get(candidate) == CEILING else last
         return None
+
+    async def _reserve(self, work: Work, candidate: str) -> bool:
+        """Reserve the cost of the missing images; False if it exceeds the ceiling of the key."""
+        if work.deadline <= time.monotonic():
+            raise timed_out(work.request)
+        try:
+            await work.account.reserve(candidate, len(work.delivery.missing(candidate)))
+        except ServingError as error:
+            if error.code != CEILING_CODE:
+                raise
+            work.failures[candidate], work.exceeded = CEILING, error
+            return False
+        return True
 
     async def _attempt(self, work: Work, candidate: str, member: Member) -> FinishedTask | None:
         """Try a candidate on a group; None if another candidate or group may answer."""
         name = (member.name, candidate)
-        if work.deadline <= time.monotonic():
-            raise timed_out(work.request)
-        positions = work.delivery.begin(candidate)
-        await work.account.reserve(candidate, len(positions))
         if not self._fleet.breakers.begin(name):
             work.tried.add(name)
             return None
+        positions = work.delivery.begin(candidate)
         try:
             with self._fleet.sending(member, candidate, len(positions)):
                 work.sent()
@@ -136,10 +158,10 @@ class Dispatcher:
             return None
         except BaseException as error:  # such as a time limit, or a client that disconnects
             self._fleet.breakers.abandon(name)
-            if member.is_paid(candidate):  # the provider may charge for them
-                work.account.charge(candidate, len(work.delivery.missing()))
+            if paid := member.is_paid(candidate):  # the provider may charge for them
+                work.account.charge(candidate, len(work.delivery.missing(candidate)))
             if isinstance(error, TimeoutError):
-                raise timed_out(work.request) from error
+                raise timed_out(work.request, paid) from error
             raise
         self._fleet.breakers.succeed(name)
         return finished
@@ -165,7 +187,10 @@ class Dispatcher:
             work.delivery.receive(event, positions)
 
         try:
-            return await run_task(member, task, receive)
+            finished = await run_task(member, task, receive)
+            if missing := len(work.delivery.missing(candidate)):
+                raise ValueError(f"the task ended without {missing} of its images")
+            return finished
         except (GenerationFailure, TimeoutError):
             raise
         except Exception as error:  # such as a response that cannot be read
@@ -197,46 +222,7 @@ class Dispatcher:
             member.fail(str(failure))
         if not may_fall_back(failure):
             if not isinstance(failure, TaskRefused):
-                work.account.charge(candidate, len(work.delivery.missing()))
+                work.account.charge(candidate, len(work.delivery.missing(candidate)))
             raise final_error(failure, candidate) from failure
         work.tried.add(name)
         work.failures[candidate] = failure.code
-
-    def _error(self, work: Work) -> ServingError:
-        """Return the error of a request that no candidate could answer."""
-        failed = ", ".join(f"{name}: {code}" for name, code in work.failures.items())
-        if not work.failures:
-            return unavailable(self._fleet.unavailable(work.candidates))
-        if set(work.failures.values()) == {QueueFull.code}:
-            message = "service: all queues are full. Try again later."
-            return ServingError(message, 429, "overloaded", retry_after=2.0)
-        return ServingError(
-            f"service: no candidate could make the images ({failed}). Try again later.",
-            503,
-            "generation_failed",
-            retry_after=2.0,
-        )
-
-
-def timed_out(request: ImageRequest) -> ServingError:
-    """Return the error for a request whose time limit has passed."""
-    return ServingError(
-        f"service: the {request.n} images were not finished in time. Try again later, or request"
-        " fewer images.",
-        503,
-        "timeout",
-        retry_after=5.0,
-    )
-
-
-def final_error(failure: GenerationFailure, candidate: str) -> ServingError:
-    """Return the error for a failure after which no other candidate may answer."""
-    if isinstance(failure, TaskRefused):
-        return ServingError(f"prompt: {failure}", 400, "moderation_blocked", "prompt")
-    return ServingError(
-        f"model: {candidate!r} did not answer in time, and its provider may have charged for the"
-        " images. Check its account before you send the request again.",
-        503,
-        "upstream_timeout",
-        retryable=False,
-    )

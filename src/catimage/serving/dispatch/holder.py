@@ -46,6 +46,7 @@ class RouterHolder:
         self._telemetry = telemetry
         self._rollouts = RolloutFollower(state, replica, settings.refresh_seconds)
         self._loading: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
         self.live: LiveRouter | None = None
         self.problem = "the router is being loaded"
 
@@ -59,6 +60,7 @@ class RouterHolder:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
         await self._rollouts.close()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         if self.live is not None:
             await self.live.close()
 
@@ -102,13 +104,20 @@ class RouterHolder:
         self._rollouts.start()
 
     async def _install(self, loaded: LoadedRouter) -> None:
-        live, old = LiveRouter(loaded, self._settings, self._state), self.live
+        live = LiveRouter(loaded, self._settings, self._state)
         try:
             await live.start()
         except BaseException:
             await live.close()
             raise
-        self.live, self.problem = live, loaded.problem
+        old, self.live, self.problem = self.live, live, loaded.problem
         self._telemetry.router(loaded.version, loaded.facts.cost_unit)
-        if old is not None:
-            await old.close()
+        if old is not None:  # it counts the costs of its requests, which may take minutes
+            task = asyncio.create_task(old.close())
+            self._retiring.add(task)
+            task.add_done_callback(self._retired)
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("a router that was replaced cannot be closed", exc_info=error)

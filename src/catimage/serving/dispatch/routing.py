@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from starlette.concurrency import run_in_threadpool
 
@@ -50,7 +51,7 @@ class LiveRouter:
         )
         self._loads: dict[str, CandidateLoad] = {}
         self._pressure: PressureController | None = None
-        self._deciding = 0
+        self._users, self._unused = 0, asyncio.Event()
 
     async def start(self) -> None:
         """Read the budgets from the shared state, and start to share them."""
@@ -62,6 +63,17 @@ class LiveRouter:
     def facts(self) -> PoolFacts:
         """The candidates."""
         return self.loaded.facts
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the router open while a request uses it, so that its cost is counted."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
 
     async def decide(
         self, requests: Sequence[RouteRequest], fleet: Fleet, wait: float
@@ -76,13 +88,10 @@ class LiveRouter:
         Raises:
             ServingError: a request is invalid, or no candidate can answer it.
         """
-        self._deciding += 1
-        try:
+        with self.in_use():
             conditions = self._conditions(fleet, wait, await self._remaining(requests))
             with tracing().span("route", prompts=len(requests)):
                 return await self._decisions.decide(requests, conditions)
-        finally:
-            self._deciding -= 1
 
     def check(self, request: RouteRequest) -> None:
         """Check a request that is decided later, without regard to the load.
@@ -96,7 +105,13 @@ class LiveRouter:
         self._decisions.begin(request, able, self.loaded.versions)
 
     def record(self, routed: Routed, cost: float, images: int) -> None:
-        """Count a cost, or a correction of it with 0 images, against the budget of a request."""
+        """Count a cost against the budget of a request.
+
+        Args:
+            routed: the decision.
+            cost: cost of the images, or a correction of it.
+            images: number of images; of a correction 0, or minus those that were not made.
+        """
         self.budgets.record(routed.scope, cost, images, routed.router_version)
 
     def document(self) -> JsonObject:
@@ -122,9 +137,10 @@ class LiveRouter:
         return self._pressure.value if self._pressure else 0.0
 
     async def close(self) -> None:
-        """Finish the decisions, and write the budgets to the shared state."""
-        while self._deciding:
-            await asyncio.sleep(0.005)
+        """Wait for the requests that use the router, and write the budgets to the shared state."""
+        while self._users:
+            self._unused.clear()
+            await self._unused.wait()
         await self.budgets.close()
         await run_in_threadpool(self._decisions.close)
 

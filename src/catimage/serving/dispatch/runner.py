@@ -14,7 +14,7 @@ from catimage.serving.dispatch.account import Account, Ledger
 from catimage.serving.dispatch.admission import Admission
 from catimage.serving.dispatch.delivery import Delivery
 from catimage.serving.dispatch.dispatcher import Dispatcher, Work
-from catimage.serving.dispatch.facts import PoolFacts
+from catimage.serving.dispatch.routing import LiveRouter
 from catimage.serving.messages import (
     ImageRequest,
     Result,
@@ -27,6 +27,8 @@ from catimage.serving.tasks import FinishedTask
 
 CLIENT_CLOSED_REQUEST = 499
 """Status in the logs of a request whose client disconnected."""
+SETTLING_SECONDS = 300.0
+"""A reservation counts for these seconds longer than its request may take, until it is settled."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -52,15 +54,13 @@ class Services:
     """What a runner calls.
 
     Attributes:
-        decide: returns the decision for one request.
-        record: counts a cost and a number of images against the budget of a request.
+        decide: returns the decision of a router for one request.
         ledger: the reserved and settled costs of the keys.
         reports: metrics and logs.
         timeout: seconds after which a request fails.
     """
 
-    decide: Callable[[ImageRequest], Awaitable[Routed]]
-    record: Callable[[Routed, float, int], None]
+    decide: Callable[[LiveRouter, ImageRequest], Awaitable[Routed]]
     ledger: Ledger
     reports: Reports
     timeout: float
@@ -71,6 +71,7 @@ class _Run:
     """State of a running request; ``expected`` is the cost that the decision led to expect."""
 
     request: ImageRequest
+    live: LiveRouter
     emit: Callable[[ServedEvent | BaseException | None], None]
     pending: ExitStack
     began: float
@@ -110,7 +111,7 @@ class RequestRunner:
         await self.finish()
 
     async def stream(
-        self, request: ImageRequest, facts: PoolFacts
+        self, request: ImageRequest, live: LiveRouter
     ) -> AsyncGenerator[ServedEvent, None]:
         """Yield the previews and images of a request, and its Result last.
 
@@ -118,27 +119,29 @@ class RequestRunner:
 
         Args:
             request: the request.
-            facts: the candidates.
+            live: the router that decides, and counts the costs.
 
         Raises:
             ServingError: the request is refused or failed.
         """
-        names = list(facts.costs)
+        names = list(live.facts.costs)
         if request.model is not None and request.model in names:
             names = [request.model]
         try:
-            self._admission.check(names)
+            self._admission.check(names, request.job)
         except ServingError as error:
             self._services.reports.rejection(error.code)
             raise
         events: asyncio.Queue[ServedEvent | BaseException | None] = asyncio.Queue()
-        pending = ExitStack()
+        pending, using = ExitStack(), ExitStack()
         pending.enter_context(self._admission.accepted(request.n))
-        run = _Run(request, events.put_nowait, pending, time.monotonic())
-        task = _kept(self._requests, self._run(run, facts))
+        using.enter_context(live.in_use())
+        run = _Run(request, live, events.put_nowait, pending, time.monotonic())
+        task = _kept(self._requests, self._run(run))
 
         def ended(_: asyncio.Task[None]) -> None:
             pending.close()
+            using.close()
             run.emit(_stopped())  # nobody reads it unless the task was cancelled before it began
 
         task.add_done_callback(ended)
@@ -150,12 +153,12 @@ class RequestRunner:
         finally:
             task.cancel()
 
-    async def _run(self, run: _Run, facts: PoolFacts) -> None:
+    async def _run(self, run: _Run) -> None:
         result: Result | None = None
         error: BaseException | None = None
         status = 200
         try:
-            result = await self._answer(run, facts)
+            result = await self._answer(run)
         except asyncio.CancelledError:
             status = CLIENT_CLOSED_REQUEST
             error = _stopped()
@@ -173,32 +176,33 @@ class RequestRunner:
                 run.emit(error if error is not None else result)
                 run.emit(None)
 
-    async def _answer(self, run: _Run, facts: PoolFacts) -> Result:
-        request = run.request
-        run.routed = routed = await self._services.decide(request)
+    async def _answer(self, run: _Run) -> Result:
+        request, timeout = run.request, self._services.timeout
+        run.routed = routed = await self._services.decide(run.live, request)
         if request.stream:
             run.emit(routed)
-        candidates = self._admission.order(routed.ranked)
-        run.account = Account(self._services.ledger, request.key, routed.costs)
+        candidates = self._admission.order(routed.ranked, request.job)
+        run.account = Account(
+            self._services.ledger, request.key, routed.costs, timeout + SETTLING_SECONDS
+        )
         work = Work(
             request,
             candidates,
-            run.began + self._services.timeout,
+            run.began + timeout,
             run.account,
             Delivery(request.n, run.emit, request.stream),
             run.pending.close,
         )
         run.expected = request.n * routed.costs[candidates[0]]
-        self._services.record(routed, run.expected, request.n)
+        run.live.record(routed, run.expected, request.n)
         if candidates[0] != routed.candidate:
             work.failures[routed.candidate] = "overloaded"
         candidate, finished = await self._dispatcher.run(work)
-        return self._result(run, work, candidate, finished, facts)
+        return self._result(run, work, candidate, finished)
 
-    def _result(
-        self, run: _Run, work: Work, candidate: str, finished: FinishedTask, facts: PoolFacts
-    ) -> Result:
+    def _result(self, run: _Run, work: Work, candidate: str, finished: FinishedTask) -> Result:
         assert run.routed is not None
+        facts = run.live.facts
         cost, reference = work.account.cost, facts.reference
         return Result(
             candidate=candidate,
@@ -223,8 +227,10 @@ class RequestRunner:
             return
         if run.account is not None:
             _kept(self._background, run.account.settle())
-            if run.account.cost != run.expected:
-                self._services.record(run.routed, run.account.cost - run.expected, 0)
+            made = sum(run.account.images.values())  # images that were not made do not count
+            images = 0 if result is not None else min(made - run.request.n, 0)
+            if images or run.account.cost != run.expected:
+                run.live.record(run.routed, run.account.cost - run.expected, images)
         reports.decision(run.routed, run.request, result, status, seconds)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from catimage.serving.state.tables import jobs
 QUEUED, RUNNING = "queued", "running"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 """The values of ``status``."""
+_ID = re.compile(r"job-[A-Za-z0-9_-]{24}")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Jobs:
 
     def get(self, job_id: str, key_id: str | None = None) -> JobRecord | None:
         """Return a job of a client; None if it does not exist or belongs to another key."""
+        if not _ID.fullmatch(job_id):  # PostgreSQL refuses some characters
+            return None
         with self._database.read() as connection:
             query = select(jobs).filter_by(job_id=job_id, key_id=key_id)
             row = connection.execute(query).mappings().first()
@@ -95,6 +99,13 @@ class Jobs:
         with self._database.read() as connection:
             mine = query if key_id is None else query.filter_by(key_id=key_id)
             return int(connection.execute(mine).scalar_one())
+
+    def oldest_age(self) -> float | None:
+        """Return the seconds since the oldest job that waits was added; None if none waits."""
+        query = select(func.min(jobs.c.created)).filter_by(status=QUEUED)
+        with self._database.read() as connection:
+            created = connection.scalar(query)
+        return None if created is None else self._clock() - created
 
     def claim(self, worker: str) -> JobRecord | None:
         """Start the oldest job that waits; no other replica gets it.
@@ -152,23 +163,31 @@ class Jobs:
             The job, whatever its status is now; None if it does not exist or belongs to another
             key.
         """
+        if not _ID.fullmatch(job_id):
+            return None
         mine = and_(jobs.c.job_id == job_id, _equal(key_id), jobs.c.status.in_((QUEUED, RUNNING)))
         self._change(mine, status=CANCELLED, finished=self._clock())
         return self.get(job_id, key_id)
 
     def release(self, worker: str) -> int:
-        """Return the running jobs of a replica to the queue, as it shuts down; return how many."""
+        """Return the running jobs of a replica to the queue, as it shuts down; return how many.
+
+        Their last start does not count as an attempt.
+        """
         return self._requeue(jobs.c.worker == worker, attempts=None)
 
-    def requeue_stale(self, seconds: float = 60.0, attempts: int = 3) -> int:
+    def requeue_stale(
+        self, seconds: float = 60.0, attempts: int = 3, spare: Collection[str] = ()
+    ) -> int:
         """Return jobs without a heartbeat to the queue; return how many.
 
         Args:
             seconds: age of the last heartbeat after which the replica is considered lost.
             attempts: number of starts after which the job fails instead, as it may be the cause.
+            spare: the jobs that this replica is known to run.
         """
         stale = jobs.c.heartbeat < self._clock() - seconds
-        return self._requeue(stale, attempts)
+        return self._requeue(and_(stale, jobs.c.job_id.not_in(spare)), attempts)
 
     def purge(self, days: float = 1.0) -> int:
         """Delete jobs that ended some days ago, with their prompts; return their number."""
@@ -181,6 +200,7 @@ class Jobs:
         error = json.dumps({"message": message, "code": "job_interrupted"})
         last = jobs.c.attempts >= (attempts or 2**31 - 1)
         values = {
+            "attempts": jobs.c.attempts - int(attempts is None),
             "status": case((last, FAILED), else_=QUEUED),
             "finished": case((last, self._clock())),
             "error": case((last, error)),
