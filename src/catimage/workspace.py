@@ -96,6 +96,11 @@ class Workspace:
         return self.root / ".catimage" / "monitor.json"
 
     @property
+    def champion_labels(self) -> Path:
+        """Labels that the champion was trained on, ``data/champion_labels.parquet``."""
+        return self.root / "data" / "champion_labels.parquet"
+
+    @property
     def reports(self) -> Path:
         """The folder of the results of validation and evaluation: JSON files, plots and report."""
         return self.root / "reports"

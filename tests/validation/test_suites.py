@@ -26,6 +26,9 @@ PARAMETERS = {
     "metrics": ["clip_score", "sharpness"],
     "seeds": [0, 1],
     "max_similarity": 0.75,
+    "max_blank_share": 0.1,
+    "max_shift": 0.25,
+    "max_decline": 1.0,
 }
 EXPECTATION_COUNTS = {
     "prompts": 16,
@@ -34,6 +37,7 @@ EXPECTATION_COUNTS = {
     "scores": 19,
     "metrics": 2,
     "labels": 2,
+    "history": 2,
 }
 IMPORT_SECTIONS = {
     "imported": {"import": {}},
@@ -72,9 +76,9 @@ def test_valid_data_pass_every_expectation(kind, tmp_path, capsys):
     result = run(validation.suites(kind), frames_by_name, PARAMETERS, tmp_path / "docs")
     expected = {f"{kind}_{name}": n for name, n in EXPECTATION_COUNTS.items()}
     if kind == "generated":
-        expected = {**expected, "generated_scores": 23, "generated_similarity": 2}
+        expected |= {"generated_scores": 23, "generated_similarity": 2, "generated_images": 2}
     if kind == "images":
-        expected["images_scores"] = 22
+        expected |= {"images_scores": 22, "images_images": 2}
     assert result.failures == []
     assert result.evaluated == result.successful == expected
     assert (tmp_path / "docs" / "index.html").exists()
@@ -411,7 +415,7 @@ def test_great_expectations_loads_the_exported_suites(tmp_path):
         for s in validation.suites(kind).values()
     }
     assert loaded == expected
-    assert sum(expected.values()) == 183
+    assert sum(expected.values()) == 193
 
 
 def test_an_unknown_expectation_in_a_suite_is_refused(tmp_path):
@@ -425,7 +429,11 @@ def test_an_unknown_expectation_in_a_suite_is_refused(tmp_path):
     path.write_text("{}")
     with pytest.raises(InputError, match="not a valid suite"):
         validation.load(tmp_path, "imported")
-    assert set(validation.load(tmp_path, "generated")) == {*EXPECTATION_COUNTS, "similarity"}
+    assert set(validation.load(tmp_path, "generated")) == {
+        *EXPECTATION_COUNTS,
+        "images",
+        "similarity",
+    }
 
 
 def test_a_missing_parameter_of_a_suite_is_refused(tmp_path):

@@ -23,9 +23,9 @@ TINY = PACKAGED / "tiny" / "clip"
 FILES: Mapping[str, tuple[str, ...]] = {
     "sample": ("prompts", "encoder"),
     "generate": ("pool", "generators", "equivalents"),
-    "label": ("encoder", "weights", "pool"),
-    "validate": ("pool", "expectations"),
-    "train": ("encoder", "features", "pool"),
+    "label": ("encoder", "weights", "candidates"),
+    "validate": ("candidates", "expectations", "champion"),
+    "train": ("encoder", "features", "candidates"),
     "calibrate": ("features",),
     "evaluate": ("encoder", "features", "embedded", "weights", "references", "pool", "templates"),
     "package": ("encoder", "features", "pool", "generators", "package"),
@@ -70,6 +70,7 @@ class InputFiles:
     @property
     def generator_kinds(self) -> set[str]:
         """The kinds of generators that the pool names."""
+            "champion": self._champion,
         generators = self._pool_tree.get("generators")
         entries = generators.values() if isinstance(generators, dict) else ()
         return {str(e["kind"]) for e in entries if isinstance(e, dict) and "kind" in e}
@@ -175,6 +176,11 @@ def _texts(tree: Any) -> Iterator[str]:
             yield from _texts(item)
     elif isinstance(tree, str) and tree.strip(". /"):
         yield tree
+    def _champion(self) -> Iterator[tuple[str, str]]:
+        """Yield the labels of the champion, with which ``validate`` compares."""
+        if self._workspace.champion_labels.exists():
+            yield "champion", self._digest(self._workspace.champion_labels)
+
 
 
 def _exists(path: Path) -> bool:

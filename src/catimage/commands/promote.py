@@ -15,6 +15,7 @@ from catimage.serving.state.rollouts import Rollout
 from catimage.serving.state.store import State
 from catimage.tracking.champions import champion_history, remove_champion, set_champion
 from catimage.tracking.client import CHAMPION, connection
+from catimage.tracking.label_history import write_champion_labels
 from catimage.tracking.promotion import gated_promotion
 from catimage.tracking.promotion import promote as promote_version
 from catimage.tracking.router_files import download_router, find_version, registered_digest
@@ -54,6 +55,8 @@ def promote(
             promote_version(client, version, promotion)
         replicas = publish_champion(workspace, state, version, router, history, timeout)
         _end_trial_of(state, version)
+        with connection(workspace, "promote") as client:
+            write_champion_labels(client, version, workspace)
     reason, previous = promotion.decision.reason, promotion.champion or ""
     return RolloutSummary(CHAMPION, version, previous, reason, replicas, timeout is not None)
 

@@ -12,6 +12,7 @@ from catimage.commands.rollout import RolloutSummary
 from catimage.errors import InputError
 from catimage.tracking.champions import champion_history, set_champion
 from catimage.tracking.client import CHAMPION, MODEL, connection
+from catimage.tracking.label_history import write_champion_labels
 from catimage.tracking.router_files import download_router
 from catimage.workspace import Workspace
 
@@ -48,5 +49,6 @@ def rollback(workspace: Workspace, timeout: float | None = 60.0) -> RolloutSumma
         with connection(workspace, "rollback") as client:
             text = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}, to version {version}"
             client.set_model_version_tag(MODEL, replaced, ROLLBACK_TAG, text)
+            write_champion_labels(client, version, workspace)
     reason = f"version {replaced} was rolled back"
     return RolloutSummary(CHAMPION, version, replaced, reason, replicas, timeout is not None)

@@ -165,9 +165,18 @@ class ValidateParams(Section):
     Attributes:
         complete_labels: whether every prompt must have a score for every candidate and seed
             (imported data: for every candidate); otherwise missing scores are allowed.
+        max_blank_share: largest share of images of one colour, and of images that are equal to one
+            of another prompt, among the checked images of a candidate.
+        max_shift: largest mean change of the labels of a candidate for the same prompts since the
+            champion was trained, in standard deviations of the labels of the metric.
+        max_decline: largest decline of a candidate on new prompts, compared with the other
+            candidates, in the same unit (:mod:`catimage.validation.history`).
     """
 
     complete_labels: bool = True
+    max_blank_share: float = Field(0.1, ge=0, le=1)
+    max_shift: float = Field(0.25, ge=0, allow_inf_nan=False)
+    max_decline: float = Field(1.0, ge=0, allow_inf_nan=False)
 
 
 class ImportParams(Section):

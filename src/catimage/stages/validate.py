@@ -15,6 +15,8 @@ from catimage.params import Params
 from catimage.pool.candidate_images import candidate_images
 from catimage.validation.failures import COMMANDS, DataProblem, describe
 from catimage.validation.frames import Requirements, ValidationTables, frames
+from catimage.validation.history import read_labels
+from catimage.validation.images import NO_IMAGES, image_frame
 from catimage.validation.runner import ValidationOutcome
 from catimage.validation.runner import run as run_suites
 from catimage.validation.suites import Kind, load, suites
@@ -74,6 +76,8 @@ def _read_tables(workspace: Workspace, params: Params, kind: Kind) -> Validation
         read_table(workspace.scores, SCORES, label),
         Embeddings.load(workspace.embeddings(params.encoder.name)) if kind == "generated" else None,
         read_refused(workspace.scores, label),
+        image_frame(workspace.images) if kind != "imported" else NO_IMAGES,
+        read_labels(workspace.champion_labels),
     )
 
 
@@ -91,6 +95,9 @@ def _parameters(tables: ValidationTables, params: Params) -> dict[str, Any]:
         "metrics": params.label.metrics,
         "seeds": params.generate.seeds,
         "max_similarity": params.sample.max_similarity + ROUNDING,
+        "max_blank_share": params.validation.max_blank_share,
+        "max_shift": params.validation.max_shift,
+        "max_decline": params.validation.max_decline,
     }
 
 

@@ -84,8 +84,8 @@ def _within_limits(
     decision: GateDecision, champion: Router, router: Router, sample: GateSample, params: Params
 ) -> GateDecision:
     """Return the decision, or a negative one if the challenger is too slow or too large."""
-    overhead = measure([champion, router], sample.prompts)
-    if not (problem := excess(*overhead, params.promote)):
+    old, new = measure([champion, router], sample.prompts)
+    if not (problem := excess(old, new, params.promote)):
         return decision
     return replace(decision, promoted=False, reason=f"{problem}. It is {decision.reason}")
 

@@ -20,6 +20,7 @@ from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.params import Params
 from catimage.router import Router
 from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL, connection
+from catimage.tracking.label_history import log_labels, write_champion_labels
 from catimage.tracking.lineage import lineage_tags, read_metrics, run_metrics, run_params
 from catimage.tracking.promotion import Promotion, decide, promote, record_decision
 from catimage.tracking.versions import (
@@ -96,6 +97,8 @@ def register(workspace: Workspace, params: Params, hold: bool = False) -> Regist
             promotion = decide(client, version, router, workspace, params)
         held = hold or params.promote.approval
         (record_decision if held else promote)(client, version, promotion)
+        if promotion.decision.promoted and not held:
+            write_champion_labels(client, version, workspace)
         run_id = str(client.get_model_version(MODEL, version).run_id)
     return _result(run_id, version, promotion, held)
 
@@ -143,6 +146,7 @@ def _log_run(
         for path in files:
             if path.exists():
                 mlflow.log_artifact(str(path))
+        log_labels(workspace)
         return _log_model(workspace, router, digest)
 
 

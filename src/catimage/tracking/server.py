@@ -15,7 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import urlopen
 
-from catimage.errors import InputError
+from catimage.errors import InputError, OutageError
 from catimage.tracking.local_store import locked_database
 
 SECONDS = 10.0
@@ -34,8 +34,8 @@ def remote_store(address: str) -> Iterator[None]:
         address: the value of ``MLFLOW_TRACKING_URI``.
 
     Raises:
-        InputError: the server does not respond within ten seconds, the address is invalid, or the
-            database is read-only or damaged.
+        OutageError: the server does not respond within ten seconds.
+        InputError: the address is invalid, or the database is read-only or damaged.
     """
     try:
         parts = urlsplit(address)
@@ -54,7 +54,7 @@ def remote_store(address: str) -> Iterator[None]:
     elif host and kind in _PORTS:
         reachable = _accepts(host, port or _PORTS[kind])
     if not reachable:
-        raise InputError(
+        raise OutageError(
             f"MLFLOW_TRACKING_URI: no server responds at {without_password(parts)}. Start the"
             " server, correct the address, or unset the variable to use mlflow.db in the workspace."
         )

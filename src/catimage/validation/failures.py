@@ -23,8 +23,15 @@ FILES = {
     "splits": "data/prompts.parquet",
     "similarity": "data/prompts.parquet",
     "candidates": "data/candidates.parquet",
+    "images": "data/images",
 }
 """The table that a frame is about, if it is not ``data/scores.parquet``."""
+_COMMAND_OF_FILE = {
+    "data/prompts.parquet": 0,
+    "data/candidates.parquet": 1,
+    "data/images": 1,
+    "data/scores.parquet": 2,
+}
 _SCHEMAS = {"prompts": PROMPTS, "candidates": CANDIDATES, "scores": SCORES}
 
 
@@ -80,14 +87,14 @@ def describe(failed: FailedExpectation, kind: Kind, gate_share: float) -> DataPr
     problem, fix = _templates(failed)
     percentages = split_percentages(gate_share)
     file = FILES.get(failed.frame, "data/scores.parquet")
-    table = ["data/prompts.parquet", "data/candidates.parquet", "data/scores.parquet"].index(file)
+    command = COMMANDS[kind][_COMMAND_OF_FILE[file]]
     values = {
         "rows": _rows(failed),
         "names": _enumeration([str(row[KEYS[failed.frame][0]]) for row in failed.rows]),
         "columns": ", ".join(failed.columns),
         "splits": ", ".join(percentages),
         "shares": "/".join(f"{share:g}" for share in percentages.values()),
-        "again": f"Run 'catimage {COMMANDS[kind][table]}' again",
+        "again": f"Run 'catimage {command}' again",
     }
     return DataProblem(file, problem.format(**values), fix.format(**values))
 

@@ -18,10 +18,12 @@ from catimage.data.prompts.diversity import nearest_earlier
 from catimage.data.prompts.identity import folded, prompt_id, required_splits, splits_of
 from catimage.data.schema import REFUSED_COLUMNS, SPLITS
 from catimage.encoders.embeddings import Embeddings
-from catimage.metrics.composite import Composite
 from catimage.metrics.registry import declaration, metric_names
 from catimage.params import LabelParams, Params
+from catimage.validation.history import history_frame
+from catimage.validation.images import NO_IMAGES
 from catimage.validation.label_counts import label_counts, refused_by_metric
+from catimage.validation.metric_frame import metric_frame
 
 KEYS = {
     "prompts": ["prompt_id"],
@@ -31,10 +33,11 @@ KEYS = {
     "metrics": ["metric"],
     "labels": ["prompt_id", "metric"],
     "similarity": ["prompt_id", "nearest"],
+    "images": ["candidate"],
+    "history": ["metric", "candidate"],
+    "decisions": ["request_id"],
 }
 """By frame, the columns that identify a row."""
-TOLERANCE = 1e-5
-"""The largest rounding error in the comparison of the scores of an image and its reference."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class ValidationTables:
         embeddings: the embeddings of the prompts; None if similarities are not checked.
         refused: the images that were refused and need no scores, with the columns ``prompt_id``,
             ``candidate`` and ``seed``.
+        images: the frame of a sample of the images (:mod:`catimage.validation.images`).
+        champion_labels: the labels that the champion was trained on; None without a champion.
     """
 
     prompts: pd.DataFrame
@@ -57,6 +62,8 @@ class ValidationTables:
     refused: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=list(REFUSED_COLUMNS))
     )
+    images: pd.DataFrame = field(default_factory=NO_IMAGES.copy)
+    champion_labels: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +121,19 @@ def frames(tables: ValidationTables, required: Requirements) -> dict[str, pd.Dat
         "splits": _splits(tables.prompts, required.gate_share),
         "candidates": _candidates(tables.candidates, required.cost_unit),
         "scores": _scores(scores, tables.prompts, declarations),
-        "metrics": _metrics(scores, declarations, required.references),
+        "metrics": metric_frame(scores, declarations, required.references),
         "labels": _labels(tables, required),
+        "images": tables.images,
+        "history": history_frame(scores, tables.champion_labels, _directions(declarations)),
     }
     if tables.embeddings is not None:
         result["similarity"] = _similarity(tables.prompts["prompt_id"], tables.embeddings)
     return result
+
+
+def _directions(declarations: Mapping[str, Any]) -> dict[str, bool]:
+    """Return whether high scores of a metric are good, by the name of the metric."""
+    return {name: declared.higher_is_better for name, declared in declarations.items()}
 
 
 def _prompts(prompts: pd.DataFrame, gate_share: float) -> pd.DataFrame:
@@ -163,49 +177,6 @@ def _scores(
         highest=np.array([high for _, high in bounds], "float64"),
         versions_of_metric=scores.groupby("metric")["version"].transform("nunique"),
     )
-
-
-def _metrics(
-    scores: pd.DataFrame, declarations: Mapping[str, Any], references: Mapping[str, str]
-) -> pd.DataFrame:
-    """Return one row per metric, with ``spread`` and ``better_than_reference``.
-
-    ``better_than_reference`` is the number of images with a better score than their reference
-    image. The spread is the difference between the highest and the lowest score, divided by the
-    larger absolute value of the two.
-    """
-    rows = []
-    for name, rows_of_metric in scores.groupby("metric"):
-        values = rows_of_metric["value"]
-        finite = values[np.isfinite(values)]
-        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-        spread = 0.0 if low == high else (high - low) / max(abs(low), abs(high))
-        better = _better_than_reference(rows_of_metric, declarations.get(str(name)), references)
-        rows.append({"metric": name, "spread": spread, "better_than_reference": better})
-    return pd.DataFrame(rows, columns=["metric", "spread", "better_than_reference"])
-
-
-def _better_than_reference(
-    scores: pd.DataFrame, declared: Any, references: Mapping[str, str]
-) -> int:
-    """Count the images with a better score than their reference image.
-
-    The score of a reference image compares the image with itself and is the best possible score, so
-    that the count is 0 if the declared direction of the metric is right. An image is not counted if
-    its reference candidate has another candidate as its reference. Composites are not checked,
-    since they can have terms that need no reference image.
-    """
-    if declared is None or isinstance(declared, Composite) or not declared.needs_reference:
-        return 0
-    keys = ["candidate", "prompt_id", "seed"]
-    values = scores.drop_duplicates(keys).set_index(keys)["value"]
-    compared = scores[scores["candidate"].isin(list(references))]
-    reference = compared["candidate"].map(dict(references))
-    compared = compared[reference.map(dict(references)) == reference]
-    reference = reference[compared.index]
-    index = pd.MultiIndex.from_arrays([reference, compared["prompt_id"], compared["seed"]])
-    gain = compared["value"].to_numpy() - values.reindex(index).to_numpy()
-    return int(((gain if declared.higher_is_better else -gain) > TOLERANCE).sum())
 
 
 def _labels(tables: ValidationTables, required: Requirements) -> pd.DataFrame:

@@ -116,6 +116,27 @@ MESSAGES: Mapping[ExpectationKey, tuple[str, str]] = {
         "scores of some seeds are missing for {rows}",
         _LABELS,
     ),
+    ("images", "column_values_to_be_between", "blank_share"): (
+        "too many images of one colour, such as black images, of the candidates {names}",
+        "Repair these generators and run 'catimage generate' again, or raise"
+        " validate.max_blank_share",
+    ),
+    ("images", "column_values_to_be_between", "repeated_share"): (
+        "too many equal images of different prompts, of the candidates {names}",
+        "Repair these generators and run 'catimage generate' again, or raise"
+        " validate.max_blank_share",
+    ),
+    ("history", "column_values_to_be_between", "shift"): (
+        "the scores of the same prompts have moved since the champion was trained, in {rows}",
+        "Find the reason; if the change is intended, raise validate.max_shift until the next"
+        " promotion",
+    ),
+    ("history", "column_values_to_be_between", "decline"): (
+        "candidates are worse on new prompts than when the champion was trained, compared with the"
+        " other candidates, in {rows}",
+        "Find the reason; if the change is intended, raise validate.max_decline until the next"
+        " promotion",
+    ),
     ("similarity", "column_values_to_not_be_null", "max_similarity"): (
         "embeddings are missing for {rows}",
         "{again}",

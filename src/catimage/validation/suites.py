@@ -50,6 +50,15 @@ def suites(kind: Kind) -> dict[str, ExpectationSuite]:
             _at_least("scores", "scores_needed"),
         ],
     }
+    expectations_of["history"] = [
+        _between("shift", 0, {"$PARAMETER": "max_shift"}),
+        _between("decline", 0, {"$PARAMETER": "max_decline"}),
+    ]
+    if kind != "imported":
+        expectations_of["images"] = [
+            _between(share, 0, {"$PARAMETER": "max_blank_share"})
+            for share in ("blank_share", "repeated_share")
+        ]
     if kind == "generated":
         expectations_of["similarity"] = [
             _not_null("max_similarity"),
