@@ -23,9 +23,9 @@ TINY = PACKAGED / "tiny" / "clip"
 FILES: Mapping[str, tuple[str, ...]] = {
     "sample": ("prompts", "encoder"),
     "generate": ("pool", "generators", "equivalents"),
-    "label": ("encoder", "weights", "candidates"),
-    "validate": ("candidates", "expectations", "champion"),
-    "train": ("encoder", "features", "candidates"),
+    "label": ("encoder", "weights", "pool"),
+    "validate": ("pool", "expectations", "champion"),
+    "train": ("encoder", "features", "pool"),
     "calibrate": ("features",),
     "evaluate": ("encoder", "features", "embedded", "weights", "references", "pool", "templates"),
     "package": ("encoder", "features", "pool", "generators", "package"),
