@@ -57,6 +57,13 @@ def test_predictions_are_those_of_the_pipeline(fitted, name):
     assert (module._linear_model(pipeline) is not None) == (name in LINEAR)
 
 
+def test_a_tfidf_prediction_is_the_same_number_at_every_position(fitted):
+    together = fast_predict(fitted["ridge"], NEW)
+    alone = [fast_predict(fitted["ridge"], NEW[i : i + 1])[0] for i in range(len(NEW))]
+    assert together.tolist() == np.array(alone).tolist()
+    assert fast_predict(fitted["ridge"], NEW[::-1]).tolist() == together[::-1].tolist()
+
+
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_prediction_does_not_depend_on_the_other_prompts(fitted, name):
     together = fast_predict(fitted[name], NEW)

@@ -142,9 +142,11 @@ def _tfidf_term(vectorizer: TfidfVectorizer, coef: Floats) -> Term:
 
     def predict(prompts: Sequence[str]) -> Floats:
         values, columns, ends = tfidf_terms(vectorizer, prompts)
-        products = values[:, None] * coef[columns]
-        sums = np.concatenate([np.zeros((1, coef.shape[1])), products.cumsum(axis=0)])
-        return np.asarray(sums[ends[1:]] - sums[ends[:-1]])
+        found, sums = np.diff(ends) > 0, np.zeros((len(prompts), coef.shape[1]))
+        if found.any():  # the sum of a prompt does not depend on the other prompts
+            products = values[:, None] * coef[columns]
+            sums[found] = np.add.reduceat(products, ends[:-1][found], axis=0)
+        return sums
 
     return predict
 
