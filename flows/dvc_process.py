@@ -1,4 +1,8 @@
-"""``dvc repro`` for one stage in its own process group, with a limit of time."""
+"""``dvc repro`` for one stage in its own process group, with a limit of time.
+
+The process group ends with the process that started it, also if that process is killed
+(:mod:`flows.stage_guard`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +21,13 @@ from typing import IO
 
 from catimage.common.replacement import is_running
 
+from .stage_guard import STOP_SECONDS
+
+GUARD = str(Path(__file__).with_name("stage_guard.py"))
+"""The program that ends a process group with its owner."""
 _STAGE_STATUS = re.compile(rb"failed to run: .*, exited with (-?\d+)")
 """DVC's message about a stage whose command failed, with the exit status of the command."""
 _TAIL_BYTES = 20_000
-_STOP_SECONDS = 10.0
-"""The longest time from SIGTERM to SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +59,36 @@ class Outcome:
 
 
 def reproduce(stage: str, workspace: Path, seconds: float, log: Callable[[str], None]) -> Outcome:
-    """Run ``dvc repro`` for a stage.
+    """Run ``dvc repro`` for a stage; see :func:`run_command`."""
+    return run_command(["-m", "dvc", "repro", stage], workspace, seconds, log)
 
-    If the time runs out, or the caller is interrupted, the process group ends: by SIGTERM, and by
-    SIGKILL ten seconds later at the latest.
+
+def run_command(
+    arguments: Sequence[str], folder: Path, seconds: float, log: Callable[[str], None]
+) -> Outcome:
+    """Run Python with arguments in its own process group.
+
+    If the time runs out, or the caller is interrupted or killed, the process group ends: by
+    SIGTERM, and by SIGKILL ten seconds later at the latest. No process of the group is left.
 
     Args:
-        stage: the name of the stage.
-        workspace: the folder of ``dvc.yaml``.
+        arguments: the arguments of the interpreter.
+        folder: the working directory.
         seconds: the longest time of the run.
-        log: a function that is called with each line that DVC and the stage print on standard
-            output. Standard error is passed through.
+        log: a function that is called with each line that is printed on standard output. Standard
+            error is passed through.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", stage],
-        cwd=workspace,
+        [sys.executable, "-I", "-S", GUARD, sys.executable, *arguments],
+        cwd=folder,
         env={**os.environ, "PATH": path},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    assert process.stdout and process.stderr
+    assert process.stdin and process.stdout and process.stderr
     tail = bytearray()
     reader = threading.Thread(target=_pass_through, args=(process.stderr, tail), daemon=True)
     reader.start()
@@ -82,7 +96,7 @@ def reproduce(stage: str, workspace: Path, seconds: float, log: Callable[[str], 
         for line in process.stdout:
             log(line.decode(errors="replace").rstrip())
         status = process.wait()
-    reader.join(_STOP_SECONDS)
+    reader.join(STOP_SECONDS)
     match = _STAGE_STATUS.findall(bytes(tail))
     return Outcome(status, int(match[-1]) if match else None, expired.is_set())
 
@@ -129,12 +143,14 @@ def _pass_through(stream: IO[bytes], tail: bytearray) -> None:
 
 @contextmanager
 def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End the process group if the ``with`` block is interrupted, as by a cancelled flow run."""
+    """End the process group after the ``with`` block, also if a cancelled run interrupts it."""
     try:
         yield
     finally:
         if process.poll() is None:
             _end_group(process)
+        else:
+            _signal_group(process, signal.SIGKILL)  # processes that the stage has left
 
 
 @contextmanager
@@ -159,7 +175,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End a process and the processes that it has started."""
     _signal_group(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_SECONDS)
+        process.wait(STOP_SECONDS)
     _signal_group(process, signal.SIGKILL)
     process.wait()
 

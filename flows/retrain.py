@@ -1,221 +1,130 @@
-"""Retraining as a Prefect flow: the eight stages, then registration in MLflow.
+"""Retraining as a Prefect flow: the eight stages, registration in MLflow, and promotion.
 
 Each task runs ``dvc repro <stage>``. DVC decides which stages are out of date, so the cache of
-Prefect is not used; an up-to-date stage takes about a second. To run the flow once, use
-``python -m flows.retrain``; ``prefect.yaml`` defines a weekly schedule.
+Prefect is not used; an up-to-date stage takes about a second. The promotion gate decides whether
+the new router becomes the champion, in the registry and in the running service. To run the flow
+once, use ``python -m flows.retrain``; ``prefect.yaml`` defines a nightly schedule, and the flow
+``monitor`` starts a run if traffic drifts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-try:
-    from prefect import flow, get_run_logger, task
-    from prefect.artifacts import (
-        create_link_artifact,
-        create_markdown_artifact,
-        create_table_artifact,
-    )
-    from prefect.cache_policies import NO_CACHE
-    from prefect.client.schemas import State
-    from prefect.settings import (
-        PREFECT_SERVER_ANALYTICS_ENABLED,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-        temporary_settings,
-    )
-    from prefect.states import Failed
-except ModuleNotFoundError as error:
-    sys.exit(
-        f"catimage: {error.name} is not installed. Run pip install 'catimage[flows]', or run 'dvc"
-        " repro', which needs no Prefect."
-    )
+from filelock import FileLock, Timeout
+from prefect import flow
+from prefect.client.schemas import State
+from prefect.states import Cancelled, Failed
 
 from catimage.commands.recovery import recover
 from catimage.common.proxies import bypass_proxies_for_local_addresses
 from catimage.errors import InputError
-from catimage.evaluation.summary import summary
 from catimage.params import load_params
 from catimage.tracking.registry import RegistrationResult
-from catimage.tracking.registry import register as register_router
 from catimage.workspace import STAGES, Workspace
-from flows.dvc_process import is_dvc_busy, reproduce
 
-RETRIES = {"generate": 2, "label": 2}
-"""The number of retries by stage. Only these stages have transient failures, of a device or a disk;
-a retry continues where the stage failed. Invalid input is not retried.
-"""
-RETRY_DELAY = 10.0
-"""Seconds between retries."""
-TIMEOUT_HOURS = {
-    "sample": 24.0,
-    "generate": 14 * 24.0,
-    "label": 7 * 24.0,
-    "validate": 12.0,
-    "train": 4 * 24.0,
-    "calibrate": 12.0,
-    "evaluate": 24.0,
-    "package": 12.0,
-    "register": 12.0,
-}
-"""The longest time of each task; its processes are then ended. The parameter ``timeout_hours`` of
-the flow changes single values.
-"""
-TRANSIENT = "Transient failure"
-"""The name of the state of a failed task that is retried."""
-DVC_NOTICES = re.compile(
-    r"To track|To enable|Use `dvc push`|\t|Updating lock|Generating lock|Data and pipelines"
-    r"|Running stage 'sources'|> .*catimage sources$"
-)
-"""Lines that DVC prints on every call, which are not logged."""
-USAGE = """make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'"""
-"""The next step, for the summary of the run."""
+from .artifacts import retrain_artifacts
+from .preflight import check_parameters
+from .registration import approved, promote, register, run_task
+from .run_once import run_once
+from .stages import TIMEOUT_HOURS, Hours, run_stage
 
-
-def is_transient(task: object, run: object, state: State[object]) -> bool:
-    """Return whether a failed task is retried."""
-    return state.name == TRANSIENT
-
-
-@task(cache_policy=NO_CACHE, retry_condition_fn=is_transient)
-def repro(stage: str, workspace: Path, timeout_hours: float = 24.0) -> State[None] | None:
-    """Run ``dvc repro`` for one stage and log its output.
-
-    Args:
-        stage: the name of the stage.
-        workspace: the folder of ``dvc.yaml``.
-        timeout_hours: the longest time of the stage; its processes are then ended.
-
-    Returns:
-        None if the stage succeeds, otherwise a Failed state with the reason.
-    """
-    logger = get_run_logger()
-
-    def log(line: str) -> None:
-        if _is_relevant(line, stage):
-            logger.info(line)
-
-    outcome = reproduce(stage, workspace, timeout_hours * 3600, log)
-    if outcome.timed_out:
-        message = (
-            f"{stage}: not finished after {timeout_hours:g} hours. Find the reason in its output"
-            f" above, or raise timeout_hours for {stage}."
-        )
-        return Failed(message=message)
-    if outcome.status == 0:
-        return None
-    if outcome.stage_status is None and is_dvc_busy(workspace):
-        message = (
-            f"{stage}: another DVC process is running in {workspace.resolve()}. Wait until it ends,"
-            " then run the flow again."
-        )
-        return Failed(message=message)
-    status = outcome.status if outcome.stage_status is None else outcome.stage_status
-    message = f"{stage}: exited with status {status}. See its output above."
-    return Failed(message=message, name=TRANSIENT if outcome.is_transient else "Failed")
-
-
-def _is_relevant(line: str, stage: str) -> bool:
-    """Return whether a line of DVC's output is logged; notices and other stages are not."""
-    unchanged_other = "didn't change" in line and f"'{stage}'" not in line
-    return bool(line.strip()) and not DVC_NOTICES.match(line) and not unchanged_other
-
-
-@task(cache_policy=NO_CACHE)
-def register(workspace: Path) -> RegistrationResult | State[None]:
-    """Log the run to MLflow and register the router.
-
-    The promotion gate decides whether the router becomes the champion
-    (:mod:`catimage.tracking.gate`).
-
-    Returns:
-        The result of the registration, or a Failed state with the reason.
-    """
-    try:
-        return register_router(Workspace(workspace), load_params(workspace / "params.yaml"))
-    except InputError as error:
-        return Failed(message=f"register: {error}")
+LOCK = Path(".catimage") / "retrain.lock"
+"""The file of a workspace that a running flow locks."""
 
 
 @flow(name="retrain", description=__doc__)
 def retrain(
-    workspace: Path = Path(), timeout_hours: dict[str, float] | None = None
+    workspace: Path = Path(),
+    timeout_hours: dict[str, Hours] | None = None,
+    approval: bool | None = None,
+    reason: str = "",
 ) -> str | State[None]:
-    """Run all stages, register the router and create artifacts.
+    """Run all stages, register the router, promote it if the gate does, and create artifacts.
 
     Args:
         workspace: the folder of ``dvc.yaml`` and ``params.yaml``.
-        timeout_hours: the longest time of tasks, by stage; default: :data:`TIMEOUT_HOURS`.
+        timeout_hours: the longest time of tasks, by stage; default:
+            :data:`~flows.stages.TIMEOUT_HOURS`.
+        approval: whether a person has to approve a promotion; by default ``promote.approval`` of
+            ``params.yaml``.
+        reason: why the flow was started, such as the alarm of a monitor; for the summary.
 
     Returns:
-        The summary of the run, or a Failed state with the reason of the first failed task.
+        The summary of the run, a Failed state with the reason of the first failed task, or a
+        Cancelled state if another run is working in the workspace.
     """
     bypass_proxies_for_local_addresses()
-    hours = TIMEOUT_HOURS | (timeout_hours or {})
-    if unknown := sorted(hours.keys() - TIMEOUT_HOURS.keys()):
+    if unknown := sorted((timeout_hours or {}).keys() - TIMEOUT_HOURS.keys()):
         return Failed(message=f"timeout_hours: unknown stage {unknown[0]!r}. Correct its name.")
     if find_spec("dvc") is None:
         return Failed(message="retrain: DVC is not installed. Run pip install 'catimage[dvc]'.")
+    lock = workspace / LOCK
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            return _retrain(workspace, TIMEOUT_HOURS | (timeout_hours or {}), approval, reason)
+    except Timeout:
+        message = f"{workspace.resolve()}: another retrain is running. This run has done nothing."
+        return Cancelled(message=message, name="Skipped")
+
+
+def _retrain(
+    workspace: Path, hours: dict[str, float], approval: bool | None, reason: str
+) -> str | State[None]:
+    """Run the flow while the lock is held."""
     try:
         recover(Workspace(workspace))
+        check_parameters(Workspace(workspace))
     except InputError as error:
-        return Failed(message=str(error))
+        return Failed(message=f"retrain: {error}")
     for stage in STAGES:
-        run = repro.with_options(
-            name=stage,
-            task_run_name=stage,
-            retries=RETRIES.get(stage, 0),
-            retry_delay_seconds=RETRY_DELAY,
-        )
-        state = run(stage, workspace, hours[stage], return_state=True)
+        state = run_stage(stage, workspace, hours[stage])
         if not state.is_completed():
             return Failed(message=state.message)
-    limit = hours["register"] * 3600
-    registering = register.with_options(task_run_name="register", timeout_seconds=limit)
-    registration = registering(workspace, return_state=True)
+    registration = run_task(register, workspace, limit=hours["register"] * 3600)
     if not registration.is_completed():
         return Failed(message=registration.message)
     registered = registration.result()
     assert isinstance(registered, RegistrationResult)
-    return _create_artifacts(Workspace(workspace), registered)
+    decision = _promoted(workspace, registered, approval)
+    if isinstance(decision, State):
+        return decision
+    text = retrain_artifacts(Workspace(workspace), registered, decision)
+    return f"{text}\nStarted  {reason}" if reason else text
 
 
-def _create_artifacts(workspace: Workspace, registered: RegistrationResult) -> str:
-    """Create the artifacts of the run in Prefect, and return its summary."""
-    metrics = json.loads((workspace.reports / "metrics.json").read_text())
-    tag = json.loads((workspace.dist / "bento.json").read_text())["tag"]
-    create_table_artifact(
-        metrics["methods"][metrics["budget"]["estimator"]]["by_candidate"],
-        key="results",
-        description="The router compared with each fixed candidate, on the test split",
-    )
-    for name in ("report.html", "validation.json"):
-        link = (workspace.reports / name).resolve().as_uri()
-        create_link_artifact(link, link_text=f"reports/{name}", key=name.replace(".", "-"))
-    alias = "champion" if registered.champion else "challenger; the champion is unchanged"
-    lines = [
-        summary(metrics),
-        "",
-        f"MLflow   router version {registered.version} ({alias}): {registered.reason}",
-        f"Bento    {tag}",
-        f"Report   {workspace.reports / 'report.html'}",
-        f"Next     {USAGE}",
-    ]
-    text = "\n".join(lines)
-    create_markdown_artifact(
-        f"```\n{text}\n```", key="summary", description="The summary of the run"
-    )
-    return text
+def _promoted(
+    workspace: Path, registered: RegistrationResult, approval: bool | None
+) -> str | State[None]:
+    """Promote a router that the gate promotes, after the approval of a person if it is needed.
+
+    Returns:
+        Whether and why the router is the champion, or a Failed state.
+    """
+    reason = registered.reason
+    if registered.champion:
+        return f"(champion): {reason}"
+    if not registered.promotable:
+        return f"(challenger; the champion is unchanged): {reason}"
+    settings = load_params(workspace / "params.yaml").promote
+    if settings.approval if approval is None else approval:
+        answer, why = approved(registered, settings.approval_hours)
+        if not answer:
+            return f"(challenger; the champion is unchanged): {why}; the gate: {reason}"
+    state = run_task(promote, workspace, registered.version, limit=3600)
+    if not state.is_completed():
+        return Failed(message=state.message)
+    return f"(champion): {reason}"
 
 
 def main() -> None:
     """Run the flow once; start a temporary Prefect server if none is configured."""
     parser = argparse.ArgumentParser(
-        description="Retrain: run all stages, then register the router in MLflow."
+        description="Retrain: run all stages, register the router in MLflow, and promote it."
     )
     parser.add_argument(
         "--workspace", type=Path, default=Path(), help="the folder with dvc.yaml and params.yaml"
@@ -226,17 +135,7 @@ def main() -> None:
         help="the longest time of tasks by stage, such as '{\"generate\": 48}'",
     )
     arguments = parser.parse_args()
-    bypass_proxies_for_local_addresses()
-    with temporary_settings(
-        {
-            PREFECT_SERVER_ANALYTICS_ENABLED: False,
-            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
-        }
-    ):
-        state = retrain(arguments.workspace, arguments.timeout_hours, return_state=True)
-    if not state.is_completed():
-        sys.exit(f"catimage: {state.message}")
-    print(f"\n{state.result()}", flush=True)
+    run_once(lambda: retrain(arguments.workspace, arguments.timeout_hours, return_state=True))
 
 
 if __name__ == "__main__":

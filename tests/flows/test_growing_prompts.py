@@ -22,7 +22,7 @@ from catimage.data.shards.manifest import read_manifest
 from catimage.data.shards.store import read_keys
 from catimage.tracking.registry import RegistrationResult
 from catimage.workspace import STAGES, Workspace
-from flows import retrain
+from flows import registration, retrain
 from tests.forked_catimage import forked_catimage
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def test_a_flow_on_a_grown_file_of_prompts_retrains_and_generates_only_the_new_i
         file.write("\n".join([*new, ""]))
     monkeypatch.setattr(retrain, "STAGES", STAGES[:-1])
     registered = RegistrationResult("run", "1", True, "registered")
-    monkeypatch.setattr(retrain, "register_router", lambda *_: registered)
+    monkeypatch.setattr(registration, "register_router", lambda *_, hold: registered)
     with prefect_test_harness(server_startup_timeout=180):
         assert "router version 1 (champion)" in retrain.retrain(project.root)
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,10 @@ import zc.lockfile
 from flows.dvc_process import is_dvc_busy
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from catimage.stages import evaluate
 from catimage.workspace import STAGES
-from flows import retrain
+from flows import registration, retrain, stages
 from tests.provenance import record_inputs
 from tests.trained_workspace import train_workspace
 
@@ -27,11 +25,13 @@ ROOT = Path(__file__).parents[2]
 FAKE_STAGE = Path(__file__).with_name("fake_stage.py")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def prefect() -> Iterator[None]:
-    """Run a temporary Prefect server."""
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(autouse=True)
+def without_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the check of the parameters, which tests/flows/test_preflight.py tests."""
+    monkeypatch.setattr(retrain, "check_parameters", lambda workspace: None)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def stages_that_ran(project: Path) -> list[str]:
 def test_stages_run_in_order_and_generate_is_retried(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
+    monkeypatch.setattr(stages, "RETRY_DELAY", 0.1)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (project / "fail-generate").write_text("1")
     summary = retrain.retrain(project)
@@ -123,7 +123,7 @@ def test_dvc_reads_the_metrics_and_plots(project: Path) -> None:
 def test_failed_validation_stops_the_flow_and_keeps_outputs(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
+    monkeypatch.setattr(stages, "RETRY_DELAY", 0.1)
     before = (project / "reports" / "validation.json").read_bytes()
     (project / "params.yaml").write_text(
         (project / "params.yaml")
@@ -142,14 +142,14 @@ def test_running_dvc_process_is_reported(project: Path) -> None:
     file_locks = project / ".dvc" / "tmp" / "rwlock"
     file_locks.write_text("{}")
     lock = zc.lockfile.LockFile(str(project / ".dvc" / "tmp" / "lock"))
-    state = retrain.repro("sample", project, return_state=True)
+    state = stages.repro("sample", project, return_state=True)
     lock.close()
     assert state.is_failed() and "another DVC process is running" in state.message
     assert not is_dvc_busy(project)
 
 
 def test_invalid_input_is_not_retried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrain, "RETRY_DELAY", 0.1)
+    monkeypatch.setattr(stages, "RETRY_DELAY", 0.1)
     (project / "ran.txt").write_text("")
     (project / "fail-label").write_text("1")
     (project / "status-label").write_text("2")
@@ -178,9 +178,9 @@ def test_an_interrupted_replacement_is_completed_first(project: Path) -> None:
 
 
 def test_tasks_do_not_use_the_cache_of_prefect() -> None:
-    assert retrain.repro.cache_policy == retrain.register.cache_policy == NO_CACHE
-    assert set(retrain.RETRIES) == {"generate", "label"}
-    assert set(retrain.TIMEOUT_HOURS) == {*STAGES, "register"}
+    assert stages.repro.cache_policy == registration.register.cache_policy == NO_CACHE
+    assert set(stages.RETRIES) == {"generate", "label"}
+    assert set(stages.TIMEOUT_HOURS) == {*STAGES, "register"}
 
 
 @pytest.mark.system

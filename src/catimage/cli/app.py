@@ -199,6 +199,8 @@ def register(workspace: WorkspaceOption = Path()) -> None:
 
 def main() -> None:
     """Run the command line.
+    if result.promotable:
+        typer.echo(f"to approve it, run 'catimage promote {result.version}'")
 
     An ``InputError``, a wrong argument, or an error of the operating system that the user can fix
     is printed on standard error as one sentence, and the exit status is 2.
