@@ -33,7 +33,7 @@ def test_trained_weights_have_the_same_files_as_the_packaged_weights(trained_poo
 
 def test_configuration_files_do_not_contain_the_path_of_the_build_folder(trained_pool):
     for file in trained_pool.out.rglob("*.json"):
-        assert str(trained_pool.build) not in file.read_text(), file
+        assert str(trained_pool.trained_in) not in file.read_text(), file
 
 
 def test_the_recipe_is_written_to_the_folder_of_the_weights(trained_pool):

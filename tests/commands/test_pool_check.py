@@ -16,7 +16,7 @@ from catimage.pool.loading import PACKAGED
 from tests.miniature import pool_tree
 
 NAMES = sorted(path.stem for path in PACKAGED.glob("*.yaml"))
-SLOW = {"sdxl", "modern", "sd2", "tiny-full"}
+SLOW = {"flux", "modern", "sd2", "sdxl", "tiny-full"}
 """Pools with several large models, or with more candidates of the same kinds."""
 
 
@@ -47,7 +47,7 @@ def checked(name: str) -> list[dict[str, Any]]:
 
 
 def _marked(name: str) -> Any:
-    """Mark the pools whose check takes seconds; the others include one of each kind."""
+    """Mark the pools whose check takes seconds; hosted has a large model, too."""
     return pytest.param(name, marks=pytest.mark.system) if name in SLOW else name
 
 

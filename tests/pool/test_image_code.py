@@ -43,7 +43,7 @@ def test_a_kind_depends_on_its_package_but_not_on_code_that_computes_costs():
 
 def test_versions_are_those_of_the_libraries_that_a_kind_imports(clear, monkeypatch):
     versions = {"torch": "2.9.0+cpu", "diffusers": "0.38.0", "numpy": "2.0"}
-    monkeypatch.setattr(module, "package_versions", lambda files: versions)
+    monkeypatch.setattr(module, "package_versions", lambda *_: versions)
     found = image_code("diffusers")
     assert found == {"code": found["code"], "torch": "2.9.0", "diffusers": "0.38.0"}
     assert image_code("hosted") == {}
@@ -56,7 +56,7 @@ def test_a_change_of_a_kinds_code_changes_the_plans_of_its_candidates_only(clear
     monkeypatch.setattr(
         module,
         "code_digest",
-        lambda files: ("0" * 32) if "next_scale" in str(files) else digest(files),
+        lambda files, facts: ("0" * 32) if "next_scale" in str(files) else digest(files, facts),
     )
     after = plan_names()
     assert {name for name in before if before[name] != after[name]} == {"tiny-infinity"}
@@ -68,7 +68,9 @@ def test_a_new_version_of_torch_changes_all_plans_unless_it_is_declared_equivale
     before, current = plan_names(), code.installed_version("torch").partition("+")[0]
     versions = module.package_versions
     monkeypatch.setattr(
-        module, "package_versions", lambda files: versions(files) | {"torch": "99.0+cpu"}
+        module,
+        "package_versions",
+        lambda files, facts: versions(files, facts) | {"torch": "99.0+cpu"},
     )
     clear()
     after = plan_names()
@@ -88,7 +90,7 @@ def test_a_declared_digest_keeps_the_plans(clear, monkeypatch, tmp_path):
     monkeypatch.setattr(
         module,
         "code_digest",
-        lambda files: ("f" * 32) if "sampling" in str(files) else digest(files),
+        lambda files, facts: ("f" * 32) if "sampling" in str(files) else digest(files, facts),
     )
     declared = tmp_path / "equivalent_code.json"
     document = json.loads(module.EQUIVALENT_CODE.read_text())

@@ -72,6 +72,7 @@ CATIMAGE_TFLOPS = {
 """TFLOPs in Tables 1 and 2 of the CATImage paper."""
 
 
+@pytest.mark.system
 def test_the_command_costs_reproduces_the_tables_of_the_catimage_paper():
     result = CliRunner().invoke(app, ["costs", "--pool", "sdxl", "--convention", "paper", "--json"])
     assert result.exit_code == 0

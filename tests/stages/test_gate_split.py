@@ -22,14 +22,15 @@ ESTIMATORS = (
     " {name: both, kind: stack, members: [ridge, letters]}]"
 )
 QUALITY = {"cheap": (0.62, 0.30), "middle": (0.61, 0.50), "expensive": (0.60, 0.70)}
+PROMPT_COUNT = 300
 NOT_COMPARED = {"inputs", "fit_seconds", "decision_ms"}
 """Keys with digests of the inputs, which include the labels of the gate, and with times."""
 
 
 def write_scores(path, changed):
-    """Write scores of 400 prompts at two seeds; if ``changed``, those of the gate are others."""
+    """Write scores of the prompts at two seeds; if ``changed``, those of the gate are others."""
     rng, rows = np.random.default_rng(0), []
-    for i in range(400):
+    for i in range(PROMPT_COUNT):
         prompt = f"{('plain', 'crowded')[i % 2]} scene number {i}"
         is_changed = changed and split_of(prompt, 0.1) == "gate"
         for candidate, quality in QUALITY.items():
@@ -50,7 +51,7 @@ def run(root, changed):
     write_scores(root / "scores.csv", changed)
     workspace = Workspace(root / "workspace")
     settings = ["metric=q", "train.metrics=[r]", "budget=60%", "evaluate.bootstrap=200"]
-    settings += [f"train.estimators={ESTIMATORS}", "train.folds=3"]
+    settings += [f"train.estimators={ESTIMATORS}", "train.folds=2"]
     import_scores.run(workspace, root / "scores.csv", costs, settings)
     params = load_params(workspace.params)
     for stage in (validate, train, calibrate, evaluate):
@@ -108,7 +109,7 @@ def test_estimators_are_trained_on_the_train_split_only(workspaces):
     document = json.loads((workspaces[0].reports / "metrics.json").read_text())
     assert document["n_test"] == counts["test"]
     comparison = json.loads((workspaces[0].reports / "comparison.json").read_text())
-    assert comparison["n_prompts"] == 400 - counts["gate"]
+    assert comparison["n_prompts"] == PROMPT_COUNT - counts["gate"]
     train_ids = prompts.loc[prompts["split"] == "train", "prompt_id"]
     paths = list(workspaces[0].estimators.glob(f"*/*/{OUT_OF_FOLD}"))
     assert len(paths) == 6

@@ -1,11 +1,7 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,7 +24,9 @@ from catimage.pool.image_code import image_code
 from catimage.pool.loading import load_pool
 from catimage.stages import generate
 from catimage.workspace import Workspace
+from tests import forked
 from tests.miniature import STEPS, pool_tree, workspace_of
+from tests.noise_generator import generate_noise
 
 PROMPTS = [f"{n} red rings" for n in ("no", "two", "three", "four", "five")]
 
@@ -142,6 +140,7 @@ def test_a_changed_pool_keeps_the_shards_of_unchanged_candidates(
 def test_a_failed_run_keeps_the_previous_output(
     generated_copy: tuple[Workspace, Params], monkeypatch: pytest.MonkeyPatch
 ):
+    generate_noise(monkeypatch)
     workspace, params = generated_copy
     before, candidates = _files(workspace), workspace.candidates.read_bytes()
     write_shard, count = shard_generation.write_shard, 0
@@ -222,73 +221,34 @@ def test_a_prompts_table_without_rows_is_refused(tmp_path: Path, miniature_pool:
         generate.run(workspace, params)
 
 
-class StageProcesses:
-    """Child processes that run stage generate, one at a time; see generate_in_children.py."""
-
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("generate_in_children.py")
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._parent = subprocess.Popen([sys.executable, script], text=True, **pipes)
-        self._read_line()
-
-    def _read_line(self) -> str:
-        assert self._parent.stdout is not None
-        return self._parent.stdout.readline().strip()
-
-    def start(self, workspace: Workspace) -> int:
-        """Run the stage in a workspace; return the process id."""
-        assert self._parent.stdin is not None
-        self._parent.stdin.write(f"{workspace.root}\n")
-        self._parent.stdin.flush()
-        return int(self._read_line())
-
-    def exit_code(self) -> int:
-        """Wait for the end of the stage; return its exit code."""
-        return int(self._read_line())
-
-    def kill(self, child: int) -> int:
-        """Kill the process with the id ``child``; return its exit code."""
-        with suppress(ProcessLookupError):  # the child may have ended already
-            os.kill(child, signal.SIGKILL)
-        return self.exit_code()
-
-    def close(self) -> None:
-        self._parent.communicate()
+def kill(child: int) -> int:
+    """Kill a process, which may have ended already; return its exit status."""
+    os.kill(child, signal.SIGKILL)
+    return forked.exit_status(child)
 
 
-@pytest.fixture
-def stage_processes() -> Iterator[StageProcesses]:
-    processes = StageProcesses()
-    yield processes
-    processes.close()
-
-
-def test_a_run_killed_at_any_time_generates_the_same_images(
-    tmp_path: Path, miniature_pool: Path, stage_processes: StageProcesses
-):
+def test_a_run_killed_at_any_time_generates_the_same_images(tmp_path: Path, miniature_pool: Path):
     undisturbed, params = workspace_of(tmp_path / "undisturbed", miniature_pool, PROMPTS)
     killed, _ = workspace_of(tmp_path / "killed", miniature_pool, PROMPTS)
-    for workspace in (undisturbed, killed):
-        workspace.params.write_text(
-            yaml.safe_dump({"pool": params.pool, "generate": params.generate.model_dump()})
-        )
-    start = time.monotonic()
-    stage_processes.start(undisturbed)
-    assert stage_processes.exit_code() == 0
-    duration = time.monotonic() - start
 
-    child = stage_processes.start(killed)  # kill it once after two shards are finished
+    def start(workspace: Workspace) -> int:
+        return forked.start(lambda: generate.run(workspace, params))
+
+    begin = time.monotonic()
+    assert forked.exit_status(start(undisturbed)) == 0
+    duration = time.monotonic() - begin
+
+    child = start(killed)  # kill it once after two shards are finished
     while len(list(killed.images.glob("*.parquet"))) < 2:
         time.sleep(0.005)
-    assert stage_processes.kill(child) == -signal.SIGKILL
+    assert kill(child) == -signal.SIGKILL
     assert not (killed.images / MANIFEST_NAME).exists()
     kept = {p.name: p.stat().st_ino for p in killed.images.glob("*.parquet")}
     for delay in (random.uniform(0, duration) for _ in range(3)):
-        child = stage_processes.start(killed)
+        child = start(killed)
         time.sleep(delay)
-        assert stage_processes.kill(child) in (-signal.SIGKILL, 0)
-    stage_processes.start(killed)
-    assert stage_processes.exit_code() == 0
+        assert kill(child) in (-signal.SIGKILL, 0)
+    assert forked.exit_status(start(killed)) == 0
 
     assert (killed.images / MANIFEST_NAME).read_bytes() == (
         undisturbed.images / MANIFEST_NAME
@@ -308,15 +268,16 @@ def test_images_are_generated_again_after_a_change_of_the_code_and_the_reason_is
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
+    generate_noise(monkeypatch)
     workspace, params = generated_copy
     before, old = {e.shard for e in read_manifest(workspace.images)}, image_code("diffusers")
     changed = old | {"diffusers": "99.0"}
-    monkeypatch.setattr("catimage.pool.generation.image_code", lambda kind: changed)
-    generate.run(workspace, params)
+    with monkeypatch.context() as patch:
+        patch.setattr("catimage.pool.generation.image_code", lambda kind: changed)
+        generate.run(workspace, params)
     assert before.isdisjoint(e.shard for e in read_manifest(workspace.images))
     images = len(PROMPTS) * 2
     assert capsys.readouterr().out.count("are generated again") == len(STEPS)
-    monkeypatch.undo()
     generate.run(workspace, params)
     assert {e.shard for e in read_manifest(workspace.images)} == before
     assert (

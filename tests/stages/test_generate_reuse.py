@@ -21,17 +21,23 @@ from catimage.pool.loading import load_pool
 from catimage.stages import generate
 from catimage.workspace import Workspace
 from tests.miniature import STEPS, pool_tree
+from tests.noise_generator import Generated, NoiseGenerator, generate_noise
 
 PROMPTS = [f"{n} red rings" for n in ("no", "two", "three", "four", "five")]
 NEW = ["six blue cubes", "seven blue cubes", "eight blue cubes"]
 
-Generated = list[tuple[str, str, int]]
 Images = dict[tuple[str, str, int], bytes]
 
 
 @pytest.fixture
 def generated_images(monkeypatch: pytest.MonkeyPatch) -> Generated:
-    """The prompt, candidate and seed of every image that a generator generates."""
+    """The prompt, candidate and seed of every image; a generator of noise generates new images."""
+    return generate_noise(monkeypatch)
+
+
+@pytest.fixture
+def diffusion_images(monkeypatch: pytest.MonkeyPatch) -> Generated:
+    """The prompt, candidate and seed of every image that the generator of the pool generates."""
     calls: Generated = []
     original = DiffusionGenerator.generate
 
@@ -116,14 +122,14 @@ def test_removed_prompts_leave_the_images_of_the_others_and_load_no_generator(
 
 
 def test_a_replaced_prompt_is_the_only_one_that_is_generated(
-    generated_copy: tuple[Workspace, Params], generated_images: Generated
+    generated_copy: tuple[Workspace, Params], diffusion_images: Generated
 ):
     workspace, params = generated_copy
     images = images_of(workspace)
     with_prompts(workspace, [PROMPTS[0], NEW[0], *PROMPTS[2:]])
     generate.run(workspace, params)
-    assert {prompt for prompt, _, _ in generated_images} == {NEW[0]}
-    assert len(generated_images) == len(STEPS) * 2
+    assert {prompt for prompt, _, _ in diffusion_images} == {NEW[0]}
+    assert len(diffusion_images) == len(STEPS) * 2
     after = images_of(workspace)
     kept = expected_keys([PROMPTS[0], *PROMPTS[2:]])
     assert {key: after[key] for key in kept} == {key: images[key] for key in kept}
@@ -208,7 +214,7 @@ def test_an_interrupted_run_on_changed_prompts_continues(
     monkeypatch: pytest.MonkeyPatch,
 ):
     workspace, params = generated_copy
-    images, record, limit = images_of(workspace), DiffusionGenerator.generate, 2
+    images, record, limit = images_of(workspace), NoiseGenerator.generate, 2
     with_prompts(workspace, [PROMPTS[4], *NEW, *PROMPTS[1:4]])
 
     def fail_later(self: Any, *arguments: Any) -> Any:
@@ -218,10 +224,10 @@ def test_an_interrupted_run_on_changed_prompts_continues(
             raise OSError("the device is lost")
         return record(self, *arguments)
 
-    monkeypatch.setattr(DiffusionGenerator, "generate", fail_later)
+    monkeypatch.setattr(NoiseGenerator, "generate", fail_later)
     with pytest.raises(OSError, match="the device is lost"):
         generate.run(workspace, params)
-    monkeypatch.setattr(DiffusionGenerator, "generate", record)
+    monkeypatch.setattr(NoiseGenerator, "generate", record)
     generate.run(workspace, params)
     prompts = [PROMPTS[4], *NEW, *PROMPTS[1:4]]
     after = images_of(workspace)

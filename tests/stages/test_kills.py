@@ -14,6 +14,7 @@ from catimage.stages import generate, label, train
 from catimage.workspace import Workspace
 from tests.common.kill_points import killed_before
 from tests.miniature import workspace_of
+from tests.noise_generator import generate_noise
 from tests.trained_workspace import train_workspace
 
 PROMPTS = ["a red ring", "a blue square", "a green disc", "a white cross", "a grey star"]
@@ -47,8 +48,9 @@ def kill_and_finish(
 
 @pytest.mark.parametrize("stage", [generate, label])
 def test_a_killed_stage_continues_without_loss_and_duplicates(
-    stage: ModuleType, miniature_pool: Path, tmp_path: Path
+    stage: ModuleType, miniature_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    generate_noise(monkeypatch)
     sections = {"label": {"metrics": ["sharpness"]}}
     finished, params = workspace_of(tmp_path / "finished", miniature_pool, PROMPTS, **sections)
     workspace, _ = workspace_of(tmp_path / "killed", miniature_pool, PROMPTS, **sections)

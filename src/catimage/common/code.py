@@ -67,7 +67,8 @@ def import_closure(
         path = _file_in(name, locations[name.partition(".")[0]])
         if path is not None and name != PUBLIC_API:
             closure[name] = path
-            pending += (*facts(path).imports, *facts(path).entries)
+            found = facts(path)
+            pending += (*found.imports, *found.entries)
     return tuple(closure[name] for name in sorted(closure))
 
 

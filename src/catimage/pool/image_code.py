@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from catimage.common.code import (
+    FactsOf,
     code_digest,
     import_closure,
     library_versions,
     package_versions,
 )
+from catimage.common.source_facts import source_facts
 from catimage.pool.registry import BUILT_IN_KINDS, kind_class
 
 EQUIVALENT_CODE = Path(__file__).with_name("equivalent_code.json")
@@ -56,16 +58,17 @@ def image_code(kind: str) -> dict[str, str]:
 @lru_cache(maxsize=64)
 def _image_code(kind: str, module: str) -> Mapping[str, str]:
     declared = json.loads(EQUIVALENT_CODE.read_text(encoding="utf-8"))
-    files = image_files(kind, module)
-    digest = resolve(code_digest(files)[:32], declared["code"].get(kind, {}))
+    facts = lru_cache(maxsize=None)(source_facts)  # each file is parsed once
+    files = image_files(kind, module, facts)
+    digest = resolve(code_digest(files, facts)[:32], declared["code"].get(kind, {}))
     versions = {
         name: resolve(version, declared["versions"].get(name, {}))
-        for name, version in library_versions(package_versions(files), LIBRARIES).items()
+        for name, version in library_versions(package_versions(files, facts), LIBRARIES).items()
     }
     return {"code": digest, **versions}
 
 
-def image_files(kind: str, module: str) -> tuple[Path, ...]:
+def image_files(kind: str, module: str, facts: FactsOf = source_facts) -> tuple[Path, ...]:
     """Return the source files that the images of a kind depend on.
 
     For a built-in kind, these are the files of its package and of the packages of other kinds that
@@ -75,10 +78,11 @@ def image_files(kind: str, module: str) -> tuple[Path, ...]:
     Args:
         kind: the name of the kind.
         module: the module of the class of the kind.
+        facts: returns the facts of a file.
     """
     if kind not in BUILT_IN_KINDS:
-        return import_closure(module, within=(module.partition(".")[0],))
-    files = import_closure(module, within=(_BUILT_IN_PACKAGE,))
+        return import_closure(module, within=(module.partition(".")[0],), facts=facts)
+    files = import_closure(module, within=(_BUILT_IN_PACKAGE,), facts=facts)
     return tuple(path for path in files if path.stem not in COST_MODULES)
 
 

@@ -29,7 +29,7 @@ def serve_repositories(
         The address of the server, and the list of the files that it has sent.
     """
     server = _Hub(repositories, gated)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", server.sent
     server.shutdown()
     server.server_close()

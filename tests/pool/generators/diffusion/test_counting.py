@@ -238,6 +238,7 @@ PRODUCTS: dict[str, tuple[str, str, int, Callable[[], float]]] = {
 }
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("pool", "generator", "rows", "expected"), PRODUCTS.values(), ids=PRODUCTS)
 def test_all_attention_is_counted(
     pool: str, generator: str, rows: int, expected: Callable[[], float]
@@ -249,6 +250,7 @@ def test_all_attention_is_counted(
     assert costs[0].products * 1e12 == pytest.approx(expected(), rel=1e-9)
 
 
+@pytest.mark.system
 def test_text_contexts_have_the_length_to_which_the_pipeline_pads():
     dev, schnell = (
         _t5_projections(_spec("flux", generator)) for generator in ("flux-dev", "flux-schnell")
