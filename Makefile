@@ -31,7 +31,7 @@ demo: setup ## Run all stages on the embedded pool, register the router, print t
 	$(BIN)/python -m flows.retrain
 
 test: setup ## Run the tests in parallel, one process per core
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-system: setup ## Run the tests that start real services, one after another
 	$(BIN)/python -m pytest -m system --timeout 900 --timeout-method signal
