@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from catimage.data.router_files import FORMAT
 from catimage.errors import InputError
 from catimage.router import Router
 from catimage.routing.certificate import CertifiedRules
@@ -95,9 +96,12 @@ def test_a_router_of_another_version_is_refused(workspace, tmp_path):
     ):
         with pytest.raises(
             InputError,
-            match=r"another version of CATImage.*Run 'catimage train' and 'catimage calib",
+            match=r"an older version of CATImage.*Run 'catimage train' and 'catimage calib",
         ):
             Router.load(copy_router(workspace.router, tmp_path / str(i), **changes))
+    newer = copy_router(workspace.router, tmp_path / "newer", format=FORMAT + 1)
+    with pytest.raises(InputError, match=r"a newer version of CATImage wrote this router \(format"):
+        Router.load(newer)
 
 
 @pytest.fixture

@@ -40,8 +40,9 @@ def test_another_format_is_refused(saved, document):
         with pytest.raises(InputError) as error:
             read(saved)
         assert str(error.value) == (
-            f"{saved}: another version of CATImage wrote this estimator. Run 'catimage train' and"
-            " 'catimage calibrate' again."
+            f"{saved}: an older version of CATImage wrote this estimator (format"
+            f" {document.get('format', 'unknown')}; this version reads {store.FORMAT}). Run"
+            " 'catimage train' and 'catimage calibrate' again."
         )
 
 

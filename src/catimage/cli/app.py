@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from catimage.cli import experiments, keys, stages
+from catimage.cli import experiments, installation, keys, stages
 from catimage.cli.intake import intake
 from catimage.cli.monitor import monitor
 from catimage.cli.options import (
@@ -64,6 +64,8 @@ def _options(
 
 for stage_command in stages.COMMANDS:
     app.command()(stage_command)
+for command_name, installation_command in installation.COMMANDS.items():
+    app.command(command_name)(installation_command)
 app.command()(experiments.compare)
 app.command()(experiments.run)
 app.command("add-candidate")(experiments.add_candidate)

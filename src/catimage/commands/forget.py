@@ -59,12 +59,7 @@ def forget(
         InputError: a hashed id is invalid, a file is damaged or locked, or no user is given.
         ServingError: the database of the service cannot be used.
     """
-    for text in hashes:
-        if not _HASH.fullmatch(text):
-            raise InputError(
-                f"USER_HASH: {text!r} is not a hashed id, which has 32 hexadecimal digits. Copy it"
-                " from the column user of the decision log, or use --user."
-            )
+    _check_hashes(hashes)
     environment = load_environment()
     folder = environment.decision_log(params.package.name)
     with open_state(workspace.root) as state:
@@ -79,3 +74,13 @@ def forget(
             log_rows, log_files = log_rows + later[0], log_files + later[1]
     traffic_rows = forget_users(workspace, forgotten) if workspace.traffic.is_dir() else 0
     return ForgetSummary(tuple(forgotten), log_rows, log_files, traffic_rows)
+
+
+def _check_hashes(hashes: Collection[str]) -> None:
+    """Raise InputError if a text is not a hashed id."""
+    for text in hashes:
+        if not _HASH.fullmatch(text):
+            raise InputError(
+                f"USER_HASH: {text!r} is not a hashed id, which has 32 hexadecimal digits. Copy it"
+                " from the column user of the decision log, or use --user."
+            )

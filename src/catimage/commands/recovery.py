@@ -9,6 +9,7 @@ from pathlib import Path
 
 from catimage.common.replacement import remove_leftovers
 from catimage.common.transaction import JOURNAL, complete, is_pending, pending_dvc_stages
+from catimage.common.workspace_format import workspace_format
 from catimage.errors import InputError
 from catimage.workspace import Workspace
 
@@ -19,9 +20,10 @@ def recover(workspace: Workspace) -> None:
     Every command calls this function before it reads the workspace.
 
     Raises:
-        InputError: the replacement cannot be completed; or DVC runs this command, and the
-            replacement includes a commit to DVC.
+        InputError: a newer version of CATImage wrote the workspace; the replacement cannot be
+            completed; or DVC runs this command, and the replacement includes a commit to DVC.
     """
+    workspace_format(workspace.root)
     if is_pending(workspace.root):
         if "DVC_STAGE" in os.environ and pending_dvc_stages(workspace.root):
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -81,7 +81,7 @@ def staged_candidate(
     shutil.rmtree(folder, ignore_errors=True)
     staged = Workspace(folder)
     try:
-        with _paths_of(workspace, staged):
+        with paths_of(workspace, staged):
             new_params = _write_tables(workspace, staged, data)
             with redirect_stdout(StringIO()):
                 validate.run(staged, new_params)
@@ -137,10 +137,7 @@ def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) 
     candidates = read_table(workspace.candidates, CANDIDATES, "generate")
     scores = read_table(workspace.scores, SCORES, "label")
     write_table(pd.concat([candidates, data.costs]), staged.candidates, CANDIDATES)
-    staged.prompts.symlink_to(workspace.prompts.resolve())
-    for name in _LINKS:
-        if (workspace.root / name).is_dir():
-            (staged.root / name).symlink_to((workspace.root / name).resolve())
+    link_inputs(workspace, staged, _LINKS)
     if (workspace.images / MANIFEST_NAME).exists():
         write_manifest(staged.images, [*read_manifest(workspace.images), *data.entries])
     inputs = Provenance(staged).inputs(SCORES_FILE)
@@ -157,8 +154,17 @@ def _write_tables(workspace: Workspace, staged: Workspace, data: CandidateData) 
     return parse_params(tree, workspace.params)
 
 
+def link_inputs(workspace: Workspace, staged: Workspace, folders: Sequence[str]) -> None:
+    """Link the prompts table and folders of a workspace in a temporary workspace."""
+    staged.prompts.parent.mkdir(parents=True, exist_ok=True)
+    staged.prompts.symlink_to(workspace.prompts.resolve())
+    for name in folders:
+        if (workspace.root / name).is_dir():
+            (staged.root / name).symlink_to((workspace.root / name).resolve())
+
+
 @contextmanager
-def _paths_of(workspace: Workspace, staged: Workspace) -> Iterator[None]:
+def paths_of(workspace: Workspace, staged: Workspace) -> Iterator[None]:
     """Name the paths of the workspace, not those of the temporary workspace, in error messages."""
     try:
         yield

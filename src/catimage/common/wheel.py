@@ -12,6 +12,7 @@ import base64
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -102,10 +103,11 @@ def _content(installed: Distribution, info: str) -> Iterator[tuple[str, bytes]]:
 
 def _files(folder: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
     """Yield the name, which starts with ``prefix``, and the content of each file in a folder."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and path.suffix != ".pyc" and "__pycache__" not in name.parts:
-            yield f"{prefix}/{name.as_posix()}", path.read_bytes()
+    walked = os.walk(folder, followlinks=True)  # catimage/flows is a link in a checkout
+    for path in sorted(Path(root, name) for root, _, names in walked for name in names):
+        relative = path.relative_to(folder)
+        if path.suffix != ".pyc" and "__pycache__" not in relative.parts:
+            yield f"{prefix}/{relative.as_posix()}", path.read_bytes()
 
 
 def _add(wheel: ZipFile, name: str, content: bytes) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from catimage.common.files import read_json
+from catimage.common.saved_format import check_format
 from catimage.data.schema import read_columns
 from catimage.errors import InputError
 
@@ -24,11 +25,7 @@ def read_router_files(
     if not (folder / "router.json").exists():
         raise InputError(f"{folder}: no router found. Run 'catimage calibrate'.")
     document = read_json(folder / "router.json", "calibrate")
-    if document.get("format") != FORMAT:
-        raise InputError(
-            f"{folder}: another version of CATImage wrote this router. Run 'catimage train' and"
-            " 'catimage calibrate' again."
-        )
+    check_format(folder, "router", document.get("format"), FORMAT)
     curve = read_columns(folder / "curve.parquet", "calibrate")
     if document["confidence"] is None:
         return document, curve, None

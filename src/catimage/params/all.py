@@ -16,6 +16,7 @@ from catimage.params.data import (
     ValidateParams,
 )
 from catimage.params.evaluate import EvaluateParams, PackageParams, PromoteParams
+from catimage.params.gc import GcParams
 from catimage.params.monitor import MonitorParams
 from catimage.params.section import FolderName, Section
 from catimage.params.serving import ServingParams
@@ -36,6 +37,7 @@ class Params(Section):
         validation: the section ``validate``.
         promote: promotion of a registered router.
         serving: settings of the service.
+        gc: what ``catimage gc`` keeps.
         monitor: the checks of the running service.
         imported: the section ``import``, properties of imported data; None in a workspace whose
             data were generated.
@@ -56,6 +58,7 @@ class Params(Section):
     package: PackageParams = PackageParams()
     promote: PromoteParams = PromoteParams()
     serving: ServingParams = ServingParams()
+    gc: GcParams = GcParams()
     monitor: MonitorParams = MonitorParams()
     imported: ImportParams | None = Field(None, alias="import")
 

@@ -52,10 +52,15 @@ def save_params(tree: dict[str, Any], path: Path) -> None:
         tree: the output of :func:`read_tree`.
         path: the file to write.
     """
+    with replacing(path) as fresh:
+        fresh.write_text(params_text(tree), encoding="utf-8")
+
+
+def params_text(tree: dict[str, Any]) -> str:
+    """Return parameters and their comments as YAML."""
     text = StringIO()
     _yaml().dump(tree, text)
-    with replacing(path) as fresh:
-        fresh.write_text(text.getvalue(), encoding="utf-8")
+    return text.getvalue()
 
 
 def apply_setting(tree: dict[str, Any], setting: str) -> None:

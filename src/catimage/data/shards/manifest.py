@@ -72,9 +72,17 @@ def read_manifest(folder: Path) -> list[ShardEntry]:
 
 
 def delete_stale_files(folder: Path, entries: Sequence[ShardEntry]) -> int:
-    """Delete temporary files and shards that are not in ``entries``; return their number.
+    """Delete the files of :func:`stale_files`; return their number."""
+    stale = stale_files(folder, entries)
+    for path in stale:
+        path.unlink()
+    return len(stale)
 
-    Images that another computer generated are usually paid for. Their files are deleted only if all
+
+def stale_files(folder: Path, entries: Sequence[ShardEntry]) -> list[Path]:
+    """Return the temporary files and the shards that are not in ``entries``.
+
+    Images that another computer generated are usually paid for. Their files are stale only if all
     of their images have been copied to shards in ``entries``.
     """
     listed = {shard_path(folder, e.shard) for e in entries}
@@ -85,10 +93,7 @@ def delete_stale_files(folder: Path, entries: Sequence[ShardEntry]) -> int:
     for path in listed if paid else ():
         shard = _earlier_shard(path)
         copies |= shard.images if shard else set()
-    stale += [path for path in shards if paid.get(path, copies) <= copies]
-    for path in stale:
-        path.unlink()
-    return len(stale)
+    return [*stale, *(path for path in shards if paid.get(path, copies) <= copies)]
 
 
 def _earlier_shard(path: Path) -> EarlierShard | None:

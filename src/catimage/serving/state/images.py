@@ -77,6 +77,13 @@ class Images:
         with self._database.write() as connection:
             return _delete_expired(connection, self._clock())
 
+    def expired(self) -> tuple[int, int]:
+        """Return the number and the bytes of the images that have expired."""
+        query = select(func.count(), func.coalesce(func.sum(images.c.size), 0))
+        with self._database.read() as connection:
+            row = connection.execute(query.where(images.c.expires <= self._clock())).one()
+        return int(row[0]), int(row[1])
+
     def _make_room(self, new: str) -> None:
         """Delete other images than the new one until the total size is within the limit."""
         with self._database.write() as connection:

@@ -10,7 +10,18 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, and_, case, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from catimage.serving.messages import JsonObject
 from catimage.serving.state.database import Database
@@ -194,6 +205,16 @@ class Jobs:
         old = delete(jobs).where(jobs.c.finished < self._clock() - days * 86_400)
         with self._database.write() as connection:
             return connection.execute(old).rowcount
+
+    def expired(self, days: float = 1.0) -> tuple[int, int]:
+        """Return the number and the bytes of the jobs that :meth:`purge` deletes."""
+        texts = (jobs.c.request, jobs.c.result, jobs.c.error)
+        size = sum((func.coalesce(func.length(text), 0) for text in texts), literal(0))
+        query = select(func.count(), func.coalesce(func.sum(size), 0))
+        with self._database.read() as connection:
+            old = jobs.c.finished < self._clock() - days * 86_400
+            row = connection.execute(query.where(old)).one()
+        return int(row[0]), int(row[1])
 
     def _requeue(self, condition: ColumnElement[bool], attempts: int | None) -> int:
         message = "The service stopped while it ran the job, several times. Send it again."

@@ -6,11 +6,17 @@ import sqlite3
 import time
 from contextlib import closing
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from catimage.errors import InputError
 from catimage.serving.state.database import WAIT_SECONDS, Database
+from catimage.serving.state.migrations import (
+    check_newer,
+    outdated_columns,
+    schema_version,
+    set_version,
+)
 from catimage.serving.state.tables import SCHEMA_VERSION, meta, metadata
 
 
@@ -18,7 +24,8 @@ def create_tables(database: Database) -> None:
     """Create the tables that do not exist. Several processes may do so at the same time.
 
     Raises:
-        InputError: a newer version of CATImage has created the tables.
+        InputError: a newer version of CATImage has created the tables, or an older one whose tables
+            have to be migrated.
         ServingError: the database cannot be used (503).
     """
     if database.sqlite:
@@ -26,16 +33,20 @@ def create_tables(database: Database) -> None:
             _use_write_ahead_log(database)
     with database.write(durable=True) as connection:
         database.lock(connection, meta.name)
+        version = schema_version(connection)
+        if version is None:
+            metadata.create_all(connection)
+            insert_if_absent(connection, meta, name="schema_version", value=str(SCHEMA_VERSION))
+            return
+        check_newer(database, version)
+        if outdated_columns(connection):
+            raise InputError(
+                f"{database.place}: an older version of CATImage created the tables (schema"
+                f" {version}). Stop its replicas, and run 'catimage upgrade'."
+            )
         metadata.create_all(connection)
-        insert_if_absent(connection, meta, name="schema_version", value=str(SCHEMA_VERSION))
-        version = int(
-            connection.execute(select(meta.c.value).filter_by(name="schema_version")).scalar_one()
-        )
-    if version > SCHEMA_VERSION:
-        raise InputError(
-            f"{database.place}: a newer version of CATImage created the tables (schema {version};"
-            f" this version has {SCHEMA_VERSION}). Install that version, or use another database."
-        )
+        if version < SCHEMA_VERSION:
+            set_version(connection)
 
 
 def _use_write_ahead_log(database: Database) -> None:

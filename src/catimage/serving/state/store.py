@@ -127,6 +127,14 @@ class State:
         self.replicas.purge()
         self._database.release_space()
 
+    def expired(self) -> dict[str, tuple[int, int]]:
+        """Return what :meth:`purge` deletes: the number and bytes of images and of jobs.
+
+        Raises:
+            ServingError: the database cannot be used (503).
+        """
+        return {"images": self.images.expired(), "jobs": self.jobs.expired()}
+
     def close(self) -> None:
         """Settle the costs of an outage, and close all connections."""
         self.spending.settle_waiting()

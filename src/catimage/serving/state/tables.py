@@ -16,8 +16,10 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 1
-"""Version of the tables. A database with a newer version is refused."""
+SCHEMA_VERSION = 2
+"""Version of the tables. A database with a newer version is refused, one with an older version is
+migrated by ``catimage upgrade``. Schema 1 may have the column ``rate`` instead of ``rate_limit``.
+"""
 
 metadata = MetaData()
 
