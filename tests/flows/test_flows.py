@@ -16,7 +16,7 @@ from flows.retrain_requests import request_retrain
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.states import Completed, Running
 
 from catimage.commands.rollout import RolloutSummary
@@ -35,11 +35,12 @@ def deployment() -> Iterator[UUID]:
     """The deployment ``retrain/nightly`` on the server, without a worker."""
     with get_client(sync_client=True) as client:
         flow_id = client.create_flow(retrain.retrain)
-        limit = ConcurrencyLimitConfig(limit=1, collision_strategy="CANCEL_NEW")
+        options = ConcurrencyOptions(collision_strategy="CANCEL_NEW")
         yield client.create_deployment(
             flow_id,
             "nightly",
-            concurrency_limit=limit,
+            concurrency_limit=1,
+            concurrency_options=options,
             parameter_openapi_schema=retrain.retrain.parameters.model_dump(),
         )
 
@@ -174,9 +175,9 @@ def test_a_registry_that_is_away_is_tried_again_and_invalid_input_is_not(
     state = promote.promote(workspace, "1", return_state=True)
     assert state.is_failed() and state.message.startswith("promote: ")
     assert attempts("promote") == 3
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[no-address")
     state = promote.promote(workspace, "1", return_state=True)
-    assert state.is_failed() and "there is no version '1'" in state.message
+    assert state.is_failed() and "the value is not a URL" in state.message
     assert attempts("promote") == 1
 
 
