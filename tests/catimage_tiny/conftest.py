@@ -37,6 +37,6 @@ def arguments_of(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def trained_pool(tmp_path_factory: pytest.TempPathFactory) -> TrainedPool:
-    trained = shared_folder(tmp_path_factory, "weights", lambda folder: main(arguments_of(folder)))
-    folder = shutil.copytree(trained, tmp_path_factory.mktemp("trained") / "weights")
-    return TrainedPool(arguments_of(folder), folder / "build", folder / "tiny", trained)
+    original = shared_folder(tmp_path_factory, "weights", lambda folder: main(arguments_of(folder)))
+    folder = shutil.copytree(original, tmp_path_factory.mktemp("trained") / "weights")
+    return TrainedPool(arguments_of(folder), folder / "build", folder / "tiny", original)
