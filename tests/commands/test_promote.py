@@ -33,13 +33,14 @@ from tests.trained_workspace import train_workspace
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def registered(mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with three versions of the router in its registry, and no champion."""
     import mlflow
 
     patch = pytest.MonkeyPatch()
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)
     workspace, _ = train_workspace(tmp_path_factory.mktemp("promote") / "workspace")
+    shutil.copy(mlflow_database, workspace.root / "mlflow.db")
     wheel = workspace.root / "catimage.whl"
     wheel.write_bytes(b"")
     patch.setattr(registry, "build_wheel", lambda folder: wheel)

@@ -22,7 +22,8 @@ from catimage.stages import calibrate
 from catimage.tracking import local_store
 from catimage.tracking.registry import RegistrationResult, register
 from catimage.workspace import Workspace
-from tests.cli.test_os_errors import NAMESPACE, needs_mount
+from tests import forked
+from tests.forked import needs_mount
 from tests.provenance import record_inputs
 
 
@@ -52,12 +53,14 @@ def limited_to(seconds: float) -> Iterator[None]:
     assert time.monotonic() - start < seconds
 
 
-@pytest.mark.parametrize("names", [("A?x", "A?y"), ("A#x", "A#y"), ("A%41x", "AAx"), ("ä b", "c")])
+@pytest.mark.parametrize("names", [("A?x", "A?y"), ("A#ä x", "A#ä y"), ("A%41x", "AAx")])
 def test_each_workspace_has_its_own_database_whatever_its_name(
     workspace: Workspace, tmp_path: Path, names: tuple[str, str]
 ) -> None:
     for name in names:
         copy = Workspace(shutil.copytree(workspace.root, tmp_path / "places" / name))
+        if name == names[0]:
+            (copy.root / "mlflow.db").unlink()  # MLflow creates its tables
         result = run(copy)
         assert (result.version, result.champion) == ("1", True)
         assert run(copy).reason == "this version is already the champion"
@@ -67,11 +70,12 @@ def test_each_workspace_has_its_own_database_whatever_its_name(
 
 
 def test_a_deleted_experiment_is_restored(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    registered: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import mlflow
 
-    run(workspace)
+    workspace = registered
+    assert run(workspace).version == "1"  # the folder is now that of the artifacts
     client = mlflow.MlflowClient(f"sqlite:///{workspace.root / 'mlflow.db'}")
     client.delete_experiment(client.get_experiment_by_name("catimage").experiment_id)
     recalibrate(workspace, "40%")
@@ -82,9 +86,10 @@ def test_a_deleted_experiment_is_restored(
 
 @pytest.mark.parametrize("copied", [False, True], ids=["moved", "copied"])
 def test_the_artifacts_of_a_moved_or_copied_workspace_are_found(
-    workspace: Workspace, tmp_path: Path, copied: bool
+    registered: Workspace, tmp_path: Path, copied: bool
 ) -> None:
-    run(workspace)
+    workspace = registered
+    assert run(workspace).version == "1"  # the folder is now that of the artifacts
     shutil.copytree(workspace.root, tmp_path / "new place")
     if not copied:
         shutil.rmtree(workspace.root)
@@ -100,15 +105,17 @@ def test_the_artifacts_of_a_moved_or_copied_workspace_are_found(
 
 
 def test_missing_files_of_the_champion_are_reported_with_the_command_that_repairs_it(
-    workspace: Workspace,
+    registered: Workspace,
 ) -> None:
-    run(workspace)
+    workspace = registered
+    assert run(workspace).version == "1"  # the folder is now that of the artifacts
     shutil.rmtree(workspace.root / "mlruns")
     recalibrate(workspace, "40%")
-    with pytest.raises(InputError, match="files of version 1 of 'router', the champion") as raised:
-        run(workspace)
-    assert aliases(workspace) == {"champion": "1", "challenger": "1"}
-    command = str(raised.value).partition("run in the workspace: ")[2].removesuffix(".")
+    result = run(workspace)
+    assert (result.version, result.champion, result.blocked) == ("2", False, True)
+    assert "files of version 1 of 'router', the champion" in result.reason
+    assert aliases(workspace) == {"champion": "1", "challenger": "2"}
+    command = result.reason.partition("run in the workspace: ")[2].partition(" To replace")[0]
     assert command.startswith("python -c")
     subprocess.run(
         command.replace("python", sys.executable, 1), shell=True, cwd=workspace.root, check=True
@@ -121,11 +128,11 @@ def test_missing_files_of_the_champion_are_reported_with_the_command_that_repair
 def test_a_damaged_database_is_reported_at_once(workspace: Workspace, damage: str) -> None:
     database = workspace.root / "mlflow.db"
     if damage == "truncated":
-        run(workspace)
         database.write_bytes(database.read_bytes()[:20000])
     elif damage == "text":
         database.write_text("not a database " * 100)
     else:
+        database.unlink()
         database.mkdir()
     with (
         limited_to(5),
@@ -135,31 +142,35 @@ def test_a_damaged_database_is_reported_at_once(workspace: Workspace, damage: st
 
 
 @needs_mount
-@pytest.mark.parametrize("registered", [False, True])
-def test_a_read_only_workspace_is_reported_at_once(workspace: Workspace, registered: bool) -> None:
-    folder = workspace.root
-    if registered:
-        run(workspace)
-        recalibrate(workspace, "40%")
-    command = f"{sys.executable} -m catimage.cli.app register --workspace {folder}"
-    mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
-    with limited_to(60):  # the imports take most of it; MLflow retries for 102 seconds
-        done = subprocess.run(
-            [*NAMESPACE, "bash", "-c", f"{mount} && exec {command}"], capture_output=True, text=True
-        )
-    assert done.returncode == 2
-    assert done.stderr.strip() == (
-        f"catimage: {folder / 'mlflow.db'}: cannot be written. Make it writable, or set"
-        " MLFLOW_TRACKING_URI to the address of an MLflow server."
-    )
+def test_a_read_only_workspace_is_reported_at_once(
+    evaluated_folder: Path, registered: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One workspace has not been registered, and one has another router."""
+    recalibrate(registered, "40%")
+    parent = registered.root.parent
+    new = Workspace(shutil.copytree(evaluated_folder, parent / "new"))
+    commands = [["register", "--workspace", str(w.root)] for w in (new, registered)]
+
+    def attempt() -> list[tuple[int, str]]:
+        forked.enter_namespace(root=True)
+        forked.shell(forked.read_only(parent))
+        return forked.run_commands(commands)
+
+    with limited_to(60):  # MLflow retries for 102 seconds
+        results = forked.result_of(attempt, tmp_path_factory.mktemp("result"))
+    for workspace, result in zip((new, registered), results, strict=True):
+        assert result == [
+            2,
+            f"catimage: {workspace.root / 'mlflow.db'}: cannot be written. Make it writable, or set"
+            " MLFLOW_TRACKING_URI to the address of an MLflow server.\n",
+        ]
 
 
 def test_a_database_without_write_permission_is_reported_at_once(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    registered: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection is read-only, because root may write to every file."""
-    run(workspace)
-    recalibrate(workspace, "40%")
+    recalibrate(registered, "40%")
     connect = sqlite3.connect
 
     def read_only(path: Path, **options: float) -> sqlite3.Connection:
@@ -167,30 +178,23 @@ def test_a_database_without_write_permission_is_reported_at_once(
 
     monkeypatch.setattr(local_store.sqlite3, "connect", read_only)
     with limited_to(5), pytest.raises(InputError, match=r"cannot be written\. Make it writable"):
-        run(workspace)
+        run(registered)
 
 
 def test_a_database_of_another_version_of_mlflow_is_reported_with_the_command(
-    workspace: Workspace,
+    registered: Workspace,
 ) -> None:
-    run(workspace)
-    with closing(sqlite3.connect(workspace.root / "mlflow.db")) as connection, connection:
+    """MLflow checks a database once per process, and this process has not opened this one."""
+    with closing(sqlite3.connect(registered.root / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
-    code = (
-        "from catimage.params import load_params; from catimage.workspace import Workspace\n"
-        "from catimage.tracking.registry import register; from pathlib import Path\n"
-        "w = Workspace(Path('.')); register(w, load_params(w.params))"
-    )
-    output = subprocess.run(  # a new process, because MLflow checks a database once per process
-        [sys.executable, "-c", code], cwd=workspace.root, capture_output=True, text=True
-    ).stderr
-    assert "InputError" in output
-    assert "run 'mlflow db upgrade sqlite:///mlflow.db' in" in output
+    with pytest.raises(InputError, match=r"run 'mlflow db upgrade sqlite:///mlflow\.db' in"):
+        run(registered)
 
 
 def test_an_unreachable_server_is_reported_in_bounded_time(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (workspace.root / "mlflow.db").unlink()
     with socket.socket() as free_socket:
         free_socket.bind(("127.0.0.1", 0))
         port = free_socket.getsockname()[1]
@@ -222,7 +226,7 @@ def test_a_server_that_is_not_mlflow_is_reported(
         def log_message(self, *_: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), NotFound) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
         with limited_to(15), pytest.raises(InputError, match="a request of MLflow failed"):
             run(workspace)
@@ -230,30 +234,26 @@ def test_a_server_that_is_not_mlflow_is_reported(
 
 
 def test_two_registrations_at_the_same_time_register_one_router_each(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes with different routers and one database, in every order of their requests."""
+    """Two processes with different routers and one database, in any order of their requests. MLflow
+    creates its tables.
+    """
     other = Workspace(shutil.copytree(workspace.root, tmp_path / "other"))
     recalibrate(other, "40%")
     database = tmp_path / "shared.db"
     sqlite3.connect(database).close()
-    code = (
-        "from catimage.params import load_params; from catimage.workspace import Workspace\n"
-        "from catimage.tracking.registry import register; from pathlib import Path; import sys\n"
-        "w = Workspace(Path('.')); result = register(w, load_params(w.params))\n"
-        "print(result.version)"
-    )
-    env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{database}"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
 
-    def start(place: Workspace) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, cwd=place.root, env=env, capture_output=True, text=True)
+    def start(place: Workspace) -> int:
+        os.chdir(place.root)  # for the artifacts
+        return forked.start(lambda: run(place).version, place.root / "version.json")
 
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(start, (workspace, other)))
-    assert [r.returncode for r in results] == [0, 0], [r.stderr[-500:] for r in results]
-    versions = [r.stdout.split()[-1] for r in results]
-    assert sorted(versions) == ["1", "2"]
+    monkeypatch.chdir(tmp_path)
+    children = [start(place) for place in (workspace, other)]
+    assert [forked.exit_status(child) for child in children] == [0, 0]
+    versions = [(place.root / "version.json").read_text() for place in (workspace, other)]
+    assert sorted(versions) == ['"1"', '"2"']
 
 
 def test_registrations_in_threads_of_one_workspace_give_one_version(workspace: Workspace) -> None:

@@ -52,56 +52,53 @@ NOT_WORSE = ("promote.rule=not_worse", "promote.margin=0.02")
 
 
 def test_the_margin_of_successive_champions_is_measured_from_one_reference(
-    workspace: Workspace,
+    registered: Workspace,
 ) -> None:
     """The first router is the reference of equal ones. One for a smaller budget is a new one."""
-    run(workspace)
     promoted = []
     for _ in range(3):
-        new_router(workspace)
-        result = run(workspace, *NOT_WORSE)
-        tags = client_of(workspace).get_model_version(MODEL, result.version).tags
+        new_router(registered)
+        result = run(registered, *NOT_WORSE)
+        tags = client_of(registered).get_model_version(MODEL, result.version).tags
         role = "champion" if result.version == "2" else "reference"
         assert result.reason.startswith(f"not worse than the {role} by 0.02 or more on")
         promoted.append((result.version, result.champion, tags["reference"]))
     assert promoted == [("2", True, "1"), ("3", True, "1"), ("4", True, "1")]
-    assert not run(workspace, "promote.rule=better").reason.startswith("not worse")
-    calibrate.run(workspace, load_params(workspace.params, ["budget=40%"]))
-    record_inputs(workspace)
-    assert run(workspace, "budget=40%", *NOT_WORSE).champion
-    assert client_of(workspace).get_model_version(MODEL, "5").tags["reference"] == "5"
-    assert aliases(workspace) == {CHAMPION: "5", CHALLENGER: "5"}
+    assert not run(registered, "promote.rule=better").reason.startswith("not worse")
+    calibrate.run(registered, load_params(registered.params, ["budget=40%"]))
+    record_inputs(registered)
+    assert run(registered, "budget=40%", *NOT_WORSE).champion
+    assert client_of(registered).get_model_version(MODEL, "5").tags["reference"] == "5"
+    assert aliases(registered) == {CHAMPION: "5", CHALLENGER: "5"}
 
 
 def test_a_missing_reference_is_reported_with_the_command_that_repairs_it(
-    workspace: Workspace,
+    registered: Workspace,
 ) -> None:
-    run(workspace)
-    new_router(workspace)
-    run(workspace, *NOT_WORSE)
-    client_of(workspace).delete_model_version(MODEL, "1")
-    new_router(workspace)
-    blocked = run(workspace, *NOT_WORSE)
+    new_router(registered)
+    run(registered, *NOT_WORSE)
+    client_of(registered).delete_model_version(MODEL, "1")
+    new_router(registered)
+    blocked = run(registered, *NOT_WORSE)
     assert (blocked.version, blocked.champion, blocked.blocked) == ("3", False, True)
     assert "the reference, cannot be found. Restore them, or run in" in blocked.reason
     assert "delete_model_version_tag('router', '2', 'reference')" in blocked.reason
-    assert aliases(workspace) == {CHAMPION: "2", CHALLENGER: "3"}
-    client_of(workspace).delete_model_version_tag(MODEL, "2", "reference")
-    result = run(workspace, *NOT_WORSE)
+    assert aliases(registered) == {CHAMPION: "2", CHALLENGER: "3"}
+    client_of(registered).delete_model_version_tag(MODEL, "2", "reference")
+    result = run(registered, *NOT_WORSE)
     assert result.champion
-    tags = client_of(workspace).get_model_version(MODEL, result.version).tags
+    tags = client_of(registered).get_model_version(MODEL, result.version).tags
     assert tags["reference"] == "2"
 
 
 def test_a_champion_that_cannot_be_read_is_replaced_by_force_only(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    registered: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its ``router.json`` is damaged, its code is that of another version, its files are lost."""
     monkeypatch.setenv("CATIMAGE_STATE_URL", f"sqlite:///{tmp_path}/state.db")
-    monkeypatch.setattr(registry, "build_wheel", lambda folder: workspace.params)
-    run(workspace)
-    new_router(workspace, lam=0.0)
-    (router,) = (workspace.root / "mlruns").rglob("artifacts/router")
+    monkeypatch.setattr(registry, "build_wheel", lambda folder: registered.params)
+    new_router(registered, lam=0.0)
+    (router,) = (registered.root / "mlruns").rglob("artifacts/router")
     model, reasons = router.parents[1], []
     for damage in ("{", "import catimage.of_another_version", None):
         if damage is None:
@@ -109,33 +106,32 @@ def test_a_champion_that_cannot_be_read_is_replaced_by_force_only(
         else:
             file = router / "router.json" if damage == "{" else model / "pyfunc_model.py"
             file.write_text(damage)
-        result = run(workspace)
+        result = run(registered)
         assert (result.version, result.champion, result.blocked) == ("2", False, True)
         assert "so it is not replaced automatically: " in result.reason
         reasons.append(result.reason)
     assert "router.json: the file is damaged" in reasons[0] and "cannot be found" in reasons[2]
-    assert aliases(workspace) == {CHAMPION: "1", CHALLENGER: "2"}
-    params = load_params(workspace.params)
+    assert aliases(registered) == {CHAMPION: "1", CHALLENGER: "2"}
+    params = load_params(registered.params)
     with pytest.raises(InputError, match=r"does not promote it .*champion cannot be compared"):
-        promote(workspace, params, None)
-    summary = promote(workspace, params, None, force="the champion is lost")
+        promote(registered, params, None)
+    summary = promote(registered, params, None, force="the champion is lost")
     assert summary.reason.startswith("forced (the champion is lost); the gate: the champion cannot")
-    assert aliases(workspace) == {CHAMPION: "2", CHALLENGER: "2"}
+    assert aliases(registered) == {CHAMPION: "2", CHALLENGER: "2"}
 
 
 def test_a_workspace_without_gate_prompts_registers_a_challenger_and_says_what_to_change(
-    workspace: Workspace,
+    registered: Workspace,
 ) -> None:
-    assert run(workspace).champion
-    prompts = pd.read_parquet(workspace.prompts)
+    prompts = pd.read_parquet(registered.prompts)
     prompts["split"] = prompts["split"].replace("gate", "train")
-    write_table(prompts, workspace.prompts, PROMPTS)
-    new_router(workspace)
-    result = run(workspace)
+    write_table(prompts, registered.prompts, PROMPTS)
+    new_router(registered)
+    result = run(registered)
     assert (result.version, result.champion) == ("2", False)
     assert "0 prompts of the split gate" in result.reason
     assert "increase gate_share (of sample, or of import), and run the stages" in result.reason
-    assert aliases(workspace) == {CHAMPION: "1", CHALLENGER: "2"}
+    assert aliases(registered) == {CHAMPION: "1", CHALLENGER: "2"}
 
 
 def test_the_version_is_that_of_this_process_and_not_the_newest(
@@ -159,12 +155,11 @@ def test_the_version_is_that_of_this_process_and_not_the_newest(
 
 
 def test_a_champion_that_another_process_promotes_meanwhile_is_compared_with(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    registered: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(workspace)
-    new_router(workspace)
-    assert not run(workspace).champion
-    new_router(workspace)
+    new_router(registered)
+    assert not run(registered).champion
+    new_router(registered)
     move_alias = registry.move_alias
 
     def interrupted(client: Any, alias: str, version: str) -> None:
@@ -175,17 +170,16 @@ def test_a_champion_that_another_process_promotes_meanwhile_is_compared_with(
     calls = []
     decide = registry.decide
     monkeypatch.setattr(registry, "decide", lambda *a: (calls.append(a[1]), decide(*a))[1])
-    run(workspace)
+    run(registered)
     assert calls == [None, "3"]
 
 
 def test_an_alias_that_another_process_moves_meanwhile_is_reported(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    registered: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
-    run(workspace)
-    new_router(workspace)
+    new_router(registered)
     set_alias = MlflowClient.set_registered_model_alias
 
     def interrupted(client: MlflowClient, name: str, alias: str, version: str) -> None:
@@ -196,17 +190,16 @@ def test_an_alias_that_another_process_moves_meanwhile_is_reported(
     with pytest.raises(
         InputError, match="alias 'challenger' of 'router' has been moved to version"
     ):
-        run(workspace)
+        run(registered)
 
 
-def test_a_router_that_was_registered_before_keeps_its_version(workspace: Workspace) -> None:
-    first = {p: p.read_bytes() for p in workspace.router.rglob("*") if p.is_file()}
-    run(workspace)
-    new_router(workspace)
-    assert run(workspace).version == "2"
+def test_a_router_that_was_registered_before_keeps_its_version(registered: Workspace) -> None:
+    first = {p: p.read_bytes() for p in registered.router.rglob("*") if p.is_file()}
+    new_router(registered)
+    assert run(registered).version == "2"
     for path, content in first.items():
         Path(path).write_bytes(content)
-    record_inputs(workspace)
-    result = run(workspace)
+    record_inputs(registered)
+    result = run(registered)
     assert (result.version, result.reason) == ("1", "this version is already the champion")
-    assert aliases(workspace) == {CHAMPION: "1", CHALLENGER: "1"}
+    assert aliases(registered) == {CHAMPION: "1", CHALLENGER: "1"}
