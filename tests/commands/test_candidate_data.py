@@ -16,6 +16,7 @@ from catimage.router import Router
 from catimage.stages import calibrate, generate, label, train
 from catimage.workspace import Workspace
 from tests.miniature import pool_tree
+from tests.noise_generator import generate_noise
 from tests.provenance import mark_validated
 from tests.valid_tables import distinct_embeddings
 
@@ -63,7 +64,9 @@ def workspace(miniature_pool, tmp_path_factory):
     params = load_params(workspace.params)
     embeddings = distinct_embeddings([row[0] for row in rows], params.encoder.name)
     embeddings.save(workspace.embeddings(params.encoder.name))
-    generate.run(workspace, params)
+    with pytest.MonkeyPatch.context() as patch:
+        generate_noise(patch)
+        generate.run(workspace, params)
     label.run(workspace, params)
     mark_validated(workspace)
     train.run(workspace, params)

@@ -194,13 +194,13 @@ def test_the_headers_of_a_request_are_sent(tmp_path):
     def answer() -> None:
         connection, _ = listener.accept()
         received.append(connection.recv(1 << 16))
+        listener.close()  # a second request fails at once
         connection.close()
 
     thread = threading.Thread(target=answer)
-    thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread.start()
     with pytest.raises(GroupUnavailable):
         with_group(url, lambda g: g.status(), headers=lambda: {"traceparent": "00-1"})
     thread.join()
-    listener.close()
     assert b"traceparent: 00-1" in received[0]
