@@ -93,7 +93,7 @@ def run(
     now = now or datetime.now(UTC)
     source = params.sample.decisions if params.imported is None else None
     days = source.days if source else params.serving.log_days
-    since, folder = now - timedelta(days=days), _log_folder(workspace, params, source)
+    since, folder = now - timedelta(days=days), log_folder(workspace, params, source)
     with write_lock(workspace.traffic):
         decisions = read_decisions(folder, since)
         taken = _Taken(pd.DataFrame(), LoggedPrompts(pd.DataFrame(), 0))
@@ -127,7 +127,8 @@ class _Taken:
     n_similar: int = 0
 
 
-def _log_folder(workspace: Workspace, params: Params, source: DecisionSource | None) -> Path:
+def log_folder(workspace: Workspace, params: Params, source: DecisionSource | None) -> Path:
+    """Return the folder of the decision log: that of the source, or that of the service."""
     if source and source.folder:
         return workspace.root / Path(source.folder).expanduser()
     return load_environment().decision_log(params.package.name)
