@@ -69,7 +69,7 @@ def _run(direct: Direct, url: str, prompts: list[str]) -> tuple[np.ndarray, np.n
 
 def rows(options: Options) -> list[Row]:
     """Return the rows of the median and of the 99th percentile."""
-    count = 15 if options.short else 200
+    count = 15 if options.short else 60
     prompts = captions((RUNS + 1) * count, seed=11)
     with packaged(options) as package, package.serve() as target:
         direct = Direct(package.folder)
