@@ -21,7 +21,7 @@ DEFAULT = (
     "dvc_noop",
 )
 """The benchmarks that run if no name is given."""
-ON_REQUEST = ("add_candidate", "certificate", "kills", "size")
+ON_REQUEST = ("add_candidate", "certificate", "kills", "monitor", "size")
 """Benchmarks of accuracy, coverage, kills and large workspaces, which run only if named."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from catimage.common.hashing import file_digest
+from catimage.data.prompts.diversity import select_diverse
 from catimage.data.prompts.identity import normalise
 from catimage.encoders.loading import load_encoder
 from catimage.monitoring.reference import Reference
@@ -62,35 +63,44 @@ def embeddings(name: str, encoder: EncoderParams) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The reference and the coordinates of the prompts of each kind of traffic.
+    """The reference and the prompts of each kind of traffic.
 
     Attributes:
         reference: one half of the distinct captions of COCO.
-        points: coordinates by name; ``coco`` has the other half.
-        raw: embeddings by name.
+        train: the embeddings of the reference, (n_reference, width).
+        embeddings: the embeddings of all traffic, (n_prompts, width).
+        points: their coordinates, (n_prompts, n_coordinates).
+        rows: the positions of the prompts of each kind; ``coco`` has the other half.
     """
 
     reference: Reference
-    points: dict[str, np.ndarray]
-    raw: dict[str, np.ndarray]
+    train: np.ndarray
+    embeddings: np.ndarray
+    points: np.ndarray
+    rows: dict[str, np.ndarray]
+
+    def draw(self, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw positions of prompts of one kind, with replacement."""
+        return self.rows[name][rng.integers(0, len(self.rows[name]), shape)]
 
 
-def traffic(encoder: EncoderParams, seed: int = 0) -> Traffic:
-    """Split COCO in half, and compute the coordinates.
+def traffic(encoder: EncoderParams, seed: int = 0, max_similarity: float = 1.0) -> Traffic:
+    """Split COCO in half at random, and compute the coordinates of all prompts.
 
     Args:
         encoder: the text encoder.
-        seed: seed of the random split.
+        seed: seed of the split.
+        max_similarity: similar prompts are removed from the reference, as by the stage sample.
     """
     raw = {name: embeddings(name, encoder) for name in FILES}
     texts = read_prompts("coco")
-    first = np.array(sorted({text: i for i, text in reversed(list(enumerate(texts)))}.values()))
+    first = np.array([texts.index(text) for text in dict.fromkeys(texts)])
     order = np.random.default_rng(seed).permutation(first)
-    train, raw["coco"] = (
-        raw["coco"][order[: len(order) // 2]],
-        raw["coco"][order[len(order) // 2 :]],
-    )
-    reference = Reference.fit(train.astype(np.float32))
-    return Traffic(
-        reference, {k: reference.coordinates(v) for k, v in raw.items()}, raw | {"train": train}
-    )
+    train = raw["coco"][order[: len(order) // 2]].astype(np.float32)
+    train = train[select_diverse(train, max_similarity)]
+    raw["coco"] = raw["coco"][order[len(order) // 2 :]]
+    reference = Reference.fit(train)
+    everything = np.concatenate(list(raw.values())).astype(np.float32)
+    ends = np.cumsum([0, *map(len, raw.values())])
+    rows = {name: np.arange(a, b) for name, a, b in zip(raw, ends, ends[1:], strict=False)}
+    return Traffic(reference, train, everything, reference.coordinates(everything), rows)

@@ -94,15 +94,15 @@ def test_the_limit_follows_the_baseline() -> None:
     assert state(500, 0.55).limit(SETTINGS)[0] == pytest.approx(0.65)
     assert state(500, 0.4).limit(SETTINGS)[0] == pytest.approx(0.6)
     assert state(500, 0.9).limit(SETTINGS)[0] == pytest.approx(0.8)
-    none = PromptDriftParams(baseline_prompts=0)
-    assert state(0, 0.0).limit(none)[0] == pytest.approx(0.6)
+    immediate = PromptDriftParams(baseline_prompts=0)
+    assert state(0, 0.0).limit(immediate)[0] == pytest.approx(0.6)
 
 
 def test_the_state_survives_json(reference):
     points = reference.coordinates(embeddings(60, 6))[None]
     first, _ = PromptDrift.start(17).update(reference, points[:, :30], SETTINGS)
     restored = PromptDrift.from_json(json.loads(json.dumps(first.to_json(), allow_nan=False)))
-    whole, _ = first.update(reference, points[:, 30:], SETTINGS)
+    entire, _ = first.update(reference, points[:, 30:], SETTINGS)
     again, _ = restored.update(reference, points[:, 30:], SETTINGS)
-    np.testing.assert_allclose(again.evidence, whole.evidence, atol=1e-3)
-    assert again.count == whole.count
+    np.testing.assert_allclose(again.evidence, entire.evidence, atol=1e-3)
+    assert again.count == entire.count

@@ -30,7 +30,7 @@ from catimage.monitoring.checks import (
     quality_stream,
 )
 from catimage.monitoring.expected import Expected
-from catimage.monitoring.outcome import CheckResult, Outcome, judged
+from catimage.monitoring.outcome import CheckOutcome, CheckResult, judged
 from catimage.monitoring.quality import check_quality
 from catimage.monitoring.reference import Reference
 from catimage.monitoring.report import MonitorReport
@@ -130,7 +130,7 @@ class _Run:
         expected = expected_behaviour(self.workspace, self.params, self.state)
         service = self.sample[self.sample["scope"] == SERVICE]
         points = None if reference is None else self._points(reference)
-        checks: dict[str, Callable[[dict[str, Any]], Outcome | str]] = {
+        checks: dict[str, Callable[[dict[str, Any]], CheckOutcome | str]] = {
             "prompts": lambda state: self._prompts(state, reference, points),
             "streams": lambda state: check_streams(
                 state, self._streams(reference, points, expected), self.settings
@@ -144,7 +144,9 @@ class _Run:
         results = tuple(self._result(name, check) for name, check in checks.items())
         return MonitorReport(self.since, self.until, len(self.rows), self.late, results)
 
-    def _result(self, name: str, check: Callable[[dict[str, Any]], Outcome | str]) -> CheckResult:
+    def _result(
+        self, name: str, check: Callable[[dict[str, Any]], CheckOutcome | str]
+    ) -> CheckResult:
         """Run a check; if it cannot be run, the others still are, and its state is kept."""
         last = self.state.last_alarms.get(name)
         try:
@@ -166,7 +168,7 @@ class _Run:
 
     def _prompts(
         self, state: dict[str, Any], reference: Reference | None, points: Any
-    ) -> Outcome | str:
+    ) -> CheckOutcome | str:
         if reference is None:
             return f"data/embeddings has no embeddings of the encoder {self.params.encoder.name!r}."
         if self.without and not len(points):
@@ -184,7 +186,7 @@ class _Run:
             streams["distance"] = reference.distance_ranks(points).tolist()
         return streams
 
-    def _quality(self, state: dict[str, Any], expected: Expected) -> Outcome | str:
+    def _quality(self, state: dict[str, Any], expected: Expected) -> CheckOutcome | str:
         """Audit a sample of the requests, and test the errors of the predictions."""
         params, per_interval = self.params, self.settings.audit.prompts
         if per_interval == 0:

@@ -69,25 +69,31 @@ def audit(rows: pd.DataFrame, pool: Pool, params: Params) -> pd.DataFrame:
     pixels = _generate(images, pool, settings.seed, params.generate.device)
     scores = _scores(images, pixels, declared, params)
     table = [
-        (
-            image.row["time"],
-            image.row["request_id"],
-            image.row["prompt_id"],
-            image.row["router_version"],
-            image.candidate,
-            image.candidate == image.row["candidate"],
-            settings.seed,
-            params.metric,
-            float(image.row["qualities"][image.candidate]),
-            float(value),
-        )
+        _row(image, settings.seed, params.metric, float(value))
         for image, value in zip(images, scores, strict=True)
     ]
     return pd.DataFrame(table, columns=AUDITS.names)
 
 
+def _row(image: _Image, seed: int, metric: str, value: float) -> tuple[Any, ...]:
+    """Return a row of the table of audits."""
+    row = image.row
+    return (
+        row["time"],
+        row["request_id"],
+        row["prompt_id"],
+        row["router_version"],
+        image.candidate,
+        image.candidate == row["candidate"],
+        seed,
+        metric,
+        float(row["qualities"][image.candidate]),
+        value,
+    )
+
+
 def _candidates(
-    selected: str, predicted: dict[str, float], pool: Pool, named: Sequence[str]
+    decided: str, predicted: dict[str, float], pool: Pool, named: Sequence[str]
 ) -> list[str]:
     """Return the candidates to generate for a prompt, without repetitions.
 
@@ -100,7 +106,7 @@ def _candidates(
             f"{nearest(unknown[0], names)}. Use one of {', '.join(names)}."
         )
     local = [name for name in predicted if name in names and not _is_remote(pool, name)]
-    automatic = [*([selected] if selected in local else []), *local[:1], *local[-1:]]
+    automatic = [*([decided] if decided in local else []), *local[:1], *local[-1:]]
     return list(dict.fromkeys([n for n in named if n in predicted] if named else automatic))
 
 

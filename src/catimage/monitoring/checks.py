@@ -1,7 +1,7 @@
 """The checks of the decision log: prompts, streams, decisions and cost.
 
 Each takes the state that it left in the last run (empty at the start) and rows in order of time,
-and returns an :class:`~catimage.monitoring.outcome.Outcome`.
+and returns an :class:`~catimage.monitoring.outcome.CheckOutcome`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 from catimage.common.arrays import Float32, Floats
 from catimage.monitoring.expected import Expected
 from catimage.monitoring.mean_drift import bet, running_mean
-from catimage.monitoring.outcome import Outcome, evidence_share
+from catimage.monitoring.outcome import CheckOutcome, evidence_share
 from catimage.monitoring.prompt_drift import PromptDrift
 from catimage.monitoring.reference import Reference
 from catimage.monitoring.streams import detect_change
@@ -31,7 +31,7 @@ _QUALITY_RANGE = 8.0
 
 def check_prompts(
     state: dict[str, Any], reference: Reference, points: Float32, settings: MonitorParams
-) -> Outcome:
+) -> CheckOutcome:
     """Test whether the prompts differ from the training prompts by more than the baseline.
 
     Args:
@@ -54,12 +54,12 @@ def check_prompts(
     kept = {"drift": drift.to_json(), "auc": auc}
     details = {"auc": auc[0] if auc else None, "limit": limit, "baseline_missing": missing}
     restarted = {**kept, "drift": drift.restarted().to_json()}
-    return Outcome(kept, restarted, evidence, len(points), message, details)
+    return CheckOutcome(kept, restarted, evidence, len(points), message, details)
 
 
 def check_streams(
     state: dict[str, Any], streams: dict[str, list[float]], settings: MonitorParams
-) -> Outcome:
+) -> CheckOutcome:
     """Test whether the mean of a stream changed, compared with earlier traffic.
 
     Args:
@@ -75,8 +75,8 @@ def check_streams(
         for name, values in streams.items()
     }
     detected = [name for name, change in changes.items() if change.detected]
-    means = ", ".join(f"{name} {change.after:.2f}" for name, change in changes.items())
-    message = f"no change of the streams (means {means})."
+    means = [f"{name} {change.after:.2f}" for name, change in changes.items() if change.values]
+    message = f"no change of the streams (means: {', '.join(means) or 'no requests'})."
     if detected:
         message = "changed: " + ", ".join(
             f"{name}, mean from {changes[name].before:.2f} to {changes[name].after:.2f}"
@@ -85,7 +85,7 @@ def check_streams(
         message += "."
     kept = state | {name: change.values for name, change in changes.items()}
     count = max((len(values) for values in streams.values()), default=0)
-    return Outcome(kept, kept, float(bool(detected)), count, message, {"changed": detected})
+    return CheckOutcome(kept, kept, float(bool(detected)), count, message, {"changed": detected})
 
 
 def quality_stream(rows: pd.DataFrame, expected: Expected) -> list[float]:
@@ -101,7 +101,7 @@ def quality_stream(rows: pd.DataFrame, expected: Expected) -> list[float]:
 
 def check_decisions(
     state: dict[str, Any], rows: pd.DataFrame, expected: Expected, settings: MonitorParams
-) -> Outcome:
+) -> CheckOutcome:
     """Test whether a candidate's share of the decisions differs from its expected share.
 
     Args:
@@ -134,12 +134,12 @@ def check_decisions(
     }
     kept = {"detectors": detectors, "recent": recent}
     evidence = evidence_share(evidence, settings.threshold(settings.max_requests))
-    return Outcome(kept, {**kept, "detectors": fresh}, evidence, len(rows), message, details)
+    return CheckOutcome(kept, {**kept, "detectors": fresh}, evidence, len(rows), message, details)
 
 
 def check_cost(
     state: dict[str, Any], rows: pd.DataFrame, expected: Expected, settings: MonitorParams
-) -> Outcome:
+) -> CheckOutcome:
     """Test whether the mean cost per image exceeds the budget.
 
     Args:
@@ -162,7 +162,7 @@ def check_cost(
     details = {"mean": recent[0] if recent else None, "budget": expected.budget, "limit": limit}
     kept = {"detectors": detectors, "recent": recent}
     evidence = evidence_share(evidence, settings.threshold(settings.max_requests))
-    return Outcome(kept, {**kept, "detectors": fresh}, evidence, len(costs), message, details)
+    return CheckOutcome(kept, {**kept, "detectors": fresh}, evidence, len(costs), message, details)
 
 
 def image_costs(rows: pd.DataFrame, expected: Expected) -> Floats:

@@ -11,7 +11,7 @@ Status = Literal["ok", "alarm", "paused", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """What a check found in one run.
 
     Attributes:
@@ -42,7 +42,7 @@ class CheckResult:
             ends; ``skipped`` if there is nothing to test, ``failed`` if the check could not be run;
             otherwise ``ok``.
         message: one sentence.
-        evidence: see :class:`Outcome`; None if the check was skipped or has failed.
+        evidence: see :class:`CheckOutcome`; None if the check was skipped or has failed.
         observations: number of observations in this run.
         last_alarm: time of the last alarm in ISO format; None without one.
         details: further figures.
@@ -72,7 +72,11 @@ def evidence_share(log_evidence: float, threshold: float) -> float:
 
 
 def judged(
-    name: str, outcome: Outcome, last_alarm: datetime | None, until: datetime, cooldown: timedelta
+    name: str,
+    outcome: CheckOutcome,
+    last_alarm: datetime | None,
+    until: datetime,
+    cooldown: timedelta,
 ) -> tuple[CheckResult, dict[str, Any]]:
     """Decide whether a check raises an alarm.
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from catimage.common.arrays import Floats
 from catimage.monitoring.mean_drift import bet
-from catimage.monitoring.outcome import Outcome, evidence_share
+from catimage.monitoring.outcome import CheckOutcome, evidence_share
 from catimage.params import MonitorParams
 
 CONFIDENCE = 0.95
@@ -35,12 +35,12 @@ def errors_by_prompt(audits: pd.DataFrame, lower_is_better: bool) -> Floats:
     return errors.to_numpy(float)
 
 
-def interval(errors: Floats) -> tuple[float, float] | None:
+def interval(errors: Floats) -> list[float] | None:
     """Return Student's interval of the mean of errors; None for fewer than two."""
     if len(errors) < 2:
         return None
     spread = stats.sem(errors) * stats.t.ppf((1 + CONFIDENCE) / 2, len(errors) - 1)
-    return float(errors.mean() - spread), float(errors.mean() + spread)
+    return [float(errors.mean() - spread), float(errors.mean() + spread)]
 
 
 def check_quality(
@@ -51,7 +51,7 @@ def check_quality(
     spread: float,
     lower_is_better: bool,
     settings: MonitorParams,
-) -> Outcome:
+) -> CheckOutcome:
     """Test whether the mean of predicted minus measured quality is far from 0.
 
     Args:
@@ -65,28 +65,39 @@ def check_quality(
     """
     spread = max(spread, 1e-12)
     scaled = np.clip(errors_by_prompt(new, lower_is_better) / (_RANGE * spread) + 0.5, 0, 1)
-    limit = 0.5 + settings.audit.max_bias / _RANGE
+    bound = 0.5 + settings.audit.max_bias / _RANGE
     detectors, fresh, evidence = bet(
-        state.get("detectors"), np.stack([scaled, 1 - scaled]), [limit, limit]
+        state.get("detectors"), np.stack([scaled, 1 - scaled]), [bound, bound]
     )
-    since = state.get("since") or until.isoformat()
-    if len(new) and not state.get("since"):
+    since = state.get("since")
+    if since is None and len(new):
         since = new["time"].min().isoformat()
-    first = max(datetime.fromisoformat(since), until - timedelta(days=settings.audit.days))
-    recent = errors_by_prompt(table[table["time"] >= first], lower_is_better)
+    limit = settings.audit.max_bias * spread
+    recent = errors_by_prompt(_recent(table, since, until, settings), lower_is_better)
     bounds = interval(recent)
-    message = f"{len(recent)} audited prompts"
-    if bounds is not None:
-        message += (
-            f", predicted minus measured quality {recent.mean():+.3g} ({bounds[0]:+.3g} to"
-            f" {bounds[1]:+.3g}), limit {settings.audit.max_bias * spread:.3g}"
-        )
-    details = {
-        "prompts": len(recent),
-        "bias": float(recent.mean()) if len(recent) else None,
-        "interval": list(bounds) if bounds else None,
-        "limit": settings.audit.max_bias * spread,
-    }
-    kept = {"detectors": detectors, "since": since if len(recent) else None}
+    bias = float(recent.mean()) if len(recent) else None
+    details = {"prompts": len(recent), "bias": bias, "interval": bounds, "limit": limit}
+    kept = {"detectors": detectors, "since": since}
     evidence = evidence_share(evidence, settings.threshold(max(settings.audit.prompts, 1)))
-    return Outcome(kept, kept | {"detectors": fresh}, evidence, len(scaled), f"{message}.", details)
+    message = _message(recent, bounds, limit)
+    return CheckOutcome(kept, kept | {"detectors": fresh}, evidence, len(scaled), message, details)
+
+
+def _recent(
+    table: pd.DataFrame, since: str | None, until: datetime, settings: MonitorParams
+) -> pd.DataFrame:
+    """Return the audits of the last days since the check started; none if it has not started."""
+    if since is None:
+        return table.iloc[:0]
+    first = max(datetime.fromisoformat(since), until - timedelta(days=settings.audit.days))
+    return table[(table["time"] >= first) & (table["time"] < until)]
+
+
+def _message(errors: Floats, bounds: list[float] | None, limit: float) -> str:
+    text = f"{len(errors)} audited prompts"
+    if bounds is not None:
+        text += (
+            f", predicted minus measured quality {errors.mean():+.3g} ({bounds[0]:+.3g} to"
+            f" {bounds[1]:+.3g}), limit {limit:.3g}"
+        )
+    return f"{text}."

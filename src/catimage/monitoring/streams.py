@@ -5,7 +5,8 @@ from time-changing data with adaptive windowing", 2007) compares it with the tra
 keeps a window of recent values, and drops the older part when the means of two parts differ.
 
 A detector of river has no portable state. The recent values are stored instead, and a new detector
-reads them in each run, which takes about a millisecond for 1,000 values.
+reads them in each run, which takes about a millisecond for 1,000 values. After a change, only the
+values after it are kept, so that a change is detected once.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ class StreamChange:
     """The result of :func:`detect_change`.
 
     Attributes:
-        detected: whether the mean changed at one of the new values.
+        detected: whether the mean changed.
         values: the values to keep: those of the window of the detector.
-        before: the mean of the earlier values, NaN without earlier values.
-        after: the mean of the values that were kept.
+        before: the mean of the earlier values; of the new ones if there are none.
+        after: the mean of the values that were kept; NaN without values.
     """
 
     detected: bool
@@ -55,11 +56,11 @@ def detect_change(
         ) from error
     detector, detected = ADWIN(delta=settings.delta), False
     values = [*earlier, *new]
-    for position, value in enumerate(values):
+    for value in values:
         detector.update(value)
-        detected |= bool(detector.drift_detected) and position >= len(earlier)
+        detected |= bool(detector.drift_detected)
     kept = values[-min(int(detector.width), settings.window) :] if values else []
-    return StreamChange(detected, [round(v, 4) for v in kept], _mean(earlier), _mean(kept))
+    return StreamChange(detected, [round(v, 4) for v in kept], _mean(earlier or new), _mean(kept))
 
 
 def _mean(values: Sequence[float]) -> float:

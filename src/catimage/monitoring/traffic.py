@@ -41,7 +41,7 @@ def row_counts(rows: pd.DataFrame, minutes: float) -> dict[str, int]:
 def sampled(rows: pd.DataFrame, minutes: float, largest: int) -> pd.DataFrame:
     """Select at most ``largest`` rows of each interval.
 
-    The selection depends only on the request ids, so that a repeated run selects the same rows.
+    The selection depends only on the ids and times, so that a repeated run selects the same rows.
 
     Args:
         rows: rows of the decision log, in order of time.
@@ -52,7 +52,7 @@ def sampled(rows: pd.DataFrame, minutes: float, largest: int) -> pd.DataFrame:
         The selected rows, in order of time.
     """
     starts = [interval_start(time, minutes) for time in rows["time"]]
-    keys = [_hash(f"{i}") for i in rows["request_id"]]
+    keys = [_hash(f"{i} {t}") for i, t in zip(rows["request_id"], rows["time"], strict=True)]
     order = pd.DataFrame({"start": starts, "key": keys}, rows.index).sort_values("key")
     kept = order.groupby("start", sort=False).head(largest).index
     return rows.loc[np.sort(kept)].reset_index(drop=True)

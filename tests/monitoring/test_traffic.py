@@ -1,0 +1,61 @@
+"""Selection of rows of the decision log."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+
+from catimage.monitoring.traffic import (
+    distinct_prompts,
+    embeddings_of,
+    interval_start,
+    row_counts,
+    sampled,
+    without_duplicates,
+)
+from tests.monitoring.decisions import NOON, decision, frame
+
+
+def test_intervals_start_at_midnight():
+    assert interval_start(NOON + timedelta(minutes=59), 60) == NOON
+    assert interval_start(NOON + timedelta(minutes=60), 60) == NOON + timedelta(hours=1)
+    assert interval_start(NOON + timedelta(minutes=17), 7.5) == NOON + timedelta(minutes=15)
+
+
+def test_a_sample_has_rows_of_every_interval_in_order_of_time():
+    rows = frame([decision(i) for i in range(120)])
+    sample = sampled(rows, 60, 20)
+    assert row_counts(sample, 60) == {
+        NOON.isoformat(): 20,
+        (NOON + timedelta(hours=1)).isoformat(): 20,
+    }
+    assert sample["time"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(sample, sampled(rows, 60, 20))
+    part = sampled(rows[rows["time"] < NOON + timedelta(hours=1)], 60, 20)
+    pd.testing.assert_frame_equal(sample.iloc[:20], part)
+    assert len(sampled(rows, 60, 1000)) == 120 and len(sampled(rows.iloc[:0], 60, 5)) == 0
+
+
+def test_repeated_prompts_of_an_interval_count_once():
+    rows = frame([decision(m, prompt_id="same") for m in (1, 2, 61)] + [decision(3)])
+    assert distinct_prompts(rows, 60)["request_id"].tolist() == [
+        "request-1",
+        "request-61",
+        "request-3",
+    ]
+    assert len(distinct_prompts(rows.iloc[:0], 60)) == 0
+
+
+def test_copied_rows_are_dropped_but_not_repeated_request_ids():
+    rows = frame([decision(1), decision(1), decision(2, request_id="request-1")])
+    assert len(without_duplicates(rows)) == 2
+
+
+def test_embeddings_of_another_encoder_are_left_out():
+    vectors = [np.ones(4, np.float16), None, np.ones(3, np.float16)]
+    rows = frame([decision(i, embedding=vector) for i, vector in enumerate(vectors)])
+    found, others = embeddings_of(rows, 4)
+    assert found.shape == (1, 4) and found.dtype == np.float32 and others == 2
+    assert embeddings_of(rows.iloc[:0], 4)[0].shape == (0, 4)
