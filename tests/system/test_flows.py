@@ -84,8 +84,8 @@ def clean(request: pytest.FixtureRequest) -> None:
 def stage_process(project: Path, stage: str) -> psutil.Process | None:
     """Return the process of a stage in a project; None if it does not run."""
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        words = process.info["cmdline"] or []
-        is_stage = len(words) > 1 and words[1].endswith("fake_stage.py") and words[-1] == stage
+        line = process.info["cmdline"] or []
+        is_stage = len(line) > 1 and line[1].endswith("fake_stage.py") and line[-1] == stage
         if is_stage and process.info["cwd"] == str(project):
             return process
     return None

@@ -32,7 +32,8 @@ root = Path(sys.argv[1])
 params = load_params(root / "params.yaml")
 if len(sys.argv) > 2:
     Path(sys.argv[2], root.name).touch()
-    while len(list(Path(sys.argv[2]).iterdir())) < 2:
+    end = time.monotonic() + 120
+    while len(list(Path(sys.argv[2]).iterdir())) < 2 and time.monotonic() < end:
         time.sleep(0.01)
 print(register(Workspace(root), params))
 """

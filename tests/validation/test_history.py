@@ -16,7 +16,7 @@ from catimage.validation.history import MIN_PROMPTS, history_frame, label_table,
 from catimage.validation.runner import run
 from catimage.validation.suites import suites
 
-CANDIDATES = ("cheap", "dear")
+CANDIDATES = ("cheap", "expensive")
 PARAMETERS = {"max_shift": 0.25, "max_decline": 1.0}
 
 
@@ -50,10 +50,10 @@ def test_equal_data_have_neither_shift_nor_decline() -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-2, 2))
 def test_the_shift_is_the_mean_change_of_the_same_prompts(change: float) -> None:
-    moved = OLD.assign(value=OLD["value"] + change * (OLD["candidate"] == "dear"))
+    moved = OLD.assign(value=OLD["value"] + change * (OLD["candidate"] == "expensive"))
     scale = REFERENCE["value"].std(ddof=0)
     frame = by_candidate(moved)
-    assert frame.loc["dear", "shift"] == pytest.approx(abs(change) / scale)
+    assert frame.loc["expensive", "shift"] == pytest.approx(abs(change) / scale)
     assert frame.loc["cheap", "shift"] == pytest.approx(0.0)
 
 
@@ -70,10 +70,10 @@ def test_a_candidate_that_got_worse_on_new_prompts_declines() -> None:
     new = scores_of(range(200, 300), np.array([0.0, -3.0]), seed=1)
     frame = by_candidate(pd.concat([OLD, new]))
     scale = REFERENCE["value"].std(ddof=0)
-    assert frame.loc["dear", "decline"] == pytest.approx(2.0 / scale, rel=0.05)
+    assert frame.loc["expensive", "decline"] == pytest.approx(2.0 / scale, rel=0.05)
     assert frame.loc["cheap", "decline"] == 0
     reversed_frame = by_candidate(pd.concat([OLD, new]), clip_score=False)
-    assert reversed_frame.loc["dear", "decline"] == 0
+    assert reversed_frame.loc["expensive", "decline"] == 0
     assert reversed_frame.loc["cheap", "decline"] == pytest.approx(2.0 / scale, rel=0.05)
 
 
@@ -84,7 +84,7 @@ def test_the_suite_stops_the_run_with_one_sentence(tmp_path: Path) -> None:
     (failed,) = run(suite, frames, PARAMETERS, tmp_path).failures
     problem = describe(failed, "imported", 0.1)
     assert "candidates are worse on new prompts" in problem.problem
-    assert "metric=clip_score, candidate=dear" in problem.problem
+    assert "metric=clip_score, candidate=expensive" in problem.problem
     assert "raise validate.max_decline" in problem.fix
 
 

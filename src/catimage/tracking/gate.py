@@ -135,28 +135,53 @@ def compare_routers(
         old = selection(compared, names, prompts)
     gains = gains_by_prompt((old, new), compared, challenger, sample, settings.confidence)
     verdict = judge(gains, settings)
-    reason = (
+    reason = _reason(verdict, settings, other, (old, new), challenger, sample)
+    role: ReferenceRole = "challenger" if verdict.better else other
+    return GateDecision(verdict.promoted, reason, role, compared=True)
+
+
+def _reason(
+    verdict: Verdict,
+    settings: PromoteParams,
+    other: str,
+    chosen: tuple[Floats, Floats],
+    challenger: Router,
+    sample: GateSample,
+) -> str:
+    """Describe the result of a comparison with its figures.
+
+    Args:
+        verdict: the result.
+        settings: the section ``promote``.
+        other: the role of the router that the challenger was compared with.
+        chosen: the outputs of :func:`~catimage.tracking.objective.selection` for this router and
+            for the challenger.
+        challenger: the challenger.
+        sample: the prompts and labels.
+    """
+    old, new = chosen
+    return (
         f"{_relation(verdict, settings, other)} on {len(sample)} gate prompts:"
         f" {challenger.metric} {_outcome(new, challenger, sample)} {challenger.cost_unit}, compared"
         f" with {_outcome(old, challenger, sample)}; the gain in the objective of calibration is"
         f" {verdict.mean:+.3g}, and above {verdict.bound:+.3g} with a confidence of"
         f" {settings.confidence:g}"
     )
-    promoted = verdict.promoted
-    if promoted and (problem := _over_budget(new, challenger, settings)):
-        promoted, reason = False, f"{problem}. It is {reason}"
-    role: ReferenceRole = "challenger" if verdict.better else other
-    return GateDecision(promoted, reason, role, compared=True)
 
 
-def _over_budget(new: Floats, challenger: Router, settings: PromoteParams) -> str:
+def budget_excess(challenger: Router, sample: GateSample, settings: PromoteParams) -> str:
     """Return how a challenger exceeds its budget significantly; empty if it does not.
 
-    A challenger with a floor of the quality has no budget.
+    A challenger that was calibrated with ``quality_floor`` has no budget.
+
+    Args:
+        challenger: the new router.
+        sample: the prompts of the gate split, at least two.
+        settings: the section ``promote``.
     """
     if challenger.quality_floor is not None:
         return ""
-    spent = new @ challenger.costs
+    spent = selection(challenger, challenger.candidates, sample.prompts) @ challenger.costs
     if lower_bound(spent - challenger.budget, settings.confidence) <= challenger.budget * 1e-9:
         return ""
     return (

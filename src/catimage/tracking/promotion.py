@@ -15,7 +15,7 @@ from catimage.params import Params
 from catimage.router import Router
 from catimage.tracking.champions import set_champion
 from catimage.tracking.client import CHAMPION, MODEL
-from catimage.tracking.gate import GateDecision, compare_routers
+from catimage.tracking.gate import GateDecision, budget_excess, compare_routers
 from catimage.tracking.objective import GateSample
 from catimage.tracking.overhead import excess, measure
 from catimage.tracking.versions import (
@@ -83,9 +83,10 @@ def decide(
 def _within_limits(
     decision: GateDecision, champion: Router, router: Router, sample: GateSample, params: Params
 ) -> GateDecision:
-    """Return the decision, or a negative one if the challenger is too slow or too large."""
+    """Return the decision, or a negative one if the challenger is too expensive, slow or large."""
     old, new = measure([champion, router], sample.prompts)
-    if not (problem := excess(old, new, params.promote)):
+    problem = budget_excess(router, sample, params.promote) or excess(old, new, params.promote)
+    if not problem:
         return decision
     return replace(decision, promoted=False, reason=f"{problem}. It is {decision.reason}")
 

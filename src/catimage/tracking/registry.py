@@ -70,8 +70,7 @@ def register(workspace: Workspace, params: Params, hold: bool = False) -> Regist
     Args:
         workspace: a workspace with a calibrated and evaluated router.
         params: the parameters of the workspace.
-        hold: whether only the decision of the gate is recorded, and the champion stays unchanged;
-            ``promote.approval`` has the same effect.
+        hold: whether the champion stays unchanged, as with ``promote.approval``.
 
     Returns:
         The model version and the decision of the gate.
