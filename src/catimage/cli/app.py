@@ -10,6 +10,7 @@ import typer
 
 from catimage.cli import experiments, installation, keys, stages
 from catimage.cli.intake import intake
+from catimage.cli.lineage import lineage
 from catimage.cli.monitor import monitor
 from catimage.cli.options import (
     CostsOption,
@@ -72,6 +73,7 @@ app.command("add-candidate")(experiments.add_candidate)
 app.command()(route)
 app.command()(intake)
 app.command()(monitor)
+app.command()(lineage)
 app.command()(promote)
 app.command()(rollback)
 
@@ -197,12 +199,12 @@ def register(workspace: WorkspaceOption = Path()) -> None:
     result = register_router(*load_workspace(workspace, None))
     alias = "champion" if result.champion else "challenger"
     typer.echo(f"router version {result.version} ({alias}): {result.reason}")
+    if result.promotable:
+        typer.echo(f"to approve it, run 'catimage promote {result.version}'")
 
 
 def main() -> None:
     """Run the command line.
-    if result.promotable:
-        typer.echo(f"to approve it, run 'catimage promote {result.version}'")
 
     An ``InputError``, a wrong argument, or an error of the operating system that the user can fix
     is printed on standard error as one sentence, and the exit status is 2.

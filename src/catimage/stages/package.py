@@ -72,7 +72,7 @@ def run(workspace: Workspace, params: Params) -> None:
         bento = _build(content, digest, params.package.name, labels)
         with replacing(Path(bento.path) / "env" / "python" / WHEELS / wheel.name) as new:
             shutil.copy(wheel, new)
-    document = {"tag": str(bento.tag), "router": labels["router"], "pool": pool.name}
+    document = {"tag": str(bento.tag), **labels}
     with replacing(workspace.dist / "bento") as new:
         shutil.copytree(bento.path, new)
     with replacing(workspace.dist / "bento.json") as new:

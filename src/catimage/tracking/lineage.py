@@ -89,8 +89,8 @@ def lineage_tags(workspace: Workspace) -> dict[str, str]:
     """Return the tags that identify the code and the data of a router.
 
     They are the git commit, the MD5 hashes of ``params.yaml``, of ``dvc.lock`` and of every DVC
-    output, and the tag of the Bento. Tags of files that do not exist are left out, and so is the
-    tag of a Bento that contains another router.
+    output, the tag of the Bento, and the name and the digest of its pool. Tags of files that do not
+    exist are left out, and so are those of a Bento that contains another router.
 
     Raises:
         InputError: ``dvc.lock`` or ``dist/bento.json`` is damaged.
@@ -107,6 +107,7 @@ def lineage_tags(workspace: Workspace) -> dict[str, str]:
         document = read_json(bento, "package")
         if document.get("router") == folder_digest(workspace.router):
             tags["bento"] = str(document["tag"])
+            tags |= {k: str(document[k]) for k in ("pool", "pool_revision") if k in document}
     return tags
 
 

@@ -1,0 +1,99 @@
+"""What a served image, a Bento or a router was made from, and what was made from a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from catimage.commands.keys import open_state
+from catimage.data.decisions import read_decisions
+from catimage.errors import InputError
+from catimage.params import Params
+from catimage.serving.dispatch.loading import DIGITS
+from catimage.serving.settings import load_environment
+from catimage.tracking.client import CHAMPION, connection
+from catimage.tracking.origins import Origin, registered_origins
+from catimage.workspace import Workspace
+
+
+def lineage(workspace: Workspace, params: Params, name: str | None) -> list[dict[str, Any]]:
+    """Return the registered routers that a name belongs to, and what they were made from.
+
+    Args:
+        workspace: the workspace of the registry.
+        params: its parameters.
+        name: a request id of the decision log, the tag of a Bento, a version, an alias, the id of a
+            run, or the digest of a router, a git commit, a pool file, ``params.yaml``, ``dvc.lock``
+            or an output of a stage. None: all routers.
+
+    Returns:
+        One document per router, oldest first: :class:`~catimage.tracking.origins.Origin`, and
+        ``served``: the number of requests in the decision log, the time of the first and the last.
+
+    Raises:
+        InputError: the name belongs to no router, or the registry cannot be used.
+    """
+    with connection(workspace, "lineage") as client:
+        origins = registered_origins(client)
+    log = _log(params)
+    found = origins if name is None else _named(origins, log, name)
+    if not found:
+        raise InputError(
+            f"{name or 'registry'}: belongs to no registered router. Give a request id, a version,"
+            " an alias, the tag of a Bento, a run, a commit or a digest, or run 'catimage"
+            " register' first."
+        )
+    return [origin.to_document() | {"served": _served(log, origin)} for origin in found]
+
+
+def check_served(workspace: Workspace) -> list[str]:
+    """Return one sentence per replica of the service that does not serve the champion.
+
+    Empty if all do, or no service runs.
+
+    Raises:
+        InputError: the registry or the state of the service cannot be used.
+    """
+    with connection(workspace, "lineage") as client:
+        origins = registered_origins(client)
+    champion = next((origin for origin in origins if CHAMPION in origin.aliases), None)
+    with open_state(workspace.root) as state:
+        replicas = state.replicas.live()
+    return [
+        f"replica {replica.replica_id}: serves router {replica.version}, and the champion is"
+        f" version {champion.version if champion else 'none'}. Run 'catimage promote"
+        f" {champion.version if champion else 'VERSION'}', or deploy the Bento of the champion."
+        for replica in replicas
+        if champion is None or replica.digest != champion.digest
+    ]
+
+
+def _log(params: Params) -> pd.DataFrame:
+    """Return the request ids, versions and times of the decision log; empty without one."""
+    folder = load_environment().decision_log(params.package.name)
+    return read_decisions(folder)[["request_id", "router_version", "time"]]
+
+
+def _named(origins: list[Origin], log: pd.DataFrame, name: str) -> list[Origin]:
+    found = [origin for origin in origins if origin.is_named(name)]
+    if found:
+        return found
+    rows = log[log["request_id"] == name]
+    return [origin for origin in origins if rows["router_version"].isin(_names(origin)).any()]
+
+
+def _names(origin: Origin) -> list[str]:
+    """Return the names of a router in the decision log.
+
+    The name of a router that was in the Bento is the start of its digest.
+    """
+    return [origin.version, origin.digest[:DIGITS]]
+
+
+def _served(log: pd.DataFrame, origin: Origin) -> dict[str, Any]:
+    times = log.loc[log["router_version"].isin(_names(origin)), "time"]
+    if times.empty:
+        return {"requests": 0, "first": None, "last": None}
+    first, last = times.min().isoformat(), times.max().isoformat()
+    return {"requests": len(times), "first": first, "last": last}
