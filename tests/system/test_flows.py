@@ -91,6 +91,13 @@ def stage_process(project: Path, stage: str) -> psutil.Process | None:
     return None
 
 
+def started_process(project: Path, stage: str) -> psutil.Process | None:
+    """Return the process of a stage after it has written its name to ``ran.txt``."""
+    path = project / "ran.txt"
+    names = path.read_text().split() if path.exists() else []
+    return stage_process(project, stage) if names[-1:] == [stage] else None
+
+
 def flow_process(stage: psutil.Process) -> psutil.Process:
     """Return the process of the flow that a stage belongs to."""
     parents = stage.parents()
@@ -127,7 +134,7 @@ def test_a_kill_in_each_stage_leaves_no_process_and_the_next_run_resumes(
     for stage in STAGES:
         (project / f"sleep-{stage}").write_text("120")
         flow = prefect.process("killed", "-m", "flows.retrain", folder=project)
-        process = find(lambda s=stage: stage_process(project, s), stage, 180)
+        process = find(lambda s=stage: started_process(project, s), stage, 180)
         os.kill(flow.pid, signal.SIGKILL)
         flow.wait(10)
         wait_until(lambda p=process: not p.is_running(), f"the end of {stage}", 30)
