@@ -71,7 +71,9 @@ def setting(calibrated_folder: Path, tmp_path: Path) -> tuple[Workspace, Params,
     """A workspace with embeddings, its parameters without audits, and an empty decision log."""
     workspace = Workspace(tmp_path / "workspace")
     shutil.copytree(calibrated_folder, workspace.root)
-    params = load_params(workspace.params, ["monitor.audit.prompts=0"])
+    params = load_params(
+        workspace.params, ["monitor.audit.prompts=0", "monitor.prompts.baseline_prompts=100"]
+    )
     save_embeddings(workspace, params.encoder.name)
     (tmp_path / "log").mkdir()
     return workspace, params, tmp_path / "log"
@@ -194,7 +196,7 @@ def test_the_checks_start_again_for_other_prompts_or_another_budget(setting, dec
         update={"serving": params.serving.model_copy(update={"budget": "30%"})}
     )
     report = monitor(workspace, other, log, NOON + 3 * HOUR + SETTLED)
-    assert counts(json.loads(workspace.monitor_state.read_text()))[0] == 120
+    assert counts(json.loads(workspace.monitor_state.read_text()))[0] == 100  # the baseline
     cost = next(check for check in report.checks if check.check == "cost")
     assert cost.details["budget"] == pytest.approx(1.2)
 

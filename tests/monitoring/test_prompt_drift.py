@@ -75,7 +75,7 @@ def test_the_update_equals_a_loop_over_prompts(reference):
         among = reference.points.astype(float) @ witness
         value = point @ witness
         expected.append(((among < value).mean() + (among <= value).mean()) / 2)
-        baseline = 0.7 if i < 13 else np.clip(np.mean(expected[:13]), 0.5, 0.7)
+        baseline = 0.8 if i < 13 else np.clip(np.mean(expected[:13]), 0.5, 0.8)
         detector = advance(detector, [expected[-1]], baseline + 0.1)
         decay = np.exp(-1 / MEMORY)
         recent = decay * recent + (1 - decay) * point
@@ -90,10 +90,10 @@ def test_the_limit_follows_the_baseline() -> None:
             np.zeros((1, 2), np.float32), initial(1), count, np.array([count * mean])
         )
 
-    assert state(499, 0.5).limit(SETTINGS)[0] == pytest.approx(0.8)
+    assert state(499, 0.5).limit(SETTINGS)[0] == pytest.approx(0.9)
     assert state(500, 0.55).limit(SETTINGS)[0] == pytest.approx(0.65)
     assert state(500, 0.4).limit(SETTINGS)[0] == pytest.approx(0.6)
-    assert state(500, 0.9).limit(SETTINGS)[0] == pytest.approx(0.8)
+    assert state(500, 0.9).limit(SETTINGS)[0] == pytest.approx(0.9)
     immediate = PromptDriftParams(baseline_prompts=0)
     assert state(0, 0.0).limit(immediate)[0] == pytest.approx(0.6)
 

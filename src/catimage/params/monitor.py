@@ -21,12 +21,13 @@ class PromptDriftParams(Section):
             (not at all) to 1.
         baseline_prompts: number of prompts after a training whose AUC is the baseline.
         max_baseline: the largest baseline; traffic that differs more from the training prompts from
-            the start raises an alarm.
+            the start raises an alarm. Traffic like a share s of the training prompts and unlike the
+            others has the AUC 1 - s / 2; the default allows a share of 40%.
     """
 
-    tolerance: float = Field(0.1, gt=0, le=0.4)
+    tolerance: float = Field(0.1, gt=0, lt=0.4)
     baseline_prompts: int = Field(500, ge=0)
-    max_baseline: float = Field(0.7, ge=0.5, lt=1)
+    max_baseline: float = Field(0.8, ge=0.5, lt=1)
 
 
 class StreamParams(Section):
