@@ -113,9 +113,7 @@ class RequestRunner:
     async def stream(
         self, request: ImageRequest, live: LiveRouter
     ) -> AsyncGenerator[ServedEvent, None]:
-        """Yield the previews and images of a request, and its Result last.
-
-        Closing the iterator cancels the work.
+        """Yield the events of a request, its Result last. Closing the iterator cancels the work.
 
         Args:
             request: the request.
@@ -124,9 +122,8 @@ class RequestRunner:
         Raises:
             ServingError: the request is refused or failed.
         """
-        names = list(live.facts.costs)
-        if request.model is not None and request.model in names:
-            names = [request.model]
+        costs, model = live.facts.costs, request.model or ""
+        names = [model] if model in costs else list(costs)
         try:
             self._admission.check(names, request.job)
         except ServingError as error:
