@@ -27,6 +27,7 @@ from catimage.tracking.registry import RegistrationResult
 from catimage.workspace import STAGES, Workspace
 
 from .artifacts import retrain_artifacts
+from .intake import intake
 from .preflight import check_parameters
 from .registration import approved, promote, register, run_task
 from .run_once import run_once
@@ -81,6 +82,10 @@ def _retrain(
         check_parameters(Workspace(workspace))
     except InputError as error:
         return Failed(message=f"retrain: {error}")
+    if load_params(workspace / "params.yaml").sample.decisions:
+        taken = run_task(intake, workspace, limit=hours["sample"] * 3600, retries=0)
+        if not taken.is_completed():
+            return Failed(message=taken.message)
     for stage in STAGES:
         state = run_stage(stage, workspace, hours[stage])
         if not state.is_completed():

@@ -97,7 +97,7 @@ def test_dvc_has_the_eight_stages_and_sources_and_keeps_previous_outputs(stages:
     commands = [stage["cmd"] for stage in stages.values()]
     assert commands == [f"PYTHONPATH=src catimage {name}" for name in stages]
     outputs = [settings for stage in stages.values() for settings in outputs_of(stage).values()]
-    assert outputs == [{"persist": True}] * 15
+    assert outputs == [{"persist": True}] * 16
     assert [name for name, stage in stages.items() if stage.get("always_changed")] == ["sources"]
     assert list(outputs_of(stages["sources"])) == ["data/sources.json", "data/traffic"]
 

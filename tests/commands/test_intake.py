@@ -15,14 +15,17 @@ from typer.testing import CliRunner
 from catimage.cli.app import app
 from catimage.commands import intake
 from catimage.commands.intake import IntakeSummary
+from catimage.data.audits import AUDITS, add_audits
 from catimage.data.decisions import delete_old_decisions
 from catimage.data.prompts.diversity import nearest_earlier
-from catimage.data.schema import PROMPTS, read_table
+from catimage.data.prompts.identity import prompt_id
+from catimage.data.schema import PROMPTS, SCORES, read_table
+from catimage.data.shards.store import read_keys
 from catimage.data.traffic import OUTCOMES, TRAFFIC_PROMPTS, forget_users, read_traffic
 from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
 from catimage.params import load_params
-from catimage.stages import sample
+from catimage.stages import generate, label, sample
 from catimage.workspace import Workspace
 from tests.decision_rows import NOON, decision_row, save_decisions
 
@@ -48,6 +51,14 @@ def write_params(root: Path, limit: int = 3, **settings: object) -> None:
 def run(workspace: Workspace, minutes: float = 60) -> IntakeSummary:
     params = load_params(workspace.params)
     return intake.run(workspace, params, NOON + timedelta(minutes=minutes))
+
+
+def save_audit(workspace: Workspace, minute: int, score: float) -> None:
+    values = {"time": NOON + timedelta(minutes=minute), "request_id": f"request {minute}"}
+    values |= {"candidate": "mini-1", "selected": True}
+    row = dict.fromkeys(AUDITS.names, "") | values | {"seed": 0, "predicted": 0.5}
+    row |= {"metric": "clip_score", "score": score}
+    add_audits(workspace.audits, pd.DataFrame([row]))
 
 
 def run_sample(workspace: Workspace) -> pd.DataFrame:
@@ -175,9 +186,8 @@ def test_scored_decisions_are_taken_with_and_without_a_source_of_prompts(
     assert summary.outcomes == 1 and sum(summary.outcomes_left_out.values()) == 1
     delete_old_decisions(log, NOW)
     save_decisions(log, [decision_row(70, TEXTS[2], score=0.25)])
-    audits = pd.DataFrame({"request_id": ["request 70"], "candidate": ["mini-1"], "score": [0.75]})
-    params = load_params(workspace.params)
-    assert intake.run(workspace, params, NOON + timedelta(hours=2), audits).outcomes == 2
+    save_audit(workspace, 70, 0.75)
+    assert run(workspace, 120).outcomes == 2
     table = read_traffic(workspace.outcomes, OUTCOMES)
     assert table["score"].tolist() == [0.5, 0.75]
     (workspace.root / "params.yaml").write_text("serving: {log_days: 1}\n")
@@ -198,3 +208,51 @@ def test_the_command_prints_a_summary_or_one_json_document(workspace: Workspace)
     assert "0 requests since" in result.output and "0 taken" in result.output
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert json.loads(result.stdout)["taken"] == 0
+
+
+def run_labelled(workspace: Workspace) -> pd.DataFrame:
+    """Run the stages sample, generate and label, and return the scores."""
+    run_sample(workspace)
+    params = load_params(workspace.params)
+    generate.run(workspace, params)
+    label.run(workspace, params)
+    return read_table(workspace.scores, SCORES, "label")
+
+
+def files_of(*folders: Path) -> dict[Path, tuple[int, int]]:
+    """Return the inode and the time of the last change of the files of images and scores."""
+    paths = [p for f in folders for pattern in ("*.parquet", "*.npy") for p in f.glob(pattern)]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def test_only_the_images_and_scores_of_new_prompts_are_made(
+    tmp_path: Path, miniature_pool: Path
+) -> None:
+    workspace, texts = Workspace(tmp_path), [f"a photo of {i} boats" for i in range(40)]
+    (tmp_path / "mine.txt").write_text("\n".join([*texts, ""]))
+    sources = [{"kind": "file", "path": "mine.txt"}, {"kind": "decisions", "folder": "log"}]
+    tree = {
+        "pool": str(miniature_pool),
+        "sample": {"sources": sources, "max_similarity": 1, "gate_share": 0},
+        "generate": {"seeds": [0], "shard_images": 16},
+        "label": {"metrics": ["sharpness"]},
+    }
+    workspace.params.write_text(yaml.safe_dump(tree))
+    save_decisions(tmp_path / "log", [decision_row(0, TEXTS[0])])
+    assert run(workspace).taken == 1
+    before = run_labelled(workspace)
+    folders = (workspace.images, tmp_path / "data" / ".labels")
+    files = files_of(*folders)
+    save_decisions(tmp_path / "log", [decision_row(i, t) for i, t in enumerate(TEXTS)])
+    assert run(workspace).taken == len(TEXTS) - 1
+    after = run_labelled(workspace)
+    assert files.items() <= files_of(*folders).items(), "earlier files are unchanged"
+    columns = ["prompt_id", "candidate", "seed"]
+    kept = after.merge(before, on=[*columns, "metric", "version"])
+    assert len(kept) == len(before) == 41 * after["candidate"].nunique()
+    assert (kept["value_x"] == kept["value_y"]).all()
+    new = files_of(workspace.images).keys() - files.keys()
+    keys = pd.concat([read_keys(workspace.images, path.stem) for path in new])
+    expected = {prompt_id(text) for text in TEXTS[1:]}
+    assert set(keys["prompt_id"]) == expected
+    assert len(keys) == len(expected) * after["candidate"].nunique() == len(after) - len(before)

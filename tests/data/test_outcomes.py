@@ -63,6 +63,9 @@ def test_audits_of_the_selected_candidate_replace_the_score(decisions: pd.DataFr
     assert table["score"].tolist() == pytest.approx([0.3, 0.7])
     without_metric = audits.drop(columns="metric")
     assert len(logged_outcomes(decisions, "clip_score", without_metric).table) == 2
+    later = audits.assign(time=pd.Timestamp(NOON + timedelta(minutes=1)))
+    table = logged_outcomes(decisions, "clip_score", later).table
+    assert table["score"].tolist() == [0.5, 0.7], "another request with the same id"
     with pytest.raises(InputError, match="audits: the columns candidate are missing"):
         logged_outcomes(decisions, "clip_score", audits.drop(columns="candidate"))
 

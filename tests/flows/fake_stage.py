@@ -21,7 +21,12 @@ OUTPUTS = {
     "validate": ["reports/validation.json"],
     "train": ["models/estimators"],
     "calibrate": ["models/router"],
-    "evaluate": ["reports/metrics.json", "reports/plots", "reports/report.html"],
+    "evaluate": [
+        "reports/metrics.json",
+        "reports/off_policy.json",
+        "reports/plots",
+        "reports/report.html",
+    ],
     "package": ["dist/bento", "dist/bento.json"],
 }
 
@@ -51,5 +56,7 @@ for name in OUTPUTS[stage]:
     out.parent.mkdir(parents=True, exist_ok=True)
     if (prepared / name).is_dir():
         shutil.copytree(prepared / name, out, dirs_exist_ok=True)
-    else:
+    elif (prepared / name).exists() or name != "reports/off_policy.json":
         shutil.copy(prepared / name, out)
+    else:
+        out.write_text('{"requests": 0}')

@@ -10,18 +10,22 @@ import pyarrow as pa
 import pytest
 
 from catimage.commands import import_scores
+from catimage.common.formatting import format_json
 from catimage.data.schema import IMAGES, PROMPTS, SCORES, read_table, write_table
 from catimage.data.shards.images import first_images
 from catimage.data.shards.manifest import ShardEntry, write_manifest
 from catimage.data.shards.plan import ShardPlan
 from catimage.data.shards.store import encode_image, write_shard
+from catimage.data.traffic import OUTCOMES, write_traffic
 from catimage.errors import InputError
 from catimage.evaluation.document import cases_candidate
+from catimage.evaluation.off_policy.document import off_policy_document
 from catimage.evaluation.operating_point import rule_at
 from catimage.params import load_params
 from catimage.router import Router
 from catimage.stages import calibrate, evaluate, train
 from catimage.workspace import Workspace
+from tests.evaluation.off_policy.test_document import outcomes_of
 from tests.provenance import mark_validated, record_inputs
 from tests.trained_workspace import COSTS, train_workspace
 
@@ -438,3 +442,38 @@ def test_an_empty_test_split_is_refused(imported, tmp_path):
 def test_a_missing_router_is_reported_with_the_stage_to_run(tmp_path, imported):
     with pytest.raises(InputError, match="catimage calibrate"):
         evaluate.run(Workspace(tmp_path), imported[1])
+
+
+def test_logged_traffic_is_evaluated_beside_the_test_split(miniature, tmp_path, capsys):
+    workspace, params = copy_of(miniature, tmp_path / "copy"), miniature[1]
+    recorded = json.loads((workspace.reports / "off_policy.json").read_text())
+    assert recorded == {"requests": 0, "inputs": document_of(workspace)["inputs"]}
+    assert 'id="off_policy"' not in (workspace.reports / "report.html").read_text()
+    seen = read_table(workspace.prompts, PROMPTS, "sample").query("split == 'train'")["prompt"]
+    outcomes = outcomes_of(400)
+    outcomes.loc[0, "prompt"] = seen.iloc[0]
+    write_traffic(outcomes, workspace.outcomes, OUTCOMES)
+    evaluate.run(workspace, params)
+    assert "Logged traffic: on 399 scored requests" in capsys.readouterr().out
+    recorded = json.loads((workspace.reports / "off_policy.json").read_text())
+    assert recorded["requests"] == 399 and sum(recorded["left_out"].values()) == 1
+    router = Router.load(workspace.router)
+    expected = off_policy_document(router, outcomes, list(seen), False, params.evaluate)
+    assert {key: value for key, value in recorded.items() if key != "inputs"} == json.loads(
+        format_json(expected)
+    )
+    page = (workspace.reports / "report.html").read_text()
+    section = page.split('id="off_policy"')[1].split("</section>")[0]
+    robust = recorded["challenger"]["doubly_robust"]["quality"]["value"]
+    assert f"<td>{robust:.4g}</td>" in section and "test split" in section
+    before = (workspace.reports / "off_policy.json").read_bytes()
+    evaluate.run(workspace, params)
+    assert (workspace.reports / "off_policy.json").read_bytes() == before
+
+
+def test_the_report_has_the_reason_if_logged_traffic_has_no_support(miniature, tmp_path):
+    workspace = copy_of(miniature, tmp_path / "copy")
+    write_traffic(outcomes_of(30, explore=0.0), workspace.outcomes, OUTCOMES)
+    evaluate.run(workspace, miniature[1])
+    section = (workspace.reports / "report.html").read_text().split('id="off_policy"')[1]
+    assert "Set serving.explore above 0" in section.split("</section>")[0]

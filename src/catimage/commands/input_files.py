@@ -27,7 +27,16 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "validate": ("pool", "expectations", "champion"),
     "train": ("encoder", "features", "pool"),
     "calibrate": ("features",),
-    "evaluate": ("encoder", "features", "embedded", "weights", "references", "pool", "templates"),
+    "evaluate": (
+        "encoder",
+        "features",
+        "embedded",
+        "weights",
+        "references",
+        "outcomes",
+        "pool",
+        "templates",
+    ),
     "package": ("encoder", "features", "pool", "generators", "package"),
 }
 """The kinds of files that each stage reads; see :class:`InputFiles`. The tables that stages read
@@ -54,6 +63,7 @@ class InputFiles:
             "embedded": self._embedded,
             "weights": self._weights,
             "references": self._references,
+            "outcomes": self._outcomes,
             "pool": self._pool,
             "generators": self._generators,
             "expectations": self._expectations,
@@ -116,6 +126,10 @@ class InputFiles:
         if folder := self._params.evaluate.reference_images:
             path = self._workspace.root / folder
             yield f"evaluate.reference_images {folder}", self._digest(path)
+
+    def _outcomes(self) -> Iterator[tuple[str, str]]:
+        if self._workspace.outcomes.exists():
+            yield "logged outcomes", self._digest(self._workspace.outcomes)
 
     def _read_pool(self) -> dict[str, Any]:
         """Return the content of the pool file; empty if the file is missing or invalid."""

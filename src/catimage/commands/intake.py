@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from catimage.common.arrays import Float32
+from catimage.data.audits import read_audits
 from catimage.data.decisions import read_decisions
 from catimage.data.outcomes import logged_outcomes, merged_outcomes
 from catimage.data.prompts.logged import LoggedPrompts, logged_prompts
@@ -70,21 +71,16 @@ class IntakeSummary:
         return asdict(self)
 
 
-def run(
-    workspace: Workspace,
-    params: Params,
-    now: datetime | None = None,
-    audits: pd.DataFrame | None = None,
-) -> IntakeSummary:
+def run(workspace: Workspace, params: Params, now: datetime | None = None) -> IntakeSummary:
     """Add prompts and scored decisions of the last days to ``data/traffic/``.
 
-    Prompts are only taken if ``sample.sources`` has a source of kind ``decisions``.
+    Prompts are only taken if ``sample.sources`` has a source of kind ``decisions``. Scores are
+    those of ``data/audits.parquet``, which ``catimage monitor`` writes, and those in the log.
 
     Args:
         workspace: the workspace.
         params: its parameters.
         now: the end of the time window; by default, the present time.
-        audits: scored images of logged requests (:func:`catimage.data.outcomes.logged_outcomes`).
 
     Raises:
         InputError: the log has no prompts, a file is damaged, the text encoder is unavailable, or
@@ -100,7 +96,7 @@ def run(
         if source:
             _check_prompts(decisions, params, folder, since)
             taken = _take(workspace, params, source, decisions, now)
-        outcomes, left_out = _take_outcomes(workspace, params, decisions, since, audits)
+        outcomes, left_out = _take_outcomes(workspace, params, decisions, since)
     total = len(read_traffic(workspace.traffic_prompts, TRAFFIC_PROMPTS))
     return IntakeSummary(
         str(folder),
@@ -200,15 +196,11 @@ def _vectors(workspace: Workspace, encoder: TextEncoder, known: dict[str, str]) 
 
 
 def _take_outcomes(
-    workspace: Workspace,
-    params: Params,
-    decisions: pd.DataFrame,
-    since: datetime,
-    audits: pd.DataFrame | None,
+    workspace: Workspace, params: Params, decisions: pd.DataFrame, since: datetime
 ) -> tuple[int, dict[str, int]]:
     """Update ``data/traffic/outcomes.parquet``; return the number of its rows."""
     earlier = read_traffic(workspace.outcomes, OUTCOMES)
-    new = logged_outcomes(decisions, params.metric, audits)
+    new = logged_outcomes(decisions, params.metric, read_audits(workspace.audits))
     table = merged_outcomes(earlier, new.table, pd.Timestamp(since))
     if len(table) or len(earlier):
         write_traffic(table, workspace.outcomes, OUTCOMES)

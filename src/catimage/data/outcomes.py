@@ -7,7 +7,7 @@ one row per scored image.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,9 @@ from catimage.data.traffic import OUTCOMES
 from catimage.errors import InputError
 
 AUDIT_COLUMNS = ("request_id", "candidate", "score")
-"""Columns of a table of audits; a column ``metric`` is optional."""
+"""Columns of a table of audits. The columns ``metric`` and ``time`` are optional; ``time`` tells
+requests apart for which clients have set the same request id."""
+_REQUEST = ["time", "request_id"]
 NO_PROMPT = "no prompt in the log"
 NO_CHOICE = "the candidate was requested by name or no router was loaded"
 OTHER_CANDIDATE = "another candidate made the image, because the selected one failed"
@@ -70,7 +72,7 @@ def merged_outcomes(earlier: pd.DataFrame, new: pd.DataFrame, since: pd.Timestam
     Of two outcomes of a request, the new one is kept.
     """
     table = pd.concat([frame for frame in (earlier, new) if len(frame)] or [new])
-    table = table.drop_duplicates("request_id", keep="last")
+    table = table.drop_duplicates(_REQUEST, keep="last")
     return table[table["time"] >= since].sort_values(["time", "request_id"], ignore_index=True)
 
 
@@ -82,12 +84,10 @@ def _audited(decisions: pd.DataFrame, audits: pd.DataFrame, metric: str) -> pd.S
             f" {', '.join(AUDIT_COLUMNS)}."
         )
     used = audits[audits["metric"] == metric] if "metric" in audits else audits
-    by_image = used.groupby(["request_id", "candidate"])["score"].mean()
-    keys: Iterable[tuple[str, str]] = zip(
-        decisions["request_id"], decisions["candidate"], strict=True
-    )
-    found = by_image.to_dict()
-    return pd.Series([found.get(key, np.nan) for key in keys], decisions.index, float)
+    columns = [*(["time"] if "time" in used else []), "request_id", "candidate"]
+    scores = used.groupby(columns)["score"].mean().to_dict()
+    images = decisions[columns].itertuples(index=False, name=None)
+    return pd.Series([scores.get(image, np.nan) for image in images], decisions.index, float)
 
 
 def _problem(row: Mapping[Hashable, Any]) -> str | None:

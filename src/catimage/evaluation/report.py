@@ -11,6 +11,7 @@ import numpy as np
 
 from catimage.common.formatting import (
     format_gain,
+    format_interval,
     format_number,
     format_percent,
     format_share,
@@ -21,6 +22,7 @@ from catimage.evaluation.cases import case_samples
 from catimage.evaluation.image_sets.text import image_set_lines
 from catimage.evaluation.intervals import verdict
 from catimage.evaluation.match_text import match_line
+from catimage.evaluation.off_policy.text import METHODS, left_out_lines, weights_line
 from catimage.evaluation.operating_point import OperatingPoint
 from catimage.evaluation.plateau.text import plateau_lines, relative_gain
 from catimage.evaluation.samples import PromptResults, Sample, contrasting_prompts, samples
@@ -97,6 +99,7 @@ def render_report(
     figures: dict[str, str],
     errors: list[dict[str, Any]],
     prompts: ReportPrompts,
+    off_policy: dict[str, Any] | None = None,
 ) -> str:
     """Return the HTML text of the report.
 
@@ -105,6 +108,7 @@ def render_report(
         figures: SVG texts by name, see :func:`catimage.evaluation.plots.draw_figures`.
         errors: the rows of :func:`error_rows`.
         prompts: the prompts to show; images may be missing.
+        off_policy: the estimates on logged traffic; None without logged outcomes.
     """
     page: str = (
         _environment()
@@ -115,6 +119,7 @@ def render_report(
             errors=errors,
             prompts=prompts,
             **_sentences(document),
+            **_off_policy_variables(off_policy),
         )
     )
     return page
@@ -131,7 +136,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": format_number, "percent": format_percent}
+    environment.filters |= {
+        "interval": format_interval,
+        "number": format_number,
+        "percent": format_percent,
+    }
     environment.globals |= {
         "gain": format_gain,
         "share": format_share,
@@ -162,3 +171,13 @@ def _sentences(document: dict[str, Any]) -> dict[str, Any]:
         "uncertainty_lines": uncertainty_lines(document.get("uncertainty")),
         "plateau_lines": plateau_lines(document.get("plateau")),
     }
+
+
+def _off_policy_variables(off_policy: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the template variables of the section about logged traffic."""
+    variables: dict[str, Any] = {"off_policy": off_policy, "off_policy_methods": METHODS}
+    if off_policy:
+        variables["off_policy_left_out"] = left_out_lines(off_policy)
+        if not off_policy["reason"]:
+            variables["off_policy_weights"] = weights_line(off_policy)
+    return variables

@@ -19,6 +19,7 @@ def write_reports(
     page: str,
     tables: Mapping[str, pd.DataFrame],
     svg_by_name: Mapping[str, str],
+    off_policy: dict[str, Any] | None = None,
 ) -> None:
     """Write ``metrics.json``, ``plots/`` and ``report.html``, or none of them if an error occurs.
 
@@ -28,6 +29,7 @@ def write_reports(
         page: the content of ``report.html``.
         tables: the tables of ``plots/`` by name.
         svg_by_name: the figures of ``plots/`` by name.
+        off_policy: the content of ``off_policy.json``; None if it is not written.
     """
     with ExitStack() as stack:
         metrics_file, plots_folder, report_file = (
@@ -41,3 +43,6 @@ def write_reports(
             (plots_folder / f"{name}.svg").write_text(svg, encoding="utf-8")
         metrics_file.write_text(format_json(document), encoding="utf-8")
         report_file.write_text(page, encoding="utf-8")
+        if off_policy is not None:
+            new = stack.enter_context(replacing(folder / "off_policy.json"))
+            new.write_text(format_json(off_policy), encoding="utf-8")

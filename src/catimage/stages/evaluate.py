@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from catimage.common.hashing import file_digest
 from catimage.data.dataset import Dataset
 from catimage.data.provenance import METRICS, Provenance
+from catimage.data.traffic import OUTCOMES, read_traffic
 from catimage.estimators.load_estimators import (
     OUT_OF_FOLD,
     load_estimators,
@@ -19,6 +21,8 @@ from catimage.estimators.spread import SPREAD_FOLDER
 from catimage.evaluation.document import Artifacts, evaluation_document
 from catimage.evaluation.evaluate import Evaluation
 from catimage.evaluation.image_sets.document import ImageSource
+from catimage.evaluation.off_policy.document import off_policy_document
+from catimage.evaluation.off_policy.text import off_policy_line
 from catimage.evaluation.plateau.data import series_estimators
 from catimage.evaluation.plateau.document import PlateauInputs
 from catimage.evaluation.plots import deferral_table, draw_figures
@@ -42,13 +46,14 @@ from catimage.workspace import Workspace
 
 
 def run(workspace: Workspace, params: Params, scores: Path | None = None) -> None:
-    """Write ``metrics.json``, ``plots/`` and ``report.html``. If an error occurs, none changes.
+    """Write ``metrics.json``, ``plots/``, ``report.html`` and ``off_policy.json``, or none of them
+    if an error occurs.
 
     Args:
         workspace: a workspace with a calibrated router; its ``reports/`` receives the results.
         params: the parameters of the workspace.
         scores: a scores file whose prompts replace the test split of the workspace. The results
-            are written to ``reports/other/``.
+            are written to ``reports/other/``, without ``off_policy.json``.
 
     Raises:
         InputError: there is no router, the router was calibrated for another metric or unit than in
@@ -67,11 +72,16 @@ def run(workspace: Workspace, params: Params, scores: Path | None = None) -> Non
     document = evaluation_document(evaluation, artifacts, selection) | {"inputs": inputs}
     svg_by_name = draw_figures(document, selection, evaluation.results)
     prompts = report_prompts(evaluation.results, evaluation.point, document["cases"], images)
-    page = render_report(document, svg_by_name, error_rows(evaluation.results), prompts)
+    off_policy = None if scores else _read_off_policy(workspace, evaluation)
+    errors = error_rows(evaluation.results)
+    page = render_report(document, svg_by_name, errors, prompts, off_policy)
     tables = {"deferral": deferral_table(document), "selection": selection}
     reports = workspace.reports / "other" if scores else workspace.reports
-    write_reports(reports, document, page, tables, svg_by_name)
-    print(full_summary(document), flush=True)
+    recorded = None if scores else (off_policy or {"requests": 0}) | {"inputs": inputs}
+    write_reports(reports, document, page, tables, svg_by_name, recorded)
+    print(
+        "\n".join(filter(None, [full_summary(document), off_policy_line(off_policy)])), flush=True
+    )
 
 
 def _read_evaluation(
@@ -91,6 +101,15 @@ def _read_evaluation(
             estimators = load_estimators(workspace, metric, router.candidates)
             data.append(labelled_predictions(metric, dataset, scored, estimators))
     return Evaluation(router, dataset, test, data, params.evaluate, external=scores is not None)
+
+
+def _read_off_policy(workspace: Workspace, evaluation: Evaluation) -> dict[str, Any] | None:
+    """Evaluate the router on logged traffic; return None without logged outcomes."""
+    router, dataset = evaluation.router, evaluation.dataset
+    outcomes = read_traffic(workspace.outcomes, OUTCOMES)
+    seen = dataset.prompts.loc[dataset.prompts["split"].isin(["train", "val"]), "prompt"]
+    lower = router.metric in dataset.lower_is_better
+    return off_policy_document(router, outcomes, seen.tolist(), lower, evaluation.settings)
 
 
 def _read_artifacts(

@@ -21,19 +21,19 @@ def brute_force(
     new: np.ndarray, existing: np.ndarray, limit: int, bound: float
 ) -> tuple[list[int], list[float]]:
     """Select rows with plain loops over pairs, in double precision."""
-    selected: list[int] = []
+    chosen: list[int] = []
     similarities: list[float] = []
-    while len(selected) < limit:
+    while len(chosen) < limit:
         best, lowest = -1, np.inf
         for i in range(len(new)):
-            near = [float(new[i] @ v) for v in [*existing, *new[selected]]]
-            if i not in selected and (value := max(near, default=-2.0)) < lowest - 1e-6:
+            near = [float(new[i] @ v) for v in [*existing, *new[chosen]]]
+            if i not in chosen and (value := max(near, default=-2.0)) < lowest - 1e-6:
                 best, lowest = i, value
         if best < 0 or (lowest >= bound and bound < 1):
             break
-        selected.append(best)
+        chosen.append(best)
         similarities.append(np.nan if lowest == -2 else lowest)
-    return selected, similarities
+    return chosen, similarities
 
 
 @given(
@@ -61,8 +61,8 @@ def test_every_selected_row_is_kept_by_the_stage_sample(n: int, old: int, seed: 
     rows, _ = select_novel(new, existing, n, 0.8)
     together = np.concatenate([existing, new[rows]])
     assert len(select_diverse(together, 0.8)) == len(together)
-    rest = np.delete(new, rows, axis=0)
-    assert (highest_similarity(rest, together) >= 0.8).all(), "no novel row is left out"
+    remaining = np.delete(new, rows, axis=0)
+    assert (highest_similarity(remaining, together) >= 0.8).all(), "no novel row is left out"
 
 
 def test_the_farthest_row_is_first_and_the_first_of_equal_rows_is_preferred() -> None:

@@ -32,17 +32,17 @@ def select_novel(
         NaN if there was none.
     """
     nearest = highest_similarity(embeddings, existing)
-    selected: list[int] = []
+    chosen: list[int] = []
     similarities: list[float] = []
     bound = np.inf if max_similarity >= 1 else max_similarity
-    while len(selected) < min(limit, len(embeddings)) and nearest.min() < bound:
+    while len(chosen) < min(limit, len(embeddings)) and nearest.min() < bound:
         row = int(nearest.argmin())
-        selected.append(row)
+        chosen.append(row)
         similarities.append(float(nearest[row]))
         nearest = np.maximum(nearest, embeddings @ embeddings[row])
-        nearest[selected] = np.inf
+        nearest[chosen] = np.inf
     values = np.array(similarities, np.float64)
-    return np.array(selected, np.int64), np.where(values < -1.5, np.nan, values)
+    return np.array(chosen, np.int64), np.where(values < -1.5, np.nan, values)
 
 
 def highest_similarity(embeddings: Float32, existing: Float32) -> Float32:
