@@ -1,5 +1,9 @@
 """Retraining as a Prefect flow: the eight stages, registration in MLflow, and promotion.
 
+Before the stages, new prompts are taken from the decision log, if ``sample.sources`` has a source
+of kind ``decisions``. If ``CATIMAGE_DVC_REMOTE`` names a DVC remote, missing data are downloaded
+first, and the outputs of the stages are uploaded before the registration.
+
 Each task runs ``dvc repro <stage>``. DVC decides which stages are out of date, so the cache of
 Prefect is not used; an up-to-date stage takes about a second. The promotion gate decides whether
 the new router becomes the champion, in the registry and in the running service. To run the flow
@@ -32,6 +36,7 @@ from .preflight import check_parameters
 from .registration import approved, promote, register, run_task
 from .run_once import run_once
 from .stages import TIMEOUT_HOURS, Hours, run_stage
+from .storage import pull_data, push_data
 
 LOCK = Path(".catimage") / "retrain.lock"
 """The file of a workspace that a running flow locks."""
@@ -82,6 +87,9 @@ def _retrain(
         check_parameters(Workspace(workspace))
     except InputError as error:
         return Failed(message=f"retrain: {error}")
+    pulled = run_task(pull_data, workspace, limit=hours["generate"] * 3600)
+    if not pulled.is_completed():
+        return Failed(message=pulled.message)
     if load_params(workspace / "params.yaml").sample.decisions:
         taken = run_task(intake, workspace, limit=hours["sample"] * 3600, retries=0)
         if not taken.is_completed():
@@ -90,6 +98,9 @@ def _retrain(
         state = run_stage(stage, workspace, hours[stage])
         if not state.is_completed():
             return Failed(message=state.message)
+    pushed = run_task(push_data, workspace, limit=hours["generate"] * 3600)
+    if not pushed.is_completed():
+        return Failed(message=pushed.message)
     registration = run_task(register, workspace, limit=hours["register"] * 3600)
     if not registration.is_completed():
         return Failed(message=registration.message)
@@ -113,6 +124,8 @@ def _promoted(
     reason = registered.reason
     if registered.champion:
         return f"(champion): {reason}"
+    if registered.blocked:  # a person has to decide, and is notified of failed runs
+        return Failed(message=f"version {registered.version} is not promoted: {reason}")
     if not registered.promotable:
         return f"(challenger; the champion is unchanged): {reason}"
     settings = load_params(workspace / "params.yaml").promote

@@ -6,7 +6,8 @@ files and on several with S3-compatible storage:
 - ``CATIMAGE_DVC_REMOTE``: the address, such as ``s3://bucket/folder`` or a folder that all machines
   mount. If it is not set, nothing is stored elsewhere.
 - ``CATIMAGE_DVC_VERSION_AWARE``: ``true`` if the files should have their own names in a bucket with
-  versioning (cloud versioning of DVC), instead of names by content.
+  versioning (cloud versioning of DVC), instead of names by content. DVC then uploads all files of
+  a folder again if one of them has changed.
 - the variables of AWS's clients, such as ``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``.
 """
 
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from catimage.common.yaml_files import read_yaml
-from catimage.errors import InputError
+from catimage.errors import InputError, OutageError
 from catimage.workspace import Workspace, replacing
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _repository(workspace: Workspace, remote: DataRemote) -> Iterator[Repo]:
 
     Raises:
         InputError: there is no DVC repository, or the remote cannot be used.
+        OutageError: the server of the remote does not respond.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -152,10 +154,18 @@ def _check_bucket(remote: DataRemote) -> None:
     if location.scheme != "s3":
         return
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+    )
 
     try:
         versioning = boto3.client("s3").get_bucket_versioning(Bucket=location.netloc)
+    except (ConnectionError, HTTPClientError) as error:
+        text = str(error).rstrip(".")
+        raise OutageError(f"{ADDRESS} ({remote.address}): {text}. Start the server.") from error
     except (BotoCoreError, ClientError, ValueError) as error:
         text = str(error).rstrip(".")
         raise InputError(
