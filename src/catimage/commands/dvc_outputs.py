@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catimage.commands.input_files import record_key
 from catimage.commands.sources import stage_sources
 from catimage.common.replacement import remove
 from catimage.common.yaml_files import read_yaml
@@ -77,11 +78,12 @@ class DvcOutputs:
         """
         recorded = _stages_in(self._workspace.root / "dvc.lock")
         current = stage_sources(self._workspace, params, self._stages)
+        pool = record_key(f"pool {params.pool}")
         for stage in self._stages:
             if stage not in recorded:
                 return f"'dvc repro' has not run the stage {stage}"
             inputs = recorded[stage].get("params", {}).get(SOURCES, {})
-            reason = _changed_input(stage, inputs, current[stage], f"pool {params.pool}")
+            reason = _changed_input(stage, inputs, current[stage], pool)
             reason = reason or self._changed_file(stage)
             if reason:
                 return reason

@@ -20,12 +20,14 @@ PACKAGE = PACKAGED.parent
 """The folder of the package."""
 TINY = PACKAGED / "tiny" / "clip"
 """The folder of the embedded CLIP, the text encoder ``tiny``."""
+LONGEST_KEY = 60
+"""Maximum number of characters of a key in ``data/sources.json``."""
 FILES: Mapping[str, tuple[str, ...]] = {
     "sample": ("prompts", "encoder"),
     "generate": ("pool", "generators", "equivalents"),
-    "label": ("encoder", "weights", "pool"),
-    "validate": ("pool", "expectations", "champion"),
-    "train": ("encoder", "features", "pool"),
+    "label": ("encoder", "weights", "candidates"),
+    "validate": ("candidates", "expectations", "champion"),
+    "train": ("encoder", "features", "candidates"),
     "calibrate": ("features",),
     "evaluate": (
         "encoder",
@@ -65,8 +67,10 @@ class InputFiles:
             "references": self._references,
             "outcomes": self._outcomes,
             "pool": self._pool,
+            "candidates": self._candidates,
             "generators": self._generators,
             "expectations": self._expectations,
+            "champion": self._champion,
             "equivalents": self._equivalents,
             "templates": self._templates,
             "package": self._package,
@@ -75,12 +79,12 @@ class InputFiles:
 
     def of(self, stage: str) -> dict[str, str]:
         """Return the digests of the files that a stage reads, by the setting that names them."""
-        return dict(entry for kind in FILES[stage] for entry in self._readers[kind]())
+        entries = (entry for kind in FILES[stage] for entry in self._readers[kind]())
+        return {record_key(name): digest for name, digest in entries}
 
     @property
     def generator_kinds(self) -> set[str]:
         """The kinds of generators that the pool names."""
-            "champion": self._champion,
         generators = self._pool_tree.get("generators")
         entries = generators.values() if isinstance(generators, dict) else ()
         return {str(e["kind"]) for e in entries if isinstance(e, dict) and "kind" in e}
@@ -146,6 +150,14 @@ class InputFiles:
         digest = hashlib.sha256(text.encode()).hexdigest() if self._pool_tree else MISSING
         yield f"pool {self._params.pool}", digest
 
+    def _candidates(self) -> Iterator[tuple[str, str]]:
+        """Yield the digest of the pool file without the amounts of prices and costs, which change
+        no image, no score and no estimator.
+        """
+        text = json.dumps(_without_amounts(self._pool_tree), default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest() if self._pool_tree else MISSING
+        yield f"pool {self._params.pool}", digest
+
     def _generators(self) -> Iterator[tuple[str, str]]:
         """Yield the files and folders that the generators of the pool name, and the packaged
         configurations, from which costs are counted.
@@ -163,6 +175,11 @@ class InputFiles:
         context = self._workspace.root / "expectations"
         if (context / "great_expectations.yml").exists():
             yield "expectations", self._digest(context / "suites")
+
+    def _champion(self) -> Iterator[tuple[str, str]]:
+        """Yield the labels of the champion, with which ``validate`` compares."""
+        if self._workspace.champion_labels.exists():
+            yield "champion", self._digest(self._workspace.champion_labels)
 
     def _equivalents(self) -> Iterator[tuple[str, str]]:
         """Yield the declarations of changed code that generates the same images."""
@@ -183,6 +200,28 @@ class InputFiles:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def _without_amounts(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a pool file, with the amounts of prices and costs replaced."""
+    candidates = tree.get("candidates")
+    kept = [
+        {**c, "cost": "given"} if isinstance(c, dict) and "cost" in c else c
+        for c in (candidates if isinstance(candidates, list) else [])
+    ]
+    prices = {key: "given" for key in ("usd_per_tflop",) if key in tree}
+    return {**tree, **prices, "candidates": kept}
+
+
+def record_key(name: str) -> str:
+    """Return the key of a file in ``data/sources.json``; the end of a long name, and its hash.
+
+    DVC folds longer keys with spaces in ``dvc.lock``, and then cannot read this file.
+    """
+    if len(name) <= LONGEST_KEY:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{name.partition(' ')[0]} {digest} ...{name[-30:]}"
+
+
 def _texts(tree: Any) -> Iterator[str]:
     """Yield the strings in a tree of dictionaries and lists, without keys."""
     if isinstance(tree, dict | list):
@@ -190,11 +229,6 @@ def _texts(tree: Any) -> Iterator[str]:
             yield from _texts(item)
     elif isinstance(tree, str) and tree.strip(". /"):
         yield tree
-    def _champion(self) -> Iterator[tuple[str, str]]:
-        """Yield the labels of the champion, with which ``validate`` compares."""
-        if self._workspace.champion_labels.exists():
-            yield "champion", self._digest(self._workspace.champion_labels)
-
 
 
 def _exists(path: Path) -> bool:

@@ -104,7 +104,8 @@ class StageCode:
         """Return the Python files that a stage executes; the stage package copies all files."""
         if stage == "package":
             services = (PACKAGE.parents[1] / "bentos").rglob("*.py")
-            return sorted([*PACKAGE.rglob("*.py"), *services])
+            flows = (PACKAGE / "flows").rglob("*.py")  # a link in a checkout
+            return sorted({*PACKAGE.rglob("*.py"), *flows, *services})
         files = set(import_closure(f"catimage.stages.{stage}", facts=self._facts))
         for module, importer in self._extensions.items():
             if module_file(importer) in files:

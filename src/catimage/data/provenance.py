@@ -8,6 +8,7 @@ hash of its plan, which contains its prompts.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from catimage.common.files import read_json
 from catimage.common.hashing import file_digest, folder_digest
-from catimage.data.schema import read_inputs
+from catimage.data.schema import CANDIDATES, read_inputs, read_table
 from catimage.errors import InputError
 from catimage.workspace import Workspace
 
@@ -23,7 +24,10 @@ PROMPTS_FILE, CANDIDATES_FILE = "data/prompts.parquet", "data/candidates.parquet
 EMBEDDINGS, MANIFEST = "data/embeddings", "data/images/manifest.json"
 SCORES_FILE, VALIDATION = "data/scores.parquet", "reports/validation.json"
 ESTIMATORS, ROUTER, METRICS = "models/estimators", "models/router", "reports/metrics.json"
+CANDIDATE_DEFINITIONS = f"{CANDIDATES_FILE} without costs"
+"""The candidates and their units: the part of the table that does not change with the prices."""
 
+_LABELS = (PROMPTS_FILE, CANDIDATE_DEFINITIONS, SCORES_FILE, EMBEDDINGS)
 _TABLES = (PROMPTS_FILE, CANDIDATES_FILE, SCORES_FILE, EMBEDDINGS)
 _INPUTS_FILE = "inputs.json"
 
@@ -45,8 +49,8 @@ class _Output:
 
 _OUTPUTS = {
     SCORES_FILE: _Output("label", SCORES_FILE, (PROMPTS_FILE, MANIFEST)),
-    VALIDATION: _Output("validate", VALIDATION, _TABLES),
-    ESTIMATORS: _Output("train", f"{ESTIMATORS}/{_INPUTS_FILE}", (*_TABLES, VALIDATION)),
+    VALIDATION: _Output("validate", VALIDATION, _LABELS),
+    ESTIMATORS: _Output("train", f"{ESTIMATORS}/{_INPUTS_FILE}", (*_LABELS, VALIDATION)),
     ROUTER: _Output("calibrate", f"{ROUTER}/router.json", (*_TABLES, ESTIMATORS)),
     METRICS: _Output("evaluate", METRICS, (*_TABLES, ESTIMATORS, ROUTER)),
 }
@@ -135,7 +139,7 @@ class Provenance:
     def _digest(self, name: str) -> str | None:
         """Return the digest of a file or folder; None if it does not exist."""
         if name not in self._digests:
-            path = self._workspace.root / name
+            path = self._workspace.root / (CANDIDATES_FILE if name == CANDIDATE_DEFINITIONS else name)
             self._digests[name] = _digest_of(path, name) if path.exists() else None
         return self._digests[name]
 
@@ -145,9 +149,18 @@ def _digest_of(path: Path, name: str) -> str:
 
     The JSON files of embeddings contain digests of their arrays, which are not read.
     """
+    if name == CANDIDATE_DEFINITIONS:
+        return _digest_of_definitions(path)
     if name == EMBEDDINGS:
         return folder_digest(path, (".json",))
     return folder_digest(path) if path.is_dir() else file_digest(path)
+
+
+def _digest_of_definitions(path: Path) -> str:
+    """Return the digest of the candidates table without the amounts and the order of the costs."""
+    table = read_table(path, CANDIDATES, "generate").drop(columns="cost")
+    rows = table.astype(str).sort_values(["unit", "candidate"]).to_numpy().tolist()
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def write_inputs(folder: Path, inputs: dict[str, str]) -> None:

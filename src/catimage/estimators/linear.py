@@ -31,6 +31,7 @@ class RidgeRegressor(LabelRegressor):
     """
 
     _accepts_sparse = True
+    by_candidate = ("coef_", "intercept_")
 
     def __init__(self, alpha: float = 2.0, tol: float = 1e-4) -> None:
         self.alpha = alpha

@@ -18,6 +18,7 @@ from catimage.common.files import damage_reported
 from catimage.errors import InputError
 from catimage.estimators import store
 from catimage.estimators.features.steps import set_embeddings_folder
+from catimage.estimators.reordered import reordered
 from catimage.workspace import Workspace
 
 OUT_OF_FOLD = "out_of_fold.parquet"
@@ -28,20 +29,20 @@ prompts. Its columns are ``prompt_id`` and one column per candidate.
 
 def load_estimator(workspace: Workspace, folder: Path, candidates: list[str]) -> Pipeline:
     """Return a trained estimator, or the predictive spread of one, that reads the stored embeddings
-    of the workspace.
+    of the workspace. Its candidates are in the order of ``candidates``.
 
     Raises:
         InputError: the folder contains no estimator, or the estimator was trained on other
             candidates.
     """
     estimator, meta = store.load(folder)
-    if meta["candidates"] != candidates:
+    if sorted(meta["candidates"]) != sorted(candidates):
         raise InputError(
             f"{folder}: the estimator was trained on other candidates. Run 'catimage train' and"
             " 'catimage calibrate' again."
         )
     set_embeddings_folder(estimator, workspace.embeddings)
-    return estimator
+    return reordered(estimator, meta["candidates"], candidates)
 
 
 def trained_metrics(workspace: Workspace, routing_metric: str) -> list[str]:

@@ -16,6 +16,7 @@ from catimage.common.arrays import Floats
 from catimage.estimators.differences import DifferencesRegressor
 from catimage.estimators.extended import ExtendedRegressor
 from catimage.estimators.features.steps import text_encoders
+from catimage.estimators.reordered import ReorderedRegressor
 from catimage.estimators.stacking import StackRegressor
 from catimage.routing.policy import choose
 
@@ -95,6 +96,8 @@ def multiply_adds(part: Any, x: Any) -> int:
         return sum(multiply_adds(member, x) for member in part.members_)
     if isinstance(part, DifferencesRegressor):
         return multiply_adds(part.regressor_, x)
+    if isinstance(part, ReorderedRegressor):
+        return multiply_adds(part.base, x)
     if isinstance(part, ExtendedRegressor):
         return multiply_adds(part.base_, x) + part.multiply_adds(x)
     if hasattr(part, "multiply_adds"):

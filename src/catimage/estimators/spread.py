@@ -78,6 +78,8 @@ class SpreadRegressor(BaseEstimator):  # type: ignore[misc]
             images, (n_candidates,), NaN where unknown.
     """
 
+    by_candidate = ("scale_", "seed_share_")
+
     def __init__(
         self, alphas: Sequence[float] = ALPHAS, folds: int = 3, random_state: int = 0
     ) -> None:

@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
 from catimage.common.files import damage_reported, read_json
+from catimage.common.saved_format import check_format
 from catimage.errors import InputError
 from catimage.estimators.features.steps import nested_instances, set_embeddings_folder
 from catimage.estimators.features.text import TextFeatures
@@ -40,6 +41,7 @@ TRUSTED = [
     "catimage.estimators.linear.RidgeRegressor",
     "catimage.estimators.lstm.regressor.LSTMRegressor",
     "catimage.estimators.mlp.MLPRegressor",
+    "catimage.estimators.reordered.ReorderedRegressor",
     "catimage.estimators.spread.SpreadRegressor",
     "catimage.estimators.stacking.StackRegressor",
     "catimage.estimators.transformer.TokenMLPRegressor",
@@ -141,9 +143,5 @@ def read_meta(folder: Path, command: str = "train") -> dict[str, Any]:
         InputError: the file is missing or damaged, or the format is that of another version.
     """
     meta = read_json(folder / "estimator.json", command)
-    if meta.pop("format", None) != FORMAT:
-        raise InputError(
-            f"{folder}: another version of CATImage wrote this estimator. Run 'catimage train' and"
-            " 'catimage calibrate' again."
-        )
+    check_format(folder, "estimator", meta.pop("format", None), FORMAT)
     return meta

@@ -13,7 +13,9 @@ import pandas as pd
 
 from catimage.data.provenance import ROUTER, Provenance
 from catimage.errors import InputError
+from catimage.estimators import store
 from catimage.estimators.load_estimators import OUT_OF_FOLD
+from catimage.estimators.reordered import reordered
 from catimage.estimators.spread import SPREAD_FOLDER
 from catimage.router import Router
 from catimage.routing.calibration import CalibratedRule
@@ -60,7 +62,7 @@ def write_router(
         calibrated: the calibrated rule.
         document: the content of ``router.json``.
     """
-    curve, name = calibrated.curve, document["estimator"]
+    curve, name, names = calibrated.curve, document["estimator"], document["candidates"]
     rows = {
         "lambda": [lambda_of_point(curve, i) for i in range(len(curve))],
         "cost": curve.cost,
@@ -68,11 +70,11 @@ def write_router(
     }
     with replacing(workspace.router) as folder:
         source = workspace.estimators / document["metric"] / name
-        _copy_estimator(source, folder / "estimator")
+        _copy_estimator(source, folder / "estimator", names)
         for metric in document["floors"]:
-            _copy_estimator(workspace.estimators / metric / name, folder / "floors" / metric)
+            _copy_estimator(workspace.estimators / metric / name, folder / "floors" / metric, names)
         if document["risk_aversion"]:
-            shutil.copytree(source / SPREAD_FOLDER, folder / SPREAD_FOLDER)
+            _copy_estimator(source / SPREAD_FOLDER, folder / SPREAD_FOLDER, names)
         pd.DataFrame(rows).to_parquet(folder / "curve.parquet", index=False)
         if calibrated.certified is not None:
             certified = pd.DataFrame(calibrated.certified.to_columns())
@@ -80,6 +82,14 @@ def write_router(
         (folder / "router.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _copy_estimator(source: Path, folder: Path) -> None:
-    """Copy an estimator without its spread and its out-of-fold predictions."""
+def _copy_estimator(source: Path, folder: Path, candidates: list[str]) -> None:
+    """Copy an estimator without its spread and its out-of-fold predictions.
+
+    If the candidates have another order than in the training, the copy has the new order.
+    """
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns(SPREAD_FOLDER, OUT_OF_FOLD))
+    names = store.read_meta(source)["candidates"]
+    if names != candidates:
+        estimator, meta = store.load(source)
+        new = reordered(estimator, names, candidates)
+        store.save(new, folder, meta | {"candidates": candidates})

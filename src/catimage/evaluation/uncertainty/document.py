@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
+from catimage.estimators.reordered import reordered
 from catimage.evaluation.evaluate import Evaluation
 from catimage.evaluation.intervals import PairedBootstrap
 from catimage.evaluation.text import compared_with
@@ -44,8 +45,9 @@ def uncertainty_document(
     if trained_spread is None or data.test_by_seed is None:
         return None
     spread, meta = trained_spread
-    if meta["candidates"] != candidates.names:
+    if sorted(meta["candidates"]) != sorted(candidates.names):
         return None
+    spread = reordered(spread, meta["candidates"], candidates.names)
     validation, test = (
         PredictedLabels(predicted, spread.predict(prompts["prompt"].to_numpy(object)))
         for predicted, prompts in (
