@@ -10,7 +10,7 @@ export DO_NOT_TRACK = 1
 HOST = 127.0.0.1
 PORT = 3000
 
-.PHONY: help setup demo test test-system lint format bench serve weights clean
+.PHONY: help setup demo test test-system lint format bench wheel serve weights clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,10 @@ format: setup ## Format the code and apply the automatic fixes of ruff
 
 bench: setup ## Measure speed and memory against alternatives (benchmarks/README.md)
 	$(BIN)/python -m benchmarks
+
+wheel: setup ## Build the wheel in build/wheel
+	rm -rf build/wheel
+	$(BIN)/uv build --quiet --wheel --out-dir build/wheel
 
 serve: setup ## Serve the Bento of dist/ (PORT=3000; HOST=0.0.0.0 to listen on all addresses)
 	$(BIN)/python -m catimage.serving.bento --host $(HOST) --port $(PORT)

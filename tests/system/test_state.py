@@ -13,6 +13,7 @@ from tests.serving.state.test_budgets import TestBudgets  # noqa: F401
 from tests.serving.state.test_images import TestImages  # noqa: F401
 from tests.serving.state.test_jobs import TestJobs  # noqa: F401
 from tests.serving.state.test_keys import TestKeys  # noqa: F401
+from tests.serving.state.test_migrations import TestMigrations  # noqa: F401
 from tests.serving.state.test_rollouts import TestReplicas, TestRollouts  # noqa: F401
 from tests.serving.state.test_spending import TestSpending  # noqa: F401
 from tests.serving.state.test_store import TestState  # noqa: F401
