@@ -18,7 +18,7 @@ from catimage.commands.intake import IntakeSummary
 from catimage.data.audits import AUDITS, add_audits
 from catimage.data.decisions import delete_old_decisions
 from catimage.data.prompts.diversity import nearest_earlier
-from catimage.data.prompts.identity import prompt_id
+from catimage.data.prompts.identity import prompt_id, split_of
 from catimage.data.schema import PROMPTS, SCORES, read_table
 from catimage.data.shards.store import read_keys
 from catimage.data.traffic import OUTCOMES, TRAFFIC_PROMPTS, forget_users, read_traffic
@@ -228,7 +228,9 @@ def files_of(*folders: Path) -> dict[Path, tuple[int, int]]:
 def test_only_the_images_and_scores_of_new_prompts_are_made(
     tmp_path: Path, miniature_pool: Path
 ) -> None:
-    workspace, texts = Workspace(tmp_path), [f"a photo of {i} boats" for i in range(40)]
+    workspace, boats = Workspace(tmp_path), [f"a photo of {i} boats" for i in range(99)]
+    by_split = {split_of(text, 0.0): text for text in boats}
+    texts = list(dict.fromkeys([*by_split.values(), *boats[:9]]))
     (tmp_path / "mine.txt").write_text("\n".join([*texts, ""]))
     sources = [{"kind": "file", "path": "mine.txt"}, {"kind": "decisions", "folder": "log"}]
     tree = {
@@ -249,7 +251,7 @@ def test_only_the_images_and_scores_of_new_prompts_are_made(
     assert files.items() <= files_of(*folders).items(), "earlier files are unchanged"
     columns = ["prompt_id", "candidate", "seed"]
     kept = after.merge(before, on=[*columns, "metric", "version"])
-    assert len(kept) == len(before) == 41 * after["candidate"].nunique()
+    assert len(kept) == len(before) == (len(texts) + 1) * after["candidate"].nunique()
     assert (kept["value_x"] == kept["value_y"]).all()
     new = files_of(workspace.images).keys() - files.keys()
     keys = pd.concat([read_keys(workspace.images, path.stem) for path in new])
