@@ -78,6 +78,7 @@ def workspace(tmp_path: Path) -> Workspace:
     for name, text in {
         "prompts.csv": "prompt\na red moon\n",
         "data/traffic/prompts.parquet": "taken",
+        "data/traffic/outcomes.parquet": "scored",
         "clip/open_clip_config.json": "{}",
         "text/modules.json": "[]",
         "pick/model.safetensors": "weights",
@@ -424,12 +425,13 @@ def test_a_missing_file_and_an_invalid_pool_are_left_to_the_stage_that_reads_the
     workspace: Workspace,
 ):
     (workspace.root / "prompts.csv").unlink()
-    shutil.rmtree(workspace.root / "clip")
-    shutil.rmtree(workspace.root / "real")
+    for folder in ("clip", "real", "data/traffic"):
+        shutil.rmtree(workspace.root / folder)
     (workspace.pools / "mine.yaml").write_text("generators: [")
     recorded = sources_of(workspace)
     assert recorded["sample"]["files"] == {
         "sample.sources prompts.csv": MISSING,
+        "sample.sources decisions": MISSING,
         record_key(f"encoder {workspace.root / 'clip'}"): MISSING,
     }
     assert recorded["evaluate"]["files"]["evaluate.reference_images real"] == MISSING
