@@ -18,7 +18,6 @@ class OutageError(InputError):
     """A server or a database does not respond; the same command may succeed later."""
 
 
-
 def closest(name: str, names: Sequence[str]) -> str | None:
     """Return the name in ``names`` that is most similar to ``name``; None if no name is similar."""
     from difflib import get_close_matches

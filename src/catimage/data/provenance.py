@@ -139,7 +139,8 @@ class Provenance:
     def _digest(self, name: str) -> str | None:
         """Return the digest of a file or folder; None if it does not exist."""
         if name not in self._digests:
-            path = self._workspace.root / (CANDIDATES_FILE if name == CANDIDATE_DEFINITIONS else name)
+            file = CANDIDATES_FILE if name == CANDIDATE_DEFINITIONS else name
+            path = self._workspace.root / file
             self._digests[name] = _digest_of(path, name) if path.exists() else None
         return self._digests[name]
 

@@ -39,8 +39,10 @@ async def _server() -> AsyncIterator[Callable[[], Awaitable[Client]]]:
     loop = asyncio.get_running_loop()
 
     def protocol() -> asyncio.Protocol:
-        state, made = server.server_state, cast(Any, config.http_protocol_class)
-        return cast(asyncio.Protocol, made(config=config, server_state=state, app_state={}))
+        state, protocol_class = server.server_state, cast(Any, config.http_protocol_class)
+        return cast(
+            asyncio.Protocol, protocol_class(config=config, server_state=state, app_state={})
+        )
 
     listener = await loop.create_server(protocol, "127.0.0.1", 0)
     host, port = listener.sockets[0].getsockname()

@@ -224,8 +224,8 @@ class RequestRunner:
             return
         if run.account is not None:
             _kept(self._background, run.account.settle())
-            made = sum(run.account.images.values())  # images that were not made do not count
-            images = 0 if result is not None else min(made - run.request.n, 0)
+            count = sum(run.account.images.values())  # images that were not made do not count
+            images = 0 if result is not None else min(count - run.request.n, 0)
             if images or run.account.cost != run.expected:
                 run.live.record(run.routed, run.account.cost - run.expected, images)
         reports.decision(run.routed, run.request, result, status, seconds)
