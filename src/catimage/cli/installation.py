@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +107,7 @@ def remove_candidate(
     run(*load_workspace(workspace, None), decoded("NAME", name))
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
     "upgrade": upgrade,
     "forget": forget,
