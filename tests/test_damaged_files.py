@@ -93,7 +93,13 @@ READERS = {
     "dist/bento.json": (lineage_tags, "package"),
 }
 """By the beginning of a path, a function that reads the file, and the command that writes it."""
-NOT_READ = ("reports/plots/", "reports/report.html", "params.yaml", "pools/")
+NOT_READ = (
+    "reports/plots/",
+    "reports/report.html",
+    "reports/off_policy.json",
+    "params.yaml",
+    "pools/",
+)
 """Outputs that are not read, and files that the user writes."""
 
 

@@ -17,6 +17,7 @@ from catimage.data.missing_labels import best_single_candidate, complete_rows
 from catimage.data.prompts.identity import folded
 from catimage.data.schema import PROMPTS
 from catimage.errors import InputError
+from catimage.estimators.fast_predict import fast_predict
 from catimage.router import Router
 
 
@@ -135,8 +136,8 @@ def _predictions(
 ) -> dict[str, tuple[Floats, Floats]]:
     return {
         name: (
-            np.asarray(estimator.predict(validation.texts), float),
-            np.asarray(estimator.predict(test.texts), float),
+            np.asarray(fast_predict(estimator, validation.texts), float),
+            np.asarray(fast_predict(estimator, test.texts), float),
         )
         for name, estimator in estimators
     }

@@ -11,6 +11,7 @@ from catimage.data.dataset import Candidates, Dataset
 from catimage.data.provenance import ESTIMATORS, ROUTER, Provenance
 from catimage.data.router_files import FORMAT
 from catimage.errors import InputError
+from catimage.estimators.fast_predict import fast_predict
 from catimage.estimators.load_estimators import load_estimator, n_settings_tried, trained_metrics
 from catimage.estimators.spread import SPREAD_FOLDER
 from catimage.evaluation.estimator_choice import EstimatorComparison, select_estimator
@@ -85,7 +86,8 @@ def _predict(workspace: Workspace, params: Params, val: Dataset, name: str) -> F
         workspace.estimators / metric / name for metric in (params.metric, *params.calibrate.floors)
     ]
     candidates, aversion = val.candidates.names, params.calibrate.risk_aversion
-    predicted = [load_estimator(workspace, f, candidates).predict(val.texts) for f in folders]
+    loaded = [load_estimator(workspace, folder, candidates) for folder in folders]
+    predicted = [fast_predict(estimator, val.texts) for estimator in loaded]  # as the router does
     if aversion:
         if not (folders[0] / SPREAD_FOLDER).is_dir():
             raise InputError(
@@ -93,7 +95,7 @@ def _predict(workspace: Workspace, params: Params, val: Dataset, name: str) -> F
                 " to 2 or more, and run 'catimage train' again."
             )
         spread = load_estimator(workspace, folders[0] / SPREAD_FOLDER, candidates)
-        predicted[0] = predicted[0] - aversion * spread.predict(val.texts)
+        predicted[0] = predicted[0] - aversion * fast_predict(spread, val.texts)
     return np.stack(predicted)
 
 

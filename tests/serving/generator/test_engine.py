@@ -56,6 +56,9 @@ def test_images_of_random_mixes_are_those_of_single_calls(engine, other_cache):
 def test_concurrent_tasks_share_batches(engine):
     results = run(engine, *(task("tiny-sd-4", [i], f"{i} red rings") for i in range(16)))
     assert max(events[-1].batch_size for events in results) >= 4
+    deadline = time.monotonic() + 5  # the events come before the end of the batch
+    while engine.status().running_images and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert engine.status().queued_images == engine.status().running_images == 0
 
 
