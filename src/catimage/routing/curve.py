@@ -39,7 +39,7 @@ class DeferralCurve:
 
     Attributes:
         lam: lambdas, (n_points,), in quality units per cost unit, ascending from 0.
-        cost: mean cost per image, (n_points,), descending.
+        cost: mean cost per image, (n_points,), descending, or equal up to rounding.
         quality: mean quality, (n_points,).
     """
 
