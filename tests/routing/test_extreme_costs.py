@@ -50,11 +50,14 @@ def exact_means(predicted, cost, assignment):
     return spent, sum(Fraction(float(predicted[i, m])) for i, m in enumerate(assignment)) / n
 
 
-def best_mixture(predicted, cost, budget):
-    """Return the best mean quality of a mixture of two assignments within a budget."""
+def best_mixture(predicted, cost, budget, tolerance=0.0):
+    """Return the best mean quality of a mixture of two assignments within a budget.
+
+    The budget may be exceeded by the share ``tolerance``.
+    """
     n, m = predicted.shape
     points = [exact_means(predicted, cost, a) for a in product(range(m), repeat=n)]
-    limit = Fraction(budget)
+    limit = Fraction(budget) * (1 + Fraction(tolerance))
     best = max(quality for spent, quality in points if spent <= limit)
     for (c, q), (other_c, other_q) in product(points, points):
         if c <= limit < other_c:
@@ -70,8 +73,11 @@ def exact_choice(row, cost, lam):
     return max(range(len(row)), key=lambda m: values[m])
 
 
-def best_lambda(predicted, cost, budget):
-    """Return the best mean quality of equation 3 with one lambda within a budget."""
+def best_lambda(predicted, cost, budget, tolerance=1e-9):
+    """Return the best mean quality of equation 3 with one lambda within a budget.
+
+    The budget may be exceeded by the share ``tolerance``.
+    """
     lambdas = {Fraction(0)}
     for row in predicted:
         for a, b in product(range(len(cost)), repeat=2):
@@ -80,7 +86,7 @@ def best_lambda(predicted, cost, budget):
                 lambdas.add(difference / (Fraction(float(cost[a])) - Fraction(float(cost[b]))))
     candidates = ([exact_choice(row, cost, lam) for row in predicted] for lam in lambdas)
     points = [exact_means(predicted, cost, choice) for choice in candidates]
-    limit = Fraction(budget) * (1 + Fraction(1, 10**9))
+    limit = Fraction(budget) * (1 + Fraction(tolerance))
     return float(max(quality for spent, quality in points if spent <= limit))
 
 
@@ -94,7 +100,8 @@ def test_the_rule_keeps_the_budget_and_has_the_best_quality(problem, data, mix):
     assert spent <= budget * (1 + 2e-9)
     assert spent == pytest.approx(calibrated.mean_cost, rel=1e-6)
     best = best_mixture if mix else best_lambda
-    assert quality[0] == pytest.approx(best(predicted, cost, budget), abs=1e-7)
+    allowed = best(predicted, cost, budget, tolerance=2e-9)
+    assert best(predicted, cost, budget) - 1e-7 <= quality[0] <= allowed + 1e-7
 
 
 @settings(max_examples=150, deadline=None)
@@ -120,7 +127,8 @@ def test_the_last_point_of_a_curve_costs_as_much_as_the_cheapest_candidate(probl
     curve = deferral_curve(predicted, cost)
     assert curve.cost[-1] == cost.min()
     assert (np.diff(curve.cost) <= 0).all()  # equal if the difference of two costs is rounded
-    assert curve.mean_quality(cost.min(), cost.min()) == pytest.approx(curve.quality[-1])
+    cheapest = curve.quality[curve.cost <= cost.min() * (1 + 1e-9)].max()
+    assert curve.mean_quality(cost.min(), cost.min()) == pytest.approx(cheapest)
 
 
 @pytest.mark.parametrize("budget", [0.0, -0.0, 1e-17, 1e-300])
