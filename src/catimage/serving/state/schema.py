@@ -47,6 +47,8 @@ def create_tables(database: Database) -> None:
         metadata.create_all(connection)
         if version < SCHEMA_VERSION:
             set_version(connection)
+        # A write without effect, which a read-only database refuses.
+        insert_if_absent(connection, meta, name="schema_version", value=str(SCHEMA_VERSION))
 
 
 def _use_write_ahead_log(database: Database) -> None:
