@@ -15,11 +15,9 @@ from flows.dvc_process import is_dvc_busy
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
-from catimage.stages import evaluate
 from catimage.workspace import STAGES
 from flows import registration, retrain, stages
-from tests.provenance import record_inputs
-from tests.trained_workspace import train_workspace
+from tests.flows.prepared_workspace import prepare_workspace
 
 ROOT = Path(__file__).parents[2]
 FAKE_STAGE = Path(__file__).with_name("fake_stage.py")
@@ -37,14 +35,7 @@ def without_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with every output of the eight stages."""
-    workspace, params = train_workspace(tmp_path_factory.mktemp("prepared"))
-    evaluate.run(workspace, params)
-    for name in ("data/embeddings/tiny", "data/images", "dist/bento"):
-        (workspace.root / name).mkdir(parents=True)
-        (workspace.root / name / "one").write_text("1")
-    record_inputs(workspace)
-    (workspace.dist / "bento.json").write_text(json.dumps({"tag": "catimage:0123"}))
-    return workspace.root
+    return prepare_workspace(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="module")

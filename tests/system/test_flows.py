@@ -5,7 +5,6 @@ The stages copy prepared outputs; DVC, MLflow, Prefect and the flows are real.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,12 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from catimage.stages import evaluate
 from catimage.workspace import STAGES, Workspace
-from tests.provenance import record_inputs
+from tests.flows.prepared_workspace import prepare_workspace
 from tests.system.prefect_server import Prefect, fake_project, find, webhook
 from tests.system.programs import wait_until
-from tests.trained_workspace import train_workspace
 
 NIGHTLY = "retrain/nightly"
 END = ("Completed", "Failed", "Crashed", "Cancelled")
@@ -29,14 +26,7 @@ END = ("Completed", "Failed", "Crashed", "Cancelled")
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with every output of the eight stages."""
-    workspace, params = train_workspace(tmp_path_factory.mktemp("prepared"))
-    evaluate.run(workspace, params)
-    for name in ("data/embeddings/tiny", "data/images", "dist/bento"):
-        (workspace.root / name).mkdir(parents=True)
-        (workspace.root / name / "one").write_text("1")
-    record_inputs(workspace)
-    (workspace.dist / "bento.json").write_text(json.dumps({"tag": "catimage:0123"}))
-    return workspace.root
+    return prepare_workspace(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="module")

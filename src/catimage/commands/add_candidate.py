@@ -7,7 +7,6 @@ The trained estimators are extended by the candidate, not trained again (Jitkrit
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,14 @@ from scipy.sparse import issparse
 
 from catimage.commands.candidate_data import CandidateData, generate_candidate, read_candidate
 from catimage.commands.candidate_request import CandidateRequest, check_request, has_imported_scores
-from catimage.commands.dvc_outputs import DvcOutputs, find_dvc_outputs
+from catimage.commands.dvc_outputs import DvcOutputs
 from catimage.commands.staged_candidate import (
-    COMMITTED_STAGES,
     commit_candidate,
+    locked_outputs,
     staged_candidate,
 )
 from catimage.data.provenance import Provenance
 from catimage.data.schema import PROMPTS, SCORES, read_table
-from catimage.data.shards.lock import write_lock
 from catimage.errors import InputError
 from catimage.estimators.extended import MIN_LABELS
 from catimage.estimators.load_estimators import load_estimator
@@ -55,12 +53,7 @@ def run(workspace: Workspace, params: Params, request: CandidateRequest) -> None
             (:mod:`catimage.commands.candidate_data`), there are too few prompts or labels, the
             validation or the calibration fails, or another process writes the outputs.
     """
-    dvc = find_dvc_outputs(workspace, COMMITTED_STAGES)
-    with ExitStack() as stack:
-        stack.enter_context(write_lock(workspace.images))
-        stack.enter_context(write_lock(workspace.scores))
-        if dvc is not None:
-            stack.enter_context(dvc.locked())
+    with locked_outputs(workspace) as dvc:
         _run(workspace, params, request, dvc)
 
 

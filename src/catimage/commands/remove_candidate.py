@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
-from catimage.commands.dvc_outputs import SOURCES, DvcOutputs, find_dvc_outputs
+from catimage.commands.dvc_outputs import SOURCES, DvcOutputs
 from catimage.commands.sources import sources_text
-from catimage.commands.staged_candidate import COMMITTED_STAGES, link_inputs, paths_of
+from catimage.commands.staged_candidate import (
+    COMMITTED_STAGES,
+    link_inputs,
+    locked_outputs,
+    paths_of,
+    staged_outputs,
+)
 from catimage.common.transaction import replacing_together
 from catimage.data.provenance import SCORES_FILE, Provenance
 from catimage.data.schema import (
@@ -28,7 +34,6 @@ from catimage.data.schema import (
     write_frames,
     write_table,
 )
-from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from catimage.data.shards.store import shard_path
 from catimage.errors import InputError, nearest
@@ -67,12 +72,7 @@ def run(workspace: Workspace, params: Params, name: str) -> None:
             the workspace, fewer than two candidates would be left, a stage fails, or another
             process writes the outputs.
     """
-    dvc = find_dvc_outputs(workspace, COMMITTED_STAGES)
-    with ExitStack() as stack:
-        stack.enter_context(write_lock(workspace.images))
-        stack.enter_context(write_lock(workspace.scores))
-        if dvc is not None:
-            stack.enter_context(dvc.locked())
+    with locked_outputs(workspace) as dvc:
         load_calibrated_router(workspace, Provenance(workspace), params.metric, params.cost_unit)
         _check(workspace, params, name)
         outdated = "" if dvc is None else dvc.outdated(params)
@@ -169,13 +169,7 @@ def _commit(
     workspace: Workspace, staged: Workspace, params: Params, name: str, dvc: DvcOutputs | None
 ) -> None:
     """Move the outputs to the workspace, and delete the shards of the candidate: all or nothing."""
-    sources: dict[Path, Path | None] = {
-        workspace.candidates: staged.candidates,
-        workspace.scores: staged.scores,
-        workspace.reports / "validation.json": staged.reports / "validation.json",
-        workspace.estimators: staged.estimators,
-        workspace.router: staged.router,
-    }
+    sources = staged_outputs(workspace, staged)
     if (workspace.images / MANIFEST_NAME).exists():
         sources[workspace.images / MANIFEST_NAME] = staged.images / MANIFEST_NAME
         for entry in read_manifest(workspace.images):

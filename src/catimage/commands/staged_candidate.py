@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from catimage.commands.candidate_data import CandidateData
-from catimage.commands.dvc_outputs import SOURCES, DvcOutputs
+from catimage.commands.dvc_outputs import SOURCES, DvcOutputs, find_dvc_outputs
 from catimage.commands.incremental import Extension, extend_estimators
 from catimage.commands.sources import sources_text
 from catimage.common.transaction import replacing_together
@@ -26,6 +26,7 @@ from catimage.data.schema import (
     write_frames,
     write_table,
 )
+from catimage.data.shards.lock import write_lock
 from catimage.data.shards.manifest import (
     MANIFEST_NAME,
     read_manifest,
@@ -97,6 +98,36 @@ def staged_candidate(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def locked_outputs(workspace: Workspace) -> Iterator[DvcOutputs | None]:
+    """Exclude other writers of the images, of the scores and of the outputs in DVC.
+
+    Yields:
+        The outputs in DVC; None if DVC does not manage the workspace.
+
+    Raises:
+        InputError: another process writes one of them.
+    """
+    dvc = find_dvc_outputs(workspace, COMMITTED_STAGES)
+    with ExitStack() as stack:
+        stack.enter_context(write_lock(workspace.images))
+        stack.enter_context(write_lock(workspace.scores))
+        if dvc is not None:
+            stack.enter_context(dvc.locked())
+        yield dvc
+
+
+def staged_outputs(workspace: Workspace, staged: Workspace) -> dict[Path, Path | None]:
+    """Return the staged file or folder of each output that depends on the candidates."""
+    return {
+        workspace.candidates: staged.candidates,
+        workspace.scores: staged.scores,
+        workspace.reports / "validation.json": staged.reports / "validation.json",
+        workspace.estimators: staged.estimators,
+        workspace.router: staged.router,
+    }
+
+
 def commit_candidate(
     workspace: Workspace, candidate: StagedCandidate, dvc: DvcOutputs | None
 ) -> None:
@@ -108,14 +139,7 @@ def commit_candidate(
         dvc: the outputs in DVC, which are committed; None if they are not.
     """
     staged = candidate.workspace
-    sources: dict[Path, Path | None] = {
-        workspace.candidates: staged.candidates,
-        workspace.scores: staged.scores,
-        workspace.reports / "validation.json": staged.reports / "validation.json",
-        workspace.estimators: staged.estimators,
-        workspace.router: staged.router,
-        workspace.params: staged.params,
-    }
+    sources = staged_outputs(workspace, staged) | {workspace.params: staged.params}
     if candidate.has_images:
         sources[workspace.images / MANIFEST_NAME] = staged.images / MANIFEST_NAME
     if dvc is not None:
