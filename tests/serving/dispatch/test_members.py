@@ -46,6 +46,30 @@ def test_the_wait_grows_with_each_task_and_falls_with_time() -> None:
     assert group.wait == pytest.approx(0.5)
 
 
+def test_the_wait_is_zero_when_all_tasks_have_ended_before_their_estimated_time() -> None:
+    clock = Clock()
+    group = member(clock)
+    first, second = group.send("a", 4), group.send("a", 2)
+    clock.now += 0.4
+    group.end(first)
+    assert group.wait == pytest.approx(second)
+    group.update(status(second), clock.now)
+    group.end(second)
+    assert group.wait == 0
+    assert group.send("a", 1) == LOAD.seconds
+
+
+def test_the_work_of_other_routers_stays_in_the_wait() -> None:
+    clock = Clock()
+    group = member(clock)
+    own = group.send("a", 4)
+    clock.now += 0.1
+    group.update(status(own + 3.0), clock.now)
+    group.end(own)
+    clock.now += 1.0
+    assert group.wait == pytest.approx(2.0)
+
+
 def test_tasks_sent_during_a_poll_are_added_to_its_wait() -> None:
     clock = Clock()
     group = member(clock)

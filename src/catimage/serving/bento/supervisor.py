@@ -22,9 +22,10 @@ CHECK_SECONDS = 0.5
 """Interval at which the supervisor checks for processes that have ended."""
 KILL_SECONDS = 10.0
 """Time after ``drain_seconds`` after which a process that has not ended is killed."""
-PROCESS_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+PROCESS_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "GOMP_SPINCOUNT": "10000"}
 """Environment of the processes, unless it is set. By default, idle threads of OpenMP use a core for
-some milliseconds each time, which slows down the other process several times on a busy machine.
+some milliseconds each time, which slows down the other process several times on a busy machine. If
+they never wait actively (``OMP_WAIT_POLICY=PASSIVE``), a generator takes twice as long on two cores.
 """
 ROUTER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

@@ -145,11 +145,11 @@ class Fleet:
     @contextmanager
     def sending(self, member: Member, candidate: str, images: int) -> Iterator[None]:
         """Count a task as work of a group while the block runs."""
-        member.send(candidate, images)
+        seconds = member.send(candidate, images)
         try:
             yield
         finally:
-            member.end()
+            member.end(seconds)
 
     async def wait_until_able(
         self, candidates: Collection[str], deadline: float

@@ -38,7 +38,8 @@ class Member:
 
     The device is modelled as a queue: :attr:`free_at` is the time at which it has finished its
     work. A poll sets it, and every task that is sent moves it, so that the estimated wait is right
-    between polls too.
+    between polls too. Tasks that end earlier than estimated shorten the wait at once: it is never
+    longer than the device time of the tasks that have not ended.
 
     Attributes:
         group: the client of the group.
@@ -59,6 +60,10 @@ class Member:
         self.failed = asyncio.Event()
         self._clock = clock
         self._sent: deque[tuple[float, float]] = deque()
+        self._own = 0.0
+        """Estimated device time of the tasks of this router that have not ended, in seconds."""
+        self._others_until = self.free_at
+        """Estimated time at which the device has finished the work of other routers."""
         self._missed = 0
 
     @property
@@ -79,7 +84,9 @@ class Member:
     @property
     def wait(self) -> float:
         """Estimated seconds until a task that is sent now starts."""
-        return max(0.0, self.free_at - self._clock())
+        now = self._clock()
+        longest = self._own + max(0.0, self._others_until - now)
+        return max(0.0, min(self.free_at - now, longest))
 
     def now(self) -> float:
         """Return the time on the clock of the group's times."""
@@ -108,21 +115,23 @@ class Member:
         """Return the speed of a candidate; None if the group does not have it."""
         return self.status.candidates.get(candidate) if self.status else None
 
-    def send(self, candidate: str, images: int) -> None:
-        """Count a task that is sent now."""
-        now, load = self._clock(), self.load(candidate)
-        seconds = device_seconds(load, images, self.wait == 0) if load else 0.0
-        self.free_at = max(self.free_at, now) + seconds
+    def send(self, candidate: str, images: int) -> float:
+        """Count a task that is sent now; return its estimated device time, for :meth:`end`."""
+        now, load, wait = self._clock(), self.load(candidate), self.wait
+        seconds = device_seconds(load, images, wait == 0) if load else 0.0
+        self.free_at, self._own = now + wait + seconds, self._own + seconds
         self._sent.append((now, seconds))
         while now - self._sent[0][0] > EARLIER_SECONDS:
             self._sent.popleft()
         if not self.running:
             self.last_event = now
         self.running += 1
+        return seconds
 
-    def end(self) -> None:
-        """Count the end of a task."""
+    def end(self, seconds: float) -> None:
+        """Count the end of a task with this estimated device time."""
         self.running -= 1
+        self._own = self._own - seconds if self.running else 0.0
 
     def event(self) -> None:
         """Record that the group makes progress."""
@@ -137,6 +146,8 @@ class Member:
         """
         self.status, self._missed = status, 0
         later = sum(seconds for sent, seconds in self._sent if sent >= requested)
+        others = max(0.0, status.queue_seconds - (self._own - later))
+        self._others_until = requested + others
         self.free_at = requested + status.queue_seconds + later
         self.problem = status.error or ("" if status.ready else "starting")
 
