@@ -21,8 +21,8 @@ DEFAULT = (
     "dvc_noop",
 )
 """The benchmarks that run if no name is given."""
-ON_REQUEST = ("add_candidate", "certificate", "increment", "kills", "monitor", "size")
-"""Benchmarks of accuracy, coverage, increments, kills and large workspaces; run only if named."""
+ON_REQUEST = ("add_candidate", "certificate", "flows", "increment", "kills", "monitor", "size")
+"""Benchmarks that take minutes; run only if named."""
 
 
 def main() -> None:

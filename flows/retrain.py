@@ -4,11 +4,12 @@ Before the stages, new prompts are taken from the decision log, if ``sample.sour
 of kind ``decisions``. If ``CATIMAGE_DVC_REMOTE`` names a DVC remote, missing data are downloaded
 first, and the outputs of the stages are uploaded before the registration.
 
-Each task runs ``dvc repro <stage>``. DVC decides which stages are out of date, so the cache of
-Prefect is not used; an up-to-date stage takes about a second. The promotion gate decides whether
-the new router becomes the champion, in the registry and in the running service. To run the flow
-once, use ``python -m flows.retrain``; ``prefect.yaml`` defines a nightly schedule, and the flow
-``monitor`` starts a run if traffic drifts.
+DVC decides which stages are out of date, so the cache of Prefect is not used: one process of DVC
+compares the inputs of all stages with those of the last run (:mod:`flows.stage_check`). The task of
+a stage runs ``dvc repro <stage>``, unless it and all stages before it are up to date. The promotion
+gate decides whether the new router becomes the champion, in the registry and in the running
+service. To run the flow once, use ``python -m flows.retrain``; ``prefect.yaml`` defines a nightly
+schedule, and the flow ``monitor`` starts a run if traffic drifts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 from filelock import FileLock, Timeout
 from prefect import flow
@@ -35,6 +37,7 @@ from .intake import intake
 from .preflight import check_parameters
 from .registration import approved, promote, register, run_task
 from .run_once import run_once
+from .stage_check import check_stages
 from .stages import TIMEOUT_HOURS, Hours, run_stage
 from .storage import pull_data, push_data
 
@@ -94,10 +97,8 @@ def _retrain(
         taken = run_task(intake, workspace, limit=hours["sample"] * 3600, retries=0)
         if not taken.is_completed():
             return Failed(message=taken.message)
-    for stage in STAGES:
-        state = run_stage(stage, workspace, hours[stage])
-        if not state.is_completed():
-            return Failed(message=state.message)
+    if failed := _run_stages(workspace, hours):
+        return failed
     pushed = run_task(push_data, workspace, limit=hours["generate"] * 3600)
     if not pushed.is_completed():
         return Failed(message=pushed.message)
@@ -111,6 +112,19 @@ def _retrain(
         return decision
     text = retrain_artifacts(Workspace(workspace), registered, decision)
     return f"{text}\nStarted  {reason}" if reason else text
+
+
+def _run_stages(workspace: Path, hours: dict[str, float]) -> State[None] | None:
+    """Run the tasks of the stages; return a Failed state with the reason of the first failure."""
+    checked = check_stages(workspace, hours["sample"], return_state=True)
+    if not checked.is_completed():
+        return Failed(message=checked.message)
+    outdated = cast("tuple[str, ...]", checked.result())
+    for stage in STAGES:
+        state = run_stage(stage, workspace, hours[stage], stage in outdated)
+        if not state.is_completed():
+            return Failed(message=state.message)
+    return None
 
 
 def _promoted(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import zc.lockfile
 from flows.dvc_process import is_dvc_busy
+from flows.stage_check import check_stages
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
@@ -83,6 +84,25 @@ def test_stages_run_in_order_and_generate_is_retried(
     assert "generate: requested failure" in capfd.readouterr().err
 
 
+def test_a_second_flow_starts_no_stage_that_is_up_to_date(project: Path) -> None:
+    (project / "ran.txt").write_text("")
+    retrain.retrain(project)
+    assert stages_that_ran(project) == []
+    assert states_of_stages() == dict.fromkeys(STAGES, stages.UP_TO_DATE)
+    (project / "models" / "router" / "router.json").write_text("{}")
+    retrain.retrain(project)
+    assert stages_that_ran(project) == ["calibrate"], "its output is restored"
+    started = {"calibrate": "Completed", "evaluate": "Completed", "package": "Completed"}
+    assert states_of_stages() == dict.fromkeys(STAGES[:5], stages.UP_TO_DATE) | started
+
+
+def states_of_stages() -> dict[str, str]:
+    """Return the names of the states of the last task run of each stage."""
+    with get_client(sync_client=True) as client:
+        runs = sorted(client.read_task_runs(), key=lambda run: run.created)
+    return {run.name: run.state.name for run in runs if run.name in STAGES}
+
+
 def test_artifacts_have_the_results_and_the_report(project: Path) -> None:
     with get_client(sync_client=True) as client:
         artifacts = {a.key: a for a in client.read_artifacts()}
@@ -133,9 +153,13 @@ def test_running_dvc_process_is_reported(project: Path) -> None:
     file_locks = project / ".dvc" / "tmp" / "rwlock"
     file_locks.write_text("{}")
     lock = zc.lockfile.LockFile(str(project / ".dvc" / "tmp" / "lock"))
-    state = stages.repro("sample", project, return_state=True)
+    states = [
+        stages.repro("sample", project, return_state=True),
+        check_stages(project, return_state=True),
+    ]
     lock.close()
-    assert state.is_failed() and "another DVC process is running" in state.message
+    for state in states:
+        assert state.is_failed() and "another DVC process is running" in state.message
     assert not is_dvc_busy(project)
 
 
@@ -190,4 +214,4 @@ def test_the_temporary_server_is_not_reached_through_a_proxy(tmp_path: Path) -> 
         timeout=200,
     )
     assert process.returncode == 1
-    assert "\ncatimage: sample: exited with status" in process.stderr
+    assert "\ncatimage: sources: exited with status" in process.stderr
