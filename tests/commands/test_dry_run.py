@@ -157,6 +157,22 @@ def test_weights_that_a_run_downloads_are_notes(mini, monkeypatch):
     )  # one for the encoder and one for clip_score
 
 
+def test_prompts_that_the_first_intake_will_take_are_a_note(mini, monkeypatch):
+    """The flow retrain checks the parameters before its first intake."""
+    workspace, params = mini
+    monkeypatch.setattr(dry_run_module, "check_rows", fake_check_rows)
+    workspace.prompts.unlink()
+    sources = [{"kind": "scenes", "count": 12}, {"kind": "decisions"}]
+    params = with_changes(
+        params, sample={"sources": sources}, label={"metrics": ["clip_score", "sharpness"]}
+    )
+    findings = findings_of(workspace, params)
+    assert messages(findings, "problem") == []
+    (note,) = messages(findings, "note")
+    assert note.startswith("source 2 (decisions): ") and "catimage intake" in note
+    assert "for 12 prompts" in findings[-1][2]
+
+
 def test_command_exits_with_status_1_if_there_is_a_problem(tmp_path, miniature_pool):
     tree = {
         "pool": str(miniature_pool),

@@ -23,7 +23,7 @@ from catimage.estimators.context import workspace_context
 from catimage.metrics.metric import MetricContext
 from catimage.metrics.registry import declaration, get_metric, required_metrics
 from catimage.metrics.sets.registry import set_metric
-from catimage.params import FileSource, Params
+from catimage.params import DecisionSource, FileSource, Params
 from catimage.pool.candidate_images import pool_candidate_images
 from catimage.pool.generation import check_cost_unit
 from catimage.pool.loading import load_pool
@@ -98,6 +98,9 @@ def summary(findings: list[Finding]) -> str:
 def _check_sources(workspace: Workspace, params: Params) -> tuple[int | None, list[Finding]]:
     """Read the prompt sources.
 
+    Without an intake, the source of kind ``decisions`` has no prompts. This is only a note, because
+    the flow ``retrain`` runs the intake before the stages.
+
     Returns:
         The largest possible number of prompts (None if a source cannot be read), and the findings.
     """
@@ -110,7 +113,8 @@ def _check_sources(workspace: Workspace, params: Params) -> tuple[int | None, li
         try:
             result = read_source(source, workspace.root, params.sample.max_prompt_length)
         except InputError as error:
-            findings.append(Finding("sample", "problem", f"{name}: {error}"))
+            awaited = isinstance(source, DecisionSource) and not workspace.traffic_prompts.exists()
+            findings.append(Finding("sample", "note" if awaited else "problem", f"{name}: {error}"))
             continue
         total += len(result.prompts)
         too_long = f", {result.n_too_long:,} too long" if result.n_too_long else ""
