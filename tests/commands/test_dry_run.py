@@ -168,7 +168,7 @@ def test_prompts_that_the_first_intake_will_take_are_a_note(mini, monkeypatch):
     )
     findings = findings_of(workspace, params)
     assert messages(findings, "problem") == []
-    (note,) = messages(findings, "note")
+    (note,) = (text for name, level, text in findings if (name, level) == ("sample", "note"))
     assert note.startswith("source 2 (decisions): ") and "catimage intake" in note
     assert "for 12 prompts" in findings[-1][2]
 
