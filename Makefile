@@ -10,7 +10,7 @@ export DO_NOT_TRACK = 1
 HOST = 127.0.0.1
 PORT = 3000
 
-.PHONY: help setup demo test test-system lint format bench wheel serve weights clean
+.PHONY: help setup demo demo-operations test test-system lint format bench wheel serve weights clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ setup: .venv/.ready ## Create .venv from requirements.lock, unless it is up to d
 
 demo: setup ## Run all stages on the embedded pool, register the router, print the results
 	$(BIN)/python -m flows.retrain
+
+demo-operations: setup ## Drift, retraining, promotion and rollback with real servers (20 minutes at most)
+	$(BIN)/python -m experiments.operations
 
 test: setup ## Run the tests in parallel, one process per core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("src", "flows", "bentos", "benchmarks", "tests")
+FOLDERS = ("src", "flows", "bentos", "benchmarks", "experiments", "tests")
 SOURCES = [
     path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)
 ]

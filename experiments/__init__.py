@@ -1,0 +1,1 @@
+"""The experiments of the papers (YAML), and the demonstration of the operations."""
