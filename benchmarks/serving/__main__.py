@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.serving.options import Options
 from benchmarks.serving.services import packaged
+from catimage.serving.bento.supervisor import PROCESS_ENVIRONMENT
 
 NAMES = ("overhead", "route", "compare", "memory", "lifecycle", "burst", "replay")
 """The benchmarks that start services; others, such as ``engine``, run if they are named."""
@@ -52,7 +53,8 @@ def _run_all(names: list[str], options: Options) -> None:
     print("| measurement | CATImage | alternative | ratio | target |", flush=True)
     print("|---|---|---|---|---|", flush=True)
     command = [sys.executable, "-m", "benchmarks.serving", *_flags(options)]
-    failed = [n for n in names if subprocess.run([*command, "--one", n]).returncode]
+    env = PROCESS_ENVIRONMENT | os.environ  # as the processes of the service
+    failed = [n for n in names if subprocess.run([*command, "--one", n], env=env).returncode]
     if failed:
         sys.exit(f"benchmarks: {', '.join(failed)} failed. See the errors above.")
 

@@ -63,6 +63,20 @@ class ServerProcess:
         """
         return self.wait_status(path, {200}, limit)
 
+    def wait_measured(self, limit: float = 240.0) -> None:
+        """Wait until no generator group measures its speeds, which takes device time.
+
+        Raises:
+            RuntimeError: it still does after ``limit`` seconds.
+        """
+        end = time.perf_counter() + limit
+        while time.perf_counter() < end:
+            groups = httpx.get(f"{self.url}/readyz", trust_env=False, timeout=30).json()["groups"]
+            if all(group.get("measured") for group in groups.values()):
+                return
+            time.sleep(0.5)
+        raise RuntimeError(f"{self.url}: still measures its speeds after {limit:g} s")
+
     def wait_status(self, path: str, statuses: set[int], limit: float = 240.0) -> float:
         """Wait for an answer with one of ``statuses``; return the seconds since the start."""
         with httpx.Client(trust_env=False, timeout=30) as client:

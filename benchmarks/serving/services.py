@@ -126,7 +126,7 @@ class Package:
         """Start the service with an empty state.
 
         Args:
-            wait: whether to wait until it is ready.
+            wait: whether to wait until it is ready and has measured its speeds.
             settings: keys of the section ``serving`` of params.yaml.
         """
         with (
@@ -135,6 +135,7 @@ class Package:
         ):
             if wait:
                 server.wait_ready()
+                server.wait_measured()
             yield Target("CATImage", server, pinned_call, answered_images)
 
     def process(self, home: Path, env: Mapping[str, str] | None = None) -> ServerProcess:

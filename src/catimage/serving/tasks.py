@@ -109,6 +109,8 @@ class GroupStatus:
         error: why the group cannot start; empty otherwise.
         paid: the candidates whose images a provider charges for, so that a request must not be
             repeated after an ambiguous failure.
+        measured: whether the speed of all candidates has been measured; until then, measurements
+            take a part of the device time.
     """
 
     group: str
@@ -120,3 +122,4 @@ class GroupStatus:
     queue_seconds: float = 0.0
     error: str = ""
     paid: frozenset[str] = frozenset()
+    measured: bool = True

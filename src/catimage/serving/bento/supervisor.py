@@ -25,7 +25,7 @@ KILL_SECONDS = 10.0
 PROCESS_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "GOMP_SPINCOUNT": "10000"}
 """Environment of the processes, unless it is set. By default, idle threads of OpenMP use a core for
 some milliseconds each time, which slows down the other process several times on a busy machine. If
-they never wait actively (``OMP_WAIT_POLICY=PASSIVE``), a generator takes twice as long on two cores.
+they never waited actively (``OMP_WAIT_POLICY=PASSIVE``), a generator would take twice as long.
 """
 ROUTER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

@@ -89,6 +89,7 @@ def group_document(status: GroupStatus | None, problem: str) -> JsonObject:
             "queued_images": status.queued_images,
             "running_images": status.running_images,
             "queue_seconds": round(status.queue_seconds, 3),
+            "measured": status.measured,
         }
     return document
 

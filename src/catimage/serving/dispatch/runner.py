@@ -167,11 +167,9 @@ class RequestRunner:
         except Exception as unexpected:  # reported to the client as status 500, and logged there
             status, error = 500, unexpected
         finally:
-            try:
-                self._close(run, result, status)
-            finally:
-                run.emit(error if error is not None else result)
-                run.emit(None)
+            run.emit(error if error is not None else result)
+            run.emit(None)
+            _kept(self._background, self._close(run, result, status))
 
     async def _answer(self, run: _Run) -> Result:
         request, timeout = run.request, self._services.timeout
@@ -217,8 +215,8 @@ class RequestRunner:
             batch_size=finished.batch_size,
         )
 
-    def _close(self, run: _Run, result: Result | None, status: int) -> None:
-        """Record the cost and log the request; must not wait, because it may be cancelled."""
+    async def _close(self, run: _Run, result: Result | None, status: int) -> None:
+        """Record the cost and log the request, while the answer is on its way to the client."""
         seconds, reports = time.monotonic() - run.began, self._services.reports
         if run.routed is None:
             return

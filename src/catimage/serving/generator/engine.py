@@ -203,6 +203,7 @@ class Engine:
             queue_seconds=sum(lane.queue_seconds for lane in lanes),
             error=self._error,
             paid=paid,
+            measured=self.measured,
         )
 
     @property

@@ -51,14 +51,14 @@ def diffusers_class(spec: DiffusersSpec, key: str, name: str, suffix: str) -> An
     """
     import diffusers
 
-    names = [attribute for attribute in dir(diffusers) if attribute.endswith(suffix)]
-    if name not in names:
+    cls = getattr(diffusers, name, None) if name.endswith(suffix) else None
+    if cls is None:
+        names = [attribute for attribute in dir(diffusers) if attribute.endswith(suffix)]
         raise spec.error(
             key,
             f"diffusers has no {suffix.lower()} called {name!r}{nearest(name, names)}. Correct the"
             " name.",
         )
-    cls = getattr(diffusers, name)
     if isinstance(cls, diffusers.utils.DummyObject):
         packages = " ".join(cls._backends)
         raise spec.error(
