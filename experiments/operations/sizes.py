@@ -34,7 +34,7 @@ class Size:
 
 _FEW = ("tiny-turbo", "tiny-lightning", "tiny-patterns-4")
 SIZES = {
-    "full": Size(240, (), 120, 0.25, 150, 1, 60, 2.5, 900),
+    "full": Size(200, (), 100, 0.25, 100, 1, 40, 2.5, 600),
     "small": Size(100, _FEW, 100, 0.35, 40, 0, 20, 4.0, 600),
 }
 """The sizes by name."""
