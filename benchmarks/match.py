@@ -54,7 +54,7 @@ def _row(path: Path, metric: str) -> Row:
     costs = parse_costs(path.with_name(path.name.split(".")[0] + ".costs.csv"))
     costs = costs.sort_values("cost", kind="stable")
     ids, names = file.prompts["prompt_id"].tolist(), costs["candidate"].tolist()
-    labels = ScoreRows.select(file.scores, metric, ids, names).labels()
+    labels = ScoreRows.select(file.scores, metric, ids, names, path).labels()
     prompts, cost = file.prompts["prompt"].to_numpy(object), costs["cost"].to_numpy(float)
     order = np.random.default_rng(0).permutation(len(prompts))
     train, others = np.split(order, [int(0.4 * len(order))])

@@ -59,6 +59,7 @@ def decided(calibrated_folder: Path) -> list[dict[str, Any]]:
         {
             "candidate": d.candidate,
             "cost": d.cost,
+            "lambda": d.lam,
             "qualities": list(d.qualities.items()),
             "prompt": d.prompt,
         }

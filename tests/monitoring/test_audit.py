@@ -10,7 +10,7 @@ import pytest
 from catimage.commands.score import score_rows
 from catimage.data.audits import AUDITS, add_audits, read_audits
 from catimage.errors import InputError
-from catimage.monitoring.audit import audit, auditable
+from catimage.monitoring.audit import _candidates, audit, auditable
 from catimage.params import Params, parse_params
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.loading import load_pool
@@ -54,25 +54,40 @@ def test_only_successful_requests_with_prompt_and_predictions_are_audited():
     assert auditable(ROWS)["request_id"].tolist() == ["request-0", "request-1"]
 
 
-def test_the_selected_the_cheapest_and_the_most_expensive_candidate_are_generated(audited):
+def test_the_selected_candidate_and_another_one_are_generated(audited):
     assert audited.groupby("request_id")["candidate"].apply(list).to_dict() == {
-        "request-0": ["mini-2", "mini-1", "mini-4"],
-        "request-1": ["mini-1", "mini-4"],
+        "request-0": ["mini-2", "mini-1"],
+        "request-1": ["mini-1", "mini-2"],
     }
-    assert audited["selected"].tolist() == [True, False, False, True, False]
-    assert audited["predicted"].tolist() == pytest.approx([0.6, 0.55, 0.7, 0.55, 0.7])
+    assert audited["selected"].tolist() == [True, False, True, False]
+    qualities = {"mini-1": 0.55, "mini-2": 0.6, "mini-4": 0.7}
+    expected = audited["candidate"].map(qualities).tolist()
+    assert audited["predicted"].tolist() == pytest.approx(expected)
     assert set(audited["seed"]) == {3} and set(audited["metric"]) == {"sharpness"}
 
 
-def test_the_scores_are_those_of_the_score_command(audited, pool, tmp_path):
+def test_the_other_candidates_take_turns(pool):
+    row = decision(0, "mini-2") | {"qualities": {"mini-1": 0.5, "mini-2": 0.6, "mini-4": 0.7}}
+    drawn = [_candidates(row | {"request_id": str(i)}, pool, []) for i in range(100)]
+    assert {names[0] for names in drawn} == {"mini-2"}
+    assert 35 <= sum(names == ["mini-2", "mini-1"] for names in drawn) <= 65
+    assert drawn == [_candidates(row | {"request_id": str(i)}, pool, []) for i in range(100)]
+    alone = row | {"qualities": {"mini-2": 0.6}}
+    assert _candidates(alone, pool, []) == ["mini-2"]
+
+
+def test_the_scores_are_those_of_the_score_command(pool, tmp_path):
     from PIL import Image
+
+    every = audit(auditable(ROWS)[:1], pool, params_of(seed=3, candidates=["mini-1", "mini-4"]))
+    scores = every.set_index("candidate")["score"]
 
     cache = GeneratorCache(pool, "cpu", ["mini"])
     cache.prepare()
     image = cache.get("mini").generate(["a red circle"], pool.candidate("mini-4"), [3])[0]
     Image.fromarray(image).save(tmp_path / "image.png")
     row = score_rows([tmp_path / "image.png"], "a red circle", ["sharpness"], Params())[0]
-    assert audited["score"][2] == pytest.approx(row["value"], rel=1e-6)
+    assert scores["mini-4"] == pytest.approx(row["value"], rel=1e-6)
 
 
 def test_named_candidates_and_composites(pool):
@@ -98,9 +113,9 @@ def test_the_table_has_each_image_once(audited, tmp_path):
     path = tmp_path / "data" / "audits.parquet"
     assert len(read_audits(path)) == 0 and len(add_audits(path, audited.iloc[:0])) == 0
     assert not path.exists()
-    assert len(add_audits(path, audited.iloc[3:])) == 2
+    assert len(add_audits(path, audited.iloc[3:])) == 1
     table = add_audits(path, audited)
-    assert len(table) == 5 and table["time"].is_monotonic_increasing
+    assert len(table) == 4 and table["time"].is_monotonic_increasing
     stored = read_audits(path)
     assert stored["request_id"].tolist() == table["request_id"].tolist()
     np.testing.assert_array_equal(stored["score"], table["score"])

@@ -20,13 +20,30 @@ from catimage.monitoring.checks import (
 )
 from catimage.monitoring.expected import Expected
 from catimage.monitoring.outcome import CheckOutcome
-from catimage.monitoring.quality import check_quality, errors_by_prompt, interval
+from catimage.monitoring.quality import (
+    check_quality,
+    errors_by_candidate,
+    errors_by_prompt,
+    interval,
+)
 from catimage.params import MonitorParams
 from catimage.params.monitor import AuditParams
 from tests.monitoring.decisions import COSTS, NOON, decision, drawn, frame
 
 SHARES = [0.5, 0.2, 0.3]
-EXPECTED = Expected("r", 2.1, list(COSTS), list(COSTS.values()), SHARES, 1000, 0.6, 0.05, 0.1)
+EXPECTED = Expected(
+    "r",
+    2.1,
+    list(COSTS),
+    list(COSTS.values()),
+    SHARES,
+    [0.0, 0.2],
+    [SHARES, [1.0, 0.0, 0.0]],
+    1000,
+    0.6,
+    0.05,
+    0.1,
+)
 SETTINGS = MonitorParams(audit=AuditParams(prompts=1))
 
 
@@ -61,6 +78,17 @@ def test_an_expected_share_from_few_prompts_has_a_wider_limit():
     assert after(check_decisions, shares, 900, expected=few).evidence < 0.5
 
 
+def test_decisions_are_compared_at_their_lambda_and_without_load():
+    """At lambda 0.2, only mini-1 is expected."""
+    rows = drawn([1.0, 0.0, 0.0], 600, 0)
+    high = check_decisions({}, rows.assign(**{"lambda": 0.3}), EXPECTED, SETTINGS)
+    assert high.evidence < 0.4 and high.details["expected"]["mini-1"] == 1
+    assert check_decisions({}, rows, EXPECTED, SETTINGS).evidence >= 1
+    for left_out in ({"pressure": 0.5}, {"lambda": np.nan}):
+        outcome = check_decisions({}, rows.assign(**left_out), EXPECTED, SETTINGS)
+        assert outcome.evidence == 0 and outcome.observations == 0
+
+
 def test_a_cost_above_the_budget_gives_an_alarm():
     outcome = after(check_cost, [0.1, 0.1, 0.8])
     assert outcome.evidence >= 1
@@ -71,7 +99,17 @@ def test_a_cost_above_the_budget_gives_an_alarm():
 
 def test_a_budget_for_the_most_expensive_candidate_cannot_be_exceeded():
     outcome = after(check_cost, [0, 0, 1], expected=replace(EXPECTED, budget=4.0))
-    assert outcome.evidence == 0 and "cannot be exceeded" in outcome.message
+    assert outcome.evidence < 0.3 and "cannot be exceeded" in outcome.message
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.3])
+def test_a_price_that_changed_gives_an_alarm_although_the_budget_is_kept(factor):
+    rows = drawn(SHARES, 300, 0)
+    rows["cost"] *= np.where(rows["candidate"] == "mini-1", factor, 1.0)
+    outcome = check_cost({}, rows, replace(EXPECTED, budget=3.0), SETTINGS)
+    assert outcome.evidence >= 1 and outcome.details["mean"] < 3
+    assert outcome.details["change"] == pytest.approx(0.5 * (factor - 1), abs=0.03)
+    assert "compared with the costs of the router" in outcome.message
 
 
 def test_costs_per_image_come_from_images_or_else_from_the_decision():
@@ -83,7 +121,8 @@ def test_costs_per_image_come_from_images_or_else_from_the_decision():
             decision(3, "unknown", images=0, cost=0.0),
         ]
     )
-    assert image_costs(rows, EXPECTED).tolist() == [3.0, 2.0]
+    paid, planned = image_costs(rows, EXPECTED)
+    assert paid.tolist() == [3.0, 2.0] and planned.tolist() == [4.0, 2.0]
 
 
 def test_without_requests_the_checks_have_no_evidence():
@@ -130,7 +169,7 @@ def audits(bias: float, n: int, seed: int = 0) -> pd.DataFrame:
 
 
 def quality(table: pd.DataFrame, lower: bool = False) -> CheckOutcome:
-    return check_quality({}, table, table, NOON + timedelta(days=1), 0.1, lower, SETTINGS)
+    return check_quality({}, table, table, NOON + timedelta(days=1), EXPECTED, lower, SETTINGS)
 
 
 @pytest.mark.parametrize("bias", [0.2, -0.2])
@@ -139,6 +178,23 @@ def test_biased_predictions_give_an_alarm(bias):
     assert outcome.evidence >= 1
     low, high = outcome.details["interval"]
     assert low < bias < high and outcome.details["prompts"] == 100
+
+
+def test_one_biased_candidate_gives_an_alarm_although_the_mean_bias_is_small():
+    table = audits(0.0, 200)
+    worse = table["score"] - 0.13 * (table["candidate"] == "mini-4")
+    outcome = quality(table.assign(score=worse))
+    assert abs(outcome.details["bias"]) < outcome.details["limit"]
+    assert outcome.evidence >= 1 and "most of mini-4 (+0.12" in outcome.message
+    assert outcome.details["by_candidate"]["mini-1"] == pytest.approx(0, abs=0.03)
+
+
+def test_candidates_that_were_not_audited_have_no_error():
+    table = audits(0.0, 4).iloc[:10]
+    errors = errors_by_candidate(table, [*COSTS, "other"], False)
+    assert np.isfinite(errors).sum(1).tolist() == [4, 3, 3, 0]
+    by_prompt = errors_by_prompt(table, False)
+    np.testing.assert_allclose(np.nanmean(errors[:, :3], axis=0), by_prompt[:3])
 
 
 def test_unbiased_predictions_give_no_alarm():
@@ -168,9 +224,9 @@ def test_only_audits_since_the_start_and_of_recent_days_count():
         table.iloc[:0],
         table,
         NOON + timedelta(hours=1),
-        0.1,
+        EXPECTED,
         False,
         SETTINGS,
     )
     assert outcome.details["prompts"] == 10
-    assert check_quality({}, table, table, end, 0.1, False, SETTINGS).details["prompts"] == 0
+    assert check_quality({}, table, table, end, EXPECTED, False, SETTINGS).details["prompts"] == 0

@@ -30,11 +30,21 @@ def test_the_shares_are_those_of_many_random_decisions(router):
     assert Expected(**expected.to_json()) == expected
 
 
+def test_the_shares_at_a_lambda_are_those_of_decisions_with_it(router):
+    prompts = prompts_of(100)
+    expected = Expected.compute("d", router, router.rule, 2.4, prompts, None)
+    assert expected.lambdas[0] == 0 and np.all(np.diff(expected.lambdas) > 0)
+    for lam in [0.0, router.lam, 0.9 * router.lam, 100.0]:
+        chosen = [d.candidate for d in router.route(prompts, lam=lam)]
+        shares = [chosen.count(name) / len(prompts) for name in expected.candidates]
+        assert expected.shares_at(np.array([lam]))[0] == pytest.approx(shares, abs=0.02)
+
+
 def test_random_decisions_are_spread_over_all_candidates(router):
     prompts = prompts_of(50)
     plain = Expected.compute("d", router, router.rule, 2.4, prompts, None)
     random = Expected.compute("d", router, router.rule, 2.4, prompts, None, explore=1.0)
-    assert random.shares == pytest.approx([1 / 3] * 3) and random.label_spread is None
+    assert random.shares == pytest.approx([1 / 3] * 3, abs=1e-4) and random.label_spread is None
     half = Expected.compute("d", router, router.rule, 2.4, prompts, None, explore=0.5)
     mean = (np.array(plain.shares) + np.array(random.shares)) / 2
-    assert half.shares == pytest.approx(mean.tolist())
+    assert half.shares == pytest.approx(mean.tolist(), abs=1e-4)

@@ -202,9 +202,7 @@ class _Run:
         table = add_audits(self.workspace.audits, new)
         table = table[table["metric"] == params.metric]
         lower = lower_is_better(params.metric, params.label, params.imported)
-        return check_quality(
-            state, new, table, self.until, expected.label_spread, lower, self.settings
-        )
+        return check_quality(state, new, table, self.until, expected, lower, self.settings)
 
 
 def _iso(time: datetime | None) -> str | None:

@@ -10,7 +10,7 @@ from catimage.common.hashing import file_digest, folder_digest
 from catimage.data.dataset import Dataset
 from catimage.data.schema import PROMPTS, read_table
 from catimage.encoders.embeddings import METADATA_FILE, Embeddings
-from catimage.monitoring.expected import Expected
+from catimage.monitoring.expected import LAMBDAS, Expected
 from catimage.monitoring.reference import MINIMUM, Reference
 from catimage.params import Params
 from catimage.router import Router
@@ -53,6 +53,7 @@ def expected_behaviour(workspace: Workspace, params: Params, state: MonitorState
     """
     serving = params.serving
     key = f"{folder_digest(workspace.router)} {serving.budget} {serving.pace} {serving.explore}"
+    key += f" {LAMBDAS} lambdas"  # the state of an earlier version has none
     if state.expected is not None and state.expected["router"] == key:
         return Expected(**state.expected)
     state.forget("decisions", "cost", "quality")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ def audit(rows: pd.DataFrame, pool: Pool, params: Params) -> pd.DataFrame:
     images = [
         _Image({str(key): value for key, value in row.items()}, name)
         for row in rows.to_dict("records")
-        for name in _candidates(row["candidate"], row["qualities"], pool, settings.candidates)
+        for name in _candidates(row, pool, settings.candidates)
     ]
     if not images:
         return AUDITS.empty_table().to_pandas()  # type: ignore[no-any-return]
@@ -92,22 +93,25 @@ def _row(image: _Image, seed: int, metric: str, value: float) -> tuple[Any, ...]
     )
 
 
-def _candidates(
-    decided: str, predicted: dict[str, float], pool: Pool, named: Sequence[str]
-) -> list[str]:
-    """Return the candidates to generate for a prompt, without repetitions.
+def _candidates(row: Mapping[Hashable, Any], pool: Pool, named: Sequence[str]) -> list[str]:
+    """Return the candidates to generate for a request.
 
-    The predictions are in ascending order of cost, as the candidates of a router are.
+    By default, these are the selected candidate, and another one that depends only on the id of the
+    request. All candidates take turns, so that most images are not of the most expensive one.
     """
-    names = [c.candidate for c in pool.candidates]
+    names, predicted = [c.candidate for c in pool.candidates], row["qualities"]
     if unknown := [name for name in named if name not in names]:
         raise InputError(
             f"monitor.audit.candidates: the pool has no candidate {unknown[0]!r}"
             f"{nearest(unknown[0], names)}. Use one of {', '.join(names)}."
         )
+    if named:
+        return list(dict.fromkeys(name for name in named if name in predicted))
     local = [name for name in predicted if name in names and not _is_remote(pool, name)]
-    automatic = [*([decided] if decided in local else []), *local[:1], *local[-1:]]
-    return list(dict.fromkeys([n for n in named if n in predicted] if named else automatic))
+    selected = [name for name in local if name == row["candidate"]]
+    others = [name for name in local if name != row["candidate"]]
+    draw = int(hashlib.sha256(str(row["request_id"]).encode()).hexdigest(), 16)
+    return [*selected, *others[draw % len(others) :][:1]] if others else selected
 
 
 def _is_remote(pool: Pool, name: str) -> bool:

@@ -25,6 +25,8 @@ SERVICE = "service"
 lambda, are not compared with the router's calibration."""
 STANDARD_ERRORS = 2.0
 """Number of standard errors of an expected share that is added to ``decisions.max_change``."""
+_PRICE_RANGE = 0.25
+"""Range of changes of the cost of an image, as shares of it; larger changes are clipped."""
 _QUALITY_RANGE = 8.0
 """Range of predicted qualities in a stream, in standard deviations over prompts."""
 
@@ -104,6 +106,10 @@ def check_decisions(
 ) -> CheckOutcome:
     """Test whether a candidate's share of the decisions differs from its expected share.
 
+    The expected share of a request is that at its lambda, which the pacing of the service moves all
+    the time to keep the budget. Decisions under load, where other candidates are preferred, do not
+    count.
+
     Args:
         state: the state of the last run.
         rows: rows of the decision log that count against the budget of the service.
@@ -111,26 +117,29 @@ def check_decisions(
         settings: the section ``monitor``.
     """
     names = expected.candidates
-    chosen = np.array([rows["candidate"].to_numpy(object) == n for n in names], float)
-    values, shares = chosen.reshape(len(names), -1), np.array(expected.shares)
+    rows = rows[rows["lambda"].notna() & ~(rows["pressure"].astype(float) > 0)]
+    decided = rows["candidate"].to_numpy(object)
+    chosen = np.array([decided == name for name in names], float)
+    shares = expected.shares_at(rows["lambda"].to_numpy(float)).T
     error = STANDARD_ERRORS * np.sqrt(shares * (1 - shares) / expected.prompts)
     slack = settings.decisions.max_change + error
     detectors, fresh, evidence = bet(
         state.get("detectors"),
-        np.concatenate([values, 1 - values]),
+        np.concatenate([chosen, 1 - chosen]),
         np.concatenate([shares + slack, 1 - shares + slack]),
     )
-    recent = running_mean(state.get("recent"), values)
+    recent = running_mean(state.get("recent"), np.concatenate([chosen, shares]))
+    means = np.reshape(recent, (2, -1))
     message = "no requests against the budget of the service."
     if recent:
-        far = int(np.argmax(np.abs(recent - shares)))
+        far = int(np.argmax(np.abs(means[0] - means[1])))
         message = (
-            f"largest change of a share: {names[far]} {recent[far]:.0%}, expected"
-            f" {shares[far]:.0%}, limit {settings.decisions.max_change:.0%} of all decisions."
+            f"largest change of a share: {names[far]} {means[0, far]:.0%}, expected"
+            f" {means[1, far]:.0%}, limit {settings.decisions.max_change:.0%} of all decisions."
         )
     details = {
-        "shares": dict(zip(names, recent, strict=True)) if recent else {},
-        "expected": dict(zip(names, shares.tolist(), strict=True)),
+        key: dict(zip(names, row, strict=False))
+        for key, row in zip(("shares", "expected"), means.tolist(), strict=True)
     }
     kept = {"detectors": detectors, "recent": recent}
     evidence = evidence_share(evidence, settings.threshold(settings.max_requests))
@@ -140,7 +149,8 @@ def check_decisions(
 def check_cost(
     state: dict[str, Any], rows: pd.DataFrame, expected: Expected, settings: MonitorParams
 ) -> CheckOutcome:
-    """Test whether the mean cost per image exceeds the budget.
+    """Test whether the mean cost per image exceeds the budget, and whether images cost more or less
+    than the router assumes. The pacing of the service keeps the budget although a price changed.
 
     Args:
         state: the state of the last run.
@@ -148,33 +158,42 @@ def check_cost(
         expected: the budget, and the costs of the candidates.
         settings: the section ``monitor``.
     """
-    highest = max(expected.costs)
-    costs = image_costs(rows, expected)
-    limit = expected.budget * (1 + settings.cost.max_excess)
+    highest, excess = max(expected.costs), settings.cost.max_excess
+    costs, planned = image_costs(rows, expected)
+    limit, reach = expected.budget * (1 + excess), max(_PRICE_RANGE, 5 * excess)
+    changes = costs / planned - 1
+    scaled = (np.clip(changes / reach, -1, 1) + 1) / 2
+    bound = (excess / reach + 1) / 2
     detectors, fresh, evidence = bet(
-        state.get("detectors"), np.clip(costs / highest, 0, 1)[None], [limit / highest]
+        state.get("detectors"),
+        np.stack([np.clip(costs / highest, 0, 1), scaled, 1 - scaled]),
+        [limit / highest, bound, bound],
     )
-    recent = running_mean(state.get("recent"), costs[None])
+    recent = running_mean(state.get("recent"), np.stack([costs, changes]))
+    mean, change = recent or (None, None)
     message = f"mean cost per image {_first(recent, '.4g')}, budget {expected.budget:.4g}."
     if limit >= highest:
         message = "the budget covers the most expensive candidate, so it cannot be exceeded."
-        detectors, evidence = fresh, -np.inf
-    details = {"mean": recent[0] if recent else None, "budget": expected.budget, "limit": limit}
+    if change is not None and abs(change) > excess:
+        message += f" Images cost {change:+.0%} compared with the costs of the router."
+    details = {"mean": mean, "change": change, "budget": expected.budget, "limit": limit}
     kept = {"detectors": detectors, "recent": recent}
     evidence = evidence_share(evidence, settings.threshold(settings.max_requests))
     return CheckOutcome(kept, {**kept, "detectors": fresh}, evidence, len(costs), message, details)
 
 
-def image_costs(rows: pd.DataFrame, expected: Expected) -> Floats:
-    """Return the cost per image of each request; of a request without images, that of its decision.
+def image_costs(rows: pd.DataFrame, expected: Expected) -> tuple[Floats, Floats]:
+    """Return the cost per image of each request, and that of its decision by the router's costs.
 
-    Requests that failed, and candidates that the router does not know, are left out.
+    A request without images has the cost of its decision. Requests that failed, and candidates that
+    the router does not know, are left out.
     """
     known = dict(zip(expected.candidates, expected.costs, strict=True))
     planned = rows["candidate"].map(known).astype(float)
     paid = rows["cost"].astype(float) / rows["images"].where(rows["images"] > 0)
-    costs = paid.fillna(planned)[rows["status"] < 400]
-    return costs.dropna().to_numpy(float)
+    kept = (rows["status"] < 400) & planned.notna()
+    costs = paid.fillna(planned)[kept]
+    return np.asarray(costs, np.float64), np.asarray(planned[kept], np.float64)
 
 
 def _first(values: list[float], form: str = ".2f") -> str:

@@ -39,9 +39,8 @@ def advance(state: Floats, values: ArrayLike, limit: ArrayLike) -> Floats:
 
     Args:
         state: the states, (\\*shape, n_stakes).
-        values: the next values in order of time, between 0 and 1, (\\*shape, n_values); NaN is
-            ignored.
-        limit: the highest mean without a change, between 0 and 1, exclusive, (\\*shape).
+        values: the next values in order of time, at least 0, (\\*shape, n_values); NaN is ignored.
+        limit: the highest mean without a change, above 0, (\\*shape).
 
     Returns:
         The new states, (\\*shape, n_stakes).

@@ -10,7 +10,11 @@ import numpy as np
 
 from catimage.common.arrays import Floats
 from catimage.router import Router
+from catimage.routing.curve import deferral_curve
 from catimage.routing.randomized import RoutingRule
+
+LAMBDAS = 200
+"""Largest number of lambdas at which the shares of the decisions are computed."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,10 @@ class Expected:
         budget: mean cost per image that the service keeps.
         candidates: names of the candidates.
         costs: cost of one image of each candidate.
-        shares: share of the decisions of each candidate.
+        shares: share of the decisions of each candidate by the calibrated rule.
+        lambdas: lambdas in ascending order, the first one 0.
+        shares_by_lambda: shares of the decisions from each of these lambdas to the next one,
+            (n_lambdas, n_candidates).
         prompts: number of prompts from which the shares were computed.
         quality: mean, over prompts and candidates, of the predicted quality.
         quality_spread: standard deviation over prompts of the mean predicted quality of all
@@ -36,6 +43,8 @@ class Expected:
     candidates: list[str]
     costs: list[float]
     shares: list[float]
+    lambdas: list[float]
+    shares_by_lambda: list[list[float]]
     prompts: int
     quality: float
     quality_spread: float
@@ -64,22 +73,39 @@ class Expected:
             explore: share of the requests whose candidate is drawn at random.
         """
         predicted = router.predict(prompts)
-        chosen = rule.choose_by_part(router.rule_inputs(prompts, predicted), router.costs)
-        identity = np.eye(len(router.candidates))
-        shares = np.array([rule.expected(chosen, column).mean() for column in identity])
-        shares = (1 - explore) * shares + explore / len(shares)
+        inputs = router.rule_inputs(prompts, predicted)
+        lambdas = deferral_curve(inputs[0], router.costs).thinned(LAMBDAS).lam.tolist()
+        rules = [rule, *(router.rule_for(lam=lam) for lam in lambdas)]
+        shares, *by_lambda = (_shares(some, inputs, router, explore) for some in rules)
         return cls(
             digest,
             budget,
             list(router.candidates),
             router.costs.tolist(),
-            shares.tolist(),
+            shares,
+            lambdas,
+            by_lambda,
             len(prompts),
             float(predicted.mean()),
             float(predicted.mean(1).std()),
             None if labels is None else float(np.nanstd(labels)),
         )
 
+    def shares_at(self, lambdas: Floats) -> Floats:
+        """Return the share of each candidate at some lambdas, (n_lambdas, n_candidates)."""
+        rows = np.searchsorted(self.lambdas, lambdas, side="right") - 1
+        shares: Floats = np.array(self.shares_by_lambda)[rows]
+        return shares
+
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as a JSON object."""
         return asdict(self)
+
+
+def _shares(rule: RoutingRule, inputs: Floats, router: Router, explore: float) -> list[float]:
+    """Return the share of the decisions of each candidate by a rule, rounded."""
+    chosen = rule.choose_by_part(inputs, router.costs)
+    counted = [rule.expected(chosen, column).mean() for column in np.eye(len(router.candidates))]
+    shares = (1 - explore) * np.array(counted) + explore / len(counted)
+    rounded: list[float] = shares.round(4).tolist()
+    return rounded

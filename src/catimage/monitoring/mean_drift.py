@@ -16,8 +16,8 @@ from catimage.monitoring.e_detector import (
     state_to_json,
 )
 
-LARGEST_LIMIT = 0.999
-"""Limits above this value are replaced by it: a mean of 1 would have to be exceeded."""
+SMALLEST_LIMIT = 0.001
+"""Limits below this value are replaced by it. A limit of 1 or more cannot be exceeded."""
 
 
 def bet(
@@ -32,7 +32,8 @@ def bet(
         detectors: the state that an earlier call returned; None at the start, or if the number of
             means has changed.
         values: new values between 0 and 1, (n_means, n_values), in order of time.
-        limits: the highest mean of each kind without a change, (n_means,).
+        limits: the highest mean without a change, (n_means,), or of each value, given the earlier
+            ones, (n_means, n_values).
 
     Returns:
         The new state, the state without evidence, and the logarithm of the evidence.
@@ -41,7 +42,9 @@ def bet(
     state = fresh if detectors is None else state_from_json(detectors)
     if state.shape != fresh.shape:
         state = fresh
-    state = advance(state, values, np.clip(limits, 1 - LARGEST_LIMIT, LARGEST_LIMIT))
+    bounds = np.maximum(limits, SMALLEST_LIMIT)
+    bounds = bounds if bounds.ndim == 2 else bounds[:, None]
+    state = advance(state, values / bounds, 1.0)
     evidence = float(np.logaddexp.reduce(log_evidence(state)) - np.log(len(values)))
     return state_to_json(state), state_to_json(fresh), evidence
 

@@ -68,16 +68,15 @@ class AuditParams(Section):
 
     Attributes:
         prompts: number of logged prompts per interval that are audited; 0 disables the audit.
-        candidates: candidates to generate for each prompt. By default the selected one, the
-            cheapest and the most expensive one, without candidates of hosted models, which are
-            paid.
+        candidates: candidates to generate for each prompt. By default the selected one and another
+            one, which is drawn at random, without candidates of hosted models, which are paid.
         seed: seed of the images.
         max_bias: an alarm needs a mean of predicted minus measured quality outside plus or minus
             this number of standard deviations of the labels.
         days: age in days up to which audits count in the reported interval.
     """
 
-    prompts: int = Field(1, ge=0, le=100)
+    prompts: int = Field(4, ge=0, le=100)
     candidates: list[str] = Field(default_factory=list)
     seed: int = Field(0, ge=0)
     max_bias: Positive = 0.5
