@@ -12,7 +12,7 @@ from catimage.routing.draws import request_draws
 from catimage.routing.randomized import RoutingRule
 
 TEXTS = ["a red circle", "two blue squares"]
-PREDICTED = np.array([[0.2, 0.6], [0.5, 0.4]])
+PREDICTED = np.array([[0.25, 0.625], [0.5, 0.375]])
 
 
 class ConstantTable(Pipeline):

@@ -1,6 +1,14 @@
-"""Predictions for a few prompts, as in a server, without the overhead of scikit-learn per call.
+"""Predictions without the overhead of scikit-learn per call.
 
-The results are those of ``predict`` up to rounding. A ridge regression is evaluated without its
+The results are those of ``predict``, rounded to single precision. Calibration, evaluation and the
+service predict by this one function, for any number of prompts. The products of matrices, in the
+text encoder and in the kernel, are rounded differently in batches of different sizes: the
+prediction of a prompt differs by up to about 1e-5 standard deviations between batches. Equal
+predictions of two candidates are equal in any batch, because of the rounding to single precision,
+and calibrated lambdas have a distance from those at which a prompt changes its candidate
+(:func:`~catimage.routing.curve.lambda_of_point`).
+
+A ridge regression is evaluated without its
 features: TF-IDF features are not stored in a sparse matrix, and the normalisation of kernel
 features (:class:`~catimage.estimators.features.feature_union.GaussianKernelFeatures`), a square
 matrix, is multiplied by the coefficients once instead of by the kernel in every call.
@@ -20,7 +28,6 @@ from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
 from catimage.estimators.features.fast_transform import (
-    MAX_PROMPTS,
     fast_transform,
     supports_tfidf,
     tfidf_terms,
@@ -28,14 +35,20 @@ from catimage.estimators.features.fast_transform import (
 from catimage.estimators.features.feature_union import FastFeatureUnion, GaussianKernelFeatures
 from catimage.estimators.linear import RidgeRegressor
 
+_CHUNK = 256
+"""Number of prompts that are predicted together, which bounds the memory."""
 _LOCK = Lock()
 
 
 def fast_predict(pipeline: Pipeline, prompts: Any) -> Any:
-    """Return ``pipeline.predict(prompts)`` of a fitted pipeline."""
+    """Return ``pipeline.predict(prompts)`` of a fitted pipeline, rounded to single precision."""
+    return np.asarray(_predict(pipeline, prompts), np.float32).astype(np.float64)
+
+
+def _predict(pipeline: Pipeline, prompts: Any) -> Any:
     if type(pipeline) is not Pipeline:
         return pipeline.predict(prompts)
-    if 0 < len(prompts) <= MAX_PROMPTS and (model := _linear_model(pipeline)) is not None:
+    if len(prompts) and (model := _linear_model(pipeline)) is not None:
         return model.predict(prompts)
     x = prompts
     for _, transformer in pipeline.steps[:-1]:
@@ -64,8 +77,10 @@ class _LinearModel:
     def predict(self, prompts: Sequence[str]) -> Floats:
         """Return the predictions, (n_prompts, n_candidates)."""
         predicted = np.tile(self.intercept, (len(prompts), 1))
-        for term in self.terms:
-            predicted += term(prompts)
+        for start in range(0, len(prompts), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            for term in self.terms:
+                predicted[part] += term(prompts[part])
         return predicted
 
 

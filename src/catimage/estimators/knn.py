@@ -114,7 +114,8 @@ class CosineKNNRegressor(LabelRegressor):
             queries, compared = comparison.queries, comparison.compared
             for columns, labelled in zip(self.columns_, self.labelled_, strict=True):
                 nearest = _nearest(comparison.similarity, labelled[compared], self.n_neighbors)
-                labels = self.labels_[compared[nearest][:, :, None], columns]
+                rows = np.sort(compared[nearest], axis=1)  # sums do not depend on the other queries
+                labels = self.labels_[rows[:, :, None], columns]
                 predicted[queries[:, None], columns] = labels.mean(axis=1)
         return self._restore_shape(predicted)
 

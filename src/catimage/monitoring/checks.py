@@ -130,20 +130,26 @@ def check_decisions(
     )
     recent = running_mean(state.get("recent"), np.concatenate([chosen, shares]))
     means = np.reshape(recent, (2, -1))
-    message = "no requests against the budget of the service."
-    if recent:
-        far = int(np.argmax(np.abs(means[0] - means[1])))
-        message = (
-            f"largest change of a share: {names[far]} {means[0, far]:.0%}, expected"
-            f" {means[1, far]:.0%}, limit {settings.decisions.max_change:.0%} of all decisions."
-        )
-    details = {
-        key: dict(zip(names, row, strict=False))
-        for key, row in zip(("shares", "expected"), means.tolist(), strict=True)
-    }
+    message, details = _share_message(names, means, settings), _share_details(names, means)
     kept = {"detectors": detectors, "recent": recent}
     evidence = evidence_share(evidence, settings.threshold(settings.max_requests))
     return CheckOutcome(kept, {**kept, "detectors": fresh}, evidence, len(rows), message, details)
+
+
+def _share_message(names: list[str], means: Floats, settings: MonitorParams) -> str:
+    """Return a sentence on recent and expected shares, (2, n_candidates), or (2, 0) for none."""
+    if not means.size:
+        return "no requests against the budget of the service."
+    far = int(np.argmax(np.abs(means[0] - means[1])))
+    return (
+        f"largest change of a share: {names[far]} {means[0, far]:.0%}, expected"
+        f" {means[1, far]:.0%}, limit {settings.decisions.max_change:.0%} of all decisions."
+    )
+
+
+def _share_details(names: list[str], means: Floats) -> dict[str, Any]:
+    pairs = zip(("shares", "expected"), means.tolist(), strict=True)
+    return {key: dict(zip(names, row, strict=False)) for key, row in pairs}
 
 
 def check_cost(

@@ -29,6 +29,9 @@ of 0, however expensive the other candidates are.
 """
 _TOLERANCE = 1e-9
 """Relative difference below which two lambdas are treated as equal."""
+_DISTANCE = 1e-4
+"""Distance of a lambda from the breakpoint below it, as a share of it; at most half of the distance
+to the next breakpoint."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +164,10 @@ def _labelled(actual: Floats, shape: tuple[int, ...]) -> tuple[Floats, int]:
 def lambda_of_point(curve: DeferralCurve, i: int) -> float:
     """Return a lambda for which equation 3 gives the cost and the quality of point ``i``.
 
-    The lambda is slightly larger than ``curve.lam[i]``: exactly at a breakpoint, a rounding error
-    could make :func:`~catimage.routing.policy.choose` select the candidates of the previous point.
+    The lambda is slightly larger than ``curve.lam[i]``: near a breakpoint, a rounding error could
+    make :func:`~catimage.routing.policy.choose` select the candidates of the previous point. The
+    predictions of the service are rounded differently than those of the calibration.
     """
     low = float(curve.lam[i])
-    inside = low * (1 + _TOLERANCE)
+    inside = low * (1 + _DISTANCE)
     return inside if i + 1 == len(curve) else min(inside, (low + float(curve.lam[i + 1])) / 2)

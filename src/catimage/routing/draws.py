@@ -8,6 +8,7 @@ same part, and the shares of the requests would differ from those of the rule.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,8 +28,7 @@ def request_draws(
     ================ ====================== =====================================================
     ``seed``         ``request_ids``        the number of request i is
     ================ ====================== =====================================================
-    None             None                   random, from a new generator of the operating system's
-                                            entropy, which no other thread shares
+    None             None                   random, from the entropy of the operating system
     given            None                   a hash of the seed, the position i and the prompt
     any              given                  a hash of the seed, the id of the request and the prompt
     ================ ====================== =====================================================
@@ -45,7 +45,8 @@ def request_draws(
         InputError: the number of ids differs from the number of prompts.
     """
     if request_ids is None and seed is None:
-        return np.random.default_rng().random(len(prompts))
+        numbers = np.frombuffer(os.urandom(8 * len(prompts)), np.uint64)
+        return (numbers >> np.uint64(11)) / 2**53
     keys = [str(i) for i in range(len(prompts))] if request_ids is None else list(request_ids)
     if len(keys) != len(prompts):
         raise InputError(

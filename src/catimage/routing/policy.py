@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,14 +50,38 @@ def choose(quality: Floats, cost: Floats, lam: float) -> Ints:
     Raises:
         ValueError: an array is invalid, or ``lam`` is negative or NaN.
     """
+    return choose_each(quality, cost, [lam])[0]
+
+
+def choose_each(quality: Floats, cost: Floats, lambdas: Sequence[float]) -> list[Ints]:
+    """Select the candidate of each prompt for each of several lambdas, as :func:`choose`.
+
+    Returns:
+        For each lambda, the positions of the selected candidates, (n_prompts,).
+
+    Raises:
+        ValueError: an array is invalid, or a lambda is negative or NaN.
+    """
     check_shapes(quality, cost)
-    if not lam >= 0:
-        raise ValueError(f"lambda must be 0 or more, not {lam}")
+    for lam in lambdas:
+        if not lam >= 0:
+            raise ValueError(f"lambda must be 0 or more, not {lam}")
     order = np.argsort(cost, kind="stable")
-    if np.isinf(lam):
-        cheapest = order[cost[order] == cost[order[0]]]
-        return np.asarray(cheapest[np.argmax(quality[:, cheapest], axis=1)])
     loss = quality[:, order] - quality.max(axis=1, keepdims=True)
+    above = cost[order] - cost[order[0]]
+    return [order[_best(loss, above, lam)] for lam in lambdas]
+
+
+def _best(loss: Floats, above: Floats, lam: float) -> Ints:
+    """Return the positions in ascending order of cost.
+
+    Args:
+        loss: quality minus the highest one of the prompt, (n_prompts, n_candidates).
+        above: cost minus the lowest cost, (n_candidates,), ascending.
+        lam: lambda.
+    """
+    if np.isinf(lam):
+        return np.asarray(np.argmax(loss[:, above == 0], axis=1))
     with np.errstate(over="ignore"):  # an infinite price of a huge cost is correct
-        price = lam * (cost[order] - cost[order[0]])
-    return np.asarray(order[np.argmax(loss - price, axis=1)])
+        price = lam * above
+    return np.asarray(np.argmax(loss - price, axis=1))

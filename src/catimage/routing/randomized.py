@@ -20,7 +20,7 @@ import numpy as np
 from catimage.common.arrays import Floats, Ints
 from catimage.errors import InputError
 from catimage.routing.curve import BUDGET_TOLERANCE, DeferralCurve, lambda_of_point
-from catimage.routing.policy import choose
+from catimage.routing.policy import choose, choose_each
 
 CHEAPEST_FACTOR = 1e9
 """Factor of a lambda that selects the cheapest candidate for all calibration prompts, so that it
@@ -99,12 +99,12 @@ class RoutingRule:
                 f"the rule needs predictions of {1 + self.multipliers.shape[1]} metrics, not of"
                 f" {by_metric.shape[0]}"
             )
+        if by_metric.shape[0] == 1:
+            return np.stack(choose_each(by_metric[0], cost, self.lam.tolist()))
         quality = [
             by_metric[0] + np.tensordot(values, by_metric[1:], 1) for values in self.multipliers
         ]
-        return np.stack(
-            [choose(q, cost, lam) for q, lam in zip(quality, self.lam.tolist(), strict=True)]
-        )
+        return np.stack([choose(q, cost, lam) for q, lam in zip(quality, self.lam, strict=True)])
 
     def assign_parts(self, draws: Floats) -> Ints:
         """Assign each prompt to a part, with probabilities equal to the shares of the parts.

@@ -1,4 +1,4 @@
-"""Fast transformation of a few prompts, compared with scikit-learn."""
+"""Fast transformation of prompts, compared with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from catimage.estimators.features.fast_transform import MAX_PROMPTS, fast_transform
+from catimage.estimators.features.fast_transform import fast_transform
 
 PROMPTS = [f"{a} {b} {c}" for a in "abc" for b in ("ring", "the the ring") for c in ("x", "Y-z")]
 VECTORIZERS = [
@@ -29,9 +29,9 @@ def test_tfidf_features_are_those_of_scikit_learn(vectorizer, prompts):
     np.testing.assert_allclose(found.toarray(), expected.toarray(), atol=1e-9)
 
 
-def test_many_prompts_and_unfitted_vectorizers_are_left_to_scikit_learn():
+def test_many_prompts_and_unfitted_vectorizers():
     fitted = TfidfVectorizer().fit(PROMPTS)
-    many = PROMPTS * MAX_PROMPTS
-    assert abs(fast_transform(fitted, many) - fitted.transform(many)).max() == 0
+    many = PROMPTS * 64
+    assert abs(fast_transform(fitted, many) - fitted.transform(many)).max() < 1e-9
     with pytest.raises(Exception, match="not fitted"):
         fast_transform(TfidfVectorizer(), ["a"])

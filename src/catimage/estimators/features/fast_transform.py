@@ -1,4 +1,4 @@
-"""Transformation of a few prompts, as in a server, without the overhead of scikit-learn per call.
+"""Transformation of prompts without the overhead of scikit-learn per call.
 
 The results are those of ``transform`` (to rounding of the last digit), but validation, tags and the
 construction of analyzers take several times as long as the computation for one prompt: for TF-IDF
@@ -19,8 +19,6 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
-MAX_PROMPTS = 64
-"""Largest number of prompts for which the fast transformation is used."""
 _ANALYZERS: WeakKeyDictionary[TfidfVectorizer, Callable[[str], Iterable[str]]] = WeakKeyDictionary()
 """The functions that split a prompt into terms; scikit-learn builds one in every call."""
 _LOCK = Lock()
@@ -37,7 +35,7 @@ def fast_transform(step: Any, x: Any) -> Any:
         for _, transformer in step.steps:
             x = fast_transform(transformer, x)
         return x
-    if type(step) is TfidfVectorizer and len(x) <= MAX_PROMPTS and supports_tfidf(step):
+    if type(step) is TfidfVectorizer and supports_tfidf(step):
         return _tfidf(step, x)
     return step.transform(x)
 
