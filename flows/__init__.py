@@ -1,4 +1,4 @@
-"""The Prefect flows: retrain, monitor, promote, rollback and backfill, and their setup.
+"""The Prefect flows, and their setup: retrain, monitor, check_served, promote, rollback, backfill.
 
 The modules import each other relatively (``from .stages import ...``), and ``prefect.yaml`` names
 flows by module: an installed CATImage has them as ``catimage.flows``.

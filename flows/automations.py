@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-FLOWS = ("retrain", "monitor", "promote", "rollback", "backfill")
+FLOWS = ("retrain", "monitor", "check_served", "promote", "rollback", "backfill")
 """The names of the flows."""
 FAILED = ("Failed", "Crashed", "TimedOut", "Late")
 """The states of runs that are reported; a run is late if no worker starts it."""

@@ -13,8 +13,10 @@ from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from prefect.states import Failed
 
-from catimage.errors import InputError, OutageError
+from catimage.errors import InputError
 from catimage.params import load_params
+from catimage.tracking.lock import ConflictError
+from catimage.tracking.outages import is_outage
 from catimage.tracking.registry import RegistrationResult
 from catimage.tracking.registry import register as register_router
 from catimage.workspace import Workspace
@@ -24,9 +26,9 @@ from .stages import TRANSIENT, is_transient
 if TYPE_CHECKING:
     from catimage.commands.rollout import RolloutSummary
 
-OUTAGE_RETRIES, OUTAGE_DELAY = 5, 30.0
-"""Retries of a request to the registry or the database of the service, and seconds between them: an
-outage of two minutes is bridged.
+OUTAGE_DELAYS = [2.0, 5.0, 15.0, 30.0, 60.0]
+"""Seconds before each retry of a task whose server or database does not respond: an outage of
+almost two minutes is bridged.
 """
 APPROVAL_POLL = 10
 """Seconds between two requests for the answer of a person."""
@@ -83,24 +85,13 @@ def promote(
 
 
 def failed(task_name: str, error: Exception) -> State[None]:
-    """Return a failed state, which is retried if a server or a database did not respond."""
-    name = TRANSIENT if is_outage(error) else "Failed"
+    """Return a failed state.
+
+    It is retried if a server or a database did not respond, or if other processes have changed the
+    champion at the same time.
+    """
+    name = TRANSIENT if is_outage(error) or isinstance(error, ConflictError) else "Failed"
     return Failed(message=f"{task_name}: {error}", name=name)
-
-
-def is_outage(error: BaseException) -> bool:
-    """Return whether an exception reports that a server or a database cannot be reached."""
-    import requests
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
-    outages = (OutageError, ConnectionError, TimeoutError, requests.exceptions.ConnectionError)
-    databases = (OperationalError, InterfaceError)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (*outages, requests.Timeout, *databases)):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def approved(registered: RegistrationResult, hours: float) -> tuple[bool, str]:
@@ -137,12 +128,12 @@ def run_task(
         run: the task.
         arguments: its arguments.
         limit: its longest time in seconds.
-        retries: number of retries during outages; default: :data:`OUTAGE_RETRIES`.
+        retries: number of retries during outages; default: one per :data:`OUTAGE_DELAYS`.
     """
     configured = run.with_options(
         task_run_name=run.name,
-        retries=OUTAGE_RETRIES if retries is None else retries,
-        retry_delay_seconds=OUTAGE_DELAY,
+        retries=len(OUTAGE_DELAYS) if retries is None else retries,
+        retry_delay_seconds=OUTAGE_DELAYS,
         timeout_seconds=limit,
     )
     return cast("State[Any]", configured(*arguments, return_state=True))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
+from prefect.states import Failed
 
 from catimage.common.proxies import bypass_proxies_for_local_addresses
 from catimage.errors import InputError
@@ -20,11 +21,29 @@ from .run_once import run_once
 from .stages import is_transient
 
 if TYPE_CHECKING:
+    from catimage.commands.rollback import RollbackPlan
     from catimage.commands.rollout import RolloutSummary
 
 
+@task(cache_policy=NO_CACHE, retry_condition_fn=is_transient, name="plan-rollback")
+def plan(workspace: Path) -> RollbackPlan | State[None]:
+    """Read the present and the previous champion, so that a retry does not go back by two.
+
+    Returns:
+        The plan, or a Failed state with the reason.
+    """
+    from catimage.commands.rollback import plan_rollback
+
+    try:
+        return plan_rollback(Workspace(workspace))
+    except InputError as error:
+        return failed("rollback", error)
+
+
 @task(cache_policy=NO_CACHE, retry_condition_fn=is_transient, name="rollback")
-def roll_back(workspace: Path, timeout: float) -> RolloutSummary | State[None]:
+def roll_back(
+    workspace: Path, timeout: float, planned: RollbackPlan
+) -> RolloutSummary | State[None]:
     """Make the previous champion the champion again, and read it back.
 
     Returns:
@@ -34,7 +53,7 @@ def roll_back(workspace: Path, timeout: float) -> RolloutSummary | State[None]:
     from catimage.serving.messages import ServingError
 
     try:
-        return return_to_previous(Workspace(workspace), timeout)
+        return return_to_previous(Workspace(workspace), timeout, planned)
     except (InputError, ServingError) as error:
         return failed("rollback", error)
 
@@ -51,8 +70,10 @@ def rollback(workspace: Path = Path(), wait_seconds: WaitSeconds = 60.0) -> str 
         A summary, or a Failed state with the reason.
     """
     bypass_proxies_for_local_addresses()
-    # A second attempt could go back by two champions, so there is none.
-    state = run_task(roll_back, workspace, wait_seconds, limit=LIMIT, retries=0)
+    planned = run_task(plan, workspace, limit=LIMIT)
+    if not planned.is_completed():
+        return Failed(message=planned.message)
+    state = run_task(roll_back, workspace, wait_seconds, planned.result(), limit=LIMIT)
     return rollout_summary(state)
 
 

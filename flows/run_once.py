@@ -8,12 +8,20 @@ from typing import Any
 
 from prefect.client.schemas import State
 from prefect.settings import (
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_CLIENT_RETRY_EXTRA_CODES,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
 
 from catimage.common.proxies import bypass_proxies_for_local_addresses
+
+OUTAGE_SETTINGS = {PREFECT_CLIENT_MAX_RETRIES: 6, PREFECT_CLIENT_RETRY_EXTRA_CODES: "500"}
+"""Settings with which a run bridges an outage of the Prefect server or its database of two minutes:
+requests are repeated after 2, 4, 8, 16, 32 and 64 seconds, also if the server answers that its
+database does not respond, which it does with status 500. ``prefect.yaml`` has them too.
+"""
 
 
 def run_once(call: Callable[[], State[Any]]) -> None:
@@ -26,6 +34,7 @@ def run_once(call: Callable[[], State[Any]]) -> None:
     """
     bypass_proxies_for_local_addresses()
     settings = {
+        **OUTAGE_SETTINGS,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
     }

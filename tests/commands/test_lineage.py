@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catimage.commands.keys import open_state
-from catimage.commands.lineage import check_served, lineage
+from catimage.commands.lineage import check_champion, check_served, lineage
 from catimage.common.hashing import folder_digest
 from catimage.errors import InputError
 from catimage.params import Params, load_params
@@ -123,3 +123,21 @@ def test_replicas_that_do_not_serve_the_champion_are_reported(
         state.replicas.report("old", "2", digests["2"])
     (problem,) = check_served(registered)
     assert problem.startswith("replica old: serves router 2, and the champion is version 1.")
+
+
+def test_altered_files_of_the_champion_are_reported(
+    registered: Workspace, log: Params, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(registered.root, tmp_path / "workspace"))
+    assert check_champion(Workspace(root)) == []
+    (path,) = [
+        p
+        for p in (root / "mlruns").rglob("router.json")
+        if folder_digest(p.parent) == folder_digest(root / "copy-1" / "models" / "router")
+    ]
+    path.write_text(path.read_text() + " ")
+    (problem,) = check_champion(Workspace(root))
+    assert "the files of version 1 of 'router' are not those that were registered" in problem
+    with connection(Workspace(root)) as client:
+        client.delete_registered_model_alias(MODEL, CHAMPION)
+    assert check_champion(Workspace(root)) == []

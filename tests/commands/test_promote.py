@@ -14,48 +14,32 @@ from pathlib import Path
 import pytest
 
 from catimage.commands.promote import promote
-from catimage.commands.rollback import rollback
+from catimage.commands.rollback import RollbackPlan, plan_rollback, rollback
 from catimage.commands.trial import end_trial, try_challenger
 from catimage.common.hashing import folder_digest
 from catimage.errors import InputError
 from catimage.params import Params, PromoteParams, load_params
-from catimage.router import Router
 from catimage.serving.decisions.versions import Versions
 from catimage.serving.rollout.follower import RolloutFollower
 from catimage.serving.state.store import State
-from catimage.tracking import registry
 from catimage.tracking.champions import champion_history, set_champion
 from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL, connection
 from catimage.tracking.versions import version_with_alias
 from catimage.workspace import Workspace
-from tests.serving.rollout.routers import changed_router
+from tests.registered_routers import register_routers
 from tests.trained_workspace import train_workspace
 
 
 @pytest.fixture(scope="module")
 def registered(mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with three versions of the router in its registry, and no champion."""
-    import mlflow
-
-    patch = pytest.MonkeyPatch()
-    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
     workspace, _ = train_workspace(tmp_path_factory.mktemp("promote") / "workspace")
     shutil.copy(mlflow_database, workspace.root / "mlflow.db")
-    wheel = workspace.root / "catimage.whl"
-    wheel.write_bytes(b"")
-    patch.setattr(registry, "build_wheel", lambda folder: wheel)
-    with connection(workspace) as client:
-        for version in ("1", "2", "3"):
-            folder = changed_router(
-                workspace.router, workspace.root / f"models-{version}" / "router", estimator=version
-            )
-            copy = Workspace(workspace.root / f"copy-{version}")
-            shutil.copytree(folder, copy.router)
-            with mlflow.start_run():
-                logged = registry._log_model(copy, Router.load(folder), folder_digest(folder))
-            assert logged == version
-        client.set_registered_model_alias(MODEL, CHALLENGER, "2")
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        register_routers(workspace, 3)
+        with connection(workspace) as client:
+            client.set_registered_model_alias(MODEL, CHALLENGER, "2")
     return workspace
 
 
@@ -139,6 +123,39 @@ def test_promote_changes_the_registry_and_the_service_and_rollback_returns(
             rollback(workspace)
         with connection(workspace) as client:
             assert "to version 2" in client.get_model_version(MODEL, "3").tags["rolled_back"]
+
+
+def test_a_repeated_rollback_completes_the_first_attempt_and_goes_back_by_one(
+    workspace: Workspace, params: Params
+) -> None:
+    """The first attempt has moved the alias, and then the registry was away."""
+    with replica() as state:
+        promote(workspace, params, "2")
+        promote(workspace, params, "3")
+        plan = plan_rollback(workspace)
+        assert plan == RollbackPlan("2", "3")
+        with connection(workspace) as client:
+            set_champion(client, "2", "3", ["1", "2"])
+        assert rollback(workspace, plan=plan).version == "2"
+        assert champion(workspace) == ("2", ["1", "2"])
+        assert state.replicas.live()[0].version == "2"
+        with connection(workspace) as client:
+            set_champion(client, "1", "2", ["1"])
+        with pytest.raises(InputError, match="another process has changed it"):
+            rollback(workspace, plan=plan)
+
+
+def test_a_promotion_whose_first_attempt_was_interrupted_returns_to_the_served_champion(
+    workspace: Workspace, params: Params
+) -> None:
+    """The alias was moved, and nothing was published; the replica then refuses the version."""
+    with replica(refused="3"):
+        promote(workspace, params, "2")
+        with connection(workspace) as client:
+            set_champion(client, "3", "2")
+        with pytest.raises(InputError, match="the pool lacks huge"):
+            promote(workspace, params, "3")
+    assert champion(workspace) == ("2", ["1", "2"])
 
 
 def test_the_gate_refuses_and_force_needs_and_records_a_reason(

@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.states import Completed, Running
 
+from catimage.commands.rollback import RollbackPlan
 from catimage.commands.rollout import RolloutSummary
 from catimage.errors import InputError
 from catimage.monitoring.outcome import CheckResult
@@ -160,6 +161,8 @@ def test_the_champion_of_promote_and_rollback_is_in_a_table(
     assert "champion: version 7" in promote.promote(workspace, "7")
     rows = {row["name"]: row["value"] for row in json.loads(artifact("champion"))}
     assert rows["before"] == "version 6" and rows["replicas that serve it"] == "replica-a"
+    plan = RollbackPlan("6", "7")
+    monkeypatch.setattr("catimage.commands.rollback.plan_rollback", lambda _: plan)
     monkeypatch.setattr("catimage.commands.rollback.rollback", lambda *_: summary)
     assert "reason: better" in rollback.rollback(workspace)
 
@@ -168,8 +171,7 @@ def test_a_registry_that_is_away_is_tried_again_and_invalid_input_is_not(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outage is real: nothing listens on the port of the MLflow server."""
-    monkeypatch.setattr(registration, "OUTAGE_DELAY", 0.05)
-    monkeypatch.setattr(registration, "OUTAGE_RETRIES", 2)
+    monkeypatch.setattr(registration, "OUTAGE_DELAYS", [0.05, 0.05])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     state = promote.promote(workspace, "1", return_state=True)

@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from flows.automations import FLOWS
+from flows.run_once import OUTAGE_SETTINGS
 from flows.setup import POOLS
 from prefect import Flow
 from prefect.server.schemas.schedules import CronSchedule
@@ -35,7 +37,7 @@ def runs_by_day(cron: str, zone: str, first: date, days: int) -> Counter[date]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("name", ["nightly", "nightly-gpu"])
+@pytest.mark.parametrize("name", ["nightly", "nightly-gpu", "daily"])
 def test_the_nightly_run_happens_exactly_once_a_day_across_the_changes(
     name: str, change: tuple[int, int, int]
 ) -> None:
@@ -78,7 +80,14 @@ def test_only_one_nightly_schedule_is_active() -> None:
     active = [
         d["name"] for d in DEPLOYMENTS for schedule in d.get("schedules", []) if schedule["active"]
     ]
-    assert active == ["nightly", "hourly"]
+    assert active == ["nightly", "hourly", "daily"]
+
+
+def test_failures_of_all_deployments_are_reported_and_runs_bridge_outages() -> None:
+    assert {d["entrypoint"].rpartition(".")[2] for d in DEPLOYMENTS} == set(FLOWS)
+    expected = {setting.name: str(value) for setting, value in OUTAGE_SETTINGS.items()}
+    for deployment in DEPLOYMENTS:
+        assert deployment["work_pool"]["job_variables"] == {"env": expected}
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["entrypoint"])

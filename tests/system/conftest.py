@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.mlflow_server import MlflowServer
 from tests.system.programs import S3, PostgreSQL, Redis, find_program
 
 FOLDER = Path(__file__).parent
@@ -62,3 +63,15 @@ def node() -> str:
     """The path of Node.js; npm is installed too."""
     find_program("npm")
     return find_program("node")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(
+    postgresql: PostgreSQL, s3: S3, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlflowServer]:
+    """A running server of MLflow, with a database of PostgreSQL and artifacts in a bucket."""
+    log, bucket = tmp_path_factory.mktemp("mlflow") / "log", s3.new_bucket()
+    server = MlflowServer(log, postgresql.new_database(), f"s3://{bucket}", s3.environment)
+    server.start()
+    yield server
+    server.kill()

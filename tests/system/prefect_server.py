@@ -25,6 +25,19 @@ ROOT = Path(__file__).parents[2]
 FAKE_STAGE = ROOT / "tests" / "flows" / "fake_stage.py"
 
 
+def own_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of processes whose settings and databases of Prefect are in a folder.
+
+    It has no address of a server, so that a flow starts its own.
+    """
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))},
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+
+
 class Prefect:
     """A Prefect server with its own database.
 
@@ -33,17 +46,15 @@ class Prefect:
         environment: the environment of processes that use the server.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))},
-            "PREFECT_HOME": str(folder / "home"),
-            "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
+            **own_environment(folder),
             "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            **environment,
         }
         self._processes: list[subprocess.Popen[bytes]] = []
 

@@ -114,7 +114,7 @@ def test_setup_creates_pools_automations_and_deployments(prefect: Prefect, proje
     pools = {p["name"]: p["concurrency_limit"] for p in prefect.post("/work_pools/filter")}
     assert pools["catimage-cpu"] == 4 and pools["catimage-gpu"] == 1
     names = sorted(d["name"] for d in prefect.post("/deployments/filter"))
-    assert names == ["by-hand", "by-hand", "by-hand", "hourly", "nightly", "nightly-gpu"]
+    assert names == ["by-hand", "by-hand", "by-hand", "daily", "hourly", "nightly", "nightly-gpu"]
 
 
 def test_a_kill_in_each_stage_leaves_no_process_and_the_next_run_resumes(

@@ -18,6 +18,7 @@ from catimage.tracking.champions import champion_history
 from catimage.tracking.client import CHAMPION, MODEL
 from catimage.workspace import Workspace
 from tests.provenance import record_inputs
+from tests.system.mlflow_server import MlflowServer
 from tests.trained_workspace import train_workspace
 
 ORDERS = {"good": [0, 1, 2], "medium": [1, 0, 2], "bad": [2, 1, 0]}
@@ -56,43 +57,57 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def start(root: Path, registry: Path, *barrier: str) -> subprocess.Popen[str]:
+def start(root: Path, registry: str, *barrier: str) -> subprocess.Popen[str]:
     """Start the registration of a workspace in a registry."""
-    address = f"sqlite:///{registry / 'mlflow.db'}"
     return subprocess.Popen(
         [sys.executable, "-c", REGISTER, str(root), *barrier],
-        cwd=registry,
-        env={**os.environ, "MLFLOW_TRACKING_URI": address},
+        cwd=root.parent,
+        env={**os.environ, "MLFLOW_TRACKING_URI": registry},
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def client_of(registry: Path) -> Any:
+def client_of(registry: str) -> Any:
     import mlflow
 
-    return mlflow.MlflowClient(f"sqlite:///{registry / 'mlflow.db'}")
+    return mlflow.MlflowClient(registry)
 
 
-@pytest.mark.parametrize("head_start", ["medium", "good"])
+@pytest.fixture
+def registry(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty registry: a SQLite database, or a server with PostgreSQL."""
+    if kind == "file":
+        return f"sqlite:///{tmp_path / 'mlflow.db'}"
+    server: MlflowServer = request.getfixturevalue("mlflow_server")
+    server.clear()
+    return server.url
+
+
+@pytest.mark.parametrize(
+    ("kind", "head_start"), [("file", "medium"), ("file", "good"), ("server", "medium")]
+)
 def test_two_concurrent_registrations_leave_the_better_router(
-    routers: dict[str, Path], tmp_path: Path, head_start: str
+    routers: dict[str, Path], registry: str, tmp_path: Path, head_start: str
 ) -> None:
-    """Both are better than the champion. The one that begins second is compared with the first."""
-    first = start(routers["bad"], tmp_path)
+    """Both are better than the champion. The one that begins second is compared with the first.
+
+    On a server, nothing but the lock of the registry orders the two.
+    """
+    first = start(routers["bad"], registry)
     assert first.wait(120) == 0 and "champion=True" in first.communicate()[0]
     barrier = tmp_path / "barrier"
     barrier.mkdir()
     order = [head_start, "good" if head_start == "medium" else "medium"]
     processes = []
     for name in order:
-        processes.append(start(routers[name], tmp_path, str(barrier)))
+        processes.append(start(routers[name], registry, str(barrier)))
         time.sleep(0.2)
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     by_name = dict(zip(order, outputs, strict=True))
     assert "champion=True" in by_name["good"], by_name
-    client = client_of(tmp_path)
+    client = client_of(registry)
     champion = str(client.get_registered_model(MODEL).aliases[CHAMPION])
     assert f"version='{champion}'" in by_name["good"]
     tags = client.get_model_version(MODEL, champion).tags

@@ -16,6 +16,7 @@ from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.stages import calibrate
 from catimage.tracking import registry
+from catimage.tracking.champions import set_challenger, set_champion
 from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL
 from catimage.tracking.registry import RegistrationResult, register
 from catimage.workspace import Workspace
@@ -160,13 +161,12 @@ def test_a_champion_that_another_process_promotes_meanwhile_is_compared_with(
     new_router(registered)
     assert not run(registered).champion
     new_router(registered)
-    move_alias = registry.move_alias
 
-    def interrupted(client: Any, alias: str, version: str) -> None:
-        move_alias(client, alias, version)
-        move_alias(client, CHAMPION, "2")
+    def interrupted(client: Any, version: str) -> None:
+        set_challenger(client, version)
+        set_champion(client, "2", "1")
 
-    monkeypatch.setattr(registry, "move_alias", interrupted)
+    monkeypatch.setattr(registry, "set_challenger", interrupted)
     calls = []
     decide = registry.decide
     monkeypatch.setattr(registry, "decide", lambda *a: (calls.append(a[1]), decide(*a))[1])

@@ -24,7 +24,9 @@ def lineage(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Exit with status 1 if a replica does not serve the champion."
+            "--check",
+            help="Exit with status 1 if a replica does not serve the champion, or the files of the"
+            " champion are not those that were registered.",
         ),
     ] = False,
     workspace: WorkspaceOption = Path(),
@@ -37,7 +39,7 @@ def lineage(
     from catimage.commands import lineage as command
 
     if check:
-        _print_problems(command.check_served(paths), as_json)
+        _print_problems([*command.check_served(paths), *command.check_champion(paths)], as_json)
         return
     found = command.lineage(paths, params, None if name is None else decoded("NAME", name))
     typer.echo(json.dumps(found, indent=2) if as_json else "\n\n".join(map(_text, found)))
@@ -47,7 +49,10 @@ def _print_problems(problems: list[str], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"problems": problems}, indent=2))
     else:
-        typer.echo("\n".join(problems) or "every replica serves the champion of the registry")
+        typer.echo(
+            "\n".join(problems)
+            or "every replica serves the champion of the registry, whose files are intact"
+        )
     if problems:
         raise typer.Exit(1)
 

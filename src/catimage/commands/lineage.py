@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
 from catimage.commands.keys import open_state
 from catimage.data.decisions import read_decisions
-from catimage.errors import InputError
+from catimage.errors import InputError, OutageError
 from catimage.params import Params
 from catimage.serving.dispatch.loading import DIGITS
 from catimage.serving.settings import load_environment
 from catimage.tracking.client import CHAMPION, connection
 from catimage.tracking.origins import Origin, registered_origins
+from catimage.tracking.router_files import download_router
+from catimage.tracking.versions import version_with_alias
 from catimage.workspace import Workspace
 
 
@@ -67,6 +71,28 @@ def check_served(workspace: Workspace) -> list[str]:
         for replica in replicas
         if champion is None or replica.digest != champion.digest
     ]
+
+
+def check_champion(workspace: Workspace) -> list[str]:
+    """Return one sentence if the files of the champion are missing or altered.
+
+    Empty if they are intact, or there is no champion.
+
+    Raises:
+        InputError: the registry cannot be used.
+        OutageError: the registry or its storage does not respond.
+    """
+    with TemporaryDirectory() as folder, connection(workspace, "lineage") as client:
+        champion = version_with_alias(client, CHAMPION)
+        if champion is None:
+            return []
+        try:
+            download_router(client, champion, Path(folder))
+        except OutageError:
+            raise
+        except InputError as error:
+            return [str(error)]
+    return []
 
 
 def _log(params: Params) -> pd.DataFrame:

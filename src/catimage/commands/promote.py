@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,8 +17,7 @@ from catimage.serving.state.store import State
 from catimage.tracking.champions import champion_history, remove_champion, set_champion
 from catimage.tracking.client import CHAMPION, connection
 from catimage.tracking.label_history import write_champion_labels
-from catimage.tracking.promotion import gated_promotion
-from catimage.tracking.promotion import promote as promote_version
+from catimage.tracking.promotion import gated_promotion, settle
 from catimage.tracking.router_files import download_router, find_version, registered_digest
 from catimage.tracking.versions import version_with_alias
 from catimage.workspace import Workspace
@@ -50,15 +50,26 @@ def promote(
         with connection(workspace, "promote") as client:
             version = find_version(client, version)
             router = download_router(client, version, Path(folder))
-            promotion = gated_promotion(client, version, workspace, params, force)
+            decide = partial(gated_promotion, client, version, workspace, params, force)
+            promotion = settle(client, version, decide(), decide)
             history = champion_history(client)
-            promote_version(client, version, promotion)
+        if promotion.champion != version or _is_unfinished(state, history):
+            history = history[:-1]
         replicas = publish_champion(workspace, state, version, router, history, timeout)
         _end_trial_of(state, version)
         with connection(workspace, "promote") as client:
             write_champion_labels(client, version, workspace)
     reason, previous = promotion.decision.reason, promotion.champion or ""
     return RolloutSummary(CHAMPION, version, previous, reason, replicas, timeout is not None)
+
+
+def _is_unfinished(state: State, history: list[str]) -> bool:
+    """Return whether the service still has the champion before, after a promotion that was killed.
+
+    If the version cannot be published now either, this champion is restored.
+    """
+    published = state.rollouts.current().get("champion")
+    return published is not None and history[-2:-1] == [published.version]
 
 
 def publish_champion(

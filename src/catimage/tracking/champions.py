@@ -1,5 +1,7 @@
 """The alias ``champion``: compare and set, and the history of the champions.
 
+A process holds the lock of the registry (:mod:`catimage.tracking.lock`) while it compares and sets.
+
 The tag ``champions`` of the registered model is a JSON list of versions, the current champion last.
 The history is written before the alias is moved. If a process is killed in between, the next reader
 ignores the versions after the champion.
@@ -11,7 +13,8 @@ import json
 from typing import TYPE_CHECKING
 
 from catimage.errors import InputError
-from catimage.tracking.client import CHAMPION, MODEL
+from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL
+from catimage.tracking.lock import ConflictError, registry_lock
 from catimage.tracking.versions import move_alias, version_with_alias
 
 if TYPE_CHECKING:
@@ -60,30 +63,41 @@ def set_champion(
         history: the new history; by default, the present one and the new champion.
 
     Raises:
-        InputError: another process has changed the champion; nothing has been changed.
+        ConflictError: another process has changed the champion; nothing has been changed.
     """
-    found = version_with_alias(client, CHAMPION)
-    if found != expected:
-        raise InputError(
-            f"MLflow: the champion of {MODEL!r} is version {found or 'none'} and no longer version"
-            f" {expected or 'none'}: another process has changed it. Run the command again."
-        )
-    if found == version:
-        return
-    new = [*champion_history(client), version] if history is None else history
-    client.set_registered_model_tag(MODEL, HISTORY_TAG, json.dumps(new[-LONGEST_HISTORY:]))
-    move_alias(client, CHAMPION, version)
+    with registry_lock(client) as check_lock:
+        found = version_with_alias(client, CHAMPION)
+        if found != expected:
+            raise ConflictError(
+                f"MLflow: the champion of {MODEL!r} is version {found or 'none'} and no longer"
+                f" version {expected or 'none'}: another process has changed it. Run the command"
+                " again."
+            )
+        if found == version:
+            return
+        new = [*champion_history(client), version] if history is None else history
+        client.set_registered_model_tag(MODEL, HISTORY_TAG, json.dumps(new[-LONGEST_HISTORY:]))
+        check_lock()
+        move_alias(client, CHAMPION, version)
 
 
 def remove_champion(client: MlflowClient, expected: str) -> None:
     """Remove the alias ``champion`` from the expected version, after a promotion that failed.
 
     Raises:
-        InputError: another process has changed the champion; nothing has been changed.
+        ConflictError: another process has changed the champion; nothing has been changed.
     """
-    if version_with_alias(client, CHAMPION) != expected:
-        raise InputError(
-            f"MLflow: another process has changed the champion of {MODEL!r} after it became version"
-            f" {expected}. Check it, and run the command again."
-        )
-    client.delete_registered_model_alias(MODEL, CHAMPION)
+    with registry_lock(client) as check_lock:
+        if version_with_alias(client, CHAMPION) != expected:
+            raise ConflictError(
+                f"MLflow: another process has changed the champion of {MODEL!r} after it became"
+                f" version {expected}. Check it, and run the command again."
+            )
+        check_lock()
+        client.delete_registered_model_alias(MODEL, CHAMPION)
+
+
+def set_challenger(client: MlflowClient, version: str) -> None:
+    """Give a version the alias ``challenger``, and read it back."""
+    with registry_lock(client):
+        move_alias(client, CHALLENGER, version)

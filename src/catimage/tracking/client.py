@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from catimage.errors import InputError
+from catimage.errors import InputError, OutageError
 from catimage.tracking.local_store import local_store
+from catimage.tracking.outages import is_outage
 from catimage.tracking.server import remote_store, without_password
 from catimage.workspace import Workspace
 
@@ -52,8 +53,9 @@ def connection(workspace: Workspace, command: str = "register") -> Iterator[Mlfl
         A client of the server.
 
     Raises:
-        InputError: MLflow is not installed, the server does not respond, the database cannot be
-            used, or a request of the ``with`` block fails.
+        InputError: MLflow is not installed, the database cannot be used, or a request of the
+            ``with`` block fails.
+        OutageError: the server, its database or its storage does not respond.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -128,7 +130,8 @@ def _errors_reported(place: str, folder: Path, address: str, command: str) -> It
                 f" {address}' in {folder.resolve()}; or install that version."
             ) from error
         reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
-        raise InputError(
+        kind = OutageError if is_outage(error) else InputError
+        raise kind(
             f"{place}: a request of MLflow failed ({reason}). Correct the cause, then run 'catimage"
             f" {command}' again."
         ) from error

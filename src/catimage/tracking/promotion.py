@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,14 @@ import numpy as np
 
 from catimage.data.dataset import Candidates, Dataset
 from catimage.data.missing_labels import complete_rows
-from catimage.errors import InputError
+from catimage.errors import InputError, OutageError
 from catimage.metrics.registry import lower_is_better_metrics
 from catimage.params import Params
 from catimage.router import Router
 from catimage.tracking.champions import set_champion
 from catimage.tracking.client import CHAMPION, MODEL
 from catimage.tracking.gate import GateDecision, budget_excess, compare_routers
+from catimage.tracking.lock import ConflictError
 from catimage.tracking.objective import GateSample
 from catimage.tracking.overhead import excess, measure
 from catimage.tracking.versions import (
@@ -28,6 +30,9 @@ from catimage.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+ATTEMPTS = 5
+"""Number of decisions about a version, if other processes change the champion at the same time."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ def decide(
         router: the challenger.
         workspace: the workspace with the gate prompts and labels.
         params: the parameters of the workspace.
+
+    Raises:
+        OutageError: the storage of the champion does not respond.
     """
     champion = version_with_alias(client, CHAMPION)
     if champion is None:
@@ -70,6 +78,8 @@ def decide(
         )
     try:
         champion_router, fixed = _compared_routers(champion, reference)
+    except OutageError:
+        raise
     except InputError as error:
         return Promotion(GateDecision(False, _unreadable(error), blocked=True), champion)
     sample = gate_sample(workspace, params, router)
@@ -170,7 +180,7 @@ def promote(client: MlflowClient, version: str, promotion: Promotion) -> None:
     previous champions are recorded (:mod:`catimage.tracking.champions`).
 
     Raises:
-        InputError: another process has moved the alias in the meantime.
+        ConflictError: another process has moved the alias in the meantime.
     """
     record_decision(client, version, promotion)
     if not promotion.decision.promoted or promotion.champion == version:
@@ -178,3 +188,37 @@ def promote(client: MlflowClient, version: str, promotion: Promotion) -> None:
     reference = promotion.reference or version
     client.set_model_version_tag(MODEL, version, REFERENCE_TAG, reference)
     set_champion(client, version, promotion.champion)
+
+
+def settle(
+    client: MlflowClient,
+    version: str,
+    promotion: Promotion,
+    decide_again: Callable[[], Promotion],
+    held: bool = False,
+) -> Promotion:
+    """Record and apply a decision, and decide again if another process changes the champion.
+
+    Args:
+        client: a client of the MLflow server.
+        version: the version that the decision is about.
+        promotion: the decision.
+        decide_again: decides about the version and the present champion.
+        held: whether the decision is only recorded, and the champion stays.
+
+    Returns:
+        The decision that was applied.
+
+    Raises:
+        ConflictError: other processes have changed the champion :data:`ATTEMPTS` times.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        if version_with_alias(client, CHAMPION) != promotion.champion:
+            promotion = decide_again()
+        try:
+            (record_decision if held else promote)(client, version, promotion)
+            break
+        except ConflictError:
+            if attempt == ATTEMPTS:
+                raise
+    return promotion

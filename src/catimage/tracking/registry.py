@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,16 +20,12 @@ from catimage.data.provenance import METRICS, Provenance
 from catimage.evaluation.router_folder import load_calibrated_router
 from catimage.params import Params
 from catimage.router import Router
-from catimage.tracking.client import CHALLENGER, CHAMPION, MODEL, connection
+from catimage.tracking.champions import set_challenger
+from catimage.tracking.client import MODEL, connection
 from catimage.tracking.label_history import log_labels, write_champion_labels
 from catimage.tracking.lineage import lineage_tags, read_metrics, run_metrics, run_params
-from catimage.tracking.promotion import Promotion, decide, promote, record_decision
-from catimage.tracking.versions import (
-    DIGEST_TAG,
-    move_alias,
-    version_with_alias,
-    version_with_digest,
-)
+from catimage.tracking.promotion import Promotion, decide, settle
+from catimage.tracking.versions import DIGEST_TAG, version_with_digest
 from catimage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -76,8 +73,9 @@ def register(workspace: Workspace, params: Params, hold: bool = False) -> Regist
         The model version and the decision of the gate.
 
     Raises:
-        InputError: MLflow is not installed or does not respond, its database cannot be used, a
-            stage has not run since its inputs changed.
+        InputError: MLflow is not installed, its database cannot be used, or a stage has not run
+            since its inputs changed.
+        OutageError: MLflow, its database or its storage does not respond.
     """
     provenance = Provenance(workspace)
     router = load_calibrated_router(workspace, provenance, params.metric, params.cost_unit)
@@ -91,11 +89,10 @@ def register(workspace: Workspace, params: Params, hold: bool = False) -> Regist
         promotion = decide(client, version, router, workspace, params)
         if version is None:
             version = _log_run(workspace, params, router, metrics, tags, digest)
-        move_alias(client, CHALLENGER, version)
-        if version_with_alias(client, CHAMPION) != promotion.champion:  # another process promoted
-            promotion = decide(client, version, router, workspace, params)
+        set_challenger(client, version)
         held = hold or params.promote.approval
-        (record_decision if held else promote)(client, version, promotion)
+        again = partial(decide, client, version, router, workspace, params)
+        promotion = settle(client, version, promotion, again, held)
         if promotion.decision.promoted and not held:
             write_champion_labels(client, version, workspace)
         run_id = str(client.get_model_version(MODEL, version).run_id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from catimage.common.hashing import folder_digest
 from catimage.errors import InputError
 from catimage.tracking.client import CHALLENGER, MODEL
+from catimage.tracking.outages import check_storage
 from catimage.tracking.versions import DIGEST_TAG, version_with_alias
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def download_router(client: MlflowClient, version: str, folder: Path) -> Path:
 
     Raises:
         InputError: the files are missing, or differ from those that were registered.
+        OutageError: the storage of the files does not respond.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -75,6 +77,7 @@ def download_router(client: MlflowClient, version: str, folder: Path) -> Path:
     try:
         model = download_artifacts(f"models:/{MODEL}/{version}", dst_path=str(folder))
     except (MlflowException, OSError) as error:
+        check_storage(f"models:/{MODEL}/{version}", error)
         raise InputError(
             f"MLflow: the files of version {version} of {MODEL!r} cannot be found. Restore them, or"
             " promote another version."

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from catimage.errors import InputError
 from catimage.router import Router
 from catimage.tracking.client import MODEL
+from catimage.tracking.lock import ConflictError
+from catimage.tracking.outages import check_storage
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -44,12 +46,12 @@ def move_alias(client: MlflowClient, alias: str, version: str) -> None:
     """Set the alias to a version, which is one atomic request, and read it back.
 
     Raises:
-        InputError: another process has set the alias in the meantime.
+        ConflictError: another process has set the alias in the meantime.
     """
     client.set_registered_model_alias(MODEL, alias, version)
     found = version_with_alias(client, alias)
     if found != version:
-        raise InputError(
+        raise ConflictError(
             f"MLflow: the alias {alias!r} of {MODEL!r} has been moved to version {found} while"
             f" version {version} was being registered. Run 'catimage register' again."
         )
@@ -72,6 +74,7 @@ def load_router(version: str, role: str, command: str) -> Router:
     Raises:
         InputError: the files of the version are missing, or this version of CATImage cannot read
             them.
+        OutageError: the storage of the files does not respond.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -79,6 +82,7 @@ def load_router(version: str, role: str, command: str) -> Router:
     try:
         model = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version}")
     except (MlflowException, OSError) as error:
+        check_storage(f"models:/{MODEL}/{version}", error)
         address = "" if os.environ.get("MLFLOW_TRACKING_URI") else "'sqlite:///mlflow.db'"
         client = f"mlflow.MlflowClient({address})"
         raise InputError(
