@@ -41,7 +41,7 @@ def run(workspace: Workspace, params: Params) -> None:
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
     images = candidate_images(workspace, params.pool, params.imported)
     entries = read_manifest(workspace.images)
-    complete = params.imported is None or params.validation.complete_labels
+    complete = params.validation.complete_labels
     with write_lock(workspace.scores):
         check_candidates(workspace.images, entries, images.candidates, images.command)
         check_prompts(workspace.images, entries, list(texts), complete, images.command)
