@@ -93,6 +93,19 @@ class CandidateLoad:
     batch_seconds: float
     batch_size: int
 
+    def device_seconds(self, images: int) -> float:
+        """Return the device time of some images, in as few batches as possible.
+
+        The time of a batch is interpolated between one image and a full batch.
+        """
+        if self.batch_size == 1:
+            return images * self.batch_seconds
+        batches, remaining = divmod(images, self.batch_size)
+        full_seconds = self.batch_size * self.batch_seconds
+        slope = (full_seconds - self.seconds) / (self.batch_size - 1)
+        last = self.seconds + (remaining - 1) * slope if remaining else 0.0
+        return batches * full_seconds + last
+
 
 @dataclass(frozen=True)
 class GroupStatus:

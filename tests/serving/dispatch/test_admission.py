@@ -41,6 +41,9 @@ def test_a_candidate_with_a_long_queue_is_tried_last() -> None:
     busy.queue_seconds = 9.0
     admission = Admission(fleet_of(busy, ScriptedGroup("free", "b", load=SLOW)), limit=3.0)
     assert admission.order(("a", "b")) == ("b", "a")
+    busy.queue_seconds = 4.0
+    tolerant = Admission(fleet_of(busy), limit=3.0)
+    assert tolerant.order(("a",)) == ("a",)
     with pytest.raises(ServingError, match="overloaded"):
         admission.order(("a",))
 

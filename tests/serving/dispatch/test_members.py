@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from catimage.serving.dispatch.members import Member, device_seconds
+from catimage.serving.dispatch.members import Member
 from catimage.serving.tasks import CandidateLoad, GroupStatus
 from tests.serving.groups import ScriptedGroup
 
@@ -27,23 +27,17 @@ def member(clock: Clock) -> Member:
     return new
 
 
-@pytest.mark.parametrize(
-    ("images", "idle", "seconds"),
-    [(1, True, 1.0), (4, True, 2.0), (2, True, 4 / 3), (9, True, 5.0), (4, False, 2.0)],
-)
-def test_device_time_of_a_task(images: int, idle: bool, seconds: float) -> None:
-    assert device_seconds(LOAD, images, idle) == pytest.approx(seconds)
-
-
 def test_the_wait_grows_with_each_task_and_falls_with_time() -> None:
     clock = Clock()
     group = member(clock)
     group.send("a", 4)
     assert group.wait == pytest.approx(2.0)
-    group.send("a", 2)
-    assert group.wait == pytest.approx(3.0)
+    group.send("a", 2)  # another batch
+    assert group.wait == pytest.approx(2.0 + 4 / 3)
+    group.send("a", 2)  # the same batch
+    assert group.wait == pytest.approx(4.0)
     clock.now += 2.5
-    assert group.wait == pytest.approx(0.5)
+    assert group.wait == pytest.approx(1.5)
 
 
 def test_the_wait_is_zero_when_all_tasks_have_ended_before_their_estimated_time() -> None:
@@ -51,10 +45,10 @@ def test_the_wait_is_zero_when_all_tasks_have_ended_before_their_estimated_time(
     group = member(clock)
     first, second = group.send("a", 4), group.send("a", 2)
     clock.now += 0.4
-    group.end(first)
+    group.end("a", 4, first)
     assert group.wait == pytest.approx(second)
     group.update(status(second), clock.now)
-    group.end(second)
+    group.end("a", 2, second)
     assert group.wait == 0
     assert group.send("a", 1) == LOAD.seconds
 
@@ -65,7 +59,7 @@ def test_the_work_of_other_routers_stays_in_the_wait() -> None:
     own = group.send("a", 4)
     clock.now += 0.1
     group.update(status(own + 3.0), clock.now)
-    group.end(own)
+    group.end("a", 4, own)
     clock.now += 1.0
     assert group.wait == pytest.approx(2.0)
 

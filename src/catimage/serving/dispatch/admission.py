@@ -9,12 +9,18 @@ from catimage.serving.dispatch.errors import unavailable
 from catimage.serving.dispatch.fleet import Fleet
 from catimage.serving.messages import ServingError
 
+LATE_FACTOR = 1.5
+"""An accepted request is refused only if its wait becomes longer than this multiple of the limit,
+because a late refusal helps nobody: the client has waited, and the work of the decision is done.
+"""
+
 
 class Admission:
     """Compares the estimated wait of requests with a limit.
 
     A request is checked twice: on its arrival, against the wait of the fastest candidate, so that a
-    refusal costs nothing; and after the decision, against the wait of the selected candidate.
+    refusal costs nothing; and after the decision, against the wait of the selected candidate, with
+    the tolerance :data:`LATE_FACTOR`.
     Requests between the two checks count as work of the fastest candidate.
 
     Args:
@@ -101,7 +107,7 @@ class Admission:
         known = [wait for wait in waits.values() if wait is not None]
         if not known:
             raise unavailable(self._fleet.unavailable(ranked))
-        if min(known) > self._limit and not patient:
+        if min(known) > LATE_FACTOR * self._limit and not patient:
             raise self._overloaded(min(known))
         late = {name for name, wait in waits.items() if wait is None or wait > self._limit}
         return tuple(sorted(ranked, key=lambda name: name in late))

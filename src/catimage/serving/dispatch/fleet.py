@@ -149,7 +149,7 @@ class Fleet:
         try:
             yield
         finally:
-            member.end(seconds)
+            member.end(candidate, images, seconds)
 
     async def wait_until_able(
         self, candidates: Collection[str], deadline: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from catimage.serving.generator.client import Group
@@ -14,32 +14,14 @@ EARLIER_SECONDS = 5.0
 """Seconds for which the device time of a sent task is kept, longer than one poll takes."""
 
 
-def device_seconds(load: CandidateLoad, images: int, idle: bool) -> float:
-    """Estimate the device time that a task adds.
-
-    On an idle device the images form a batch of their own, whose time is interpolated between one
-    image and a full batch. On a busy device they share batches with others.
-
-    Args:
-        load: the measured speed of the candidate.
-        images: number of images.
-        idle: whether the device has no other work.
-    """
-    if not idle or load.batch_size == 1:
-        return images * load.batch_seconds
-    batches, remaining = divmod(images, load.batch_size)
-    full_seconds = load.batch_size * load.batch_seconds
-    slope = (full_seconds - load.seconds) / (load.batch_size - 1)
-    return batches * full_seconds + (load.seconds + (remaining - 1) * slope if remaining else 0.0)
-
-
 class Member:
     """One generator group, as the router sees it.
 
     The device is modelled as a queue: :attr:`free_at` is the time at which it has finished its
     work. A poll sets it, and every task that is sent moves it, so that the estimated wait is right
     between polls too. Tasks that end earlier than estimated shorten the wait at once: it is never
-    longer than the device time of the tasks that have not ended.
+    longer than the device time of the tasks that have not ended. A task shares batches with other
+    tasks of the same candidate, and adds little; the first task of a candidate adds a batch.
 
     Attributes:
         group: the client of the group.
@@ -60,6 +42,8 @@ class Member:
         self.failed = asyncio.Event()
         self._clock = clock
         self._sent: deque[tuple[float, float]] = deque()
+        self._images = Counter[str]()
+        """Images of the tasks of this router that have not ended, by candidate."""
         self._own = 0.0
         """Estimated device time of the tasks of this router that have not ended, in seconds."""
         self._others_until = self.free_at
@@ -118,7 +102,11 @@ class Member:
     def send(self, candidate: str, images: int) -> float:
         """Count a task that is sent now; return its estimated device time, for :meth:`end`."""
         now, load, wait = self._clock(), self.load(candidate), self.wait
-        seconds = device_seconds(load, images, wait == 0) if load else 0.0
+        others = self._images[candidate] if wait else 0
+        self._images[candidate] += images
+        seconds = 0.0
+        if load is not None:
+            seconds = load.device_seconds(others + images) - load.device_seconds(others)
         self.free_at, self._own = now + wait + seconds, self._own + seconds
         self._sent.append((now, seconds))
         while now - self._sent[0][0] > EARLIER_SECONDS:
@@ -128,9 +116,10 @@ class Member:
         self.running += 1
         return seconds
 
-    def end(self, seconds: float) -> None:
+    def end(self, candidate: str, images: int, seconds: float) -> None:
         """Count the end of a task with this estimated device time."""
         self.running -= 1
+        self._images[candidate] -= images
         self._own = self._own - seconds if self.running else 0.0
 
     def event(self) -> None:

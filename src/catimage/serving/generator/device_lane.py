@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from catimage.pool.generator_cache import GeneratorCache
@@ -108,13 +109,12 @@ class DeviceLane:
     def queue_seconds(self) -> float:
         """Estimated time until an image that arrives now starts."""
         loads, running = self._speeds.loads(), self._running
-        seconds = 0.0
+        waiting = Counter[str]()
         for candidate, number in self.queue.waiting():
-            load = loads[candidate]
-            seconds += number * (load.batch_seconds or load.seconds)
+            waiting[candidate] += number
+        seconds = sum(loads[name].device_seconds(number) for name, number in waiting.items())
         if running:
             images, start = running
-            load = loads[images[0].owner.task.candidate]
-            duration = max(load.seconds, len(images) * load.batch_seconds)
+            duration = loads[images[0].owner.task.candidate].device_seconds(len(images))
             seconds += max(0.0, duration - (time.perf_counter() - start))
         return seconds
