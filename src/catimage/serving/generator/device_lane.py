@@ -55,7 +55,7 @@ class DeviceLane:
         self._load()
         on_ready()
         runner = BatchRunner(self._cache, self.queue, self._speeds)
-        measurements = self._measurements()
+        measurements = SpeedMeter(self._cache, self._speeds).measure()
         owed = 0.0  # seconds of requests until the next measurement
         while True:
             timeout = None if self.measured.is_set() else 0.0
@@ -92,12 +92,6 @@ class DeviceLane:
         self._cache.prepare()
         for name in self._cache.names:
             self._cache.get(name)
-
-    def _measurements(self) -> Iterator[None]:
-        """Measure all generators; yields after every batch."""
-        meter = SpeedMeter(self._cache, self._speeds)
-        yield from meter.measure_batches()
-        yield from meter.measure_speeds()
 
     @property
     def running_images(self) -> int:

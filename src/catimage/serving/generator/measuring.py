@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.registry import kind_of
@@ -23,6 +23,10 @@ down a single measurement.
 """
 LARGEST_BATCH = 32
 """The largest batch that is tried."""
+ROUNDS = 2
+"""Everything is measured this many times, and the shortest time counts: other programs, such as the
+start of the router process, may slow down all measurements of the first round.
+"""
 STEPS = (2, 4)
 """Numbers of denoising steps from which the time of a candidate with more steps is computed."""
 _LOG = logging.getLogger(__name__)
@@ -31,8 +35,8 @@ _LOG = logging.getLogger(__name__)
 class SpeedMeter:
     """Measures the speeds of loaded generators.
 
-    The largest batch is measured once for generators with the same class, base weights, size and
-    data type.
+    The largest batch is measured for one of the generators with the same class, base weights, size
+    and data type.
 
     Args:
         cache: the generators.
@@ -41,33 +45,38 @@ class SpeedMeter:
 
     def __init__(self, cache: GeneratorCache, speeds: Speeds) -> None:
         self._cache, self._speeds = cache, speeds
-        self._batches: dict[str, tuple[int, float]] = {}
+        self._batches: dict[str, dict[int, float]] = {}
+        """The shortest time of a batch, by architecture and number of images."""
         self._seconds: dict[str, float] = {}
 
-    def measure_batches(self) -> Iterator[None]:
+    def measure(self) -> Iterator[None]:
+        """Measure all generators, :data:`ROUNDS` times. Yields after every batch."""
+        for _ in range(ROUNDS):
+            yield from self._measure_largest_batches()
+            for name in self._cache.names:
+                yield from self._guarded(name, self._measure_speeds(name))
+
+    def _measure_largest_batches(self) -> Iterator[None]:
         """Measure the largest batch of all generators. Yields after every batch.
 
         The candidate with the fewest steps is used, with at most two steps if the time is linear in
         the steps.
         """
+        done: set[str] = set()
         for name in self._cache.names:
             key = _architecture(self._cache.pool.generators[name])
-            if key not in self._batches:
+            if key not in done:
                 yield from self._guarded(name, self._measure_batches(name, key))
-            if key in self._batches:
-                self._speeds.set_size(name, self._batches[key][0])
-
-    def measure_speeds(self) -> Iterator[None]:
-        """Measure the time of one image of all candidates, after :meth:`measure_batches`.
-
-        The time per image in a full batch is computed with the ratio that was measured for the
-        largest batch. Yields after every image.
-        """
-        for name in self._cache.names:
-            yield from self._guarded(name, self._measure_speeds(name))
+                done.add(key)
+            self._speeds.set_size(name, _best(self._batches.get(key, {}))[0])
 
     def _measure_speeds(self, name: str) -> Iterator[None]:
-        size, ratio = self._batches.get(_architecture(self._cache.pool.generators[name]), (1, 1.0))
+        """Measure the time of one image of all candidates. Yields after every image.
+
+        The time per image in a full batch is computed with the ratio that was measured for the
+        largest batch.
+        """
+        size, ratio = _best(self._batches.get(_architecture(self._cache.pool.generators[name]), {}))
         linear = _is_linear(self._cache, name)
         for candidate in self._cache.pool.candidates_of(name):
             seconds = self._alone(candidate, linear)
@@ -86,20 +95,19 @@ class SpeedMeter:
         probe = min(self._cache.pool.candidates_of(name), key=lambda candidate: candidate.steps)
         if _is_linear(self._cache, name):
             probe = with_steps(probe, min(probe.steps, STEPS[0]))
-        _seconds(self._cache, probe, 1)  # a warm-up
-        yield
-        alone = min(_seconds(self._cache, probe, 1), _seconds(self._cache, probe, 1))
-        best, per_image, size = 1, alone, 1
-        while size < min(LARGEST_BATCH, TRIED_BEYOND * best):
+        times = self._batches.setdefault(key, {})
+        if not times:
+            _seconds(self._cache, probe, 1)  # a warm-up
             yield
-            size *= 2
+        size = 1
+        while size <= min(LARGEST_BATCH, TRIED_BEYOND * _best(times)[0]):
             seconds = _batch_seconds(self._cache, probe, size)
             if seconds is None:
                 break
-            if seconds / size <= (1 - MARGIN) * per_image:
-                best, per_image = size, seconds / size
-                self._speeds.set_size(name, best)
-        self._batches[key] = best, per_image / alone
+            times[size] = min(seconds, times.get(size, seconds))
+            self._speeds.set_size(name, _best(times)[0])
+            yield
+            size *= 2
 
     def _alone(self, candidate: Candidate, linear: bool) -> float:
         """Return the seconds of one image; with many steps, computed from runs with fewer steps."""
@@ -112,11 +120,24 @@ class SpeedMeter:
         return short + per_step * (candidate.steps - few)
 
     def _single(self, candidate: Candidate) -> float:
-        """Return the seconds of one image, measured once per generator, settings and steps."""
+        """Return the shortest measured seconds of one image, after one more measurement."""
         key = repr((candidate.generator, candidate.steps, sorted(candidate.settings.items())))
-        if key not in self._seconds:
-            self._seconds[key] = _seconds(self._cache, candidate, 1)
+        seconds = _seconds(self._cache, candidate, 1)
+        self._seconds[key] = min(seconds, self._seconds.get(key, seconds))
         return self._seconds[key]
+
+
+def _best(times: Mapping[int, float]) -> tuple[int, float]:
+    """Return the largest useful batch, and its time per image as a share of that of one image.
+
+    Args:
+        times: seconds by the number of images; empty if nothing was measured.
+    """
+    best = 1
+    for size in sorted(times):
+        if times[size] / size <= (1 - MARGIN) * times[best] / best:
+            best = size
+    return best, times[best] / best / times[1] if times else 1.0
 
 
 def _batch_seconds(cache: GeneratorCache, probe: Candidate, size: int) -> float | None:
