@@ -60,7 +60,7 @@ class Traffic:
 
     router: Router
     expected: Expected
-    kinds: dict[str, Kind]
+    prompts_by_kind: dict[str, Kind]
 
 
 def available() -> bool:
@@ -85,13 +85,13 @@ def traffic(pace: bool = True, seed: int = 0, n_prompts: int = PROMPTS) -> Traff
         params = load_params(workspace.params, [f"serving.pace={str(pace).lower()}"])
         router = Router.load(workspace.router)
         expected = expected_behaviour(workspace, params, MonitorState())
-    kinds = {}
+    by_kind = {}
     for kind, (prompts, names, labels) in texts.items():
         rows = new if kind == "coco" else np.arange(len(prompts))
         columns = [names.index(name) for name in router.candidates]
-        kinds[kind] = Kind.of(router, [prompts[i] for i in rows], labels[rows][:, columns])
-    kinds["partiprompts"] = Kind.of(router, read_prompts("partiprompts"), None)
-    return Traffic(router, expected, kinds)
+        by_kind[kind] = Kind.of(router, [prompts[i] for i in rows], labels[rows][:, columns])
+    by_kind["partiprompts"] = Kind.of(router, read_prompts("partiprompts"), None)
+    return Traffic(router, expected, by_kind)
 
 
 def _scores(kind: str) -> Path:

@@ -96,7 +96,7 @@ class Services:
 
     def _requests(self, conditions: Conditions, n: int) -> tuple[np.ndarray, ...]:
         """Draw requests: predictions, prices, labels (services, n, m) and mappings."""
-        kind: Kind = self.data.kinds[conditions.kind]
+        kind: Kind = self.data.prompts_by_kind[conditions.kind]
         rows = self.rng.integers(0, len(kind.predicted), (len(self.pacers), n))
         predicted = kind.predicted[rows]
         prices = self.data.router.costs.copy()

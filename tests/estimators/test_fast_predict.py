@@ -76,11 +76,11 @@ def test_a_tfidf_prediction_is_the_same_number_at_every_position(fitted):
 def test_predictions_and_decisions_do_not_depend_on_the_other_prompts(fitted, name, rows):
     """Also at the lambdas of a calibration on the same prompts, where some are nearly tied."""
     predicted, curve, alone = together_and_alone(fitted, name)
-    batch = fast_predict(fitted[name], EVERY[rows])
-    np.testing.assert_allclose(batch, alone[rows], rtol=0, atol=2e-6)
+    found = fast_predict(fitted[name], EVERY[rows])
+    np.testing.assert_allclose(found, alone[rows], rtol=0, atol=2e-6)
     for i in {0, len(curve) // 3, len(curve) // 2, len(curve) - 1}:
         lam = lambda_of_point(curve, i)
-        chosen = choose(batch, COSTS, lam)
+        chosen = choose(found, COSTS, lam)
         assert chosen.tolist() == choose(alone, COSTS, lam)[rows].tolist()
         assert chosen.tolist() == choose(predicted, COSTS, lam)[rows].tolist()
 

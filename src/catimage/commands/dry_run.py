@@ -243,9 +243,8 @@ def _try_to_load(section: str, name: str, load: Callable[[], object]) -> Finding
     except InputError as error:
         if is_not_cached(error):
             message = (
-                f"{name}: the weights are not on this machine. They are downloaded when the stage"
-                " starts, which needs a network"
+                "the weights are not on this machine. The stage downloads them, and needs a network"
             )
-            return Finding(section, "note", message)
+            return Finding(section, "note", f"{name}: {message}")
         return Finding(section, "problem", f"{name}: {error}")
     return Finding(section, "ok", f"{name}: available")

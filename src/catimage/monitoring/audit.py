@@ -108,10 +108,10 @@ def _candidates(row: Mapping[Hashable, Any], pool: Pool, named: Sequence[str]) -
     if named:
         return list(dict.fromkeys(name for name in named if name in predicted))
     local = [name for name in predicted if name in names and not _is_remote(pool, name)]
-    selected = [name for name in local if name == row["candidate"]]
+    used = [name for name in local if name == row["candidate"]]
     others = [name for name in local if name != row["candidate"]]
     draw = int(hashlib.sha256(str(row["request_id"]).encode()).hexdigest(), 16)
-    return [*selected, *others[draw % len(others) :][:1]] if others else selected
+    return [*used, *others[draw % len(others) :][:1]] if others else used
 
 
 def _is_remote(pool: Pool, name: str) -> bool:

@@ -57,15 +57,7 @@ def connection(workspace: Workspace, command: str = "register") -> Iterator[Mlfl
             ``with`` block fails.
         OutageError: the server, its database or its storage does not respond.
     """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import mlflow
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "mlflow: the package is not installed. Run pip install 'catimage[mlflow]'."
-        ) from error
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # hide the log of created tables
+    mlflow = _configured_mlflow()
     root, remote = workspace.root.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
     if remote:
         with (
@@ -79,6 +71,20 @@ def connection(workspace: Workspace, command: str = "register") -> Iterator[Mlfl
         _errors_reported(str(root / "mlflow.db"), root, "sqlite:///mlflow.db", command),
     ):
         yield _client(mlflow, address, (root / "mlruns").as_uri())
+
+
+def _configured_mlflow() -> Any:
+    """Return the module ``mlflow``, with the settings of this project."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "mlflow: the package is not installed. Run pip install 'catimage[mlflow]'."
+        ) from error
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # hide the log of created tables
+    return mlflow
 
 
 def _client(mlflow: Any, address: str, artifacts: str | None) -> MlflowClient:

@@ -192,7 +192,6 @@ class Engine:
     def status(self) -> GroupStatus:
         """Return the state of the engine. Fast; may be called by any thread."""
         lanes = [self._lane] if self._lane else []
-        paid = frozenset(c for c, generator in self._generators.items() if generator in self._paid)
         return GroupStatus(
             group=self._group,
             ready=self._ready and not self._closed,
@@ -202,7 +201,7 @@ class Engine:
             running_images=sum(lane.running_images for lane in lanes),
             queue_seconds=sum(lane.queue_seconds for lane in lanes),
             error=self._error,
-            paid=paid,
+            paid=frozenset(c for c, name in self._generators.items() if name in self._paid),
             measured=self.measured,
         )
 
@@ -246,6 +245,6 @@ class Engine:
 
     def _fail(self, queued: QueuedTask) -> None:
         message = f"group {self._group!r}: the service ends. Try again later."
-        ambiguous = TaskTimedOut(message, billed=True)
-        queued.report(ambiguous if queued.sent else GroupUnavailable(message))
+        failure = TaskTimedOut(message, billed=True) if queued.sent else GroupUnavailable(message)
+        queued.report(failure)
         self._queue(queued.task.candidate).cancel(queued)
