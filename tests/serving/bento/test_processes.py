@@ -165,6 +165,28 @@ def test_sigterm_completes_accepted_requests_and_refuses_new_ones(folder: Path) 
 
 
 @pytest.mark.system
+def test_no_connection_is_closed_while_a_request_is_sent_on_it(folder: Path) -> None:
+    with serve(folder) as server, ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(statuses_until_refused, server.url) for _ in range(8)]
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        answered = [client.result(timeout=20) for client in clients]
+        assert all(set(statuses) <= {200, 503} and 503 in statuses for statuses in answered)
+
+
+def statuses_until_refused(url: str) -> list[int]:
+    """Send requests on one connection without a pause until connections are refused."""
+    statuses: list[int] = []
+    with httpx.Client() as client:
+        while len(statuses) < 100_000:
+            try:
+                statuses.append(client.get(f"{url}/pid").status_code)
+            except httpx.ConnectError:
+                return statuses
+    raise AssertionError("the connections were never refused")
+
+
+@pytest.mark.system
 def test_requests_that_take_too_long_do_not_delay_the_end(folder: Path) -> None:
     with (
         serve(folder, CATIMAGE_SERVING__DRAIN_SECONDS="1") as server,

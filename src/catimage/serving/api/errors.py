@@ -77,7 +77,7 @@ def error_headers(error: ServingError) -> dict[str, str]:
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.status in (408, 413) or error.code == "draining":
+    if error.status in (408, 413):
         headers["Connection"] = "close"
     return headers
 

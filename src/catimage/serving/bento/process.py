@@ -27,6 +27,10 @@ CHECK_SECONDS = 0.5
 """Interval at which the process checks whether its parent process runs."""
 CLOSE_SECONDS = 1
 """Time after the end of the last accepted request after which open connections are closed."""
+FAREWELL_SECONDS = 0.3
+"""Time in which open connections are told that they will be closed, so that no request is sent on
+a connection at the moment at which it is closed.
+"""
 EXIT_SECONDS = 3.0
 """Time after the last accepted request, or ``drain_seconds``, after which the process ends."""
 STOP_SIGNAL = signal.SIGINT
@@ -66,7 +70,7 @@ class GracefulApp:
     ) -> None:
         self._app, self._drain, self._seconds, self._cleanup = app, drain, seconds, cleanup
         self._running: set[int] = set()
-        self._numbers, self._orphaned = 0, False
+        self._numbers, self._orphaned, self._closing = 0, False, False
         self._draining: asyncio.Task[None] | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -84,8 +88,17 @@ class GracefulApp:
         self._numbers += 1
         number = self._numbers
         self._running.add(number)
+
+        async def send_or_close(message: Message) -> None:
+            if self._closing and message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        if self._closing:
+            await _discard_body(receive)
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_or_close)
         finally:
             self._running.discard(number)
 
@@ -133,6 +146,8 @@ class GracefulApp:
             self._cleanup()
         if self._orphaned or number == STOP_SIGNAL:
             self._stop_listening()
+        self._closing = True
+        await asyncio.sleep(FAREWELL_SECONDS)
         _exit_after(EXIT_SECONDS)  # such as while models are being loaded
         self._handlers[signal.SIGTERM](signal.SIGTERM, None)
 
@@ -159,6 +174,16 @@ class GracefulApp:
         _LOG.warning("the supervisor has ended; this process ends, too")
         self._orphaned = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _discard_body(receive: Callable[[], Awaitable[Message]]) -> None:
+    """Read the body of a request that is refused: closing a connection with unread data resets it,
+    and the client may lose the answer.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            while (await receive()).get("more_body"):
+                pass
 
 
 def end_process() -> None:
