@@ -30,7 +30,7 @@ setup: .venv/.ready ## Create .venv from requirements.lock, unless it is up to d
 demo: setup ## Run all stages on the embedded pool, register the router, print the results
 	$(BIN)/python -m flows.retrain
 
-demo-operations: setup ## Drift, retraining, promotion and rollback with real servers (20 minutes at most)
+demo-operations: setup ## Drift, retraining, promotion and rollback with real servers
 	$(BIN)/python -m experiments.operations
 
 test: setup ## Run the tests in parallel, one process per core

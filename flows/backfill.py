@@ -8,7 +8,6 @@ next run of ``retrain`` trains on all labels.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +30,7 @@ from .artifacts import fact_table
 from .dvc_process import run_command
 from .preflight import check_parameters
 from .retrain import LOCK
-from .run_once import run_once
+from .run_once import run_once, workspace_parser
 from .stages import TIMEOUT_HOURS, TRANSIENT, Hours, is_transient, run_stage
 
 ADD_CANDIDATE = "import sys; from catimage.cli.app import main; sys.exit(main())"
@@ -172,8 +171,7 @@ def _summary(workspace: Path, name: str) -> str:
 
 def main() -> None:
     """Run the flow once; start a temporary Prefect server if none is configured."""
-    parser = argparse.ArgumentParser(description="Add labels of a new candidate or metric.")
-    parser.add_argument("--workspace", type=Path, default=Path(), help="the folder of params.yaml")
+    parser = workspace_parser("Add labels of a new candidate or metric.")
     parser.add_argument("--candidate", help="a new candidate of the pool")
     parser.add_argument("--metric", help="a new metric")
     parser.add_argument("--prompts", type=int, default=200, help="number of training prompts")

@@ -8,7 +8,6 @@ compares the replicas every hour; it does not download files.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from prefect import flow, task
@@ -23,7 +22,7 @@ from catimage.workspace import Workspace
 from .artifacts import fact_table
 from .monitor import compare_served
 from .registration import failed, run_task
-from .run_once import run_once
+from .run_once import run_once, workspace_parser
 from .stages import is_transient
 
 LIMIT = 3600.0
@@ -77,9 +76,7 @@ def _problems(state: State[list[str]]) -> str:
 
 def main() -> None:
     """Run the flow once; start a temporary Prefect server if none is configured."""
-    parser = argparse.ArgumentParser(description="Check that what is served is registered.")
-    parser.add_argument("--workspace", type=Path, default=Path(), help="the folder of params.yaml")
-    arguments = parser.parse_args()
+    arguments = workspace_parser("Check that what is served is registered.").parse_args()
     run_once(lambda: check_served(arguments.workspace, return_state=True))
 
 

@@ -12,7 +12,6 @@ The flow also compares what the replicas of the service serve with what is regis
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from catimage.workspace import Workspace
 
 from .registration import failed, run_task
 from .retrain_requests import request_retrain
-from .run_once import run_once
+from .run_once import run_once, workspace_parser
 from .stages import is_transient
 
 if TYPE_CHECKING:
@@ -149,8 +148,7 @@ def _emit(workspace: Path, report: MonitorReport) -> None:
 
 def main() -> None:
     """Run the flow once; start a temporary Prefect server if none is configured."""
-    parser = argparse.ArgumentParser(description="Monitor: check the traffic of the service.")
-    parser.add_argument("--workspace", type=Path, default=Path(), help="the folder of params.yaml")
+    parser = workspace_parser("Monitor: check the traffic of the service.")
     parser.add_argument("--retrain", help=f"the deployment that an alarm starts, such as {RETRAIN}")
     arguments = parser.parse_args()
     run_once(lambda: monitor(arguments.workspace, arguments.retrain, return_state=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from catimage.common.proxies import bypass_proxies_for_local_addresses
 from .artifacts import fact_table
 from .registration import promote as promote_task
 from .registration import run_task
-from .run_once import run_once
+from .run_once import run_once, workspace_parser
 
 LIMIT = 3600.0
 """Longest time of a run in seconds."""
@@ -67,9 +66,8 @@ def rollout_summary(state: State[object]) -> str | State[None]:
 
 def main() -> None:
     """Run the flow once; start a temporary Prefect server if none is configured."""
-    parser = argparse.ArgumentParser(description="Promote a registered router to champion.")
+    parser = workspace_parser("Promote a registered router to champion.")
     parser.add_argument("version", nargs="?", help="the version; by default the challenger")
-    parser.add_argument("--workspace", type=Path, default=Path(), help="the folder of params.yaml")
     parser.add_argument("--force", help="the reason to promote it if the gate does not")
     arguments = parser.parse_args()
     run_once(

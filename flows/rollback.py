@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from catimage.workspace import Workspace
 
 from .promote import LIMIT, WaitSeconds, rollout_summary
 from .registration import failed, run_task
-from .run_once import run_once
+from .run_once import run_once, workspace_parser
 from .stages import is_transient
 
 if TYPE_CHECKING:
@@ -79,9 +78,7 @@ def rollback(workspace: Path = Path(), wait_seconds: WaitSeconds = 60.0) -> str 
 
 def main() -> None:
     """Run the flow once; start a temporary Prefect server if none is configured."""
-    parser = argparse.ArgumentParser(description="Return to the previous champion.")
-    parser.add_argument("--workspace", type=Path, default=Path(), help="the folder of params.yaml")
-    arguments = parser.parse_args()
+    arguments = workspace_parser("Return to the previous champion.").parse_args()
     run_once(lambda: rollback(arguments.workspace, return_state=True))
 
 

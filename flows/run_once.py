@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from prefect.client.schemas import State
@@ -22,6 +24,17 @@ OUTAGE_SETTINGS = {PREFECT_CLIENT_MAX_RETRIES: 6, PREFECT_CLIENT_RETRY_EXTRA_COD
 requests are repeated after 2, 4, 8, 16, 32 and 64 seconds, also if the server answers that its
 database does not respond, which it does with status 500. ``prefect.yaml`` has them too.
 """
+
+
+def workspace_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the command line of a flow, with the option ``--workspace``.
+
+    Args:
+        description: what the flow does, for ``--help``.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--workspace", type=Path, default=Path(), help="the folder of params.yaml")
+    return parser
 
 
 def run_once(call: Callable[[], State[Any]]) -> None:

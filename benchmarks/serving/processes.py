@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,29 @@ def free_port() -> int:
     with socket.socket() as free_socket:
         free_socket.bind(("127.0.0.1", 0))
         return int(free_socket.getsockname()[1])
+
+
+def start_python(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start Python in the background, in a session of its own, which has all of its descendants.
+
+    Args:
+        arguments: the arguments, such as ``-m`` and the name of a module.
+        folder: the working directory.
+        environment: all environment variables.
+        log: file to which the output is appended.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 class ServerProcess:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
+from benchmarks.serving.processes import free_port, start_python
 
 from experiments.operations.timeline import StepError
 
@@ -22,13 +21,6 @@ STATE = ".servers"
 """The folder in the workspace with the state and the logs of the servers."""
 _INHERITED = ("PREFECT", "MLFLOW", "CATIMAGE_", "BENTOML")
 _STOP_SECONDS = 30.0
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that no process listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Servers:
@@ -109,16 +101,7 @@ class Servers:
     def run(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start Python with arguments, such as those of a command that ends by itself."""
         self.log(name).parent.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=self._workspace,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = start_python(arguments, self._workspace, self.environment, self.log(name))
         self._processes.append(process)
         return process
 

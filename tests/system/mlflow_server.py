@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from benchmarks.serving.processes import free_port, start_python
 
-from tests.system.programs import free_port, wait_until
+from tests.system.programs import wait_until
 
 
 class MlflowServer:
@@ -43,15 +43,8 @@ class MlflowServer:
     def start(self) -> None:
         """Start the server, and wait until it responds."""
         address = ["--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *address, *self._arguments],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        arguments = ["-m", "mlflow", "server", *address, *self._arguments]
+        self._process = start_python(arguments, Path(), self._environment, self._log)
         wait_until(self._is_healthy, "mlflow server", 180)
 
     def _is_healthy(self) -> bool:

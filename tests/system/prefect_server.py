@@ -18,8 +18,9 @@ from typing import Any
 
 import httpx
 import pytest
+from benchmarks.serving.processes import free_port, start_python
 
-from tests.system.programs import accepts, free_port, wait_until
+from tests.system.programs import accepts, wait_until
 
 ROOT = Path(__file__).parents[2]
 FAKE_STAGE = ROOT / "tests" / "flows" / "fake_stage.py"
@@ -71,16 +72,8 @@ class Prefect:
 
     def process(self, log: str, *arguments: str, folder: Path = ROOT) -> subprocess.Popen[bytes]:
         """Start Python with arguments; its output is appended to ``<log>.log``."""
-        with (self.folder / f"{log}.log").open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        output = self.folder / f"{log}.log"
+        process = start_python(arguments, folder, self.environment, output)
         self._processes.append(process)
         return process
 

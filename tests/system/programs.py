@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.serving.processes import free_port
 
 PACKAGES = {
     "initdb": "postgresql",
@@ -33,13 +34,6 @@ def find_program(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed (Debian package {PACKAGES.get(name, name)})")
     return path
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that no process listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

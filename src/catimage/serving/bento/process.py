@@ -28,8 +28,8 @@ CHECK_SECONDS = 0.5
 CLOSE_SECONDS = 1
 """Time after the end of the last accepted request after which open connections are closed."""
 FAREWELL_SECONDS = 0.3
-"""Time in which open connections are told that they will be closed, so that no request is sent on
-a connection at the moment at which it is closed.
+"""Time in which each answer closes its connection, before the remaining connections are closed, so
+that no request is sent on a connection at the moment at which it is closed.
 """
 EXIT_SECONDS = 3.0
 """Time after the last accepted request, or ``drain_seconds``, after which the process ends."""
