@@ -68,3 +68,15 @@ def test_constant_labels_are_predicted_exactly():
     assert RidgeRegressor().fit(x, np.full((40, 2), 7.0)).predict(x) == pytest.approx(
         np.full((40, 2), 7.0)
     )
+
+
+def test_candidates_with_equal_labels_have_equal_coefficients_and_predictions():
+    """With missing labels too: the products of matrices alone would be rounded by position."""
+    x, y = _data(4, missing=0.3)
+    y = np.repeat(y[:, :2], [3, 4], axis=1)[:, [0, 3, 1, 4, 2, 5, 6]].astype(np.float32)
+    fitted = RidgeRegressor().fit(x.astype(np.float32), y)
+    first, second = [0, 2, 4], [1, 3, 5, 6]
+    for columns in (first, second):
+        assert (fitted.coef_[columns] == fitted.coef_[columns[:1]]).all()
+        assert (fitted.predict(x)[:, columns] == fitted.predict(x)[:, columns[:1]]).all()
+    assert (fitted.predict(x)[:, 0] != fitted.predict(x)[:, 1]).any()

@@ -4,8 +4,8 @@ The results are those of ``predict``, rounded to single precision. Calibration, 
 service predict by this one function, for any number of prompts. The products of matrices, in the
 text encoder and in the kernel, are rounded differently in batches of different sizes: the
 prediction of a prompt differs by up to about 1e-5 standard deviations between batches. Equal
-predictions of two candidates are equal in any batch, because of the rounding to single precision,
-and calibrated lambdas have a distance from those at which a prompt changes its candidate
+predictions of two candidates are equal in any batch, because equal coefficients are multiplied
+once, and calibrated lambdas have a distance from those at which a prompt changes its candidate
 (:func:`~catimage.routing.curve.lambda_of_point`).
 
 A ridge regression is evaluated without its
@@ -27,6 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline
 
 from catimage.common.arrays import Floats
+from catimage.common.distinct_rows import distinct_rows
 from catimage.estimators.features.fast_transform import (
     fast_transform,
     supports_tfidf,
@@ -168,12 +169,13 @@ def _tfidf_term(vectorizer: TfidfVectorizer, coef: Floats) -> Term:
 
 def _kernel_term(step: Pipeline, coef: Floats) -> Term:
     kernel = step.steps[-1][1]
-    weights = kernel.normalization_.T.astype(np.float64) @ coef
+    distinct, positions = distinct_rows(np.ascontiguousarray(coef.T))
+    weights = kernel.normalization_.T.astype(np.float64) @ distinct.T
 
     def predict(prompts: Sequence[str]) -> Floats:
         x = prompts
         for _, transformer in step.steps[:-1]:
             x = fast_transform(transformer, x)
-        return np.asarray(kernel.kernel_values(x) @ weights)
+        return np.asarray((kernel.kernel_values(x) @ weights)[:, positions])
 
     return predict

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from catimage.common.arrays import Floats
+from catimage.common.distinct_rows import distinct_rows
 from catimage.estimators.base import LabelRegressor, missing_label_patterns
 from catimage.estimators.context import EstimatorContext, UnfittedEstimator
 from catimage.params import EstimatorParams
@@ -19,7 +20,8 @@ class RidgeRegressor(LabelRegressor):
     One ridge regression is fitted for each group of candidates whose labels are missing for the
     same prompts. Predictions are linear in the labels. Therefore, if no labels are missing, the
     predictions do not change if the regressor is fitted to differences between candidates
-    (:mod:`catimage.estimators.differences`).
+    (:mod:`catimage.estimators.differences`). Candidates with equal labels have equal coefficients
+    and equal predictions, to the last bit, so that the cheapest of them is selected.
 
     Args:
         alpha: the penalty on the squared coefficients; the intercept is not penalised.
@@ -52,8 +54,10 @@ class RidgeRegressor(LabelRegressor):
         coef, intercept = np.empty((y.shape[1], X.shape[1]), X.dtype), np.empty(y.shape[1])
         for rows, columns in missing_label_patterns(y):
             x = X if rows.all() else X[rows]
-            ridge = Ridge(self.alpha, tol=self.tol).fit(x, y[np.ix_(rows, columns)])
-            coef[columns], intercept[columns] = ridge.coef_, ridge.intercept_
+            labels, positions = distinct_rows(y[np.ix_(rows, columns)].T)
+            ridge = Ridge(self.alpha, tol=self.tol).fit(x, labels.T)
+            coef[columns] = np.atleast_2d(ridge.coef_)[positions]
+            intercept[columns] = np.atleast_1d(ridge.intercept_)[positions]
         self.coef_ = coef[0] if self.flat_ else coef
         self.intercept_ = float(intercept[0]) if self.flat_ else intercept
         return self
@@ -63,7 +67,9 @@ class RidgeRegressor(LabelRegressor):
         (n_prompts, n_features).
         """
         X = self._validate_features(X, (np.float64, np.float32))
-        return np.asarray(X @ self.coef_.T + self.intercept_, np.float64)
+        coef, positions = distinct_rows(np.atleast_2d(self.coef_))
+        product = (X @ coef.T)[:, 0 if self.flat_ else positions]
+        return np.asarray(product + self.intercept_, np.float64)
 
 
 def build(spec: EstimatorParams, context: EstimatorContext) -> UnfittedEstimator:
