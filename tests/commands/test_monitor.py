@@ -17,6 +17,7 @@ from catimage.cli.app import app
 from catimage.commands.monitor import monitor
 from catimage.data.decisions import write_decisions
 from catimage.data.schema import PROMPTS, read_table
+from catimage.encoders.cache import cached_encoder
 from catimage.encoders.embeddings import Embeddings
 from catimage.errors import InputError
 from catimage.params import Params, load_params
@@ -218,6 +219,24 @@ def test_embeddings_of_another_encoder_are_reported(setting, decided):
     prompts = monitor(workspace, params, log, NOON + HOUR + SETTLED).checks[0]
     assert prompts.status == "skipped"
     assert f"of the width of the training prompts' ({WIDTH})" in prompts.message
+
+
+def test_logged_prompts_without_embedding_are_encoded(setting, decided):
+    """A router without a text encoder, such as ``ridge``, logs no embeddings."""
+    workspace, params, log = setting
+    texts = read_table(workspace.prompts, PROMPTS, "sample")["prompt"].tolist()
+    encoder = cached_encoder(params.encoder)
+    encoder.encode(texts).save(workspace.embeddings(params.encoder.name))
+    for hour in range(3):
+        of_hour = [f"{text} and a ring" for text in texts[hour * 40 :][:40]]
+        rows = [
+            decision(hour * 60 + i, **(decided[i] | {"prompt": text}))
+            for i, text in enumerate(of_hour)
+        ]
+        write_decisions(log, "a", hour, rows)
+    report = monitor(workspace, params, log, NOON + 3 * HOUR + SETTLED)
+    checks = {check.check: check for check in report.checks}
+    assert checks["prompts"].observations > 100 and checks["streams"].observations > 100
 
 
 def test_without_embeddings_or_prompts_checks_are_skipped_with_a_sentence(setting, decided):

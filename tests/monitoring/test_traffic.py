@@ -53,9 +53,25 @@ def test_copied_rows_are_dropped_but_not_repeated_request_ids():
     assert len(without_duplicates(rows)) == 2
 
 
-def test_embeddings_of_another_encoder_are_left_out():
-    vectors = [np.ones(4, np.float16), None, np.ones(3, np.float16)]
-    rows = frame([decision(i, embedding=vector) for i, vector in enumerate(vectors)])
-    found, others = embeddings_of(rows, 4)
-    assert found.shape == (1, 4) and found.dtype == np.float32 and others == 2
-    assert embeddings_of(rows.iloc[:0], 4)[0].shape == (0, 4)
+def test_prompts_without_an_embedding_of_the_width_are_encoded_if_they_are_logged():
+    """In the order of the rows; an embedding of another encoder is ignored."""
+    vectors = [np.ones(4), None, np.ones(3), None, None]
+    prompts = [None, "a ring", "a disk", None, "a ring"]
+    rows = frame(
+        [
+            decision(i, embedding=None if v is None else v.astype(np.float16), prompt=prompt)
+            for i, (v, prompt) in enumerate(zip(vectors, prompts, strict=True))
+        ]
+    )
+    asked = []
+
+    def encode(texts):
+        asked.append(texts)
+        return np.array([[len(asked), i, 1 / 3, 0] for i in range(len(texts))], np.float32)
+
+    found, without = embeddings_of(rows, 4, encode)
+    assert asked == [["a ring", "a disk", "a ring"]] and without == 1
+    assert found.dtype == np.float32 and found[:, 1].tolist() == [1, 2, 1, 2]
+    assert found[1, 2] == np.float32(np.float16(1 / 3))  # as in the log
+    assert embeddings_of(rows.iloc[[0, 3]], 4, encode)[0].shape == (1, 4) and len(asked) == 1
+    assert embeddings_of(rows.iloc[:0], 4, encode)[0].shape == (0, 4)

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catimage.commands.monitor_inputs import expected_behaviour, reference_prompts
+from catimage.commands.monitor_inputs import (
+    encode_prompts,
+    expected_behaviour,
+    reference_prompts,
+)
 from catimage.commands.monitor_state import MonitorState, read_state, write_json, write_state
 from catimage.commands.prerequisites import check_prerequisites
+from catimage.common.arrays import Float32
 from catimage.data.audits import add_audits
 from catimage.data.decisions import read_decisions
 from catimage.data.shards.lock import write_lock
@@ -122,6 +128,7 @@ class _Run:
         counts = row_counts(earlier, self.settings.interval_minutes)
         self.late = sum(max(n - state.counts.get(s, n), 0) for s, n in counts.items())
         state.counts = counts | row_counts(self.rows, self.settings.interval_minutes)
+        self.points: tuple[Float32, int] | None = None
         self.sample = sampled(self.rows, self.settings.interval_minutes, self.settings.max_requests)
 
     def report(self) -> MonitorReport:
@@ -129,11 +136,10 @@ class _Run:
         reference = reference_prompts(self.workspace, self.params, self.state)
         expected = expected_behaviour(self.workspace, self.params, self.state)
         service = self.sample[self.sample["scope"] == SERVICE]
-        points = None if reference is None else self._points(reference)
         checks: dict[str, Callable[[dict[str, Any]], CheckOutcome | str]] = {
-            "prompts": lambda state: self._prompts(state, reference, points),
+            "prompts": lambda state: self._prompts(state, reference),
             "streams": lambda state: check_streams(
-                state, self._streams(reference, points, expected), self.settings
+                state, self._streams(reference, expected), self.settings
             ),
             "decisions": lambda state: check_decisions(state, service, expected, self.settings),
             "cost": lambda state: check_cost(
@@ -161,28 +167,31 @@ class _Run:
             self.state.last_alarms[name] = self.until
         return result
 
-    def _points(self, reference: Reference) -> Any:
-        rows = distinct_prompts(self.sample, self.settings.interval_minutes)
-        embeddings, self.without = embeddings_of(rows, len(reference.centre))
-        return reference.coordinates(embeddings)
+    def _points(self, reference: Reference) -> tuple[Float32, int]:
+        """Return the coordinates of the prompts, and the number of prompts without embedding."""
+        if self.points is None:
+            rows = distinct_prompts(self.sample, self.settings.interval_minutes)
+            width, encode = len(reference.centre), partial(encode_prompts, self.params)
+            embeddings, without = embeddings_of(rows, width, encode)
+            self.points = reference.coordinates(embeddings), without
+        return self.points
 
-    def _prompts(
-        self, state: dict[str, Any], reference: Reference | None, points: Any
-    ) -> CheckOutcome | str:
+    def _prompts(self, state: dict[str, Any], reference: Reference | None) -> CheckOutcome | str:
         if reference is None:
             return f"data/embeddings has no embeddings of the encoder {self.params.encoder.name!r}."
-        if self.without and not len(points):
+        points, without = self._points(reference)
+        if without and not len(points):
             return (
-                "the logged requests have no embeddings of the width of the training prompts'"
-                f" ({len(reference.centre)})."
+                "the logged requests have neither a prompt nor an embedding of the width of the"
+                f" training prompts' ({len(reference.centre)}). Set serving.log_prompts to true, or"
+                f" serve a router that uses the encoder {self.params.encoder.name!r}."
             )
         return check_prompts(state, reference, points, self.settings)
 
-    def _streams(
-        self, reference: Reference | None, points: Any, expected: Expected
-    ) -> dict[str, list[float]]:
+    def _streams(self, reference: Reference | None, expected: Expected) -> dict[str, list[float]]:
         streams = {"quality": quality_stream(self.sample, expected)}
         if reference is not None:
+            points, _ = self._points(reference)
             streams["distance"] = reference.distance_ranks(points).tolist()
         return streams
 

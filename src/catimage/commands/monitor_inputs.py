@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from catimage.commands.monitor_state import MonitorState
-from catimage.common.arrays import Floats
+from catimage.common.arrays import Float32, Floats
 from catimage.common.hashing import file_digest, folder_digest
 from catimage.data.dataset import Dataset
 from catimage.data.schema import PROMPTS, read_table
+from catimage.encoders.cache import cached_encoder, prefer_light_encoder
 from catimage.encoders.embeddings import METADATA_FILE, Embeddings
 from catimage.monitoring.expected import LAMBDAS, Expected
 from catimage.monitoring.reference import MINIMUM, Reference
@@ -40,6 +41,16 @@ def reference_prompts(
     if len(ids) < MINIMUM:
         return None
     return Reference.fit(Embeddings.load(folder).take(ids).pooled)
+
+
+def encode_prompts(params: Params, prompts: list[str]) -> Float32:
+    """Return the embeddings of at least one prompt, (n_prompts, width), as they are logged.
+
+    Raises:
+        InputError: the text encoder of the parameters cannot be loaded.
+    """
+    prefer_light_encoder(params.encoder)
+    return np.asarray(cached_encoder(params.encoder).encode(prompts).pooled, np.float32)
 
 
 def expected_behaviour(workspace: Workspace, params: Params, state: MonitorState) -> Expected:

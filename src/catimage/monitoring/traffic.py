@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -68,14 +69,37 @@ def distinct_prompts(rows: pd.DataFrame, minutes: float) -> pd.DataFrame:
     return rows[~repeated].reset_index(drop=True)
 
 
-def embeddings_of(rows: pd.DataFrame, width: int) -> tuple[Float32, int]:
-    """Return the logged embeddings of a width.
+def embeddings_of(
+    rows: pd.DataFrame, width: int, encode: Callable[[list[str]], Float32]
+) -> tuple[Float32, int]:
+    """Return the embeddings of the logged requests.
+
+    The router that is served may not use a text encoder, and then no embedding is logged. The
+    prompt is encoded here instead, if it is logged.
+
+    Args:
+        rows: rows of the decision log.
+        width: the width of the embeddings.
+        encode: a function from at least one prompt to embeddings (n_prompts, width).
 
     Returns:
-        The embeddings, (n_embeddings, width), and the number of rows with another or no embedding.
+        The embeddings, (n_embeddings, width), rounded to half precision as in the log, and the
+        number of rows with neither an embedding of this width nor a prompt.
     """
-    found = [e for e in rows["embedding"] if e is not None and len(e) == width]
-    return np.array(found, np.float32).reshape(-1, width), len(rows) - len(found)
+    logged = [e if e is not None and len(e) == width else None for e in rows["embedding"]]
+    prompts = [
+        prompt
+        for embedding, prompt in zip(logged, rows["prompt"], strict=True)
+        if embedding is None and isinstance(prompt, str)
+    ]
+    encoded = dict(zip(prompts, encode(prompts), strict=True)) if prompts else {}
+    found = [
+        embedding if embedding is not None else encoded[prompt]
+        for embedding, prompt in zip(logged, rows["prompt"], strict=True)
+        if embedding is not None or prompt in encoded
+    ]
+    embeddings = np.array(found, np.float16).astype(np.float32).reshape(-1, width)
+    return embeddings, len(rows) - len(found)
 
 
 def _hash(text: str) -> str:
