@@ -63,15 +63,15 @@ def test_prompts_without_an_embedding_of_the_width_are_encoded_if_they_are_logge
             for i, (v, prompt) in enumerate(zip(vectors, prompts, strict=True))
         ]
     )
-    asked = []
+    calls = []
 
     def encode(texts):
-        asked.append(texts)
-        return np.array([[len(asked), i, 1 / 3, 0] for i in range(len(texts))], np.float32)
+        calls.append(texts)
+        return np.array([[len(calls), i, 1 / 3, 0] for i in range(len(texts))], np.float32)
 
     found, without = embeddings_of(rows, 4, encode)
-    assert asked == [["a ring", "a disk", "a ring"]] and without == 1
+    assert calls == [["a ring", "a disk", "a ring"]] and without == 1
     assert found.dtype == np.float32 and found[:, 1].tolist() == [1, 2, 1, 2]
     assert found[1, 2] == np.float32(np.float16(1 / 3))  # as in the log
-    assert embeddings_of(rows.iloc[[0, 3]], 4, encode)[0].shape == (1, 4) and len(asked) == 1
+    assert embeddings_of(rows.iloc[[0, 3]], 4, encode)[0].shape == (1, 4) and len(calls) == 1
     assert embeddings_of(rows.iloc[:0], 4, encode)[0].shape == (0, 4)

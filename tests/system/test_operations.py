@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -43,10 +42,6 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.skipif(
-    "CATIMAGE_OPERATIONS" not in os.environ,
-    reason="takes about ten minutes: set CATIMAGE_OPERATIONS=1",
-)
 @pytest.mark.timeout(1200)
 def test_drift_leads_to_a_new_champion_and_a_rollback_to_the_old_one(tmp_path: Path) -> None:
     process = start(tmp_path / "workspace")
