@@ -91,6 +91,11 @@ class Workspace:
         return self.root / "data" / "audits.parquet"
 
     @property
+    def counted_costs(self) -> Path:
+        """Counted costs of earlier runs of stage generate, ``.catimage/counted_costs.json``."""
+        return self.root / ".catimage" / "counted_costs.json"
+
+    @property
     def monitor_state(self) -> Path:
         """The state of the monitor between its runs, ``.catimage/monitor.json``."""
         return self.root / ".catimage" / "monitor.json"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from catimage.pool.counted_costs import CountedCosts
 from catimage.pool.kind import Convention, CostTerms
 from catimage.pool.registry import kind_class, kind_of
 from catimage.pool.spec import Candidate, Pool
@@ -22,7 +23,9 @@ COLUMNS = (
 """The columns of :func:`candidate_costs` and :func:`all_costs`."""
 
 
-def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
+def candidate_costs(
+    pool: Pool, convention: Convention = "full", known: CountedCosts | None = None
+) -> pd.DataFrame:
     """Return the cost of one image of each candidate, and the terms that add up to it.
 
     A multiply-add counts as two floating-point operations. The conventions are:
@@ -40,6 +43,7 @@ def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame
     Args:
         pool: the pool.
         convention: ``full`` or ``paper``.
+        known: counted costs of earlier runs.
 
     Returns:
         One row per candidate, in the order of the pool. The columns are ``candidate``,
@@ -54,13 +58,16 @@ def candidate_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame
         counted = [c for c in pool.candidates_of(name) if not _has_explicit_cost(pool, c)]
         if not counted:
             continue
-        costs = kind_of(spec, pool.folder).count_costs(counted, convention)
+        count = kind_of(spec, pool.folder).count_costs
+        costs = known.terms(counted, convention, count) if known else count(counted, convention)
         for candidate, terms in zip(counted, costs, strict=True):
             rows[candidate.candidate] |= {"unit": "tflops", "cost": terms.total, **asdict(terms)}
     return pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
 
 
-def all_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
+def all_costs(
+    pool: Pool, convention: Convention = "full", known: CountedCosts | None = None
+) -> pd.DataFrame:
     """Return the costs of each candidate in all available units.
 
     The rows of :func:`candidate_costs` come first, then the costs in other units in the pool file.
@@ -73,7 +80,7 @@ def all_costs(pool: Pool, convention: Convention = "full") -> pd.DataFrame:
     Raises:
         InputError: configuration files of a generator are unavailable.
     """
-    costs = candidate_costs(pool, convention)
+    costs = candidate_costs(pool, convention, known)
     listed = set(zip(costs["candidate"], costs["unit"], strict=True))
     further = [
         c.row()

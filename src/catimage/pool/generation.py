@@ -18,13 +18,14 @@ import pandas as pd
 from catimage.data.schema import CANDIDATES
 from catimage.data.shards.blocks import PromptBlock, plan_blocks
 from catimage.data.shards.manifest import ShardEntry
-from catimage.data.shards.plan import PlannedCandidate, Prompt, ShardPlan
+from catimage.data.shards.plan import EarlierShard, PlannedCandidate, Prompt, ShardPlan
 from catimage.data.shards.reuse import EarlierImages, earlier_shards
 from catimage.data.shards.store import read_refusals
 from catimage.errors import InputError
 from catimage.execution.local import LocalExecutor
 from catimage.params import GenerateParams
 from catimage.pool.costs import all_costs, candidates_without_cost, is_counted
+from catimage.pool.counted_costs import CountedCosts
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.image_code import image_code
 from catimage.pool.measure import EnergyMeter, energy_meter, measured_costs, recorded_costs
@@ -55,7 +56,12 @@ class GeneratedImages:
 
 
 def generate_images(
-    pool: Pool, prompts: Sequence[Prompt], folder: Path, settings: GenerateParams, cost_unit: str
+    pool: Pool,
+    prompts: Sequence[Prompt],
+    folder: Path,
+    settings: GenerateParams,
+    cost_unit: str,
+    counts: Path | None = None,
 ) -> GeneratedImages:
     """Generate the missing images of every prompt, candidate and seed.
 
@@ -68,23 +74,18 @@ def generate_images(
         folder: the folder of the shards.
         settings: the section ``generate`` of params.yaml.
         cost_unit: the unit of the router's costs; ``seconds`` and ``wh`` are measured.
+        counts: a file of counted costs, which are used again; None to count the costs.
 
     Raises:
         InputError: weights, classes or the device are unavailable, or a candidate has no cost in
             ``cost_unit``.
     """
     meter = check_cost_unit(pool, cost_unit, settings.device)
-    costs = candidates_table(pool)
+    planned = planned_candidates(pool)
+    costs = candidates_table(pool, CountedCosts(counts, planned) if counts else None)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = earlier_shards(folder)
-    blocks = plan_blocks(
-        planned_candidates(pool),
-        prompts,
-        settings.seeds,
-        settings.batch_size,
-        settings.shard_images,
-        earlier,
-    )
+    blocks = _planned_blocks(planned, prompts, settings, earlier)
     unit = cost_unit if cost_unit in MEASURED_UNITS else None
     images = EarlierImages(folder, earlier)
     entries, measured = _generate_blocks(pool, blocks, images, settings, unit, meter)
@@ -95,9 +96,17 @@ def generate_images(
     return GeneratedImages(entries, pd.concat([costs, *rows]) if rows else costs)
 
 
-def candidates_table(pool: Pool) -> pd.DataFrame:
-    """Return the candidates table of a pool: counted TFLOPs and the costs in the pool file."""
-    return all_costs(pool)[list(CANDIDATES.names)]
+def candidates_table(pool: Pool, known: CountedCosts | None = None) -> pd.DataFrame:
+    """Return the candidates table of a pool: counted TFLOPs and the costs in the pool file.
+
+    Args:
+        pool: the pool.
+        known: counted costs of earlier runs, to which new counts are added.
+    """
+    table = all_costs(pool, known=known)[list(CANDIDATES.names)]
+    if known:
+        known.save()
+    return table
 
 
 def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
@@ -119,6 +128,17 @@ def planned_candidates(pool: Pool) -> list[PlannedCandidate]:
         for generator, spec in pool.generators.items()
         for c in pool.candidates_of(generator)
     ]
+
+
+def _planned_blocks(
+    planned: list[PlannedCandidate],
+    prompts: Sequence[Prompt],
+    settings: GenerateParams,
+    earlier: Sequence[EarlierShard],
+) -> list[PromptBlock]:
+    """Return the blocks of all images, of the given and of earlier shards."""
+    batch_size, shard_images = settings.batch_size, settings.shard_images
+    return plan_blocks(planned, prompts, settings.seeds, batch_size, shard_images, earlier)
 
 
 def check_cost_unit(pool: Pool, unit: str, device: str) -> EnergyMeter | None:

@@ -33,7 +33,14 @@ def run(workspace: Workspace, params: Params) -> None:
         )
     prompts = list(zip(table["prompt_id"], table["prompt"], strict=True))
     with write_lock(workspace.images):
-        result = generate_images(pool, prompts, workspace.images, params.generate, params.cost_unit)
+        result = generate_images(
+            pool,
+            prompts,
+            workspace.images,
+            params.generate,
+            params.cost_unit,
+            workspace.counted_costs,
+        )
         write_table(result.candidates, workspace.candidates, CANDIDATES)
         write_manifest(workspace.images, result.entries)
         delete_stale_files(workspace.images, result.entries)
