@@ -54,6 +54,16 @@ def test_modules_that_exceed_the_limit_together_are_moved_to_the_device_without_
     assert log == ["c card", "c cpu", "a card", "b card"]
 
 
+def test_the_rest_of_modules_that_exceed_the_limit_is_moved_before_a_part_of_them_runs_alone(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    memory, log, (a, b, _) = _memory(monkeypatch, limit=5000)
+    memory.load([a, b])
+    memory.load([b])
+    memory.load([b])
+    assert log == ["a card", "b card", "a cpu"]
+
+
 def test_evicted_parts_are_removed(monkeypatch: pytest.MonkeyPatch):
     memory, log, (a, b, _) = _memory(monkeypatch, limit=4000)
     memory.parts = {"a": a, "b": b}

@@ -41,6 +41,7 @@ class DeviceMemory:
         self.limit = _default_limit(self.device) if limit is None else limit
         self.parts: dict[Hashable, Any] = {}
         self._on_device: dict[int, Any] = {}  # by id(), least recently used first
+        self._over_limit = False
 
     def load(self, modules: Iterable[Any]) -> None:
         """Move torch modules to the device.
@@ -49,7 +50,8 @@ class DeviceMemory:
         ones first, until the limit is met.
         """
         needed = {id(module): module for module in modules}
-        if needed.keys() <= self._on_device.keys():  # as in nearly all calls; sums no bytes
+        if not self._over_limit and needed.keys() <= self._on_device.keys():
+            # as in nearly all calls; sums no bytes
             self._on_device = {k: m for k, m in self._on_device.items() if k not in needed} | needed
             return
         idle = {key: module for key, module in self._on_device.items() if key not in needed}
@@ -63,6 +65,7 @@ class DeviceMemory:
             if key not in self._on_device:
                 module.to(self.device)
         self._on_device = idle | needed
+        self._over_limit = self.limit is not None and occupied > self.limit
 
     def evict(self, keys: Iterable[Hashable]) -> None:
         """Remove the parts with these keys. Their memory is freed when no generator uses them."""
