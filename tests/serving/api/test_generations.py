@@ -15,7 +15,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from catimage.serving.generator.failures import TaskFailed, TaskRefused
+from catimage.serving.generator.failures import PromptModerated, TaskFailed
 from catimage.serving.tasks import FinishedImage, FinishedTask, ImageTask, TaskEvent
 from tests.serving.api.harness import GENERATIONS, PROMPT, Service, run
 from tests.serving.cores import CANDIDATES
@@ -37,7 +37,7 @@ async def flagged(task: ImageTask) -> AsyncIterator[TaskEvent]:
 
 
 async def refused(task: ImageTask) -> AsyncIterator[TaskEvent]:
-    raise TaskRefused("prompt: refused by the provider. Change it.")
+    raise PromptModerated("prompt: refused by the provider. Change it.")
     yield FinishedTask(0.0, 0.0, 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from catimage.serving.generator.failures import TaskRefused
+from catimage.serving.generator.failures import PromptModerated
 from catimage.serving.tasks import ImageTask, TaskEvent
 from tests.serving.api.harness import PROMPT, Service, running_app
 from tests.serving.cores import CANDIDATES
@@ -91,7 +91,7 @@ def test_a_job_that_fails_says_why(root: Path) -> None:
         group = ScriptedGroup("g", *CANDIDATES)
 
         async def moderated(task: ImageTask) -> AsyncIterator[TaskEvent]:
-            raise TaskRefused("moderated. Change the prompt.")
+            raise PromptModerated("moderated. Change the prompt.")
             yield
 
         group.scripts = [moderated]

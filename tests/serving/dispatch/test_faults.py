@@ -12,6 +12,7 @@ from catimage.serving.dispatch import attempt
 from catimage.serving.generator.failures import (
     GenerationFailure,
     GroupUnavailable,
+    PromptModerated,
     QueueFull,
     TaskFailed,
     TaskRefused,
@@ -107,7 +108,8 @@ def test_a_prompt_that_kills_every_group_is_given_up(calibrated_folder: Path) ->
 @pytest.mark.parametrize(
     ("failure", "status", "code", "retryable"),
     [
-        (lambda: TaskRefused("moderated"), 400, "moderation_blocked", False),
+        (lambda: PromptModerated("moderated"), 400, "moderation_blocked", False),
+        (lambda: TaskRefused("not supported"), 400, "invalid_value", False),
         (lambda: TaskTimedOut("late", billed=True), 503, "upstream_timeout", False),
     ],
 )

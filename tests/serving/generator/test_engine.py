@@ -118,6 +118,11 @@ def test_cancelled_work_stops_within_a_step_and_the_next_image_is_right(engine):
     np.testing.assert_array_equal(images(run(engine, task("tiny-sd-16", [9]))[0]), expected)
 
 
+def test_an_empty_negative_prompt_has_no_effect_on_a_candidate_that_takes_none(engine):
+    plain, empty = run(engine, task("tiny-turbo", [3]), task("tiny-turbo", [3], negative_prompt=""))
+    np.testing.assert_array_equal(images(plain), images(empty))
+
+
 def test_invalid_tasks_are_refused(engine):
     for of, problem in [
         (task("tiny-lightning"), "not in the group"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from catimage.serving.generator.engine import Engine
-from catimage.serving.generator.failures import TaskFailed, TaskRefused, TaskTimedOut
+from catimage.serving.generator.failures import PromptModerated, TaskFailed, TaskTimedOut
 from tests.pool.generators.hosted.server import (
     error_response,
     image_response,
@@ -60,7 +60,7 @@ def test_requests_run_at_the_same_time_and_the_images_are_in_order(engine_of):
 @pytest.mark.parametrize(
     ("response", "failure", "billed"),
     [
-        (error_response(400, "safety system"), TaskRefused, None),
+        (error_response(400, "safety system"), PromptModerated, None),
         (error_response(429, "too many"), TaskFailed, None),
         (error_response(500, "broken"), TaskFailed, None),
         (error_response(504, "gateway"), TaskTimedOut, True),

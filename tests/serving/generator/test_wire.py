@@ -78,6 +78,7 @@ def test_events_are_unchanged_by_their_encoding():
     "failure",
     [
         failures.TaskRefused("a"),
+        failures.PromptModerated("g"),
         failures.TaskFailed("b"),
         failures.GroupUnavailable("c"),
         failures.QueueFull("d"),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from catimage.serving.generator.failures import GenerationFailure, QueueFull, TaskRefused
+from catimage.serving.generator.failures import (
+    GenerationFailure,
+    PromptModerated,
+    QueueFull,
+    TaskRefused,
+)
 from catimage.serving.messages import ImageRequest, ServingError
 
 
@@ -61,8 +66,10 @@ def timed_out(request: ImageRequest, paid: bool = False) -> ServingError:
 
 def final_error(failure: GenerationFailure, candidate: str) -> ServingError:
     """Return the error for a failure after which no other candidate may answer."""
-    if isinstance(failure, TaskRefused):
+    if isinstance(failure, PromptModerated):
         return ServingError(f"prompt: {failure}", 400, "moderation_blocked", "prompt")
+    if isinstance(failure, TaskRefused):
+        return ServingError(str(failure))
     return ServingError(
         f"model: {candidate!r} did not answer in time, and its provider may have charged for the"
         " images. Check its account before you send the request again.",

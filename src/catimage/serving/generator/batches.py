@@ -140,6 +140,9 @@ class BatchRunner:
 def candidate_of(pool: Pool, key: BatchKey) -> Candidate:
     """Return the candidate of a batch, with the negative prompt of its requests.
 
+    An empty negative prompt replaces that of the candidate, and has no effect on a candidate that
+    takes none.
+
     Raises:
         KeyError: the pool has no such candidate.
         ValueError: the candidate takes no negative prompt.
@@ -149,6 +152,8 @@ def candidate_of(pool: Pool, key: BatchKey) -> Candidate:
         return candidate
     kind = kind_of(pool.generators[candidate.generator], pool.folder)
     changed = kind.with_negative_prompt(candidate, negative_prompt)
+    if changed is None and not negative_prompt:
+        return candidate
     if changed is None:
         raise ValueError(f"the candidate {key[0]!r} takes no negative prompt")
     return changed

@@ -158,8 +158,7 @@ class Engine:
             raise TaskRefused(f"candidate {task.candidate!r}: not in the group {self._group!r}.")
         if not task.seeds:
             raise TaskRefused("seeds: empty. Give one seed per image.")
-        negative = task.negative_prompt is not None
-        if negative and not takes_negative_prompt(self._pool, task.candidate):
+        if task.negative_prompt and not takes_negative_prompt(self._pool, task.candidate):
             raise TaskRefused(
                 f"negative_prompt: {task.candidate!r} takes none. Use another candidate."
             )

@@ -26,9 +26,15 @@ class GenerationFailure(InputError):
 
 
 class TaskRefused(GenerationFailure):
-    """The prompt was moderated, or the candidate does not support the task."""
+    """The candidate does not support the task."""
 
     code, status, fallback = "refused", 400, False
+
+
+class PromptModerated(TaskRefused):
+    """The provider of a hosted candidate refuses the prompt."""
+
+    code = "moderated"
 
 
 class TaskFailed(GenerationFailure):
@@ -66,7 +72,15 @@ class TaskTimedOut(GenerationFailure):
 
 
 _CLASSES: dict[str, type[GenerationFailure]] = {
-    cls.code: cls for cls in (TaskRefused, TaskFailed, GroupUnavailable, QueueFull, TaskTimedOut)
+    cls.code: cls
+    for cls in (
+        TaskRefused,
+        PromptModerated,
+        TaskFailed,
+        GroupUnavailable,
+        QueueFull,
+        TaskTimedOut,
+    )
 }
 
 

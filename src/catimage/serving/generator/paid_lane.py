@@ -13,8 +13,8 @@ from catimage.pool.spec import Pool
 from catimage.serving.generator.batches import candidate_of, report_image, without_prompts
 from catimage.serving.generator.failures import (
     GenerationFailure,
+    PromptModerated,
     TaskFailed,
-    TaskRefused,
     TaskTimedOut,
 )
 from catimage.serving.generator.fair_queue import FairQueue, QueuedImage
@@ -92,7 +92,7 @@ def _failure(image: QueuedImage, error: Exception) -> GenerationFailure:
     owner, outcome = image.owner, outcome_of(error)
     where = f"candidate {owner.task.candidate!r}"
     if outcome is RequestOutcome.REFUSED:
-        return TaskRefused(f"{where}: the provider refuses the prompt. Change the prompt.")
+        return PromptModerated(f"{where}: the provider refuses the prompt. Change the prompt.")
     reason = without_prompts(str(error), owner)
     if outcome is RequestOutcome.NOT_BILLED and owner.sent == 1:
         return TaskFailed(f"{where}: the request failed ({reason}). Use another candidate.")
