@@ -203,6 +203,33 @@ def test_the_checks_start_again_for_other_prompts_or_another_budget(setting, dec
     assert cost.details["budget"] == pytest.approx(1.2)
 
 
+def test_repeated_training_prompts_are_no_drift(setting, decided):
+    """Forty training prompts in turn, of which a witness would otherwise learn every one."""
+    workspace, params, log = setting
+    table = read_table(workspace.prompts, PROMPTS, "sample")
+    ids = table.loc[table["split"] == "train", "prompt_id"].tolist()[:40]
+    trained = Embeddings.load(workspace.embeddings(params.encoder.name)).take(ids).pooled
+    rows = [
+        decision(i, **(decided[i % 400] | {"prompt_id": ids[i % 40], "prompt": None}))
+        | {"embedding": trained[i % 40].astype(np.float16)}
+        for i in range(600)
+    ]
+    write_decisions(log, "a", 0, rows)
+    report = monitor(workspace, params, log, NOON + 10 * HOUR + SETTLED)
+    prompts = report.checks[0]
+    assert (prompts.observations, prompts.evidence, prompts.details["auc"]) == (0, 0, None)
+    assert prompts.message.endswith("600 requests with training or recent prompts do not count.")
+
+
+def test_one_new_prompt_that_everybody_sends_is_no_drift(setting, decided):
+    workspace, params, log = setting
+    for hour in range(5):
+        write(log, decided, hour, shift=4.0, prompt_id="viral")
+    reports = [monitor(workspace, params, log, NOON + HOUR * h + SETTLED) for h in range(1, 6)]
+    assert [report.checks[0].observations for report in reports] == [1, 0, 0, 0, 0]
+    assert all(report.alarms == [] for report in reports)
+
+
 def test_requests_of_other_budgets_are_not_compared(setting, decided):
     workspace, params, log = setting
     write(log, decided, 0, scope="quality:low")

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from catimage.monitoring.traffic import (
-    distinct_prompts,
+    RECENT_PROMPTS,
     embeddings_of,
     interval_start,
+    new_prompts,
     row_counts,
     sampled,
     without_duplicates,
@@ -38,14 +39,25 @@ def test_a_sample_has_rows_of_every_interval_in_order_of_time():
     assert len(sampled(rows, 60, 1000)) == 120 and len(sampled(rows.iloc[:0], 60, 5)) == 0
 
 
-def test_repeated_prompts_of_an_interval_count_once():
-    rows = frame([decision(m, prompt_id="same") for m in (1, 2, 61)] + [decision(3)])
-    assert distinct_prompts(rows, 60)["request_id"].tolist() == [
-        "request-1",
-        "request-61",
-        "request-3",
-    ]
-    assert len(distinct_prompts(rows.iloc[:0], 60)) == 0
+def test_training_prompts_and_repeated_prompts_do_not_count():
+    ids = ["same", "trained", "same", "other"]
+    rows = frame([decision(61 * i, prompt_id=name) for i, name in enumerate(ids)])
+    kept, recent = new_prompts(rows, {"trained"}, [])
+    assert kept["prompt_id"].tolist() == ["same", "other"]
+    later, again = new_prompts(rows, {"trained"}, recent[1:])
+    assert later["prompt_id"].tolist() == ["same"] and again == recent
+    assert new_prompts(rows.iloc[:0], {"trained"}, recent)[1] == recent
+
+
+def test_a_prompt_counts_again_after_many_others_however_the_rows_are_divided():
+    ids = ["first", *map(str, range(RECENT_PROMPTS - 1)), "first", "last", "0"]
+    rows = frame([decision(i, prompt_id=name) for i, name in enumerate(ids)])
+    kept, recent = new_prompts(rows, frozenset(), [])
+    assert kept["prompt_id"].tolist() == [*ids[:RECENT_PROMPTS], "last", "0"]
+    assert len(recent) == RECENT_PROMPTS
+    start, between = new_prompts(rows[:1500], frozenset(), [])
+    end, again = new_prompts(rows[1500:], frozenset(), between)
+    assert again == recent and len(start) + len(end) == len(kept)
 
 
 def test_copied_rows_are_dropped_but_not_repeated_request_ids():

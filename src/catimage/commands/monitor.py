@@ -42,9 +42,9 @@ from catimage.monitoring.reference import Reference
 from catimage.monitoring.report import MonitorReport
 from catimage.monitoring.traffic import (
     LATE_INTERVALS,
-    distinct_prompts,
     embeddings_of,
     interval_start,
+    new_prompts,
     row_counts,
     sampled,
     without_duplicates,
@@ -129,11 +129,15 @@ class _Run:
         self.late = sum(max(n - state.counts.get(s, n), 0) for s, n in counts.items())
         state.counts = counts | row_counts(self.rows, self.settings.interval_minutes)
         self.points: tuple[Float32, int] | None = None
+        self.repeated, self.training = 0, frozenset[str]()
         self.sample = sampled(self.rows, self.settings.interval_minutes, self.settings.max_requests)
 
     def report(self) -> MonitorReport:
         """Run all checks."""
-        reference = reference_prompts(self.workspace, self.params, self.state)
+        reference, self.training = reference_prompts(self.workspace, self.params, self.state) or (
+            None,
+            frozenset[str](),
+        )
         expected = expected_behaviour(self.workspace, self.params, self.state)
         service = self.sample[self.sample["scope"] == SERVICE]
         checks: dict[str, Callable[[dict[str, Any]], CheckOutcome | str]] = {
@@ -168,12 +172,13 @@ class _Run:
         return result
 
     def _points(self, reference: Reference) -> tuple[Float32, int]:
-        """Return the coordinates of the prompts, and the number of prompts without embedding."""
+        """Return the coordinates of new prompts, and the number of those without embedding."""
         if self.points is None:
-            rows = distinct_prompts(self.sample, self.settings.interval_minutes)
+            rows, recent = new_prompts(self.sample, self.training, self.state.recent_prompts)
             width, encode = len(reference.centre), partial(encode_prompts, self.params)
             embeddings, without = embeddings_of(rows, width, encode)
             self.points = reference.coordinates(embeddings), without
+            self.repeated, self.state.recent_prompts = len(self.sample) - len(rows), recent
         return self.points
 
     def _prompts(self, state: dict[str, Any], reference: Reference | None) -> CheckOutcome | str:
@@ -186,7 +191,7 @@ class _Run:
                 f" training prompts' ({len(reference.centre)}). Set serving.log_prompts to true, or"
                 f" serve a router that uses the encoder {self.params.encoder.name!r}."
             )
-        return check_prompts(state, reference, points, self.settings)
+        return check_prompts(state, reference, points, self.settings, self.repeated)
 
     def _streams(self, reference: Reference | None, expected: Expected) -> dict[str, list[float]]:
         streams = {"quality": quality_stream(self.sample, expected)}

@@ -21,8 +21,8 @@ from catimage.workspace import Workspace
 
 def reference_prompts(
     workspace: Workspace, params: Params, state: MonitorState
-) -> Reference | None:
-    """Return the training prompts; None if there are no, or too few, stored embeddings.
+) -> tuple[Reference, frozenset[str]] | None:
+    """Return the training prompts and their ids; None if too few have stored embeddings.
 
     If they are not those of the last run, the checks of prompts start again.
 
@@ -35,12 +35,12 @@ def reference_prompts(
     digest = file_digest(folder / METADATA_FILE)
     if digest != state.reference:
         state.forget("prompts", "streams")
-        state.reference = digest
+        state.reference, state.recent_prompts = digest, []
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     ids = prompts.loc[prompts["split"] != "gate", "prompt_id"].tolist()
     if len(ids) < MINIMUM:
         return None
-    return Reference.fit(Embeddings.load(folder).take(ids).pooled)
+    return Reference.fit(Embeddings.load(folder).take(ids).pooled), frozenset(ids)
 
 
 def encode_prompts(params: Params, prompts: list[str]) -> Float32:

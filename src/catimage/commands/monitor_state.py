@@ -27,6 +27,8 @@ class MonitorState:
         last_alarms: time of the last alarm of each check, by name.
         counts: number of rows of the last intervals, by start of the interval in ISO format.
         reference: digest of the embeddings of the training prompts.
+        recent_prompts: recent prompts, which do not count again
+            (:func:`~catimage.monitoring.traffic.new_prompts`).
         expected: the expected behaviour of the router
             (:class:`~catimage.monitoring.expected.Expected`); None before the first run.
     """
@@ -36,6 +38,7 @@ class MonitorState:
     last_alarms: dict[str, datetime] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     reference: str = ""
+    recent_prompts: list[str] = field(default_factory=list)
     expected: dict[str, Any] | None = None
 
     def forget(self, *names: str) -> None:
@@ -57,6 +60,7 @@ class MonitorState:
             "last_alarms": {name: time.isoformat() for name, time in self.last_alarms.items()},
             "counts": self.counts,
             "reference": self.reference,
+            "recent_prompts": self.recent_prompts,
             "expected": self.expected,
         }
 
@@ -70,6 +74,7 @@ class MonitorState:
             {n: datetime.fromisoformat(t) for n, t in document["last_alarms"].items()},
             document["counts"],
             document["reference"],
+            document.get("recent_prompts", []),  # an earlier version did not write it
             document["expected"],
         )
 

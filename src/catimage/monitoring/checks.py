@@ -32,7 +32,11 @@ _QUALITY_RANGE = 8.0
 
 
 def check_prompts(
-    state: dict[str, Any], reference: Reference, points: Float32, settings: MonitorParams
+    state: dict[str, Any],
+    reference: Reference,
+    points: Float32,
+    settings: MonitorParams,
+    repeated: int = 0,
 ) -> CheckOutcome:
     """Test whether the prompts differ from the training prompts by more than the baseline.
 
@@ -41,6 +45,7 @@ def check_prompts(
         reference: the training prompts.
         points: coordinates of the new prompts, (n_prompts, n_coordinates).
         settings: the section ``monitor``.
+        repeated: number of requests that do not count, for the message.
     """
     width = reference.points.shape[1]
     drift = PromptDrift.from_json(state["drift"]) if state else PromptDrift.start(width)
@@ -50,11 +55,19 @@ def check_prompts(
     evidence = evidence_share(float(drift.evidence[0]), settings.threshold(settings.max_requests))
     missing = max(settings.prompts.baseline_prompts - drift.count, 0)
     message = (
-        f"AUC of recent against training prompts {_first(auc)}, limit {limit:.2f}"
+        f"AUC of recent against training prompts {_first(auc, absent='no new prompts')},"
+        f" limit {limit:.2f}"
         f"{f' (until {missing:,} more prompts give the baseline)' if missing else ''}."
     )
+    if repeated:
+        message += f" {repeated:,} requests with training or recent prompts do not count."
     kept = {"drift": drift.to_json(), "auc": auc}
-    details = {"auc": auc[0] if auc else None, "limit": limit, "baseline_missing": missing}
+    details = {
+        "auc": auc[0] if auc else None,
+        "limit": limit,
+        "baseline_missing": missing,
+        "repeated": repeated,
+    }
     restarted = {**kept, "drift": drift.restarted().to_json()}
     return CheckOutcome(kept, restarted, evidence, len(points), message, details)
 
@@ -202,5 +215,5 @@ def image_costs(rows: pd.DataFrame, expected: Expected) -> tuple[Floats, Floats]
     return np.asarray(costs, np.float64), np.asarray(planned[kept], np.float64)
 
 
-def _first(values: list[float], form: str = ".2f") -> str:
-    return format(values[0], form) if values else "unknown (no requests)"
+def _first(values: list[float], form: str = ".2f", absent: str = "no requests") -> str:
+    return format(values[0], form) if values else f"unknown ({absent})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,6 +14,13 @@ from catimage.common.arrays import Float32
 
 LATE_INTERVALS = 3
 """Number of earlier intervals in which late rows are counted."""
+RECENT_PROMPTS = 2000
+"""Number of distinct prompts within which a repeated prompt counts once. The witness of the check
+``prompts`` has forgotten a prompt long before
+(:data:`~catimage.monitoring.prompt_drift.MEMORY`)."""
+_DIGITS = 8
+"""Digits of the hash of a recent prompt: a new prompt has those of one of 2,000 others with a
+probability of 5e-7."""
 
 
 def interval_start(time: datetime, minutes: float) -> datetime:
@@ -59,14 +66,34 @@ def sampled(rows: pd.DataFrame, minutes: float, largest: int) -> pd.DataFrame:
     return rows.loc[np.sort(kept)].reset_index(drop=True)
 
 
-def distinct_prompts(rows: pd.DataFrame, minutes: float) -> pd.DataFrame:
-    """Select the first row of each prompt in each interval.
+def new_prompts(
+    rows: pd.DataFrame, training: Collection[str], recent: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Select the rows whose prompt is neither a training prompt nor a recent one.
 
-    The training prompts are distinct, and a client that repeats a prompt is no drift.
+    A prompt that is repeated is no drift, but the test would notice it: a training prompt has a
+    training prompt at distance 0, which no other training prompt has, and a prompt that was tested
+    before is part of the witness.
+
+    Args:
+        rows: rows of the decision log, in order of time.
+        training: the ids of the training prompts.
+        recent: the second value that this function returned for the rows before.
+
+    Returns:
+        The selected rows, and hashes of the last :data:`RECENT_PROMPTS` distinct prompts that are
+        no training prompts.
     """
-    starts = pd.Series([interval_start(time, minutes) for time in rows["time"]], rows.index)
-    repeated = pd.DataFrame({"start": starts, "prompt": rows["prompt_id"]}).duplicated()
-    return rows[~repeated].reset_index(drop=True)
+    seen, kept = dict.fromkeys(recent), []
+    for prompt_id in rows["prompt_id"]:
+        key = _hash(prompt_id)[:_DIGITS]
+        kept.append(prompt_id not in training and key not in seen)
+        if prompt_id not in training:
+            seen.pop(key, None)
+            seen[key] = None
+        if len(seen) > RECENT_PROMPTS:
+            del seen[next(iter(seen))]
+    return rows[np.array(kept, bool)].reset_index(drop=True), list(seen)
 
 
 def embeddings_of(
