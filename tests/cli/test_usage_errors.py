@@ -23,6 +23,7 @@ def catimage(*arguments, **variables):
     ("arguments", "message"),
     [
         (["nosuch"], "no such command 'nosuch'. Run 'catimage --help'."),
+        (["scor"], "no such command 'scor'. Did you mean 'score'? Run 'catimage --help'."),
         (["sample", "--foo"], "no such option: --foo. Run 'catimage sample --help'."),
         (["costs", "--repeats", "x"], "'--repeats': must be a whole number. Run 'catimage costs"),
         (["costs", "--repeats", "0"], "'--repeats': must be 1 or more. Run 'catimage costs --h"),

@@ -138,12 +138,13 @@ def test_nothing_is_left_if_a_command_fails(
     ("content", "message"),
     [
         ({"format": WORKSPACE_FORMAT + 1}, r"a newer version of CATImage wrote this workspace"),
-        ({"format": "2"}, "'format' is not a version of the format. Restore the file."),
-        ({}, "'format' is not a version of the format. Restore the file."),
+        ({"format": "2"}, "'format' is not a version of the format. Restore the file from git, or"),
+        ({}, "the file is damaged. Restore the file from git, or remove it and run 'catimage upgr"),
+        ([], "the file is damaged. Restore the file from git, or remove it and run 'catimage upgr"),
     ],
 )
-def test_a_workspace_of_a_newer_version_is_refused(
-    tmp_path: Path, content: dict[str, Any], message: str
+def test_a_workspace_of_a_newer_version_or_a_damaged_file_is_refused(
+    tmp_path: Path, content: object, message: str
 ) -> None:
     (tmp_path / "catimage.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):

@@ -14,7 +14,11 @@ import yaml
 
 from catimage.commands.init import TEMPLATES
 from catimage.commands.upgrade import upgrade
-from catimage.common.workspace_format import WORKSPACE_FORMAT, workspace_format
+from catimage.common.workspace_format import (
+    FORMAT_FILE,
+    WORKSPACE_FORMAT,
+    workspace_format,
+)
 from catimage.errors import InputError
 from catimage.params import load_params
 from catimage.router import Router
@@ -92,6 +96,20 @@ def test_the_files_are_migrated_and_keep_comments(workspace: Workspace) -> None:
     kept = workspace.root / ".catimage" / "format-1"
     assert {name: (kept / name).read_bytes() for name in old} == old
     assert upgrade(workspace) == []
+
+
+def test_a_damaged_format_is_removed_and_written_again(workspace: Workspace) -> None:
+    upgrade(workspace)
+    path, before = workspace.root / FORMAT_FILE, contents(workspace.root)
+    text = path.read_text()
+    path.write_text(text[:5])
+    with pytest.raises(
+        InputError, match=r"damaged\. .* or remove it and run 'catimage upgrade'\.$"
+    ):
+        upgrade(workspace)
+    path.unlink()
+    assert upgrade(workspace) == [f"catimage.json: format 1 to {WORKSPACE_FORMAT}"]
+    assert path.read_text() == text and contents(workspace.root) == before
 
 
 def test_the_state_is_migrated_and_keys_and_budgets_go_on(workspace: Workspace) -> None:

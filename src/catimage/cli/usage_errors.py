@@ -24,4 +24,5 @@ def usage_message(error: Any) -> str:
     for pattern, replacement in _REPLACEMENTS:
         message = re.sub(pattern, replacement, message)
     command = error.ctx.command_path if error.ctx else "catimage"
-    return f"{message[0].lower()}{message[1:]}. Run '{command} --help'."
+    end = "" if message.endswith("?") else "."
+    return f"{message[0].lower()}{message[1:]}{end} Run '{command} --help'."

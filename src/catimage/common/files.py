@@ -40,15 +40,35 @@ def damage_reported(path: Path, command: str, *errors: type[Exception]) -> Itera
     Raises:
         InputError: the file does not exist or is damaged.
     """
+    first, again = f"Run 'catimage {command}' first.", f"Run 'catimage {command}' again."
+    with damage_reported_with_fix(path, first, again, *errors):
+        yield
+
+
+@contextmanager
+def damage_reported_with_fix(
+    path: Path, missing: str, damaged: str, *errors: type[Exception]
+) -> Iterator[None]:
+    """Raise InputError as :func:`damage_reported`, for files that no command writes again.
+
+    Args:
+        path: the file.
+        missing: the sentence that says what to do if the file does not exist.
+        damaged: the sentence that says what to do if it is damaged.
+        errors: further exceptions that mean that the file is damaged.
+
+    Raises:
+        InputError: the file does not exist or is damaged.
+    """
     damage: tuple[type[Exception], ...] = (*_DAMAGE, *errors)
     try:
         yield
     except (InputError, PermissionError):
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path}: not found. Run 'catimage {command}' first.") from error
+        raise InputError(f"{path}: not found. {missing}") from error
     except damage as error:
-        raise InputError(f"{path}: the file is damaged. Run 'catimage {command}' again.") from error
+        raise InputError(f"{path}: the file is damaged. {damaged}") from error
 
 
 def check_undamaged(source: str | Path) -> None:

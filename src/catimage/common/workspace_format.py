@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from catimage.common.files import read_json
+from catimage.common.files import damage_reported_with_fix
 from catimage.errors import InputError
 
 FORMAT_FILE = "catimage.json"
 """Name of the file in the workspace."""
 WORKSPACE_FORMAT = 2
 """The version that this version of CATImage writes; older ones are read."""
+_FIX = "Restore the file from git, or remove it and run 'catimage upgrade'."
 
 
 def workspace_format(root: Path) -> int:
@@ -27,9 +28,10 @@ def workspace_format(root: Path) -> int:
     path = root / FORMAT_FILE
     if not path.exists():
         return 1
-    number = read_json(path, "upgrade").get("format")
+    with damage_reported_with_fix(path, _FIX, _FIX):
+        number = json.loads(path.read_text(encoding="utf-8"))["format"]
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise InputError(f"{path}: 'format' is not a version of the format. Restore the file.")
+        raise InputError(f"{path}: 'format' is not a version of the format. {_FIX}")
     if number > WORKSPACE_FORMAT:
         raise InputError(
             f"{path}: a newer version of CATImage wrote this workspace (format {number}; this"

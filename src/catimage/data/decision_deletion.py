@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import Timeout
 
-from catimage.common.files import damage_reported
 from catimage.data.decisions import (
     decision_files,
+    log_damage_reported,
     log_lock,
     read_file,
     replaced_names,
@@ -73,7 +73,7 @@ def _delete_from(path: Path, users: pa.Array) -> int:
     """
     if not path.exists():
         return 0
-    with damage_reported(path, "serve", pa.ArrowException):
+    with log_damage_reported(path):
         column = pq.read_table(path, columns=["user"], partitioning=None)["user"]
     theirs = pc.is_in(column, value_set=users)
     number = int(pc.sum(theirs).as_py() or 0)

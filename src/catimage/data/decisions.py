@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from catimage.common.files import damage_reported
+from catimage.common.files import damage_reported_with_fix
 from catimage.common.replacement import remove
 from catimage.data.schema import DECISIONS
 from catimage.errors import InputError
@@ -86,7 +86,7 @@ def log_lock(folder: Path, seconds: float) -> Iterator[None]:
 
 def _merge(folder: Path, replica: str, before: datetime) -> Path | None:
     parts = [
-        p for p in decision_files(folder) if _replica(p) == _safe(replica) and _time(p) < before
+        p for p in decision_files(folder) if _part(p, 2) == _safe(replica) and _time(p) < before
     ]
     _delete(_replaced(parts))
     parts = [path for path in parts if path.exists() and not replaced_names(path)]
@@ -163,13 +163,20 @@ def _tables(folder: Path, since: datetime | None) -> list[pa.Table]:
                 raise
 
 
+def log_damage_reported(path: Path) -> AbstractContextManager[None]:
+    """Raise InputError if the file of the log that the ``with`` block reads is damaged."""
+    return damage_reported_with_fix(
+        path, "Run the command again.", "Move the file to another folder.", pa.ArrowException
+    )
+
+
 def read_file(path: Path) -> pa.Table:
     """Read the rows of a file.
 
     Raises:
         InputError: the file is damaged or has other columns.
     """
-    with damage_reported(path, "serve", pa.ArrowException):
+    with log_damage_reported(path):
         table = pq.read_table(path, partitioning=None)
     if not table.schema.equals(DECISIONS):
         raise InputError(
@@ -235,10 +242,6 @@ def _part(path: Path, group: int) -> str:
 
 def _time(path: Path) -> datetime:
     return datetime.strptime(_part(path, 1), _TIME).replace(tzinfo=UTC)
-
-
-def _replica(path: Path) -> str:
-    return _part(path, 2)
 
 
 def _number(path: Path) -> str:
