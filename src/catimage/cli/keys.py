@@ -28,7 +28,9 @@ def create(
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="COST", help="The limit of the mean cost per image of the key's requests."
+            metavar="COST",
+            help="The mean cost per image to which the router limits the key's requests; those that"
+            " name a candidate are not limited by it.",
         ),
     ] = None,
     ceiling: Annotated[

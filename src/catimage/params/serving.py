@@ -11,6 +11,10 @@ from catimage.params.section import Section
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+OPENAI_MODELS = ("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "dall-e-3", "dall-e-2")
+"""The names of OpenAI's image models."""
+
+
 class ServingParams(Section):
     """Settings of the service. The environment variables ``CATIMAGE_SERVING__<KEY>`` override them.
 
@@ -33,6 +37,8 @@ class ServingParams(Section):
         drain_seconds: seconds that accepted requests have to finish after SIGTERM.
         rate_limit: default rate limit per key, such as ``60/minute``; empty for no limit.
         max_images: largest ``n`` of a request.
+        model_aliases: further names of the router in requests, by default those of OpenAI's models,
+            which unmodified clients send. A candidate of the same name has precedence.
         url_seconds: lifetime of the image URLs of ``response_format: url``.
         cors_origins: origins that browsers may call the service from.
         log_decisions: whether each request is a row of the decision log.
@@ -55,6 +61,7 @@ class ServingParams(Section):
     drain_seconds: Positive = 15.0
     rate_limit: str = ""
     max_images: int = Field(10, ge=1, le=10)
+    model_aliases: list[str] = Field(default_factory=lambda: list(OPENAI_MODELS))
     url_seconds: Positive = 3600.0
     cors_origins: list[str] = Field(default_factory=list)
     log_decisions: bool = True

@@ -99,6 +99,26 @@ def test_a_key_sees_only_its_own_jobs(root: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_key_sees_its_own_budget_and_those_of_the_service(root: Path) -> None:
+    async def main() -> None:
+        async with running_app(root, group()) as service:
+            keys = service.backend.state.keys
+            (first, secret), (second, other) = (keys.create(n, budget=1.5) for n in "ab")
+            for text in (secret, other):
+                headers = {"Authorization": f"Bearer {text}"}
+                body = {"prompt": PROMPT}
+                answer = await service.client.post(
+                    "/v1/images/generations", json=body, headers=headers
+                )
+                assert answer.status_code == 200
+            headers = {"Authorization": f"Bearer {secret}"}
+            router = (await service.client.get("/v1/router", headers=headers)).json()
+            assert f"key:{first.key_id}" in router["budgets"] and "service" in router["budgets"]
+            assert f"key:{second.key_id}" not in router["budgets"]
+
+    asyncio.run(main())
+
+
 def test_requests_over_the_rate_limit_are_429_with_retry_after(root: Path) -> None:
     async def main() -> None:
         async with running_app(root, group(), rate_limit="2/minute") as service:

@@ -53,6 +53,15 @@ def test_lambda_must_be_a_finite_number(client: httpx.Client, value: str) -> Non
     assert (response.status_code, response.json()["error"]["param"]) == (400, "lambda")
 
 
+@pytest.mark.parametrize("name", ["gpt-image-1", "dall-e-3"])
+def test_names_of_openais_models_let_the_router_decide(client: httpx.Client, name: str) -> None:
+    named, unnamed = route(client, seed=1, model=name).json(), route(client, seed=1).json()
+    same = ("candidate", "lambda", "budget", "candidates")
+    assert {k: named[k] for k in same if k in named} == {k: unnamed[k] for k in same if k in named}
+    assert "candidate" in named and named["ignored_fields"] == []
+    assert client.get(f"/v1/models/{name}").status_code == 404
+
+
 def test_models(client: httpx.Client) -> None:
     listed = client.get("/v1/models").json()
     assert [m["id"] for m in listed["data"]] == ["catimage", "auto", *CANDIDATES]

@@ -54,3 +54,23 @@ def test_make_serve_listens_on_the_loopback_interface_by_default(
         text=True,
     )
     assert f"-m catimage.serving.bento --host {host} --port 3000" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("CATIMAGE_SERVING__EXPLORE", "2", "CATIMAGE_SERVING__EXPLORE: "),
+        ("CATIMAGE_SERVING__FOO", "1", "CATIMAGE_SERVING__FOO: unknown key of the section"),
+        ("CATIMAGE_STATE_URL", "mysql://x/y", "CATIMAGE_STATE_URL: the database 'mysql' is not"),
+    ],
+)
+def test_a_wrong_variable_ends_the_command_before_the_service_is_started(
+    tmp_path: Path, variable: str, value: str, problem: str
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "catimage.serving.bento", "--workspace", str(tmp_path)],
+        env={**os.environ, variable: value},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1 and problem in run.stderr and "Serving" not in run.stdout

@@ -168,6 +168,7 @@ class TestKeys:
             ({"name": "\ud800"}, "contains a control character"),
             ({"name": "x" * 101}, "more than 100 characters"),
             ({"budget": -1.0}, "budget: -1 is not"),
+            ({"budget": 0.0}, "budget: 0 is not a finite number above 0"),
             ({"ceiling": float("nan")}, "ceiling: nan is not"),
             ({"ceiling": float("inf")}, "ceiling: inf is not"),
             ({"rate_limit": "often"}, "rate_limit: 'often' is not a rate limit"),

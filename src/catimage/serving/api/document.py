@@ -114,6 +114,7 @@ def _add_candidates(document: dict[str, Any], backend: Backend) -> None:
         _variant(properties["n"], "integer")["maximum"] = backend.settings.max_images
         if models:
             names = [*ROUTER_NAMES, *(m["id"] for m in models)]
+            names += [n for n in backend.settings.model_aliases if n not in names]
             _variant(properties["model"], "string")["enum"] = names
             sizes = sorted({m["size"] for m in models})
             _variant(properties["size"], "string")["enum"] = ["auto", *sizes]

@@ -29,6 +29,8 @@ _TYPES = {
     "insufficient_quota": "insufficient_quota",
     "moderation_blocked": "image_generation_user_error",
 }
+STATE_UNAVAILABLE = "state_unavailable"
+"""The code of an error of the database that the replicas share."""
 CLIENT_CLOSED_REQUEST = 499
 """Status in the logs of a request whose client disconnected (a convention of nginx)."""
 
@@ -50,8 +52,14 @@ def shortened(name: str) -> str:
 
 
 def error_document(error: ServingError) -> JsonObject:
-    """Return the body of an error response."""
+    """Return the body of an error response.
+
+    The problem of a database is for the operator: it is logged, without being sent to the client.
+    """
     message = error.message
+    if error.code == STATE_UNAVAILABLE:
+        _LOG.warning("%s", message)
+        message = "service: its database cannot be used now. Try again later."
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 3] + "..."
     kind = "invalid_request_error" if error.status < 500 else "server_error"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -17,6 +18,7 @@ from catimage.serving.telemetry.logs import conceal
 
 ROUTER_NAMES = ("catimage", "auto")
 """The model names of the router; the name of a candidate selects that candidate instead."""
+Body = TypeVar("Body", bound=RoutingFields)
 _WITHOUT_EFFECT = ("moderation", "style", "complexity", "user", "safety_identifier")
 
 
@@ -86,15 +88,23 @@ def ignored_fields(body: RoutingFields) -> list[str]:
     return names
 
 
-def check_model(body: RoutingFields, candidates: Sequence[str]) -> None:
-    """Check that the field ``model`` is a name of the router or of a candidate.
+def with_known_model(body: Body, candidates: Sequence[str], aliases: Sequence[str]) -> Body:
+    """Return the body with a name of the router or of a candidate in the field ``model``.
+
+    Args:
+        body: the body of a request.
+        candidates: the names of the candidates.
+        aliases: further names of the router (``serving.model_aliases``).
 
     Raises:
         ServingError: there is no such model (404).
     """
     names = [*ROUTER_NAMES, *candidates]
-    if body.model is not None and body.model not in names:
-        raise unknown_model(body.model, names)
+    if body.model is None or body.model in names:
+        return body
+    if body.model in aliases:
+        return body.model_copy(update={"model": None})
+    raise unknown_model(body.model, names)
 
 
 def unknown_model(name: str, names: list[str]) -> ServingError:

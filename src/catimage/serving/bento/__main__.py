@@ -15,6 +15,10 @@ from zipfile import ZipFile
 
 from catimage.common.hashing import file_digest
 from catimage.errors import InputError
+from catimage.params import load_params
+from catimage.params.serving import ServingParams
+from catimage.serving.settings import load_environment, load_settings
+from catimage.serving.state.database import parsed
 from catimage.workspace import Workspace, replacing
 
 EXAMPLE = """{"prompt": "two small red rings", "quality": "low"}"""
@@ -29,6 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     workspace = Workspace(options.workspace.absolute())
     try:
+        _check_environment(workspace)
         tag, code = _tag(workspace), unpacked_code(workspace)
     except InputError as error:
         sys.exit(f"error: {error}")
@@ -45,6 +50,18 @@ def main() -> None:
     bento = str(workspace.dist / "bento")
     place = ["--host", options.host, "--port", str(options.port)]
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", bento, *place])
+
+
+def _check_environment(workspace: Workspace) -> None:
+    """Check the settings in environment variables, which a started service would wait to be
+    corrected for ever.
+
+    Raises:
+        InputError: a variable has an invalid value, or its key is unknown.
+    """
+    params = load_params(workspace.params) if workspace.params.exists() else None
+    load_settings(params.serving if params else ServingParams())
+    parsed(load_environment().state(params.package.name if params else "catimage"))
 
 
 def _tag(workspace: Workspace) -> str:

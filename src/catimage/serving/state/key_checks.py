@@ -18,17 +18,19 @@ def check_key(
     """Check the values of a new key.
 
     Raises:
-        InputError: the name is empty, long or has control characters; the budget or the ceiling is
-            not a finite number, or is negative; or the rate limit is invalid.
+        InputError: the name is empty, long or has control characters; the budget is not a finite
+            number above 0, or the ceiling is not one that is at least 0; or the rate limit is
+            invalid.
     """
     problem = _name_problem(name)
     if problem:
         raise InputError(f"name: {problem}. Use letters, digits, spaces and - _ . @.")
-    for field, value in (("budget", budget), ("ceiling", ceiling)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise InputError(
-                f"{field}: {value:g} is not a finite number that is at least 0. Correct it."
-            )
+    if budget is not None and not (math.isfinite(budget) and budget > 0):
+        raise InputError(f"budget: {budget:g} is not a finite number above 0. Correct it.")
+    if ceiling is not None and not (math.isfinite(ceiling) and ceiling >= 0):
+        raise InputError(
+            f"ceiling: {ceiling:g} is not a finite number that is at least 0. Correct it."
+        )
     if rate_limit is not None:
         parse_rate_limit(rate_limit, "rate_limit")
 

@@ -12,7 +12,7 @@ from catimage.serving.api.generation import Generation, unless_disconnected
 from catimage.serving.api.image_urls import ImageLinks, unknown_image
 from catimage.serving.api.json_response import json_response
 from catimage.serving.api.parsing import parse_body
-from catimage.serving.api.requests import check_model, client_key, image_request, request_id
+from catimage.serving.api.requests import client_key, image_request, request_id, with_known_model
 from catimage.serving.api.runtime import runtime_of
 from catimage.serving.api.streaming import EventStream, stream_events
 from catimage.serving.messages import ServingError
@@ -23,7 +23,7 @@ async def post_generations(request: Request) -> Response:
     backend = runtime_of(request).require()
     body = await parse_body(request, ImagesBody)
     labels = backend.core.labels
-    check_model(body, labels["candidates"])
+    body = with_known_model(body, labels["candidates"], backend.settings.model_aliases)
     message = image_request(body, request_id(request), client_key(request), backend.settings)
     links = ImageLinks(backend.secret, backend.settings.url_seconds, base_url(request))
     options = AnswerOptions.of(body)

@@ -13,7 +13,7 @@ from catimage.serving.api.handlers.images import base_url
 from catimage.serving.api.job_answers import job_options
 from catimage.serving.api.json_response import json_response
 from catimage.serving.api.parsing import parse_body
-from catimage.serving.api.requests import check_model, client_key, image_request, request_id
+from catimage.serving.api.requests import client_key, image_request, request_id, with_known_model
 from catimage.serving.api.runtime import runtime_of
 from catimage.serving.messages import JsonObject, ServingError
 from catimage.serving.state.jobs import CANCELLED, FAILED, SUCCEEDED, JobRecord
@@ -29,7 +29,8 @@ async def post_job(request: Request) -> Response:
     if body.stream:
         text = "stream: jobs have no streams. Use POST /v1/images/generations."
         raise ServingError(text, param="stream")
-    check_model(body, backend.core.labels["candidates"])
+    candidates, aliases = backend.core.labels["candidates"], backend.settings.model_aliases
+    body = with_known_model(body, candidates, aliases)
     message = image_request(body, request_id(request), client_key(request), backend.settings)
     backend.core.check(message)
     answer = job_options(AnswerOptions.of(body), base_url(request))

@@ -13,12 +13,12 @@ from catimage.serving.api.json_response import json_response
 from catimage.serving.api.parsing import parse_body
 from catimage.serving.api.requests import (
     ROUTER_NAMES,
-    check_model,
     client_key,
     ignored_fields,
     request_id,
     route_requests,
     unknown_model,
+    with_known_model,
 )
 from catimage.serving.api.runtime import runtime_of
 from catimage.serving.messages import JsonObject, Routed, RouteRequest
@@ -28,7 +28,8 @@ async def post_route(request: Request) -> Response:
     """Handle ``POST /v1/route``: one decision, or a list for a list of prompts."""
     backend = runtime_of(request).require()
     body = await parse_body(request, RouteBody)
-    check_model(body, backend.core.labels["candidates"])
+    candidates, aliases = backend.core.labels["candidates"], backend.settings.model_aliases
+    body = with_known_model(body, candidates, aliases)
     messages = route_requests(body, request_id(request), client_key(request), backend.settings)
     decisions = await unless_disconnected(request.receive, backend.core.route(messages))
     labels, ignored = backend.core.labels, ignored_fields(body)
@@ -68,8 +69,12 @@ def _decision(
 
 
 async def get_router(request: Request) -> Response:
-    """Handle ``GET /v1/router``."""
-    return json_response(runtime_of(request).require().core.router_document())
+    """Handle ``GET /v1/router``. A client sees its own budget and those of the service."""
+    document, key = runtime_of(request).require().core.router_document(), client_key(request)
+    own = None if key is None else f"key:{key.key_id}"
+    budgets = document["budgets"].items()
+    shown = {name: b for name, b in budgets if name == own or not name.startswith("key:")}
+    return json_response(document | {"budgets": shown})
 
 
 async def get_models(request: Request) -> Response:
