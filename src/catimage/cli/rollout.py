@@ -54,9 +54,10 @@ def promote(
     """Make a registered router the champion, and verify that the running service uses it."""
     trial = shadow or canary is not None
     _check_arguments(version, challenger, trial, end_canary, force)
-    share = finite_number("--canary", canary) or 0.0
-    if not 0 <= share <= 1:
-        raise InputError(f"--canary: {share:g} is not between 0 and 1. Correct it.")
+    given = finite_number("--canary", canary)
+    if given is not None and not 0 < given <= 1:
+        raise InputError(f"--canary: {given:g} is not above 0 and at most 1. Correct it.")
+    share = given or 0.0
     paths, params = load_workspace(workspace, None)
     from catimage.commands.promote import promote as promote_router
     from catimage.commands.trial import end_trial, try_challenger

@@ -53,6 +53,11 @@ def test_lambda_must_be_a_finite_number(client: httpx.Client, value: str) -> Non
     assert (response.status_code, response.json()["error"]["param"]) == (400, "lambda")
 
 
+def test_an_empty_prompt_of_a_list_is_named(client: httpx.Client) -> None:
+    error = route(client, prompt=[PROMPT, " "]).json()["error"]
+    assert error["param"] == "prompt[1]" and error["message"].startswith("prompt[1]: only white")
+
+
 @pytest.mark.parametrize("name", ["gpt-image-1", "dall-e-3"])
 def test_names_of_openais_models_let_the_router_decide(client: httpx.Client, name: str) -> None:
     named, unnamed = route(client, seed=1, model=name).json(), route(client, seed=1).json()

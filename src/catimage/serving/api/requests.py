@@ -43,10 +43,10 @@ def route_requests(
     """
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     conceal(*prompts, body.user, body.safety_identifier, body.negative_prompt)
-    common = _routing(body, key, settings)
+    common, several = _routing(body, key, settings), not isinstance(body.prompt, str)
     return [
         RoutedPrompt(
-            prompt=_checked(prompt),
+            prompt=_checked(prompt, f"prompt[{i}]" if several else "prompt"),
             request_id=identifier,
             draw=_draw(body, identifier, i),
             **common,
@@ -147,9 +147,9 @@ def _preset(quality: str | None, presets: Mapping[str, str]) -> str | None:
     return None if quality == "auto" and "auto" not in presets else quality
 
 
-def _checked(prompt: str) -> str:
+def _checked(prompt: str, name: str = "prompt") -> str:
     if not prompt.strip():
-        raise ServingError("prompt: only white space. Write a prompt.", param="prompt")
+        raise ServingError(f"{name}: only white space. Write a prompt.", param=name)
     return prompt
 
 
