@@ -19,7 +19,8 @@ from catimage.errors import InputError
         (["3", "--end-canary"], "--end-canary: has no VERSION"),
         (["3", "--force", " "], "--force: needs a reason"),
         (["3", "--shadow", "--force", "x"], "--force: needs a reason, and no --shadow"),
-        (["3", "--canary", "1.5"], "--canary: 1.5 is not between 0 and 1"),
+        (["3", "--canary", "1.5"], "--canary: 1.5 is not above 0 and at most 1"),
+        (["3", "--canary", "0"], "--canary: 0 is not above 0 and at most 1"),
         (["3", "--canary", "nan"], "--canary"),
     ],
 )
