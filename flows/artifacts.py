@@ -20,8 +20,8 @@ from catimage.evaluation.summary import summary
 from catimage.tracking.registry import RegistrationResult
 from catimage.workspace import Workspace
 
-USAGE = """make serve, then: curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'"""
-"""The next step, for the summary of a run."""
+REQUEST = """curl localhost:3000/v1/route -d '{"prompt": "two small red rings"}'"""
+"""A request to the service, for the summary of a run."""
 REPORTS = ("report.html", "validation.json")
 """The files of ``reports/`` that have a link."""
 
@@ -53,13 +53,21 @@ def retrain_artifacts(workspace: Workspace, registered: RegistrationResult, deci
         f"MLflow   router version {registered.version} {decision}",
         f"Bento    {tag}",
         f"Report   {workspace.reports / 'report.html'}",
-        f"Next     {USAGE}",
+        f"Next     {serve_command(workspace)}, then: {REQUEST}",
     ]
     text = "\n".join(lines)
     create_markdown_artifact(
         f"```\n{text}\n```", key="summary", description="The summary of the run"
     )
     return text
+
+
+def serve_command(workspace: Workspace) -> str:
+    """Return the command that serves the Bento; ``make serve`` only if the workspace has it."""
+    makefile = workspace.root / "Makefile"
+    if makefile.exists() and "\nserve:" in makefile.read_text(encoding="utf-8"):
+        return "make serve"
+    return "python -m catimage.serving.bento"
 
 
 def _curve(metrics: Mapping[str, Any]) -> None:

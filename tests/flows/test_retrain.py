@@ -78,7 +78,7 @@ def test_stages_run_in_order_and_generate_is_retried(
     assert (
         "router version 1 (champion)" in summary
         and "catimage:0123" in summary
-        and "make serve" in summary
+        and "python -m catimage.serving.bento, then" in summary
     )
     assert "lambda" in summary and "mini-4" in summary
     assert "generate: requested failure" in capfd.readouterr().err
