@@ -1,6 +1,8 @@
 """Counted costs that are used again."""
 
 import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,63 @@ def test_a_damaged_file_is_replaced(
     assert counted == ["m2"] and len(json.loads(path.read_text())["counts"]) == 1
     table(path, pool)
     assert counted == ["m2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("denoiser", value) for value in ("x", None, -1, math.nan, math.inf, True)],
+        *[("passes", value) for value in (1.5, 0)],
+    ],
+)
+def test_altered_costs_are_counted_again(
+    tmp_path: Path, miniature_pool: Path, counted: list[str], name: str, value: object
+) -> None:
+    path, pool = tmp_path / "counted.json", pool_of(tmp_path, miniature_pool.parent / "sd", [2])
+    expected = table(path, pool)
+    document = json.loads(path.read_text())
+    (terms,) = document["counts"].values()
+    terms[name] = value
+    altered = document | {"digest": counted_costs._digest(document["counts"])}
+    path.write_text(json.dumps(altered))
+    pd.testing.assert_frame_equal(table(path, pool), expected, check_exact=True)
+    assert counted == ["m2", "m2"]
+
+
+def test_costs_that_are_not_those_of_the_digest_are_counted_again(
+    tmp_path: Path, miniature_pool: Path, counted: list[str]
+) -> None:
+    path, pool = tmp_path / "counted.json", pool_of(tmp_path, miniature_pool.parent / "sd", [2])
+    expected = table(path, pool)
+    document = json.loads(path.read_text())
+    (terms,) = document["counts"].values()
+    terms["denoiser"] *= 2
+    path.write_text(json.dumps(document))
+    pd.testing.assert_frame_equal(table(path, pool), expected, check_exact=True)
+    assert counted == ["m2", "m2"]
+
+
+def test_only_the_costs_of_the_last_pool_are_kept(
+    tmp_path: Path, miniature_pool: Path, counted: list[str]
+) -> None:
+    path, weights = tmp_path / "counted.json", miniature_pool.parent / "sd"
+    for steps in ([1, 2], [2, 3], [1, 2], [2, 3]):
+        found = table(path, pool_of(tmp_path, weights, steps))
+        assert list(found["candidate"]) == [f"m{n}" for n in steps]
+    assert counted == ["m1", "m2", "m3", "m1", "m3"]
+
+
+def test_a_changed_configuration_of_the_weights_is_counted_again(
+    tmp_path: Path, miniature_pool: Path, counted: list[str]
+) -> None:
+    path = tmp_path / "counted.json"
+    weights = Path(shutil.copytree(miniature_pool.parent / "sd", tmp_path / "sd"))
+    table(path, pool_of(tmp_path, weights, [2]))
+    config = weights / "unet" / "config.json"
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(settings | {"layers_per_block": settings["layers_per_block"] + 1}))
+    table(path, pool_of(tmp_path, weights, [2]))
+    assert counted == ["m2", "m2"]
 
 
 def test_kinds_of_other_packages_are_always_counted(

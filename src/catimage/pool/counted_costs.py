@@ -15,6 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+)
+
 from catimage.common.code import installed_version
 from catimage.common.hashing import folder_digest
 from catimage.data.shards.plan import PlannedCandidate
@@ -71,17 +80,33 @@ class CountedCosts:
     def save(self) -> None:
         """Write the counts that were used; those of other candidates are removed."""
         if self._used != self._stored:
+            document = {"version": _version(), "digest": _digest(self._used), "counts": self._used}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._path) as new:
-                new.write_text(json.dumps({"version": _version(), "counts": self._used}))
+                new.write_text(json.dumps(document))
+
+
+class _Terms(BaseModel):
+    """The valid values of :class:`~catimage.pool.kind.CostTerms`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    denoiser: NonNegativeFloat
+    text_encoder: NonNegativeFloat
+    decoder: NonNegativeFloat
+    denoiser_calls: NonNegativeInt
+    passes: PositiveInt
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the counts in a file; empty if it is missing, damaged or of another version."""
     try:
-        document = json.loads(path.read_text())
-        counts = {str(k): asdict(CostTerms(**v)) for k, v in document["counts"].items()}
-        return counts if document["version"] == _version() else {}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        document = json.loads(path.read_bytes())
+        counts: dict[str, dict[str, Any]] = document["counts"]
+        TypeAdapter(dict[str, _Terms]).validate_python(counts)
+        valid = (document["version"], document["digest"]) == (_version(), _digest(counts))
+        return counts if valid else {}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return {}
 
 
