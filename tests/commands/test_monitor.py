@@ -208,10 +208,10 @@ def test_repeated_training_prompts_are_no_drift(setting, decided):
     workspace, params, log = setting
     table = read_table(workspace.prompts, PROMPTS, "sample")
     ids = table.loc[table["split"] == "train", "prompt_id"].tolist()[:40]
-    trained = Embeddings.load(workspace.embeddings(params.encoder.name)).take(ids).pooled
+    points = Embeddings.load(workspace.embeddings(params.encoder.name)).take(ids).pooled
     rows = [
         decision(i, **(decided[i % 400] | {"prompt_id": ids[i % 40], "prompt": None}))
-        | {"embedding": trained[i % 40].astype(np.float16)}
+        | {"embedding": points[i % 40].astype(np.float16)}
         for i in range(600)
     ]
     write_decisions(log, "a", 0, rows)
@@ -299,6 +299,20 @@ def test_a_damaged_state_is_reported_with_the_fix(setting):
         workspace.monitor_state.write_text(text)
         with pytest.raises(InputError, match=f"monitor.json: .*{problem}.* Delete it; the next"):
             monitor(workspace, params, log, NOON)
+
+
+def test_a_clock_that_was_ahead_is_reported_instead_of_an_old_report(setting, decided):
+    workspace, params, log = setting
+    write(log, decided, 0)
+    monitor(workspace, params, log, NOON + 48 * HOUR + SETTLED)
+    state = workspace.monitor_state.read_bytes()
+    sentence = r"up to 2026-05-06 12:00 UTC, but now it is 2026-05-04 13:02 UTC\. Correct the clock"
+    with pytest.raises(InputError, match=sentence):
+        monitor(workspace, params, log, NOON + HOUR + SETTLED)
+    assert workspace.monitor_state.read_bytes() == state
+    assert monitor(workspace, params, log, NOON + 47.1 * HOUR).until == NOON + 48 * HOUR
+    workspace.monitor_state.unlink()
+    assert monitor(workspace, params, log, NOON + HOUR + SETTLED).requests == 60
 
 
 def test_the_command_prints_sentences_or_a_document(setting, decided, monkeypatch):

@@ -8,17 +8,23 @@ the state of the run before, and the next run processes the same rows again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catimage.commands.monitor_inputs import (
-    encode_prompts,
-    expected_behaviour,
-    reference_prompts,
+import pandas as pd
+
+from catimage.commands.monitor_champion import ServedRouter, served_router
+from catimage.commands.monitor_inputs import encode_prompts, find_expected, reference_prompts
+from catimage.commands.monitor_state import (
+    MonitorState,
+    check_clock,
+    read_state,
+    write_json,
+    write_state,
 )
-from catimage.commands.monitor_state import MonitorState, read_state, write_json, write_state
 from catimage.commands.prerequisites import check_prerequisites
 from catimage.common.arrays import Float32
 from catimage.data.audits import add_audits
@@ -56,6 +62,8 @@ from catimage.workspace import Workspace
 
 FIRST_INTERVALS = 24
 """Number of intervals that the first run processes."""
+OF_THE_ROUTER = ("decisions", "cost", "quality")
+"""The checks that compare requests with the router that decided them."""
 LONGEST = timedelta(days=7)
 """Rows older than this are not processed, if the command has not run for longer."""
 
@@ -79,7 +87,8 @@ def monitor(
 
     Raises:
         InputError: ``decisions`` does not exist, a file of the workspace or of the log is missing
-            or damaged, or another process is monitoring the workspace.
+            or damaged, another process is monitoring the workspace, or the clock was ahead in the
+            last run.
     """
     check_prerequisites(workspace, params, "monitor")
     folder = _decisions_folder(params, decisions)
@@ -89,6 +98,7 @@ def monitor(
     )
     with write_lock(workspace.monitor_state):
         state = read_state(workspace.monitor_state)
+        check_clock(workspace.monitor_state, state, time, settings.interval_minutes)
         if state.report is not None and until <= state.report.until:
             write_json(workspace.reports / "monitor.json", state.report.to_document())
             return state.report
@@ -130,25 +140,28 @@ class _Run:
         state.counts = counts | row_counts(self.rows, self.settings.interval_minutes)
         self.points: tuple[Float32, int] | None = None
         self.repeated, self.training = 0, frozenset[str]()
-        self.sample = sampled(self.rows, self.settings.interval_minutes, self.settings.max_requests)
+        self.sample = self._sampled(self.rows)
+        self.served: ServedRouter = served_router(workspace, self.rows, state)
+        self.decided = self.served.decided(self.rows)
+
+    def _sampled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return sampled(rows, self.settings.interval_minutes, self.settings.max_requests)
 
     def report(self) -> MonitorReport:
         """Run all checks."""
-        reference, self.training = reference_prompts(self.workspace, self.params, self.state) or (
-            None,
-            frozenset[str](),
-        )
-        expected = expected_behaviour(self.workspace, self.params, self.state)
-        service = self.sample[self.sample["scope"] == SERVICE]
+        found = reference_prompts(self.workspace, self.params, self.state)
+        reference, self.training = found or (None, frozenset[str]())
+        expected = find_expected(self.workspace, self.params, self.state, self.served)
+        service = self._sampled(self.decided)
+        service = service[service["scope"] == SERVICE]
+        paid = service[service["unit"] == self.params.cost_unit]
         checks: dict[str, Callable[[dict[str, Any]], CheckOutcome | str]] = {
             "prompts": lambda state: self._prompts(state, reference),
             "streams": lambda state: check_streams(
-                state, self._streams(reference, expected), self.settings
+                state, self._streams(reference, expected()), self.settings
             ),
-            "decisions": lambda state: check_decisions(state, service, expected, self.settings),
-            "cost": lambda state: check_cost(
-                state, service[service["unit"] == self.params.cost_unit], expected, self.settings
-            ),
+            "decisions": lambda state: check_decisions(state, service, expected(), self.settings),
+            "cost": lambda state: check_cost(state, paid, expected(), self.settings),
             "quality": lambda state: self._quality(state, expected),
         }
         results = tuple(self._result(name, check) for name, check in checks.items())
@@ -165,6 +178,8 @@ class _Run:
             return CheckResult(name, "failed", str(error), last_alarm=_iso(last))
         if isinstance(outcome, str):
             return CheckResult(name, "skipped", outcome, last_alarm=_iso(last))
+        if name in OF_THE_ROUTER:
+            outcome = replace(outcome, message=outcome.message + self.served.remark(self.rows))
         cooldown = timedelta(hours=self.settings.cooldown_hours)
         result, self.state.checks[name] = judged(name, outcome, last, self.until, cooldown)
         if result.status == "alarm":
@@ -194,27 +209,28 @@ class _Run:
         return check_prompts(state, reference, points, self.settings, self.repeated)
 
     def _streams(self, reference: Reference | None, expected: Expected) -> dict[str, list[float]]:
-        streams = {"quality": quality_stream(self.sample, expected)}
+        streams = {"quality": quality_stream(self._sampled(self.decided), expected)}
         if reference is not None:
             points, _ = self._points(reference)
             streams["distance"] = reference.distance_ranks(points).tolist()
         return streams
 
-    def _quality(self, state: dict[str, Any], expected: Expected) -> CheckOutcome | str:
+    def _quality(self, state: dict[str, Any], find: Callable[[], Expected]) -> CheckOutcome | str:
         """Audit a sample of the requests, and test the errors of the predictions."""
         params, per_interval = self.params, self.settings.audit.prompts
         if per_interval == 0:
             return "monitor.audit.prompts is 0."
         if params.imported is not None:
             return "the data were imported, so images cannot be generated."
+        expected = find()
         if expected.label_spread is None:
             return "the workspace has no labels of the routed metric."
         if len(self.rows) and self.rows["prompt"].isna().all():
             return "the decision log has no prompts. Set serving.log_prompts to true."
-        rows = sampled(auditable(self.rows), self.settings.interval_minutes, per_interval)
+        rows = sampled(auditable(self.decided), self.settings.interval_minutes, per_interval)
         new = audit(rows, load_pool(params.pool, self.workspace.pools), params)
         table = add_audits(self.workspace.audits, new)
-        table = table[table["metric"] == params.metric]
+        table = self.served.decided(table[table["metric"] == params.metric])
         lower = lower_is_better(params.metric, params.label, params.imported)
         return check_quality(state, new, table, self.until, expected, lower, self.settings)
 

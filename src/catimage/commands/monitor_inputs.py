@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
+from catimage.commands.monitor_champion import ServedRouter, load_served
 from catimage.commands.monitor_state import MonitorState
 from catimage.common.arrays import Float32, Floats
 from catimage.common.hashing import file_digest, folder_digest
@@ -11,6 +15,7 @@ from catimage.data.dataset import Dataset
 from catimage.data.schema import PROMPTS, read_table
 from catimage.encoders.cache import cached_encoder, prefer_light_encoder
 from catimage.encoders.embeddings import METADATA_FILE, Embeddings
+from catimage.errors import InputError
 from catimage.monitoring.expected import LAMBDAS, Expected
 from catimage.monitoring.reference import MINIMUM, Reference
 from catimage.params import Params
@@ -53,22 +58,30 @@ def encode_prompts(params: Params, prompts: list[str]) -> Float32:
     return np.asarray(cached_encoder(params.encoder).encode(prompts).pooled, np.float32)
 
 
-def expected_behaviour(workspace: Workspace, params: Params, state: MonitorState) -> Expected:
+def expected_behaviour(
+    workspace: Workspace, params: Params, state: MonitorState, served: ServedRouter | None = None
+) -> Expected:
     """Return the expected behaviour of the router, which is computed once for each router.
 
     If the router, the budget or the share of random decisions changed since the last run, the
     checks of decisions, cost and quality start again.
 
+    Args:
+        workspace: the workspace of the data.
+        params: its parameters.
+        state: the state of the last run.
+        served: the router; by default that of the workspace.
+
     Raises:
         InputError: the router or a table is missing or damaged, or the budget is invalid.
     """
     serving = params.serving
-    key = f"{folder_digest(workspace.router)} {serving.budget} {serving.pace} {serving.explore}"
+    served = served or ServedRouter(folder_digest(workspace.router))
+    key = f"{served.digest} {serving.budget} {serving.pace} {serving.explore}"
     key += f" {LAMBDAS} lambdas"  # the state of an earlier version has none
     if state.expected is not None and state.expected["router"] == key:
         return Expected(**state.expected)
-    state.forget("decisions", "cost", "quality")
-    router = Router.load(workspace.router)
+    router = load_served(workspace, served)
     budget, _ = budget_as_cost(serving.budget, "serving.budget", router)
     prompts = read_table(workspace.prompts, PROMPTS, "sample")
     texts = prompts.loc[prompts["split"].isin(["val", "test"]), "prompt"].tolist()
@@ -81,8 +94,33 @@ def expected_behaviour(workspace: Workspace, params: Params, state: MonitorState
         _labels(workspace, router),
         serving.explore,
     )
+    state.forget("decisions", "cost", "quality")
     state.expected = expected.to_json()
     return expected
+
+
+def find_expected(
+    workspace: Workspace, params: Params, state: MonitorState, served: ServedRouter
+) -> Callable[[], Expected]:
+    """Return a function that returns the value of :func:`expected_behaviour`.
+
+    If a champion that is not the router of the workspace cannot be loaded, the function raises
+    InputError, so that only the checks that call it fail.
+
+    Raises:
+        InputError: the router of the workspace or a table is missing or damaged.
+    """
+
+    def fail(problem: str) -> Expected:
+        raise InputError(problem)
+
+    try:
+        expected = expected_behaviour(workspace, params, state, served)
+    except InputError as error:
+        if served.digest == folder_digest(workspace.router):
+            raise
+        return partial(fail, str(error))
+    return lambda: expected
 
 
 def _labels(workspace: Workspace, router: Router) -> Floats | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,9 @@ class MonitorState:
         reference: digest of the embeddings of the training prompts.
         recent_prompts: recent prompts, which do not count again
             (:func:`~catimage.monitoring.traffic.new_prompts`).
-        expected: the expected behaviour of the router
+        served: digest and version of the router whose decisions the last run checked
+            (:class:`~catimage.commands.monitor_champion.ServedRouter`); None before the first run.
+        expected: the expected behaviour of this router
             (:class:`~catimage.monitoring.expected.Expected`); None before the first run.
     """
 
@@ -40,6 +42,7 @@ class MonitorState:
     reference: str = ""
     recent_prompts: list[str] = field(default_factory=list)
     expected: dict[str, Any] | None = None
+    served: dict[str, str] | None = None
 
     def forget(self, *names: str) -> None:
         """Forget the state of checks, because the training prompts or the router have changed."""
@@ -62,6 +65,7 @@ class MonitorState:
             "reference": self.reference,
             "recent_prompts": self.recent_prompts,
             "expected": self.expected,
+            "served": self.served,
         }
 
     @classmethod
@@ -69,13 +73,16 @@ class MonitorState:
         """Return the state that :meth:`to_json` wrote."""
         report = document["report"]
         return cls(
-            MonitorReport.from_document(report) if report else None,
-            document["checks"],
-            {n: datetime.fromisoformat(t) for n, t in document["last_alarms"].items()},
-            document["counts"],
-            document["reference"],
-            document.get("recent_prompts", []),  # an earlier version did not write it
-            document["expected"],
+            report=MonitorReport.from_document(report) if report else None,
+            checks=document["checks"],
+            last_alarms={
+                name: datetime.fromisoformat(time) for name, time in document["last_alarms"].items()
+            },
+            counts=document["counts"],
+            reference=document["reference"],
+            recent_prompts=document.get("recent_prompts", []),  # not in earlier versions' files
+            expected=document["expected"],
+            served=document.get("served"),
         )
 
 
@@ -98,6 +105,27 @@ def read_state(path: Path) -> MonitorState:
         if "is damaged" in str(error):
             raise InputError(f"{path}: the file is damaged. {fix}.") from error
         raise
+
+
+def check_clock(path: Path, state: MonitorState, now: datetime, minutes: float) -> None:
+    """Check that the last run was not more than an interval later than now.
+
+    Args:
+        path: the file of the state.
+        state: the state.
+        now: the present time.
+        minutes: the length of an interval.
+
+    Raises:
+        InputError: it was, so the clock was ahead in that run, or is behind now.
+    """
+    last = state.report.until if state.report else now
+    if last > now + timedelta(minutes=minutes):
+        raise InputError(
+            f"{path}: the last run processed the log up to {last:%Y-%m-%d %H:%M} UTC, but now it is"
+            f" {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Correct the clock; if it was ahead in that"
+            " run, delete the file, and the next run starts without earlier evidence."
+        )
 
 
 def write_state(path: Path, state: MonitorState) -> None:
