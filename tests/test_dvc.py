@@ -184,6 +184,21 @@ def main():
 """A replacement of ``catimage.cli.app`` that prints the file that is running."""
 
 
+def test_dvc_knows_only_the_stages_of_the_repository(tmp_path: Path):
+    """Neither those of the template nor those of the fixtures of tests."""
+    from dvc.repo import Repo
+
+    templates = ("src/catimage/templates/dvc.yaml", "tests/fixtures/format_1/workspace/dvc.yaml")
+    for name in ("dvc.yaml", ".dvcignore", *templates):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        shutil.copy(ROOT / ".dvcignore", tmp_path)
+        found = [(stage.relpath, stage.name) for stage in repo.index.stages]
+    paths, names = {Path(path).resolve() for path, _ in found}, {name for _, name in found}
+    assert paths == {tmp_path / "dvc.yaml"} and names == {"sources", *STAGES}
+
+
 def git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=n", "-c", "user.email=e"]
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)

@@ -179,6 +179,17 @@ def test_the_outputs_that_a_kept_router_was_made_from_stay_in_the_cache(
     assert "version 1" not in cached(repository) and tree.exists()
 
 
+def test_stages_that_have_never_run_give_no_warnings(
+    repository: Workspace, params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages = "stages: {never: {cmd: 'false', outs: [missing]}}\n"
+    (repository.root / "dvc.yaml").write_text(stages)
+    git(repository.root, "add", "dvc.yaml")
+    git(repository.root, "commit", "-qm", "stage")
+    assert collect(repository, params)
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 def test_young_cache_stays(repository: Workspace) -> None:
     assert collect(repository, Params.model_validate({"gc": POLICY | {"days": 1}})) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -92,8 +93,21 @@ def _used(repository: Repo, commits: int) -> set[str]:
 
     history = not isinstance(repository.scm, NoSCM) and _has_commits(repository)
     revisions = {"revs": ["HEAD"], "num": commits, "all_experiments": True} if history else {}
-    objects = repository.used_objs(**revisions)
+    with _fewer_messages():
+        objects = repository.used_objs(**revisions)
     return {str(item.value) for found in objects.values() for item in found}
+
+
+@contextmanager
+def _fewer_messages() -> Iterator[None]:
+    """Silence the warnings of DVC about outputs without a hash, of stages that have never run."""
+    logger = logging.getLogger("dvc.output")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _has_commits(repository: Repo) -> bool:
