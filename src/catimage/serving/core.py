@@ -89,7 +89,12 @@ class Core:
         self._router.start()
         self._purging = asyncio.create_task(purge_forever(self._state))
         self._gauges = asyncio.create_task(
-            update_gauges(self.telemetry, self.fleet, lambda: self._router.live)
+            update_gauges(
+                self.telemetry,
+                self.fleet,
+                lambda: self._router.live,
+                self._admission.device_wait,
+            )
         )
 
     async def close(self) -> None:
@@ -182,7 +187,8 @@ class Core:
             ServingError: the router is not ready (503).
         """
         live = self._router.require()
-        return live.document() | {"candidates": model_documents(live.loaded, self.fleet)}
+        document = live.document(self.fleet, self._admission.device_wait())
+        return document | {"candidates": model_documents(live.loaded, self.fleet)}
 
     @property
     def labels(self) -> JsonObject:

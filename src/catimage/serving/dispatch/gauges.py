@@ -17,7 +17,10 @@ _STATES = ("closed", "half_open", "open")
 
 
 async def update_gauges(
-    telemetry: Telemetry, fleet: Fleet, live: Callable[[], LiveRouter | None]
+    telemetry: Telemetry,
+    fleet: Fleet,
+    live: Callable[[], LiveRouter | None],
+    wait: Callable[[], float],
 ) -> None:
     """Update the gauges until the task is cancelled.
 
@@ -25,17 +28,18 @@ async def update_gauges(
         telemetry: the metrics.
         fleet: the generator groups.
         live: returns the router in use.
+        wait: returns the wait of a request that arrives now for the busiest device, in seconds.
     """
     while True:
         try:
-            set_gauges(telemetry, fleet, live())
+            set_gauges(telemetry, fleet, live(), wait())
         except Exception:  # never end: the next update may succeed
             _LOG.exception("the gauges cannot be updated")
         await asyncio.sleep(INTERVAL)
 
 
-def set_gauges(telemetry: Telemetry, fleet: Fleet, live: LiveRouter | None) -> None:
-    """Set the gauges to the present values."""
+def set_gauges(telemetry: Telemetry, fleet: Fleet, live: LiveRouter | None, wait: float) -> None:
+    """Set the gauges to the present values. The arguments are those of :func:`update_gauges`."""
     states: dict[str, list[str]] = {}
     for name, member in fleet.members.items():
         if member.status is None:
@@ -47,7 +51,7 @@ def set_gauges(telemetry: Telemetry, fleet: Fleet, live: LiveRouter | None) -> N
         telemetry.breaker(candidate, min(found, key=_STATES.index))
     if live is None:
         return
-    telemetry.pressure(live.pressure_value)
+    telemetry.pressure(live.present_pressure(fleet, wait))
     for scope, status in live.budgets.status().items():
         mean, budget = status["mean_cost"], status["budget"]
         error = mean / budget - 1 if mean is not None and budget else 0.0

@@ -114,11 +114,18 @@ class LiveRouter:
         """
         self.budgets.record(routed.scope, cost, images, routed.router_version)
 
-    def document(self) -> JsonObject:
+    def document(self, fleet: Fleet, wait: float) -> JsonObject:
         """Return the router's part of ``GET /v1/router``.
 
         ``budget``, ``lambda`` and ``mean_cost`` are those of the service; None without a router.
+        ``pressure`` is the present one, and ``latency_target`` is None without a router and before
+        a speed is measured.
+
+        Args:
+            fleet: the generator groups.
+            wait: as for :meth:`decide`.
         """
+        pressure = self.present_pressure(fleet, wait)
         budgets = self.budgets.status()
         service = budgets.get(SERVICE, dict.fromkeys(("budget", "lambda", "mean_cost")))
         return (
@@ -126,15 +133,22 @@ class LiveRouter:
             | service
             | {
                 "budgets": budgets,
-                "pressure": self.pressure_value,
+                "pressure": pressure,
                 "latency_target": self._pressure.target if self._pressure else None,
             }
         )
 
-    @property
-    def pressure_value(self) -> float:
-        """The price of one second of device time at the last decision, in quality per second."""
-        return self._pressure.value if self._pressure else 0.0
+    def present_pressure(self, fleet: Fleet, wait: float) -> float:
+        """Return the price of one second of device time for a request that arrives now.
+
+        Args:
+            fleet: the generator groups.
+            wait: as for :meth:`decide`.
+
+        Returns:
+            Quality per second.
+        """
+        return self.pressure(fleet.survey(self.facts.costs).loads, wait)
 
     async def close(self) -> None:
         """Wait for the requests that use the router, and write the budgets to the shared state."""
