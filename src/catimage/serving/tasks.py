@@ -86,7 +86,7 @@ class CandidateLoad:
     Attributes:
         seconds: time of one image generated alone; 0 until it has been measured.
         batch_seconds: device time per image in a full batch; 0 for remote candidates.
-        batch_size: largest batch, measured at the start.
+        batch_size: largest batch, measured at the start and corrected by the batches of requests.
     """
 
     seconds: float

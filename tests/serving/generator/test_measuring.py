@@ -1,5 +1,10 @@
+"""The measured largest batch with simulated devices, whose measurements are disturbed."""
+
 from __future__ import annotations
 
+import logging
+import random
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,16 +19,39 @@ FIXED, PER_IMAGE = 0.02, 0.01
 """Seconds of a step of a simulated device, in total and for each image of up to 8."""
 
 
-class Device:
-    """Returns the times of a device, which other programs slow down in the first measurements."""
+def helps(size: int) -> float:
+    """Return the seconds of a step of a device with a cache for eight images."""
+    return FIXED + PER_IMAGE * size * (1 if size <= 8 else 2)
 
-    def __init__(self, disturbed: int) -> None:
-        self.disturbed, self.sizes = disturbed, list[int]()
+
+def linear(size: int) -> float:
+    """Return the seconds of a step of a device for which batches are useless."""
+    return PER_IMAGE * size
+
+
+class Device:
+    """Returns the times of a device, which other programs disturb.
+
+    Args:
+        disturbance: returns a factor of the time of a batch: its number, from 0, and its images.
+        step: returns the seconds of a denoising step of a batch.
+    """
+
+    def __init__(
+        self,
+        disturbance: Callable[[int, int], float] = lambda number, size: 1.0,
+        step: Callable[[int], float] = helps,
+        memory: int = 32,
+    ) -> None:
+        self.disturbance, self.step, self.memory = disturbance, step, memory
+        self.sizes: list[int] = []
 
     def seconds(self, _: Any, candidate: Any, size: int) -> float:
+        if size > self.memory:
+            raise MemoryError
         self.sizes.append(size)
-        factor = size * 5 if len(self.sizes) <= self.disturbed else 1
-        return candidate.steps * (FIXED + PER_IMAGE * size * (1 if size <= 8 else 2)) * factor
+        factor = self.disturbance(len(self.sizes) - 1, size)
+        return candidate.steps * self.step(size) * factor
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, device: Device) -> Speeds:
@@ -37,29 +65,60 @@ def measured(monkeypatch: pytest.MonkeyPatch, device: Device) -> Speeds:
     return speeds
 
 
+def first_disturbed(number: int, size: int) -> float:
+    """Return factors of a program that runs during the first eight batches."""
+    return size * 5.0 if number < 8 else 1.0
+
+
 def test_the_largest_useful_batch_and_the_time_of_each_candidate(monkeypatch):
-    load = measured(monkeypatch, Device(0)).loads()["tiny-sd-8"]
+    load = measured(monkeypatch, Device()).loads()["tiny-sd-8"]
     assert load.batch_size == 8
     assert load.seconds == pytest.approx(8 * (FIXED + PER_IMAGE))
     assert load.batch_seconds == pytest.approx(8 * (FIXED + 8 * PER_IMAGE) / 8)
 
 
 def test_disturbed_measurements_of_the_first_round_do_not_count(monkeypatch):
-    assert measured(monkeypatch, Device(8)).loads() == measured(monkeypatch, Device(0)).loads()
+    disturbed = measured(monkeypatch, Device(first_disturbed))
+    assert disturbed.loads() == measured(monkeypatch, Device()).loads()
+
+
+@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize(("step", "size"), [(helps, 8), (linear, 1)])
+def test_one_disturbed_measurement_changes_nothing(monkeypatch, number, step, size):
+    device = Device(lambda i, _: 10.0 if i == number else 1.0, step)
+    assert measured(monkeypatch, device).limit("tiny-sd-8") == size
+
+
+@pytest.mark.parametrize("factor", [2.0, 3.0, 5.0, 10.0])
+def test_larger_batches_are_used_if_only_single_images_were_undisturbed(monkeypatch, factor):
+    device = Device(lambda _, size: 1.0 if size == 1 else factor)
+    assert measured(monkeypatch, device).limit("tiny-sd-8") == 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_disturbances_of_most_batches_do_not_lead_to_single_images(monkeypatch, seed):
+    draw = random.Random(seed)
+    device = Device(lambda _, size: draw.choice([1.0, 2.0, 3.0, 4.0]))
+    assert measured(monkeypatch, device).limit("tiny-sd-8") > 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_batches_stay_small_on_a_device_for_which_they_are_useless(monkeypatch, seed):
+    draw = random.Random(seed)
+    device = Device(lambda _, size: draw.uniform(1.0, 1.05), linear)
+    assert measured(monkeypatch, device).limit("tiny-sd-8") == 1
 
 
 def test_a_batch_that_exceeds_the_memory_is_not_used(monkeypatch):
-    device = Device(0)
-
-    def seconds(cache: Any, candidate: Any, size: int) -> float:
-        if size > 4:
-            raise MemoryError
-        return device.seconds(cache, candidate, size)
-
-    pool = load_pool("tiny")
-    speeds = Speeds({c.candidate: "tiny-sd" for c in pool.candidates_of("tiny-sd")})
-    cache: Any = SimpleNamespace(pool=pool, names=("tiny-sd",))
-    monkeypatch.setattr(measuring, "_seconds", seconds)
-    for _ in SpeedMeter(cache, speeds).measure():
-        pass
+    speeds = measured(monkeypatch, Device(memory=4))
     assert speeds.limit("tiny-sd-4") == 4
+    for _ in range(100):
+        assert speeds.limit("tiny-sd-4") <= 4  # nor is it tried with requests
+        speeds.record("tiny-sd-4", 4, 1.0)
+
+
+def test_one_line_of_the_log_has_the_measured_sizes(monkeypatch, caplog):
+    with caplog.at_level(logging.INFO):
+        measured(monkeypatch, Device())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "images of the largest batch of each generator, as measured: tiny-sd 8"

@@ -126,7 +126,7 @@ class BatchRunner:
             _free_memory()
         if is_out_of_memory(error) and size > 1:
             candidate = self._cache.pool.candidate(images[0].owner.task.candidate)
-            self._speeds.set_size(candidate.generator, size // 2)
+            self._speeds.bound(candidate.generator, size // 2)
             self.run(images[: size // 2])
             self.run(images[size // 2 :])
         elif len(owners) > 1:

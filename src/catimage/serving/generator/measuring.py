@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median_high
 
 from catimage.pool.generator_cache import GeneratorCache
 from catimage.pool.registry import kind_of
 from catimage.pool.spec import Candidate, GeneratorSpec
+from catimage.serving.generator.batch_trials import LARGEST_BATCH, MARGIN
 from catimage.serving.generator.batches import is_out_of_memory
 from catimage.serving.generator.speeds import Speeds
 from catimage.serving.tasks import CandidateLoad
 
 PROMPT = "two small red rings and a large blue square on a grey background"
 """The prompt of the measurements, with a number at the end."""
-MARGIN = 0.1
-"""A larger batch is better if the time per image falls by at least this share."""
 TRIED_BEYOND = 4
 """Batches are doubled up to this multiple of the best batch so far, because other programs may slow
 down a single measurement.
 """
-LARGEST_BATCH = 32
-"""The largest batch that is tried."""
-ROUNDS = 2
-"""Everything is measured this many times, and the shortest time counts: other programs, such as the
-start of the router process, may slow down all measurements of the first round.
+ROUNDS = 3
+"""Everything is measured this many times, because other programs, such as the start of the router
+process or another replica, may slow down the measurements.
 """
 STEPS = (2, 4)
 """Numbers of denoising steps from which the time of a candidate with more steps is computed."""
@@ -36,7 +34,8 @@ class SpeedMeter:
     """Measures the speeds of loaded generators.
 
     The largest batch is measured for one of the generators with the same class, base weights, size
-    and data type.
+    and data type. Afterwards, the batches of requests correct it:
+    :mod:`catimage.serving.generator.batch_trials`.
 
     Args:
         cache: the generators.
@@ -45,8 +44,10 @@ class SpeedMeter:
 
     def __init__(self, cache: GeneratorCache, speeds: Speeds) -> None:
         self._cache, self._speeds = cache, speeds
-        self._batches: dict[str, dict[int, float]] = {}
-        """The shortest time of a batch, by architecture and number of images."""
+        self._batches: dict[str, list[dict[int, float]]] = {}
+        """By architecture, the seconds of the batches of each round by the number of images."""
+        self._bounds: dict[str, int] = {}
+        """The largest batch within the memory, by architecture; only if a larger one exceeds it."""
         self._seconds: dict[str, float] = {}
 
     def measure(self) -> Iterator[None]:
@@ -55,6 +56,8 @@ class SpeedMeter:
             yield from self._measure_largest_batches()
             for name in self._cache.names:
                 yield from self._guarded(name, self._measure_speeds(name))
+        sizes = ", ".join(f"{name} {size}" for name, size in self._speeds.sizes().items())
+        _LOG.info("images of the largest batch of each generator, as measured: %s", sizes)
 
     def _measure_largest_batches(self) -> Iterator[None]:
         """Measure the largest batch of all generators. Yields after every batch.
@@ -68,7 +71,8 @@ class SpeedMeter:
             if key not in done:
                 yield from self._guarded(name, self._measure_batches(name, key))
                 done.add(key)
-            self._speeds.set_size(name, _best(self._batches.get(key, {}))[0])
+            self._speeds.bound(name, self._bounds.get(key, LARGEST_BATCH))
+            self._speeds.set_size(name, _best(self._batches.get(key, []))[0])
 
     def _measure_speeds(self, name: str) -> Iterator[None]:
         """Measure the time of one image of all candidates. Yields after every image.
@@ -76,7 +80,7 @@ class SpeedMeter:
         The time per image in a full batch is computed with the ratio that was measured for the
         largest batch.
         """
-        size, ratio = _best(self._batches.get(_architecture(self._cache.pool.generators[name]), {}))
+        size, ratio = _best(self._batches.get(_architecture(self._cache.pool.generators[name]), []))
         linear = _is_linear(self._cache, name)
         for candidate in self._cache.pool.candidates_of(name):
             seconds = self._alone(candidate, linear)
@@ -95,17 +99,19 @@ class SpeedMeter:
         probe = min(self._cache.pool.candidates_of(name), key=lambda candidate: candidate.steps)
         if _is_linear(self._cache, name):
             probe = with_steps(probe, min(probe.steps, STEPS[0]))
-        times = self._batches.setdefault(key, {})
-        if not times:
+        rounds = self._batches.setdefault(key, [])
+        if not rounds:
             _seconds(self._cache, probe, 1)  # a warm-up
             yield
+        rounds.append({})
         size = 1
-        while size <= min(LARGEST_BATCH, TRIED_BEYOND * _best(times)[0]):
+        while size <= min(self._bounds.get(key, LARGEST_BATCH), TRIED_BEYOND * _best(rounds)[0]):
             seconds = _batch_seconds(self._cache, probe, size)
             if seconds is None:
+                self._bounds[key] = max(1, size // 2)
                 break
-            times[size] = min(seconds, times.get(size, seconds))
-            self._speeds.set_size(name, _best(times)[0])
+            rounds[-1][size] = seconds
+            self._speeds.set_size(name, _best(rounds)[0])
             yield
             size *= 2
 
@@ -127,17 +133,47 @@ class SpeedMeter:
         return self._seconds[key]
 
 
-def _best(times: Mapping[int, float]) -> tuple[int, float]:
+def _best(rounds: Sequence[Mapping[int, float]]) -> tuple[int, float]:
     """Return the largest useful batch, and its time per image as a share of that of one image.
 
+    A batch hardly takes longer per image than a smaller one, unless it exceeds a cache. If the next
+    larger batch does, and the larger ones gain from their size among themselves, they were
+    disturbed and the small one was not: it does not count.
+
     Args:
-        times: seconds by the number of images; empty if nothing was measured.
+        rounds: seconds by the number of images in each round; empty if nothing was measured.
     """
-    best = 1
-    for size in sorted(times):
-        if times[size] / size <= (1 - MARGIN) * times[best] / best:
+    sizes = sorted(set[int]().union(*rounds))
+    if not sizes:
+        return 1, 1.0
+    best = _doubled(rounds, sizes)
+    larger = [size for size in sizes if size > best]
+    if larger and _time_ratio(rounds, larger[0], best) >= 1 + MARGIN:
+        without = _doubled(rounds, larger)
+        best = without if without > larger[0] else best
+    return best, min(1.0, _time_ratio(rounds, best, 1))
+
+
+def _doubled(rounds: Sequence[Mapping[int, float]], sizes: Sequence[int]) -> int:
+    """Return the largest useful one of ascending sizes."""
+    best = sizes[0]
+    for size in sizes[1:]:
+        if _time_ratio(rounds, size, best) <= 1 - MARGIN:
             best = size
-    return best, times[best] / best / times[1] if times else 1.0
+    return best
+
+
+def _time_ratio(rounds: Sequence[Mapping[int, float]], size: int, other: int) -> float:
+    """Return the time per image in batches of ``size``, as a share of that in other batches.
+
+    It is the lower one of two estimates, so that the larger batch is preferred in doubt: the ratio
+    of the shortest times, which is right if each size was undisturbed once; and the median of the
+    ratios of at least two rounds, which is right if most rounds were equally disturbed.
+    """
+    shortest = [min(times[n] for times in rounds if n in times) for n in (size, other)]
+    ratios = [times[size] / times[other] for times in rounds if size in times and other in times]
+    ratio = shortest[0] / shortest[1]
+    return (min(ratio, median_high(ratios)) if len(ratios) > 1 else ratio) * other / size
 
 
 def _batch_seconds(cache: GeneratorCache, probe: Candidate, size: int) -> float | None:
