@@ -81,7 +81,8 @@ def versions_of(registered: Workspace, log: Params, name: str | None) -> list[st
         ("champion", ["1"]),
         ("2", ["2"]),
         ("catimage-service:2", ["2"]),
-        ("22222222", ["2"]),
+        ("2222222", ["2"]),
+        (LOCK[:7], ["1", "2"]),
         (LOCK, ["1", "2"]),
         ("mini", ["1", "2"]),
         (None, ["1", "2"]),
@@ -105,11 +106,33 @@ def test_a_served_request_leads_to_everything_that_its_router_was_made_from(
     assert origin["served"] == {"requests": 2, "first": first, "last": last}
 
 
-@pytest.mark.parametrize("name", ["d", "nothing", "2222222"])
+@pytest.mark.parametrize("name", ["d", "nothing", "222222"])
 def test_names_of_nothing_are_reported(registered: Workspace, log: Params, name: str) -> None:
     """A request of the fallback candidate, an unknown name, and a commit with too few digits."""
-    with pytest.raises(InputError, match=f"^{name}: belongs to no registered router"):
+    with pytest.raises(InputError, match=f"^{name}: belongs to no registered router") as error:
         lineage(registered, log, name)
+    assert "catimage register" not in str(error.value)
+
+
+def test_an_empty_name_is_refused(registered: Workspace, log: Params) -> None:
+    with pytest.raises(InputError, match=r"^NAME: is empty\. Give a request id, .* leave it out"):
+        lineage(registered, log, "")
+
+
+def test_runs_may_be_shortened(registered: Workspace, log: Params) -> None:
+    for origin in lineage(registered, log, None):
+        assert versions_of(registered, log, origin["run"][:7]) == [origin["version"]]
+        assert versions_of(registered, log, origin["digest"][:7]) == [origin["version"]]
+
+
+@pytest.mark.parametrize("name", [None, "champion", "0123abcd"])
+def test_without_a_registered_router_registering_is_the_fix(
+    log: Params, mlflow_database: Path, tmp_path: Path, name: str | None
+) -> None:
+    shutil.copy(mlflow_database, tmp_path / "mlflow.db")
+    message = r"no router is registered\. Run 'catimage register' first\.$"
+    with pytest.raises(InputError, match=message):
+        lineage(Workspace(tmp_path), log, name)
 
 
 def test_replicas_that_do_not_serve_the_champion_are_reported(

@@ -15,10 +15,15 @@ from catimage.params import Params
 from catimage.serving.dispatch.loading import DIGITS
 from catimage.serving.settings import load_environment
 from catimage.tracking.client import CHAMPION, connection
-from catimage.tracking.origins import Origin, registered_origins
+from catimage.tracking.origins import Origin, origins_with_name, registered_origins
 from catimage.tracking.router_files import download_router
 from catimage.tracking.versions import version_with_alias
 from catimage.workspace import Workspace
+
+_NAMES = (
+    "Give a request id, a version, an alias, the tag of a Bento, or a run, a commit or a digest of"
+    " seven characters or more"
+)
 
 
 def lineage(workspace: Workspace, params: Params, name: str | None) -> list[dict[str, Any]]:
@@ -29,25 +34,29 @@ def lineage(workspace: Workspace, params: Params, name: str | None) -> list[dict
         params: its parameters.
         name: a request id of the decision log, the tag of a Bento, a version, an alias, the id of a
             run, or the digest of a router, a git commit, a pool file, ``params.yaml``, ``dvc.lock``
-            or an output of a stage. None: all routers.
+            or an output of a stage. Runs, commits and digests may be shortened to seven characters.
+            None: all routers.
 
     Returns:
         One document per router, oldest first: :class:`~catimage.tracking.origins.Origin`, and
         ``served``: the number of requests in the decision log, the time of the first and the last.
 
     Raises:
-        InputError: the name belongs to no router, or the registry cannot be used.
+        InputError: no router is registered, the name belongs to none or to several runs, commits
+            or digests, or the registry cannot be used.
     """
+    if name == "":
+        raise InputError(f"NAME: is empty. {_NAMES}, or leave it out.")
     with connection(workspace, "lineage") as client:
         origins = registered_origins(client)
+    if not origins:
+        raise InputError(
+            f"{workspace.root}: no router is registered. Run 'catimage register' first."
+        )
     log = _log(params)
     found = origins if name is None else _named(origins, log, name)
     if not found:
-        raise InputError(
-            f"{name or 'registry'}: belongs to no registered router. Give a request id, a version,"
-            " an alias, the tag of a Bento, a run, a commit or a digest, or run 'catimage"
-            " register' first."
-        )
+        raise InputError(f"{name}: belongs to no registered router. {_NAMES}.")
     return [origin.to_document() | {"served": _served(log, origin)} for origin in found]
 
 
@@ -102,8 +111,7 @@ def _log(params: Params) -> pd.DataFrame:
 
 
 def _named(origins: list[Origin], log: pd.DataFrame, name: str) -> list[Origin]:
-    found = [origin for origin in origins if origin.is_named(name)]
-    if found:
+    if found := origins_with_name(origins, name):
         return found
     rows = log[log["request_id"] == name]
     return [origin for origin in origins if rows["router_version"].isin(_names(origin)).any()]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from catimage.errors import InputError
 from catimage.tracking.client import MODEL
 from catimage.tracking.versions import DIGEST_TAG
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+SHORTEST = 7
+"""Minimum number of characters of a shortened hash, as in git."""
 _GIT, _MD5 = "mlflow.source.git.commit", "md5."
 
 
@@ -44,18 +48,38 @@ class Origin:
     bento: str
     files: dict[str, str]
 
-    def is_named(self, name: str) -> bool:
-        """Return whether a name identifies the router or one of the things it was made from.
+    @property
+    def names(self) -> frozenset[str]:
+        """What identifies the router or one of the things it was made from, unabridged."""
+        return self.hashes | {self.version, *self.aliases, self.pool, self.bento} - {""}
 
-        Digests, hashes and commits may be shortened to eight digits or more.
-        """
-        exact = (self.version, *self.aliases, self.run, self.pool, self.bento)
-        hashes = (self.digest, self.git_commit, self.pool_revision, *self.files.values())
-        return name in exact or (len(name) >= 8 and any(h.startswith(name) for h in hashes))
+    @property
+    def hashes(self) -> frozenset[str]:
+        """The id of the run, the commit, and the digests of the router and its files."""
+        hashes = (self.run, self.digest, self.git_commit, self.pool_revision)
+        return frozenset({*hashes, *self.files.values()} - {""})
 
     def to_document(self) -> dict[str, Any]:
         """Return the attributes as a dictionary for JSON."""
         return asdict(self) | {"aliases": list(self.aliases)}
+
+
+def origins_with_name(origins: Sequence[Origin], name: str) -> list[Origin]:
+    """Return the routers that a name identifies; hashes may be shortened to seven characters.
+
+    Raises:
+        InputError: the name is the beginning of several hashes.
+    """
+    if found := [origin for origin in origins if name in origin.names]:
+        return found
+    if len(name) < SHORTEST:
+        return []
+    hashes = {h for origin in origins for h in origin.hashes if h.startswith(name)}
+    if len(hashes) > 1:
+        raise InputError(
+            f"{name}: is the beginning of {' and '.join(sorted(hashes)[:2])}. Give more characters."
+        )
+    return [origin for origin in origins if hashes & origin.hashes]
 
 
 def registered_origins(client: MlflowClient) -> list[Origin]:
