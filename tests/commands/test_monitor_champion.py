@@ -107,6 +107,8 @@ def test_a_promotion_starts_the_checks_again(setting):
     assert after.served == {"digest": digest_of(workspace, 2), "version": "2"}
     assert checks["decisions"].observations == 20
     assert after.expected != before.expected
+    assert len(before.checks["streams"]["quality"]) == 30
+    assert len(after.checks["streams"]["quality"]) == 20
     assert after.checks["cost"]["recent"] == run(setting, 2)[1].checks["cost"]["recent"]
 
 

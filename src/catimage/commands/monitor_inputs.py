@@ -64,7 +64,7 @@ def expected_behaviour(
     """Return the expected behaviour of the router, which is computed once for each router.
 
     If the router, the budget or the share of random decisions changed since the last run, the
-    checks of decisions, cost and quality start again.
+    checks of decisions, cost and quality, and the stream of the predicted quality, start again.
 
     Args:
         workspace: the workspace of the data.
@@ -95,6 +95,7 @@ def expected_behaviour(
         serving.explore,
     )
     state.forget("decisions", "cost", "quality")
+    state.checks.get("streams", {}).pop("quality", None)
     state.expected = expected.to_json()
     return expected
 
