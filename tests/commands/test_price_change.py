@@ -1,6 +1,7 @@
 """A change of prices reruns generate (for the candidates table), calibrate, evaluate and package.
 
-No image is generated, no label scored and no estimator trained.
+No image is generated, no label scored and no estimator trained. A candidate with a cost in another
+unit, or a price where there was none, also reruns validate, and train, which depends on its report.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ def with_pool(root: Path, **changes: Any) -> dict[str, Any]:
     """Write the miniature pool with changed keys; return the recorded inputs of the stages."""
     workspace = Workspace(root)
     workspace.pools.mkdir(exist_ok=True)
-    tree = pool_tree("sd") | {"usd_per_tflop": 0.001}
+    tree: dict[str, Any] = pool_tree("sd") | {"usd_per_tflop": 0.001}
     for i, candidate in enumerate(tree["candidates"]):
         candidate |= {"cost": i + 1.0, "unit": "usd"} | changes.get(candidate["candidate"], {})
     tree |= {key: value for key, value in changes.items() if key in tree}
+    tree = {key: value for key, value in tree.items() if value is not None}
     (workspace.pools / "miniature.yaml").write_text(yaml.safe_dump(tree))
     return stage_sources(workspace, Params.model_validate({"pool": "miniature"}))
 
@@ -72,17 +74,23 @@ def test_a_new_price_runs_no_stage_that_needs_no_price(
     assert stages_to_run(before, after, PRICED) == expected
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"mini-2": {"steps": 3}}, {"mini-2": {"unit": "tflops"}}],
-    ids=["steps", "unit"],
-)
-def test_another_candidate_runs_all_stages_after_sample(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
-    before, after = with_pool(tmp_path), with_pool(tmp_path, **change)
+def test_another_candidate_runs_all_stages_after_sample(tmp_path: Path) -> None:
+    before, after = with_pool(tmp_path), with_pool(tmp_path, **{"mini-2": {"steps": 3}})
     everything = PRICED | {"data/images", "data/scores.parquet", "models/estimators"}
     assert stages_to_run(before, after, everything) == list(STAGES[1:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mini-2": {"unit": "tflops"}}, {"usd_per_tflop": None}],
+    ids=["unit", "removed price"],
+)
+def test_costs_of_another_unit_score_no_image(tmp_path: Path, change: dict[str, Any]) -> None:
+    before, after = with_pool(tmp_path), with_pool(tmp_path, **change)
+    changed = PRICED | {"reports/validation.json", "models/estimators"}
+    for old, new in ((before, after), (after, before)):
+        stages = stages_to_run(old, new, changed)
+        assert stages == [name for name in STAGES if name not in ("sample", "label")]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from catimage.commands.file_cache import MISSING, FileCache, files_in
+from catimage.commands.pool_costs import without_amounts, without_costs
 from catimage.common.paths import existing_path
 from catimage.common.yaml_files import read_yaml
 from catimage.errors import InputError
@@ -25,7 +26,7 @@ LONGEST_KEY = 60
 FILES: Mapping[str, tuple[str, ...]] = {
     "sample": ("prompts", "encoder"),
     "generate": ("pool", "generators", "equivalents"),
-    "label": ("encoder", "weights", "candidates"),
+    "label": ("encoder", "weights", "images"),
     "validate": ("candidates", "expectations", "champion"),
     "train": ("encoder", "features", "candidates"),
     "calibrate": ("features",),
@@ -68,6 +69,7 @@ class InputFiles:
             "outcomes": self._outcomes,
             "pool": self._pool,
             "candidates": self._candidates,
+            "images": self._images,
             "generators": self._generators,
             "expectations": self._expectations,
             "champion": self._champion,
@@ -146,17 +148,24 @@ class InputFiles:
 
     def _pool(self) -> Iterator[tuple[str, str]]:
         """Yield the digest of the values in the pool file, without its comments."""
-        text = json.dumps(self._pool_tree, default=str)
-        digest = hashlib.sha256(text.encode()).hexdigest() if self._pool_tree else MISSING
-        yield f"pool {self._params.pool}", digest
+        yield self._pool_digest(self._pool_tree)
 
     def _candidates(self) -> Iterator[tuple[str, str]]:
-        """Yield the digest of the pool file without the amounts of prices and costs, which change
-        no image, no score and no estimator.
+        """Yield the digest of the pool file without the amounts of prices and costs.
+
+        No amount changes an image, a score or an estimator. Which candidates have a cost in which
+        unit is part of it: stage ``validate`` checks that, and estimators depend on its report.
         """
-        text = json.dumps(_without_amounts(self._pool_tree), default=str)
+        yield self._pool_digest(without_amounts(self._pool_tree))
+
+    def _images(self) -> Iterator[tuple[str, str]]:
+        """Yield the digest of the pool file without prices, costs and units."""
+        yield self._pool_digest(without_costs(self._pool_tree))
+
+    def _pool_digest(self, tree: dict[str, Any]) -> tuple[str, str]:
+        text = json.dumps(tree, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest() if self._pool_tree else MISSING
-        yield f"pool {self._params.pool}", digest
+        return f"pool {self._params.pool}", digest
 
     def _generators(self) -> Iterator[tuple[str, str]]:
         """Yield the files and folders that the generators of the pool name, and the packaged
@@ -198,17 +207,6 @@ class InputFiles:
         paths = sorted(path for path in files_in(folder) if path.suffix != ".py")
         lines = (f"{path.relative_to(folder).as_posix()} {self._digest(path)}\n" for path in paths)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _without_amounts(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a pool file, with the amounts of prices and costs replaced."""
-    candidates = tree.get("candidates")
-    kept = [
-        {**c, "cost": "given"} if isinstance(c, dict) and "cost" in c else c
-        for c in (candidates if isinstance(candidates, list) else [])
-    ]
-    prices = {key: "given" for key in ("usd_per_tflop",) if key in tree}
-    return {**tree, **prices, "candidates": kept}
 
 
 def record_key(name: str) -> str:
