@@ -117,6 +117,15 @@ def test_a_batch_that_exceeds_the_memory_is_not_used(monkeypatch):
         speeds.record("tiny-sd-4", 4, 1.0)
 
 
+def test_the_last_round_is_left_out_on_a_slow_device(monkeypatch):
+    usual, slow = Device(), Device()
+    measured(monkeypatch, usual)
+    monkeypatch.setattr(measuring, "LONGEST_SECONDS", 0.0)
+    measured(monkeypatch, slow)
+    assert slow.sizes == usual.sizes[: len(slow.sizes)]
+    assert (usual.sizes.count(32), slow.sizes.count(32)) == (3, 2)
+
+
 def test_one_line_of_the_log_has_the_measured_sizes(monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         measured(monkeypatch, Device())

@@ -25,6 +25,10 @@ ROUNDS = 3
 """Everything is measured this many times, because other programs, such as the start of the router
 process or another replica, may slow down the measurements.
 """
+LONGEST_SECONDS = 30.0
+"""The last round is left out if the others took longer than this, so that measurements do not
+disturb a slow device for long. The batches of requests are measurements, too.
+"""
 STEPS = (2, 4)
 """Numbers of denoising steps from which the time of a candidate with more steps is computed."""
 _LOG = logging.getLogger(__name__)
@@ -51,8 +55,11 @@ class SpeedMeter:
         self._seconds: dict[str, float] = {}
 
     def measure(self) -> Iterator[None]:
-        """Measure all generators, :data:`ROUNDS` times. Yields after every batch."""
-        for _ in range(ROUNDS):
+        """Measure all generators, :data:`ROUNDS` times at most. Yields after every batch."""
+        start = time.perf_counter()
+        for number in range(1, ROUNDS + 1):
+            if number == ROUNDS and time.perf_counter() - start > LONGEST_SECONDS:
+                break
             yield from self._measure_largest_batches()
             for name in self._cache.names:
                 yield from self._guarded(name, self._measure_speeds(name))
