@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the new workspace")
     parser.add_argument("--size", choices=list(SIZES), default="full")
     options = parser.parse_args()
+    # A shell starts background jobs with SIGINT ignored; this program ends its servers after it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo-operations: terminated"))
     folder = options.folder.absolute()
     _remove_previous(folder)
