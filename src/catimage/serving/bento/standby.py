@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from catimage.pool.spec import Pool
+from catimage.serving.bento.mapped_pages import release_unchanged_pages
 
 CHECK_SECONDS = 0.5
 """Interval at which the parent process checks whether the supervisor runs."""
@@ -75,6 +76,7 @@ def serve_in_child(cleanup: Callable[[], None]) -> None:
         if child == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             return
+        release_unchanged_pages()  # this process only waits
         code, stopping = _wait(child, supervisor)
         if os.getppid() != supervisor:
             cleanup()
