@@ -58,6 +58,15 @@ def pool_of(folder: Path, weights: Path, steps: list[int], **changes: object) ->
     return load_pool(str(path))
 
 
+def altered(path: Path, name: str, value: object, **fields: object) -> dict[str, Any]:
+    """Change a term of the only candidate in a file, and fields of the file."""
+    document: dict[str, Any] = json.loads(path.read_text())
+    (terms,) = document["counts"].values()
+    terms[name] = value
+    path.write_text(json.dumps(document | fields))
+    return document
+
+
 def table(path: Path, pool: Pool) -> pd.DataFrame:
     return candidates_table(pool, CountedCosts(path, planned_candidates(pool)))
 
@@ -118,11 +127,8 @@ def test_altered_costs_are_counted_again(
 ) -> None:
     path, pool = tmp_path / "counted.json", pool_of(tmp_path, miniature_pool.parent / "sd", [2])
     expected = table(path, pool)
-    document = json.loads(path.read_text())
-    (terms,) = document["counts"].values()
-    terms[name] = value
-    altered = document | {"digest": counted_costs._digest(document["counts"])}
-    path.write_text(json.dumps(altered))
+    counts = altered(path, name, value)["counts"]
+    altered(path, name, value, digest=counted_costs._digest(counts))
     pd.testing.assert_frame_equal(table(path, pool), expected, check_exact=True)
     assert quickly == ["m2", "m2"]
 
@@ -132,10 +138,7 @@ def test_costs_that_are_not_those_of_the_digest_are_counted_again(
 ) -> None:
     path, pool = tmp_path / "counted.json", pool_of(tmp_path, miniature_pool.parent / "sd", [2])
     expected = table(path, pool)
-    document = json.loads(path.read_text())
-    (terms,) = document["counts"].values()
-    terms["denoiser"] *= 2
-    path.write_text(json.dumps(document))
+    altered(path, "denoiser", 4 / 3)  # twice as many
     pd.testing.assert_frame_equal(table(path, pool), expected, check_exact=True)
     assert quickly == ["m2", "m2"]
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from catimage.errors import InputError
 from catimage.serving.api.json_response import json_response
 from catimage.serving.messages import JsonObject, ServingError
+from catimage.serving.state.failures import STATE_UNAVAILABLE
 
 _LOG = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
@@ -29,8 +30,6 @@ _TYPES = {
     "insufficient_quota": "insufficient_quota",
     "moderation_blocked": "image_generation_user_error",
 }
-STATE_UNAVAILABLE = "state_unavailable"
-"""The code of an error of the database that the replicas share."""
 CLIENT_CLOSED_REQUEST = 499
 """Status in the logs of a request whose client disconnected (a convention of nginx)."""
 

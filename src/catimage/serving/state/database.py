@@ -14,8 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from catimage.errors import InputError
-from catimage.serving.messages import ServingError
-from catimage.serving.state.failures import cause, place_of
+from catimage.serving.state.failures import cause, place_of, state_unavailable
 from catimage.serving.state.files import create_file
 
 VARIABLE = "CATIMAGE_STATE_URL"
@@ -97,7 +96,7 @@ class Database:
             return
         if not self._writer.acquire(timeout=WAIT_SECONDS):
             message = f"{self.place}: other writers have locked the database for too long."
-            raise ServingError(f"{message} Try again.", 503, "state_unavailable", retry_after=5.0)
+            raise state_unavailable(f"{message} Try again.")
         try:
             yield
         finally:
@@ -118,9 +117,7 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, self._driver_error) as error:
-            raise ServingError(
-                f"{self.place}: {cause(error)}", 503, "state_unavailable", retry_after=5.0
-            ) from error
+            raise state_unavailable(f"{self.place}: {cause(error)}") from error
 
     def release_space(self) -> None:
         """Return up to 64 MiB of free pages of a SQLite file to the file system.

@@ -6,6 +6,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from catimage.serving.messages import ServingError
+
+STATE_UNAVAILABLE = "state_unavailable"
+"""The code of an error of the database that the replicas share."""
 _PROBLEMS = {
     "readonly database": "the database is read-only. Correct the permissions or the address.",
     "read-only transaction": "the database is read-only. Give the address of the primary server.",
@@ -26,6 +30,11 @@ _PROBLEMS = {
     "lock timeout": "another process has locked a row for too long. Try again.",
 }
 """Messages of the drivers, and the problem and fix that replace each of them."""
+
+
+def state_unavailable(message: str) -> ServingError:
+    """Return the error of a request that needs a database that cannot be used."""
+    return ServingError(message, 503, STATE_UNAVAILABLE, retry_after=5.0)
 
 
 def place_of(address: URL) -> str:

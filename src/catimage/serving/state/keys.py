@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from catimage.errors import InputError
 from catimage.serving.messages import ApiKey, ServingError
 from catimage.serving.state.database import Database
+from catimage.serving.state.failures import state_unavailable
 from catimage.serving.state.key_checks import check_key
 from catimage.serving.state.schema import insert_if_absent
 from catimage.serving.state.tables import keys, meta
@@ -184,7 +185,7 @@ class Keys:
             finally:
                 self._lock.release()
         if not self._usable:
-            raise ServingError(self._failure, 503, "state_unavailable", retry_after=5.0)
+            raise state_unavailable(self._failure)
         return self._snapshot
 
     @property
